@@ -8,11 +8,12 @@ stands between them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tinytorch.base.errors import CompileError
-from tinytorch.codegen.kernel import Kernel
+from tinytorch.codegen.kernel import Kernel, Operand
 from tinytorch.compiler.graph import Graph, Value
+from tinytorch.primitives.primitive import Primitive
 
 Kind = Literal["argument", "state", "constant", "result", "temporary", "status"]
 KINDS = ("argument", "state", "constant", "result", "temporary", "status")
@@ -40,6 +41,40 @@ class Storage:
         return f"<{self.kind}{held} {self.nbytes} bytes>"
 
 
+@dataclass(frozen=True)
+class HostCall:
+    """A primitive that no kernel does: NumPy runs it between two native segments.
+
+    Args:
+        primitive: the row.
+        params: its static parameters.
+        inputs, outputs: shape and layout of each array; the task names their Storages in this order,
+            inputs first.
+    """
+
+    primitive: Primitive
+    params: dict[str, Any]
+    inputs: tuple[tuple[tuple[int, ...], Operand], ...]
+    outputs: tuple[tuple[tuple[int, ...], Operand], ...]
+    flops: int = 0
+    bytes: int = 0
+
+    @property
+    def name(self) -> str:
+        """The primitive's name, as in the table `explain()` prints."""
+        return f"numpy.{self.primitive.name}"
+
+    label = name
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """A name for each array."""
+        return (
+            *(f"in{i}" for i in range(len(self.inputs))),
+            *(f"out{i}" for i in range(len(self.outputs))),
+        )
+
+
 @dataclass(eq=False)
 class Task:
     """One kernel and the memory it is given.
@@ -56,7 +91,7 @@ class Task:
         details: named numbers an error message shows, for example {"axis": 0, "size": 50257}.
     """
 
-    kernel: Kernel
+    kernel: Kernel | HostCall
     arguments: tuple[Storage, ...]
     reads: frozenset[Storage]
     writes: frozenset[Storage]
@@ -125,7 +160,7 @@ def verify_schedule(schedule: Schedule) -> Schedule:
             refuse("a task reads memory that was never written", f"{s!r} in {task.shown}")
         for s in task.writes:
             if s.kind in ("argument", "constant"):
-                refuse(f"a task writes an {s.kind}" if s.kind[0] == "a" else "a task writes a constant", task.shown)
+                refuse("a task writes an input or a constant", f"{s!r} in {task.shown}")
         if task.check and any(s.kind == "state" for s in touched):
             refuse("an index check comes after a state was written", task.shown)
         written |= task.writes
