@@ -1,0 +1,95 @@
+"""One checker for settings: is this number in its range, and if not, which one is wrong?
+
+Knows numbers and intervals, never what they are for. A message names owner, argument, range and value.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+
+from tinytorch.base.errors import SettingError
+
+
+def number(owner: str, name: str, value, interval: str) -> float:
+    """`value` as a float if it lies in `interval`, else a SettingError.
+
+    Args:
+        owner: who has the setting, for the message.
+        name: the setting.
+        value: what was given.
+        interval: as in mathematics: "[0, 1)" holds 0 and not 1; "inf" is allowed as a bound.
+
+    >>> number("SGD", "momentum", 0.9, "[0, 1)")
+    0.9
+    """
+    low, high = (float(bound) for bound in interval[1:-1].split(","))
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(value)
+    if real:
+        x = float(value)
+        above = x >= low if interval[0] == "[" else x > low
+        below = x <= high if interval[-1] == "]" else x < high
+        if above and below:
+            return x
+    raise SettingError(
+        f"{owner}: {name} is outside its range",
+        got=f"{name}={value!r}",
+        rule=f"a number in {interval}",
+        fix=f"{owner}(..., {name}={_inside(low, high):g})",
+    )
+
+
+def _inside(low: float, high: float) -> float:
+    """Some number between the bounds, to show in a message."""
+    if math.isinf(high):
+        return low + 1 if math.isfinite(low) else 0.0
+    return (low + high) / 2
+
+
+def whole(owner: str, name: str, value, at_least: int) -> int:
+    """`value` as an int if it is a whole number >= `at_least`, else a SettingError.
+
+    >>> whole("Linear", "in_features", 784, at_least=1)
+    784
+    """
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= at_least:
+        return int(value)
+    raise SettingError(
+        f"{owner}: {name} is not a whole number in its range",
+        got=f"{name}={value!r}",
+        rule=f"a whole number >= {at_least}",
+        fix=f"{owner}(..., {name}={at_least})",
+    )
+
+
+def pair(owner: str, name: str, value, at_least: int) -> tuple[int, int]:
+    """One whole number for both image axes, or a pair (vertical, horizontal), each >= `at_least`.
+
+    >>> pair("Conv2d", "stride", 2, at_least=1), pair("Conv2d", "padding", (0, 1), at_least=0)
+    ((2, 2), (0, 1))
+    """
+    values = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
+    if len(values) != 2:
+        raise SettingError(
+            f"{owner}: {name} does not fit the two image axes",
+            got=f"{name}={value!r}",
+            rule="one whole number, or two (vertical, horizontal)",
+            fix=f"{owner}(..., {name}={at_least})",
+        )
+    return whole(owner, name, values[0], at_least), whole(owner, name, values[1], at_least)
+
+
+def flag(owner: str, name: str, value) -> bool:
+    """`value` if it is True or False, else a SettingError.
+
+    >>> flag("SGD", "nesterov", True)
+    True
+    """
+    if isinstance(value, bool):
+        return value
+    raise SettingError(
+        f"{owner}: {name} is a yes or no",
+        got=f"{name}={value!r}",
+        rule="True or False",
+        fix=f"{owner}(..., {name}=True)",
+    )

@@ -1,0 +1,145 @@
+"""The number types of TinyTorch, and how each is stored in a NumPy array.
+
+Knows bits and names, never tensors. bfloat16 has no NumPy type: it is stored as the upper 16 bits
+of a float32, in an array of uint16, and computed with in float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinytorch.base.errors import DTypeError
+
+
+@dataclass(frozen=True, eq=False)
+class DType:
+    """One number type. There is one object for each, so types are compared with `is`.
+
+    Args:
+        name: its name, as in `tt.float32`.
+        kind: "b" bool, "i" signed, "u" unsigned, "f" floating point.
+        storage: NumPy type of the array that holds it.
+        compute: NumPy type that NumPy definitions compute in.
+        llvm: its name in LLVM IR as a value (bool is i1 as a value, i8 in memory).
+    """
+
+    name: str
+    kind: str
+    storage: np.dtype
+    compute: np.dtype
+    llvm: str
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element in memory."""
+        return self.storage.itemsize
+
+    @property
+    def is_float(self) -> bool:
+        """Whether numbers of this type have a fraction, and so a gradient."""
+        return self.kind == "f"
+
+    def __repr__(self) -> str:
+        return f"tinytorch.{self.name}"
+
+    def __reduce__(self):
+        return (dtype_named, (self.name,))
+
+
+def _dtype(name: str, kind: str, storage: str, llvm: str, compute: str | None = None) -> DType:
+    return DType(name, kind, np.dtype(storage), np.dtype(compute or storage), llvm)
+
+
+bool_ = _dtype("bool", "b", "bool", "i1")
+uint8 = _dtype("uint8", "u", "uint8", "i8")
+int8 = _dtype("int8", "i", "int8", "i8")
+int16 = _dtype("int16", "i", "int16", "i16")
+int32 = _dtype("int32", "i", "int32", "i32")
+int64 = _dtype("int64", "i", "int64", "i64")
+uint32 = _dtype("uint32", "u", "uint32", "i32")
+float16 = _dtype("float16", "f", "float16", "half")
+bfloat16 = _dtype("bfloat16", "f", "uint16", "bfloat", compute="float32")
+float32 = _dtype("float32", "f", "float32", "float")
+float64 = _dtype("float64", "f", "float64", "double")
+
+DTYPES = (
+    bool_, uint8, int8, int16, int32, int64, uint32, float16, bfloat16, float32, float64,
+)  # fmt: skip
+_BY_NAME = {d.name: d for d in DTYPES}
+OF_NUMPY = {d.storage: d for d in DTYPES if d is not bfloat16}
+
+
+def dtype_named(name: str) -> DType:
+    """The type called `name`, for example "float32"."""
+    if name not in _BY_NAME:
+        raise DTypeError(
+            "no number type of that name",
+            got=repr(name),
+            rule="one of " + ", ".join(_BY_NAME),
+            fix='dtype="float32"',
+        )
+    return _BY_NAME[name]
+
+
+def as_dtype(x) -> DType:
+    """The DType meant by a DType, a name, a NumPy type or Python's bool, int, float.
+
+    >>> as_dtype("float32"), as_dtype(np.int64), as_dtype(float)
+    (tinytorch.float32, tinytorch.int64, tinytorch.float32)
+    """
+    if isinstance(x, DType):
+        return x
+    if isinstance(x, str) and x in _BY_NAME:
+        return _BY_NAME[x]
+    if x is float:
+        return float32  # the framework's default, as in PyTorch
+    try:
+        return OF_NUMPY[np.dtype(x)]
+    except (KeyError, TypeError):
+        raise DTypeError(
+            "this is not a number type TinyTorch has",
+            got=repr(x),
+            rule="one of " + ", ".join(_BY_NAME),
+            fix="convert the array first, for example array.astype(np.float32)",
+        ) from None
+
+
+def round_to_bfloat16(x: np.ndarray) -> np.ndarray:
+    """The bits (uint16) of float32 `x` rounded to the nearest bfloat16, ties to even; NaN stays NaN.
+
+    >>> round_to_bfloat16(np.array([1.0, 1.00390625], np.float32))   # 1 + 2^-8 is a tie: to even
+    array([16256, 16256], dtype=uint16)
+    """
+    bits = np.ascontiguousarray(x, dtype=np.float32).view(np.uint32)
+    rounded = (bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))) >> np.uint32(16)
+    return np.where(np.isnan(x), np.uint16(0x7FC0), rounded.astype(np.uint16))
+
+
+def from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """The float32 numbers whose bfloat16 bits (uint16) are given; exact."""
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+_FLOAT_ORDER = {float16: 1, bfloat16: 1, float32: 2, float64: 3}
+
+
+def promote(a: DType, b: DType) -> DType:
+    """The type of `a + b` for arrays (Python array API; an integer array meeting floats becomes float).
+
+    float16 with bfloat16 gives float32, which holds both. Python numbers are weaker than arrays and
+    are not promoted here: they take the array's type.
+
+    >>> promote(int32, float32), promote(uint8, int8), promote(bfloat16, float16)
+    (tinytorch.float32, tinytorch.int16, tinytorch.float32)
+    """
+    if a is b:
+        return a
+    if a.is_float and b.is_float:
+        if _FLOAT_ORDER[a] == _FLOAT_ORDER[b]:
+            return float32
+        return a if _FLOAT_ORDER[a] > _FLOAT_ORDER[b] else b
+    if a.is_float or b.is_float:
+        return a if a.is_float else b
+    return OF_NUMPY.get(np.promote_types(a.storage, b.storage), int64)

@@ -1,0 +1,264 @@
+"""How each elementwise primitive becomes instructions: one row for each name in the table.
+
+Knows IR values and number types, never loops. A value of dtype float16 or bfloat16 travels as a
+float32 that was rounded to the narrow type: each operation computes in float32 and rounds, which for
++ - * / and sqrt equals the narrow operation exactly (float32 has more than 2p + 2 bits; S. Figueroa,
+"When is double rounding innocuous?", 1995).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tinytorch.base.dtypes import DType, bfloat16, bool_, float16
+from tinytorch.codegen import vector_math
+from tinytorch.codegen.builder import INTS, Function, Value, element, lanes, vector
+
+Rule = Callable[[Function, Sequence[Value], DType], Value]
+
+
+def register_type(dtype: DType) -> str:
+    """The IR type that a number of this dtype has in a register."""
+    return "float" if dtype in (float16, bfloat16) else dtype.llvm
+
+
+def signed(dtype: DType) -> bool:
+    """Whether integer instructions for this dtype are the signed ones."""
+    return dtype.kind == "i"
+
+
+def from_memory(f: Function, value: Value, dtype: DType) -> Value:
+    """A loaded value as its register form."""
+    return f.convert(value, register_type(dtype))
+
+
+def to_memory(f: Function, value: Value, dtype: DType) -> Value:
+    """A register value in the form it is stored in."""
+    return f.convert(value, dtype.llvm)
+
+
+def round_to(f: Function, value: Value, dtype: DType) -> Value:
+    """Round a float32 register value to a narrow float type, kept as float32."""
+    if dtype in (float16, bfloat16):
+        return f.convert(f.convert(value, dtype.llvm), "float")
+    return value
+
+
+def convert(f: Function, value: Value, source: DType, target: DType) -> Value:
+    """The `cast` primitive: floats round to nearest, float to integer saturates, integers wrap."""
+    if source is target:
+        return value
+    if source.is_float and target.is_float:
+        return round_to(f, f.convert(value, register_type(target)), target)
+    if source.is_float:
+        return f.convert(value, target.llvm, signed=target.kind == "i")
+    if target.is_float:
+        return round_to(f, f.convert(value, register_type(target), signed=signed(source)), target)
+    return f.convert(value, target.llvm, signed=signed(source))
+
+
+def _zero(f: Function, v: Value) -> Value:
+    return f.const(v.type, 0)
+
+
+def _binary(name: str) -> Rule:
+    return lambda f, a, d: getattr(f, name)(*a)
+
+
+def _math(name: str) -> Rule:
+    return lambda f, a, d: getattr(vector_math, name)(f, a[0])
+
+
+def _compare(how: str) -> Rule:
+    return lambda f, a, d: f.compare(how, a[0], a[1], signed=signed(d))
+
+
+def _bits(name: str) -> Rule:
+    return lambda f, a, d: f.op(name, a[0], a[1])
+
+
+def _abs(f: Function, a, d: DType) -> Value:
+    if d.is_float:
+        return f.intrinsic("fabs", a[0].type, a[0])
+    if d.kind != "i":
+        return a[0]
+    return f.select(f.compare("lt", a[0], _zero(f, a[0])), f.neg(a[0]), a[0])
+
+
+def _sign(f: Function, a, d: DType) -> Value:
+    x, zero = a[0], _zero(f, a[0])
+    if d is bool_:
+        return x
+    one = f.const(x.type, 1)
+    positive = f.select(f.compare("gt", x, zero, signed(d)), one, zero)
+    if d.kind == "u":
+        return positive
+    out = f.select(f.compare("lt", x, zero), f.const(x.type, -1), positive)
+    return f.select(_is_nan(f, a, d), x, out) if d.is_float else out
+
+
+def _is_nan(f: Function, a, d: DType) -> Value:
+    if not d.is_float:
+        return f.const(vector(lanes(a[0].type), "i1"), 0)
+    return f.compare("ne", a[0], a[0])
+
+
+def _is_inf(f: Function, a, d: DType) -> Value:
+    if not d.is_float:
+        return f.const(vector(lanes(a[0].type), "i1"), 0)
+    return f.compare("eq", _abs(f, a, d), f.const(a[0].type, float("inf")))
+
+
+def _is_finite(f: Function, a, d: DType) -> Value:
+    if not d.is_float:
+        return f.const(vector(lanes(a[0].type), "i1"), 1)
+    return f.compare("lt", _abs(f, a, d), f.const(a[0].type, float("inf")))
+
+
+def _nonzero(f: Function, v: Value) -> Value:
+    return v if element(v.type) == "i1" else f.compare("ne", v, _zero(f, v))
+
+
+def _logical(name: str) -> Rule:
+    return lambda f, a, d: f.op(name, _nonzero(f, a[0]), _nonzero(f, a[1]))
+
+
+def _not(f: Function, a, d: DType) -> Value:
+    v = _nonzero(f, a[0])
+    return f.op("xor", v, f.const(v.type, 1))
+
+
+def _bitwise_not(f: Function, a, d: DType) -> Value:
+    return f.op("xor", a[0], f.const(a[0].type, 1 if d is bool_ else -1))
+
+
+def _safe_divisor(f: Function, a, d: DType) -> tuple[Value, Value]:
+    """(is zero, a divisor that cannot trap): 1 in place of 0, and of -1 for the smallest integer."""
+    x, y = a
+    zero = f.compare("eq", y, _zero(f, y))
+    bad = zero
+    if signed(d):
+        smallest = f.const(x.type, -(1 << (INTS[element(x.type)] - 1)))
+        overflow = f.op("and", f.compare("eq", x, smallest), f.compare("eq", y, f.const(y.type, -1)))
+        bad = f.op("or", zero, overflow)
+    return zero, f.select(bad, f.const(y.type, 1), y)
+
+
+def _floor_div(f: Function, a, d: DType) -> Value:
+    if d.is_float:  # Python's rule: (x - x mod y) / y, rounded to the nearest integer
+        x, y = a
+        rest = _remainder(f, a, d)
+        ratio = f.div(f.sub(x, rest), y)
+        low = f.intrinsic("floor", x.type, ratio)
+        half = f.compare("gt", f.sub(ratio, low), f.const(x.type, 0.5))
+        near = f.select(half, f.add(low, f.const(x.type, 1.0)), low)
+        plain = f.div(x, y)
+        return f.select(f.compare("eq", y, _zero(f, y)), plain, near)
+    zero, y = _safe_divisor(f, a, d)
+    x = a[0]
+    q = f.div(x, y, signed=signed(d))
+    if signed(d):
+        rest = f.sub(x, f.mul(q, y))
+        opposite = f.compare("lt", f.op("xor", rest, y), _zero(f, x))
+        down = f.op("and", f.compare("ne", rest, _zero(f, x)), opposite)
+        q = f.select(down, f.sub(q, f.const(q.type, 1)), q)
+    return f.select(zero, _zero(f, q), q)
+
+
+def _remainder(f: Function, a, d: DType) -> Value:
+    if d.is_float:
+        x, y = a
+        rest = f.rem(x, y)
+        wrong = f.op(
+            "and",
+            f.compare("ne", rest, _zero(f, x)),
+            f.op("xor", f.compare("lt", rest, _zero(f, x)), f.compare("lt", y, _zero(f, y))),
+        )
+        rest = f.select(wrong, f.add(rest, y), rest)
+        signed_zero = f.intrinsic("copysign", x.type, _zero(f, x), y)
+        return f.select(f.compare("eq", rest, _zero(f, x)), signed_zero, rest)
+    zero, y = _safe_divisor(f, a, d)
+    q = _floor_div(f, (a[0], y), d)
+    rest = f.sub(a[0], f.mul(q, y))
+    return f.select(zero, _zero(f, rest), rest)
+
+
+def _shift(op: str) -> Rule:
+    def rule(f: Function, a, d: DType) -> Value:
+        x, by = a
+        bits = INTS[element(x.type)]
+        wide = f.compare("ge", by, f.const(by.type, bits), signed=False)  # a negative count too
+        name = "ashr" if op == "lshr" and signed(d) else op
+        last = f.const(by.type, bits - 1)
+        shifted = f.op(name, x, f.select(wide, last, by))
+        if name == "ashr":
+            return shifted  # all bits become the sign
+        return f.select(wide, _zero(f, x), shifted)
+
+    return rule
+
+
+def _mul(f: Function, a, d: DType) -> Value:
+    return f.op("and", *a) if d is bool_ else f.mul(*a)
+
+
+def _add(f: Function, a, d: DType) -> Value:
+    return f.op("or", *a) if d is bool_ else f.add(*a)
+
+
+def _extreme(name: str, of_bool: str) -> Rule:
+    def rule(f: Function, a, d: DType) -> Value:
+        if d is bool_:
+            return f.op(of_bool, *a)
+        if d.is_float:
+            return getattr(f, name)(*a)
+        how = "lt" if name == "minimum" else "gt"
+        return f.select(f.compare(how, a[0], a[1], signed(d)), a[0], a[1])
+
+    return rule
+
+
+def _rounding(name: str) -> Rule:
+    intrinsic = {"round": "roundeven"}.get(name, name)
+    return lambda f, a, d: f.intrinsic(intrinsic, a[0].type, a[0]) if d.is_float else a[0]
+
+
+def _pow(f: Function, a, d: DType) -> Value:
+    return vector_math.pow(f, a[0], a[1])
+
+
+def _reciprocal(f: Function, a, d: DType) -> Value:
+    return f.div(f.const(a[0].type, 1.0), a[0])
+
+
+# name -> instructions. `d` is the dtype of the first numeric operand.
+RULES: dict[str, Rule] = {
+    "neg": _binary("neg"), "abs": _abs, "sign": _sign, "reciprocal": _reciprocal,
+    "exp": _math("exp"), "log": _math("log"), "sqrt": _math("sqrt"), "rsqrt": _math("rsqrt"),
+    "sin": _math("sin"), "cos": _math("cos"), "tanh": _math("tanh"), "erf": _math("erf"),
+    "floor": _rounding("floor"), "ceil": _rounding("ceil"), "round": _rounding("round"),
+    "isnan": _is_nan, "isinf": _is_inf, "isfinite": _is_finite,
+    "is_nan": _is_nan, "is_inf": _is_inf, "is_finite": _is_finite,
+    "add": _add, "sub": _binary("sub"), "mul": _mul, "div": _binary("div"), "pow": _pow,
+    "floor_div": _floor_div, "remainder": _remainder,
+    "maximum": _extreme("maximum", "or"), "minimum": _extreme("minimum", "and"),
+    "equal": _compare("eq"), "not_equal": _compare("ne"), "less": _compare("lt"),
+    "less_equal": _compare("le"), "greater": _compare("gt"), "greater_equal": _compare("ge"),
+    "logical_and": _logical("and"), "logical_or": _logical("or"), "logical_not": _not,
+    "bitwise_and": _bits("and"), "bitwise_or": _bits("or"), "bitwise_xor": _bits("xor"),
+    "bitwise_not": _bitwise_not, "shift_left": _shift("shl"), "shift_right": _shift("lshr"),
+}  # fmt: skip
+
+# Operations that cost more than a few instructions: computed once, not again in each loop that needs them.
+EXPENSIVE = frozenset(
+    ("exp", "log", "sin", "cos", "tanh", "erf", "pow", "div", "sqrt", "rsqrt", "reciprocal", "remainder", "floor_div")
+)
+
+
+def emit(f: Function, name: str, arguments: Sequence[Value], ins: Sequence[DType], out: DType) -> Value:
+    """Instructions of elementwise primitive `name` on register values of dtypes `ins`."""
+    if name == "cast":
+        return convert(f, arguments[0], ins[0], out)
+    if name == "where":
+        return f.select(arguments[0], arguments[1], arguments[2])
+    return round_to(f, RULES[name](f, arguments, ins[0]), out)

@@ -1,0 +1,134 @@
+"""What a primitive operation is: one row that answers every question asked about it.
+
+Knows arrays and shapes, never tensors or graphs. An operand that is not a NumPy array says itself
+how an operation is applied to it, through its `__primitive__` method: that is how a Tensor records
+its tape and how the compiler records a program, without this floor knowing either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tinytorch.base.dtypes import OF_NUMPY, DType, bfloat16, from_bfloat16, round_to_bfloat16
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Shape and number type of an array, without its values."""
+
+    shape: tuple[int, ...]
+    dtype: DType
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements, stored densely."""
+        return self.size * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Inputs on which the contract test asks a primitive its questions."""
+
+    inputs: tuple[np.ndarray, ...]
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ErrorSample:
+    """Inputs that must be refused, and a phrase of the refusal."""
+
+    inputs: tuple[np.ndarray, ...]
+    error: type[Exception]
+    phrase: str
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+NOT_DIFFERENTIABLE = "not differentiable"
+TABLE: dict[str, Primitive] = {}
+
+
+class Primitive:
+    """One row of the table.
+
+    Args:
+        name: unique; lower case.
+        infer: `infer(*specs, **params)` gives the Spec of the output (a tuple for several outputs)
+            and raises a four-part error where the inputs do not fit. Operands have one common
+            dtype unless the row says otherwise; promotion happens above.
+        numpy: `numpy(*arrays, **params)`, the definition. It never sees bfloat16: `evaluate`
+            converts to float32 before and rounds after.
+        vjp: `vjp(g, out, *inputs, **params)` gives one cotangent, or None, for each input, written
+            in primitives. With several outputs `g` and `out` are tuples; an output whose cotangent
+            is zero has None in `g`. Or NOT_DIFFERENTIABLE.
+        flops: `flops(ins, outs, **params)`, arithmetic operations for Specs (default: outputs' size).
+        samples: gives the Samples of the contract test.
+        error_samples: gives the ErrorSamples.
+        elementwise: out[i] depends only on the (broadcast) inputs at i.
+        view: the definition returns a view of its input.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        infer: Callable[..., Any],
+        numpy: Callable[..., Any],
+        *,
+        vjp: Callable[..., tuple] | str,
+        samples: Callable[[], Sequence[Sample]],
+        error_samples: Callable[[], Sequence[ErrorSample]] = tuple,
+        flops: Callable[..., int] | None = None,
+        elementwise: bool = False,
+        view: bool = False,
+        doc: str = "",
+    ):
+        self.name, self.infer, self.numpy, self.vjp = name, infer, numpy, vjp
+        self.samples, self.error_samples = samples, error_samples
+        self._flops = flops
+        self.elementwise, self.view = elementwise, view
+        self.__doc__ = doc or None
+        if name in TABLE:
+            raise ValueError(f"primitive {name!r} is defined twice")
+        TABLE[name] = self
+
+    def __call__(self, *operands, **params):
+        """Apply to arrays, or to whatever the first special operand makes of it."""
+        for x in operands:
+            handler = getattr(type(x), "__primitive__", None)
+            if handler is not None:
+                return handler(self, operands, params)
+        arrays = tuple(np.asarray(x) for x in operands)
+        return self.evaluate(arrays, tuple(OF_NUMPY[a.dtype] for a in arrays), params)
+
+    def evaluate(self, arrays: tuple, dtypes: tuple[DType, ...], params: dict):
+        """The definition on stored arrays: bfloat16 (uint16) is widened before and rounded after."""
+        specs = self.infer(*(Spec(a.shape, d) for a, d in zip(arrays, dtypes, strict=True)), **params)
+        wide = (from_bfloat16(a) if d is bfloat16 else a for a, d in zip(arrays, dtypes, strict=True))
+        out = self.numpy(*wide, **params)
+        if isinstance(specs, tuple):
+            return tuple(store(o, s.dtype) for o, s in zip(out, specs, strict=True))
+        return store(out, specs.dtype)
+
+    def flops(self, ins: Sequence[Spec], outs: Sequence[Spec], **params) -> int:
+        """Arithmetic operations on inputs of these Specs."""
+        if self._flops is not None:
+            return self._flops(ins, outs, **params)
+        return sum(o.size for o in outs)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def store(x, dtype: DType) -> np.ndarray:
+    """`x` as the stored array of `dtype`: rounded for bfloat16, otherwise converted if need be."""
+    if dtype is bfloat16:
+        return round_to_bfloat16(np.asarray(x, dtype=np.float32))
+    return np.asarray(x, dtype=dtype.storage)
