@@ -1,0 +1,89 @@
+"""The safetensors header: each thing it must not say is refused by name."""
+
+import json
+
+import pytest
+
+from tinytorch.base.errors import FileFormatError
+from tinytorch.base.dtypes import bfloat16, float32, int64
+from tinytorch.storage import header
+
+
+def entry(dtype="F32", shape=(2,), offsets=(0, 8), **more):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets), **more}
+
+
+def test_what_is_encoded_is_decoded():
+    """Ground truth: round trip; wide types first, each start a multiple of its size."""
+    described = {"b": (bfloat16, (3,)), "a": (float32, ()), "c": (int64, (2, 0)), "d": (int64, (1,))}
+    text, order = header.encode(described, {"epoch": "3"})
+    assert order == ["c", "d", "a", "b"]
+    assert len(text) % 8 == 0
+    found = header.decode(text[8:], 8 + 4 + 6)
+    assert {n: (e.dtype, e.shape) for n, e in found.entries.items()} == described
+    assert all(e.start % e.dtype.itemsize == 0 for e in found.entries.values())
+    assert found.metadata == {"epoch": "3"}
+
+
+REFUSED = {
+    "a field too many": ({"x": entry(color="red")}, 8, "is not described"),
+    "a field missing": ({"x": {"dtype": "F32", "shape": [2]}}, 8, "is not described"),
+    "not an object": ({"x": [1, 2]}, 8, "is not described"),
+    "unknown type": ({"x": entry("F8_E4M3")}, 8, "unknown type"),
+    "type not text": ({"x": entry(["F32"])}, 8, "unknown type"),
+    "negative axis": ({"x": entry(shape=(-2,))}, 8, "no valid shape"),
+    "axis is a bool": ({"x": entry(shape=(True, 2))}, 8, "no valid shape"),
+    "axis is a fraction": ({"x": entry(shape=(2.0,))}, 8, "no valid shape"),
+    "axis beyond 64 bits": ({"x": entry(shape=(2**64,))}, 8, "no valid shape"),
+    "too many axes": ({"x": entry(shape=[1] * 64 + [2])}, 8, "no valid shape"),
+    "backwards": ({"x": entry(offsets=(8, 0))}, 8, "no valid byte range"),
+    "three offsets": ({"x": entry(offsets=(0, 8, 8))}, 8, "no valid byte range"),
+    "wrong size": ({"x": entry(shape=(3,))}, 8, "has the wrong size"),
+    "overlap": ({"x": entry(), "y": entry(offsets=(4, 12))}, 12, "overlaps the one before it"),
+    "hole": ({"x": entry(), "y": entry(offsets=(12, 20))}, 20, "leaves a hole"),
+    "hole in front": ({"x": entry(offsets=(8, 16))}, 16, "leaves a hole"),
+    "file too short": ({"x": entry()}, 7, "ends early"),
+    "file too long": ({"x": entry()}, 9, "belong to no array"),
+    "metadata not text": ({"__metadata__": {"epoch": 3}, "x": entry()}, 8, "metadata is not text"),
+    "metadata a list": ({"__metadata__": [], "x": entry()}, 8, "metadata is not text"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case):
+    """Ground truth: the rules of the format's page; a phrase of each refusal."""
+    table, size, phrase = REFUSED[case]
+    with pytest.raises(FileFormatError, match=phrase):
+        header.decode(json.dumps(table).encode(), size)
+
+
+BAD_TEXT = {
+    "twice": (b'{"x":{"dtype":"F32","dtype":"F64"}}', "a key stands twice"),
+    "not JSON": (b'{"x":', "not JSON"),
+    "not UTF-8": (b"{\"\xff\":1}", "not UTF-8"),
+    "space first": (b' {"x":1}', "does not begin with"),
+    "a list": (b"[]", "does not begin with"),
+    "empty": (b"", "does not begin with"),
+    "deep": (b'{"a":' * 100_000, "not JSON"),
+    "NaN": (b'{"x":NaN}', "not JSON"),
+    "long number": (b'{"x":' + b"9" * 5000 + b"}", "not JSON"),
+    "text after": (b"{}x", "not JSON"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TEXT)
+def test_refused_text(case):
+    """Ground truth: JSON (RFC 8259) and UTF-8, read strictly."""
+    text, phrase = BAD_TEXT[case]
+    with pytest.raises(FileFormatError, match=phrase):
+        header.decode(text, 0)
+
+
+def test_names_that_cannot_be_written():
+    """Ground truth: a lone surrogate has no UTF-8; "__metadata__" is taken."""
+    with pytest.raises(FileFormatError, match="not valid Unicode"):
+        header.encode({"\ud800": (float32, (1,))}, {})
+    with pytest.raises(FileFormatError, match="not free as a name"):
+        header.encode({"__metadata__": (float32, (1,))}, {})
+    with pytest.raises(FileFormatError, match="metadata is not text"):
+        header.encode({}, {"epoch": 3})  # type: ignore[dict-item]
