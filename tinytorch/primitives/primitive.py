@@ -13,7 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import OF_NUMPY, DType, bfloat16, from_bfloat16, round_to_bfloat16
+from tinytorch.base.dtypes import (
+    OF_NUMPY,
+    DType,
+    as_dtype,
+    bfloat16,
+    from_bfloat16,
+    round_to_bfloat16,
+)
+
+OF_STORED = {**OF_NUMPY, bfloat16.storage: bfloat16}  # uint16 has no other use in the framework
 
 
 @dataclass(frozen=True)
@@ -106,12 +115,16 @@ class Primitive:
             if handler is not None:
                 return handler(self, operands, params)
         arrays = tuple(np.asarray(x) for x in operands)
-        return self.evaluate(arrays, tuple(OF_NUMPY[a.dtype] for a in arrays), params)
+        return self.evaluate(arrays, tuple(dtype_of(a) for a in arrays), params)
 
     def evaluate(self, arrays: tuple, dtypes: tuple[DType, ...], params: dict):
         """The definition on stored arrays: bfloat16 (uint16) is widened before and rounded after."""
-        specs = self.infer(*(Spec(a.shape, d) for a, d in zip(arrays, dtypes, strict=True)), **params)
-        wide = (from_bfloat16(a) if d is bfloat16 else a for a, d in zip(arrays, dtypes, strict=True))
+        specs = self.infer(
+            *(Spec(a.shape, d) for a, d in zip(arrays, dtypes, strict=True)), **params
+        )
+        wide = (
+            from_bfloat16(a) if d is bfloat16 else a for a, d in zip(arrays, dtypes, strict=True)
+        )
         out = self.numpy(*wide, **params)
         if isinstance(specs, tuple):
             return tuple(store(o, s.dtype) for o, s in zip(out, specs, strict=True))
@@ -125,6 +138,14 @@ class Primitive:
 
     def __repr__(self) -> str:
         return self.name
+
+
+def dtype_of(x) -> DType:
+    """Number type of an operand: of a NumPy array (in storage form), or of anything with a `dtype`."""
+    dtype = x.dtype
+    if isinstance(dtype, DType):
+        return dtype
+    return OF_STORED.get(dtype) or as_dtype(dtype)
 
 
 def store(x, dtype: DType) -> np.ndarray:

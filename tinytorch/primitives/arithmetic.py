@@ -1,0 +1,163 @@
+"""The elementwise arithmetic of school: + - * /, remainders, signs, roundings, the larger of two.
+
+Knows one element of each operand at a time. Floats follow IEEE 754; integers wrap modulo 2 to their
+width, and an integer divided by 0 gives 0, for `floor_div` and `remainder` both.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinytorch.primitives.broadcasting import fold_to
+from tinytorch.primitives.comparison import equal, less, where
+from tinytorch.primitives.creation import full_like
+from tinytorch.primitives.primitive import Primitive, Sample
+from tinytorch.primitives.quiet import quiet
+from tinytorch.primitives.samples import numbers, one, two, wrong_kind, wrong_pair
+from tinytorch.primitives.shapes import FLOAT, NUMBER, binary, unary
+
+
+def _zero(g, out, x):
+    """The gradient of a staircase: zero wherever there is one."""
+    return (None,)
+
+
+def _mul_vjp(g, out, a, b):
+    return fold_to(mul(g, b), tuple(a.shape)), fold_to(mul(g, a), tuple(b.shape))
+
+
+def _div_vjp(g, out, a, b):
+    g_a = div(g, b)
+    return fold_to(g_a, tuple(a.shape)), fold_to(neg(mul(g_a, out)), tuple(b.shape))
+
+
+def _remainder_vjp(g, out, a, b):
+    return fold_to(g, tuple(a.shape)), fold_to(neg(mul(g, floor_div(a, b))), tuple(b.shape))
+
+
+def _larger_vjp(g, out, a, b):
+    """Ties share the gradient in halves, as in PyTorch; beside a NaN both get all of it."""
+    zero, shared = full_like(g, 0.0), where(equal(a, b), mul(g, full_like(g, 0.5)), g)
+    return (
+        fold_to(where(less(a, b), zero, shared), tuple(a.shape)),
+        fold_to(where(less(b, a), zero, shared), tuple(b.shape)),
+    )
+
+
+def _smaller_vjp(g, out, a, b):
+    zero, shared = full_like(g, 0.0), where(equal(a, b), mul(g, full_like(g, 0.5)), g)
+    return (
+        fold_to(where(less(b, a), zero, shared), tuple(a.shape)),
+        fold_to(where(less(a, b), zero, shared), tuple(b.shape)),
+    )
+
+
+def _with_integers(make, low: int = -100):
+    """Samples of floats, then of integers that overflow and divide by zero, then of odd floats."""
+    odd = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.5, -2.5, 1e308, 5e-324])
+    small = np.array([-128, -7, -1, 0, 1, 3, 127], np.int8)
+    return lambda: [
+        *make(),
+        Sample((small[:, None], small[None, :])),
+        Sample(
+            (
+                numbers(6, low=0, high=255, dtype="uint8"),
+                numbers(6, low=0, high=9, seed=1, dtype="uint8"),
+            )
+        ),
+        Sample((np.array([2**31 - 1, -(2**31)], np.int32), np.array([2, -1], np.int32))),
+        Sample((odd[:, None], odd[None, :])),
+    ]
+
+
+def _with_odd(make, integers: bool = True):
+    odd = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 0.5, 1.5, 2.5, -0.5, -1.5, 1e308, 5e-324])
+    whole = np.array([-128, -7, 0, 3, 127], np.int8)
+    return lambda: [*make(), Sample((odd,)), *([Sample((whole,))] if integers else [])]
+
+
+def _one(name, numpy, vjp, doc, kinds=NUMBER, samples=None, integers=True):
+    return Primitive(
+        name,
+        unary(name, kinds),
+        numpy,
+        vjp=vjp,
+        samples=_with_odd(samples or one(), integers),
+        error_samples=wrong_kind("bool"),
+        elementwise=True,
+        doc=doc,
+    )
+
+
+def _two(name, numpy, vjp, doc, kinds=NUMBER, samples=None):
+    return Primitive(
+        name,
+        binary(name, kinds),
+        numpy,
+        vjp=vjp,
+        samples=_with_integers(samples or two()) if kinds == NUMBER else samples,
+        error_samples=wrong_pair("float32", refused="bool", other="float64"),
+        elementwise=True,
+        doc=doc,
+    )
+
+
+neg = _one("neg", np.negative, lambda g, out, x: (neg(g),), "-x; unsigned integers wrap.")
+sign = _one("sign", quiet(np.sign), _zero, "-1, 0 or 1; NaN stays NaN.")
+abs_ = _one(
+    "abs",
+    np.absolute,
+    lambda g, out, x: (mul(g, sign(x)),),
+    "|x|; the least integer wraps to itself.",
+)
+floor = _one("floor", np.floor, _zero, "The largest whole number <= x.", FLOAT, integers=False)
+ceil = _one("ceil", np.ceil, _zero, "The smallest whole number >= x.", FLOAT, integers=False)
+round_ = _one(
+    "round", np.rint, _zero, "The nearest whole number, halves to even.", FLOAT, integers=False
+)
+reciprocal = _one(
+    "reciprocal",
+    quiet(np.reciprocal),
+    lambda g, out, x: (neg(mul(g, mul(out, out))),),
+    "1 / x.",
+    FLOAT,
+    samples=one(0.5, 3.0),
+    integers=False,
+)
+
+add = _two(
+    "add",
+    quiet(np.add),
+    lambda g, out, a, b: (fold_to(g, tuple(a.shape)), fold_to(g, tuple(b.shape))),
+    "a + b.",
+)
+sub = _two(
+    "sub",
+    quiet(np.subtract),
+    lambda g, out, a, b: (fold_to(g, tuple(a.shape)), fold_to(neg(g), tuple(b.shape))),
+    "a - b.",
+)
+mul = _two("mul", quiet(np.multiply), _mul_vjp, "a * b.")
+div = _two(
+    "div", quiet(np.divide), _div_vjp, "a / b of floats.", FLOAT, samples=two(-2.0, 2.0, 0.5, 3.0)
+)
+floor_div = _two(
+    "floor_div",
+    quiet(np.floor_divide),
+    lambda g, out, a, b: (None, None),
+    "The quotient rounded down, as Python's //; an integer divided by 0 gives 0.",
+    samples=two(-2.0, 2.0, 2.5, 3.0),
+)
+remainder = _two(
+    "remainder",
+    quiet(np.remainder),
+    _remainder_vjp,
+    "What floor_div leaves, with the sign of b, as Python's %; an integer modulo 0 gives 0.",
+    samples=two(0.2, 1.8, 2.5, 3.0),
+)
+maximum = _two(
+    "maximum", quiet(np.maximum), _larger_vjp, "The larger of a and b; NaN if one is NaN."
+)
+minimum = _two(
+    "minimum", quiet(np.minimum), _smaller_vjp, "The smaller of a and b; NaN if one is NaN."
+)

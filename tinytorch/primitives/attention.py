@@ -1,0 +1,303 @@
+"""Attention: out = softmax(scale * q k^T) v for each head, and its gradient.
+
+Knows queries (B, A, T, D), keys and values (B, A, S, D). What is kept for the gradient is the row's
+log-sum-exp, (B, A, T), never the T x S probabilities. With `causal`, query t sees the keys
+s <= t + S - T; a query that sees none gives 0, with log-sum-exp -inf.
+
+Sources: Vaswani et al. 2017 (https://arxiv.org/abs/1706.03762), equation 1; the gradient from the
+log-sum-exp: Dao et al. 2022 (https://arxiv.org/abs/2205.14135), algorithm 4.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinytorch.base.dtypes import DType, float32, float64, int64
+from tinytorch.base.errors import ShapeError
+from tinytorch.primitives.arithmetic import add, mul, neg, sub
+from tinytorch.primitives.broadcasting import broadcast_to, sum_
+from tinytorch.primitives.casting import cast
+from tinytorch.primitives.comparison import less_equal, where
+from tinytorch.primitives.contraction import (
+    cotangent_for,
+    matmul,
+    output_dtype,
+    result_type,
+    working_type,
+)
+from tinytorch.primitives.creation import full_like, iota, made_like
+from tinytorch.primitives.exponential import exp
+from tinytorch.primitives.primitive import ErrorSample, Primitive, Sample, Spec, dtype_of
+from tinytorch.primitives.quiet import quietly
+from tinytorch.primitives.reshaping import reshape, swap_last
+from tinytorch.primitives.samples import numbers, strided
+from tinytorch.primitives.shapes import FLOAT, check_kind, check_rank, check_same_dtype
+
+_LETTERS = "(B, A, T, D): batch, heads, time, head size"
+
+
+def _check_heads(name: str, q: Spec, k: Spec, v: Spec) -> None:
+    check_kind(name, "q", q, FLOAT)
+    check_same_dtype(name, "qkv", (q, k, v))
+    for argument, x in zip("qkv", (q, k, v), strict=True):
+        check_rank(name, argument, x, 4, _LETTERS)
+    if k.shape != v.shape or q.shape[:2] != k.shape[:2] or q.shape[3] != k.shape[3]:
+        raise ShapeError(
+            f"{name}: q, k and v do not fit together",
+            got=f"q {q.shape}, k {k.shape}, v {v.shape}",
+            rule="q (B, A, T, D), k and v (B, A, S, D)",
+            fix="split the features into heads: reshape to (B, T, A, D), then permute to (B, A, T, D)",
+        )
+
+
+def _sum_dtype(x: DType) -> DType:
+    return float64 if x is float64 else float32
+
+
+def _attended(
+    q: Spec, k: Spec, v: Spec, *, causal: bool, scale: float, dtype=None
+) -> tuple[Spec, Spec]:
+    _check_heads("attention", q, k, v)
+    out = Spec(q.shape, output_dtype("attention", q, dtype))
+    return out, Spec(q.shape[:3], _sum_dtype(q.dtype))
+
+
+def _gradients(g, q, k, v, out, lse, *, causal: bool, scale: float, dtype=None) -> tuple[Spec, ...]:
+    name = "attention_gradient"
+    _check_heads(name, q, k, v)
+    check_same_dtype(name, "qg", (q, g))
+    check_kind(name, "out", out, FLOAT)
+    if g.shape != q.shape or out.shape != q.shape or lse != Spec(q.shape[:3], _sum_dtype(q.dtype)):
+        raise ShapeError(
+            f"{name}: g, out and lse do not belong to this attention",
+            got=f"q {q.shape}, g {g.shape}, out {out.shape}, lse {lse.dtype.name}{lse.shape}",
+            rule="g and out have q's shape, lse is (B, A, T), float32 (float64 for float64)",
+            fix="give the out and lse that attention returned for these q, k, v",
+        )
+    given = output_dtype(name, q, dtype)
+    return tuple(Spec(x.shape, given) for x in (q, k, v))
+
+
+def _seen(t: int, s: int) -> np.ndarray:
+    """Which keys (columns) each query (row) sees under `causal`."""
+    return np.arange(s) <= np.arange(t)[:, None] + (s - t)
+
+
+def _scores(q, k, causal: bool, scale: float) -> np.ndarray:
+    scores = np.matmul(q, k.swapaxes(-1, -2))
+    scores *= scores.dtype.type(scale)
+    if causal:
+        np.copyto(scores, -np.inf, where=~_seen(q.shape[2], k.shape[2]))
+    return scores
+
+
+@quietly
+def _attention(q, k, v, *, causal, scale, dtype=None):
+    working, result = working_type(q, dtype), result_type(q, dtype)
+    q, k, v = (x.astype(working, copy=False) for x in (q, k, v))
+    weights = _scores(q, k, causal, scale)
+    largest = weights.max(axis=-1, keepdims=True, initial=-np.inf)
+    largest = np.where(largest == -np.inf, working.type(0), largest)  # a query that sees nothing
+    np.exp(np.subtract(weights, largest, out=weights), out=weights)
+    total = weights.sum(axis=-1, keepdims=True)
+    out = np.matmul(weights, v) / np.where(total == 0, working.type(1), total)
+    lse = (largest + np.log(total))[..., 0]
+    return out.astype(result, copy=False), lse
+
+
+@quietly
+def _gradient(g, q, k, v, out, lse, *, causal, scale, dtype=None):
+    working, result = working_type(q, dtype), result_type(q, dtype)
+    g, q, k, v, out = (x.astype(working, copy=False) for x in (g, q, k, v, out))
+    weights = _scores(q, k, causal, scale)
+    safe = np.where(lse == -np.inf, working.type(0), lse)[..., None]
+    np.exp(np.subtract(weights, safe, out=weights), out=weights)
+    g_v = np.matmul(weights.swapaxes(-1, -2), g)
+    g_scores = np.matmul(g, v.swapaxes(-1, -2))
+    g_scores -= (g * out).sum(axis=-1, keepdims=True)
+    g_scores *= weights
+    g_scores *= working.type(scale)
+    grads = np.matmul(g_scores, k), np.matmul(g_scores.swapaxes(-1, -2), q), g_v
+    return tuple(x.astype(result, copy=False) for x in grads)
+
+
+def _column(x):
+    """(B, A, T) as (B, A, T, 1)."""
+    return reshape(x, shape=(*x.shape, 1))
+
+
+def _weights(q, k, lse, causal: bool, scale: float):
+    """The probabilities P = exp(scale * q k^T - lse), in primitives: T x S of them."""
+    t, s = int(q.shape[2]), int(k.shape[2])
+    scores = mul(matmul(q, swap_last(k)), full_like(q, scale))
+    shifted = sub(scores, _column(lse))
+    if causal:
+        rows = made_like(q, iota, shape=(t, s), axis=0, dtype=int64)
+        columns = made_like(q, iota, shape=(t, s), axis=1, dtype=int64)
+        seen = less_equal(columns, add(rows, full_like(q, s - t, dtype=int64)))
+        shifted = where(seen, shifted, full_like(q, float("-inf")))
+    return exp(shifted)
+
+
+def _attention_vjp(g, out, q, k, v, *, causal, scale, dtype=None):
+    g_out, g_lse = g
+    (y, lse), g_q, g_k, g_v = out, None, None, None
+    if g_out is not None:
+        g_out, wanted = cotangent_for(g_out, q)
+        g_q, g_k, g_v = attention_gradient(
+            g_out, q, k, v, y, lse, causal=causal, scale=scale, dtype=wanted
+        )
+    if g_lse is not None:  # lse's own gradient is P: g_scores = g_lse * P
+        kind = dtype_of(g[0]) if g_out is not None else dtype_of(q)
+        wide_q, wide_k = (_to(x, dtype_of(lse)) for x in (q, k))
+        g_scores = mul(_weights(wide_q, wide_k, lse, causal, scale), _column(g_lse))
+        g_scores = mul(g_scores, full_like(g_scores, scale))
+        more_q = _to(matmul(g_scores, wide_k), kind)
+        more_k = _to(matmul(swap_last(g_scores), wide_q), kind)
+        g_q = more_q if g_q is None else add(g_q, more_q)
+        g_k = more_k if g_k is None else add(g_k, more_k)
+    return g_q, g_k, g_v
+
+
+def _to(x, dtype: DType):
+    return x if dtype_of(x) is dtype else cast(x, dtype=dtype)
+
+
+def _gradient_vjp(cotangents, grads, g, q, k, v, out, lse, *, causal, scale, dtype=None):
+    """The gradient of the gradient, in compositions (T x S in memory).
+
+    With P = exp(S - lse), S = scale q k^T, dP = g v^T, delta = rows of sum(g * out), the row's outputs
+    are dS = P * (dP - delta), g_q = scale dS k, g_k = scale dS^T q, g_v = P^T g.
+    """
+    wide = dtype_of(lse)
+    kinds = [dtype_of(x) for x in (g, q, k, v, out, lse)]
+    g, q, k, v, out = (_to(x, wide) for x in (g, q, k, v, out))
+    c_q, c_k, c_v = (None if c is None else _to(c, wide) for c in cotangents)
+    factor = full_like(q, scale)
+    p = _weights(q, k, lse, causal, scale)
+    delta = _column(sum_(mul(g, out), axes=(3,), keepdims=False))
+    slope = sub(matmul(g, swap_last(v)), delta)  # dP - delta
+    total = _Sums()
+    c_p = None
+    if c_q is not None or c_k is not None:
+        d_s = mul(mul(p, slope), factor)
+        c_ds = _Sums()
+        if c_q is not None:
+            c_ds.add("s", matmul(c_q, swap_last(k)))
+            total.add("k", matmul(swap_last(d_s), c_q))
+        if c_k is not None:
+            c_ds.add("s", matmul(q, swap_last(c_k)))
+            total.add("q", matmul(d_s, c_k))
+        c_ds = mul(c_ds["s"], factor)
+        c_p, c_dp = mul(c_ds, slope), mul(c_ds, p)
+        c_delta = neg(_column(sum_(c_dp, axes=(3,), keepdims=False)))
+        total.add(
+            "g", add(matmul(c_dp, v), mul(out, broadcast_to(c_delta, shape=tuple(out.shape))))
+        )
+        total.add("v", matmul(swap_last(c_dp), g))
+        total.add("out", mul(g, broadcast_to(c_delta, shape=tuple(g.shape))))
+    if c_v is not None:
+        total.add("g", matmul(p, c_v))
+        through_v = matmul(g, swap_last(c_v))
+        c_p = through_v if c_p is None else add(c_p, through_v)
+    if c_p is not None:
+        c_s = mul(c_p, p)
+        total.add("lse", neg(sum_(c_s, axes=(3,), keepdims=False)))
+        c_s = mul(c_s, factor)
+        total.add("q", matmul(c_s, k))
+        total.add("k", matmul(swap_last(c_s), q))
+    names = ("g", "q", "k", "v", "out", "lse")
+    sums = (total[name] for name in names)
+    return tuple(None if x is None else _to(x, kind) for x, kind in zip(sums, kinds, strict=True))
+
+
+class _Sums:
+    """Cotangents by name; a name never added to is None."""
+
+    def __init__(self):
+        self.terms = {}
+
+    def add(self, name, term):
+        have = self.terms.get(name)
+        self.terms[name] = term if have is None else add(have, term)
+
+    def __getitem__(self, name):
+        return self.terms.get(name)
+
+
+def _heads(b, a, t, s, d) -> tuple[np.ndarray, ...]:
+    return numbers(b, a, t, d), numbers(b, a, s, d, seed=1), numbers(b, a, s, d, seed=2)
+
+
+def _options(causal=False, scale=0.5) -> dict:
+    return {"causal": causal, "scale": scale}
+
+
+_SIZES = ((1, 1, 1, 1, 1), (2, 3, 5, 5, 2), (1, 2, 3, 7, 4), (1, 1, 5, 3, 2), (0, 1, 2, 2, 3), (1, 2, 0, 3, 2),
+          (1, 1, 3, 0, 2))  # fmt: skip
+
+
+def _samples():
+    made = [Sample(_heads(*size), _options(causal)) for size in _SIZES for causal in (False, True)]
+    crooked = (strided(1, 2, 3, 4), strided(1, 2, 3, 4, seed=1), strided(1, 2, 3, 4, seed=2))
+    return [*made, Sample(crooked, _options(scale=30.0))]
+
+
+def _gradient_samples():
+    made = []
+    for sample in _samples()[:-1]:
+        out, lse = _attention(*sample.inputs, **sample.params)
+        made.append(Sample((numbers(*out.shape, seed=3), *sample.inputs, out, lse), sample.params))
+    return made
+
+
+def _errors():
+    q, k, v = _heads(1, 2, 3, 4, 2)
+    return [
+        ErrorSample((q, k, v[:, :, :2]), ValueError, "do not fit together", _options()),
+        ErrorSample((q[:, :, :, :1], k, v), ValueError, "do not fit together", _options()),
+        ErrorSample((q[0], k, v), ValueError, "wrong number of axes", _options()),
+        ErrorSample((q, k.astype("float32"), v), TypeError, "different number types", _options()),
+        ErrorSample(
+            tuple(x.astype("int32") for x in (q, k, v)), TypeError, "does not take", _options()
+        ),
+    ]
+
+
+def _gradient_errors():
+    sample = _gradient_samples()[2]
+    g, q, k, v, out, lse = sample.inputs
+    return [
+        ErrorSample((g, q, k, v, out, lse[0]), ValueError, "do not belong", sample.params),
+        ErrorSample((g[:1], q, k, v, out, lse), ValueError, "do not belong", sample.params),
+    ]
+
+
+def _pairs(q: Spec, k: Spec, causal: bool) -> int:
+    """Query-key pairs, times the head size."""
+    b, a, t, d = q.shape
+    s = k.shape[2]
+    seen = sum(min(max(i + s - t + 1, 0), s) for i in range(t)) if causal else t * s
+    return b * a * seen * d
+
+
+attention = Primitive(
+    "attention",
+    _attended,
+    _attention,
+    vjp=_attention_vjp,
+    flops=lambda ins, outs, *, causal, **params: 4 * _pairs(ins[0], ins[1], causal),
+    samples=_samples,
+    error_samples=_errors,
+    doc="(out, lse): softmax(scale * q k^T) v, and log(sum(exp(scale * q k^T))) of each row.",
+)
+attention_gradient = Primitive(
+    "attention_gradient",
+    _gradients,
+    _gradient,
+    vjp=_gradient_vjp,
+    flops=lambda ins, outs, *, causal, **params: 10 * _pairs(ins[1], ins[2], causal),
+    samples=_gradient_samples,
+    error_samples=_gradient_errors,
+    doc="(g_q, g_k, g_v) of attention for the cotangent g of its output.",
+)

@@ -1,0 +1,131 @@
+"""Comparisons, logic and selection: rows that answer yes or no, and `where`, which acts on the answer.
+
+Knows one element of each operand at a time. NaN compares unequal to everything, as in IEEE 754.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinytorch.base.dtypes import bool_
+from tinytorch.primitives.broadcasting import fold_to
+from tinytorch.primitives.creation import full_like
+from tinytorch.primitives.primitive import NOT_DIFFERENTIABLE, ErrorSample, Primitive, Sample, Spec
+from tinytorch.primitives.quiet import quiet
+from tinytorch.primitives.samples import flags, numbers, one, strided, two, wrong_kind, wrong_pair
+from tinytorch.primitives.shapes import (
+    ANY,
+    BOOL,
+    FLOAT,
+    binary,
+    broadcast_shapes,
+    check_kind,
+    check_same_dtype,
+    unary,
+)
+
+
+def _ties():
+    """Pairs with equal elements among them, and the numbers that compare in their own ways."""
+    odd = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0])
+    return [
+        *two()(),
+        Sample((odd[:, None], odd[None, :])),
+        Sample(
+            (
+                numbers(9, low=-3, high=3, dtype="int32"),
+                numbers(9, low=-3, high=3, seed=1, dtype="int32"),
+            )
+        ),
+        Sample((flags(5), flags(5, seed=1))),
+    ]
+
+
+def _comparison(name: str, ufunc, doc: str) -> Primitive:
+    return Primitive(
+        name,
+        binary(name, ANY, bool_),
+        quiet(ufunc),
+        vjp=NOT_DIFFERENTIABLE,
+        samples=_ties,
+        error_samples=wrong_pair("float32", other="float64"),
+        elementwise=True,
+        doc=doc,
+    )
+
+
+def _question(name: str, ufunc, doc: str) -> Primitive:
+    return Primitive(
+        name,
+        unary(name, FLOAT, bool_),
+        quiet(ufunc),
+        vjp=NOT_DIFFERENTIABLE,
+        samples=lambda: [*one()(), Sample((np.array([np.nan, np.inf, -np.inf, 0.0, -0.0]),))],
+        error_samples=wrong_kind("int32"),
+        elementwise=True,
+        doc=doc,
+    )
+
+
+def _chosen(condition: Spec, a: Spec, b: Spec) -> Spec:
+    check_kind("where", "condition", condition, BOOL)
+    check_same_dtype("where", ("a", "b"), (a, b))
+    shapes = (condition.shape, a.shape, b.shape)
+    return Spec(broadcast_shapes("where", ("condition", "a", "b"), shapes), a.dtype)
+
+
+def _where_vjp(g, out, condition, a, b):
+    zero = full_like(g, 0.0)
+    return (
+        None,
+        fold_to(where(condition, g, zero), tuple(a.shape)),
+        fold_to(where(condition, zero, g), tuple(b.shape)),
+    )
+
+
+equal = _comparison("equal", np.equal, "a == b.")
+not_equal = _comparison("not_equal", np.not_equal, "a != b.")
+less = _comparison("less", np.less, "a < b.")
+less_equal = _comparison("less_equal", np.less_equal, "a <= b.")
+greater = _comparison("greater", np.greater, "a > b.")
+greater_equal = _comparison("greater_equal", np.greater_equal, "a >= b.")
+logical_and = _comparison("logical_and", np.logical_and, "a and b, where anything but 0 is true.")
+logical_or = _comparison("logical_or", np.logical_or, "a or b, where anything but 0 is true.")
+isnan = _question("isnan", np.isnan, "Whether x is not a number.")
+isinf = _question("isinf", np.isinf, "Whether x is infinite.")
+isfinite = _question("isfinite", np.isfinite, "Whether x is neither infinite nor NaN.")
+
+logical_not = Primitive(
+    "logical_not",
+    unary("logical_not", ANY, bool_),
+    quiet(np.logical_not),
+    vjp=NOT_DIFFERENTIABLE,
+    samples=lambda: [*one()(), Sample((flags(5),)), Sample((np.array([0, 3], np.int8),))],
+    error_samples=lambda: [
+        ErrorSample((np.zeros(2, np.complex64),), TypeError, "not a number type")
+    ],
+    elementwise=True,
+    doc="Whether x is 0.",
+)
+where = Primitive(
+    "where",
+    _chosen,
+    np.where,
+    vjp=_where_vjp,
+    samples=lambda: [
+        Sample((flags(), numbers(), numbers(seed=1))),
+        Sample((flags(2, 3), numbers(2, 3), numbers(2, 3, seed=1))),
+        Sample((flags(3), numbers(2, 1), numbers(seed=1))),
+        Sample((flags(4, 1, 1), numbers(5, 1), strided(3, seed=1))),
+        Sample((flags(0), numbers(1), numbers(0, seed=1))),
+    ],
+    error_samples=lambda: [
+        ErrorSample((numbers(2), numbers(2), numbers(2)), TypeError, "condition"),
+        ErrorSample(
+            (flags(2), numbers(2), numbers(2, dtype="float32")), TypeError, "different number"
+        ),
+        ErrorSample((flags(2), numbers(3), numbers(3)), ValueError, "do not fit together"),
+    ],
+    elementwise=True,
+    doc="a where condition is true, b elsewhere.",
+)

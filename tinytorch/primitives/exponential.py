@@ -1,0 +1,126 @@
+"""Elementwise functions of analysis: powers, exponentials, logarithms, roots, circles, erf.
+
+Knows one float at a time, and keeps its dtype. Integers have only `pow`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinytorch.primitives import error_function
+from tinytorch.primitives.arithmetic import div, mul, neg, sub
+from tinytorch.primitives.broadcasting import fold_to
+from tinytorch.primitives.comparison import equal, where
+from tinytorch.primitives.creation import full_like
+from tinytorch.primitives.primitive import Primitive, Sample
+from tinytorch.primitives.quiet import quiet, quietly
+from tinytorch.primitives.samples import one, two, wrong_kind, wrong_pair
+from tinytorch.primitives.shapes import FLOAT, NUMBER, binary, unary
+
+_TWO_BY_ROOT_PI = 1.1283791670955126  # 2 / sqrt(pi), the slope of erf at 0
+
+
+@quietly
+def _rsqrt(x: np.ndarray) -> np.ndarray:
+    return np.reciprocal(np.sqrt(x))
+
+
+@quietly
+def _erf(x: np.ndarray) -> np.ndarray:
+    return error_function.erf(x)
+
+
+@quietly
+def _pow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if a.dtype.kind != "i" or not (b.size and b.min() < 0):
+        return np.power(a, b)
+    # integers: 1 / a^|b| without its fraction, which leaves only a = 1 and a = -1; 1 / 0 is 0
+    a, b = np.broadcast_arrays(a, b)
+    power = np.power(a, np.where(b < 0, b & 1, b))
+    return np.where((b < 0) & (np.abs(a) != 1), np.zeros((), a.dtype), power)
+
+
+def _pow_vjp(g, out, a, b):
+    """d/da = b a^(b-1), 0 where b is 0; d/db = a^b log a, 0 where a is 0 (the limit for b > 0)."""
+    zero, one_ = full_like(g, 0.0), full_like(g, 1.0)
+    slope = mul(b, pow_(a, sub(b, one_)))
+    slope = where(equal(b, zero), zero, slope)
+    at_zero = equal(a, zero)
+    growth = where(at_zero, zero, mul(out, log(where(at_zero, one_, a))))
+    return fold_to(mul(g, slope), tuple(a.shape)), fold_to(mul(g, growth), tuple(b.shape))
+
+
+def _row(name, numpy, vjp, doc, low=-2.0, high=2.0):
+    odd = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e300, -1e300, 5e-324])
+    return Primitive(
+        name,
+        unary(name, FLOAT),
+        numpy,
+        vjp=vjp,
+        samples=lambda: [*one(low, high)(), Sample((odd,))],
+        error_samples=wrong_kind("int32"),
+        elementwise=True,
+        doc=doc,
+    )
+
+
+def _whole_powers():
+    a = np.array([-3, -2, -1, 0, 1, 2, 3], np.int8)
+    return [
+        *two(0.5, 2.0, -2.0, 2.0)(),
+        Sample((a[:, None], np.array([-2, -1, 0, 1, 2, 7], np.int8))),
+        Sample(
+            (np.array([[0.0], [np.nan], [np.inf], [-2.0]]), np.array([0.0, 2.0, -1.0, 0.5, np.inf]))
+        ),
+    ]
+
+
+exp = _row("exp", quiet(np.exp), lambda g, out, x: (mul(g, out),), "e to the x.")
+log = _row("log", quiet(np.log), lambda g, out, x: (div(g, x),), "The natural logarithm.", 0.5, 3.0)
+sqrt = _row(
+    "sqrt",
+    quiet(np.sqrt),
+    lambda g, out, x: (div(mul(g, full_like(g, 0.5)), out),),
+    "The square root; NaN below 0.",
+    0.5,
+    3.0,
+)
+rsqrt = _row(
+    "rsqrt",
+    _rsqrt,
+    lambda g, out, x: (mul(mul(g, full_like(g, -0.5)), mul(out, mul(out, out))),),
+    "1 / sqrt(x).",
+    0.5,
+    3.0,
+)
+sin = _row(
+    "sin", quiet(np.sin), lambda g, out, x: (mul(g, cos(x)),), "The sine of an angle in radians."
+)
+cos = _row(
+    "cos",
+    quiet(np.cos),
+    lambda g, out, x: (neg(mul(g, sin(x))),),
+    "The cosine of an angle in radians.",
+)
+tanh = _row(
+    "tanh",
+    quiet(np.tanh),
+    lambda g, out, x: (sub(g, mul(g, mul(out, out))),),  # g * (1 - tanh^2)
+    "The hyperbolic tangent.",
+)
+erf = _row(
+    "erf",
+    _erf,
+    lambda g, out, x: (mul(mul(g, full_like(g, _TWO_BY_ROOT_PI)), exp(neg(mul(x, x)))),),
+    "The error function, to 2 units in the last place of float64.",
+)
+pow_ = Primitive(
+    "pow",
+    binary("pow", NUMBER),
+    _pow,
+    vjp=_pow_vjp,
+    samples=_whole_powers,
+    error_samples=wrong_pair("float32", refused="bool", other="float64"),
+    elementwise=True,
+    doc="a to the b. Integers: the fraction of a negative power is dropped, 0 to a negative power is 0.",
+)
