@@ -1,8 +1,8 @@
-"""Computes the polynomial coefficients of `tinytorch/codegen/math_coefficients.py` and prints it.
+"""Computes the coefficients of `tinytorch/codegen/math_coefficients.py` and prints that file.
 
-Each polynomial interpolates its function at the Chebyshev nodes of the interval, in 60 digits, which
-is within a small factor of the minimax polynomial; the degree is the smallest whose error is below
-a tenth of a unit in the last place. Needs mpmath: `python scripts/math_coefficients.py`.
+Each polynomial interpolates its function at the Chebyshev nodes of the interval, in 60 digits,
+which is within a small factor of the minimax polynomial; the degree leaves an error well below a
+unit in the last place of the function it serves. Needs mpmath: `python scripts/math_coefficients.py`.
 """
 
 from mpmath import mp
@@ -128,8 +128,10 @@ def main():
     print("# product with a small integer is exact")
     print(f"LN2_FLOAT = {parts(mp.log(2), [12])}")
     print(f"LN2_DOUBLE = {parts(mp.log(2), [41])}")
-    print(f"LN2_THREE = {parts(mp.log(2), [41, 41])}")
-    print(f"HALF_PI = {parts(mp.pi / 2, [29, 29, 29])}")
+    print("HALF_PI = [")
+    for part in parts(mp.pi / 2, [29, 29, 29]):
+        print(f"    {part!r},")
+    print("]")
     print(f"TWO_THIRDS = {parts(mp.mpf(2) / 3, [53])}")
     with mp.workdps(500):
         bits = int(mp.floor(mp.mpf(2) ** 1344 * 2 / mp.pi))

@@ -1,8 +1,8 @@
 """Elementary functions as inline LLVM IR: exp, log, tanh, erf, sin, cos, pow and their kin.
 
-Knows floating-point bits and polynomials, never tensors or loops. Every function takes the Function
-under construction and a Value of type float or double, scalar or vector, and returns a Value of that
-type; a lane's result is the same whatever the width. No library function is called.
+Knows floating-point bits and polynomials, never tensors or loops. Every function takes the
+Function under construction and a Value of type float or double, scalar or vector, and returns a
+Value of that type; a lane's result is the same whatever the width. No library function is called.
 
 Largest errors, in units in the last place, measured in tests/codegen/test_vector_math.py:
 
@@ -254,7 +254,7 @@ def _expm1_of_nonnegative(f: Function, x: Value) -> Value:
 
 
 def _split(f: Function, x: Value) -> tuple[Value, Value]:
-    """(k, m): x = 2^k m with sqrt(1/2) <= m < sqrt(2), k as a float; for x > 0, denormals included."""
+    """(k, m): x = 2^k m with sqrt(1/2) <= m < sqrt(2), k as a float; for x > 0, denormals too."""
     type = element(x.type)
     integers, width = vector(lanes(x.type), _INTEGER[type]), _MANTISSA[type]
     tiny = f.compare("lt", x, f.const(x.type, _SMALLEST_NORMAL[type]), stem="tiny")

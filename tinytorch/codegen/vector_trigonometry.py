@@ -52,7 +52,7 @@ def _sin_or_cos(f: Function, x: Value, quarter: int) -> Value:
 
 
 def _reduce_by_half_pi(f: Function, x: Value, compensate: bool) -> tuple[Value, Value]:
-    """(r, n): x = n pi / 2 + r with |r| <= pi / 4, for double x; n is right in its two lowest bits."""
+    """(r, n): x = n pi / 2 + r, |r| <= pi / 4, for double x; n is right in its two lowest bits."""
     magic = f.const(x.type, 1.5 * 2.0**52)
     shifted = muladd(f, x, f.const(x.type, 2 / math.pi), magic, "shifted")
     n = f.sub(shifted, magic, "n")
@@ -113,7 +113,7 @@ def _reduce_large_lanes(f: Function, x: Value, r: Value, n: Value) -> tuple[Valu
 
 
 def _payne_hanek() -> str:
-    """The text of tinytorch.payne_hanek: double x, |x| >= 2^23, to (r, n), r exact but one rounding.
+    """The text of tinytorch.payne_hanek: double x, |x| >= 2^23, to (r, n), r rounded three times.
 
     Source: Payne and Hanek, Radian reduction for trigonometric functions, SIGNUM Newsletter 1983.
     x = M 2^e with an integer M of 53 bits. Bits of 2 / pi of weight 2^(2 - e) and more contribute
