@@ -1,0 +1,268 @@
+"""Attention with a streaming softmax: out = softmax(scale * q k^T) v, never T x S in memory.
+
+Knows pointers, strides and register tiles; never tensors or graphs. A tile of the kernel is a run of
+query blocks of one head. For each block of keys the logits are made transposed, keys down and queries
+across, so that the maxima and sums of the softmax are lane by lane and q is the only operand that is
+ever transposed: k and v are read where they lie.
+
+Source: Milakov and Gimelshein 2018 (arXiv 1805.02867) for the running softmax, Dao et al. 2022
+(arXiv 2205.14135) for its blocks.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tinytorch.codegen.builder import Function, Value
+from tinytorch.codegen.kernel import Kernel, Lowered, Step, store_at
+from tinytorch.kernels.attention_spec import (
+    LOWEST,
+    AttentionSpec,
+    head_pointer,
+    must_copy,
+    rows_from,
+)
+from tinytorch.kernels.block_product import Left, Machine, Right, block_product, machine_of
+from tinytorch.kernels.block_transpose import pack_rows, pack_transposed
+from tinytorch.kernels.exponential import exp2_nonpositive, log_of_sum
+from tinytorch.kernels.naming import named_kernel
+from tinytorch.kernels.scratch import Scratch, round_up
+
+QUERIES = 32  # query rows of a block; measured against 16, 48, 64 at (8, 8, 256, 64)
+KEYS = 64  # key rows of a block; three blocks of 64 x 64 floats fill a first-level cache
+TILES = 256  # tiles to aim for, so that any number of threads ends together
+
+
+def lower_attention(target, spec: AttentionSpec) -> Lowered:
+    """The kernel of one attention.
+
+    Args:
+        target: the CPU to write for.
+        spec: sizes and layouts.
+
+    Returns:
+        One step with buffers "q", "k", "v", "out", "lse".
+
+    Cost: 4 D operations a (query, key) pair and one exponential.
+    """
+    kernel = AttentionForward(machine_of(target, spec.compute), spec).kernel()
+    return Lowered((Step(kernel, kernel.arguments),))
+
+
+class AttentionForward:
+    """Writes the forward kernel; its fields are the plan, its methods the parts of one query block."""
+
+    def __init__(self, machine: Machine, spec: AttentionSpec):
+        self.machine, self.spec, self.n = machine, spec, machine.lanes
+        self.type = spec.compute.llvm
+        self.block = min(QUERIES, round_up(spec.queries, self.n))
+        self.small = min(self.block, spec.keys)  # keys of a step along the diagonal
+        self.step = min(KEYS, spec.keys) // self.small * self.small
+        self.width = round_up(spec.size, self.n)
+        blocks = -(-spec.queries // self.block)
+        self.run = -(-blocks * spec.batch * spec.heads // TILES)
+        self.groups = -(-blocks // self.run)
+        self.blocks = blocks
+        self.copied = {
+            "k": must_copy(spec.k, spec.compute),
+            "v": must_copy(spec.v, spec.compute),
+        }
+        sizes = {
+            "query": spec.size * self.block,  # transposed: (D, block)
+            "weight": self.step * self.block,  # (keys, block)
+            "sum": self.block * self.width,  # (block, D)
+            "largest": self.block,
+            "total": self.block,
+            "change": self.block,
+            **{name: self.step * self.width for name, copied in self.copied.items() if copied},
+        }
+        self.scratch = Scratch(self.type, spec.compute.itemsize, self.n, sizes)
+
+    def kernel(self) -> Kernel:
+        """The whole kernel."""
+        spec = self.spec
+        traffic = spec.batch * spec.heads * spec.size * 2 * (spec.queries + spec.keys)
+        return named_kernel(
+            "attention",
+            ("q", "k", "v", "out", "lse"),
+            self.tile,
+            tiles=spec.batch * spec.heads * self.groups,
+            scratch=self.scratch.bytes,
+            flops=4 * spec.size * spec.pairs,
+            bytes=traffic * spec.q.dtype.itemsize,
+            label=f"attention {spec.queries}x{spec.keys}x{spec.size}",
+        )
+
+    def tile(self, f: Function, p) -> None:
+        """One run of query blocks of one head, the last block (for causal: the longest) first."""
+        spec = self.spec
+        self.f, self.p = f, p
+        self.scratch.begin(f, f.scratch)
+        head, group = f.div(f.tile, f.index(self.groups)), f.rem(f.tile, f.index(self.groups))
+        self.b, self.a = f.div(head, f.index(spec.heads)), f.rem(head, f.index(spec.heads))
+        self.heads = {
+            name: head_pointer(f, p[name], getattr(spec, name), self.b, self.a) for name in "qkv"
+        }
+        last = f.sub(f.index(self.blocks - 1), f.mul(group, f.index(self.run)))
+        with f.loop("block", 0, self.run) as i:
+            block = f.sub(last, i.index)
+            with f.when(f.compare("ge", block, f.index(0))):
+                self.query_block(f.mul(block, f.index(self.block), "t"))
+
+    def query_block(self, t: Value) -> None:
+        """Attention of the query rows t, t + 1, ... t + block - 1."""
+        f, spec = self.f, self.spec
+        self.t = t
+        scale = spec.scale * math.log2(math.e)  # logits in units of log 2: see exponential.py
+        pack_transposed(
+            f, self.n,
+            rows_from(self.heads["q"], spec.q, t, spec.queries, spec.queries % self.block != 0),
+            (spec.q.dtype.llvm, spec.q.strides[3]), self.scratch.at("query"), self.type,
+            (self.block, spec.size), scale,
+        )  # fmt: skip
+        self.scratch.fill("largest", self.block, LOWEST)
+        self.scratch.fill("total", self.block, 0.0)
+        self.scratch.fill("sum", self.block * self.width, 0.0)
+        if not spec.causal:
+            whole = spec.keys // self.step * self.step
+            with f.loop("keys", 0, whole, self.step) as s:
+                self.key_block(s.index, self.step, False)
+            if spec.keys - whole:
+                self.key_block(f.index(whole), spec.keys - whole, False)
+        else:
+            self.causal_blocks()
+        self.finish()
+
+    def causal_blocks(self) -> None:
+        """All keys that any row of the block sees: whole blocks first, the diagonal in small steps."""
+        f, spec = self.f, self.spec
+        everyone = f.add(self.t, f.index(spec.keys - spec.queries + 1), "everyone")
+        everyone = f.minimum(f.maximum(everyone, f.index(0)), f.index(spec.keys))
+        whole = f.mul(f.div(everyone, f.index(self.step)), f.index(self.step), "whole")
+        with f.loop("keys", 0, whole, self.step) as s:
+            self.key_block(s.index, self.step, False)
+        anyone = f.add(self.t, f.index(spec.keys - spec.queries + self.block), "anyone")
+        anyone = f.minimum(anyone, f.index(spec.keys))
+        rest = spec.keys % self.small
+        stop = f.minimum(anyone, f.index(spec.keys - rest)) if rest else anyone
+        with f.loop("diagonal", whole, stop, self.small) as s:
+            self.key_block(s.index, self.small, True)
+        if rest:
+            with f.when(f.compare("gt", anyone, f.index(spec.keys - rest))):
+                self.key_block(f.index(spec.keys - rest), rest, True)
+
+    def key_block(self, s: Value, count: int, masked: bool) -> None:
+        """Take the keys s .. s + count - 1 into the running maximum, total and weighted sum."""
+        f, spec = self.f, self.spec
+        k, k_stride = self.rows("k", s, count)
+        v, v_stride = self.rows("v", s, count)
+        with f.loop("t", 0, self.block, self.n) as i:  # the maximum so far, to see the change
+            f.store(self.scratch.load("largest", i.index), self.scratch.at("change", i.index))
+        block_product(
+            f, self.machine, self.type, (count, self.block, spec.size),
+            Left(k, k_stride, 1), Right(self.scratch.at("query"), self.block),
+            self.keep_logits(s, masked),
+        )  # fmt: skip
+        self.weights(count, masked)
+        block_product(
+            f, self.machine, self.type, (self.block, self.width, count),
+            Left(self.scratch.at("weight"), 1, self.block), Right(v, v_stride),
+            self.keep_sums, self.changed_sums,
+            column_limit=None if self.copied["v"] else spec.size,
+        )  # fmt: skip
+
+    def keep_logits(self, s: Value, masked: bool):
+        """Store finished logits (keys down, queries across) and the maxima of their columns."""
+
+        def end(f: Function, values, row: Value, column: Value) -> None:
+            shift = self.spec.keys - self.spec.queries
+            for j in range(len(values[0])):
+                across = f.add(column, f.index(j * self.n))
+                largest = self.scratch.load("largest", across)
+                if masked:
+                    last = f.sub(f.add(f.add(self.t, across), f.index(shift)), f.add(s, row))
+                    last = f.convert(last, "i32")
+                    seen = f.add(f.splat(last, self.n), f.step(self.n, "i32"))
+                for i in range(len(values)):
+                    x = values[i][j]
+                    if masked:
+                        visible = f.compare("ge", seen, f.const(seen.type, i))
+                        x = f.select(visible, x, f.const(self.scratch.wide, LOWEST))
+                    largest = f.select(f.compare("gt", x, largest), x, largest, "largest")
+                    at = f.add(f.mul(f.add(row, f.index(i)), f.index(self.block)), across)
+                    f.store(x, self.scratch.at("weight", at))
+                f.store(largest, self.scratch.at("largest", across))
+
+        return end
+
+    def weights(self, count: int, masked: bool) -> None:
+        """Logits become exp2(logit - maximum); totals follow; `change` becomes the old sums' factor."""
+        f = self.f
+        with f.loop("t", 0, self.block, self.n) as i:
+            largest = self.scratch.load("largest", i.index)
+            change = self.exp2(f.sub(self.scratch.load("change", i.index), largest))
+            f.store(change, self.scratch.at("change", i.index))
+            total = f.mul(self.scratch.load("total", i.index), change)
+            with f.loop("s", 0, count, carry=[total]) as s:
+                at = self.scratch.at("weight", f.add(f.mul(s.index, f.index(self.block)), i.index))
+                x = f.load(at, self.scratch.wide)
+                weight = self.exp2(f.sub(x, largest))
+                if masked:
+                    hidden = f.compare("le", x, f.const(self.scratch.wide, LOWEST))
+                    weight = f.select(hidden, f.const(self.scratch.wide, 0.0), weight)
+                f.store(weight, at)
+                s.next(f.add(s.carried[0], weight))
+            f.store(s.results[0], self.scratch.at("total", i.index))
+
+    def changed_sums(self, f: Function, row: Value, column: Value) -> Value:
+        """The sum so far in the scale of the new maximum."""
+        change = f.splat(f.load(self.scratch.at("change", row), self.type), self.n)
+        at = f.add(f.mul(row, f.index(self.width)), column)
+        return f.mul(self.scratch.load("sum", at), change)
+
+    def keep_sums(self, f: Function, values, row: Value, column: Value) -> None:
+        """Store a register tile of weighted sums."""
+        for i, line in enumerate(values):
+            for j, x in enumerate(line):
+                at = f.add(f.mul(f.add(row, f.index(i)), f.index(self.width)), column)
+                f.store(x, self.scratch.at("sum", f.add(at, f.index(j * self.n))))
+
+    def finish(self) -> None:
+        """Divide by the totals and store the rows that exist. A row that sees no key gives 0, -inf."""
+        f, spec = self.f, self.spec
+        rows = f.minimum(f.index(self.block), f.sub(f.index(spec.queries), self.t))
+        with f.loop("t", 0, self.block, self.n) as i:
+            total, largest = self.scratch.load("total", i.index), self.scratch.load("largest", i.index)
+            empty = f.compare("eq", total, f.const(self.scratch.wide, 0.0))
+            lse = log_of_sum(f, largest, total)
+            lse = f.select(empty, f.const(self.scratch.wide, -math.inf), lse)
+            index = [self.b, self.a, f.add(self.t, i.index)]
+            mask = f.mask_below(self.n, f.sub(rows, i.index))
+            store_at(f, lse, self.p["lse"], spec.lse, index, mask)
+            inverse = f.div(f.const(self.scratch.wide, 1.0), total)
+            inverse = f.select(empty, f.const(self.scratch.wide, 0.0), inverse)
+            f.store(inverse, self.scratch.at("change", i.index))
+        with f.loop("t", 0, rows) as i:
+            factor = f.splat(f.load(self.scratch.at("change", i.index), self.type), self.n)
+            for column in range(0, spec.size, self.n):
+                at = f.add(f.mul(i.index, f.index(self.width)), f.index(column))
+                x = f.mul(self.scratch.load("sum", at), factor)
+                index = [self.b, self.a, f.add(self.t, i.index), f.index(column)]
+                short = spec.size - column < self.n
+                mask = f.mask_below(self.n, f.index(spec.size - column)) if short else None
+                store_at(f, x, self.p["out"], spec.out, index, mask)
+
+    def exp2(self, x: Value) -> Value:
+        """2**x for x <= 0."""
+        return exp2_nonpositive(self.f, x)
+
+    def rows(self, name: str, s: Value, count: int) -> tuple[Value, int]:
+        """Address and row stride of the rows s .. s + count - 1 of k or v, copied if they must be."""
+        f, operand = self.f, getattr(self.spec, name)
+        pointer = rows_from(self.heads[name], operand, s, self.spec.keys, False)
+        if not self.copied[name]:
+            return pointer(f, f.index(0)), operand.strides[2]
+        source = (operand.dtype.llvm, operand.strides[3])
+        place, sizes = self.scratch.at(name), (f.index(count), self.spec.size)
+        pack_rows(f, self.n, pointer, source, place, self.type, sizes, self.width)
+        return place, self.width
