@@ -2,7 +2,9 @@
 
 Each polynomial interpolates its function at the Chebyshev nodes of the interval, in 60 digits,
 which is within a small factor of the minimax polynomial; the degree leaves an error well below a
-unit in the last place of the function it serves. Needs mpmath: `python scripts/math_coefficients.py`.
+unit in the last place of the function it serves. Needs mpmath:
+
+    python scripts/math_coefficients.py > tinytorch/codegen/math_coefficients.py
 """
 
 from mpmath import mp

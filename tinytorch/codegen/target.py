@@ -1,0 +1,207 @@
+"""What the CPU offers: the one place that knows instruction sets.
+
+Knows feature names and register files, never kernels. Three targets exist, from widest to plainest:
+
+    avx512     512-bit vectors, 32 registers; with bfloat16 dot products and AMX tiles where present
+    avx2       256-bit vectors, 16 registers, fused multiply-add
+    vector128  128-bit vectors: SSE4.2 on x86-64 (what NumPy's own wheels require), NEON on aarch64
+
+A target below the host's can be forced by TINYTORCH_TARGET or `Target.named`, and is tested so.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import sys
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+import llvmlite.binding as llvm
+
+from tinytorch.base.dtypes import DType
+from tinytorch.base.errors import SettingError
+
+NAMES = ("avx512", "avx2", "vector128")
+
+# features every target of this name has; optional ones are added when the host has them
+_REQUIRED = {
+    "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx2", "fma", "f16c"),
+    "avx2": ("avx2", "fma", "f16c"),
+    "vector128": ("sse4.2", "popcnt"),
+}
+_OPTIONAL = {
+    "avx512": ("avx512bf16", "avx512vnni", "avx512vbmi", "avx512fp16", "bmi2", "lzcnt", "popcnt"),
+    "avx2": ("bmi2", "lzcnt", "popcnt"),
+    "vector128": (),
+}
+_TILE_FEATURES = ("amx-tile", "amx-bf16", "amx-int8")
+_CPU = {"avx512": "x86-64-v4", "avx2": "x86-64-v3", "vector128": "x86-64-v2"}
+_BYTES = {"avx512": 64, "avx2": 32, "vector128": 16}
+_REGISTERS = {"avx512": 32, "avx2": 16, "vector128": 16}
+# Linux, arch/x86: arch_prctl is system call 158; ARCH_REQ_XCOMP_PERM = 0x1023; XTILEDATA is 18
+_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
+
+
+@dataclass(frozen=True)
+class Target:
+    """One kind of CPU to write code for.
+
+    Args:
+        name: "avx512", "avx2" or "vector128".
+        triple: LLVM's name of architecture and system.
+        cpu: LLVM's name of the processor model to schedule for.
+        features: LLVM's feature string.
+        vector_bytes: bytes of one vector register.
+        registers: how many vector registers there are.
+        has_fma: whether a * b + c is one instruction with one rounding.
+        has_bf16_dot: whether vdpbf16ps exists (pairs of bfloat16 products added to float32).
+        has_fp16: whether arithmetic on vectors of float16 exists.
+        has_amx: whether bfloat16 and int8 tiles exist and the system lets this process use them.
+
+    Example:
+        >>> from tinytorch.base.dtypes import float32, float64
+        >>> t = Target.named("avx2", architecture="x86_64")
+        >>> t.lanes(float32), t.lanes(float64), t.registers
+        (8, 4, 16)
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    vector_bytes: int
+    registers: int
+    has_fma: bool = True
+    has_bf16_dot: bool = False
+    has_fp16: bool = False
+    has_amx: bool = False
+
+    def lanes(self, dtype: DType) -> int:
+        """How many elements of `dtype` one vector register holds."""
+        return self.vector_bytes // dtype.itemsize
+
+    @property
+    def key(self) -> str:
+        """A short text that is equal exactly for targets for which the same code is written."""
+        return _key(self)
+
+    @property
+    def architecture(self) -> str:
+        """First part of the triple: "x86_64", "aarch64"."""
+        return self.triple.split("-")[0]
+
+    @staticmethod
+    def host() -> Target:
+        """The best target of this machine, or the one TINYTORCH_TARGET names.
+
+        Raises: SettingError if TINYTORCH_TARGET names none, or one this machine cannot run.
+        """
+        forced = os.environ.get("TINYTORCH_TARGET", "").strip()
+        return _host(forced)
+
+    @staticmethod
+    def named(name: str, architecture: str | None = None) -> Target:
+        """The target of this name, with the optional features of this machine.
+
+        Args:
+            name: one of "avx512", "avx2", "vector128".
+            architecture: "x86_64" or "aarch64"; default this machine's.
+
+        Raises: SettingError for another name, or one the architecture does not have.
+        """
+        triple = llvm.get_process_triple()
+        host = _normal(triple.split("-")[0])
+        architecture = _normal(architecture or host)
+        available = NAMES if architecture == "x86_64" else ("vector128",)
+        if name not in available:
+            raise SettingError(
+                "no such target",
+                got=repr(name),
+                rule=f"on {architecture} one of " + ", ".join(available),
+                fix=f'TINYTORCH_TARGET="{available[-1]}"',
+            )
+        if architecture != host:
+            triple = f"{architecture}-unknown-linux-gnu"
+        if architecture != "x86_64":
+            return Target(name, triple, "generic", "+neon", 16, 32)
+        return _x86(name, triple, host == "x86_64")
+
+
+def _normal(architecture: str) -> str:
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(architecture, architecture)
+
+
+def _x86(name: str, triple: str, here: bool) -> Target:
+    present = host_features() if here else frozenset()
+    listed = [*_REQUIRED[name], *(f for f in _OPTIONAL[name] if f in present)]
+    amx = name == "avx512" and amx_permitted()
+    if amx:
+        listed += _TILE_FEATURES
+    features = ",".join("+" + f for f in listed)
+    if name == "avx512":  # LLVM's x86-64-v4 would use 256-bit vectors by itself
+        features += ",-prefer-256-bit"
+    return Target(
+        name,
+        triple,
+        _CPU[name],
+        features,
+        _BYTES[name],
+        _REGISTERS[name],
+        has_fma=name != "vector128",
+        has_bf16_dot="avx512bf16" in listed,
+        has_fp16="avx512fp16" in listed,
+        has_amx=amx,
+    )
+
+
+@lru_cache
+def _key(target: Target) -> str:
+    text = "|".join(f"{f.name}={getattr(target, f.name)}" for f in fields(target))
+    return f"{target.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+@lru_cache
+def _host(forced: str) -> Target:
+    architecture = _normal(llvm.get_process_triple().split("-")[0])
+    runnable = [n for n in NAMES if architecture == "x86_64" and host_features() >= {*_REQUIRED[n]}]
+    if architecture == "aarch64":
+        runnable = ["vector128"]
+    if not runnable:
+        raise SettingError(
+            "this processor is not supported by compiled code",
+            got=llvm.get_process_triple(),
+            rule="x86-64 with SSE4.2, or aarch64",
+            fix="run eagerly: do not call tt.compile",
+        )
+    if forced and forced not in runnable:
+        raise SettingError(
+            "TINYTORCH_TARGET names a target this machine cannot run",
+            got=repr(forced),
+            rule="here one of " + ", ".join(runnable),
+            fix=f"TINYTORCH_TARGET={runnable[0]}, or leave it unset",
+        )
+    return Target.named(forced or runnable[0])
+
+
+@lru_cache
+def host_features() -> frozenset[str]:
+    """LLVM's names of the features this CPU has (from cpuid, not from its model name)."""
+    try:
+        return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
+    except RuntimeError:  # LLVM cannot tell on this system
+        return frozenset()
+
+
+@lru_cache
+def amx_permitted() -> bool:
+    """Whether this process may use AMX tiles; asks the system for it, once, before threads need it.
+
+    Source: Linux Documentation/arch/x86/xstate.rst. Threads and children inherit the permission.
+    """
+    if not sys.platform.startswith("linux") or not host_features() >= {*_TILE_FEATURES}:
+        return False
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    arguments = (_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA)
+    return syscall(*(ctypes.c_long(a) for a in arguments)) == 0
