@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tinytorch.base.errors import FileFormatError
 from tinytorch.base.dtypes import bfloat16, float32, int64
+from tinytorch.base.errors import FileFormatError
 from tinytorch.storage import header
 
 
@@ -15,7 +15,12 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8), **more):
 
 def test_what_is_encoded_is_decoded():
     """Ground truth: round trip; wide types first, each start a multiple of its size."""
-    described = {"b": (bfloat16, (3,)), "a": (float32, ()), "c": (int64, (2, 0)), "d": (int64, (1,))}
+    described = {
+        "b": (bfloat16, (3,)),
+        "a": (float32, ()),
+        "c": (int64, (2, 0)),
+        "d": (int64, (1,)),
+    }
     text, order = header.encode(described, {"epoch": "3"})
     assert order == ["c", "d", "a", "b"]
     assert len(text) % 8 == 0
@@ -60,7 +65,7 @@ def test_refused(case):
 BAD_TEXT = {
     "twice": (b'{"x":{"dtype":"F32","dtype":"F64"}}', "a key stands twice"),
     "not JSON": (b'{"x":', "not JSON"),
-    "not UTF-8": (b"{\"\xff\":1}", "not UTF-8"),
+    "not UTF-8": (b'{"\xff":1}', "not UTF-8"),
     "space first": (b' {"x":1}', "does not begin with"),
     "a list": (b"[]", "does not begin with"),
     "empty": (b"", "does not begin with"),

@@ -141,10 +141,8 @@ def decode(text: bytes, data_bytes: int) -> Header:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
-        names = [name for name, _ in pairs]
-        refuse(
-            "a key stands twice", sorted({n for n in names if names.count(n) > 1}), "keys differ"
-        )
+        twice = [name for name, times in Counter(n for n, _ in pairs).items() if times > 1]
+        refuse("a key stands twice", twice[:8], "every name is there once")
     return table
 
 

@@ -1,0 +1,95 @@
+"""MNIST: 60,000 + 10,000 images of handwritten digits, 28x28 pixels, from the official files.
+
+Knows four file names with their checksums and where they are kept, never a training loop.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tinytorch.base.errors import DataError
+from tinytorch.data import places
+from tinytorch.data.dataset import ImageDataset
+from tinytorch.data.digits import check_split
+from tinytorch.data.download import Progress, Remote, check_intact, download
+from tinytorch.data.idx import read_idx
+
+PART = "mnist"
+# The two public mirrors of the official files (the original server no longer hands them out).
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+
+
+def _remote(name: str, md5: str) -> Remote:
+    return Remote(name, md5, tuple(mirror + name for mirror in MIRRORS))
+
+
+# md5 sums as published with the files.
+FILES = {
+    "train": (
+        _remote("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+        _remote("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
+    ),
+    "test": (
+        _remote("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
+        _remote("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
+    ),
+}
+
+
+def load_mnist(
+    split: str = "train",
+    folder: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> ImageDataset:
+    """The MNIST data set.
+
+    The files are looked for in `folder` if given, else in `TINYTORCH_DATA` and the user's cache;
+    what is missing is downloaded into the cache (into `folder`, if given).
+
+    Args:
+        split: "train" (60,000 images) or "test" (10,000).
+        folder: where the files are or shall be, with or without a subfolder "mnist".
+        progress: called as progress(name, bytes so far, bytes in all) while downloading.
+
+    Returns:
+        images (N, 1, 28, 28) float32 in [0, 1], labels (N,) int64 in 0..9.
+
+    Raises:
+        DataError: a file is damaged, or missing and cannot be downloaded; the message says which
+            file to put where.
+        SettingError: no such split.
+
+    Cost: 47 MB for "train", 8 MB for "test".
+
+    Source: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner (1998), Gradient-based learning applied to
+    document recognition, Proceedings of the IEEE 86(11).
+    """
+    check_split(split, tuple(FILES))
+    images, labels = (read_idx(obtain(file, folder, progress)) for file in FILES[split])
+    return ImageDataset(images, labels)
+
+
+def obtain(
+    file: Remote, folder: str | os.PathLike[str] | None = None, progress: Progress | None = None
+) -> Path:
+    """The path of one of the files: found and intact, or downloaded. See `load_mnist`."""
+    looked = places.folders(folder)
+    found = places.find(file.name, PART, looked)
+    if found is not None:
+        return check_intact(found, file)
+    target = looked[-1] / PART
+    try:
+        return download(file, target, progress)
+    except (DataError, OSError) as error:
+        names = ", ".join(f.name for files in FILES.values() for f in files)
+        raise DataError(
+            f"MNIST is not here and could not be downloaded: {file.name}",
+            got=f"looked in {', '.join(str(p) for p in looked)}; {getattr(error, 'got', error)}",
+            rule=f"the official files, unchanged: {names}",
+            fix=f"put the four files in {target}, or name their folder: "
+            f"--data-dir FOLDER or {places.VARIABLE}=FOLDER",
+        ) from error
