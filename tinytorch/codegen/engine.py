@@ -1,0 +1,260 @@
+"""From IR text to object code to addresses: the assembler of TinyTorch, with LLVM behind it.
+
+Knows text, targets and symbols, never what the code computes. Whatever is wrong with the text is a
+CompileError: it is verified before code is generated from it, and instructions that the target does
+not have are refused, because LLVM would end the process there.
+
+    text = module_text(kernels)            one module, equal kernels once
+    image = compile_text(text, target)     object code: bytes that can be kept in a file
+    library = load([image], names)         library["name"] is an address, while the library lives
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import re
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+
+import llvmlite.binding as llvm
+
+from tinytorch.base.errors import CompileError
+from tinytorch.codegen.kernel import Kernel
+from tinytorch.codegen.target import Target
+
+# what compiled code may call beside itself: libc's memory functions, which LLVM writes loops of
+# stores as; what the thread team waits with; fused products where the processor has none
+EXTERNAL = (
+    "memcpy",
+    "memmove",
+    "memset",
+    "syscall",
+    "sched_yield",
+    "usleep",
+    "clock_gettime",
+    "fma",
+    "fmaf",
+)
+
+# intrinsics named so need the target property
+_INTRINSICS = (
+    (r"llvm\.x86\.(ldtilecfg|sttilecfg|tile|td|internal\.amx)", "AMX tiles", lambda t: t.has_amx),
+    (r"llvm\.x86\.avx512bf16", "bfloat16 dot products", lambda t: t.has_bf16_dot),
+    (r"llvm\.x86\.avx512fp16", "float16 arithmetic", lambda t: t.has_fp16),
+    (r"llvm\.x86\.avx512", "AVX-512", lambda t: t.name == "avx512"),
+    (r"llvm\.x86\.(avx|fma|f16c)", "AVX2", lambda t: t.name in ("avx512", "avx2")),
+    (r"llvm\.x86\.", "an x86-64 processor", lambda t: t.architecture == "x86_64"),
+    (r"llvm\.aarch64\.", "an aarch64 processor", lambda t: t.architecture == "aarch64"),
+)
+
+_lock = threading.RLock()  # one TargetMachine and one pass manager serve all threads
+_serial = itertools.count()
+
+
+def module_text(kernels: Iterable[Kernel]) -> str:
+    """One module with every kernel once, and every declaration once.
+
+    Raises: CompileError if two different kernels have the same name.
+    """
+    bodies: dict[str, str] = {}
+    declarations: set[str] = set()
+    for kernel in kernels:
+        if bodies.setdefault(kernel.name, kernel.ir) != kernel.ir:
+            raise CompileError(
+                "two different kernels have the same name",
+                got=kernel.name,
+                rule="a kernel's name ends in a hash of everything that shapes its code",
+                fix="put what differs into the hash, in the factory that wrote the kernel",
+            )
+        declarations |= kernel.declarations
+    return "\n".join([*sorted(declarations), *bodies.values()]) + "\n"
+
+
+def compile_text(text: str, target: Target) -> bytes:
+    """Object code of a module.
+
+    Args:
+        text: LLVM IR.
+        target: the processor to write for.
+
+    Returns: a relocatable, position-independent object file.
+    Raises: CompileError for text that LLVM does not accept or the target cannot run.
+    Cost: about 0.5 ms and 35 microseconds for each line (one core of 2026).
+    """
+    with _lock:
+        return _machine(target).emit_object(_optimised(text, target))
+
+
+def optimised_text(text: str, target: Target) -> str:
+    """The module as it is after LLVM's passes, for `explain`."""
+    with _lock:
+        return str(_optimised(text, target))
+
+
+def assembly_text(text: str, target: Target) -> str:
+    """The module's assembly, for `explain`."""
+    with _lock:
+        return _machine(target).emit_assembly(_optimised(text, target))
+
+
+class Library:
+    """Loaded object code. Its addresses are good while this object lives.
+
+    Args:
+        addresses: of the symbols asked for.
+        tracker: LLVM's handle; the code is unloaded with it.
+    """
+
+    def __init__(self, addresses: Mapping[str, int], tracker: object):
+        self.addresses, self._tracker = dict(addresses), tracker
+
+    def __getitem__(self, name: str) -> int:
+        return self.addresses[name]
+
+
+def load(objects: Sequence[bytes], names: Iterable[str]) -> Library:
+    """Link object code into this process.
+
+    Args:
+        objects: from `compile_text`.
+        names: the symbols to look up.
+
+    Raises: CompileError for a symbol that nobody defines, or a damaged object.
+    """
+    names = list(dict.fromkeys(names))
+    builder = llvm.JITLibraryBuilder()
+    for image in objects:
+        builder.add_object_img(image)
+    for name, address in _external_addresses().items():
+        builder.import_symbol(name, address)
+    for name in names:
+        builder.export_symbol(name)
+    with _lock:
+        try:
+            tracker = builder.link(_jit(), f"tinytorch.{next(_serial)}")
+            return Library({name: tracker[name] for name in names}, tracker)
+        except RuntimeError as error:
+            raise CompileError(
+                "object code could not be linked",
+                got=_first_lines(error),
+                rule="it may use its own symbols and " + ", ".join(EXTERNAL),
+                fix="delete the code cache if the object came from there; else report this fault",
+            ) from None
+
+
+def version() -> str:
+    """What produced an object, for cache keys."""
+    import llvmlite
+
+    return f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
+
+
+def _first_lines(error: object) -> str:
+    return " ".join(str(error).split("\n")[:3]).strip()
+
+
+def _optimised(text: str, target: Target) -> llvm.ModuleRef:
+    _refuse_missing_instructions(text, target)
+    if not target.has_fma:  # the builder's fma would become a call of libm, lane by lane
+        text = text.replace("@llvm.fma.", "@llvm.fmuladd.")
+    machine = _machine(target)
+    try:
+        module = llvm.parse_assembly(text, llvm.create_context())
+        module.triple = target.triple
+        module.data_layout = str(machine.target_data)
+        module.verify()
+    except RuntimeError as error:
+        raise CompileError(
+            "LLVM does not accept the text of a kernel",
+            got=_first_lines(error),
+            rule="valid LLVM IR, checked before code is generated",
+            fix="this is a fault of TinyTorch: please report it with the compiled function",
+        ) from None
+    _refuse_unknown_functions(module)
+    manager, builder = _passes(target)
+    manager.run(module, builder)
+    return module
+
+
+def _refuse_unknown_functions(module: llvm.ModuleRef) -> None:
+    names = {f.name for f in module.functions if f.is_declaration}
+    unknown = sorted(n for n in names if not n.startswith("llvm.") and n not in EXTERNAL)
+    if unknown:
+        raise CompileError(
+            "a kernel calls a function that nobody defines",
+            got=", ".join(unknown),
+            rule="its own functions, LLVM intrinsics and " + ", ".join(EXTERNAL),
+            fix="define it in the kernel's text, or add it to EXTERNAL in codegen/engine.py",
+        )
+
+
+def _refuse_missing_instructions(text: str, target: Target) -> None:
+    if "llvm.x86." not in text and "llvm.aarch64." not in text:
+        return
+    for name in dict.fromkeys(re.findall(r"llvm\.(?:x86|aarch64)\.[\w.]+", text)):
+        for pattern, need, present in _INTRINSICS:
+            if re.match(pattern, name) and not present(target):
+                raise CompileError(
+                    "a kernel uses instructions its target does not have",
+                    got=f"{name} for target {target.name}",
+                    rule=f"it needs {need}",
+                    fix="ask the target (has_amx, has_bf16_dot, name) before writing the kernel",
+                )
+
+
+@lru_cache
+def _initialize() -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    llvm.initialize_native_asmparser()
+
+
+@lru_cache
+def _machine(target: Target) -> llvm.TargetMachine:
+    _initialize()
+    # level 2: level 3 costs the same and gives the same code for kernels that are already tiled
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="small"
+    )
+
+
+@lru_cache
+def _passes(target: Target) -> tuple[llvm.ModulePassManager, llvm.PassBuilder]:
+    """The passes every module goes through, made once (the manager of a builder leaks when remade).
+
+    Kernels arrive tiled, unrolled and vectorised, so nothing that reshapes loops is wanted, and
+    LLVM's level 1 would take five times as long for the same inner loops (docs/log.md).
+    """
+    options = llvm.create_pipeline_tuning_options(speed_level=1)
+    builder = llvm.create_pass_builder(_machine(target), options)
+    manager = llvm.create_new_module_pass_manager()
+    manager.add_always_inliner_pass()
+    manager.add_sroa_pass()
+    manager.add_instruction_combine_pass()
+    manager.add_simplify_cfg_pass()
+    manager.add_dead_code_elimination_pass()
+    manager.add_global_dead_code_eliminate_pass()
+    return manager, builder
+
+
+@lru_cache
+def _jit() -> llvm.LLJIT:
+    # suppress_errors: a failed link is raised, not printed as well
+    return llvm.create_lljit_compiler(
+        _machine(Target.host()), use_jit_link=True, suppress_errors=True
+    )
+
+
+@lru_cache
+def _external_addresses() -> dict[str, int]:
+    process = ctypes.CDLL(None)
+    out = {}
+    for name in EXTERNAL:
+        try:
+            function = getattr(process, name)
+        except AttributeError:  # not on this system; a kernel that needs it fails to link
+            continue
+        out[name] = ctypes.cast(function, ctypes.c_void_p).value
+    return out
