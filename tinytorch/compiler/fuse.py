@@ -1,0 +1,298 @@
+"""Which operations are done together: groups of nodes that become one kernel.
+
+Knows graphs and shapes, never memory or instructions. Nodes are taken in program order; each joins
+the group of what it reads if both run over the same points and the joined groups still have an order.
+
+    kernel group    a matrix product and the arithmetic on its result (its epilogue)
+    row group       arithmetic over one domain, with reductions over its innermost axes in between
+    column group    reductions over outer axes; the arithmetic below them is computed on the way
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import prod
+
+from tinytorch.compiler import kinds
+from tinytorch.compiler.graph import Graph, Node, Value
+
+
+@dataclass(eq=False)
+class Group:
+    """Nodes that become one kernel.
+
+    Args:
+        number: its place among the groups as they were begun.
+        domain: the logical sizes it runs over.
+        axes: the reduced axes of the domain; None while it has no reduction.
+        host: the node with a kernel of its own, if it has one.
+        columns: the reduced axes are not the innermost in memory.
+        nodes: in program order.
+    """
+
+    number: int
+    domain: tuple[int, ...]
+    axes: frozenset[int] | None = None
+    host: Node | None = None
+    columns: bool = False
+    nodes: list[Node] = field(default_factory=list)
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Sizes that remain after the reduction, those of size 1 left out."""
+        axes = self.axes or frozenset()
+        return tuple(n for d, n in enumerate(self.domain) if d not in axes and n != 1)
+
+    @property
+    def label(self) -> str:
+        """The operations in it."""
+        names = [n.primitive.name for n in self.nodes]
+        return "+".join(dict.fromkeys(names))
+
+
+class Fusion:
+    """The groups of a graph.
+
+    Args:
+        graph: simplified.
+        orders: for each value its axes from outermost to innermost in memory.
+
+    `groups` holds the groups; `of` the group of each node that has one. Nodes without a group are
+    movement, sources, and arithmetic computed inside the column groups that read it.
+    """
+
+    def __init__(self, graph: Graph, orders: dict[Value, tuple[int, ...]]):
+        self.graph, self.orders = graph, orders
+        self.producer = kinds.producers(graph.nodes)
+        self.users = graph.users()
+        self._place_of = {n: i for i, n in enumerate(graph.nodes)}
+        self.of: dict[Node, Group] = {}
+        self.groups: list[Group] = []
+        self._before: dict[int, int] = {}  # group number -> bit set of the groups it needs
+        self.inlined = self._find_inlined()
+        for node in graph.nodes:
+            if kinds.is_movement(node) or kinds.is_source(node) or node in self.inlined:
+                continue
+            self._place(node)
+        self.groups = [g for g in self.groups if g.nodes]
+
+    # paths
+
+    def base(self, value: Value) -> tuple[Value, bool]:
+        """(the value that the movement in front of `value` begins at, whether all of it is simple)."""
+        simple = True
+        while (node := self.producer.get(value)) is not None and kinds.is_movement(node):
+            simple = simple and kinds.is_simple(node)
+            value = node.inputs[0]
+        return value, simple
+
+    def sources_of(self, node: Node) -> list[tuple[Value, bool]]:
+        """(base value, simple path) of all a node reads, looking through inlined nodes."""
+        out: list[tuple[Value, bool]] = []
+        stack = [(v, True) for v in node.inputs]
+        data = node.inputs[0] if kinds.is_lookup(node) else None
+        while stack:
+            value, simple = stack.pop()
+            base, direct = self.base(value)
+            simple = simple and direct and value is not data
+            made = self.producer.get(base)
+            if made is not None and made in self.inlined:
+                stack.extend((v, simple and not kinds.is_lookup(made)) for v in made.inputs)
+            elif made is None or not kinds.is_source(made):
+                out.append((base, simple))
+        return out
+
+    def is_column(self, node: Node) -> bool:
+        """Whether a reduction runs over axes that are not the innermost ones in memory."""
+        source = node.inputs[0]
+        axes = kinds.reduced_axes(node)
+        order = [a for a in self.orders[source] if source.shape[a] != 1]
+        inner = [a for a in order if a in axes]
+        return order[len(order) - len(inner) :] != inner
+
+    def _find_inlined(self) -> set[Node]:
+        """Arithmetic that only column reductions read: computed there, never stored."""
+        inlined: set[Node] = set()
+        kept = set(self.graph.outputs)
+        for node in reversed(self.graph.nodes):
+            if not kinds.is_arithmetic(node) or kinds.is_lookup(node) or node.outputs[0] in kept:
+                continue
+            if prod(node.outputs[0].shape) == 1:
+                continue
+            readers = self._readers(node.outputs[0])
+            if readers and all(
+                simple and ((kinds.is_reduction(r) and self.is_column(r)) or r in inlined)
+                for r, simple in readers
+            ):
+                inlined.add(node)
+        return inlined
+
+    def _readers(self, value: Value) -> list[tuple[Node, bool]]:
+        """The nodes that read a value, through movement; with whether the way is simple."""
+        out, stack = [], [(value, True)]
+        while stack:
+            v, simple = stack.pop()
+            for node in self.users.get(v, []):
+                if kinds.is_movement(node):
+                    if node.outputs[0] in self.graph.outputs:
+                        out.append((node, False))
+                    stack.append((node.outputs[0], simple and kinds.is_simple(node)))
+                else:
+                    out.append((node, simple))
+        return out
+
+    # placing
+
+    def _place(self, node: Node) -> None:
+        sources = self.sources_of(node)
+        needed = 0
+        for base, _ in sources:
+            made = self.producer.get(base)
+            if made is not None:
+                needed |= self._with(self.of[made])
+        group = self._join(node, sources) if self._may_join(node) else None
+        if group is None:
+            group = self._begin(node)
+        group.nodes.append(node)
+        self.of[node] = group
+        self._need(group, needed)
+
+    @staticmethod
+    def _may_join(node: Node) -> bool:
+        return kinds.is_arithmetic(node) or kinds.is_reduction(node)
+
+    def _begin(self, node: Node) -> Group:
+        if kinds.is_reduction(node):
+            domain, axes = node.inputs[0].shape, kinds.reduced_axes(node)
+            group = Group(len(self.groups), domain, axes, columns=self.is_column(node))
+        elif kinds.is_arithmetic(node):
+            group = Group(len(self.groups), node.outputs[0].shape)
+        else:
+            group = Group(len(self.groups), node.outputs[0].shape, host=node)
+        self.groups.append(group)
+        self._before[group.number] = 0
+        return group
+
+    def _join(self, node: Node, sources: list[tuple[Value, bool]]) -> Group | None:
+        """The group the node goes into, after merging those of its sources that can be merged."""
+        simple, barred = {}, set()
+        for base, direct in sources:
+            made = self.producer.get(base)
+            if made is None:
+                continue
+            group = self.of[made]
+            if direct:
+                simple[group.number] = group
+            else:
+                barred.add(group.number)
+        candidates = [g for n, g in simple.items() if n not in barred and self._fits(node, g, sources)]
+        candidates.sort(key=lambda g: (g.host is None, -g.number))
+        for chosen in candidates:
+            others = (set(simple) | barred) - {chosen.number}
+            if any(self._before[o] >> chosen.number & 1 for o in others):
+                continue  # what it needs comes after the group: joining would close a circle
+            for other in candidates:
+                if other is not chosen and other.nodes:
+                    self._merge(chosen, other)
+            return chosen
+        if kinds.is_reduction(node) and self.is_column(node):
+            return self._sibling(node, sources)
+        return None
+
+    def _fits(self, node: Node, group: Group, sources: list[tuple[Value, bool]]) -> bool:
+        """Whether the node runs over the group's points (or its rows), reading them where they are."""
+        if group.host is not None and group.host.primitive.name not in kinds.WITH_EPILOGUE:
+            return False
+        if kinds.is_reduction(node):
+            if group.host is not None or group.columns or self.is_column(node):
+                return False
+            axes = kinds.reduced_axes(node)
+            if node.inputs[0].shape != group.domain or prod(group.domain) == 1:
+                return False
+            return group.axes is None or group.axes == axes
+        shape = node.outputs[0].shape
+        if shape == group.domain and not group.columns:
+            return True
+        if group.axes is None or group.host is not None:
+            return False
+        if tuple(n for n in shape if n != 1) != group.kept:
+            return False
+        for base, _ in sources:  # a value per row must not read one per point
+            made = self.producer.get(base)
+            if made is not None and self.of[made] is group and self.is_full(group, base):
+                return False
+        return True
+
+    def is_full(self, group: Group, value: Value) -> bool:
+        """Whether a value of the group has an element at each point of the domain, not one a row."""
+        if group.axes is None:
+            return True
+        made = self.producer[value]
+        if kinds.is_reduction(made):
+            return False
+        return value.shape == group.domain and self._rowless(group)
+
+    @staticmethod
+    def _rowless(group: Group) -> bool:
+        return prod(group.domain) != prod(group.kept)
+
+    def _sibling(self, node: Node, sources: list[tuple[Value, bool]]) -> Group | None:
+        """A column group over the same domain that reads something of the same: one pass serves both."""
+        mine = {base for base, _ in sources}
+        axes = kinds.reduced_axes(node)
+        for group in reversed(self.groups[-16:]):
+            if not (group.columns and group.domain == node.inputs[0].shape and group.axes == axes):
+                continue
+            firsts = [n for n in group.nodes if kinds.is_reduction(n)]
+            shared = mine & {b for n in firsts for b, _ in self.sources_of(n)}
+            needs = 0
+            for base, _ in sources:
+                made = self.producer.get(base)
+                needs |= self._with(self.of[made]) if made is not None else 0
+            if shared and not needs >> group.number & 1:
+                return group
+        return None
+
+    # order
+
+    def _with(self, group: Group) -> int:
+        return self._before[group.number] | 1 << group.number
+
+    def _need(self, group: Group, needed: int) -> None:
+        """Record that a group needs others, for it and for all that need it."""
+        needed &= ~(1 << group.number)
+        if needed & ~self._before[group.number]:
+            for other in self._before:
+                if other == group.number or self._before[other] >> group.number & 1:
+                    self._before[other] |= needed
+
+    def _merge(self, into: Group, other: Group) -> bool:
+        """Put `other` into `into` if they run over the same points and nothing lies between them."""
+        if other.host is not None or into.columns or other.columns or other.domain != into.domain:
+            return False
+        if other.axes is not None and (into.host is not None or into.axes not in (None, other.axes)):
+            return False
+        a, b = into.number, other.number
+        for number, needs in self._before.items():
+            between = number not in (a, b)
+            if between and (needs >> a & 1 and self._before[b] >> number & 1):
+                return False
+            if between and (needs >> b & 1 and self._before[a] >> number & 1):
+                return False
+        into.nodes = sorted((*into.nodes, *other.nodes), key=self._place_of.__getitem__)
+        into.axes = into.axes if into.axes is not None else other.axes
+        for node in other.nodes:
+            self.of[node] = into
+        other.nodes = []
+        joint = (self._before[a] | self._before[b]) & ~(1 << a | 1 << b)
+        for number, needs in self._before.items():
+            if needs >> b & 1 or needs >> a & 1:
+                self._before[number] = (needs | joint | 1 << a) & ~(1 << b)
+        self._before[a], self._before[b] = joint, 0
+        return True
+
+
+def values_of(nodes: Iterable[Node]) -> set[Value]:
+    """All values the nodes make."""
+    return {v for n in nodes for v in n.outputs}

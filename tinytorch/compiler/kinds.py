@@ -1,0 +1,66 @@
+"""What the compiler makes of each primitive: arithmetic, movement, source, reduction or a kernel of its own.
+
+Knows names of primitives, never their code. A test asserts that every row of the table has one kind.
+"""
+
+from __future__ import annotations
+
+from tinytorch.compiler import elementwise, reduction
+from tinytorch.compiler.graph import Node, Value
+
+MOVEMENT = frozenset(("reshape", "permute", "broadcast_to", "slice", "flip"))
+SOURCES = frozenset(("iota", "full"))
+REDUCTIONS = frozenset(reduction.KINDS)
+ARITHMETIC = frozenset((*elementwise.RULES, "cast", "where"))
+# Kernels whose result passes through an epilogue while it is in registers.
+WITH_EPILOGUE = frozenset(("matmul",))
+
+
+def is_movement(node: Node) -> bool:
+    """It gives the same numbers at other places."""
+    return node.primitive.name in MOVEMENT
+
+
+def is_source(node: Node) -> bool:
+    """It reads nothing."""
+    return node.primitive.name in SOURCES
+
+
+def is_reduction(node: Node) -> bool:
+    """It is a sum, product, maximum, ... over axes."""
+    return node.primitive.name in REDUCTIONS
+
+
+def is_arithmetic(node: Node) -> bool:
+    """It computes each element from the elements at the same place (or looks up a row by an index)."""
+    return node.primitive.name in ARITHMETIC or is_lookup(node)
+
+
+def is_lookup(node: Node) -> bool:
+    """It reads whole rows at data-dependent places."""
+    return node.primitive.name == "take"
+
+
+def drops_only_ones(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Whether a reshape only adds or removes axes of size 1."""
+    return [n for n in before if n != 1] == [n for n in after if n != 1]
+
+
+def is_simple(node: Node) -> bool:
+    """A movement that leaves each element at the place of the same name: broadcasting, axes of size 1."""
+    name = node.primitive.name
+    if name == "broadcast_to":
+        return True
+    return name == "reshape" and drops_only_ones(node.inputs[0].shape, node.outputs[0].shape)
+
+
+def reduced_axes(node: Node) -> frozenset[int]:
+    """The axes of the input a reduction runs over, as non-negative numbers."""
+    rank = len(node.inputs[0].shape)
+    axes = node.params.get("axes")
+    return frozenset(range(rank) if axes is None else (a % rank for a in axes))
+
+
+def producers(nodes: list[Node]) -> dict[Value, Node]:
+    """The node that makes each value."""
+    return {v: n for n in nodes for v in n.outputs}

@@ -1,0 +1,374 @@
+"""Simplifies a captured program: equal computations once, nothing unused, cheaper equals in place.
+
+Every rule is a row of a table: it is given a node with its already simplified inputs and answers with
+another value, or None to leave it. Knows primitives, never kernels. Rules keep values the same up to
+rounding; those that could change a NaN, an infinity or a sign of zero are not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tinytorch.base.dtypes import int64
+from tinytorch.compiler.graph import Graph, Node, Value
+from tinytorch.primitives.primitive import TABLE, Spec
+
+SMALL = 16  # constants up to this many elements are computed while compiling
+
+
+@dataclass(frozen=True, eq=False)
+class IndexCheck:
+    """Indices that must lie in an axis before anything is written.
+
+    Args:
+        index: the integers.
+        size: of the axis they look into.
+        name: the primitive that uses them.
+        where: the user's line.
+    """
+
+    index: Value
+    size: int
+    name: str
+    where: str
+
+
+@dataclass(eq=False)
+class Simplified:
+    """A program after the rules, with the index checks it needs, and where each value went."""
+
+    graph: Graph
+    checks: list[IndexCheck] = field(default_factory=list)
+
+
+class Rewriter:
+    """Builds the new graph node by node; equal nodes give the same values."""
+
+    def __init__(self, graph: Graph):
+        self.old = graph
+        self.new = Graph(list(graph.arguments), list(graph.states), dict(graph.constants))
+        self.values: dict[Value, Value] = {
+            v: v for v in (*graph.arguments, *graph.states, *graph.constants)
+        }
+        self.made: dict[Value, Node] = {}
+        self.checks: list[IndexCheck] = []
+        self.users = graph.users()
+        self._seen: dict[tuple, tuple[Value, ...]] = {}
+        self._constants: dict[tuple, Value] = {}
+        self.where = ""
+        for v, array in graph.constants.items():
+            if array.size <= SMALL:
+                self._constants.setdefault((v.spec, array.tobytes()), v)
+
+    def run(self) -> Simplified:
+        """The whole program."""
+        for node in self.old.nodes:
+            self.where = node.where
+            inputs = tuple(self._unique(self.values[v]) for v in node.inputs)
+            rule = RULES.get(node.primitive.name)
+            out = rule(self, node, inputs) if rule else None
+            outs = self.add_node(node, inputs) if out is None else (out,)
+            self.values.update(zip(node.outputs, outs, strict=True))
+        self.new.results = [self.values[v] for v in self.old.results]
+        self.new.updates = [(s, self.values[v]) for s, v in self.old.updates]
+        self.checks = list({(c.index, c.size): c for c in self.checks}.values())
+        remove_unused(self.new, [c.index for c in self.checks])
+        return Simplified(self.new, self.checks)
+
+    def _unique(self, v: Value) -> Value:
+        array = self.new.constants.get(v)
+        if array is None or array.size > SMALL:
+            return v
+        return self._constants.setdefault((v.spec, array.tobytes()), v)
+
+    def add_node(self, node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...]:
+        """The node as it is, unless it was made already or can be computed now."""
+        return self._add(node.primitive.name, inputs, node.params)
+
+    def add(self, name: str, *inputs: Value, **params: Any) -> Value:
+        """Apply a primitive with one output, by the rules that hold for it."""
+        node = Node(TABLE[name], inputs, params, (), self.where)
+        rule = RULES.get(name)
+        out = rule(self, node, inputs) if rule else None
+        return self._add(name, inputs, params)[0] if out is None else out
+
+    def _add(self, name: str, inputs: tuple[Value, ...], params: dict) -> tuple[Value, ...]:
+        key = (name, inputs, tuple(sorted(params.items())))
+        if key not in self._seen:
+            arrays = [self.new.constants.get(v) for v in inputs]
+            outs = self.new.add(TABLE[name], inputs, params, self.where)
+            known = inputs and all(a is not None for a in arrays)
+            if known and all(o.spec.size <= SMALL for o in outs):
+                self.new.nodes.pop()
+                done = TABLE[name].evaluate(tuple(arrays), tuple(v.dtype for v in inputs), params)
+                done = done if isinstance(done, tuple) else (done,)
+                outs = tuple(self.constant(np.ascontiguousarray(a).reshape(o.shape), o.spec) for a, o in zip(done, outs, strict=True))
+            else:
+                self.made.update({o: self.new.nodes[-1] for o in outs})
+            self._seen[key] = outs
+        return self._seen[key]
+
+    def constant(self, array: np.ndarray, spec: Spec) -> Value:
+        """A value fixed now."""
+        v = Value(spec)
+        self.new.constants[v] = array
+        return self._unique(v)
+
+    def scalar(self, number, like: Value) -> Value:
+        """A 0-d constant of the dtype of `like` (not bfloat16)."""
+        return self.constant(np.array(number, like.dtype.storage), Spec((), like.dtype))
+
+    def number(self, v: Value) -> float | None:
+        """The number a value holds everywhere, if that is known."""
+        array = self.new.constants.get(v)
+        if array is not None and array.size == 1 and v.dtype.name != "bfloat16":
+            return array.item()
+        node = self.made.get(v)
+        if node is not None and node.primitive.name == "full":
+            return node.params["value"]
+        if node is not None and node.primitive.name in ("broadcast_to", "reshape"):
+            return self.number(node.inputs[0])
+        return None
+
+    def maker(self, v: Value, name: str) -> Node | None:
+        """The node that made v, if it is of that primitive."""
+        node = self.made.get(v)
+        return node if node is not None and node.primitive.name == name else None
+
+
+def remove_unused(graph: Graph, also: list[Value] = ()) -> None:
+    """Drop nodes nobody reads, and constants."""
+    live = {*graph.outputs, *also}
+    kept = []
+    for node in reversed(graph.nodes):
+        if any(v in live for v in node.outputs):
+            kept.append(node)
+            live.update(node.inputs)
+    graph.nodes = kept[::-1]
+    graph.constants = {v: a for v, a in graph.constants.items() if v in live}
+
+
+Rule = Callable[[Rewriter, Node, tuple[Value, ...]], Value | None]
+
+
+def _reshape(r: Rewriter, node: Node, inputs) -> Value | None:
+    (x,) = inputs
+    shape = tuple(node.params["shape"])
+    if x.shape == shape:
+        return x
+    before = r.maker(x, "reshape")
+    return r.add("reshape", before.inputs[0], shape=shape) if before else None
+
+
+def _permute(r: Rewriter, node: Node, inputs) -> Value | None:
+    (x,) = inputs
+    axes = tuple(node.params["axes"])
+    if axes == tuple(range(len(axes))):
+        return x
+    before = r.maker(x, "permute")
+    if before:
+        joined = tuple(before.params["axes"][a] for a in axes)
+        return r.add("permute", before.inputs[0], axes=joined)
+    product = r.maker(x, "matmul")
+    swap = (*range(len(axes) - 2), len(axes) - 1, len(axes) - 2)
+    if product and axes == swap and _only_user(r, node):  # (a b)^T = b^T a^T, without a copy
+        a, b = product.inputs
+        return r.add("matmul", _swapped(r, b), _swapped(r, a), **product.params)
+    return None
+
+
+def _only_user(r: Rewriter, node: Node) -> bool:
+    return bool(node.inputs) and len(r.users.get(node.inputs[0], [])) == 1 and node.inputs[0] not in r.old.outputs
+
+
+def _swapped(r: Rewriter, x: Value) -> Value:
+    n = len(x.shape)
+    return r.add("permute", x, axes=(*range(n - 2), n - 1, n - 2))
+
+
+def _broadcast(r: Rewriter, node: Node, inputs) -> Value | None:
+    (x,) = inputs
+    shape = tuple(node.params["shape"])
+    if x.shape == shape:
+        return x
+    before = r.maker(x, "broadcast_to")
+    return r.add("broadcast_to", before.inputs[0], shape=shape) if before else None
+
+
+def _cast(r: Rewriter, node: Node, inputs) -> Value | None:
+    return inputs[0] if inputs[0].dtype is node.params["dtype"] else None
+
+
+def _slice(r: Rewriter, node: Node, inputs) -> Value | None:
+    (x,) = inputs
+    p = node.params
+    whole = all(a == 0 and s == 1 and b >= n for a, b, s, n in zip(p["start"], p["stop"], p["step"], x.shape, strict=True))
+    return x if whole else None
+
+
+def _reduction(r: Rewriter, node: Node, inputs) -> Value | None:
+    (x,) = inputs
+    axes = [a % len(x.shape) for a in node.params["axes"]]
+    if node.outputs and x.dtype is not node.outputs[0].dtype:
+        return None
+    if all(x.shape[a] == 1 for a in axes) and node.primitive.name not in ("any", "all"):
+        kept = node.params["keepdims"]
+        shape = tuple(1 if d in axes else n for d, n in enumerate(x.shape) if kept or d not in axes)
+        return r.add("reshape", x, shape=shape)
+    return None
+
+
+def _spread_dropped(r: Rewriter, node: Node, inputs) -> tuple[Value, ...]:
+    """Operands without a broadcast_to that the operation would do by itself."""
+    out = list(inputs)
+    for i, v in enumerate(inputs):
+        before = r.maker(v, "broadcast_to")
+        others = [w.shape for j, w in enumerate(out) if j != i]
+        if before and others:
+            spread = np.broadcast_shapes(before.inputs[0].shape, *others)
+            if spread == np.broadcast_shapes(*(w.shape for w in inputs)):
+                out[i] = before.inputs[0]
+    return tuple(out)
+
+
+def _arithmetic(identities: Callable[[Rewriter, Node, tuple[Value, ...]], Value | None] | None = None) -> Rule:
+    def rule(r: Rewriter, node: Node, inputs) -> Value | None:
+        found = identities(r, node, inputs) if identities else None
+        if found is not None:
+            return found
+        plain = _spread_dropped(r, node, inputs)
+        return r._add(node.primitive.name, plain, node.params)[0] if plain != inputs else None
+
+    return rule
+
+
+def _neutral(number: float, either: bool) -> Callable:
+    """x op number = x (and number op x = x, if either)."""
+
+    def identities(r: Rewriter, node: Node, inputs) -> Value | None:
+        a, b = inputs
+        shape = np.broadcast_shapes(a.shape, b.shape)
+        if a.shape == shape and r.number(b) == number and not _negative_zero(r.number(b)):
+            return a
+        if either and b.shape == shape and r.number(a) == number and not _negative_zero(r.number(a)):
+            return b
+        return None
+
+    return identities
+
+
+def _negative_zero(x) -> bool:
+    return x == 0 and bool(np.signbit(x))
+
+
+def _add(r: Rewriter, node: Node, inputs) -> Value | None:
+    a, b = (r.maker(v, "pad") for v in inputs)
+    if a is None or b is None or a.params.get("value", 0.0) != 0.0 or b.params.get("value", 0.0) != 0.0:
+        return None
+    return _side_by_side(r, a, b)
+
+
+def _side_by_side(r: Rewriter, a: Node, b: Node) -> Value | None:
+    """pad(x) + pad(y) with x and y in neighbouring places along one axis: their concatenation, padded."""
+    (x,), (y,) = a.inputs, b.inputs
+    differ = [d for d in range(len(x.shape)) if (a.params["before"][d], x.shape[d]) != (b.params["before"][d], y.shape[d])]
+    if len(differ) != 1:
+        return None
+    d = differ[0]
+    if a.params["before"][d] > b.params["before"][d]:
+        (x, y), (a, b) = (y, x), (b, a)
+    if a.params["before"][d] + x.shape[d] != b.params["before"][d]:
+        return None
+    parts: list[Value] = []
+    for v in (x, y):
+        joined = r.maker(v, "concatenate")
+        parts += joined.inputs if joined and joined.params["axis"] == d else [v]
+    both = r.add("concatenate", *parts, axis=d)
+    before = tuple(a.params["before"])
+    after = tuple(b.params["after"][i] if i == d else a.params["after"][i] for i in range(len(before)))
+    if not any(before) and not any(after):
+        return both
+    return r.add("pad", both, before=before, after=after, value=0.0)
+
+
+def _pow(r: Rewriter, node: Node, inputs) -> Value | None:
+    x, e = inputs
+    if not x.dtype.is_float or e.shape != ():
+        return None
+    number = r.number(e)
+    if number == 2:
+        return r.add("mul", x, x)
+    if number == 1:
+        return x
+    return None  # not pow(x, 0.5) = sqrt(x): pow(-inf, 0.5) is inf, sqrt(-inf) is NaN
+
+
+def _check(r: Rewriter, node: Node, index: Value, size: int) -> None:
+    r.checks.append(IndexCheck(index, size, node.primitive.name, node.where or r.where))
+
+
+def _wrapped(r: Rewriter, index: Value, size: int) -> Value:
+    index = r.add("cast", index, dtype=int64)
+    past = r.add("add", index, r.scalar(size, index))
+    return r.add("where", r.add("less", index, r.scalar(0, index)), past, index)
+
+
+def _hits(r: Rewriter, index: Value, shape: tuple[int, ...], axis: int) -> Value:
+    """Where position along the axis = index, as booleans of `shape`; index has size 1 there."""
+    places = r.add("iota", shape=shape, axis=axis, dtype=int64)
+    return r.add("equal", places, _wrapped(r, index, shape[axis]))
+
+
+def _take(r: Rewriter, node: Node, inputs) -> Value | None:
+    x, index = inputs
+    _check(r, node, index, x.shape[node.params["axis"]])
+    return None
+
+
+def _scatter_add(r: Rewriter, node: Node, inputs) -> Value | None:
+    _check(r, node, inputs[1], node.params["size"])
+    return None
+
+
+def _take_along(r: Rewriter, node: Node, inputs) -> Value | None:
+    x, index = inputs
+    axis = node.params["axis"] % len(x.shape)
+    _check(r, node, index, x.shape[axis])
+    if index.shape[axis] != 1 or x.shape[axis] == 0:
+        return None
+    picked = r.add("where", _hits(r, index, x.shape, axis), x, r.scalar(0, x) if x.dtype.name != "bfloat16" else r.add("full", shape=(), value=0, dtype=x.dtype))
+    return r.add("sum", picked, axes=(axis,), keepdims=True)
+
+
+def _scatter_along(r: Rewriter, node: Node, inputs) -> Value | None:
+    g, index = inputs
+    axis, size = node.params["axis"] % len(g.shape), node.params["size"]
+    _check(r, node, index, size)
+    if g.shape[axis] != 1:
+        return None
+    shape = (*g.shape[:axis], size, *g.shape[axis + 1 :])
+    zero = r.add("full", shape=(), value=0, dtype=g.dtype)
+    return r.add("where", _hits(r, index, shape, axis), g, zero)
+
+
+_PLAIN = (
+    "maximum", "minimum", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal",
+    "floor_div", "remainder", "logical_and", "logical_or",
+)  # fmt: skip
+RULES: dict[str, Rule] = {
+    "reshape": _reshape, "permute": _permute, "broadcast_to": _broadcast, "cast": _cast, "slice": _slice,
+    "sum": _reduction, "max": _reduction, "min": _reduction, "prod": _reduction,
+    "mul": _arithmetic(_neutral(1, True)), "div": _arithmetic(_neutral(1, False)),
+    "sub": _arithmetic(_neutral(0, False)), "add": _arithmetic(_add), "pow": _arithmetic(_pow),
+    "where": _arithmetic(), **{name: _arithmetic() for name in _PLAIN},
+    "take": _take, "scatter_add": _scatter_add, "take_along": _take_along, "scatter_along": _scatter_along,
+}  # fmt: skip
+
+
+def simplify(graph: Graph) -> Simplified:
+    """The program after all rules."""
+    return Rewriter(graph).run()
