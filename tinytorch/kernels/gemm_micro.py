@@ -24,6 +24,7 @@ class Micro:
         masked: read only the columns below a `count`, given at run time.
         add: start from the sums in c.
         fused: the machine multiplies and adds with one rounding.
+        ahead: bytes that packed operands are fetched into the first-level cache before their use.
     """
 
     compute: DType
@@ -37,6 +38,7 @@ class Micro:
     masked: bool
     add: bool
     fused: bool
+    ahead: int = 0
 
     @property
     def suffix(self) -> str:
@@ -68,6 +70,9 @@ def write_micro(name: str, micro: Micro) -> Function:
             f.load(f.at(b, f.index(j * micro.lanes), scalar), type, mask=masks[j], stem="b.k")
             for j in range(micro.vectors)
         ]
+        if micro.ahead:
+            for j in range(micro.vectors):
+                fetch(f, b, micro.ahead + j * 64)
         after = []
         for i in range(micro.rows):
             x = f.load(f.at(a, f.index(i * micro.a_row), scalar), scalar, stem="a.k")
@@ -84,3 +89,10 @@ def write_micro(name: str, micro: Micro) -> Function:
     for place, total in zip(places, k.results, strict=False):
         f.store(total, place)
     return f
+
+
+def fetch(f: Function, pointer: Value, ahead: int) -> None:
+    """Ask for the cache line `ahead` bytes further on; a hint that never fails."""
+    there = f.at(pointer, f.index(ahead), "i8", "ahead")
+    read, keep, data = f.const("i32", 0), f.const("i32", 3), f.const("i32", 1)
+    f.call("void", "llvm.prefetch.p0", there, read, keep, data)

@@ -157,14 +157,14 @@ def _strides_far(b: Operand, m: int, k: int, most: int) -> bool:
 def _rows_collide(a: Operand, k: int, n: int, compute: DType) -> bool:
     """Whether a's rows, read side by side, would fall on each other in the first-level cache.
 
-    It has 64 sets of 64 bytes: rows a multiple of 1 KB apart share a few sets. Reading along m in
+    It has 64 sets of 64 bytes: 14 rows a multiple of 4 KB apart share one of them. Reading along m in
     place is fine while all of it stays in cache.
     """
     rows, depth = (s * compute.itemsize for s in a.strides[-2:])
     if n <= 64 or k <= 32:
         return False
     if depth == compute.itemsize:
-        return rows % 1024 == 0
+        return rows % 4096 == 0
     return not (rows == compute.itemsize and k <= 128)
 
 

@@ -58,6 +58,7 @@ def emit_epilogue(
     column: Value,
     width: Value,
     n: int,
+    unrolled: int = 0,
 ) -> None:
     """Give a rectangle of sums to the epilogue, vector by vector.
 
@@ -67,18 +68,23 @@ def emit_epilogue(
         row, rows, column, width: the rectangle in the output; it may end at column n only
             within a vector.
         n: columns of the output.
+        unrolled: if not 0, `width` is always this many columns, a whole number of vectors.
     """
     type = vector(lanes, compute.llvm)
     with f.loop("row", 0, rows) as i:
         line = f.at(sums, f.mul(i.index, f.index(sums_row)), compute.llvm, "sums")
         out_row = f.add(row, i.index, "i")
+        for part in range(0, unrolled, lanes):
+            value = f.load(f.at(line, f.index(part), compute.llvm), type, stem="total")
+            at = (*index, out_row, f.add(column, f.index(part), "j"))
+            epilogue.emit(f, value, at, None, pointers)
         whole = width if n % lanes == 0 else f.op("and", width, f.index(-lanes))
-        if n >= lanes:
+        if n >= lanes and not unrolled:
             with f.loop("column", 0, whole, lanes) as j:
                 value = f.load(f.at(line, j.index, compute.llvm), type, stem="total")
                 at = (*index, out_row, f.add(column, j.index, "j"))
                 epilogue.emit(f, value, at, None, pointers)
-        if n % lanes:
+        if n % lanes and not unrolled:
             with f.when(f.compare("lt", whole, width)):
                 value = f.load(f.at(line, whole, compute.llvm), type, stem="total")
                 mask = f.mask_below(lanes, f.sub(width, whole))
