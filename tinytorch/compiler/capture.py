@@ -1,0 +1,292 @@
+"""Recording: the user's function runs once, without numbers, and every operation becomes a node.
+
+Knows Tensors and the graph, never passes or machine code. What the function reaches from outside is
+lifted when it is first met: a Tensor's memory becomes a state, a NumPy array a constant. When the
+recording is over, with an error or without, every Tensor is as it was before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from tinytorch.base.errors import CompileError
+from tinytorch.compiler.graph import Graph, Value, verify
+from tinytorch.compiler.signature import Slot, rebuild
+from tinytorch.primitives.primitive import Primitive, Spec
+from tinytorch.tensor.autograd import Leaf, Node, Port
+from tinytorch.tensor.base import dtype_of_array, from_value
+from tinytorch.tensor.interpreter import Interpreter, interpreting, user_line
+from tinytorch.tensor.tensor import Tensor
+
+
+@dataclass(eq=False)
+class Captured:
+    """A recorded call: the graph, and where in the user's Python its ends belong.
+
+    Args:
+        graph: the program. Its results are made by nodes, are all different, and are not also updates.
+        sources: for each state the Tensor that holds it, or the Leaf whose gradient holds it.
+        aliases: (Tensor, state): Tensors that share a state's memory and must still do so.
+        gradients: for each Leaf that was met, whether it had a gradient at the start.
+        result: what the function returned, with a Slot for each array.
+        left: (Leaf or number of an argument, Slot or None): the gradients it left behind.
+        assigned: (number of an argument, Slot): arguments it assigned to.
+        given: values that are returned though no node made them: copied before the program runs.
+    """
+
+    graph: Graph
+    sources: list[Tensor | Leaf] = field(default_factory=list)
+    aliases: list[tuple[Tensor, int]] = field(default_factory=list)
+    gradients: list[tuple[Leaf, bool]] = field(default_factory=list)
+    result: Any = None
+    left: list[tuple[Leaf | int, Slot | None]] = field(default_factory=list)
+    assigned: list[tuple[int, Slot]] = field(default_factory=list)
+    given: list[Value] = field(default_factory=list)
+
+
+def capture(function: Callable, args: tuple, kwargs: dict) -> Captured:
+    """Record one call of `function`.
+
+    Args:
+        function: any Python function over Tensors.
+        args, kwargs: as it is called; arrays in them become the graph's arguments, in order.
+
+    Returns:
+        the recording, its graph verified.
+
+    Raises:
+        CompileError: the function looks at values, or uses a Tensor of another recording.
+        Exception: whatever the function raises; every Tensor is then as it was.
+    """
+    recording = Capture()
+    try:
+        with interpreting(recording):
+            taken = recording.take(args), recording.take(kwargs)
+            result = function(*taken[0], **taken[1])
+        return recording.finish(result)
+    finally:
+        recording.restore()
+
+
+class Capture(Interpreter):
+    """The interpreter that records. One object records one call."""
+
+    def __init__(self) -> None:
+        self.graph = Graph()
+        self.made: set[Value] = set()  # values of this recording
+        self.met: list[tuple[Tensor, Value]] = []  # Tensors from outside, and what they held
+        self.lifted: dict[Any, Value] = {}  # Buffer -> state
+        self.leaves: dict[Leaf, Tensor | None] = {}  # and the gradients they had
+        self.arguments: list[tuple[Tensor, Leaf | None]] = []  # stand-ins of array arguments
+        self.sources: dict[Value, Tensor] = {}
+        self._constants: dict[tuple, Value] = {}
+        self._given: dict[int, Tensor] = {}  # id of an argument -> its stand-in
+        self._numbers: dict[int, int] = {}  # id of a stand-in -> number of the argument
+        self._start = Leaf().sequence  # tape nodes older than this were made outside
+
+    def take(self, tree: Any) -> Any:
+        """The arguments with stand-ins for the arrays; one stand-in for an array given twice."""
+
+        def stand_in(given: Any) -> Tensor:
+            if id(given) not in self._given:
+                self._given[id(given)] = self._argument(given)
+            return self._given[id(given)]
+
+        return rebuild(tree, stand_in)
+
+    def _argument(self, given: Any) -> Tensor:
+        if isinstance(given, Tensor):
+            value = self._new(given.spec)
+        else:
+            value = self._new(Spec(given.shape, dtype_of_array(np.asarray(given))))
+        self.graph.arguments.append(value)
+        leaf = Leaf() if isinstance(given, Tensor) and type(given._node) is Leaf else None
+        tensor = from_value(value, leaf)
+        self._numbers[id(tensor)] = len(self.arguments)
+        self.arguments.append((tensor, leaf))
+        if leaf is not None and given._node.grad is not None:
+            leaf.grad = self._argument(given._node.grad)
+            self.leaves[leaf] = leaf.grad
+        return tensor
+
+    def _new(self, spec: Spec) -> Value:
+        value = Value(spec)
+        self.made.add(value)
+        return value
+
+    # the protocol of tensor/interpreter.py
+
+    def apply(self, primitive: Primitive, operands: tuple, params: dict[str, Any]):
+        """Add one node; gives Tensors that stand for its outputs."""
+        inputs = tuple([self._value(t) for t in operands])
+        outputs = self.graph.add(primitive, inputs, params, user_line())
+        self.made.update(outputs)
+        if len(outputs) == 1:
+            return from_value(outputs[0])
+        return tuple([from_value(v) for v in outputs])
+
+    def constant(self, buffer: Any) -> Tensor:
+        """A constant; equal arrays become one."""
+        array = np.array(buffer.array, order="C")
+        key = (buffer.dtype, array.shape, sha256(array.tobytes()).digest())
+        value = self._constants.get(key)
+        if value is None:
+            value = self._constants[key] = self._new(Spec(array.shape, buffer.dtype))
+            self.graph.constants[value] = array
+        return from_value(value)
+
+    def meet(self, tensor: Tensor) -> None:
+        """Lift a Tensor from outside, and remember the gradient it has."""
+        if tensor._value is None:
+            self._lift(tensor)
+        elif tensor._value not in self.made:
+            _refuse_foreign(tensor)
+        node = tensor._node
+        if type(node) is Leaf:
+            if node not in self.leaves:
+                self.leaves[node] = node.grad
+        elif node is not None:
+            self._refuse_old_tape(node, tensor)
+
+    def assign(self, tensor: Tensor, new: Tensor) -> None:
+        """From now on `tensor` holds what `new` holds."""
+        self.meet(tensor)
+        tensor._value = self._value(new)
+
+    # lifting
+
+    def _value(self, tensor: Tensor) -> Value:
+        value = tensor._value
+        if value is None or value not in self.made:
+            self.meet(tensor)
+        elif tensor._buffer is not None and type(tensor._node) is Leaf:
+            self.leaves.setdefault(tensor._node, tensor._node.grad)
+        return tensor._value
+
+    def _lift(self, tensor: Tensor) -> None:
+        buffer = tensor._buffer
+        if buffer is None:
+            _refuse_foreign(tensor)
+        value = self.lifted.get(buffer)
+        if value is None:
+            value = self.lifted[buffer] = self._new(Spec(buffer.shape, buffer.dtype))
+            self.graph.states.append(value)
+            self.sources[value] = tensor
+        tensor._value = value
+        self.met.append((tensor, value))
+
+    def _refuse_old_tape(self, node: Node | Port, tensor: Tensor) -> None:
+        made = node.node if type(node) is Port else node
+        if made.sequence < self._start:
+            raise CompileError(
+                "a compiled function reaches a tensor that operations outside it were recorded for",
+                got=f"a tensor {tensor.shape}, made by {made.primitive or 'an operation'}, at {user_line()}",
+                rule="the first backward() frees that record, so that a second call would have none",
+                fix="use tensor.detach(), or compute it inside the compiled function",
+            )
+
+    # the end
+
+    def finish(self, result: Any) -> Captured:
+        """Everything the recording found; `result` is what the function returned."""
+        graph = self.graph
+        captured = Captured(graph)
+        self._updates(captured)
+        slots = _Slots(self, captured)
+        captured.result = rebuild(result, slots.returned)
+        numbers = {leaf: i for i, (_, leaf) in enumerate(self.arguments) if leaf is not None}
+        for leaf in {**self.leaves, **numbers}:
+            before = self.leaves.get(leaf)
+            if leaf not in numbers:
+                captured.gradients.append((leaf, before is not None))
+            if leaf.grad is not before:
+                captured.left.append((numbers.get(leaf, leaf), slots.gradient(leaf)))
+        for i, ((tensor, _), value) in enumerate(zip(self.arguments, graph.arguments, strict=True)):
+            if tensor._value is not value:
+                captured.assigned.append((i, slots.of(tensor)))
+        of_leaf = {id(g): leaf for leaf, g in self.leaves.items() if g is not None}
+        for value in graph.states:
+            source = self.sources[value]
+            captured.sources.append(of_leaf.get(id(source), source))
+        index = {value: i for i, value in enumerate(graph.states)}
+        for tensor, value in self.met:
+            if self.sources[value] is not tensor:
+                captured.aliases.append((tensor, index[value]))
+        verify(graph, "capture")
+        return captured
+
+    def _updates(self, captured: Captured) -> None:
+        graph = self.graph
+        for i, (tensor, value) in enumerate(self.met):
+            new = tensor._value
+            if new is value or new is None:
+                continue
+            if self.sources[value] is not tensor:  # it shares memory, and leaves that company now
+                value = self._new(value.spec)
+                graph.states.append(value)
+                self.sources[value] = tensor
+                self.met[i] = (tensor, value)
+            graph.updates.append((value, new))
+
+    def restore(self) -> None:
+        """Give every Tensor from outside its memory and its gradient back."""
+        for tensor, _ in self.met:
+            tensor._value = None
+        for leaf, gradient in self.leaves.items():
+            leaf.grad = gradient
+
+
+class _Slots:
+    """Finds the Slot of each array that leaves the program."""
+
+    def __init__(self, recording: Capture, captured: Captured):
+        self.recording, self.captured = recording, captured
+        self.given = {*recording.graph.arguments, *recording.graph.states, *recording.graph.constants}
+        self.updates = {new: i for i, (_, new) in enumerate(recording.graph.updates)}
+        self.results: dict[Value, int] = {}
+        self.copied: dict[Value, int] = {}
+        self.outside = {id(t) for t, _ in recording.met}
+
+    def returned(self, leaf: Any) -> Any:
+        """For a returned array: itself if it came from outside, else where its copy is found."""
+        if not isinstance(leaf, Tensor):
+            return leaf
+        number = self.recording._numbers.get(id(leaf))
+        if number is not None:
+            return Slot("argument", number)
+        if id(leaf) in self.outside or leaf._value is None:
+            return leaf
+        return self.of(leaf)
+
+    def gradient(self, leaf: Leaf) -> Slot | None:
+        """For the gradient a Leaf has now."""
+        return None if leaf.grad is None else self.of(leaf.grad)
+
+    def of(self, tensor: Tensor) -> Slot:
+        """Where the number of a Tensor of the recording is found when the program has run."""
+        value = self.recording._value(tensor)
+        if value in self.updates:
+            return Slot("after", self.updates[value])
+        if value in self.given:
+            if value not in self.copied:
+                self.copied[value] = len(self.copied)
+                self.captured.given.append(value)
+            return Slot("before", self.copied[value])
+        if value not in self.results:
+            self.results[value] = len(self.results)
+            self.captured.graph.results.append(value)
+        return Slot("result", self.results[value])
+
+
+def _refuse_foreign(tensor: Tensor) -> None:
+    raise CompileError(
+        "a compiled function uses a tensor that has no numbers",
+        got=f"a tensor {tensor.shape} at {user_line()}, made while another function was recorded",
+        rule="inside a compiled function tensors stand for numbers to come; they end with the call",
+        fix="return it from the compiled function, or keep it in a Tensor made outside with assign_()",
+    )
