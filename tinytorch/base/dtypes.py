@@ -120,7 +120,7 @@ def round_to_bfloat16(x: np.ndarray) -> np.ndarray:
 
 def from_bfloat16(bits: np.ndarray) -> np.ndarray:
     """The float32 numbers whose bfloat16 bits (uint16) are given; exact."""
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return np.asarray(bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 _FLOAT_ORDER = {float16: 1, bfloat16: 1, float32: 2, float64: 3}

@@ -55,7 +55,7 @@ def _slice(x: np.ndarray, *, start, stop, step):
             pick.append(slice(0, 0))
         else:
             pick.append(slice(first, None if end < 0 else end, by))
-    return x[tuple(pick)]
+    return x[(*pick, ...)]  # the ellipsis keeps an array of no axes an array
 
 
 def _slice_vjp(g, out, x, *, start, stop, step):
@@ -123,6 +123,11 @@ def _pad_vjp(g, out, x, *, before, after, value=0.0):
 def _flipped(x: Spec, *, axes) -> Spec:
     check_axes("flip", len(x.shape), axes)
     return x
+
+
+def _flip(x: np.ndarray, *, axes):
+    turned = (slice(None, None, -1 if i in axes else 1) for i in range(x.ndim))
+    return x[(*turned, ...)]
 
 
 def _joined(*xs: Spec, axis: int) -> Spec:
@@ -207,7 +212,7 @@ pad = Primitive(
 flip = Primitive(
     "flip",
     _flipped,
-    lambda x, *, axes: np.flip(x, axes),
+    _flip,
     vjp=lambda g, out, x, *, axes: (flip(g, axes=axes),),
     flops=_free,
     view=True,

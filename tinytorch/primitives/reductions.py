@@ -134,15 +134,13 @@ def _samples():
     ]
 
 
-def _errors(kind_refused, empty_refused: bool):
+def _errors(good, refused, choosing: bool):
     over = {"axes": (0,), "keepdims": False}
     made = [
-        ErrorSample((kind_refused,), TypeError, "does not take", over),
-        ErrorSample(
-            (kind_refused,), (TypeError, ValueError), "", {"axes": (1,), "keepdims": False}
-        ),
+        ErrorSample((refused,), TypeError, "does not take", over),
+        ErrorSample((good,), ValueError, "does not exist", {"axes": (1,), "keepdims": False}),
     ]
-    if empty_refused:
+    if choosing:
         made.append(ErrorSample((numbers(0, 2),), ValueError, "nothing to choose from", over))
     return made
 
@@ -155,7 +153,7 @@ def _reduction(name, numpy, vjp, doc, needs_one=False):
         vjp=vjp,
         flops=_operations,
         samples=_samples,
-        error_samples=lambda: _errors(flags(3), needs_one),
+        error_samples=lambda: _errors(numbers(3), flags(3), needs_one),
         doc=doc,
     )
 
@@ -224,7 +222,7 @@ def _verdict(name, ufunc, doc):
             Sample((flags(0, 3),), {"axes": (0,), "keepdims": False}),
             Sample((flags(),), {"axes": (), "keepdims": False}),
         ],
-        error_samples=lambda: _errors(numbers(3), False),
+        error_samples=lambda: _errors(flags(3), numbers(3), False),
         doc=doc,
     )
 

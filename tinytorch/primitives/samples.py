@@ -11,6 +11,7 @@ import numpy as np
 from tinytorch.primitives.primitive import ErrorSample, Sample
 
 _GOLDEN = 0.6180339887498949  # (sqrt(5) - 1) / 2
+_PLASTIC = 0.7548776662466927  # the real root of x^3 + x^2 = 1: unrelated to the golden ratio
 
 
 def numbers(
@@ -22,13 +23,13 @@ def numbers(
     array([6, 2, 8], dtype=int32)
     """
     n = int(np.prod(shape, dtype=np.int64))
-    unit = (np.arange(1 + 1000 * seed, 1 + 1000 * seed + n) * _GOLDEN) % 1.0
+    unit = (np.arange(1, 1 + n) * _GOLDEN + seed * _PLASTIC) % 1.0
     return (low + (high - low) * unit).reshape(shape).astype(dtype)
 
 
 def flags(*shape: int, seed: int = 0) -> np.ndarray:
     """Booleans of both kinds."""
-    return numbers(*shape, low=0.0, high=1.0, seed=seed) < 0.5
+    return np.asarray(numbers(*shape, low=0.0, high=1.0, seed=seed) < 0.5)
 
 
 def strided(*shape: int, **options) -> np.ndarray:
