@@ -34,7 +34,7 @@ def small(monkeypatch, tmp_path):
         for name, content in CONTENTS.items()
     )
     monkeypatch.setitem(mnist.FILES, "test", files)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TINYTORCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv(places.VARIABLE, raising=False)
 
 
@@ -61,7 +61,7 @@ def test_found_in_every_place(small, tmp_path, monkeypatch, part):
     monkeypatch.setenv(places.VARIABLE, str(tmp_path / "named"))
     assert_loaded(load_mnist("test"))
     monkeypatch.delenv(places.VARIABLE)
-    put(tmp_path / "cache" / "tinytorch" / "data" / part)
+    put(tmp_path / "cache" / "data" / part)
     assert_loaded(load_mnist("test"))
 
 
@@ -83,7 +83,7 @@ def test_without_a_network_the_error_says_what_to_put_where(small, tmp_path, mon
     assert str(tmp_path / "named") in error.got and str(tmp_path / "cache") in error.got
     assert "refused" in error.got
     assert all(f.name in error.rule for files in mnist.FILES.values() for f in files)
-    assert str(tmp_path / "cache" / "tinytorch" / "data" / "mnist") in error.fix
+    assert str(tmp_path / "cache" / "data" / "mnist") in error.fix
     assert "--data-dir" in error.fix and "TINYTORCH_DATA" in error.fix
 
 

@@ -5,16 +5,10 @@ from pathlib import Path
 from tinytorch.data import places
 
 
-def test_the_users_cache(monkeypatch):
-    """Ground truth: the XDG base directory rule, and Apple's folder for caches."""
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert places.user_cache() == Path("/somewhere/tinytorch/data")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(places.Path, "home", lambda: Path("/home/ada"))
-    monkeypatch.setattr(places.sys, "platform", "linux")
-    assert places.user_cache() == Path("/home/ada/.cache/tinytorch/data")
-    monkeypatch.setattr(places.sys, "platform", "darwin")
-    assert places.user_cache() == Path("/home/ada/Library/Caches/tinytorch/data")
+def test_downloads_lie_in_the_users_cache(monkeypatch):
+    """Ground truth: the variable that names the cache folder (base/settings.py)."""
+    monkeypatch.setenv("TINYTORCH_CACHE", "/somewhere")
+    assert places.user_cache() == Path("/somewhere/data")
 
 
 def test_order_of_places(monkeypatch):

@@ -6,25 +6,17 @@ Knows folders and names, never contents.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from tinytorch.base.settings import cache_folder
 
 VARIABLE = "TINYTORCH_DATA"
 
 
 def user_cache() -> Path:
-    """The folder in which downloads are kept for this user; it may not exist yet.
-
-    `$XDG_CACHE_HOME/tinytorch/data`, else `~/Library/Caches/tinytorch/data` on macOS and
-    `~/.cache/tinytorch/data` elsewhere.
-    """
-    home = os.environ.get("XDG_CACHE_HOME")
-    if home:
-        base = Path(home)
-    else:
-        base = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
-    return base / "tinytorch" / "data"
+    """The folder in which downloads are kept for this user; it may not exist yet."""
+    return cache_folder() / "data"
 
 
 def folders(folder: str | os.PathLike[str] | None = None) -> list[Path]:

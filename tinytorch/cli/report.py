@@ -1,0 +1,83 @@
+"""What a command says: sentences for people, or one JSON object a line for programs.
+
+Knows names and values, never where they come from.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+
+class Report:
+    """Prints the findings of a command.
+
+    Args:
+        as_json: one JSON object a line on standard output in place of sentences; each has "event".
+
+    Example:
+        >>> Report(as_json=False).facts("decided", {"batch size": 64, "seed": 0})
+        batch size  64
+        seed        0
+        >>> Report(as_json=True).facts("decided", {"batch size": 64})
+        {"event": "decided", "batch_size": 64}
+    """
+
+    def __init__(self, as_json: bool):
+        self.as_json = as_json
+
+    def facts(self, event: str, values: dict) -> None:
+        """Names and values, one a line."""
+        if self.as_json:
+            named = {name.replace(" ", "_"): value for name, value in values.items()}
+            print(json.dumps({"event": event, **named}, default=str), flush=True)
+            return
+        width = max(map(len, values), default=0)
+        for name, value in values.items():
+            print(f"{name.ljust(width)}  {_for_people(value)}", flush=True)
+
+    def text(self, text: str = "") -> None:
+        """A line for people; nothing in JSON."""
+        if not self.as_json:
+            print(text, flush=True)
+
+
+def _for_people(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+class JsonProgress:
+    """The trainer's progress as JSON lines: one for each epoch.
+
+    Args:
+        report: where they go.
+    """
+
+    def __init__(self, report: Report):
+        self.report = report
+
+    def begin_epoch(self, epoch: int, epochs: int, batches: int | None) -> None:
+        """Nothing: the line comes when the epoch is over."""
+
+    def batch(self, index: int, values: dict[str, float]) -> None:
+        """Nothing."""
+
+    def end_epoch(self, row: dict[str, float]) -> None:
+        """Print the row of the history."""
+        self.report.facts("epoch", dict(row))
+
+    def message(self, text: str) -> None:
+        """Print what the user should read."""
+        self.report.facts("message", {"text": text})
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def show_download(name: str, have: int, total: int) -> None:
+    """One line on standard error that grows with the download."""
+    share = f"{100 * have / total:3.0f} %" if total else ""
+    end = "\n" if total and have >= total else ""
+    print(f"\rfetching {name}: {have / 1e6:.1f} MB {share}", end=end, file=sys.stderr, flush=True)
