@@ -20,7 +20,7 @@ from tinytorch.compiler.signature import Slot, rebuild
 from tinytorch.primitives.primitive import Primitive, Spec
 from tinytorch.tensor.autograd import Leaf, Node, Port
 from tinytorch.tensor.base import dtype_of_array, from_value
-from tinytorch.tensor.interpreter import Interpreter, interpreting, user_line
+from tinytorch.tensor.interpreter import STATE, Interpreter, interpreting, user_line
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -84,6 +84,7 @@ class Capture(Interpreter):
         self.leaves: dict[Leaf, Tensor | None] = {}  # and the gradients they had
         self.arguments: list[tuple[Tensor, Leaf | None]] = []  # stand-ins of array arguments
         self.sources: dict[Value, Tensor] = {}
+        self._nodes: list[tuple[Tensor, Any]] = []  # where their gradients went before
         self._constants: dict[tuple, Value] = {}
         self._given: dict[int, Tensor] = {}  # id of an argument -> its stand-in
         self._numbers: dict[int, int] = {}  # id of a stand-in -> number of the argument
@@ -124,6 +125,10 @@ class Capture(Interpreter):
     def apply(self, primitive: Primitive, operands: tuple, params: dict[str, Any]):
         """Add one node; gives Tensors that stand for its outputs."""
         inputs = tuple([self._value(t) for t in operands])
+        if STATE.recording:
+            for t in operands:
+                if t._node is not None and t._buffer is not None and type(t._node) is not Leaf:
+                    self._refuse_old_tape(t._node, t)
         outputs = self.graph.add(primitive, inputs, params, user_line())
         self.made.update(outputs)
         if len(outputs) == 1:
@@ -147,11 +152,8 @@ class Capture(Interpreter):
         elif tensor._value not in self.made:
             _refuse_foreign(tensor)
         node = tensor._node
-        if type(node) is Leaf:
-            if node not in self.leaves:
-                self.leaves[node] = node.grad
-        elif node is not None:
-            self._refuse_old_tape(node, tensor)
+        if type(node) is Leaf and node not in self.leaves:
+            self.leaves[node] = node.grad
 
     def assign(self, tensor: Tensor, new: Tensor) -> None:
         """From now on `tensor` holds what `new` holds."""
@@ -162,10 +164,8 @@ class Capture(Interpreter):
 
     def _value(self, tensor: Tensor) -> Value:
         value = tensor._value
-        if value is None or value not in self.made:
+        if value is None or value not in self.made or tensor._buffer is not None:
             self.meet(tensor)
-        elif tensor._buffer is not None and type(tensor._node) is Leaf:
-            self.leaves.setdefault(tensor._node, tensor._node.grad)
         return tensor._value
 
     def _lift(self, tensor: Tensor) -> None:
@@ -179,6 +179,7 @@ class Capture(Interpreter):
             self.sources[value] = tensor
         tensor._value = value
         self.met.append((tensor, value))
+        self._nodes.append((tensor, tensor._node))
 
     def _refuse_old_tape(self, node: Node | Port, tensor: Tensor) -> None:
         made = node.node if type(node) is Port else node
@@ -237,6 +238,8 @@ class Capture(Interpreter):
         """Give every Tensor from outside its memory and its gradient back."""
         for tensor, _ in self.met:
             tensor._value = None
+        for tensor, node in self._nodes:
+            tensor._node = node
         for leaf, gradient in self.leaves.items():
             leaf.grad = gradient
 

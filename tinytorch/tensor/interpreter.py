@@ -1,0 +1,122 @@
+"""Who decides how an operation on Tensors is carried out, for each thread.
+
+Without an interpreter an operation is carried out at once, by NumPy. The compiler pushes one to
+record a program instead. Knows Tensors as opaque objects; knows no compiler.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tinytorch.base.errors import CompileError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from tinytorch.primitives.primitive import Primitive
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+class Interpreter:
+    """The protocol of an interpreter: subclass it, then `with interpreting(it): ...`.
+
+    Note [what a Tensor is during a capture]
+        A Tensor made by an operation has `_value` (opaque here; it answers `.shape` and `.dtype`)
+        and no `_buffer`; `tinytorch.tensor.base.from_value` makes one. A Tensor made before the
+        capture has a `_buffer`, and the interpreter lifts it when it first meets it. It must lift
+        by the identity of the Buffer, not of the Tensor: `detach()` and the tape give it other
+        Tensor objects over the same Buffer. A Tensor that was assigned during the capture has
+        both; `_value` is then the current one, and the interpreter sets `_value` back to None
+        when the capture ends. Nothing but the interpreter writes `_value` of an existing Tensor.
+
+    Gradients need nothing from it: the tape holds `_value`s as it holds Buffers, `backward()` calls
+    `apply` for each primitive of the backward pass, and leaves `tensor.grad` a Tensor with a
+    `_value`.
+    """
+
+    def apply(self, primitive: Primitive, operands: tuple, params: dict[str, Any]):
+        """Carry out one operation.
+
+        Args:
+            primitive: the row of the table.
+            operands: Tensors, of the dtypes the row asks for.
+            params: its static parameters.
+
+        Returns:
+            A Tensor, or a tuple of Tensors for a row with several outputs.
+        """
+        raise NotImplementedError
+
+    def constant(self, buffer) -> Any:
+        """A Tensor of the numbers in `buffer` (tinytorch.tensor.buffer.Buffer), fixed from now on.
+
+        Called for NumPy arrays and lists that meet Tensors, or become Tensors, during the capture.
+        """
+        raise NotImplementedError
+
+    def meet(self, tensor) -> None:
+        """Called before `.grad` of a Tensor is read or set, and before another Tensor shares its memory.
+
+        From then on the Tensor has a `_value`, and the interpreter remembers the gradient it had.
+        """
+
+    def assign(self, tensor, new) -> None:
+        """From now on `tensor` holds what `new` holds; shapes and dtypes agree already."""
+        raise NotImplementedError
+
+    def refuse(self, what: str) -> NoReturn:
+        """Raise, because `what` needs numbers that are not known while a program is recorded."""
+        raise CompileError(
+            "a compiled function cannot look at values",
+            got=f"{what} at {user_line()}",
+            rule="it runs once, without numbers, to record the program that runs afterwards",
+            fix="use tt.where(condition, a, b), or move this line out of the compiled function",
+        )
+
+
+class ThreadState(threading.local):
+    """What each thread has of its own: interpreter, recording of the tape, precision, generator."""
+
+    interpreter: Interpreter | None = None
+    recording: bool = True
+    precision: str = "float32"
+
+
+STATE = ThreadState()
+
+
+def current() -> Interpreter | None:
+    """The interpreter of this thread, None in eager mode."""
+    return STATE.interpreter
+
+
+@contextmanager
+def interpreting(interpreter: Interpreter | None) -> Iterator[None]:
+    """Let `interpreter` decide within the block, on this thread; None: eager within the block."""
+    before, STATE.interpreter = STATE.interpreter, interpreter
+    try:
+        yield
+    finally:
+        STATE.interpreter = before
+
+
+def user_frame() -> FrameType | None:
+    """The innermost frame outside the package: the user's line. Cost: about 0.1 us a frame."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return frame
+
+
+def user_line() -> str:
+    """ "train.py:41", the user's line that led here."""
+    frame = user_frame()
+    if frame is None:
+        return "an unknown line"
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
