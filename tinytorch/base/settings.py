@@ -1,0 +1,141 @@
+"""How TinyTorch is configured on this machine: threads, the cache folder, the structure counter.
+
+Knows environment variables and the operating system, never tensors. Each answer is worked out when
+asked for, so that a changed environment is seen, and costs nothing at import.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+from tinytorch.base.errors import SettingError
+
+
+class Counter:
+    """A number that only grows, to see cheaply that something has changed.
+
+    >>> changes = Counter()
+    >>> changes.bump()
+    >>> changes.value
+    1
+    """
+
+    __slots__ = ("_lock", "value")
+
+    def __init__(self):
+        self.value = 0
+        self._lock = threading.Lock()
+
+    def bump(self) -> None:
+        """Say that something has changed."""
+        with self._lock:
+            self.value += 1
+
+
+# Moves when static Python state changes what a captured program would be: Module.train() and
+# attributes, precision, number of threads. Compiled functions capture again when it has moved.
+STRUCTURE = Counter()
+
+_threads: int | None = None
+
+
+def num_threads() -> int:
+    """How many threads a compiled program uses.
+
+    `set_num_threads`, else TINYTORCH_NUM_THREADS, else OMP_NUM_THREADS, else the least of physical
+    cores, cores this process may run on, and the control group's quota.
+
+    Cost: about 1 ms the first time, when nothing is set (it reads /sys).
+    """
+    if _threads is not None:
+        return _threads
+    for name in ("TINYTORCH_NUM_THREADS", "OMP_NUM_THREADS"):
+        text = os.environ.get(name, "").split(",")[0].strip()
+        if text:
+            return _positive(text, name)
+    return available_cores()
+
+
+def set_num_threads(count: int | None) -> None:
+    """Use `count` threads (at least 1) from now on; None: back to the default."""
+    global _threads
+    _threads = None if count is None else _positive(count, "set_num_threads")
+    STRUCTURE.bump()
+
+
+def _positive(text: object, name: str) -> int:
+    try:
+        count = int(str(text))
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise SettingError(
+            f"{name}: not a number of threads",
+            got=repr(text),
+            rule="a whole number >= 1",
+            fix=f"{name}=2" if name.isupper() else f"{name}(2)",
+        )
+    return count
+
+
+_cores: int | None = None
+
+
+def available_cores() -> int:
+    """The least of physical cores, this process's affinity and the control group's quota; >= 1."""
+    global _cores
+    if _cores is None:
+        _cores = max(1, min(_physical_cores(), _quota_cores()))
+    return _cores
+
+
+def _allowed() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return set(os.sched_getaffinity(0))
+    return set(range(os.cpu_count() or 1))
+
+
+def _physical_cores(root: str = "/sys/devices/system/cpu") -> int:
+    """Physical cores among the allowed ones: hardware threads of one core share their siblings list."""
+    allowed = _allowed()
+    cores = set()
+    for cpu in allowed:
+        try:
+            siblings = Path(root, f"cpu{cpu}", "topology", "thread_siblings_list").read_text()
+        except OSError:
+            return len(allowed) if sys.platform != "darwin" else os.cpu_count() or 1
+        cores.add(siblings.strip())
+    return len(cores)
+
+
+def _quota_cores(root: str = "/sys/fs/cgroup") -> int:
+    """Whole cores' worth of time that the control group grants (version 2, else 1)."""
+    everything = os.cpu_count() or 1
+    try:
+        quota, period = Path(root, "cpu.max").read_text().split()[:2]
+    except (OSError, ValueError):
+        try:
+            quota = Path(root, "cpu", "cpu.cfs_quota_us").read_text()
+            period = Path(root, "cpu", "cpu.cfs_period_us").read_text()
+        except OSError:
+            return everything
+    try:
+        granted = int(quota) / int(period)
+    except (ValueError, ZeroDivisionError):  # "max": no limit
+        return everything
+    return everything if granted <= 0 else max(1, int(granted + 0.5))
+
+
+def cache_folder() -> Path:
+    """Where compiled programs and downloads are kept: TINYTORCH_CACHE, else the user's cache folder."""
+    named = os.environ.get("TINYTORCH_CACHE")
+    if named:
+        return Path(named).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "tinytorch"
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local", "tinytorch")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tinytorch")

@@ -1,0 +1,236 @@
+"""The tape: how a gradient flows back through recorded operations.
+
+Knows nodes and the `vjp` of primitives; each gradient is made of the same operations, so recording
+them (`create_graph`) gives second derivatives, and an interpreter captures them like any others.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tinytorch.base.errors import GradientError, ShapeError
+from tinytorch.tensor.base import from_handle
+from tinytorch.tensor.buffer import Buffer
+from tinytorch.tensor.interpreter import STATE
+
+_count = itertools.count()
+
+
+class Leaf:
+    """Where gradients end: a Tensor that asked for them. All aliases of the Tensor share it."""
+
+    __slots__ = ("__weakref__", "grad", "sequence")
+
+    def __init__(self):
+        self.sequence = next(_count)
+        self.grad = None
+
+
+class Node:
+    """One recorded operation.
+
+    Args:
+        primitive: answers `vjp(g, out, *inputs, **params)`; None for an identity.
+        params: its static parameters.
+        inputs: what each operand held when the operation ran (Buffers or captured values).
+        parents: for each operand the Leaf, Node or Port its gradient goes to, or None.
+        output: what the operation gave (a tuple for several outputs), in the same form.
+    """
+
+    __slots__ = (
+        "__weakref__", "inputs", "output", "params", "parents", "primitive", "sequence", "versions",
+    )  # fmt: skip
+
+    def __init__(self, primitive, params, inputs, parents, output):
+        self.sequence = next(_count)
+        self.primitive, self.params = primitive, params
+        self.inputs, self.parents, self.output = inputs, parents, output
+
+    def free(self) -> None:
+        """Forget what backward needs; a second backward() through here is an error."""
+        self.inputs = self.parents = self.output = None
+
+
+class Port:
+    """One output of a Node with several."""
+
+    __slots__ = ("index", "node")
+
+    def __init__(self, node: Node, index: int):
+        self.node, self.index = node, index
+
+
+def record(primitive: Any, operands: Sequence[Any], params: dict, out: Any) -> Any:
+    """Put an operation on the tape; gives `out` back, connected.
+
+    Args:
+        primitive: the row of the table, or an object with the same `vjp`.
+        operands: the Tensors it was applied to.
+        params: its static parameters.
+        out: the new Tensor, or tuple of Tensors, that it gave.
+    """
+    if type(primitive.vjp) is str:
+        return out
+    inputs = tuple([t.handle() for t in operands])
+    parents = tuple([t._node for t in operands])
+    if type(out) is tuple:
+        node = Node(primitive, params, inputs, parents, tuple([t.handle() for t in out]))
+        for i, t in enumerate(out):
+            if t.dtype.is_float:
+                t._node = Port(node, i)
+    elif out.dtype.is_float:
+        node = Node(primitive, params, inputs, parents, out.handle())
+        out._node = node
+    else:
+        return out
+    versions = 0
+    for handle in inputs:
+        if type(handle) is Buffer:
+            versions += handle.version
+    node.versions = versions
+    return out
+
+
+def identity(parent: Any, handle: Any) -> Node:
+    """A Node that hands its gradient on to `parent` (None: to nobody) unchanged."""
+    node = Node(None, {}, (handle,), (parent,), handle)
+    node.versions = handle.version if type(handle) is Buffer else 0
+    return node
+
+
+def _check_versions(node: Node) -> None:
+    """Refuse if memory that the tape kept was overwritten (see Note [a Tensor is a value])."""
+    kept = [h for h in node.inputs if type(h) is Buffer]
+    if sum(h.version for h in kept) == node.versions:
+        return
+    where = next((h.written_at for h in kept if h.version and hasattr(h, "written_at")), None)
+    raise GradientError(
+        "a tensor was changed in place after it was used",
+        got=f"memory that {node.primitive} read was overwritten"
+        + (f" at {where}" if where else "")
+        + ", before backward()",
+        rule=f"backward of {node.primitive} needs the value that was read",
+        fix="call backward() before the step that writes, or give it x.clone()",
+    )
+
+
+def _cotangents(node: Node, g: Any) -> Sequence[Any]:
+    """Gradients with respect to the operands of one node."""
+    if node.inputs is None:
+        raise GradientError(
+            "backward() went through this graph already",
+            got="a second backward() over the same operations",
+            rule="the first one frees what it needed, to give the memory back",
+            fix="backward(retain_graph=True) the first time, or add the losses up before backward()",
+        )
+    if node.primitive is None:
+        return (g,)
+    _check_versions(node)
+    inputs = [from_handle(h, p) for h, p in zip(node.inputs, node.parents, strict=True)]
+    if type(node.output) is tuple:
+        out = tuple([from_handle(h, Port(node, i)) for i, h in enumerate(node.output)])
+    else:
+        out = from_handle(node.output, node)
+    return node.primitive.vjp(g, out, *inputs, **node.params)
+
+
+def propagate(
+    roots: Iterable[tuple[Any, Any]], wanted: Iterable[Any] | None = None, *, keep: bool = False
+) -> dict[Any, Any]:
+    """Gradients that arrive at Leafs (or at `wanted`), newest operation first.
+
+    A node is newer than everything it read, so taking the newest first means that all its users
+    have been seen: each node is visited once, whatever the graph's shape.
+
+    Args:
+        roots: pairs of where to start (`tensor._node`) and the cotangent there.
+        wanted: Leafs, Nodes or Ports at which to stop and report; None: every Leaf.
+        keep: keep the graph for another pass.
+
+    Returns:
+        Gradient for each Leaf or wanted place that was reached.
+
+    Cost: O(n log n) for n operations between; no recursion, so any depth works.
+    """
+    targets = None if wanted is None else set(wanted)
+    oldest = -1 if targets is None else min((_sequence(t) for t in targets), default=0)
+    found: dict[Any, Any] = {}
+    pending: dict[Node, Any] = {}
+    heap: list[tuple[int, Node]] = []
+
+    def arrive(place: Any, g: Any) -> None:
+        if place is None or g is None:
+            return
+        if targets is not None and place in targets:
+            found[place] = g if place not in found else found[place] + g
+            return
+        kind = type(place)
+        if kind is Leaf:
+            if targets is None:
+                found[place] = g if place not in found else found[place] + g
+            return
+        node = place.node if kind is Port else place
+        if node.sequence < oldest:
+            return
+        if node not in pending:
+            heapq.heappush(heap, (-node.sequence, node))
+            pending[node] = {} if type(node.output) is tuple else None
+        if kind is Port:
+            slots = pending[node]
+            slots[place.index] = g if place.index not in slots else slots[place.index] + g
+        else:
+            pending[node] = g if pending[node] is None else pending[node] + g
+
+    for place, g in roots:
+        arrive(place, g)
+    while heap:
+        node = heapq.heappop(heap)[1]
+        g = pending.pop(node)
+        if type(node.output) is tuple:
+            g = tuple([g.get(i) for i in range(len(node.output))])
+        for place, cotangent in zip(node.parents or (), _cotangents(node, g), strict=True):
+            arrive(place, cotangent)
+        if not keep:
+            node.free()
+    return found
+
+
+def _sequence(place: Any) -> int:
+    return place.node.sequence if type(place) is Port else place.sequence
+
+
+def backward(tensor: Any, gradient: Any, *, retain_graph: bool, create_graph: bool) -> None:
+    """Add the gradient of `tensor` to `.grad` of every leaf that it depends on."""
+    if tensor._node is None:
+        raise GradientError(
+            "backward() has nothing to go back through",
+            got=f"a tensor {tensor.shape} that depends on no tensor with requires_grad=True",
+            rule="operations are recorded where an operand requires a gradient, outside no_grad()",
+            fix="x = tt.Tensor(..., requires_grad=True) before computing the loss",
+        )
+    if gradient is None:
+        if tensor.size != 1:
+            raise GradientError(
+                "backward() needs a single number to start from",
+                got=f"a tensor {tensor.shape}",
+                rule="gradients are of one number with respect to many",
+                fix="loss.mean().backward(), or backward(gradient) with a gradient of its shape",
+            )
+        gradient = tensor.ones_like()
+    elif gradient.shape != tensor.shape:
+        raise ShapeError(
+            "the gradient given to backward() has another shape",
+            got=f"gradient {gradient.shape} for a tensor {tensor.shape}",
+            rule="it holds one number for each number of the tensor",
+            fix="gradient.reshape(tensor.shape), or gradient.broadcast_to(tensor.shape)",
+        )
+    before, STATE.recording = STATE.recording, create_graph
+    try:
+        found = propagate([(tensor._node, gradient)], keep=retain_graph or create_graph)
+        for leaf, g in found.items():
+            leaf.grad = g if leaf.grad is None else leaf.grad + g
+    finally:
+        STATE.recording = before

@@ -1,0 +1,148 @@
+"""The bare Tensor: memory or captured value, and a place in the tape.
+
+Knows what a Tensor consists of and how one is made; operators and methods are added above it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinytorch.base.dtypes import OF_NUMPY, DType, as_dtype, bool_, float32, int64, round_to_bfloat16
+from tinytorch.base.errors import DTypeError
+from tinytorch.primitives.primitive import Spec
+from tinytorch.tensor.buffer import Buffer, copy_of
+from tinytorch.tensor.interpreter import STATE
+
+
+class TensorBase:
+    """Slots of every Tensor.
+
+    `_buffer`: memory, None for a Tensor made during a capture; `_value`: its captured value, else
+    None; `_node`: where gradients go (autograd.Leaf, Node or Port), None if nothing is recorded.
+    """
+
+    __slots__ = ("__weakref__", "_buffer", "_node", "_value")
+    _buffer: Any
+    _value: Any
+    _node: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        return self._buffer.array.shape if self._value is None else self._value.shape
+
+    @property
+    def dtype(self) -> DType:
+        """Number type."""
+        return self._buffer.dtype if self._value is None else self._value.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        n = 1
+        for s in self.shape:
+            n *= s
+        return n
+
+    @property
+    def spec(self) -> Spec:
+        """Shape and number type."""
+        return Spec(self.shape, self.dtype)
+
+    @property
+    def device(self) -> str:
+        """Where the memory is: "cpu"."""
+        return Buffer.device
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on it are recorded so that `backward()` reaches it."""
+        return self._node is not None
+
+    def handle(self) -> Any:
+        """What it holds at this moment: its captured value or its Buffer. The tape keeps this."""
+        return self._buffer if self._value is None else self._value
+
+
+_concrete: type[TensorBase] = TensorBase
+_allocate = object.__new__
+
+
+def become_concrete(kind: type[TensorBase]) -> None:
+    """Let `kind` be the class of which new Tensors are made."""
+    global _concrete
+    _concrete = kind
+
+
+def from_buffer(buffer: Buffer, node: Any = None) -> Any:
+    """A Tensor over `buffer`; nothing is copied."""
+    tensor = _allocate(_concrete)
+    tensor._buffer = buffer
+    tensor._value = None
+    tensor._node = node
+    return tensor
+
+
+def from_value(value: Any, node: Any = None) -> Any:
+    """A Tensor of a captured value (for interpreters)."""
+    tensor = _allocate(_concrete)
+    tensor._buffer = None
+    tensor._value = value
+    tensor._node = node
+    return tensor
+
+
+def from_handle(handle: Any, node: Any = None) -> Any:
+    """A Tensor of what `handle()` gave."""
+    return from_buffer(handle, node) if type(handle) is Buffer else from_value(handle, node)
+
+
+def to_buffer(data: Any, dtype: DType | None, *, copy: bool) -> Buffer:
+    """The numbers in a list, a Python number or a NumPy array, as a Buffer.
+
+    Python floats become float32, ints int64; NumPy arrays keep their type unless `dtype` is given.
+    """
+    array = data
+    if not isinstance(data, np.ndarray):
+        try:
+            array = np.asarray(data)
+        except ValueError as problem:
+            raise DTypeError(
+                "these numbers do not form an array",
+                got=str(problem),
+                rule="nested lists have equal lengths on each level",
+                fix="pad the short rows",
+            ) from None
+        if dtype is None and not isinstance(data, np.generic):
+            # An empty list has no numbers to say otherwise: the framework's default float.
+            default = {"f": float32, "i": int64, "b": bool_}.get(array.dtype.kind)
+            array = array if default is None else array.astype(default.storage)
+        copy = copy and array is data
+    own = as_dtype(array.dtype) if not (dtype and array.dtype.kind in "uif") else None
+    dtype = dtype or own
+    if dtype.name == "bfloat16":
+        return Buffer(round_to_bfloat16(np.asarray(array, np.float32)), dtype)
+    if array.dtype != dtype.storage or not array.dtype.isnative:
+        return Buffer(array.astype(dtype.storage), dtype)
+    return Buffer(copy_of(array, dtype) if copy else array, dtype)
+
+
+def make(data: Any, dtype: DType | None = None, *, copy: bool = False) -> Any:
+    """A Tensor of the numbers in `data`, a constant if a program is being captured."""
+    buffer = to_buffer(data, dtype, copy=copy)
+    if STATE.interpreter is not None:
+        return STATE.interpreter.constant(buffer)
+    return from_buffer(buffer)
+
+
+def dtype_of_array(array: np.ndarray) -> DType:
+    """The number type of a NumPy array (never bfloat16)."""
+    known = OF_NUMPY.get(array.dtype)
+    return as_dtype(array.dtype) if known is None else known

@@ -1,0 +1,128 @@
+"""Functions that multiply and add: matmul, convolution, attention, pooling.
+
+Knows shapes, and the precision mode: in "bf16" float32 inputs are rounded to bfloat16 here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinytorch.base.dtypes import bfloat16, float32, promote
+from tinytorch.base.errors import ShapeError
+from tinytorch.primitives import TABLE
+from tinytorch.tensor.dispatch import apply, tensor_of, to_dtype
+from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.shaping import reshape, squeeze, unsqueeze
+
+
+def _inputs(*xs) -> tuple[list, dict]:
+    """Operands of one dtype, and the `dtype` param: rounded to bfloat16 if the mode says so."""
+    tensors = [tensor_of(x) for x in xs]
+    dtype = tensors[0].dtype
+    for t in tensors[1:]:
+        dtype = promote(dtype, t.dtype)
+    if dtype is float32 and STATE.precision == "bf16":
+        return [to_dtype(t, bfloat16) for t in tensors], {"dtype": float32}
+    return [t if t.dtype is dtype else to_dtype(t, dtype) for t in tensors], {}
+
+
+def matmul(a, b) -> Any:
+    """Matrix product over the last two axes; leading axes broadcast; vectors as NumPy treats them.
+
+    Args:
+        a: (..., M, K) or (K,).
+        b: (..., K, N) or (K,).
+
+    Returns:
+        (..., M, N), without M or N for vectors.
+
+    Cost: 2 M K N operations for each matrix.
+    """
+    (a, b), params = _inputs(a, b)
+    rank_a, rank_b = len(a.shape), len(b.shape)
+    if rank_a >= 2 and rank_b >= 2:
+        return apply(TABLE["matmul"], (a, b), params)
+    if not rank_a or not rank_b:
+        raise ShapeError(
+            "matmul: an operand is a single number",
+            got=f"a {a.shape}, b {b.shape}",
+            rule="both have at least one axis",
+            fix="a * b",
+        )
+    left = unsqueeze(a, 0) if rank_a == 1 else a
+    right = unsqueeze(b, 1) if rank_b == 1 else b
+    out = apply(TABLE["matmul"], (left, right), params)
+    if rank_b == 1:
+        out = squeeze(out, -1)
+    return squeeze(out, -2 if rank_b > 1 else -1) if rank_a == 1 else out
+
+
+def outer(a, b) -> Any:
+    """The products of each element of `a` with each of `b`, (M, N)."""
+    return unsqueeze(tensor_of(a), 1) * unsqueeze(tensor_of(b), 0)
+
+
+def _pair(value) -> tuple[int, int]:
+    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def convolution(x, weight, *, stride=1, padding=0, dilation=1, groups: int = 1) -> Any:
+    """Cross-correlation of images with windows of weights.
+
+    Args:
+        x: (N, C, H, W).
+        weight: (K, C / groups, kernel height, kernel width).
+        stride: step of the window, one number or a pair.
+        padding: zeros on each side: one number, a pair, or ((top, bottom), (left, right)).
+        dilation: distance between rows of the window, one number or a pair.
+        groups: so many parts of the channels do not see each other.
+
+    Returns:
+        (N, K, H', W').
+    """
+    (x, weight), params = _inputs(x, weight)
+    vertical, horizontal = (padding, padding) if isinstance(padding, int) else padding
+    params |= {
+        "stride": _pair(stride),
+        "padding": (_pair(vertical), _pair(horizontal)),
+        "dilation": _pair(dilation),
+        "groups": int(groups),
+    }
+    return apply(TABLE["convolution"], (x, weight), params)
+
+
+def attention(q, k, v, *, causal: bool = False, scale: float | None = None) -> Any:
+    """softmax(q k^T * scale) v for each head, without ever holding T x S numbers when compiled.
+
+    Args:
+        q: (B, A, T, D).
+        k: (B, A, S, D).
+        v: (B, A, S, D).
+        causal: query t sees keys s <= t + S - T.
+        scale: default 1 / sqrt(D).
+
+    Returns:
+        (B, A, T, D).
+    """
+    (q, k, v), params = _inputs(q, k, v)
+    if scale is None:
+        scale = float(q.shape[-1]) ** -0.5
+    params |= {"causal": bool(causal), "scale": float(scale)}
+    return apply(TABLE["attention"], (q, k, v), params)[0]
+
+
+def max_pool2d(x, kernel_size, stride=None, padding=0) -> Any:
+    """The largest number in each window of an image (N, C, H, W); the padding never wins."""
+    kernel = _pair(kernel_size)
+    vertical, horizontal = (padding, padding) if isinstance(padding, int) else padding
+    params = {
+        "kernel": kernel,
+        "stride": kernel if stride is None else _pair(stride),
+        "padding": (_pair(vertical), _pair(horizontal)),
+    }
+    return apply(TABLE["max_pool2d"], (tensor_of(x),), params)[0]
+
+
+def dot(a, b) -> Any:
+    """Sum of the products of two vectors."""
+    return matmul(reshape(tensor_of(a), -1), reshape(tensor_of(b), -1))

@@ -1,0 +1,241 @@
+"""How one operation on Tensors is carried out: by NumPy at once, or by the interpreter; then recorded.
+
+Knows operands and rows of the table. Promotion of number types and weak Python numbers live here:
+a row of the table sees operands of one dtype.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinytorch.base.dtypes import DType, bfloat16, bool_, float32, from_bfloat16, int64, promote
+from tinytorch.base.errors import DTypeError, TinyTorchError
+from tinytorch.primitives import TABLE
+from tinytorch.primitives.primitive import Primitive, Spec, store
+from tinytorch.tensor import autograd
+from tinytorch.tensor.base import TensorBase, from_buffer, make
+from tinytorch.tensor.buffer import Buffer
+from tinytorch.tensor.interpreter import STATE
+
+_CAST, _FULL, _WHERE = TABLE["cast"], TABLE["full"], TABLE["where"]
+_LIMIT = 4096  # entries of the caches below; when full they are emptied, which costs a few us an entry
+
+# Output dtype of elementwise rows by (row, input dtype): their shapes are NumPy's to check.
+_result: dict[tuple[Primitive, DType], DType] = {}
+# What `infer` answered, by row, shapes, dtypes and params.
+_specs: dict[tuple, Any] = {}
+# Python numbers as 0-d Tensors, by (value, type, dtype). They are never assigned to.
+_numbers: dict[tuple, Any] = {}
+
+
+def elementwise(primitive: Primitive, operands: tuple[Any, ...]) -> Any:
+    """Apply an elementwise row without params to Tensors of one dtype.
+
+    The fast path: no shape rule runs unless NumPy refuses, and then for its error message.
+    """
+    state = STATE
+    if state.interpreter is not None:
+        out = state.interpreter.apply(primitive, operands, {})
+    else:
+        dtype = operands[0]._buffer.dtype
+        result = _result.get((primitive, dtype))
+        if result is None:
+            if dtype is bfloat16:
+                return apply(primitive, operands, {})
+            scalar = Spec((), dtype)
+            result = primitive.infer(*(scalar for _ in operands))
+            if result.dtype is bfloat16:
+                return apply(primitive, operands, {})
+            result = _result[primitive, dtype] = result.dtype
+        try:
+            array = primitive.numpy(*[t._buffer.array for t in operands])
+        except (ValueError, AttributeError):
+            _explain(primitive, operands, {})
+            raise
+        if type(array) is not np.ndarray or array.dtype is not result.storage:
+            array = np.asarray(array, result.storage)
+        out = from_buffer(Buffer(array, result))
+    if state.recording:
+        for t in operands:
+            if t._node is not None:
+                return autograd.record(primitive, operands, {}, out)
+    return out
+
+
+def apply(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any]) -> Any:
+    """Apply any row to Tensors of the dtypes it asks for; gives a Tensor or a tuple of them."""
+    state = STATE
+    operands = tuple(operands)
+    if state.interpreter is not None:
+        out = state.interpreter.apply(primitive, operands, params)
+    else:
+        out = _evaluate(primitive, operands, params)
+    if state.recording:
+        for t in operands:
+            if t._node is not None:
+                return autograd.record(primitive, operands, params, out)
+    return out
+
+
+def _evaluate(primitive: Primitive, operands: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    try:
+        buffers = [t._buffer for t in operands]
+        arrays = [b.array for b in buffers]
+        dtypes = [b.dtype for b in buffers]
+    except AttributeError:
+        _explain(primitive, operands, params)
+        raise
+    specs = infer(primitive, arrays, dtypes, params)
+    if bfloat16 in dtypes:
+        arrays = [
+            from_bfloat16(a) if d is bfloat16 else a for a, d in zip(arrays, dtypes, strict=True)
+        ]
+    try:
+        out = primitive.numpy(*arrays, **params)
+    except TinyTorchError:
+        raise
+    if type(specs) is not tuple:
+        dtype = specs.dtype
+        if type(out) is not np.ndarray or out.dtype is not dtype.storage or dtype is bfloat16:
+            out = store(out, dtype)
+        return from_buffer(Buffer(out, dtype))
+    return tuple(
+        [from_buffer(Buffer(store(o, s.dtype), s.dtype)) for o, s in zip(out, specs, strict=True)]
+    )
+
+
+def infer(primitive: Primitive, arrays: list, dtypes: list, params: dict[str, Any]) -> Any:
+    """The Specs of the outputs; the shape rule runs once for each combination."""
+    key = (primitive, *[a.shape for a in arrays], *dtypes, *params.items())
+    try:
+        return _specs[key]
+    except (KeyError, TypeError) as miss:
+        found = primitive.infer(
+            *[Spec(a.shape, d) for a, d in zip(arrays, dtypes, strict=True)], **params
+        )
+        if type(miss) is KeyError:
+            if len(_specs) >= _LIMIT:
+                _specs.clear()
+            _specs[key] = found
+        return found
+
+
+def _explain(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any]) -> None:
+    """Raise the four-part error behind a failure of NumPy, if there is one."""
+    for t in operands:
+        if t._buffer is None:
+            raise DTypeError(
+                f"{primitive}: this tensor has no numbers",
+                got=f"a tensor {t.shape} made while a function was being compiled, used after that",
+                rule="inside a compiled function tensors stand for numbers to come",
+                fix="return it from the compiled function, and use what the call returns",
+            )
+    primitive.infer(*(t.spec for t in operands), **params)
+
+
+def number(value: Any, dtype: DType) -> Any:
+    """A Python number as a 0-d Tensor of `dtype` (made once; a constant in a captured program)."""
+    if STATE.interpreter is not None:
+        return STATE.interpreter.apply(_FULL, (), {"shape": (), "value": value, "dtype": dtype})
+    # 0.0 and -0.0 are equal as keys: the sign tells them apart.
+    key = (value, type(value), dtype, math.copysign(1.0, value) if value == 0 else 1.0)
+    tensor = _numbers.get(key)
+    if tensor is None:
+        if dtype.kind in "iu" and not (
+            np.iinfo(dtype.storage).min <= value <= np.iinfo(dtype.storage).max
+        ):
+            raise DTypeError(
+                "this number does not fit into the tensor's type",
+                got=f"{value} with a tensor of {dtype.name}",
+                rule="a Python number takes the type of the tensor that it meets",
+                fix=f"x.astype(tt.int64) first, or a number within the range of {dtype.name}",
+            )
+        tensor = make(value, dtype)
+        if len(_numbers) >= _LIMIT:
+            _numbers.clear()
+        _numbers[key] = tensor
+    return tensor
+
+
+def weak_dtype(value: Any, dtype: DType) -> DType:
+    """The type that a Python number and an array of `dtype` meet in: the array's, if it can."""
+    if isinstance(value, bool) or dtype.is_float:
+        return dtype
+    if isinstance(value, int):
+        return int64 if dtype is bool_ else dtype
+    return float32
+
+
+def to_dtype(x: Any, dtype: DType) -> Any:
+    """`x` in another number type; itself if it has that already."""
+    return x if x.dtype is dtype else apply(_CAST, (x,), {"dtype": dtype})
+
+
+def tensor_of(x: Any) -> Any:
+    """A Tensor of anything that an operand may be: a Tensor, an array, a list, a number."""
+    return x if isinstance(x, TensorBase) else make(x)
+
+
+def common(a: Any, b: Any) -> tuple[Any, Any]:
+    """Two operands as Tensors of one dtype; Python numbers take the other's type.
+
+    Raises:
+        DTypeError: an operand is not a number, array or Tensor.
+    """
+    if isinstance(a, TensorBase):
+        if isinstance(b, TensorBase):
+            dtype = promote(a.dtype, b.dtype)
+            return to_dtype(a, dtype), to_dtype(b, dtype)
+        if isinstance(b, np.generic):
+            b = b.item()
+        if isinstance(b, (bool, int, float)):
+            dtype = weak_dtype(b, a.dtype)
+            return to_dtype(a, dtype), number(b, dtype)
+        return common(a, make(b))
+    if isinstance(b, TensorBase):
+        b, a = common(b, a)
+        return a, b
+    return common(make(a), b)
+
+
+def binary(primitive: Primitive, a: Any, b: Any) -> Any:
+    """Apply an elementwise row to two operands of any kind."""
+    if not (isinstance(a, TensorBase) and isinstance(b, TensorBase) and a.dtype is b.dtype):
+        a, b = common(a, b)
+    return elementwise(primitive, (a, b))
+
+
+def unary(primitive: Primitive, x: Any) -> Any:
+    """Apply an elementwise row to one operand of any kind."""
+    return elementwise(primitive, (x if isinstance(x, TensorBase) else make(x),))
+
+
+def unary_float(primitive: Primitive, x: Any) -> Any:
+    """The same for rows of floats: integers and bools become float32 first."""
+    x = tensor_of(x)
+    return elementwise(primitive, (x if x.dtype.is_float else to_dtype(x, float32),))
+
+
+def on_tensors(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any]) -> Any:
+    """What `primitive(...)` does when an operand is a Tensor: the others join it, dtypes as given."""
+    if primitive.elementwise and not params and primitive is not _WHERE:
+        if len(operands) == 1 or (
+            isinstance(operands[0], TensorBase)
+            and isinstance(operands[1], TensorBase)
+            and operands[0].dtype is operands[1].dtype
+        ):
+            return elementwise(primitive, operands)  # type: ignore[arg-type]
+    joined = []
+    for x in operands:
+        if isinstance(x, TensorBase):
+            joined.append(x)
+        elif isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
+            like = next(t for t in operands if isinstance(t, TensorBase))
+            joined.append(number(x, weak_dtype(x, like.dtype)))
+        else:
+            joined.append(make(x))
+    return apply(primitive, joined, params)

@@ -1,0 +1,348 @@
+"""Elementwise functions of Tensors: arithmetic, comparisons, exponentials, choices.
+
+Knows which row of the table each name stands for, and which number types it wants.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinytorch.base.dtypes import as_dtype, bool_, float32, promote
+from tinytorch.base.errors import DTypeError
+from tinytorch.primitives import TABLE
+from tinytorch.tensor.base import TensorBase
+from tinytorch.tensor.dispatch import (
+    apply,
+    binary,
+    common,
+    elementwise,
+    number,
+    tensor_of,
+    to_dtype,
+    unary,
+    unary_float,
+)
+
+_ROW = TABLE
+
+
+def add(a, b) -> Any:
+    """a + b."""
+    return binary(_ROW["add"], a, b)
+
+
+def subtract(a, b) -> Any:
+    """a - b."""
+    return binary(_ROW["sub"], a, b)
+
+
+def multiply(a, b) -> Any:
+    """a * b."""
+    return binary(_ROW["mul"], a, b)
+
+
+def divide(a, b) -> Any:
+    """a / b; integers are divided as float32."""
+    a, b = common(a, b)
+    if not a.dtype.is_float:
+        a, b = to_dtype(a, float32), to_dtype(b, float32)
+    return elementwise(_ROW["div"], (a, b))
+
+
+def floor_divide(a, b) -> Any:
+    """The quotient rounded down, as Python's //; an integer divided by 0 gives 0."""
+    return binary(_ROW["floor_div"], a, b)
+
+
+def remainder(a, b) -> Any:
+    """What floor division leaves, with the sign of b, as Python's %; an integer modulo 0 gives 0."""
+    return binary(_ROW["remainder"], a, b)
+
+
+def power(a, b) -> Any:
+    """a to the power b; the powers 2, 3, 0.5, -0.5, -1, 1 by cheaper rows."""
+    if isinstance(a, TensorBase) and isinstance(b, (int, float)):
+        if isinstance(b, int) and b < 0 and not a.dtype.is_float:
+            a = to_dtype(a, float32)
+        short = _POWERS.get(b)
+        if short is not None and (a.dtype.is_float or b in (2, 3)):
+            return short(a)
+    return binary(_ROW["pow"], a, b)
+
+
+def square(x) -> Any:
+    """x * x."""
+    return multiply(x, x)
+
+
+def negative(x) -> Any:
+    """-x."""
+    return unary(_ROW["neg"], x)
+
+
+def abs(x) -> Any:
+    """|x|."""
+    return unary(_ROW["abs"], x)
+
+
+def sign(x) -> Any:
+    """-1, 0 or 1."""
+    return unary(_ROW["sign"], x)
+
+
+def exp(x) -> Any:
+    """e to the power x."""
+    return unary_float(_ROW["exp"], x)
+
+
+def log(x) -> Any:
+    """Natural logarithm."""
+    return unary_float(_ROW["log"], x)
+
+
+def log2(x) -> Any:
+    """Logarithm to base 2, as log(x) / log(2)."""
+    return log(x) * (1.0 / math.log(2.0))
+
+
+def log1p(x) -> Any:
+    """log(1 + x), exact for small x.
+
+    Source: Kahan's form, as in Goldberg 1991, "What every computer scientist should know about
+    floating-point arithmetic", theorem 4: log(u) * x / (u - 1) with u = 1 + x rounded.
+    """
+    x = tensor_of(x)
+    x = x if x.dtype.is_float else to_dtype(x, float32)
+    u = 1.0 + x
+    small = u == 1.0
+    return where(small, x, log(u) * (x / where(small, 1.0, u - 1.0)))
+
+
+def sqrt(x) -> Any:
+    """Square root."""
+    return unary_float(_ROW["sqrt"], x)
+
+
+def rsqrt(x) -> Any:
+    """1 / sqrt(x)."""
+    return unary_float(_ROW["rsqrt"], x)
+
+
+def reciprocal(x) -> Any:
+    """1 / x."""
+    return unary_float(_ROW["reciprocal"], x)
+
+
+def sin(x) -> Any:
+    """Sine of x in radians."""
+    return unary_float(_ROW["sin"], x)
+
+
+def cos(x) -> Any:
+    """Cosine of x in radians."""
+    return unary_float(_ROW["cos"], x)
+
+
+def tanh(x) -> Any:
+    """Hyperbolic tangent."""
+    return unary_float(_ROW["tanh"], x)
+
+
+def erf(x) -> Any:
+    """The error function, 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
+    return unary_float(_ROW["erf"], x)
+
+
+def sigmoid(x) -> Any:
+    """1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2, which never overflows."""
+    return tanh(tensor_of(x) * 0.5) * 0.5 + 0.5
+
+
+def relu(x) -> Any:
+    """max(x, 0); the gradient at 0 is 0, as in PyTorch; NaN stays NaN."""
+    x = tensor_of(x)
+    zero = number(0, x.dtype)
+    return apply(_ROW["where"], (elementwise(_ROW["less_equal"], (x, zero)), zero, x), {})
+
+
+def floor(x) -> Any:
+    """The largest whole number <= x."""
+    return _rounded("floor", x)
+
+
+def ceil(x) -> Any:
+    """The smallest whole number >= x."""
+    return _rounded("ceil", x)
+
+
+def round(x) -> Any:
+    """The nearest whole number, halves to even."""
+    return _rounded("round", x)
+
+
+def _rounded(name: str, x) -> Any:
+    x = tensor_of(x)
+    return elementwise(_ROW[name], (x,)) if x.dtype.is_float else x
+
+
+def maximum(a, b) -> Any:
+    """The larger of a and b, NaN if one is NaN."""
+    return binary(_ROW["maximum"], a, b)
+
+
+def minimum(a, b) -> Any:
+    """The smaller of a and b, NaN if one is NaN."""
+    return binary(_ROW["minimum"], a, b)
+
+
+def clip(x, min=None, max=None) -> Any:
+    """x, but at least `min` and at most `max` (None: no bound)."""
+    x = tensor_of(x) if min is None else maximum(x, min)
+    return x if max is None else minimum(x, max)
+
+
+def equal(a, b) -> Any:
+    """a == b, elementwise."""
+    return binary(_ROW["equal"], a, b)
+
+
+def not_equal(a, b) -> Any:
+    """a != b, elementwise."""
+    return binary(_ROW["not_equal"], a, b)
+
+
+def less(a, b) -> Any:
+    """a < b, elementwise."""
+    return binary(_ROW["less"], a, b)
+
+
+def less_equal(a, b) -> Any:
+    """a <= b, elementwise."""
+    return binary(_ROW["less_equal"], a, b)
+
+
+def greater(a, b) -> Any:
+    """a > b, elementwise."""
+    return binary(_ROW["greater"], a, b)
+
+
+def greater_equal(a, b) -> Any:
+    """a >= b, elementwise."""
+    return binary(_ROW["greater_equal"], a, b)
+
+
+def logical_and(a, b) -> Any:
+    """a and b, where anything but 0 is true."""
+    return binary(_ROW["logical_and"], a, b)
+
+
+def logical_or(a, b) -> Any:
+    """a or b, where anything but 0 is true."""
+    return binary(_ROW["logical_or"], a, b)
+
+
+def logical_not(x) -> Any:
+    """Whether x is 0."""
+    return unary(_ROW["logical_not"], x)
+
+
+def isnan(x) -> Any:
+    """Whether each element is not a number."""
+    return unary_float(_ROW["isnan"], x)
+
+
+def isinf(x) -> Any:
+    """Whether each element is infinite."""
+    return unary_float(_ROW["isinf"], x)
+
+
+def isfinite(x) -> Any:
+    """Whether each element is neither infinite nor NaN."""
+    return unary_float(_ROW["isfinite"], x)
+
+
+def bitwise_and(a, b) -> Any:
+    """a & b of integers or bools."""
+    return binary(_ROW["bitwise_and"], a, b)
+
+
+def bitwise_or(a, b) -> Any:
+    """a | b of integers or bools."""
+    return binary(_ROW["bitwise_or"], a, b)
+
+
+def bitwise_xor(a, b) -> Any:
+    """a ^ b of integers or bools."""
+    return binary(_ROW["bitwise_xor"], a, b)
+
+
+def bitwise_not(x) -> Any:
+    """~x of integers or bools."""
+    return unary(_ROW["bitwise_not"], x)
+
+
+def shift_left(a, b) -> Any:
+    """a << b; shifts by the width or more give 0."""
+    return binary(_ROW["shift_left"], a, b)
+
+
+def shift_right(a, b) -> Any:
+    """a >> b; keeps the sign; shifts by the width or more give 0 or -1."""
+    return binary(_ROW["shift_right"], a, b)
+
+
+def where(condition, a, b) -> Any:
+    """a where condition is true, b elsewhere.
+
+    Args:
+        condition: bool; broadcasts with a and b.
+        a: taken where true; Tensor, array or number.
+        b: taken where false.
+
+    Raises:
+        DTypeError: the condition is not of bools.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> x = tt.Tensor([-1.0, 2.0])
+        >>> tt.where(x > 0, x, 0).tolist()
+        [0.0, 2.0]
+    """
+    condition = tensor_of(condition)
+    if condition.dtype is not bool_:
+        raise DTypeError(
+            "where: the condition is not of bools",
+            got=f"condition of dtype {condition.dtype.name}",
+            rule="each element says yes or no",
+            fix="tt.where(x != 0, a, b)",
+        )
+    if isinstance(a, (bool, int, float)) and isinstance(b, (bool, int, float)):
+        kind = float if isinstance(a, float) or isinstance(b, float) else np.result_type(type(a), type(b))
+        a, b = number(a, as_dtype(kind)), number(b, as_dtype(kind))
+    else:
+        a, b = common(a, b)
+    return apply(_ROW["where"], (condition, a, b), {})
+
+
+def astype(x, dtype) -> Any:
+    """The same numbers in another type; out-of-range floats become the nearest integer, NaN 0."""
+    return to_dtype(tensor_of(x), as_dtype(dtype))
+
+
+def result_type(*xs) -> Any:
+    """The number type that an operation on these Tensors has."""
+    out = tensor_of(xs[0]).dtype
+    for x in xs[1:]:
+        out = promote(out, tensor_of(x).dtype)
+    return out
+
+
+def cube(x) -> Any:
+    """x * x * x."""
+    return multiply(multiply(x, x), x)
+
+
+_POWERS = {2: square, 3: cube, 0.5: sqrt, -0.5: rsqrt, -1: reciprocal, 1: lambda x: x}

@@ -1,0 +1,291 @@
+"""Reading and writing parts of a Tensor: x[1, ::2, None, ..., index], x[mask], take, gather, scatter.
+
+Knows NumPy's rules of indexing, written in rows of the table. What a key picks is decided by NumPy's
+definition in every case, including where the axes of several index arrays end up.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tinytorch.base.dtypes import bool_, int32, int64
+from tinytorch.base.errors import DTypeError, IndexRangeError, ShapeError
+from tinytorch.primitives import TABLE
+from tinytorch.tensor.base import TensorBase, make
+from tinytorch.tensor.dispatch import apply, number, tensor_of, to_dtype
+from tinytorch.tensor.elementwise import where
+from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.shaping import axis_of, broadcast_to, concat, permute, reshape
+
+
+@dataclass
+class Plan:
+    """What a key means: a slice of every axis, a shape, then index arrays along some axes."""
+
+    start: list[int] = field(default_factory=list)
+    stop: list[int] = field(default_factory=list)
+    step: list[int] = field(default_factory=list)
+    shape: list[int] = field(default_factory=list)
+    arrays: list[tuple[int, Any]] = field(default_factory=list)  # (axis of `shape`, index Tensor)
+
+    def cut(self, first: int, end: int, by: int = 1) -> None:
+        """Take these positions of the next axis."""
+        self.start.append(first)
+        self.stop.append(end)
+        self.step.append(by)
+
+
+def _is_array(k: Any) -> bool:
+    return isinstance(k, (TensorBase, np.ndarray, list))
+
+
+def _refuse_key(k: Any) -> None:
+    raise DTypeError(
+        "this cannot be an index",
+        got=repr(k),
+        rule="whole numbers, slices, None, ..., arrays of whole numbers, masks of bools",
+        fix="x[int(i)], or x[i.astype(tt.int64)]",
+    )
+
+
+def _entries(x: Any, key: Any) -> list[Any]:
+    """The key as a list with one entry for each axis of x, and for each None."""
+    given = list(key) if isinstance(key, tuple) else [key]
+    out: list[Any] = []
+    used = 0
+    for k in given:
+        if _is_array(k):
+            k = make(np.asarray(k, np.int64) if k == [] else k) if isinstance(k, list) else k
+            k = k if k.dtype not in (bool_, np.bool_) else _positions_of(k, x, used)
+        parts = k if isinstance(k, tuple) else (k,)
+        out.extend(parts)
+        used += sum(p is not None and p is not Ellipsis for p in parts)
+    if used > len(x.shape):
+        raise IndexRangeError(
+            "too many indices",
+            got=f"{used} for a tensor {x.shape}",
+            rule=f"at most one for each of its {len(x.shape)} axes",
+            fix="leave some out, or use reshape first",
+        )
+    rest = [slice(None)] * (len(x.shape) - used)
+    at = next((i for i, k in enumerate(out) if k is Ellipsis), None)
+    return out + rest if at is None else [*out[:at], *rest, *out[at + 1 :]]
+
+
+def _positions_of(mask: Any, x: Any, axis: int) -> tuple[np.ndarray, ...]:
+    """The index arrays that pick what a mask of bools picks; its values must be known."""
+    if isinstance(mask, TensorBase):
+        mask = mask.read("x[mask], whose size depends on values")
+    if mask.shape != x.shape[axis : axis + mask.ndim]:
+        raise ShapeError(
+            "the mask does not fit the tensor",
+            got=f"a mask {mask.shape} for a tensor {x.shape}",
+            rule="the mask has the sizes of the axes that it stands for",
+            fix="mask.broadcast_to(x.shape)",
+        )
+    return mask.nonzero()
+
+
+def _plan(x: Any, key: Any) -> Plan:
+    plan = Plan()
+    entries = _entries(x, key)
+    advanced = any(_is_array(k) for k in entries)
+    axis = 0
+    for k in entries:
+        if k is None:
+            plan.shape.append(1)
+            continue
+        n = x.shape[axis]
+        if isinstance(k, slice):
+            plan.cut(*_bounds(k, n))
+            plan.shape.append(len(range(plan.start[-1], plan.stop[-1], plan.step[-1])))
+        elif _is_array(k):
+            index = tensor_of(k)
+            if index.dtype.kind not in "iu":
+                _refuse_key(k)
+            plan.cut(0, n)
+            plan.arrays.append((len(plan.shape), index))
+            plan.shape.append(n)
+        else:
+            i = _whole(k, n, axis, x)
+            plan.cut(i, i + 1)
+            if advanced:  # a number beside index arrays is an index array itself (NumPy's rule)
+                plan.arrays.append((len(plan.shape), number(0, int64)))
+                plan.shape.append(1)
+        axis += 1
+    return plan
+
+
+def _bounds(k: slice, n: int) -> tuple[int, int, int]:
+    try:
+        return k.indices(n)
+    except TypeError:
+        _refuse_key(k)
+        raise
+
+
+def _whole(k: Any, n: int, axis: int, x: Any) -> int:
+    try:
+        i = operator.index(k)
+    except TypeError:
+        _refuse_key(k)
+        raise
+    if isinstance(k, (bool, np.bool_)):
+        _refuse_key(k)
+    if not -n <= i < n:
+        raise IndexRangeError(
+            "an index points outside its axis",
+            got=f"index {i} for axis {axis} of a tensor {x.shape}",
+            rule=f"{-n} to {n - 1}" if n else "no index is inside an empty axis",
+            fix="check the loop's bounds",
+        )
+    return i % n
+
+
+def _apply_plan(x: Any, plan: Plan) -> Any:
+    shape = x.shape
+    if plan.start != [0] * len(shape) or plan.stop != list(shape) or set(plan.step) - {1}:
+        params = {name: tuple(getattr(plan, name)) for name in ("start", "stop", "step")}
+        x = apply(TABLE["slice"], (x,), params)
+    x = reshape(x, plan.shape)
+    if not plan.arrays:
+        return x
+    axes = [axis for axis, _ in plan.arrays]
+    if len(axes) == 1:
+        return apply(TABLE["take"], (x, plan.arrays[0][1]), {"axis": axes[0]})
+    first = axes[0]
+    if axes[-1] - first + 1 != len(axes):  # arrays not side by side: their axes come first
+        x = permute(x, *axes, *(i for i in range(len(x.shape)) if i not in axes))
+        first = 0
+    sizes = x.shape[first : first + len(axes)]
+    index = _joint_index([index for _, index in plan.arrays], sizes)
+    total = 1
+    for n in sizes:
+        total *= n
+    x = reshape(x, (*x.shape[:first], total, *x.shape[first + len(axes) :]))
+    return apply(TABLE["take"], (x, index), {"axis": first})
+
+
+def _joint_index(indices: list[Any], sizes: tuple[int, ...]) -> Any:
+    """One index into the joined axes; an index outside its own axis stays outside."""
+    flat: Any = 0
+    outside: Any = None
+    total = 1
+    for index, n in zip(indices, sizes, strict=True):
+        index = to_dtype(index, int64)
+        if STATE.interpreter is None:
+            _check_range(index._buffer.array, n)
+        else:
+            wrong = (index < -n) | (index >= n)
+            outside = wrong if outside is None else outside | wrong
+        flat = flat * n + where(index < 0, index + n, index)
+        total *= n
+    return flat if outside is None else where(outside, total, flat)
+
+
+def _check_range(index: np.ndarray, n: int) -> None:
+    wrong = (index < -n) | (index >= n)
+    if wrong.any():
+        raise IndexRangeError(
+            "an index points outside its axis",
+            got=f"index {int(index[wrong].flat[0])} for an axis of size {n}",
+            rule=f"{-n} to {n - 1}" if n else "no index is inside an empty axis",
+            fix="check the labels or tokens, and the size of the axis they look into",
+        )
+
+
+def getitem(x: Any, key: Any) -> Any:
+    """x[key] by NumPy's rules; a view where only numbers, slices, None and ... are used."""
+    return _apply_plan(x, _plan(x, key))
+
+
+def updated(x: Any, key: Any, value: Any) -> Any:
+    """A new Tensor: x with `value` at `key`; the last one wins where index arrays name a place twice."""
+    value = to_dtype(tensor_of(value), x.dtype)
+    if isinstance(key, TensorBase) and key.dtype is bool_ and STATE.interpreter is not None:
+        spread = reshape(key, (*key.shape, *(1,) * (x.ndim - key.ndim)))
+        return where(spread, value, x)
+    plan = _plan(x, key)
+    if not plan.arrays and set(plan.step) <= {1}:
+        region = tuple(max(0, b - a) for a, b in zip(plan.start, plan.stop, strict=True))
+        y = reshape(_fit(value, tuple(plan.shape)), region)
+        start = make(np.array(plan.start, np.int64))
+        return apply(TABLE["slice_update"], (x, y, start), {})
+    places = apply(TABLE["iota"], (), {"shape": (x.size,), "axis": 0, "dtype": int64})
+    places = _apply_plan(reshape(places, x.shape), plan)
+    y = reshape(_fit(value, places.shape), -1)
+    places = reshape(places, -1)
+    if not places.shape[0]:
+        return x
+    if plan.arrays:
+        order = apply(TABLE["argsort"], (places,), {"axis": 0})
+        places, y = getitem(places, order), getitem(y, order)
+        last = concat([places[1:] != places[:-1], make(np.ones(1, bool))])
+        y = where(last, y, number(0, x.dtype))
+    else:
+        last = make(np.ones(places.shape, bool))
+    params = {"axis": 0, "size": x.size}
+    new = apply(TABLE["scatter_add"], (y, places), params)
+    hits = apply(TABLE["scatter_add"], (to_dtype(last, int32), places), params)
+    return reshape(where(hits > 0, new, reshape(x, -1)), x.shape)
+
+
+def _fit(value: Any, shape: tuple[int, ...]) -> Any:
+    while len(value.shape) > len(shape) and value.shape[0] == 1:
+        value = reshape(value, value.shape[1:])
+    try:
+        return broadcast_to(value, shape)
+    except ShapeError:
+        raise ShapeError(
+            "the value does not fit the place it is written to",
+            got=f"a value {value.shape} for a place {shape}",
+            rule="it has that shape, or broadcasts to it",
+            fix=f"value.reshape({shape}), if the number of elements agrees",
+        ) from None
+
+
+def take(x, index, dim: int = 0, *, axis: int | None = None) -> Any:
+    """x[index] along one axis: the axes of index take its place.
+
+    Raises:
+        IndexRangeError: an index is outside the axis.
+    """
+    x = tensor_of(x)
+    at = axis_of(x, dim if axis is None else axis)
+    return apply(TABLE["take"], (x, tensor_of(index)), {"axis": at})
+
+
+def index_select(x, dim: int, index) -> Any:
+    """`take` with PyTorch's order of arguments."""
+    return take(x, index, dim)
+
+
+def gather(x, dim: int, index) -> Any:
+    """out[.., i, ..] = x[.., index[.., i, ..], ..] along one axis; the other sizes agree."""
+    x = tensor_of(x)
+    return apply(TABLE["take_along"], (x, tensor_of(index)), {"axis": axis_of(x, dim)})
+
+
+def take_along_axis(x, index, axis: int = -1) -> Any:
+    """`gather` with the array API's order of arguments."""
+    return gather(x, axis, index)
+
+
+def scatter_add(x, dim: int, index, source) -> Any:
+    """x plus each element of `source` at its own index along an axis (a new Tensor)."""
+    x = tensor_of(x)
+    axis = axis_of(x, dim)
+    params = {"axis": axis, "size": x.shape[axis]}
+    source = to_dtype(tensor_of(source), x.dtype)
+    return x + apply(TABLE["scatter_along"], (source, tensor_of(index)), params)
+
+
+def one_hot(index, num_classes: int, dtype=int64) -> Any:
+    """A new last axis of `num_classes` with 1 at the index and 0 elsewhere."""
+    index = tensor_of(index)
+    classes = apply(TABLE["iota"], (), {"shape": (num_classes,), "axis": 0, "dtype": int64})
+    return to_dtype(reshape(to_dtype(index, int64), (*index.shape, 1)) == classes, dtype)

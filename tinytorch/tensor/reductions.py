@@ -1,0 +1,189 @@
+"""Functions that sum up along axes: sum, mean, variance, extrema, softmax, sorting.
+
+Knows axes by both names: PyTorch's `dim`, `keepdim` and the array API's `axis`, `keepdims`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinytorch.base.dtypes import as_dtype, bool_, float32, int64
+from tinytorch.primitives import TABLE
+from tinytorch.tensor.dispatch import apply, tensor_of, to_dtype
+from tinytorch.tensor.elementwise import exp, log, sqrt, where
+from tinytorch.tensor.shaping import axes_of, axis_of
+
+
+def _reduce(name: str, x: Any, axes: Any, keepdim: bool) -> Any:
+    params = {"axes": axes_of(x, axes), "keepdims": bool(keepdim)}
+    return apply(TABLE[name], (x,), params)
+
+
+def _countable(x: Any, dtype: Any) -> Any:
+    """What is added up: bools and integers as int64, unless `dtype` says otherwise."""
+    x = tensor_of(x)
+    if dtype is not None:
+        return to_dtype(x, as_dtype(dtype))
+    return x if x.dtype.is_float else to_dtype(x, int64)
+
+
+def _float(x: Any) -> Any:
+    x = tensor_of(x)
+    return x if x.dtype.is_float else to_dtype(x, float32)
+
+
+def sum(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False, dtype=None) -> Any:
+    """Sum over axes (None: all); bools and integers are added up as int64.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.sum(tt.ones(2, 3), dim=0).tolist()
+        [2.0, 2.0, 2.0]
+    """
+    return _reduce("sum", _countable(x, dtype), dim if axis is None else axis, keepdim or keepdims)
+
+
+def prod(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+    """Product over axes (None: all)."""
+    return _reduce("prod", _countable(x, None), dim if axis is None else axis, keepdim or keepdims)
+
+
+def _count(x: Any, axes: Any) -> int:
+    n = 1
+    for a in axes_of(x, axes):
+        n *= x.shape[a]
+    return n
+
+
+def mean(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+    """Sum over axes divided by the number of elements; integers as float32."""
+    x = _float(x)
+    axes = dim if axis is None else axis
+    total = _reduce("sum", x, axes, keepdim or keepdims)
+    count = _count(x, axes)
+    return total * (1.0 / count) if count else total / 0.0
+
+
+def var(
+    x, dim=None, keepdim: bool = False, *, correction: float = 1, axis=None, keepdims: bool = False
+) -> Any:
+    """Sum of squared distances from the mean, divided by n - correction (1: unbiased, as PyTorch)."""
+    x = _float(x)
+    axes = dim if axis is None else axis
+    distance = x - mean(x, axes, True)
+    total = _reduce("sum", distance * distance, axes, keepdim or keepdims)
+    count = _count(x, axes) - correction
+    return total * (1.0 / count) if count > 0 else total / 0.0
+
+
+def std(
+    x, dim=None, keepdim: bool = False, *, correction: float = 1, axis=None, keepdims: bool = False
+) -> Any:
+    """Square root of the variance."""
+    return sqrt(var(x, dim, keepdim, correction=correction, axis=axis, keepdims=keepdims))
+
+
+def amax(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+    """The largest element along axes (None: all); NaN if one is NaN; ties share the gradient."""
+    return _reduce("max", tensor_of(x), dim if axis is None else axis, keepdim or keepdims)
+
+
+def amin(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+    """The smallest element along axes (None: all); NaN if one is NaN; ties share the gradient."""
+    return _reduce("min", tensor_of(x), dim if axis is None else axis, keepdim or keepdims)
+
+
+max, min = amax, amin
+
+
+def _position(name: str, x: Any, dim: Any, keepdim: bool) -> Any:
+    x = tensor_of(x)
+    if dim is None:
+        flat = apply(TABLE["reshape"], (x,), {"shape": (x.size,)})
+        out = apply(TABLE[name], (flat,), {"axis": 0})
+        return out.reshape((1,) * x.ndim) if keepdim else out
+    at = axis_of(x, dim)
+    out = apply(TABLE[name], (x,), {"axis": at})
+    return out.unsqueeze(at) if keepdim else out
+
+
+def argmax(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+    """Where the largest element is along an axis (None: in the flattened tensor); first wins ties."""
+    return _position("argmax", x, dim if axis is None else axis, keepdim or keepdims)
+
+
+def argmin(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+    """Where the smallest element is along an axis (None: in the flattened tensor); first wins ties."""
+    return _position("argmin", x, dim if axis is None else axis, keepdim or keepdims)
+
+
+def _truth(x: Any) -> Any:
+    x = tensor_of(x)
+    return x if x.dtype is bool_ else x != 0
+
+
+def any(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+    """Whether some element is not 0."""
+    return _reduce("any", _truth(x), dim if axis is None else axis, keepdim or keepdims)
+
+
+def all(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+    """Whether no element is 0."""
+    return _reduce("all", _truth(x), dim if axis is None else axis, keepdim or keepdims)
+
+
+def cumsum(x, dim: int = -1, *, axis: int | None = None) -> Any:
+    """Running sum along an axis."""
+    x = _countable(x, None)
+    return apply(TABLE["cumsum"], (x,), {"axis": axis_of(x, dim if axis is None else axis)})
+
+
+def sort(x, dim: int = -1, descending: bool = False) -> Any:
+    """x in ascending (or descending) order along an axis; NaN last in ascending order."""
+    x = tensor_of(x)
+    at = axis_of(x, dim)
+    out = apply(TABLE["sort"], (x,), {"axis": at})
+    return apply(TABLE["flip"], (out,), {"axes": (at,)}) if descending else out
+
+
+def argsort(x, dim: int = -1, descending: bool = False) -> Any:
+    """The positions that put x in order along an axis; equal elements keep their order (ascending)."""
+    x = tensor_of(x)
+    at = axis_of(x, dim)
+    out = apply(TABLE["argsort"], (x,), {"axis": at})
+    return apply(TABLE["flip"], (out,), {"axes": (at,)}) if descending else out
+
+
+def softmax(x, dim: int = -1) -> Any:
+    """exp(x) / sum(exp(x)) along an axis, shifted by the largest element so that nothing overflows.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.softmax(tt.Tensor([1000.0, 1000.0])).tolist()
+        [0.5, 0.5]
+    """
+    x = _float(x)
+    powers = exp(x - amax(x, dim, True).detach())
+    return powers / sum(powers, dim, True)
+
+
+def log_softmax(x, dim: int = -1) -> Any:
+    """log(softmax(x)) along an axis, without computing the softmax: it does not underflow."""
+    x = _float(x)
+    shifted = x - amax(x, dim, True).detach()
+    return shifted - log(sum(exp(shifted), dim, True))
+
+
+def logsumexp(x, dim: int = -1, keepdim: bool = False) -> Any:
+    """log(sum(exp(x))) along axes, shifted so that nothing overflows; all -inf gives -inf."""
+    x = _float(x)
+    largest = amax(x, dim, True).detach()
+    shift = where(largest - largest == 0, largest, 0.0)  # infinities would give nan
+    out = log(sum(exp(x - shift), dim, True)) + shift
+    return out if keepdim else out.squeeze(dim)
+
+
+def norm(x, dim=None, keepdim: bool = False) -> Any:
+    """Square root of the sum of squares over axes (None: all)."""
+    x = _float(x)
+    return sqrt(_reduce("sum", x * x, dim, keepdim))

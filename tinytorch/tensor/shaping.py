@@ -1,0 +1,255 @@
+"""Functions that move elements without computing: reshape, permute, join, split, pad.
+
+Knows axes, counted from the end if negative; views where NumPy gives views.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinytorch.base.dtypes import promote
+from tinytorch.base.errors import SettingError, ShapeError
+from tinytorch.primitives import TABLE
+from tinytorch.tensor.dispatch import apply, tensor_of, to_dtype
+
+
+def axis_of(x: Any, axis: int, extra: int = 0) -> int:
+    """`axis` counted from the start.
+
+    Raises:
+        ShapeError: there is no such axis.
+    """
+    rank = len(x.shape) + extra
+    if not isinstance(axis, (int, np.integer)) or not -rank <= axis < rank:
+        raise ShapeError(
+            "there is no such axis",
+            got=f"axis {axis!r} of a tensor {x.shape}",
+            rule=f"-{rank} <= axis < {rank}" if rank else "a number has no axes",
+            fix="axis=-1 for the last one",
+        )
+    return int(axis) % rank
+
+
+def axes_of(x: Any, axes: Any) -> tuple[int, ...]:
+    """Axes counted from the start, in ascending order; None: all."""
+    if axes is None:
+        return tuple(range(len(x.shape)))
+    if isinstance(axes, (tuple, list)):
+        return tuple(sorted([axis_of(x, a) for a in axes]))
+    return (axis_of(x, axes),)
+
+
+def _sizes(shape: tuple) -> tuple[int, ...]:
+    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
+        shape = tuple(shape[0])
+    return tuple([int(n) for n in shape])
+
+
+def reshape(x, *shape) -> Any:
+    """The same elements, in the same order, under other axes; one size may be -1: what is left.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.reshape(tt.arange(6), 2, -1).tolist()
+        [[0, 1, 2], [3, 4, 5]]
+    """
+    x = tensor_of(x)
+    sizes = _sizes(shape)
+    if -1 in sizes:
+        known = 1
+        for n in sizes:
+            known *= n if n != -1 else 1
+        if sizes.count(-1) > 1 or known == 0 or x.size % known:
+            raise ShapeError(
+                "reshape: the sizes do not fit",
+                got=f"x {x.shape} with {x.size} elements, shape {sizes}",
+                rule="one size may be -1, and the product of the others divides the number of elements",
+                fix=f"reshape({x.size})",
+            )
+        sizes = tuple([x.size // known if n == -1 else n for n in sizes])
+    return x if sizes == x.shape else apply(TABLE["reshape"], (x,), {"shape": sizes})
+
+
+def permute(x, *axes) -> Any:
+    """Axis i of the result is axis axes[i] of x."""
+    x = tensor_of(x)
+    order = tuple([axis_of(x, a) for a in _sizes(axes)])
+    return apply(TABLE["permute"], (x,), {"axes": order})
+
+
+def transpose(x, a: int = -2, b: int = -1) -> Any:
+    """x with axes a and b exchanged."""
+    x = tensor_of(x)
+    order = list(range(len(x.shape)))
+    a, b = axis_of(x, a), axis_of(x, b)
+    order[a], order[b] = order[b], order[a]
+    return apply(TABLE["permute"], (x,), {"axes": tuple(order)})
+
+
+def moveaxis(x, source: int, destination: int) -> Any:
+    """x with one axis moved to another place."""
+    x = tensor_of(x)
+    order = [i for i in range(len(x.shape)) if i != axis_of(x, source)]
+    order.insert(axis_of(x, destination), axis_of(x, source))
+    return apply(TABLE["permute"], (x,), {"axes": tuple(order)})
+
+
+def flatten(x, start_dim: int = 0, end_dim: int = -1) -> Any:
+    """Axes start_dim to end_dim (included) as one."""
+    x = tensor_of(x)
+    if not x.shape:
+        return reshape(x, 1)
+    a, b = axis_of(x, start_dim), axis_of(x, end_dim)
+    size = 1
+    for n in x.shape[a : b + 1]:
+        size *= n
+    return reshape(x, (*x.shape[:a], size, *x.shape[b + 1 :]))
+
+
+def squeeze(x, dim=None) -> Any:
+    """x without its axes of size 1 (or the one named, if its size is 1)."""
+    x = tensor_of(x)
+    drop = axes_of(x, dim)
+    return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in drop or n != 1))
+
+
+def unsqueeze(x, dim: int) -> Any:
+    """x with a new axis of size 1 at `dim`."""
+    x = tensor_of(x)
+    at = axis_of(x, dim, extra=1)
+    return reshape(x, (*x.shape[:at], 1, *x.shape[at:]))
+
+
+def broadcast_to(x, *shape) -> Any:
+    """x repeated along axes of size 1 and new leading axes; -1 keeps a size."""
+    x = tensor_of(x)
+    sizes = _sizes(shape)
+    missing = len(sizes) - len(x.shape)
+    sizes = tuple(
+        x.shape[i - missing] if n == -1 and i >= missing else n for i, n in enumerate(sizes)
+    )
+    return x if sizes == x.shape else apply(TABLE["broadcast_to"], (x,), {"shape": sizes})
+
+
+def joined(xs: Sequence) -> list:
+    """Tensors of one dtype."""
+    tensors = [tensor_of(x) for x in xs]
+    if not tensors:
+        raise SettingError(
+            "concat: nothing to join", got="no tensors", rule="at least one", fix="concat([x, y])"
+        )
+    dtype = tensors[0].dtype
+    for t in tensors[1:]:
+        dtype = promote(dtype, t.dtype)
+    return [to_dtype(t, dtype) for t in tensors]
+
+
+def concat(xs: Sequence, dim: int = 0, axis: int | None = None) -> Any:
+    """Tensors one after the other along an axis; their other sizes agree."""
+    tensors = joined(xs)
+    at = axis_of(tensors[0], dim if axis is None else axis)
+    return apply(TABLE["concatenate"], tensors, {"axis": at})
+
+
+def stack(xs: Sequence, dim: int = 0, axis: int | None = None) -> Any:
+    """Tensors of one shape beside each other along a new axis."""
+    at = dim if axis is None else axis
+    return concat([unsqueeze(x, at) for x in xs], at)
+
+
+def slice_along(x, axis: int, start: int, stop: int) -> Any:
+    """x[..., start:stop, ...] along one axis, 0 <= start <= stop <= size."""
+    shape = x.shape
+    begin, end = [0] * len(shape), list(shape)
+    begin[axis], end[axis] = start, stop
+    params = {"start": tuple(begin), "stop": tuple(end), "step": (1,) * len(shape)}
+    return apply(TABLE["slice"], (x,), params)
+
+
+def split(x, size_or_sizes, dim: int = 0) -> tuple:
+    """x cut along an axis into parts of one size (the last may be smaller), or of the sizes listed."""
+    x = tensor_of(x)
+    axis = axis_of(x, dim)
+    n = x.shape[axis]
+    if isinstance(size_or_sizes, (int, np.integer)):
+        step = builtins.max(1, int(size_or_sizes))
+        sizes = [builtins.min(step, n - i) for i in range(0, n, step)] or [0]
+    else:
+        sizes = list(size_or_sizes)
+    if builtins.sum(sizes) != n:
+        raise ShapeError(
+            "split: the parts do not add up to the axis",
+            got=f"sizes {sizes} for axis {axis} of a tensor {x.shape}",
+            rule=f"their sum is {n}",
+            fix=f"split(x, {builtins.max(1, n // 2)}, dim={axis})",
+        )
+    out, at = [], 0
+    for size in sizes:
+        out.append(slice_along(x, axis, at, at + size))
+        at += size
+    return tuple(out)
+
+
+def chunk(x, chunks: int, dim: int = 0) -> tuple:
+    """x cut along an axis into at most `chunks` parts of equal size (the last may be smaller)."""
+    n = x.shape[axis_of(x, dim)]
+    return split(x, builtins.max(1, -(-n // chunks)), dim)
+
+
+def unbind(x, dim: int = 0) -> tuple:
+    """The parts of x along an axis, without it."""
+    return tuple(squeeze(part, dim) for part in split(x, 1, dim)) if x.shape[dim] else ()
+
+
+def flip(x, dims=None) -> Any:
+    """x in reverse order along axes (None: all)."""
+    x = tensor_of(x)
+    return apply(TABLE["flip"], (x,), {"axes": axes_of(x, dims)})
+
+
+def roll(x, shift: int, dim: int) -> Any:
+    """x moved by `shift` along an axis; what leaves at one end comes back at the other."""
+    x = tensor_of(x)
+    axis = axis_of(x, dim)
+    n = x.shape[axis]
+    at = -shift % n if n else 0
+    if at == 0:
+        return x
+    return concat([slice_along(x, axis, at, n), slice_along(x, axis, 0, at)], axis)
+
+
+def pad(x, before: Sequence[int], after: Sequence[int], value: float = 0.0) -> Any:
+    """x with `value` around it: before[i] and after[i] elements along axis i."""
+    params = {"before": tuple(before), "after": tuple(after), "value": value}
+    return apply(TABLE["pad"], (tensor_of(x),), params)
+
+
+def repeat(x, *counts) -> Any:
+    """x laid side by side counts[i] times along axis i (as PyTorch's `repeat`, NumPy's `tile`)."""
+    x = tensor_of(x)
+    times = _sizes(counts)
+    if len(times) < len(x.shape):
+        raise ShapeError(
+            "repeat: a count is missing",
+            got=f"counts {times} for a tensor {x.shape}",
+            rule="one count for each axis",
+            fix=f"repeat(x, {(1,) * (len(x.shape) - len(times)) + times})",
+        )
+    x = reshape(x, (1,) * (len(times) - len(x.shape)) + x.shape)
+    lifted = [n for s in x.shape for n in (1, s)]
+    wide = [n for t, s in zip(times, x.shape, strict=True) for n in (t, s)]
+    out = broadcast_to(reshape(x, lifted), wide)
+    return reshape(out, [t * s for t, s in zip(times, x.shape, strict=True)])
+
+
+def repeat_interleave(x, count: int, dim: int) -> Any:
+    """Each element `count` times, one after the other, along an axis."""
+    x = tensor_of(x)
+    axis = axis_of(x, dim)
+    wide = (*x.shape[: axis + 1], count, *x.shape[axis + 1 :])
+    out = broadcast_to(unsqueeze(x, axis + 1), wide)
+    return reshape(out, (*x.shape[:axis], x.shape[axis] * count, *x.shape[axis + 1 :]))
