@@ -1,0 +1,107 @@
+"""TinyTorch: a deep-learning framework in Python, small enough to read, compiled to machine speed.
+
+Knows names only. Importing it loads NumPy and the lower floors; nn, optim, the compiler and the rest
+are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from tinytorch import primitives
+from tinytorch.base import settings
+from tinytorch.base.dtypes import (
+    bfloat16,
+    bool_,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint32,
+)
+from tinytorch.base.errors import TinyTorchError
+from tinytorch.base.settings import num_threads, set_num_threads
+from tinytorch.tensor.functions import *  # noqa: F403
+from tinytorch.tensor.functions import __all__ as _functions
+from tinytorch.tensor.modes import enable_grad, is_grad_enabled, no_grad, precision
+from tinytorch.tensor.random import Generator, default_generator, manual_seed
+from tinytorch.tensor.tensor import Tensor
+from tinytorch.tensor.transforms import (
+    custom_vjp,
+    grad,
+    gradcheck,
+    jvp,
+    primitive,
+    value_and_grad,
+    vjp,
+)
+
+__version__ = "0.1.0"
+
+# Names that are loaded when first used: (module, name in it; None: the module itself).
+_LATER: dict[str, tuple[str, str | None]] = {
+    "compile": ("tinytorch.compiler.compile", "compile"),
+    "data": ("tinytorch.data", None),
+    "models": ("tinytorch.models", None),
+    "nn": ("tinytorch.nn", None),
+    "optim": ("tinytorch.optim", None),
+    "storage": ("tinytorch.storage", None),
+    "training": ("tinytorch.training", None),
+    "compiler": ("tinytorch.compiler", None),
+}
+
+__all__ = [
+    "Generator",
+    "Tensor",
+    "TinyTorchError",
+    "bfloat16",
+    "bool_",
+    "custom_vjp",
+    "default_generator",
+    "enable_grad",
+    "float16",
+    "float32",
+    "float64",
+    "grad",
+    "gradcheck",
+    "int16",
+    "int32",
+    "int64",
+    "int8",
+    "is_grad_enabled",
+    "jvp",
+    "manual_seed",
+    "no_grad",
+    "num_threads",
+    "precision",
+    "primitive",
+    "primitives",
+    "set_num_threads",
+    "settings",
+    "uint32",
+    "uint8",
+    "value_and_grad",
+    "vjp",
+    *_functions,
+    *_LATER,
+]
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module, attribute = _LATER[name]
+    except KeyError:
+        raise AttributeError(f"module 'tinytorch' has no attribute {name!r}") from None
+    loaded = importlib.import_module(module)
+    value = loaded if attribute is None else getattr(loaded, attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,219 @@
+"""Random Tensors: one counter-based generator, the same numbers eager, compiled, on any threads.
+
+Knows distributions, made of the row `random_bits` (Philox 4x32-10). The state of a generator is a
+small Tensor, so a compiled function moves it on as it moves any other state.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinytorch.base.dtypes import as_dtype, bool_, float32, float64, int64, uint32
+from tinytorch.base.errors import DTypeError, SettingError
+from tinytorch.primitives import TABLE
+from tinytorch.tensor.creation import _shape, full
+from tinytorch.tensor.dispatch import apply, number, tensor_of, to_dtype
+from tinytorch.tensor.elementwise import cos, log, sin, sqrt
+from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.reductions import argmax, argsort
+from tinytorch.tensor.shaping import concat, reshape, slice_along
+from tinytorch.tensor.tensor import Tensor
+
+
+class Generator:
+    """A stream of random bits.
+
+    Args:
+        seed: which stream, 0 <= seed < 2^64.
+
+    Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3" (Philox).
+
+    Example:
+        >>> import tinytorch as tt
+        >>> a, b = tt.Generator(7), tt.Generator(7)
+        >>> (tt.rand(3, generator=a) == tt.rand(3, generator=b)).all().item()
+        True
+    """
+
+    def __init__(self, seed: int = 0):
+        self.state = Tensor(_seeded(seed), uint32)  # key0, key1, counter low, counter high
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Begin the stream of `seed` again; gives itself."""
+        self.state.assign_(Tensor(_seeded(seed), uint32))
+        return self
+
+    def bits(self, shape: tuple[int, ...]) -> Tensor:
+        """The next random uint32s; each block of four numbers moves the counter by one."""
+        bits, state = apply(TABLE["random_bits"], (self.state,), {"shape": tuple(shape)})
+        with no_grad():
+            self.state.assign_(state)
+        return bits
+
+
+def _seeded(seed: int) -> np.ndarray:
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < 2**64:
+        raise SettingError(
+            "this cannot be a seed",
+            got=repr(seed),
+            rule="a whole number, 0 <= seed < 2**64",
+            fix="tt.manual_seed(0)",
+        )
+    return np.array([int(seed) & 0xFFFFFFFF, int(seed) >> 32, 0, 0], np.uint32)
+
+
+default_generator = Generator(0)
+
+
+def manual_seed(seed: int) -> Generator:
+    """Begin the default generator's stream of `seed`: what follows is the same on every run.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> _ = tt.manual_seed(3)
+        >>> a = tt.rand(2)
+        >>> _ = tt.manual_seed(3)
+        >>> (tt.rand(2) == a).all().item()
+        True
+    """
+    return default_generator.manual_seed(seed)
+
+
+def _bits(shape: tuple[int, ...], generator: Generator | None) -> Any:
+    return (generator or default_generator).bits(shape)
+
+
+def _unit(shape: tuple[int, ...], dtype: Any, generator: Generator | None) -> Any:
+    """Uniform on [0, 1): multiples of 2^-24 (float64: 2^-53), as many as the type can tell apart."""
+    if dtype is float64:
+        words = to_dtype(_bits((2, *shape), generator), int64)
+        high, low = words[0] >> 5, words[1] >> 6  # 27 and 26 bits
+        return to_dtype(high * 2**26 + low, float64) * 2.0**-53
+    return to_dtype(_bits(shape, generator) >> 8, float32) * 2.0**-24
+
+
+def _as_float(dtype: Any) -> Any:
+    dtype = as_dtype(dtype)
+    if not dtype.is_float:
+        raise DTypeError(
+            "random fractions need a floating-point type",
+            got=f"dtype {dtype.name}",
+            rule="float16, bfloat16, float32 or float64",
+            fix="tt.randint(low, high, shape) for whole numbers",
+        )
+    return dtype
+
+
+def rand(*shape, dtype=float32, generator: Generator | None = None, requires_grad: bool = False) -> Any:
+    """Uniform on [0, 1), independent.
+
+    float16 and bfloat16 are rounded from float32, so there 1 can occur.
+    """
+    dtype = _as_float(dtype)
+    out = to_dtype(_unit(_shape(shape), dtype, generator), dtype)
+    return out.requires_grad_() if requires_grad else out
+
+
+def uniform(low: float, high: float, shape, dtype=float32, generator: Generator | None = None) -> Any:
+    """Uniform on [low, high), independent."""
+    return rand(*_shape((shape,)), dtype=dtype, generator=generator) * (high - low) + low
+
+
+def randn(*shape, dtype=float32, generator: Generator | None = None, requires_grad: bool = False) -> Any:
+    """Normal with mean 0 and variance 1, independent.
+
+    Source: Box and Muller 1958, "A note on the generation of random normal deviates". With 24 bits
+    the largest possible size is sqrt(2 * 24 * log 2) = 5.77 (float64, 53 bits: 8.57).
+    """
+    dtype, sizes = _as_float(dtype), _shape(shape)
+    n = math.prod(sizes)
+    half = -(-n // 2)
+    u = _unit((2, half), dtype, generator)
+    radius = sqrt(log(1.0 - u[0]) * -2.0)  # 1 - u lies in (0, 1]
+    angle = u[1] * (2.0 * math.pi)
+    both = concat([radius * cos(angle), radius * sin(angle)])
+    out = to_dtype(reshape(slice_along(both, 0, 0, n), sizes), dtype)
+    return out.requires_grad_() if requires_grad else out
+
+
+def normal(mean, std, shape, dtype=float32, generator: Generator | None = None) -> Any:
+    """Normal with this mean and standard deviation, independent."""
+    return randn(*_shape((shape,)), dtype=dtype, generator=generator) * std + mean
+
+
+def rand_like(x, generator: Generator | None = None) -> Any:
+    """`rand` of the shape and dtype of x."""
+    return rand(*x.shape, dtype=x.dtype, generator=generator)
+
+
+def randn_like(x, generator: Generator | None = None) -> Any:
+    """`randn` of the shape and dtype of x."""
+    return randn(*x.shape, dtype=x.dtype, generator=generator)
+
+
+def randint(low: int, high: int | None = None, shape=(), dtype=int64, generator: Generator | None = None) -> Any:
+    """Whole numbers low, ..., high - 1 (`randint(high)`: from 0), equally likely to within 2^-32.
+
+    Raises:
+        SettingError: high <= low, or more than 2^31 numbers to choose from.
+    """
+    if high is None or isinstance(high, (tuple, list)):  # as PyTorch's randint(high, shape)
+        low, high, shape = 0, low, shape if high is None else high
+    if not 0 < high - low <= 2**31:
+        raise SettingError(
+            "randint: no such range",
+            got=f"low={low}, high={high}",
+            rule="low < high, and at most 2**31 numbers between",
+            fix=f"randint({low}, {low + 1})",
+        )
+    words = to_dtype(_bits(_shape((shape,)), generator), int64)
+    return to_dtype((words * (high - low) >> 32) + low, as_dtype(dtype))
+
+
+def bernoulli(p: float, shape, generator: Generator | None = None) -> Any:
+    """True with probability p (to within 2^-32), independent, as bools.
+
+    Args:
+        p: in [0, 1].
+        shape: sizes of the result.
+        generator: default: the one of `manual_seed`.
+    """
+    sizes = _shape((shape,))
+    if not 0.0 <= p <= 1.0:
+        raise SettingError(
+            "bernoulli: p is not a probability", got=f"p={p}", rule="0 <= p <= 1", fix="p=0.5"
+        )
+    threshold = round(p * 2**32)
+    if threshold >= 2**32:
+        return full(sizes, True, dtype=bool_)
+    return _bits(sizes, generator) < number(threshold, uint32)
+
+
+def dropout_mask(shape, p: float, dtype=float32, generator: Generator | None = None) -> Any:
+    """0 with probability p, else 1 / (1 - p): what dropout multiplies with (its mean is 1)."""
+    if p >= 1.0:
+        return full(_shape((shape,)), 0.0, dtype=dtype)
+    keep = to_dtype(bernoulli(1.0 - p, shape, generator), as_dtype(dtype))
+    return keep * (1.0 / (1.0 - p))
+
+
+def permutation(n: int, generator: Generator | None = None) -> Any:
+    """0, ..., n - 1 in random order: sorted by random 62-bit keys (equal ones: n^2 / 2^63)."""
+    words = to_dtype(_bits((2, n), generator), int64)
+    return argsort((words[0] >> 1) * 2**31 + (words[1] >> 1))
+
+
+randperm = permutation
+
+
+def categorical(logits, generator: Generator | None = None) -> Any:
+    """A class for each row of logits (..., K), with the probabilities of their softmax.
+
+    Source: the Gumbel-max trick, Gumbel 1954; as in Maddison et al. 2014, "A* sampling".
+    """
+    logits = tensor_of(logits).detach()
+    noise = -log(-log(1.0 - _unit(logits.shape, float32, generator)))
+    return argmax(logits + noise, -1)

@@ -1,0 +1,422 @@
+"""Functions that turn a function of Tensors into its gradient: grad, vjp, jvp, custom_vjp, gradcheck.
+
+Knows the tape. Each transform marks its inputs with a place of its own in the tape and asks for what
+arrives there, so transforms nest, and a function may close over Tensors that are differentiated too.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tinytorch.base.dtypes import float64
+from tinytorch.base.errors import DTypeError, GradientError, ShapeError
+from tinytorch.primitives import TABLE
+from tinytorch.primitives.primitive import NOT_DIFFERENTIABLE, Primitive
+from tinytorch.tensor import autograd
+from tinytorch.tensor.autograd import Leaf, Node, Port
+from tinytorch.tensor.base import TensorBase, from_handle
+from tinytorch.tensor.dispatch import tensor_of
+from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.modes import enable_grad, no_grad
+from tinytorch.tensor.random import Generator, randn
+
+
+def _marked(x: Any) -> tuple[Any, Node]:
+    """The same Tensor behind a mark in the tape; gradients go through the mark to where x came from."""
+    x = tensor_of(x)
+    if not x.dtype.is_float:
+        raise DTypeError(
+            "only floats have a gradient",
+            got=f"an argument of {x.dtype.name} {x.shape}",
+            rule="a gradient says what a small change does, and integers have none",
+            fix="grad(f, argnums=...) to name the float arguments, or x.float()",
+        )
+    mark = autograd.identity(x._node if STATE.recording else None, x.handle())
+    return from_handle(x.handle(), mark), mark
+
+
+def _reaches_beyond(roots: Sequence[Any], marks: Sequence[Node]) -> bool:
+    """Whether what was recorded since the marks depends on anything tracked besides them."""
+    oldest = min(m.sequence for m in marks)
+    own = set(marks)
+    if any(m.parents and m.parents[0] is not None for m in marks):
+        return True
+    stack = [r._node for r in roots if r._node is not None]
+    seen: set[Any] = set()
+    while stack:
+        place = stack.pop()
+        node = place.node if type(place) is Port else place
+        if node in seen or node in own:
+            continue
+        seen.add(node)
+        if type(node) is Leaf or node.sequence < oldest:
+            return True
+        stack.extend(p for p in node.parents if p is not None)
+    return False
+
+
+def _single(loss: Any, name: str) -> Any:
+    if not isinstance(loss, TensorBase) or loss.size != 1:
+        got = f"a tensor {loss.shape}" if isinstance(loss, TensorBase) else type(loss).__name__
+        raise GradientError(
+            f"{name} needs a function whose result is a single number",
+            got=got,
+            rule="gradients are of one number with respect to many",
+            fix="return loss.mean(), or use tt.vjp",
+        )
+    return loss
+
+
+def _pull(outs: Sequence[Any], cotangents: Sequence[Any], marks: Sequence[Node], primals) -> list:
+    """Gradients at the marks; zeros where nothing arrives."""
+    again = STATE.recording and _reaches_beyond(outs, marks)
+    roots = [
+        (out._node, g) for out, g in zip(outs, cotangents, strict=True) if out._node is not None
+    ]
+    with enable_grad() if again else no_grad():
+        found = autograd.propagate(roots, marks, keep=True)
+        return [
+            found[m] if m in found else x.detach().zeros_like()
+            for m, x in zip(marks, primals, strict=True)
+        ]
+
+
+def value_and_grad(
+    function: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable:
+    """A function that gives what `function` gives, and its gradient.
+
+    Args:
+        function: of Tensors, to a single number.
+        argnums: with respect to which positional arguments; a number, or several.
+        has_aux: `function` gives (number, anything else) instead.
+
+    Returns:
+        A function giving (value, gradient), the gradient a tuple if `argnums` is one.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> value, g = tt.value_and_grad(lambda x: (x * x).sum())(tt.Tensor([1.0, 3.0]))
+        >>> value.item(), g.tolist()
+        (10.0, [2.0, 6.0])
+    """
+    places = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+
+    @functools.wraps(function)
+    def wrapped(*args, **named):
+        given = list(args)
+        marks, primals = [], []
+        for i in places:
+            given[i], mark = _marked(args[i])
+            marks.append(mark)
+            primals.append(given[i])
+        with enable_grad():
+            result = function(*given, **named)
+        loss = _single(result[0] if has_aux else result, "grad")
+        grads = _pull([loss], [loss.detach().ones_like()], marks, primals)
+        value = _outside(result, loss, marks)
+        return value, grads[0] if isinstance(argnums, int) else tuple(grads)
+
+    return wrapped
+
+
+def _outside(result: Any, loss: Any, marks: Sequence[Node]) -> Any:
+    """The result as the caller sees it: connected to the tape only if the caller's is."""
+    if STATE.recording and _reaches_beyond([loss], marks):
+        return result
+    if isinstance(result, tuple):
+        return tuple(t.detach() if isinstance(t, TensorBase) else t for t in result)
+    return result.detach()
+
+
+def grad(function: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable:
+    """A function that gives the gradient of `function`, which gives a single number.
+
+    Args: as `value_and_grad`.
+
+    Returns:
+        A function giving the gradient; (gradient, aux) with `has_aux`.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> cube = lambda x: x * x * x
+        >>> tt.grad(tt.grad(cube))(tt.Tensor(2.0)).item()   # 6 x
+        12.0
+    """
+    both = value_and_grad(function, argnums, has_aux)
+
+    @functools.wraps(function)
+    def wrapped(*args, **named):
+        value, g = both(*args, **named)
+        return (g, value[1]) if has_aux else g
+
+    return wrapped
+
+
+def vjp(function: Callable, *primals) -> tuple[Any, Callable]:
+    """What `function` gives at `primals`, and the function that pulls a cotangent back.
+
+    Args:
+        function: of Tensors, to a Tensor or a tuple of them.
+        primals: its arguments.
+
+    Returns:
+        (result, pull); pull(g), with g like the result, gives a tuple: one gradient an argument.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> y, pull = tt.vjp(lambda x: x * x, tt.Tensor([1.0, 2.0]))
+        >>> pull(tt.Tensor([1.0, 10.0]))[0].tolist()
+        [2.0, 40.0]
+    """
+    pairs = [_marked(x) for x in primals]
+    with enable_grad():
+        result = function(*(x for x, _ in pairs))
+    marks = [m for _, m in pairs]
+    outs = result if isinstance(result, tuple) else (result,)
+
+    def pull(g):
+        cotangents = g if isinstance(result, tuple) else (g,)
+        for out, cotangent in zip(outs, cotangents, strict=True):
+            if tuple(cotangent.shape) != out.shape:
+                raise ShapeError(
+                    "vjp: the cotangent has another shape than the result",
+                    got=f"cotangent {tuple(cotangent.shape)}, result {out.shape}",
+                    rule="one number for each number of the result",
+                    fix="g.reshape(result.shape)",
+                )
+        given = [tensor_of(c) for c in cotangents]
+        return tuple(_pull(outs, given, marks, [x for x, _ in pairs]))
+
+    if STATE.recording and _reaches_beyond(outs, marks):
+        return result, pull
+    plain = tuple(out.detach() for out in outs)
+    return plain if isinstance(result, tuple) else plain[0], pull
+
+
+def jvp(function: Callable, primals: Sequence, tangents: Sequence) -> tuple[Any, Any]:
+    """What `function` gives at `primals`, and how fast it changes in the direction `tangents`.
+
+    The transpose of the vjp: pull(u) is linear in u, and its own vjp at any u is the jvp. So no row of
+    the table needs a rule for it.
+
+    Args:
+        function: of Tensors, to a Tensor or a tuple of them.
+        primals: where, a tuple of Tensors.
+        tangents: in which direction, Tensors like `primals`.
+
+    Returns:
+        (result, change), both like the result.
+
+    Cost: three times the function.
+
+    Source: J. Townsend 2017, "A new trick for calculating Jacobian vector products".
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.jvp(lambda x: x * x, (tt.Tensor(3.0),), (tt.Tensor(1.0),))[1].item()
+        6.0
+    """
+    pairs = [_marked(x) for x in primals]
+    marks, inputs = [m for _, m in pairs], [x for x, _ in pairs]
+    with enable_grad():
+        result = function(*inputs)
+        outs = result if isinstance(result, tuple) else (result,)
+        directions = [_marked(out.detach().zeros_like()) for out in outs]
+        roots = [
+            (out._node, u) for out, (u, _) in zip(outs, directions, strict=True) if out._node
+        ]
+        found = autograd.propagate(roots, marks, keep=True)
+    pulled = [(found[m], tensor_of(t)) for m, t in zip(marks, tangents, strict=True) if m in found]
+    lifts = [m for _, m in directions]
+    changes = _pull(
+        [g for g, _ in pulled], [t for _, t in pulled], lifts, [out.detach() for out in outs]
+    )
+    if not (STATE.recording and _reaches_beyond(outs, marks)):
+        outs, changes = tuple(o.detach() for o in outs), [c.detach() for c in changes]
+    return (tuple(outs), tuple(changes)) if isinstance(result, tuple) else (outs[0], changes[0])
+
+
+class _UserGradient:
+    """Stands in the tape for a function with a gradient of the user's."""
+
+    def __init__(self, rule: custom_vjp, named: dict, residuals: Any):
+        self.rule, self.named, self.residuals = rule, named, residuals
+
+    def vjp(self, g, out, *inputs):
+        """One gradient for each Tensor argument."""
+        residuals = self.residuals
+        if STATE.recording:  # what forward kept must be connected to the inputs: compute it again
+            _, residuals = self.rule.forward(*inputs, **self.named)
+        grads = self.rule.backward(residuals, g)
+        grads = grads if isinstance(grads, tuple) else (grads,)
+        shapes = [None if d is None else tuple(d.shape) for d in grads]
+        wanted = [x.shape for x in inputs]
+        if len(shapes) != len(wanted) or any(
+            s not in (None, w) for s, w in zip(shapes, wanted, strict=True)
+        ):
+            raise ShapeError(
+                f"custom_vjp {self}: backward gave gradients that do not fit the arguments",
+                got=f"gradients {shapes} for arguments {wanted}",
+                rule="one gradient (or None) for each argument, of its shape",
+                fix="return a tuple, one entry an argument",
+            )
+        return tuple(None if d is None else tensor_of(d) for d in grads)
+
+    def __repr__(self) -> str:
+        return self.rule.__name__
+
+
+class custom_vjp:
+    """A function of Tensors with a gradient of your own.
+
+    `forward(*tensors, **settings)` gives (result, residuals), `backward(residuals, g)` one gradient
+    (or None) for each Tensor argument. Second derivatives follow from both, if `backward` is made of
+    Tensor operations.
+
+    Args:
+        function: gives the result; used where nothing is recorded.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> @tt.custom_vjp
+        ... def straight_through(x):
+        ...     return x.round()
+        >>> _ = straight_through.define(lambda x: (x.round(), None), lambda kept, g: (g,))
+        >>> tt.grad(lambda x: straight_through(x).sum())(tt.Tensor([0.2, 0.7])).tolist()
+        [1.0, 1.0]
+    """
+
+    def __init__(self, function: Callable):
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.forward: Callable = self._undefined
+        self.backward: Callable = self._undefined
+
+    def define(self, forward: Callable, backward: Callable) -> custom_vjp:
+        """Set the two rules; gives itself."""
+        self.forward, self.backward = forward, backward
+        return self
+
+    defvjp = define
+
+    def _undefined(self, *args, **named):
+        raise GradientError(
+            f"custom_vjp {self.__name__}: no gradient is defined",
+            got="a call whose gradient is needed",
+            rule="forward and backward are given before the first such call",
+            fix=f"{self.__name__}.define(forward, backward)",
+        )
+
+    def __call__(self, *args, **settings):
+        tensors = [tensor_of(x) for x in args]
+        if not (STATE.recording and any(t._node is not None for t in tensors)):
+            return self.function(*args, **settings)
+        with no_grad():
+            out, residuals = self.forward(*(t.detach() for t in tensors), **settings)
+        fresh = tuple(o.detach() for o in out) if isinstance(out, tuple) else out.detach()
+        return autograd.record(_UserGradient(self, settings, residuals), tensors, {}, fresh)
+
+
+def primitive(
+    name: str,
+    *,
+    infer: Callable,
+    numpy: Callable,
+    vjp: Callable | str = NOT_DIFFERENTIABLE,
+    samples: Callable = tuple,
+    **options,
+) -> Primitive:
+    """Add a row to the table of operations, and get the function that applies it.
+
+    Args:
+        name: unique.
+        infer: `infer(*specs, **params)` gives the Spec (shape and dtype) of the result.
+        numpy: `numpy(*arrays, **params)` computes it.
+        vjp: `vjp(g, out, *inputs, **params)` gives the gradients, made of Tensor operations.
+        samples: gives Samples for the contract test.
+        options: the other arguments of `tinytorch.primitives.primitive.Primitive`.
+
+    Example:
+        >>> import numpy as np, tinytorch as tt
+        >>> double = tt.primitive("example_double", infer=lambda x: x, numpy=lambda x: 2 * x,
+        ...                       vjp=lambda g, out, x: (g * 2,))
+        >>> double(tt.Tensor([1.0, 2.0])).tolist()
+        [2.0, 4.0]
+        >>> del tt.primitives.TABLE["example_double"]
+    """
+    return Primitive(name, infer, numpy, vjp=vjp, samples=samples, **options)
+
+
+def gradcheck(
+    function: Callable, primals: Sequence, *, order: int = 2, step: float = 1e-5, rtol: float = 1e-5,
+    atol: float = 1e-7, seed: int = 0,
+) -> bool:  # fmt: skip
+    """Compare the gradient of `function` with central differences, in float64, one random direction.
+
+    Note [the error of a central difference]
+        (f(x + h v) - f(x - h v)) / 2h is wrong by h^2 f'''/6 + eps |f| / h. With h = 1e-5 and
+        eps = 2.2e-16 that is about 1e-10 f''' + 2e-11 |f|: a relative 1e-5 leaves room for functions
+        whose derivatives are 10^4 times their values.
+
+    Args:
+        function: of Tensors, to a Tensor.
+        primals: where, float Tensors (converted to float64).
+        order: 1 checks the gradient, 2 the gradient of the gradient too.
+        step: h.
+        rtol: allowed difference, relative to the size of what is compared.
+        atol: allowed difference besides.
+        seed: of the random directions.
+
+    Raises:
+        GradientError: they differ; the message gives both numbers.
+    """
+    generator = Generator(seed)
+    xs = [tensor_of(x).detach().astype(float64) for x in primals]
+    directions = [randn(*x.shape, dtype=float64, generator=generator) for x in xs]
+    result = function(*xs)
+    weights = randn(*result.shape, dtype=float64, generator=generator)
+
+    def slope(*at):
+        _, pull = vjp(lambda *inputs: (function(*inputs) * weights).sum(), *at)
+        grads = pull(TABLE["full"](shape=(), value=1.0, dtype=float64))
+        for g, x in zip(grads, at, strict=True):
+            if g.shape != x.shape:
+                raise GradientError(
+                    "gradcheck: a gradient has another shape than its argument",
+                    got=f"gradient {g.shape} for an argument {x.shape}",
+                    rule="one number for each number of the argument",
+                    fix="sum over the axes that were broadcast: fold_to(g, x.shape)",
+                )
+        return sum((g * d).sum() for g, d in zip(grads, directions, strict=True))
+
+    def value(*at):
+        return (function(*at) * weights).sum()
+
+    for derivative, lower in list(zip((slope, _second(slope, directions)), (value, slope), strict=True))[:order]:
+        _compare(derivative(*xs), lower, xs, directions, step, rtol, atol)
+    return True
+
+
+def _second(slope: Callable, directions: Sequence) -> Callable:
+    def curvature(*at):
+        grads = grad(slope, argnums=tuple(range(len(at))))(*at)
+        return sum((g * d).sum() for g, d in zip(grads, directions, strict=True))
+
+    return curvature
+
+
+def _compare(exact: Any, lower: Callable, xs, directions, step: float, rtol: float, atol: float) -> None:
+    ahead = lower(*(x + d * step for x, d in zip(xs, directions, strict=True)))
+    behind = lower(*(x - d * step for x, d in zip(xs, directions, strict=True)))
+    numeric = ((ahead - behind) / (2.0 * step)).item()
+    size = max(abs(exact.item()), abs(numeric), abs(ahead.item()))
+    if not abs(exact.item() - numeric) <= atol + rtol * size:
+        raise GradientError(
+            "gradcheck: the gradient is not that of the function",
+            got=f"{exact.item():.10g} from the gradient, {numeric:.10g} from differences",
+            rule=f"they agree to {rtol:g} of their size",
+            fix="check each factor and the broadcast axes in the vjp",
+        )
