@@ -1,0 +1,54 @@
+"""checks.py: ranges at their borders."""
+
+import numpy as np
+import pytest
+
+from tinytorch.base.checks import flag, number, pair, whole
+from tinytorch.base.errors import SettingError
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "inside"),
+    [
+        (0.0, "[0, 1)", True),
+        (1.0, "[0, 1)", False),
+        (1, "(0, 1]", True),
+        (0, "(0, 1]", False),
+        (np.float32(0.5), "[0, 1]", True),
+        (float("nan"), "[0, inf)", False),
+        (float("inf"), "[0, inf)", False),
+        (True, "[0, 1]", False),
+        ("1", "[0, 1]", False),
+    ],
+)
+def test_number_knows_its_borders(value, interval, inside):
+    """Ground truth: the mathematical notation."""
+    if inside:
+        assert number("Owner", "x", value, interval) == value
+    else:
+        with pytest.raises(SettingError, match="Owner: x is outside its range"):
+            number("Owner", "x", value, interval)
+
+
+@pytest.mark.parametrize("value", [0, 1.0, True, "3", None])
+def test_whole_refuses_what_is_not_a_size(value):
+    """Ground truth: whole numbers >= 1."""
+    with pytest.raises(SettingError, match="whole number >= 1"):
+        whole("Owner", "n", value, at_least=1)
+
+
+def test_pair_takes_one_or_two():
+    """Ground truth: its docstring."""
+    assert pair("Owner", "k", np.int64(3), at_least=1) == (3, 3)
+    assert pair("Owner", "k", [1, 2], at_least=1) == (1, 2)
+    with pytest.raises(SettingError, match="two image axes"):
+        pair("Owner", "k", (1, 2, 3), at_least=1)
+    with pytest.raises(SettingError, match="whole number >= 1"):
+        pair("Owner", "k", (1, 0), at_least=1)
+
+
+def test_flag_takes_bools_alone():
+    """Ground truth: its docstring."""
+    assert flag("Owner", "on", False) is False
+    with pytest.raises(SettingError, match="yes or no"):
+        flag("Owner", "on", 1)

@@ -1,0 +1,146 @@
+"""module.py: the tree, its names, modes and state."""
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tinytorch import nn
+from tinytorch.base.errors import DTypeError, SettingError, ShapeError
+from tinytorch.base.settings import STRUCTURE
+
+
+class Part(nn.Module):
+    def __init__(self):
+        self.weight = nn.Parameter([1.0, 2.0])
+        self.register_buffer("seen", tt.zeros(1))
+        self.register_buffer("scratch", tt.zeros(1), persistent=False)
+        self.plain = tt.zeros(3)
+
+
+class Whole(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = Part()
+        self.many = [Part(), Part()]
+        self.again = self.first
+
+
+def test_names_follow_attributes_and_lists():
+    """Ground truth: PyTorch's naming; a module met twice is named once."""
+    names = [name for name, _ in Whole().named_parameters()]
+    assert names == ["first.weight", "many.0.weight", "many.1.weight"]
+    assert [n for n, _ in Whole().named_modules()] == ["", "first", "many.0", "many.1"]
+    assert [n for n, _ in Whole().named_children()] == ["first", "many.0", "many.1", "again"]
+    assert sum(1 for _ in Whole().children()) == 4
+
+
+def test_buffers_are_saved_unless_declared_otherwise():
+    """Ground truth: the arguments of register_buffer; a plain Tensor is neither."""
+    part = Part()
+    assert [n for n, _ in part.named_buffers()] == ["seen", "scratch"]
+    assert sum(1 for _ in part.buffers()) == 2
+    assert list(part.state_dict()) == ["weight", "seen"]
+
+
+def test_shared_weights_are_one_parameter_under_two_names():
+    """Ground truth: PyTorch's state_dict of tied weights."""
+    whole = Whole()
+    assert sum(1 for _ in whole.parameters()) == 3
+    assert {"first.weight", "again.weight"} <= set(whole.state_dict())
+
+
+def test_modes_reach_the_whole_tree_and_are_noticed_once():
+    """Ground truth: the structure counter moves only when a mode changes."""
+    whole = Whole()
+    before = STRUCTURE.value
+    assert whole.eval() is whole
+    assert not any(m.training for m in whole.modules())
+    moved = STRUCTURE.value
+    assert moved > before
+    whole.eval()
+    assert STRUCTURE.value == moved
+    whole.train()
+    assert all(m.training for m in whole.modules())
+
+
+def test_a_replaced_attribute_is_noticed():
+    """Ground truth: a compiled function has read the old value."""
+    layer = nn.Dropout(0.5)
+    before = STRUCTURE.value
+    layer.p = 0.25
+    assert STRUCTURE.value > before
+
+
+def test_a_state_dict_keeps_the_values_of_its_moment():
+    """Ground truth: a Tensor is a value."""
+    part = Part()
+    state = part.state_dict()
+    with tt.no_grad():
+        part.weight.assign_(tt.Tensor([5.0, 5.0]))
+    assert state["weight"].tolist() == [1.0, 2.0]
+    part.load_state_dict(state)
+    assert part.weight.tolist() == [1.0, 2.0]
+
+
+def test_loading_says_what_is_missing_unknown_or_misshapen_and_changes_nothing():
+    """Ground truth: names and shapes of Part."""
+    part = Part()
+    good = {"weight": np.array([7.0, 8.0]), "seen": np.zeros(1)}
+    with pytest.raises(
+        SettingError, match=r"missing: weight; unknown: weigth[\s\S]*rename 'weigth' to 'weight'"
+    ):
+        part.load_state_dict({"weigth": good["weight"], "seen": good["seen"]})
+    with pytest.raises(ShapeError, match="'seen' has another shape"):
+        part.load_state_dict({**good, "seen": np.zeros(2)})
+    with pytest.raises(DTypeError, match="another kind of number"):
+        part.load_state_dict({**good, "seen": np.zeros(1, np.int64)})
+    assert part.weight.tolist() == [1.0, 2.0]
+    assert part.load_state_dict({"weight": good["weight"], "extra": 1}, strict=False) == (
+        ["seen"],
+        ["extra"],
+    )
+    assert part.weight.tolist() == [7.0, 8.0]
+    assert part.weight.dtype is tt.float32
+
+
+def test_to_converts_floats_and_keeps_sharing():
+    """Ground truth: its docstring."""
+    whole = Whole().to("float64")
+    assert whole.first.weight.dtype is tt.float64
+    assert whole.first is whole.again
+    norm = nn.BatchNorm2d(2).to(tt.float64)
+    assert norm.num_batches_tracked.dtype is tt.int64
+    assert norm.running_mean.dtype is tt.float64
+
+
+def test_zero_grad_and_requires_grad():
+    """Ground truth: their docstrings."""
+    layer = nn.Linear(2, 2)
+    layer(tt.ones(1, 2)).sum().backward()
+    layer.zero_grad()
+    assert all(p.grad is None for p in layer.parameters())
+    layer.requires_grad_(False)
+    assert not any(p.requires_grad for p in layer.parameters())
+
+
+def test_apply_visits_children_first():
+    """Ground truth: its docstring."""
+    seen = []
+    nn.Sequential(nn.Linear(1, 1), nn.ReLU()).apply(lambda m: seen.append(type(m).__name__))
+    assert seen == ["Linear", "ReLU", "Sequential"]
+
+
+def test_repr_is_a_tree():
+    """Ground truth: written by hand."""
+    net = nn.Sequential(nn.Linear(4, 3), tt.tanh, nn.Sequential(nn.Dropout(0.1)))
+    assert repr(net) == (
+        "Sequential(\n  (0): Linear(4, 3)\n  (1): tanh\n"
+        "  (2): Sequential(\n    (0): Dropout(p=0.1)\n  )\n)"
+    )
+    assert repr(Part()) == "Part()"
+
+
+def test_a_module_without_forward_says_so():
+    """Ground truth: the class's name is in the message."""
+    with pytest.raises(NotImplementedError, match="Part has no forward"):
+        Part()(1)

@@ -1,0 +1,201 @@
+"""The contract that every layer keeps. A layer that is not in LAYERS fails the first test."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tinytorch import nn
+
+
+@dataclass
+class Case:
+    """A layer, inputs for it, and what it declares.
+
+    Args:
+        make: builds it.
+        inputs: shapes of its float inputs, or an array for others.
+        output: shape of what it gives.
+        parameters: how many numbers it trains.
+        modes_differ: whether train() and eval() compute different things.
+    """
+
+    make: Callable[[], nn.Module]
+    inputs: tuple
+    output: tuple[int, ...]
+    parameters: int
+    modes_differ: bool = False
+
+
+IMAGES = ((2, 4, 6, 5),)
+LABELS = np.array([0, 4, 2])
+LAYERS = {
+    "Linear": Case(lambda: nn.Linear(5, 3), ((4, 5),), (4, 3), 18),
+    "Linear no bias": Case(lambda: nn.Linear(5, 3, bias=False), ((2, 4, 5),), (2, 4, 3), 15),
+    "Conv2d": Case(lambda: nn.Conv2d(4, 6, 3, padding=1), IMAGES, (2, 6, 6, 5), 6 * 4 * 9 + 6),
+    "Conv2d all settings": Case(
+        lambda: nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(2, 1), dilation=(2, 1), groups=2, bias=False),
+        IMAGES, (2, 6, 3, 6), 6 * 2 * 6,
+    ),
+    "MaxPool2d": Case(lambda: nn.MaxPool2d(2), IMAGES, (2, 4, 3, 2), 0),
+    "MaxPool2d padded": Case(lambda: nn.MaxPool2d(3, stride=2, padding=1), IMAGES, (2, 4, 3, 3), 0),
+    "LayerNorm": Case(lambda: nn.LayerNorm(5), ((3, 5),), (3, 5), 10),
+    "LayerNorm two axes": Case(lambda: nn.LayerNorm((4, 5)), ((3, 4, 5),), (3, 4, 5), 40),
+    "BatchNorm2d": Case(lambda: nn.BatchNorm2d(4), IMAGES, (2, 4, 6, 5), 8, modes_differ=True),
+    "Embedding": Case(lambda: nn.Embedding(7, 3), (np.array([[0, 6], [3, 3]]),), (2, 2, 3), 21),
+    "Dropout": Case(lambda: nn.Dropout(0.5), ((4, 5),), (4, 5), 0, modes_differ=True),
+    "Flatten": Case(lambda: nn.Flatten(), IMAGES, (2, 120), 0),
+    "ReLU": Case(lambda: nn.ReLU(), ((4, 5),), (4, 5), 0),
+    "GELU": Case(lambda: nn.GELU(), ((4, 5),), (4, 5), 0),
+    "GELU tanh": Case(lambda: nn.GELU(approximate="tanh"), ((4, 5),), (4, 5), 0),
+    "Tanh": Case(lambda: nn.Tanh(), ((4, 5),), (4, 5), 0),
+    "Sigmoid": Case(lambda: nn.Sigmoid(), ((4, 5),), (4, 5), 0),
+    "Softmax": Case(lambda: nn.Softmax(), ((4, 5),), (4, 5), 0),
+    "MultiHeadAttention": Case(lambda: nn.MultiHeadAttention(6, 2), ((2, 4, 6),), (2, 4, 6), 168),
+    "MultiHeadAttention causal": Case(
+        lambda: nn.MultiHeadAttention(6, 3, causal=True), ((2, 4, 6),), (2, 4, 6), 168
+    ),
+    "Sequential": Case(lambda: nn.Sequential(nn.Linear(5, 4), tt.tanh, nn.Linear(4, 2)), ((3, 5),), (3, 2), 34),
+    "CrossEntropyLoss": Case(lambda: nn.CrossEntropyLoss(), ((3, 5), LABELS), (), 0),
+    "CrossEntropyLoss smoothed": Case(
+        lambda: nn.CrossEntropyLoss(label_smoothing=0.1, ignore_index=4), ((3, 5), LABELS), (), 0
+    ),
+    "MSELoss": Case(lambda: nn.MSELoss(), ((3, 5), (3, 5)), (), 0),
+}  # fmt: skip
+each_layer = pytest.mark.parametrize("case", LAYERS.values(), ids=LAYERS.keys())
+with_weights = pytest.mark.parametrize(
+    "case",
+    [c for c in LAYERS.values() if c.parameters],
+    ids=[n for n, c in LAYERS.items() if c.parameters],
+)
+
+
+def built(case: Case, dtype=tt.float64) -> nn.Module:
+    tt.manual_seed(3)
+    return case.make().to(dtype)
+
+
+def inputs_of(case: Case, dtype=np.float64) -> list[tt.Tensor]:
+    rng = np.random.default_rng(5)
+    return [
+        tt.Tensor(x if isinstance(x, np.ndarray) else rng.standard_normal(x).astype(dtype))
+        for x in case.inputs
+    ]
+
+
+def output_of(layer: nn.Module, inputs: list[tt.Tensor]) -> tt.Tensor:
+    tt.manual_seed(11)  # the same dropout mask each time
+    return layer(*inputs)
+
+
+def weighted(output: tt.Tensor) -> tt.Tensor:
+    """One number that depends on every output, each with a weight of its own."""
+    weights = np.random.default_rng(7).standard_normal(output.shape)
+    return (output * tt.Tensor(weights).astype(output.dtype)).sum()
+
+
+def test_every_public_layer_has_a_case():
+    """Ground truth: the names nn exports."""
+    layers = {
+        n
+        for n in nn.__all__
+        if inspect.isclass(getattr(nn, n)) and issubclass(getattr(nn, n), nn.Module)
+    }
+    assert layers - {"Module", "ModuleList"} == {name.split()[0] for name in LAYERS}
+
+
+@each_layer
+def test_output_has_the_declared_shape_and_dtype(case):
+    """Ground truth: shapes worked out by hand; float32 in, float32 out."""
+    out = output_of(built(case, tt.float32), inputs_of(case, np.float32))
+    assert tuple(out.shape) == case.output
+    assert out.dtype is tt.float32
+
+
+@each_layer
+def test_parameter_count(case):
+    """Ground truth: counted by hand from the layer's formula."""
+    assert sum(p.size for p in built(case).parameters()) == case.parameters
+
+
+@each_layer
+def test_gradient_matches_finite_differences(case):
+    """Ground truth: central differences along one random direction of all weights and float inputs.
+
+    With step h = 1e-6 in float64 the truncation error is about h^2 and the rounding error about
+    1e-16 / h = 1e-10 of the value; 1e-6 leaves room for sums of a few hundred terms.
+    """
+    layer = built(case)
+    inputs = inputs_of(case)
+    moved = [*layer.parameters(), *(x for x in inputs if x.dtype.is_float)]
+    for x in inputs:
+        if x.dtype.is_float:
+            x.requires_grad = True
+    weighted(output_of(layer, inputs)).backward()
+    rng = np.random.default_rng(13)
+    directions = [rng.standard_normal(t.shape) for t in moved]
+    exact = sum(float((t.grad.numpy() * d).sum()) for t, d in zip(moved, directions, strict=True))
+
+    h, values = 1e-6, [t.detach().numpy().copy() for t in moved]
+
+    def at(step: float) -> float:
+        with tt.no_grad():
+            for tensor, value, direction in zip(moved, values, directions, strict=True):
+                tensor.assign_(tt.Tensor(value + step * direction))
+            return weighted(output_of(layer, inputs)).item()
+
+    assert all(t.grad.shape == t.shape for t in moved)
+    assert exact == pytest.approx((at(h) - at(-h)) / (2 * h), rel=1e-6, abs=1e-6)
+
+
+@with_weights
+def test_gradient_reaches_every_parameter(case):
+    """Ground truth: a random weighting of the outputs depends on every weight."""
+    layer = built(case)
+    weighted(output_of(layer, inputs_of(case)) ** 2).backward()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad is not None and np.abs(parameter.grad.numpy()).max() > 0, name
+
+
+@with_weights
+def test_one_step_against_the_gradient_lowers_the_loss(case):
+    """Ground truth: a short enough step downhill goes down."""
+    layer, inputs = built(case), inputs_of(case)
+    sgd = tt.optim.SGD(layer.parameters(), lr=1e-3)
+    before = (output_of(layer, inputs) ** 2).mean()
+    before.backward()
+    sgd.step()
+    assert (output_of(layer, inputs) ** 2).mean().item() < before.item()
+
+
+@each_layer
+def test_state_goes_through_a_dictionary(case):
+    """Ground truth: two layers with the same state compute the same, bit for bit."""
+    layer, other = built(case), case.make().to(tt.float64)
+    inputs = inputs_of(case)
+    output_of(layer, inputs)  # moves running statistics
+    other.load_state_dict(layer.state_dict())
+    first, second = output_of(layer.eval(), inputs), output_of(other.eval(), inputs)
+    assert np.array_equal(first.numpy(), second.numpy())
+    assert layer.state_dict().keys() == other.state_dict().keys()
+
+
+@each_layer
+def test_modes_differ_only_where_declared(case):
+    """Ground truth: the declaration in LAYERS."""
+    layer, inputs = built(case), inputs_of(case)
+    trained = output_of(layer.train(), inputs).numpy()
+    evaluated = output_of(layer.eval(), inputs).numpy()
+    assert np.array_equal(trained, evaluated) is not case.modes_differ
+
+
+@each_layer
+def test_repr_begins_with_the_class(case):
+    """Ground truth: the class's own name comes first."""
+    layer = case.make()
+    assert repr(layer).startswith(type(layer).__name__ + "(")

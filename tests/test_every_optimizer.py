@@ -1,0 +1,141 @@
+"""The contract that every optimizer keeps. One that is not in RULES fails the first test."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tinytorch import optim
+from tinytorch.base.errors import SettingError, ShapeError
+
+RULES = {
+    "SGD": lambda p: optim.SGD(p, lr=0.05),
+    "SGD momentum": lambda p: optim.SGD(p, lr=0.02, momentum=0.8),
+    "SGD nesterov": lambda p: optim.SGD(p, lr=0.02, momentum=0.8, nesterov=True, weight_decay=1e-4),
+    "Adam": lambda p: optim.Adam(p, lr=0.05),
+    "AdamW": lambda p: optim.AdamW(p, lr=0.05, weight_decay=1e-4),
+}
+each_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
+
+
+def weights() -> list[tt.Tensor]:
+    return [
+        tt.Tensor(np.array([[3.0, -2.0], [1.0, 0.5]]), requires_grad=True),
+        tt.Tensor(np.array(-4.0), requires_grad=True),
+    ]
+
+
+def bowl(tensors: list[tt.Tensor]) -> tt.Tensor:
+    """A quadratic with curvatures 1 and 3 and its minimum, 0, at 1."""
+    return 0.5 * ((tensors[0] - 1.0) ** 2).sum() + 1.5 * (tensors[1] - 1.0) ** 2
+
+
+def run(optimizer, tensors, steps: int) -> None:
+    for _ in range(steps):
+        optimizer.zero_grad()
+        bowl(tensors).backward()
+        optimizer.step()
+
+
+def test_every_public_rule_has_a_case():
+    """Ground truth: the names optim exports."""
+    rules = {n for n in optim.__all__ if inspect.isclass(getattr(optim, n))} - {"Optimizer"}
+    assert rules == {name.split()[0] for name in RULES}
+
+
+@each_rule
+def test_minimises_a_quadratic(rule):
+    """Ground truth: the bowl's minimum; weight decay of 1e-4 moves it by about 1e-4."""
+    tensors = weights()
+    run(rule(tensors), tensors, 400)
+    for tensor in tensors:
+        assert np.abs(tensor.detach().numpy() - 1.0).max() < 5e-3
+
+
+@each_rule
+def test_saved_in_the_middle_and_continued_is_bit_for_bit_the_same(rule):
+    """Ground truth: the run that was not interrupted."""
+    whole, first = weights(), weights()
+    run(rule(whole), whole, 7)
+    optimizer = rule(first)
+    run(optimizer, first, 3)
+    state = {name: tensor.numpy().copy() for name, tensor in optimizer.state_dict().items()}
+    second = [tt.Tensor(t.detach().numpy().copy(), requires_grad=True) for t in first]
+    resumed = rule(second)
+    resumed.load_state_dict(state)
+    run(resumed, second, 4)
+    for a, b in zip(whole, second, strict=True):
+        assert np.array_equal(a.detach().numpy(), b.detach().numpy())
+
+
+@each_rule
+def test_a_parameter_without_gradient_stays(rule):
+    """Ground truth: there is no direction to move it in."""
+    tensors = weights()
+    optimizer = rule(tensors)
+    (tensors[1] * 2.0).backward()
+    before = tensors[0].detach().numpy().copy()
+    optimizer.step()
+    assert np.array_equal(tensors[0].detach().numpy(), before)
+    assert tensors[1].item() != -4.0
+
+
+@each_rule
+def test_learning_rate_is_state_that_can_be_set(rule):
+    """Ground truth: with rate 0 nothing moves."""
+    tensors = weights()
+    optimizer = rule(tensors)
+    optimizer.lr = 0.0
+    assert optimizer.lr == 0.0
+    before = tensors[0].detach().numpy().copy()
+    run(optimizer, tensors, 2)
+    assert np.array_equal(tensors[0].detach().numpy(), before)
+
+
+@each_rule
+def test_float32_parameters_stay_float32(rule):
+    """Ground truth: an update never changes a number type."""
+    tensor = tt.Tensor([1.0, 2.0], requires_grad=True)
+    optimizer = rule([tensor])
+    (tensor * tensor).sum().backward()
+    optimizer.step()
+    assert tensor.dtype is tt.float32
+    assert all(s[0].dtype is tt.float32 for g in optimizer.groups for s in g.slots.values())
+
+
+@each_rule
+def test_names_and_shapes_of_a_state_are_checked_before_anything_changes(rule):
+    """Ground truth: names and shapes of state_dict()."""
+    optimizer = rule(weights())
+    state = {n: t.numpy() for n, t in optimizer.state_dict().items()}
+    with pytest.raises(SettingError, match="missing: step"):
+        optimizer.load_state_dict({n: v for n, v in state.items() if n != "step"})
+    with pytest.raises(ShapeError, match="another shape"):
+        optimizer.load_state_dict({**state, "lr.0": np.ones(3)})
+
+
+@pytest.mark.parametrize("rule", [optim.SGD, optim.Adam, optim.AdamW])
+def test_settings_common_to_all_are_checked(rule):
+    """Ground truth: the ranges in the docstrings."""
+    with pytest.raises(SettingError, match="lr is outside its range"):
+        rule(weights(), lr=-1.0)
+    with pytest.raises(SettingError, match="weight_decay is outside its range"):
+        rule(weights(), weight_decay=float("nan"))
+    with pytest.raises(SettingError, match="nothing to train"):
+        rule([])
+    with pytest.raises(SettingError, match="the same Tensor twice"):
+        one = weights()[0]
+        rule([one, one])
+    with pytest.raises(SettingError, match="without requires_grad"):
+        rule([tt.Tensor([1.0])])
+    with pytest.raises(SettingError, match="setting that this rule does not know"):
+        rule([{"params": weights(), "speed": 2}])
+
+
+def test_at_most_five_settings():
+    """Ground truth: house rule 20."""
+    for name in {n.split()[0] for n in RULES}:
+        assert len(inspect.signature(getattr(optim, name)).parameters) <= 6, name  # with params

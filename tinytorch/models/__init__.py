@@ -1,0 +1,7 @@
+"""Known networks, ready to train."""
+
+from tinytorch.models.cnn import CNN
+from tinytorch.models.gpt import GPT, GPTConfig, next_token_loss
+from tinytorch.models.mlp import MLP
+
+__all__ = ["CNN", "GPT", "GPTConfig", "MLP", "next_token_loss"]

@@ -1,0 +1,244 @@
+"""Module: a function with weights, and the tree that modules form.
+
+Knows attributes, names and flags, never what a layer computes. The tree is read from the attributes
+whenever it is asked for: a Parameter, a Module, or a list or tuple of Modules set on a Module is part
+of it, and nothing has to be registered first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from tinytorch.base.dtypes import as_dtype
+from tinytorch.base.settings import STRUCTURE
+from tinytorch.tensor.named import copy_named
+from tinytorch.tensor.tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A Tensor that a Module trains: it asks for a gradient and appears in `parameters()`.
+
+    Args:
+        data: what `Tensor` takes; floating point.
+
+    Example:
+        >>> from tinytorch import nn
+        >>> nn.Parameter([1.0, 2.0]).requires_grad
+        True
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data):
+        super().__init__(data, requires_grad=True)
+
+
+class Module:
+    """Base of all layers and models: subclass it, set weights and parts as attributes, write `forward`.
+
+    `training` says which of two behaviours layers such as Dropout and BatchNorm2d have; `train()` and
+    `eval()` set it for the whole tree.
+
+    Differs from PyTorch: `super().__init__()` may be left out, and a list of modules is part of the
+    tree. Hooks come with a later release.
+
+    Example:
+        >>> from tinytorch import nn
+        >>> class Twice(nn.Module):
+        ...     def __init__(self):
+        ...         self.inner = nn.Linear(3, 3)
+        ...     def forward(self, x):
+        ...         return self.inner(self.inner(x))
+        >>> [name for name, _ in Twice().named_parameters()]
+        ['inner.weight', 'inner.bias']
+    """
+
+    training: bool = True
+    _buffer_names: tuple[tuple[str, bool], ...] = ()  # (name, is saved), in order of registration
+
+    def forward(self, *inputs):
+        """What the module computes; every subclass defines it."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward(): define one")
+
+    def __call__(self, *inputs, **named):
+        return self.forward(*inputs, **named)
+
+    def __setattr__(self, name: str, value) -> None:
+        # A compiled function has read the old value: it must be captured again.
+        if name in vars(self) and vars(self)[name] is not value:
+            STRUCTURE.bump()
+        object.__setattr__(self, name, value)
+
+    def register_buffer(self, name: str, tensor: Tensor, persistent: bool = True) -> None:
+        """Set attribute `name` to a Tensor that is state but not trained.
+
+        Args:
+            name: the attribute.
+            tensor: its first value.
+            persistent: whether `state_dict()` holds it.
+        """
+        self._buffer_names = (*self._buffer_names, (name, persistent))
+        setattr(self, name, tensor)
+
+    # --- the tree ---
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules directly below this one, each with its name."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+            elif isinstance(value, (list, tuple)):
+                yield from (
+                    (f"{name}.{i}", m) for i, m in enumerate(value) if isinstance(m, Module)
+                )
+
+    def children(self) -> Iterator[Module]:
+        """The modules directly below this one."""
+        return (module for _, module in self.named_children())
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all below it, each once, with dotted names; its own is `prefix`."""
+        seen: set[int] = set()
+        for name, module in self._walk(prefix):
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield name, module
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below it, each once."""
+        return (module for _, module in self.named_modules())
+
+    def _walk(self, prefix: str) -> Iterator[tuple[str, Module]]:
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child._walk(f"{prefix}.{name}" if prefix else name)
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Every Parameter of the tree once, under the first dotted name that leads to it."""
+        yield from _each_once(self._named_tensors(lambda m: m._own_parameters()))
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Every Parameter of the tree once, in the order of `named_parameters`."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """Every buffer of the tree once, with its dotted name."""
+        yield from _each_once(self._named_tensors(lambda m: m._own_buffers(saved_only=False)))
+
+    def buffers(self) -> Iterator[Tensor]:
+        """Every buffer of the tree once."""
+        return (buffer for _, buffer in self.named_buffers())
+
+    def _named_tensors(self, of: Callable[[Module], Iterator]) -> Iterator[tuple[str, Tensor]]:
+        for path, module in self._walk(""):
+            for name, tensor in of(module):
+                yield (f"{path}.{name}" if path else name), tensor
+
+    def _own_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        return ((n, v) for n, v in vars(self).items() if isinstance(v, Parameter))
+
+    def _own_buffers(self, saved_only: bool) -> Iterator[tuple[str, Tensor]]:
+        for name, saved in self._buffer_names:
+            if saved or not saved_only:
+                yield name, getattr(self, name)
+
+    def apply(self, fn: Callable[[Module], object]) -> Module:
+        """Call `fn` on every module of the tree, children first; returns self."""
+        for child in self.children():
+            child.apply(fn)
+        fn(self)
+        return self
+
+    # --- behaviour ---
+
+    def train(self, mode: bool = True) -> Module:
+        """Set `training` in the whole tree; returns self. Compiled functions notice."""
+        for module in self.modules():
+            if module.training is not mode:
+                object.__setattr__(module, "training", mode)
+                STRUCTURE.bump()
+        return self
+
+    def eval(self) -> Module:
+        """`train(False)`: dropout passes its input on, batch norm uses its running statistics."""
+        return self.train(False)
+
+    def to(self, dtype) -> Module:
+        """Keep all floating-point parameters and buffers in another number type; returns self.
+
+        Differs from PyTorch: the parameters are new objects, so make the optimizer afterwards.
+        """
+        dtype, converted = as_dtype(dtype), {}
+        for module in self.modules():
+            for name, tensor in (*module._own_parameters(), *module._own_buffers(saved_only=False)):
+                if tensor.dtype.is_float:
+                    kind = type(tensor)
+                    new = converted.setdefault(id(tensor), kind(tensor.detach().astype(dtype)))
+                    setattr(module, name, new)
+        return self
+
+    def requires_grad_(self, flag: bool = True) -> Module:
+        """Let every parameter ask for a gradient, or none; returns self."""
+        for parameter in self.parameters():
+            parameter.requires_grad = flag
+        STRUCTURE.bump()
+        return self
+
+    def zero_grad(self) -> None:
+        """Forget the gradients: every parameter's `.grad` becomes None."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    # --- state ---
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Parameters and saved buffers by dotted name, in PyTorch's names and layouts.
+
+        The Tensors keep the values of this moment: training goes on in memory of its own.
+        """
+        return {name: tensor.detach() for name, tensor in self._state()}
+
+    def _state(self) -> Iterator[tuple[str, Tensor]]:
+        return self._named_tensors(
+            lambda m: iter((*m._own_parameters(), *m._own_buffers(saved_only=True)))
+        )
+
+    def load_state_dict(self, state: dict, strict: bool = True) -> tuple[list[str], list[str]]:
+        """Copy values by name into parameters and buffers; nothing changes if anything does not fit.
+
+        Args:
+            state: name -> Tensor or NumPy array.
+            strict: names must be exactly those of `state_dict()`.
+
+        Returns:
+            names that were missing in `state`, names that were not used (both empty if strict).
+
+        Raises:
+            SettingError: a missing or unknown name (if strict); it lists them.
+            ShapeError: an array of another shape; it names the first.
+        """
+        return copy_named(dict(self._state()), state, owner=type(self).__name__, strict=strict)
+
+    # --- reading ---
+
+    def extra_repr(self) -> str:
+        """The settings shown between the brackets of `repr`."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [
+            f"  ({name}): " + repr(child).replace("\n", "\n  ")
+            for name, child in self.named_children()
+        ]
+        if not lines:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        head = f"{type(self).__name__}({self.extra_repr()}"
+        return "\n".join([head, *lines, ")"])
+
+
+def _each_once(named: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    seen: set[int] = set()
+    for name, tensor in named:
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            yield name, tensor

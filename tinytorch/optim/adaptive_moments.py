@@ -1,0 +1,77 @@
+"""The rule that Adam and AdamW share: steps scaled by running averages of gradient and squared gradient.
+
+Knows the averages and their correction; how weight decay enters is each rule's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tinytorch.base.checks import number
+from tinytorch.base.errors import SettingError
+from tinytorch.optim.optimizer import Group, Optimizer
+from tinytorch.tensor.tensor import Tensor
+
+
+class AdaptiveMoments(Optimizer):
+    """Abstract: everything of Adam but its weight decay.
+
+    Args:
+        params: Tensors, or groups of them, to update in place.
+        lr: step size, in [0, inf).
+        betas: how much of the past averages stays, each in [0, 1).
+        eps: keeps the division finite, in [0, inf).
+        weight_decay: pull towards zero, in [0, inf).
+    """
+
+    slot_names = ("exp_avg", "exp_avg_sq")  # PyTorch's names for m and v
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+    ):
+        super().__init__(params, lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def check(self, settings: dict) -> dict:
+        """Ranges of betas, eps and weight_decay."""
+        betas = settings["betas"]
+        if not isinstance(betas, (list, tuple)) or len(betas) != 2:
+            raise SettingError(
+                f"{self.name}: betas are two numbers",
+                got=f"betas={betas!r}",
+                rule="(beta1, beta2), each in [0, 1)",
+                fix=f"{self.name}(..., betas=(0.9, 0.999))",
+            )
+        return {
+            "betas": tuple(
+                number(self.name, f"betas[{i}]", b, "[0, 1)") for i, b in enumerate(betas)
+            ),
+            "eps": number(self.name, "eps", settings["eps"], "[0, inf)"),
+            "weight_decay": number(self.name, "weight_decay", settings["weight_decay"], "[0, inf)"),
+        }
+
+    def decayed(
+        self, p: Tensor, g: Tensor, shrink: Tensor, weight_decay: float
+    ) -> tuple[Tensor, Tensor]:
+        """Parameter and gradient after weight decay; `shrink` is 1 - lr * weight_decay."""
+        raise NotImplementedError(f"{self.name} has no decayed()")
+
+    def update(self, group: Group) -> None:
+        """One step of the rule in the subclass's docstring."""
+        (beta1, beta2), eps = group.settings["betas"], group.settings["eps"]
+        decay, t, lr = group.settings["weight_decay"], self.step_count, group.lr
+        # Note [scalars in float64]: 1 - beta2**t loses 3 digits in float32 (beta2 = 0.999), so what is
+        # one number for a whole group is computed in float64 and rounded once.
+        rate = lr / (1.0 - beta1**t)
+        scale = 1.0 / (1.0 - beta2**t).sqrt()
+        shrink = 1.0 - lr * decay
+        for p, slots in group.live():
+            m, v = slots["exp_avg"], slots["exp_avg_sq"]
+            start, g = self.decayed(p, p.grad, shrink.astype(p.dtype), decay)
+            m.assign_(beta1 * m + (1.0 - beta1) * g)
+            v.assign_(beta2 * v + (1.0 - beta2) * (g * g))
+            p.assign_(start - rate.astype(p.dtype) * m / (v.sqrt() * scale.astype(p.dtype) + eps))

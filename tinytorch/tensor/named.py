@@ -1,0 +1,92 @@
+"""Named tensors: copying values into them by name, all or nothing.
+
+Knows names, shapes and dtypes, never what the tensors are for: modules and optimizers load with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+import numpy as np
+
+from tinytorch.base.errors import DTypeError, SettingError, ShapeError
+from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.tensor import Tensor
+
+
+def copy_named(
+    own: Mapping[str, Tensor], given: Mapping, *, owner: str, strict: bool = True
+) -> tuple[list[str], list[str]]:
+    """Copy the given values into `own` by name; everything is checked before anything is changed.
+
+    Args:
+        own: the tensors that receive, by name.
+        given: name -> Tensor or NumPy array. Floats are converted to the receiving float type,
+            integers to the receiving integer type.
+        owner: whose tensors they are, for messages.
+        strict: both must have the same names.
+
+    Returns:
+        names missing in `given`, names of `given` that were not used.
+
+    Raises:
+        SettingError: names differ (if strict).
+        ShapeError: a shape differs.
+        DTypeError: floats given for integers or the reverse.
+    """
+    missing = [name for name in own if name not in given]
+    unexpected = [name for name in given if name not in own]
+    if strict and (missing or unexpected):
+        raise _names_differ(owner, own, missing, unexpected)
+    values = {name: _as_tensor(given[name]) for name in own if name in given}
+    for name, value in values.items():
+        _check(owner, name, own[name], value)
+    with no_grad():
+        for name, value in values.items():
+            own[name].assign_(value.astype(own[name].dtype))
+    return missing, unexpected
+
+
+def _as_tensor(x) -> Tensor:
+    return x.detach() if isinstance(x, Tensor) else Tensor(np.asarray(x))
+
+
+def _check(owner: str, name: str, own: Tensor, value: Tensor) -> None:
+    if tuple(own.shape) != tuple(value.shape):
+        raise ShapeError(
+            f"{owner}: {name!r} has another shape",
+            got=f"{tuple(value.shape)} for {name} {tuple(own.shape)}",
+            rule="each array has the shape of the tensor it is loaded into",
+            fix="build it with the sizes it was saved with",
+        )
+    if own.dtype.is_float is not value.dtype.is_float:
+        raise DTypeError(
+            f"{owner}: {name!r} has another kind of number",
+            got=f"{value.dtype.name} for {name} {own.dtype.name}",
+            rule="floats load into floats, whole numbers into whole numbers",
+            fix=f"convert it first, for example array.astype({own.dtype.name!r})",
+        )
+
+
+def _names_differ(
+    owner: str, own: Mapping, missing: list[str], unexpected: list[str]
+) -> SettingError:
+    parts = [
+        f"{kind}: {_some(names)}"
+        for kind, names in (("missing", missing), ("unknown", unexpected))
+        if names
+    ]
+    near = get_close_matches(unexpected[0], list(own), n=1) if unexpected else []
+    fix = f"rename {unexpected[0]!r} to {near[0]!r}, or " if near else ""
+    return SettingError(
+        f"{owner}: the names in this state are not its names",
+        got="; ".join(parts),
+        rule=f"exactly the {len(own)} names of state_dict()",
+        fix=fix + "strict=False to load what fits",
+    )
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,41 @@
+"""Weights on disk: the state of a module as one safetensors file.
+
+Knows names and arrays, never what the module computes. Optimizer state and the position in the data
+are not part of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tinytorch import storage
+from tinytorch.nn.module import Module
+
+
+def save_weights(module: Module, path: str | Path, metadata: dict[str, str] | None = None) -> None:
+    """Write parameters and buffers under their names; the file is replaced in one step.
+
+    Args:
+        module: whose `state_dict()` is written.
+        path: the file, by custom ending in ".safetensors".
+        metadata: free text by name, kept in the file.
+    """
+    arrays = {
+        name: (tensor.handle().array, tensor.dtype) for name, tensor in module.state_dict().items()
+    }
+    storage.save(path, arrays, metadata)
+
+
+def load_weights(module: Module, path: str | Path, strict: bool = True) -> None:
+    """Read a file that `save_weights` or PyTorch's users wrote, into a module of the same shape.
+
+    Args:
+        module: what receives the values.
+        path: the file.
+        strict: its names must be exactly those of the module.
+
+    Raises:
+        FileFormatError: the file is damaged.
+        SettingError: names differ. ShapeError: a shape differs. Nothing has changed then.
+    """
+    module.load_state_dict(storage.load(path), strict=strict)
