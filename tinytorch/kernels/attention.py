@@ -15,6 +15,7 @@ import math
 
 from tinytorch.codegen.builder import Function, Value
 from tinytorch.codegen.kernel import Kernel, Lowered, Step, store_at
+from tinytorch.kernels.attention_keys import KeyWalk, visible
 from tinytorch.kernels.attention_spec import (
     LOWEST,
     AttentionSpec,
@@ -24,12 +25,13 @@ from tinytorch.kernels.attention_spec import (
 )
 from tinytorch.kernels.block_product import Left, Machine, Right, block_product, machine_of
 from tinytorch.kernels.block_transpose import pack_rows, pack_transposed
-from tinytorch.kernels.exponential import exp2_nonpositive, log_of_sum
+from tinytorch.kernels.exponential import LOG2_E, exp2_nonpositive, log_of_sum
 from tinytorch.kernels.naming import named_kernel
 from tinytorch.kernels.scratch import Scratch, round_up
 
-QUERIES = 32  # query rows of a block; measured against 16, 48, 64 at (8, 8, 256, 64)
-KEYS = 64  # key rows of a block; three blocks of 64 x 64 floats fill a first-level cache
+import os
+QUERIES = int(os.environ.get("QB","32"))  # query rows of a block; measured against 16, 48, 64 at (8, 8, 256, 64)
+KEYS = int(os.environ.get("KB","64"))  # key rows of a block; three blocks of 64 x 64 floats fill a first-level cache
 TILES = 256  # tiles to aim for, so that any number of threads ends together
 
 
@@ -56,8 +58,7 @@ class AttentionForward:
         self.machine, self.spec, self.n = machine, spec, machine.lanes
         self.type = spec.compute.llvm
         self.block = min(QUERIES, round_up(spec.queries, self.n))
-        self.small = min(self.block, spec.keys)  # keys of a step along the diagonal
-        self.step = min(KEYS, spec.keys) // self.small * self.small
+        self.walk = KeyWalk.of(spec, self.block, KEYS)
         self.width = round_up(spec.size, self.n)
         blocks = -(-spec.queries // self.block)
         self.run = -(-blocks * spec.batch * spec.heads // TILES)
@@ -69,12 +70,12 @@ class AttentionForward:
         }
         sizes = {
             "query": spec.size * self.block,  # transposed: (D, block)
-            "weight": self.step * self.block,  # (keys, block)
+            "weight": self.walk.step * self.block,  # (keys, block)
             "sum": self.block * self.width,  # (block, D)
             "largest": self.block,
             "total": self.block,
             "change": self.block,
-            **{name: self.step * self.width for name, copied in self.copied.items() if copied},
+            **{name: self.walk.step * self.width for name, copied in self.copied.items() if copied},
         }
         self.scratch = Scratch(self.type, spec.compute.itemsize, self.n, sizes)
 
@@ -113,43 +114,17 @@ class AttentionForward:
         """Attention of the query rows t, t + 1, ... t + block - 1."""
         f, spec = self.f, self.spec
         self.t = t
-        scale = spec.scale * math.log2(math.e)  # logits in units of log 2: see exponential.py
         pack_transposed(
             f, self.n,
             rows_from(self.heads["q"], spec.q, t, spec.queries, spec.queries % self.block != 0),
             (spec.q.dtype.llvm, spec.q.strides[3]), self.scratch.at("query"), self.type,
-            (self.block, spec.size), scale,
+            (self.block, spec.size), spec.scale * LOG2_E,
         )  # fmt: skip
         self.scratch.fill("largest", self.block, LOWEST)
         self.scratch.fill("total", self.block, 0.0)
         self.scratch.fill("sum", self.block * self.width, 0.0)
-        if not spec.causal:
-            whole = spec.keys // self.step * self.step
-            with f.loop("keys", 0, whole, self.step) as s:
-                self.key_block(s.index, self.step, False)
-            if spec.keys - whole:
-                self.key_block(f.index(whole), spec.keys - whole, False)
-        else:
-            self.causal_blocks()
+        self.walk.visit(f, t, f.index(0), f.index(spec.keys), self.key_block)
         self.finish()
-
-    def causal_blocks(self) -> None:
-        """All keys that any row of the block sees: whole blocks first, the diagonal in small steps."""
-        f, spec = self.f, self.spec
-        everyone = f.add(self.t, f.index(spec.keys - spec.queries + 1), "everyone")
-        everyone = f.minimum(f.maximum(everyone, f.index(0)), f.index(spec.keys))
-        whole = f.mul(f.div(everyone, f.index(self.step)), f.index(self.step), "whole")
-        with f.loop("keys", 0, whole, self.step) as s:
-            self.key_block(s.index, self.step, False)
-        anyone = f.add(self.t, f.index(spec.keys - spec.queries + self.block), "anyone")
-        anyone = f.minimum(anyone, f.index(spec.keys))
-        rest = spec.keys % self.small
-        stop = f.minimum(anyone, f.index(spec.keys - rest)) if rest else anyone
-        with f.loop("diagonal", whole, stop, self.small) as s:
-            self.key_block(s.index, self.small, True)
-        if rest:
-            with f.when(f.compare("gt", anyone, f.index(spec.keys - rest))):
-                self.key_block(f.index(spec.keys - rest), rest, True)
 
     def key_block(self, s: Value, count: int, masked: bool) -> None:
         """Take the keys s .. s + count - 1 into the running maximum, total and weighted sum."""
@@ -175,19 +150,15 @@ class AttentionForward:
         """Store finished logits (keys down, queries across) and the maxima of their columns."""
 
         def end(f: Function, values, row: Value, column: Value) -> None:
-            shift = self.spec.keys - self.spec.queries
             for j in range(len(values[0])):
                 across = f.add(column, f.index(j * self.n))
                 largest = self.scratch.load("largest", across)
                 if masked:
-                    last = f.sub(f.add(f.add(self.t, across), f.index(shift)), f.add(s, row))
-                    last = f.convert(last, "i32")
-                    seen = f.add(f.splat(last, self.n), f.step(self.n, "i32"))
+                    seen = self.walk.last_seen(f, self.n, f.add(self.t, across), f.add(s, row))
                 for i in range(len(values)):
                     x = values[i][j]
                     if masked:
-                        visible = f.compare("ge", seen, f.const(seen.type, i))
-                        x = f.select(visible, x, f.const(self.scratch.wide, LOWEST))
+                        x = f.select(visible(f, seen, i), x, f.const(self.scratch.wide, LOWEST))
                     largest = f.select(f.compare("gt", x, largest), x, largest, "largest")
                     at = f.add(f.mul(f.add(row, f.index(i)), f.index(self.block)), across)
                     f.store(x, self.scratch.at("weight", at))

@@ -10,9 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tinytorch.base.dtypes import DType
-from tinytorch.codegen.builder import Function, Value, vector
+from tinytorch.codegen.builder import Function, Value, lanes, vector
 from tinytorch.codegen.polynomial import muladd
 
+
+import os
+UNROLL=int(os.environ.get("UNROLL","4"))
 
 @dataclass(frozen=True)
 class Machine:
@@ -172,18 +175,39 @@ def _tile(f, lanes, type, sizes, left, right, start, row, column, cut) -> list[l
         for i in range(height)
         for j in range(width)
     ]
-    with f.loop("depth", 0, depth, carry=first) as k:
-        across = f.at(right_at, f.mul(k.index, f.index(right.depth_stride)), type)
-        vectors = [
-            f.load(f.at(across, f.index(j * lanes), type), wide, mask=masks[j], stem="right")
-            for j in range(width)
-        ]
-        down = f.at(left_at, f.mul(k.index, f.index(left.depth_stride)), type)
-        sums = []
-        for i in range(height):
-            one = f.load(f.at(down, f.index(i * left.row_stride), type), type, stem="left")
-            every = f.splat(one, lanes)
-            for j in range(width):
-                sums.append(muladd(f, every, vectors[j], k.carried[i * width + j]))
+    turns = unrolling(depth)
+    with f.loop("depth", 0, depth, turns, carry=first) as k:
+        sums = list(k.carried)
+        for turn in range(turns):
+            here = f.add(k.index, f.index(turn))
+            across = f.at(right_at, f.mul(here, f.index(right.depth_stride)), type)
+            vectors = [
+                f.load(f.at(across, f.index(j * lanes), type), wide, mask=masks[j], stem="right")
+                for j in range(width)
+            ]
+            down = f.at(left_at, f.mul(here, f.index(left.depth_stride)), type)
+            for i in range(height):
+                one = f.load(f.at(down, f.index(i * left.row_stride), type), type, stem="left")
+                every = f.splat(one, lanes)
+                for j in range(width):
+                    at = i * width + j
+                    sums[at] = muladd(f, every, vectors[j], sums[at])
         k.next(*sums)
     return [k.results[i * width : (i + 1) * width] for i in range(height)]
+
+
+def unrolling(depth: int) -> int:
+    """Steps along the depth in one turn of the loop: few turns, so that its end is predicted."""
+    return next(n for n in (UNROLL, 4, 3, 2, 1) if depth % n == 0)
+
+
+def sum_of_lanes(f: Function, x: Value) -> Value:
+    """The sum of a vector's lanes, halves added to halves: the same order on every machine."""
+    n = lanes(x.type)
+    if n == 1:
+        return x
+    while n > 2:
+        n //= 2
+        low = f.shuffle(x, x, range(n), "low")
+        x = f.add(low, f.shuffle(x, x, range(n, 2 * n), "high"))
+    return f.add(f.extract(x, 0), f.extract(x, 1), "total")

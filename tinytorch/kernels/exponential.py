@@ -15,6 +15,7 @@ from tinytorch.codegen.vector_math import log
 # double: Taylor, the terms ln(2)**k / k!, whose 14th is 4e-18 at r = 1/2.
 _FLOAT = (1.0, 0.6931469670647609, 0.2402211972384, 0.0555071327349785, 0.0096755413344538, 0.0013276471992534)
 _LN2 = 0.6931471805599453
+LOG2_E = 1.4426950408889634  # factor from units of 1 to units of log 2
 
 
 def _taylor(terms: int) -> tuple[float, ...]:
