@@ -87,11 +87,9 @@ def _numpy() -> Check:
 
 
 def _llvmlite() -> Check:
-    from importlib.metadata import version
-
     from tinytorch.codegen import engine
 
-    return Check("llvmlite", f"{version('llvmlite')}, {engine.version()}")
+    return Check("llvmlite", engine.version())
 
 
 def _target() -> Check:

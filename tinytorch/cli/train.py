@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import typer
 
 import tinytorch as tt
-from tinytorch.base.errors import SettingError
+from tinytorch.base.errors import SettingError, TinyTorchError
 from tinytorch.base.settings import num_threads
 from tinytorch.cli.recipe import CoolingLoader, Recipe, build, load_data, recipe_named, save_model
 from tinytorch.cli.report import JsonProgress, Report, show_download
@@ -22,6 +23,10 @@ from tinytorch.training.progress import Silent
 
 PRECISIONS = ("float32", "bf16")
 COMPARED_STEPS = 10  # steps timed for --compare: enough for a median, 0.3 s of eager digits
+
+
+class AccuracyError(TinyTorchError, RuntimeError):
+    """The trained model is not as good as the user required."""
 
 
 def train(
@@ -34,6 +39,7 @@ def train(
     precision: str = typer.Option("float32", help="float32 or bf16."),
     eager: bool = typer.Option(False, "--eager", help="Run NumPy line by line, not compiled."),
     compare: bool = typer.Option(False, "--compare", help="Also time a step of both ways."),
+    require: float = typer.Option(None, help="Fail below this test accuracy, in %.", max=100),
     as_json: bool = typer.Option(False, "--json", help="One JSON object a line."),
     save: Path = typer.Option(None, help="File of the weights.", show_default="DATA.safetensors"),
 ) -> None:
@@ -71,6 +77,13 @@ def train(
     again += ["--eager"] if eager else []
     again += [f"--save {save}"]
     _what_next(report, " ".join(again), save)
+    if require is not None and 100 * accuracy < require:
+        raise AccuracyError(
+            f"the test accuracy is below {require:g} %",
+            got=f"{100 * accuracy:.2f} %",
+            rule=f"--require {require:g}",
+            fix=f"more epochs: --epochs {2 * recipe.epochs}",
+        )
 
 
 def _decided(
@@ -154,7 +167,7 @@ def _step_seconds(
     """Least mean time of a step in three short epochs, after one that warms up."""
     tt.manual_seed(seed)
     trainer = _trainer(build(recipe), recipe, precision, eager, Silent())
-    batches = [batch for batch, _ in zip(_loader(recipe, data, seed), range(COMPARED_STEPS))]
+    batches = list(islice(_loader(recipe, data, seed), COMPARED_STEPS))
     history = trainer.train(batches, epochs=4)
     return min(history["seconds"][1:]) / len(batches)
 
