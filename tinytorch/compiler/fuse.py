@@ -202,7 +202,7 @@ class Fusion:
 
     def _fits(self, node: Node, group: Group, sources: list[tuple[Value, bool]]) -> bool:
         """Whether the node runs over the group's points (or its rows), reading them where they are."""
-        if group.host is not None and group.host.primitive.name not in kinds.WITH_EPILOGUE:
+        if group.host is not None and not kinds.has_epilogue(group.host):
             return False
         if kinds.is_reduction(node):
             if group.host is not None or group.columns or self.is_column(node):

@@ -12,8 +12,6 @@ MOVEMENT = frozenset(("reshape", "permute", "broadcast_to", "slice", "flip"))
 SOURCES = frozenset(("iota", "full"))
 REDUCTIONS = frozenset(reduction.KINDS)
 ARITHMETIC = frozenset((*elementwise.RULES, "cast", "where"))
-# Kernels whose result passes through an epilogue while it is in registers.
-WITH_EPILOGUE = frozenset(("matmul",))
 
 
 def is_movement(node: Node) -> bool:
@@ -39,6 +37,11 @@ def is_arithmetic(node: Node) -> bool:
 def is_lookup(node: Node) -> bool:
     """It reads whole rows at data-dependent places."""
     return node.primitive.name == "take"
+
+
+def has_epilogue(node: Node) -> bool:
+    """Its kernel hands each result, while in registers, to the arithmetic that follows."""
+    return node.primitive.name == "matmul" and node.inputs[0].dtype.is_float
 
 
 def drops_only_ones(before: tuple[int, ...], after: tuple[int, ...]) -> bool:

@@ -1,0 +1,440 @@
+"""From a captured graph to kernels in order: the last pass.
+
+Knows every pass and the schedule, never addresses. Each stored value has a home, a Storage with
+strides; each group becomes the tasks of its kernels. New states are written in place where every
+reader of the old one can run before; else they are copied at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinytorch.base.dtypes import bfloat16, from_bfloat16
+from tinytorch.codegen.kernel import Lowered, Operand
+from tinytorch.codegen.target import Target
+from tinytorch.compiler import kinds
+from tinytorch.compiler.access import Access, Coordinate, identity, move_access, unit
+from tinytorch.compiler.arithmetic import Arithmetic, Given
+from tinytorch.compiler.expression import Constant, Load, Store, topological
+from tinytorch.compiler.fuse import Fusion, Group
+from tinytorch.compiler.graph import Graph, Value, verify
+from tinytorch.compiler.layout import choose_orders, dense_strides, plain
+from tinytorch.compiler.nest import Nest
+from tinytorch.compiler.nest_kernels import lower_nest
+from tinytorch.compiler.rewrite import IndexCheck, Simplified, simplify
+from tinytorch.compiler.schedule import STATUS_BYTES, Schedule, Storage, Task, verify_schedule
+from tinytorch.compiler.stored import Stored
+
+
+@dataclass(frozen=True)
+class Home:
+    """The memory of a stored value."""
+
+    storage: Storage
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Copy:
+    """A value written densely to a Storage of its own."""
+
+    value: Value
+    to: Storage
+
+
+class NotInPlace(Exception):
+    """A state cannot be updated in place after all."""
+
+    def __init__(self, state: Value):
+        self.state = state
+
+
+Item = Group | Copy | IndexCheck
+
+
+def schedule(graph: Graph, target: Target) -> Schedule:
+    """The kernels of a captured program.
+
+    Args:
+        graph: as captured.
+        target: the machine to write code for.
+
+    Returns:
+        A verified Schedule.
+    """
+    verify(graph, "capture")
+    simplified = simplify(graph)
+    verify(simplified.graph, "simplify")
+    copied: set[Value] = set()
+    while True:
+        try:
+            return verify_schedule(Lowering(simplified, target, copied).run())
+        except NotInPlace as problem:
+            copied.add(problem.state)
+
+
+class Lowering:
+    """One attempt; `copied` names the states that are not updated in place."""
+
+    def __init__(self, simplified: Simplified, target: Target, copied: set[Value]):
+        self.graph, self.checks, self.target = simplified.graph, simplified.checks, target
+        self.orders = choose_orders(self.graph)
+        self.fusion = Fusion(self.graph, self.orders)
+        self.stored = Stored(self.fusion, [c.index for c in self.checks])
+        self.producer = self.fusion.producer
+        self.homes: dict[Value, Home] = {}
+        self.storages: list[Storage] = []
+        self.tasks: list[Task] = []
+        self._accesses: dict[Value, Access] = {}
+        self._names: dict[Value, str] = {}
+        self.copies: list[Copy] = []
+        self.last: list[tuple[Value, Storage]] = []  # (new value, state): copied when all is done
+        self.results: dict[Value, Storage] = {}
+        self.direct: dict[Group, list[tuple[Value, Value]]] = {}
+        self.status: Storage | None = None
+        self._settle(copied)
+
+    # homes
+
+    def storage(self, kind, nbytes: int, value: Value | None = None) -> Storage:
+        """A new Storage of the program."""
+        s = Storage(kind, nbytes, value)
+        self.storages.append(s)
+        return s
+
+    def _settle(self, copied: set[Value]) -> None:
+        """Give every stored value its home."""
+        graph = self.graph
+        for kind, values in (("argument", graph.arguments), ("state", graph.states), ("constant", graph.constants)):
+            for v in values:
+                self.homes[v] = Home(self.storage(kind, v.spec.nbytes, v), dense_strides(v.shape, plain(v)))
+        self._settle_updates(copied)
+        made = {v for g in self.fusion.groups for v in self.stored.made_by(g)}
+        for v in graph.results:
+            if v in self.results:
+                continue
+            self.results[v] = self.storage("result", v.spec.nbytes, v)
+            if v in made and v not in self.homes and self.orders[v] == plain(v):
+                self.homes[v] = Home(self.results[v], dense_strides(v.shape, plain(v)))
+            else:
+                self.copies.append(Copy(v, self.results[v]))
+        for v in self.stored.values:
+            if v in self.homes:
+                continue
+            s = self.storage("temporary", v.spec.nbytes, v)
+            if v in made:
+                self.homes[v] = Home(s, dense_strides(v.shape, self.orders[v]))
+            else:  # an array of one number, wanted in memory
+                self.homes[v] = Home(s, dense_strides(v.shape, plain(v)))
+                self.copies.append(Copy(v, s))
+
+    def _settle_updates(self, copied: set[Value]) -> None:
+        states = set(self.graph.states)
+        for state, new in self.graph.updates:
+            home = self.homes[state]
+            if new is state:
+                continue
+            node = self.producer.get(new)
+            group = self.fusion.of.get(node) if node is not None else None
+            inside = group is not None and new in self.stored.values and new not in self.homes
+            if inside and state not in copied and self._in_place(group, state):
+                self.homes[new] = home
+                self.direct.setdefault(group, []).append((state, new))
+            elif self.fusion.base(new)[0] in states:  # it may itself be overwritten: keep it first
+                kept = self.storage("temporary", new.spec.nbytes, None)
+                self.copies.append(Copy(new, kept))
+                self.last.append((new, home.storage, kept))
+            else:
+                self.last.append((new, home.storage, None))
+
+    def _in_place(self, group: Group, state: Value) -> bool:
+        """Whether the group reads the state only where it writes the new one."""
+        if group.host is not None:
+            if not kinds.has_epilogue(group.host):
+                return False
+            if any(self.fusion.base(v)[0] is state for v in group.host.inputs):
+                return False
+        return True
+
+    # order
+
+    def run(self) -> Schedule:
+        """All tasks."""
+        if self.checks:
+            self.status = self.storage("status", STATUS_BYTES)
+        for item in self._ordered():
+            self._lower(item)
+        for new, storage, kept in self.last:
+            self._copy_home(new, storage, kept)
+        graph = self.graph
+        used = {s for t in self.tasks for s in t.arguments} | set(self.results.values())
+        return Schedule(
+            self.tasks,
+            [s for s in self.storages if s in used],
+            *({v: self.homes[v].storage for v in values if self.homes[v].storage in used}
+              for values in (graph.arguments, graph.states, graph.constants)),
+            dict(self.results),
+            graph,
+        )  # fmt: skip
+
+    def _ordered(self) -> list[Item]:
+        """Every item after those whose results it reads, and writers of states after their readers."""
+        maker: dict[Value, Item] = {}
+        for group in self.fusion.groups:
+            maker.update(dict.fromkeys(self.stored.made_by(group), group))
+        for c in self.copies:
+            if c.value in self.homes and self.homes[c.value].storage is c.to:
+                maker[c.value] = c
+        items: list[Item] = [*self.checks, *self.fusion.groups, *self.copies]
+        loads = {id(i): self._loads(i) for i in items}
+        readers: dict[Value, list[Item]] = {}
+        for i in items:
+            for v in loads[id(i)]:
+                readers.setdefault(v, []).append(i)
+        order: list[Item] = []
+        state: dict[int, int] = {}
+
+        def needs(item: Item) -> list[tuple[Item, Value | None]]:
+            first = [(maker[v], None) for v in self._sorted(loads[id(item)]) if v in maker]
+            for old, _ in self.direct.get(item, []) if isinstance(item, Group) else []:
+                first += [(r, old) for r in readers.get(old, []) if r is not item]
+            return first
+
+        for root in items:
+            stack: list[tuple[Item, list]] = [(root, needs(root))] if id(root) not in state else []
+            state.setdefault(id(root), 1)
+            while stack:
+                item, waiting = stack[-1]
+                if not waiting:
+                    stack.pop()
+                    state[id(item)] = 2
+                    order.append(item)
+                    continue
+                following, because = waiting.pop(0)
+                if state.get(id(following)) == 1:
+                    raise self._circle(stack, following, because)
+                if id(following) not in state:
+                    state[id(following)] = 1
+                    stack.append((following, needs(following)))
+        return order
+
+    def _circle(self, stack, following: Item, because: Value | None) -> Exception:
+        """A circle closed: some state on it is not updated in place."""
+        if because is not None:
+            return NotInPlace(because)
+        for item, _ in reversed(stack):
+            if isinstance(item, Group) and item in self.direct:
+                return NotInPlace(self.direct[item][0][0])
+            if item is following:
+                break
+        names = [i.label for i, _ in stack if isinstance(i, Group)]
+        return ValueError(f"groups that wait for each other: {names}")
+
+    def _sorted(self, values: set[Value]) -> list[Value]:
+        place = self._place if hasattr(self, "_place") else self._number_values()
+        return sorted(values, key=lambda v: place.get(v, -1))
+
+    def _number_values(self) -> dict[Value, int]:
+        made = (v for n in self.graph.nodes for v in n.outputs)
+        self._place = {v: i for i, v in enumerate(made)}
+        return self._place
+
+    def _loads(self, item: Item) -> set[Value]:
+        if isinstance(item, Group):
+            return self.stored.loads(item)
+        found, stack = set(), [item.value if isinstance(item, Copy) else item.index]
+        while stack:
+            v = stack.pop()
+            own = isinstance(item, Copy) and v is item.value and self.homes.get(v, Home(None, ())).storage is item.to
+            if v in self.stored.values and not own:
+                found.add(v)
+            elif (node := self.producer.get(v)) is not None:
+                stack.extend(node.inputs)
+        return found
+
+    # accesses
+
+    def access(self, v: Value, own: frozenset[Value] = frozenset()) -> Access | None:
+        """Where v lies in memory; None if it is computed (or made by the kernel itself: `own`)."""
+        if v in own:
+            return None
+        if v in self._accesses:
+            return self._accesses[v]
+        if v in self.homes:
+            found = Access(v, v.shape, self.homes[v].strides)
+        else:
+            node = self.producer.get(v)
+            if node is None or not kinds.is_movement(node):
+                return None
+            below = self.access(node.inputs[0], own)
+            if below is None:
+                return None
+            found = move_access(node, below)
+            if found is None:
+                dense = self._copied(node.inputs[0], below)
+                found = move_access(node, dense)
+        self._accesses[v] = found
+        return found
+
+    def _copied(self, v: Value, access: Access) -> Access:
+        """A dense copy of a view that cannot be reshaped where it lies."""
+        copy = Value(v.spec)
+        strides = dense_strides(v.shape, plain(v))
+        self.homes[copy] = Home(self.storage("temporary", v.spec.nbytes, copy), strides)
+        self._copy(access, v, self.homes[copy].storage)
+        return Access(copy, v.shape, strides)
+
+    def operand(self, v: Value) -> Operand:
+        """Where a value that a kernel of its own reads lies."""
+        access = self.access(v)
+        if access is None:
+            raise ValueError(f"a kernel reads a value that is not stored: {v!r}")
+        return Operand(v.dtype, access.strides, access.offset)
+
+    def number(self, v: Value) -> float | None:
+        """The number a value holds everywhere, if it is one number fixed now."""
+        while (node := self.producer.get(v)) is not None and kinds.is_movement(node):
+            v = node.inputs[0]
+        array = self.graph.constants.get(v)
+        if array is not None and array.size == 1:
+            wide = from_bfloat16(np.atleast_1d(array)) if v.dtype is bfloat16 else array
+            return wide.item()
+        if node is not None and node.primitive.name == "full":
+            return node.params["value"]
+        return None
+
+    # lowering
+
+    def _lower(self, item: Item) -> None:
+        if isinstance(item, IndexCheck):
+            from tinytorch.compiler.own_kernels import lower_check
+
+            lower_check(self, item)
+        elif isinstance(item, Copy):
+            self._fill(item)
+        elif item.host is None:
+            self._lower_nest(item)
+        else:
+            from tinytorch.compiler.own_kernels import lower_host
+
+            lower_host(self, item)
+
+    def arithmetic(self, sizes, own=frozenset(), axes=frozenset(), given=None) -> tuple[Arithmetic, dict]:
+        """A builder of expressions, and the buffer names it hands out (name -> Storage)."""
+        names: dict[str, Storage] = {}
+        by_storage: dict[Storage, str] = {}
+
+        def name(home: Value) -> str:
+            s = self.homes[home].storage
+            if s not in by_storage:
+                by_storage[s] = f"x{len(by_storage)}"
+                names[by_storage[s]] = s
+            return by_storage[s]
+
+        build = Arithmetic(
+            sizes, self.producer, lambda v: self.access(v, own), name, self.number, axes, given
+        )
+        return build, names
+
+    def add(self, lowered: Lowered, buffers: dict[str, Storage], label: str, where: str, writes: set[str]) -> None:
+        """Append the tasks of a lowered operation; `writes` names the buffers it writes."""
+        buffers = dict(buffers)
+        for name, size in lowered.temporaries.items():
+            buffers[name] = self.storage("temporary", size)
+        begun: set[str] = set()
+        for step in lowered.steps:
+            if not step.kernel.tiles:
+                continue
+            named = set(step.arguments)
+            temporary = {n for n in named if n in lowered.temporaries}
+            written = {buffers[n] for n in (named & writes) | temporary}
+            read = {buffers[n] for n in (named - writes - (temporary - begun))}
+            begun |= temporary
+            self.tasks.append(
+                Task(step.kernel, tuple(buffers[n] for n in step.arguments), frozenset(read), frozenset(written), label, where)
+            )
+
+    def _lower_nest(self, group: Group) -> None:
+        domain, axes = group.domain, group.axes or frozenset()
+        own = frozenset(v for n in group.nodes for v in n.outputs)
+        build, names = self.arithmetic(domain, own, axes)
+        stores = []
+        for v in self.stored.made_by(group):
+            coordinates = self._store_coordinates(group, v)
+            stores.append(self._store(build, names, v, coordinates))
+        if not stores:
+            return
+        self._check_in_place(group, stores, names)
+        over = frozenset(d for d in axes if domain[d] != 1)
+        has = any(s.value.reductions for s in stores)
+        nest = Nest(tuple(domain), over if has else frozenset(), tuple(stores), group.label)
+        if not has and over:
+            nest = _without(nest, over)
+        writes = {s.argument for s in stores}
+        self.add(lower_nest(self.target, nest), names, group.label, group.nodes[0].where, writes)
+
+    def _store_coordinates(self, group: Group, v: Value) -> tuple[Coordinate, ...]:
+        """For each axis of v the loop it runs along."""
+        rank = len(group.domain)
+        if v.shape == group.domain:
+            return identity(v.shape)
+        axes = group.axes or frozenset()
+        loops = iter(d for d, n in enumerate(group.domain) if d not in axes and n != 1)
+        none = Coordinate((0,) * rank)
+        return tuple(unit(rank, next(loops)) if n != 1 else none for n in v.shape)
+
+    def _store(self, build: Arithmetic, names: dict[str, Storage], v: Value, coordinates) -> Store:
+        home = self.homes[v]
+        strides = [0] * build.rank
+        for s, c in zip(home.strides, coordinates, strict=True):
+            for d in range(build.rank):
+                strides[d] += s * c.strides[d]
+        value = build.value(v, coordinates)
+        return Store(build.name(v), v.dtype, tuple(strides), value)
+
+    def _check_in_place(self, group: Group, stores: list[Store], names: dict[str, Storage]) -> None:
+        """A kernel that overwrites a state reads it at the very place it writes."""
+        loads = [e for e in topological(s.value for s in stores) if isinstance(e, Load)]
+        for state, _ in self.direct.get(group, []):
+            for s in stores:
+                if names[s.argument] is not self.homes[state].storage:
+                    continue
+                same = [e for e in loads if e.argument == s.argument]
+                if any(e.strides != s.strides or e.offset != s.offset or e.lookup for e in same):
+                    raise NotInPlace(state)
+
+    def _fill(self, copy: Copy) -> None:
+        v = copy.value
+        own = frozenset([v]) if self.homes.get(v, Home(copy.to, ())).storage is copy.to else frozenset()
+        build, names = self.arithmetic(v.shape, own)
+        value = build.value(v, identity(v.shape))
+        self._store_dense(value, v, copy.to, names)
+
+    def _copy(self, access: Access, v: Value, to: Storage) -> None:
+        build, names = self.arithmetic(v.shape)
+        value = Load(v.dtype, build.name(access.home), access.strides, access.offset)
+        self._store_dense(value, v, to, names)
+
+    def _copy_home(self, v: Value, to: Storage, kept: Storage | None) -> None:
+        if kept is not None:
+            strides = dense_strides(v.shape, plain(v))
+            self._store_dense(Load(v.dtype, "x0", strides), v, to, {"x0": kept})
+            return
+        self._fill(Copy(v, to))
+
+    def _store_dense(self, value, v: Value, to: Storage, names: dict[str, Storage]) -> None:
+        strides = dense_strides(v.shape, plain(v))
+        store = Store("to", v.dtype, strides, value)
+        label = "fill" if isinstance(value, Constant) else "copy"
+        nest = Nest(tuple(v.shape), frozenset(), (store,), label)
+        self.add(lower_nest(self.target, nest), {**names, "to": to}, label, "", {"to"})
+
+
+def _without(nest: Nest, dims: frozenset[int]) -> Nest:
+    """The nest without loops nothing depends on."""
+    return Nest(tuple(1 if d in dims else n for d, n in enumerate(nest.sizes)), frozenset(), nest.stores, nest.label)
+
+
+__all__ = ["Given", "Lowering", "schedule"]

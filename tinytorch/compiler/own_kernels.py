@@ -1,0 +1,243 @@
+"""The primitives that have a kernel of their own: a row for each says how it is called.
+
+Knows the lowering and the kernel floor, never expressions in detail. What no row takes is a host
+call: NumPy's definition runs between two native segments, and `explain()` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+from tinytorch.base.dtypes import float32, float64
+from tinytorch.codegen.kernel import Lowered, Operand, Step
+from tinytorch.compiler import kinds
+from tinytorch.compiler.access import identity, reshape_strides
+from tinytorch.compiler.arithmetic import Given
+from tinytorch.compiler.epilogue import FusedEpilogue, merge_rows
+from tinytorch.compiler.expression import Constant, Store
+from tinytorch.compiler.fuse import Group
+from tinytorch.compiler.graph import Node, Value
+from tinytorch.compiler.layout import dense_strides, plain
+from tinytorch.compiler.nest import Nest
+from tinytorch.compiler.nest_kernels import lower_nest
+from tinytorch.compiler.rewrite import IndexCheck
+from tinytorch.compiler.schedule import HostCall, Task
+from tinytorch.kernels.attention import lower_attention
+from tinytorch.kernels.attention_spec import AttentionSpec
+from tinytorch.kernels.gemm import GemmSpec, lower_gemm
+from tinytorch.kernels.index_check import index_check
+from tinytorch.kernels.random_bits import random_bits
+from tinytorch.kernels.scatter import scatter_add
+
+Row = Callable[["Lowering", Group], bool]  # noqa: F821  # True if it took the node
+
+
+def lower_host(lowering, group: Group) -> None:
+    """The tasks of a node with a kernel of its own, and of its epilogue."""
+    row = ROWS.get(group.host.primitive.name)
+    if row is None or not row(lowering, group):
+        host_call(lowering, group.host)
+
+
+def host_call(lowering, node: Node) -> None:
+    """NumPy's definition of the node."""
+    ins = [(v, lowering.operand(v)) for v in node.inputs]
+    outs = [(v, lowering.operand(v)) for v in node.outputs]
+    call = HostCall(
+        node.primitive,
+        dict(node.params),
+        tuple((v.shape, o) for v, o in ins),
+        tuple((v.shape, o) for v, o in outs),
+        node.primitive.flops([v.spec for v in node.inputs], [v.spec for v in node.outputs], **node.params),
+        sum(v.spec.nbytes for v in (*node.inputs, *node.outputs)),
+    )
+    reads = [_storage(lowering, v) for v, _ in ins]
+    writes = [_storage(lowering, v) for v, _ in outs]
+    lowering.tasks.append(
+        Task(call, (*reads, *writes), frozenset(reads), frozenset(writes), call.name, node.where)
+    )
+
+
+def _storage(lowering, v: Value):
+    return lowering.homes[lowering.access(v).home].storage
+
+
+def lower_check(lowering, check: IndexCheck) -> None:
+    """A task that stops the program if an index lies outside its axis."""
+    v = check.index
+    access = lowering.access(v)
+    flat = reshape_strides(access.shape, access.strides, (prod(v.shape),))
+    if flat not in ((1,), (0,)) or (flat == (0,) and prod(v.shape) > 1):
+        access = lowering._copied(v, access)
+    if not prod(v.shape):
+        return
+    number = 1 + sum(t.check for t in lowering.tasks)
+    kernel = index_check(prod(v.shape), Operand(v.dtype, (1,), access.offset), check.size, number)
+    index = lowering.homes[access.home].storage
+    status = lowering.status
+    lowering.tasks.append(
+        Task(
+            kernel, (index, status), frozenset([index]), frozenset([status]), f"check {check.name}",
+            check.where, check=True, details={"size": check.size, "number": number},
+        )
+    )  # fmt: skip
+
+
+def _matmul(lowering, group: Group) -> bool:
+    node = group.host
+    out = node.outputs[0]
+    if not kinds.has_epilogue(node):
+        return False
+    given = Given(out.dtype, len(out.shape))
+    own = frozenset(v for n in group.nodes for v in n.outputs)
+    build, names = lowering.arithmetic(out.shape, own, given={out: given})
+    stores = [lowering._store(build, names, v, identity(out.shape)) for v in lowering.stored.made_by(group)]
+    lowering._check_in_place(group, stores, names)
+    epilogue = FusedEpilogue(tuple(stores), given)
+    spec, epilogue = _gemm_spec(lowering, node, epilogue)
+    buffers = {**names, "a": _storage(lowering, node.inputs[0]), "b": _storage(lowering, node.inputs[1])}
+    lowered = lower_gemm(lowering.target, spec, epilogue)
+    lowering.add(lowered, buffers, group.label, node.where, {s.argument for s in stores})
+    return True
+
+
+def _gemm_spec(lowering, node: Node, epilogue: FusedEpilogue) -> tuple[GemmSpec, FusedEpilogue]:
+    """Batches of rows become one tall matrix where memory allows it and b is the same for all."""
+    (a, b), out = node.inputs, node.outputs[0]
+    batch, (m, n), k = out.shape[:-2], out.shape[-2:], a.shape[-1]
+    left, right = (_batched(lowering, v, batch) for v in (a, b))
+    if batch and not any(s for s, c in zip(right.strides, batch, strict=False) if c != 1):
+        rows = reshape_strides((*batch, m), left.strides[:-1], (prod(batch) * m,))
+        if rows is not None:
+            epilogue = merge_rows(epilogue, out.shape)
+            left = Operand(left.dtype, (*rows, left.strides[-1]), left.offset)
+            right = Operand(right.dtype, right.strides[-2:], right.offset)
+            batch, m = (), prod(batch) * m
+    shape = (*batch, m, n)
+    dense = Operand(out.dtype, dense_strides(shape, tuple(range(len(shape)))))
+    return GemmSpec(batch, m, n, k, left, right, dense), epilogue
+
+
+def _batched(lowering, v: Value, batch: tuple[int, ...]) -> Operand:
+    """The operand with a stride for each batch axis of the result, 0 where it is repeated."""
+    o = lowering.operand(v)
+    own = v.shape[:-2]
+    lead = len(batch) - len(own)
+    strides = [0] * lead + [s if n != 1 else 0 for s, n in zip(o.strides, own, strict=False)]
+    return Operand(o.dtype, (*strides, *o.strides[-2:]), o.offset)
+
+
+def _attention_spec(lowering, node: Node, q, k, v, out, lse) -> AttentionSpec:
+    batch, heads, queries, size = q.shape
+    return AttentionSpec(
+        batch, heads, queries, k.shape[2], size, node.params["causal"], node.params["scale"],
+        *(lowering.operand(x) for x in (q, k, v, out, lse)),
+    )  # fmt: skip
+
+
+def _attention(lowering, group: Group) -> bool:
+    node = group.host
+    values = (*node.inputs, *node.outputs)
+    if node.inputs[0].dtype.name == "float16" or not all(prod(v.shape) for v in values):
+        return False
+    lowered = lower_attention(lowering.target, _attention_spec(lowering, node, *values))
+    buffers = {n: _storage(lowering, v) for n, v in zip(("q", "k", "v", "out", "lse"), values, strict=True)}
+    lowering.add(lowered, buffers, group.label, node.where, {"out", "lse"})
+    return True
+
+
+def _attention_gradient(lowering, group: Group) -> bool:
+    from tinytorch.kernels.attention_gradient import lower_attention_gradient
+
+    node = group.host
+    g, q, k, v, out, lse = node.inputs
+    if q.dtype.name == "float16" or not all(prod(x.shape) for x in (*node.inputs, *node.outputs)):
+        return False
+    spec = _attention_spec(lowering, node, q, k, v, out, lse)
+    names = ("g", "q", "k", "v", "out", "lse", "g_q", "g_k", "g_v")
+    values = (*node.inputs, *node.outputs)
+    operands = [lowering.operand(x) for x in (g, *node.outputs)]
+    lowered = lower_attention_gradient(lowering.target, spec, *operands)
+    buffers = {n: _storage(lowering, x) for n, x in zip(names, values, strict=True)}
+    lowering.add(lowered, buffers, group.label, node.where, {"g_q", "g_k", "g_v"})
+    return True
+
+
+def _random_bits(lowering, group: Group) -> bool:
+    node = group.host
+    bits, new = node.outputs
+    kernel = random_bits(lowering.target, prod(bits.shape))
+    buffers = {
+        "state": _storage(lowering, node.inputs[0]), "bits": _storage(lowering, bits),
+        "new": _storage(lowering, new),
+    }  # fmt: skip
+    state = lowering.operand(node.inputs[0])
+    if state.strides != (1,) or state.offset:
+        return False
+    lowered = Lowered((Step(kernel, kernel.arguments),))
+    lowering.add(lowered, buffers, group.label, node.where, {"bits", "new"})
+    return True
+
+
+def _scatter_add(lowering, group: Group) -> bool:
+    node = group.host
+    g, index = node.inputs
+    out = node.outputs[0]
+    rows, columns = prod(index.shape), prod(g.shape[len(index.shape) :])
+    if node.params["axis"] != 0 or g.dtype not in (float32, float64) or not columns or not out.spec.size:
+        return False
+    source, places = lowering.access(g), lowering.access(index)
+    flat = reshape_strides(source.shape, source.strides, (rows, columns))
+    line = reshape_strides(places.shape, places.strides, (rows,))
+    if flat is None or (flat[1] != 1 and columns > 1) or line is None:
+        return False
+    kernel = scatter_add(
+        lowering.target, rows, node.params["size"], columns, Operand(g.dtype, (flat[0], 1), source.offset),
+        Operand(index.dtype, line, places.offset), Operand(out.dtype, (columns, 1)),
+    )  # fmt: skip
+    buffers = {n: _storage(lowering, v) for n, v in zip(("g", "index", "out"), (g, index, out), strict=True)}
+    lowering.add(Lowered((Step(kernel, kernel.arguments),)), buffers, group.label, node.where, {"out"})
+    return True
+
+
+def _place(lowering, group: Group, x: Value, starts: tuple[int, ...]) -> None:
+    """Copy x into the output at the given starts."""
+    node, out = group.host, group.host.outputs[0]
+    if not prod(x.shape):
+        return
+    build, names = lowering.arithmetic(x.shape)
+    home = lowering.homes[out]
+    offset = sum(s * a for s, a in zip(home.strides, starts, strict=True))
+    strides = tuple(s if n != 1 else 0 for s, n in zip(home.strides, x.shape, strict=True))
+    store = Store("to", out.dtype, strides, build.value(x, identity(x.shape)), offset)
+    nest = Nest(tuple(x.shape), frozenset(), (store,), node.primitive.name)
+    buffers = {**names, "to": home.storage}
+    lowering.add(lower_nest(lowering.target, nest), buffers, group.label, node.where, {"to"})
+
+
+def _concatenate(lowering, group: Group) -> bool:
+    node = group.host
+    axis, first = node.params["axis"] % len(node.outputs[0].shape), 0
+    for x in node.inputs:
+        starts = tuple(first if d == axis else 0 for d in range(len(x.shape)))
+        _place(lowering, group, x, starts)
+        first += x.shape[axis]
+    return True
+
+
+def _pad(lowering, group: Group) -> bool:
+    node = group.host
+    out = node.outputs[0]
+    home = lowering.homes[out]
+    fill = Store("to", out.dtype, dense_strides(out.shape, plain(out)), Constant(out.dtype, node.params.get("value", 0.0)))
+    nest = Nest(tuple(out.shape), frozenset(), (fill,), "fill")
+    lowering.add(lower_nest(lowering.target, nest), {"to": home.storage}, group.label, node.where, {"to"})
+    _place(lowering, group, node.inputs[0], tuple(node.params["before"]))
+    return True
+
+
+ROWS: dict[str, Row] = {
+    "matmul": _matmul, "attention": _attention, "attention_gradient": _attention_gradient,
+    "random_bits": _random_bits, "scatter_add": _scatter_add, "concatenate": _concatenate, "pad": _pad,
+}  # fmt: skip
