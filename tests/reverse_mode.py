@@ -28,7 +28,9 @@ class Application:
 class Traced:
     """An array that remembers how it was made."""
 
-    def __init__(self, array: np.ndarray, dtype: DType | None = None, maker: Application | None = None):
+    def __init__(
+        self, array: np.ndarray, dtype: DType | None = None, maker: Application | None = None
+    ):
         self.array, self.maker = array, maker
         self.dtype = dtype or dtype_of(array)
 

@@ -19,7 +19,7 @@ def wide(x):
 
 
 def elementwise(function):
-    """Each element in long double, or as a Python integer that is wrapped to the dtype afterwards."""
+    """Each element in long double, or as a Python integer, wrapped to the dtype afterwards."""
 
     def truth(*xs):
         shape = np.broadcast_shapes(*(x.shape for x in xs))
@@ -119,7 +119,9 @@ def reduction(fold, out=None):
 
     def truth(x, *, axes, keepdims):
         kept = [a for a in range(x.ndim) if a not in axes]
-        cells = x.transpose(kept + list(axes)).reshape(*(x.shape[a] for a in kept), -1 if x.size else 0)
+        cells = x.transpose(kept + list(axes)).reshape(
+            *(x.shape[a] for a in kept), -1 if x.size else 0
+        )
         shape = [x.shape[a] for a in kept]
         full = [1 if a in axes else n for a, n in enumerate(x.shape)] if keepdims else shape
         values = [fold(cells[i].tolist()) if cells.size else fold([]) for i in np.ndindex(*shape)]
@@ -172,7 +174,9 @@ def running(line, dtype):
 
 
 def order(line, dtype):
-    return sorted(range(len(line)), key=lambda i: (line[i] != line[i], 0 if line[i] != line[i] else line[i]))
+    return sorted(
+        range(len(line)), key=lambda i: (line[i] != line[i], 0 if line[i] != line[i] else line[i])
+    )
 
 
 def gathered(shape, pick, dtype):
@@ -183,11 +187,20 @@ def gathered(shape, pick, dtype):
 def slice_truth(x, *, start, stop, step):
     ranges = [range(a, b, s) for a, b, s in zip(start, stop, step, strict=True)]
     shape = tuple(map(len, ranges))
-    return gathered(shape, lambda i: x[tuple(r[j] for r, j in zip(ranges, i, strict=True))], x.dtype)
+    return gathered(
+        shape, lambda i: x[tuple(r[j] for r, j in zip(ranges, i, strict=True))], x.dtype
+    )
 
 
 def pad_truth(x, *, before, after, value=0.0):
     return np.pad(x, list(zip(before, after, strict=True)), constant_values=value) if x.ndim else x
+
+
+def where_truth(condition, a, b):
+    triple = np.broadcast_arrays(condition, a, b)
+    return gathered(
+        triple[0].shape, lambda i: triple[1][i] if triple[0][i] else triple[2][i], a.dtype
+    )
 
 
 def scatter_truth(g, index, *, axis, size):
@@ -311,7 +324,9 @@ def max_pool_truth(x, *, kernel, stride, padding):
             for y in range(max(top, 0), min(top + kernel[0], h))
             for z in range(max(left, 0), min(left + kernel[1], w))
         ]
-        best = next((p for p in inside if np.isnan(x[b, f][p])), None) or max(inside, key=lambda p: x[b, f][p])
+        best = next((p for p in inside if np.isnan(x[b, f][p])), None) or max(
+            inside, key=lambda p: x[b, f][p]
+        )
         out[b, f, i, j], index[b, f, i, j] = x[b, f][best], best[0] * w + best[1]
     return out, index
 
@@ -324,9 +339,7 @@ def pool_gradient_truth(g, index, *, input_shape):
 
 
 def pool_take_truth(x, index):
-    return gathered(
-        index.shape, lambda i: x[(*i[:2], *divmod(int(index[i]), x.shape[3]))], x.dtype
-    )
+    return gathered(index.shape, lambda i: x[(*i[:2], *divmod(int(index[i]), x.shape[3]))], x.dtype)
 
 
 def philox_block(counter: list[int], key: list[int]) -> list[int]:
@@ -379,7 +392,7 @@ TRUTHS = {
     "round": (elementwise(np.rint), 0),
     "reciprocal": (elementwise(lambda x: 1 / x), 1),
     "logical_not": (lambda x: x == 0, 0),
-    "bitwise_not": (lambda x: elementwise(lambda v: (not v) if isinstance(v, bool) else -1 - v)(x), 0),
+    "bitwise_not": (elementwise(lambda v: (not v) if isinstance(v, bool) else -1 - v), 0),
     "isnan": (lambda x: x != x, 0),
     "isinf": (lambda x: np.abs(x) == np.inf, 0),
     "isfinite": (lambda x: np.abs(x) < np.inf, 0),
@@ -405,9 +418,7 @@ TRUTHS = {
     "bitwise_xor": (elementwise(lambda a, b: a ^ b), 0),
     "shift_left": (shift(lambda v, n: v << n), 0),
     "shift_right": (shift(lambda v, n: v >> n), 0),
-    "where": (lambda c, a, b: gathered(
-        np.broadcast_shapes(c.shape, a.shape, b.shape),
-        lambda i: (lambda c, a, b: a[i] if c[i] else b[i])(*np.broadcast_arrays(c, a, b)), a.dtype), 0),
+    "where": (where_truth, 0),
     "cast": (cast, 0),
     "sum": (reduction(math.fsum), 8),
     "prod": (reduction(math.prod), 8),
@@ -420,18 +431,18 @@ TRUTHS = {
     "cumsum": (along(running), 8),
     "sort": (along(lambda line, dtype: [line[i] for i in order(line, dtype)]), 0),
     "argsort": (along(order), 0),
-    "reshape": (lambda x, *, shape: gathered(
-        shape, lambda i: x[np.unravel_index(np.ravel_multi_index(i, shape) if shape else 0, x.shape)], x.dtype), 0),
+    "reshape": (lambda x, *, shape: np.array(list(x.flat), x.dtype).reshape(shape), 0),
     "permute": (lambda x, *, axes: np.einsum(x, list(range(x.ndim)), list(axes)), 0),
     "broadcast_to": (lambda x, *, shape: x + np.zeros(shape, x.dtype), 0),
     "slice": (slice_truth, 0),
     "pad": (pad_truth, 0),
-    "flip": (lambda x, *, axes: x[tuple(slice(None, None, -1 if i in axes else 1) for i in range(x.ndim))], 0),
+    "flip": (lambda x, *, axes: np.flip(x, axes), 0),
     "concatenate": (lambda *xs, axis: np.moveaxis(
         np.array([row for x in xs for row in np.moveaxis(x, axis, 0)], xs[0].dtype), 0, axis), 0),
     "slice_update": (slice_update_truth, 0),
     "iota": (lambda *, shape, axis, dtype: np.indices(shape)[axis].astype(dtype.compute), 0),
-    "full": (lambda *, shape, value, dtype: np.zeros(shape, dtype.compute) + dtype.compute.type(value), 0),
+    "full": (lambda *, shape, value, dtype: np.array(
+        [value] * math.prod(shape), dtype.compute).reshape(shape), 0),
     "take": (take_truth, 0),
     "scatter_add": (scatter_truth, 8),
     "take_along": (lambda x, index, *, axis: gathered(

@@ -1,5 +1,6 @@
-"""The table of primitive operations: `TABLE["sum"]`, or the rows by name (`sum_` where Python has a `sum`).
+"""The table of primitive operations: `TABLE["sum"]`, or the rows by name.
 
+A row whose name is Python's own is here with an underscore behind it: `sum_`, `max_`, `slice_`.
 Knows arrays, never tensors or graphs.
 """
 

@@ -52,7 +52,7 @@ def _smaller_vjp(g, out, a, b):
     )
 
 
-def _with_integers(make, low: int = -100):
+def _with_integers(make):
     """Samples of floats, then of integers that overflow and divide by zero, then of odd floats."""
     odd = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.5, -2.5, 1e308, 5e-324])
     small = np.array([-128, -7, -1, 0, 1, 3, 127], np.int8)
@@ -76,6 +76,9 @@ def _with_odd(make, integers: bool = True):
     return lambda: [*make(), Sample((odd,)), *([Sample((whole,))] if integers else [])]
 
 
+_PAIRS = two()
+
+
 def _one(name, numpy, vjp, doc, kinds=NUMBER, samples=None, integers=True):
     return Primitive(
         name,
@@ -89,13 +92,13 @@ def _one(name, numpy, vjp, doc, kinds=NUMBER, samples=None, integers=True):
     )
 
 
-def _two(name, numpy, vjp, doc, kinds=NUMBER, samples=None):
+def _two(name, numpy, vjp, doc, kinds=NUMBER, samples=_PAIRS):
     return Primitive(
         name,
         binary(name, kinds),
         numpy,
         vjp=vjp,
-        samples=_with_integers(samples or two()) if kinds == NUMBER else samples,
+        samples=_with_integers(samples) if kinds == NUMBER else samples,
         error_samples=wrong_pair("float32", refused="bool", other="float64"),
         elementwise=True,
         doc=doc,

@@ -46,7 +46,7 @@ def _check_heads(name: str, q: Spec, k: Spec, v: Spec) -> None:
             f"{name}: q, k and v do not fit together",
             got=f"q {q.shape}, k {k.shape}, v {v.shape}",
             rule="q (B, A, T, D), k and v (B, A, S, D)",
-            fix="split the features into heads: reshape to (B, T, A, D), then permute to (B, A, T, D)",
+            fix="split features into heads: reshape to (B, T, A, D), then permute to (B, A, T, D)",
         )
 
 
@@ -166,8 +166,8 @@ def _to(x, dtype: DType):
 def _gradient_vjp(cotangents, grads, g, q, k, v, out, lse, *, causal, scale, dtype=None):
     """The gradient of the gradient, in compositions (T x S in memory).
 
-    With P = exp(S - lse), S = scale q k^T, dP = g v^T, delta = rows of sum(g * out), the row's outputs
-    are dS = P * (dP - delta), g_q = scale dS k, g_k = scale dS^T q, g_v = P^T g.
+    With P = exp(S - lse), S = scale q k^T, dP = g v^T and delta the row sums of g * out,
+    the outputs are dS = P * (dP - delta), g_q = scale dS k, g_k = scale dS^T q, g_v = P^T g.
     """
     wide = dtype_of(lse)
     kinds = [dtype_of(x) for x in (g, q, k, v, out, lse)]
@@ -206,8 +206,7 @@ def _gradient_vjp(cotangents, grads, g, q, k, v, out, lse, *, causal, scale, dty
         c_s = mul(c_s, factor)
         total.add("q", matmul(c_s, k))
         total.add("k", matmul(swap_last(c_s), q))
-    names = ("g", "q", "k", "v", "out", "lse")
-    sums = (total[name] for name in names)
+    sums = (total[name] for name in ("g", "q", "k", "v", "out", "lse"))
     return tuple(None if x is None else _to(x, kind) for x, kind in zip(sums, kinds, strict=True))
 
 
@@ -233,8 +232,8 @@ def _options(causal=False, scale=0.5) -> dict:
     return {"causal": causal, "scale": scale}
 
 
-_SIZES = ((1, 1, 1, 1, 1), (2, 3, 5, 5, 2), (1, 2, 3, 7, 4), (1, 1, 5, 3, 2), (0, 1, 2, 2, 3), (1, 2, 0, 3, 2),
-          (1, 1, 3, 0, 2))  # fmt: skip
+_SIZES = ((1, 1, 1, 1, 1), (2, 3, 5, 5, 2), (1, 2, 3, 7, 4), (1, 1, 5, 3, 2), (0, 1, 2, 2, 3),
+          (1, 2, 0, 3, 2), (1, 1, 3, 0, 2))  # fmt: skip
 
 
 def _samples():

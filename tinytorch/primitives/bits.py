@@ -1,6 +1,7 @@
-"""Elementwise rows on the bits of integers. A shift by the width or more leaves nothing but the sign.
+"""Elementwise rows on the bits of integers.
 
-Knows two's complement. A shift count is read as unsigned, so a negative one counts as too large.
+A shift by the width or more leaves nothing but the sign. Knows two's complement. A shift count is
+read as unsigned, so a negative one counts as too large.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Broadcasting and its adjoint: `broadcast_to` repeats, `sum` adds up, each is the other's gradient.
+"""Broadcasting and its adjoint: `broadcast_to` repeats, `sum` adds up.
 
-Knows shapes and additions. `fold_to` is how a cotangent gets back to the shape of an operand that
-was broadcast.
+Each is the other's gradient. Knows shapes and additions. `fold_to` is how a cotangent gets back
+to the shape of an operand that was broadcast.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _summed(x: Spec, *, axes: tuple[int, ...], keepdims: bool) -> Spec:
 
 
 def accumulator(dtype: np.dtype) -> np.dtype:
-    """The type in which values of `dtype` are added up: float16 in float32, the rest in their own."""
+    """The type in which values of `dtype` are added up: float16 in float32, others in their own."""
     return np.dtype(np.float32) if dtype == np.float16 else dtype
 
 

@@ -56,6 +56,12 @@ def _cast_vjp(g, out, x, *, dtype):
     return (g if dtype_of(g) is dtype_of(x) else cast(g, dtype=dtype_of(x)),)
 
 
+_EDGES = np.array(  # the ends of every integer type, and the first numbers outside
+    [np.nan, np.inf, -np.inf, -0.9, -1.0, 0.9, 255.0, 255.9, 256.0, 127.9, 128.0, -128.9, -129.0]
+    + [s * (2.0**k + d) for k in (15, 31, 32) for d in (-1.0, 0.0, 1.0) for s in (1.0, -1.0)]
+    + [2.0**63, 2.0**63 - 1024, -(2.0**63), -(2.0**63) - 2048, 1e300]
+)
+
 cast = Primitive(
     "cast",
     _cast_spec,
@@ -71,6 +77,7 @@ cast = Primitive(
         Sample((numbers(0, 2),), {"dtype": float16}),
         Sample((numbers(2, 3),), {"dtype": bfloat16}),
         Sample((np.array([True, False]),), {"dtype": bool_}),
+        *(Sample((_EDGES,), {"dtype": d}) for d in DTYPES if not d.is_float),
     ],
     error_samples=lambda: [
         ErrorSample((numbers(2),), TypeError, "not a number type", {"dtype": "complex64"}),

@@ -1,4 +1,4 @@
-"""Comparisons, logic and selection: rows that answer yes or no, and `where`, which acts on the answer.
+"""Comparisons, logic and selection: rows that answer yes or no, and `where`, which acts on it.
 
 Knows one element of each operand at a time. NaN compares unequal to everything, as in IEEE 754.
 """

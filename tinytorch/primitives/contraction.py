@@ -51,7 +51,7 @@ def result_type(x: np.ndarray, dtype: DType | None) -> np.dtype:
 
 
 def cotangent_for(g, operand):
-    """g in the operand's type, and the `dtype` that its contractions are asked for: see the Note."""
+    """g in the operand's type, and the `dtype` to ask its contractions for: see the Note."""
     return cast_like(g, operand), (None if dtype_of(g) is dtype_of(operand) else dtype_of(g))
 
 

@@ -1,7 +1,8 @@
 """Convolution of images (N, C, H, W) with filters (O, C / groups, KH, KW), and its two gradients.
 
 Knows windows. Convolution is linear in its image and in its filter, so the three rows here are one
-another's gradients, to any order. The definitions lay the windows out as rows of a matrix and multiply.
+another's gradients, to any order. The definitions lay the windows out as the
+rows of a matrix and multiply.
 """
 
 from __future__ import annotations
@@ -271,7 +272,7 @@ convolution = Primitive(
         _strided_case(),
     ],
     error_samples=_errors,
-    doc="out[n, o, y, x] = sum of w[o, c, i, j] * x[n, c, y * stride + i * dilation - padding, ...].",
+    doc="out[n, o, y, ..] = sum of w[o, c, i, ..] x[n, c, y * stride - padding + i * dilation, ..]",
 )
 convolution_input_gradient = Primitive(
     "convolution_input_gradient",

@@ -1,7 +1,7 @@
 """Rows without operands: a constant array, and positions along an axis.
 
-Knows shapes, dtypes and one value. A gradient rule that needs a constant asks `full_like`, which makes
-it of the same kind (array, Tensor, captured value) as the array it stands beside.
+Knows shapes, dtypes and one value. A gradient rule that needs a constant asks `full_like`, which
+makes it of the same kind (array, Tensor, captured value) as the array it stands beside.
 """
 
 from __future__ import annotations

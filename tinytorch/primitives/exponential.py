@@ -122,5 +122,5 @@ pow_ = Primitive(
     samples=_whole_powers,
     error_samples=wrong_pair("float32", refused="bool", other="float64"),
     elementwise=True,
-    doc="a to the b. Integers: the fraction of a negative power is dropped, 0 to a negative power is 0.",
+    doc="a to the b. Integers: a negative power drops its fraction, 0 to a negative power is 0.",
 )

@@ -1,7 +1,7 @@
-"""Rows whose positions are known only at run time: take and scatter, along an axis or element by element.
+"""Rows whose positions are known only at run time: take and scatter, by rows or by elements.
 
-Knows indices. A negative index counts from the end; one outside its axis raises IndexRangeError before
-anything is written. `take` and `scatter_add` are each other's gradient, `take_along` and
+Knows indices. A negative index counts from the end; one outside its axis raises IndexRangeError
+before anything is written. `take` and `scatter_add` are each other's gradient, `take_along` and
 `scatter_along` too. Indices have no gradient.
 """
 
@@ -301,5 +301,5 @@ slice_update = Primitive(
             (numbers(3), numbers(2, dtype="float32"), np.array([0])), TypeError, "different number"
         ),
     ],
-    doc="x with y in place of what lies from start_index on; the position is known only at run time.",
+    doc="x with y in place of what lies from start_index on, a position known only at run time.",
 )

@@ -22,7 +22,8 @@ from tinytorch.primitives.shapes import (
 )
 
 __all__ = [
-    "broadcast_to", "concatenate", "flip", "fold_to", "pad", "permute", "reshape", "slice_", "swap_last",
+    "broadcast_to", "concatenate", "flip", "fold_to", "pad", "permute", "reshape", "slice_",
+    "swap_last",
 ]  # fmt: skip
 
 
@@ -186,7 +187,7 @@ slice_ = Primitive(
             (numbers(3),), ValueError, "one entry", {"start": (), "stop": (3,), "step": (1,)}
         ),
     ],
-    doc="x at range(start, stop, step) along each axis; a view. stop = -1 with a negative step: through 0.",
+    doc="x at range(start, stop, step) along each axis, a view; stop = -1 goes back through 0.",
 )
 pad = Primitive(
     "pad",

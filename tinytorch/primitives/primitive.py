@@ -78,7 +78,7 @@ class Primitive:
         vjp: `vjp(g, out, *inputs, **params)` gives one cotangent, or None, for each input, written
             in primitives. With several outputs `g` and `out` are tuples; an output whose cotangent
             is zero has None in `g`. Or NOT_DIFFERENTIABLE.
-        flops: `flops(ins, outs, **params)`, arithmetic operations for Specs (default: outputs' size).
+        flops: `flops(ins, outs, **params)`, arithmetic operations (default: size of the outputs).
         samples: gives the Samples of the contract test.
         error_samples: gives the ErrorSamples.
         elementwise: out[i] depends only on the (broadcast) inputs at i.
@@ -108,7 +108,7 @@ class Primitive:
             raise ValueError(f"primitive {name!r} is defined twice")
         TABLE[name] = self
 
-    def __call__(self, *operands, **params):
+    def __call__(self, *operands, **params) -> Any:
         """Apply to arrays, or to whatever the first special operand makes of it."""
         for x in operands:
             handler = getattr(type(x), "__primitive__", None)
@@ -118,7 +118,7 @@ class Primitive:
         return self.evaluate(arrays, tuple(dtype_of(a) for a in arrays), params)
 
     def evaluate(self, arrays: tuple, dtypes: tuple[DType, ...], params: dict):
-        """The definition on stored arrays: bfloat16 (uint16) is widened before and rounded after."""
+        """The definition on stored arrays; bfloat16 (uint16) is widened before, rounded after."""
         specs = self.infer(
             *(Spec(a.shape, d) for a, d in zip(arrays, dtypes, strict=True)), **params
         )
@@ -141,7 +141,7 @@ class Primitive:
 
 
 def dtype_of(x) -> DType:
-    """Number type of an operand: of a NumPy array (in storage form), or of anything with a `dtype`."""
+    """Number type of an operand: a NumPy array (in storage form) or anything with a `dtype`."""
     dtype = x.dtype
     if isinstance(dtype, DType):
         return dtype

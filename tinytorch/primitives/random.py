@@ -84,6 +84,6 @@ random_bits = Primitive(
     ],
     doc="""Uniform bits (uint32 of `shape`) and the state after them.
 
-    Element i of n is word i // b of block i % b, where b = ceil(n / 4): the blocks are independent, and
-    each word of them fills one contiguous quarter. The counter moves on by b.""",
+    Element i of n is word i // b of block i % b, where b = ceil(n / 4): the blocks are independent,
+    and each of their words fills one contiguous quarter. The counter moves on by b.""",
 )

@@ -94,7 +94,7 @@ def _products_before(x, axis: int):
 
 
 def _prod_vjp(g, out, x, *, axes, keepdims):
-    """g times the product of all the others: of those before and those after, so zeros do no harm."""
+    """g times the product of all others: of those before and those after, so zeros do no harm."""
     shape = tuple(x.shape)
     if 0 in shape or not axes:
         return (broadcast_to(reshape(g, shape=kept_shape(shape, axes)), shape=shape),)

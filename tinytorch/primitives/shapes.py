@@ -150,14 +150,14 @@ def broadcast_shapes(
                     f"{name}: the shapes do not fit together",
                     got=", ".join(f"{a} {s}" for a, s in zip(arguments, shapes, strict=True)),
                     rule="aligned at the last axis, sizes are equal or one of them is 1",
-                    fix=f"compare axis -{i}: {out[-i]} and {n}; transpose, or insert an axis of size 1",
+                    fix=f"compare axis -{i}: {out[-i]} and {n}; transpose, or insert an axis of 1",
                 )
             out[-i] = n
     return tuple(out)
 
 
 def unary(name: str, kinds: str, out: DType | None = None) -> Callable[..., Spec]:
-    """Rule of an elementwise row with one operand; `out` is the output dtype if not the operand's."""
+    """Rule of an elementwise row with one operand; `out`: another dtype than the operand's."""
 
     def infer(x: Spec) -> Spec:
         if x.dtype.kind not in kinds:
