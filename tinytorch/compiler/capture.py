@@ -92,13 +92,12 @@ class Capture(Interpreter):
 
     def take(self, tree: Any) -> Any:
         """The arguments with stand-ins for the arrays; one stand-in for an array given twice."""
+        return rebuild(tree, self._stand_in)
 
-        def stand_in(given: Any) -> Tensor:
-            if id(given) not in self._given:
-                self._given[id(given)] = self._argument(given)
-            return self._given[id(given)]
-
-        return rebuild(tree, stand_in)
+    def _stand_in(self, given: Any) -> Tensor:
+        if id(given) not in self._given:
+            self._given[id(given)] = self._argument(given)
+        return self._given[id(given)]
 
     def _argument(self, given: Any) -> Tensor:
         if isinstance(given, Tensor):
@@ -111,7 +110,7 @@ class Capture(Interpreter):
         self._numbers[id(tensor)] = len(self.arguments)
         self.arguments.append((tensor, leaf))
         if leaf is not None and given._node.grad is not None:
-            leaf.grad = self._argument(given._node.grad)
+            leaf.grad = self._stand_in(given._node.grad)
             self.leaves[leaf] = leaf.grad
         return tensor
 

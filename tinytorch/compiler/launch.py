@@ -56,6 +56,8 @@ class LaunchPlan:
             others the position among the graph's arguments, states, results or `constants`.
         arena: bytes of the arena.
         scratch: bytes each thread needs.
+        tiles: whether a kernel uses the processor's matrix tiles (AMX).
+        same: for each result the first result that is the same value: they share memory.
         constants: for each constant its number in the captured graph, or its bytes where a pass made it.
         memory: the text `memory()` prints.
     """
@@ -64,6 +66,8 @@ class LaunchPlan:
     storages: list[tuple[str, int, int]]
     arena: int
     scratch: int
+    tiles: bool
+    same: list[int]
     constants: list[int | str]
     memory: str
 
@@ -128,7 +132,16 @@ def launch_plan(schedule: Schedule, memory: MemoryPlan, text: str, captured: Gra
         for t in schedule.tasks
     ]
     scratch = max((t.kernel.scratch for t in schedule.tasks if not isinstance(t.kernel, HostCall)), default=0)
-    return LaunchPlan(tasks, storages, memory.arena, scratch, places.constants, text)
+    results = schedule.graph.results
+    same = [results.index(v) for v in results]
+    return LaunchPlan(tasks, storages, memory.arena, scratch, _uses_tiles(schedule), same, places.constants, text)
+
+
+def _uses_tiles(schedule: Schedule) -> bool:
+    return any(
+        "llvm.x86.tile" in d for t in schedule.tasks if not isinstance(t.kernel, HostCall)
+        for d in t.kernel.declarations
+    )  # fmt: skip
 
 
 class _Places:

@@ -3,7 +3,7 @@
 Knows what makes two programs the same; never what a pass does. The key is everything the code depends
 on: the graph's text, its constants' bytes, the target, the versions, and the source of the compiler
 itself. Where the user's lines are is not part of it: a program found again takes them from the graph
-just captured.
+captured a moment ago.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-import tinytorch
 from tinytorch.codegen import cache, engine
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.graph import Graph
@@ -71,7 +70,7 @@ def digest(graph: Graph, target: Target) -> str:
 def source_digest() -> str:
     """A hash of every source file that decides what code is written; 2 ms, once."""
     out = hashlib.sha256()
-    package = Path(tinytorch.__file__).parent
+    package = Path(__file__).parents[1]
     for folder in _SOURCES:
         for path in sorted((package / folder).glob("*.py")):
             out.update(f"{folder}/{path.name}\n".encode())

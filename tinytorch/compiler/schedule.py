@@ -114,8 +114,8 @@ class Schedule:
         tasks: in an order in which they may run one after the other.
         storages: every Storage a task names.
         arguments, states, constants, results: the Storage of each such value of the graph. A value
-            that no task needs may be missing from the first three. Several results, or a result and
-            an argument, are never one Storage: results are fresh memory.
+            that no task needs may be missing from the first three. A result's Storage is its own:
+            two different results, or a result and an argument, are never one.
         alias: a temporary that may take the memory of another temporary whose last reader is the task
             that writes it (an elementwise kernel in place).
         graph: the program it came from; `graph.updates` is done by the tasks (in place, or by a copy).
@@ -168,7 +168,9 @@ def verify_schedule(schedule: Schedule) -> Schedule:
     for value, storage in schedule.results.items():
         if storage.kind != "result" or storage not in touched and value.spec.nbytes:
             refuse("a result is never written", value)
-    for old, _ in schedule.graph.updates:
+    for old, new in schedule.graph.updates:
+        if new is old:
+            continue
         storage = schedule.states.get(old)
         if storage is None or storage not in touched and old.spec.nbytes:
             refuse("an updated state is never written", old)

@@ -1,0 +1,37 @@
+"""A program that runs its graph by NumPy: what Call is tested with apart from kernels."""
+
+from tinytorch.compiler.program import array_at
+from tinytorch.compiler.reference import step_reference
+
+
+class ReferenceProgram:
+    """Same interface as compiler.program.Program."""
+
+    host_calls = ()
+
+    def __init__(self, graph):
+        self.graph, self.same = graph, list(range(len(graph.results)))
+
+    def runner(self, threads):
+        return ReferenceRunner(self.graph)
+
+
+class ReferenceRunner:
+    def __init__(self, graph):
+        self.graph, self.states, self.runs = graph, [], 0
+
+    def bind_states(self, addresses):
+        self.states = list(addresses)
+
+    def run(self, arguments, results):
+        graph = self.graph
+        where = dict(zip(graph.arguments, arguments, strict=True))
+        where |= dict(zip(graph.states, self.states, strict=True))
+        memory = {v: array_at(a, v.shape, v.dtype.storage) for v, a in where.items()}
+        made, new = step_reference(graph, memory)
+        new = {v: array.copy() for v, array in new.items()}
+        for v, array, address in zip(graph.results, made, results, strict=True):
+            array_at(address, v.shape, v.dtype.storage)[...] = array
+        for v, array in new.items():
+            memory[v][...] = array
+        self.runs += 1

@@ -1,0 +1,237 @@
+"""Recording: what ends up in the graph, and that nothing else has changed."""
+
+import numpy as np
+import pytest
+
+from tinytorch.base.errors import CompileError
+from tinytorch.compiler.capture import capture
+from tinytorch.compiler.reference import step_reference
+from tinytorch.tensor.tensor import Tensor, no_grad
+
+
+def tensor(*shape, requires_grad=False, seed=0):
+    rng = np.random.default_rng(seed)
+    return Tensor(rng.normal(size=shape).astype(np.float32), requires_grad=requires_grad)
+
+
+def arrays_of(captured, *arguments):
+    held = dict(zip(captured.graph.arguments, arguments, strict=True))
+    for value, source in zip(captured.graph.states, captured.sources, strict=True):
+        held[value] = (source if isinstance(source, Tensor) else source.grad)._buffer.array
+    return held
+
+
+def test_a_function_becomes_its_operations():
+    """Ground truth: the same function run eagerly."""
+    w = tensor(3, 2)
+    x = tensor(4, 3, seed=1)
+
+    def f(x):
+        return (x @ w).tanh()
+
+    captured = capture(f, (x,), {})
+    (out,), updates = step_reference(captured.graph, arrays_of(captured, x.numpy()))
+    assert out.tolist() == f(x).tolist()
+    assert updates == {}
+    assert captured.sources == [w]
+
+
+def test_a_training_step_is_one_graph():
+    """Ground truth: the eager step; and every Tensor is as it was before the capture."""
+    w = tensor(3, 2, requires_grad=True)
+    count = Tensor(0.0)
+    x, y = tensor(4, 3, seed=1), tensor(4, 2, seed=2)
+
+    def step(x, y):
+        w.grad = None
+        loss = ((x @ w - y) ** 2).mean()
+        loss.backward()
+        with no_grad():
+            count.assign_(count + 1)
+            w.assign_(w - 0.1 * w.grad)
+        w.grad = None
+        return loss
+
+    before = w.numpy().copy(), w._buffer, count._buffer
+    captured = capture(step, (x, y), {})
+    assert (w._buffer, count._buffer) == before[1:]
+    assert w._value is None and w.grad is None and w.is_leaf
+    assert (w.numpy() == before[0]).all()
+    (loss,), new = step_reference(captured.graph, arrays_of(captured, x.numpy(), y.numpy()))
+    assert loss == step(x, y).numpy()
+    made = {id(s): new[v] for v, s in zip(captured.graph.states, captured.sources, strict=True)}
+    np.testing.assert_array_equal(made[id(w)], w.numpy())
+    assert made[id(count)] == 1
+
+
+def test_an_exception_leaves_everything_as_it_was():
+    """Invariant: the error comes through, gradients and memory are untouched."""
+    w = tensor(3, requires_grad=True)
+    (w * w).sum().backward()
+    gradient = w.grad
+
+    def step(x):
+        w.grad = None
+        (w * x).sum().backward()
+        with no_grad():
+            w.assign_(w * 2)
+        raise KeyError("from the user")
+
+    with pytest.raises(KeyError, match="from the user"):
+        capture(step, (tensor(3),), {})
+    assert w.grad is gradient and w._value is None
+    assert (w * 1).tolist() == w.tolist()
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda x: x if x.sum() > 0 else -x,
+        lambda x: x.sum().item(),
+        lambda x: x.numpy(),
+        lambda x: float(x.sum()),
+        lambda x: [y for y in range(int(x.sum()))],
+    ],
+)
+def test_looking_at_values_is_refused_with_the_line(look):
+    """The message names what was asked, and this file."""
+    with pytest.raises(CompileError, match="cannot look at values") as caught:
+        capture(look, (tensor(3),), {})
+    assert "test_capture.py:" in caught.value.got
+    assert "tt.where" in caught.value.fix
+
+
+def test_equal_constants_become_one():
+    """Closed form: two equal arrays and a different one make two constants."""
+
+    def f(x):
+        return x + np.ones(3, np.float32) + np.ones(3, np.float32) * np.zeros(3, np.float32)
+
+    captured = capture(f, (tensor(3),), {})
+    assert len(captured.graph.constants) <= 2
+    (out,), _ = step_reference(captured.graph, {captured.graph.arguments[0]: np.zeros(3, "f4")})
+    assert out.tolist() == [1, 1, 1]
+
+
+def test_two_tensors_over_one_memory_are_one_state():
+    """Invariant: detach() shares memory, so it is no second input."""
+    w = tensor(3, requires_grad=True)
+    view = w.detach()
+
+    def f(x):
+        return x * w + view + w.detach()
+
+    captured = capture(f, (tensor(3),), {})
+    assert len(captured.graph.states) == 1
+    assert captured.aliases == [(view, 0)]
+
+
+def test_an_assigned_alias_becomes_a_state_of_its_own():
+    """Ground truth: eager; a Tensor never changes because another was assigned to."""
+    w = tensor(3)
+    view = w.detach()
+
+    def f():
+        view.assign_(view + 1)
+        return w + 0
+
+    captured = capture(f, (), {})
+    (out,), new = step_reference(captured.graph, arrays_of(captured))
+    assert out.tolist() == w.tolist()
+    assert [s for v, s in zip(captured.graph.states, captured.sources, strict=True) if v in new] == [view]
+
+
+def test_gradients_that_stay_are_results():
+    """Ground truth: eager gradients; that a gradient was there before is remembered."""
+    w = tensor(3, requires_grad=True)
+
+    def f(x):
+        (w * w * x).sum().backward()
+
+    x = tensor(3, seed=3)
+    captured = capture(f, (x,), {})
+    ((leaf, slot),) = captured.left
+    assert leaf is w._node and slot.kind == "result"
+    assert captured.gradients == [(leaf, False)]
+    (gradient,), _ = step_reference(captured.graph, arrays_of(captured, x.numpy()))
+    f(x)
+    assert gradient.tolist() == w.grad.tolist()
+    captured = capture(f, (x,), {})
+    assert captured.gradients == [(leaf, True)]
+    assert leaf in captured.sources  # it is added to what is there
+    (gradient,), _ = step_reference(captured.graph, arrays_of(captured, x.numpy()))
+    f(x)
+    assert gradient.tolist() == w.grad.tolist()
+
+
+def test_zero_grad_inside_the_step_is_seen_before_anything_else():
+    """Invariant: the gradient at the start is remembered though the step drops it at once."""
+    w = tensor(3, requires_grad=True)
+    (w * 1).sum().backward()
+
+    def f(x):
+        w.grad = None
+        (w * x).sum().backward()
+
+    captured = capture(f, (tensor(3),), {})
+    assert captured.gradients == [(w._node, True)]
+    assert len(captured.graph.states) <= 1  # the old gradient is not read
+
+
+def test_an_array_given_twice_is_one_argument():
+    """Invariant: identity of arguments is kept."""
+    x = tensor(3)
+    captured = capture(lambda a, b: a * b, (x, x), {})
+    assert len(captured.graph.arguments) == 1
+
+
+def test_an_argument_that_is_also_closed_over_stays_apart():
+    """Invariant: the next call may be given another array, so the two must not be mixed up."""
+    w = tensor(3)
+    captured = capture(lambda x: x + w, (w,), {})
+    assert len(captured.graph.arguments) == len(captured.graph.states) == 1
+
+
+def test_results_that_are_inputs_come_back_as_they_are():
+    """Invariant: no node, no copy for a Tensor that the function hands through."""
+    w = tensor(3)
+    captured = capture(lambda x: (x, w, {"n": 5}), (tensor(3),), {})
+    assert captured.graph.results == []
+    assert captured.result[0].kind == "argument"
+    assert captured.result[1] is w
+    assert captured.result[2] == {"n": 5}
+
+
+def test_a_tensor_of_another_recording_is_refused():
+    """The message says that the tensor has no numbers and what to do."""
+    kept = []
+
+    def leak(x):
+        kept.append(x * 2)
+        return x
+
+    capture(leak, (tensor(3),), {})
+    with pytest.raises(CompileError, match="has no numbers"):
+        capture(lambda x: x + kept[0], (tensor(3),), {})
+
+
+def test_a_tensor_on_an_older_tape_is_refused():
+    """backward() through it would work once only."""
+    w = tensor(3, requires_grad=True)
+    outside = w * 2
+    with pytest.raises(CompileError, match="recorded for"):
+        capture(lambda x: (x * outside).sum(), (tensor(3),), {})
+    capture(lambda x: (x * outside.detach()).sum(), (tensor(3),), {})
+
+
+def test_argument_containers_are_rebuilt():
+    """Closed form: the function sees the same tree."""
+    seen = []
+
+    def f(a, *, more):
+        seen.append((type(a), type(more), more["k"]))
+        return a[0] + more["x"][1]
+
+    captured = capture(f, ((tensor(3), 1),), {"more": {"x": [0, np.ones(3, "f4")], "k": 7}})
+    assert seen == [(tuple, dict, 7)]
+    assert len(captured.graph.arguments) == 2

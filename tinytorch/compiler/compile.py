@@ -1,0 +1,231 @@
+"""tt.compile: a Python function over Tensors becomes one native program for each kind of call.
+
+Knows signatures, guards and programs; never kernels. The first call of a kind records the function and
+compiles the recording; later calls run the program and no Python of the function.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+from tinytorch.base import settings
+from tinytorch.base.errors import CompileError, SettingError
+from tinytorch.codegen.target import Target
+from tinytorch.compiler import show
+from tinytorch.compiler.call import Call
+from tinytorch.compiler.capture import capture
+from tinytorch.compiler.guards import Changes, guards_of
+from tinytorch.compiler.persist import program_for
+from tinytorch.compiler.signature import flatten
+from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.modes import PRECISIONS
+from tinytorch.tensor.modes import precision as precision_mode
+
+VARIANTS = 8  # recordings kept for one kind of call that differ by captured Python values
+
+
+def compile(
+    fn: Callable | None = None,
+    *,
+    precision: str | None = None,
+    target: str | Target | None = None,
+    threads: int | None = None,
+) -> Any:
+    """A function that does what `fn` does, as one native program.
+
+    Args:
+        fn: a function over Tensors, or a Module; left out when used as a decorator with settings.
+        precision: "float32" or "bf16"; default that of the caller's `tt.precision`.
+        target: "avx512", "avx2" or "vector128"; default the best of this machine.
+        threads: at least 1; default `settings.num_threads()`.
+
+    Returns:
+        a `Compiled`. Calling it gives what `fn` gives, in fresh memory; Tensors that `fn` closes over
+        and assigns to are updated in place; gradients that `fn` leaves are left.
+
+    Raises:
+        SettingError: no such precision, target or number of threads.
+        CompileError: (at the call) `fn` looks at values, as in `if loss > 3`.
+
+    Cost: a first call 1-10 s for a large model, 0.1-1 s when the disk cache has it; later calls about
+    20 us of Python.
+
+    Differs from PyTorch: a whole training step (forward, backward, update) is one program. Python runs
+    only at the first call: prints and other side effects happen once.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> @tt.compile
+        ... def double(x):
+        ...     return x + x
+        >>> double(tt.Tensor([1.0, 2.0]))
+        Tensor([2., 4.])
+    """
+    if fn is None:
+        return functools.partial(compile, precision=precision, target=target, threads=threads)
+    return Compiled(fn, precision, target, threads)
+
+
+class Compiled:
+    """What `tt.compile` gives. Attributes it does not have are those of the function or Module."""
+
+    def __init__(
+        self, fn: Callable, precision: str | None, target: str | Target | None, threads: int | None
+    ):
+        if not callable(fn):
+            raise CompileError(
+                "compile() was given something that cannot be called",
+                got=type(fn).__name__,
+                rule="a function over Tensors, or a Module",
+                fix="tt.compile(function), without calling it",
+            )
+        if precision is not None and precision not in PRECISIONS:
+            raise SettingError(
+                "compile: no such precision",
+                got=f"precision={precision!r}",
+                rule="one of " + ", ".join(map(repr, PRECISIONS)),
+                fix='compile(..., precision="bf16")',
+            )
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
+            raise SettingError(
+                "compile: threads is outside its range",
+                got=f"threads={threads!r}",
+                rule="a whole number >= 1",
+                fix="compile(..., threads=2)",
+            )
+        self.fn, self.precision, self.threads = fn, precision, threads
+        self.target = Target.named(target) if isinstance(target, str) else target
+        self.name = getattr(fn, "__qualname__", type(fn).__name__)
+        self.captures = 0  # how often the function was recorded
+        self._calls: dict[tuple, list[Call]] = {}
+        self._changes = Changes()
+        self._last: Call | None = None
+        if hasattr(fn, "__name__"):
+            functools.update_wrapper(self, fn)
+
+    def __call__(self, *args, **kwargs) -> Any:
+        """Run the program for this kind of call, recording and compiling it first if there is none."""
+        state = STATE
+        if state.interpreter is not None:  # part of another compiled function: it is recorded with it
+            with self._mode():
+                return self.fn(*args, **kwargs)
+        key: list = [settings.STRUCTURE.value, state.recording, self.precision or state.precision]
+        leaves: list = []
+        flatten(args, key, leaves)
+        if kwargs:
+            flatten(kwargs, key, leaves)
+        if len(leaves) > 1 and len(set(map(id, leaves))) < len(leaves):
+            leaves = _each_once(leaves, key)
+        made = tuple(key)
+        calls = self._calls.get(made)
+        if calls is not None:
+            for call in calls:
+                if call.stale() is None:
+                    self._last = call
+                    return call(leaves)
+        call = self._capture(made, args, kwargs, leaves)
+        return call(leaves)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """A compiled method: the object it is called on is a static argument."""
+        return self if instance is None else functools.partial(self, instance)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("fn", "__isabstractmethod__"):
+            raise AttributeError(name)
+        return getattr(self.fn, name)
+
+    def __repr__(self) -> str:
+        return f"<compiled {self.name}, recorded {self.captures} times>"
+
+    # looking inside
+
+    def explain(self, *args, **kwargs) -> str:
+        """Time every kernel and say what it does: operations, bytes, FLOPs, time, share, efficiency.
+
+        Args:
+            args, kwargs: the kind of call to look at; default the last one. They are not changed, and
+                neither are the states: the program runs on copies.
+        """
+        return show.explain(self._the_call(args, kwargs))
+
+    def graph(self, *args, **kwargs) -> str:
+        """The recorded program, as Python over the primitives."""
+        return str(self._the_call(args, kwargs).captured.graph)
+
+    def memory(self, *args, **kwargs) -> str:
+        """What memory it takes and where the busiest moment is."""
+        return self._the_call(args, kwargs).program.plan.memory
+
+    def llvm(self, *args, **kwargs) -> str:
+        """The LLVM IR of its kernels, as written."""
+        return show.llvm(self._the_call(args, kwargs))
+
+    def asm(self, *args, **kwargs) -> str:
+        """The assembly of its kernels."""
+        return show.assembly(self._the_call(args, kwargs))
+
+    def _the_call(self, args: tuple, kwargs: dict) -> Call:
+        if args or kwargs:
+            return self._prepare(args, kwargs)
+        if self._last is None:
+            raise CompileError(
+                "nothing has been compiled yet",
+                got=f"{self.name!r} was not called",
+                rule="shapes are known from a call",
+                fix="call it once, or pass the arguments here",
+            )
+        return self._last
+
+    def _prepare(self, args: tuple, kwargs: dict) -> Call:
+        key: list = [settings.STRUCTURE.value, STATE.recording, self.precision or STATE.precision]
+        leaves: list = []
+        flatten(args, key, leaves)
+        if kwargs:
+            flatten(kwargs, key, leaves)
+        if len(set(map(id, leaves))) < len(leaves):
+            leaves = _each_once(leaves, key)
+        for call in self._calls.get(tuple(key), ()):
+            if call.stale() is None:
+                return call
+        return self._capture(tuple(key), args, kwargs, leaves)
+
+    # compiling
+
+    def _mode(self):
+        return precision_mode(self.precision) if self.precision else nullcontext()
+
+    def _capture(self, key: tuple, args: tuple, kwargs: dict, leaves: list) -> Call:
+        changed = [g for call in self._calls.get(key, ())[:1] for g in call.stale() or ()]
+        if changed:
+            self._changes.warn(self.name, changed)
+        with self._mode():
+            captured = capture(self.fn, args, kwargs)
+        self.captures += 1
+        target = self.target or Target.host()
+        program = program_for(captured.graph, target)
+        threads = self.threads or settings.num_threads()
+        call = Call(captured, program, guards_of(self.fn), threads)
+        now = settings.STRUCTURE.value  # the function may have moved it while it was recorded
+        for old in [k for k in self._calls if k[0] != now]:
+            del self._calls[old]
+        calls = self._calls.setdefault((now, *key[1:]), [])
+        calls.insert(0, call)
+        del calls[VARIANTS:]
+        self._last = call
+        return call
+
+
+def _each_once(leaves: list, key: list) -> list:
+    """The leaves without repetitions; the key says which were the same."""
+    place: dict[int, int] = {}
+    once: list = []
+    for leaf in leaves:
+        if id(leaf) not in place:
+            place[id(leaf)] = len(once)
+            once.append(leaf)
+    key.append(tuple([place[id(leaf)] for leaf in leaves]))
+    return once

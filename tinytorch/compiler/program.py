@@ -1,0 +1,291 @@
+"""A program that runs: machine code, memory, and the table that the thread team works through.
+
+Knows addresses, offsets and status words; never Tensors or passes. A Program is code and constants; a
+Runner is one arena with its table, for one caller at a time, so that two Python threads can run one
+program at once.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from time import perf_counter
+
+import numpy as np
+
+from tinytorch.base.errors import IndexRangeError
+from tinytorch.codegen import engine
+from tinytorch.codegen.stage_table import StageTable
+from tinytorch.codegen.target import Target
+from tinytorch.codegen.team import Team
+from tinytorch.compiler.graph import Graph
+from tinytorch.compiler.launch import LaunchPlan, LaunchTask, host_from_json
+from tinytorch.compiler.memory import ALIGNMENT
+from tinytorch.compiler.schedule import STATUS_BYTES, HostCall
+
+STATUS_WORDS = STATUS_BYTES // 8  # number of the failed check, the bad index
+_SHORT_SECONDS = 20e-6  # waking sleeping workers costs as much: see codegen/stage_table.py
+
+
+class Program:
+    """Code and constants.
+
+    Args:
+        plan: what to run.
+        objects: object code that defines the plan's symbols.
+        graph: the captured graph: constants, and the user's lines for errors.
+        target: what the code was written for.
+    """
+
+    def __init__(self, plan: LaunchPlan, objects: Sequence[bytes], graph: Graph, target: Target):
+        self.plan, self.graph, self.target, self.objects = plan, graph, target, tuple(objects)
+        self.library = engine.load(objects, (t.symbol for t in plan.tasks if t.host is None))
+        self.constants = [_aligned_copy(a) for a in plan.constant_arrays(graph)]
+
+    def for_graph(self, graph: Graph) -> Program:
+        """The same program for an equal graph that was recorded from other lines."""
+        if graph is self.graph:
+            return self
+        other = copy.copy(self)
+        other.graph = graph
+        return other
+
+    def runner(self, threads: int) -> Runner:
+        """Memory and table to run it, for `threads` threads."""
+        return Runner(self, threads)
+
+    def where(self, task: LaunchTask) -> str:
+        """The user's line of a task."""
+        return self.graph.nodes[task.node].where if task.node >= 0 else "an unknown line"
+
+    @property
+    def same(self) -> list[int]:
+        """For each result the first result that is the same value."""
+        return self.plan.same
+
+    @property
+    def host_calls(self) -> list[str]:
+        """The primitives that NumPy runs."""
+        return [t.symbol for t in self.plan.tasks if t.host is not None]
+
+
+class Runner:
+    """One arena and its tables, for one caller at a time.
+
+    Args:
+        program: what to run.
+        threads: how many threads take part.
+        timed: measure every task (`times`).
+    """
+
+    def __init__(self, program: Program, threads: int, timed: bool = False):
+        self.program, self.threads, self.timed = program, threads, timed
+        self.arena = _aligned(program.plan.arena)
+        self.segments = self._make_segments()
+        self._places: dict[str, list[tuple[memoryview, int, int]]] = {
+            "argument": [],
+            "state": [],
+            "result": [],
+        }
+        for segment in self.segments:
+            self._place(segment)
+
+    def _make_segments(self) -> list[_Native | _Host]:
+        """Runs of native tasks, with the host calls between them."""
+        segments: list[_Native | _Host] = []
+        run: list[int] = []
+        for i, task in enumerate(self.program.plan.tasks):
+            if task.host is None:
+                run.append(i)
+                continue
+            segments.extend([_Native(self, run)] if run else [])
+            segments.append(_Host(self, i))
+            run = []
+        segments.extend([_Native(self, run)] if run else [])
+        return segments
+
+    def _place(self, segment: _Native | _Host) -> None:
+        """Write the addresses that never change; note where the others go."""
+        plan = self.program.plan
+        fixed = {
+            "temporary": lambda place: _address(self.arena) + place,
+            "constant": lambda place: _address(self.program.constants[place]),
+            "status": lambda place: segment.status,
+        }
+        numbers = (n for i in segment.tasks for n in plan.tasks[i].arguments)
+        for position, number in enumerate(numbers):
+            kind, _, place = plan.storages[number]
+            if kind in fixed:
+                segment.pointers[position] = fixed[kind](place)
+            else:
+                self._places[kind].append((segment.pointers, position, place))
+
+    def bind_states(self, addresses: Sequence[int]) -> None:
+        """Say where the states are."""
+        for pointers, position, i in self._places["state"]:
+            pointers[position] = addresses[i]
+
+    def run(self, arguments: Sequence[int], results: Sequence[int]) -> None:
+        """Run it once.
+
+        Args:
+            arguments: address of each of the graph's arguments.
+            results: address of memory for each of the graph's results.
+
+        Raises:
+            IndexRangeError: an index was outside its axis. No state was written.
+        """
+        for pointers, position, i in self._places["argument"]:
+            pointers[position] = arguments[i]
+        for pointers, position, i in self._places["result"]:
+            pointers[position] = results[i]
+        for segment in self.segments:
+            segment.run()
+
+    @property
+    def times(self) -> list[float]:
+        """Seconds each task took in the last run, if the runner is timed."""
+        out = [0.0] * len(self.program.plan.tasks)
+        for segment in self.segments:
+            for i, seconds in segment.times():
+                out[i] = seconds
+        return out
+
+
+_TEAM = Team()
+
+
+class _Native:
+    """Consecutive kernels: one table for the team."""
+
+    def __init__(self, runner: Runner, tasks: list[int]):
+        program = runner.program
+        self.program, self.tasks, self.threads = program, tasks, runner.threads
+        plan = program.plan
+        stages = [
+            (program.library[t.symbol], t.tiles, [0] * len(t.arguments))
+            for t in (plan.tasks[i] for i in tasks)
+        ]
+        seconds = sum(_guess_seconds(plan.tasks[i]) for i in tasks)
+        self.table = StageTable(
+            stages, plan.scratch, tiles_config=plan.tiles, wake=seconds > _SHORT_SECONDS
+        )
+        self.pointers = memoryview(self.table.pointers)
+        self.status = _address(self.table.status)
+        self.measured = self.table.record_times() if runner.timed else None
+
+    def run(self) -> None:
+        """Let the team work through the table."""
+        if _TEAM.run(self.table, self.threads):
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """Raise the error that the first failing check has left in the status words."""
+        words = array_at(self.status, (STATUS_WORDS,), np.dtype(np.int64)).tolist()
+        raise index_error(self.program, [self.program.plan.tasks[i] for i in self.tasks], words)
+
+    def times(self) -> list[tuple[int, float]]:
+        """(task, seconds) of the last run."""
+        if self.measured is None:
+            return []
+        return list(zip(self.tasks, (np.diff(self.measured) * 1e-9).tolist(), strict=True))
+
+
+def _guess_seconds(task: LaunchTask) -> float:
+    """A low guess, at 50 GFLOP/s and 20 GB/s: only used to tell microseconds from milliseconds."""
+    return max(task.flops / 50e9, task.bytes / 20e9)
+
+
+def index_error(program: Program, tasks: list[LaunchTask], words: list[int]) -> IndexRangeError:
+    """The error for the status words that a failing check has left.
+
+    Word 0 is the number of the check ("number" in its details), word 1 the bad index.
+    """
+    number, index, *_ = words
+    failed = [t for t in tasks if t.check and t.details.get("number", number) == number]
+    size = failed[0].details.get("size", 0) if failed else 0
+    line = program.where(failed[0]) if failed else "an unknown line"
+    return IndexRangeError(
+        "an index is outside its axis",
+        got=f"index {index} into an axis of size {size}, at {line}",
+        rule=f"-{size} <= index < {size}",
+        fix="check the labels or token numbers that are given to the compiled function",
+    )
+
+
+class _Host:
+    """One primitive done by NumPy on the program's memory."""
+
+    status = 0
+
+    def __init__(self, runner: Runner, task: int):
+        self.tasks = [task]
+        saved = runner.program.plan.tasks[task]
+        self.call: HostCall = host_from_json(saved.host or {})
+        self._pointers = np.zeros(max(1, len(saved.arguments)), np.uint64)
+        self.pointers = memoryview(self._pointers)
+        self.seconds = 0.0
+
+    def run(self) -> None:
+        """Compute it: arrays are views of the program's memory."""
+        start = perf_counter()
+        call = self.call
+        arrays = [self._array(i, *spec) for i, spec in enumerate((*call.inputs, *call.outputs))]
+        dtypes = tuple(operand.dtype for _, operand in call.inputs)
+        out = call.primitive.evaluate(tuple(arrays[: len(dtypes)]), dtypes, call.params)
+        out = out if isinstance(out, tuple) else (out,)
+        for array, made in zip(arrays[len(dtypes) :], out, strict=True):
+            array[...] = made
+        self.seconds = perf_counter() - start
+
+    def _array(self, i, shape, operand) -> np.ndarray:
+        size = operand.dtype.itemsize
+        address = self.pointers[i] + operand.offset * size
+        return array_at(address, shape, operand.dtype.storage, [s * size for s in operand.strides])
+
+    def times(self) -> list[tuple[int, float]]:
+        """(task, seconds)."""
+        return [(self.tasks[0], self.seconds)]
+
+
+class _Memory:
+    """Memory at an address, as NumPy's array interface describes it."""
+
+    def __init__(self, address, shape, dtype, strides):
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (address, False),
+            "shape": shape,
+            "typestr": dtype.str,
+            "strides": tuple(strides),
+        }
+
+
+def array_at(address: int, shape: tuple[int, ...], dtype: np.dtype, strides=None) -> np.ndarray:
+    """An array over memory that somebody else keeps alive; strides in bytes, default dense."""
+    if strides is None:
+        strides, step = [], dtype.itemsize
+        for n in reversed(shape):
+            strides.insert(0, step)
+            step *= max(n, 1)
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    return np.asarray(_Memory(int(address), shape, dtype, strides))
+
+
+def _aligned(nbytes: int) -> np.ndarray:
+    """Zeroed bytes at an aligned address."""
+    raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
+    start = -_address(raw) % ALIGNMENT
+    return raw[start : start + nbytes]
+
+
+def _aligned_copy(array: np.ndarray) -> np.ndarray:
+    out = _aligned(array.nbytes)
+    out[...] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return out
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
