@@ -1,0 +1,397 @@
+"""Calling a compiled function, apart from kernels: programs run by NumPy (reference_program.py)."""
+
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+from tests.compiler.reference_program import ReferenceProgram
+from tinytorch.base.errors import CompileError, SettingError
+from tinytorch.compiler import compile as compile_module
+from tinytorch.compiler.compile import compile
+from tinytorch.compiler.guards import RecompileWarning
+from tinytorch.tensor.tensor import Tensor, no_grad
+
+SCALE = 2.0
+
+
+@pytest.fixture(autouse=True)
+def by_numpy(monkeypatch):
+    monkeypatch.setattr(compile_module, "program_for", lambda graph, target: ReferenceProgram(graph))
+
+
+def tensor(*shape, requires_grad=False, seed=0):
+    rng = np.random.default_rng(seed)
+    return Tensor(rng.normal(size=shape).astype(np.float32), requires_grad=requires_grad)
+
+
+def same(a, b):
+    np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def model_step(w, m):
+    def step(x, y):
+        loss = ((x @ w - y) ** 2).mean()
+        w.grad = None
+        loss.backward()
+        with no_grad():
+            m.assign_(0.9 * m + w.grad)
+            w.assign_(w - 0.1 * m)
+        w.grad = None
+        return loss
+
+    return step
+
+
+def test_a_training_run_is_the_eager_one():
+    """Ground truth: eager, ten steps."""
+    w1, m1, w2, m2 = tensor(3, 2, requires_grad=True), tensor(3, 2), None, None
+    w2, m2 = Tensor(w1.numpy(), requires_grad=True), Tensor(m1.numpy())
+    eager, compiled = model_step(w1, m1), compile(model_step(w2, m2))
+    for i in range(10):
+        x, y = tensor(4, 3, seed=i), tensor(4, 2, seed=100 + i)
+        same(eager(x, y), compiled(x, y))
+        same(w1, w2)
+        same(m1, m2)
+    assert compiled.captures == 1
+
+
+def test_states_are_updated_in_place_and_their_version_moves():
+    """Invariant: the memory stays, the version counts the steps."""
+    n = Tensor(np.zeros(3, np.float32))
+
+    @compile
+    def step():
+        n.assign_(n + 1)
+
+    step()
+    address, version = n._buffer.address, n._buffer.version
+    step()
+    step()
+    assert n._buffer.address == address and n._buffer.version == version + 2
+    assert n.tolist() == [3, 3, 3]
+
+
+def test_nobody_else_sees_an_update():
+    """Ground truth: eager; a Tensor is a value (tensor/buffer.py)."""
+    n = Tensor(np.zeros(3, np.float32))
+    step = compile(lambda: n.assign_(n + 1) * 1)
+    step()
+    view, array, part = n.detach(), n.numpy(), n[1:]
+    step()
+    assert (view.tolist(), array.tolist(), part.tolist()) == ([1, 1, 1], [1, 1, 1], [1, 1])
+    assert n.tolist() == [2, 2, 2]
+    del view, array, part
+    address = n._buffer.address
+    step()
+    assert n._buffer.address == address and n.tolist() == [3, 3, 3]
+
+
+def test_an_eager_assignment_between_steps_is_seen():
+    """Ground truth: arithmetic."""
+    n = Tensor(np.zeros(3, np.float32))
+    step = compile(lambda: n.assign_(n + 1) * 1)
+    step()
+    n.assign_(Tensor([5.0, 5.0, 5.0]))
+    assert step().tolist() == [6, 6, 6]
+    n[0] = 0.0
+    assert step().tolist() == [1, 7, 7]
+    assert step.captures == 1
+
+
+def test_two_functions_share_a_state():
+    """Ground truth: arithmetic; neither disturbs the other's bindings."""
+    n = Tensor(np.zeros(3, np.float32))
+    up, down, read = compile(lambda: n.assign_(n + 2)), compile(lambda: n.assign_(n - 1)), compile(lambda: n * 1)
+    addresses = set()
+    for i in range(5):
+        up()
+        down()
+        assert read().tolist() == [i + 1] * 3
+        addresses.add(n._buffer.address)
+    assert len(addresses) <= 2  # it may move once, when a second function begins to hold it
+    del up
+    assert down() is n
+    assert n.tolist() == [4, 4, 4]
+
+
+def test_gradients_that_stay_are_left_and_added_to():
+    """Ground truth: eager."""
+    w = tensor(3, requires_grad=True)
+    v = Tensor(w.numpy(), requires_grad=True)
+
+    def step(w, x):
+        (w * w * x).sum().backward()
+
+    x = tensor(3, seed=1)
+    compiled = compile(lambda x: step(w, x))
+    for _ in range(3):
+        compiled(x)
+        step(v, x)
+        same(w.grad, v.grad)
+    assert compiled.captures == 2  # without a gradient, then with one
+    w.grad = None
+    v.grad = None
+    compiled(x)
+    step(v, x)
+    same(w.grad, v.grad)
+    assert compiled.captures == 2
+
+
+def test_zero_grad_first_needs_two_recordings_at_most():
+    """Invariant: the gradient is None before the first step, and there before all others."""
+    w = tensor(3, requires_grad=True)
+
+    @compile
+    def step(x):
+        w.grad = None
+        (w * x).sum().backward()
+
+    x = tensor(3, seed=1)
+    for _ in range(5):
+        step(x)
+        same(w.grad, x)
+    assert step.captures == 2
+
+
+def test_the_gradient_of_an_argument_is_left_on_it():
+    """Ground truth: eager, also when a gradient is there already."""
+    x, y = tensor(3, requires_grad=True), tensor(3, requires_grad=True)
+
+    def f(x):
+        (x * x).sum().backward()
+
+    compiled = compile(f)
+    for _ in range(3):
+        compiled(x)
+        f(y)
+        same(x.grad, y.grad)
+
+
+def test_an_assigned_argument_is_changed():
+    """Ground truth: eager."""
+    x = tensor(3)
+    expected = (x + 1).tolist()
+    compiled = compile(lambda x: x.assign_(x + 1))
+    assert compiled(x) is x
+    assert x.tolist() == expected
+
+
+def test_results_are_fresh_memory():
+    """Invariant: the next call does not change what the last one returned."""
+    f = compile(lambda x: (x + 1, x * 2))
+    a, b = f(Tensor([1.0, 2.0]))
+    f(Tensor([5.0, 5.0]))
+    assert (a.tolist(), b.tolist()) == ([2, 3], [2, 4])
+
+
+def test_old_and_new_state_can_be_returned():
+    """Ground truth: eager; the copies do not change with later steps."""
+    n = Tensor([1.0])
+
+    @compile
+    def step():
+        old = n.detach()
+        n.assign_(n + 1)
+        return old, n.detach(), n
+
+    old, new, itself = step()
+    step()
+    assert (old.tolist(), new.tolist(), itself is n, n.tolist()) == ([1], [2], True, [3])
+
+
+def test_overlapping_inputs():
+    """Ground truth: eager, for the same Tensor twice, views, and the state itself as an argument."""
+    n = Tensor([1.0, 2.0, 3.0])
+
+    def f(a, b):
+        n.assign_(n + a)
+        return a * b + n
+
+    g = compile(f)
+    for give in (
+        lambda: (n, n),
+        lambda: (n.detach(), n),
+        lambda: (n.numpy(), n.detach()),
+        lambda: (n[:], n.numpy()[:]),
+    ):
+        before = np.array(n.tolist())
+        got = g(*give())
+        assert got.tolist() == (before * before + before + before).tolist()
+        assert n.tolist() == (before + before).tolist()
+
+
+def test_numpy_arguments_of_any_layout():
+    """Ground truth: NumPy."""
+    f = compile(lambda x: x + 1)
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    for array in (x, x.T, x[::2, ::-1], x[:, 1:3], np.asfortranarray(x), np.float32(3)):
+        np.testing.assert_array_equal(f(array).numpy(), array + 1)
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    assert f(read_only).tolist() == (x + 1).tolist()
+
+
+def test_another_shape_dtype_or_static_value_is_another_program():
+    """Invariant: one recording for each kind of call, however often it comes."""
+    f = compile(lambda x, power=2, flag="a": x**power if flag == "a" else x)
+    for _ in range(2):
+        assert f(Tensor([3.0])).tolist() == [9]
+        assert f(Tensor([3.0, 2.0])).tolist() == [9, 4]
+        assert f(Tensor([3.0]), power=3).tolist() == [27]
+        assert f(Tensor([3.0]), flag="b").tolist() == [3]
+        assert f(Tensor([3], dtype="int64")).tolist() == [9]
+    assert f.captures == 5
+
+
+def test_a_changed_python_number_recompiles_once_and_is_named():
+    """The warning says which name, from what to what, and what to do."""
+    rate = 0.5
+    f = compile(lambda x: x * rate)
+    assert f(Tensor([2.0])).tolist() == [1]
+    rate = 0.25
+    with pytest.warns(RecompileWarning, match="'rate' was 0.5 and is now 0.25.*0-d Tensor"):
+        assert f(Tensor([2.0])).tolist() == [0.5]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert f(Tensor([4.0])).tolist() == [1]
+        rate = 0.5
+        assert f(Tensor([2.0])).tolist() == [1]  # the first recording again
+        rate = 0.125
+        assert f(Tensor([2.0])).tolist() == [0.25]  # warned of before
+    assert f.captures == 3
+
+
+def test_a_changed_global_is_named(monkeypatch):
+    """The same for a global."""
+    f = compile(lambda x: x * SCALE)
+    assert f(Tensor([2.0])).tolist() == [4]
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    with pytest.warns(RecompileWarning, match="'SCALE' was 2.0 and is now 3.0"):
+        assert f(Tensor([2.0])).tolist() == [6]
+
+
+def test_structure_changes_capture_again():
+    """Invariant: the counter of base.settings is part of the signature."""
+    from tinytorch.base.settings import STRUCTURE
+
+    f = compile(lambda x: x + 1)
+    f(Tensor([1.0]))
+    STRUCTURE.bump()
+    f(Tensor([1.0]))
+    f(Tensor([1.0]))
+    assert f.captures == 2
+    assert len(f._calls) == 1  # the stale one is gone
+
+
+def test_a_function_that_bumps_the_structure_itself_is_recorded_once():
+    """Invariant: toggling train and eval inside the step is part of the recording."""
+    from tinytorch.base.settings import STRUCTURE
+
+    def f(x):
+        STRUCTURE.bump()
+        return x + 1
+
+    f = compile(f)
+    for _ in range(3):
+        f(Tensor([1.0]))
+    assert f.captures == 1
+
+
+def test_an_exception_in_the_middle_compiles_nothing():
+    """Invariant: the next call works."""
+    n = Tensor([1.0])
+    fail = [True]
+
+    def f(x):
+        n.assign_(n + 1)
+        if fail:
+            raise ValueError("stop")
+        return x * n
+
+    compiled = compile(f)
+    with pytest.raises(ValueError, match="stop"):
+        compiled(Tensor([1.0]))
+    assert n.tolist() == [1]
+    fail.clear()
+    assert compiled(Tensor([3.0])).tolist() == [6]
+
+
+def test_nested_compiled_functions_are_one_program():
+    """Ground truth: arithmetic; the inner function is recorded with the outer."""
+    inner = compile(lambda x: x * 2)
+    outer = compile(lambda x: inner(x) + 1)
+    assert outer(Tensor([3.0])).tolist() == [7]
+    assert (inner.captures, outer.captures) == (0, 1)
+
+
+def test_methods_and_decorators():
+    """Closed form: both ways to write it, and a method."""
+
+    class Counter:
+        def __init__(self):
+            self.n = Tensor([0.0])
+
+        @compile
+        def step(self, x):
+            self.n.assign_(self.n + x)
+            return self.n * 1
+
+    @compile(threads=1)
+    def double(x):
+        """Twice."""
+        return x + x
+
+    assert double(Tensor([2.0])).tolist() == [4]
+    assert double.__name__ == "double" and double.__doc__ == "Twice."
+    a, b = Counter(), Counter()
+    assert a.step(Tensor([2.0])).tolist() == [2]
+    assert a.step(Tensor([2.0])).tolist() == [4]
+    assert b.step(Tensor([1.0])).tolist() == [1]
+
+
+def test_threads_do_not_disturb_each_other():
+    """Ground truth: arithmetic, 4 threads x 50 calls; updates of a state are not lost."""
+    n = Tensor(np.zeros(1, np.float32))
+    count = compile(lambda: n.assign_(n + 1))
+    double = compile(lambda x: x + x)
+    wrong = []
+
+    def work(i):
+        for k in range(50):
+            count()
+            x = np.full(5, i * 100 + k, np.float32)
+            if double(x).tolist() != (2 * x).tolist():
+                wrong.append((i, k))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+    assert n.tolist() == [200]
+
+
+def test_settings_are_checked():
+    """Each message names the setting."""
+    with pytest.raises(SettingError, match="no such precision"):
+        compile(lambda x: x, precision="half")
+    with pytest.raises(SettingError, match="threads is outside"):
+        compile(lambda x: x, threads=0)
+    with pytest.raises(CompileError, match="cannot be called"):
+        compile(3)
+    with pytest.raises(CompileError, match="nothing has been compiled"):
+        compile(lambda x: x).graph()
+
+
+def test_an_argument_that_is_no_data_and_no_key_is_refused():
+    """The message names the type."""
+
+    class Box:
+        __hash__ = None
+
+    with pytest.raises(CompileError, match="cannot take") as caught:
+        compile(lambda x: x)(Box())
+    assert "Box" in caught.value.got
