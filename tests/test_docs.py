@@ -23,7 +23,9 @@ def sources():
     kinds = ("*.py", "*.md", "*.toml", "*.txt")
     folders = (PACKAGE, ROOT / "docs", ROOT / "benchmarks", ROOT / "tests", ROOT / "scripts")
     found = {p for folder in folders for kind in kinds for p in folder.rglob(kind)}
-    found |= {p for p in [*ROOT.glob("*"), *ROOT.glob("scripts/*"), ROOT / ".ci/run"] if p.is_file()}
+    found |= {
+        p for p in [*ROOT.glob("*"), *ROOT.glob("scripts/*"), ROOT / ".ci/run"] if p.is_file()
+    }
     return sorted(p for p in found if "__pycache__" not in p.parts and p.name != "test_docs.py")
 
 

@@ -51,7 +51,8 @@ def side_by_side(blocks: list[list[str]], captions: list[str], width: int) -> st
         row = range(start, end)
         for i in range(max(len(blocks[j]) for j in row)):
             parts = (blocks[j][i] if i < len(blocks[j]) else "" for j in row)
-            lines.append("  ".join(p.ljust(columns[j]) for p, j in zip(parts, row, strict=True)))
+            padded = (p.ljust(columns[j]) for p, j in zip(parts, row, strict=True))
+            lines.append("  ".join(padded).rstrip())
         lines.append("  ".join(captions[j].ljust(columns[j]) for j in row).rstrip())
         lines.append("")
         start = end

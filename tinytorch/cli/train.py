@@ -52,7 +52,7 @@ def train(
             rule="one of " + ", ".join(PRECISIONS),
             fix="--precision float32",
         )
-    report, save = Report(as_json), save or Path(f"{recipe.name}.safetensors")
+    report, save = Report(as_json), _place(save or Path(f"{recipe.name}.safetensors"))
     show = None if as_json else show_download
     parts = {split: load_data(recipe, split, data_dir, show) for split in ("train", "test")}
     tt.manual_seed(seed)
@@ -91,6 +91,19 @@ def _decided(
 ) -> Recipe:
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
     return replace(recipe, **{name: x for name, x in given.items() if x is not None})
+
+
+def _place(save: Path) -> Path:
+    """`save`, if a file can be there; asked before the training, not after it."""
+    if save.is_dir():
+        raise SettingError(
+            "the weights cannot be saved here",
+            got=f"--save {save}, a folder",
+            rule="a file name",
+            fix=f"--save {save / 'model.safetensors'}",
+        )
+    save.parent.mkdir(parents=True, exist_ok=True)
+    return save
 
 
 def _trainer(model, recipe: Recipe, precision: str, eager: bool, progress) -> Trainer:
