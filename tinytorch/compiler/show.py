@@ -1,1 +1,140 @@
-"""placeholder."""
+"""What a compiled function looks like from inside: its kernels with their times, its LLVM IR, its assembly.
+
+Knows how to print programs; changes nothing. Timing runs on copies of the states and on made-up
+arguments, so that looking does not train.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinytorch.codegen import engine
+from tinytorch.compiler.graph import Graph
+from tinytorch.compiler.lower import schedule as lower
+from tinytorch.compiler.memory import size_text
+from tinytorch.compiler.program import Runner
+from tinytorch.compiler.roofline import Roofline, measure
+from tinytorch.compiler.schedule import HostCall
+from tinytorch.tensor.buffer import copy_of, empty
+
+if TYPE_CHECKING:
+    from tinytorch.compiler.call import Call
+
+RUNS = 20  # of which the median counts
+_COLUMNS = ("kernel", "operations", "bytes", "FLOPs", "time", "share", "roofline")
+
+
+def explain(call: Call) -> str:
+    """The table of `Compiled.explain`: one row for each kernel, in order, and the sums.
+
+    "roofline" is the least time this machine needs for the row's operations or bytes, divided by the
+    time taken; above 100 % the bytes came from a cache.
+    """
+    program, plan = call.program, call.program.plan
+    times = time_tasks(call)
+    limit = measure(program.target, call.threads)
+    total = sum(times) or 1e-12
+    rows = []
+    for task, seconds in zip(plan.tasks, times, strict=True):
+        least = limit.seconds(task.flops, task.bytes, "bf16" in task.symbol or "bfloat" in task.symbol)
+        rows.append(
+            (
+                _short(task.symbol),
+                task.label,
+                size_text(task.bytes),
+                _count(task.flops),
+                _time(seconds),
+                f"{seconds / total:.1%}",
+                f"{least / seconds:.0%}" if seconds else "-",
+            )
+        )
+    flops, nbytes = sum(t.flops for t in plan.tasks), sum(t.bytes for t in plan.tasks)
+    rows.append(("total", f"{len(plan.tasks)} kernels", size_text(nbytes), _count(flops), _time(total), "", ""))
+    lines = [
+        *_table(rows),
+        f"host calls: {len(program.host_calls)}"
+        + (f" ({', '.join(sorted(set(program.host_calls)))})" if program.host_calls else ""),
+        f"arena: {size_text(plan.arena)}",
+        f"machine: {program.target.name}, {call.threads} threads, {_limits(limit)}",
+    ]
+    return "\n".join(lines)
+
+
+def time_tasks(call: Call, runs: int = RUNS) -> list[float]:
+    """Seconds each task takes: the median of several runs, on copies of the states."""
+    graph = call.captured.graph
+    call.binding.refresh()
+    states = [copy_of(call.binding.array(i), v.dtype) for i, v in enumerate(graph.states)]
+    arguments = [_made_up(v) for v in graph.arguments]
+    results = [empty(v.shape, v.dtype) for v in graph.results]
+    runner = Runner(call.program, call.threads, timed=True)
+    runner.bind_states([_address(a) for a in states])
+    given = [_address(a) for a in arguments], [_address(a) for a in results]
+    measured = []
+    for _ in range(runs + 1):
+        runner.run(*given)
+        measured.append(runner.times)
+    return [median(times) for times in zip(*measured[1:], strict=True)]
+
+
+def llvm(call: Call) -> str:
+    """The kernels' IR as the compiler writes it, before LLVM's passes."""
+    program = call.program
+    tasks = lower(program.graph, program.target).tasks
+    return engine.module_text(t.kernel for t in tasks if not isinstance(t.kernel, HostCall))
+
+
+def assembly(call: Call) -> str:
+    """The kernels' assembly."""
+    return engine.assembly_text(llvm(call), call.program.target)
+
+
+def _made_up(value) -> np.ndarray:
+    """Numbers that any program can be run with: ones, and 0 for integers, which may be indices."""
+    array = empty(value.shape, value.dtype)
+    array[...] = 0x3F80 if value.dtype.name == "bfloat16" else 1 if value.dtype.is_float else 0
+    return array
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    everything = [_COLUMNS, *rows]
+    widths = [max(len(row[i]) for row in everything) for i in range(len(_COLUMNS))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in everything
+    ]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+
+
+def _short(symbol: str) -> str:
+    """A kernel's name without the hash at its end."""
+    stem, _, tail = symbol.rpartition("_")
+    return stem if stem and len(tail) == 12 and all(c in "0123456789abcdef" for c in tail) else symbol
+
+
+def _count(n: int) -> str:
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if n >= size:
+            return f"{n / size:.1f} {unit}"
+    return str(n)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e3:.2f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.1f} us"
+
+
+def _limits(limit: Roofline) -> str:
+    return str(limit)
+
+
+__all__ = ["Graph", "assembly", "explain", "llvm", "time_tasks"]
