@@ -22,6 +22,7 @@ import llvmlite.binding as llvm
 
 from tinytorch.base.errors import CompileError
 from tinytorch.codegen.kernel import Kernel
+from tinytorch.codegen.narrow_floats import spell_out
 from tinytorch.codegen.target import Target
 
 # what compiled code may call beside itself: libc's memory functions, which LLVM writes loops of
@@ -113,6 +114,10 @@ class Library:
     def __getitem__(self, name: str) -> int:
         return self.addresses[name]
 
+    def keep(self) -> None:
+        """Never unload the code, not even when the interpreter ends."""
+        _never_free(self._tracker)
+
 
 def load(objects: Sequence[bytes], names: Iterable[str]) -> Library:
     """Link object code into this process.
@@ -159,6 +164,7 @@ def _optimised(text: str, target: Target) -> llvm.ModuleRef:
     _refuse_missing_instructions(text, target)
     if not target.has_fma:  # the builder's fma would become a call of libm, lane by lane
         text = text.replace("@llvm.fma.", "@llvm.fmuladd.")
+    text = spell_out(text, target)
     machine = _machine(target)
     try:
         module = llvm.parse_assembly(text, llvm.create_context())
@@ -242,9 +248,15 @@ def _passes(target: Target) -> tuple[llvm.ModulePassManager, llvm.PassBuilder]:
 @lru_cache
 def _jit() -> llvm.LLJIT:
     # suppress_errors: a failed link is raised, not printed as well
-    return llvm.create_lljit_compiler(
+    jit = llvm.create_lljit_compiler(
         _machine(Target.host()), use_jit_link=True, suppress_errors=True
     )
+    _never_free(jit)  # native threads may run its code until the process ends
+    return jit
+
+
+def _never_free(thing: object) -> None:
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 @lru_cache

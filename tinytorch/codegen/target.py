@@ -90,7 +90,7 @@ class Target:
     @property
     def architecture(self) -> str:
         """First part of the triple: "x86_64", "aarch64"."""
-        return self.triple.split("-")[0]
+        return _normal(self.triple.split("-")[0])
 
     @staticmethod
     def host() -> Target:
