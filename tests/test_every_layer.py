@@ -39,7 +39,7 @@ LAYERS = {
     "Linear no bias": Case(lambda: nn.Linear(5, 3, bias=False), ((2, 4, 5),), (2, 4, 3), 15),
     "Conv2d": Case(lambda: nn.Conv2d(4, 6, 3, padding=1), IMAGES, (2, 6, 6, 5), 6 * 4 * 9 + 6),
     "Conv2d all settings": Case(
-        lambda: nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(2, 1), dilation=(2, 1), groups=2, bias=False),
+        lambda: nn.Conv2d(4, 6, (3, 2), (2, 1), (2, 1), dilation=(2, 1), groups=2, bias=False),
         IMAGES, (2, 6, 3, 6), 6 * 2 * 6,
     ),
     "MaxPool2d": Case(lambda: nn.MaxPool2d(2), IMAGES, (2, 4, 3, 2), 0),
@@ -60,7 +60,9 @@ LAYERS = {
     "MultiHeadAttention causal": Case(
         lambda: nn.MultiHeadAttention(6, 3, causal=True), ((2, 4, 6),), (2, 4, 6), 168
     ),
-    "Sequential": Case(lambda: nn.Sequential(nn.Linear(5, 4), tt.tanh, nn.Linear(4, 2)), ((3, 5),), (3, 2), 34),
+    "Sequential": Case(
+        lambda: nn.Sequential(nn.Linear(5, 4), tt.tanh, nn.Linear(4, 2)), ((3, 5),), (3, 2), 34
+    ),
     "CrossEntropyLoss": Case(lambda: nn.CrossEntropyLoss(), ((3, 5), LABELS), (), 0),
     "CrossEntropyLoss smoothed": Case(
         lambda: nn.CrossEntropyLoss(label_smoothing=0.1, ignore_index=4), ((3, 5), LABELS), (), 0

@@ -35,7 +35,7 @@ def test_variance(make, variance):
 
 
 def test_layers_start_as_in_pytorch():
-    """Closed form: uniform in +-1/sqrt(fan in): variance a third of 1 / fan in; embeddings normal."""
+    """Closed form: uniform in +-1/sqrt(fan), variance 1 / (3 fan); embeddings normal."""
     tt.manual_seed(2)
     for layer, fan in ((nn.Linear(300, 200), 300), (nn.Conv2d(64, 128, 3), 576)):
         weight = layer.weight.detach().numpy()

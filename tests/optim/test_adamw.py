@@ -18,13 +18,13 @@ def one_step(make, gradient: float, start: float = 2.0) -> float:
 
 @pytest.mark.parametrize("gradient", [1e-3, 1.0, -1e3])
 def test_first_step_has_size_lr_whatever_the_gradient(gradient):
-    """Closed form: at t = 1, m_hat / sqrt(v_hat) is the sign of g; eps = 1e-8 is 1e-5 of |g| = 1e-3."""
+    """Closed form: at t = 1, m_hat / sqrt(v_hat) is the sign of g; eps is 1e-5 of |g| = 1e-3."""
     after = one_step(lambda p: Adam(p, lr=0.1), gradient)
     assert after == pytest.approx(2.0 - 0.1 * np.sign(gradient), abs=2e-6)
 
 
 def test_decoupled_decay_ignores_the_gradient():
-    """Closed form: with g = 0 AdamW multiplies by 1 - lr * decay, and Adam's decay becomes a step of lr."""
+    """Closed form: with g = 0 AdamW multiplies by 1 - lr * decay, Adam takes a step of lr."""
     assert one_step(lambda p: AdamW(p, lr=0.1, weight_decay=0.5), 0.0) == pytest.approx(2.0 * 0.95)
     assert one_step(lambda p: Adam(p, lr=0.1, weight_decay=0.5), 0.0) == pytest.approx(1.9)
 

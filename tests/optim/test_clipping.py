@@ -17,7 +17,7 @@ def with_gradients() -> list[tt.Tensor]:
 
 
 def test_long_gradients_are_scaled_together():
-    """Closed form: 3-4-5 triangle scaled to length 1; the 1e-6 in the divisor is 2e-7 of the length."""
+    """Closed form: 3-4-5 triangle scaled to length 1; 1e-6 in the divisor is 2e-7 of 5."""
     a, b, c = with_gradients()
     assert clip_grad_norm_([a, b, c], 1.0).item() == 5.0
     assert a.grad.numpy() == pytest.approx([0.6, 0.0], rel=1e-6)

@@ -1,6 +1,7 @@
 """One checker for settings: is this number in its range, and if not, which one is wrong?
 
-Knows numbers and intervals, never what they are for. A message names owner, argument, range and value.
+Knows numbers and intervals, never what they are for. A message names owner, argument, range and
+value.
 """
 
 from __future__ import annotations

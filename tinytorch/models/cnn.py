@@ -1,4 +1,4 @@
-"""CNN: a small convolutional classifier of images, for digits of 8x8 or 28x28 and for CIFAR's 32x32.
+"""CNN: a small convolutional classifier of images, for digits and for CIFAR's pictures.
 
 Knows stages and sizes; the layers are those of `nn`.
 """
@@ -56,7 +56,8 @@ class CNN(Module):
 
     Shapes: (N, in_channels, image_size, image_size) -> (N, classes).
 
-    Source: the shape of VGG (Simonyan, Zisserman 2014, https://arxiv.org/abs/1409.1556) with batch norm.
+    Source: the shape of VGG (Simonyan, Zisserman 2014, https://arxiv.org/abs/1409.1556) with batch
+        norm.
 
     Example:
         >>> import tinytorch as tt

@@ -105,8 +105,8 @@ class GPT(Module):
 
     Cost: about 2 operations per weight and token, and 4 T C per token and layer for attention.
 
-    Source: Radford et al. 2019 (GPT-2); initial values as there: normal with deviation 0.02, those of
-    layers that write to the residual stream divided by sqrt(2 L).
+    Source: Radford et al. 2019 (GPT-2); initial values as there: normal with deviation 0.02, those
+    of layers that write to the residual stream divided by sqrt(2 L).
 
     Differs from GPT-2: the head has weights of its own and no bias.
 

@@ -15,7 +15,26 @@ from tinytorch.nn.normalization import BatchNorm2d, LayerNorm
 from tinytorch.nn.pooling import MaxPool2d
 
 __all__ = [
-    "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout", "Embedding", "Flatten", "GELU", "LayerNorm",
-    "Linear", "MSELoss", "MaxPool2d", "Module", "ModuleList", "MultiHeadAttention", "Parameter", "ReLU",
-    "Sequential", "Sigmoid", "Softmax", "Tanh", "functional", "initialisation",
-]  # fmt: skip
+    "BatchNorm2d",
+    "Conv2d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "GELU",
+    "LayerNorm",
+    "Linear",
+    "MSELoss",
+    "MaxPool2d",
+    "Module",
+    "ModuleList",
+    "MultiHeadAttention",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "functional",
+    "initialisation",
+]

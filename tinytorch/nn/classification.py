@@ -27,8 +27,8 @@ def cross_entropy(
 
     Args:
         input: logits (N, K), or (N, K, ...) with the classes on axis 1, or (K,) for one sample.
-        target: integers in [0, K) shaped like input without the classes, or probabilities shaped like
-            input.
+        target: integers in [0, K) shaped like input without the classes, or probabilities shaped
+            like input.
         ignore_index: a label that does not count; default None: every label counts.
         reduction: "mean" (over the labels that count), "sum" or "none".
         label_smoothing: share of the target spread evenly over all classes, in [0, 1].
@@ -76,8 +76,8 @@ def _against_labels(logits, labels, smoothing, ignore_index):
     if not logits.shape or tuple(labels.shape) != tuple(logits.shape[:-1]):
         raise ShapeError(
             "cross_entropy: labels do not belong to the logits",
-            got=f"labels {tuple(labels.shape)} for {tuple(logits.shape[:-1])} rows of {classes} logits",
-            rule="one label for each row: input (N, K) and target (N,), or (N, K, ...) and (N, ...)",
+            got=f"labels {tuple(labels.shape)} for {tuple(logits.shape[:-1])} rows of {classes}",
+            rule="input (N, K) and target (N,), or input (N, K, ...) and target (N, ...)",
             fix="logits.reshape(-1, K), labels.reshape(-1)",
         )
     keep = None

@@ -50,8 +50,8 @@ class Sequential(ModuleList):
     """Parts called one after the other, each on what the one before returned.
 
     Args:
-        parts: modules and plain callables, as arguments or as one list. A callable keeps its place in
-            the numbering, so names are those of PyTorch.
+        parts: modules and plain callables, as arguments or as one list. A callable keeps its place
+            in the numbering, so names are those of PyTorch.
 
     Example:
         >>> import tinytorch as tt

@@ -26,8 +26,8 @@ class Conv2d(Module):
         groups: channels are split in so many parts that do not see each other; default 1.
         bias: whether to add one number per output channel.
 
-    Shapes: (N, C, H, W) -> (N, K, H', W') with H' = (H + 2 padding - dilation (kernel - 1) - 1) // stride
-    + 1; weight (K, C / groups, kernel, kernel), bias (K,).
+    Shapes: (N, C, H, W) -> (N, K, H', W') with H' = (H + 2 padding - dilation (kernel - 1) - 1) //
+    stride + 1; weight (K, C / groups, kernel, kernel), bias (K,).
 
     Cost: 2 K C / groups kernel^2 operations per output pixel.
 

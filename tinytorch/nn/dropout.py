@@ -12,7 +12,7 @@ from tinytorch.tensor.tensor import Tensor
 
 
 class Dropout(Module):
-    """In training each number is 0 with probability p, else divided by 1 - p; in evaluation unchanged.
+    """In training each number is 0 with probability p, else divided by 1 - p; else unchanged.
 
     Args:
         p: probability of a zero, in [0, 1]; default 0.5.

@@ -1,7 +1,7 @@
 """Functions of layers and losses, under PyTorch's names and argument orders.
 
-Knows formulas, never weights that are kept: each is a composition of Tensor functions, so its gradient
-is derived and the compiler fuses it.
+Knows formulas, never weights that are kept: each is a composition of Tensor functions, so its
+gradient is derived and the compiler fuses it.
 """
 
 from __future__ import annotations
@@ -187,8 +187,8 @@ def batch_norm(
         momentum: weight of this batch in the running statistics.
         eps: added to the variance.
 
-    Source: Ioffe, Szegedy 2015, https://arxiv.org/abs/1502.03167. The running variance is the unbiased
-    one (n / (n - 1)), as in the paper and PyTorch.
+    Source: Ioffe, Szegedy 2015, https://arxiv.org/abs/1502.03167. The running variance is the
+    unbiased one (n / (n - 1)), as in the paper and PyTorch.
     """
     axes = (0, *range(2, len(input.shape)))
     shape = tuple(1 if axis in axes else size for axis, size in enumerate(input.shape))

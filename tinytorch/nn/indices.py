@@ -1,7 +1,7 @@
 """Indices that must lie inside [0, size): labels and tokens, in eager and in compiled code.
 
-Knows whole numbers and one size. The primitives count negative indices from the end, as NumPy does; a
-label of -1 is a mistake.
+Knows whole numbers and one size. The primitives count negative indices from the end, as NumPy does;
+a label of -1 is a mistake.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def inside(owner: str, name: str, index: Tensor, size: int) -> Tensor:
         place = tuple(int(i) for i in next(zip(*wrong.nonzero(), strict=True)))
         raise IndexRangeError(
             f"{owner}: a {name} points outside its axis",
-            got=f"{name}{list(place)} = {numbers[place]}, {int(wrong.sum())} of {numbers.size} are wrong",
+            got=f"{name}{list(place)} = {numbers[place]}, {wrong.sum()} of {wrong.size} wrong",
             rule=f"0 <= {name} < {size}",
             fix=f"check the data, or give the last layer more outputs than the largest {name}",
         )

@@ -64,8 +64,8 @@ def kaiming_uniform(shape: tuple[int, ...], a: float = 0.0) -> Tensor:
         shape: (K, C, ...).
         a: slope for negative numbers; 0 is ReLU; sqrt(5) gives PyTorch's default for layers.
 
-    Source: He et al. 2015, https://arxiv.org/abs/1502.01852, equation 14: variance 2 / ((1 + a^2) C),
-    which is bound^2 / 3 of a uniform distribution.
+    Source: He et al. 2015, https://arxiv.org/abs/1502.01852, equation 14: variance 2 / ((1 + a^2)
+    C), which is bound^2 / 3 of a uniform distribution.
     """
     return uniform(shape, math.sqrt(6.0 / ((1.0 + a * a) * fans(shape)[0])))
 

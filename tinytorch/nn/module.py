@@ -1,8 +1,8 @@
 """Module: a function with weights, and the tree that modules form.
 
 Knows attributes, names and flags, never what a layer computes. The tree is read from the attributes
-whenever it is asked for: a Parameter, a Module, or a list or tuple of Modules set on a Module is part
-of it, and nothing has to be registered first.
+whenever it is asked for: a Parameter, a Module, or a list or tuple of Modules set on a Module is
+part of it, and nothing has to be registered first.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Parameter(Tensor):
 
 
 class Module:
-    """Base of all layers and models: subclass it, set weights and parts as attributes, write `forward`.
+    """Base of all layers and models: set weights and parts as attributes, write `forward`.
 
-    `training` says which of two behaviours layers such as Dropout and BatchNorm2d have; `train()` and
-    `eval()` set it for the whole tree.
+    `training` says which of two behaviours layers such as Dropout and BatchNorm2d have; `train()`
+    and `eval()` set it for the whole tree.
 
     Differs from PyTorch: `super().__init__()` may be left out, and a list of modules is part of the
     tree. Hooks come with a later release.
@@ -61,6 +61,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward(): define one")
 
     def __call__(self, *inputs, **named):
+        """`forward`."""
         return self.forward(*inputs, **named)
 
     def __setattr__(self, name: str, value) -> None:
@@ -204,7 +205,7 @@ class Module:
         )
 
     def load_state_dict(self, state: dict, strict: bool = True) -> tuple[list[str], list[str]]:
-        """Copy values by name into parameters and buffers; nothing changes if anything does not fit.
+        """Copy values by name into parameters and buffers; all of them or, on an error, none.
 
         Args:
             state: name -> Tensor or NumPy array.

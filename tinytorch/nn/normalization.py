@@ -110,7 +110,7 @@ class BatchNorm2d(Module):
                 "BatchNorm2d: input has the wrong shape",
                 got=f"x {tuple(x.shape)}",
                 rule=f"(N, C, H, W) with C = num_features = {self.num_features}",
-                fix=f"BatchNorm2d({x.shape[1] if len(x.shape) > 1 else 1}), or images as (N, C, H, W)",
+                fix="BatchNorm2d(C) with the C of the images, and images as (N, C, H, W)",
             )
         if self.training:
             self.num_batches_tracked.assign_(self.num_batches_tracked + 1)

@@ -42,7 +42,7 @@ class Adam(AdaptiveMoments):
         >>> adam = tt.optim.Adam([w], lr=0.1)
         >>> (w * w).sum().backward()
         >>> adam.step()
-        >>> w.detach().numpy().round(3)               # the first step has size lr, whatever the gradient
+        >>> w.detach().numpy().round(3)               # the first step has size lr
         array([ 0.9, -1.9], dtype=float32)
     """
 

@@ -44,7 +44,7 @@ class AdamW(AdaptiveMoments):
         >>> adamw = tt.optim.AdamW([w], lr=0.1)
         >>> (w * w).sum().backward()
         >>> adamw.step()
-        >>> w.detach().numpy().round(3)               # 0.999 of the weight, then lr against the gradient
+        >>> w.detach().numpy().round(3)               # 0.999 w, then lr against the gradient
         array([ 0.899, -1.898], dtype=float32)
     """
 

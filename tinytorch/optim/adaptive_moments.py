@@ -1,4 +1,4 @@
-"""The rule that Adam and AdamW share: steps scaled by running averages of gradient and squared gradient.
+"""The rule that Adam and AdamW share: steps scaled by averages of gradient and squared gradient.
 
 Knows the averages and their correction; how weight decay enters is each rule's own.
 """
@@ -64,8 +64,8 @@ class AdaptiveMoments(Optimizer):
         """One step of the rule in the subclass's docstring."""
         (beta1, beta2), eps = group.settings["betas"], group.settings["eps"]
         decay, t, lr = group.settings["weight_decay"], self.step_count, group.lr
-        # Note [scalars in float64]: 1 - beta2**t loses 3 digits in float32 (beta2 = 0.999), so what is
-        # one number for a whole group is computed in float64 and rounded once.
+        # Note [scalars in float64]: 1 - beta2**t loses 3 digits in float32 (beta2 = 0.999), so what
+        # is one number for a whole group is computed in float64 and rounded once.
         rate = lr / (1.0 - beta1**t)
         scale = 1.0 / (1.0 - beta2**t).sqrt()
         shrink = 1.0 - lr * decay

@@ -1,7 +1,8 @@
 """Optimizer: what all update rules share: parameter groups, learning rates, state and its names.
 
-Knows which Tensors belong together, never how a weight moves. Everything that changes from step to step
-(learning rate, step count, averages) is a Tensor, so a compiled step reads and writes it in place.
+Knows which Tensors belong together, never how a weight moves. Everything that changes from step to
+step (learning rate, step count, averages) is a Tensor, so a compiled step reads and writes it in
+place.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class Optimizer:
 
     @property
     def lr(self) -> float:
-        """Learning rate of the first group; setting it sets that of all groups, compiled steps included."""
+        """Learning rate of the first group; setting it sets that of all groups, compiled or not."""
         return float(self.groups[0].lr.item())
 
     @lr.setter

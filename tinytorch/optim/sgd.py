@@ -14,7 +14,7 @@ from tinytorch.tensor.tensor import Tensor
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent (Robbins & Monro 1951; momentum: Polyak 1964, Sutskever et al. 2013).
+    """Stochastic gradient descent with momentum.
 
     For each parameter p with gradient g
 
@@ -25,12 +25,14 @@ class SGD(Optimizer):
     Args:
         params: Tensors, or groups of them, to update in place.
         lr: step size, in [0, inf); default 1e-3.
-        momentum: how much of the past direction stays, in [0, 1); default 0, and then b is not kept.
-        weight_decay: pull towards zero, in [0, inf); default 0.
+        momentum: how much of the past direction stays, in [0, 1); default 0, and then b is not
+        kept. weight_decay: pull towards zero, in [0, inf); default 0.
         nesterov: look ahead along the new direction; needs momentum.
 
     Raises:
         SettingError: a setting outside its range; the message names it and the value.
+
+    Source: Robbins, Monro 1951; momentum: Polyak 1964; Nesterov's form: Sutskever et al. 2013.
 
     Cost: with momentum 1 extra array per parameter.
 

@@ -11,6 +11,8 @@ from difflib import get_close_matches
 import numpy as np
 
 from tinytorch.base.errors import DTypeError, SettingError, ShapeError
+from tinytorch.tensor.base import from_buffer
+from tinytorch.tensor.buffer import Buffer
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.tensor import Tensor
 
@@ -22,7 +24,7 @@ def copy_named(
 
     Args:
         own: the tensors that receive, by name.
-        given: name -> Tensor or NumPy array. Floats are converted to the receiving float type,
+        given: name -> Tensor, NumPy array, or (array in storage form, DType). Floats are converted to the receiving float type,
             integers to the receiving integer type.
         owner: whose tensors they are, for messages.
         strict: both must have the same names.
@@ -49,6 +51,8 @@ def copy_named(
 
 
 def _as_tensor(x) -> Tensor:
+    if isinstance(x, tuple):
+        return from_buffer(Buffer(*x))
     return x.detach() if isinstance(x, Tensor) else Tensor(np.asarray(x))
 
 

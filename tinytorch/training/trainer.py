@@ -103,8 +103,8 @@ class Trainer:
         """Go through the data `epochs` times; Ctrl-C stops between two steps.
 
         Args:
-            loader: gives batches, each (input, ..., target) of NumPy arrays or Tensors; gone through
-                once an epoch.
+            loader: gives batches, each (input, ..., target) of NumPy arrays or Tensors; gone
+                through once an epoch.
             epochs: at least 0.
             validation: gives batches to measure after each epoch.
             save: file for the weights, written when the run ends or is stopped.
@@ -157,7 +157,7 @@ class Trainer:
         return _some(averages)
 
     def evaluate(self, loader: Iterable) -> dict[str, float]:
-        """Loss and metrics over all batches, each sample counted equally; the model does not change.
+        """Loss and metrics over all batches, each sample counted equally; the model stays as it is.
 
         Args:
             loader: gives batches, each (input, ..., target).
@@ -226,7 +226,7 @@ def _check_finite(loss: float, step: int, lr: float) -> None:
             f"loss is {loss} since step {step}",
             got=f"learning rate {lr:g}",
             rule="the loss is a finite number",
-            fix=f"a lower learning rate, for example {lr / 10:g}, or clip_grad_norm_ before the update",
+            fix=f"a lower learning rate, for example {lr / 10:g}, or clip_grad_norm_ before step()",
         )
 
 

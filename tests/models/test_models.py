@@ -1,0 +1,71 @@
+"""mlp.py, cnn.py, gpt.py: settings, errors, counts."""
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tinytorch.base.errors import SettingError, ShapeError
+from tinytorch.models import CNN, GPT, MLP, GPTConfig, next_token_loss
+
+
+def weights(model) -> int:
+    return sum(p.size for p in model.parameters())
+
+
+def test_parameter_counts():
+    """Closed form, layer by layer."""
+    assert weights(MLP([784, 256, 128, 10])) == 785 * 256 + 257 * 128 + 129 * 10
+    conv = 9 * (32 + 32 * 32 + 32 * 64 + 64 * 64)
+    assert weights(CNN(28)) == conv + 2 * (2 * 32 + 2 * 64) + 64 * 49 * 10 + 10
+    c = 384
+    block = 2 * 2 * c + 3 * c * (c + 1) + c * (c + 1) + 4 * c * (c + 1) + c * (4 * c + 1)
+    gpt = GPT(GPTConfig(vocab=65))
+    assert weights(gpt) == 65 * c + 256 * c + 6 * block + 2 * c + 65 * c
+
+
+@pytest.mark.parametrize(
+    ("make", "phrase"),
+    [
+        (lambda: MLP([10]), "sizes name the features"),
+        (lambda: MLP([10, 0]), r"sizes\[1\] is not a whole number"),
+        (lambda: CNN(3, widths=(4, 4)), "image is too small for so many stages"),
+        (lambda: CNN(8, widths=(4, -1)), "widths is not a whole number"),
+        (lambda: GPTConfig(vocab=0), "vocab is not a whole number"),
+        (lambda: GPTConfig(vocab=9, size=10, heads=3), "do not share the size evenly"),
+        (lambda: GPTConfig(vocab=9, dropout=1.0), "dropout is outside its range"),
+    ],
+)
+def test_bad_sizes_are_named(make, phrase):
+    """Ground truth: the ranges in the docstrings."""
+    with pytest.raises(SettingError, match=phrase):
+        make()
+
+
+def test_gpt_refuses_more_tokens_than_positions():
+    """Ground truth: T <= length."""
+    gpt = GPT(GPTConfig(vocab=5, layers=1, heads=1, size=4, length=3))
+    with pytest.raises(ShapeError, match=r"T <= length = 3"):
+        gpt(tt.zeros(1, 4, dtype="int64"))
+
+
+def test_gpt_does_not_see_the_future():
+    """Invariant: another last token changes no logits before it."""
+    gpt = GPT(GPTConfig(vocab=5, layers=2, heads=2, size=8, length=4))
+    a, b = (gpt(tt.Tensor([[1, 2, 3, last]])).detach().numpy() for last in (0, 4))
+    assert np.array_equal(a[:, :-1], b[:, :-1])
+
+
+def test_gpt_starts_with_the_deviation_of_its_paper():
+    """Closed form: 0.02, and 0.02 / sqrt(2 L) where a layer writes to the residual stream."""
+    tt.manual_seed(0)
+    gpt = GPT(GPTConfig(vocab=50, layers=2, heads=2, size=128, length=64))
+    block = gpt.blocks[0]
+    assert block.mlp.up.weight.detach().numpy().std() == pytest.approx(0.02, rel=0.02)
+    assert block.mlp.down.weight.detach().numpy().std() == pytest.approx(0.01, rel=0.02)
+    assert not block.mlp.up.bias.detach().numpy().any()
+
+
+def test_next_token_loss_of_equal_logits():
+    """Closed form: log V."""
+    loss = next_token_loss(tt.zeros(2, 3, 7), tt.zeros(2, 3, dtype="int64"))
+    assert loss.item() == pytest.approx(np.log(7))

@@ -1,0 +1,106 @@
+"""The contract that every model keeps. A model that is not in MODELS fails the first test."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tinytorch import models, nn
+from tinytorch.nn import functional as F
+
+
+@dataclass
+class Case:
+    """A tiny model, eight samples, and the golden list of its state's names."""
+
+    make: Callable[[], nn.Module]
+    inputs: np.ndarray
+    targets: np.ndarray
+    output: tuple[int, ...]
+    loss: Callable
+    names: list[str]
+
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.standard_normal((8, 1, 8, 8)).astype(np.float32)
+LABELS = RNG.integers(0, 3, 8)
+TOKENS = RNG.integers(0, 7, (8, 6))
+STAGE = [
+    "conv1.weight", "norm1.weight", "norm1.bias", "norm1.running_mean", "norm1.running_var",
+    "norm1.num_batches_tracked", "conv2.weight", "norm2.weight", "norm2.bias", "norm2.running_mean",
+    "norm2.running_var", "norm2.num_batches_tracked",
+]  # fmt: skip
+BLOCK = [
+    f"{part}.{kind}"
+    for part in ("norm1", "attention.qkv", "attention.out", "norm2", "mlp.up", "mlp.down")
+    for kind in ("weight", "bias")
+]
+MODELS = {
+    "MLP": Case(
+        lambda: models.MLP([64, 16, 3]), IMAGES, LABELS, (8, 3), F.cross_entropy,
+        ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias"],
+    ),
+    "CNN": Case(
+        lambda: models.CNN(8, classes=3, widths=(4, 8)), IMAGES, LABELS, (8, 3), F.cross_entropy,
+        [f"stages.{i}.{n}" for i in range(2) for n in STAGE] + ["head.weight", "head.bias"],
+    ),
+    "GPT": Case(
+        lambda: models.GPT(models.GPTConfig(vocab=7, layers=2, heads=2, size=16, length=8)),
+        TOKENS, (TOKENS * 3 + 1) % 7, (8, 6, 7), models.next_token_loss,
+        ["tokens.weight", "positions.weight"] + [f"blocks.{i}.{n}" for i in range(2) for n in BLOCK]
+        + ["norm.weight", "norm.bias", "head.weight"],
+    ),
+}  # fmt: skip
+each_model = pytest.mark.parametrize("case", MODELS.values(), ids=MODELS.keys())
+
+
+def test_every_public_model_has_a_case():
+    """Ground truth: the names models exports."""
+    offered = {n: getattr(models, n) for n in models.__all__}
+    modules = {n for n, x in offered.items() if inspect.isclass(x) and issubclass(x, nn.Module)}
+    assert modules == set(MODELS)
+
+
+@each_model
+def test_output_shape_and_state_names(case):
+    """Ground truth: written by hand; names that change would orphan every saved file."""
+    model = case.make()
+    assert tuple(model(tt.Tensor(case.inputs)).shape) == case.output
+    assert list(model.state_dict()) == case.names
+
+
+@each_model
+def test_overfits_eight_samples(case):
+    """Ground truth: a model with more weights than samples can learn them by heart."""
+    tt.manual_seed(0)
+    model, x, y = case.make(), tt.Tensor(case.inputs), tt.Tensor(case.targets)
+    adamw = tt.optim.AdamW(model.parameters(), lr=0.01)
+    first = case.loss(model(x), y).item()
+    for _ in range(60):
+        loss = case.loss(model(x), y)
+        loss.backward()
+        adamw.step()
+        adamw.zero_grad()
+    assert loss.item() < 0.05 * first
+
+
+@each_model
+def test_a_new_model_knows_nothing(case):
+    """Closed form: equal chances for K classes give a loss of log K; first weights are small."""
+    tt.manual_seed(1)
+    loss = case.loss(case.make()(tt.Tensor(case.inputs)), tt.Tensor(case.targets)).item()
+    assert loss == pytest.approx(np.log(case.output[-1]), rel=0.6)
+
+
+@each_model
+def test_evaluation_treats_samples_alone(case):
+    """Invariant: in evaluation an output does not depend on the rest of the batch."""
+    model = case.make().eval()
+    together = model(tt.Tensor(case.inputs)).detach().numpy()
+    alone = model(tt.Tensor(case.inputs[2:3])).detach().numpy()
+    np.testing.assert_allclose(together[2:3], alone, rtol=1e-4, atol=1e-5)  # float32, sums of 64

@@ -1,0 +1,199 @@
+"""trainer.py and step.py: the loop against a loop written by hand, interruption, errors."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tinytorch import nn
+from tinytorch.base.errors import DataError, FileFormatError, GradientError, SettingError
+from tinytorch.data import ArrayDataset, DataLoader
+from tinytorch.models import MLP
+from tinytorch.nn import functional as F
+from tinytorch.training import Trainer, load_weights, save_weights
+from tinytorch.training.progress import PlainLines, Silent
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((40, 6)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(np.int64) + (X[:, 1] > 0)
+
+
+def parts(seed: int = 0, **settings):
+    tt.manual_seed(seed)
+    model = MLP([6, 16, 3])
+    settings = {"compile": False, "progress": Silent(), **settings}
+    return model, Trainer(model, tt.optim.AdamW(model.parameters(), lr=0.02), **settings)
+
+
+def loader(batch_size: int = 8, **settings) -> DataLoader:
+    return DataLoader(ArrayDataset(X, Y), batch_size, **settings)
+
+
+class Interrupting:
+    """Batches, and a Ctrl-C while one of them is handed out."""
+
+    def __init__(self, at: int):
+        self.at = at
+
+    def __iter__(self):
+        for i, batch in enumerate(loader(), 1):
+            if i == self.at:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+
+def test_training_is_the_loop_written_by_hand():
+    """Ground truth: forward, loss, backward, step, in this order; equal to the last bit."""
+    model, trainer = parts()
+    history = trainer.train(loader(), epochs=2)
+    tt.manual_seed(0)
+    other = MLP([6, 16, 3])
+    adamw = tt.optim.AdamW(other.parameters(), lr=0.02)
+    losses: list[float] = []
+    for _ in range(2):
+        for x, y in loader():
+            loss = F.cross_entropy(other(tt.Tensor(x)), tt.Tensor(y))
+            losses.append(loss.item())
+            loss.backward()
+            adamw.step()
+            adamw.zero_grad()
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        assert np.array_equal(a.detach().numpy(), b.detach().numpy())
+    assert history["loss"] == pytest.approx([np.mean(losses[:5]), np.mean(losses[5:])])
+    assert trainer.steps == 10
+
+
+def test_learns_and_measures():
+    """Ground truth: two half planes are separable by a small network."""
+    _, trainer = parts()
+    history = trainer.train(loader(shuffle=True, seed=1), epochs=40, validation=loader())
+    assert history.last["accuracy"] > 0.95 and history.last["val_accuracy"] > 0.95
+    assert list(history.last) == [
+        "epoch",
+        "loss",
+        "accuracy",
+        "val_loss",
+        "val_accuracy",
+        "seconds",
+    ]
+    assert trainer.fit == trainer.train
+
+
+def test_evaluation_weights_batches_by_their_samples():
+    """Ground truth: the loss over all samples at once; 40 = 2 * 16 + 8. Nothing changes."""
+    model, trainer = parts()
+    before = {n: t.numpy().copy() for n, t in model.state_dict().items()}
+    found = trainer.evaluate(loader(16))
+    expected = F.cross_entropy(model(tt.Tensor(X)), tt.Tensor(Y)).item()
+    assert found["loss"] == pytest.approx(expected, rel=1e-5)  # float32 means of 16 and of 40
+    assert model.training
+    assert all(np.array_equal(t.numpy(), before[n]) for n, t in model.state_dict().items())
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 40])
+def test_prediction_gives_all_outputs_in_order(n):
+    """Ground truth: the model in one piece; float32 sums of 16 in another order."""
+    model, trainer = parts()
+    found = trainer.predict(X[:n], batch_size=16).numpy()
+    assert found.shape == (n, 3)
+    np.testing.assert_allclose(
+        found, model(tt.Tensor(X[:n])).detach().numpy(), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_evaluation_mode_lasts_as_long_as_it_is_needed():
+    """Ground truth: dropout of everything would give zeros in training mode."""
+    model = nn.Sequential(nn.Linear(6, 3), nn.Dropout(1.0))
+    sgd = tt.optim.SGD(model.parameters())
+    trainer = Trainer(model, sgd, compile=False, progress=Silent())
+    assert np.abs(trainer.predict(X).numpy()).max() > 0
+    assert model.training
+
+
+def test_interruption_stops_between_steps_saves_and_says_how_to_go_on(tmp_path, capsys):
+    """Ground truth: the step that was under way is whole, the next does not begin."""
+    model, trainer = parts(progress=PlainLines())
+    file = tmp_path / "weights.safetensors"
+    before = signal.getsignal(signal.SIGINT)
+    history = trainer.train(Interrupting(at=3), epochs=4, save=file)
+    assert history.stopped and len(history) == 0 and trainer.steps == 3
+    said = capsys.readouterr().out
+    assert "stopped after step 3" in said and "trainer.train(loader, epochs=4)" in said
+    assert signal.getsignal(signal.SIGINT) is before
+    other, _ = parts(seed=1)
+    load_weights(other, file)
+    assert np.array_equal(other.layers[0].weight.numpy(), model.layers[0].weight.detach().numpy())
+
+
+def test_a_second_interruption_is_not_held_back():
+    """Ground truth: Python's own KeyboardInterrupt."""
+
+    class Twice(Interrupting):
+        def __iter__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            yield from loader()
+
+    with pytest.raises(KeyboardInterrupt):
+        parts()[1].train(Twice(0), epochs=1)
+
+
+def test_a_loss_that_is_no_number_stops_the_run():
+    """Ground truth: a learning rate of 1e30 cannot go well."""
+    model, trainer = parts(loss=lambda out, y: (out * out).sum() + 0.0 * y.sum())
+    trainer.optimizer.lr = 1e30
+    with pytest.raises(GradientError, match="since step [23]"):
+        with np.errstate(all="ignore"):
+            trainer.train(loader(), epochs=2)
+
+
+def test_a_loader_without_batches_is_named():
+    """Ground truth: at least one batch."""
+    with pytest.raises(DataError, match="nothing to go through"):
+        parts()[1].train([], epochs=1)
+    with pytest.raises(SettingError, match="epochs is not a whole number"):
+        parts()[1].train(loader(), epochs=-1)
+
+
+def test_damaged_weights_change_nothing(tmp_path):
+    """Ground truth: the strict reader's refusal."""
+    model, _ = parts()
+    file = tmp_path / "weights.safetensors"
+    save_weights(model, file, {"note": "test"})
+    file.write_bytes(file.read_bytes()[:-1])
+    before = model.layers[0].weight.detach().numpy().copy()
+    with pytest.raises(FileFormatError):
+        load_weights(model, file)
+    assert np.array_equal(model.layers[0].weight.detach().numpy(), before)
+
+
+def test_several_inputs_and_other_metrics():
+    """Ground truth: the last array of a batch is the target, the others go to the model."""
+
+    class Sum(nn.Module):
+        def __init__(self):
+            self.weight = nn.Parameter([0.5])
+
+        def forward(self, a, b):
+            return (a + b) * self.weight
+
+    model = Sum()
+    batch = (X[:, :1], X[:, 1:2], X[:, :1] + X[:, 1:2])
+    trainer = Trainer(
+        model, tt.optim.SGD(model.parameters(), lr=0.3), nn.MSELoss(), compile=False,
+        metrics={"error": lambda out, y: (out - y).abs().mean()}, progress=Silent(),
+    )  # fmt: skip
+    history = trainer.train([batch], epochs=60)
+    assert model.weight.item() == pytest.approx(1.0, abs=1e-3)
+    assert list(history.last)[:3] == ["epoch", "loss", "error"]
+
+
+def test_bfloat16_training_goes_through_the_precision_mode():
+    """Invariant: rounding inputs to 8 bits changes the loss by about 2^-8, and not by nothing."""
+    exact, rounded = (
+        parts(precision=p)[1].train(loader(), 1)["loss"][0] for p in ("float32", "bf16")
+    )
+    assert rounded == pytest.approx(exact, rel=0.02)
+    assert rounded != exact
