@@ -318,6 +318,9 @@ class Function:
             memory = self.load(pointer, vector(lanes(type), "i8"), align, mask, stem)
             return self.convert(memory, type)
         align = align or size_of(element(type))
+        if mask is not None and element(type) in ("half", "bfloat"):  # see Note [narrow floats]
+            bits = self.load(pointer, vector(lanes(type), "i16"), align, mask, stem)
+            return self.bitcast(bits, type, stem)
         if mask is None:
             return self.define(type, f"load {type}, ptr {pointer.text}, align {align}", stem)
         zero = self.const(type, 0)
@@ -341,6 +344,10 @@ class Function:
                 f"zext {value.type} {value.text} to {vector(lanes(value.type), 'i8')}",
             )
         align = align or size_of(element(value.type))
+        # Note [narrow floats]: moved as bits, because LLVM has no masked or selected vector of
+        # bfloat or half on older processors and would take it apart lane by lane
+        if element(value.type) in ("half", "bfloat"):
+            value = self.bitcast(value, vector(lanes(value.type), "i16"))
         if mask is None:
             self.emit(f"store {value.type} {value.text}, ptr {pointer.text}, align {align}")
             return

@@ -144,16 +144,24 @@ def _safe_divisor(f: Function, a, d: DType) -> tuple[Value, Value]:
     return zero, f.select(bad, f.const(y.type, 1), y)
 
 
+def _floor_div_float(f: Function, x: Value, y: Value) -> Value:
+    """(x - fmod(x, y)) / y, one less where the remainder has the wrong sign, rounded to an integer."""
+    one, zero = f.const(x.type, 1.0), _zero(f, x)
+    rest = f.rem(x, y)
+    ratio = f.div(f.sub(x, rest), y)
+    wrong = f.op("xor", f.compare("lt", rest, zero), f.compare("lt", y, zero))
+    wrong = f.op("and", f.compare("ne", rest, zero), wrong)
+    ratio = f.select(wrong, f.sub(ratio, one), ratio)
+    low = f.intrinsic("floor", x.type, ratio)
+    near = f.select(f.compare("gt", f.sub(ratio, low), f.const(x.type, 0.5)), f.add(low, one), low)
+    plain = f.div(x, y)
+    near = f.select(f.compare("eq", ratio, zero), f.intrinsic("copysign", x.type, zero, plain), near)
+    return f.select(f.compare("eq", y, zero), plain, near)
+
+
 def _floor_div(f: Function, a, d: DType) -> Value:
-    if d.is_float:  # Python's rule: (x - x mod y) / y, rounded to the nearest integer
-        x, y = a
-        rest = _remainder(f, a, d)
-        ratio = f.div(f.sub(x, rest), y)
-        low = f.intrinsic("floor", x.type, ratio)
-        half = f.compare("gt", f.sub(ratio, low), f.const(x.type, 0.5))
-        near = f.select(half, f.add(low, f.const(x.type, 1.0)), low)
-        plain = f.div(x, y)
-        return f.select(f.compare("eq", y, _zero(f, y)), plain, near)
+    if d.is_float:
+        return _floor_div_float(f, *a)
     zero, y = _safe_divisor(f, a, d)
     x = a[0]
     q = f.div(x, y, signed=signed(d))
@@ -224,7 +232,25 @@ def _rounding(name: str) -> Rule:
 
 
 def _pow(f: Function, a, d: DType) -> Value:
-    return vector_math.pow(f, a[0], a[1])
+    return vector_math.pow(f, a[0], a[1]) if d.is_float else _whole_pow(f, *a, d)
+
+
+def _whole_pow(f: Function, x: Value, e: Value, d: DType) -> Value:
+    """Repeated squaring, wrapping; a negative power is 1 / x^|e| without its fraction, 1 / 0 is 0."""
+    one, zero = f.const(x.type, 1), _zero(f, x)
+    negative = f.compare("lt", e, zero) if signed(d) else None
+    if negative is not None:
+        e = f.select(negative, f.op("and", e, one), e)
+    out, square, bits = one, x, INTS[element(x.type)]
+    for bit in range(bits):
+        on = f.compare("ne", f.op("and", e, f.const(e.type, 1 << bit if bit < bits - 1 else -(1 << bit))), zero)
+        out = f.select(on, f.mul(out, square), out)
+        square = f.mul(square, square)
+    if negative is not None:
+        unit = f.op("or", f.compare("eq", x, one), f.compare("eq", x, f.const(x.type, -1)))
+        lost = f.op("and", negative, f.op("xor", unit, f.const(unit.type, 1)))
+        out = f.select(lost, zero, out)
+    return out
 
 
 def _reciprocal(f: Function, a, d: DType) -> Value:

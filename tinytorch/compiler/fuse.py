@@ -155,6 +155,8 @@ class Fusion:
         if group is None:
             group = self._begin(node)
         group.nodes.append(node)
+        if kinds.is_reduction(node):
+            group.axes = kinds.reduced_axes(node)
         self.of[node] = group
         self._need(group, needed)
 

@@ -69,3 +69,36 @@ def _order(node: Node, i: int, v: Value, orders: dict[Value, tuple[int, ...]]) -
         back = {a: i for i, a in enumerate(axes)}
         return tuple(back[a] for a in orders[node.inputs[0]])
     return plain(v)
+
+
+def split_reductions(graph: Graph) -> Graph:
+    """Reductions over the innermost axis and others that are not beside it become two, one after the other."""
+    orders = choose_orders(graph)
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if not kinds.is_reduction(node):
+            nodes.append(node)
+            continue
+        x, out = node.inputs[0], node.outputs[0]
+        axes = kinds.reduced_axes(node)
+        order = [a for a in orders[x] if x.shape[a] != 1]
+        inner = _suffix(order, axes)
+        if not inner or inner == axes.intersection(order):
+            nodes.append(node)
+            continue
+        spec = node.primitive.infer(x.spec, axes=tuple(sorted(inner)), keepdims=True)
+        half = Value(spec)
+        nodes.append(Node(node.primitive, (x,), {"axes": tuple(sorted(inner)), "keepdims": True}, (half,), node.where))
+        nodes.append(Node(node.primitive, (half,), node.params, (out,), node.where))
+    graph.nodes = nodes
+    return graph
+
+
+def _suffix(order: list[int], axes: frozenset[int]) -> frozenset[int]:
+    """The reduced axes at the end of the order."""
+    found = []
+    for a in reversed(order):
+        if a not in axes:
+            break
+        found.append(a)
+    return frozenset(found)

@@ -20,7 +20,7 @@ from tinytorch.compiler.arithmetic import Arithmetic, Given
 from tinytorch.compiler.expression import Constant, Load, Store, topological
 from tinytorch.compiler.fuse import Fusion, Group
 from tinytorch.compiler.graph import Graph, Value, verify
-from tinytorch.compiler.layout import choose_orders, dense_strides, plain
+from tinytorch.compiler.layout import choose_orders, dense_strides, plain, split_reductions
 from tinytorch.compiler.nest import Nest
 from tinytorch.compiler.nest_kernels import lower_nest
 from tinytorch.compiler.rewrite import IndexCheck, Simplified, simplify
@@ -67,6 +67,7 @@ def schedule(graph: Graph, target: Target) -> Schedule:
     verify(graph, "capture")
     simplified = simplify(graph)
     verify(simplified.graph, "simplify")
+    verify(split_reductions(simplified.graph), "split_reductions")
     copied: set[Value] = set()
     while True:
         try:
@@ -247,12 +248,15 @@ class Lowering:
         found, stack = set(), [item.value if isinstance(item, Copy) else item.index]
         while stack:
             v = stack.pop()
-            own = isinstance(item, Copy) and v is item.value and self.homes.get(v, Home(None, ())).storage is item.to
+            own = isinstance(item, Copy) and v is item.value and self._is_home(v, item.to)
             if v in self.stored.values and not own:
                 found.add(v)
             elif (node := self.producer.get(v)) is not None:
                 stack.extend(node.inputs)
         return found
+
+    def _is_home(self, v: Value, storage: Storage) -> bool:
+        return v in self.homes and self.homes[v].storage is storage
 
     # accesses
 
@@ -407,7 +411,7 @@ class Lowering:
 
     def _fill(self, copy: Copy) -> None:
         v = copy.value
-        own = frozenset([v]) if self.homes.get(v, Home(copy.to, ())).storage is copy.to else frozenset()
+        own = frozenset([v]) if self._is_home(v, copy.to) else frozenset()
         build, names = self.arithmetic(v.shape, own)
         value = build.value(v, identity(v.shape))
         self._store_dense(value, v, copy.to, names)

@@ -24,6 +24,7 @@ from tinytorch.compiler.nest_kernels import lower_nest
 from tinytorch.compiler.rewrite import IndexCheck
 from tinytorch.compiler.schedule import HostCall, Task
 from tinytorch.kernels.attention import lower_attention
+from tinytorch.kernels.attention_gradient import AttentionGradientSpec, lower_attention_gradient
 from tinytorch.kernels.attention_spec import AttentionSpec
 from tinytorch.kernels.gemm import GemmSpec, lower_gemm
 from tinytorch.kernels.index_check import index_check
@@ -148,8 +149,6 @@ def _attention(lowering, group: Group) -> bool:
 
 
 def _attention_gradient(lowering, group: Group) -> bool:
-    from tinytorch.kernels.attention_gradient import lower_attention_gradient
-
     node = group.host
     g, q, k, v, out, lse = node.inputs
     if q.dtype.name == "float16" or not all(prod(x.shape) for x in (*node.inputs, *node.outputs)):
@@ -158,7 +157,7 @@ def _attention_gradient(lowering, group: Group) -> bool:
     names = ("g", "q", "k", "v", "out", "lse", "g_q", "g_k", "g_v")
     values = (*node.inputs, *node.outputs)
     operands = [lowering.operand(x) for x in (g, *node.outputs)]
-    lowered = lower_attention_gradient(lowering.target, spec, *operands)
+    lowered = lower_attention_gradient(lowering.target, AttentionGradientSpec(spec, *operands))
     buffers = {n: _storage(lowering, x) for n, x in zip(names, values, strict=True)}
     lowering.add(lowered, buffers, group.label, node.where, {"g_q", "g_k", "g_v"})
     return True
