@@ -67,9 +67,10 @@ def train(
     accuracy = trainer.evaluate(DataLoader(parts["test"], recipe.test_batch))["accuracy"]
     save_model(model, recipe, save, {"seed": str(seed), "test accuracy": f"{accuracy:.4f}"})
     report.text()
-    report.facts("done", _result(report, accuracy, parts["test"], seconds, history, save))
+    result = _result(report, accuracy, parts["test"], seconds, history, save)
     if compare:
-        report.facts("compared", _compared(report, recipe, parts["train"], seed, precision))
+        result |= _compared(report, recipe, parts["train"], seed, precision)
+    report.facts("done", result)
     again = ["tito train", recipe.name, f"--epochs {recipe.epochs}"]
     again += [f"--batch-size {recipe.batch_size}", f"--lr {recipe.lr:g}", f"--seed {seed}"]
     again += [f"--precision {precision}"] if precision != "float32" else []
