@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 
 import typer
 
@@ -74,9 +75,9 @@ def train(
     again = ["tito train", recipe.name, f"--epochs {recipe.epochs}"]
     again += [f"--batch-size {recipe.batch_size}", f"--lr {recipe.lr:g}", f"--seed {seed}"]
     again += [f"--precision {precision}"] if precision != "float32" else []
-    again += [f"--data-dir {data_dir}"] if data_dir is not None else []
+    again += [f"--data-dir {quote(str(data_dir))}"] if data_dir is not None else []
     again += ["--eager"] if eager else []
-    again += [f"--save {save}"]
+    again += [f"--save {quote(str(save))}"]
     _what_next(report, " ".join(again), save)
     if require is not None and 100 * accuracy < require:
         raise AccuracyError(
@@ -188,8 +189,8 @@ def _step_seconds(
 
 def _what_next(report: Report, again: str, save: Path) -> None:
     if report.as_json:
-        report.facts("next", {"again": again, "predict": f"tito predict {save}"})
+        report.facts("next", {"again": again, "predict": f"tito predict {quote(str(save))}"})
         return
     report.text("\nthe same again   " + again)
-    report.text(f"ask the model    tito predict {save}")
+    report.text(f"ask the model    tito predict {quote(str(save))}")
     report.text("this machine     tito doctor")

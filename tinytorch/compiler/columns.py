@@ -30,8 +30,8 @@ class Columns:
         kept: the kept dimensions but the last.
         over: the reduced dimensions.
         width: lanes of a vector.
-        block: columns of one tile.
-        tile_count: tiles in all.
+        vectors: vectors side by side in a block.
+        blocks_per_tile: blocks of columns that one tile works on.
     """
 
     nest: Nest

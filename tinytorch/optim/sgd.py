@@ -25,8 +25,9 @@ class SGD(Optimizer):
     Args:
         params: Tensors, or groups of them, to update in place.
         lr: step size, in [0, inf); default 1e-3.
-        momentum: how much of the past direction stays, in [0, 1); default 0, and then b is not
-        kept. weight_decay: pull towards zero, in [0, inf); default 0.
+        momentum: how much of the past direction stays, in [0, 1); default 0, and then b is
+            not kept.
+        weight_decay: pull towards zero, in [0, inf); default 0.
         nesterov: look ahead along the new direction; needs momentum.
 
     Raises:
@@ -83,8 +84,7 @@ class SGD(Optimizer):
     def update(self, group: Group) -> None:
         """One step of the rule above."""
         momentum, decay = group.settings["momentum"], group.settings["weight_decay"]
-        for p, slots in group.live():
-            g = p.grad
+        for p, g, slots in group.live():
             if decay:
                 g = g + decay * p
             if momentum:
