@@ -1,6 +1,6 @@
 """Layers, losses and models against PyTorch with copied weights, forward and gradient, float64.
 
-Both sides sum in other orders: a few hundred terms of order 1 leave errors near 300 * 1e-16, and 1e-10
+Both sides sum in other orders: a few hundred terms of order 1 leave errors near 300 * 1e-16; 1e-10
 is far below what any wrong formula would give.
 """
 

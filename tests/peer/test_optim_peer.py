@@ -26,7 +26,7 @@ STARTS = [np.random.default_rng(0).standard_normal(s) for s in ((3, 4), (5,), ()
 
 
 def loss_of(tensors, sin):
-    """Curved and bounded below; a curvature of at most 5 does not amplify roundings at these rates."""
+    """Curved and bounded below; a curvature below 5 does not amplify roundings."""
     return sum((sin(2.0 * t) + 0.5 * t * t).sum() for t in tensors)
 
 

@@ -53,7 +53,11 @@ def whole(owner: str, name: str, value, at_least: int) -> int:
     >>> whole("Linear", "in_features", 784, at_least=1)
     784
     """
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= at_least:
+    if (
+        isinstance(value, numbers.Integral)
+        and not isinstance(value, bool)
+        and int(value) >= at_least
+    ):
         return int(value)
     raise SettingError(
         f"{owner}: {name} is not a whole number in its range",

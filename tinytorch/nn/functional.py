@@ -7,6 +7,7 @@ gradient is derived and the compiler fuses it.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from tinytorch.base.checks import number
 from tinytorch.base.errors import DTypeError, SettingError, ShapeError
@@ -84,14 +85,9 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def conv2d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride=1,
-    padding=0,
-    dilation=1,
-    groups=1,
-):
+    input: Tensor, weight: Tensor, bias: Tensor | None = None,
+    stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
+) -> Tensor:  # fmt: skip
     """Cross-correlation of images with windows of weights, plus one number per channel.
 
     Args:
@@ -183,7 +179,7 @@ def batch_norm(
         running_var: (C,); the same.
         weight: (C,).
         bias: (C,).
-        training: use the batch's own mean and variance.
+        training: use the batch's own mean and variance, as without running statistics.
         momentum: weight of this batch in the running statistics.
         eps: added to the variance.
 
@@ -192,7 +188,7 @@ def batch_norm(
     """
     axes = (0, *range(2, len(input.shape)))
     shape = tuple(1 if axis in axes else size for axis, size in enumerate(input.shape))
-    if training:
+    if training or running_mean is None or running_var is None:
         mean = input.mean(axes, keepdim=True)
         centered = input - mean
         variance = (centered * centered).mean(axes, keepdim=True)

@@ -8,6 +8,7 @@ part of it, and nothing has to be registered first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from tinytorch.base.dtypes import as_dtype
 from tinytorch.base.settings import STRUCTURE
@@ -56,11 +57,13 @@ class Module:
     training: bool = True
     _buffer_names: tuple[tuple[str, bool], ...] = ()  # (name, is saved), in order of registration
 
-    def forward(self, *inputs):
-        """What the module computes; every subclass defines it."""
+    def _undefined(self, *inputs: Any, **named: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward(): define one")
 
-    def __call__(self, *inputs, **named):
+    # What the module computes; every subclass defines it, with arguments of its own.
+    forward: Callable[..., Any] = _undefined
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
         """`forward`."""
         return self.forward(*inputs, **named)
 
@@ -130,7 +133,7 @@ class Module:
         """Every buffer of the tree once."""
         return (buffer for _, buffer in self.named_buffers())
 
-    def _named_tensors(self, of: Callable[[Module], Iterator]) -> Iterator[tuple[str, Tensor]]:
+    def _named_tensors(self, of: Callable[[Module], Iterator]) -> Iterator[tuple[str, Any]]:
         for path, module in self._walk(""):
             for name, tensor in of(module):
                 yield (f"{path}.{name}" if path else name), tensor
@@ -237,7 +240,7 @@ class Module:
         return "\n".join([head, *lines, ")"])
 
 
-def _each_once(named: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+def _each_once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     seen: set[int] = set()
     for name, tensor in named:
         if id(tensor) not in seen:

@@ -6,6 +6,7 @@ Knows the weights and, for BatchNorm2d, the running statistics; the arithmetic i
 from __future__ import annotations
 
 from tinytorch.base.checks import flag, number, whole
+from tinytorch.base.dtypes import int64
 from tinytorch.base.errors import ShapeError
 from tinytorch.nn import functional as F
 from tinytorch.nn.module import Module, Parameter
@@ -90,6 +91,10 @@ class BatchNorm2d(Module):
         ((2, 3, 4, 4), array([0.9, 0.9, 0.9], dtype=float32))
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True
     ):
@@ -101,7 +106,7 @@ class BatchNorm2d(Module):
         self.bias = Parameter(zeros((num_features,))) if affine else None
         self.register_buffer("running_mean", zeros((num_features,)))
         self.register_buffer("running_var", ones((num_features,)))
-        self.register_buffer("num_batches_tracked", zeros((), dtype="int64"))
+        self.register_buffer("num_batches_tracked", zeros((), dtype=int64))
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape; in training the running statistics move."""

@@ -69,9 +69,9 @@ class AdaptiveMoments(Optimizer):
         rate = lr / (1.0 - beta1**t)
         scale = 1.0 / (1.0 - beta2**t).sqrt()
         shrink = 1.0 - lr * decay
-        for p, slots in group.live():
+        for p, g, slots in group.live():
             m, v = slots["exp_avg"], slots["exp_avg_sq"]
-            start, g = self.decayed(p, p.grad, shrink.astype(p.dtype), decay)
+            start, g = self.decayed(p, g, shrink.astype(p.dtype), decay)
             m.assign_(beta1 * m + (1.0 - beta1) * g)
             v.assign_(beta2 * v + (1.0 - beta2) * (g * g))
             p.assign_(start - rate.astype(p.dtype) * m / (v.sqrt() * scale.astype(p.dtype) + eps))

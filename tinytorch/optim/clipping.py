@@ -39,15 +39,16 @@ def clip_grad_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: float) -> T
     """
     limit = number("clip_grad_norm_", "max_norm", max_norm, "(0, inf)")
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    held = [p for p in given if p.grad is not None]
+    held = [(p, p.grad) for p in given if p.grad is not None]
     with no_grad():
         if not held:
             return zeros(())
-        total = (held[0].grad * held[0].grad).sum()
-        for p in held[1:]:
-            total = total + (p.grad * p.grad).sum().astype(total.dtype)
+        squares = [(g * g).sum() for _, g in held]
+        total = squares[0]
+        for square in squares[1:]:
+            total = total + square.astype(total.dtype)
         length = total.sqrt()
         scale = (limit / (length + 1e-6)).minimum(1.0)
-        for p in held:
-            p.grad = p.grad * scale.astype(p.dtype)
+        for p, g in held:
+            p.grad = g * scale.astype(p.dtype)
         return length

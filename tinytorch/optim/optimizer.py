@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tinytorch.base.checks import number
+from tinytorch.base.dtypes import float64
 from tinytorch.base.errors import SettingError
 from tinytorch.tensor.creation import full, zeros
 from tinytorch.tensor.modes import no_grad
@@ -34,11 +35,12 @@ class Group:
     settings: dict
     slots: dict[str, list[Tensor]]
 
-    def live(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """Each parameter that has a gradient, with its state by name."""
+    def live(self) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
+        """Each parameter that has a gradient, with it and with its state by name."""
         for i, parameter in enumerate(self.parameters):
-            if parameter.grad is not None:
-                yield parameter, {name: tensors[i] for name, tensors in self.slots.items()}
+            if (gradient := parameter.grad) is not None:
+                slots = {name: tensors[i] for name, tensors in self.slots.items()}
+                yield parameter, gradient, slots
 
 
 class Optimizer:
@@ -56,7 +58,7 @@ class Optimizer:
     def __init__(self, params: Iterable, lr: float, **settings):
         self.name = type(self).__name__
         self.groups = [self._group(given, lr, settings) for given in self._grouped(params)]
-        self.step_count = full((), 0.0, dtype="float64")
+        self.step_count = full((), 0.0, dtype=float64)
 
     # --- what a rule defines ---
 
@@ -96,7 +98,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        rate = full((), number(self.name, "lr", value, "[0, inf)"), dtype="float64")
+        rate = full((), number(self.name, "lr", value, "[0, inf)"), dtype=float64)
         with no_grad():
             for group in self.groups:
                 group.lr.assign_(rate)
@@ -171,7 +173,7 @@ class Optimizer:
         tensors = given["params"]
         return Group(
             tensors,
-            full((), number(self.name, "lr", given.get("lr", lr), "[0, inf)"), dtype="float64"),
+            full((), number(self.name, "lr", given.get("lr", lr), "[0, inf)"), dtype=float64),
             self.check({**settings, **own}),
             {name: [zeros(t.shape, dtype=t.dtype) for t in tensors] for name in self.slot_names},
         )

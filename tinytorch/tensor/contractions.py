@@ -66,7 +66,9 @@ def _pair(value) -> tuple[int, int]:
     return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
-def convolution(x, weight, *, stride=1, padding=0, dilation=1, groups: int = 1) -> Any:
+def convolution(
+    x, weight, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Any:
     """Cross-correlation of images with windows of weights.
 
     Args:
@@ -111,7 +113,7 @@ def attention(q, k, v, *, causal: bool = False, scale: float | None = None) -> A
     return apply(TABLE["attention"], (q, k, v), params)[0]
 
 
-def max_pool2d(x, kernel_size, stride=None, padding=0) -> Any:
+def max_pool2d(x, kernel_size, stride: Any = None, padding: Any = 0) -> Any:
     """The largest number in each window of an image (N, C, H, W); the padding never wins."""
     kernel = _pair(kernel_size)
     vertical, horizontal = (padding, padding) if isinstance(padding, int) else padding

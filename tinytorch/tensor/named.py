@@ -24,8 +24,8 @@ def copy_named(
 
     Args:
         own: the tensors that receive, by name.
-        given: name -> Tensor, NumPy array, or (array in storage form, DType). Floats are converted to the receiving float type,
-            integers to the receiving integer type.
+        given: name -> Tensor, NumPy array, or (array in storage form, DType). Floats are converted
+            to the receiving float type, integers to the receiving integer type.
         owner: whose tensors they are, for messages.
         strict: both must have the same names.
 

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -205,7 +206,7 @@ class Trainer:
         return {name: v.item() for name, v in zip(("loss", *self.metrics), values, strict=True)}
 
 
-def _length(loader: Iterable) -> int | None:
+def _length(loader: Any) -> int | None:
     return len(loader) if hasattr(loader, "__len__") else None
 
 

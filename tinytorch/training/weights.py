@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from tinytorch import storage
-from tinytorch.base.dtypes import bfloat16, from_bfloat16
 from tinytorch.nn.module import Module
 
 
@@ -39,7 +38,4 @@ def load_weights(module: Module, path: str | Path, strict: bool = True) -> None:
         FileFormatError: the file is damaged.
         SettingError: names differ. ShapeError: a shape differs. Nothing has changed then.
     """
-    found = storage.load(path).items()
-    # Every bfloat16 is a float32: widening is exact, and so is rounding back into a bfloat16 weight.
-    arrays = {n: from_bfloat16(x) if dtype is bfloat16 else x for n, (x, dtype) in found}
-    module.load_state_dict(arrays, strict=strict)
+    module.load_state_dict(storage.load(path), strict=strict)
