@@ -90,7 +90,7 @@ def test_modules_say_in_one_sentence_what_they_are():
     for path in sorted(PACKAGE.rglob("*.py")):
         text = ast.get_docstring(ast.parse(path.read_text()))
         first = (text or "").split("\n\n")[0].rstrip()
-        if not first.endswith((".", "?", ":")):
+        if not first.rstrip(")").endswith((".", "?", ":")):
             wrong.append(str(path.relative_to(ROOT)))
     assert not wrong
 

@@ -46,13 +46,7 @@ def train(
 ) -> None:
     """Train a small convolutional network, measure it on the test images, save its weights."""
     recipe = _decided(recipe_named(name), epochs, batch_size, lr)
-    if precision not in PRECISIONS:
-        raise SettingError(
-            "tito train: no such precision",
-            got=f"--precision {precision}",
-            rule="one of " + ", ".join(PRECISIONS),
-            fix="--precision float32",
-        )
+    _check_precision(precision)
     report, save = Report(as_json), _place(save or Path(f"{recipe.name}.safetensors"))
     show = None if as_json else show_download
     parts = {split: load_data(recipe, split, data_dir, show) for split in ("train", "test")}
@@ -79,12 +73,26 @@ def train(
     again += ["--eager"] if eager else []
     again += [f"--save {quote(str(save))}"]
     _what_next(report, " ".join(again), save)
+    _check_required(accuracy, require, recipe)
+
+
+def _check_required(accuracy: float, require: float | None, recipe: Recipe) -> None:
     if require is not None and 100 * accuracy < require:
         raise AccuracyError(
             f"the test accuracy is below {require:g} %",
             got=f"{100 * accuracy:.2f} %",
             rule=f"--require {require:g}",
             fix=f"more epochs: --epochs {2 * recipe.epochs}",
+        )
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise SettingError(
+            "tito train: no such precision",
+            got=f"--precision {precision}",
+            rule="one of " + ", ".join(PRECISIONS),
+            fix="--precision float32",
         )
 
 
