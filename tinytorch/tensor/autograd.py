@@ -74,18 +74,19 @@ def record(primitive: Any, operands: Sequence[Any], params: dict, out: Any) -> A
     """
     if type(primitive.vjp) is str:
         return out
-    inputs = tuple([t.handle() for t in operands])
+    inputs = tuple([t._buffer if t._value is None else t._value for t in operands])
     parents = tuple([t._node for t in operands])
     if type(out) is tuple:
         node = Node(primitive, params, inputs, parents, tuple([t.handle() for t in out]))
         for i, t in enumerate(out):
             if t.dtype.is_float:
                 t._node = Port(node, i)
-    elif out.dtype.is_float:
-        node = Node(primitive, params, inputs, parents, out.handle())
-        out._node = node
     else:
-        return out
+        value = out._value
+        if not (out._buffer if value is None else value).dtype.is_float:
+            return out
+        node = Node(primitive, params, inputs, parents, out._buffer if value is None else value)
+        out._node = node
     versions = 0
     for handle in inputs:
         if type(handle) is Buffer:

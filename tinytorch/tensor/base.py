@@ -90,6 +90,19 @@ def from_buffer(buffer: Buffer, node: Any = None) -> Any:
     return tensor
 
 
+def from_array(array: np.ndarray, dtype: DType) -> Any:
+    """A Tensor over a stored array. Written flat: it runs once for each operation."""
+    buffer = _allocate(Buffer)
+    buffer.array = array
+    buffer.dtype = dtype
+    buffer.version = 0
+    tensor = _allocate(_concrete)
+    tensor._buffer = buffer
+    tensor._value = None
+    tensor._node = None
+    return tensor
+
+
 def from_value(value: Any, node: Any = None) -> Any:
     """A Tensor of a captured value (for interpreters)."""
     tensor = _allocate(_concrete)

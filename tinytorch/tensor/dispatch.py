@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.dtypes import DType, bfloat16, bool_, float32, from_bfloat16, int64, promote
-from tinytorch.base.errors import DTypeError, TinyTorchError
+from tinytorch.base.errors import DTypeError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Primitive, Spec, store
 from tinytorch.tensor import autograd
-from tinytorch.tensor.base import TensorBase, from_buffer, make
-from tinytorch.tensor.buffer import Buffer
+from tinytorch.tensor.base import TensorBase, from_array, make
 from tinytorch.tensor.interpreter import STATE
 
 _CAST, _FULL, _WHERE = TABLE["cast"], TABLE["full"], TABLE["where"]
 _LIMIT = 4096  # entries of the caches below; when full they are emptied, which costs a few us an entry
+
+_NONE: dict[str, Any] = {}  # params of rows without any; never written to
 
 # Output dtype of elementwise rows by (row, input dtype): their shapes are NumPy's to check.
 _result: dict[tuple[Primitive, DType], DType] = {}
@@ -41,29 +42,38 @@ def elementwise(primitive: Primitive, operands: tuple[Any, ...]) -> Any:
     if state.interpreter is not None:
         out = state.interpreter.apply(primitive, operands, {})
     else:
-        dtype = operands[0]._buffer.dtype
-        result = _result.get((primitive, dtype))
-        if result is None:
-            if dtype is bfloat16:
-                return apply(primitive, operands, {})
-            scalar = Spec((), dtype)
-            result = primitive.infer(*(scalar for _ in operands))
-            if result.dtype is bfloat16:
-                return apply(primitive, operands, {})
-            result = _result[primitive, dtype] = result.dtype
         try:
-            array = primitive.numpy(*[t._buffer.array for t in operands])
+            if len(operands) == 2:
+                left, right = operands[0]._buffer, operands[1]._buffer
+                result = _result[primitive, left.dtype]
+                array = primitive.numpy(left.array, right.array)
+            else:
+                buffer = operands[0]._buffer
+                result = _result[primitive, buffer.dtype]
+                array = primitive.numpy(buffer.array)
+        except KeyError:
+            _learn(primitive, operands)
+            return apply(primitive, operands, {})
         except (ValueError, AttributeError):
             _explain(primitive, operands, {})
             raise
         if type(array) is not np.ndarray or array.dtype is not result.storage:
             array = np.asarray(array, result.storage)
-        out = from_buffer(Buffer(array, result))
+        out = from_array(array, result)
     if state.recording:
         for t in operands:
             if t._node is not None:
-                return autograd.record(primitive, operands, {}, out)
+                return autograd.record(primitive, operands, _NONE, out)
     return out
+
+
+def _learn(primitive: Primitive, operands: tuple[Any, ...]) -> None:
+    """Remember the output dtype of an elementwise row for this input dtype (bfloat16: never fast)."""
+    dtype = operands[0].dtype
+    scalar = Spec((), dtype)
+    result = primitive.infer(*(scalar for _ in operands)).dtype
+    if dtype is not bfloat16 and result is not bfloat16:
+        _result[primitive, dtype] = result
 
 
 def apply(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -94,18 +104,13 @@ def _evaluate(primitive: Primitive, operands: tuple[Any, ...], params: dict[str,
         arrays = [
             from_bfloat16(a) if d is bfloat16 else a for a, d in zip(arrays, dtypes, strict=True)
         ]
-    try:
-        out = primitive.numpy(*arrays, **params)
-    except TinyTorchError:
-        raise
+    out = primitive.numpy(*arrays, **params)
     if type(specs) is not tuple:
         dtype = specs.dtype
-        if type(out) is not np.ndarray or out.dtype is not dtype.storage or dtype is bfloat16:
+        if type(out) is not np.ndarray or out.dtype is not dtype.storage:
             out = store(out, dtype)
-        return from_buffer(Buffer(out, dtype))
-    return tuple(
-        [from_buffer(Buffer(store(o, s.dtype), s.dtype)) for o, s in zip(out, specs, strict=True)]
-    )
+        return from_array(out, dtype)
+    return tuple([from_array(store(o, s.dtype), s.dtype) for o, s in zip(out, specs, strict=True)])
 
 
 def infer(primitive: Primitive, arrays: list, dtypes: list, params: dict[str, Any]) -> Any:
@@ -142,7 +147,7 @@ def number(value: Any, dtype: DType) -> Any:
     if STATE.interpreter is not None:
         return STATE.interpreter.apply(_FULL, (), {"shape": (), "value": value, "dtype": dtype})
     # 0.0 and -0.0 are equal as keys: the sign tells them apart.
-    key = (value, type(value), dtype, math.copysign(1.0, value) if value == 0 else 1.0)
+    key = (value or math.copysign(1.0, value) + 0.5, type(value), dtype, value == 0)
     tensor = _numbers.get(key)
     if tensor is None:
         if dtype.kind in "iu" and not (
@@ -186,6 +191,11 @@ def common(a: Any, b: Any) -> tuple[Any, Any]:
     Raises:
         DTypeError: an operand is not a number, array or Tensor.
     """
+    kind = type(b)
+    if (kind is float or kind is int) and isinstance(a, TensorBase):
+        dtype = a.dtype
+        if dtype.is_float:
+            return a, number(b, dtype)
     if isinstance(a, TensorBase):
         if isinstance(b, TensorBase):
             dtype = promote(a.dtype, b.dtype)
@@ -204,7 +214,11 @@ def common(a: Any, b: Any) -> tuple[Any, Any]:
 
 def binary(primitive: Primitive, a: Any, b: Any) -> Any:
     """Apply an elementwise row to two operands of any kind."""
-    if not (isinstance(a, TensorBase) and isinstance(b, TensorBase) and a.dtype is b.dtype):
+    try:
+        fit = a._buffer.dtype is b._buffer.dtype
+    except AttributeError:  # an operand is no Tensor, or a captured one
+        fit = False
+    if not fit:
         a, b = common(a, b)
     return elementwise(primitive, (a, b))
 
