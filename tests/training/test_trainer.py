@@ -110,6 +110,10 @@ def test_evaluation_mode_lasts_as_long_as_it_is_needed():
     trainer = Trainer(model, sgd, compile=False, progress=Silent())
     assert np.abs(trainer.predict(X).numpy()).max() > 0
     assert model.training
+    model.eval()
+    trainer.predict(X)
+    trainer.evaluate(loader())
+    assert not model.training
 
 
 def test_interruption_stops_between_steps_saves_and_says_how_to_go_on(tmp_path, capsys):
