@@ -8,7 +8,6 @@ instead of running the passes.
 from __future__ import annotations
 
 import base64
-import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -71,18 +70,18 @@ class LaunchPlan:
     constants: list[int | str]
     memory: str
 
-    def to_text(self) -> str:
-        """The plan as JSON."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, separators=(",", ":"))
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON can say it."""
+        return {"format": FORMAT, **asdict(self)}
 
     @classmethod
-    def from_text(cls, text: str) -> LaunchPlan:
-        """The plan that `to_text` wrote.
+    def from_json(cls, fields: dict[str, Any]) -> LaunchPlan:
+        """The plan that `to_json` wrote.
 
         Raises:
             ValueError, KeyError, TypeError: it is damaged or of another format.
         """
-        fields = json.loads(text)
+        fields = dict(fields)
         if fields.pop("format") != FORMAT:
             raise ValueError("a launch plan of another format")
         fields["tasks"] = [LaunchTask(**t) for t in fields["tasks"]]
