@@ -13,7 +13,7 @@ from tinytorch.nn.indices import inside
 
 @pytest.mark.parametrize("wrong", [-1, 4])
 def test_a_captured_program_refuses_too(wrong):
-    """Ground truth: [0, K). NumPy would count -1 from the end; the graph's own definition must not."""
+    """Ground truth: [0, K). NumPy counts -1 from the end; the graph must not."""
     logits, labels = np.zeros((2, 4), np.float32), np.array([0, wrong])
     graph = capture(F.cross_entropy, (logits, labels), {}).graph
     with pytest.raises(IndexRangeError):
