@@ -1,358 +1,64 @@
-"""The loop nest around the multiply-add micro-kernel: tiles, packing, epilogue.
+"""Matrix products by fused multiply-adds of float32 or float64 vectors.
 
-Knows the plan and where things lie; the sums themselves are made by `gemm_micro`.
+Knows how operands of any float type become packed numbers of the computing type; narrow types are
+exact in float32.
 """
 
 from __future__ import annotations
 
-from math import ceil, prod
-
 from tinytorch.base.dtypes import DType
-from tinytorch.codegen.builder import Function, Value
-from tinytorch.codegen.kernel import Epilogue, Lowered, Operand, Step, offset_of
+from tinytorch.codegen.builder import Function
+from tinytorch.codegen.kernel import Epilogue, Lowered, Operand
 from tinytorch.codegen.target import Target
 from tinytorch.kernels.gemm_micro import Micro, write_micro
-from tinytorch.kernels.gemm_plan import Plan, Split, plan_fma
-from tinytorch.kernels.naming import named_kernel
+from tinytorch.kernels.gemm_nest import Nest
+from tinytorch.kernels.gemm_plan import Plan, plan_fma
 from tinytorch.kernels.packing import Strip, emit_pack
-from tinytorch.kernels.tiling import emit_epilogue, run_of, start_of, unravel
 
-# A packing tile copies about this many numbers: 20 us at one a cycle.
-PACKED_AT_ONCE = 65536
 # Packed panels stream from the second-level cache; 16 turns ahead gained 4 % over none at 1000^3.
 FETCH_AHEAD = 2048
 
 
 def lower_fma(target: Target, spec, epilogue: Epilogue) -> Lowered:
     """The kernels of a product computed with multiply-adds of float32 or float64."""
-    product = FmaProduct(target, spec, epilogue)
-    steps, temporaries = [], {}
-    for side, how in (("a", product.plan.pack_a), ("b", product.plan.pack_b)):
-        if how == "step":
-            kernel, size = product.pack_kernel(side)
-            steps.append(Step(kernel, (side, f"temporary.{side}")))
-            temporaries[f"temporary.{side}"] = size
-    kernel = product.kernel()
-    return Lowered((*steps, Step(kernel, kernel.arguments)), temporaries)
+    plan = plan_fma(target, spec)
+    arithmetic = MultiplyAdd(plan, spec.round_to, target.has_fma)
+    return Nest(spec, plan, arithmetic, epilogue).lowered()
 
 
-class FmaProduct:
-    """Writes the kernels of one product."""
+class MultiplyAdd:
+    """Blocks of vector sums; packed operands are `out[k][lane]`."""
 
-    def __init__(self, target: Target, spec, epilogue: Epilogue):
-        self.target, self.spec, self.epilogue = target, spec, epilogue
-        self.plan = plan = plan_fma(target, spec)
-        self.strips = {
-            "a": self._strip(spec.a, spec.a.strides[-2], spec.a.strides[-1], spec.m),
-            "b": self._strip(spec.b, spec.b.strides[-1], spec.b.strides[-2], spec.n),
-        }
-        self.tail = spec.n - (plan.panels - 1) * plan.width  # columns of the last panel
-        self.tail_vectors = ceil(self.tail / plan.lanes)
-        self.padded = (plan.panels - 1) * plan.width + self.tail_vectors * plan.lanes
-        # partial sums of a long product wait in scratch, for all blocks of the tile
-        self.long = spec.k > plan.depth
-        self.c_row = plan.column_tiles.largest * plan.width if self.long else plan.width
-        self.tile_rows = plan.row_tiles.largest * plan.blocks.largest
+    granule = 1
 
-    def _strip(self, x: Operand, lane: int, depth: int, lanes: int) -> Strip:
-        return Strip(x.dtype, lane, depth, lanes, self.plan.compute, self.spec.round_to)
+    def __init__(self, plan: Plan, round_to: DType | None, fused: bool):
+        self.plan, self.round_to, self.fused = plan, round_to, fused
+        self.packed = plan.compute
 
-    def batches(self, side: str) -> int:
-        """How many different matrices an operand holds."""
-        strides = getattr(self.spec, side).strides[:-2]
-        return prod(n for n, s in zip(self.spec.batch, strides, strict=True) if s)
+    def strip(self, x: Operand, lane: int, depth: int, lanes: int) -> Strip:
+        """How an operand is read."""
+        return Strip(x.dtype, lane, depth, lanes, self.packed, self.round_to)
 
-    def packed_size(self, side: str) -> int:
-        """Elements of one packed matrix."""
-        if side == "b":
-            return self.padded * self.spec.k
-        return self.plan.blocks.parts * self.plan.stride_a * self.spec.k
+    def emit_pack(self, f, side, strip, source, first, k0, depth, out, width, whole, deep) -> None:
+        """Copy one strip; both sides lie the same way."""
+        emit_pack(f, strip, source, first, k0, depth, out, width, self.plan.lanes, whole, deep)
 
-    def packed_index(self, f: Function, side: str, index) -> Value:
-        """Which packed matrix belongs to a batch index."""
-        total = f.index(0)
-        strides = getattr(self.spec, side).strides
-        for i, n, s in zip(index, self.spec.batch, strides, strict=False):
-            if s:
-                total = f.add(f.mul(total, f.index(n)), i)
-        return total
+    def emit_begin(self, f: Function) -> None:
+        """Nothing is needed before the first block."""
 
-    # packing as a step of its own
-
-    def pack_kernel(self, side: str):
-        """Copies a whole operand; its tiles are (matrix, group of strips)."""
-        plan, spec = self.plan, self.spec
-        count = plan.panels if side == "b" else plan.blocks.parts
-        width = plan.width if side == "b" else plan.stride_a
-        groups = Split(count, min(count, max(1, round(count * width * spec.k / PACKED_AT_ONCE))))
-        operand: Operand = getattr(spec, side)
-        axes = [n for n, s in zip(spec.batch, operand.strides, strict=False) if s]
-        strides = [s for s in operand.strides[:-2] if s]
-        matrices = self.batches(side)
-
-        def body(f: Function, pointers) -> None:
-            matrix = f.div(f.tile, f.index(groups.parts), "matrix")
-            group = f.sub(f.tile, f.mul(matrix, f.index(groups.parts)), "group")
-            index = unravel(f, matrix, axes)
-            flat = Operand(operand.dtype, tuple(strides), operand.offset)
-            source = f.at(pointers[side], offset_of(f, flat, index), operand.dtype.llvm)
-            out = f.mul(matrix, f.index(self.packed_size(side)))
-            out = f.at(pointers["packed"], out, plan.compute.llvm)
-            with run_of(f, groups, group, "strip") as strip:
-                self.emit_strip(f, side, source, strip.index, f.index(0), f.index(spec.k), out, spec.k, None)
-
-        size = self.packed_size(side) * matrices
-        moved = spec.k * matrices * (spec.n if side == "b" else spec.m)
-        kernel = named_kernel(
-            f"pack_{side}", (side, "packed"), body,
-            tiles=groups.parts * matrices, bytes=moved * (operand.dtype.itemsize + plan.compute.itemsize),
-            label=f"pack {side} of {spec.m}x{spec.k}x{spec.n}",
-        )  # fmt: skip
-        return kernel, ceil(size * plan.compute.itemsize / 64) * 64
-
-    def emit_strip(self, f, side, source, strip, k0, depth, out, room, first) -> None:
-        """Pack one panel (b) or one block of rows (a) into its place behind `out`.
-
-        `room` is the depth that a packed strip has room for; `first` the first strip in `out`.
-        """
-        plan, spec, deep = self.plan, self.spec, self.spec.k >= self.plan.lanes
-        here = strip if first is None else f.sub(strip, first)
-        deep = deep and (not self.long or spec.k % plan.depth == 0 or spec.k % plan.depth >= plan.lanes)
-        width = plan.width if side == "b" else plan.stride_a
-        place = f.mul(here, f.index(room * width))
-        out = f.at(out, place, plan.compute.llvm, "packed")
-        if side == "a":
-            row = start_of(f, plan.blocks, strip)
-            emit_pack(f, self.strips["a"], source, row, k0, depth, out, width, plan.lanes, False, deep)
-            return
-        column = f.mul(strip, f.index(width))
-        whole = self.tail == plan.width
-        if whole or self.tail_vectors == plan.vectors:
-            emit_pack(f, self.strips["b"], source, column, k0, depth, out, width, plan.lanes, whole, deep)
-            return
-        last = f.compare("eq", strip, f.index(plan.panels - 1))
-        with f.when(f.op("xor", last, f.const("i1", 1))):
-            emit_pack(f, self.strips["b"], source, column, k0, depth, out, width, plan.lanes, True, deep)
-        with f.when(last):
-            narrow = self.tail_vectors * plan.lanes
-            emit_pack(f, self.strips["b"], source, column, k0, depth, out, narrow, plan.lanes, False, deep)
-
-    # the product
-
-    def kernel(self):
-        """The kernel whose tiles are (group of products, row tile, column tile)."""
-        plan, spec = self.plan, self.spec
-        tiles = plan.row_tiles.parts * plan.column_tiles.parts
-        groups = ceil(prod(spec.batch) / plan.group)
-        sizes = self.scratch_sizes()
-        arguments = tuple(
-            f"temporary.{side}" if how == "step" else side
-            for side, how in (("a", plan.pack_a), ("b", plan.pack_b))
-        )
-        self.micros: dict[str, Micro] = {}
-        itemsizes = spec.a.dtype.itemsize * spec.m * spec.k, spec.b.dtype.itemsize * spec.k * spec.n
-        return named_kernel(
-            "gemm", (*arguments, *self.epilogue.arguments), self.body,
-            helpers=lambda prefix: [write_micro(f"{prefix}.{s}", m) for s, m in self.micros.items()],
-            tiles=tiles * groups, scratch=sum(sizes.values()), flops=spec.flops,
-            bytes=prod(spec.batch) * (sum(itemsizes) + spec.out.dtype.itemsize * spec.m * spec.n),
-            label=f"matmul {spec.m}x{spec.k}x{spec.n}"
-            + (f" of {prod(spec.batch)}" if spec.batch else "") + f" {spec.a.dtype.name}",
-        )  # fmt: skip
-
-    def scratch_sizes(self) -> dict[str, int]:
-        """Bytes of each part of a thread's scratch: sums, packed a, packed b."""
-        plan = self.plan
-        item = plan.compute.itemsize
-        room = min(plan.depth, self.spec.k)
-        rows = self.tile_rows if self.long else plan.blocks.largest
-        parts = {"c": rows * self.c_row * item, "a": 0, "b": 0}
-        if plan.pack_a == "tile":
-            parts["a"] = plan.row_tiles.largest * plan.stride_a * room * item
-        if plan.pack_b == "tile":
-            parts["b"] = plan.width * room * item
-        return {part: ceil(size / 64) * 64 for part, size in parts.items()}
-
-    def body(self, f: Function, pointers) -> None:
-        """One tile."""
-        plan, spec = self.plan, self.spec
-        tiles = plan.row_tiles.parts * plan.column_tiles.parts
-        batch = prod(spec.batch)
-        group = f.div(f.tile, f.index(tiles), "group") if batch > 1 else f.index(0)
-        rest = f.sub(f.tile, f.mul(group, f.index(tiles)), "tile.rest")
-        rows = f.div(rest, f.index(plan.column_tiles.parts), "row.tile")
-        columns = f.sub(rest, f.mul(rows, f.index(plan.column_tiles.parts)), "column.tile")
-        if plan.group == 1:
-            self.emit_tile(f, pointers, unravel(f, group, spec.batch), rows, columns)
-            return
-        first = f.mul(group, f.index(plan.group))
-        end = f.minimum(f.add(first, f.index(plan.group)), f.index(batch))
-        with f.loop("member", first, end) as member:
-            self.emit_tile(f, pointers, unravel(f, member.index, spec.batch), rows, columns)
-
-    def emit_tile(self, f: Function, pointers, index, rows: Value, columns: Value) -> None:
-        """One tile of one product."""
-        plan, spec = self.plan, self.spec
-        bases = {side: self.base(f, pointers, side, index) for side in "ab"}
-        scratch = self.scratch(f)
-        first_block = start_of(f, plan.row_tiles, rows)
-        first_panel = start_of(f, plan.column_tiles, columns)
-        if not self.long:
-            self.emit_depth(
-                f, pointers, bases, scratch, index, rows, columns, first_block, first_panel,
-                f.index(0), f.index(spec.k),
-            )  # fmt: skip
-            return
-        zero = f.const(f"<{plan.lanes} x {plan.compute.llvm}>", 0)
-        with f.loop("clear", 0, self.tile_rows * self.c_row, plan.lanes) as at:
-            f.store(zero, f.at(scratch["c"], at.index, plan.compute.llvm))
-        with f.loop("k0", 0, spec.k, plan.depth) as k0:
-            depth = f.minimum(f.sub(f.index(spec.k), k0.index), f.index(plan.depth))
-            self.emit_depth(
-                f, pointers, bases, scratch, index, rows, columns, first_block, first_panel,
-                k0.index, depth,
-            )  # fmt: skip
-        first_row = start_of(f, plan.blocks, first_block)
-        end_block = start_of(f, plan.row_tiles, f.add(rows, f.index(1)))
-        count = f.sub(start_of(f, plan.blocks, end_block), first_row)
-        column = f.mul(first_panel, f.index(plan.width))
-        end = f.mul(start_of(f, plan.column_tiles, f.add(columns, f.index(1))), f.index(plan.width))
-        width = f.sub(f.minimum(end, f.index(spec.n)), column)
-        self.emit_results(f, pointers, scratch["c"], index, first_row, count, column, width)
-
-    def emit_depth(
-        self, f, pointers, bases, scratch, index, rows, columns, first_block, first_panel, k0, depth
-    ) -> None:
-        """All blocks of a tile, over one stretch of the summed axis."""
-        plan = self.plan
-        room = min(plan.depth, self.spec.k)
-        if plan.pack_a == "tile":
-            with run_of(f, plan.row_tiles, rows, "fill") as block:
-                self.emit_strip(
-                    f, "a", bases["a"], block.index, k0, depth, scratch["a"], room, first_block
-                )
-        with run_of(f, plan.column_tiles, columns, "panel") as panel:
-            if plan.pack_b == "tile":
-                b = scratch["b"]
-                self.emit_strip(f, "b", bases["b"], panel.index, k0, depth, b, room, panel.index)
-            else:
-                b = self.panel_at(f, bases["b"], panel.index, k0)
-            column = f.mul(panel.index, f.index(plan.width), "column")
-            left = f.minimum(f.sub(f.index(self.spec.n), column), f.index(plan.width))
-            with run_of(f, plan.row_tiles, rows, "block") as block:
-                row = start_of(f, plan.blocks, block.index)
-                if plan.pack_a == "tile":
-                    place = f.mul(f.sub(block.index, first_block), f.index(room * plan.stride_a))
-                    a = f.at(scratch["a"], place, plan.compute.llvm, "a.block")
-                else:
-                    a = self.block_at(f, bases["a"], block.index, row, k0)
-                c = scratch["c"]
-                if self.long:
-                    down = f.mul(f.sub(row, start_of(f, plan.blocks, first_block)), f.index(self.c_row))
-                    right = f.mul(f.sub(panel.index, first_panel), f.index(plan.width))
-                    c = f.at(c, f.add(down, right), plan.compute.llvm, "c.block")
-                count = self.emit_block(f, block.index, panel.index, a, b, c, depth, left)
-                if not self.long:
-                    self.emit_results(f, pointers, c, index, row, count, column, left)
-
-    def emit_block(self, f, block, panel, a, b, c, depth, left) -> Value:
-        """Call the micro-kernel that fits the block's rows and the panel's columns; gives the rows."""
-        plan = self.plan
-        blocks = plan.blocks
-        sizes = sorted(set(blocks.sizes), reverse=True)
-        longer = f.compare("lt", block, f.index(blocks.longer))
-        shorter = f.op("xor", longer, f.const("i1", 1))
-        masked = plan.pack_b == "direct" and self.tail % plan.lanes != 0
-        panels = [(plan.vectors, False)] * (plan.panels > 1) + [(self.tail_vectors, masked)]
-        panels = list(dict.fromkeys(panels))
-        last = f.compare("eq", panel, f.index(plan.panels - 1))
-        inner = f.op("xor", last, f.const("i1", 1))
-        for rows, rows_fit in zip(sizes, (longer, shorter), strict=False):
-            for vectors, mask in panels:
-                micro = self.micro(rows, vectors, mask)
-                fits = []
-                if len(sizes) > 1:
-                    fits.append(rows_fit)
-                if len(panels) > 1:
-                    fits.append(last if (vectors, mask) == panels[-1] else inner)
-                with whenever(f, fits):
-                    f.call("void", f"@@.{micro}", a, b, c, depth, left)
-        if len(sizes) == 1:
-            return f.index(sizes[0])
-        return f.select(longer, f.index(sizes[0]), f.index(sizes[1]))
-
-    def micro(self, rows: int, vectors: int, masked: bool) -> str:
-        """Note that a micro-kernel is needed; gives its suffix."""
-        plan, spec = self.plan, self.spec
+    def micro(self, nest: Nest, rows: int, vectors: int, masked: bool) -> Micro:
+        """The description of a micro-kernel."""
+        plan, spec = self.plan, nest.spec
         direct = plan.pack_a == "direct"
-        micro = Micro(
+        return Micro(
             plan.compute, plan.lanes, rows, vectors,
             a_row=spec.a.strides[-2] if direct else 1,
             a_depth=spec.a.strides[-1] if direct else plan.stride_a,
             b_depth=spec.b.strides[-2] if plan.pack_b == "direct" else vectors * plan.lanes,
-            c_row=self.c_row, masked=masked, add=self.long, fused=self.target.has_fma,
+            c_row=nest.c_row, masked=masked, add=nest.long, fused=self.fused,
             ahead=0 if plan.pack_b == "direct" else FETCH_AHEAD,
         )  # fmt: skip
-        self.micros[micro.suffix] = micro
-        return micro.suffix
 
-    def emit_results(self, f, pointers, c, index, row, rows, column, width) -> None:
-        """Hand finished sums to the epilogue."""
-        plan = self.plan
-        emit_epilogue(
-            f, self.epilogue, pointers, c, self.c_row, plan.compute, plan.lanes, index,
-            row, rows, column, width, self.spec.n,
-            0 if self.long or self.spec.n % plan.width else plan.width,
-        )  # fmt: skip
-
-    # addresses
-
-    def scratch(self, f: Function) -> dict[str, Value]:
-        """The parts of the thread's scratch."""
-        out, offset = {}, 0
-        for part, size in self.scratch_sizes().items():
-            out[part] = f.at(f.scratch, f.index(offset), "i8", f"scratch.{part}")
-            offset += size
-        return out
-
-    def base(self, f: Function, pointers, side: str, index) -> Value:
-        """Where one product's operand begins: in place, or packed."""
-        how = self.plan.pack_a if side == "a" else self.plan.pack_b
-        if how == "step":
-            which = f.mul(self.packed_index(f, side, index), f.index(self.packed_size(side)))
-            return f.at(pointers[f"temporary.{side}"], which, self.plan.compute.llvm)
-        operand: Operand = getattr(self.spec, side)
-        first = offset_of(f, operand, (*index, f.index(0), f.index(0)))
-        return f.at(pointers[side], first, operand.dtype.llvm, f"{side}.matrix")
-
-    def panel_at(self, f: Function, base: Value, panel: Value, k0: Value) -> Value:
-        """Where b's panel begins at k0."""
-        plan, spec = self.plan, self.spec
-        compute: DType = plan.compute
-        if plan.pack_b == "direct":
-            down = f.mul(k0, f.index(spec.b.strides[-2]))
-            return f.at(base, f.add(f.mul(panel, f.index(plan.width)), down), compute.llvm, "b.panel")
-        first = f.mul(panel, f.index(plan.width * spec.k))
-        last = f.compare("eq", panel, f.index(plan.panels - 1))
-        wide = f.select(last, f.index(self.tail_vectors * plan.lanes), f.index(plan.width))
-        return f.at(base, f.add(first, f.mul(k0, wide)), compute.llvm, "b.panel")
-
-    def block_at(self, f: Function, base: Value, block: Value, row: Value, k0: Value) -> Value:
-        """Where a's block of rows begins at k0."""
-        plan, spec = self.plan, self.spec
-        if plan.pack_a == "direct":
-            first = f.mul(row, f.index(spec.a.strides[-2]))
-            along = f.mul(k0, f.index(spec.a.strides[-1]))
-        else:
-            first = f.mul(block, f.index(plan.stride_a * spec.k))
-            along = f.mul(k0, f.index(plan.stride_a))
-        return f.at(base, f.add(first, along), plan.compute.llvm, "a.block")
-
-
-def whenever(f: Function, conditions: list[Value]):
-    """Run the body where all conditions hold."""
-    if not conditions:
-        return f.when(f.const("i1", 1))
-    if len(conditions) == 1:
-        return f.when(conditions[0])
-    return f.when(f.op("and", conditions[0], conditions[1]))
+    def write(self, name: str, micro: Micro) -> Function:
+        """The micro-kernel's code."""
+        return write_micro(name, micro)

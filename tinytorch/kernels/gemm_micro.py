@@ -48,11 +48,10 @@ class Micro:
 
 def write_micro(name: str, micro: Micro) -> Function:
     """The private function `name(a, b, c, depth, count)`."""
+    pointers = [(x, "ptr noalias") for x in "abc"]
+    numbers = [("depth", "i64"), ("count", "i64")]
     f = Function(
-        name,
-        [("a", "ptr noalias"), ("b", "ptr noalias"), ("c", "ptr noalias"), ("depth", "i64"), ("count", "i64")],
-        attributes="nounwind noinline",
-        linkage="internal",
+        name, [*pointers, *numbers], attributes="nounwind noinline", linkage="internal"
     )  # fmt: skip
     scalar, type = micro.compute.llvm, vector(micro.lanes, micro.compute.llvm)
     a, b, c = (Value(x.text, "ptr") for x in (f.a, f.b, f.c))
@@ -91,8 +90,11 @@ def write_micro(name: str, micro: Micro) -> Function:
     return f
 
 
-def fetch(f: Function, pointer: Value, ahead: int) -> None:
-    """Ask for the cache line `ahead` bytes further on; a hint that never fails."""
+def fetch(f: Function, pointer: Value, ahead: int, level: int = 3) -> None:
+    """Ask for the cache line `ahead` bytes further on; a hint that never fails.
+
+    Level 3 is the first-level cache, 2 the second.
+    """
     there = f.at(pointer, f.index(ahead), "i8", "ahead")
-    read, keep, data = f.const("i32", 0), f.const("i32", 3), f.const("i32", 1)
+    read, keep, data = f.const("i32", 0), f.const("i32", level), f.const("i32", 1)
     f.call("void", "llvm.prefetch.p0", there, read, keep, data)

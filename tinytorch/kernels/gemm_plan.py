@@ -20,7 +20,7 @@ from tinytorch.codegen.target import Target
 # against the whole product, so that two threads end together.
 DEPTH = 1024
 TILE_FLOPS = 2.4e7
-TILE_ROWS = 256
+TILE_ROWS = 128
 FEWEST_TILES = 8
 
 
@@ -84,6 +84,7 @@ class Plan:
     depth: int
     pack_a: str
     pack_b: str
+    rows_outer: bool = True
 
     @property
     def width(self) -> int:

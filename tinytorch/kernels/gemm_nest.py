@@ -1,0 +1,378 @@
+"""The loop nest around a micro-kernel: tiles, packing, epilogue.
+
+Knows the plan and where things lie; the sums themselves, and the order in which packed operands lie,
+belong to the arithmetic it is given (`gemm_fma`, `gemm_amx`).
+"""
+
+from __future__ import annotations
+
+from math import ceil, prod
+from typing import Protocol
+
+from tinytorch.base.dtypes import DType
+from tinytorch.codegen.builder import Function, Value
+from tinytorch.codegen.kernel import Epilogue, Lowered, Operand, Step, offset_of
+from tinytorch.kernels.gemm_plan import Plan, Split
+from tinytorch.kernels.naming import named_kernel
+from tinytorch.kernels.packing import Strip
+from tinytorch.kernels.tiling import emit_epilogue, run_of, start_of, unravel
+
+# A packing tile copies about this many numbers: 20 us at one a cycle.
+PACKED_AT_ONCE = 65536
+
+
+class Arithmetic(Protocol):
+    """How a block of sums is computed, and how its operands are packed.
+
+    `packed` is the number type of packed operands, `granule` the number of k they are padded to.
+    """
+
+    packed: DType
+    granule: int
+
+    def strip(self, x: Operand, lane: int, depth: int, lanes: int) -> Strip:
+        """How an operand is read."""
+        ...
+
+    def emit_pack(
+        self, f, side: str, strip: Strip, source, first, k0, depth, out, width: int, whole: bool, deep: bool
+    ) -> None:
+        """Copy one strip."""
+        ...
+
+    def emit_begin(self, f: Function) -> None:
+        """What a tile needs before its first block."""
+        ...
+
+    def micro(self, nest: Nest, rows: int, vectors: int, masked: bool):
+        """A description of a micro-kernel; it has a `suffix`."""
+        ...
+
+    def write(self, name: str, micro) -> Function:
+        """Its code, a private function (a, b, c, depth, count)."""
+        ...
+
+
+class Nest:
+    """Writes the kernels of one product."""
+
+    def __init__(self, spec, plan: Plan, arithmetic: Arithmetic, epilogue: Epilogue):
+        self.spec, self.plan, self.arithmetic, self.epilogue = spec, plan, arithmetic, epilogue
+        self.strips = {
+            "a": arithmetic.strip(spec.a, spec.a.strides[-2], spec.a.strides[-1], spec.m),
+            "b": arithmetic.strip(spec.b, spec.b.strides[-1], spec.b.strides[-2], spec.n),
+        }
+        self.tail = spec.n - (plan.panels - 1) * plan.width  # columns of the last panel
+        self.tail_vectors = ceil(self.tail / plan.lanes)
+        self.padded = (plan.panels - 1) * plan.width + self.tail_vectors * plan.lanes
+        self.depth = ceil(spec.k / arithmetic.granule) * arithmetic.granule
+        # partial sums of a long product wait in scratch, for all blocks of the tile
+        self.long = spec.k > plan.depth
+        self.c_row = plan.column_tiles.largest * plan.width if self.long else plan.width
+        self.tile_rows = plan.row_tiles.largest * plan.blocks.largest
+
+    def lowered(self) -> Lowered:
+        """All kernels, in order."""
+        steps, temporaries = [], {}
+        for side, how in (("a", self.plan.pack_a), ("b", self.plan.pack_b)):
+            if how == "step":
+                kernel, size = self.pack_kernel(side)
+                steps.append(Step(kernel, (side, f"temporary.{side}")))
+                temporaries[f"temporary.{side}"] = size
+        kernel = self.kernel()
+        return Lowered((*steps, Step(kernel, kernel.arguments)), temporaries)
+
+    def batches(self, side: str) -> int:
+        """How many different matrices an operand holds."""
+        strides = getattr(self.spec, side).strides[:-2]
+        return prod(n for n, s in zip(self.spec.batch, strides, strict=True) if s)
+
+    def packed_size(self, side: str) -> int:
+        """Elements of one packed matrix."""
+        if side == "b":
+            return self.padded * self.depth
+        return self.plan.blocks.parts * self.plan.stride_a * self.depth
+
+    def packed_index(self, f: Function, side: str, index) -> Value:
+        """Which packed matrix belongs to a batch index."""
+        total = f.index(0)
+        strides = getattr(self.spec, side).strides
+        for i, n, s in zip(index, self.spec.batch, strides, strict=False):
+            if s:
+                total = f.add(f.mul(total, f.index(n)), i)
+        return total
+
+    # packing as a step of its own
+
+    def pack_kernel(self, side: str):
+        """Copies a whole operand; its tiles are (matrix, group of strips)."""
+        plan, spec = self.plan, self.spec
+        count = plan.panels if side == "b" else plan.blocks.parts
+        width = plan.width if side == "b" else plan.stride_a
+        groups = Split(count, min(count, max(1, round(count * width * spec.k / PACKED_AT_ONCE))))
+        operand: Operand = getattr(spec, side)
+        axes = [n for n, s in zip(spec.batch, operand.strides, strict=False) if s]
+        strides = [s for s in operand.strides[:-2] if s]
+        matrices = self.batches(side)
+
+        def body(f: Function, pointers) -> None:
+            matrix = f.div(f.tile, f.index(groups.parts), "matrix")
+            group = f.sub(f.tile, f.mul(matrix, f.index(groups.parts)), "group")
+            index = unravel(f, matrix, axes)
+            flat = Operand(operand.dtype, tuple(strides), operand.offset)
+            source = f.at(pointers[side], offset_of(f, flat, index), operand.dtype.llvm)
+            out = f.mul(matrix, f.index(self.packed_size(side)))
+            out = f.at(pointers["packed"], out, self.arithmetic.packed.llvm)
+            with run_of(f, groups, group, "strip") as strip:
+                self.emit_strip(f, side, source, strip.index, f.index(0), f.index(spec.k), out, self.depth, None)
+
+        size = self.packed_size(side) * matrices
+        moved = spec.k * matrices * (spec.n if side == "b" else spec.m)
+        kernel = named_kernel(
+            f"pack_{side}", (side, "packed"), body,
+            tiles=groups.parts * matrices, bytes=moved * (operand.dtype.itemsize + self.arithmetic.packed.itemsize),
+            label=f"pack {side} of {spec.m}x{spec.k}x{spec.n}",
+        )  # fmt: skip
+        return kernel, ceil(size * self.arithmetic.packed.itemsize / 64) * 64
+
+    def emit_strip(self, f, side, source, strip, k0, depth, out, room, first) -> None:
+        """Pack one panel (b) or one block of rows (a) into its place behind `out`.
+
+        `room` is the depth that a packed strip has room for; `first` the first strip in `out`.
+        """
+        plan, spec, deep = self.plan, self.spec, self.spec.k >= self.plan.lanes
+        here = strip if first is None else f.sub(strip, first)
+        deep = deep and (not self.long or spec.k % plan.depth == 0 or spec.k % plan.depth >= plan.lanes)
+        width = plan.width if side == "b" else plan.stride_a
+        place = f.mul(here, f.index(room * width))
+        out = f.at(out, place, self.arithmetic.packed.llvm, "packed")
+        pack = self.arithmetic.emit_pack
+        if side == "a":
+            row = start_of(f, plan.blocks, strip)
+            pack(f, "a", self.strips["a"], source, row, k0, depth, out, width, False, deep)
+            return
+        column = f.mul(strip, f.index(width))
+        whole = self.tail == plan.width
+        if whole or self.tail_vectors == plan.vectors:
+            pack(f, "b", self.strips["b"], source, column, k0, depth, out, width, whole, deep)
+            return
+        last = f.compare("eq", strip, f.index(plan.panels - 1))
+        with f.when(f.op("xor", last, f.const("i1", 1))):
+            pack(f, "b", self.strips["b"], source, column, k0, depth, out, width, True, deep)
+        with f.when(last):
+            narrow = self.tail_vectors * plan.lanes
+            pack(f, "b", self.strips["b"], source, column, k0, depth, out, narrow, False, deep)
+
+    # the product
+
+    def kernel(self):
+        """The kernel whose tiles are (group of products, row tile, column tile)."""
+        plan, spec = self.plan, self.spec
+        tiles = plan.row_tiles.parts * plan.column_tiles.parts
+        groups = ceil(prod(spec.batch) / plan.group)
+        sizes = self.scratch_sizes()
+        arguments = tuple(
+            f"temporary.{side}" if how == "step" else side
+            for side, how in (("a", plan.pack_a), ("b", plan.pack_b))
+        )
+        self.micros = {}
+        itemsizes = spec.a.dtype.itemsize * spec.m * spec.k, spec.b.dtype.itemsize * spec.k * spec.n
+        return named_kernel(
+            "gemm", (*arguments, *self.epilogue.arguments), self.body,
+            helpers=lambda prefix: [
+                self.arithmetic.write(f"{prefix}.{s}", m) for s, m in self.micros.items()
+            ],
+            tiles=tiles * groups, scratch=sum(sizes.values()), flops=spec.flops,
+            bytes=prod(spec.batch) * (sum(itemsizes) + spec.out.dtype.itemsize * spec.m * spec.n),
+            label=f"matmul {spec.m}x{spec.k}x{spec.n}"
+            + (f" of {prod(spec.batch)}" if spec.batch else "") + f" {spec.a.dtype.name}",
+        )  # fmt: skip
+
+    def scratch_sizes(self) -> dict[str, int]:
+        """Bytes of each part of a thread's scratch: sums, packed a, packed b."""
+        plan = self.plan
+        item = self.arithmetic.packed.itemsize
+        room = min(plan.depth, self.depth)
+        rows = self.tile_rows if self.long else plan.blocks.largest
+        parts = {"c": rows * self.c_row * plan.compute.itemsize, "a": 0, "b": 0}
+        if plan.pack_a == "tile":
+            parts["a"] = plan.stride_a * room * item
+        if plan.pack_b == "tile":
+            parts["b"] = plan.column_tiles.largest * plan.width * room * item
+        return {part: ceil(size / 64) * 64 for part, size in parts.items()}
+
+    def body(self, f: Function, pointers) -> None:
+        """One tile."""
+        self.arithmetic.emit_begin(f)
+        plan, spec = self.plan, self.spec
+        tiles = plan.row_tiles.parts * plan.column_tiles.parts
+        batch = prod(spec.batch)
+        group = f.div(f.tile, f.index(tiles), "group") if batch > 1 else f.index(0)
+        rest = f.sub(f.tile, f.mul(group, f.index(tiles)), "tile.rest")
+        rows = f.div(rest, f.index(plan.column_tiles.parts), "row.tile")
+        columns = f.sub(rest, f.mul(rows, f.index(plan.column_tiles.parts)), "column.tile")
+        if plan.group == 1:
+            self.emit_tile(f, pointers, unravel(f, group, spec.batch), rows, columns)
+            return
+        first = f.mul(group, f.index(plan.group))
+        end = f.minimum(f.add(first, f.index(plan.group)), f.index(batch))
+        with f.loop("member", first, end) as member:
+            self.emit_tile(f, pointers, unravel(f, member.index, spec.batch), rows, columns)
+
+    def emit_tile(self, f: Function, pointers, index, rows: Value, columns: Value) -> None:
+        """One tile of one product."""
+        plan, spec = self.plan, self.spec
+        bases = {side: self.base(f, pointers, side, index) for side in "ab"}
+        scratch = self.scratch(f)
+        first_block = start_of(f, plan.row_tiles, rows)
+        first_panel = start_of(f, plan.column_tiles, columns)
+        if not self.long:
+            self.emit_depth(
+                f, pointers, bases, scratch, index, rows, columns, first_block, first_panel,
+                f.index(0), f.index(spec.k),
+            )  # fmt: skip
+            return
+        zero = f.const(f"<{plan.lanes} x {plan.compute.llvm}>", 0)
+        with f.loop("clear", 0, self.tile_rows * self.c_row, plan.lanes) as at:
+            f.store(zero, f.at(scratch["c"], at.index, plan.compute.llvm))
+        with f.loop("k0", 0, spec.k, plan.depth) as k0:
+            depth = f.minimum(f.sub(f.index(spec.k), k0.index), f.index(plan.depth))
+            self.emit_depth(
+                f, pointers, bases, scratch, index, rows, columns, first_block, first_panel,
+                k0.index, depth,
+            )  # fmt: skip
+        first_row = start_of(f, plan.blocks, first_block)
+        end_block = start_of(f, plan.row_tiles, f.add(rows, f.index(1)))
+        count = f.sub(start_of(f, plan.blocks, end_block), first_row)
+        column = f.mul(first_panel, f.index(plan.width))
+        end = f.mul(start_of(f, plan.column_tiles, f.add(columns, f.index(1))), f.index(plan.width))
+        width = f.sub(f.minimum(end, f.index(spec.n)), column)
+        self.emit_results(f, pointers, scratch["c"], index, first_row, count, column, width)
+
+    def emit_depth(
+        self, f, pointers, bases, scratch, index, rows, columns, first_block, first_panel, k0, depth
+    ) -> None:
+        """All blocks of a tile, over one stretch of the summed axis."""
+        plan = self.plan
+        room = min(plan.depth, self.depth)
+        packed = self.arithmetic.packed.llvm
+        if plan.pack_b == "tile":
+            with run_of(f, plan.column_tiles, columns, "fill") as panel:
+                place = scratch["b"]
+                self.emit_strip(f, "b", bases["b"], panel.index, k0, depth, place, room, first_panel)
+        with run_of(f, plan.row_tiles, rows, "block") as block:
+            row = start_of(f, plan.blocks, block.index)
+            a = scratch["a"]
+            if plan.pack_a == "tile":
+                self.emit_strip(f, "a", bases["a"], block.index, k0, depth, a, room, block.index)
+            else:
+                a = self.block_at(f, bases["a"], block.index, row, k0)
+            with run_of(f, plan.column_tiles, columns, "panel") as panel:
+                column = f.mul(panel.index, f.index(plan.width), "column")
+                left = f.minimum(f.sub(f.index(self.spec.n), column), f.index(plan.width))
+                if plan.pack_b == "tile":
+                    place = f.mul(f.sub(panel.index, first_panel), f.index(room * plan.width))
+                    b = f.at(scratch["b"], place, packed, "b.panel")
+                else:
+                    b = self.panel_at(f, bases["b"], panel.index, k0)
+                c = scratch["c"]
+                if self.long:
+                    down = f.mul(f.sub(row, start_of(f, plan.blocks, first_block)), f.index(self.c_row))
+                    right = f.mul(f.sub(panel.index, first_panel), f.index(plan.width))
+                    c = f.at(c, f.add(down, right), plan.compute.llvm, "c.block")
+                count = self.emit_block(f, block.index, panel.index, a, b, c, depth, left)
+                if not self.long:
+                    self.emit_results(f, pointers, c, index, row, count, column, left)
+
+    def emit_block(self, f, block, panel, a, b, c, depth, left) -> Value:
+        """Call the micro-kernel that fits the block's rows and the panel's columns; gives the rows."""
+        plan = self.plan
+        blocks = plan.blocks
+        sizes = sorted(set(blocks.sizes), reverse=True)
+        longer = f.compare("lt", block, f.index(blocks.longer))
+        shorter = f.op("xor", longer, f.const("i1", 1))
+        masked = plan.pack_b == "direct" and self.tail % plan.lanes != 0
+        panels = [(plan.vectors, False)] * (plan.panels > 1) + [(self.tail_vectors, masked)]
+        panels = list(dict.fromkeys(panels))
+        last = f.compare("eq", panel, f.index(plan.panels - 1))
+        inner = f.op("xor", last, f.const("i1", 1))
+        for rows, rows_fit in zip(sizes, (longer, shorter), strict=False):
+            for vectors, mask in panels:
+                micro = self.micro(rows, vectors, mask)
+                fits = []
+                if len(sizes) > 1:
+                    fits.append(rows_fit)
+                if len(panels) > 1:
+                    fits.append(last if (vectors, mask) == panels[-1] else inner)
+                with whenever(f, fits):
+                    f.call("void", f"@@.{micro}", a, b, c, depth, left)
+        if len(sizes) == 1:
+            return f.index(sizes[0])
+        return f.select(longer, f.index(sizes[0]), f.index(sizes[1]))
+
+    def micro(self, rows: int, vectors: int, masked: bool) -> str:
+        """Note that a micro-kernel is needed; gives its suffix."""
+        micro = self.arithmetic.micro(self, rows, vectors, masked)
+        self.micros[micro.suffix] = micro
+        return micro.suffix
+
+    def emit_results(self, f, pointers, c, index, row, rows, column, width) -> None:
+        """Hand finished sums to the epilogue."""
+        plan = self.plan
+        emit_epilogue(
+            f, self.epilogue, pointers, c, self.c_row, plan.compute, plan.lanes, index,
+            row, rows, column, width, self.spec.n,
+            0 if self.long or self.spec.n % plan.width else plan.width,
+        )  # fmt: skip
+
+    # addresses
+
+    def scratch(self, f: Function) -> dict[str, Value]:
+        """The parts of the thread's scratch."""
+        out, offset = {}, 0
+        for part, size in self.scratch_sizes().items():
+            out[part] = f.at(f.scratch, f.index(offset), "i8", f"scratch.{part}")
+            offset += size
+        return out
+
+    def base(self, f: Function, pointers, side: str, index) -> Value:
+        """Where one product's operand begins: in place, or packed."""
+        how = self.plan.pack_a if side == "a" else self.plan.pack_b
+        if how == "step":
+            which = f.mul(self.packed_index(f, side, index), f.index(self.packed_size(side)))
+            return f.at(pointers[f"temporary.{side}"], which, self.arithmetic.packed.llvm)
+        operand: Operand = getattr(self.spec, side)
+        first = offset_of(f, operand, (*index, f.index(0), f.index(0)))
+        return f.at(pointers[side], first, operand.dtype.llvm, f"{side}.matrix")
+
+    def panel_at(self, f: Function, base: Value, panel: Value, k0: Value) -> Value:
+        """Where b's panel begins at k0."""
+        plan, spec = self.plan, self.spec
+        if plan.pack_b == "direct":
+            down = f.mul(k0, f.index(spec.b.strides[-2]))
+            right = f.mul(panel, f.index(plan.width))
+            return f.at(base, f.add(right, down), spec.b.dtype.llvm, "b.panel")
+        first = f.mul(panel, f.index(plan.width * self.depth))
+        last = f.compare("eq", panel, f.index(plan.panels - 1))
+        wide = f.select(last, f.index(self.tail_vectors * plan.lanes), f.index(plan.width))
+        return f.at(base, f.add(first, f.mul(k0, wide)), self.arithmetic.packed.llvm, "b.panel")
+
+    def block_at(self, f: Function, base: Value, block: Value, row: Value, k0: Value) -> Value:
+        """Where a's block of rows begins at k0."""
+        plan, spec = self.plan, self.spec
+        if plan.pack_a == "direct":
+            first = f.mul(row, f.index(spec.a.strides[-2]))
+            along = f.mul(k0, f.index(spec.a.strides[-1]))
+            return f.at(base, f.add(first, along), spec.a.dtype.llvm, "a.block")
+        first = f.mul(block, f.index(plan.stride_a * self.depth))
+        along = f.mul(k0, f.index(plan.stride_a))
+        return f.at(base, f.add(first, along), self.arithmetic.packed.llvm, "a.block")
+
+
+def whenever(f: Function, conditions: list[Value]):
+    """Run the body where all conditions hold."""
+    if not conditions:
+        return f.when(f.const("i1", 1))
+    if len(conditions) == 1:
+        return f.when(conditions[0])
+    return f.when(f.op("and", conditions[0], conditions[1]))
