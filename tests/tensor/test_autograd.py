@@ -1,0 +1,229 @@
+"""The tape: gradients, depth, sharing, freeing, versions."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tinytorch.base.errors import GradientError, ShapeError
+
+
+def leaf(*shape, seed=0, dtype="float64"):
+    return tt.randn(*shape, dtype=dtype, generator=tt.Generator(seed)).requires_grad_()
+
+
+def test_gradient_of_a_product_is_the_other_factor():
+    """Closed form: d(sum(a b)) / da = b."""
+    a, b = leaf(3, 4), leaf(3, 4, seed=1)
+    (a * b).sum().backward()
+    assert np.array_equal(a.grad.numpy(), b.detach().numpy())
+
+
+def test_broadcast_operands_get_gradients_of_their_own_shape():
+    """Closed form: each repeat adds 1."""
+    a, b = leaf(3, 1), leaf(4)
+    (a + b).sum().backward()
+    assert a.grad.tolist() == [[4.0]] * 3
+    assert b.grad.tolist() == [3.0] * 4
+
+
+def test_gradients_accumulate_over_backward_calls():
+    """Closed form: twice the gradient of x is 2."""
+    x = leaf(2)
+    x.sum().backward()
+    x.sum().backward()
+    assert x.grad.tolist() == [2.0, 2.0]
+
+
+def test_one_hundred_thousand_operations_deep():
+    """Closed form: the derivative of x + 1 + 1 ... is 1; no recursion may overflow, freeing neither."""
+    x = tt.Tensor(1.0, requires_grad=True)
+    y = x
+    for _ in range(100_000):
+        y = y + 1.0
+    y.backward()
+    assert x.grad.item() == 1.0
+    y = x
+    for _ in range(100_000):
+        y = y + 1.0
+    del y
+
+
+def test_a_chain_of_diamonds_costs_linear_time():
+    """Closed form: y = y + y doubles, 60 times: gradient 2^60. Visiting each path would never end."""
+    x = tt.Tensor(1.0, dtype="float64", requires_grad=True)
+    y = x
+    for _ in range(60):
+        y = y + y
+    y.backward()
+    assert x.grad.item() == 2.0**60
+
+
+def test_graph_is_freed_after_backward():
+    """Invariant: what the tape kept is gone without the garbage collector's help."""
+    gc.disable()
+    try:
+        x = leaf(3)
+        middle = x.exp()
+        kept = weakref.ref(middle._buffer.array)
+        loss = (middle * middle).sum()
+        del middle
+        assert kept() is not None
+        loss.backward()
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+def test_a_tape_without_backward_is_freed_too():
+    """Invariant: no reference cycle through an operation that needs its own output."""
+    gc.disable()
+    try:
+        y = leaf(3).exp()
+        kept = weakref.ref(y._node)
+        del y
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+def test_second_backward_says_that_the_graph_was_freed():
+    """Ground truth: the message."""
+    loss = (leaf(2) * 2).sum()
+    loss.backward()
+    with pytest.raises(GradientError, match="went through this graph already"):
+        loss.backward()
+
+
+def test_retain_graph_allows_another():
+    """Closed form: gradient of x^2, twice."""
+    x = tt.Tensor([3.0], requires_grad=True)
+    loss = (x * x).sum()
+    loss.backward(retain_graph=True)
+    loss.backward()
+    assert x.grad.tolist() == [12.0]
+
+
+def test_create_graph_gives_second_derivatives():
+    """Closed form: (x^3)'' = 6 x."""
+    x = tt.Tensor([2.0], requires_grad=True)
+    (x * x * x).sum().backward(create_graph=True)
+    g, x.grad = x.grad, None
+    g.sum().backward()
+    assert x.grad.tolist() == [12.0]
+
+
+def test_backward_of_several_numbers_needs_a_start():
+    """Ground truth: the message."""
+    with pytest.raises(GradientError, match="single number to start from"):
+        (leaf(3) * 2).backward()
+    with pytest.raises(ShapeError, match="another shape"):
+        (leaf(3) * 2).backward(tt.ones(2))
+
+
+def test_backward_without_a_tape_is_an_error():
+    """Ground truth: the message."""
+    with pytest.raises(GradientError, match="nothing to go back through"):
+        tt.ones(1).backward()
+
+
+def test_no_grad_records_nothing_and_nests():
+    """Invariant of the modes."""
+    x = leaf(2)
+    with tt.no_grad():
+        assert not (x * 2).requires_grad
+        with tt.enable_grad():
+            assert (x * 2).requires_grad
+        assert not (x * 2).requires_grad
+    assert (x * 2).requires_grad
+
+    @tt.no_grad()
+    def f():
+        return x * 2
+
+    assert not f().requires_grad
+
+
+def test_in_place_after_use_leaves_the_gradient_right():
+    """Closed form: d(x y)/dx is the value y had, whatever y holds later (a Tensor is a value)."""
+    x = tt.Tensor([2.0], requires_grad=True)
+    y = tt.Tensor([3.0])
+    z = x * y
+    y += 100.0
+    z.sum().backward()
+    assert x.grad.tolist() == [3.0]
+
+
+def test_in_place_on_a_result_is_differentiated():
+    """Closed form: y = exp(x) overwritten by 2 y has derivative 2 exp(x)."""
+    x = tt.Tensor([1.0], dtype="float64", requires_grad=True)
+    y = x.exp()
+    y *= 2.0
+    y.sum().backward()
+    assert x.grad.item() == pytest.approx(2 * np.e, rel=1e-15)
+
+
+def test_memory_written_past_the_rule_is_noticed():
+    """Ground truth: the message, with operation and line (a compiled program writes this way)."""
+    x = tt.Tensor([1.0], requires_grad=True)
+    y = tt.Tensor([1.0])
+    z = (x * y).sum()
+    y._buffer.array[...] = 5.0
+    y._buffer.written("train.py:41")
+    with pytest.raises(GradientError, match=r"(?s)changed in place.*mul.*train\.py:41"):
+        z.backward()
+
+
+def test_assigning_to_a_recording_leaf_is_an_error():
+    """Ground truth: the message names this file."""
+    x = leaf(2)
+    with pytest.raises(GradientError, match=r"(?s)changed in place.*test_autograd\.py"):
+        x += 1.0
+    with tt.no_grad():
+        x += 1.0
+    assert x.is_leaf and x.requires_grad
+
+
+def test_setitem_is_differentiated():
+    """Closed form: the overwritten place gets no gradient, the value gets it."""
+    x, v = leaf(3), leaf(1, seed=1)
+    y = x * 1.0
+    y[1] = v[0]
+    (y * tt.Tensor([1.0, 10.0, 100.0], dtype="float64")).sum().backward()
+    assert x.grad.tolist() == [1.0, 0.0, 100.0]
+    assert v.grad.tolist() == [10.0]
+
+
+def test_detach_and_clone():
+    """Invariants: detach shares memory and forgets; clone copies and remembers."""
+    x = leaf(2)
+    assert x.detach()._buffer is x._buffer and not x.detach().requires_grad
+    y = x.clone()
+    assert y._buffer.address != x._buffer.address and not y.is_leaf
+    y.sum().backward()
+    assert x.grad.tolist() == [1.0, 1.0]
+
+
+def test_grad_can_only_be_set_where_it_is_kept():
+    """Ground truth: the messages."""
+    x = tt.ones(2)
+    x.grad = None
+    with pytest.raises(GradientError, match="no place for a gradient"):
+        x.grad = tt.ones(2)
+    with pytest.raises(ShapeError, match="another shape than its tensor"):
+        leaf(2).grad = tt.ones(3)
+
+
+def test_integers_have_no_gradient():
+    """Ground truth: the message."""
+    with pytest.raises(TypeError, match="only floats have a gradient"):
+        tt.Tensor([1], requires_grad=True)
+
+
+def test_several_outputs_each_carry_their_gradient():
+    """Closed form: max pooling hands the gradient to the winner."""
+    x = tt.Tensor(np.arange(16.0).reshape(1, 1, 4, 4), requires_grad=True)
+    tt.max_pool2d(x, 2).sum().backward()
+    assert np.flatnonzero(x.grad.numpy()).tolist() == [5, 7, 13, 15]
