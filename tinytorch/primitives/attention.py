@@ -83,42 +83,53 @@ def _seen(t: int, s: int) -> np.ndarray:
     return np.arange(s) <= np.arange(t)[:, None] + (s - t)
 
 
-def _scores(q, k, causal: bool, scale: float) -> np.ndarray:
-    scores = np.matmul(q, k.swapaxes(-1, -2))
+def _scores(q, k, seen: np.ndarray | None, scale: float) -> np.ndarray:
+    """scale * q k^T of one head, -inf where a query does not see a key."""
+    scores = np.matmul(q, k.T)
     scores *= scores.dtype.type(scale)
-    if causal:
-        np.copyto(scores, -np.inf, where=~_seen(q.shape[2], k.shape[2]))
+    if seen is not None:
+        scores[~seen] = -np.inf
     return scores
 
 
 @quietly
 def _attention(q, k, v, *, causal, scale, dtype=None):
+    """Head by head, so that the T x S weights stay in the cache."""
     working, result = working_type(q, dtype), result_type(q, dtype)
+    out, lse = np.empty(q.shape, result), np.empty(q.shape[:3], working)
     q, k, v = (x.astype(working, copy=False) for x in (q, k, v))
-    weights = _scores(q, k, causal, scale)
-    largest = weights.max(axis=-1, keepdims=True, initial=-np.inf)
-    largest = np.where(largest == -np.inf, working.type(0), largest)  # a query that sees nothing
-    np.exp(np.subtract(weights, largest, out=weights), out=weights)
-    total = weights.sum(axis=-1, keepdims=True)
-    out = np.matmul(weights, v) / np.where(total == 0, working.type(1), total)
-    lse = (largest + np.log(total))[..., 0]
-    return out.astype(result, copy=False), lse
+    seen = _seen(q.shape[2], k.shape[2]) if causal else None
+    for head in np.ndindex(q.shape[:2]):
+        weights = _scores(q[head], k[head], seen, scale)
+        largest = weights.max(axis=-1, keepdims=True, initial=-np.inf)
+        largest[largest == -np.inf] = 0  # a query that sees nothing
+        np.exp(np.subtract(weights, largest, out=weights), out=weights)
+        total = weights.sum(axis=-1, keepdims=True)
+        lse[head] = (largest + np.log(total))[:, 0]
+        total[total == 0] = 1
+        out[head] = np.matmul(weights, v[head]) / total
+    return out, lse
 
 
 @quietly
 def _gradient(g, q, k, v, out, lse, *, causal, scale, dtype=None):
     working, result = working_type(q, dtype), result_type(q, dtype)
+    g_q, g_k, g_v = (np.empty(x.shape, result) for x in (q, k, v))
     g, q, k, v, out = (x.astype(working, copy=False) for x in (g, q, k, v, out))
-    weights = _scores(q, k, causal, scale)
+    seen = _seen(q.shape[2], k.shape[2]) if causal else None
     safe = np.where(lse == -np.inf, working.type(0), lse)[..., None]
-    np.exp(np.subtract(weights, safe, out=weights), out=weights)
-    g_v = np.matmul(weights.swapaxes(-1, -2), g)
-    g_scores = np.matmul(g, v.swapaxes(-1, -2))
-    g_scores -= (g * out).sum(axis=-1, keepdims=True)
-    g_scores *= weights
-    g_scores *= working.type(scale)
-    grads = np.matmul(g_scores, k), np.matmul(g_scores.swapaxes(-1, -2), q), g_v
-    return tuple(x.astype(result, copy=False) for x in grads)
+    delta = (g * out).sum(axis=-1, keepdims=True)
+    for head in np.ndindex(q.shape[:2]):
+        weights = _scores(q[head], k[head], seen, scale)
+        np.exp(np.subtract(weights, safe[head], out=weights), out=weights)
+        g_v[head] = np.matmul(weights.T, g[head])
+        g_scores = np.matmul(g[head], v[head].T)
+        g_scores -= delta[head]
+        g_scores *= weights
+        g_scores *= working.type(scale)
+        g_q[head] = np.matmul(g_scores, k[head])
+        g_k[head] = np.matmul(g_scores.T, q[head])
+    return g_q, g_k, g_v
 
 
 def _column(x):

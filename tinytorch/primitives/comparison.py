@@ -1,6 +1,7 @@
 """Comparisons, logic and selection: rows that answer yes or no, and `where`, which acts on it.
 
-Knows one element of each operand at a time. NaN compares unequal to everything, as in IEEE 754.
+Knows one element of each operand at a time. NaN compares unequal to everything, as in IEEE 754
+(NumPy's comparisons clear the floating-point flags themselves: no warning to silence).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from tinytorch.base.dtypes import bool_
 from tinytorch.primitives.broadcasting import fold_to
 from tinytorch.primitives.creation import full_like
 from tinytorch.primitives.primitive import NOT_DIFFERENTIABLE, ErrorSample, Primitive, Sample, Spec
-from tinytorch.primitives.quiet import quiet
 from tinytorch.primitives.samples import flags, numbers, one, strided, two, wrong_kind, wrong_pair
 from tinytorch.primitives.shapes import (
     ANY,
@@ -45,7 +45,7 @@ def _comparison(name: str, ufunc, doc: str) -> Primitive:
     return Primitive(
         name,
         binary(name, ANY, bool_),
-        quiet(ufunc),
+        ufunc,
         vjp=NOT_DIFFERENTIABLE,
         samples=_ties,
         error_samples=wrong_pair("float32", other="float64"),
@@ -58,7 +58,7 @@ def _question(name: str, ufunc, doc: str) -> Primitive:
     return Primitive(
         name,
         unary(name, FLOAT, bool_),
-        quiet(ufunc),
+        ufunc,
         vjp=NOT_DIFFERENTIABLE,
         samples=lambda: [*one()(), Sample((np.array([np.nan, np.inf, -np.inf, 0.0, -0.0]),))],
         error_samples=wrong_kind("int32"),
@@ -98,7 +98,7 @@ isfinite = _question("isfinite", np.isfinite, "Whether x is neither infinite nor
 logical_not = Primitive(
     "logical_not",
     unary("logical_not", ANY, bool_),
-    quiet(np.logical_not),
+    np.logical_not,
     vjp=NOT_DIFFERENTIABLE,
     samples=lambda: [*one()(), Sample((flags(5),)), Sample((np.array([0, 3], np.int8),))],
     error_samples=lambda: [

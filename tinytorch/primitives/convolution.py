@@ -120,76 +120,68 @@ def padded(x: np.ndarray, padding, value) -> np.ndarray:
     return out
 
 
-def _columns(x: np.ndarray, kernel: tuple, out_size: tuple, window: Window) -> np.ndarray:
-    """Every window as a row: (groups, N * OH * OW, C / groups * KH * KW)."""
-    x = padded(x, window.padding, 0.0)
+def _windows(x: np.ndarray, kernel: tuple, out_size: tuple, window: Window) -> np.ndarray:
+    """Every window of padded images: (N, groups, C / groups, KH, KW, OH, OW), a view."""
     (n, c, _, _), (dn, dc, dh, dw) = x.shape, x.strides
-    (kh, kw), (oh, ow), groups = kernel, out_size, window.groups
-    steps = (
-        dh * window.stride[0],
-        dw * window.stride[1],
-        dh * window.dilation[0],
-        dw * window.dilation[1],
-    )
-    view = np.lib.stride_tricks.as_strided(
+    (sh, sw), _, (eh, ew), groups = window
+    return np.lib.stride_tricks.as_strided(
         x,
-        (groups, n, oh, ow, c // groups, kh, kw),
-        (dc * (c // groups), dn, *steps[:2], dc, *steps[2:]),
+        (n, groups, c // groups, *kernel, *out_size),
+        (dn, dc * (c // groups), dc, dh * eh, dw * ew, dh * sh, dw * sw),
         writeable=False,
     )
-    return view.reshape(groups, n * oh * ow, (c // groups) * kh * kw)
-
-
-def _rows_of(g: np.ndarray, groups: int) -> np.ndarray:
-    """Cotangents or outputs (N, O, OH, OW) as (groups, N * OH * OW, O / groups)."""
-    n, o, oh, ow = g.shape
-    split = g.reshape(n, groups, o // groups, oh, ow).transpose(1, 0, 3, 4, 2)
-    return split.reshape(groups, n * oh * ow, o // groups)
-
-
-@quietly
-def _convolution(x, w, *, dtype=None, **options):
-    window, working = Window(**options), working_type(x, dtype)
-    n, o, oh, ow = convolved_shape("convolution", x.shape, w.shape, window)
-    filters = w.astype(working, copy=False).reshape(
-        window.groups, o // window.groups, _taps(w.shape)
-    )
-    columns = _columns(x.astype(working, copy=False), w.shape[2:], (oh, ow), window)
-    out = np.matmul(columns, filters.transpose(0, 2, 1))  # (groups, N * OH * OW, O / groups)
-    out = out.reshape(window.groups, n, oh, ow, o // window.groups).transpose(1, 0, 4, 2, 3)
-    return out.reshape(n, o, oh, ow).astype(result_type(x, dtype), copy=False)
 
 
 def _taps(weight_shape: tuple) -> int:
+    """Products in one output element."""
     return weight_shape[1] * weight_shape[2] * weight_shape[3]
 
 
 @quietly
+def _convolution(x, w, *, dtype=None, **options):
+    """Image by image, so that the columns (C KH KW, OH OW) stay in the cache: twice as fast."""
+    window, working = Window(**options), working_type(x, dtype)
+    n, o, oh, ow = convolved_shape("convolution", x.shape, w.shape, window)
+    groups, taps = window.groups, _taps(w.shape)
+    filters = w.astype(working, copy=False).reshape(groups, o // groups, taps)
+    views = _windows(padded(x, window.padding, 0), w.shape[2:], (oh, ow), window)
+    out = np.empty((n, groups, o // groups, oh * ow), working)
+    for view, image in zip(views, out, strict=True):
+        columns = view.astype(working, copy=False).reshape(groups, taps, oh * ow)
+        np.matmul(filters, columns, out=image)
+    return out.reshape(n, o, oh, ow).astype(result_type(x, dtype), copy=False)
+
+
+@quietly
 def _input_gradient(g, w, *, input_shape, dtype=None, **options):
-    """The rows of windows that g asks for, added back to where they were read."""
+    """The windows that g asks for, added back to where they were read."""
     window, working = Window(**options), working_type(g, dtype)
-    (n, o, oh, ow), (_, c, h, width), (_, cg, kh, kw) = g.shape, input_shape, w.shape
-    groups, (sh, sw), (dh, dw) = window.groups, window.stride, window.dilation
-    (top, bottom), (left, right) = window.padding
+    (n, o, oh, ow), (_, c, h, width), (_, _, kh, kw) = g.shape, input_shape, w.shape
+    (sh, sw), ((top, bottom), (left, right)), (eh, ew), groups = window
     filters = w.astype(working, copy=False).reshape(groups, o // groups, _taps(w.shape))
-    rows = np.matmul(_rows_of(g.astype(working, copy=False), groups), filters)
-    rows = rows.reshape(groups, n, oh, ow, cg, kh, kw).transpose(5, 6, 1, 0, 4, 2, 3)
-    out = np.zeros((n, groups, cg, top + h + bottom, left + width + right), working)
-    for i in range(kh):
-        for j in range(kw):
-            y, x = i * dh, j * dw
-            out[..., y : y + sh * oh : sh, x : x + sw * ow : sw][..., :oh, :ow] += rows[i, j]
-    out = out.reshape(n, c, *out.shape[3:])[:, :, top : top + h, left : left + width]
-    return out.astype(result_type(g, dtype), copy=False)
+    out = np.zeros((n, c, top + h + bottom, left + width + right), working)
+    for cotangent, image in zip(g.astype(working, copy=False), out, strict=True):
+        rows = cotangent.reshape(groups, o // groups, oh * ow)
+        columns = np.matmul(filters.transpose(0, 2, 1), rows).reshape(c, kh, kw, oh, ow)
+        for i in range(kh):
+            for j in range(kw):
+                ys = slice(i * eh, i * eh + sh * (oh - 1) + 1, sh)
+                xs = slice(j * ew, j * ew + sw * (ow - 1) + 1, sw)
+                image[:, ys, xs] += columns[:, i, j]
+    return out[:, :, top : top + h, left : left + width].astype(result_type(g, dtype))
 
 
 @quietly
 def _weight_gradient(g, x, *, weight_shape, dtype=None, **options):
     window, working = Window(**options), working_type(g, dtype)
-    columns = _columns(x.astype(working, copy=False), weight_shape[2:], g.shape[2:], window)
-    rows = _rows_of(g.astype(working, copy=False), window.groups)
-    out = np.matmul(rows.transpose(0, 2, 1), columns).reshape(weight_shape)
-    return out.astype(result_type(g, dtype), copy=False)
+    (_, o, oh, ow), groups, taps = g.shape, window.groups, _taps(weight_shape)
+    views = _windows(padded(x, window.padding, 0), weight_shape[2:], (oh, ow), window)
+    out = np.zeros((groups, o // groups, taps), working)
+    for view, cotangent in zip(views, g.astype(working, copy=False), strict=True):
+        columns = view.astype(working, copy=False).reshape(groups, taps, oh * ow)
+        rows = cotangent.reshape(groups, o // groups, oh * ow)
+        out += np.matmul(rows, columns.transpose(0, 2, 1))
+    return out.reshape(weight_shape).astype(result_type(g, dtype), copy=False)
 
 
 def _convolution_vjp(g, out, x, w, *, dtype=None, **window):

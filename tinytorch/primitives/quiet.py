@@ -27,21 +27,26 @@ class _Silence(threading.local):
 _silence = _Silence()
 
 
-def quiet(function: Callable) -> Callable:
-    """`function` without NumPy's floating-point warnings.
+def quiet(function: np.ufunc) -> Callable:
+    """A NumPy function of one or two arrays without its floating-point warnings.
 
-    For single NumPy functions, which call no Python code: the context cannot be entered twice.
+    For functions that call no Python code: the private context cannot be entered twice.
 
     >>> divide = quiet(np.divide)
     >>> divide(np.array([1.0, 0.0]), 0.0)
     array([inf, nan])
     """
+    if function.nin == 1:
 
-    @functools.wraps(function)
-    def silent(*arrays, **options):
-        return _silence.run(function, *arrays, **options)
+        def silent_one(x):
+            return _silence.run(function, x)
 
-    return silent
+        return silent_one
+
+    def silent_two(a, b):
+        return _silence.run(function, a, b)
+
+    return silent_two
 
 
 def quietly(function: Callable) -> Callable:
