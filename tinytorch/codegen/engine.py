@@ -163,7 +163,7 @@ def _first_lines(error: object) -> str:
 def _optimised(text: str, target: Target) -> llvm.ModuleRef:
     _refuse_missing_instructions(text, target)
     if not target.has_fma:  # the builder's fma would become a call of libm, lane by lane
-        text = text.replace("@llvm.fma.", "@llvm.fmuladd.")
+        text = text.replace("llvm.fma.", "llvm.fmuladd.")
     text = spell_out(text, target)
     machine = _machine(target)
     try:

@@ -11,6 +11,7 @@ one in any order on any thread.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -123,7 +124,7 @@ class StageTable:
 
     def __del__(self):
         release = getattr(self, "release", None)
-        if release is not None:
+        if release is not None and not sys.is_finalizing():  # by then the workers have ended
             release(self.address)
 
 

@@ -164,10 +164,7 @@ def _key(target: Target) -> str:
 
 @lru_cache
 def _host(forced: str) -> Target:
-    architecture = _normal(llvm.get_process_triple().split("-")[0])
-    runnable = [n for n in NAMES if architecture == "x86_64" and host_features() >= {*_REQUIRED[n]}]
-    if architecture == "aarch64":
-        runnable = ["vector128"]
+    runnable = runnable_names()
     if not runnable:
         raise SettingError(
             "this processor is not supported by compiled code",
@@ -183,6 +180,16 @@ def _host(forced: str) -> Target:
             fix=f"TINYTORCH_TARGET={runnable[0]}, or leave it unset",
         )
     return Target.named(forced or runnable[0])
+
+
+def runnable_names() -> tuple[str, ...]:
+    """The targets this machine can run, widest first."""
+    architecture = _normal(llvm.get_process_triple().split("-")[0])
+    if architecture == "aarch64":
+        return ("vector128",)
+    if architecture != "x86_64":
+        return ()
+    return tuple(name for name in NAMES if host_features() >= {*_REQUIRED[name]})
 
 
 @lru_cache

@@ -1,0 +1,110 @@
+"""Ground truth: the text itself (golden), and what it computes when run."""
+
+import ctypes
+
+import numpy as np
+import pytest
+
+from tinytorch.codegen import engine
+from tinytorch.codegen.builder import Function, constant_text, element, lanes, mangle, vector
+from tinytorch.codegen.target import Target, runnable_names
+
+AXPY = """\
+define void @"axpy"(ptr %"x", ptr %"y", i64 %"n") nounwind {
+"entry":
+  br label %"i.head"
+"i.head":
+  %"i" = phi i64 [0, %"entry"], [%"i.next", %"i.body"]
+  %"i.more" = icmp slt i64 %"i", %"n"
+  br i1 %"i.more", label %"i.body", label %"i.done"
+"i.body":
+  %"at" = getelementptr float, ptr %"x", i64 %"i"
+  %"x.1" = load float, ptr %"at", align 4
+  %"at.1" = getelementptr float, ptr %"y", i64 %"i"
+  %"y.1" = load float, ptr %"at.1", align 4
+  %"fma" = call float @"llvm.fma.f32"(float %"x.1", float 0x4000000000000000, float %"y.1")
+  store float %"fma", ptr %"at.1", align 4
+  %"i.next" = add i64 %"i", 1
+  br label %"i.head"
+"i.done":
+  ret void
+}"""
+
+
+def test_a_loop_is_written_as_it_nests():
+    """Golden text: y += 2 x."""
+    f = Function("axpy", [("x", "ptr"), ("y", "ptr"), ("n", "i64")])
+    with f.loop("i", 0, f.n) as i:
+        x = f.load(f.at(f.x, i.index, "float"), "float")
+        at = f.at(f.y, i.index, "float")
+        f.store(f.fma(x, f.const("float", 2.0), f.load(at, "float", stem="y")), at)
+    assert f.finish() == AXPY
+    assert f.declarations == {"declare float @llvm.fma.f32(float, float, float)"}
+
+
+def run(f, target, *arrays):
+    text = "\n".join([*sorted(f.declarations), f.finish()])
+    library = engine.load([engine.compile_text(text, Target.named(target))], [f.name])
+    ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(arrays))(library[f.name])(
+        *(a.ctypes.data for a in arrays)
+    )
+
+
+@pytest.mark.parametrize("target", runnable_names())
+def test_masked_loads_and_stores_touch_their_lanes_only(target):
+    """Closed form: five of eight lanes are doubled."""
+    f = Function("masked", [("x", "ptr")])
+    mask = f.mask_below(8, f.index(5))
+    x = f.load(f.x, "<8 x float>", mask=mask)
+    f.store(f.add(x, x), f.x, mask=mask)
+    x = np.arange(1, 9, dtype=np.float32)
+    run(f, target, x)
+    assert x.tolist() == [2, 4, 6, 8, 10, 6, 7, 8]
+
+
+@pytest.mark.parametrize("target", runnable_names())
+def test_conversion_of_floats_to_integers_saturates(target):
+    """DESIGN: out of range saturates, NaN gives 0."""
+    f = Function("convert", [("x", "ptr"), ("y", "ptr")])
+    f.store(f.convert(f.load(f.x, "<4 x float>"), "i32"), f.y)
+    x = np.array([1e20, -1e20, np.nan, -2.7], np.float32)
+    y = np.zeros(4, np.int32)
+    run(f, target, x, y)
+    assert y.tolist() == [2**31 - 1, -(2**31), 0, -2]
+
+
+@pytest.mark.parametrize("target", runnable_names())
+def test_extremes_pass_nan_on(target):
+    """IEEE 754-2019 minimum and maximum: a NaN operand gives NaN."""
+    f = Function("extremes", [("x", "ptr"), ("y", "ptr")])
+    x, y = f.load(f.x, "<4 x float>"), f.load(f.y, "<4 x float>")
+    f.store(f.minimum(x, y), f.x)
+    f.store(f.maximum(x, y), f.y)
+    x, y = np.array([1, np.nan, 3, -1], np.float32), np.array([2, 2, np.nan, -2], np.float32)
+    run(f, target, x, y)
+    assert np.array_equal(x, np.array([1, np.nan, np.nan, -2], np.float32), equal_nan=True)
+    assert np.array_equal(y, np.array([2, np.nan, np.nan, -1], np.float32), equal_nan=True)
+
+
+def test_constants_are_exact_bits():
+    """IEEE 754 encodings: 0.1 rounded to float32 first; bfloat16's 1 is 0x3F80."""
+    assert constant_text("float", 0.1) == "0x3FB99999A0000000"
+    assert constant_text("double", 1.0) == "0x3FF0000000000000"
+    assert constant_text("half", 1.0) == "0xH3C00" and constant_text("bfloat", 1.0) == "0xR3F80"
+    assert constant_text("float", 1e39) == "0x7FF0000000000000"
+
+
+def test_types_are_text():
+    """The grammar of LLVM's vector types and intrinsic suffixes."""
+    assert vector(4, "float") == "<4 x float>" and vector(1, "float") == "float"
+    assert lanes("<16 x i8>") == 16 and element("<16 x i8>") == "i8"
+    assert mangle("<8 x bfloat>") == "v8bf16" and mangle("ptr") == "p0"
+
+
+def test_unfinished_code_is_refused_in_python():
+    """LLVM would end the process: a loop without next(), a function without its result."""
+    f = Function("f", [("n", "i64")], "i64")
+    with pytest.raises(ValueError, match="next"), f.loop("i", 0, f.n, carry=[f.index(0)]):
+        pass
+    with pytest.raises(ValueError, match="without a result"):
+        Function("g", [], "i64").finish()

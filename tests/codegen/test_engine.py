@@ -1,0 +1,139 @@
+"""Ground truth: what the text says; faults must be CompileErrors, in a process that goes on."""
+
+import ctypes
+
+import numpy as np
+import pytest
+
+from tinytorch.base.errors import CompileError
+from tinytorch.codegen import engine
+from tinytorch.codegen.kernel import build
+from tinytorch.codegen.target import NAMES, Target, runnable_names
+
+ADD = """
+define i64 @add(i64 %a, i64 %b) {
+  %c = add i64 %a, %b
+  ret i64 %c
+}
+"""
+
+
+def _twice(f, p):
+    x = f.at(p["x"], f.tile, "float")
+    f.store(f.fma(f.load(x, "float"), f.const("float", 2.0), f.const("float", 1.0)), x)
+
+
+@pytest.mark.parametrize("name", runnable_names())
+def test_text_becomes_a_function(name):
+    """Closed form: 40 + 2."""
+    image = engine.compile_text(ADD, Target.named(name))
+    library = engine.load([image], ["add"])
+    function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(library["add"])
+    assert function(40, 2) == 42
+
+
+@pytest.mark.parametrize("name", runnable_names())
+def test_fused_products_without_a_fused_instruction_need_no_library(name):
+    """Closed form: 2 x + 1; and on no target a call is left in the assembly."""
+    kernel = build("twice", ["x"], _twice, tiles=4)
+    text = engine.module_text([kernel])
+    target = Target.named(name)
+    assert "call" not in engine.assembly_text(text, target)
+    library = engine.load([engine.compile_text(text, target)], ["twice"])
+    x = np.arange(4, dtype=np.float32)
+    pointers = np.array([x.ctypes.data], np.uint64)
+    run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+    for tile in range(4):
+        run(library["twice"])(pointers.ctypes.data, tile, None)
+    assert x.tolist() == [1, 3, 5, 7]
+
+
+def test_code_for_another_architecture_is_written_too():
+    """The NEON target's object is an aarch64 ELF file (machine number 183)."""
+    image = engine.compile_text(ADD, Target.named("vector128", "aarch64"))
+    assert image[:4] == b"\x7fELF" and int.from_bytes(image[18:20], "little") == 183
+
+
+def test_equal_kernels_are_written_once_and_different_ones_refused():
+    """Invariant of module_text: one body for each name."""
+    one = build("twice", ["x"], _twice, tiles=4)
+    again = build("twice", ["x"], _twice, tiles=9)
+    assert engine.module_text([one, again]).count("define") == 1
+    other = build("twice", ["y"], lambda f, p: None, tiles=4)
+    with pytest.raises(CompileError, match="two different kernels have the same name"):
+        engine.module_text([one, other])
+
+
+def test_text_that_is_no_ir_is_refused():
+    """LLVM's own complaint is shown."""
+    with pytest.raises(CompileError, match="does not accept the text"):
+        engine.compile_text("define void @f() {\n  ret i32\n}", Target.host())
+
+
+def test_text_that_does_not_verify_is_refused():
+    """A use before its definition: the text parses, the verifier refuses it."""
+    text = "define i64 @f(i64 %a) {\n  %b = add i64 %c, 1\n  %c = add i64 %a, 1\n  ret i64 %b\n}"
+    with pytest.raises(CompileError, match="does not accept the text"):
+        engine.compile_text(text, Target.host())
+
+
+def test_unknown_functions_are_refused_by_name():
+    """Only listed functions of the process may be called."""
+    text = "define void @f() {\n  call void @system_of_mine()\n  ret void\n}\n"
+    text += "declare void @system_of_mine()"
+    with pytest.raises(CompileError, match="system_of_mine"):
+        engine.compile_text(text, Target.host())
+
+
+@pytest.mark.parametrize(
+    "name, intrinsic",
+    [
+        ("avx2", "llvm.x86.avx512bf16.dpbf16ps.512"),
+        ("avx2", "llvm.x86.tdpbf16ps"),
+        ("avx2", "llvm.x86.avx512.mask.scalef.ps.512"),
+        ("vector128", "llvm.x86.avx2.pshuf.b"),
+    ],
+)
+def test_missing_instructions_are_refused_before_llvm_ends_the_process(name, intrinsic):
+    """LLVM calls abort when it cannot select an instruction; this process must go on."""
+    text = f"declare void @{intrinsic}()\ndefine void @f() {{\n  ret void\n}}"
+    target = Target.named(name, "x86_64")
+    with pytest.raises(CompileError, match="instructions its target does not have"):
+        engine.compile_text(text, target)
+
+
+def test_damaged_objects_and_missing_symbols_are_refused():
+    """Linking raises, and the next link works."""
+    image = engine.compile_text(ADD, Target.host())
+    with pytest.raises(CompileError, match="could not be linked"):
+        engine.load([b"not an object"], ["add"])
+    with pytest.raises(CompileError, match="could not be linked"):
+        engine.load([image], ["subtract"])
+    assert engine.load([image], ["add"])["add"] > 0
+
+
+def test_vectors_of_512_bits_stay_whole():
+    """LLVM prefers 256 bits for x86-64-v4 unless told otherwise."""
+    text = """
+define void @f(ptr %x) {
+  %v = load <16 x float>, ptr %x, align 4
+  %w = fadd <16 x float> %v, %v
+  store <16 x float> %w, ptr %x, align 4
+  ret void
+}"""
+    assert "zmm" in engine.assembly_text(text, Target.named("avx512", "x86_64"))
+    assert "ymm" in engine.assembly_text(text, Target.named("avx2", "x86_64"))
+    assert "xmm" in engine.assembly_text(text, Target.named("vector128", "x86_64"))
+
+
+def test_the_stages_of_compiling_can_be_printed():
+    """Text in, text out: passes fold 1 + 2, assembly names the symbol."""
+    text = "define i64 @three() {\n  %c = add i64 1, 2\n  ret i64 %c\n}"
+    assert "ret i64 3" in engine.optimised_text(text, Target.host())
+    assert "three:" in engine.assembly_text(text, Target.host())
+    assert engine.version().startswith("llvmlite ")
+
+
+def test_all_targets_have_a_name():
+    """The table of names is what the error message lists."""
+    assert NAMES == ("avx512", "avx2", "vector128")

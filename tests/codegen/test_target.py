@@ -1,0 +1,106 @@
+"""Ground truth: cpuid through LLVM, and the manuals' sizes of registers."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tinytorch.base.dtypes import bfloat16, float32, float64, int8
+from tinytorch.base.errors import SettingError
+from tinytorch.codegen import target as module
+from tinytorch.codegen.target import NAMES, Target, host_features, runnable_names
+
+
+@pytest.mark.parametrize("name, bytes", [*zip(NAMES, (64, 32, 16), strict=True)])
+def test_lanes_are_register_bytes_over_item_bytes(name, bytes):
+    """Closed form."""
+    t = Target.named(name, "x86_64")
+    assert t.vector_bytes == bytes
+    lanes = [t.lanes(d) for d in (int8, bfloat16, float32, float64)]
+    assert lanes == [bytes, bytes // 2, bytes // 4, bytes // 8]
+
+
+def test_host_is_the_widest_that_runs_here(monkeypatch):
+    """Invariant."""
+    monkeypatch.delenv("TINYTORCH_TARGET", raising=False)
+    assert Target.host().name == runnable_names()[0]
+    assert Target.host() is Target.host()
+
+
+def test_a_lower_target_can_be_forced(monkeypatch):
+    """TINYTORCH_TARGET is read each time."""
+    for name in runnable_names():
+        monkeypatch.setenv("TINYTORCH_TARGET", name)
+        assert Target.host().name == name
+
+
+def test_names_that_do_not_exist_are_refused(monkeypatch):
+    """The errors list what would have been right."""
+    monkeypatch.setenv("TINYTORCH_TARGET", "mmx")
+    with pytest.raises(SettingError, match="cannot run") as caught:
+        Target.host()
+    assert runnable_names()[0] in caught.value.rule
+    with pytest.raises(SettingError, match="no such target"):
+        Target.named("mmx")
+    with pytest.raises(SettingError, match="on aarch64 one of vector128"):
+        Target.named("avx2", "aarch64")
+
+
+def test_a_target_the_processor_lacks_is_refused(monkeypatch):
+    """A processor with AVX2 only, pretended."""
+    monkeypatch.setattr(module, "runnable_names", lambda: ("avx2", "vector128"))
+    module._host.cache_clear()
+    with pytest.raises(SettingError, match="here one of avx2, vector128"):
+        module._host("avx512")
+    assert module._host("").name == "avx2"
+    monkeypatch.setattr(module, "runnable_names", tuple)
+    module._host.cache_clear()
+    with pytest.raises(SettingError, match="not supported by compiled code"):
+        module._host("")
+    module._host.cache_clear()
+
+
+def test_keys_are_equal_exactly_for_equal_targets():
+    """Invariant: every field counts, and another process finds the same key."""
+    a = Target.named("avx2", "x86_64")
+    assert a.key == Target.named("avx2", "x86_64").key
+    assert a.key != dataclasses.replace(a, registers=32).key
+    code = "from tinytorch.codegen.target import Target; print(Target.host().key)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert done.stdout.strip() == Target.host().key
+
+
+def test_tiles_only_where_permitted(monkeypatch):
+    """A system that refuses (or a processor without) AMX: no tile features in the string."""
+    monkeypatch.setattr(module, "amx_permitted", lambda: False)
+    t = Target.named("avx512", "x86_64")
+    assert not t.has_amx and "amx" not in t.features
+    monkeypatch.setattr(module, "amx_permitted", lambda: True)
+    t = Target.named("avx512", "x86_64")
+    assert t.has_amx and "+amx-bf16" in t.features
+
+
+def test_amx_is_not_asked_for_without_the_features(monkeypatch):
+    """A processor without tiles: no system call, False."""
+    monkeypatch.setattr(module, "host_features", frozenset)
+    module.amx_permitted.cache_clear()
+    try:
+        assert module.amx_permitted() is False
+    finally:
+        module.amx_permitted.cache_clear()
+
+
+def test_neon():
+    """aarch64: 32 registers of 16 bytes, fused products always."""
+    t = Target.named("vector128", "aarch64")
+    assert (t.vector_bytes, t.registers, t.has_fma, t.architecture) == (16, 32, True, "aarch64")
+
+
+def test_features_are_read_once():
+    """Invariant."""
+    assert host_features() is host_features()

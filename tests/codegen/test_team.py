@@ -1,0 +1,264 @@
+"""Ground truth: sums in NumPy; what codegen/team.py says of runs, aborts, forks, threads."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinytorch.base.errors import CompileError, SettingError
+from tinytorch.codegen import engine
+from tinytorch.codegen.kernel import build
+from tinytorch.codegen.stage_table import StageTable, tile_configuration
+from tinytorch.codegen.target import Target
+from tinytorch.codegen.team import Crew, Team
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _increment(f, p):
+    at = f.at(p["x"], f.tile, "i64")
+    f.store(f.add(f.load(at, "i64"), f.load(p["by"], "i64")), at)
+
+
+def _total(f, p):
+    total = f.index(0)
+    with f.loop("i", 0, 64, carry=[total]) as i:
+        i.next(f.add(i.carried[0], f.load(f.at(p["x"], i.index, "i64"), "i64")))
+    f.store(i.results[0], p["out"])
+
+
+def _fail(f, p):
+    f.store(f.index(7), p["status"])
+
+
+def _scratch(f, p):
+    """Fill the thread's scratch with the tile's number, then add it up: 512 words."""
+    with f.loop("i", 0, 512) as i:
+        f.store(f.tile, f.at(f.scratch, i.index, "i64"))
+    with f.loop("j", 0, 512, carry=[f.index(0)]) as j:
+        j.next(f.add(j.carried[0], f.load(f.at(f.scratch, j.index, "i64"), "i64")))
+    f.store(j.results[0], f.at(p["out"], f.tile, "i64"))
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    parts = {
+        "increment": build("increment", ["x", "by"], _increment, tiles=64),
+        "total": build("total", ["x", "out"], _total, tiles=1),
+        "fail": build("fail", ["status"], _fail, tiles=1),
+        "scratch": build("scratch", ["out"], _scratch, tiles=64, scratch=4096),
+    }
+    text = engine.module_text(parts.values())
+    library = engine.load([engine.compile_text(text, Target.host())], list(parts))
+    library.keep()
+    return library
+
+
+class Sums:
+    """A program whose every stage needs the one before: increments and totals in turn."""
+
+    def __init__(self, kernels, rounds=10):
+        self.x, self.by = np.zeros(64, np.int64), np.ones(1, np.int64)
+        self.out = np.zeros(rounds, np.int64)
+        x, by, out = (a.ctypes.data for a in (self.x, self.by, self.out))
+        stages = []
+        for i in range(rounds):
+            stages.append((kernels["increment"], 64, [x, by]))
+            stages.append((kernels["total"], 1, [x, out + 8 * i]))
+        self.table = StageTable(stages)
+
+    def check(self, runs):
+        rounds = self.out.size
+        assert (self.x == runs * rounds).all()
+        want = 64 * (rounds * (runs - 1) + np.arange(1, rounds + 1))
+        assert self.out.tolist() == want.tolist()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_stages_follow_each_other_at_any_number_of_threads(kernels, threads):
+    """Closed form: a total that began early would miss increments."""
+    sums = Sums(kernels)
+    for run in range(1, 201):
+        assert Team().run(sums.table, threads) == 0
+        sums.check(run)
+
+
+def test_ten_thousand_runs(kernels):
+    """Closed form, as above: late workers of 10,000 runs took no tile of another run."""
+    sums = Sums(kernels, rounds=3)
+    for _ in range(10_000):
+        Team().run(sums.table, 2)
+    sums.check(10_000)
+
+
+def test_pointers_may_be_rewritten_between_runs(kernels):
+    """Closed form: the second run adds to the other array."""
+    a, b, by = np.zeros(64, np.int64), np.zeros(64, np.int64), np.full(1, 5)
+    table = StageTable([(kernels["increment"], 64, [a.ctypes.data, by.ctypes.data])])
+    Team().run(table, 2)
+    table.pointers[table.slots(0, 0)] = b.ctypes.data
+    Team().run(table, 2)
+    assert (a == 5).all() and (b == 5).all()
+    with pytest.raises(IndexError):
+        table.slots(0, 2)
+
+
+def test_no_stages_and_no_tiles(kernels):
+    """Closed form: nothing happens, the stage after an empty one runs."""
+    assert Team().run(StageTable([]), 2) == 0
+    x, by = np.zeros(64, np.int64), np.ones(1, np.int64)
+    given = [x.ctypes.data, by.ctypes.data]
+    table = StageTable([(kernels["increment"], n, given) for n in (0, 64, 0)])
+    assert Team().run(table, 2) == 0 and (x == 1).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_status_skips_what_follows_and_is_reset(kernels, threads):
+    """Closed form: stages before the failure ran, none after it; the next run begins anew."""
+    x, by = np.zeros(64, np.int64), np.ones(1, np.int64)
+    increment = (kernels["increment"], 64, [x.ctypes.data, by.ctypes.data])
+    table = StageTable([increment, (kernels["fail"], 1, [0]), increment, increment])
+    table.pointers[table.slots(1, 0)] = table.status.ctypes.data
+    for run in range(1, 51):
+        assert Team().run(table, threads) == 7
+        assert (x == run).all()
+    good = StageTable([increment])
+    assert Team().run(good, threads) == 0
+
+
+def test_every_thread_has_its_own_scratch(kernels):
+    """Closed form: each tile finds 512 copies of its own number."""
+    out = np.zeros(256, np.int64)
+    table = StageTable([(kernels["scratch"], 256, [out.ctypes.data])], scratch_bytes=4096)
+    for threads in (1, 3, 8, 2):
+        out[:] = -1
+        Team().run(table, threads)
+        assert (out == 512 * np.arange(256)).all()
+
+
+def test_times_grow_stage_by_stage(kernels):
+    """Invariant: one time at the begin of each stage and one at the end, in order."""
+    sums = Sums(kernels)
+    times = sums.table.record_times()
+    before = time.monotonic_ns()
+    Team().run(sums.table, 2)
+    after = time.monotonic_ns()
+    assert len(times) == 21 and (np.diff(times) >= 0).all()
+    assert before <= times[0] and times[-1] <= after
+
+
+def test_two_python_threads_at_once(kernels):
+    """Closed form for each of four programs run side by side."""
+    programs = [Sums(kernels) for _ in range(4)]
+
+    def work(sums):
+        for _ in range(300):
+            Team().run(sums.table, 2)
+
+    threads = [threading.Thread(target=work, args=(s,)) for s in programs]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    for sums in programs:
+        sums.check(300)
+
+
+def test_tables_may_go_while_workers_are_late(kernels):
+    """Invariant: 300 tables made, run and dropped in a row leave no worker in freed memory."""
+    for _ in range(300):
+        sums = Sums(kernels, rounds=2)
+        Team().run(sums.table, 3)
+        sums.check(1)
+        del sums
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_runs_too(kernels):
+    """Closed form in the child, whose workers were not copied by fork; then in the parent."""
+    sums = Sums(kernels)
+    Team().run(sums.table, 2)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        try:
+            Team().run(sums.table, 2)
+            sums.check(2)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+    Team().run(sums.table, 2)
+    sums.check(2)
+
+
+def test_tiles_are_configured_on_every_thread(kernels):
+    """Intel's manual, volume 1, 18.2: the bytes of palette 1; and a run with them goes well."""
+    config = tile_configuration()
+    assert config[0] == 1 and config[16] == 64 and config[48:56].tolist() == [16] * 8
+    x, by = np.zeros(64, np.int64), np.ones(1, np.int64)
+    given = [x.ctypes.data, by.ctypes.data]
+    table = StageTable([(kernels["increment"], 64, given)], tiles_config=True)
+    assert Team().run(table, 2) == 0 and (x == 1).all()
+
+
+def test_workers_end_when_their_crew_is_stopped(kernels):
+    """Invariant: stop joins every worker."""
+    crew, sums = Crew(), Sums(kernels)
+    crew.run(sums.table, 4)
+    assert crew.workers == 3
+    crew.stop()
+    assert crew.workers == 0 and not crew.looks_at(sums.table.address)
+    sums.check(1)
+
+
+def test_a_process_ends_cleanly_with_spinning_workers():
+    """Exit status 0 and nothing printed, right after a run."""
+    code = (
+        "from tests.codegen.test_team import *\n"
+        "from tests.codegen.test_team import _increment\n"
+        "k = build('increment', ['x', 'by'], _increment, tiles=64)\n"
+        "l = engine.load([engine.compile_text(engine.module_text([k]), Target.host())], [k.name])\n"
+        "x, by = np.zeros(64, np.int64), np.ones(1, np.int64)\n"
+        "t = StageTable([(l[k.name], 64, [x.ctypes.data, by.ctypes.data])])\n"
+        "print(Team().run(t, 3), x.sum())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0 64\n", "")
+
+
+def test_numbers_out_of_range_are_refused(kernels):
+    """The four-part errors name what was given."""
+    with pytest.raises(SettingError, match="not a number of threads"):
+        Team().run(StageTable([]), 0)
+    with pytest.raises(CompileError, match="a stage cannot be run"):
+        StageTable([(kernels["fail"], -1, [0])])
+    with pytest.raises(CompileError, match="a stage cannot be run"):
+        StageTable([(0, 1, [0])])
+
+
+def test_the_run_releases_the_lock_of_python(kernels):
+    """Invariant: another Python thread counts while a long program runs."""
+    sums, counted, stop = Sums(kernels, rounds=200), [0], threading.Event()
+
+    def count():
+        while not stop.is_set():
+            counted[0] += 1
+
+    counter = threading.Thread(target=count)
+    counter.start()
+    for _ in range(50):
+        Team().run(sums.table, 2)
+    stop.set()
+    counter.join()
+    assert counted[0] > 0
+    sums.check(50)
