@@ -197,6 +197,36 @@ def test_modes_differ_only_where_declared(case):
 
 
 @each_layer
+@pytest.mark.parametrize("training", [True, False])
+def test_compiled_is_eager(case, training):
+    """Ground truth: eager NumPy: output, gradients, statistics, random bits of two calls.
+
+    float32 in another order: sums of n = 240 terms of size 1 differ by sqrt(240) * 6e-8 = 1e-6 of
+    the largest number; batch norm's differences of sums amplify that about ten times.
+    """
+    found = []
+    for through in (lambda f: f, tt.compile):
+        layer = built(case, tt.float32).train(training)
+        inputs = inputs_of(case, np.float32)
+
+        def step(*inputs, layer=layer):
+            out = layer(*inputs)
+            if any(True for _ in layer.parameters()):
+                weighted(out).backward()
+            return out
+
+        tt.manual_seed(17)
+        call = through(step)
+        arrays = [call(*inputs).detach().numpy() for _ in range(2)]
+        arrays += [p.grad.numpy() for p in layer.parameters()]
+        found.append(arrays + [b.numpy() for b in layer.buffers()])
+    for eager, compiled in zip(*found, strict=True):
+        assert eager.shape == compiled.shape
+        size = max(1.0, float(np.abs(eager).max(initial=0.0)))
+        np.testing.assert_allclose(compiled, eager, rtol=1e-5, atol=1e-5 * size)
+
+
+@each_layer
 def test_repr_begins_with_the_class(case):
     """Ground truth: the class's own name comes first."""
     layer = case.make()

@@ -98,6 +98,40 @@ def test_a_new_model_knows_nothing(case):
 
 
 @each_model
+def test_five_compiled_steps_are_five_eager_steps(case):
+    """Ground truth: eager NumPy: losses, weights, running statistics, optimizer state.
+
+    AdamW divides by the root of the squared gradient: where a gradient is itself a rounding error
+    (convolutions before batch norm, biases of keys) its sign is not determined, nor its step of lr.
+    The losses are; weights are compared under SGD, which has no such division.
+    """
+    for rule, weights_too in ((tt.optim.AdamW, False), (tt.optim.SGD, True)):
+        found = []
+        for through in (lambda f: f, tt.compile):
+            tt.manual_seed(0)
+            model = case.make()
+            optimizer = rule(model.parameters(), lr=0.01)
+
+            def step(x, y, model=model, optimizer=optimizer):
+                loss = case.loss(model(x), y)
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                return loss
+
+            call = through(step)
+            x, y = tt.Tensor(case.inputs), tt.Tensor(case.targets)
+            losses = np.array([call(x, y).item() for _ in range(5)])
+            state = {n: t.numpy() for n, t in model.state_dict().items()}
+            found.append((losses, state, optimizer.state_dict()["step"].item()))
+        (losses, state, steps), (losses_c, state_c, steps_c) = found
+        np.testing.assert_allclose(losses_c, losses, rtol=1e-4)
+        assert steps == steps_c == 5.0
+        for name in state if weights_too else ():
+            np.testing.assert_allclose(state_c[name], state[name], rtol=1e-4, atol=1e-5)
+
+
+@each_model
 def test_evaluation_treats_samples_alone(case):
     """Invariant: in evaluation an output does not depend on the rest of the batch."""
     model = case.make().eval()

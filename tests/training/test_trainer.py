@@ -201,3 +201,19 @@ def test_bfloat16_training_goes_through_the_precision_mode():
     )
     assert rounded == pytest.approx(exact, rel=0.02)
     assert rounded != exact
+
+
+def test_compiled_training_is_eager_training():
+    """Ground truth: eager NumPy, float32: two epochs, the last batch of 4 smaller than the others.
+
+    Modes change in between: each kind of step is captured again and must find its own program.
+    """
+    found = []
+    for compile in (False, True):
+        _, trainer = parts(compile=compile)
+        data = DataLoader(ArrayDataset(X[:36], Y[:36]), 8)
+        history = trainer.train(data, epochs=2, validation=data)
+        found.append(np.array([[row["loss"], row["val_loss"]] for row in history]))
+        found.append(trainer.predict(X[:19], batch_size=8).numpy())
+    np.testing.assert_allclose(found[2], found[0], rtol=1e-4)
+    np.testing.assert_allclose(found[3], found[1], rtol=1e-3, atol=1e-3)  # AdamW, 10 steps
