@@ -1,14 +1,15 @@
 """The gradient of attention with respect to q, k and v, recomputing the weights from `lse`.
 
-Knows pointers, strides and register tiles; never tensors or graphs. With P = exp(scale q k^T - lse):
+Knows pointers, strides and register tiles; never tensors or graphs.
+With P = exp(scale q k^T - lse):
 
     delta = rowsum(g * out)        dP = g v^T        dS = P * (dP - delta)
     g_v = P^T g        g_k = scale * dS^T q        g_q = scale * dS k
 
 A tile of the kernel is one head, or a run of its keys where there are few heads. It walks query
-blocks, and for each the key blocks: P and dS are kept transposed, keys down and queries across, in
-which form all five products read k, v, q and g by rows. g_k and g_v of the run stay in scratch until
-its end. Several runs of one head each give their own part of g_q; a second step adds the parts.
+blocks, and for each the key blocks: P and dS are kept transposed, keys down and queries across,
+in which form all five products read k, v, q and g by rows. g_k and g_v of the run stay in scratch
+until its end. Several runs of one head each give a part of g_q; a second step adds the parts.
 
 Source: Dao et al. 2022 (arXiv 2205.14135), appendix B.4.
 """
@@ -37,9 +38,10 @@ from tinytorch.kernels.exponential import LOG2_E, exp2_nonpositive
 from tinytorch.kernels.naming import named_kernel
 from tinytorch.kernels.scratch import Scratch, round_up
 
-import os
-QUERIES = int(os.environ.get("GQ","64"))  # query rows of a block: the depth of the products that give g_k and g_v
-KEYS = int(os.environ.get("GK","64"))  # key rows of a block
+# Query rows of a block, the depth of the products that give g_k and g_v, and key rows of a block.
+# At (8, 8, 256, 64): 64 and 64 take 10.5 ms, 32 and 64 12.1, 32 and 32 10.9; causal 6.5, 6.4, 10.1.
+QUERIES = 64
+KEYS = 64
 TILES = 32  # tiles to aim for where there are few heads
 FAR = 3.0e38  # lse of rows that do not exist: their weights vanish
 
@@ -91,13 +93,14 @@ class AttentionGradient:
         self.machine, self.all, self.n = machine, spec, machine.lanes
         self.spec = forward = spec.forward
         self.compute: DType = forward.compute
-        self.block = min(QUERIES, round_up(forward.queries, self.n))
+        self.block = min(QUERIES, round_up(max(forward.queries, 1), self.n))
         self.walk = KeyWalk.of(forward, self.block, KEYS)
         self.width = round_up(forward.size, self.n)
         blocks = -(-forward.keys // self.walk.step)
-        runs = min(blocks, -(-TILES // (forward.batch * forward.heads)))
-        self.run = -(-blocks // runs) * self.walk.step  # keys of a run
-        self.runs = -(-forward.keys // self.run)
+        heads = max(forward.batch * forward.heads, 1)
+        runs = max(1, min(blocks, -(-TILES // heads)))
+        self.run = max(1, -(-blocks // runs)) * self.walk.step  # keys of a run
+        self.runs = max(1, -(-forward.keys // self.run))
         held = min(self.run, forward.keys) * self.width
         self.copied = {name: must_copy(getattr(forward, name), self.compute) for name in "kv"}
         sizes = {
@@ -111,8 +114,9 @@ class AttentionGradient:
         self.scratch = Scratch(self.compute.llvm, self.compute.itemsize, self.n, sizes)
         # a part of g_q: (B * A, runs, T, D), dense
         part = forward.queries * forward.size
-        self.part = Operand(self.compute, (forward.heads * self.runs * part, self.runs * part, forward.size, 1))
-        self.parts_bytes = forward.batch * forward.heads * self.runs * part * self.compute.itemsize
+        head = self.runs * part
+        self.part = Operand(self.compute, (forward.heads * head, head, forward.size, 1))
+        self.parts_bytes = forward.batch * forward.heads * head * self.compute.itemsize
 
     def kernel(self) -> Kernel:
         """The kernel that does everything but adding parts of g_q."""
@@ -209,12 +213,14 @@ class AttentionGradient:
         lse_at = head_pointer(f, self.p["lse"], spec.lse, self.b, self.a)
         with f.loop("t", 0, rows) as t:
             step = f.mul(f.add(self.t, t.index), f.index(spec.lse.strides[2]))
-            lse = f.convert(f.load(f.at(lse_at, step, spec.lse.dtype.llvm), spec.lse.dtype.llvm), type)
+            kind = spec.lse.dtype.llvm
+            lse = f.convert(f.load(f.at(lse_at, step, kind), kind), type)
             # a row that saw no key has lse = -inf; its weights must vanish, not become NaN
             empty = f.compare("eq", lse, f.const(type, -math.inf))
             lse = f.select(empty, f.const(type, FAR), f.mul(lse, f.const(type, LOG2_E)))
             f.store(lse, self.scratch.at("lse", t.index))
-            f.store(self.row_product(pointer(f, t.index), t.index), self.scratch.at("delta", t.index))
+            delta = self.row_product(pointer(f, t.index), t.index)
+            f.store(delta, self.scratch.at("delta", t.index))
 
     def row_product(self, out_row: Value, t: Value) -> Value:
         """The inner product of a row of out with the same row of g in scratch."""
@@ -242,8 +248,9 @@ class AttentionGradient:
         down = (count, self.width, self.block)
         for name, left, right in (("g_v", "weight", "g"), ("g_k", "change", "q")):
             start, end = self.adding(name, own)
-            product = Left(self.scratch.at(left), self.block, 1), Right(self.scratch.at(right), self.width)
-            self.product(down, *product, end, start)
+            turned_left = Left(self.scratch.at(left), self.block, 1)
+            right_rows = Right(self.scratch.at(right), self.width)
+            self.product(down, turned_left, right_rows, end, start)
         start, end = self.adding("g_q", f.index(0))
         limit = None if self.copied["k"] else size
         left = Left(self.scratch.at("change"), 1, self.block)
@@ -255,7 +262,7 @@ class AttentionGradient:
         block_product(self.f, self.machine, type, sizes, left, right, end, start, limit)
 
     def keep_weights(self, s: Value, masked: bool):
-        """Logits (keys down, queries across) become weights: exp2(logit - lse), 0 where not seen."""
+        """Logits (keys down, queries across) become exp2(logit - lse), 0 where not seen."""
 
         def end(f: Function, values, row: Value, column: Value) -> None:
             for j in range(len(values[0])):
@@ -299,15 +306,17 @@ class AttentionGradient:
 
         return start, end
 
-    def put_rows(self, name: str, operand: Operand, pointer, first: Value, rows: Value, scale: float) -> None:
-        """Store rows of a scratch array, times `scale`, as rows first, first + 1, ... of an operand."""
+    def put_rows(self, name: str, operand: Operand, pointer, first, rows, scale: float) -> None:
+        """Store rows of a scratch array, times `scale`, as rows first, ... of an operand."""
         f, size = self.f, self.spec.size
         pointer = self.p[pointer] if isinstance(pointer, str) else pointer
         with f.loop("row", 0, rows) as row:
             for column in range(0, size, self.n):
-                x = self.scratch.load(name, f.add(f.mul(row.index, f.index(self.width)), f.index(column)))
+                at = f.add(f.mul(row.index, f.index(self.width)), f.index(column))
+                x = self.scratch.load(name, at)
                 x = x if scale == 1.0 else f.mul(x, f.const(x.type, scale))
-                mask = f.mask_below(self.n, f.index(size - column)) if size - column < self.n else None
+                count = size - column
+                mask = f.mask_below(self.n, f.index(count)) if count < self.n else None
                 index = [self.b, self.a, f.add(first, row.index), f.index(column)]
                 store_at(f, x, pointer, operand, index, mask)
 
@@ -356,11 +365,13 @@ class AttentionGradient:
                         x = f.load(place, self.scratch.wide, mask=mask)
                         total = x if total is None else f.add(total, x)
                     total = f.mul(total, f.const(total.type, spec.scale))
-                    store_at(f, total, p["g_q"], self.all.g_q, [b, a, t.index, f.index(column)], mask)
+                    index = [b, a, t.index, f.index(column)]
+                    store_at(f, total, p["g_q"], self.all.g_q, index, mask)
 
         elements = spec.batch * spec.heads * spec.queries * spec.size
         return named_kernel(
             "attention_gradient_sum", ("temporary.g_q", "g_q"), tile,
             tiles=spec.batch * spec.heads * blocks, flops=elements * self.runs,
-            bytes=elements * self.compute.itemsize * (self.runs + 1), label="attention gradient, parts",
+            bytes=elements * self.compute.itemsize * (self.runs + 1),
+            label="attention gradient, parts",
         )  # fmt: skip

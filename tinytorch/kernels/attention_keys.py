@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tinytorch.codegen.builder import Function, Value
 from tinytorch.kernels.attention_spec import AttentionSpec
 
-# visit(s, count, masked): take the keys s .. s + count - 1; masked: not every query sees all of them
+# visit(s, count, masked): take the keys s .. s + count - 1; masked: some queries miss some of them
 Visit = Callable[[Value, int, bool], None]
 
 
@@ -72,7 +72,7 @@ class KeyWalk:
                 visit(f.index(spec.keys - rest), rest, True)
 
     def last_seen(self, f: Function, n: int, t: Value, s: Value) -> Value:
-        """For the queries t .. t + n - 1, lane by lane, the last key they see, counted from key s."""
+        """For the queries t .. t + n - 1, lane by lane, the last key seen, counted from key s."""
         last = f.convert(f.sub(f.add(t, f.index(self.spec.shift)), s), "i32")
         return f.add(f.splat(last, n), f.step(n, "i32"), "seen")
 

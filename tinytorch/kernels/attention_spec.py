@@ -24,7 +24,7 @@ class AttentionSpec:
         batch, heads, queries, keys, size: B, A, T, S, D.
         causal: query t sees keys s <= t + S - T.
         scale: factor of the logits.
-        q, k, v, out, lse: where each lies; lse is the natural log of the sum of a row's exponentials.
+        q, k, v, out, lse: where each lies; lse is the log of the sum of a row's exponentials.
     """
 
     batch: int
@@ -68,7 +68,7 @@ def head_pointer(f: Function, pointer: Value, operand: Operand, b: Value, a: Val
 def rows_from(
     head: Value, operand: Operand, first: Value, count: int, ragged: bool
 ) -> Callable[[Function, Value], Value]:
-    """Gives the address of row `first` + i; if ragged, rows beyond `count` are read as the last row."""
+    """Gives the address of row `first` + i; if ragged, rows beyond `count` are the last row."""
 
     def pointer(f: Function, i: Value) -> Value:
         row = f.add(first, i)
@@ -80,7 +80,7 @@ def rows_from(
 
 
 def must_copy(operand: Operand, compute: DType) -> bool:
-    """Whether rows cannot be read where they lie: another type, spread out, or bad for the cache."""
+    """Whether rows cannot be read where they lie: another type, spread out, bad for the cache."""
     return (
         operand.dtype is not compute
         or operand.strides[3] != 1

@@ -1,21 +1,20 @@
 """Products of small blocks that lie in the first caches, one register tile after the other.
 
-Knows pointers, static sizes and vector registers; never tensors or what the product is for. The sums
-of a tile stay in registers while the depth runs; what happens before and after is the caller's.
+Knows pointers, static sizes and vector registers; never tensors or what the product is for. The
+sums of a tile stay in registers while the depth runs; what comes before and after is the caller's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tinytorch.base.dtypes import DType
-from tinytorch.codegen.builder import Function, Value, lanes, vector
+from tinytorch.codegen.builder import Function, Value, vector
+from tinytorch.codegen.builder import lanes as lanes_of
 from tinytorch.codegen.polynomial import muladd
 
-
-import os
-UNROLL=int(os.environ.get("UNROLL","4"))
 
 @dataclass(frozen=True)
 class Machine:
@@ -41,7 +40,7 @@ class Left:
 
 @dataclass(frozen=True)
 class Right:
-    """The operand read in vectors along its columns: element (depth, column), columns contiguous."""
+    """The operand read in vectors along its columns, which are contiguous: (depth, column)."""
 
     pointer: Value
     depth_stride: int
@@ -52,8 +51,8 @@ def machine_of(target, dtype: DType) -> Machine:
     return Machine(target.lanes(dtype), target.registers)
 
 
-# start(f, row, column) gives the first value of a sum; end(f, values, row, column) takes the finished
-# ones: values[i][j] is row + i and the vector that begins at column + j * lanes.
+# start(f, row, column) gives the first value of a sum; end(f, values, row, column) takes the
+# finished ones: values[i][j] is row + i and the vector that begins at column + j * lanes.
 Start = Callable[[Function, Value, Value], Value]
 End = Callable[[Function, Sequence[Sequence[Value]], Value, Value], None]
 
@@ -120,7 +119,8 @@ def block_product(
     down, across = register_tile(machine, rows, columns // lanes, depth)
 
     def tile(height: int, width: int, row: Value, column: Value, cut: int | None) -> None:
-        sums = _tile(f, machine.lanes, type, (height, width, depth), left, right, start, row, column, cut)
+        size = (height, width, depth)
+        sums = _tile(f, lanes, type, size, left, right, start, row, column, cut)
         end(f, sums, row, column)
 
     def down_rows(width: int, column: Value, cut: int | None) -> None:
@@ -142,68 +142,54 @@ def block_product(
         down_rows((columns - full) // lanes, f.index(full), cut)
 
 
-class _each:
-    """A loop over range(0, stop, step), or none where there is one turn."""
-
-    def __init__(self, f: Function, name: str, stop: int, step: int):
-        self._once = f.index(0) if stop == step else None
-        self._loop = None if self._once else f.loop(name, 0, stop, step)
-
-    def __enter__(self) -> Value:
-        return self._once or self._loop.__enter__().index
-
-    def __exit__(self, *error) -> None:
-        if self._loop is not None:
-            self._loop.__exit__(*error)
+@contextmanager
+def _each(f: Function, name: str, stop: int, step: int) -> Iterator[Value]:
+    """The index of a loop over range(0, stop, step), or 0 where there is one turn."""
+    if stop == step:
+        yield f.index(0)
+        return
+    with f.loop(name, 0, stop, step) as loop:
+        yield loop.index
 
 
-def _tile(f, lanes, type, sizes, left, right, start, row, column, cut) -> list[list[Value]]:
+def _tile(f, n, type, sizes, left, right, start, row, column, cut) -> list[list[Value]]:
     """One register tile's sums; `cut`: only that many columns of the right side exist."""
     height, width, depth = sizes
-    wide = vector(lanes, type)
+    wide = vector(n, type)
     masks: list[Value | None] = [None] * width
     if cut is not None:
         masks = [
-            f.mask_below(lanes, f.index(cut - j * lanes)) if cut < (j + 1) * lanes else None
+            f.mask_below(n, f.index(cut - j * n)) if cut < (j + 1) * n else None
             for j in range(width)
         ]
     left_at = f.at(left.pointer, f.mul(row, f.index(left.row_stride)), type, "left.at")
     right_at = f.at(right.pointer, column, type, "right.at")
     zero = f.const(wide, 0.0)
     first = [
-        start(f, f.add(row, f.index(i)), f.add(column, f.index(j * lanes))) if start else zero
+        start(f, f.add(row, f.index(i)), f.add(column, f.index(j * n))) if start else zero
         for i in range(height)
         for j in range(width)
     ]
-    turns = unrolling(depth)
-    with f.loop("depth", 0, depth, turns, carry=first) as k:
-        sums = list(k.carried)
-        for turn in range(turns):
-            here = f.add(k.index, f.index(turn))
-            across = f.at(right_at, f.mul(here, f.index(right.depth_stride)), type)
-            vectors = [
-                f.load(f.at(across, f.index(j * lanes), type), wide, mask=masks[j], stem="right")
-                for j in range(width)
-            ]
-            down = f.at(left_at, f.mul(here, f.index(left.depth_stride)), type)
-            for i in range(height):
-                one = f.load(f.at(down, f.index(i * left.row_stride), type), type, stem="left")
-                every = f.splat(one, lanes)
-                for j in range(width):
-                    at = i * width + j
-                    sums[at] = muladd(f, every, vectors[j], sums[at])
+    with f.loop("depth", 0, depth, carry=first) as k:
+        across = f.at(right_at, f.mul(k.index, f.index(right.depth_stride)), type)
+        vectors = [
+            f.load(f.at(across, f.index(j * n), type), wide, mask=masks[j], stem="right")
+            for j in range(width)
+        ]
+        down = f.at(left_at, f.mul(k.index, f.index(left.depth_stride)), type)
+        sums = []
+        for i in range(height):
+            one = f.load(f.at(down, f.index(i * left.row_stride), type), type, stem="left")
+            every = f.splat(one, n)
+            for j in range(width):
+                sums.append(muladd(f, every, vectors[j], k.carried[i * width + j]))
         k.next(*sums)
     return [k.results[i * width : (i + 1) * width] for i in range(height)]
 
 
-def unrolling(depth: int) -> int:
-    """Steps along the depth in one turn of the loop: few turns, so that its end is predicted."""
-    return next(n for n in (UNROLL, 4, 3, 2, 1) if depth % n == 0)
-
-
 def sum_of_lanes(f: Function, x: Value) -> Value:
     """The sum of a vector's lanes, halves added to halves: the same order on every machine."""
-    n = lanes(x.type)
+    n = lanes_of(x.type)
     if n == 1:
         return x
     while n > 2:

@@ -31,7 +31,7 @@ def transpose(f: Function, rows: Sequence[Value]) -> list[Value]:
 
 
 def load_row_piece(f, pointer, dtype_llvm, stride, n, count, compute) -> Value:
-    """n elements from `pointer` in the type `compute`; only the first `count` exist, the rest is 0."""
+    """n elements from `pointer` in the type `compute`; those after the first `count` are 0."""
     if n == 1:
         return f.convert(f.load(pointer, dtype_llvm), compute)
     if stride == 1:
@@ -94,7 +94,7 @@ def pack_rows(
     sizes: tuple[Value, int],
     width: int,
 ) -> None:
-    """out[row * width + column] = source[row, column] in the type `compute`; the rest of a row is 0.
+    """out[row * width + column] = source[row, column] in the type `compute`; the rest is 0.
 
     Args:
         sizes: (rows, columns); rows may be known at run time only.
