@@ -12,6 +12,7 @@ from math import prod
 from tinytorch.base.dtypes import DType
 from tinytorch.codegen.kernel import Epilogue, Lowered, Operand, StoreEpilogue
 from tinytorch.codegen.target import Target
+from tinytorch.kernels.gemm_amx import lower_amx, suits_amx
 from tinytorch.kernels.gemm_fma import lower_fma
 
 
@@ -62,4 +63,6 @@ def lower_gemm(target: Target, spec: GemmSpec, epilogue: Epilogue | None = None)
     epilogue = epilogue or StoreEpilogue(spec.out)
     if not prod(spec.batch) * spec.m * spec.n:
         return Lowered(())
+    if suits_amx(target, spec):
+        return lower_amx(target, spec, epilogue)
     return lower_fma(target, spec, epilogue)

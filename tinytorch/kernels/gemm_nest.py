@@ -69,7 +69,8 @@ class Nest:
         # partial sums of a long product wait in scratch, for all blocks of the tile
         self.long = spec.k > plan.depth
         self.c_row = plan.column_tiles.largest * plan.width if self.long else plan.width
-        self.tile_rows = plan.row_tiles.largest * plan.blocks.largest
+        # sums of a block take a whole number of vectors or tiles of rows, like a packed block
+        self.tile_rows = plan.row_tiles.largest * plan.stride_a
 
     def lowered(self) -> Lowered:
         """All kernels, in order."""
@@ -193,7 +194,7 @@ class Nest:
         plan = self.plan
         item = self.arithmetic.packed.itemsize
         room = min(plan.depth, self.depth)
-        rows = self.tile_rows if self.long else plan.blocks.largest
+        rows = self.tile_rows if self.long else plan.stride_a
         parts = {"c": rows * self.c_row * plan.compute.itemsize, "a": 0, "b": 0}
         if plan.pack_a == "tile":
             parts["a"] = plan.stride_a * room * item
@@ -241,13 +242,14 @@ class Nest:
                 f, pointers, bases, scratch, index, rows, columns, first_block, first_panel,
                 k0.index, depth,
             )  # fmt: skip
-        first_row = start_of(f, plan.blocks, first_block)
-        end_block = start_of(f, plan.row_tiles, f.add(rows, f.index(1)))
-        count = f.sub(start_of(f, plan.blocks, end_block), first_row)
         column = f.mul(first_panel, f.index(plan.width))
         end = f.mul(start_of(f, plan.column_tiles, f.add(columns, f.index(1))), f.index(plan.width))
         width = f.sub(f.minimum(end, f.index(spec.n)), column)
-        self.emit_results(f, pointers, scratch["c"], index, first_row, count, column, width)
+        with run_of(f, plan.row_tiles, rows, "finish") as block:
+            row = start_of(f, plan.blocks, block.index)
+            count = f.sub(start_of(f, plan.blocks, f.add(block.index, f.index(1))), row)
+            c = self.sums_at(f, scratch["c"], f.sub(block.index, first_block), f.index(0))
+            self.emit_results(f, pointers, c, index, row, count, column, width)
 
     def emit_depth(
         self, f, pointers, bases, scratch, index, rows, columns, first_block, first_panel, k0, depth
@@ -277,9 +279,8 @@ class Nest:
                     b = self.panel_at(f, bases["b"], panel.index, k0)
                 c = scratch["c"]
                 if self.long:
-                    down = f.mul(f.sub(row, start_of(f, plan.blocks, first_block)), f.index(self.c_row))
                     right = f.mul(f.sub(panel.index, first_panel), f.index(plan.width))
-                    c = f.at(c, f.add(down, right), plan.compute.llvm, "c.block")
+                    c = self.sums_at(f, c, f.sub(block.index, first_block), right)
                 count = self.emit_block(f, block.index, panel.index, a, b, c, depth, left)
                 if not self.long:
                     self.emit_results(f, pointers, c, index, row, count, column, left)
@@ -344,6 +345,11 @@ class Nest:
         operand: Operand = getattr(self.spec, side)
         first = offset_of(f, operand, (*index, f.index(0), f.index(0)))
         return f.at(pointers[side], first, operand.dtype.llvm, f"{side}.matrix")
+
+    def sums_at(self, f: Function, c: Value, block: Value, column: Value) -> Value:
+        """Where the sums of the tile's block begin, at a column."""
+        down = f.mul(block, f.index(self.plan.stride_a * self.c_row))
+        return f.at(c, f.add(down, column), self.plan.compute.llvm, "c.block")
 
     def panel_at(self, f: Function, base: Value, panel: Value, k0: Value) -> Value:
         """Where b's panel begins at k0."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, prod
 
-from tinytorch.base.dtypes import DType, float32, float64
+from tinytorch.base.dtypes import DType, bfloat16, float32, float64
 from tinytorch.codegen.kernel import Operand
 from tinytorch.codegen.target import Target
 
@@ -22,6 +22,9 @@ DEPTH = 1024
 TILE_FLOPS = 2.4e7
 TILE_ROWS = 128
 FEWEST_TILES = 8
+# The same for tiles of bfloat16, whose arithmetic is ten times as fast: 32 x 32 sums at a time.
+AMX_DEPTH = 2048
+AMX_TILE_FLOPS = 6e7
 
 
 @dataclass(frozen=True)
@@ -119,12 +122,11 @@ def plan_fma(target: Target, spec) -> Plan:
     most, vectors = register_block(m, n, lanes, target.registers)
     blocks = Split(m, ceil(m / most))
     panels = ceil(n / (vectors * lanes))
-    row_tiles, column_tiles = tile_counts(spec, blocks, panels, vectors * lanes)
-    group = group_of(spec, row_tiles * column_tiles)
+    row_tiles, column_tiles = tile_counts(spec, blocks, panels, TILE_FLOPS)
+    group = group_of(spec, row_tiles * column_tiles, TILE_FLOPS)
     depth = k if k <= 2 * DEPTH else ceil(k / ceil(k / DEPTH))
     if not reads_in_place(spec.b, compute, spec.round_to, 1) or _strides_far(spec.b, m, k, most):
-        shared = row_tiles > 1 or (spec.batch and not any(spec.b.strides[:-2]) and prod(spec.batch) > 1)
-        pack_b = "step" if shared else "tile"
+        pack_b = "step" if row_tiles > 1 or repeats(spec, spec.b) else "tile"
     else:
         pack_b = "direct"
     if reads_in_place(spec.a, compute, spec.round_to, None) and not _rows_collide(spec.a, k, n, compute):
@@ -135,6 +137,32 @@ def plan_fma(target: Target, spec) -> Plan:
         compute, lanes, vectors, blocks, Split(blocks.parts, row_tiles), panels,
         Split(panels, column_tiles), group, depth, pack_a, pack_b,
     )  # fmt: skip
+
+
+def plan_amx(spec) -> Plan:
+    """The plan of a product of bfloat16 computed with AMX tiles."""
+    m, n, k = spec.m, spec.n, spec.k
+    vectors = min(2, ceil(n / 16))
+    blocks, panels = Split(m, ceil(m / 32)), ceil(n / (16 * vectors))
+    row_tiles, column_tiles = tile_counts(spec, blocks, panels, AMX_TILE_FLOPS)
+    parts = 1 if k <= 2 * AMX_DEPTH else ceil(k / AMX_DEPTH)
+    depth = ceil(k / parts / 32) * 32
+    direct = spec.a.dtype is bfloat16 and spec.a.strides[-1] == 1 and k % 32 == 0 and m >= 16
+    if direct:
+        pack_a = "direct"
+    else:
+        pack_a = "step" if column_tiles > 1 or repeats(spec, spec.a) else "tile"
+    pack_b = "step" if row_tiles > 1 or repeats(spec, spec.b) else "tile"
+    return Plan(
+        float32, 16, vectors, blocks, Split(blocks.parts, row_tiles), panels,
+        Split(panels, column_tiles), group_of(spec, row_tiles * column_tiles, AMX_TILE_FLOPS),
+        depth, pack_a, pack_b,
+    )  # fmt: skip
+
+
+def repeats(spec, x: Operand) -> bool:
+    """Whether several batch entries read the same matrix."""
+    return any(n > 1 and not s for n, s in zip(spec.batch, x.strides, strict=False))
 
 
 def reads_in_place(x: Operand, compute: DType, round_to: DType | None, lane_stride: int | None) -> bool:
@@ -169,11 +197,11 @@ def _rows_collide(a: Operand, k: int, n: int, compute: DType) -> bool:
     return not (rows == compute.itemsize and k <= 128)
 
 
-def tile_counts(spec, blocks: Split, panels: int, width: int) -> tuple[int, int]:
-    """Row tiles and column tiles: about TILE_FLOPS each, as square as the register blocks allow."""
+def tile_counts(spec, blocks: Split, panels: int, flops: float) -> tuple[int, int]:
+    """Row tiles and column tiles: about `flops` each, as square as the register blocks allow."""
     m, n, k = spec.m, spec.n, max(spec.k, 1)
     batch = max(prod(spec.batch), 1)
-    wanted = max(1.0, 2 * m * n * k / TILE_FLOPS)
+    wanted = max(1.0, 2 * m * n * k / flops)
     if 2 * m * n * k * batch > 1e6:
         wanted = max(wanted, FEWEST_TILES / batch)
     rows = min(blocks.parts, max(ceil(m / TILE_ROWS), round((wanted * m / n) ** 0.5)))
@@ -182,10 +210,10 @@ def tile_counts(spec, blocks: Split, panels: int, width: int) -> tuple[int, int]
     return rows, columns
 
 
-def group_of(spec, tiles: int) -> int:
+def group_of(spec, tiles: int, flops: float) -> int:
     """How many independent products one tile computes, when a single one is too little work."""
     batch = max(prod(spec.batch), 1)
     if tiles > 1 or batch == 1:
         return 1
     work = 2 * spec.m * spec.n * max(spec.k, 1)
-    return max(1, min(int(TILE_FLOPS / 4 / work), batch // FEWEST_TILES))
+    return max(1, min(int(flops / 4 / work), batch // FEWEST_TILES))
