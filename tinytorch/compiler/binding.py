@@ -12,12 +12,12 @@ from collections import Counter
 from itertools import repeat
 from operator import attrgetter, is_
 from sys import getrefcount
-from threading import RLock
 from typing import Any
 
 import numpy as np
 
 from tinytorch.compiler.capture import Captured
+from tinytorch.compiler.locks import ForkSafeLock
 from tinytorch.tensor.autograd import Leaf
 from tinytorch.tensor.buffer import Buffer, copy_of
 
@@ -34,7 +34,7 @@ class _Holders:
     def __init__(self) -> None:
         self.counts: Counter[int] = Counter()
         self.moved = 0
-        self.lock = RLock()
+        self.lock = ForkSafeLock()
 
     def hold(self, ids: list[int]) -> None:
         """Count references; an object held twice is listed twice."""

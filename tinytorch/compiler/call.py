@@ -6,7 +6,6 @@ so it is written for speed: about 20 us with 100 states.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from tinytorch.compiler.binding import Binding
 from tinytorch.compiler.capture import Captured
 from tinytorch.compiler.guards import Guard
+from tinytorch.compiler.locks import ForkSafeLock
 from tinytorch.compiler.program import Program, Runner
 from tinytorch.compiler.signature import Slot, filler
 from tinytorch.tensor.autograd import Leaf
@@ -44,7 +44,7 @@ class Call:
         self.updated_tensors = {id(self.binding.sources[i]) for i in self.binding.updated}
         self.leaves_something = bool(captured.left or captured.assigned)
         self.before = _before(captured)
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._idle: list[_Bound] = []
 
     def stale(self) -> list[Guard] | None:

@@ -76,8 +76,8 @@ def _collect(function: Any, found: dict[str, Guard], seen: set[int], depth: int)
         owner, function = function.__self__, function.__func__
         name = function.__code__.co_varnames[0] if function.__code__.co_argcount else "self"
         _attributes(owner, name, function.__code__, found)
-    if not isinstance(function, types.FunctionType):
-        function = getattr(type(function), "__call__", None)
+    if not isinstance(function, types.FunctionType):  # a Module, or another object that is called
+        function = getattr(type(function), "forward", None) or getattr(type(function), "__call__", None)
         if not isinstance(function, types.FunctionType):
             return
     if id(function) in seen or depth == 0 or _is_library(function):

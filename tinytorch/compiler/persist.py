@@ -8,7 +8,6 @@ user's lines are is not part of it: a program found again takes them from the gr
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections import OrderedDict
 
 import numpy as np
@@ -18,6 +17,7 @@ from tinytorch.codegen import cache, engine
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.graph import Graph
 from tinytorch.compiler.launch import LaunchPlan, launch_plan
+from tinytorch.compiler.locks import ForkSafeLock
 from tinytorch.compiler.lower import schedule as lower
 from tinytorch.compiler.memory import plan_memory, report
 from tinytorch.compiler.program import Program
@@ -25,7 +25,7 @@ from tinytorch.compiler.schedule import HostCall
 
 KEPT = 64  # programs kept in memory; one is its code and its constants, without an arena
 _programs: OrderedDict[str, Program] = OrderedDict()
-_lock = threading.RLock()
+_lock = ForkSafeLock()
 
 
 def program_for(graph: Graph, target: Target) -> Program:

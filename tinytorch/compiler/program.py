@@ -87,6 +87,7 @@ class Runner:
             "state": [],
             "result": [],
         }
+        self._arguments: Sequence[int] = ()  # those last written into the tables
         for segment in self.segments:
             self._place(segment)
 
@@ -135,8 +136,10 @@ class Runner:
         Raises:
             IndexRangeError: an index was outside its axis. No state was written.
         """
-        for pointers, position, i in self._places["argument"]:
-            pointers[position] = arguments[i]
+        if arguments != self._arguments:
+            for pointers, position, i in self._places["argument"]:
+                pointers[position] = arguments[i]
+            self._arguments = arguments
         for pointers, position, i in self._places["result"]:
             pointers[position] = results[i]
         for segment in self.segments:
