@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import OF_NUMPY, DType, as_dtype, bool_, float32, int64, round_to_bfloat16
+from tinytorch.base.dtypes import OF_NUMPY, DType, as_dtype, bool_, float32, int64
 from tinytorch.base.errors import DTypeError
+from tinytorch.primitives.casting import cast
 from tinytorch.primitives.primitive import Spec
 from tinytorch.tensor.buffer import Buffer, copy_of
 from tinytorch.tensor.interpreter import STATE
@@ -138,13 +139,12 @@ def to_buffer(data: Any, dtype: DType | None, *, copy: bool) -> Buffer:
             default = {"f": float32, "i": int64, "b": bool_}.get(array.dtype.kind)
             array = array if default is None else array.astype(default.storage)
         copy = copy and array is data
-    own = as_dtype(array.dtype) if not (dtype and array.dtype.kind in "uif") else None
-    dtype = dtype or own
-    if dtype.name == "bfloat16":
-        return Buffer(round_to_bfloat16(np.asarray(array, np.float32)), dtype)
-    if array.dtype != dtype.storage or not array.dtype.isnative:
-        return Buffer(array.astype(dtype.storage), dtype)
-    return Buffer(copy_of(array, dtype) if copy else array, dtype)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    own = dtype_of_array(array)
+    if dtype is not None and dtype is not own:
+        return Buffer(cast(array, dtype=dtype), dtype)
+    return Buffer(copy_of(array, own) if copy else array, own)
 
 
 def make(data: Any, dtype: DType | None = None, *, copy: bool = False) -> Any:
