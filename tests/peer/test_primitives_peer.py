@@ -6,12 +6,11 @@ by rounding: 1e-12 relative to the largest is 4,500 units of float64, for sums o
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from tests.reverse_mode import Traced, gradient  # noqa: E402  after the library that is looked for
-from tinytorch.primitives import TABLE, attention, convolution, max_pool2d  # noqa: E402
-from tinytorch.primitives.samples import numbers  # noqa: E402
+from tests.reverse_mode import Traced, gradient
+from tinytorch.primitives import TABLE, attention, convolution, max_pool2d
+from tinytorch.primitives.samples import numbers
 
 pytestmark = pytest.mark.peer
 functional = torch.nn.functional
