@@ -30,16 +30,14 @@ def _cast_spec(x: Spec, *, dtype: DType) -> Spec:
 
 def _saturated(x: np.ndarray, target: np.dtype) -> np.ndarray:
     low, high = np.iinfo(target).min, np.iinfo(target).max
-    below, above = np.float64(low) - 1.0, np.float64(high) + 1.0  # first whole numbers outside
-    if target.itemsize == 8:
-        below = np.nextafter(np.float64(low), -np.inf)  # low - 1 is not a float64
-    if x.size and below < x.min() and x.max() < above:  # false for NaN
+    least, above = np.float64(low), np.float64(high) + 1.0  # both exact: powers of 2, or 0
+    if x.size and least <= x.min() and x.max() < above:  # false for NaN
         return x.astype(target)
     wide = x.astype(np.float64)
-    inside = (wide > below) & (wide < above)
+    inside = (wide > least) & (wide < above)
     out = np.where(inside, wide, 0.0).astype(target)
     out = np.where(wide >= above, np.asarray(high, target), out)
-    return np.where(wide <= below, np.asarray(low, target), out)
+    return np.where(wide <= least, np.asarray(low, target), out)
 
 
 @quietly

@@ -289,6 +289,7 @@ slice_update = Primitive(
     samples=lambda: [
         Sample((numbers(), numbers(seed=1), np.zeros(0, np.int64))),
         Sample((numbers(7), numbers(3, seed=1), np.array([4]))),
+        Sample((numbers(5), numbers(4, seed=1), np.array([1]))),
         Sample((numbers(2, 5, 3), strided(2, 2, 3, seed=1), np.array([0, -3, 0]))),
         Sample((strided(3, 4), numbers(1, 1, seed=1), np.array([2, 1]))),
         Sample((numbers(3, 2), numbers(0, 2), np.array([3, 0]))),
