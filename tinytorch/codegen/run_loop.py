@@ -15,6 +15,9 @@ then looks again whether that table is still being run. Memory may go once no sl
 
 Note [waiting]: spin for about 50 us (a wake-up costs 5 to 50), then sleep on a futex. Who sleeps
 has announced it first, who changes the word looks for sleepers after: both in one total order.
+Every few microseconds a spinning thread offers its core to others: with more threads than cores,
+the one that holds the last tile may be waiting for it. A worker that was woken too late for a run
+sleeps again at once.
 """
 
 from __future__ import annotations
@@ -74,8 +77,20 @@ def _pause(target: Target) -> str:
         call = "call void @llvm.aarch64.hint(i32 1)"
     return f"""
 {declare}
+declare i32 @sched_yield()
 define internal void @pause() alwaysinline nounwind {{
   {call}
+  ret void
+}}
+define internal void @breathe(i64 %spun) nounwind noinline {{
+  {call}
+  %low = and i64 %spun, 255
+  %due = icmp eq i64 %low, 255
+  br i1 %due, label %give, label %keep
+give:
+  %r = call i32 @sched_yield()
+  ret void
+keep:
   ret void
 }}
 define void @tinytorch_pauses(i64 %n) nounwind {{
@@ -279,7 +294,7 @@ wait.how:
   %patient = icmp slt i64 %spun, %spin
   br i1 %patient, label %pause, label %sleep
 pause:
-  call void @pause()
+  call void @breathe(i64 %spun)
   %spun.more = add i64 %spun, 1
   br label %wait
 sleep:
@@ -382,7 +397,7 @@ idle:
   %last = phi i64 [0, %entry], [%last, %pause], [%last, %slept], [%last, %moved],
     [%tag, %missed], [%tag, %not.wanted], [%tag, %worked]
   %spun = phi i64 [0, %entry], [%spun.more, %pause], [%spin, %slept], [%spun, %moved],
-    [0, %missed], [%spin, %not.wanted], [0, %worked]
+    [%spun.missed, %missed], [%spin, %not.wanted], [0, %worked]
   %tag = load atomic i64, ptr %team seq_cst, align 8
   %new = icmp ne i64 %tag, %last
   br i1 %new, label %called, label %wait
@@ -390,7 +405,7 @@ wait:
   %patient = icmp slt i64 %spun, %spin
   br i1 %patient, label %pause, label %sleep
 pause:
-  call void @pause()
+  call void @breathe(i64 %spun)
   %spun.more = add i64 %spun, 1
   br label %idle
 sleep:
@@ -413,6 +428,8 @@ join:
   %over = icmp eq ptr %table, null
   br i1 %over, label %missed, label %hazard
 missed:
+  %was.asleep = icmp sge i64 %spun, %spin
+  %spun.missed = select i1 %was.asleep, i64 %spin, i64 0
   br label %idle
 hazard:
   store atomic ptr %table, ptr %slot seq_cst, align 8
