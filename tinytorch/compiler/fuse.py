@@ -189,7 +189,7 @@ class Fusion:
             else:
                 barred.add(group.number)
         candidates = [g for n, g in simple.items() if n not in barred and self._fits(node, g, sources)]
-        candidates.sort(key=lambda g: (g.host is None, -g.number))
+        candidates.sort(key=lambda g: (g.host is None, g.axes is None, -g.number))
         for chosen in candidates:
             others = (set(simple) | barred) - {chosen.number}
             if any(self._before[o] >> chosen.number & 1 for o in others):
@@ -218,13 +218,18 @@ class Fusion:
             return True
         if group.axes is None or group.host is not None:
             return False
-        if tuple(n for n in shape if n != 1) != group.kept:
+        if not self._is_per_row(group, shape):
             return False
         for base, _ in sources:  # a value per row must not read one per point
             made = self.producer.get(base)
             if made is not None and self.of[made] is group and self.is_full(group, base):
                 return False
         return True
+
+    @staticmethod
+    def _is_per_row(group: Group, shape: tuple[int, ...]) -> bool:
+        """Whether arrays of this shape have one element for each result of the group's reductions."""
+        return group.axes is not None and tuple(n for n in shape if n != 1) == group.kept
 
     def is_full(self, group: Group, value: Value) -> bool:
         """Whether a value of the group has an element at each point of the domain, not one a row."""
@@ -271,7 +276,10 @@ class Fusion:
 
     def _merge(self, into: Group, other: Group) -> bool:
         """Put `other` into `into` if they run over the same points and nothing lies between them."""
-        if other.host is not None or into.columns or other.columns or other.domain != into.domain:
+        if other.host is not None or other.columns:
+            return False
+        per_row = other.axes is None and self._is_per_row(into, other.domain)
+        if not per_row and (into.columns or other.domain != into.domain):
             return False
         if other.axes is not None and (into.host is not None or into.axes not in (None, other.axes)):
             return False
