@@ -22,9 +22,9 @@ from tinytorch.codegen import engine
 from tinytorch.codegen.kernel import Kernel
 from tinytorch.codegen.target import Target
 
-# A helper starts in about 0.25 s, a line compiles in about 35 us: below this many lines for each
-# process the helper would be the slower way (measured, docs/log.md).
-LINES_WORTH_A_HELPER = 10_000
+# A helper starts in about 0.35 s, a line compiles in about 32 us: 21,500 lines took 0.70 s in one
+# process and 0.63 s in two (two cores of 2026), so that is where splitting begins to be worth it.
+LINES_WORTH_A_HELPER = 15_000
 
 
 def compile_kernels(
@@ -39,7 +39,7 @@ def compile_kernels(
 
     Returns: objects for `engine.load`; together they hold every kernel.
     Raises: CompileError as `engine.compile_text`.
-    Cost: 35 us a line, divided by `processes`; 0.25 s for starting helpers.
+    Cost: 32 us a line, divided by `processes`; 0.35 s for starting helpers.
     """
     engine.module_text(kernels := list(kernels))  # refuses different kernels of one name
     unique = list({k.name: k for k in kernels}.values())

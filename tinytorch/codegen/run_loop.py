@@ -16,8 +16,8 @@ then looks again whether that table is still being run. Memory may go once no sl
 Note [waiting]: spin for about 50 us (a wake-up costs 5 to 50), then sleep on a futex. Who sleeps
 has announced it first, who changes the word looks for sleepers after: both in one total order.
 Every few microseconds a spinning thread offers its core to others: with more threads than cores,
-the one that holds the last tile may be waiting for it. A worker that was woken too late for a run
-sleeps again at once.
+the one that holds the last tile may be waiting for it. A worker that came too late for a run spins
+again: where short runs follow each other it is in time for the next.
 """
 
 from __future__ import annotations
@@ -397,7 +397,7 @@ idle:
   %last = phi i64 [0, %entry], [%last, %pause], [%last, %slept], [%last, %moved],
     [%tag, %missed], [%tag, %not.wanted], [%tag, %worked]
   %spun = phi i64 [0, %entry], [%spun.more, %pause], [%spin, %slept], [%spun, %moved],
-    [%spun.missed, %missed], [%spin, %not.wanted], [0, %worked]
+    [0, %missed], [%spin, %not.wanted], [0, %worked]
   %tag = load atomic i64, ptr %team seq_cst, align 8
   %new = icmp ne i64 %tag, %last
   br i1 %new, label %called, label %wait
@@ -428,8 +428,6 @@ join:
   %over = icmp eq ptr %table, null
   br i1 %over, label %missed, label %hazard
 missed:
-  %was.asleep = icmp sge i64 %spun, %spin
-  %spun.missed = select i1 %was.asleep, i64 %spin, i64 0
   br label %idle
 hazard:
   store atomic ptr %table, ptr %slot seq_cst, align 8
