@@ -1,7 +1,7 @@
 """TinyTorch: a deep-learning framework in Python, small enough to read, compiled to machine speed.
 
-Knows names only. Importing it loads NumPy and the lower floors; nn, optim, the compiler and the rest
-are loaded when they are first used.
+Knows names only. Importing it loads NumPy and the lower floors; nn, optim, the compiler and
+the rest are loaded when they are first used.
 """
 
 from __future__ import annotations

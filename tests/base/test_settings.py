@@ -37,7 +37,9 @@ def test_cores_are_counted_by_core_not_by_hardware_thread(tmp_path, monkeypatch)
     assert settings._physical_cores(str(tmp_path / "nothing")) == 4
 
 
-@pytest.mark.parametrize(("text", "cores"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", None)])
+@pytest.mark.parametrize(
+    ("text", "cores"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", None)]
+)
 def test_quota_of_the_control_group(tmp_path, text, cores):
     """Made-up cpu.max: quota and period in microseconds (Linux cgroup v2 documentation)."""
     (tmp_path / "cpu.max").write_text(text)

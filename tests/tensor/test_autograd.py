@@ -38,7 +38,7 @@ def test_gradients_accumulate_over_backward_calls():
 
 
 def test_one_hundred_thousand_operations_deep():
-    """Closed form: the derivative of x + 1 + 1 ... is 1; no recursion may overflow, freeing neither."""
+    """Closed form: the derivative of x + 1 + 1 ... is 1; no recursion may overflow."""
     x = tt.Tensor(1.0, requires_grad=True)
     y = x
     for _ in range(100_000):
@@ -52,7 +52,7 @@ def test_one_hundred_thousand_operations_deep():
 
 
 def test_a_chain_of_diamonds_costs_linear_time():
-    """Closed form: y = y + y doubles, 60 times: gradient 2^60. Visiting each path would never end."""
+    """Closed form: y = y + y, 60 times: gradient 2^60. Visiting each path would never end."""
     x = tt.Tensor(1.0, dtype="float64", requires_grad=True)
     y = x
     for _ in range(60):

@@ -31,10 +31,12 @@ def test_getitem_is_numpys(key):
 @pytest.mark.parametrize("recorded", [False, True])
 @pytest.mark.parametrize("key", KEYS, ids=str)
 def test_setitem_is_numpys(key, recorded):
-    """NumPy: the last one wins where a place is named twice. Recorded: through slice_update, scatter."""
+    """NumPy: the last wins where a place is named twice. Recorded: by slice_update, scatter."""
     key_np = np.asarray(key, int) if isinstance(key, list) and not key else key
     expected = A.copy()
-    values = -1.0 - np.arange(expected[key_np].size, dtype=np.float32).reshape(expected[key_np].shape)
+    values = -1.0 - np.arange(expected[key_np].size, dtype=np.float32).reshape(
+        expected[key_np].shape
+    )
     expected[key_np] = values
     x = tt.Tensor(A, requires_grad=recorded) * 1.0
     x[key] = values
@@ -60,7 +62,14 @@ def test_plain_keys_give_views():
     for key in KEYS[:15]:
         if A[key].size:
             assert np.shares_memory(x[key]._buffer.array, x._buffer.array)
-    for view in (x.T, x.mT, x.reshape(-1), x.transpose(0, 2), x.broadcast_to(2, *A.shape), x.detach()):
+    for view in (
+        x.T,
+        x.mT,
+        x.reshape(-1),
+        x.transpose(0, 2),
+        x.broadcast_to(2, *A.shape),
+        x.detach(),
+    ):
         assert np.shares_memory(view._buffer.array, x._buffer.array)
 
 
@@ -69,8 +78,12 @@ def test_gather_take_and_scatter():
     x, index = A[0, 0], np.array([[1, 0, 4], [2, 2, 2], [0, -1, 3], [4, 4, 4]])
     expected = np.take_along_axis(x, index, 1)
     assert np.array_equal(tt.gather(tt.Tensor(x), 1, index).numpy(), expected)
-    assert np.array_equal(tt.take(tt.Tensor(A), index, 2 - 1).numpy() if index.max() < 3 else
-                          tt.take(tt.Tensor(A), index % 3, 1).numpy(), np.take(A, index % 3, 1))
+    assert np.array_equal(
+        tt.take(tt.Tensor(A), index, 2 - 1).numpy()
+        if index.max() < 3
+        else tt.take(tt.Tensor(A), index % 3, 1).numpy(),
+        np.take(A, index % 3, 1),
+    )
     zeros = np.zeros((4, 5), np.float32)
     np.add.at(zeros, (np.arange(4)[:, None], index), expected)
     assert np.array_equal(tt.scatter_add(tt.zeros(4, 5), 1, index, expected).numpy(), zeros)

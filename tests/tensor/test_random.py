@@ -42,12 +42,14 @@ def test_the_state_counts_blocks_of_four():
 def test_rand_takes_the_high_bits():
     """Definition: bits >> 8, times 2^-24."""
     bits = generator().bits((5,)).numpy()
-    assert np.array_equal(tt.rand(5, generator=generator()).numpy(), (bits >> 8) * np.float32(2**-24))
+    assert np.array_equal(
+        tt.rand(5, generator=generator()).numpy(), (bits >> 8) * np.float32(2**-24)
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_uniform_moments(dtype):
-    """Uniform: mean 1/2, variance 1/12; standard error sqrt(1/12/N), of the variance sqrt(1/180/N)."""
+    """Uniform: mean 1/2, variance 1/12; standard errors sqrt(1/12/N) and sqrt(1/180/N)."""
     x = tt.rand(N, dtype=dtype, generator=generator()).numpy().astype(np.float64)
     assert x.min() >= 0 and (x.max() < 1 or dtype == "float16")
     assert abs(x.mean() - 0.5) < 5 * math.sqrt(1 / 12 / N)
@@ -83,7 +85,7 @@ def test_bernoulli_and_dropout_mask():
 
 
 def test_permutation_is_one_and_uniform():
-    """Every number once; the first element is uniform (chi-squared, 3 degrees: above 33, 5e-7... 3e-7)."""
+    """Every number once; the first is uniform (chi-squared, 3 degrees: above 33 with 3e-7)."""
     assert sorted(tt.permutation(100).tolist()) == list(range(100))
     g = generator()
     counts = np.bincount([tt.permutation(4, g)[0].item() for _ in range(400)], minlength=4)
@@ -94,7 +96,9 @@ def test_permutation_is_one_and_uniform():
 def test_categorical_follows_the_softmax():
     """Binomial: probabilities 1/4 and 3/4."""
     logits = tt.Tensor([0.0, math.log(3.0)]).broadcast_to(N, 2)
-    assert abs(tt.categorical(logits, generator()).numpy().mean() - 0.75) < 5 * math.sqrt(0.1875 / N)
+    assert abs(tt.categorical(logits, generator()).numpy().mean() - 0.75) < 5 * math.sqrt(
+        0.1875 / N
+    )
 
 
 @pytest.mark.parametrize(

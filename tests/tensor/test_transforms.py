@@ -25,7 +25,7 @@ def test_grad_of_several_arguments_and_aux():
 
 
 def test_result_of_grad_is_not_connected_unless_the_caller_records():
-    """Invariant: no tape is left behind, but an outer tape goes through (d/dw of d/dx(w x^2) = 2x)."""
+    """Invariant: no tape stays behind, but an outer one goes through: d/dw d/dx w x^2 = 2x."""
     w = tt.Tensor(3.0, requires_grad=True)
     assert not tt.grad(lambda x: x * x)(tt.Tensor(1.0)).requires_grad
     g = tt.grad(lambda x: w * x * x)(tt.Tensor(5.0))

@@ -99,7 +99,7 @@ def _allowed() -> set[int]:
 
 
 def _physical_cores(root: str = "/sys/devices/system/cpu") -> int:
-    """Physical cores among the allowed ones: hardware threads of one core share their siblings list."""
+    """Physical cores among the allowed ones: threads of one core have one siblings list."""
     allowed = _allowed()
     cores = set()
     for cpu in allowed:
@@ -130,12 +130,14 @@ def _quota_cores(root: str = "/sys/fs/cgroup") -> int:
 
 
 def cache_folder() -> Path:
-    """Where compiled programs and downloads are kept: TINYTORCH_CACHE, else the user's cache folder."""
+    """Where programs and downloads are kept: TINYTORCH_CACHE, else the user's cache folder."""
     named = os.environ.get("TINYTORCH_CACHE")
     if named:
         return Path(named).expanduser()
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "tinytorch"
     if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local", "tinytorch")
+        return Path(
+            os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local", "tinytorch"
+        )
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tinytorch")

@@ -26,7 +26,7 @@ class Leaf:
 
     def __init__(self):
         self.sequence = next(_count)
-        self.grad = None
+        self.grad: Any = None
 
 
 class Node:
@@ -47,7 +47,9 @@ class Node:
     def __init__(self, primitive, params, inputs, parents, output):
         self.sequence = next(_count)
         self.primitive, self.params = primitive, params
-        self.inputs, self.parents, self.output = inputs, parents, output
+        self.inputs: Any = inputs
+        self.parents: Any = parents
+        self.output: Any = output
 
     def free(self) -> None:
         """Forget what backward needs; a second backward() through here is an error."""
@@ -125,7 +127,7 @@ def _cotangents(node: Node, g: Any) -> Sequence[Any]:
             "backward() went through this graph already",
             got="a second backward() over the same operations",
             rule="the first one frees what it needed, to give the memory back",
-            fix="backward(retain_graph=True) the first time, or add the losses up before backward()",
+            fix="backward(retain_graph=True) the first time, or add the losses up first",
         )
     if node.primitive is None:
         return (g,)

@@ -107,9 +107,8 @@ def attention(q, k, v, *, causal: bool = False, scale: float | None = None) -> A
         (B, A, T, D).
     """
     (q, k, v), params = _inputs(q, k, v)
-    if scale is None:
-        scale = float(q.shape[-1]) ** -0.5
-    params |= {"causal": bool(causal), "scale": float(scale)}
+    factor = float(q.shape[-1]) ** -0.5 if scale is None else float(scale)
+    params |= {"causal": bool(causal), "scale": factor}
     return apply(TABLE["attention"], (q, k, v), params)[0]
 
 

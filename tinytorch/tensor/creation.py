@@ -15,7 +15,8 @@ from tinytorch.base.errors import SettingError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.autograd import Leaf
 from tinytorch.tensor.base import TensorBase, from_buffer, make
-from tinytorch.tensor.buffer import Buffer, empty as empty_array
+from tinytorch.tensor.buffer import Buffer
+from tinytorch.tensor.buffer import empty as empty_array
 from tinytorch.tensor.dispatch import apply, elementwise, to_dtype
 from tinytorch.tensor.interpreter import STATE
 

@@ -1,4 +1,4 @@
-"""How one operation on Tensors is carried out: by NumPy at once, or by the interpreter; then recorded.
+"""How one operation on Tensors is carried out: by NumPy or the interpreter, then recorded.
 
 Knows operands and rows of the table. Promotion of number types and weak Python numbers live here:
 a row of the table sees operands of one dtype.
@@ -21,7 +21,9 @@ from tinytorch.tensor.base import TensorBase, from_array, make
 from tinytorch.tensor.interpreter import STATE
 
 _CAST, _FULL, _WHERE = TABLE["cast"], TABLE["full"], TABLE["where"]
-_LIMIT = 4096  # entries of the caches below; when full they are emptied, which costs a few us an entry
+_LIMIT = (
+    4096  # entries of the caches below; a full one is emptied: a few us an entry
+)
 
 _NONE: dict[str, Any] = {}  # params of rows without any; never written to
 
@@ -68,7 +70,7 @@ def elementwise(primitive: Primitive, operands: tuple[Any, ...]) -> Any:
 
 
 def _learn(primitive: Primitive, operands: tuple[Any, ...]) -> None:
-    """Remember the output dtype of an elementwise row for this input dtype (bfloat16: never fast)."""
+    """Remember the output dtype of an elementwise row for this input dtype (not bfloat16)."""
     dtype = operands[0].dtype
     scalar = Spec((), dtype)
     result = primitive.infer(*(scalar for _ in operands)).dtype
@@ -235,7 +237,7 @@ def unary_float(primitive: Primitive, x: Any) -> Any:
 
 
 def on_tensors(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any]) -> Any:
-    """What `primitive(...)` does when an operand is a Tensor: the others join it, dtypes as given."""
+    """What `primitive(...)` does when an operand is a Tensor: the others join it."""
     if primitive.elementwise and not params and primitive is not _WHERE:
         if len(operands) == 1 or (
             isinstance(operands[0], TensorBase)

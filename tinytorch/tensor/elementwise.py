@@ -58,7 +58,7 @@ def floor_divide(a, b) -> Any:
 
 
 def remainder(a, b) -> Any:
-    """What floor division leaves, with the sign of b, as Python's %; an integer modulo 0 gives 0."""
+    """What floor division leaves, with the sign of b, as Python's %; integers modulo 0 give 0."""
     return binary(_ROW["remainder"], a, b)
 
 
@@ -320,7 +320,11 @@ def where(condition, a, b) -> Any:
             fix="tt.where(x != 0, a, b)",
         )
     if isinstance(a, (bool, int, float)) and isinstance(b, (bool, int, float)):
-        kind = float if isinstance(a, float) or isinstance(b, float) else np.result_type(type(a), type(b))
+        kind = (
+            float
+            if isinstance(a, float) or isinstance(b, float)
+            else np.result_type(type(a), type(b))
+        )
         a, b = number(a, as_dtype(kind)), number(b, as_dtype(kind))
     else:
         a, b = common(a, b)

@@ -1,7 +1,7 @@
-"""Reading and writing parts of a Tensor: x[1, ::2, None, ..., index], x[mask], take, gather, scatter.
+"""Reading and writing parts of a Tensor: x[1, ::2, ..., index], x[mask], take, gather.
 
-Knows NumPy's rules of indexing, written in rows of the table. What a key picks is decided by NumPy's
-definition in every case, including where the axes of several index arrays end up.
+Knows NumPy's rules of indexing, written in rows of the table. What a key picks is decided by
+NumPy's definition in every case, including where the axes of several index arrays end up.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def _entries(x: Any, key: Any) -> list[Any]:
 def _positions_of(mask: Any, x: Any, axis: int) -> tuple[np.ndarray, ...]:
     """The index arrays that pick what a mask of bools picks; its values must be known."""
     if isinstance(mask, TensorBase):
-        mask = mask.read("x[mask], whose size depends on values")
+        tensor: Any = mask
+        mask = tensor.read("x[mask], whose size depends on values")
     if mask.shape != x.shape[axis : axis + mask.ndim]:
         raise ShapeError(
             "the mask does not fit the tensor",
@@ -204,7 +205,7 @@ def getitem(x: Any, key: Any) -> Any:
 
 
 def updated(x: Any, key: Any, value: Any) -> Any:
-    """A new Tensor: x with `value` at `key`; the last one wins where index arrays name a place twice."""
+    """A new Tensor: x with `value` at `key`; the last wins where a place is named twice."""
     value = to_dtype(tensor_of(value), x.dtype)
     if isinstance(key, TensorBase) and key.dtype is bool_ and STATE.interpreter is not None:
         spread = reshape(key, (*key.shape, *(1,) * (x.ndim - key.ndim)))

@@ -61,7 +61,7 @@ class Interpreter:
         raise NotImplementedError
 
     def meet(self, tensor) -> None:
-        """Called before `.grad` of a Tensor is read or set, and before another Tensor shares its memory.
+        """Called before `.grad` of a Tensor is read or set, or another Tensor shares its memory.
 
         From then on the Tensor has a `_value`, and the interpreter remembers the gradient it had.
         """

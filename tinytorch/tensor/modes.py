@@ -1,6 +1,7 @@
 """Modes of the thread: whether operations are recorded, and how precise contractions are.
 
-Knows the thread's state only. Each mode is a context, and `no_grad` and `enable_grad` are decorators too.
+Knows the thread's state only. Each mode is a context; `no_grad` and `enable_grad` are decorators
+too.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ from tinytorch.base.dtypes import float32
 from tinytorch.primitives import TABLE
 from tinytorch.tensor import contractions, elementwise
 from tinytorch.tensor.base import TensorBase
-from tinytorch.tensor.dispatch import binary, elementwise as apply_elementwise, unary
+from tinytorch.tensor.dispatch import binary, unary
+from tinytorch.tensor.dispatch import elementwise as apply_elementwise
 
 _ADD, _SUB, _MUL, _DIV = (TABLE[name] for name in ("add", "sub", "mul", "div"))
 _NEG = TABLE["neg"]

@@ -87,7 +87,7 @@ def _bits(shape: tuple[int, ...], generator: Generator | None) -> Any:
 
 
 def _unit(shape: tuple[int, ...], dtype: Any, generator: Generator | None) -> Any:
-    """Uniform on [0, 1): multiples of 2^-24 (float64: 2^-53), as many as the type can tell apart."""
+    """Uniform on [0, 1): multiples of 2^-24 (float64: 2^-53)."""
     if dtype is float64:
         words = to_dtype(_bits((2, *shape), generator), int64)
         high, low = words[0] >> 5, words[1] >> 6  # 27 and 26 bits
@@ -107,7 +107,9 @@ def _as_float(dtype: Any) -> Any:
     return dtype
 
 
-def rand(*shape, dtype=float32, generator: Generator | None = None, requires_grad: bool = False) -> Any:
+def rand(
+    *shape, dtype=float32, generator: Generator | None = None, requires_grad: bool = False
+) -> Any:
     """Uniform on [0, 1), independent.
 
     float16 and bfloat16 are rounded from float32, so there 1 can occur.
@@ -117,12 +119,16 @@ def rand(*shape, dtype=float32, generator: Generator | None = None, requires_gra
     return out.requires_grad_() if requires_grad else out
 
 
-def uniform(low: float, high: float, shape, dtype=float32, generator: Generator | None = None) -> Any:
+def uniform(
+    low: float, high: float, shape, dtype=float32, generator: Generator | None = None
+) -> Any:
     """Uniform on [low, high), independent."""
     return rand(*_shape((shape,)), dtype=dtype, generator=generator) * (high - low) + low
 
 
-def randn(*shape, dtype=float32, generator: Generator | None = None, requires_grad: bool = False) -> Any:
+def randn(
+    *shape, dtype=float32, generator: Generator | None = None, requires_grad: bool = False
+) -> Any:
     """Normal with mean 0 and variance 1, independent.
 
     Source: Box and Muller 1958, "A note on the generation of random normal deviates". With 24 bits
@@ -154,7 +160,9 @@ def randn_like(x, generator: Generator | None = None) -> Any:
     return randn(*x.shape, dtype=x.dtype, generator=generator)
 
 
-def randint(low: int, high: int | None = None, shape=(), dtype=int64, generator: Generator | None = None) -> Any:
+def randint(
+    low: int, high: int | None = None, shape=(), dtype=int64, generator: Generator | None = None
+) -> Any:
     """Whole numbers low, ..., high - 1 (`randint(high)`: from 0), equally likely to within 2^-32.
 
     Raises:

@@ -32,7 +32,9 @@ def _float(x: Any) -> Any:
     return x if x.dtype.is_float else to_dtype(x, float32)
 
 
-def sum(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False, dtype=None) -> Any:
+def sum(
+    x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False, dtype=None
+) -> Any:
     """Sum over axes (None: all); bools and integers are added up as int64.
 
     Example:
@@ -67,7 +69,7 @@ def mean(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = Fals
 def var(
     x, dim=None, keepdim: bool = False, *, correction: float = 1, axis=None, keepdims: bool = False
 ) -> Any:
-    """Sum of squared distances from the mean, divided by n - correction (1: unbiased, as PyTorch)."""
+    """Sum of squared distances from the mean, divided by n - correction (1: unbiased)."""
     x = _float(x)
     axes = dim if axis is None else axis
     distance = x - mean(x, axes, True)
@@ -84,12 +86,12 @@ def std(
 
 
 def amax(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
-    """The largest element along axes (None: all); NaN if one is NaN; ties share the gradient."""
+    """The largest element along axes (None: all), or NaN; ties share the gradient."""
     return _reduce("max", tensor_of(x), dim if axis is None else axis, keepdim or keepdims)
 
 
 def amin(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
-    """The smallest element along axes (None: all); NaN if one is NaN; ties share the gradient."""
+    """The smallest element along axes (None: all), or NaN; ties share the gradient."""
     return _reduce("min", tensor_of(x), dim if axis is None else axis, keepdim or keepdims)
 
 
@@ -108,12 +110,12 @@ def _position(name: str, x: Any, dim: Any, keepdim: bool) -> Any:
 
 
 def argmax(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
-    """Where the largest element is along an axis (None: in the flattened tensor); first wins ties."""
+    """Where the largest element is along an axis (None: of the flattened x); first wins."""
     return _position("argmax", x, dim if axis is None else axis, keepdim or keepdims)
 
 
 def argmin(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
-    """Where the smallest element is along an axis (None: in the flattened tensor); first wins ties."""
+    """Where the smallest element is along an axis (None: of the flattened x); first wins."""
     return _position("argmin", x, dim if axis is None else axis, keepdim or keepdims)
 
 
@@ -147,7 +149,7 @@ def sort(x, dim: int = -1, descending: bool = False) -> Any:
 
 
 def argsort(x, dim: int = -1, descending: bool = False) -> Any:
-    """The positions that put x in order along an axis; equal elements keep their order (ascending)."""
+    """The positions that put x in order along an axis; equal ones keep their order (ascending)."""
     x = tensor_of(x)
     at = axis_of(x, dim)
     out = apply(TABLE["argsort"], (x,), {"axis": at})

@@ -67,7 +67,7 @@ def reshape(x, *shape) -> Any:
             raise ShapeError(
                 "reshape: the sizes do not fit",
                 got=f"x {x.shape} with {x.size} elements, shape {sizes}",
-                rule="one size may be -1, and the product of the others divides the number of elements",
+                rule="one size may be -1; the product of the others divides the number of elements",
                 fix=f"reshape({x.size})",
             )
         sizes = tuple([x.size // known if n == -1 else n for n in sizes])
@@ -171,7 +171,7 @@ def slice_along(x, axis: int, start: int, stop: int) -> Any:
 
 
 def split(x, size_or_sizes, dim: int = 0) -> tuple:
-    """x cut along an axis into parts of one size (the last may be smaller), or of the sizes listed."""
+    """x cut along an axis into parts of one size (the last may be less), or of those listed."""
     x = tensor_of(x)
     axis = axis_of(x, dim)
     n = x.shape[axis]

@@ -1,7 +1,7 @@
 """Tensor: an array whose operations can be recorded, differentiated and compiled.
 
-Knows how a Tensor is made, read, assigned to, and where its gradient is. What can be computed with it
-is in the files of functions beside this one.
+Knows how a Tensor is made, read, assigned to, and where its gradient is. What can be computed with
+it is in the files of functions beside this one.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Tensor(Methods):
 
     Cost: an operation on small Tensors takes about 1 us more than NumPy's, 3 us more when recorded.
 
-    Differs from PyTorch: a Tensor is a value. Views share memory as long as nobody writes; writing to
-    one Tensor (`x += 1`, `x[0] = 1`) never changes another. `max(dim)` gives the values alone.
+    Differs from PyTorch: a Tensor is a value. Views share memory as long as nobody writes; writing
+    to one (`x += 1`, `x[0] = 1`) never changes another. `max(dim)` gives the values alone.
 
     Example:
         >>> import tinytorch as tt
@@ -177,7 +177,7 @@ class Tensor(Methods):
 
         Raises:
             ShapeError, DTypeError: `new` does not have this shape, this dtype.
-            GradientError: this is a leaf that gathers a gradient, and operations are being recorded.
+            GradientError: this is a leaf that gathers a gradient, and recording is on.
         """
         new = tensor_of(new)
         if new.shape != self.shape or new.dtype is not self.dtype:
@@ -262,7 +262,7 @@ class Tensor(Methods):
     # --- reading ---
 
     def read(self, what: str) -> np.ndarray:
-        """The numbers as a NumPy array (bfloat16 as float32), for `what`; refused during a capture."""
+        """The numbers as a NumPy array (bfloat16 as float32), for `what`; not during a capture."""
         if STATE.interpreter is not None:
             STATE.interpreter.refuse(what)
         if self._buffer is None:
@@ -291,7 +291,7 @@ class Tensor(Methods):
         return self.read("tolist()").tolist()
 
     def numpy(self) -> np.ndarray:
-        """The numbers as a NumPy array: a read-only view (bfloat16: a float32 copy). Cost: 0.5 us."""
+        """The numbers as a NumPy array: a read-only view (bfloat16: a float32 copy)."""
         view = self.read("numpy()").view()
         view.flags.writeable = False
         return view
@@ -369,7 +369,9 @@ class Tensor(Methods):
     # --- copying the object ---
 
     def __deepcopy__(self, memo: dict) -> Any:
-        return _rebuild(type(self), self.read("copy.deepcopy()"), self.dtype.name, self.requires_grad)
+        return _rebuild(
+            type(self), self.read("copy.deepcopy()"), self.dtype.name, self.requires_grad
+        )
 
     def __reduce__(self) -> tuple:
         array = np.array(self.read("pickling"))

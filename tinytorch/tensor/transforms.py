@@ -1,7 +1,7 @@
-"""Functions that turn a function of Tensors into its gradient: grad, vjp, jvp, custom_vjp, gradcheck.
+"""Functions that turn a function of Tensors into its gradient: grad, vjp, jvp, custom_vjp.
 
-Knows the tape. Each transform marks its inputs with a place of its own in the tape and asks for what
-arrives there, so transforms nest, and a function may close over Tensors that are differentiated too.
+Knows the tape. Each transform marks its inputs with a place of its own in the tape and asks for
+what arrives there, so transforms nest, and a function may close over what is differentiated too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tinytorch.tensor.random import Generator, randn
 
 
 def _marked(x: Any) -> tuple[Any, Node]:
-    """The same Tensor behind a mark in the tape; gradients go through the mark to where x came from."""
+    """The same Tensor behind a mark in the tape; gradients go on to where x came from."""
     x = tensor_of(x)
     if not x.dtype.is_float:
         raise DTypeError(
@@ -53,7 +53,7 @@ def _reaches_beyond(roots: Sequence[Any], marks: Sequence[Node]) -> bool:
         seen.add(node)
         if type(node) is Leaf or node.sequence < oldest:
             return True
-        stack.extend(p for p in node.parents if p is not None)
+        stack.extend(p for p in node.parents or () if p is not None)
     return False
 
 
@@ -127,7 +127,7 @@ def _outside(result: Any, loss: Any, marks: Sequence[Node]) -> Any:
     if STATE.recording and _reaches_beyond([loss], marks):
         return result
     if isinstance(result, tuple):
-        return tuple(t.detach() if isinstance(t, TensorBase) else t for t in result)
+        return tuple(from_handle(t.handle()) if isinstance(t, TensorBase) else t for t in result)
     return result.detach()
 
 
@@ -199,8 +199,8 @@ def vjp(function: Callable, *primals) -> tuple[Any, Callable]:
 def jvp(function: Callable, primals: Sequence, tangents: Sequence) -> tuple[Any, Any]:
     """What `function` gives at `primals`, and how fast it changes in the direction `tangents`.
 
-    The transpose of the vjp: pull(u) is linear in u, and its own vjp at any u is the jvp. So no row of
-    the table needs a rule for it.
+    The transpose of the vjp: pull(u) is linear in u, and its own vjp at any u is the jvp. So no row
+    of the table needs a rule for it.
 
     Args:
         function: of Tensors, to a Tensor or a tuple of them.
@@ -225,9 +225,7 @@ def jvp(function: Callable, primals: Sequence, tangents: Sequence) -> tuple[Any,
         result = function(*inputs)
         outs = result if isinstance(result, tuple) else (result,)
         directions = [_marked(out.detach().zeros_like()) for out in outs]
-        roots = [
-            (out._node, u) for out, (u, _) in zip(outs, directions, strict=True) if out._node
-        ]
+        roots = [(out._node, u) for out, (u, _) in zip(outs, directions, strict=True) if out._node]
         found = autograd.propagate(roots, marks, keep=True)
     pulled = [(found[m], tensor_of(t)) for m, t in zip(marks, tangents, strict=True) if m in found]
     lifts = [m for _, m in directions]
@@ -273,8 +271,8 @@ class custom_vjp:
     """A function of Tensors with a gradient of your own.
 
     `forward(*tensors, **settings)` gives (result, residuals), `backward(residuals, g)` one gradient
-    (or None) for each Tensor argument. Second derivatives follow from both, if `backward` is made of
-    Tensor operations.
+    (or None) for each Tensor argument. Second derivatives follow from both, if `backward` is made
+    of Tensor operations.
 
     Args:
         function: gives the result; used where nothing is recorded.
@@ -292,6 +290,7 @@ class custom_vjp:
     def __init__(self, function: Callable):
         functools.update_wrapper(self, function)
         self.function = function
+        self.__name__: str = getattr(function, "__name__", "function")
         self.forward: Callable = self._undefined
         self.backward: Callable = self._undefined
 
@@ -311,6 +310,7 @@ class custom_vjp:
         )
 
     def __call__(self, *args, **settings):
+        """The function, recorded with its own gradient."""
         tensors = [tensor_of(x) for x in args]
         if not (STATE.recording and any(t._node is not None for t in tensors)):
             return self.function(*args, **settings)
@@ -351,14 +351,14 @@ def primitive(
 
 
 def gradcheck(
-    function: Callable, primals: Sequence, *, order: int = 2, step: float = 1e-5, rtol: float = 1e-5,
-    atol: float = 1e-7, seed: int = 0,
+    function: Callable, primals: Sequence, *, order: int = 2, step: float = 1e-5,
+    rtol: float = 1e-5, atol: float = 1e-7, seed: int = 0,
 ) -> bool:  # fmt: skip
-    """Compare the gradient of `function` with central differences, in float64, one random direction.
+    """Compare the gradient of `function` with central differences in float64, one direction.
 
     Note [the error of a central difference]
         (f(x + h v) - f(x - h v)) / 2h is wrong by h^2 f'''/6 + eps |f| / h. With h = 1e-5 and
-        eps = 2.2e-16 that is about 1e-10 f''' + 2e-11 |f|: a relative 1e-5 leaves room for functions
+        eps = 2.2e-16 that is about 1e-10 f''' + 2e-11 |f|: a relative 1e-5 leaves room for those
         whose derivatives are 10^4 times their values.
 
     Args:
@@ -395,7 +395,9 @@ def gradcheck(
     def value(*at):
         return (function(*at) * weights).sum()
 
-    for derivative, lower in list(zip((slope, _second(slope, directions)), (value, slope), strict=True))[:order]:
+    for derivative, lower in list(
+        zip((slope, _second(slope, directions)), (value, slope), strict=True)
+    )[:order]:
         _compare(derivative(*xs), lower, xs, directions, step, rtol, atol)
     return True
 
@@ -408,7 +410,9 @@ def _second(slope: Callable, directions: Sequence) -> Callable:
     return curvature
 
 
-def _compare(exact: Any, lower: Callable, xs, directions, step: float, rtol: float, atol: float) -> None:
+def _compare(
+    exact: Any, lower: Callable, xs, directions, step: float, rtol: float, atol: float
+) -> None:
     ahead = lower(*(x + d * step for x, d in zip(xs, directions, strict=True)))
     behind = lower(*(x - d * step for x, d in zip(xs, directions, strict=True)))
     numeric = ((ahead - behind) / (2.0 * step)).item()
