@@ -18,7 +18,9 @@ SCALE = 2.0
 
 @pytest.fixture(autouse=True)
 def by_numpy(monkeypatch):
-    monkeypatch.setattr(compile_module, "program_for", lambda graph, target: ReferenceProgram(graph))
+    monkeypatch.setattr(
+        compile_module, "program_for", lambda graph, target: ReferenceProgram(graph)
+    )
 
 
 def tensor(*shape, requires_grad=False, seed=0):
@@ -103,7 +105,11 @@ def test_an_eager_assignment_between_steps_is_seen():
 def test_two_functions_share_a_state():
     """Ground truth: arithmetic; neither disturbs the other's bindings."""
     n = Tensor(np.zeros(3, np.float32))
-    up, down, read = compile(lambda: n.assign_(n + 2)), compile(lambda: n.assign_(n - 1)), compile(lambda: n * 1)
+    up, down, read = (
+        compile(lambda: n.assign_(n + 2)),
+        compile(lambda: n.assign_(n - 1)),
+        compile(lambda: n * 1),
+    )
     addresses = set()
     for i in range(5):
         up()
@@ -202,7 +208,7 @@ def test_old_and_new_state_can_be_returned():
 
 
 def test_overlapping_inputs():
-    """Ground truth: eager, for the same Tensor twice, views, and the state itself as an argument."""
+    """Ground truth: eager: the same Tensor twice, views, and the state itself as an argument."""
     n = Tensor([1.0, 2.0, 3.0])
 
     def f(a, b):

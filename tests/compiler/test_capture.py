@@ -138,7 +138,9 @@ def test_an_assigned_alias_becomes_a_state_of_its_own():
     captured = capture(f, (), {})
     (out,), new = step_reference(captured.graph, arrays_of(captured))
     assert out.tolist() == w.tolist()
-    assert [s for v, s in zip(captured.graph.states, captured.sources, strict=True) if v in new] == [view]
+    assert [
+        s for v, s in zip(captured.graph.states, captured.sources, strict=True) if v in new
+    ] == [view]
 
 
 def test_gradients_that_stay_are_results():

@@ -21,7 +21,9 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 def mlp(activation):
     tt.manual_seed(0)
-    return nn.Sequential(nn.Linear(20, 32), activation(), nn.Linear(32, 16), activation(), nn.Linear(16, 10))
+    return nn.Sequential(
+        nn.Linear(20, 32), activation(), nn.Linear(32, 16), activation(), nn.Linear(16, 10)
+    )
 
 
 def stepper(model, optimizer, drop_first=False):
@@ -45,9 +47,9 @@ def batches(n, seed=0):
 
 
 def assert_same_training(eager_model, compiled_model, steps, lr):
-    """Adam moves a weight by about lr a step whatever its gradient, so that where a gradient is nearly
-    0 its rounding decides the sign: the bound is 2 lr for each step for single weights, and close
-    agreement (1e-4 of the largest weight) for nearly all."""
+    """Adam moves a weight by about lr a step whatever its gradient: where that is nearly 0, its
+    rounding decides the sign. So the bound is 2 lr a step for single weights, and close agreement
+    (1e-4 of the largest weight) for nearly all."""
     for (name, a), (_, b) in zip(
         eager_model.named_parameters(), compiled_model.named_parameters(), strict=True
     ):
@@ -63,7 +65,9 @@ def test_an_mlp_trains_as_it_does_eagerly(activation, drop_first):
     steps, lr = 10, 1e-3
     eager_model, compiled_model = mlp(activation), mlp(activation)
     eager = stepper(eager_model, AdamW(eager_model.parameters(), lr=lr), drop_first)
-    compiled = tt.compile(stepper(compiled_model, AdamW(compiled_model.parameters(), lr=lr), drop_first))
+    compiled = tt.compile(
+        stepper(compiled_model, AdamW(compiled_model.parameters(), lr=lr), drop_first)
+    )
     for x, y in batches(steps):
         a, b = eager(tt.Tensor(x), tt.Tensor(y)).item(), compiled(x, y).item()
         # a loss of size 2.3 after sums of at most 32 products, 3 layers, forward and backward
@@ -72,7 +76,9 @@ def test_an_mlp_trains_as_it_does_eagerly(activation, drop_first):
     assert compiled.captures == (2 if drop_first else 1)
     if drop_first:  # the gradients that stay are those of the last step
         for a, b in zip(eager_model.parameters(), compiled_model.parameters(), strict=True):
-            assert np.abs(a.grad.numpy() - b.grad.numpy()).max() <= 1e-3 * np.abs(a.grad.numpy()).max()
+            assert (
+                np.abs(a.grad.numpy() - b.grad.numpy()).max() <= 1e-3 * np.abs(a.grad.numpy()).max()
+            )
 
 
 def test_results_are_the_same_for_any_number_of_threads():
@@ -90,7 +96,10 @@ def test_a_learning_rate_that_changes_needs_no_other_program():
     """Ground truth: eager; the rate is a Tensor, so it is read at every step."""
     models = mlp(nn.ReLU), mlp(nn.ReLU)
     optimizers = [SGD(m.parameters(), lr=0.1) for m in models]
-    eager, compiled = stepper(models[0], optimizers[0]), tt.compile(stepper(models[1], optimizers[1]))
+    eager, compiled = (
+        stepper(models[0], optimizers[0]),
+        tt.compile(stepper(models[1], optimizers[1])),
+    )
     for i, (x, y) in enumerate(batches(6)):
         for optimizer in optimizers:
             optimizer.lr = 0.1 / (1 + i)
@@ -118,7 +127,7 @@ def test_training_and_evaluation_are_two_programs_and_switching_costs_no_compile
 
 
 def test_dropout_draws_the_eager_numbers():
-    """Ground truth: eager with the same seed; random bits are exact, so zeros fall on the same places."""
+    """Ground truth: eager with the same seed; random bits are exact, so zeros fall alike."""
     model = nn.Dropout(0.5)
     x = np.ones((4, 33), np.float32)
     tt.manual_seed(7)
@@ -138,7 +147,9 @@ def test_batch_norm_updates_its_running_statistics():
         a, b = layers[0](tt.Tensor(x)).numpy(), compiled(x).numpy()
         np.testing.assert_allclose(a, b, rtol=0, atol=120 * EPS * np.abs(a).max())
     for (name, a), (_, b) in zip(layers[0].named_buffers(), layers[1].named_buffers(), strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=120 * EPS, atol=120 * EPS, err_msg=name)
+        np.testing.assert_allclose(
+            a.numpy(), b.numpy(), rtol=120 * EPS, atol=120 * EPS, err_msg=name
+        )
 
 
 def test_clipping_inside_the_step():

@@ -22,7 +22,9 @@ def schedule_of(*tasks: tuple[list[Storage], list[Storage]], alias=None) -> Sche
     made = []
     for reads, writes in tasks:
         arguments = (*reads, *writes)
-        kernel = Kernel("k", "", frozenset(), tuple(f"b{i}" for i in range(len(arguments))), tiles=1)
+        kernel = Kernel(
+            "k", "", frozenset(), tuple(f"b{i}" for i in range(len(arguments))), tiles=1
+        )
         made.append(Task(kernel, arguments, frozenset(reads), frozenset(writes)))
     storages = list(dict.fromkeys(s for t in made for s in t.arguments))
     return Schedule(made, storages, {}, {}, {}, {}, Graph(), alias or {})
@@ -35,7 +37,9 @@ def temporaries(*sizes: int) -> list[Storage]:
 def test_a_chain_needs_two_places():
     """Closed form: in a chain of equal temporaries two are alive at once."""
     chain = temporaries(*[1024] * 10)
-    schedule = schedule_of(([], [chain[0]]), *(([a], [b]) for a, b in zip(chain, chain[1:], strict=False)))
+    schedule = schedule_of(
+        ([], [chain[0]]), *(([a], [b]) for a, b in zip(chain, chain[1:], strict=False))
+    )
     plan = plan_memory(schedule)
     assert plan.arena == plan.peak == 2048
     assert plan.total == 10 * 1024
@@ -89,7 +93,9 @@ def test_random_programs_never_overlap_and_stay_near_the_bound(seed):
     tasks, made = [], []
     for _ in range(60):
         reads = rng.sample(made[-8:], k=min(len(made), rng.randint(0, 3)))
-        writes = temporaries(*(rng.choice((1, 64, 100, 4096, 65536)) for _ in range(rng.randint(1, 2))))
+        writes = temporaries(
+            *(rng.choice((1, 64, 100, 4096, 65536)) for _ in range(rng.randint(1, 2)))
+        )
         tasks.append((reads, writes))
         made.extend(writes)
     schedule = schedule_of(*tasks)

@@ -14,7 +14,7 @@ import pytest
 import tinytorch as tt
 from tinytorch.base.dtypes import float32
 from tinytorch.base.errors import IndexRangeError
-from tinytorch.codegen import cache
+from tinytorch.codegen import cache, engine
 from tinytorch.codegen.kernel import Kernel, Operand, build
 from tinytorch.codegen.target import Target
 from tinytorch.compiler import persist
@@ -23,7 +23,6 @@ from tinytorch.compiler.launch import LaunchPlan, launch_plan
 from tinytorch.compiler.memory import plan_memory
 from tinytorch.compiler.program import Program
 from tinytorch.compiler.schedule import HostCall, Schedule, Storage, Task, verify_schedule
-from tinytorch.codegen import engine
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec
 
@@ -62,13 +61,19 @@ def hand_made() -> tuple[Schedule, Graph]:
         graph.nodes.append(Node(TABLE["add"], (x, s), {}, (Value(x.spec),), "user.py:7"))
     result, new = graph.nodes[0].outputs[0], graph.nodes[1].outputs[0]
     graph.results, graph.updates = [result], [(s, new)]
-    given, state, out = Storage("argument", 4 * N), Storage("state", 4 * N), Storage("result", 4 * N)
+    given, state, out = (
+        Storage("argument", 4 * N),
+        Storage("state", 4 * N),
+        Storage("result", 4 * N),
+    )
     t, u = Storage("temporary", 4 * N), Storage("temporary", 4 * N)
     dense = ((N,), Operand(float32, (1,)))
     sort = HostCall(TABLE["sort"], {"axis": 0}, (dense,), (dense,))
 
     def task(kernel, reads, write):
-        return Task(kernel, (*reads, write), frozenset(reads), frozenset([write]), where="user.py:7")
+        return Task(
+            kernel, (*reads, write), frozenset(reads), frozenset([write]), where="user.py:7"
+        )
 
     tasks = [
         task(axpy("twice_000000000001", 2.0), (given, state), t),
@@ -76,7 +81,9 @@ def hand_made() -> tuple[Schedule, Graph]:
         task(axpy("once_000000000002", 1.0, 8), (u, state), state),
         task(axpy("thrice_000000000003", 3.0), (u, given), out),
     ]
-    schedule = Schedule(tasks, [given, state, out, t, u], {x: given}, {s: state}, {}, {result: out}, graph)
+    schedule = Schedule(
+        tasks, [given, state, out, t, u], {x: given}, {s: state}, {}, {result: out}, graph
+    )
     return verify_schedule(schedule), graph
 
 
@@ -252,7 +259,11 @@ def test_a_forked_child_goes_on():
     child = os.fork()
     if child == 0:
         try:
-            ok = step(x).tolist() == [2, 2, 2] and tt.compile(lambda x: x * 5)(x).tolist() == [5, 5, 5]
+            ok = step(x).tolist() == [2, 2, 2] and tt.compile(lambda x: x * 5)(x).tolist() == [
+                5,
+                5,
+                5,
+            ]
         except BaseException:
             ok = False
         os._exit(0 if ok else 1)

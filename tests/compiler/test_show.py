@@ -39,7 +39,12 @@ def test_explain_lists_kernels_and_changes_nothing(compiled):
 def test_shares_add_up(compiled):
     """Invariant: the shares of all kernels are 100 %, up to their rounding to 0.1 %."""
     f, _ = compiled
-    cells = [c for line in f.explain().splitlines()[2:] for c in line.split() if c.endswith("%") and "." in c]
+    cells = [
+        c
+        for line in f.explain().splitlines()[2:]
+        for c in line.split()
+        if c.endswith("%") and "." in c
+    ]
     assert abs(sum(float(c[:-1]) for c in cells) - 100) <= 0.05 * len(cells) + 1e-9
 
 

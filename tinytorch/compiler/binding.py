@@ -1,9 +1,9 @@
-"""A program and the Tensors it works on: which memory is which state, and what each call leaves behind.
+"""A program and the Tensors it works on: which memory is which state, and who else sees it.
 
 Knows Tensors, Buffers and addresses; never kernels. A state is updated in place only if nobody else
-sees its memory (tensor/buffer.py, Note [a Tensor is a value]); otherwise its Tensor moves first. The
-check runs at every call, so it is made of few loops that run inside the Python interpreter's C code:
-100 states cost about 10 us.
+sees its memory (tensor/buffer.py, Note [a Tensor is a value]); otherwise its Tensor moves first.
+The check runs at every call, so it is made of few loops that run inside the Python interpreter's C
+code: 100 states cost about 10 us.
 """
 
 from __future__ import annotations
@@ -91,16 +91,18 @@ class Binding:
         HOLDERS.release(self._held)
 
     def fits(self) -> bool:
-        """Whether the Tensors still stand to each other as they did when the function was recorded."""
+        """Whether the Tensors still stand to each other as they did at the recording."""
         if list(map(is_, map(_GRADIENT, self.leaves), repeat(None))) != self.without:
             return False
         for tensor, source in self.aliases:
             if isinstance(source, Leaf) or tensor._buffer is not source._buffer:
                 return False
-        return all((g := leaf.grad) is not None and g.spec == self.specs[i] for i, leaf in self.of_leaves)
+        return all(
+            (g := leaf.grad) is not None and g.spec == self.specs[i] for i, leaf in self.of_leaves
+        )
 
     def refresh(self) -> None:
-        """Make `addresses` those of the Tensors' memory now, each updated one seen by its Tensor alone."""
+        """Bring `addresses` up to date; an updated state's memory is then its Tensor's alone."""
         if not (
             self._seen >= 0
             and all(map(is_, map(_BUFFER, self.tensors), self.buffers))

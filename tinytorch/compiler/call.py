@@ -1,7 +1,7 @@
-"""One captured function ready to be called: checks, memory for results, the native call, what it leaves.
+"""One captured function ready to be called: checks, memory, the native call, what it leaves.
 
-Knows Tensors on one side and addresses on the other. This is the whole Python cost of a compiled step,
-so it is written for speed: about 20 us with 100 states.
+Knows Tensors on one side and addresses on the other. This is the whole Python cost of a compiled
+step, so it is written for speed: about 20 us with 100 states.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Call:
         return self._finish(leaves, made, before)
 
     def _arguments(self, leaves: Sequence[Any]) -> tuple[list[np.ndarray], list[int]]:
-        """Dense arrays that nobody writes during the run (kept alive by the list), and their addresses."""
+        """Dense arrays that nobody writes during the run, and their addresses."""
         kept, addresses = [], []
         for leaf in leaves:
             if isinstance(leaf, Tensor):
@@ -160,7 +160,11 @@ class _Bound:
 def _before(captured: Captured) -> list[tuple[str, int, Any]]:
     """Kind, place and dtype of each value that is returned as it was before the run."""
     graph = captured.graph
-    lists = (("argument", graph.arguments), ("state", graph.states), ("constant", list(graph.constants)))
+    lists = (
+        ("argument", graph.arguments),
+        ("state", graph.states),
+        ("constant", list(graph.constants)),
+    )
     return [
         next((kind, values.index(v), v.dtype) for kind, values in lists if v in values)
         for v in captured.given

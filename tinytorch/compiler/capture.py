@@ -29,7 +29,8 @@ class Captured:
     """A recorded call: the graph, and where in the user's Python its ends belong.
 
     Args:
-        graph: the program. Its results are made by nodes, are all different, and are not also updates.
+        graph: the program. Its results are made by nodes, are all different, and are not also
+            updates.
         sources: for each state the Tensor that holds it, or the Leaf whose gradient holds it.
         aliases: (Tensor, state): Tensors that share a state's memory and must still do so.
         gradients: for each Leaf that was met, whether it had a gradient at the start.
@@ -149,7 +150,7 @@ class Capture(Interpreter):
         if tensor._value is None:
             self._lift(tensor)
         elif tensor._value not in self.made:
-            _refuse_foreign(tensor)
+            raise _foreign(tensor)
         node = tensor._node
         if type(node) is Leaf and node not in self.leaves:
             self.leaves[node] = node.grad
@@ -170,7 +171,7 @@ class Capture(Interpreter):
     def _lift(self, tensor: Tensor) -> None:
         buffer = tensor._buffer
         if buffer is None:
-            _refuse_foreign(tensor)
+            raise _foreign(tensor)
         value = self.lifted.get(buffer)
         if value is None:
             value = self.lifted[buffer] = self._new(Spec(buffer.shape, buffer.dtype))
@@ -181,12 +182,12 @@ class Capture(Interpreter):
         self._nodes.append((tensor, tensor._node))
 
     def _refuse_old_tape(self, node: Node | Port, tensor: Tensor) -> None:
-        made = node.node if type(node) is Port else node
+        made = node.node if isinstance(node, Port) else node
         if made.sequence < self._start:
             raise CompileError(
                 "a compiled function reaches a tensor that operations outside it were recorded for",
-                got=f"a tensor {tensor.shape}, made by {made.primitive or 'an operation'}, at {user_line()}",
-                rule="the first backward() frees that record, so that a second call would have none",
+                got=f"a tensor {tensor.shape}, made by {made.primitive or 'a copy'}, {user_line()}",
+                rule="the first backward() frees that record, and a second call has none",
                 fix="use tensor.detach(), or compute it inside the compiled function",
             )
 
@@ -248,7 +249,11 @@ class _Slots:
 
     def __init__(self, recording: Capture, captured: Captured):
         self.recording, self.captured = recording, captured
-        self.given = {*recording.graph.arguments, *recording.graph.states, *recording.graph.constants}
+        self.given = {
+            *recording.graph.arguments,
+            *recording.graph.states,
+            *recording.graph.constants,
+        }
         self.updates = {new: i for i, (_, new) in enumerate(recording.graph.updates)}
         self.results: dict[Value, int] = {}
         self.copied: dict[Value, int] = {}
@@ -285,10 +290,10 @@ class _Slots:
         return Slot("result", self.results[value])
 
 
-def _refuse_foreign(tensor: Tensor) -> None:
-    raise CompileError(
+def _foreign(tensor: Tensor) -> CompileError:
+    return CompileError(
         "a compiled function uses a tensor that has no numbers",
         got=f"a tensor {tensor.shape} at {user_line()}, made while another function was recorded",
         rule="inside a compiled function tensors stand for numbers to come; they end with the call",
-        fix="return it from the compiled function, or keep it in a Tensor made outside with assign_()",
+        fix="return it from the function, or keep it in a Tensor made outside, with assign_()",
     )

@@ -1,7 +1,7 @@
 """tt.compile: a Python function over Tensors becomes one native program for each kind of call.
 
-Knows signatures, guards and programs; never kernels. The first call of a kind records the function and
-compiles the recording; later calls run the program and no Python of the function.
+Knows signatures, guards and programs; never kernels. The first call of a kind records the function
+and compiles the recording; later calls run the program and no Python of the function.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ def compile(
         threads: at least 1; default `settings.num_threads()`.
 
     Returns:
-        a `Compiled`. Calling it gives what `fn` gives, in fresh memory; Tensors that `fn` closes over
-        and assigns to are updated in place; gradients that `fn` leaves are left.
+        a `Compiled`. Calling it gives what `fn` gives, in fresh memory; Tensors that `fn` closes
+        over and assigns to are updated in place; gradients that `fn` leaves are left.
 
     Raises:
         SettingError: no such precision, target or number of threads.
         CompileError: (at the call) `fn` looks at values, as in `if loss > 3`.
 
-    Cost: a first call 1-10 s for a large model, 0.1-1 s when the disk cache has it; later calls about
-    20 us of Python.
+    Cost: a first call 1-10 s for a large model, 0.1-1 s when the disk cache has it; later calls
+    about 20 us of Python.
 
-    Differs from PyTorch: a whole training step (forward, backward, update) is one program. Python runs
-    only at the first call: prints and other side effects happen once.
+    Differs from PyTorch: a whole training step (forward, backward, update) is one program. Python
+    runs only at the first call: prints and other side effects happen once.
 
     Example:
         >>> import tinytorch as tt
@@ -107,9 +107,11 @@ class Compiled:
             functools.update_wrapper(self, fn)
 
     def __call__(self, *args, **kwargs) -> Any:
-        """Run the program for this kind of call, recording and compiling it first if there is none."""
+        """Run the program for this kind of call; make it first if there is none."""
         state = STATE
-        if state.interpreter is not None:  # part of another compiled function: it is recorded with it
+        if (
+            state.interpreter is not None
+        ):  # part of another compiled function: it is recorded with it
             with self._mode():
                 return self.fn(*args, **kwargs)
         key: list = [settings.STRUCTURE.value, state.recording, self.precision or state.precision]
@@ -144,11 +146,11 @@ class Compiled:
     # looking inside
 
     def explain(self, *args, **kwargs) -> str:
-        """Time every kernel and say what it does: operations, bytes, FLOPs, time, share, efficiency.
+        """Time every kernel and say what it does: operations, bytes, FLOPs, time, roofline.
 
         Args:
-            args, kwargs: the kind of call to look at; default the last one. They are not changed, and
-                neither are the states: the program runs on copies.
+            args, kwargs: the kind of call to look at; default the last one. They are not changed,
+                and neither are the states: the program runs on copies.
         """
         return show.explain(self._the_call(args, kwargs))
 

@@ -8,6 +8,7 @@ what changed.
 
 from __future__ import annotations
 
+import functools
 import types
 import warnings
 from collections.abc import Callable, Iterator
@@ -61,10 +62,10 @@ class Guard:
 def guards_of(function: Callable) -> list[Guard]:
     """A Guard for every name outside `function` that its code reads, its own helpers included.
 
-    Followed are closure cells, globals, `self` of a bound method, the attributes of plain objects among
-    them that hold a number ("config.steps"), and functions that are not part of TinyTorch or of an
-    installed library, three calls deep. Not seen: numbers inside containers, and attributes of
-    attributes.
+    Followed are closure cells, globals, `self` of a bound method, the attributes of plain objects
+    among them that hold a number ("config.steps"), and functions that are not part of TinyTorch or
+    of an installed library, three calls deep. Not seen: numbers inside containers, and attributes
+    of attributes.
     """
     found: dict[str, Guard] = {}
     _collect(function, found, set(), DEPTH)
@@ -72,12 +73,15 @@ def guards_of(function: Callable) -> list[Guard]:
 
 
 def _collect(function: Any, found: dict[str, Guard], seen: set[int], depth: int) -> None:
+    while isinstance(function, functools.partial):
+        function = function.func
     if isinstance(function, types.MethodType):
         owner, function = function.__self__, function.__func__
         name = function.__code__.co_varnames[0] if function.__code__.co_argcount else "self"
         _attributes(owner, name, function.__code__, found)
     if not isinstance(function, types.FunctionType):  # a Module, or another object that is called
-        function = getattr(type(function), "forward", None) or getattr(type(function), "__call__", None)
+        kind = type(function)
+        function = getattr(kind, "forward", None) or vars(kind).get("__call__")
         if not isinstance(function, types.FunctionType):
             return
     if id(function) in seen or depth == 0 or _is_library(function):
@@ -100,7 +104,7 @@ def _collect(function: Any, found: dict[str, Guard], seen: set[int], depth: int)
 
 
 def _names(function: types.FunctionType) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """The outer names the function's code (and code nested in it) reads, each with a way to read it."""
+    """The outer names the code (and code nested in it) reads, each with a way to read it."""
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         yield name, _read_cell(cell)
     for code in _codes(function.__code__):
@@ -163,7 +167,7 @@ class Changes:
             return
         self.warned.update(g.shown for g in new)
         cure = (
-            "a number that changes between steps belongs in a 0-d Tensor, which is read at every call"
+            "a number that changes belongs in a 0-d Tensor, which is read at every call"
             if any(g.is_scalar for g in new)
             else "change a Tensor with assign_() instead of making a new one under the same name"
         )

@@ -1,8 +1,8 @@
 """The launch plan: all a program needs besides its machine code, in a form that can be saved.
 
 Knows the order of tasks, the storages by number and place, and what `explain()` prints; never
-addresses. It is made from a Schedule and a MemoryPlan once; a warm start reads it back from the cache
-instead of running the passes.
+addresses. It is made from a Schedule and a MemoryPlan once; a warm start reads it back from the
+cache instead of running the passes.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class LaunchPlan:
         scratch: bytes each thread needs.
         tiles: whether a kernel uses the processor's matrix tiles (AMX).
         same: for each result the first result that is the same value: they share memory.
-        constants: for each constant its number in the captured graph, or its bytes where a pass made it.
+        constants: for each constant its number in the captured graph, or its bytes where a pass
+            made it.
         memory: the text `memory()` prints.
     """
 
@@ -106,8 +107,8 @@ def launch_plan(schedule: Schedule, memory: MemoryPlan, text: str, captured: Gra
         schedule: after `verify_schedule`.
         memory: its memory plan.
         text: the plan for people.
-        captured: the graph before the passes. They keep arguments, states and results in their places
-            in the lists, so places are what the two have in common.
+        captured: the graph before the passes. They keep arguments, states and results in their
+            places in the lists, so places are what the two have in common.
     """
     places = _Places(schedule, memory, captured)
     number = {s: i for i, s in enumerate(schedule.storages)}
@@ -130,10 +131,14 @@ def launch_plan(schedule: Schedule, memory: MemoryPlan, text: str, captured: Gra
         )
         for t in schedule.tasks
     ]
-    scratch = max((t.kernel.scratch for t in schedule.tasks if not isinstance(t.kernel, HostCall)), default=0)
+    scratch = max(
+        (t.kernel.scratch for t in schedule.tasks if not isinstance(t.kernel, HostCall)), default=0
+    )
     results = schedule.graph.results
     same = [results.index(v) for v in results]
-    return LaunchPlan(tasks, storages, memory.arena, scratch, _uses_tiles(schedule), same, places.constants, text)
+    return LaunchPlan(
+        tasks, storages, memory.arena, scratch, _uses_tiles(schedule), same, places.constants, text
+    )
 
 
 def _uses_tiles(schedule: Schedule) -> bool:
@@ -162,7 +167,9 @@ class _Places:
         numbers = {v: i for i, v in enumerate(captured.constants)}
         for v, storage in schedule.constants.items():
             self.places[storage] = len(self.constants)
-            self.constants.append(numbers[v] if _unchanged(v, captured, graph) else _saved(graph, v))
+            self.constants.append(
+                numbers[v] if _unchanged(v, captured, graph) else _saved(graph, v)
+            )
 
     def of(self, s: Storage) -> int:
         if s.kind == "temporary":

@@ -1,7 +1,7 @@
 """Locks that a forked child finds open.
 
-Knows threads and fork. A child has only the thread that forked; a lock that another thread held at that
-moment would stay closed for ever.
+Knows threads and fork. A child has only the thread that forked; a lock that another thread held at
+that moment would stay closed for ever.
 """
 
 from __future__ import annotations

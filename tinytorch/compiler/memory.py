@@ -1,10 +1,10 @@
-"""The memory plan: where in one arena each temporary lies, so that the dead make room for the living.
+"""The memory plan: where in one arena each temporary lies, the dead making room for the living.
 
 Knows Storages and the order of tasks, never addresses. A temporary lives from the first task that
-writes it to the last that touches it; two that live at the same time never overlap. Placing them best
-is hard in general (dynamic storage allocation is NP-complete: Garey & Johnson 1979, problem SR2);
-greedy by size is the strategy that came closest to the lower bound over real networks in Pisarchyk &
-Lee 2020, https://arxiv.org/abs/2001.03288, section 5.
+writes it to the last that touches it; two that live at the same time never overlap. Placing them
+best is hard in general (dynamic storage allocation is NP-complete: Garey & Johnson 1979, problem
+SR2); greedy by size is the strategy that came closest to the lower bound over real networks in
+Pisarchyk & Lee 2020, https://arxiv.org/abs/2001.03288, section 5.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class MemoryPlan:
 
 
 def plan_memory(schedule: Schedule) -> MemoryPlan:
-    """Give every temporary an offset, largest first, each at the lowest place that is free in its time.
+    """Give every temporary, largest first, the lowest place that is free in its time.
 
     Cost: n log n + the pairs that are alive together, for n temporaries (2 000: 0.2 s).
 
@@ -83,7 +83,8 @@ def lifetimes_of(schedule: Schedule) -> dict[Storage, tuple[int, int]]:
 def verify_plan(plan: MemoryPlan, schedule: Schedule) -> MemoryPlan:
     """Check that no two temporaries that live together share a byte, aliases excepted.
 
-    An alias may begin in the very task in which the one below it is read for the last time, not before.
+    An alias may begin in the very task in which the one below it is read for the last time, not
+    before.
     """
 
     def refuse(problem: str, got: object) -> None:
@@ -91,7 +92,7 @@ def verify_plan(plan: MemoryPlan, schedule: Schedule) -> MemoryPlan:
             f"the memory plan is wrong: {problem}",
             got=got,
             rule="memory is shared only by temporaries that are never alive at the same time",
-            fix="this is a fault of TinyTorch: please report it with the function that was compiled",
+            fix="this is a fault of TinyTorch: please report it with the compiled function",
         )
 
     for alias, of in schedule.alias.items():
@@ -122,8 +123,8 @@ def report(plan: MemoryPlan, schedule: Schedule, rows: int = 12) -> str:
             by_kind[s.kind] += s.nbytes
     lines = [f"{kind + 's':<12} {size_text(n):>10}" for kind, n in by_kind.items()]
     lines.append(
-        f"{'temporaries':<12} {size_text(plan.arena):>10}  one arena; alive at once {size_text(plan.peak)}, "
-        f"without reuse {size_text(plan.total)}"
+        f"{'temporaries':<12} {size_text(plan.arena):>10}  one arena; "
+        f"at once {size_text(plan.peak)}, without reuse {size_text(plan.total)}"
     )
     if schedule.tasks:
         lines.append(f"busiest task: {plan.busiest} {schedule.tasks[plan.busiest].shown}")
@@ -131,7 +132,9 @@ def report(plan: MemoryPlan, schedule: Schedule, rows: int = 12) -> str:
     for s in sorted(at_peak, key=lambda s: -s.nbytes)[:rows]:
         held = repr(s.value) if s.value is not None else "scratch of a kernel"
         first, last = plan.lifetimes[s]
-        lines.append(f"  {size_text(s.nbytes):>10}  tasks {first}-{last}  at {plan.offsets[s]:>10}  {held}")
+        lines.append(
+            f"  {size_text(s.nbytes):>10}  tasks {first}-{last}  at {plan.offsets[s]:>10}  {held}"
+        )
     return "\n".join(lines)
 
 

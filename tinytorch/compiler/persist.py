@@ -1,8 +1,9 @@
-"""From a captured graph to a program, by the shortest way: in memory, on disk, or through the passes.
+"""From a captured graph to a program: found in memory, found on disk, or made by the passes.
 
-Knows what makes two programs the same; never what a pass does. The key is everything the code depends
-on: the graph's text, its constants' bytes, the target, and the compiler with its versions. Where the
-user's lines are is not part of it: a program found again takes them from the graph just captured.
+Knows what makes two programs the same; never what a pass does. The key is everything the code
+depends on: the graph's text, its constants' bytes, the target, and the compiler with its versions.
+Where the user's lines are is not part of it: a program found again takes them from the new
+recording.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A program that runs: machine code, memory, and the table that the thread team works through.
 
-Knows addresses, offsets and status words; never Tensors or passes. A Program is code and constants; a
-Runner is one arena with its table, for one caller at a time, so that two Python threads can run one
-program at once.
+Knows addresses, offsets and status words; never Tensors or passes. A Program is code and constants;
+a Runner is one arena with its table, for one caller at a time, so that two Python threads can run
+one program at once.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class _Native:
         self.table = StageTable(
             stages, plan.scratch, tiles_config=plan.tiles, wake=seconds > _SHORT_SECONDS
         )
-        self.pointers = memoryview(self.table.pointers)
+        self.pointers = self.table.pointers.data
         self.status = _address(self.table.status)
         self.measured = self.table.record_times() if runner.timed else None
 
@@ -226,7 +226,7 @@ class _Host:
         saved = runner.program.plan.tasks[task]
         self.call: HostCall = host_from_json(saved.host or {})
         self._pointers = np.zeros(max(1, len(saved.arguments)), np.uint64)
-        self.pointers = memoryview(self._pointers)
+        self.pointers = self._pointers.data
         self.seconds = 0.0
 
     def run(self) -> None:
@@ -291,4 +291,3 @@ def _aligned_copy(array: np.ndarray) -> np.ndarray:
 
 def _address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
-

@@ -1,7 +1,7 @@
 """What a graph means: its nodes one after the other, each by its primitive's NumPy definition.
 
-Knows graphs and arrays, never kernels. It is the slow definition that compiled programs are compared
-with, and what they fall back on to find the node at fault.
+Knows graphs and arrays, never kernels. It is the slow definition that compiled programs are
+compared with.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The machine's measured limits: how fast it multiplies and how fast it reads.
 
 Knows three native loops and a clock, never programs. Peaks from data sheets are not used: virtual
-machines, clock limits and neighbours decide what can be had. Measured once for each process, target and
-number of threads; about 0.2 s.
+machines, clock limits and neighbours decide what can be had. Measured once for each process, target
+and number of threads; about 0.2 s.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from tinytorch.codegen.stage_table import StageTable, aligned_bytes
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.team import Team
 
-_CHAINS = 12  # independent sums: more than latency (4 to 5 cycles) x units (2), fewer than registers
+_CHAINS = (
+    12  # independent sums: more than latency (4 to 5 cycles) x units (2), fewer than registers
+)
 _ROUNDS = 100_000
 _TILES = 16
 _READ_BYTES = 64 << 20  # of each pass; several times the last cache one core can claim
@@ -92,7 +94,11 @@ def _multiply(target: Target) -> Kernel:
             f.store(s, f.at(base, f.index(j * n), "float"))
 
     return build(
-        "roofline_multiply", ["memory"], body, tiles=_TILES, flops=2 * n * _CHAINS * _ROUNDS * _TILES
+        "roofline_multiply",
+        ["memory"],
+        body,
+        tiles=_TILES,
+        flops=2 * n * _CHAINS * _ROUNDS * _TILES,
     )
 
 
@@ -111,12 +117,16 @@ def _multiply_bf16() -> Kernel:
             f.store(s, f.at(base, f.index(j * 16), "float"))
 
     return build(
-        "roofline_multiply_bf16", ["memory"], body, tiles=_TILES, flops=2 * 32 * _CHAINS * _ROUNDS * _TILES
+        "roofline_multiply_bf16",
+        ["memory"],
+        body,
+        tiles=_TILES,
+        flops=2 * 32 * _CHAINS * _ROUNDS * _TILES,
     )
 
 
 def _multiply_tiles() -> Kernel:
-    """Products of AMX tiles: 16 x 32 by 32 x 16 bfloat16 numbers into 16 x 16 sums, four at a time."""
+    """Products of AMX tiles: 16 x 32 by 32 x 16 bfloat16 numbers, four sums at a time."""
     rounds = _ROUNDS // 4
 
     def body(f: Function, p) -> None:
@@ -141,11 +151,15 @@ def _read(target: Target) -> Kernel:
         base = f.at(p["memory"], f.mul(f.tile, f.index(count)), "float")
         zero = f.const(type, 0.0)
         with f.loop("i", 0, count, n * 8, carry=[zero] * 8) as i:
-            loads = [f.load(f.at(base, f.add(i.index, f.index(j * n)), "float"), type) for j in range(8)]
+            loads = [
+                f.load(f.at(base, f.add(i.index, f.index(j * n)), "float"), type) for j in range(8)
+            ]
             i.next(*[f.add(c, x) for c, x in zip(i.carried, loads, strict=True)])
         total = i.results[0]
         for s in i.results[1:]:
             total = f.add(total, s)
         f.store(total, f.scratch)
 
-    return build("roofline_read", ["memory"], body, tiles=_TILES, scratch=64, flops=0, bytes=_READ_BYTES)
+    return build(
+        "roofline_read", ["memory"], body, tiles=_TILES, scratch=64, flops=0, bytes=_READ_BYTES
+    )

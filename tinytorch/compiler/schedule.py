@@ -1,8 +1,8 @@
 """What the passes hand to the runtime: kernels in order, and the memory they read and write.
 
 Knows kernels, Storages and the values they hold; never addresses, threads or Tensors. A Schedule is
-made by `compiler/lower.py` and turned into a running program by `compiler/program.py`; `verify_schedule`
-stands between them.
+made by `compiler/lower.py` and turned into a running program by `compiler/program.py`;
+`verify_schedule` stands between them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ STATUS_BYTES = 64  # one cache line: word 0 is the abort flag the thread team lo
 
 @dataclass(eq=False)
 class Storage:
-    """One piece of memory of the program. Two Storages are never the same memory unless `alias` says so.
+    """One piece of memory of the program; two share memory only if `alias` says so.
 
     Args:
-        kind: where its memory comes from: an argument's, a state's or a constant's array, fresh memory
-            for a result, the arena for a temporary, the program's status words.
+        kind: where its memory comes from: an argument's, a state's or a constant's array, fresh
+            memory for a result, the arena for a temporary, the program's status words.
         nbytes: its size.
         value: what it holds, if it is one value of the graph.
     """
@@ -48,8 +48,8 @@ class HostCall:
     Args:
         primitive: the row.
         params: its static parameters.
-        inputs, outputs: shape and layout of each array; the task names their Storages in this order,
-            inputs first.
+        inputs, outputs: shape and layout of each array; the task names their Storages in this
+            order, inputs first.
     """
 
     primitive: Primitive
@@ -86,8 +86,8 @@ class Task:
         writes: Storages it writes (a Storage may be in both).
         label: the operations it does, for `explain()`; the kernel's own label where empty.
         where: the user's line, for errors.
-        check: it only looks at indices and reports the first bad one in the status words; such tasks
-            come before every task that writes a state, so that a bad index changes nothing.
+        check: it only looks at indices and reports the first bad one in the status words; such
+            tasks come before every task that writes a state, so that a bad index changes nothing.
         details: named numbers an error message shows, for example {"axis": 0, "size": 50257}.
     """
 
@@ -116,9 +116,10 @@ class Schedule:
         arguments, states, constants, results: the Storage of each such value of the graph. A value
             that no task needs may be missing from the first three. A result's Storage is its own:
             two different results, or a result and an argument, are never one.
-        alias: a temporary that may take the memory of another temporary whose last reader is the task
-            that writes it (an elementwise kernel in place).
-        graph: the program it came from; `graph.updates` is done by the tasks (in place, or by a copy).
+        alias: a temporary that may take the memory of another temporary whose last reader is the
+            task that writes it (an elementwise kernel in place).
+        graph: the program it came from; `graph.updates` is done by the tasks (in place, or by a
+            copy).
     """
 
     tasks: list[Task]
@@ -135,17 +136,17 @@ def verify_schedule(schedule: Schedule) -> Schedule:
     """Check what the runtime relies on; returns the schedule.
 
     Raises:
-        CompileError: a task reads memory nobody has written, names an unlisted Storage, gives a kernel
-            the wrong number of buffers, writes an argument or a constant, or a state is written before
-            an index check; or a result or an updated state is never written.
+        CompileError: a task reads memory nobody has written, names an unlisted Storage, gives a
+            kernel the wrong number of buffers, writes an argument or a constant, or a state is
+            written before an index check; or a result or an updated state is never written.
     """
 
     def refuse(problem: str, got: object) -> None:
         raise CompileError(
             f"the lowering made an invalid schedule: {problem}",
             got=got,
-            rule="every Storage is written before it is read, and checks come before writes of states",
-            fix="this is a fault of TinyTorch: please report it with the function that was compiled",
+            rule="memory is written before it is read, indices are checked before states change",
+            fix="this is a fault of TinyTorch: please report it with the compiled function",
         )
 
     listed = set(schedule.storages)
@@ -153,7 +154,10 @@ def verify_schedule(schedule: Schedule) -> Schedule:
     touched: set[Storage] = set()
     for task in schedule.tasks:
         if len(task.arguments) != len(task.kernel.arguments):
-            refuse("a kernel is given the wrong number of buffers", f"{task.kernel.name}: {task.arguments}")
+            refuse(
+                "a kernel is given the wrong number of buffers",
+                f"{task.kernel.name}: {task.arguments}",
+            )
         if not {*task.arguments, *task.reads, *task.writes} <= listed:
             refuse("a task names a Storage that is not listed", task.shown)
         for s in task.reads - written:

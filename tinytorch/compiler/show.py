@@ -1,4 +1,4 @@
-"""What a compiled function looks like from inside: its kernels with their times, its LLVM IR, its assembly.
+"""A compiled function from inside: its kernels with their times, its LLVM IR, its assembly.
 
 Knows how to print programs; changes nothing. Timing runs on copies of the states and on made-up
 arguments, so that looking does not train.
@@ -30,8 +30,8 @@ _COLUMNS = ("kernel", "operations", "bytes", "FLOPs", "time", "share", "roofline
 def explain(call: Call) -> str:
     """The table of `Compiled.explain`: one row for each kernel, in order, and the sums.
 
-    "roofline" is the least time this machine needs for the row's operations or bytes, divided by the
-    time taken; above 100 % the bytes came from a cache.
+    "roofline" is the least time this machine needs for the row's operations or bytes, divided by
+    the time taken; above 100 % the bytes came from a cache.
     """
     program, plan = call.program, call.program.plan
     times = time_tasks(call)
@@ -39,7 +39,9 @@ def explain(call: Call) -> str:
     total = sum(times) or 1e-12
     rows = []
     for task, seconds in zip(plan.tasks, times, strict=True):
-        least = limit.seconds(task.flops, task.bytes, "bf16" in task.symbol or "bfloat" in task.symbol)
+        least = limit.seconds(
+            task.flops, task.bytes, "bf16" in task.symbol or "bfloat" in task.symbol
+        )
         rows.append(
             (
                 _short(task.symbol),
@@ -52,7 +54,17 @@ def explain(call: Call) -> str:
             )
         )
     flops, nbytes = sum(t.flops for t in plan.tasks), sum(t.bytes for t in plan.tasks)
-    rows.append(("total", f"{len(plan.tasks)} kernels", size_text(nbytes), _count(flops), _time(total), "", ""))
+    rows.append(
+        (
+            "total",
+            f"{len(plan.tasks)} kernels",
+            size_text(nbytes),
+            _count(flops),
+            _time(total),
+            "",
+            "",
+        )
+    )
     lines = [
         *_table(rows),
         f"host calls: {len(program.host_calls)}"
@@ -119,7 +131,9 @@ def _table(rows: list[tuple[str, ...]]) -> list[str]:
 def _short(symbol: str) -> str:
     """A kernel's name without the hash at its end."""
     stem, _, tail = symbol.rpartition("_")
-    return stem if stem and len(tail) == 12 and all(c in "0123456789abcdef" for c in tail) else symbol
+    return (
+        stem if stem and len(tail) == 12 and all(c in "0123456789abcdef" for c in tail) else symbol
+    )
 
 
 def _count(n: int) -> str:

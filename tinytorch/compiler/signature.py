@@ -1,8 +1,8 @@
 """Arguments and results as trees: what of them is data, and what belongs to the program.
 
 Knows containers, arrays and Tensors as leaves; never graphs. Tensors and NumPy arrays are data: the
-signature keeps their shapes and number types. Everything else (numbers, strings, settings) is static:
-it is part of the signature itself, so another value is another program.
+signature keeps their shapes and number types. Everything else (numbers, strings, settings) is
+static: it is part of the signature itself, so another value is another program.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def _append_static(tree: Any, key: list) -> None:
         raise CompileError(
             "a compiled function was given an argument it cannot take",
             got=f"{type(tree).__name__}, which is neither data nor hashable",
-            rule="arguments are Tensors, NumPy arrays, numbers, strings, hashable objects, and tuples, "
-            "lists or dicts of them",
+            rule="arguments are Tensors, arrays, numbers, strings, hashable objects, and "
+            "tuples, lists or dicts of them",
             fix="pass the arrays inside it one by one, or let the function close over it",
         ) from None
     key.append(type(tree))
