@@ -78,17 +78,17 @@ def _gradients(g, q, k, v, out, lse, *, causal: bool, scale: float, dtype=None) 
     return tuple(Spec(x.shape, given) for x in (q, k, v))
 
 
-def _seen(t: int, s: int) -> np.ndarray:
-    """Which keys (columns) each query (row) sees under `causal`."""
-    return np.arange(s) <= np.arange(t)[:, None] + (s - t)
+def _hidden(t: int, s: int) -> np.ndarray:
+    """Which keys (columns) each query (row) does not see under `causal`."""
+    return np.arange(s) > np.arange(t)[:, None] + (s - t)
 
 
-def _scores(q, k, seen: np.ndarray | None, scale: float) -> np.ndarray:
+def _scores(q, k, hidden: np.ndarray | None, scale: float) -> np.ndarray:
     """scale * q k^T of one head, -inf where a query does not see a key."""
     scores = np.matmul(q, k.T)
     scores *= scores.dtype.type(scale)
-    if seen is not None:
-        scores[~seen] = -np.inf
+    if hidden is not None:
+        np.copyto(scores, -np.inf, where=hidden)
     return scores
 
 
@@ -98,9 +98,9 @@ def _attention(q, k, v, *, causal, scale, dtype=None):
     working, result = working_type(q, dtype), result_type(q, dtype)
     out, lse = np.empty(q.shape, result), np.empty(q.shape[:3], working)
     q, k, v = (x.astype(working, copy=False) for x in (q, k, v))
-    seen = _seen(q.shape[2], k.shape[2]) if causal else None
+    hidden = _hidden(q.shape[2], k.shape[2]) if causal else None
     for head in np.ndindex(q.shape[:2]):
-        weights = _scores(q[head], k[head], seen, scale)
+        weights = _scores(q[head], k[head], hidden, scale)
         largest = weights.max(axis=-1, keepdims=True, initial=-np.inf)
         largest[largest == -np.inf] = 0  # a query that sees nothing
         np.exp(np.subtract(weights, largest, out=weights), out=weights)
@@ -116,11 +116,11 @@ def _gradient(g, q, k, v, out, lse, *, causal, scale, dtype=None):
     working, result = working_type(q, dtype), result_type(q, dtype)
     g_q, g_k, g_v = (np.empty(x.shape, result) for x in (q, k, v))
     g, q, k, v, out = (x.astype(working, copy=False) for x in (g, q, k, v, out))
-    seen = _seen(q.shape[2], k.shape[2]) if causal else None
+    hidden = _hidden(q.shape[2], k.shape[2]) if causal else None
     safe = np.where(lse == -np.inf, working.type(0), lse)[..., None]
     delta = (g * out).sum(axis=-1, keepdims=True)
     for head in np.ndindex(q.shape[:2]):
-        weights = _scores(q[head], k[head], seen, scale)
+        weights = _scores(q[head], k[head], hidden, scale)
         np.exp(np.subtract(weights, safe[head], out=weights), out=weights)
         g_v[head] = np.matmul(weights.T, g[head])
         g_scores = np.matmul(g[head], v[head].T)

@@ -73,7 +73,7 @@ broadcast_to = Primitive(
         Sample((numbers(1, 2),), {"shape": (0, 2)}),
     ],
     error_samples=lambda: [
-        ErrorSample((numbers(2, 3),), ValueError, "does not stretch", {"shape": (3,)}),
+        ErrorSample((numbers(1, 3),), ValueError, "does not stretch", {"shape": (3,)}),
         ErrorSample((numbers(2, 3),), ValueError, "does not stretch", {"shape": (3, 3)}),
     ],
     doc="x repeated along axes of size 1 and new leading axes; a read-only view.",
