@@ -76,12 +76,10 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             rule="input (..., C), weight (K, C)",
             fix="transpose the weight, or reshape the input",
         )
-    # One matrix, so that the gradient of the weight is one product and not a sum of many.
-    rows = input.reshape(math.prod(input.shape[:-1]), input.shape[-1])
-    out = matmul(rows, transpose(weight))
-    if bias is not None:
-        out = out + bias
-    return out.reshape(*input.shape[:-1], weight.shape[0])
+    # No reshape to one matrix: the row `matmul` and the compiler do that, and without it the
+    # arithmetic that follows still has the shape of the product and is fused into it.
+    out = matmul(input, transpose(weight))
+    return out if bias is None else out + bias
 
 
 def conv2d(
