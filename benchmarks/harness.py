@@ -1,0 +1,175 @@
+"""Lets the sides of a case take turns, each in a process of its own, and compares them.
+
+Knows processes and turns; never what is measured. In one process the workers of one side spin
+while the other is timed, which halves whoever runs second; so a side is a process, sides run in
+blocks one after the other with a pause between, and the first side plays twice: the ratio of it to
+itself says how far the numbers can be trusted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.machine import ROOT
+from benchmarks.statistics import ratio, typical
+from benchmarks.unlock import preloading, unlocking_library
+from benchmarks.worker import OURS
+
+PAUSE = 0.05  # seconds between blocks: OpenMP workers have stopped spinning by then
+BLOCK = 0.25  # seconds of a block
+ROUNDS = 10  # blocks of each side
+CONTROL = "ours again"
+
+
+@dataclass
+class Player:
+    """One side's process.
+
+    Args:
+        name: "ours", or the peer's variant with how it was started.
+        process: the worker.
+        blocks: seconds of each run, block by block.
+        shown: the numbers it is compared by.
+    """
+
+    name: str
+    process: subprocess.Popen
+    blocks: list[list[float]] = field(default_factory=list)
+    shown: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def ask(self, **order) -> dict:
+        """Send an order and wait for its answer."""
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        answer = json.loads(line) if line else {"error": "the process ended"}
+        if "error" in answer:
+            raise RuntimeError(f"{self.name}: {answer['error']}")
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process.poll() is None:
+            self.process.stdin.write('{"do": "end"}\n')
+            self.process.stdin.close()
+            self.process.wait(timeout=30)
+
+
+def start(name: str, threads: int, extra: dict[str, str]) -> Player:
+    """Start a worker with its number of threads."""
+    environment = os.environ | extra
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TINYTORCH_NUM_THREADS"):
+        environment[variable] = str(threads)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.worker"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        text=True, cwd=ROOT, env=environment,
+    )  # fmt: skip
+    return Player(name, process)
+
+
+def measure(case_name: str, setting: dict, threads: int, rounds: int = ROUNDS) -> dict:
+    """One row of results.
+
+    Args:
+        case_name: a module of `benchmarks.cases`.
+        setting: one of its settings.
+        threads: for every side.
+        rounds: blocks of each side.
+
+    Returns:
+        seconds of every side, the ratio to the fastest peer of each kind with its interval, the
+        ratio of our side to itself, and the largest difference of what the sides show.
+    """
+    case = importlib.import_module(f"benchmarks.cases.{case_name}")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        inputs = folder / "inputs.npz"
+        np.savez(inputs, **case.inputs(setting))
+        players = []
+        for name, variant, extra in sides(case, setting, folder):
+            player = start(name, threads, extra)
+            stack.callback(player.close)
+            shown = folder / f"shown{len(players)}.npz"
+            order = {"case": case_name, "setting": setting, "variant": variant}
+            try:
+                player.ask(do="prepare", inputs=str(inputs), shown=str(shown), **order)
+                player.shown = dict(np.load(shown))
+            except RuntimeError as problem:
+                print(f"    left out: {problem}", file=sys.stderr)
+                if variant == OURS:
+                    raise
+                continue
+            players.append(player)
+        differences = {p.name: difference(players[0].shown, p.shown) for p in players[1:]}
+        check(case, setting, differences)
+        for _ in range(rounds):
+            for player in players:
+                time.sleep(PAUSE)
+                player.blocks.append(player.ask(do="block", seconds=BLOCK)["times"])
+    return result(case, setting, players, differences)
+
+
+def sides(case, setting: dict, folder: Path):
+    """(name, variant, environment) of each process: ours twice, variants with MKL both ways."""
+    yield OURS, OURS, {}
+    yield CONTROL, OURS, {}
+    library = unlocking_library(folder)
+    for variant in case.variants(setting):
+        yield f"{variant}, as installed", variant, {}
+        if library is not None:
+            yield f"{variant}, unlocked", variant, preloading(library)
+
+
+def difference(ours: dict, theirs: dict) -> float:
+    """The largest difference of any array, relative to the array's largest number."""
+    if ours.keys() != theirs.keys():
+        raise RuntimeError(f"the sides show different things: {set(ours) ^ set(theirs)}")
+    worst = 0.0
+    for name, x in ours.items():
+        y = theirs[name]
+        if x.shape != y.shape or not np.isfinite(y).all():
+            raise RuntimeError(f"{name}: shapes {x.shape} and {y.shape}, or a number is not finite")
+        scale = np.abs(y).max(initial=1e-30)
+        worst = max(worst, float(np.abs(x.astype(np.float64) - y).max(initial=0.0) / scale))
+    return worst
+
+
+def check(case, setting: dict, differences: dict[str, float]) -> None:
+    """Refuse to time sides that do not do the same."""
+    limit = case.tolerance(setting)
+    wrong = {name: d for name, d in differences.items() if not d <= limit}
+    if wrong:
+        raise RuntimeError(f"{setting['name']}: results differ by {wrong}, allowed {limit}")
+
+
+def result(case, setting: dict, players: list[Player], differences: dict[str, float]) -> dict:
+    """The row as plain values."""
+    ours, again, *peers = players
+    out = {
+        "name": setting["name"],
+        "setting": setting,
+        "seconds": {p.name: typical(p.blocks) for p in players},
+        "best_seconds": {p.name: min(map(min, p.blocks)) for p in players},
+        "control": ratio(again.blocks, ours.blocks),
+        "differences": differences,
+        "work": dict(zip(("operations", "bytes"), case.work(setting), strict=True)),
+        "against": {},
+    }
+    for kind in ("as installed", "unlocked"):
+        of_kind = [p for p in peers if p.name.endswith(kind)]
+        if of_kind:
+            fastest = min(of_kind, key=lambda p: typical(p.blocks))
+            out["against"][kind] = {"peer": fastest.name, **ratio(fastest.blocks, ours.blocks)}
+    return out

@@ -1,0 +1,70 @@
+"""What a result was measured on: processor, versions, date, commit, and the measured limits.
+
+Knows the operating system's files; never cases.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def describe(threads: int) -> dict:
+    """The circumstances of a measurement, as plain values."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in ("numpy", "llvmlite", "torch")},
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "--short", "HEAD"),
+        "changed_files": len(_git("status", "--porcelain").splitlines()),
+        "limits": _limits(threads),
+    }
+
+
+def _processor() -> dict:
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return {"name": platform.processor()}
+    rows = (line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+    facts = {key.strip(): value.strip() for key, value in rows}
+    wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
+    return {
+        "name": facts.get("model name", platform.processor()),
+        "family": f"{facts.get('cpu family')}/{facts.get('model')}/{facts.get('stepping')}",
+        "has": [flag for flag in wanted if flag in facts.get("flags", "").split()],
+    }
+
+
+def _limits(threads: int) -> dict:
+    """Operations and bytes a second, measured now."""
+    from tinytorch.codegen.target import Target
+    from tinytorch.compiler.roofline import measure
+
+    limits = measure(Target.host(), threads)
+    return {
+        "float32": limits.flops,
+        "bf16": limits.bf16_flops,
+        "bandwidth": limits.bandwidth,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
