@@ -49,7 +49,9 @@ def laid_out(array, layout):
     base = view if view.base is None else view.base
     while base.base is not None:
         base = base.base
-    first = (view.__array_interface__["data"][0] - base.__array_interface__["data"][0]) // array.itemsize
+    first = (
+        view.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+    ) // array.itemsize
     strides = tuple(s // array.itemsize for s in view.strides)
     assert len(strides) == rank
     return base, Operand(dtype, strides, first)
@@ -65,7 +67,9 @@ def numbers(shape, dtype, seed):
     return stored, stored.astype(np.float64)
 
 
-def multiply(target, shape, batch=(), layouts=STANDARD, dtype=float32, out_dtype=None, threads=(1,), **more):
+def multiply(
+    target, shape, batch=(), layouts=STANDARD, dtype=float32, out_dtype=None, threads=(1,), **more
+):
     """Run one product; gives the result, the exact one, and the bound on their difference."""
     m, n, k = shape
     out_dtype = out_dtype or (dtype if dtype is float64 else float32)
@@ -73,7 +77,8 @@ def multiply(target, shape, batch=(), layouts=STANDARD, dtype=float32, out_dtype
     b, exact_b = numbers((*batch, k, n), dtype, 2)
     if more.get("round_to") is bfloat16:
         exact_a, exact_b = (
-            from_bfloat16(round_to_bfloat16(x.astype(np.float32))).astype(np.float64) for x in (a, b)
+            from_bfloat16(round_to_bfloat16(x.astype(np.float32))).astype(np.float64)
+            for x in (a, b)
         )
     (base_a, at_a), (base_b, at_b) = laid_out(a, layouts[0]), laid_out(b, layouts[1])
     out = untouched((*batch, m, n), out_dtype.storage)
@@ -135,7 +140,7 @@ def test_bfloat16_result(target):
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("dtype", [float32, bfloat16])
 def test_rows_of_bfloat16_in_place(target, dtype):
-    """Ground truth: float64 NumPy; k a multiple of 32, so AMX reads a where it lies, last rows too."""
+    """Ground truth: float64 NumPy; k a multiple of 32, so AMX reads a in place, last rows too."""
     for m in (16, 17, 31, 33, 65):
         assert right(multiply(TARGETS[target], (m, 20, 64), dtype=dtype))
 
@@ -143,8 +148,10 @@ def test_rows_of_bfloat16_in_place(target, dtype):
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("dtype", [float32, bfloat16])
 def test_sums_longer_than_a_stretch(target, dtype):
-    """Ground truth: float64 NumPy; k is summed in several stretches, with several tiles beside it."""
-    assert right(multiply(TARGETS[target], (70, 75, 4801), dtype=dtype, layouts=("rows", "columns")))
+    """Ground truth: float64 NumPy; k is summed in several stretches, several tiles beside it."""
+    assert right(
+        multiply(TARGETS[target], (70, 75, 4801), dtype=dtype, layouts=("rows", "columns"))
+    )
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -164,7 +171,8 @@ def test_repeated_operands(target, dtype):
     out = untouched((4, 5, 20, 30), np.float32)
     spec = GemmSpec(
         (4, 5), 20, 30, 40,
-        Operand(dtype, (800, 0, 40, 1)), Operand(dtype, (0, 1200, 30, 1)), Operand(float32, (3000, 600, 30, 1)),
+        Operand(dtype, (800, 0, 40, 1)), Operand(dtype, (0, 1200, 30, 1)),
+        Operand(float32, (3000, 600, 30, 1)),
     )  # fmt: skip
     run_lowered(TARGETS[target], lower_gemm(TARGETS[target], spec), {"a": a, "b": b, "out": out})
     bound = 41 * 2**-23 * (np.abs(exact_a) @ np.abs(exact_b))
@@ -188,7 +196,7 @@ def test_no_results(shape):
 
 @dataclass(frozen=True)
 class Count:
-    """An epilogue that adds 1 to a counter for each output element, and stores the sum beside it."""
+    """An epilogue that adds 1 to a counter for each output element, and stores the sum."""
 
     out: Operand
     arguments: tuple[str, ...] = ("count", "out")
@@ -226,13 +234,15 @@ def test_epilogue_is_called_once_for_each_element(target, dtype, shape):
 def test_same_bits_for_any_number_of_threads(target):
     """Invariant: tiles do not know who runs them."""
     found = [
-        multiply(TARGETS[target], (150, 170, 300), dtype=bfloat16, threads=(n,))[0] for n in (1, 2, 3)
+        multiply(TARGETS[target], (150, 170, 300), dtype=bfloat16, threads=(n,))[0]
+        for n in (1, 2, 3)
     ]
     assert (found[0] == found[1]).all() and (found[0] == found[2]).all()
 
 
 def test_equal_products_are_one_kernel():
     """Invariant: a name follows from the code, so equal products share it and others do not."""
+
     def names(n):
         out = Operand(float32, (n, 1))
         spec = GemmSpec((), 40, n, 30, Operand(float32, (30, 1)), Operand(float32, (n, 1)), out)

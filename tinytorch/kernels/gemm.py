@@ -1,4 +1,4 @@
-"""Matrix products of any layout as tiles for the thread team, with an epilogue in place of the store.
+"""Matrix products of any layout as tiles for the thread team, an epilogue in place of the store.
 
 Knows pointers, strides and epilogues; never Tensors or graphs. out[..., i, j] is the sum over k of
 a[..., i, k] * b[..., k, j], summed in an order that depends on the shapes and the target only.

@@ -20,7 +20,8 @@ from tinytorch.kernels.packing_amx import emit_tiles
 ROWS = 16  # rows of a tile, and its columns of 4 bytes
 DEPTH = 32  # bfloat16 numbers in a row of 64 bytes
 TILE = ROWS * DEPTH  # bfloat16 numbers in a tile
-SUMS, A, B = (0, 1, 2, 3), (4, 5), (6, 7)  # tile registers: sums of (row, column) at 2 * row + column
+# tile registers; the sums of tile row i and tile column j are in 2 i + j
+SUMS, A, B = (0, 1, 2, 3), (4, 5), (6, 7)
 
 
 def suits_amx(target: Target, spec) -> bool:
@@ -82,8 +83,8 @@ class Tiles:
     def emit_begin(self, f: Function) -> None:
         """Say how large the tiles are: palette 1, all of 16 rows by 64 bytes.
 
-        Source: Intel 64 and IA-32 Architectures Software Developer's Manual, LDTILECFG: byte 0 is the
-        palette, bytes 16.. are 16-bit row lengths, bytes 48.. are row counts.
+        Source: Intel 64 and IA-32 Architectures Software Developer's Manual, LDTILECFG: byte 0 is
+        the palette, bytes 16.. are 16-bit row lengths, bytes 48.. are row counts.
         """
         f.store(f.const("<16 x i32>", 0), f.scratch)
         f.store(f.const("i8", 1), f.scratch)

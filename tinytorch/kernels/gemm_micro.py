@@ -1,4 +1,4 @@
-"""The innermost piece of a matrix product: a block of sums in registers, one multiply-add each turn.
+"""The innermost piece of a matrix product: a block of sums in registers, a multiply-add each turn.
 
 Knows one block of rows and one panel of columns; not where they come from nor where the sums go
 (they are left in scratch, for the epilogue).
@@ -60,7 +60,9 @@ def write_micro(name: str, micro: Micro) -> Function:
     zero = f.const(type, 0)
     sums = [f.load(p, type, stem="sum") if micro.add else zero for p in places]
     masks = [
-        f.mask_below(micro.lanes, f.sub(f.count, f.index(j * micro.lanes))) if micro.masked else None
+        f.mask_below(micro.lanes, f.sub(f.count, f.index(j * micro.lanes)))
+        if micro.masked
+        else None
         for j in range(micro.vectors)
     ]
     with f.loop("k", 0, f.depth, carry=[*sums, a, b]) as k:

@@ -1,24 +1,22 @@
 """The loop nest around a micro-kernel: tiles, packing, epilogue.
 
-Knows the plan and where things lie; the sums themselves, and the order in which packed operands lie,
-belong to the arithmetic it is given (`gemm_fma`, `gemm_amx`).
+Knows the plan and where things lie; the sums themselves, and the order of packed operands, belong
+to the arithmetic it is given (`gemm_fma`, `gemm_amx`).
 """
 
 from __future__ import annotations
 
 from math import ceil, prod
-from typing import Protocol
+from typing import Any, Protocol
 
 from tinytorch.base.dtypes import DType
 from tinytorch.codegen.builder import Function, Value
 from tinytorch.codegen.kernel import Epilogue, Lowered, Operand, Step, offset_of
-from tinytorch.kernels.gemm_plan import Plan, Split
+from tinytorch.kernels.gemm_pack import emit_strip, pack_kernel
+from tinytorch.kernels.gemm_plan import Plan
 from tinytorch.kernels.naming import named_kernel
 from tinytorch.kernels.packing import Strip
 from tinytorch.kernels.tiling import emit_epilogue, run_of, start_of, unravel
-
-# A packing tile copies about this many numbers: 20 us at one a cycle.
-PACKED_AT_ONCE = 65536
 
 
 class Arithmetic(Protocol):
@@ -35,7 +33,18 @@ class Arithmetic(Protocol):
         ...
 
     def emit_pack(
-        self, f, side: str, strip: Strip, source, first, k0, depth, out, width: int, whole: bool, deep: bool
+        self,
+        f,
+        side: str,
+        strip: Strip,
+        source,
+        first,
+        k0,
+        depth,
+        out,
+        width: int,
+        whole: bool,
+        deep: bool,
     ) -> None:
         """Copy one strip."""
         ...
@@ -44,7 +53,7 @@ class Arithmetic(Protocol):
         """What a tile needs before its first block."""
         ...
 
-    def micro(self, nest: Nest, rows: int, vectors: int, masked: bool):
+    def micro(self, nest: Nest, rows: int, vectors: int, masked: bool) -> Any:
         """A description of a micro-kernel; it has a `suffix`."""
         ...
 
@@ -68,6 +77,9 @@ class Nest:
         self.depth = ceil(spec.k / arithmetic.granule) * arithmetic.granule
         # partial sums of a long product wait in scratch, for all blocks of the tile
         self.long = spec.k > plan.depth
+        # whether every stretch of the summed axis is at least a vector long
+        rest = spec.k % plan.depth if self.long else spec.k
+        self.deep = spec.k >= plan.lanes and (not rest or rest >= plan.lanes)
         self.c_row = plan.column_tiles.largest * plan.width if self.long else plan.width
         # sums of a block take a whole number of vectors or tiles of rows, like a packed block
         self.tile_rows = plan.row_tiles.largest * plan.stride_a
@@ -77,16 +89,11 @@ class Nest:
         steps, temporaries = [], {}
         for side, how in (("a", self.plan.pack_a), ("b", self.plan.pack_b)):
             if how == "step":
-                kernel, size = self.pack_kernel(side)
+                kernel, size = pack_kernel(self, side)
                 steps.append(Step(kernel, (side, f"temporary.{side}")))
                 temporaries[f"temporary.{side}"] = size
         kernel = self.kernel()
         return Lowered((*steps, Step(kernel, kernel.arguments)), temporaries)
-
-    def batches(self, side: str) -> int:
-        """How many different matrices an operand holds."""
-        strides = getattr(self.spec, side).strides[:-2]
-        return prod(n for n, s in zip(self.spec.batch, strides, strict=True) if s)
 
     def packed_size(self, side: str) -> int:
         """Elements of one packed matrix."""
@@ -102,69 +109,6 @@ class Nest:
             if s:
                 total = f.add(f.mul(total, f.index(n)), i)
         return total
-
-    # packing as a step of its own
-
-    def pack_kernel(self, side: str):
-        """Copies a whole operand; its tiles are (matrix, group of strips)."""
-        plan, spec = self.plan, self.spec
-        count = plan.panels if side == "b" else plan.blocks.parts
-        width = plan.width if side == "b" else plan.stride_a
-        groups = Split(count, min(count, max(1, round(count * width * spec.k / PACKED_AT_ONCE))))
-        operand: Operand = getattr(spec, side)
-        axes = [n for n, s in zip(spec.batch, operand.strides, strict=False) if s]
-        strides = [s for s in operand.strides[:-2] if s]
-        matrices = self.batches(side)
-
-        def body(f: Function, pointers) -> None:
-            matrix = f.div(f.tile, f.index(groups.parts), "matrix")
-            group = f.sub(f.tile, f.mul(matrix, f.index(groups.parts)), "group")
-            index = unravel(f, matrix, axes)
-            flat = Operand(operand.dtype, tuple(strides), operand.offset)
-            source = f.at(pointers[side], offset_of(f, flat, index), operand.dtype.llvm)
-            out = f.mul(matrix, f.index(self.packed_size(side)))
-            out = f.at(pointers["packed"], out, self.arithmetic.packed.llvm)
-            with run_of(f, groups, group, "strip") as strip:
-                self.emit_strip(f, side, source, strip.index, f.index(0), f.index(spec.k), out, self.depth, None)
-
-        size = self.packed_size(side) * matrices
-        moved = spec.k * matrices * (spec.n if side == "b" else spec.m)
-        kernel = named_kernel(
-            f"pack_{side}", (side, "packed"), body,
-            tiles=groups.parts * matrices, bytes=moved * (operand.dtype.itemsize + self.arithmetic.packed.itemsize),
-            label=f"pack {side} of {spec.m}x{spec.k}x{spec.n}",
-        )  # fmt: skip
-        return kernel, ceil(size * self.arithmetic.packed.itemsize / 64) * 64
-
-    def emit_strip(self, f, side, source, strip, k0, depth, out, room, first) -> None:
-        """Pack one panel (b) or one block of rows (a) into its place behind `out`.
-
-        `room` is the depth that a packed strip has room for; `first` the first strip in `out`.
-        """
-        plan, spec, deep = self.plan, self.spec, self.spec.k >= self.plan.lanes
-        here = strip if first is None else f.sub(strip, first)
-        deep = deep and (not self.long or spec.k % plan.depth == 0 or spec.k % plan.depth >= plan.lanes)
-        width = plan.width if side == "b" else plan.stride_a
-        place = f.mul(here, f.index(room * width))
-        out = f.at(out, place, self.arithmetic.packed.llvm, "packed")
-        pack = self.arithmetic.emit_pack
-        if side == "a":
-            row = start_of(f, plan.blocks, strip)
-            pack(f, "a", self.strips["a"], source, row, k0, depth, out, width, False, deep)
-            return
-        column = f.mul(strip, f.index(width))
-        whole = self.tail == plan.width
-        if whole or self.tail_vectors == plan.vectors:
-            pack(f, "b", self.strips["b"], source, column, k0, depth, out, width, whole, deep)
-            return
-        last = f.compare("eq", strip, f.index(plan.panels - 1))
-        with f.when(f.op("xor", last, f.const("i1", 1))):
-            pack(f, "b", self.strips["b"], source, column, k0, depth, out, width, True, deep)
-        with f.when(last):
-            narrow = self.tail_vectors * plan.lanes
-            pack(f, "b", self.strips["b"], source, column, k0, depth, out, narrow, False, deep)
-
-    # the product
 
     def kernel(self):
         """The kernel whose tiles are (group of products, row tile, column tile)."""
@@ -261,12 +205,14 @@ class Nest:
         if plan.pack_b == "tile":
             with run_of(f, plan.column_tiles, columns, "fill") as panel:
                 place = scratch["b"]
-                self.emit_strip(f, "b", bases["b"], panel.index, k0, depth, place, room, first_panel)
+                emit_strip(
+                    self, f, "b", bases["b"], panel.index, k0, depth, place, room, first_panel
+                )
         with run_of(f, plan.row_tiles, rows, "block") as block:
             row = start_of(f, plan.blocks, block.index)
             a = scratch["a"]
             if plan.pack_a == "tile":
-                self.emit_strip(f, "a", bases["a"], block.index, k0, depth, a, room, block.index)
+                emit_strip(self, f, "a", bases["a"], block.index, k0, depth, a, room, block.index)
             else:
                 a = self.block_at(f, bases["a"], block.index, row, k0)
             with run_of(f, plan.column_tiles, columns, "panel") as panel:
@@ -286,7 +232,7 @@ class Nest:
                     self.emit_results(f, pointers, c, index, row, count, column, left)
 
     def emit_block(self, f, block, panel, a, b, c, depth, left) -> Value:
-        """Call the micro-kernel that fits the block's rows and the panel's columns; gives the rows."""
+        """Call the micro-kernel that fits the block and the panel; gives the block's rows."""
         plan = self.plan
         blocks = plan.blocks
         sizes = sorted(set(blocks.sizes), reverse=True)

@@ -73,7 +73,7 @@ class Plan:
         column_tiles: panels split over tiles.
         group: independent products (batch entries) computed by one tile.
         depth: products summed before partial sums go to scratch.
-        pack_a, pack_b: "direct" (read in place), "tile" (copied by each tile), "step" (copied once).
+        pack_a, pack_b: "direct" (read in place), "tile" (each tile copies), "step" (copied once).
     """
 
     compute: DType
@@ -110,7 +110,9 @@ def register_block(m: int, n: int, lanes: int, registers: int) -> tuple[int, int
     most = (registers - 4) // 2
     vectors = ceil(n / lanes)
     if m <= 6:
-        return max(m, 1), max(1, min(vectors, 8, max(2, (registers - 4 - registers // 8) // max(m, 1))))
+        return max(m, 1), max(
+            1, min(vectors, 8, max(2, (registers - 4 - registers // 8) // max(m, 1)))
+        )
     return most, min(2, vectors)
 
 
@@ -129,7 +131,9 @@ def plan_fma(target: Target, spec) -> Plan:
         pack_b = "step" if row_tiles > 1 or repeats(spec, spec.b) else "tile"
     else:
         pack_b = "direct"
-    if reads_in_place(spec.a, compute, spec.round_to, None) and not _rows_collide(spec.a, k, n, compute):
+    if reads_in_place(spec.a, compute, spec.round_to, None) and not _rows_collide(
+        spec.a, k, n, compute
+    ):
         pack_a = "direct"
     else:
         pack_a = "step" if column_tiles > 1 else "tile"
@@ -165,8 +169,10 @@ def repeats(spec, x: Operand) -> bool:
     return any(n > 1 and not s for n, s in zip(spec.batch, x.strides, strict=False))
 
 
-def reads_in_place(x: Operand, compute: DType, round_to: DType | None, lane_stride: int | None) -> bool:
-    """Whether the operand's numbers can be used where they lie: no conversion, lanes side by side."""
+def reads_in_place(
+    x: Operand, compute: DType, round_to: DType | None, lane_stride: int | None
+) -> bool:
+    """Whether the operand's numbers can be used in place: no conversion, lanes side by side."""
     return (
         x.dtype is compute
         and round_to in (None, compute)
@@ -177,8 +183,8 @@ def reads_in_place(x: Operand, compute: DType, round_to: DType | None, lane_stri
 def _strides_far(b: Operand, m: int, k: int, most: int) -> bool:
     """Whether reading b's rows in place would cost more than copying them once.
 
-    Each k is another row: rows further apart than 1 KB touch a page for nearly every k, which only a
-    product with few rows (each number of b used few times) should bear.
+    Each k is another row: rows further apart than 1 KB touch a page for nearly every k, which only
+    a product with few rows (each number of b used few times) should bear.
     """
     return m > 2 * most and k > 16 and b.strides[-2] * b.dtype.itemsize > 1024
 
@@ -186,8 +192,8 @@ def _strides_far(b: Operand, m: int, k: int, most: int) -> bool:
 def _rows_collide(a: Operand, k: int, n: int, compute: DType) -> bool:
     """Whether a's rows, read side by side, would fall on each other in the first-level cache.
 
-    It has 64 sets of 64 bytes: 14 rows a multiple of 4 KB apart share one of them. Reading along m in
-    place is fine while all of it stays in cache.
+    It has 64 sets of 64 bytes: 14 rows a multiple of 4 KB apart share one of them. Reading along m
+    in place is fine while all of it stays in cache.
     """
     rows, depth = (s * compute.itemsize for s in a.strides[-2:])
     if n <= 64 or k <= 32:

@@ -73,7 +73,9 @@ def emit_pack(
         _copy_rows(f, strip, source, first, k0, depth, out, width, step, whole)
     elif strip.depth_stride == 1 and deep:
         for part in range(0, width, step):
-            _transpose(f, strip, source, f.add(first, f.index(part)), k0, depth, out, width, part, step)
+            _transpose(
+                f, strip, source, f.add(first, f.index(part)), k0, depth, out, width, part, step
+            )
     else:
         _copy_each(f, strip, source, first, k0, depth, out, width)
 

@@ -1,4 +1,4 @@
-"""Copies a strip of a matrix into AMX tiles: 16 lanes by 32 numbers of the summed axis, as bfloat16.
+"""Copies a strip of a matrix into AMX tiles: 16 lanes by 32 bfloat16 numbers.
 
 Knows one strip, any strides, any float type. A tile of a is `[lane][k]`; a tile of b is
 `[k / 2][lane][k % 2]`, pairs side by side. The summed axis is filled up with zeros, on both sides.
@@ -76,9 +76,8 @@ def _pairs_along_lanes(f, strip: Strip, source, first, k, left, inside) -> list[
 
     def half(i: int) -> Value:
         present = f.select(f.compare("lt", f.index(i), left), count, f.index(0))
-        mask = f.compare(
-            "lt", f.step(LANES, "i32"), f.splat(f.convert(f.minimum(present, f.index(LANES)), "i32"), LANES)
-        )
+        below = f.convert(f.minimum(present, f.index(LANES)), "i32")
+        mask = f.compare("lt", f.step(LANES, "i32"), f.splat(below, LANES), stem="mask")
         place = strip.place(f, source, first, f.add(k, f.index(i)))
         x = f.load(place, f"<{LANES} x {strip.dtype.llvm}>", mask=mask, stem="half")
         bits = f.bitcast(f.convert(x, bfloat16.llvm), f"<{LANES} x i16>")
@@ -100,7 +99,8 @@ def _copy_each(f, strip: Strip, source, first, k, left, tile, paired: bool) -> N
             bits = f.select(f.compare("lt", each.index, left), bits, f.const("i16", 0))
             if paired:
                 pair = f.mul(f.op("lshr", each.index, f.index(1)), f.index(2 * LANES))
-                place = f.add(f.add(pair, f.mul(lane.index, f.index(2))), f.op("and", each.index, f.index(1)))
+                which = f.add(f.mul(lane.index, f.index(2)), f.op("and", each.index, f.index(1)))
+                place = f.add(pair, which)
             else:
                 place = f.add(f.mul(lane.index, f.index(DEPTH)), each.index)
             f.store(bits, f.at(tile, place, "i16"))

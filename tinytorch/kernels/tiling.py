@@ -88,4 +88,6 @@ def emit_epilogue(
             with f.when(f.compare("lt", whole, width)):
                 value = f.load(f.at(line, whole, compute.llvm), type, stem="total")
                 mask = f.mask_below(lanes, f.sub(width, whole))
-                epilogue.emit(f, value, (*index, out_row, f.add(column, whole, "j")), mask, pointers)
+                epilogue.emit(
+                    f, value, (*index, out_row, f.add(column, whole, "j")), mask, pointers
+                )
