@@ -5,35 +5,41 @@ Knows expressions and the epilogue protocol of the kernels, never graphs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tinytorch.codegen.builder import lanes
 from tinytorch.compiler.arithmetic import Given
 from tinytorch.compiler.elementwise import round_to
-from tinytorch.compiler.expression import Emitter, Expression, Iota, Load, Store, describe, flops_per_point, topological
+from tinytorch.compiler.expression import Emitter, Iota, Load, Store, describe, flops_per_point, topological
 from tinytorch.compiler.nest import arguments_of, rebuild
 
 
 @dataclass(frozen=True, eq=False)
 class FusedEpilogue:
-    """Stores of expressions over the logical output axes (*batch, m, n), one of which is the product.
+    """Stores of expressions over the logical axes of a result that a kernel holds in registers.
 
     Args:
-        stores: what is written; the product is the `Given` expression.
+        stores: what is written; the result is the `given` expression.
         given: that expression.
-        rows: sizes of the row axes that the kernel runs over as one (its index is (row, n) then);
-            empty where the kernel's index is the logical one.
+        shape: the logical sizes.
+        rows: the logical axes that the kernel's row index runs over, outermost first.
+        column: the logical axis along the lanes.
+        batch: leading kernel indices that are logical axes of their own, in order.
+        shift: added to the kernel's column index.
     """
 
     stores: tuple[Store, ...]
     given: Given
-    rows: tuple[int, ...] = ()
+    shape: tuple[int, ...]
+    rows: tuple[int, ...]
+    column: int
+    batch: tuple[int, ...] = ()
+    shift: int = 0
 
     @property
     def key(self) -> str:
         """Equal keys, equal code."""
-        return f"{self.rows}\n{describe(self.stores)}"
+        return f"{self.shape} {self.rows} {self.column} {self.batch} {self.shift}\n{describe(self.stores)}"
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -46,54 +52,38 @@ class FusedEpilogue:
 
     def emit(self, f, value, index, mask, pointers) -> None:
         """Write the code for one vector of results."""
-        if self.rows:
-            index = (*_unravel(f, index[0], self.rows), index[1])
-        em = Emitter(f, pointers, len(index) - 1, lanes(value.type))
-        em.index, em.mask = dict(enumerate(index)), mask
+        em = Emitter(f, pointers, self.column, lanes(value.type))
+        em.mask = mask
+        em.index = dict(zip(self.batch, index, strict=False))
+        em.index[self.column] = f.add(index[-1], f.index(self.shift))
+        row = index[-2]
+        for place, d in reversed(list(enumerate(self.rows))):
+            em.index[d] = f.rem(row, f.index(self.shape[d])) if place else row
+            row = f.div(row, f.index(self.shape[d])) if place else row
         em.know(self.given, round_to(f, value, self.given.dtype))
         for s in self.stores:
             em.store(s)
 
 
-def _unravel(f, row, sizes: Sequence[int]):
-    out = []
-    for d in reversed(range(len(sizes))):
-        out.append(f.rem(row, f.index(sizes[d])) if d else row)
-        row = f.div(row, f.index(sizes[d])) if d else row
-    return out[::-1]
+def joined(epilogue: FusedEpilogue) -> FusedEpilogue:
+    """The epilogue with its row axes as one, where every array runs through them as one.
 
-
-def merge_rows(epilogue: FusedEpilogue, shape: Sequence[int]) -> FusedEpilogue:
-    """The epilogue for a kernel that runs over the axes but the last as one.
-
-    Where every array runs through these axes as one, so do the expressions; else the row number is
-    taken apart for each vector.
+    Without this the row number is taken apart for each vector.
     """
-    rows = tuple(shape[:-1])
-    if len(rows) == 1:
-        return epilogue
     indexed = [e.strides for e in topological([s.value for s in epilogue.stores]) if isinstance(e, Load | Iota)]
     indexed += [s.strides for s in epilogue.stores]
-    live = [d for d in range(len(rows)) if rows[d] != 1]
-    joint = all(
-        s[a] == s[b] * _between(rows, a, b) for s in indexed for a, b in zip(live, live[1:], strict=False)
-    )
-    if not joint:
-        return replace(epilogue, rows=rows)
-    last = live[-1] if live else 0
-    given = Given(epilogue.given.dtype, 2)
+    live = [d for d in epilogue.rows if epilogue.shape[d] != 1]
+    pairs = list(zip(live, live[1:], strict=False))
+    if not pairs or not all(s[a] == s[b] * epilogue.shape[b] for s in indexed for a, b in pairs):
+        return epilogue
+    last = live[-1]
+    rank = len(epilogue.shape)
+    given = Given(epilogue.given.dtype, rank)
+    gone = set(epilogue.rows) - {last}
 
     def strides(s: tuple[int, ...]) -> tuple[int, ...]:
-        return (s[last], s[-1])
+        return tuple(0 if d in gone else x for d, x in enumerate(s))
 
-    swap: dict[Expression, Expression] = {epilogue.given: given}
-    new = rebuild([s.value for s in epilogue.stores], strides, lambda d: d, swap)
+    new = rebuild([s.value for s in epilogue.stores], strides, lambda d: d, {epilogue.given: given})
     stores = tuple(replace(s, strides=strides(s.strides), value=new[s.value]) for s in epilogue.stores)
-    return FusedEpilogue(stores, given)
-
-
-def _between(sizes: Sequence[int], a: int, b: int) -> int:
-    total = 1
-    for n in sizes[a + 1 : b + 1]:
-        total *= n
-    return total
+    return replace(epilogue, stores=stores, given=given, rows=(last,))

@@ -41,7 +41,13 @@ def is_lookup(node: Node) -> bool:
 
 def has_epilogue(node: Node) -> bool:
     """Its kernel hands each result, while in registers, to the arithmetic that follows."""
-    return node.primitive.name == "matmul" and node.inputs[0].dtype.is_float
+    name, p = node.primitive.name, node.params
+    if not node.inputs or not node.inputs[0].dtype.is_float:
+        return False
+    if name == "convolution_input_gradient":  # else the cotangent would begin outside the image
+        reach = [d * (k - 1) for d, k in zip(p["dilation"], node.inputs[1].shape[2:], strict=True)]
+        return all(r >= pad[0] for r, pad in zip(reach, p["padding"], strict=True))
+    return name in ("matmul", "convolution", "convolution_weight_gradient")
 
 
 def drops_only_ones(before: tuple[int, ...], after: tuple[int, ...]) -> bool:

@@ -277,12 +277,12 @@ class Lowering:
                 return None
             found = move_access(node, below)
             if found is None:
-                dense = self._copied(node.inputs[0], below)
+                dense = self.copied(node.inputs[0], below)
                 found = move_access(node, dense)
         self._accesses[v] = found
         return found
 
-    def _copied(self, v: Value, access: Access) -> Access:
+    def copied(self, v: Value, access: Access) -> Access:
         """A dense copy of a view that cannot be reshaped where it lies."""
         copy = Value(v.spec)
         strides = dense_strides(v.shape, plain(v))
@@ -367,10 +367,10 @@ class Lowering:
         stores = []
         for v in self.stored.made_by(group):
             coordinates = self._store_coordinates(group, v)
-            stores.append(self._store(build, names, v, coordinates))
+            stores.append(self.store_of(build, v, coordinates))
         if not stores:
             return
-        self._check_in_place(group, stores, names)
+        self.check_in_place(group, stores, names)
         over = frozenset(d for d in axes if domain[d] != 1)
         has = any(s.value.reductions for s in stores)
         nest = Nest(tuple(domain), over if has else frozenset(), tuple(stores), group.label)
@@ -389,7 +389,8 @@ class Lowering:
         none = Coordinate((0,) * rank)
         return tuple(unit(rank, next(loops)) if n != 1 else none for n in v.shape)
 
-    def _store(self, build: Arithmetic, names: dict[str, Storage], v: Value, coordinates) -> Store:
+    def store_of(self, build: Arithmetic, v: Value, coordinates) -> Store:
+        """The store of a value into its home."""
         home = self.homes[v]
         strides = [0] * build.rank
         for s, c in zip(home.strides, coordinates, strict=True):
@@ -398,7 +399,7 @@ class Lowering:
         value = build.value(v, coordinates)
         return Store(build.name(v), v.dtype, tuple(strides), value)
 
-    def _check_in_place(self, group: Group, stores: list[Store], names: dict[str, Storage]) -> None:
+    def check_in_place(self, group: Group, stores: list[Store], names: dict[str, Storage]) -> None:
         """A kernel that overwrites a state reads it at the very place it writes."""
         loads = [e for e in topological(s.value for s in stores) if isinstance(e, Load)]
         for state, _ in self.direct.get(group, []):

@@ -14,7 +14,8 @@ from tinytorch.codegen.kernel import Lowered, Operand, Step
 from tinytorch.compiler import kinds
 from tinytorch.compiler.access import identity, reshape_strides
 from tinytorch.compiler.arithmetic import Given
-from tinytorch.compiler.epilogue import FusedEpilogue, merge_rows
+from tinytorch.compiler.convolve import forward, input_gradient, weight_gradient
+from tinytorch.compiler.epilogue import FusedEpilogue, joined
 from tinytorch.compiler.expression import Constant, Store
 from tinytorch.compiler.fuse import Group
 from tinytorch.compiler.graph import Node, Value
@@ -37,6 +38,8 @@ Row = Callable[["Lowering", Group], bool]  # noqa: F821  # True if it took the n
 def lower_host(lowering, group: Group) -> None:
     """The tasks of a node with a kernel of its own, and of its epilogue."""
     row = ROWS.get(group.host.primitive.name)
+    if row in (forward, input_gradient, weight_gradient) and not kinds.has_epilogue(group.host):
+        row = None
     if row is None or not row(lowering, group):
         host_call(lowering, group.host)
 
@@ -53,14 +56,15 @@ def host_call(lowering, node: Node) -> None:
         node.primitive.flops([v.spec for v in node.inputs], [v.spec for v in node.outputs], **node.params),
         sum(v.spec.nbytes for v in (*node.inputs, *node.outputs)),
     )
-    reads = [_storage(lowering, v) for v, _ in ins]
-    writes = [_storage(lowering, v) for v, _ in outs]
+    reads = [storage_of(lowering, v) for v, _ in ins]
+    writes = [storage_of(lowering, v) for v, _ in outs]
     lowering.tasks.append(
         Task(call, (*reads, *writes), frozenset(reads), frozenset(writes), call.name, node.where)
     )
 
 
-def _storage(lowering, v: Value):
+def storage_of(lowering, v: Value):
+    """The Storage in which a value lies."""
     return lowering.homes[lowering.access(v).home].storage
 
 
@@ -70,7 +74,7 @@ def lower_check(lowering, check: IndexCheck) -> None:
     access = lowering.access(v)
     flat = reshape_strides(access.shape, access.strides, (prod(v.shape),))
     if flat not in ((1,), (0,)) or (flat == (0,) and prod(v.shape) > 1):
-        access = lowering._copied(v, access)
+        access = lowering.copied(v, access)
     if not prod(v.shape):
         return
     number = 1 + sum(t.check for t in lowering.tasks)
@@ -85,39 +89,47 @@ def lower_check(lowering, check: IndexCheck) -> None:
     )  # fmt: skip
 
 
-def _matmul(lowering, group: Group) -> bool:
-    node = group.host
-    out = node.outputs[0]
-    if not kinds.has_epilogue(node):
-        return False
+def fused_epilogue(lowering, group: Group, rows: tuple[int, ...], column: int, batch: tuple[int, ...] = ()):
+    """(the group's arithmetic on the result of its host, buffer name -> Storage)."""
+    out = group.host.outputs[0]
     given = Given(out.dtype, len(out.shape))
     own = frozenset(v for n in group.nodes for v in n.outputs)
     build, names = lowering.arithmetic(out.shape, own, given={out: given})
-    stores = [lowering._store(build, names, v, identity(out.shape)) for v in lowering.stored.made_by(group)]
-    lowering._check_in_place(group, stores, names)
-    epilogue = FusedEpilogue(tuple(stores), given)
-    spec, epilogue = _gemm_spec(lowering, node, epilogue)
-    buffers = {**names, "a": _storage(lowering, node.inputs[0]), "b": _storage(lowering, node.inputs[1])}
+    made = lowering.stored.made_by(group)
+    stores = [lowering.store_of(build, v, identity(out.shape)) for v in made]
+    lowering.check_in_place(group, stores, names)
+    return FusedEpilogue(tuple(stores), given, out.shape, rows, column, batch), names
+
+
+def _matmul(lowering, group: Group) -> bool:
+    node = group.host
+    if not kinds.has_epilogue(node):
+        return False
+    (a, b), out = node.inputs, node.outputs[0]
+    rank, batch, (m, n), k = len(out.shape), out.shape[:-2], out.shape[-2:], a.shape[-1]
+    left, right = (_batched(lowering, v, batch) for v in (a, b))
+    rows = None
+    if batch and not any(s for s, c in zip(right.strides, batch, strict=False) if c != 1):
+        # b is the same for all: batches of rows become one tall matrix, where memory allows it
+        rows = reshape_strides((*batch, m), left.strides[:-1], (prod(batch) * m,))
+    if rows is not None:
+        epilogue, names = fused_epilogue(lowering, group, tuple(range(rank - 1)), rank - 1)
+        epilogue = joined(epilogue)
+        left = Operand(left.dtype, (*rows, left.strides[-1]), left.offset)
+        right = Operand(right.dtype, right.strides[-2:], right.offset)
+        batch, m = (), prod(batch) * m
+    else:
+        epilogue, names = fused_epilogue(lowering, group, (rank - 2,), rank - 1, tuple(range(rank - 2)))
+    spec = GemmSpec(batch, m, n, k, left, right, dense_operand(out.dtype, (*batch, m, n)))
+    buffers = {**names, "a": storage_of(lowering, a), "b": storage_of(lowering, b)}
     lowered = lower_gemm(lowering.target, spec, epilogue)
-    lowering.add(lowered, buffers, group.label, node.where, {s.argument for s in stores})
+    lowering.add(lowered, buffers, group.label, node.where, {s.argument for s in epilogue.stores})
     return True
 
 
-def _gemm_spec(lowering, node: Node, epilogue: FusedEpilogue) -> tuple[GemmSpec, FusedEpilogue]:
-    """Batches of rows become one tall matrix where memory allows it and b is the same for all."""
-    (a, b), out = node.inputs, node.outputs[0]
-    batch, (m, n), k = out.shape[:-2], out.shape[-2:], a.shape[-1]
-    left, right = (_batched(lowering, v, batch) for v in (a, b))
-    if batch and not any(s for s, c in zip(right.strides, batch, strict=False) if c != 1):
-        rows = reshape_strides((*batch, m), left.strides[:-1], (prod(batch) * m,))
-        if rows is not None:
-            epilogue = merge_rows(epilogue, out.shape)
-            left = Operand(left.dtype, (*rows, left.strides[-1]), left.offset)
-            right = Operand(right.dtype, right.strides[-2:], right.offset)
-            batch, m = (), prod(batch) * m
-    shape = (*batch, m, n)
-    dense = Operand(out.dtype, dense_strides(shape, tuple(range(len(shape)))))
-    return GemmSpec(batch, m, n, k, left, right, dense), epilogue
+def dense_operand(dtype, shape: tuple[int, ...]) -> Operand:
+    """An array without gaps in the order its axes are written."""
+    return Operand(dtype, dense_strides(shape, tuple(range(len(shape)))))
 
 
 def _batched(lowering, v: Value, batch: tuple[int, ...]) -> Operand:
@@ -143,7 +155,7 @@ def _attention(lowering, group: Group) -> bool:
     if node.inputs[0].dtype.name == "float16" or not all(prod(v.shape) for v in values):
         return False
     lowered = lower_attention(lowering.target, _attention_spec(lowering, node, *values))
-    buffers = {n: _storage(lowering, v) for n, v in zip(("q", "k", "v", "out", "lse"), values, strict=True)}
+    buffers = {n: storage_of(lowering, v) for n, v in zip(("q", "k", "v", "out", "lse"), values, strict=True)}
     lowering.add(lowered, buffers, group.label, node.where, {"out", "lse"})
     return True
 
@@ -158,7 +170,7 @@ def _attention_gradient(lowering, group: Group) -> bool:
     values = (*node.inputs, *node.outputs)
     operands = [lowering.operand(x) for x in (g, *node.outputs)]
     lowered = lower_attention_gradient(lowering.target, AttentionGradientSpec(spec, *operands))
-    buffers = {n: _storage(lowering, x) for n, x in zip(names, values, strict=True)}
+    buffers = {n: storage_of(lowering, x) for n, x in zip(names, values, strict=True)}
     lowering.add(lowered, buffers, group.label, node.where, {"g_q", "g_k", "g_v"})
     return True
 
@@ -168,8 +180,8 @@ def _random_bits(lowering, group: Group) -> bool:
     bits, new = node.outputs
     kernel = random_bits(lowering.target, prod(bits.shape))
     buffers = {
-        "state": _storage(lowering, node.inputs[0]), "bits": _storage(lowering, bits),
-        "new": _storage(lowering, new),
+        "state": storage_of(lowering, node.inputs[0]), "bits": storage_of(lowering, bits),
+        "new": storage_of(lowering, new),
     }  # fmt: skip
     state = lowering.operand(node.inputs[0])
     if state.strides != (1,) or state.offset:
@@ -195,7 +207,7 @@ def _scatter_add(lowering, group: Group) -> bool:
         lowering.target, rows, node.params["size"], columns, Operand(g.dtype, (flat[0], 1), source.offset),
         Operand(index.dtype, line, places.offset), Operand(out.dtype, (columns, 1)),
     )  # fmt: skip
-    buffers = {n: _storage(lowering, v) for n, v in zip(("g", "index", "out"), (g, index, out), strict=True)}
+    buffers = {n: storage_of(lowering, v) for n, v in zip(("g", "index", "out"), (g, index, out), strict=True)}
     lowering.add(Lowered((Step(kernel, kernel.arguments),)), buffers, group.label, node.where, {"out"})
     return True
 
@@ -239,4 +251,6 @@ def _pad(lowering, group: Group) -> bool:
 ROWS: dict[str, Row] = {
     "matmul": _matmul, "attention": _attention, "attention_gradient": _attention_gradient,
     "random_bits": _random_bits, "scatter_add": _scatter_add, "concatenate": _concatenate, "pad": _pad,
+    "convolution": forward, "convolution_input_gradient": input_gradient,
+    "convolution_weight_gradient": weight_gradient,
 }  # fmt: skip
