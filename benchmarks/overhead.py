@@ -1,10 +1,10 @@
 """What an operation on a small Tensor costs over NumPy's: `python benchmarks/overhead.py`.
 
-Knows three ways to do the same: NumPy, a Tensor, a Tensor that is recorded. They take turns in blocks,
-so that the machine's mood meets all three; what is printed is the median over the blocks of the
-difference to the NumPy block beside it. Correctness first: the results are equal.
+Knows three ways to do the same: NumPy, a Tensor, a Tensor that is recorded. They take turns in
+blocks, so that the machine's mood meets all three; what is printed is the median over the blocks of
+the difference to the NumPy block beside it. Correctness first: the results are equal.
 
-Budget: 2 us without recording, 5 us with, on elementwise operations (`--check` exits with 1 if over).
+Budget: 2 us without recording, 5 us with, on elementwise operations (`--check`: exit 1 if over).
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def measure(name: str, size: int = 8) -> tuple[float, float, float]:
     if not np.allclose(numpy_way(a, b), tensor_way(x, y).numpy(), rtol=1e-6):
         raise RuntimeError(f"{name}: the results differ")
     ways = (lambda: numpy_way(a, b), lambda: tensor_way(x, y), lambda: tensor_way(w, y))
-    times = [[timeit.timeit(way, number=CALLS) / CALLS * 1e6 for way in ways] for _ in range(BLOCKS)]
+    times = [
+        [timeit.timeit(way, number=CALLS) / CALLS * 1e6 for way in ways] for _ in range(BLOCKS)
+    ]
     return (
         statistics.median(t[0] for t in times),
         statistics.median(t[1] - t[0] for t in times),

@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinytorch.base.errors import SettingError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Counter:
@@ -92,6 +95,11 @@ def available_cores() -> int:
     return _cores
 
 
+def _text(*parts: str) -> str:
+    with open(os.path.join(*parts), encoding="ascii") as file:
+        return file.read()
+
+
 def _allowed() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
         return set(os.sched_getaffinity(0))
@@ -104,7 +112,7 @@ def _physical_cores(root: str = "/sys/devices/system/cpu") -> int:
     cores = set()
     for cpu in allowed:
         try:
-            siblings = Path(root, f"cpu{cpu}", "topology", "thread_siblings_list").read_text()
+            siblings = _text(root, f"cpu{cpu}", "topology", "thread_siblings_list")
         except OSError:
             return len(allowed) if sys.platform != "darwin" else os.cpu_count() or 1
         cores.add(siblings.strip())
@@ -115,11 +123,11 @@ def _quota_cores(root: str = "/sys/fs/cgroup") -> int:
     """Whole cores' worth of time that the control group grants (version 2, else 1)."""
     everything = os.cpu_count() or 1
     try:
-        quota, period = Path(root, "cpu.max").read_text().split()[:2]
+        quota, period = _text(root, "cpu.max").split()[:2]
     except (OSError, ValueError):
         try:
-            quota = Path(root, "cpu", "cpu.cfs_quota_us").read_text()
-            period = Path(root, "cpu", "cpu.cfs_period_us").read_text()
+            quota = _text(root, "cpu", "cpu.cfs_quota_us")
+            period = _text(root, "cpu", "cpu.cfs_period_us")
         except OSError:
             return everything
     try:
@@ -131,6 +139,8 @@ def _quota_cores(root: str = "/sys/fs/cgroup") -> int:
 
 def cache_folder() -> Path:
     """Where programs and downloads are kept: TINYTORCH_CACHE, else the user's cache folder."""
+    from pathlib import Path  # 3 ms, and only compiling and downloading need it
+
     named = os.environ.get("TINYTORCH_CACHE")
     if named:
         return Path(named).expanduser()
