@@ -35,7 +35,7 @@ def suits_amx(target: Target, spec) -> bool:
 def lower_amx(target: Target, spec, epilogue: Epilogue) -> Lowered:
     """The kernels of a product computed with tiles."""
     plan = plan_amx(spec)
-    return Nest(spec, plan, Tiles(plan), epilogue).lowered()
+    return Nest(spec, plan, Tiles(plan, spec.k % DEPTH == 0), epilogue).lowered()
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Tiles:
     packed = bfloat16
     granule = DEPTH
 
-    def __init__(self, plan: Plan):
-        self.plan = plan
+    def __init__(self, plan: Plan, even: bool):
+        self.plan, self.even = plan, even
 
     def strip(self, x: Operand, lane: int, depth: int, lanes: int) -> Strip:
         """How an operand is read."""
@@ -78,7 +78,8 @@ class Tiles:
 
     def emit_pack(self, f, side, strip, source, first, k0, depth, out, width, whole, deep) -> None:
         """Copy one strip into tiles."""
-        emit_tiles(f, strip, source, first, k0, depth, out, width, side == "b", whole)
+        even = self.even
+        emit_tiles(f, strip, source, first, k0, depth, out, width, side == "b", whole, even)
 
     def emit_begin(self, f: Function) -> None:
         """Say how large the tiles are: palette 1, all of 16 rows by 64 bytes.

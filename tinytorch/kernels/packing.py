@@ -72,10 +72,8 @@ def emit_pack(
     if strip.lane_stride == 1:
         _copy_rows(f, strip, source, first, k0, depth, out, width, step, whole)
     elif strip.depth_stride == 1 and deep:
-        for part in range(0, width, step):
-            _transpose(
-                f, strip, source, f.add(first, f.index(part)), k0, depth, out, width, part, step
-            )
+        with f.loop("part", 0, width, step) as part:
+            _transpose(f, strip, source, first, k0, depth, out, width, part.index, step)
     else:
         _copy_each(f, strip, source, first, k0, depth, out, width)
 
@@ -111,7 +109,7 @@ def _transpose(f, strip, source, first, k0, depth, out, width, part, step) -> No
 
     The last square overlaps the one before it, so there is no remainder.
     """
-    last = f.index(strip.lanes - 1)
+    last, first = f.index(strip.lanes - 1), f.add(first, part)
     rows = [
         strip.place(f, source, f.minimum(f.add(first, f.index(i)), last), k0) for i in range(step)
     ]
@@ -123,9 +121,10 @@ def _transpose(f, strip, source, first, k0, depth, out, width, part, step) -> No
             strip.convert(f, f.load(f.at(row, start, strip.dtype.llvm), type, stem="row"))
             for row in rows
         ]
-        there = f.at(out, f.mul(start, f.index(width)), strip.compute.llvm, "packed.at")
+        place = f.add(f.mul(start, f.index(width)), part)
+        there = f.at(out, place, strip.compute.llvm, "packed.at")
         for i, x in enumerate(transposed(f, square)):
-            f.store(x, f.at(there, f.index(i * width + part), strip.compute.llvm))
+            f.store(x, f.at(there, f.index(i * width), strip.compute.llvm))
 
 
 def transposed(f: Function, rows: Sequence[Value]) -> list[Value]:

@@ -25,29 +25,30 @@ def emit_tiles(
     width: int,
     paired: bool,
     whole: bool,
+    even: bool,
 ) -> None:
     """Copy `width` lanes (16 or 32) from `first` on, `depth` numbers of each from k0 on.
 
     Args:
         paired: write tiles of b, not of a.
         whole: no lane lies past the end.
+        even: the depth is known to be a multiple of 32.
     """
-    with f.loop("k", 0, depth, DEPTH) as k:
-        left = f.minimum(f.sub(depth, k.index), f.index(DEPTH))
+    with f.loop("k", 0, depth, DEPTH) as k, f.loop("part", 0, width, LANES) as part:
+        left = None if even else f.minimum(f.sub(depth, k.index), f.index(DEPTH))
         start = f.add(k0, k.index)
-        for part in range(0, width, LANES):
-            place = f.add(f.mul(k.index, f.index(width)), f.index(part * DEPTH))
-            tile = f.at(out, place, "i16", "tile")
-            lane = f.add(first, f.index(part))
-            if strip.depth_stride == 1:
-                rows = _rows_along_depth(f, strip, source, lane, start, left)
-                _store_rows(f, rows, tile, turned=paired)
-            elif strip.lane_stride == 1:
-                inside = None if whole else f.sub(f.index(strip.lanes), lane)
-                rows = _pairs_along_lanes(f, strip, source, lane, start, left, inside)
-                _store_rows(f, rows, tile, turned=not paired)
-            else:
-                _copy_each(f, strip, source, lane, start, left, tile, paired)
+        place = f.add(f.mul(k.index, f.index(width)), f.mul(part.index, f.index(DEPTH)))
+        tile = f.at(out, place, "i16", "tile")
+        lane = f.add(first, part.index)
+        if strip.depth_stride == 1:
+            rows = _rows_along_depth(f, strip, source, lane, start, left)
+            _store_rows(f, rows, tile, turned=paired)
+        elif strip.lane_stride == 1:
+            inside = f.index(LANES) if whole else f.sub(f.index(strip.lanes), lane)
+            rows = _pairs_along_lanes(f, strip, source, lane, start, left, inside, whole)
+            _store_rows(f, rows, tile, turned=not paired)
+        else:
+            _copy_each(f, strip, source, lane, start, left or f.index(DEPTH), tile, paired)
 
 
 def _store_rows(f: Function, rows: list[Value], tile: Value, turned: bool) -> None:
@@ -58,9 +59,10 @@ def _store_rows(f: Function, rows: list[Value], tile: Value, turned: bool) -> No
 def _rows_along_depth(f, strip: Strip, source, first, k, left) -> list[Value]:
     """Each lane's 32 numbers lie side by side: 16 rows of 16 pairs."""
     last = f.index(strip.lanes - 1)
-    counts = f.convert(left, "i16")
-    order = f.step(DEPTH, "i16")
-    inside = f.compare("lt", order, f.splat(counts, DEPTH), stem="inside")
+    inside = None
+    if left is not None:
+        count = f.splat(f.convert(left, "i16"), DEPTH)
+        inside = f.compare("lt", f.step(DEPTH, "i16"), count, stem="inside")
     rows = []
     for i in range(LANES):
         row = f.minimum(f.add(first, f.index(i)), last)
@@ -70,14 +72,19 @@ def _rows_along_depth(f, strip: Strip, source, first, k, left) -> list[Value]:
     return rows
 
 
-def _pairs_along_lanes(f, strip: Strip, source, first, k, left, inside) -> list[Value]:
+def _pairs_along_lanes(f, strip: Strip, source, first, k, left, inside, whole) -> list[Value]:
     """16 lanes lie side by side: two rows of them make one row of pairs."""
-    count = f.index(LANES) if inside is None else inside
+
+    def below(count: Value) -> Value:
+        count = f.convert(f.minimum(count, f.index(LANES)), "i32")
+        return f.compare("lt", f.step(LANES, "i32"), f.splat(count, LANES), stem="mask")
+
+    every = None if whole else below(inside)
 
     def half(i: int) -> Value:
-        present = f.select(f.compare("lt", f.index(i), left), count, f.index(0))
-        below = f.convert(f.minimum(present, f.index(LANES)), "i32")
-        mask = f.compare("lt", f.step(LANES, "i32"), f.splat(below, LANES), stem="mask")
+        mask = every
+        if left is not None:
+            mask = below(f.select(f.compare("lt", f.index(i), left), inside, f.index(0)))
         place = strip.place(f, source, first, f.add(k, f.index(i)))
         x = f.load(place, f"<{LANES} x {strip.dtype.llvm}>", mask=mask, stem="half")
         bits = f.bitcast(f.convert(x, bfloat16.llvm), f"<{LANES} x i16>")
