@@ -48,6 +48,7 @@ class TileMicro:
         a_step: elements of a from one 32 of k to the next.
         c_row: elements of one row of sums.
         add: start from the sums in c.
+        rest: the last k, fewer than 32, are read from packed tiles behind `rest`.
     """
 
     rows: int
@@ -56,6 +57,7 @@ class TileMicro:
     a_step: int
     c_row: int
     add: bool
+    rest: bool = False
 
     @property
     def suffix(self) -> str:
@@ -93,6 +95,19 @@ class Tiles:
         f.store(f.const("<8 x i8>", ROWS), f.at(f.scratch, f.index(48), "i8"))
         f.call("void", "llvm.x86.ldtilecfg", f.scratch)
 
+    def emit_rest(self, f: Function, nest: Nest, source, row, rows, k0, depth, out) -> None:
+        """Pack the last k of a block read in place, as the two tiles its micro-kernel reads."""
+        if self.even:
+            return
+        whole = f.op("and", depth, f.index(-DEPTH))
+        left, k = f.sub(depth, whole), f.add(k0, whole)
+        strip = nest.strips["a"]
+        emit_tiles(f, strip, source, row, k, left, out, ROWS, False, False, False)
+        if nest.plan.stride_a > ROWS:
+            second = f.sub(f.add(row, rows), f.index(ROWS))
+            out = f.at(out, f.index(TILE), "i16")
+            emit_tiles(f, strip, source, second, k, left, out, ROWS, False, False, False)
+
     def micro(self, nest: Nest, rows: int, vectors: int, masked: bool) -> TileMicro:
         """The description of a micro-kernel."""
         direct = self.plan.pack_a == "direct"
@@ -100,7 +115,7 @@ class Tiles:
             rows, vectors,
             a_row=nest.spec.a.strides[-2] if direct else 0,
             a_step=DEPTH if direct else self.plan.stride_a * DEPTH,
-            c_row=nest.c_row, add=nest.long,
+            c_row=nest.c_row, add=nest.long, rest=direct and not self.even,
         )  # fmt: skip
 
     def write(self, name: str, micro: TileMicro) -> Function:
@@ -109,11 +124,11 @@ class Tiles:
 
 
 def write_tiles(name: str, micro: TileMicro) -> Function:
-    """The private function `name(a, b, c, depth, count)`."""
+    """The private function `name(a, b, c, depth, count, rest)`."""
     pointers = [(x, "ptr noalias") for x in "abc"]
     f = Function(
         name,
-        [*pointers, ("depth", "i64"), ("count", "i64")],
+        [*pointers, ("depth", "i64"), ("count", "i64"), ("rest", "ptr")],
         attributes="nounwind noinline",
         linkage="internal",
     )
@@ -134,19 +149,28 @@ def write_tiles(name: str, micro: TileMicro) -> Function:
             _tile(f, "tileloadd64", tile, place, sums_row)
         else:
             f.call("void", "llvm.x86.tilezero", _register(f, tile))
-    a_row = f.index(micro.a_row * 2 or 64)
-    with f.loop("k", 0, f.depth, DEPTH, carry=[a, b]) as k:
-        a, b = k.carried
-        for i, down in enumerate(downs):
-            offset = down * micro.a_row if micro.a_row else i * TILE
-            _tile(f, "tileloadd64", A[i], f.at(a, f.index(offset), "i16"), a_row)
+
+    def turn(a: Value, b: Value, a_row: int, offsets: list[int]) -> None:
+        for i, offset in enumerate(offsets):
+            _tile(f, "tileloadd64", A[i], f.at(a, f.index(offset), "i16"), f.index(a_row))
             for j in columns:
                 if i == 0:
                     _tile(f, "tileloadd64", B[j], f.at(b, f.index(j * TILE), "i16"), f.index(64))
                 which = [_register(f, t) for t in (SUMS[2 * i + j], A[i], B[j])]
                 f.call("void", "llvm.x86.tdpbf16ps", *which)
+
+    packed = [i * TILE for i in range(len(downs))]
+    whole = f.op("and", f.depth, f.index(-DEPTH)) if micro.rest else f.depth
+    with f.loop("k", 0, whole, DEPTH, carry=[a, b]) as k:
+        a, b = k.carried
+        turn(
+            a, b, micro.a_row * 2 or 64, [d * micro.a_row for d in downs] if micro.a_row else packed
+        )
         a = f.at(a, f.index(micro.a_step), "i16", "a.next")
         k.next(a, f.at(b, f.index(micro.vectors * TILE), "i16", "b.next"))
+    if micro.rest:
+        with f.when(f.compare("lt", whole, f.depth)):
+            turn(f.rest, k.results[1], 64, packed)
     for tile, place in cells:
         _tile(f, "tilestored64", tile, place, sums_row)
     return f

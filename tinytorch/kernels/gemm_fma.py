@@ -46,6 +46,9 @@ class MultiplyAdd:
     def emit_begin(self, f: Function) -> None:
         """Nothing is needed before the first block."""
 
+    def emit_rest(self, f: Function, nest: Nest, source, row, rows, k0, depth, out) -> None:
+        """Any depth is read in place."""
+
     def micro(self, nest: Nest, rows: int, vectors: int, masked: bool) -> Micro:
         """The description of a micro-kernel."""
         plan, spec = self.plan, nest.spec

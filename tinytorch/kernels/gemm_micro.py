@@ -47,9 +47,9 @@ class Micro:
 
 
 def write_micro(name: str, micro: Micro) -> Function:
-    """The private function `name(a, b, c, depth, count)`."""
+    """The private function `name(a, b, c, depth, count, rest)`; rest is not used."""
     pointers = [(x, "ptr noalias") for x in "abc"]
-    numbers = [("depth", "i64"), ("count", "i64")]
+    numbers = [("depth", "i64"), ("count", "i64"), ("rest", "ptr")]
     f = Function(
         name, [*pointers, *numbers], attributes="nounwind noinline", linkage="internal"
     )  # fmt: skip

@@ -53,12 +53,16 @@ class Arithmetic(Protocol):
         """What a tile needs before its first block."""
         ...
 
+    def emit_rest(self, f: Function, nest: Nest, source, row, rows, k0, depth, out) -> None:
+        """Pack what cannot be read in place of a block that is."""
+        ...
+
     def micro(self, nest: Nest, rows: int, vectors: int, masked: bool) -> Any:
         """A description of a micro-kernel; it has a `suffix`."""
         ...
 
     def write(self, name: str, micro) -> Function:
-        """Its code, a private function (a, b, c, depth, count)."""
+        """Its code, a private function (a, b, c, depth, count, rest)."""
         ...
 
 
@@ -142,6 +146,8 @@ class Nest:
         parts = {"c": rows * self.c_row * plan.compute.itemsize, "a": 0, "b": 0}
         if plan.pack_a == "tile":
             parts["a"] = plan.stride_a * room * item
+        elif plan.pack_a == "direct" and self.depth != self.spec.k:
+            parts["a"] = plan.stride_a * self.arithmetic.granule * item
         if plan.pack_b == "tile":
             parts["b"] = plan.column_tiles.largest * plan.width * room * item
         return {part: ceil(size / 64) * 64 for part, size in parts.items()}
@@ -215,6 +221,9 @@ class Nest:
                 emit_strip(self, f, "a", bases["a"], block.index, k0, depth, a, room, block.index)
             else:
                 a = self.block_at(f, bases["a"], block.index, row, k0)
+            count = self.rows_of(f, block.index)
+            if plan.pack_a == "direct":
+                self.arithmetic.emit_rest(f, self, bases["a"], row, count, k0, depth, scratch["a"])
             with run_of(f, plan.column_tiles, columns, "panel") as panel:
                 column = f.mul(panel.index, f.index(plan.width), "column")
                 left = f.minimum(f.sub(f.index(self.spec.n), column), f.index(plan.width))
@@ -227,12 +236,21 @@ class Nest:
                 if self.long:
                     right = f.mul(f.sub(panel.index, first_panel), f.index(plan.width))
                     c = self.sums_at(f, c, f.sub(block.index, first_block), right)
-                count = self.emit_block(f, block.index, panel.index, a, b, c, depth, left)
+                given = (a, b, c, depth, left, scratch["a"])
+                self.emit_block(f, block.index, panel.index, given)
                 if not self.long:
                     self.emit_results(f, pointers, c, index, row, count, column, left)
 
-    def emit_block(self, f, block, panel, a, b, c, depth, left) -> Value:
-        """Call the micro-kernel that fits the block and the panel; gives the block's rows."""
+    def rows_of(self, f: Function, block: Value) -> Value:
+        """How many rows a block has."""
+        blocks = self.plan.blocks
+        if not blocks.longer:
+            return f.index(blocks.base)
+        longer = f.compare("lt", block, f.index(blocks.longer))
+        return f.select(longer, f.index(blocks.base + 1), f.index(blocks.base))
+
+    def emit_block(self, f: Function, block: Value, panel: Value, given) -> None:
+        """Call the micro-kernel that fits the block and the panel."""
         plan = self.plan
         blocks = plan.blocks
         sizes = sorted(set(blocks.sizes), reverse=True)
@@ -252,10 +270,7 @@ class Nest:
                 if len(panels) > 1:
                     fits.append(last if (vectors, mask) == panels[-1] else inner)
                 with whenever(f, fits):
-                    f.call("void", f"@@.{micro}", a, b, c, depth, left)
-        if len(sizes) == 1:
-            return f.index(sizes[0])
-        return f.select(longer, f.index(sizes[0]), f.index(sizes[1]))
+                    f.call("void", f"@@.{micro}", *given)
 
     def micro(self, rows: int, vectors: int, masked: bool) -> str:
         """Note that a micro-kernel is needed; gives its suffix."""

@@ -151,7 +151,7 @@ def plan_amx(spec) -> Plan:
     row_tiles, column_tiles = tile_counts(spec, blocks, panels, AMX_TILE_FLOPS)
     parts = 1 if k <= 2 * AMX_DEPTH else ceil(k / AMX_DEPTH)
     depth = ceil(k / parts / 32) * 32
-    direct = spec.a.dtype is bfloat16 and spec.a.strides[-1] == 1 and k % 32 == 0 and m >= 16
+    direct = spec.a.dtype is bfloat16 and spec.a.strides[-1] == 1 and m >= 16
     if direct:
         pack_a = "direct"
     else:
