@@ -84,8 +84,15 @@ class Epilogue(Protocol):
     i64 index of each logical output axis (the last one that of lane 0), and a lane mask or None.
     """
 
-    key: str
-    arguments: tuple[str, ...]
+    @property
+    def key(self) -> str:
+        """Equal keys, equal code."""
+        ...
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The buffers beyond the kernel's own."""
+        ...
 
     def emit(
         self,

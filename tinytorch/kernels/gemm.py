@@ -60,9 +60,9 @@ def lower_gemm(target: Target, spec: GemmSpec, epilogue: Epilogue | None = None)
 
     Cost: 2 m n k operations for each batch entry; copies of a and b where their layout asks for it.
     """
-    epilogue = epilogue or StoreEpilogue(spec.out)
+    chosen = epilogue or StoreEpilogue(spec.out)
     if not prod(spec.batch) * spec.m * spec.n:
         return Lowered(())
     if suits_amx(target, spec):
-        return lower_amx(target, spec, epilogue)
-    return lower_fma(target, spec, epilogue)
+        return lower_amx(target, spec, chosen)
+    return lower_fma(target, spec, chosen)
