@@ -15,11 +15,11 @@ from tinytorch.base.dtypes import bfloat16, from_bfloat16
 from tinytorch.codegen.kernel import Lowered, Operand
 from tinytorch.codegen.target import Target
 from tinytorch.compiler import kinds
-from tinytorch.compiler.access import Access, Coordinate, identity, move_access, unit
+from tinytorch.compiler.access import Access, Coordinate, identity, move_access, reshape_strides, unit
 from tinytorch.compiler.arithmetic import Arithmetic, Given
 from tinytorch.compiler.expression import Constant, Load, Store, topological
 from tinytorch.compiler.fuse import Fusion, Group
-from tinytorch.compiler.graph import Graph, Value, verify
+from tinytorch.compiler.graph import Graph, Node, Value, verify
 from tinytorch.compiler.layout import choose_orders, dense_strides, plain, split_reductions
 from tinytorch.compiler.nest import Nest
 from tinytorch.compiler.nest_kernels import lower_nest
@@ -34,6 +34,7 @@ class Home:
 
     storage: Storage
     strides: tuple[int, ...]
+    offset: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +122,7 @@ class Lowering:
                 self.homes[v] = Home(self.results[v], dense_strides(v.shape, plain(v)))
             else:
                 self.copies.append(Copy(v, self.results[v]))
+        self._settle_parts(made)
         for v in self.stored.values:
             if v in self.homes:
                 continue
@@ -130,6 +132,59 @@ class Lowering:
             else:  # an array of one number, wanted in memory
                 self.homes[v] = Home(s, dense_strides(v.shape, plain(v)))
                 self.copies.append(Copy(v, s))
+
+    def _settle_parts(self, made: set[Value]) -> None:
+        """Parts of a concatenation that nobody else reads are written where they belong at once."""
+        self.placed: set[tuple[Node, int]] = set()
+        for node in self.graph.nodes:
+            out = node.outputs[0]
+            if node.primitive.name != "concatenate" or out not in self.stored.values:
+                continue
+            if out not in self.homes:
+                s = self.storage("temporary", out.spec.nbytes, out)
+                self.homes[out] = Home(s, dense_strides(out.shape, self.orders[out]))
+            home, axis, first = self.homes[out], node.params["axis"] % len(out.shape), 0
+            for i, part in enumerate(node.inputs):
+                offset = home.offset + first * home.strides[axis]
+                first += part.shape[axis]
+                base = self._only_read_by(part, node)
+                if base is None or base not in made or base in self.homes:
+                    continue
+                strides = self._strides_before(part, base, home.strides)
+                if strides is not None:
+                    self.homes[base] = Home(home.storage, strides, offset)
+                    self.placed.add((node, i))
+
+    def _only_read_by(self, v: Value, node: Node) -> Value | None:
+        """The stored value below a chain of movement that serves `node` alone."""
+        users = self.fusion.users
+        while True:
+            if len(users.get(v, [])) != 1 or v in self.graph.outputs:
+                return None
+            if v in self.stored.values:
+                return v
+            made = self.producer.get(v)
+            if made is None or made.primitive.name not in ("reshape", "permute"):
+                return None
+            v = made.inputs[0]
+
+    def _strides_before(self, v: Value, base: Value, strides: tuple[int, ...]) -> tuple[int, ...] | None:
+        """The strides of `base` with which v, made from it by movement, has the given ones."""
+        while v is not base:
+            made = self.producer[v]
+            below = made.inputs[0]
+            if made.primitive.name == "permute":
+                back = [0] * len(strides)
+                for i, a in enumerate(made.params["axes"]):
+                    back[a] = strides[i]
+                strides = tuple(back)
+            else:
+                found = reshape_strides(v.shape, strides, below.shape)
+                if found is None:
+                    return None
+                strides = found
+            v = below
+        return strides
 
     def _settle_updates(self, copied: set[Value]) -> None:
         states = set(self.graph.states)
@@ -267,7 +322,7 @@ class Lowering:
         if v in self._accesses:
             return self._accesses[v]
         if v in self.homes:
-            found = Access(v, v.shape, self.homes[v].strides)
+            found = Access(v, v.shape, self.homes[v].strides, self.homes[v].offset)
         else:
             node = self.producer.get(v)
             if node is None or not kinds.is_movement(node):
@@ -355,6 +410,7 @@ class Lowering:
             temporary = {n for n in named if n in lowered.temporaries}
             written = {buffers[n] for n in (named & writes) | temporary}
             read = {buffers[n] for n in (named - writes - (temporary - begun))}
+            read = {s for s in read if s.nbytes}  # of nothing, nothing is read
             begun |= temporary
             self.tasks.append(
                 Task(step.kernel, tuple(buffers[n] for n in step.arguments), frozenset(read), frozenset(written), label, where)
@@ -397,7 +453,7 @@ class Lowering:
             for d in range(build.rank):
                 strides[d] += s * c.strides[d]
         value = build.value(v, coordinates)
-        return Store(build.name(v), v.dtype, tuple(strides), value)
+        return Store(build.name(v), v.dtype, tuple(strides), value, home.offset)
 
     def check_in_place(self, group: Group, stores: list[Store], names: dict[str, Storage]) -> None:
         """A kernel that overwrites a state reads it at the very place it writes."""

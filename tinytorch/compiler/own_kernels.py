@@ -22,6 +22,7 @@ from tinytorch.compiler.graph import Node, Value
 from tinytorch.compiler.layout import dense_strides, plain
 from tinytorch.compiler.nest import Nest
 from tinytorch.compiler.nest_kernels import lower_nest
+from tinytorch.compiler.pool import pool, pool_gradient
 from tinytorch.compiler.rewrite import IndexCheck
 from tinytorch.compiler.schedule import HostCall, Task
 from tinytorch.kernels.attention import lower_attention
@@ -219,7 +220,7 @@ def _place(lowering, group: Group, x: Value, starts: tuple[int, ...]) -> None:
         return
     build, names = lowering.arithmetic(x.shape)
     home = lowering.homes[out]
-    offset = sum(s * a for s, a in zip(home.strides, starts, strict=True))
+    offset = home.offset + sum(s * a for s, a in zip(home.strides, starts, strict=True))
     strides = tuple(s if n != 1 else 0 for s, n in zip(home.strides, x.shape, strict=True))
     store = Store("to", out.dtype, strides, build.value(x, identity(x.shape)), offset)
     nest = Nest(tuple(x.shape), frozenset(), (store,), node.primitive.name)
@@ -230,9 +231,10 @@ def _place(lowering, group: Group, x: Value, starts: tuple[int, ...]) -> None:
 def _concatenate(lowering, group: Group) -> bool:
     node = group.host
     axis, first = node.params["axis"] % len(node.outputs[0].shape), 0
-    for x in node.inputs:
+    for i, x in enumerate(node.inputs):
         starts = tuple(first if d == axis else 0 for d in range(len(x.shape)))
-        _place(lowering, group, x, starts)
+        if (node, i) not in lowering.placed:
+            _place(lowering, group, x, starts)
         first += x.shape[axis]
     return True
 
@@ -253,4 +255,5 @@ ROWS: dict[str, Row] = {
     "random_bits": _random_bits, "scatter_add": _scatter_add, "concatenate": _concatenate, "pad": _pad,
     "convolution": forward, "convolution_input_gradient": input_gradient,
     "convolution_weight_gradient": weight_gradient,
+    "max_pool2d": pool, "max_pool2d_gradient": pool_gradient,
 }  # fmt: skip

@@ -200,7 +200,20 @@ def _broadcast(r: Rewriter, node: Node, inputs) -> Value | None:
 
 
 def _cast(r: Rewriter, node: Node, inputs) -> Value | None:
-    return inputs[0] if inputs[0].dtype is node.params["dtype"] else None
+    """A narrowing cast goes in front of movement: there it is fused into what makes the numbers,
+    and views of one array share it."""
+    (x,), dtype = inputs, node.params["dtype"]
+    if x.dtype is dtype:
+        return x
+    moved = r.made.get(x)
+    if moved is None or dtype.itemsize >= x.dtype.itemsize or not x.dtype.is_float or not dtype.is_float:
+        return None
+    if moved.primitive.name not in ("reshape", "permute", "slice", "flip"):
+        return None
+    first = moved.inputs[0]
+    if first.spec.size > 4 * x.spec.size:  # a small part of a large array: cast the part
+        return None
+    return r.add(moved.primitive.name, r.add("cast", first, dtype=dtype), **moved.params)
 
 
 def _slice(r: Rewriter, node: Node, inputs) -> Value | None:
@@ -355,6 +368,29 @@ def _scatter_along(r: Rewriter, node: Node, inputs) -> Value | None:
     return r.add("where", _hits(r, index, shape, axis), g, zero)
 
 
+def _flat_images(r: Rewriter, *values: Value) -> list[Value]:
+    """(N, C, H, W) as (N, C, H * W)."""
+    return [r.add("reshape", v, shape=(*v.shape[:2], v.shape[2] * v.shape[3])) for v in values]
+
+
+def _pool_gradient(r: Rewriter, node: Node, inputs) -> Value | None:
+    """An index of unknown origin is scattered to; one of a pooling in this program needs no check."""
+    g, index = inputs
+    shape = tuple(node.params["input_shape"])
+    pooled = r.maker(index, "max_pool2d")
+    if pooled is not None and pooled.inputs[0].shape == shape:
+        return None
+    flat = r.add("scatter_along", *_flat_images(r, g, index), axis=2, size=shape[2] * shape[3])
+    return r.add("reshape", flat, shape=shape)
+
+
+def _pool_take(r: Rewriter, node: Node, inputs) -> Value | None:
+    x, index = inputs
+    if not index.spec.size:
+        return r.add("full", shape=index.shape, value=0, dtype=x.dtype)
+    return r.add("reshape", r.add("take_along", *_flat_images(r, x, index), axis=2), shape=index.shape)
+
+
 _PLAIN = (
     "maximum", "minimum", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal",
     "floor_div", "remainder", "logical_and", "logical_or",
@@ -366,6 +402,7 @@ RULES: dict[str, Rule] = {
     "sub": _arithmetic(_neutral(0, False)), "add": _arithmetic(_add), "pow": _arithmetic(_pow),
     "where": _arithmetic(), **{name: _arithmetic() for name in _PLAIN},
     "take": _take, "scatter_add": _scatter_add, "take_along": _take_along, "scatter_along": _scatter_along,
+    "max_pool2d_gradient": _pool_gradient, "max_pool2d_take": _pool_take,
 }  # fmt: skip
 
 
