@@ -71,12 +71,41 @@ class Stored:
             elif self.fusion.of[made] is not group:
                 self.values.add(base)
 
-    def _drop(self) -> None:
-        for node in self.fusion.graph.nodes:
-            if not kinds.is_arithmetic(node) or kinds.is_lookup(node):
+    def _add_roots(self) -> None:
+        """Store one value in place of several, where the others follow from it cheaply.
+
+        Of GELU's backward pass the cdf, the pdf and x / 2 are wanted: x alone gives them all.
+        """
+        for group in self.fusion.groups:
+            made = self.made_by(group)
+            soft = [v for v in made if self._may_drop(v)]
+            if len(soft) < 2:
                 continue
+            best, most = None, 0
+            for node in group.nodes:
+                root = node.outputs[0]
+                if not self._may_drop(root, stored=False) or root in self.values:
+                    continue
+                self.values.add(root)
+                dropped = [v for v in soft if self._rows_if_cheap(v) is not None]
+                self.values.discard(root)
+                gain = sum(v.spec.nbytes for v in dropped) - root.spec.nbytes
+                if gain > 0 and gain >= most:
+                    best, most = root, gain
+            if best is not None:
+                self.values.add(best)
+
+    def _may_drop(self, v: Value, stored: bool = True) -> bool:
+        node = self.producer.get(v)
+        if node is None or not kinds.is_arithmetic(node) or kinds.is_lookup(node):
+            return False
+        return (v in self.values or not stored) and v not in self.hard and prod(v.shape) > 1
+
+    def _drop(self) -> None:
+        self._add_roots()
+        for node in self.fusion.graph.nodes:
             v = node.outputs[0]
-            if v in self.values and v not in self.hard and prod(v.shape) > 1:
+            if self._may_drop(v):
                 rows = self._rows_if_cheap(v)
                 if rows is not None:
                     self.values.discard(v)
