@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytorch.codegen import engine
-from tinytorch.compiler.graph import Graph
+from tinytorch.compiler.launch import LaunchTask
 from tinytorch.compiler.lower import schedule as lower
 from tinytorch.compiler.memory import size_text
 from tinytorch.compiler.program import Runner
@@ -24,55 +24,66 @@ if TYPE_CHECKING:
     from tinytorch.compiler.call import Call
 
 RUNS = 20  # of which the median counts
-_COLUMNS = ("kernel", "operations", "bytes", "FLOPs", "time", "share", "roofline")
+_COLUMNS = ("kernel", "operations", "runs", "bytes", "FLOPs", "time", "share", "roofline")
 
 
 def explain(call: Call) -> str:
-    """The table of `Compiled.explain`: one row for each kernel, in order, and the sums.
+    """The table of `Compiled.explain`: a row for each kernel in order of first use, and the sums.
 
-    "roofline" is the least time this machine needs for the row's operations or bytes, divided by
-    the time taken; above 100 % the bytes came from a cache.
+    Tasks with equal code and operations share a row; "runs" counts them. "roofline" is the least time
+    this machine needs for the row's operations or bytes, divided by the time taken; above 100 % the
+    bytes came from a cache.
     """
     program, plan = call.program, call.program.plan
     times = time_tasks(call)
     limit = measure(program.target, call.threads)
     total = sum(times) or 1e-12
-    rows = []
+    groups: dict[tuple[str, str], _Row] = {}
     for task, seconds in zip(plan.tasks, times, strict=True):
-        least = limit.seconds(
-            task.flops, task.bytes, "bf16" in task.symbol or "bfloat" in task.symbol
-        )
-        rows.append(
-            (
-                _short(task.symbol),
-                task.label,
-                size_text(task.bytes),
-                _count(task.flops),
-                _time(seconds),
-                f"{seconds / total:.1%}",
-                f"{least / seconds:.0%}" if seconds else "-",
-            )
-        )
-    flops, nbytes = sum(t.flops for t in plan.tasks), sum(t.bytes for t in plan.tasks)
-    rows.append(
-        (
-            "total",
-            f"{len(plan.tasks)} kernels",
-            size_text(nbytes),
-            _count(flops),
-            _time(total),
-            "",
-            "",
-        )
+        row = groups.setdefault((task.symbol, task.label), _Row())
+        row.add(task, seconds, limit)
+    rows = [row.cells(_short(symbol), label, total) for (symbol, label), row in groups.items()]
+    everything = _Row()
+    for task, seconds in zip(plan.tasks, times, strict=True):
+        everything.add(task, seconds, limit)
+    rows.append(everything.cells("total", "", total))
+    calls = f" ({', '.join(sorted(set(program.host_calls)))})" if program.host_calls else ""
+    return "\n".join(
+        [
+            *_table(rows),
+            f"host calls: {len(program.host_calls)}{calls}",
+            f"arena: {size_text(plan.arena)}",
+            f"machine: {program.target.name}, {call.threads} threads, {limit}",
+        ]
     )
-    lines = [
-        *_table(rows),
-        f"host calls: {len(program.host_calls)}"
-        + (f" ({', '.join(sorted(set(program.host_calls)))})" if program.host_calls else ""),
-        f"arena: {size_text(plan.arena)}",
-        f"machine: {program.target.name}, {call.threads} threads, {_limits(limit)}",
-    ]
-    return "\n".join(lines)
+
+
+class _Row:
+    """Sums over tasks."""
+
+    def __init__(self) -> None:
+        self.runs = self.bytes = self.flops = 0
+        self.seconds = self.least = 0.0
+
+    def add(self, task: LaunchTask, seconds: float, limit: Roofline) -> None:
+        self.runs += 1
+        self.bytes += task.bytes
+        self.flops += task.flops
+        self.seconds += seconds
+        bf16 = "bf16" in task.symbol or "bfloat" in task.symbol
+        self.least += limit.seconds(task.flops, task.bytes, bf16)
+
+    def cells(self, name: str, label: str, total: float) -> tuple[str, ...]:
+        return (
+            name,
+            label,
+            str(self.runs),
+            size_text(self.bytes),
+            _count(self.flops),
+            _time(self.seconds),
+            f"{self.seconds / total:.1%}",
+            f"{self.least / self.seconds:.0%}" if self.seconds else "-",
+        )
 
 
 def time_tasks(call: Call, runs: int = RUNS) -> list[float]:
@@ -145,10 +156,3 @@ def _count(n: int) -> str:
 
 def _time(seconds: float) -> str:
     return f"{seconds * 1e3:.2f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.1f} us"
-
-
-def _limits(limit: Roofline) -> str:
-    return str(limit)
-
-
-__all__ = ["Graph", "assembly", "explain", "llvm", "time_tasks"]
