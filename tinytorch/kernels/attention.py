@@ -23,6 +23,7 @@ from tinytorch.kernels.attention_spec import (
     must_copy,
     rows_from,
 )
+from tinytorch.kernels.attention_tiles import TileForward, suits_tiles
 from tinytorch.kernels.block_product import Left, Machine, Right, block_product, machine_of
 from tinytorch.kernels.block_transpose import pack_rows, pack_transposed
 from tinytorch.kernels.exponential import LOG2_E, exp2_nonpositive, log_of_sum
@@ -46,7 +47,10 @@ def lower_attention(target, spec: AttentionSpec) -> Lowered:
 
     Cost: 4 D operations a (query, key) pair and one exponential.
     """
-    kernel = AttentionForward(machine_of(target, spec.compute), spec).kernel()
+    if suits_tiles(target, spec.q, spec.k, spec.v):
+        kernel = TileForward(spec).kernel()
+    else:
+        kernel = AttentionForward(machine_of(target, spec.compute), spec).kernel()
     return Lowered((Step(kernel, kernel.arguments),))
 
 

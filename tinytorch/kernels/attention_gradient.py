@@ -17,14 +17,20 @@ Source: Dao et al. 2022 (arXiv 2205.14135), appendix B.4.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from tinytorch.base.dtypes import DType
 from tinytorch.codegen.builder import Function, Value
 from tinytorch.codegen.kernel import Kernel, Lowered, Operand, Step, store_at
 from tinytorch.codegen.polynomial import muladd
+from tinytorch.kernels.attention_gradient_tiles import TileGradient, suits_heads
 from tinytorch.kernels.attention_keys import KeyWalk, visible
-from tinytorch.kernels.attention_spec import AttentionSpec, head_pointer, must_copy, rows_from
+from tinytorch.kernels.attention_spec import (
+    AttentionGradientSpec,
+    head_pointer,
+    must_copy,
+    rows_from,
+)
+from tinytorch.kernels.attention_tiles import suits_tiles
 from tinytorch.kernels.block_product import (
     Left,
     Machine,
@@ -46,23 +52,6 @@ TILES = 32  # tiles to aim for where there are few heads
 FAR = 3.0e38  # lse of rows that do not exist: their weights vanish
 
 
-@dataclass(frozen=True)
-class AttentionGradientSpec:
-    """The gradient of one attention.
-
-    Args:
-        forward: the attention.
-        g: (B, A, T, D), the cotangent of its out.
-        g_q, g_k, g_v: where the gradients go.
-    """
-
-    forward: AttentionSpec
-    g: Operand
-    g_q: Operand
-    g_k: Operand
-    g_v: Operand
-
-
 def lower_attention_gradient(target, spec: AttentionGradientSpec) -> Lowered:
     """The kernels of one attention's gradient.
 
@@ -76,6 +65,10 @@ def lower_attention_gradient(target, spec: AttentionGradientSpec) -> Lowered:
 
     Cost: 10 D operations a (query, key) pair and one exponential.
     """
+    forward = spec.forward
+    if suits_tiles(target, spec.g, forward.q, forward.k, forward.v) and suits_heads(spec):
+        kernel = TileGradient(spec).kernel()
+        return Lowered((Step(kernel, kernel.arguments),))
     whole = AttentionGradient(machine_of(target, spec.forward.compute), spec)
     kernel = whole.kernel()
     steps = [Step(kernel, kernel.arguments)]

@@ -59,6 +59,23 @@ class AttentionSpec:
         return self.batch * self.heads * seen
 
 
+@dataclass(frozen=True)
+class AttentionGradientSpec:
+    """The gradient of one attention.
+
+    Args:
+        forward: the attention.
+        g: (B, A, T, D), the cotangent of its out.
+        g_q, g_k, g_v: where the gradients go.
+    """
+
+    forward: AttentionSpec
+    g: Operand
+    g_q: Operand
+    g_k: Operand
+    g_v: Operand
+
+
 def head_pointer(f: Function, pointer: Value, operand: Operand, b: Value, a: Value) -> Value:
     """Where the rows of head (b, a) begin."""
     offset = f.add(f.mul(b, f.index(operand.strides[0])), f.mul(a, f.index(operand.strides[1])))
