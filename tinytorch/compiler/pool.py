@@ -30,12 +30,16 @@ def pool_gradient(lowering, group: Group) -> bool:
     if maker is None or maker.primitive.name != "max_pool2d" or maker.inputs[0].shape != out.shape:
         return False
     spec = PoolSpec(out.shape, g.shape, **maker.params)
-    kernel = max_pool_gradient(lowering.target, spec, *(lowering.operand(v) for v in (g, index, out)))
+    kernel = max_pool_gradient(
+        lowering.target, spec, *(lowering.operand(v) for v in (g, index, out))
+    )
     _add(lowering, group, kernel, (g, index, out), {"out"})
     return True
 
 
-def _add(lowering, group: Group, kernel: Kernel, values: tuple[Value, ...], writes: set[str]) -> None:
+def _add(
+    lowering, group: Group, kernel: Kernel, values: tuple[Value, ...], writes: set[str]
+) -> None:
     """The task of a kernel whose buffers hold the values."""
     buffers = {
         name: lowering.homes[lowering.access(v).home].storage

@@ -105,13 +105,13 @@ def max_pool_gradient(
 
     small = _size(spec.out_shape) * (g.dtype.itemsize + int32.itemsize)
     return named_kernel(
-        "max_pool2d_gradient", ("g", "index", "out"), body, tiles=tiles, flops=_size(spec.out_shape),
-        bytes=small + _size(spec.shape) * out.dtype.itemsize, label="max_pool2d_gradient",
+        "max_pool2d_gradient", ("g", "index", "out"), body, tiles=tiles,
+        flops=_size(spec.out_shape), bytes=small + _size(spec.shape) * out.dtype.itemsize, label="max_pool2d_gradient",
     )  # fmt: skip
 
 
 class _Lines:
-    """The loop over channels: vectors where all arrays have channels side by side, else single ones."""
+    """The loop over channels: vectors where all arrays have them side by side, else one by one."""
 
     def __init__(self, target: Target, channels: int, operands: tuple[Operand, ...]):
         self.channels = channels
@@ -165,7 +165,9 @@ def _load(f: Function, pointer: Value, operand: Operand, at, width: int, mask) -
 
 def _store(f: Function, value: Value, pointer: Value, operand: Operand, at, mask) -> None:
     place = _address(f, pointer, operand, at)
-    f.store(f.convert(value, operand.dtype.llvm), place, mask=mask if value.type[0] == "<" else None)
+    f.store(
+        f.convert(value, operand.dtype.llvm), place, mask=mask if value.type[0] == "<" else None
+    )
 
 
 def _better(f: Function, x: Value, best: Value, signed: bool) -> Value:
@@ -269,7 +271,7 @@ def _wide(operand: Operand) -> str:
 
 
 def _covering(f: Function, place: Value, before: int, kernel: int, stride: int, windows: int):
-    """[first, end) of the windows that cover the pixel: those that begin at most kernel - 1 before it."""
+    """[first, end) of the windows that cover the pixel: they begin at most kernel - 1 before it."""
     at = f.add(place, f.index(before))
     late = f.maximum(f.index(0), f.sub(at, f.index(kernel - 1)))
     first = f.div(f.add(late, f.index(stride - 1)), f.index(stride))

@@ -1,0 +1,89 @@
+"""Max pooling kernels against the table's definition, on every target this machine runs."""
+
+import numpy as np
+import pytest
+
+from tests.compiler.graph_runner import GraphRun, compare, new_graph
+from tinytorch.base.dtypes import bfloat16, round_to_bfloat16
+from tinytorch.codegen.target import Target
+from tinytorch.primitives import TABLE
+
+TARGETS = ("avx512", "avx2", "vector128")
+NONE = ((0, 0), (0, 0))
+# image, kernel, stride, padding: even, odd sizes with edges left over, overlapping, padded, gaps
+POOLINGS = [
+    ((2, 32, 8, 6), (2, 2), (2, 2), NONE),
+    ((1, 3, 7, 5), (2, 2), (2, 2), NONE),
+    ((3, 17, 5, 9), (3, 2), (3, 2), NONE),
+    ((2, 5, 7, 8), (3, 3), (2, 2), ((1, 1), (1, 0))),
+    ((1, 1, 6, 6), (3, 3), (1, 1), ((2, 1), (0, 2))),
+    ((2, 4, 9, 7), (1, 2), (3, 3), NONE),
+    ((1, 2, 11, 11), (5, 5), (5, 5), NONE),
+]
+
+
+def image(shape, dtype, seed=0):
+    """Small whole numbers, so that windows hold equal ones; a few NaN and infinities in floats."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    x = generator.integers(-3 if np.dtype(dtype).kind != "u" else 0, 4, shape).astype(dtype)
+    if x.dtype.kind == "f":
+        x[generator.random(shape) < 0.05] = np.nan
+        x[generator.random(shape) < 0.05] = -np.inf
+        x[generator.random(shape) < 0.05] = -0.0
+    return x
+
+
+def window(kernel, stride, padding):
+    return {"kernel": kernel, "stride": stride, "padding": padding}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("case", range(len(POOLINGS)))
+def test_winners_and_places(case, target):
+    """Ground truth: the definition, exactly; images with channels last and first."""
+    shape, *how = POOLINGS[case]
+    for channels_last in ((0,), ()):
+        x = image(shape, "float32", case)
+        compare("max_pool2d", [x], window(*how), Target.named(target), channels_last=channels_last)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int8", "uint8", "int64", "bfloat16"])
+def test_winners_of_every_kind_of_number(dtype):
+    """Ground truth: the definition, exactly; equal elements, NaN and -inf among them."""
+    shape, *how = POOLINGS[3]
+    x = image(shape, "float32" if dtype == "bfloat16" else dtype)
+    narrow = dtype == "bfloat16"
+    compare(
+        "max_pool2d", [round_to_bfloat16(x) if narrow else x], window(*how), Target.named("avx512"),
+        dtypes=[bfloat16] if narrow else None, channels_last=(0,),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("case", range(len(POOLINGS)))
+def test_gradient_of_a_pooling_of_the_program(case, target):
+    """Ground truth: the definition's scatter; sums of whole numbers are exact."""
+    shape, *how = POOLINGS[case]
+    x = image(shape, "float32", case)
+    params = window(*how)
+    best, index = TABLE["max_pool2d"].numpy(x, **params)
+    g = image(best.shape, "float32", case + 1)
+    want = TABLE["max_pool2d_gradient"].numpy(g, index, input_shape=shape)
+    graph, (a, b) = new_graph(x, g)
+    _, place = graph.add(TABLE["max_pool2d"], (a,), params)
+    graph.results = list(
+        graph.add(TABLE["max_pool2d_gradient"], (b, place), {"input_shape": shape})
+    )
+    run = GraphRun(graph, Target.named(target))
+    assert not run.host_calls
+    first = run(x, g)[0]
+    assert first.tobytes() == run(x, g, threads=2)[0].tobytes() == run(x, g, threads=3)[0].tobytes()
+    np.testing.assert_array_equal(first, want)
+
+
+def test_a_window_with_only_one_pixel_inside():
+    """Ground truth: padding never wins, whatever is under the window: the pixel itself."""
+    x = np.full((1, 1, 1, 1), -np.inf, np.float32)
+    how = window((3, 3), (1, 1), ((2, 2), (2, 2)))
+    got, place = compare("max_pool2d", [x], how, Target.named("avx2"))
+    assert (got == -np.inf).all() and not place.any()
