@@ -138,6 +138,14 @@ def test_bfloat16_result(target):
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [float32, float64, bfloat16])
+def test_few_rows_are_dot_products(target, dtype):
+    """Ground truth: float64 NumPy; one and two rows with a weight of shape (out, in)."""
+    for shape in ((1, 37, 70), (2, 64, 2), (2, 3, 33)):
+        assert right(multiply(TARGETS[target], shape, (3,), ("rows", "columns"), dtype))
+
+
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("dtype", [float32, bfloat16])
 def test_rows_of_bfloat16_in_place(target, dtype):
     """Ground truth: float64 NumPy; k a multiple of 32, so AMX reads a in place, last rows too."""

@@ -13,6 +13,7 @@ from tinytorch.base.dtypes import DType
 from tinytorch.codegen.kernel import Epilogue, Lowered, Operand, StoreEpilogue
 from tinytorch.codegen.target import Target
 from tinytorch.kernels.gemm_amx import lower_amx, suits_amx
+from tinytorch.kernels.gemm_dot import lower_dot, suits_dot
 from tinytorch.kernels.gemm_fma import lower_fma
 
 
@@ -63,6 +64,8 @@ def lower_gemm(target: Target, spec: GemmSpec, epilogue: Epilogue | None = None)
     chosen = epilogue or StoreEpilogue(spec.out)
     if not prod(spec.batch) * spec.m * spec.n:
         return Lowered(())
+    if suits_dot(spec):
+        return lower_dot(target, spec, chosen)
     if suits_amx(target, spec):
         return lower_amx(target, spec, chosen)
     return lower_fma(target, spec, chosen)

@@ -317,7 +317,7 @@ class Nest:
         plan, spec = self.plan, self.spec
         if plan.pack_b == "direct":
             down = f.mul(k0, f.index(spec.b.strides[-2]))
-            right = f.mul(panel, f.index(plan.width))
+            right = f.mul(panel, f.index(plan.width * spec.b.strides[-1]))
             return f.at(base, f.add(right, down), spec.b.dtype.llvm, "b.panel")
         first = f.mul(panel, f.index(plan.width * self.depth))
         last = f.compare("eq", panel, f.index(plan.panels - 1))

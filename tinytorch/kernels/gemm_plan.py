@@ -14,10 +14,10 @@ from tinytorch.codegen.kernel import Operand
 from tinytorch.codegen.target import Target
 
 # Note [sizes by measurement]
-# Measured on 2 cores with 48 KB L1 and 2 MB L2 (benchmarks/matmul.py). Depth: a panel of 32 columns
-# and a block of rows must stay in L2 beside each other; longer sums are kept in a scratch tile.
-# Tile: about 150 us of a core's work, long against the cost of taking a tile (under 1 us) and short
-# against the whole product, so that two threads end together.
+# Measured on 2 cores with 48 KB L1 and 2 MB L2 (benchmarks/cases/matmul.py). Depth: a panel of 32
+# columns and a block of rows must stay in L2 beside each other; longer sums are kept in a scratch
+# tile. Tile: about 150 us of a core's work, long against the cost of taking a tile (under 1 us) and
+# short against the whole product, so that two threads end together.
 DEPTH = 1024
 TILE_FLOPS = 2.4e7
 TILE_ROWS = 128
