@@ -17,9 +17,9 @@ def test_parameter_counts():
     assert weights(MLP([784, 256, 128, 10])) == 785 * 256 + 257 * 128 + 129 * 10
     conv = 9 * (32 + 32 * 32 + 32 * 64 + 64 * 64)
     assert weights(CNN(28)) == conv + 2 * (2 * 32 + 2 * 64) + 64 * 49 * 10 + 10
-    c = 384
+    c = 48
     block = 2 * 2 * c + 3 * c * (c + 1) + c * (c + 1) + 4 * c * (c + 1) + c * (4 * c + 1)
-    gpt = GPT(GPTConfig(vocab=65))
+    gpt = GPT(GPTConfig(vocab=65, size=c))
     assert weights(gpt) == 65 * c + 256 * c + 6 * block + 2 * c + 65 * c
 
 

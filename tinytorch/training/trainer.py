@@ -150,7 +150,7 @@ class Trainer:
         for index, batch in enumerate(loader, 1):
             values = self._named(self._train_step(*batch))
             self.steps += 1
-            _check_finite(values["loss"], self.steps, self.optimizer.lr)
+            _check_finite(values["loss"], self.steps, self.optimizer)
             averages.add(values, len(batch[-1]))
             shown.batch(index, averages.means())
             if stop.requested:
@@ -221,8 +221,9 @@ def _some(averages: Averages) -> dict[str, float]:
     return averages.means()
 
 
-def _check_finite(loss: float, step: int, lr: float) -> None:
+def _check_finite(loss: float, step: int, optimizer: Optimizer) -> None:
     if not math.isfinite(loss):
+        lr = optimizer.lr
         raise GradientError(
             f"loss is {loss} since step {step}",
             got=f"learning rate {lr:g}",
