@@ -10,7 +10,7 @@ class ReferenceProgram:
     host_calls = ()
 
     def __init__(self, graph):
-        self.graph, self.same = graph, list(range(len(graph.results)))
+        self.graph, self.same, self.idle = graph, list(range(len(graph.results))), {}
 
     def runner(self, threads):
         return ReferenceRunner(self.graph)
@@ -18,7 +18,7 @@ class ReferenceProgram:
 
 class ReferenceRunner:
     def __init__(self, graph):
-        self.graph, self.states, self.runs = graph, [], 0
+        self.graph, self.states, self.owner, self.program = graph, [], None, None
 
     def bind_states(self, addresses):
         self.states = list(addresses)
@@ -34,4 +34,3 @@ class ReferenceRunner:
             array_at(address, v.shape, v.dtype.storage)[...] = array
         for v, array in new.items():
             memory[v][...] = array
-        self.runs += 1

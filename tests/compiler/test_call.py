@@ -401,3 +401,17 @@ def test_an_argument_that_is_no_data_and_no_key_is_refused():
     with pytest.raises(CompileError, match="cannot take") as caught:
         compile(lambda x: x)(Box())
     assert "Box" in caught.value.got
+
+
+def test_an_assignment_between_steps_moves_nothing():
+    """Invariant: what a compiled function holds of a Tensor is no reason to move its memory."""
+    rate, n = Tensor(0.5), Tensor([1.0])
+    step = compile(lambda: n.assign_(n * rate))
+    step()
+    addresses = rate._buffer.address, n._buffer.address
+    for i in range(3):
+        rate.assign_(Tensor(2.0))
+        n.assign_(Tensor([float(i)]))
+        step()
+        assert n.tolist() == [2.0 * i]
+    assert (rate._buffer.address, n._buffer.address) == addresses

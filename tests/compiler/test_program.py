@@ -250,6 +250,26 @@ def test_two_python_threads_run_one_program():
     assert not wrong
 
 
+def test_models_of_one_kind_share_code_and_arena():
+    """Ground truth: arithmetic; two states, one program, one runner used in turn."""
+    functions, states = [], []
+    for start in (0.0, 100.0):
+        n = tt.Tensor(np.full(3, start, np.float32))
+
+        def step(n=n):
+            n.assign_(n + 1)
+            return n * 2
+
+        states.append(n)
+        functions.append(tt.compile(step))
+    for i in range(1, 4):
+        assert functions[0]().tolist() == [2.0 * i] * 3
+        assert functions[1]().tolist() == [200 + 2.0 * i] * 3
+    programs = [f._last.program for f in functions]
+    assert programs[0].library is programs[1].library
+    assert sum(map(len, programs[0].idle.values())) == 1
+
+
 def test_a_forked_child_goes_on():
     """Ground truth: arithmetic in the child; its exit code says so."""
     n = tt.Tensor(np.zeros(3, np.float32))

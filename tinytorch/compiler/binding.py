@@ -8,7 +8,6 @@ code: 100 states cost about 10 us.
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import repeat
 from operator import attrgetter, is_
 from sys import getrefcount
@@ -19,7 +18,7 @@ import numpy as np
 from tinytorch.compiler.capture import Captured
 from tinytorch.compiler.locks import ForkSafeLock
 from tinytorch.tensor.autograd import Leaf
-from tinytorch.tensor.buffer import Buffer, copy_of
+from tinytorch.tensor.buffer import HELD, Buffer, copy_of, is_exclusive
 
 _BUFFER = attrgetter("_buffer")
 _GRADIENT = attrgetter("grad")
@@ -32,7 +31,7 @@ class _Holders:
     """
 
     def __init__(self) -> None:
-        self.counts: Counter[int] = Counter()
+        self.counts = HELD
         self.moved = 0
         self.lock = ForkSafeLock()
 
@@ -134,7 +133,7 @@ class Binding:
             _dense(tensor)
         updated = set(self.updated)
         for i, tensor in zip(self.fixed, self.tensors, strict=True):
-            if i in updated and not _is_exclusive(tensor):
+            if i in updated and not is_exclusive(tensor):
                 _move(tensor)
         buffers = list(map(_BUFFER, self.tensors))
         if len(buffers) == len(self.buffers) and all(map(is_, buffers, self.buffers)):
@@ -166,20 +165,3 @@ def _dense(tensor: Any) -> Buffer:
 def _move(tensor: Any) -> None:
     old = tensor._buffer
     tensor._buffer = Buffer(copy_of(old.array, old.dtype), old.dtype, old.version)
-
-
-def _is_exclusive(tensor: Any) -> bool:
-    """As tensor.buffer.is_exclusive, not counting the references of other bindings."""
-    counts = HOLDERS.counts
-    buffer = tensor._buffer
-    if getrefcount(buffer) - counts[id(buffer)] != 3:  # the Tensor, this name, getrefcount's own
-        return False
-    array = buffer.array
-    if getrefcount(array) - counts[id(array)] != 3 or not array.flags.writeable:
-        return False
-    base = array.base
-    if base is None:
-        return True
-    if type(base) is not np.ndarray or base.base is not None:
-        return False
-    return getrefcount(base) - counts[id(base)] == 3

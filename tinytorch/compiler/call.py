@@ -45,7 +45,8 @@ class Call:
         self.leaves_something = bool(captured.left or captured.assigned)
         self.before = _before(captured)
         self._lock = ForkSafeLock()
-        self._idle: list[_Bound] = []
+        self._token = object()  # what a runner remembers of who used it last
+        self._idle: list[Runner] = program.idle.setdefault(threads, [])
 
     def stale(self) -> list[Guard] | None:
         """None if the recording is still right; else the guards that no longer hold."""
@@ -73,23 +74,23 @@ class Call:
             with self._lock:
                 binding.refresh()
         try:
-            bound = self._idle.pop()
+            runner = self._idle.pop()  # atomic: no two threads get the same one
         except IndexError:
-            bound = _Bound(self.program.runner(self.threads))
-        if bound.moved != binding.moved:
-            bound.runner.bind_states(binding.addresses)
-            bound.moved = binding.moved
+            runner = self.program.runner(self.threads)
+        if runner.owner != (self._token, binding.moved):
+            runner.bind_states(binding.addresses)
+            runner.program, runner.owner = self.program, (self._token, binding.moved)
         kept, addresses = self._arguments(leaves)
         before = [copy_of(self._given(kind, i, kept), dtype) for kind, i, dtype in self.before]
         made = [Buffer(empty(shape, dtype), dtype) for shape, dtype in self.results]
         for i, first in self.same:
             made[i] = made[first]
         try:
-            bound.runner.run(addresses, [b.address for b in made])
+            runner.run(addresses, [b.address for b in made])
         finally:
             for buffer in binding.written:
                 buffer.version += 1
-            self._idle.append(bound)
+            self._idle.append(runner)
         return self._finish(leaves, made, before)
 
     def _arguments(self, leaves: Sequence[Any]) -> tuple[list[np.ndarray], list[int]]:
@@ -146,15 +147,6 @@ class Call:
                 leaves[i]._buffer = new._buffer
             else:
                 leaves[i][...] = new._buffer.array
-
-
-class _Bound:
-    """A runner, and which addresses of the states it has last seen."""
-
-    __slots__ = ("moved", "runner")
-
-    def __init__(self, runner: Runner):
-        self.runner, self.moved = runner, -1
 
 
 def _before(captured: Captured) -> list[tuple[str, int, Any]]:

@@ -24,6 +24,7 @@ from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.modes import PRECISIONS
 from tinytorch.tensor.modes import precision as precision_mode
 
+KINDS = 64  # kinds of call (shapes, static values) kept; the oldest goes
 VARIANTS = 8  # recordings kept for one kind of call that differ by captured Python values
 
 
@@ -217,6 +218,8 @@ class Compiled:
         calls = self._calls.setdefault((now, *key[1:]), [])
         calls.insert(0, call)
         del calls[VARIANTS:]
+        while len(self._calls) > KINDS:
+            del self._calls[next(iter(self._calls))]
         self._last = call
         return call
 

@@ -43,10 +43,11 @@ class Program:
     def __init__(self, plan: LaunchPlan, objects: Sequence[bytes], graph: Graph, target: Target):
         self.plan, self.graph, self.target, self.objects = plan, graph, target, tuple(objects)
         self.library = engine.load(objects, (t.symbol for t in plan.tasks if t.host is None))
+        self.idle: dict[int, list[Runner]] = {}  # runners nobody uses, by number of threads
         self.constants = [_aligned_copy(a) for a in plan.constant_arrays(graph)]
 
     def for_graph(self, graph: Graph) -> Program:
-        """The same program for an equal graph that was recorded from other lines."""
+        """The same program for an equal graph that was recorded from other lines; runners are shared."""
         if graph is self.graph:
             return self
         other = copy.copy(self)
@@ -83,6 +84,7 @@ class Runner:
 
     def __init__(self, program: Program, threads: int, timed: bool = False):
         self.program, self.threads, self.timed = program, threads, timed
+        self.owner: object = None  # for whom the states were bound last
         self.arena = _pages(program.plan.arena)
         self.segments = self._make_segments()
         self._places: dict[str, list[tuple[memoryview, int, int]]] = {
@@ -166,7 +168,7 @@ class _Native:
 
     def __init__(self, runner: Runner, tasks: list[int]):
         program = runner.program
-        self.program, self.tasks, self.threads = program, tasks, runner.threads
+        self.runner, self.tasks, self.threads = runner, tasks, runner.threads
         plan = program.plan
         stages = [
             (program.library[t.symbol], t.tiles, [0] * len(t.arguments))
@@ -188,7 +190,8 @@ class _Native:
     def _refuse(self) -> None:
         """Raise the error that the first failing check has left in the status words."""
         words = array_at(self.status, (STATUS_WORDS,), np.dtype(np.int64)).tolist()
-        raise index_error(self.program, [self.program.plan.tasks[i] for i in self.tasks], words)
+        program = self.runner.program
+        raise index_error(program, [program.plan.tasks[i] for i in self.tasks], words)
 
     def times(self) -> list[tuple[int, float]]:
         """(task, seconds) of the last run."""

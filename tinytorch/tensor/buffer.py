@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 
 import numpy as np
 
@@ -70,20 +71,33 @@ class Buffer:
         return f"Buffer({self.dtype.name}{list(self.shape)}, version {self.version})"
 
 
+# id -> references to a Buffer or array by those who read it only when asked to (compiled programs):
+# they are told apart from those who would be surprised.
+HELD: Counter[int] = Counter()
+
+
 def is_exclusive(tensor) -> bool:
     """Whether `tensor` alone sees its memory, so that writing there surprises nobody.
 
     By reference counts: one Tensor holds the Buffer, the Buffer alone holds the array, the array
-    alone holds the memory it is a view of. Cost: 0.3 us.
+    alone holds the memory it is a view of; references in HELD do not count. Cost: 0.3 us.
     """
-    if sys.getrefcount(tensor._buffer) != 2:  # the Tensor, and the argument of getrefcount
+    if not _held_by_one(tensor._buffer):
         return False
-    if sys.getrefcount(tensor._buffer.array) != 2 or not tensor._buffer.array.flags.writeable:
+    if not _held_by_one(tensor._buffer.array) or not tensor._buffer.array.flags.writeable:
         return False
     base = tensor._buffer.array.base
     if base is None:
         return True
-    return type(base) is np.ndarray and base.base is None and sys.getrefcount(base) == 3  # + `base`
+    if type(base) is not np.ndarray or base.base is not None:
+        return False
+    return sys.getrefcount(base) - HELD.get(id(base), 0) == 3  # the array, `base`, the argument
+
+
+def _held_by_one(x: object) -> bool:
+    # whoever holds it, the caller's argument, this name, and the argument of getrefcount
+    count = sys.getrefcount(x)
+    return count == 3 or count - HELD.get(id(x), 0) == 3
 
 
 def empty(shape: tuple[int, ...], dtype: DType) -> np.ndarray:
