@@ -35,7 +35,7 @@ def test_what_is_put_is_got(kept):
 
 @pytest.mark.parametrize("at", [0, 19, 25, 51, 60, -1])
 def test_a_damaged_entry_is_removed(kept, at):
-    """One changed byte in the magic, checksum, length, plan or object."""
+    """One changed byte in the first line, checksum, length, plan or object."""
     kept.put("key", OBJECTS, PLAN)
     content = bytearray(entry(kept).read_bytes())
     content[at] ^= 1

@@ -13,14 +13,21 @@ and kept in a test. Every value carries a name taken from what it stands for.
 
 from __future__ import annotations
 
-import re
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-INTS = {"i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64}
-FLOATS = {"half": 2, "bfloat": 2, "float": 4, "double": 8}
+from tinytorch.codegen.ir_types import (
+    FLOATS,
+    INTS,
+    constant_text,
+    element,
+    lanes,
+    mangle,
+    size_of,
+    vector,
+)
+
 _COMPARE = {"eq": "eq", "ne": "ne", "lt": "lt", "le": "le", "gt": "gt", "ge": "ge"}
 
 
@@ -30,27 +37,6 @@ class Value:
 
     text: str
     type: str
-
-
-def lanes(type: str) -> int:
-    """Elements of a vector type, 1 for a scalar."""
-    match = re.match(r"<(\d+) x ", type)
-    return int(match[1]) if match else 1
-
-
-def element(type: str) -> str:
-    """Element type of a vector type; a scalar type itself."""
-    return type[type.index(" x ") + 3 : -1] if type[0] == "<" else type
-
-
-def vector(n: int, type: str) -> str:
-    """The type of n elements: the scalar type itself for n = 1."""
-    return type if n == 1 else f"<{n} x {type}>"
-
-
-def size_of(type: str) -> int:
-    """Bytes in memory of a scalar type (i1 is stored as a byte)."""
-    return FLOATS.get(type) or max(1, INTS[type] // 8)
 
 
 class Loop:
@@ -443,36 +429,3 @@ class Function:
 
 def _is_number(text: str) -> bool:
     return text.lstrip("-").isdigit()
-
-
-def mangle(type: str) -> str:
-    """The suffix LLVM's intrinsics use for a type: v16f32, i64, ..."""
-    if type == "void":
-        return ""
-    names = {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64", "ptr": "p0"}
-    e = element(type)
-    short = names.get(e, e)
-    return f"v{lanes(type)}{short}" if type[0] == "<" else short
-
-
-def constant_text(type: str, number) -> str:
-    """A scalar constant as IR text; floats as the exact bits of the type they are rounded to."""
-    if type == "i1":
-        return "true" if number else "false"
-    if type in INTS:
-        return str(int(number))
-    if type == "float":
-        import numpy as np  # rounding to float32, overflow to infinity included
-
-        with np.errstate(over="ignore"):
-            number = float(np.float32(number))
-    elif type == "half":
-        import numpy as np
-
-        with np.errstate(over="ignore"):
-            return f"0xH{int(np.float16(number).view(np.uint16)):04X}"
-    elif type == "bfloat":
-        from tinytorch.base.dtypes import round_to_bfloat16
-
-        return f"0xR{int(round_to_bfloat16(float(number))):04X}"
-    return f"0x{struct.unpack('<Q', struct.pack('<d', float(number)))[0]:016X}"
