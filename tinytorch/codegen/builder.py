@@ -61,6 +61,10 @@ class Function:
         attributes: function attributes as IR text.
     """
 
+    tile: Value  # the parameters of a kernel (codegen/kernel.py); others are attributes too
+    scratch: Value
+    arguments: Value
+
     def __init__(
         self,
         name: str,

@@ -47,7 +47,7 @@ class Program:
         self.constants = [_aligned_copy(a) for a in plan.constant_arrays(graph)]
 
     def for_graph(self, graph: Graph) -> Program:
-        """The same program for an equal graph that was recorded from other lines; runners are shared."""
+        """The same program for an equal graph recorded from other lines; runners are shared."""
         if graph is self.graph:
             return self
         other = copy.copy(self)
@@ -285,8 +285,8 @@ def array_at(address: int, shape: tuple[int, ...], dtype: np.dtype, strides=None
 def _pages(nbytes: int) -> np.ndarray:
     """Zeroed memory for an arena: of this process alone, in large pages where the system has them.
 
-    A GPT's arena of 700 MB would otherwise take 170 000 page faults in its first step, and miss in the
-    table of pages in every one.
+    A GPT's arena of 700 MB would otherwise take 170 000 page faults in its first step, and miss in
+    the table of pages in every one.
     """
     if nbytes < _LARGE_PAGE or not hasattr(mmap, "MAP_PRIVATE"):
         return _aligned(nbytes)

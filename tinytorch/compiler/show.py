@@ -30,9 +30,9 @@ _COLUMNS = ("kernel", "operations", "runs", "bytes", "FLOPs", "time", "share", "
 def explain(call: Call) -> str:
     """The table of `Compiled.explain`: a row for each kernel in order of first use, and the sums.
 
-    Tasks with equal code and operations share a row; "runs" counts them. "roofline" is the least time
-    this machine needs for the row's operations or bytes, divided by the time taken; above 100 % the
-    bytes came from a cache.
+    Tasks with equal code and operations share a row; "runs" counts them. "roofline" is the least
+    time this machine needs for the row's operations or bytes, divided by the time taken; above
+    100 % the bytes came from a cache.
     """
     program, plan = call.program, call.program.plan
     times = time_tasks(call)
