@@ -9,17 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
-from tinytorch.base.dtypes import float32, float64
 from tinytorch.codegen.kernel import Lowered, Operand, Step
 from tinytorch.compiler import kinds
 from tinytorch.compiler.access import identity, reshape_strides
+from tinytorch.compiler.along import (
+    extreme_position,
+    integer_product,
+    running_sum,
+    scatter_along,
+    scatter_rows,
+    take_along,
+    update_slice,
+)
 from tinytorch.compiler.arithmetic import Given
 from tinytorch.compiler.convolve import forward, input_gradient, weight_gradient
-from tinytorch.compiler.epilogue import FusedEpilogue, joined
+from tinytorch.compiler.epilogue import FusedEpilogue, joined, lower_product
 from tinytorch.compiler.expression import Constant, Store
 from tinytorch.compiler.fuse import Group
 from tinytorch.compiler.graph import Node, Value
 from tinytorch.compiler.layout import dense_strides, plain
+from tinytorch.compiler.lowered import LOWERED
 from tinytorch.compiler.nest import Nest
 from tinytorch.compiler.nest_kernels import lower_nest
 from tinytorch.compiler.pool import pool, pool_gradient
@@ -28,10 +37,9 @@ from tinytorch.compiler.schedule import HostCall, Task
 from tinytorch.kernels.attention import lower_attention
 from tinytorch.kernels.attention_gradient import AttentionGradientSpec, lower_attention_gradient
 from tinytorch.kernels.attention_spec import AttentionSpec
-from tinytorch.kernels.gemm import GemmSpec, lower_gemm
+from tinytorch.kernels.gemm import GemmSpec
 from tinytorch.kernels.index_check import index_check
 from tinytorch.kernels.random_bits import random_bits
-from tinytorch.kernels.scatter import scatter_add
 
 Row = Callable[["Lowering", Group], bool]  # noqa: F821  # True if it took the node
 
@@ -104,9 +112,10 @@ def fused_epilogue(lowering, group: Group, rows: tuple[int, ...], column: int, b
 
 def _matmul(lowering, group: Group) -> bool:
     node = group.host
-    if not kinds.has_epilogue(node):
-        return False
     (a, b), out = node.inputs, node.outputs[0]
+    if not kinds.has_epilogue(node):
+        batch = out.shape[:-2]
+        return integer_product(lowering, group, (_batched(lowering, a, batch), _batched(lowering, b, batch)))
     rank, batch, (m, n), k = len(out.shape), out.shape[:-2], out.shape[-2:], a.shape[-1]
     left, right = (_batched(lowering, v, batch) for v in (a, b))
     rows = None
@@ -123,7 +132,7 @@ def _matmul(lowering, group: Group) -> bool:
         epilogue, names = fused_epilogue(lowering, group, (rank - 2,), rank - 1, tuple(range(rank - 2)))
     spec = GemmSpec(batch, m, n, k, left, right, dense_operand(out.dtype, (*batch, m, n)))
     buffers = {**names, "a": storage_of(lowering, a), "b": storage_of(lowering, b)}
-    lowered = lower_gemm(lowering.target, spec, epilogue)
+    lowered = lower_product(lowering.target, spec, epilogue)
     lowering.add(lowered, buffers, group.label, node.where, {s.argument for s in epilogue.stores})
     return True
 
@@ -155,7 +164,9 @@ def _attention(lowering, group: Group) -> bool:
     values = (*node.inputs, *node.outputs)
     if node.inputs[0].dtype.name == "float16" or not all(prod(v.shape) for v in values):
         return False
-    lowered = lower_attention(lowering.target, _attention_spec(lowering, node, *values))
+    spec = _attention_spec(lowering, node, *values)
+    key = ("attention", lowering.target.key, spec)
+    lowered = LOWERED.get(key, lambda: lower_attention(lowering.target, spec))
     buffers = {n: storage_of(lowering, v) for n, v in zip(("q", "k", "v", "out", "lse"), values, strict=True)}
     lowering.add(lowered, buffers, group.label, node.where, {"out", "lse"})
     return True
@@ -170,7 +181,9 @@ def _attention_gradient(lowering, group: Group) -> bool:
     names = ("g", "q", "k", "v", "out", "lse", "g_q", "g_k", "g_v")
     values = (*node.inputs, *node.outputs)
     operands = [lowering.operand(x) for x in (g, *node.outputs)]
-    lowered = lower_attention_gradient(lowering.target, AttentionGradientSpec(spec, *operands))
+    whole = AttentionGradientSpec(spec, *operands)
+    key = ("attention_gradient", lowering.target.key, whole)
+    lowered = LOWERED.get(key, lambda: lower_attention_gradient(lowering.target, whole))
     buffers = {n: storage_of(lowering, x) for n, x in zip(names, values, strict=True)}
     lowering.add(lowered, buffers, group.label, node.where, {"g_q", "g_k", "g_v"})
     return True
@@ -192,28 +205,7 @@ def _random_bits(lowering, group: Group) -> bool:
     return True
 
 
-def _scatter_add(lowering, group: Group) -> bool:
-    node = group.host
-    g, index = node.inputs
-    out = node.outputs[0]
-    rows, columns = prod(index.shape), prod(g.shape[len(index.shape) :])
-    if node.params["axis"] != 0 or g.dtype not in (float32, float64) or not columns or not out.spec.size:
-        return False
-    source, places = lowering.access(g), lowering.access(index)
-    flat = reshape_strides(source.shape, source.strides, (rows, columns))
-    line = reshape_strides(places.shape, places.strides, (rows,))
-    if flat is None or (flat[1] != 1 and columns > 1) or line is None:
-        return False
-    kernel = scatter_add(
-        lowering.target, rows, node.params["size"], columns, Operand(g.dtype, (flat[0], 1), source.offset),
-        Operand(index.dtype, line, places.offset), Operand(out.dtype, (columns, 1)),
-    )  # fmt: skip
-    buffers = {n: storage_of(lowering, v) for n, v in zip(("g", "index", "out"), (g, index, out), strict=True)}
-    lowering.add(Lowered((Step(kernel, kernel.arguments),)), buffers, group.label, node.where, {"out"})
-    return True
-
-
-def _place(lowering, group: Group, x: Value, starts: tuple[int, ...]) -> None:
+def place(lowering, group: Group, x: Value, starts: tuple[int, ...]) -> None:
     """Copy x into the output at the given starts."""
     node, out = group.host, group.host.outputs[0]
     if not prod(x.shape):
@@ -234,7 +226,7 @@ def _concatenate(lowering, group: Group) -> bool:
     for i, x in enumerate(node.inputs):
         starts = tuple(first if d == axis else 0 for d in range(len(x.shape)))
         if (node, i) not in lowering.placed:
-            _place(lowering, group, x, starts)
+            place(lowering, group, x, starts)
         first += x.shape[axis]
     return True
 
@@ -246,14 +238,15 @@ def _pad(lowering, group: Group) -> bool:
     fill = Store("to", out.dtype, dense_strides(out.shape, plain(out)), Constant(out.dtype, node.params.get("value", 0.0)))
     nest = Nest(tuple(out.shape), frozenset(), (fill,), "fill")
     lowering.add(lower_nest(lowering.target, nest), {"to": home.storage}, group.label, node.where, {"to"})
-    _place(lowering, group, node.inputs[0], tuple(node.params["before"]))
+    place(lowering, group, node.inputs[0], tuple(node.params["before"]))
     return True
 
 
 ROWS: dict[str, Row] = {
     "matmul": _matmul, "attention": _attention, "attention_gradient": _attention_gradient,
-    "random_bits": _random_bits, "scatter_add": _scatter_add, "concatenate": _concatenate, "pad": _pad,
+    "random_bits": _random_bits, "scatter_add": scatter_rows, "concatenate": _concatenate, "pad": _pad,
     "convolution": forward, "convolution_input_gradient": input_gradient,
     "convolution_weight_gradient": weight_gradient,
-    "max_pool2d": pool, "max_pool2d_gradient": pool_gradient,
+    "argmax": extreme_position, "argmin": extreme_position, "cumsum": running_sum, "take_along": take_along,
+    "scatter_along": scatter_along, "slice_update": update_slice, "max_pool2d": pool, "max_pool2d_gradient": pool_gradient,
 }  # fmt: skip

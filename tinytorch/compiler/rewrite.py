@@ -368,6 +368,20 @@ def _scatter_along(r: Rewriter, node: Node, inputs) -> Value | None:
     return r.add("where", _hits(r, index, shape, axis), g, zero)
 
 
+def _slice_update(r: Rewriter, node: Node, inputs) -> Value | None:
+    """One check an axis: a position that is outside stays itself, any other counts from the front."""
+    x, y, start = inputs
+    for axis, (n, m) in enumerate(zip(x.shape, y.shape, strict=True)):
+        first = r.add("slice", start, start=(axis,), stop=(axis + 1,), step=(1,))
+        front = r.add("add", first, r.scalar(n, start))
+        below = r.add("sub", first, r.scalar(n + 1, start))
+        inside = r.add("less_equal", r.scalar(0, start), front)
+        negative = r.add("where", inside, front, below)
+        place = r.add("where", r.add("less", first, r.scalar(0, start)), negative, first)
+        _check(r, node, place, n - m + 1)
+    return None
+
+
 def _flat_images(r: Rewriter, *values: Value) -> list[Value]:
     """(N, C, H, W) as (N, C, H * W)."""
     return [r.add("reshape", v, shape=(*v.shape[:2], v.shape[2] * v.shape[3])) for v in values]
@@ -402,7 +416,7 @@ RULES: dict[str, Rule] = {
     "sub": _arithmetic(_neutral(0, False)), "add": _arithmetic(_add), "pow": _arithmetic(_pow),
     "where": _arithmetic(), **{name: _arithmetic() for name in _PLAIN},
     "take": _take, "scatter_add": _scatter_add, "take_along": _take_along, "scatter_along": _scatter_along,
-    "max_pool2d_gradient": _pool_gradient, "max_pool2d_take": _pool_take,
+    "slice_update": _slice_update, "max_pool2d_gradient": _pool_gradient, "max_pool2d_take": _pool_take,
 }  # fmt: skip
 
 

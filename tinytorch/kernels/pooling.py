@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tinytorch.base.dtypes import int32
-from tinytorch.codegen.builder import FLOATS, Function, Value, element, vector
+from tinytorch.codegen.builder import Function, Value, element, vector
 from tinytorch.codegen.kernel import Kernel, Operand
 from tinytorch.codegen.target import Target
+from tinytorch.kernels.lines import better
 from tinytorch.kernels.naming import named_kernel
 from tinytorch.kernels.tiling import unravel
 
@@ -106,7 +107,8 @@ def max_pool_gradient(
     small = _size(spec.out_shape) * (g.dtype.itemsize + int32.itemsize)
     return named_kernel(
         "max_pool2d_gradient", ("g", "index", "out"), body, tiles=tiles,
-        flops=_size(spec.out_shape), bytes=small + _size(spec.shape) * out.dtype.itemsize, label="max_pool2d_gradient",
+        flops=_size(spec.out_shape), bytes=small + _size(spec.shape) * out.dtype.itemsize,
+        label="max_pool2d_gradient",
     )  # fmt: skip
 
 
@@ -170,15 +172,6 @@ def _store(f: Function, value: Value, pointer: Value, operand: Operand, at, mask
     )
 
 
-def _better(f: Function, x: Value, best: Value, signed: bool) -> Value:
-    """x is larger, or the first NaN."""
-    if element(x.type) not in FLOATS:
-        return f.compare("gt", x, best, signed)
-    number = f.compare("eq", best, best, stem="number")
-    not_less = f.op("xor", f.compare("le", x, best), f.const(number.type, 1))
-    return f.op("and", not_less, number)
-
-
 def _winner(f: Function, spec: PoolSpec, pointer: Value, x: Operand, at, width: int, mask):
     """(largest element, its place) of one window."""
     image, channel, row, column = at
@@ -194,8 +187,8 @@ def _winner(f: Function, spec: PoolSpec, pointer: Value, x: Operand, at, width: 
 
     def turn(best: Value, place: Value, i: Value, j: Value) -> tuple[Value, Value]:
         value, here = candidate(i, j)
-        better = _better(f, value, best, x.dtype.kind == "i")
-        return f.select(better, value, best, "best"), f.select(better, here, place, "place")
+        wins = better(f, value, best, x.dtype.kind == "i")
+        return f.select(wins, value, best, "best"), f.select(wins, here, place, "place")
 
     if not spec.padded and len(spec.positions) <= UNROLLED:
         best = candidate(f.index(0), f.index(0))
