@@ -105,6 +105,12 @@ class Epilogue(Protocol):
         """Write the code."""
         ...
 
+    def prefetch(
+        self, f: Function, index: Sequence[Value], pointers: Mapping[str, Value]
+    ) -> None:
+        """Ask for the memory that `emit` will read at this place, long before it does."""
+        ...
+
 
 @dataclass(frozen=True)
 class StoreEpilogue:
@@ -121,6 +127,9 @@ class StoreEpilogue:
     def emit(self, f, value, index, mask, pointers) -> None:
         """Store `value` at `index`."""
         store_at(f, value, pointers["out"], self.out, index, mask)
+
+    def prefetch(self, f, index, pointers) -> None:
+        """It reads nothing."""
 
 
 def offset_of(f: Function, operand: Operand, index: Sequence[Value]) -> Value:

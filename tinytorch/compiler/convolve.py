@@ -14,7 +14,7 @@ from math import prod
 
 from tinytorch.base.dtypes import DType
 from tinytorch.codegen.kernel import Operand
-from tinytorch.compiler.epilogue import joined
+from tinytorch.compiler.epilogue import joined, lower_product
 from tinytorch.compiler.expression import Constant, Load, Store
 from tinytorch.compiler.fuse import Group
 from tinytorch.compiler.graph import Node, Value
@@ -22,7 +22,7 @@ from tinytorch.compiler.layout import dense_strides
 from tinytorch.compiler.nest import Nest
 from tinytorch.compiler.nest_kernels import lower_nest
 from tinytorch.compiler.schedule import Storage
-from tinytorch.kernels.gemm import GemmSpec, lower_gemm
+from tinytorch.kernels.gemm import GemmSpec
 
 ROW_AXES = (0, 2, 3)  # of a result (N, C, H, W): the rows of the product; C is its columns
 
@@ -94,7 +94,7 @@ def _dense(dtype: DType, shape: tuple[int, ...]) -> Operand:
 
 
 def _multiply(lowering, group: Group, spec: GemmSpec, epilogue, buffers: dict[str, Storage]) -> None:
-    lowered = lower_gemm(lowering.target, spec, epilogue)
+    lowered = lower_product(lowering.target, spec, epilogue)
     writes = {s.argument for s in epilogue.stores}
     lowering.add(lowered, buffers, group.label, group.host.where, writes)
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tinytorch.codegen.builder import lanes
+from tinytorch.codegen.kernel import Lowered
+from tinytorch.codegen.target import Target
 from tinytorch.compiler.arithmetic import Given
 from tinytorch.compiler.elementwise import round_to
 from tinytorch.compiler.expression import Emitter, Iota, Load, Store, describe, flops_per_point, topological
+from tinytorch.compiler.lowered import LOWERED
 from tinytorch.compiler.nest import arguments_of, rebuild
+from tinytorch.kernels.gemm import GemmSpec, lower_gemm
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,16 +57,36 @@ class FusedEpilogue:
     def emit(self, f, value, index, mask, pointers) -> None:
         """Write the code for one vector of results."""
         em = Emitter(f, pointers, self.column, lanes(value.type))
-        em.mask = mask
-        em.index = dict(zip(self.batch, index, strict=False))
-        em.index[self.column] = f.add(index[-1], f.index(self.shift))
-        row = index[-2]
-        for place, d in reversed(list(enumerate(self.rows))):
-            em.index[d] = f.rem(row, f.index(self.shape[d])) if place else row
-            row = f.div(row, f.index(self.shape[d])) if place else row
+        em.mask, em.index = mask, self._logical(f, index)
         em.know(self.given, round_to(f, value, self.given.dtype))
         for s in self.stores:
             em.store(s)
+
+    def prefetch(self, f, index, pointers) -> None:
+        """Ask for the lines that the loads along the columns will read."""
+        loads = [
+            e for e in topological(s.value for s in self.stores)
+            if isinstance(e, Load) and e.strides[self.column] == 1 and not e.lookup
+            and any(e.strides[d] for d in self.rows)
+        ]  # fmt: skip
+        em = Emitter(f, pointers, self.column, 1)
+        em.index = self._logical(f, index) if loads else {}
+        for e in loads:
+            place = f.at(pointers[e.argument], em.offset(e.strides, e.offset), e.dtype.llvm)
+            # read, keep in all caches, data
+            f.call(
+                "void", "llvm.prefetch.p0", place, f.const("i32", 0), f.const("i32", 3), f.const("i32", 1)
+            )
+
+    def _logical(self, f, index) -> dict:
+        """The index of each logical axis from the kernel's (batch..., row, column)."""
+        found = dict(zip(self.batch, index, strict=False))
+        found[self.column] = f.add(index[-1], f.index(self.shift))
+        row = index[-2]
+        for place, d in reversed(list(enumerate(self.rows))):
+            found[d] = f.rem(row, f.index(self.shape[d])) if place else row
+            row = f.div(row, f.index(self.shape[d])) if place else row
+        return found
 
 
 def joined(epilogue: FusedEpilogue) -> FusedEpilogue:
@@ -87,3 +111,9 @@ def joined(epilogue: FusedEpilogue) -> FusedEpilogue:
     new = rebuild([s.value for s in epilogue.stores], strides, lambda d: d, {epilogue.given: given})
     stores = tuple(replace(s, strides=strides(s.strides), value=new[s.value]) for s in epilogue.stores)
     return replace(epilogue, stores=stores, given=given, rows=(last,))
+
+
+def lower_product(target: Target, spec: GemmSpec, epilogue: FusedEpilogue) -> Lowered:
+    """The kernels of a matrix product with its epilogue; equal ones are written once."""
+    key = ("gemm", target.key, spec, epilogue.arguments, epilogue.key)
+    return LOWERED.get(key, lambda: lower_gemm(target, spec, epilogue))

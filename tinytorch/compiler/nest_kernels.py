@@ -13,6 +13,7 @@ from tinytorch.codegen.kernel import Lowered, Step
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.columns import column_kernel
 from tinytorch.compiler.expression import Expression, Load, Reduce, Store
+from tinytorch.compiler.lowered import LOWERED
 from tinytorch.compiler.nest import Nest, arguments_of, normalise, rebuild, reductions, split_dimension
 from tinytorch.compiler.rows import row_kernel
 
@@ -22,6 +23,10 @@ MOST_PARTS = 16
 
 def lower_nest(target: Target, nest: Nest) -> Lowered:
     """The kernels of one nest; buffers are called as in its loads and stores."""
+    return LOWERED.get(("nest", target.key, nest.key()), lambda: _lower(target, nest))
+
+
+def _lower(target: Target, nest: Nest) -> Lowered:
     nest = normalise(nest)
     if not nest.sizes:  # a single point: give it a dimension to loop over
         nest = Nest((1,), frozenset(), nest.stores, nest.label) if not nest.reduced else nest

@@ -16,7 +16,7 @@ from tinytorch.kernels.gemm_pack import emit_strip, pack_kernel
 from tinytorch.kernels.gemm_plan import Plan
 from tinytorch.kernels.naming import named_kernel
 from tinytorch.kernels.packing import Strip
-from tinytorch.kernels.tiling import emit_epilogue, run_of, start_of, unravel
+from tinytorch.kernels.tiling import emit_epilogue, emit_prefetch, run_of, start_of, unravel
 
 
 class Arithmetic(Protocol):
@@ -236,6 +236,10 @@ class Nest:
                 if self.long:
                     right = f.mul(f.sub(panel.index, first_panel), f.index(plan.width))
                     c = self.sums_at(f, c, f.sub(block.index, first_block), right)
+                else:
+                    emit_prefetch(
+                        f, self.epilogue, pointers, index, row, count, column, plan.width, plan.lanes
+                    )
                 given = (a, b, c, depth, left, scratch["a"])
                 self.emit_block(f, block.index, panel.index, given)
                 if not self.long:
@@ -284,7 +288,7 @@ class Nest:
         emit_epilogue(
             f, self.epilogue, pointers, c, self.c_row, plan.compute, plan.lanes, index,
             row, rows, column, width, self.spec.n,
-            0 if self.long or self.spec.n % plan.width else plan.width,
+            0 if self.long or self.spec.n % plan.width else plan.width, ahead=self.long,
         )  # fmt: skip
 
     # addresses

@@ -44,6 +44,19 @@ def unravel(f: Function, flat: Value, sizes: Sequence[int]) -> list[Value]:
     return [flat, *reversed(index)] if sizes else []
 
 
+AHEAD = 4  # rows between asking for memory and reading it, where sums lie in scratch for long
+
+
+def emit_prefetch(
+    f: Function, epilogue: Epilogue, pointers, index, row, rows, column, width: int, lanes: int
+) -> None:
+    """Ask for what the epilogue will read of a rectangle, before its sums are computed."""
+    with f.loop("ask", 0, rows) as i:
+        for part in range(0, width, lanes):
+            at = (*index, f.add(row, i.index), f.add(column, f.index(part)))
+            epilogue.prefetch(f, at, pointers)
+
+
 def emit_epilogue(
     f: Function,
     epilogue: Epilogue,
@@ -59,6 +72,7 @@ def emit_epilogue(
     width: Value,
     n: int,
     unrolled: int = 0,
+    ahead: bool = False,
 ) -> None:
     """Give a rectangle of sums to the epilogue, vector by vector.
 
@@ -69,11 +83,16 @@ def emit_epilogue(
             within a vector.
         n: columns of the output.
         unrolled: if not 0, `width` is always this many columns, a whole number of vectors.
+        ahead: ask for what the epilogue reads some rows before it does.
     """
     type = vector(lanes, compute.llvm)
     with f.loop("row", 0, rows) as i:
         line = f.at(sums, f.mul(i.index, f.index(sums_row)), compute.llvm, "sums")
         out_row = f.add(row, i.index, "i")
+        if ahead:
+            coming = f.add(out_row, f.minimum(f.index(AHEAD), f.sub(f.sub(rows, f.index(1)), i.index)))
+            with f.loop("ask", 0, width, lanes) as j:
+                epilogue.prefetch(f, (*index, coming, f.add(column, j.index)), pointers)
         for part in range(0, unrolled, lanes):
             value = f.load(f.at(line, f.index(part), compute.llvm), type, stem="total")
             at = (*index, out_row, f.add(column, f.index(part), "j"))
