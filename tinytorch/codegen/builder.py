@@ -74,6 +74,7 @@ class Function:
         linkage: str = "",
     ):
         self.name = name
+        self.target = None  # who will run it, where that is known: then better instructions are chosen
         self.declarations: set[str] = set()
         self.lines: list[str] = []
         self._counts: dict[str, int] = {}

@@ -91,7 +91,7 @@ def exp(f: Function, x: Value, *, target=None, nonpositive: bool = False) -> Val
     Args:
         f: function under construction.
         x: float or double, scalar or vector.
-        target: if given and it is AVX-512, vectors of 64 bytes use its scaling instruction.
+        target: default that of `f`; AVX-512 vectors of 64 bytes use its scaling instruction.
         nonpositive: the caller promises x <= 0 (or NaN): no check against overflow.
 
     Cost: 18 vector instructions; 13 with an AVX-512 `target`, 12 with `nonpositive` too.
@@ -102,6 +102,7 @@ def exp(f: Function, x: Value, *, target=None, nonpositive: bool = False) -> Val
     x = f.select(f.compare("lt", x, low), low, x, "clamped")
     shifted, n, r = _reduce_by_ln2(f, x)
     p = _exp_polynomial(f, r)
+    target = target or f.target
     if target is not None and target.name == "avx512" and _is_full(x.type):
         return _scale_avx512(f, p, n)
     return _scale(f, p, shifted)

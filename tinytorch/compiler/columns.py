@@ -77,6 +77,7 @@ def column_kernel(target: Target, nest: Nest) -> Kernel:
     last = len(nest.sizes) - 1
 
     def body(f: Function, pointers) -> None:
+        f.target = target
         em = Emitter(f, pointers, last, plan.width)
         em.prepare(nest.roots, frozenset())
         start = f.mul(f.tile, f.index(plan.blocks_per_tile))

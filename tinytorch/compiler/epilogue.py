@@ -28,6 +28,7 @@ class FusedEpilogue:
         shape: the logical sizes.
         rows: the logical axes that the kernel's row index runs over, outermost first.
         column: the logical axis along the lanes.
+        target: the machine, for the choice of instructions.
         batch: leading kernel indices that are logical axes of their own, in order.
         shift: added to the kernel's column index.
     """
@@ -37,6 +38,7 @@ class FusedEpilogue:
     shape: tuple[int, ...]
     rows: tuple[int, ...]
     column: int
+    target: Target
     batch: tuple[int, ...] = ()
     shift: int = 0
 
@@ -56,6 +58,7 @@ class FusedEpilogue:
 
     def emit(self, f, value, index, mask, pointers) -> None:
         """Write the code for one vector of results."""
+        f.target = self.target
         em = Emitter(f, pointers, self.column, lanes(value.type))
         em.mask, em.index = mask, self._logical(f, index)
         em.know(self.given, round_to(f, value, self.given.dtype))
