@@ -107,7 +107,10 @@ def fused_epilogue(lowering, group: Group, rows: tuple[int, ...], column: int, b
     made = lowering.stored.made_by(group)
     stores = [lowering.store_of(build, v, identity(out.shape)) for v in made]
     lowering.check_in_place(group, stores, names)
-    return FusedEpilogue(tuple(stores), given, out.shape, rows, column, batch), names
+    epilogue = FusedEpilogue(
+        tuple(stores), given, out.shape, rows, column, lowering.target, batch
+    )
+    return epilogue, names
 
 
 def _matmul(lowering, group: Group) -> bool:
@@ -235,7 +238,9 @@ def _pad(lowering, group: Group) -> bool:
     node = group.host
     out = node.outputs[0]
     home = lowering.homes[out]
-    fill = Store("to", out.dtype, dense_strides(out.shape, plain(out)), Constant(out.dtype, node.params.get("value", 0.0)))
+    strides = tuple(s if n != 1 else 0 for s, n in zip(home.strides, out.shape, strict=True))
+    value = Constant(out.dtype, node.params.get("value", 0.0))
+    fill = Store("to", out.dtype, strides, value, home.offset)
     nest = Nest(tuple(out.shape), frozenset(), (fill,), "fill")
     lowering.add(lower_nest(lowering.target, nest), {"to": home.storage}, group.label, node.where, {"to"})
     place(lowering, group, node.inputs[0], tuple(node.params["before"]))

@@ -58,8 +58,8 @@ class Rows:
 
     @property
     def chunks(self) -> int:
-        """Tiles along the innermost dimension."""
-        return -(-self.inner[-1] // self.chunk) if self.inner[-1] else 0
+        """Tiles along the innermost dimension; a sum of nothing is still written."""
+        return -(-self.inner[-1] // self.chunk) or int(bool(self.nest.reduced))
 
     @property
     def tiles(self) -> int:
@@ -105,6 +105,7 @@ def row_kernel(target: Target, nest: Nest) -> Kernel:
         total += -(-padded * size[e] // 64) * 64
 
     def body(f: Function, pointers) -> None:
+        f.target = target
         _Writer(f, pointers, plan, places).write()
 
     points = nest.points
