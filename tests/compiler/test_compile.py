@@ -227,3 +227,89 @@ def test_a_captured_number_in_a_real_step_is_named():
     scale = 3.0
     with pytest.warns(RecompileWarning, match="'scale'"):
         assert f(tt.Tensor([1.0, 1.0])).tolist() == [3, 6]
+
+
+NAMED = {"w": None}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x,
+        lambda x: None,
+        lambda x: 3,
+        lambda x: (x, [x + 1, {"k": x * 2}], "text", 1.5),
+        lambda x: (x + 1, x + 1),
+        lambda x: x.reshape(-1),
+        lambda x: x.T,
+        lambda x: tt.zeros(3, 2),
+        lambda x: tt.Tensor([1.0, 2.0]),
+        lambda x: x.detach(),
+        lambda x: x.clone(),
+        lambda x: x[1:, :2],
+        lambda x: x.sum(),
+        lambda x: (x > 0, x.argmax(dim=1), x.astype("float64")),
+        lambda x: x.astype("bfloat16") * 2,
+        lambda x: NAMED["w"].reshape(-1),
+        lambda x: (NAMED["w"].detach(), NAMED["w"] + 0),
+    ],
+)
+@pytest.mark.parametrize("shape", [(3, 4), (0, 4), (1, 1)])
+def test_whatever_is_returned(function, shape):
+    """Ground truth: eager, value by value, type by type."""
+    NAMED["w"] = tt.Tensor(np.arange(6, dtype=np.float32).reshape(2, 3))
+    x = tt.Tensor(np.random.default_rng(0).integers(-9, 9, shape).astype(np.float32))
+    if 0 in shape and "argmax" in function.__code__.co_names:
+        return  # no largest number of none
+
+    def compare(a, b):
+        assert type(a) is type(b)
+        if isinstance(a, tt.Tensor):
+            assert (a.shape, a.dtype) == (b.shape, b.dtype)
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+        elif isinstance(a, dict):
+            assert list(a) == list(b)
+            for k in a:
+                compare(a[k], b[k])
+        elif isinstance(a, (tuple, list)):
+            assert len(a) == len(b)
+            for p, q in zip(a, b, strict=True):
+                compare(p, q)
+        else:
+            assert a == b
+
+    compiled = tt.compile(function)
+    for _ in range(2):
+        compare(compiled(x), function(x))
+
+
+def test_state_swaps_and_copies():
+    """Ground truth: eager; each state gets what the other had, or an argument."""
+    a, b, c = (tt.Tensor([float(i), float(i)]) for i in range(3))
+
+    def turn(x):
+        first = a.detach()
+        a.assign_(b)
+        b.assign_(c)
+        c.assign_(first)
+        if x is not None:
+            a.assign_(x)
+
+    compiled = tt.compile(turn)
+    compiled(None)
+    assert [t.tolist() for t in (a, b, c)] == [[1, 1], [2, 2], [0, 0]]
+    compiled(np.array([7.0, 8.0], np.float32))
+    assert [t.tolist() for t in (a, b, c)] == [[7, 8], [0, 0], [1, 1]]
+
+
+def test_writing_into_a_part():
+    """Ground truth: eager; x[i] = v inside a compiled function."""
+    table = tt.Tensor(np.zeros((4, 3), np.float32))
+
+    def write(v):
+        table[1] = v
+        table[2:, 0] = 5.0
+        return table.sum()
+
+    assert tt.compile(write)(np.ones(3, np.float32)).item() == 13
+    assert table.tolist() == [[0, 0, 0], [1, 1, 1], [5, 0, 0], [5, 0, 0]]

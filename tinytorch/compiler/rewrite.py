@@ -223,11 +223,18 @@ def _slice(r: Rewriter, node: Node, inputs) -> Value | None:
     return x if whole else None
 
 
+_OF_NOTHING = {"sum": 0, "prod": 1, "any": False, "all": True}  # over an axis of size 0
+
+
 def _reduction(r: Rewriter, node: Node, inputs) -> Value | None:
     (x,) = inputs
     axes = [a % len(x.shape) for a in node.params["axes"]]
     if node.outputs and x.dtype is not node.outputs[0].dtype:
         return None
+    if x.spec.size == 0 and node.primitive.name in _OF_NOTHING:
+        out = node.primitive.infer(x.spec, **node.params)
+        number = _OF_NOTHING[node.primitive.name]
+        return r.add("full", shape=out.shape, value=number, dtype=out.dtype)
     if all(x.shape[a] == 1 for a in axes) and node.primitive.name not in ("any", "all"):
         kept = node.params["keepdims"]
         shape = tuple(1 if d in axes else n for d, n in enumerate(x.shape) if kept or d not in axes)
