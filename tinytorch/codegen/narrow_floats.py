@@ -30,7 +30,7 @@ def spell_out(text: str, target: Target) -> str:
     def replace(match: re.Match) -> str:
         op, source, value, to = match.groups()
         narrow = (to if op == "fptrunc" else source).rstrip(">").split()[-1]
-        if narrow not in lacking or (op, narrow) == ("fpext", "bfloat"):
+        if narrow not in lacking:
             return match[0]
         name = f"tinytorch.{op}.{mangle(source)}.{mangle(to)}"
         if name not in needed:
@@ -47,7 +47,8 @@ def _conversion(name: str, op: str, narrow: str, source: str, to: str) -> Functi
     f = Function(name, [("x", source)], to, "alwaysinline nounwind", "private")
     n = lanes(source)
     if op == "fpext":
-        f.ret(_wider(f, _half_to_float(f, f.x, n), to))
+        wide = _bfloat_to_float if narrow == "bfloat" else _half_to_float
+        f.ret(_wider(f, wide(f, f.x, n), to))
         return f
     x = _narrower(f, f.x, n)
     bits = (_round_bfloat if narrow == "bfloat" else _round_half)(f, x, n)
@@ -92,6 +93,12 @@ def _round_half(f: Function, x: Value, n: int) -> Value:
     out = f.select(f.compare("lt", size, f.const(wide, 113 << 23)), tiny, normal)  # 2^-14
     out = f.select(f.compare("ge", size, f.const(wide, (127 + 16) << 23)), big, out)  # 2^16
     return f.convert(f.op("or", out, f.op("lshr", sign, f.const(wide, 16))), short)
+
+
+def _bfloat_to_float(f: Function, x: Value, n: int) -> Value:
+    """The bits are the upper half. An `fpext` would let LLVM round in bfloat: a function it lacks."""
+    wide = f.convert(f.bitcast(x, vector(n, "i16")), vector(n, "i32"), signed=False)
+    return f.bitcast(f.op("shl", wide, f.const(wide.type, 16)), vector(n, "float"))
 
 
 def _half_to_float(f: Function, x: Value, n: int) -> Value:

@@ -15,7 +15,7 @@ from tinytorch.codegen.target import Target
 from tinytorch.compiler.elementwise import convert, register_type, round_to
 from tinytorch.compiler.expression import Emitter, Load, Reduce, digest, flops_per_point, topological
 from tinytorch.compiler.nest import Nest, arguments_of, reductions
-from tinytorch.compiler.reduction import combine, identity
+from tinytorch.compiler.reduction import accumulator, combine, identity
 from tinytorch.compiler.rows import width_for
 
 BLOCK = 4  # vectors side by side: 256 bytes of each row, four lines, keep the prefetcher going
@@ -153,7 +153,8 @@ def _over(f, em, plan: Columns, dims: list[int], carry, group, at, masks, known)
         for r, value in known[v].items():
             em.know(r, value)
         for i, r in enumerate(group):
-            x = convert(f, em.as_vector(r.operand, plan.width), r.operand.dtype, r.dtype)
+            x = em.as_vector(r.operand, plan.width)
+            x = convert(f, x, r.operand.dtype, accumulator(r.dtype))
             out.append(combine(f, r.kind, r.dtype, carry[v * len(group) + i], x))
         em.mask = None
         em.pop()

@@ -341,7 +341,10 @@ class Emitter:
         pointer = f.at(self.pointers[s.argument], self.offset(s.strides, s.offset), s.dtype.llvm)
         along = s.strides[self.lane] if self.lane is not None and self.lane < len(s.strides) else 0
         if not along or self.width == 1:
-            f.store(to_memory(f, self.value(s.value), s.dtype), pointer)
+            value = self.value(s.value)
+            if lanes(value.type) > 1:  # a column of size 1, of a result that comes in vectors
+                value = f.extract(value, 0)
+            f.store(to_memory(f, value, s.dtype), pointer)
             return
         value = to_memory(f, self.as_vector(s.value, self.width), s.dtype)
         if along == 1:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from tinytorch.compiler import kinds
 from tinytorch.compiler.graph import Graph, Node, Value
+from tinytorch.compiler.reduction import accumulator
+from tinytorch.primitives.primitive import TABLE, Primitive
 
 CHANNELS_LAST = (0, 2, 3, 1)
 # Position of the outputs that are images.
@@ -86,12 +88,24 @@ def split_reductions(graph: Graph) -> Graph:
         if not inner or inner == axes.intersection(order):
             nodes.append(node)
             continue
-        spec = node.primitive.infer(x.spec, axes=tuple(sorted(inner)), keepdims=True)
-        half = Value(spec)
-        nodes.append(Node(node.primitive, (x,), {"axes": tuple(sorted(inner)), "keepdims": True}, (half,), node.where))
-        nodes.append(Node(node.primitive, (half,), node.params, (out,), node.where))
+        first, wide = {"axes": tuple(sorted(inner)), "keepdims": True}, accumulator(x.dtype)
+        if wide is x.dtype:
+            half = _append(nodes, node, node.primitive, x, first)
+            nodes.append(Node(node.primitive, (half,), node.params, (out,), node.where))
+            continue
+        half = _append(nodes, node, TABLE["cast"], x, {"dtype": wide})  # rounded once, at the end
+        half = _append(nodes, node, node.primitive, half, first)
+        half = _append(nodes, node, node.primitive, half, node.params)
+        nodes.append(Node(TABLE["cast"], (half,), {"dtype": x.dtype}, (out,), node.where))
     graph.nodes = nodes
     return graph
+
+
+def _append(nodes: list[Node], of: Node, primitive: Primitive, x: Value, params: dict) -> Value:
+    """A node that stands for a step of the node `of`; its output."""
+    out = Value(primitive.infer(x.spec, **params))
+    nodes.append(Node(primitive, (x,), params, (out,), of.where))
+    return out
 
 
 def _suffix(order: list[int], axes: frozenset[int]) -> frozenset[int]:

@@ -15,6 +15,7 @@ from tinytorch.compiler.columns import column_kernel
 from tinytorch.compiler.expression import Expression, Load, Reduce, Store
 from tinytorch.compiler.lowered import LOWERED
 from tinytorch.compiler.nest import Nest, arguments_of, normalise, rebuild, reductions, split_dimension
+from tinytorch.compiler.reduction import accumulator
 from tinytorch.compiler.rows import row_kernel
 
 # A part of a reduction should be worth a tile of its own (see nest.TILE_UNITS).
@@ -63,6 +64,8 @@ def _parts(nest: Nest) -> tuple[int, int] | None:
     """(dimension, number of parts) to cut, or None: enough independent results without."""
     if any(r.level > 1 for r in reductions(nest)) or not all(s.value.reductions for s in nest.stores):
         return None
+    if not nest.points:
+        return None
     if any(not set(s.value.dims).isdisjoint(nest.reduced) for s in nest.stores):
         return None
     kept = 1
@@ -91,10 +94,11 @@ def _in_two_steps(target: Target, nest: Nest, dim: int, parts: int) -> Lowered:
     partial = rebuild([r.operand for r in reductions(cut)], lambda s: s, lambda d: inner)
     for i, r in enumerate(reductions(cut)):
         name = f"temporary.part{i}"
-        temporaries[name] = total * r.dtype.itemsize
-        value = Reduce(r.dtype, r.kind, partial[r.operand], inner)
-        first.append(Store(name, r.dtype, tuple(strides), value))
-        swap[r] = Reduce(r.dtype, r.kind, Load(r.dtype, name, tuple(strides)), frozenset([dim]))
+        wide = accumulator(r.dtype)
+        temporaries[name] = total * wide.itemsize
+        value = Reduce(wide, r.kind, partial[r.operand], inner)
+        first.append(Store(name, wide, tuple(strides), value))
+        swap[r] = Reduce(r.dtype, r.kind, Load(wide, name, tuple(strides)), frozenset([dim]))
     new: dict[Expression, Expression] = rebuild(cut.roots, lambda s: s, lambda d: d, swap)
     second = [replace(s, value=new[s.value]) for s in cut.stores]
     sizes = [n if d == dim or d in kept else 1 for d, n in enumerate(cut.sizes)]

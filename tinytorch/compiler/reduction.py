@@ -6,13 +6,18 @@ depends on threads. Sums of float16 and bfloat16 accumulate in float32 and are r
 
 from __future__ import annotations
 
-from tinytorch.base.dtypes import DType, bool_
+from tinytorch.base.dtypes import DType, bfloat16, bool_, float16, float32
 from tinytorch.codegen.builder import INTS, Function, Value, element, lanes
 from tinytorch.compiler import elementwise
 from tinytorch.compiler.expression import Reduce
 
 _OPS = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum", "any": "logical_or", "all": "logical_and"}
 KINDS = tuple(_OPS)
+
+
+def accumulator(dtype: DType) -> DType:
+    """The type in which results of `dtype` are added up, and parts of them kept."""
+    return float32 if dtype in (float16, bfloat16) else dtype
 
 
 def identity(f: Function, r: Reduce, type: str) -> Value:

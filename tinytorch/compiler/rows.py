@@ -26,7 +26,7 @@ from tinytorch.compiler.expression import (
     topological,
 )
 from tinytorch.compiler.nest import Nest, arguments_of, reductions
-from tinytorch.compiler.reduction import combine, identity, tree
+from tinytorch.compiler.reduction import accumulator, combine, identity, tree
 
 Body = Callable[[int, list[Value]], list[Value]]
 UNROLL = 4  # independent accumulators: a float add takes 4 cycles, one can begin in each half cycle
@@ -222,7 +222,7 @@ class _Writer:
             out = []
             for r, total, start in zip(group, carried, first, strict=True):
                 x = em.as_vector(r.operand, width)
-                x = convert(f, x, r.operand.dtype, r.dtype)
+                x = convert(f, x, r.operand.dtype, accumulator(r.dtype))
                 if em.mask is not None:
                     x = f.select(em.mask, x, start)
                 out.append(combine(f, r.kind, r.dtype, total, x))

@@ -176,7 +176,7 @@ def verify_schedule(schedule: Schedule) -> Schedule:
         if new is old:
             continue
         storage = schedule.states.get(old)
-        if storage is None or storage not in touched and old.spec.nbytes:
+        if old.spec.nbytes and (storage is None or storage not in touched):
             refuse("an updated state is never written", old)
     for alias, of in schedule.alias.items():
         if alias.kind != "temporary" or of.kind != "temporary" or alias.nbytes > of.nbytes:
