@@ -18,6 +18,11 @@ MACHINE = re.compile(r"(?<![\w.~$}/])/(?:" + "|".join(["root", "home", "Users", 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
 
+def is_text(path) -> bool:
+    """Whether a file is one of ours to read: not a folder, not what a tool left behind."""
+    return path.is_file() and b"\0" not in path.read_bytes()[:4096]
+
+
 def sources():
     """Everything written for people or machines to read, without this file."""
     kinds = ("*.py", "*.md", "*.toml", "*.txt")
