@@ -43,7 +43,7 @@ def forward(lowering, group: Group) -> bool:
     node = group.host
     x, w = node.inputs
     p = node.params
-    image = _padded(lowering, _image(lowering, x), p["padding"], node)
+    image = _padded(lowering, image_of(lowering, x), p["padding"], node)
     _correlate(lowering, group, image, w, p["stride"], p["dilation"], p["groups"], turned=False)
     return True
 
@@ -53,7 +53,7 @@ def input_gradient(lowering, group: Group) -> bool:
     node = group.host
     g, w = node.inputs
     p = node.params
-    image = _spread(lowering, _image(lowering, g), w.shape, node)
+    image = _spread(lowering, image_of(lowering, g), w.shape, node)
     _correlate(lowering, group, image, w, (1, 1), p["dilation"], p["groups"], turned=True)
     return True
 
@@ -65,8 +65,8 @@ def weight_gradient(lowering, group: Group) -> bool:
     p = node.params
     out = node.outputs[0]
     filters, channels, height, width = out.shape
-    image = _padded(lowering, _image(lowering, x), p["padding"], node)
-    cotangent = _channels_last(lowering, _image(lowering, g), node)
+    image = _padded(lowering, image_of(lowering, x), p["padding"], node)
+    cotangent = _channels_last(lowering, image_of(lowering, g), node)
     n, _, rows, columns = g.shape
     per_group = filters // p["groups"]
     m = n * rows * columns
@@ -120,12 +120,12 @@ def _correlate(lowering, group: Group, image: Image, w: Value, stride, dilation,
         _multiply(lowering, group, spec, epilogue, {**names, "a": patches, "b": filters})
 
 
-def _image(lowering, v: Value) -> Image:
+def image_of(lowering, v: Value) -> Image:
     access = lowering.access(v)
     return Image(lowering.homes[access.home].storage, v.dtype, v.shape, access.strides, access.offset)
 
 
-def _copy(lowering, sizes, source: Image, strides, offset: int, to: Storage, out_strides, out_offset: int, node: Node, label: str) -> None:
+def copy(lowering, sizes, source: Image, strides, offset: int, to: Storage, out_strides, out_offset: int, node: Node, label: str) -> None:
     """Copy elements between two strided places, over loops of the given sizes."""
     load = Load(source.dtype, "x", tuple(strides), offset)
     store = Store("to", source.dtype, tuple(out_strides), load, out_offset)
@@ -134,7 +134,7 @@ def _copy(lowering, sizes, source: Image, strides, offset: int, to: Storage, out
     lowering.add(lowered, {"x": source.storage, "to": to}, label, node.where, {"to"})
 
 
-def _blank(lowering, dtype: DType, shape: tuple[int, int, int, int], node: Node) -> Image:
+def blank(lowering, dtype: DType, shape: tuple[int, int, int, int], node: Node) -> Image:
     """Channels-last zeros."""
     strides = dense_strides(shape, (0, 2, 3, 1))
     storage = lowering.storage("temporary", prod(shape) * dtype.itemsize)
@@ -149,7 +149,7 @@ def _place(lowering, image: Image, blank: Image, top: int, left: int, step: tupl
     n, c, h, w = blank.strides
     strides = (n, c, h * step[0], w * step[1])
     offset = top * h + left * w
-    _copy(lowering, image.shape, image, image.strides, image.offset, blank.storage, strides, offset, node, "pad")
+    copy(lowering, image.shape, image, image.strides, image.offset, blank.storage, strides, offset, node, "pad")
     return blank
 
 
@@ -158,8 +158,8 @@ def _padded(lowering, image: Image, padding, node: Node) -> Image:
     if not (top or bottom or left or right):
         return image
     n, c, h, w = image.shape
-    blank = _blank(lowering, image.dtype, (n, c, h + top + bottom, w + left + right), node)
-    return _place(lowering, image, blank, top, left, (1, 1), node)
+    empty = blank(lowering, image.dtype, (n, c, h + top + bottom, w + left + right), node)
+    return _place(lowering, image, empty, top, left, (1, 1), node)
 
 
 def _channels_last(lowering, image: Image, node: Node) -> Image:
@@ -168,7 +168,7 @@ def _channels_last(lowering, image: Image, node: Node) -> Image:
     if all(s == t for s, t, n in zip(image.strides, strides, image.shape, strict=True) if n != 1):
         return replace(image, strides=strides)
     storage = lowering.storage("temporary", prod(image.shape) * image.dtype.itemsize)
-    _copy(lowering, image.shape, image, image.strides, image.offset, storage, strides, 0, node, "channels last")
+    copy(lowering, image.shape, image, image.strides, image.offset, storage, strides, 0, node, "channels last")
     return Image(storage, image.dtype, image.shape, strides)
 
 
@@ -181,8 +181,8 @@ def _spread(lowering, g: Image, w_shape, node: Node) -> Image:
     sizes = (height + reach[0], width + reach[1])
     if top == left == 0 and p["stride"] == (1, 1) and g.shape[2:] == sizes:
         return g
-    blank = _blank(lowering, g.dtype, (n, g.shape[1], *sizes), node)
-    return _place(lowering, g, blank, top, left, p["stride"], node)
+    empty = blank(lowering, g.dtype, (n, g.shape[1], *sizes), node)
+    return _place(lowering, g, empty, top, left, p["stride"], node)
 
 
 def _windows(lowering, image: Image, size: tuple[int, int], window, first: int, channels: int, node: Node) -> Storage:
@@ -194,7 +194,7 @@ def _windows(lowering, image: Image, size: tuple[int, int], window, first: int, 
     storage = lowering.storage("temporary", prod(sizes) * image.dtype.itemsize)
     dense = dense_strides(sizes, tuple(range(6)))
     offset = image.offset + first * c
-    _copy(lowering, sizes, image, strides, offset, storage, dense, 0, node, "windows")
+    copy(lowering, sizes, image, strides, offset, storage, dense, 0, node, "windows")
     return storage
 
 
@@ -213,5 +213,5 @@ def _filters(lowering, w: Value, first: int, inner: int, outer: int, turned: boo
     storage = lowering.storage("temporary", prod(sizes) * w.dtype.itemsize)
     source = Image(lowering.homes[access.home].storage, w.dtype, w.shape, access.strides)
     dense = dense_strides(sizes, (0, 1, 2, 3))
-    _copy(lowering, sizes, source, strides, offset, storage, dense, 0, node, "filters")
+    copy(lowering, sizes, source, strides, offset, storage, dense, 0, node, "filters")
     return storage

@@ -1,0 +1,92 @@
+"""Convolutions that read the picture itself; the others become products over windows.
+
+Knows the lowering, strides and the kernels for convolution. Taken for float32 without groups or
+dilation: those of the shipped networks. The gradient of the image is the convolution of the
+cotangent, its pixels spread by the stride, with the turned filters.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from tinytorch.base.dtypes import float32
+from tinytorch.codegen.kernel import Operand
+from tinytorch.compiler import convolve
+from tinytorch.compiler.convolve import ROW_AXES, Image, blank, copy, image_of
+from tinytorch.compiler.epilogue import joined
+from tinytorch.compiler.fuse import Group
+from tinytorch.compiler.graph import Node, Value
+from tinytorch.compiler.layout import dense_strides
+from tinytorch.kernels.convolution import ConvolutionSpec, lower_convolution
+from tinytorch.kernels.scratch import round_up
+
+
+def forward(lowering, group: Group) -> bool:
+    """Directly where the kernel can, else by windows."""
+    node = group.host
+    x, w = node.inputs
+    p = node.params
+    if not _suits(node):
+        return convolve.forward(lowering, group)
+    (top, _), (left, _) = p["padding"]
+    _correlate(lowering, group, image_of(lowering, x), w, (top, left), (1, 1), p["stride"], False)
+    return True
+
+
+def input_gradient(lowering, group: Group) -> bool:
+    """Directly where the kernel can, else by windows."""
+    node = group.host
+    g, w = node.inputs
+    p = node.params
+    if not _suits(node):
+        return convolve.input_gradient(lowering, group)
+    start = tuple(k - 1 - pad[0] for k, pad in zip(w.shape[2:], p["padding"], strict=True))
+    _correlate(lowering, group, image_of(lowering, g), w, start, p["stride"], (1, 1), True)
+    return True
+
+
+def _suits(node: Node) -> bool:
+    p = node.params
+    kinds = {v.dtype for v in (*node.inputs, *node.outputs)}
+    work = prod(node.outputs[0].shape) * prod(node.inputs[1].shape)
+    return p["groups"] == 1 and p["dilation"] == (1, 1) and kinds == {float32} and work > 0
+
+
+def _correlate(lowering, group: Group, image: Image, w: Value, start, step, stride, turned) -> None:
+    """Every window of the image times the filters, and the epilogue."""
+    from tinytorch.compiler.own_kernels import fused_epilogue
+
+    node, out = group.host, group.host.outputs[0]
+    size, filters = out.shape[2:], out.shape[1]
+    packed = _filters(lowering, w, filters, turned, node)
+    spec = ConvolutionSpec(
+        Operand(image.dtype, image.strides, image.offset), image.shape, *start, step, size,
+        w.shape[2:], stride, filters,
+    )  # fmt: skip
+    epilogue, names = fused_epilogue(lowering, group, ROW_AXES, 1)
+    epilogue = joined(epilogue)
+    lowered = lower_convolution(lowering.target, spec, epilogue)
+    buffers = {**names, "x": image.storage, "w": packed}
+    writes = {s.argument for s in epilogue.stores}
+    lowering.add(lowered, buffers, group.label, node.where, writes)
+
+
+def _filters(lowering, w: Value, filters: int, turned: bool, node: Node):
+    """(KH, KW, inner channels, outer channels rounded up to whole vectors); turned: upside down."""
+    source = image_of(lowering, w)
+    o, c, h, x = source.strides
+    outer, inner, height, width = w.shape
+    offset = source.offset
+    strides = (h, x, c, o)
+    if turned:
+        offset += h * (height - 1) + x * (width - 1)
+        strides, inner = (-h, -x, o, c), outer
+    room = round_up(filters, lowering.target.lanes(float32))
+    sizes = (height, width, inner, filters)
+    dense = dense_strides((height, width, inner, room), (0, 1, 2, 3))
+    if room == filters:
+        to = lowering.storage("temporary", 4 * prod(sizes))
+    else:
+        to = blank(lowering, float32, (height, width, inner, room), node).storage
+    copy(lowering, sizes, source, strides, offset, to, dense, 0, node, "filters")
+    return to

@@ -1,0 +1,85 @@
+"""The innermost piece of a convolution: a block of sums in registers over two nested loops.
+
+Knows pointers and constant steps. In the forward pass a row of the block is a pixel and the loops
+run over the window; in the gradient of the filters a row is a place in the window and the loops run
+over pixels. The plan is that of the kernels for matrix products: each number of `a` is spread over
+the lanes and multiplied with vectors of `b`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tinytorch.codegen.builder import Function, Value, vector
+from tinytorch.codegen.target import Target
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One loop: how often, and how far `a` moves each time."""
+
+    count: int
+    a_step: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """c[i][j] (+)= the sum over both loops of a[offsets[i]] * b[j].
+
+    Args:
+        offsets: where each row finds its number of a.
+        vectors: vectors of b side by side; lanes: of one.
+        outer, inner: the loops. b moves by `b_step` in each inner turn and goes on from there.
+        add: start from the sums in c, whose rows lie densely.
+        fused: the machine multiplies and adds with one rounding.
+    """
+
+    offsets: tuple[int, ...]
+    vectors: int
+    lanes: int
+    outer: Turn
+    inner: Turn
+    b_step: int
+    add: bool
+    fused: bool
+
+
+def rows_that_fit(target: Target, vectors: int) -> int:
+    """Rows whose sums, with the vectors of b and a number of a, fill the registers."""
+    others = vectors + (1 if target.has_fma else 2)
+    # 14: more rows do not raise the ratio of work to loads any further (kernels/gemm_plan.py)
+    return max(1, min(14 if vectors > 1 else 20, (target.registers - others) // vectors))
+
+
+def write_block(name: str, block: Block) -> Function:
+    """The private function `name(a, b, c)`."""
+    parameters = [(x, "ptr noalias") for x in "abc"]
+    f = Function(name, parameters, attributes="nounwind noinline", linkage="internal")
+    a, b, c = (Value(x.text, "ptr") for x in (f.a, f.b, f.c))
+    type = vector(block.lanes, "float")
+    count = len(block.offsets) * block.vectors
+    places = [f.at(c, f.index(i * block.lanes), "float", "c.at") for i in range(count)]
+    zero = f.const(type, 0)
+    sums = [f.load(p, type, stem="sum") if block.add else zero for p in places]
+    with f.loop("outer", 0, block.outer.count, carry=[*sums, a, b]) as y:
+        *inside, row, b_row = y.carried
+        with f.loop("inner", 0, block.inner.count, carry=[*inside, row, b_row]) as k:
+            *now, a_now, b_now = k.carried
+            columns = [
+                f.load(f.at(b_now, f.index(j * block.lanes), "float"), type, stem="b")
+                for j in range(block.vectors)
+            ]
+            after = []
+            for i, offset in enumerate(block.offsets):
+                x = f.splat(f.load(f.at(a_now, f.index(offset), "float"), "float"), block.lanes)
+                for j, column in enumerate(columns):
+                    old = now[i * block.vectors + j]
+                    both = f.fma(x, column, old) if block.fused else f.add(f.mul(x, column), old)
+                    after.append(both)
+            a_next = f.at(a_now, f.index(block.inner.a_step), "float", "a.next")
+            k.next(*after, a_next, f.at(b_now, f.index(block.b_step), "float", "b.next"))
+        *done, _, b_end = k.results
+        y.next(*done, f.at(row, f.index(block.outer.a_step), "float", "a.row"), b_end)
+    for place, total in zip(places, y.results, strict=False):
+        f.store(total, place)
+    return f
