@@ -64,6 +64,7 @@ class Player:
             self.process.stdin.write('{"do": "end"}\n')
             self.process.stdin.close()
             self.process.wait(timeout=30)
+        self.process.stdout.close()
 
 
 def start(name: str, threads: int, extra: dict[str, str]) -> Player:
@@ -105,7 +106,8 @@ def measure(case_name: str, setting: dict, threads: int, rounds: int = ROUNDS) -
             order = {"case": case_name, "setting": setting, "variant": variant}
             try:
                 player.ask(do="prepare", inputs=str(inputs), shown=str(shown), **order)
-                player.shown = dict(np.load(shown))
+                with np.load(shown) as file:
+                    player.shown = dict(file)
             except RuntimeError as problem:
                 print(f"    left out: {problem}", file=sys.stderr)
                 if variant == OURS:

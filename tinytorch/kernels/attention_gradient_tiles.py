@@ -24,7 +24,7 @@ from tinytorch.kernels.scratch import Scratch
 from tinytorch.kernels.tile_product import (
     ROWS,
     interleave_rows,
-    pairs,
+    paired,
     rounded,
     tile_product,
     turn_pairs,
@@ -169,21 +169,15 @@ class TileGradient(TileBlocks):
                         visible = f.compare("ge", seen[j], f.splat(f.convert(key, "i32"), ROWS))
                         weight = f.select(visible, weight, f.const(WIDE, 0.0))
                     change = f.mul(weight, f.sub(self.load("slope", at), delta[j]))
-                    weights.append(rounded(f, weight))
-                    changes[j].append(rounded(f, change))
+                    weights.append(weight)
+                    changes[j].append(change)
                 place = f.add(row, t)
-                self.put_halves("weight", place, *weights)
-                self.put_halves("change", place, changes[0][k], changes[1][k])
+                f.store(rounded(f, *weights), self.place("weight", place, "i16"))
+                change = rounded(f, changes[0][k], changes[1][k])
+                f.store(change, self.place("change", place, "i16"))
             for j in range(2):
                 at = f.add(f.mul(i.index, f.index(BLOCK // 2)), starts[j])
-                f.store(pairs(f, *changes[j]), self.place("change_pairs", at, "i32"))
-
-    def put_halves(self, name: str, at: Value, low: Value, high: Value) -> None:
-        """Store two vectors of rounded numbers beside each other."""
-        f = self.f
-        for j, x in enumerate((low, high)):
-            narrow = f.convert(x, "i16")
-            f.store(narrow, self.place(name, f.add(at, f.index(j * ROWS)), "i16"))
+                f.store(paired(f, *changes[j]), self.place("change_pairs", at, "i32"))
 
     def put_rows(self, name: str, operand: Operand, scale: float) -> None:
         """Store the head's g_k or g_v, times `scale`."""

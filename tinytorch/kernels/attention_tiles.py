@@ -22,8 +22,7 @@ from tinytorch.kernels.tile_product import (
     ROWS,
     copy_rows,
     interleave_rows,
-    pairs,
-    rounded,
+    paired,
     tile_product,
     turn_pairs,
 )
@@ -234,9 +233,9 @@ class TileForward(TileBlocks):
                     hidden = f.compare("le", x, f.const(WIDE, LOWEST))
                     weight = f.select(hidden, f.const(WIDE, 0.0), weight)
                 total = f.add(total, weight)
-                halves.append(rounded(f, weight))
+                halves.append(weight)
             at = f.add(f.mul(i.index, f.index(BLOCK // 2)), t)
-            f.store(pairs(f, *halves), self.place("weight", at, "i32"))
+            f.store(paired(f, *halves), self.place("weight", at, "i32"))
             i.next(total)
         f.store(i.results[0], self.place("total", t))
         f.store(largest, self.place("largest", t))

@@ -128,11 +128,14 @@ def turn_pairs(f: Function, source: Value, out: Value, sizes: tuple[int, int]) -
             f.store(line, f.at(out, f.add(to, f.index(i * rows)), "i32"))
 
 
-def rounded(f: Function, x: Value) -> Value:
-    """16 float32 numbers as bfloat16, in the low halves of 32-bit lanes."""
-    return f.convert(f.bitcast(f.convert(x, "bfloat"), vector(ROWS, "i16")), _PAIRS, signed=False)
+def rounded(f: Function, first: Value, second: Value) -> Value:
+    """16 and 16 float32 numbers as 32 bfloat16, one after the other."""
+    both = f.shuffle(first, second, range(2 * ROWS), "both")
+    return f.bitcast(f.convert(both, "bfloat"), vector(2 * ROWS, "i16"))
 
 
-def pairs(f: Function, low: Value, high: Value) -> Value:
-    """Pairs of two vectors already `rounded`."""
-    return f.op("or", low, f.op("shl", high, f.const(_PAIRS, 16)), "pairs")
+def paired(f: Function, first: Value, second: Value) -> Value:
+    """The same as pairs: number i of the first beside number i of the second."""
+    order = [x for i in range(ROWS) for x in (i, ROWS + i)]
+    both = rounded(f, first, second)
+    return f.shuffle(both, both, order, "pairs")
