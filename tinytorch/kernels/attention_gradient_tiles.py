@@ -42,7 +42,8 @@ class TileGradient(TileBlocks):
         self.all = spec
         rows, block = self.keys * self.width, BLOCK * self.width
         sizes = {
-            **dict.fromkeys(("k", "v", "k_pairs", "k_turned"), 2 * rows),
+            **dict.fromkeys(("k", "v", "k_pairs"), 2 * rows),
+            "k_turned": 2 * self.line * self.width,
             **dict.fromkeys(("g_k", "g_v"), 4 * rows),
             **dict.fromkeys(("q", "q_turned", "q_pairs", "g", "g_turned", "g_pairs"), 2 * block),
             "g_q": 4 * block,
@@ -74,7 +75,8 @@ class TileGradient(TileBlocks):
         for name, operand in (("k", spec.k), ("v", spec.v)):
             self.take(name, operand, f.index(0), keys, self.keys)
         interleave_rows(f, start["k"], start["k_pairs"], (self.keys, self.width))
-        turn_pairs(f, start["k_pairs"], start["k_turned"], (self.keys // 2, self.width))
+        sizes = (self.keys // 2, self.width)
+        turn_pairs(f, start["k_pairs"], start["k_turned"], sizes, self.line // 2)
         for name in ("g_k", "g_v"):
             self.fill(name, self.keys * self.width, 0.0)
         with f.loop("t", 0, spec.queries, BLOCK) as t:
@@ -143,7 +145,7 @@ class TileGradient(TileBlocks):
         for left, right, out in (("weight", "g_pairs", "g_v"), ("change", "q_pairs", "g_k")):
             sums = f.at(start[out], f.mul(s, f.index(2 * row)), "i8"), 2 * row
             tile_product(f, down, (start[left], 2 * BLOCK), (start[right], 2 * row), sums, True)
-        k = f.at(start["k_turned"], f.mul(s, f.index(2)), "i8"), 2 * self.keys
+        k = f.at(start["k_turned"], f.mul(s, f.index(2)), "i8"), 2 * self.line
         sums = start["g_q"], line
         tile_product(f, (self.width, BLOCK, BLOCK), k, (start["change_pairs"], line), sums, True)
 

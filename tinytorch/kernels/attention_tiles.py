@@ -12,7 +12,7 @@ import math
 from tinytorch.base.dtypes import bfloat16
 from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.kernel import Kernel, Operand, store_at
-from tinytorch.kernels.attention_spec import LOWEST, AttentionSpec, head_pointer, rows_from
+from tinytorch.kernels.attention_spec import LOWEST, PAGE, AttentionSpec, head_pointer, rows_from
 from tinytorch.kernels.block_transpose import transpose
 from tinytorch.kernels.exponential import LOG2_E, exp2_nonpositive, log_of_sum
 from tinytorch.kernels.naming import named_kernel
@@ -50,6 +50,8 @@ class TileBlocks:
         self.spec = spec
         self.width = round_up(spec.size, GRAIN)
         self.keys = round_up(spec.keys, BLOCK)
+        # numbers in a row of turned k or v: rows a page apart would share a set of the cache
+        self.line = self.keys + (GRAIN if 2 * self.keys % PAGE == 0 else 0)
         self.blocks = -(-spec.queries // BLOCK)
 
     def begin(self, f: Function, p, head: Value) -> None:
@@ -143,7 +145,8 @@ class TileForward(TileBlocks):
         self.groups = -(-self.blocks // self.run)
         rows, block = 2 * self.keys * self.width, 2 * BLOCK * self.width
         sizes = {
-            **dict.fromkeys(("k", "v", "v_pairs", "v_turned"), rows),
+            **dict.fromkeys(("k", "v", "v_pairs"), rows),
+            "v_turned": 2 * self.line * self.width,
             **dict.fromkeys(("q", "q_turned"), block),
             "logit": 4 * BLOCK * BLOCK,
             "weight": 2 * BLOCK * BLOCK,
@@ -175,7 +178,8 @@ class TileForward(TileBlocks):
         for name, operand in (("k", spec.k), ("v", spec.v)):
             self.take(name, operand, f.index(0), f.index(spec.keys), self.keys)
         interleave_rows(f, start["v"], start["v_pairs"], (self.keys, self.width))
-        turn_pairs(f, start["v_pairs"], start["v_turned"], (self.keys // 2, self.width))
+        sizes = (self.keys // 2, self.width)
+        turn_pairs(f, start["v_pairs"], start["v_turned"], sizes, self.line // 2)
         last = f.sub(f.index(self.blocks - 1), f.mul(group, f.index(self.run)))
         with f.loop("block", 0, self.run) as i:
             block = f.sub(last, i.index)
@@ -204,7 +208,7 @@ class TileForward(TileBlocks):
         tile_product(f, sizes, (k, row), turned, (start["logit"], 4 * BLOCK), False)
         with f.loop("t", 0, BLOCK, ROWS) as i:
             self.weights(i.index, s, masked)
-        v = f.at(start["v_turned"], f.mul(s, f.index(2)), "i8"), 2 * self.keys
+        v = f.at(start["v_turned"], f.mul(s, f.index(2)), "i8"), 2 * self.line
         weight, sums = (start["weight"], 4 * BLOCK), (start["sum"], 4 * BLOCK)
         tile_product(f, (self.width, BLOCK, BLOCK), v, weight, sums, True)
 

@@ -114,18 +114,25 @@ def interleave_rows(f: Function, source: Value, out: Value, sizes: tuple[int, in
             f.store(f.shuffle(upper, lower, high), f.at(out, f.add(to, f.index(GRAIN)), "i16"))
 
 
-def turn_pairs(f: Function, source: Value, out: Value, sizes: tuple[int, int]) -> None:
-    """out (column, row) = source (row, column), dense blocks of pairs; sizes (rows, columns)."""
+def turn_pairs(
+    f: Function, source: Value, out: Value, sizes: tuple[int, int], line: int = 0
+) -> None:
+    """out (column, row) = source (row, column), blocks of pairs; sizes (rows, columns).
+
+    Args:
+        line: pairs from one row of `out` to the next; default: no gap.
+    """
     rows, columns = sizes
+    line = line or rows
     with f.loop("row", 0, rows, ROWS) as row, f.loop("column", 0, columns, ROWS) as column:
         base = f.add(f.mul(row.index, f.index(columns)), column.index)
         lines = [
             f.load(f.at(source, f.add(base, f.index(i * columns)), "i32"), _PAIRS)
             for i in range(ROWS)
         ]
-        to = f.add(f.mul(column.index, f.index(rows)), row.index)
-        for i, line in enumerate(transpose(f, lines)):
-            f.store(line, f.at(out, f.add(to, f.index(i * rows)), "i32"))
+        to = f.add(f.mul(column.index, f.index(line)), row.index)
+        for i, turned in enumerate(transpose(f, lines)):
+            f.store(turned, f.at(out, f.add(to, f.index(i * line)), "i32"))
 
 
 def rounded(f: Function, first: Value, second: Value) -> Value:
