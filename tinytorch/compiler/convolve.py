@@ -66,7 +66,7 @@ def weight_gradient(lowering, group: Group) -> bool:
     out = node.outputs[0]
     filters, channels, height, width = out.shape
     image = _padded(lowering, image_of(lowering, x), p["padding"], node)
-    cotangent = _channels_last(lowering, image_of(lowering, g), node)
+    cotangent = channels_last(lowering, image_of(lowering, g), node)
     n, _, rows, columns = g.shape
     per_group = filters // p["groups"]
     m = n * rows * columns
@@ -162,7 +162,7 @@ def _padded(lowering, image: Image, padding, node: Node) -> Image:
     return _place(lowering, image, empty, top, left, (1, 1), node)
 
 
-def _channels_last(lowering, image: Image, node: Node) -> Image:
+def channels_last(lowering, image: Image, node: Node) -> Image:
     """The image densely with channels innermost; as it is if it lies so."""
     strides = dense_strides(image.shape, (0, 2, 3, 1))
     if all(s == t for s, t, n in zip(image.strides, strides, image.shape, strict=True) if n != 1):

@@ -11,13 +11,15 @@ from math import prod
 
 from tinytorch.base.dtypes import float32
 from tinytorch.codegen.kernel import Operand
+from tinytorch.codegen.target import Target
 from tinytorch.compiler import convolve
-from tinytorch.compiler.convolve import ROW_AXES, Image, blank, copy, image_of
+from tinytorch.compiler.convolve import ROW_AXES, Image, blank, channels_last, copy, image_of
 from tinytorch.compiler.epilogue import joined
 from tinytorch.compiler.fuse import Group
 from tinytorch.compiler.graph import Node, Value
 from tinytorch.compiler.layout import dense_strides
 from tinytorch.kernels.convolution import ConvolutionSpec, lower_convolution
+from tinytorch.kernels.convolution_weights import lower_weights, suits_weights
 from tinytorch.kernels.scratch import round_up
 
 
@@ -45,6 +47,38 @@ def input_gradient(lowering, group: Group) -> bool:
     return True
 
 
+def weight_gradient(lowering, group: Group) -> bool:
+    """Directly where the kernel can, else by windows."""
+    from tinytorch.compiler.own_kernels import fused_epilogue
+
+    node = group.host
+    g, x = node.inputs
+    p, out = node.params, node.outputs[0]
+    if not _suits_weight(lowering.target, node):
+        return convolve.weight_gradient(lowering, group)
+    (top, _), (left, _) = p["padding"]
+    image = image_of(lowering, x)
+    cotangent = channels_last(lowering, image_of(lowering, g), node)
+    spec = ConvolutionSpec(
+        _operand(image), image.shape, top, left, (1, 1), g.shape[2:], out.shape[2:], p["stride"],
+        out.shape[0],
+    )  # fmt: skip
+    epilogue, names = fused_epilogue(lowering, group, (2, 3, 1), 0)
+    lowered = lower_weights(lowering.target, spec, _operand(cotangent), epilogue)
+    buffers = {**names, "x": image.storage, "g": cotangent.storage}
+    writes = {s.argument for s in epilogue.stores}
+    lowering.add(lowered, buffers, group.label, node.where, writes)
+    return True
+
+
+def _operand(image: Image) -> Operand:
+    return Operand(image.dtype, image.strides, image.offset)
+
+
+def _suits_weight(target: Target, node: Node) -> bool:
+    return _suits(node) and suits_weights(target, node.outputs[0].shape[0])
+
+
 def _suits(node: Node) -> bool:
     p = node.params
     kinds = {v.dtype for v in (*node.inputs, *node.outputs)}
@@ -60,9 +94,8 @@ def _correlate(lowering, group: Group, image: Image, w: Value, start, step, stri
     size, filters = out.shape[2:], out.shape[1]
     packed = _filters(lowering, w, filters, turned, node)
     spec = ConvolutionSpec(
-        Operand(image.dtype, image.strides, image.offset), image.shape, *start, step, size,
-        w.shape[2:], stride, filters,
-    )  # fmt: skip
+        _operand(image), image.shape, *start, step, size, w.shape[2:], stride, filters
+    )
     epilogue, names = fused_epilogue(lowering, group, ROW_AXES, 1)
     epilogue = joined(epilogue)
     lowered = lower_convolution(lowering.target, spec, epilogue)

@@ -22,8 +22,7 @@ from tinytorch.compiler.along import (
     update_slice,
 )
 from tinytorch.compiler.arithmetic import Given
-from tinytorch.compiler.convolve import weight_gradient
-from tinytorch.compiler.convolve_direct import forward, input_gradient
+from tinytorch.compiler.convolve_direct import forward, input_gradient, weight_gradient
 from tinytorch.compiler.epilogue import FusedEpilogue, joined, lower_product
 from tinytorch.compiler.expression import Constant, Store
 from tinytorch.compiler.fuse import Group

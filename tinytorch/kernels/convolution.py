@@ -2,8 +2,8 @@
 
 Knows pointers, strides and epilogues, never graphs. A tile of work copies the rows it needs into
 scratch (channels innermost, zeros around: `window_rows`); a window is then KH runs of KW * C numbers,
-so no array of windows is ever written (the layout of "Anatomy of high-performance deep learning
-convolutions on SIMD architectures", Georganas et al., 2018, with channels-last pictures).
+so no array of windows is ever written (the register tile of Georganas et al., "Anatomy of
+high-performance deep learning convolutions on SIMD architectures", 2018, on channels-last pictures).
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class _Forward:
         name = f"block.{tall}.{wide}.{vectors}"
         self.blocks[name] = Block(
             offsets, vectors, lanes, Turn(spec.window[0], row), Turn(spec.window[1] * channels, 1),
-            self.vectors * lanes, False, self.target.has_fma,
+            self.vectors * lanes, vectors * lanes, False, self.target.has_fma,
         )  # fmt: skip
         place = f.add(f.mul(y, f.index(down)), f.mul(x, f.index(right)))
         a, c = self.scratch.at("rows", place), self.scratch.at("sums")

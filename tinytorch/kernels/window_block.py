@@ -24,13 +24,14 @@ class Turn:
 
 @dataclass(frozen=True)
 class Block:
-    """c[i][j] (+)= the sum over both loops of a[offsets[i]] * b[j].
+    """c[i * c_row + j] (+)= the sum over both loops of a[offsets[i]] * b[j].
 
     Args:
         offsets: where each row finds its number of a.
         vectors: vectors of b side by side; lanes: of one.
         outer, inner: the loops. b moves by `b_step` in each inner turn and goes on from there.
-        add: start from the sums in c, whose rows lie densely.
+        c_row: elements from one row of sums to the next.
+        add: start from the sums in c.
         fused: the machine multiplies and adds with one rounding.
     """
 
@@ -40,6 +41,7 @@ class Block:
     outer: Turn
     inner: Turn
     b_step: int
+    c_row: int
     add: bool
     fused: bool
 
@@ -57,8 +59,11 @@ def write_block(name: str, block: Block) -> Function:
     f = Function(name, parameters, attributes="nounwind noinline", linkage="internal")
     a, b, c = (Value(x.text, "ptr") for x in (f.a, f.b, f.c))
     type = vector(block.lanes, "float")
-    count = len(block.offsets) * block.vectors
-    places = [f.at(c, f.index(i * block.lanes), "float", "c.at") for i in range(count)]
+    places = [
+        f.at(c, f.index(i * block.c_row + j * block.lanes), "float", "c.at")
+        for i in range(len(block.offsets))
+        for j in range(block.vectors)
+    ]
     zero = f.const(type, 0)
     sums = [f.load(p, type, stem="sum") if block.add else zero for p in places]
     with f.loop("outer", 0, block.outer.count, carry=[*sums, a, b]) as y:
