@@ -194,6 +194,10 @@ def flops_per_point(stores: Sequence[Store]) -> int:
     )  # fmt: skip
 
 
+# What gathers and scatters move: no processor does it with single bits or 16-bit floats.
+_STORED_AS = {"i1": "i8", "half": "i16", "bfloat": "i16"}
+
+
 class Emitter:
     """Writes expressions into a function at the current point of the loops.
 
@@ -321,7 +325,7 @@ class Emitter:
 
     def _gather(self, pointer: Value, places: Value, llvm: str) -> Value:
         f, n = self.f, lanes(places.type)
-        memory = "i8" if llvm == "i1" else llvm
+        memory = _STORED_AS.get(llvm, llvm)
         type = vector(n, memory)
         mask = self.mask or f.const(vector(n, "i1"), 1)
         name = f"llvm.masked.gather.{mangle(type)}.v{n}p0"
@@ -333,7 +337,9 @@ class Emitter:
             f"{mask.type} {mask.text}, {type} zeroinitializer)",
             "gathered",
         )
-        return f.convert(out, "i1") if llvm == "i1" else out
+        if llvm == "i1":
+            return f.convert(out, "i1")
+        return out if memory == llvm else f.bitcast(out, vector(n, llvm))
 
     def store(self, s: Store) -> None:
         """Write a value to its place at the current point."""
@@ -351,10 +357,12 @@ class Emitter:
             f.store(value, pointer, mask=self.mask)
             return
         n = self.width
+        memory = _STORED_AS.get(s.dtype.llvm, s.dtype.llvm)
         if s.dtype.llvm == "i1":
             value = f.convert(value, "i8", signed=False)
+        elif memory != s.dtype.llvm:
+            value = f.bitcast(value, vector(n, memory))
         mask = self.mask or f.const(vector(n, "i1"), 1)
-        memory = "i8" if s.dtype.llvm == "i1" else s.dtype.llvm
         places = f.mul(f.step(n), f.const(vector(n, "i64"), along))
         at = self._addresses(pointer, places, memory)
         name = f"llvm.masked.scatter.{mangle(value.type)}.v{n}p0"

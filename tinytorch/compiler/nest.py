@@ -170,6 +170,12 @@ def normalise(nest: Nest) -> Nest:
     return nest
 
 
+def reduced_innermost(nest: Nest) -> Nest:
+    """The kept dimensions first, then the reduced ones."""
+    keep = sorted(range(len(nest.sizes)), key=lambda d: d in nest.reduced)
+    return _with_dims(nest, keep, [nest.sizes[d] for d in keep])
+
+
 def split_dimension(nest: Nest, dim: int, parts: int) -> Nest:
     """Dimension `dim` as two: `parts` outer turns of size/parts inner ones (it must divide)."""
     inner = nest.sizes[dim] // parts

@@ -9,12 +9,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tinytorch.codegen.kernel import Lowered, Step
+from tinytorch.codegen.kernel import Kernel, Lowered, Step
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.columns import column_kernel
 from tinytorch.compiler.expression import Expression, Load, Reduce, Store
 from tinytorch.compiler.lowered import LOWERED
-from tinytorch.compiler.nest import Nest, arguments_of, normalise, rebuild, reductions, split_dimension
+from tinytorch.compiler.nest import (
+    Nest,
+    arguments_of,
+    normalise,
+    rebuild,
+    reduced_innermost,
+    reductions,
+    split_dimension,
+)
 from tinytorch.compiler.reduction import accumulator
 from tinytorch.compiler.rows import row_kernel
 
@@ -36,9 +44,16 @@ def _lower(target: Target, nest: Nest) -> Lowered:
         parts = _parts(nest)
         if parts:
             return _in_two_steps(target, nest, *parts)
-        if not _innermost(nest):
-            return _one(column_kernel(target, nest))
-    return _one(row_kernel(target, nest))
+    return _one(_kernel(target, nest))
+
+
+def _kernel(target: Target, nest: Nest) -> Kernel:
+    """The loop form that fits: reduced dimensions innermost, or a kept one."""
+    if not nest.reduced or _innermost(nest):
+        return row_kernel(target, nest)
+    if len(nest.sizes) - 1 in nest.reduced:  # a kept dimension between reduced ones
+        return row_kernel(target, reduced_innermost(nest))
+    return column_kernel(target, nest)
 
 
 def _with_one_dimension(nest: Nest) -> Nest:
@@ -107,7 +122,6 @@ def _in_two_steps(target: Target, nest: Nest, dim: int, parts: int) -> Lowered:
         Nest(cut.sizes, inner, tuple(first), nest.label + " (parts)"),
         Nest(tuple(sizes), frozenset([dim]), tuple(second), nest.label),
     ):
-        n = normalise(n)
-        kernel = row_kernel(target, n) if _innermost(n) else column_kernel(target, n)
+        kernel = _kernel(target, normalise(n))
         steps.append(Step(kernel, arguments_of(n.stores)))
     return Lowered(tuple(steps), temporaries)
