@@ -131,8 +131,7 @@ def _block(f: Function, em: Emitter, plan: Columns, column: Value) -> None:
         em.index[last], em.mask = at[v], masks[v]
         for r, value in known.items():
             em.know(r, value)
-        for s in plan.nest.stores:
-            em.store(s)
+        em.store_all(plan.nest.stores)
         em.mask = None
         em.pop()
 

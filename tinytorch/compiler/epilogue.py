@@ -62,8 +62,7 @@ class FusedEpilogue:
         em = Emitter(f, pointers, self.column, lanes(value.type))
         em.mask, em.index = mask, self._logical(f, index)
         em.know(self.given, round_to(f, value, self.given.dtype))
-        for s in self.stores:
-            em.store(s)
+        em.store_all(self.stores)
 
     def prefetch(self, f, index, pointers) -> None:
         """Ask for the lines that the loads along the columns will read."""

@@ -341,6 +341,13 @@ class Emitter:
             return f.convert(out, "i1")
         return out if memory == llvm else f.bitcast(out, vector(n, llvm))
 
+    def store_all(self, stores: Sequence[Store]) -> None:
+        """Write several values to their places; all are computed before the first overwrites a state."""
+        for s in stores:
+            self.value(s.value)
+        for s in stores:
+            self.store(s)
+
     def store(self, s: Store) -> None:
         """Write a value to its place at the current point."""
         f = self.f

@@ -205,13 +205,10 @@ class _Writer:
         full = [s for s in nest.stores if s.value.dims & inner or any(s.strides[d] for d in inner)]
         if full:
             self._loops(lambda copy, carried: self._store_all(full), [])
-        for s in nest.stores:
-            if s not in full:
-                em.store(s)
+        em.store_all([s for s in nest.stores if s not in full])
 
     def _store_all(self, stores: list[Store]) -> list[Value]:
-        for s in stores:
-            self.em.store(s)
+        self.em.store_all(stores)
         return []
 
     def _reduce(self, group: list[Reduce]) -> list[Value]:
