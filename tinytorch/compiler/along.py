@@ -19,8 +19,8 @@ MOST_SCRATCH = 16 << 20  # bytes a thread may be asked for; beyond it NumPy does
 
 
 def run_kernel(lowering, group: Group, kernel: Kernel, values: dict[str, Value]) -> bool:
-    """The task of a kernel whose buffers hold the values; those of the node's outputs are written."""
-    node = group.host
+    """The task of a kernel whose buffers hold the values; it writes those of the node's outputs."""
+    node = group.own
     buffers = {n: lowering.homes[lowering.access(v).home].storage for n, v in values.items()}
     writes = {n for n, v in values.items() if v in node.outputs}
     lowered = Lowered((Step(kernel, kernel.arguments),))
@@ -40,7 +40,7 @@ def _line(lowering, v: Value, axis: int) -> tuple[Operand, int]:
 
 def extreme_position(lowering, group: Group) -> bool:
     """argmax and argmin."""
-    node = group.host
+    node = group.own
     (x,), (out,) = node.inputs, node.outputs
     axis = node.params["axis"] % len(x.shape)
     operand, step = _line(lowering, x, axis)
@@ -53,7 +53,7 @@ def extreme_position(lowering, group: Group) -> bool:
 
 def running_sum(lowering, group: Group) -> bool:
     """cumsum."""
-    node = group.host
+    node = group.own
     (x,), (out,) = node.inputs, node.outputs
     axis = node.params["axis"] % len(x.shape)
     if not prod(x.shape):
@@ -66,7 +66,7 @@ def running_sum(lowering, group: Group) -> bool:
 
 def take_along(lowering, group: Group) -> bool:
     """Elements at indices, line by line."""
-    node = group.host
+    node = group.own
     (x, index), (out,) = node.inputs, node.outputs
     axis = node.params["axis"] % len(x.shape)
     operands, steps = zip(*(_line(lowering, v, axis) for v in (x, index, out)), strict=True)
@@ -80,7 +80,7 @@ def take_along(lowering, group: Group) -> bool:
 
 def scatter_along(lowering, group: Group) -> bool:
     """Sums at indices, line by line."""
-    node = group.host
+    node = group.own
     (g, index), (out,) = node.inputs, node.outputs
     axis, size = node.params["axis"] % len(g.shape), node.params["size"]
     if not prod(out.shape):
@@ -96,7 +96,7 @@ def scatter_along(lowering, group: Group) -> bool:
 
 def scatter_rows(lowering, group: Group) -> bool:
     """scatter_add: rows added up at indices along an axis."""
-    node = group.host
+    node = group.own
     (g, index), (out,) = node.inputs, node.outputs
     axis, size, rank = node.params["axis"], node.params["size"], len(index.shape)
     axis %= len(out.shape)
@@ -129,7 +129,7 @@ def update_slice(lowering, group: Group) -> bool:
     """slice_update: a copy of x with y written over it at a run-time position."""
     from tinytorch.compiler.own_kernels import place
 
-    node = group.host
+    node = group.own
     (x, y, start), (out,) = node.inputs, node.outputs
     place(lowering, group, x, (0,) * len(x.shape))
     if not prod(y.shape):
@@ -149,13 +149,13 @@ def update_slice(lowering, group: Group) -> bool:
 def _overwrite(lowering, group: Group) -> bool:
     from tinytorch.compiler.own_kernels import place
 
-    place(lowering, group, group.host.inputs[1], ())
+    place(lowering, group, group.own.inputs[1], ())
     return True
 
 
 def integer_product(lowering, group: Group, operands: tuple[Operand, Operand]) -> bool:
     """A product of integers; operands: strides over (*batch, m, k) and (*batch, k, n)."""
-    node = group.host
+    node = group.own
     (a, b), (out,) = node.inputs, node.outputs
     if not prod(out.shape):
         return True

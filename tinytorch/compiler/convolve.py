@@ -40,7 +40,7 @@ class Image:
 
 def forward(lowering, group: Group) -> bool:
     """out = windows(x) @ w for each group of channels."""
-    node = group.host
+    node = group.own
     x, w = node.inputs
     p = node.params
     image = _padded(lowering, image_of(lowering, x), p["padding"], node)
@@ -50,7 +50,7 @@ def forward(lowering, group: Group) -> bool:
 
 def input_gradient(lowering, group: Group) -> bool:
     """The cotangent, spread by the stride and padded, correlated with the turned filters."""
-    node = group.host
+    node = group.own
     g, w = node.inputs
     p = node.params
     image = _spread(lowering, image_of(lowering, g), w.shape, node)
@@ -60,7 +60,7 @@ def input_gradient(lowering, group: Group) -> bool:
 
 def weight_gradient(lowering, group: Group) -> bool:
     """windows(x)^T @ g for each group of channels."""
-    node = group.host
+    node = group.own
     g, x = node.inputs
     p = node.params
     out = node.outputs[0]
@@ -96,12 +96,12 @@ def _dense(dtype: DType, shape: tuple[int, ...]) -> Operand:
 def _multiply(lowering, group: Group, spec: GemmSpec, epilogue, buffers: dict[str, Storage]) -> None:
     lowered = lower_product(lowering.target, spec, epilogue)
     writes = {s.argument for s in epilogue.stores}
-    lowering.add(lowered, buffers, group.label, group.host.where, writes)
+    lowering.add(lowered, buffers, group.label, group.own.where, writes)
 
 
 def _correlate(lowering, group: Group, image: Image, w: Value, stride, dilation, groups: int, turned: bool) -> None:
     """Every window of the image times the filters; turned: filters upside down, their axes swapped."""
-    node, out = group.host, group.host.outputs[0]
+    node, out = group.own, group.own.outputs[0]
     n, _, rows, columns = out.shape
     height, width = w.shape[2:]
     inner, outer = (w.shape[0] // groups, w.shape[1]) if turned else (w.shape[1], w.shape[0] // groups)

@@ -25,7 +25,7 @@ from tinytorch.kernels.scratch import round_up
 
 def forward(lowering, group: Group) -> bool:
     """Directly where the kernel can, else by windows."""
-    node = group.host
+    node = group.own
     x, w = node.inputs
     p = node.params
     if not _suits(node):
@@ -37,7 +37,7 @@ def forward(lowering, group: Group) -> bool:
 
 def input_gradient(lowering, group: Group) -> bool:
     """Directly where the kernel can, else by windows."""
-    node = group.host
+    node = group.own
     g, w = node.inputs
     p = node.params
     if not _suits(node):
@@ -51,7 +51,7 @@ def weight_gradient(lowering, group: Group) -> bool:
     """Directly where the kernel can, else by windows."""
     from tinytorch.compiler.own_kernels import fused_epilogue
 
-    node = group.host
+    node = group.own
     g, x = node.inputs
     p, out = node.params, node.outputs[0]
     if not _suits_weight(lowering.target, node):
@@ -90,7 +90,7 @@ def _correlate(lowering, group: Group, image: Image, w: Value, start, step, stri
     """Every window of the image times the filters, and the epilogue."""
     from tinytorch.compiler.own_kernels import fused_epilogue
 
-    node, out = group.host, group.host.outputs[0]
+    node, out = group.own, group.own.outputs[0]
     size, filters = out.shape[2:], out.shape[1]
     packed = _filters(lowering, w, filters, turned, node)
     spec = ConvolutionSpec(

@@ -45,6 +45,17 @@ class Group:
         return tuple(n for d, n in enumerate(self.domain) if d not in axes and n != 1)
 
     @property
+    def own(self) -> Node:
+        """The node with a kernel of its own.
+
+        Raises:
+            ValueError: the group has none.
+        """
+        if self.host is None:
+            raise ValueError(f"a group without a kernel of its own: {self.label}")
+        return self.host
+
+    @property
     def label(self) -> str:
         """The operations in it."""
         names = [n.primitive.name for n in self.nodes]

@@ -7,52 +7,25 @@ reader of the old one can run before; else they are copied at the end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from tinytorch.base.dtypes import bfloat16, from_bfloat16
 from tinytorch.codegen.kernel import Lowered, Operand
 from tinytorch.codegen.target import Target
 from tinytorch.compiler import kinds
-from tinytorch.compiler.access import Access, Coordinate, identity, move_access, reshape_strides, unit
+from tinytorch.compiler.access import Access, Coordinate, identity, move_access, unit
 from tinytorch.compiler.arithmetic import Arithmetic, Given
 from tinytorch.compiler.expression import Constant, Load, Store, topological
 from tinytorch.compiler.fuse import Fusion, Group
-from tinytorch.compiler.graph import Graph, Node, Value, verify
+from tinytorch.compiler.graph import Graph, Value, verify
+from tinytorch.compiler.homes import Copy, Home, Homes
 from tinytorch.compiler.layout import choose_orders, dense_strides, plain, split_reductions
 from tinytorch.compiler.nest import Nest
 from tinytorch.compiler.nest_kernels import lower_nest
+from tinytorch.compiler.order import Item, NotInPlace, Ordering
 from tinytorch.compiler.rewrite import IndexCheck, Simplified, simplify
 from tinytorch.compiler.schedule import STATUS_BYTES, Schedule, Storage, Task, verify_schedule
 from tinytorch.compiler.stored import Stored
-
-
-@dataclass(frozen=True)
-class Home:
-    """The memory of a stored value."""
-
-    storage: Storage
-    strides: tuple[int, ...]
-    offset: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Copy:
-    """A value written densely to a Storage of its own."""
-
-    value: Value
-    to: Storage
-
-
-class NotInPlace(Exception):
-    """A state cannot be updated in place after all."""
-
-    def __init__(self, state: Value):
-        self.state = state
-
-
-Item = Group | Copy | IndexCheck
 
 
 def schedule(graph: Graph, target: Target) -> Schedule:
@@ -86,133 +59,11 @@ class Lowering:
         self.fusion = Fusion(self.graph, self.orders)
         self.stored = Stored(self.fusion, [c.index for c in self.checks])
         self.producer = self.fusion.producer
-        self.homes: dict[Value, Home] = {}
-        self.storages: list[Storage] = []
+        self.placing = Homes(self.fusion, self.stored, copied)
+        self.homes, self.storage, self.placed = self.placing.of, self.placing.storage, self.placing.placed
         self.tasks: list[Task] = []
         self._accesses: dict[Value, Access] = {}
-        self._names: dict[Value, str] = {}
-        self.copies: list[Copy] = []
-        self.last: list[tuple[Value, Storage]] = []  # (new value, state): copied when all is done
-        self.results: dict[Value, Storage] = {}
-        self.direct: dict[Group, list[tuple[Value, Value]]] = {}
         self.status: Storage | None = None
-        self._settle(copied)
-
-    # homes
-
-    def storage(self, kind, nbytes: int, value: Value | None = None) -> Storage:
-        """A new Storage of the program."""
-        s = Storage(kind, nbytes, value)
-        self.storages.append(s)
-        return s
-
-    def _settle(self, copied: set[Value]) -> None:
-        """Give every stored value its home."""
-        graph = self.graph
-        for kind, values in (("argument", graph.arguments), ("state", graph.states), ("constant", graph.constants)):
-            for v in values:
-                self.homes[v] = Home(self.storage(kind, v.spec.nbytes, v), dense_strides(v.shape, plain(v)))
-        self._settle_updates(copied)
-        made = {v for g in self.fusion.groups for v in self.stored.made_by(g)}
-        for v in graph.results:
-            if v in self.results:
-                continue
-            self.results[v] = self.storage("result", v.spec.nbytes, v)
-            if v in made and v not in self.homes and self.orders[v] == plain(v):
-                self.homes[v] = Home(self.results[v], dense_strides(v.shape, plain(v)))
-            else:
-                self.copies.append(Copy(v, self.results[v]))
-        self._settle_parts(made)
-        for v in self.stored.values:
-            if v in self.homes:
-                continue
-            s = self.storage("temporary", v.spec.nbytes, v)
-            if v in made:
-                self.homes[v] = Home(s, dense_strides(v.shape, self.orders[v]))
-            else:  # an array of one number, wanted in memory
-                self.homes[v] = Home(s, dense_strides(v.shape, plain(v)))
-                self.copies.append(Copy(v, s))
-
-    def _settle_parts(self, made: set[Value]) -> None:
-        """Parts of a concatenation that nobody else reads are written where they belong at once."""
-        self.placed: set[tuple[Node, int]] = set()
-        for node in self.graph.nodes:
-            out = node.outputs[0]
-            if node.primitive.name != "concatenate" or out not in self.stored.values:
-                continue
-            if out not in self.homes:
-                s = self.storage("temporary", out.spec.nbytes, out)
-                self.homes[out] = Home(s, dense_strides(out.shape, self.orders[out]))
-            home, axis, first = self.homes[out], node.params["axis"] % len(out.shape), 0
-            for i, part in enumerate(node.inputs):
-                offset = home.offset + first * home.strides[axis]
-                first += part.shape[axis]
-                base = self._only_read_by(part, node)
-                if base is None or base not in made or base in self.homes:
-                    continue
-                strides = self._strides_before(part, base, home.strides)
-                if strides is not None:
-                    self.homes[base] = Home(home.storage, strides, offset)
-                    self.placed.add((node, i))
-
-    def _only_read_by(self, v: Value, node: Node) -> Value | None:
-        """The stored value below a chain of movement that serves `node` alone."""
-        users = self.fusion.users
-        while True:
-            if len(users.get(v, [])) != 1 or v in self.graph.outputs:
-                return None
-            if v in self.stored.values:
-                return v
-            made = self.producer.get(v)
-            if made is None or made.primitive.name not in ("reshape", "permute"):
-                return None
-            v = made.inputs[0]
-
-    def _strides_before(self, v: Value, base: Value, strides: tuple[int, ...]) -> tuple[int, ...] | None:
-        """The strides of `base` with which v, made from it by movement, has the given ones."""
-        while v is not base:
-            made = self.producer[v]
-            below = made.inputs[0]
-            if made.primitive.name == "permute":
-                back = [0] * len(strides)
-                for i, a in enumerate(made.params["axes"]):
-                    back[a] = strides[i]
-                strides = tuple(back)
-            else:
-                found = reshape_strides(v.shape, strides, below.shape)
-                if found is None:
-                    return None
-                strides = found
-            v = below
-        return strides
-
-    def _settle_updates(self, copied: set[Value]) -> None:
-        states = set(self.graph.states)
-        for state, new in self.graph.updates:
-            home = self.homes[state]
-            if new is state:
-                continue
-            node = self.producer.get(new)
-            group = self.fusion.of.get(node) if node is not None else None
-            inside = group is not None and new in self.stored.values and new not in self.homes
-            if inside and state not in copied and self._in_place(group, state):
-                self.homes[new] = home
-                self.direct.setdefault(group, []).append((state, new))
-            elif self.fusion.base(new)[0] in states:  # it may itself be overwritten: keep it first
-                kept = self.storage("temporary", new.spec.nbytes, None)
-                self.copies.append(Copy(new, kept))
-                self.last.append((new, home.storage, kept))
-            else:
-                self.last.append((new, home.storage, None))
-
-    def _in_place(self, group: Group, state: Value) -> bool:
-        """Whether the group reads the state only where it writes the new one."""
-        if group.host is not None:
-            if not kinds.has_epilogue(group.host):
-                return False
-            if any(self.fusion.base(v)[0] is state for v in group.host.inputs):
-                return False
-        return True
 
     # order
 
@@ -222,80 +73,34 @@ class Lowering:
             self.status = self.storage("status", STATUS_BYTES)
         for item in self._ordered():
             self._lower(item)
-        for new, storage, kept in self.last:
+        for new, storage, kept in self.placing.last:
             self._copy_home(new, storage, kept)
         graph = self.graph
-        used = {s for t in self.tasks for s in t.arguments} | set(self.results.values())
+        used = {s for t in self.tasks for s in t.arguments} | set(self.placing.results.values())
         return Schedule(
             self.tasks,
-            [s for s in self.storages if s in used],
+            [s for s in self.placing.storages if s in used],
             *({v: self.homes[v].storage for v in values if self.homes[v].storage in used}
               for values in (graph.arguments, graph.states, graph.constants)),
-            dict(self.results),
+            dict(self.placing.results),
             graph,
         )  # fmt: skip
 
     def _ordered(self) -> list[Item]:
-        """Every item after those whose results it reads, and writers of states after their readers."""
         maker: dict[Value, Item] = {}
         for group in self.fusion.groups:
             maker.update(dict.fromkeys(self.stored.made_by(group), group))
-        for c in self.copies:
-            if c.value in self.homes and self.homes[c.value].storage is c.to:
+        for c in self.placing.copies:
+            if self.placing.holds(c.value, c.to):
                 maker[c.value] = c
-        items: list[Item] = [*self.checks, *self.fusion.groups, *self.copies]
-        loads = {id(i): self._loads(i) for i in items}
-        readers: dict[Value, list[Item]] = {}
-        for i in items:
-            for v in loads[id(i)]:
-                readers.setdefault(v, []).append(i)
-        order: list[Item] = []
-        state: dict[int, int] = {}
-
-        def needs(item: Item) -> list[tuple[Item, Value | None]]:
-            first = [(maker[v], None) for v in self._sorted(loads[id(item)]) if v in maker]
-            for old, _ in self.direct.get(item, []) if isinstance(item, Group) else []:
-                first += [(r, old) for r in readers.get(old, []) if r is not item]
-            return first
-
-        for root in items:
-            stack: list[tuple[Item, list]] = [(root, needs(root))] if id(root) not in state else []
-            state.setdefault(id(root), 1)
-            while stack:
-                item, waiting = stack[-1]
-                if not waiting:
-                    stack.pop()
-                    state[id(item)] = 2
-                    order.append(item)
-                    continue
-                following, because = waiting.pop(0)
-                if state.get(id(following)) == 1:
-                    raise self._circle(stack, following, because)
-                if id(following) not in state:
-                    state[id(following)] = 1
-                    stack.append((following, needs(following)))
-        return order
-
-    def _circle(self, stack, following: Item, because: Value | None) -> Exception:
-        """A circle closed: some state on it is not updated in place."""
-        if because is not None:
-            return NotInPlace(because)
-        for item, _ in reversed(stack):
-            if isinstance(item, Group) and item in self.direct:
-                return NotInPlace(self.direct[item][0][0])
-            if item is following:
-                break
-        names = [i.label for i, _ in stack if isinstance(i, Group)]
-        return ValueError(f"groups that wait for each other: {names}")
-
-    def _sorted(self, values: set[Value]) -> list[Value]:
-        place = self._place if hasattr(self, "_place") else self._number_values()
-        return sorted(values, key=lambda v: place.get(v, -1))
-
-    def _number_values(self) -> dict[Value, int]:
+        items: list[Item] = [*self.checks, *self.fusion.groups, *self.placing.copies]
         made = (v for n in self.graph.nodes for v in n.outputs)
-        self._place = {v: i for i, v in enumerate(made)}
-        return self._place
+        place = {v: i for i, v in enumerate(made)}
+
+        def loads(item: Item) -> list[Value]:
+            return sorted(self._loads(item), key=lambda v: place.get(v, -1))
+
+        return Ordering(items, loads, maker, self.placing.direct).run()
 
     def _loads(self, item: Item) -> set[Value]:
         if isinstance(item, Group):
@@ -303,15 +108,12 @@ class Lowering:
         found, stack = set(), [item.value if isinstance(item, Copy) else item.index]
         while stack:
             v = stack.pop()
-            own = isinstance(item, Copy) and v is item.value and self._is_home(v, item.to)
+            own = isinstance(item, Copy) and v is item.value and self.placing.holds(v, item.to)
             if v in self.stored.values and not own:
                 found.add(v)
             elif (node := self.producer.get(v)) is not None:
                 stack.extend(node.inputs)
         return found
-
-    def _is_home(self, v: Value, storage: Storage) -> bool:
-        return v in self.homes and self.homes[v].storage is storage
 
     # accesses
 
@@ -458,7 +260,7 @@ class Lowering:
     def check_in_place(self, group: Group, stores: list[Store], names: dict[str, Storage]) -> None:
         """A kernel that overwrites a state reads it at the very place it writes."""
         loads = [e for e in topological(s.value for s in stores) if isinstance(e, Load)]
-        for state, _ in self.direct.get(group, []):
+        for state, _ in self.placing.direct.get(group, []):
             for s in stores:
                 if names[s.argument] is not self.homes[state].storage:
                     continue
@@ -468,7 +270,7 @@ class Lowering:
 
     def _fill(self, copy: Copy) -> None:
         v = copy.value
-        own = frozenset([v]) if self._is_home(v, copy.to) else frozenset()
+        own = frozenset([v]) if self.placing.holds(v, copy.to) else frozenset()
         build, names = self.arithmetic(v.shape, own)
         value = build.value(v, identity(v.shape))
         self._store_dense(value, v, copy.to, names)

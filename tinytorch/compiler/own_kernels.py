@@ -27,7 +27,7 @@ from tinytorch.compiler.epilogue import FusedEpilogue, joined, lower_product
 from tinytorch.compiler.expression import Constant, Store
 from tinytorch.compiler.fuse import Group
 from tinytorch.compiler.graph import Node, Value
-from tinytorch.compiler.layout import dense_strides, plain
+from tinytorch.compiler.layout import dense_strides
 from tinytorch.compiler.lowered import LOWERED
 from tinytorch.compiler.nest import Nest
 from tinytorch.compiler.nest_kernels import lower_nest
@@ -46,11 +46,11 @@ Row = Callable[["Lowering", Group], bool]  # noqa: F821  # True if it took the n
 
 def lower_host(lowering, group: Group) -> None:
     """The tasks of a node with a kernel of its own, and of its epilogue."""
-    row = ROWS.get(group.host.primitive.name)
-    if row in (forward, input_gradient, weight_gradient) and not kinds.has_epilogue(group.host):
+    row = ROWS.get(group.own.primitive.name)
+    if row in (forward, input_gradient, weight_gradient) and not kinds.has_epilogue(group.own):
         row = None
     if row is None or not row(lowering, group):
-        host_call(lowering, group.host)
+        host_call(lowering, group.own)
 
 
 def host_call(lowering, node: Node) -> None:
@@ -100,7 +100,7 @@ def lower_check(lowering, check: IndexCheck) -> None:
 
 def fused_epilogue(lowering, group: Group, rows: tuple[int, ...], column: int, batch: tuple[int, ...] = ()):
     """(the group's arithmetic on the result of its host, buffer name -> Storage)."""
-    out = group.host.outputs[0]
+    out = group.own.outputs[0]
     given = Given(out.dtype, len(out.shape))
     own = frozenset(v for n in group.nodes for v in n.outputs)
     build, names = lowering.arithmetic(out.shape, own, given={out: given})
@@ -114,7 +114,7 @@ def fused_epilogue(lowering, group: Group, rows: tuple[int, ...], column: int, b
 
 
 def _matmul(lowering, group: Group) -> bool:
-    node = group.host
+    node = group.own
     (a, b), out = node.inputs, node.outputs[0]
     if not kinds.has_epilogue(node):
         batch = out.shape[:-2]
@@ -163,7 +163,7 @@ def _attention_spec(lowering, node: Node, q, k, v, out, lse) -> AttentionSpec:
 
 
 def _attention(lowering, group: Group) -> bool:
-    node = group.host
+    node = group.own
     values = (*node.inputs, *node.outputs)
     if node.inputs[0].dtype.name == "float16" or not all(prod(v.shape) for v in values):
         return False
@@ -176,7 +176,7 @@ def _attention(lowering, group: Group) -> bool:
 
 
 def _attention_gradient(lowering, group: Group) -> bool:
-    node = group.host
+    node = group.own
     g, q, k, v, out, lse = node.inputs
     if q.dtype.name == "float16" or not all(prod(x.shape) for x in (*node.inputs, *node.outputs)):
         return False
@@ -193,7 +193,7 @@ def _attention_gradient(lowering, group: Group) -> bool:
 
 
 def _random_bits(lowering, group: Group) -> bool:
-    node = group.host
+    node = group.own
     bits, new = node.outputs
     kernel = random_bits(lowering.target, prod(bits.shape))
     buffers = {
@@ -210,7 +210,7 @@ def _random_bits(lowering, group: Group) -> bool:
 
 def place(lowering, group: Group, x: Value, starts: tuple[int, ...]) -> None:
     """Copy x into the output at the given starts."""
-    node, out = group.host, group.host.outputs[0]
+    node, out = group.own, group.own.outputs[0]
     if not prod(x.shape):
         return
     build, names = lowering.arithmetic(x.shape)
@@ -224,7 +224,7 @@ def place(lowering, group: Group, x: Value, starts: tuple[int, ...]) -> None:
 
 
 def _concatenate(lowering, group: Group) -> bool:
-    node = group.host
+    node = group.own
     axis, first = node.params["axis"] % len(node.outputs[0].shape), 0
     for i, x in enumerate(node.inputs):
         starts = tuple(first if d == axis else 0 for d in range(len(x.shape)))
@@ -235,7 +235,7 @@ def _concatenate(lowering, group: Group) -> bool:
 
 
 def _pad(lowering, group: Group) -> bool:
-    node = group.host
+    node = group.own
     out = node.outputs[0]
     home = lowering.homes[out]
     strides = tuple(s if n != 1 else 0 for s, n in zip(home.strides, out.shape, strict=True))

@@ -14,7 +14,7 @@ from tinytorch.kernels.pooling import PoolSpec, max_pool, max_pool_gradient
 
 def pool(lowering, group: Group) -> bool:
     """The winners of all windows, and their places."""
-    node = group.host
+    node = group.own
     (x,), (out, index) = node.inputs, node.outputs
     spec = PoolSpec(x.shape, out.shape, **node.params)
     kernel = max_pool(lowering.target, spec, *(lowering.operand(v) for v in (x, out, index)))
@@ -24,7 +24,7 @@ def pool(lowering, group: Group) -> bool:
 
 def pool_gradient(lowering, group: Group) -> bool:
     """Each pixel from the windows it won."""
-    node = group.host
+    node = group.own
     (g, index), out = node.inputs, node.outputs[0]
     maker = lowering.producer.get(index)
     if maker is None or maker.primitive.name != "max_pool2d" or maker.inputs[0].shape != out.shape:
@@ -46,4 +46,4 @@ def _add(
         for name, v in zip(kernel.arguments, values, strict=True)
     }
     lowered = Lowered((Step(kernel, kernel.arguments),))
-    lowering.add(lowered, buffers, group.label, group.host.where, writes)
+    lowering.add(lowered, buffers, group.label, group.own.where, writes)
