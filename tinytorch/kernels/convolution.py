@@ -1,9 +1,10 @@
 """Convolution straight from the picture: a register tile of pixels times output channels.
 
 Knows pointers, strides and epilogues, never graphs. A tile of work copies the rows it needs into
-scratch (channels innermost, zeros around: `window_rows`); a window is then KH runs of KW * C numbers,
-so no array of windows is ever written (the register tile of Georganas et al., "Anatomy of
-high-performance deep learning convolutions on SIMD architectures", 2018, on channels-last pictures).
+scratch (channels innermost, zeros around: `window_rows`); a window is then KH runs of KW * C
+numbers, so no array of windows is ever written. The register tile is that of Georganas et al.,
+"Anatomy of high-performance deep learning convolutions on SIMD architectures", 2018, on
+channels-last pictures.
 """
 
 from __future__ import annotations

@@ -21,9 +21,10 @@ from tinytorch.kernels.window_block import Block, Turn, rows_that_fit, write_blo
 MOST_PARTS = 16
 # A part should be worth its share of the final sum: 1 million operations, about 7 us on one core.
 PART_FLOPS = 1_000_000
-# The cotangent of a block of rows is read once for each register tile of window places: it should
-# stay in the first-level cache (32-48 KB).
-KEPT_BYTES = 32 << 10
+# The cotangent of a block of rows is read once for each register tile of window places: with the
+# rows of the picture it should stay in the first-level cache. Of 4, 8, 16 and 32 KB, 16 was the fastest
+# (docs/log.md, 2026-11-20).
+KEPT_BYTES = 16 << 10
 
 
 def suits_weights(target: Target, filters: int) -> bool:

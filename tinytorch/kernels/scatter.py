@@ -1,8 +1,8 @@
 """Adds rows up in a table at run-time places: the gradient of an embedding.
 
-Knows pointers and strides, never graphs. A tile owns some columns of the whole table and goes through
-the rows in their order, so equal indices are added in the same order whatever the threads do. Sums of
-float16 and bfloat16 are kept in float32, in memory of the thread, and rounded once.
+Knows pointers and strides, never graphs. A tile owns some columns of the whole table and goes
+through the rows in their order, so equal indices are added in the same order whatever the threads
+do. Sums of float16 and bfloat16 are kept in float32, in memory of the thread, and rounded once.
 """
 
 from __future__ import annotations

@@ -1,0 +1,179 @@
+"""Convolution kernels against the definition in float64, on every target this machine runs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from tests.compiler.graph_runner import GraphRun, new_graph
+from tests.kernels.lowered_runner import element_strides, run_lowered
+from tinytorch.base.dtypes import float32
+from tinytorch.codegen.kernel import Operand, offset_of
+from tinytorch.codegen.target import Target
+from tinytorch.kernels.convolution import ConvolutionSpec, lower_convolution, parts_of
+from tinytorch.kernels.convolution_weights import lower_weights, suits_weights
+from tinytorch.primitives import TABLE
+
+TARGETS = ("avx512", "avx2", "vector128")
+PAD = ((1, 1), (1, 1))
+# N, C, H, W, O, (KH, KW), stride, padding
+CASES = [
+    (2, 3, 9, 11, 16, (3, 3), (1, 1), PAD),
+    (1, 1, 5, 4, 7, (3, 3), (1, 1), PAD),  # fewer filters than lanes
+    (3, 17, 7, 7, 48, (3, 3), (1, 1), PAD),  # three vectors of filters, several rows in a tile
+    (2, 5, 13, 10, 33, (3, 2), (2, 2), ((1, 0), (0, 1))),
+    (2, 8, 6, 37, 80, (1, 1), (1, 1), ((0, 0), (0, 0))),
+    (1, 4, 8, 9, 16, (5, 3), (2, 3), ((2, 1), (1, 2))),
+    (2, 2, 6, 6, 32, (3, 3), (2, 2), ((0, 0), (0, 0))),  # the last row and column unread
+]
+
+
+def numbers(shape, seed):
+    return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape).astype(np.float32)
+
+
+def channels_last(x):
+    """The same numbers with axis 1 innermost in memory."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+
+
+def operand(x):
+    return Operand(float32, element_strides(x))
+
+
+@dataclass(frozen=True)
+class CountingStore:
+    """Adds each number to what is there, so that one written twice shows; out (rows, O)."""
+
+    out: Operand
+    key: str = "add"
+    arguments: tuple = ("out",)
+
+    def emit(self, f, value, index, mask, pointers):
+        place = f.at(pointers["out"], offset_of(f, self.out, index), "float")
+        f.store(f.add(value, f.load(place, value.type, mask=mask)), place, mask=mask)
+
+    def prefetch(self, f, index, pointers):
+        """It reads what it has read."""
+
+
+def expect_close(got, exact, terms, scale):
+    """A sum of n products errs by at most n eps times the sum of their sizes; theirs vary in sign."""
+    np.testing.assert_allclose(got, exact, rtol=0, atol=2**-23 * terms * scale)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("case", range(len(CASES)))
+@pytest.mark.parametrize("layout", [channels_last, np.ascontiguousarray])
+def test_forward_kernel(case, target, layout):
+    """Ground truth: the definition in float64; each output is handed on once, for any team."""
+    target = Target.named(target)
+    n, c, h, w, o, window, stride, padding = CASES[case]
+    x, filters = layout(numbers((n, c, h, w), case)), numbers((o, c, *window), case + 50)
+    how = {"stride": stride, "padding": padding, "dilation": (1, 1), "groups": 1}
+    exact = TABLE["convolution"].numpy(x.astype(float), filters.astype(float), **how)
+    lanes = target.lanes(float32)
+    packed = np.zeros((*window, c, -(-o // lanes) * lanes), np.float32)
+    packed[..., :o] = filters.transpose(2, 3, 1, 0)
+    spec = ConvolutionSpec(
+        operand(x),
+        x.shape,
+        padding[0][0],
+        padding[1][0],
+        (1, 1),
+        exact.shape[2:],
+        window,
+        stride,
+        o,
+    )
+    rows = n * exact.shape[2] * exact.shape[3]
+    lowered = lower_convolution(target, spec, CountingStore(Operand(float32, (o, 1))))
+    made = []
+    for threads in (1, 2, 3):
+        out = np.zeros((rows, o), np.float32)
+        run_lowered(target, lowered, {"x": x, "w": packed, "out": out}, (threads,))
+        made.append(out.tobytes())
+    assert made[0] == made[1] == made[2]
+    got = out.reshape(n, *exact.shape[2:], o).transpose(0, 3, 1, 2)
+    expect_close(got, exact, c * window[0] * window[1], 16)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_weights_kernel(case, target):
+    """Ground truth: the definition in float64; the same bits for any team."""
+    target = Target.named(target)
+    n, c, h, w, o, window, stride, padding = CASES[case]
+    o = -(-o // 16) * 16  # whole vectors
+    assert suits_weights(target, o)
+    x = channels_last(numbers((n, c, h, w), case))
+    how = {"stride": stride, "padding": padding, "dilation": (1, 1), "groups": 1}
+    size = [
+        (m + sum(p) - k) // s + 1
+        for m, p, k, s in zip((h, w), padding, window, stride, strict=True)
+    ]
+    g = channels_last(numbers((n, o, *size), case + 9))
+    rule = TABLE["convolution_weight_gradient"].numpy
+    exact = rule(g.astype(float), x.astype(float), weight_shape=(o, c, *window), **how)
+    spec = ConvolutionSpec(
+        operand(x), x.shape, padding[0][0], padding[1][0], (1, 1), tuple(size), window, stride, o
+    )
+    places = c * window[0] * window[1]
+    lowered = lower_weights(target, spec, operand(g), CountingStore(Operand(float32, (o, 1))))
+    made = []
+    for threads in (1, 2, 3):
+        out = np.zeros((places, o), np.float32)
+        run_lowered(target, lowered, {"x": x, "g": g, "out": out}, (threads,))
+        made.append(out.tobytes())
+    assert made[0] == made[1] == made[2]
+    got = out.reshape(*window, c, o).transpose(3, 2, 0, 1)
+    expect_close(got, exact, n * size[0] * size[1], 16)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("case", [0, 3, 5])
+def test_compiled_with_what_follows(case, target):
+    """Ground truth: the definitions in float64 of convolution, bias, tanh; and of both gradients."""
+    n, c, h, w, o, window, stride, padding = CASES[case]
+    arrays = [numbers((n, c, h, w), case), numbers((o, c, *window), 50), numbers((1, o, 1, 1), 51)]
+    how = {"stride": stride, "padding": padding, "dilation": (1, 1), "groups": 1}
+    graph, (x, filters, bias) = new_graph(*arrays)
+    (product,) = graph.add(TABLE["convolution"], (x, filters), how)
+    (moved,) = graph.add(TABLE["add"], (product, bias), {})
+    (out,) = graph.add(TABLE["tanh"], (moved,), {})
+    by_input = {"input_shape": x.shape, **how}
+    by_weight = {"weight_shape": filters.shape, **how}
+    (g_x,) = graph.add(TABLE["convolution_input_gradient"], (out, filters), by_input)
+    (g_w,) = graph.add(TABLE["convolution_weight_gradient"], (out, x), by_weight)
+    graph.results = [out, g_x, g_w]
+    run = GraphRun(graph, Target.named(target))
+    assert not run.host_calls
+    first = run(*arrays)
+    for threads in (2, 3):
+        again = run(*arrays, threads=threads)
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(first, again, strict=True))
+    wide = [a.astype(float) for a in arrays]
+    exact = np.tanh(TABLE["convolution"].numpy(wide[0], wide[1], **how) + wide[2])
+    terms = c * window[0] * window[1]
+    expect_close(first[0], exact, terms, 16)
+    gradients = (
+        TABLE["convolution_input_gradient"].numpy(exact, wide[1], **by_input),
+        TABLE["convolution_weight_gradient"].numpy(exact, wide[0], **by_weight),
+    )
+    for got, want in zip(first[1:], gradients, strict=True):
+        # errors of the output (terms) are added up over all that a gradient sums
+        expect_close(got, want, terms * np.sqrt(got.size + exact.size), 16)
+
+
+def test_parts_cover_an_axis():
+    """Ground truth: every place once, pieces at most as long as asked, lengths differ by one."""
+    for total in range(1, 60):
+        for most in range(1, 20):
+            parts = parts_of(total, most)
+            places = [
+                p.start + i * p.size + j
+                for p in parts
+                for i in range(p.count)
+                for j in range(p.size)
+            ]
+            assert places == list(range(total)) and all(p.size <= most for p in parts)
