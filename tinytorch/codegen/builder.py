@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from tinytorch.codegen.ir_types import (
     FLOATS,
@@ -74,7 +75,7 @@ class Function:
         linkage: str = "",
     ):
         self.name = name
-        self.target = None  # who will run it, where that is known: then better instructions are chosen
+        self.target: Any = None  # who will run it, where that is known: then better instructions are chosen
         self.declarations: set[str] = set()
         self.lines: list[str] = []
         self._counts: dict[str, int] = {}

@@ -33,7 +33,7 @@ class Image:
 
     storage: Storage
     dtype: DType
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     strides: tuple[int, ...]
     offset: int = 0
 

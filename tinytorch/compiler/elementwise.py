@@ -232,7 +232,7 @@ def _rounding(name: str) -> Rule:
 
 
 def _pow(f: Function, a, d: DType) -> Value:
-    return vector_math.pow(f, a[0], a[1]) if d.is_float else _whole_pow(f, *a, d)
+    return vector_math.pow(f, a[0], a[1]) if d.is_float else _whole_pow(f, a[0], a[1], d)
 
 
 def _whole_pow(f: Function, x: Value, e: Value, d: DType) -> Value:

@@ -303,7 +303,7 @@ class Emitter:
         f, dtype = self.f, e.dtype
         pointer, base = self.pointers[e.argument], self.offset(e.strides, e.offset)
         varies = self.lane in e.dims and self.width > 1
-        stride = e.strides[self.lane] if varies else 0
+        stride = e.strides[self.lane] if varies and self.lane is not None else 0
         scattered = varies and (stride != 1 or any(self.lane in x.dims for x in e.inputs))
         if not varies or not scattered:
             rows = self._rows(e, 1)

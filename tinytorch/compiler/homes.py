@@ -159,8 +159,8 @@ class Homes:
                 continue
             node = self.producer.get(new)
             group = self.fusion.of.get(node) if node is not None else None
-            inside = group is not None and new in self.stored.values and new not in self.of
-            if inside and state not in copied and self._in_place(group, state):
+            free = new in self.stored.values and new not in self.of and state not in copied
+            if group is not None and free and self._in_place(group, state):
                 self.of[new] = home
                 self.direct.setdefault(group, []).append((state, new))
             elif self.fusion.base(new)[0] in states:  # it may itself be overwritten: keep it first

@@ -80,11 +80,16 @@ class Lowering:
         return Schedule(
             self.tasks,
             [s for s in self.placing.storages if s in used],
-            *({v: self.homes[v].storage for v in values if self.homes[v].storage in used}
-              for values in (graph.arguments, graph.states, graph.constants)),
+            self._used(graph.arguments, used),
+            self._used(graph.states, used),
+            self._used(list(graph.constants), used),
             dict(self.placing.results),
             graph,
         )  # fmt: skip
+
+    def _used(self, values: list[Value], used: set[Storage]) -> dict[Value, Storage]:
+        stored = {v: self.homes[v].storage for v in values}
+        return {v: s for v, s in stored.items() if s in used}
 
     def _ordered(self) -> list[Item]:
         maker: dict[Value, Item] = {}
@@ -134,8 +139,9 @@ class Lowering:
                 return None
             found = move_access(node, below)
             if found is None:
-                dense = self.copied(node.inputs[0], below)
-                found = move_access(node, dense)
+                found = move_access(node, self.copied(node.inputs[0], below))
+        if found is None:
+            raise ValueError(f"a dense array that cannot be viewed: {v!r}")
         self._accesses[v] = found
         return found
 

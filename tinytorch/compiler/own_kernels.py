@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
+from typing import Any
 
 from tinytorch.codegen.kernel import Lowered, Operand, Step
 from tinytorch.compiler import kinds
@@ -41,7 +42,7 @@ from tinytorch.kernels.gemm import GemmSpec
 from tinytorch.kernels.index_check import index_check
 from tinytorch.kernels.random_bits import random_bits
 
-Row = Callable[["Lowering", Group], bool]  # noqa: F821  # True if it took the node
+Row = Callable[[Any, Group], bool]  # (the Lowering, the group): True if it took the node
 
 
 def lower_host(lowering, group: Group) -> None:

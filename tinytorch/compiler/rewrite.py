@@ -7,7 +7,7 @@ rounding; those that could change a NaN, an infinity or a sign of zero are not h
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,7 +140,7 @@ class Rewriter:
         return node if node is not None and node.primitive.name == name else None
 
 
-def remove_unused(graph: Graph, also: list[Value] = ()) -> None:
+def remove_unused(graph: Graph, also: Sequence[Value] = ()) -> None:
     """Drop nodes nobody reads, and constants."""
     live = {*graph.outputs, *also}
     kept = []

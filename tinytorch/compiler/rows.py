@@ -18,6 +18,7 @@ from tinytorch.compiler.expression import (
     EXPENSIVE,
     Emitter,
     Expression,
+    Load,
     Op,
     Reduce,
     Store,
@@ -110,7 +111,9 @@ def row_kernel(target: Target, nest: Nest) -> Kernel:
 
     points = nest.points
     moved = sum(_traffic(nest, s.strides, s.dtype.itemsize) for s in nest.stores) + sum(
-        _traffic(nest, e.strides, e.dtype.itemsize) for e in topological(nest.roots) if hasattr(e, "argument")
+        _traffic(nest, e.strides, e.dtype.itemsize)
+        for e in topological(nest.roots)
+        if isinstance(e, Load)
     )
     name = f"rows_{digest('rows', target.key, nest.key(), plan.rows_per_tile, plan.chunk)}"
     return build(
@@ -250,6 +253,7 @@ class _Writer:
         f, plan, width = self.f, self.plan, self.plan.width
         whole = plan.chunks <= 1
         size = plan.inner[-1]
+        many = 0
         unroll = UNROLL if carry and whole and size >= 2 * UNROLL * width else 1
         if unroll > 1:
             many = size // (unroll * width) * (unroll * width)
@@ -277,7 +281,7 @@ class _Writer:
             length = f.sub(self.high, self.low)
             full_stop = f.add(self.low, f.mul(f.div(length, f.index(width)), f.index(width)))
             tail = size % width
-        if not whole or size // width * width > (0 if unroll == 1 else many):
+        if not whole or size // width * width > many:
             with f.loop("lane", start, full_stop, width, carry=carry) as loop:
                 loop.next(*self._turn(loop.index, None, 0, loop.carried, body))
             carry = loop.results

@@ -32,15 +32,26 @@ class Stored:
         self.given = {*graph.arguments, *graph.states, *graph.constants}
         self.hard: set[Value] = set()
         self.values: set[Value] = set(self.given)
+        self._store_reshaped_counts()
         for v in (*graph.outputs, *also):
             self._require(v)
         self._find_crossing()
         self._drop()
 
+    def _store_reshaped_counts(self) -> None:
+        """An iota behind a reshape is no longer one number plus strides times indices."""
+        for node in self.fusion.graph.nodes:
+            if node.primitive.name == "reshape" and not kinds.is_simple(node):
+                base, _ = self.fusion.base(node.outputs[0])
+                made = self.producer.get(base)
+                if made is not None and made.primitive.name == "iota":
+                    self.hard.add(base)
+                    self.values.add(base)
+
     def _require(self, v: Value) -> None:
         base, _ = self.fusion.base(v)
         made = self.producer.get(base)
-        if made is not None and kinds.is_source(made) and base is not v:
+        if made is not None and kinds.is_source(made) and base not in self.values:
             base = v  # a view of a constant array: it is filled in where it is needed
         self.hard.add(base)
         self.values.add(base)
