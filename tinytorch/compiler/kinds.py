@@ -40,7 +40,16 @@ def is_lookup(node: Node) -> bool:
 
 
 def has_epilogue(node: Node) -> bool:
-    """Its kernel hands each result, while in registers, to the arithmetic that follows."""
+    """Its kernel hands each result, while in registers, to the arithmetic that follows.
+
+    Not the gradient of filters: its kernel has output channels in its lanes, weights have them
+    outermost in memory, and an update would read three arrays number by number.
+    """
+    return is_product(node) and node.primitive.name != "convolution_weight_gradient"
+
+
+def is_product(node: Node) -> bool:
+    """It is a matrix product or a convolution that has native kernels."""
     name, p = node.primitive.name, node.params
     if not node.inputs or not node.inputs[0].dtype.is_float:
         return False

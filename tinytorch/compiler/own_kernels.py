@@ -48,7 +48,7 @@ Row = Callable[[Any, Group], bool]  # (the Lowering, the group): True if it took
 def lower_host(lowering, group: Group) -> None:
     """The tasks of a node with a kernel of its own, and of its epilogue."""
     row = ROWS.get(group.own.primitive.name)
-    if row in (forward, input_gradient, weight_gradient) and not kinds.has_epilogue(group.own):
+    if row in (forward, input_gradient, weight_gradient) and not kinds.is_product(group.own):
         row = None
     if row is None or not row(lowering, group):
         host_call(lowering, group.own)
