@@ -36,8 +36,8 @@ def compiled(name, type, target, lanes, arguments=1, told=False):
     with f.loop("i", 0, f.n, lanes) as i:
         wide = vector(lanes, type)
         xs = [f.load(f.at(getattr(f, f"x{j}"), i.index, type), wide) for j in range(arguments)]
-        how = {"target": Target.named(target)} if told else {}
-        f.store(getattr(vector_math, name)(f, *xs, **how), f.at(f.out, i.index, type))
+        f.target = Target.named(target) if told else None
+        f.store(getattr(vector_math, name)(f, *xs), f.at(f.out, i.index, type))
     text = "\n".join([*sorted(f.declarations), f.finish()])
     image = engine.compile_text(text, Target.named(target))
     library = engine.load([image], ["k"])
@@ -103,6 +103,15 @@ def test_error_is_within_the_stated_bound_on_every_target(name, type):
     bound = BOUND[name] + (1 if type == "double" and not exact else 1e-3)
     for target in runnable_names():
         assert worst(apply(name, target, x), want) <= bound, target
+
+
+def test_erf_by_table_is_within_its_bound():
+    """Ground truth: the C library's erf, dense over every piece of the table and beyond."""
+    if "avx512" not in runnable_names():
+        return  # the table is for AVX-512 alone; every target's other erf is tested above
+    pieces = np.linspace(-4.5, 4.5, 200_003).astype(np.float32)
+    x = np.concatenate([inputs(np.float32), pieces, pieces / 64])
+    assert worst(apply("erf", "avx512", x, told=True), truth("erf", x)) <= 3.0  # 2.85 seen
 
 
 @pytest.mark.parametrize("type", TYPES)
