@@ -8,6 +8,7 @@ what changed.
 
 from __future__ import annotations
 
+import dis
 import functools
 import types
 import warnings
@@ -59,6 +60,9 @@ class Guard:
         return f"{self.shown!r} now stands for another object ({type(now).__name__})"
 
 
+_READS_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME")
+
+
 def guards_of(function: Callable) -> list[Guard]:
     """A Guard for every name outside `function` that its code reads, its own helpers included.
 
@@ -108,7 +112,9 @@ def _names(function: types.FunctionType) -> Iterator[tuple[str, Callable[[], Any
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         yield name, _read_cell(cell)
     for code in _codes(function.__code__):
-        for name in code.co_names:
+        # not co_names: it lists attributes too, and `optimizer.step` is not the global `step`
+        globals_read = (i.argval for i in dis.get_instructions(code) if i.opname in _READS_GLOBAL)
+        for name in dict.fromkeys(globals_read):
             if name in function.__globals__:
                 yield name, _read_item(function.__globals__, name)
 
