@@ -81,6 +81,7 @@ class Fusion:
         self.of: dict[Node, Group] = {}
         self.groups: list[Group] = []
         self._before: dict[int, int] = {}  # group number -> bit set of the groups it needs
+        self._apart: dict[int, int] = {}  # and of those it reads at other places: never one kernel
         self.inlined = self._find_inlined()
         for node in graph.nodes:
             if kinds.is_movement(node) or kinds.is_source(node) or node in self.inlined:
@@ -157,11 +158,12 @@ class Fusion:
 
     def _place(self, node: Node) -> None:
         sources = self.sources_of(node)
-        needed = 0
-        for base, _ in sources:
+        needed = apart = 0
+        for base, simple in sources:
             made = self.producer.get(base)
             if made is not None:
                 needed |= self._with(self.of[made])
+                apart |= 0 if simple else 1 << self.of[made].number
         group = self._join(node, sources) if self._may_join(node) else None
         if group is None:
             group = self._begin(node)
@@ -169,6 +171,7 @@ class Fusion:
         if kinds.is_reduction(node):
             group.axes = kinds.reduced_axes(node)
         self.of[node] = group
+        self._apart[group.number] |= apart
         self._need(group, needed)
 
     @staticmethod
@@ -184,7 +187,7 @@ class Fusion:
         else:
             group = Group(len(self.groups), node.outputs[0].shape, host=node)
         self.groups.append(group)
-        self._before[group.number] = 0
+        self._before[group.number] = self._apart[group.number] = 0
         return group
 
     def _join(self, node: Node, sources: list[tuple[Value, bool]]) -> Group | None:
@@ -295,6 +298,8 @@ class Fusion:
         if other.axes is not None and (into.host is not None or into.axes not in (None, other.axes)):
             return False
         a, b = into.number, other.number
+        if self._apart[a] >> b & 1 or self._apart[b] >> a & 1:
+            return False
         for number, needs in self._before.items():
             between = number not in (a, b)
             if between and (needs >> a & 1 and self._before[b] >> number & 1):
@@ -311,6 +316,10 @@ class Fusion:
             if needs >> b & 1 or needs >> a & 1:
                 self._before[number] = (needs | joint | 1 << a) & ~(1 << b)
         self._before[a], self._before[b] = joint, 0
+        self._apart[a] |= self._apart[b]
+        for number, apart in self._apart.items():
+            if apart >> b & 1:
+                self._apart[number] = apart | 1 << a
         return True
 
 
