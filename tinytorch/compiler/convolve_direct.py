@@ -18,6 +18,7 @@ from tinytorch.compiler.epilogue import joined
 from tinytorch.compiler.fuse import Group
 from tinytorch.compiler.graph import Node, Value
 from tinytorch.compiler.layout import dense_strides
+from tinytorch.compiler.lowered import LOWERED
 from tinytorch.kernels.convolution import ConvolutionSpec, lower_convolution
 from tinytorch.kernels.convolution_weights import lower_weights, suits_weights
 from tinytorch.kernels.scratch import round_up
@@ -64,7 +65,9 @@ def weight_gradient(lowering, group: Group) -> bool:
         out.shape[0],
     )  # fmt: skip
     epilogue, names = fused_epilogue(lowering, group, (2, 3, 1), 0)
-    lowered = lower_weights(lowering.target, spec, _operand(cotangent), epilogue)
+    target, places = lowering.target, _operand(cotangent)
+    key = ("convolution_weights", target.key, spec, places, epilogue.arguments, epilogue.key)
+    lowered = LOWERED.get(key, lambda: lower_weights(target, spec, places, epilogue))
     buffers = {**names, "x": image.storage, "g": cotangent.storage}
     writes = {s.argument for s in epilogue.stores}
     lowering.add(lowered, buffers, group.label, node.where, writes)
@@ -98,7 +101,9 @@ def _correlate(lowering, group: Group, image: Image, w: Value, start, step, stri
     )
     epilogue, names = fused_epilogue(lowering, group, ROW_AXES, 1)
     epilogue = joined(epilogue)
-    lowered = lower_convolution(lowering.target, spec, epilogue)
+    target = lowering.target
+    key = ("convolution", target.key, spec, epilogue.arguments, epilogue.key)
+    lowered = LOWERED.get(key, lambda: lower_convolution(target, spec, epilogue))
     buffers = {**names, "x": image.storage, "w": packed}
     writes = {s.argument for s in epilogue.stores}
     lowering.add(lowered, buffers, group.label, node.where, writes)

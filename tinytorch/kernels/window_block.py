@@ -16,8 +16,8 @@ from tinytorch.kernels.gemm_micro import fetch
 from tinytorch.kernels.scratch import LINE
 
 # Turns between asking for a line of b and using it: filters of 32 or more channels stream from the
-# second-level cache (14 cycles away, a turn takes 11-14). Of 0, 4, 8, 16 and 32 turns all but 0 were
-# alike, up to 5 % faster than 0 (docs/log.md, 2026-11-20).
+# second-level cache (14 cycles away, a turn takes 11-14). Of 0, 4, 8, 16 and 32 turns all but 0
+# were alike, up to 5 % faster than 0 (docs/log.md, 2026-11-20).
 AHEAD = 8
 
 
