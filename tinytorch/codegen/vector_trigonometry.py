@@ -88,7 +88,7 @@ def _reduce_large_lanes(f: Function, x: Value, r: Value, n: Value) -> tuple[Valu
     before = f._block
     f.branch_if(some, f"{name}.then", f"{name}.done")
     f.block(f"{name}.then")
-    f.declarations.add(_PAYNE_HANEK)
+    f.declarations.update((_PAYNE_HANEK, *_NEEDED))
     pair = "{ double, i64 }"
     new_r, new_n = r, n
     for lane in range(count):
@@ -112,6 +112,15 @@ def _reduce_large_lanes(f: Function, x: Value, r: Value, n: Value) -> tuple[Valu
     return merge(r, new_r, "r"), merge(n, new_n, "quadrant")
 
 
+# One line each: a module has every declaration once, whoever asks for it.
+_NEEDED = (
+    "declare i64 @llvm.fshl.i64(i64, i64, i64)",
+    "declare i128 @llvm.ctlz.i128(i128, i1)",
+    "declare i128 @llvm.abs.i128(i128, i1)",
+    "declare double @llvm.copysign.f64(double, double)",
+)
+
+
 def _payne_hanek() -> str:
     """The text of tinytorch.payne_hanek: double x, |x| >= 2^23, to (r, n), r rounded three times.
 
@@ -125,10 +134,6 @@ def _payne_hanek() -> str:
     count = len(TWO_OVER_PI) + 1
     return f"""
 @"tinytorch.two_over_pi" = internal constant [{count} x i64] [{words}]
-declare i64 @llvm.fshl.i64(i64, i64, i64)
-declare i128 @llvm.ctlz.i128(i128, i1)
-declare i128 @llvm.abs.i128(i128, i1)
-declare double @llvm.copysign.f64(double, double)
 define internal {{ double, i64 }} @"tinytorch.payne_hanek"(double %x) nounwind noinline {{
   %bits = bitcast double %x to i64
   %shifted = lshr i64 %bits, 52
