@@ -10,6 +10,11 @@ Note [why a late worker does no harm]: every counter carries the number of its r
 the count. A worker that wakes after its run has ended finds another number, or all tiles done, and
 can neither take a tile nor count one. Nobody ever waits for a worker to arrive, only for tiles.
 
+Note [two ends]: threads with an even number take tiles from the front, the others from the back,
+until they meet. So the halves of an array stay with the same threads from stage to stage and from run
+to run, and in their private caches, and yet nobody waits while there is a tile to take. 16 bits count
+each end; a stage with 32,768 tiles or more is taken from the front alone.
+
 Note [hazard slots]: a worker writes the address of the table it is about to read into its slot and
 then looks again whether that table is still being run. Memory may go once no slot names it.
 
@@ -40,7 +45,7 @@ TABLE_SCRATCH, TABLE_SCRATCH_STRIDE, TABLE_TIMES, TABLE_TILE_CONFIG = 32, 40, 48
 TABLE_STATUS, TABLE_WAKE = 64, 128
 TABLE_BYTES = 192
 RECORD_BYTES = 32  # kernel address, tiles, address of the argument array, unused
-COUNTER_BYTES = 128  # next tile to take, and in another cache line tiles done
+COUNTER_BYTES = 128  # tiles taken from the front and from the back; in another cache line tiles done
 
 NAMES = ("tinytorch_run", "tinytorch_worker", "tinytorch_ring", "tinytorch_pauses")
 
@@ -202,6 +207,8 @@ entry:
   %scratch = getelementptr i8, ptr %scratch.all, i64 %scratch.offset
   %times.at = getelementptr i8, ptr %table, i64 TABLE_TIMES
   %times.all = load ptr, ptr %times.at
+  %parity = and i64 %id, 1
+  %odd = icmp ne i64 %parity, 0
   %first = icmp eq i64 %id, 0
   %times = select i1 %first, ptr %times.all, ptr null
   %timed = icmp ne ptr %times, null
@@ -235,6 +242,9 @@ stage:
   %next = getelementptr i8, ptr %counters, i64 %counter.offset
   %done = getelementptr i8, ptr %next, i64 64
   %complete = or i64 %tagged, %tiles
+  %tiles.last = sub i64 %tiles, 1
+  %ends = icmp slt i64 %tiles, 32768
+  %behind = and i1 %ends, %odd
   br label %take
 
 take:
@@ -244,15 +254,24 @@ take:
   %ours = icmp eq i64 %word.high, %tag
   br i1 %ours, label %look, label %over
 look:
-  %tile = and i64 %word, 4294967295
-  %left = icmp slt i64 %tile, %tiles
+  %low = and i64 %word, 4294967295
+  %low.front = and i64 %low, 65535
+  %low.back = lshr i64 %low, 16
+  %front = select i1 %ends, i64 %low.front, i64 %low
+  %back = select i1 %ends, i64 %low.back, i64 0
+  %gone = add i64 %front, %back
+  %left = icmp slt i64 %gone, %tiles
   br i1 %left, label %try, label %drained
 try:
   %state = load atomic i64, ptr %status monotonic, align 8
   %aborted = icmp ne i64 %state, 0
-  %all.left = sub i64 %tiles, %tile
+  %all.left = sub i64 %tiles, %gone
   %taken = select i1 %aborted, i64 %all.left, i64 1
-  %word.new = add i64 %word, %taken
+  %from.back = sub i64 %tiles.last, %back
+  %tile = select i1 %behind, i64 %from.back, i64 %front
+  %step = select i1 %behind, i64 65536, i64 1
+  %added = select i1 %aborted, i64 %all.left, i64 %step
+  %word.new = add i64 %word, %added
   %swap = cmpxchg ptr %next, i64 %word, i64 %word.new acq_rel acquire
   %won = extractvalue { i64, i1 } %swap, 1
   br i1 %won, label %won.tile, label %take
