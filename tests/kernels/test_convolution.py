@@ -58,7 +58,7 @@ class CountingStore:
 
 
 def expect_close(got, exact, terms, scale):
-    """A sum of n products errs by at most n eps times the sum of their sizes; theirs vary in sign."""
+    """A sum of n products errs by at most n eps times the largest partial sum, here `scale`."""
     np.testing.assert_allclose(got, exact, rtol=0, atol=2**-23 * terms * scale)
 
 
@@ -133,7 +133,7 @@ def test_weights_kernel(case, target):
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("case", [0, 3, 5])
 def test_compiled_with_what_follows(case, target):
-    """Ground truth: the definitions in float64 of convolution, bias, tanh; and of both gradients."""
+    """Ground truth: float64 definitions of convolution, bias, tanh, and both gradients."""
     n, c, h, w, o, window, stride, padding = CASES[case]
     arrays = [numbers((n, c, h, w), case), numbers((o, c, *window), 50), numbers((1, o, 1, 1), 51)]
     how = {"stride": stride, "padding": padding, "dilation": (1, 1), "groups": 1}

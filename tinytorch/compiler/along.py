@@ -12,6 +12,7 @@ from tinytorch.codegen.kernel import Kernel, Lowered, Operand, Step
 from tinytorch.compiler.access import reshape_strides
 from tinytorch.compiler.fuse import Group
 from tinytorch.compiler.graph import Value
+from tinytorch.compiler.layout import dense_strides
 from tinytorch.kernels import along
 from tinytorch.kernels.scatter import scatter_add
 
@@ -38,6 +39,12 @@ def _line(lowering, v: Value, axis: int) -> tuple[Operand, int]:
     return replace(o, strides=_beside(o.strides, axis)), o.strides[axis]
 
 
+def _lines(lowering, values: tuple[Value, ...], axis: int):
+    """`_line` of each: (the operands, the strides of the axis)."""
+    lines = [_line(lowering, v, axis) for v in values]
+    return [operand for operand, _ in lines], tuple(step for _, step in lines)
+
+
 def extreme_position(lowering, group: Group) -> bool:
     """argmax and argmin."""
     node = group.own
@@ -45,8 +52,8 @@ def extreme_position(lowering, group: Group) -> bool:
     axis = node.params["axis"] % len(x.shape)
     operand, step = _line(lowering, x, axis)
     kernel = along.extreme_position(
-        lowering.target, _beside(x.shape, axis), x.shape[axis], operand, step, lowering.operand(out),
-        node.primitive.name == "argmax",
+        lowering.target, _beside(x.shape, axis), x.shape[axis], operand, step,
+        lowering.operand(out), node.primitive.name == "argmax",
     )  # fmt: skip
     return run_kernel(lowering, group, kernel, {"x": x, "out": out})
 
@@ -69,11 +76,11 @@ def take_along(lowering, group: Group) -> bool:
     node = group.own
     (x, index), (out,) = node.inputs, node.outputs
     axis = node.params["axis"] % len(x.shape)
-    operands, steps = zip(*(_line(lowering, v, axis) for v in (x, index, out)), strict=True)
     if not prod(out.shape):
         return True
+    (a, b, c), steps = _lines(lowering, (x, index, out), axis)
     kernel = along.take_along(
-        lowering.target, _beside(x.shape, axis), index.shape[axis], x.shape[axis], *operands, steps
+        lowering.target, _beside(x.shape, axis), index.shape[axis], x.shape[axis], a, b, c, steps
     )
     return run_kernel(lowering, group, kernel, {"x": x, "index": index, "out": out})
 
@@ -87,9 +94,9 @@ def scatter_along(lowering, group: Group) -> bool:
         return True
     if g.dtype.is_float and g.dtype.itemsize == 2 and 4 * size > MOST_SCRATCH:
         return False
-    operands, steps = zip(*(_line(lowering, v, axis) for v in (g, index, out)), strict=True)
+    (a, b, c), steps = _lines(lowering, (g, index, out), axis)
     kernel = along.scatter_along(
-        lowering.target, _beside(g.shape, axis), g.shape[axis], size, *operands, steps
+        lowering.target, _beside(g.shape, axis), g.shape[axis], size, a, b, c, steps
     )
     return run_kernel(lowering, group, kernel, {"g": g, "index": index, "out": out})
 
@@ -120,8 +127,8 @@ def _reshaped(lowering, v: Value, shape: tuple[int, ...]) -> tuple[Value, Operan
     strides = reshape_strides(access.shape, access.strides, shape)
     if strides is None:
         access = lowering.copied(v, access)
-        strides = reshape_strides(access.shape, access.strides, shape)
-        return access.home, Operand(v.dtype, strides, access.offset)
+        dense = dense_strides(shape, tuple(range(len(shape))))
+        return access.home, Operand(v.dtype, dense, access.offset)
     return v, Operand(v.dtype, strides, access.offset)
 
 

@@ -145,15 +145,16 @@ def scatter_along(
     total = prod(beside)
     return over_lines(
         "scatter_along", target, beside, {"g": g, "index": index, "out": out}, body,
-        elements=4 * count + size, written=("out",), vectors=False, scratch=4 * size if narrow else 0,
+        elements=4 * count + size, written=("out",), vectors=False,
+        scratch=4 * size if narrow else 0,
         flops=total * count,
         bytes=total * (count * (g.dtype.itemsize + index.dtype.itemsize) + size * g.dtype.itemsize),
     )  # fmt: skip
 
 
 def place_at(
-    target: Target, beside: Sequence[int], sizes: Sequence[int], length: int, y: Operand, out: Operand,
-    steps: tuple[int, int], strides: Sequence[int], start: Operand,
+    target: Target, beside: Sequence[int], sizes: Sequence[int], length: int, y: Operand,
+    out: Operand, steps: tuple[int, int], strides: Sequence[int], start: Operand,
 ) -> Kernel:  # fmt: skip
     """Write y into out from a position known at run time; buffers "y", "out", "start".
 

@@ -22,7 +22,7 @@ MOST_PARTS = 16
 # A part should be worth its share of the final sum: 1 million operations, about 7 us on one core.
 PART_FLOPS = 1_000_000
 # The cotangent of a block of rows is read once for each register tile of window places: with the
-# rows of the picture it should stay in the first-level cache. Of 4, 8, 16 and 32 KB, 16 was the fastest
+# rows of the picture it should stay in the first-level cache. Of 4, 8, 16 and 32 KB, 16 was best
 # (docs/log.md, 2026-11-20).
 KEPT_BYTES = 16 << 10
 
