@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks import harness
 from benchmarks.machine import describe
 
-CASES = ("mlp", "gpt", "cnn", "matmul", "attention", "overhead", "first_step")
+CASES = ("mlp", "gpt", "cnn", "matmul", "attention", "overhead", "first_step", "threads")
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
