@@ -113,7 +113,8 @@ def round_to_bfloat16(x: np.ndarray) -> np.ndarray:
     array([16256, 16256], dtype=uint16)
     """
     bits = np.ascontiguousarray(x, dtype=np.float32).view(np.uint32)
-    rounded = (bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))) >> np.uint32(16)
+    odd = (bits >> np.uint32(16)) & np.uint32(1)
+    rounded = (bits + (np.uint32(0x7FFF) + odd)) >> np.uint32(16)
     rounded = np.where(np.isnan(x), np.uint16(0x7FC0), rounded.astype(np.uint16))
     return rounded.reshape(np.shape(x))  # ascontiguousarray made one axis of none
 

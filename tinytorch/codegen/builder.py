@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinytorch.codegen.ir_types import (
     FLOATS,
@@ -62,9 +62,11 @@ class Function:
         attributes: function attributes as IR text.
     """
 
-    tile: Value  # the parameters of a kernel (codegen/kernel.py); others are attributes too
-    scratch: Value
-    arguments: Value
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Value:
+            """A parameter; set in the constructor, so at run time nothing is looked up here."""
+            ...
 
     def __init__(
         self,
@@ -75,7 +77,8 @@ class Function:
         linkage: str = "",
     ):
         self.name = name
-        self.target: Any = None  # who will run it, where that is known: then better instructions are chosen
+        # who will run it, where that is known: then better instructions are chosen
+        self.target: Any = None
         self.declarations: set[str] = set()
         self.lines: list[str] = []
         self._counts: dict[str, int] = {}

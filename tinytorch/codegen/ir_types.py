@@ -60,5 +60,5 @@ def constant_text(type: str, number) -> str:
         with np.errstate(over="ignore"):
             return f"0xH{int(np.float16(number).view(np.uint16)):04X}"
     elif type == "bfloat":
-        return f"0xR{int(round_to_bfloat16(np.float32(number))):04X}"
+        return f"0xR{int(round_to_bfloat16(np.asarray(number, np.float32))):04X}"
     return f"0x{struct.unpack('<Q', struct.pack('<d', float(number)))[0]:016X}"

@@ -39,12 +39,6 @@ def _line(lowering, v: Value, axis: int) -> tuple[Operand, int]:
     return replace(o, strides=_beside(o.strides, axis)), o.strides[axis]
 
 
-def _lines(lowering, values: tuple[Value, ...], axis: int):
-    """`_line` of each: (the operands, the strides of the axis)."""
-    lines = [_line(lowering, v, axis) for v in values]
-    return [operand for operand, _ in lines], tuple(step for _, step in lines)
-
-
 def extreme_position(lowering, group: Group) -> bool:
     """argmax and argmin."""
     node = group.own
@@ -78,10 +72,11 @@ def take_along(lowering, group: Group) -> bool:
     axis = node.params["axis"] % len(x.shape)
     if not prod(out.shape):
         return True
-    (a, b, c), steps = _lines(lowering, (x, index, out), axis)
+    (a, i), (b, j), (c, k) = (_line(lowering, v, axis) for v in (x, index, out))
     kernel = along.take_along(
-        lowering.target, _beside(x.shape, axis), index.shape[axis], x.shape[axis], a, b, c, steps
-    )
+        lowering.target, _beside(x.shape, axis), index.shape[axis], x.shape[axis], a, b, c,
+        (i, j, k),
+    )  # fmt: skip
     return run_kernel(lowering, group, kernel, {"x": x, "index": index, "out": out})
 
 
@@ -94,9 +89,9 @@ def scatter_along(lowering, group: Group) -> bool:
         return True
     if g.dtype.is_float and g.dtype.itemsize == 2 and 4 * size > MOST_SCRATCH:
         return False
-    (a, b, c), steps = _lines(lowering, (g, index, out), axis)
+    (a, i), (b, j), (c, k) = (_line(lowering, v, axis) for v in (g, index, out))
     kernel = along.scatter_along(
-        lowering.target, _beside(g.shape, axis), g.shape[axis], size, a, b, c, steps
+        lowering.target, _beside(g.shape, axis), g.shape[axis], size, a, b, c, (i, j, k)
     )
     return run_kernel(lowering, group, kernel, {"g": g, "index": index, "out": out})
 

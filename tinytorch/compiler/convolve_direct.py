@@ -1,7 +1,7 @@
 """Convolutions that read the picture itself; the others become products over windows.
 
-Knows the lowering, strides and the kernels for convolution. Taken for float32 without groups or
-dilation: those of the shipped networks. The gradient of the image is the convolution of the
+Knows the lowering, strides and the kernels for convolution. Taken for float32 and narrower without groups
+or dilation: those of the shipped networks. The gradient of the image is the convolution of the
 cotangent, its pixels spread by the stride, with the turned filters.
 """
 
@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from math import prod
 
-from tinytorch.base.dtypes import float32
+from tinytorch.base.dtypes import bfloat16, float16, float32
 from tinytorch.codegen.kernel import Operand
 from tinytorch.codegen.target import Target
 from tinytorch.compiler import convolve
-from tinytorch.compiler.convolve import ROW_AXES, Image, blank, channels_last, copy, image_of
+from tinytorch.compiler.convolve import ROW_AXES, Image, blank, channels_last, image_of
 from tinytorch.compiler.epilogue import joined
+from tinytorch.compiler.expression import Expression, Load, Op, Store
 from tinytorch.compiler.fuse import Group
 from tinytorch.compiler.graph import Node, Value
 from tinytorch.compiler.layout import dense_strides
 from tinytorch.compiler.lowered import LOWERED
+from tinytorch.compiler.nest import Nest
+from tinytorch.compiler.nest_kernels import lower_nest
 from tinytorch.kernels.convolution import ConvolutionSpec, lower_convolution
 from tinytorch.kernels.convolution_weights import lower_weights, suits_weights
 from tinytorch.kernels.scratch import round_up
@@ -59,7 +62,9 @@ def weight_gradient(lowering, group: Group) -> bool:
         return convolve.weight_gradient(lowering, group)
     (top, _), (left, _) = p["padding"]
     image = image_of(lowering, x)
-    cotangent = channels_last(lowering, image_of(lowering, g), node)
+    cotangent = image_of(lowering, g)
+    if g.dtype is float32:
+        cotangent = channels_last(lowering, cotangent, node)
     spec = ConvolutionSpec(
         _operand(image), image.shape, top, left, (1, 1), g.shape[2:], out.shape[2:], p["stride"],
         out.shape[0],
@@ -85,8 +90,11 @@ def _suits_weight(target: Target, node: Node) -> bool:
 def _suits(node: Node) -> bool:
     p = node.params
     kinds = {v.dtype for v in (*node.inputs, *node.outputs)}
+    # Note [narrow convolutions]: bfloat16 is widened while it is copied, and multiplied as float32.
+    # Slower than matrix tiles could be, but not than writing windows for them.
+    known = kinds <= {float32, bfloat16, float16}
     work = prod(node.outputs[0].shape) * prod(node.inputs[1].shape)
-    return p["groups"] == 1 and p["dilation"] == (1, 1) and kinds == {float32} and work > 0
+    return p["groups"] == 1 and p["dilation"] == (1, 1) and known and work > 0
 
 
 def _correlate(lowering, group: Group, image: Image, w: Value, start, step, stride, turned) -> None:
@@ -96,8 +104,9 @@ def _correlate(lowering, group: Group, image: Image, w: Value, start, step, stri
     node, out = group.own, group.own.outputs[0]
     size, filters = out.shape[2:], out.shape[1]
     packed = _filters(lowering, w, filters, turned, node)
+    top, left = start
     spec = ConvolutionSpec(
-        _operand(image), image.shape, *start, step, size, w.shape[2:], stride, filters
+        _operand(image), image.shape, top, left, step, size, w.shape[2:], stride, filters
     )
     epilogue, names = fused_epilogue(lowering, group, ROW_AXES, 1)
     epilogue = joined(epilogue)
@@ -126,5 +135,10 @@ def _filters(lowering, w: Value, filters: int, turned: bool, node: Node):
         to = lowering.storage("temporary", 4 * prod(sizes))
     else:
         to = blank(lowering, float32, (height, width, inner, room), node).storage
-    copy(lowering, sizes, source, strides, offset, to, dense, 0, node, "filters")
+    number: Expression = Load(w.dtype, "x", strides, offset)
+    if w.dtype is not float32:
+        number = Op(float32, "cast", (number,))
+    nest = Nest(sizes, frozenset(), (Store("to", float32, dense, number),), "filters")
+    lowered = lower_nest(lowering.target, nest)
+    lowering.add(lowered, {"x": source.storage, "to": to}, "filters", node.where, {"to"})
     return to

@@ -155,11 +155,12 @@ class AttentionForward:
             for j in range(len(values[0])):
                 across = f.add(column, f.index(j * self.n))
                 largest = self.scratch.load("largest", across)
+                seen = None
                 if masked:
                     seen = self.walk.last_seen(f, self.n, f.add(self.t, across), f.add(s, row))
                 for i in range(len(values)):
                     x = values[i][j]
-                    if masked:
+                    if seen is not None:
                         x = f.select(visible(f, seen, i), x, f.const(self.scratch.wide, LOWEST))
                     largest = f.select(f.compare("gt", x, largest), x, largest, "largest")
                     at = f.add(f.mul(f.add(row, f.index(i)), f.index(self.block)), across)

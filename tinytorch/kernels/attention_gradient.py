@@ -17,6 +17,7 @@ Source: Dao et al. 2022 (arXiv 2205.14135), appendix B.4.
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 from tinytorch.base.dtypes import DType
 from tinytorch.codegen.builder import Function, Value
@@ -160,7 +161,7 @@ class AttentionGradient:
         """Everything that the query rows t .. t + block - 1 add to the three gradients."""
         f, spec = self.f, self.spec
         self.t = t
-        rows = f.minimum(f.index(self.block), f.sub(f.index(spec.queries), t), "rows")
+        rows = f.minimum(f.index(self.block), f.sub(f.index(spec.queries), t))
         self.take_rows("q", spec.q, rows)
         self.take_rows("g", self.all.g, rows)
         dense = (self.compute.llvm, 1)
@@ -261,11 +262,12 @@ class AttentionGradient:
             for j in range(len(values[0])):
                 across = f.add(column, f.index(j * self.n))
                 lse = self.scratch.load("lse", across)
+                seen = None
                 if masked:
                     seen = self.walk.last_seen(f, self.n, f.add(self.t, across), f.add(s, row))
                 for i, line in enumerate(values):
                     x = exp2_nonpositive(f, f.sub(line[j], lse))
-                    if masked:
+                    if seen is not None:
                         x = f.select(visible(f, seen, i), x, f.const(x.type, 0.0))
                     at = f.add(f.mul(f.add(row, f.index(i)), f.index(self.block)), across)
                     self.scratch.store("weight", at, x)
@@ -351,12 +353,12 @@ class AttentionGradient:
                     count = spec.size - column
                     mask = f.mask_below(n, f.index(count)) if count < n else None
                     at = f.add(f.mul(t.index, f.index(spec.size)), f.index(column))
-                    total = None
+                    parts = []
                     for run in range(self.runs):
                         place = f.add(at, f.index(run * spec.queries * spec.size))
                         place = f.at(base, place, self.compute.llvm)
-                        x = f.load(place, self.scratch.wide, mask=mask)
-                        total = x if total is None else f.add(total, x)
+                        parts.append(f.load(place, self.scratch.wide, mask=mask))
+                    total = reduce(f.add, parts)
                     total = f.mul(total, f.const(total.type, spec.scale))
                     index = [b, a, t.index, f.index(column)]
                     store_at(f, total, p["g_q"], self.all.g_q, index, mask)

@@ -153,7 +153,7 @@ class TileGradient(TileBlocks):
         """P and dS of 32 queries and the block's keys, as rows; dS as pairs of keys too."""
         f = self.f
         starts = [f.add(t, f.index(j * ROWS)) for j in range(2)]
-        seen = [self.last_seen(f.add(self.t, x), s) if masked else None for x in starts]
+        seen = [self.last_seen(f.add(self.t, x), s) for x in starts] if masked else None
         lse = [self.load("lse", x) for x in starts]
         delta = [self.load("delta", x) for x in starts]
         with f.loop("s", 0, BLOCK, 2) as i:
@@ -167,7 +167,7 @@ class TileGradient(TileBlocks):
                     x = self.load("logit", at)
                     x = f.sub(f.mul(x, f.const(WIDE, self.spec.scale * LOG2_E)), lse[j])
                     weight = exp2_nonpositive(f, x)
-                    if masked:
+                    if seen is not None:
                         visible = f.compare("ge", seen[j], f.splat(f.convert(key, "i32"), ROWS))
                         weight = f.select(visible, weight, f.const(WIDE, 0.0))
                     change = f.mul(weight, f.sub(self.load("slope", at), delta[j]))

@@ -30,7 +30,9 @@ KEPT_BYTES = 256 << 10
 
 @dataclass(frozen=True)
 class ConvolutionSpec:
-    """One convolution of float32 pictures, groups = 1, dilation = 1.
+    """One convolution of float32, bfloat16 or float16 pictures, groups = 1, dilation = 1.
+
+    Products and sums are float32 whatever the pictures are.
 
     Args:
         image: strides over (N, C, H, W); shape: those sizes.
@@ -39,16 +41,17 @@ class ConvolutionSpec:
         size: (OH, OW).
         window: (KH, KW).
         stride: of the windows.
-        filters: O. Buffer "w" holds them as (KH, KW, C, O rounded up to whole vectors).
+        filters: O. Buffer "w" holds them as float32 (KH, KW, C, O rounded up to whole
+            vectors).
     """
 
     image: Operand
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     top: int
     left: int
     step: tuple[int, int]
-    size: tuple[int, int]
-    window: tuple[int, int]
+    size: tuple[int, ...]
+    window: tuple[int, ...]
     stride: tuple[int, int]
     filters: int
 

@@ -35,8 +35,8 @@ class PoolSpec:
         padding: ((top, bottom), (left, right)), each smaller than the kernel.
     """
 
-    shape: tuple[int, int, int, int]
-    out_shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[tuple[int, int], tuple[int, int]]
@@ -191,16 +191,17 @@ def _winner(f: Function, spec: PoolSpec, pointer: Value, x: Operand, at, width: 
         return f.select(wins, value, best, "best"), f.select(wins, here, place, "place")
 
     if not spec.padded and len(spec.positions) <= UNROLLED:
-        best = candidate(f.index(0), f.index(0))
+        best, place = candidate(f.index(0), f.index(0))
         for i, j in spec.positions[1:]:
-            best = turn(*best, f.index(i), f.index(j))
-        return best
+            best, place = turn(best, place, f.index(i), f.index(j))
+        return best, place
     # only the part of the window inside the image; its first element is looked at twice
     i0, i1 = _inside(f, y, spec.kernel[0], spec.shape[2])
     j0, j1 = _inside(f, z, spec.kernel[1], spec.shape[3])
     with f.loop("i", i0, i1, carry=candidate(i0, j0)) as i:
         with f.loop("j", j0, j1, carry=i.carried) as j:
-            j.next(*turn(*j.carried, i.index, j.index))
+            best, place = j.carried
+            j.next(*turn(best, place, i.index, j.index))
         i.next(*j.results)
     return i.results
 
@@ -222,10 +223,9 @@ def _spread_windows(f: Function, spec: PoolSpec, p, operands, lines: _Lines, ima
         g, index, out = operands
         with lines.loop(f) as (channel, mask):
             zero = f.const(vector(lines.width, _wide(g)), 0)
-            if whole:
-                at = (image, channel, row, column)
-                cotangent = _load(f, p["g"], g, at, lines.width, mask)
-                winner = _load(f, p["index"], index, at, lines.width, mask)
+            at = (image, channel, row, column)
+            cotangent = _load(f, p["g"], g, at, lines.width, mask) if whole else zero
+            winner = _load(f, p["index"], index, at, lines.width, mask) if whole else zero
             for i in range(tall):
                 h = f.add(f.mul(row, f.index(sy)), f.index(i), "h")
                 for j in range(count_x):

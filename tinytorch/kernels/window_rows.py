@@ -17,7 +17,7 @@ class Rows:
     """Some rows of one picture, as scratch holds them.
 
     Args:
-        image: float32, strides over (N, C, H, W).
+        image: strides over (N, C, H, W); bfloat16 and float16 become float32 on the way.
         shape: (N, C, H, W).
         top, left: zeros in front.
         step: pixels of the picture lie this far apart, (rows, columns), zeros between them.
@@ -26,13 +26,18 @@ class Rows:
     """
 
     image: Operand
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     top: int
     left: int
     step: tuple[int, int]
     count: int
     width: int
     lanes: int
+
+    @property
+    def llvm(self) -> str:
+        """The type of a number in the picture."""
+        return self.image.dtype.llvm
 
     @property
     def row(self) -> int:
@@ -48,7 +53,7 @@ class Rows:
         """Copy rows first, first + 1, ... of the padded picture `number`."""
         stride = self.image.strides
         base = f.add(f.mul(number, f.index(stride[0])), f.index(self.image.offset))
-        base = f.at(pointer, base, "float", "image")
+        base = f.at(pointer, base, self.llvm, "image")
         every = self.step[0]
         with f.loop("copied", 0, self.count) as i:
             line = f.at(to, f.mul(i.index, f.index(self.row)), "float", "line")
@@ -60,7 +65,7 @@ class Rows:
                 y = f.div(y, f.index(every))
             inside = f.op("and", inside, f.compare("lt", y, f.index(self.shape[2])))
             with f.when(inside, "inside"):
-                self._row(f, f.at(base, f.mul(y, f.index(stride[2])), "float"), line)
+                self._row(f, f.at(base, f.mul(y, f.index(stride[2])), self.llvm), line)
             with f.when(f.op("xor", inside, f.const("i1", 1)), "outside"):
                 _zeros(f, line, self.row, self.lanes)
 
@@ -72,27 +77,36 @@ class Rows:
         side_by_side = c == 1 or channels == 1
         if every == 1 and side_by_side and w == channels:
             _zeros(f, line, left * channels, self.lanes)
-            _copy(
-                f,
-                source,
-                f.at(line, f.index(left * channels), "float"),
-                copied * channels,
-                self.lanes,
-            )
+            to = f.at(line, f.index(left * channels), "float")
+            self._copy(f, source, to, copied * channels)
             right = (left + copied) * channels
             _zeros(f, f.at(line, f.index(right), "float"), self.row - right, self.lanes)
             return
         _zeros(f, line, self.row, self.lanes)
         with f.loop("x", 0, copied) as x:
-            of = f.at(source, f.mul(x.index, f.index(w)), "float")
+            of = f.at(source, f.mul(x.index, f.index(w)), self.llvm)
             place = f.mul(f.add(f.mul(x.index, f.index(every)), f.index(left)), f.index(channels))
             to = f.at(line, place, "float")
             if side_by_side:
-                _copy(f, of, to, channels, self.lanes)
+                self._copy(f, of, to, channels)
             else:
                 with f.loop("c", 0, channels) as k:
-                    value = f.load(f.at(of, f.mul(k.index, f.index(c)), "float"), "float")
-                    f.store(value, f.at(to, k.index, "float"))
+                    value = f.load(f.at(of, f.mul(k.index, f.index(c)), self.llvm), self.llvm)
+                    f.store(f.convert(value, "float"), f.at(to, k.index, "float"))
+
+    def _copy(self, f: Function, of: Value, to: Value, count: int) -> None:
+        whole, rest = _runs(count, self.lanes)
+
+        def move(i: Value, width: int) -> None:
+            value = f.load(f.at(of, i, self.llvm), vector(width, self.llvm))
+            f.store(f.convert(value, "float"), f.at(to, i, "float"))
+
+        if whole:
+            with f.loop("run", 0, whole, self.lanes) as i:
+                move(i.index, self.lanes)
+        if rest:
+            with f.loop("last", whole, count) as i:
+                move(i.index, 1)
 
 
 def _runs(count: int, lanes: int) -> tuple[int, int]:
@@ -108,14 +122,3 @@ def _zeros(f: Function, to: Value, count: int, lanes: int) -> None:
     if rest:
         with f.loop("zero", whole, count) as i:
             f.store(f.const("float", 0), f.at(to, i.index, "float"))
-
-
-def _copy(f: Function, of: Value, to: Value, count: int, lanes: int) -> None:
-    whole, rest = _runs(count, lanes)
-    if whole:
-        with f.loop("run", 0, whole, lanes) as i:
-            value = f.load(f.at(of, i.index, "float"), vector(lanes, "float"))
-            f.store(value, f.at(to, i.index, "float"))
-    if rest:
-        with f.loop("last", whole, count) as i:
-            f.store(f.load(f.at(of, i.index, "float"), "float"), f.at(to, i.index, "float"))
