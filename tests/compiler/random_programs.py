@@ -241,9 +241,7 @@ def partner(w: Writer, x: Entry) -> Entry:
     if how == 4:
         shape = tuple(n if w.flag() else 1 for n in x.shape)
         return w.given(shape[w.draw(st.integers(0, len(shape))) :], x.dtype)
-    fits = [
-        e for e in reversed(w.pool) if e.dtype is x.dtype and broadcastable(e.shape, x.shape)
-    ]
+    fits = [e for e in reversed(w.pool) if e.dtype is x.dtype and broadcastable(e.shape, x.shape)]
     return w.choose(fits)
 
 

@@ -1,15 +1,15 @@
 """The errors of TinyTorch. Each has four parts: what, got, rule, fix.
 
-    TinyTorchError
-    ├── ShapeError (ValueError)         sizes do not fit
-    ├── DTypeError (TypeError)          number types do not fit
-    ├── SettingError (ValueError)       a setting is outside its range
-    ├── IndexRangeError (IndexError)    an index is outside its axis
-    ├── GradientError (RuntimeError)    a gradient cannot be computed
-    ├── CompileError (RuntimeError)     a function cannot be compiled
-    ├── DataError (ValueError)          data is missing or damaged
-    ├── FileFormatError (ValueError)    a file is not what its name says
-    └── MissingError (ImportError)      an optional library is needed
+TinyTorchError
+├── ShapeError (ValueError)         sizes do not fit
+├── DTypeError (TypeError)          number types do not fit
+├── SettingError (ValueError)       a setting is outside its range
+├── IndexRangeError (IndexError)    an index is outside its axis
+├── GradientError (RuntimeError)    a gradient cannot be computed
+├── CompileError (RuntimeError)     a function cannot be compiled
+├── DataError (ValueError)          data is missing or damaged
+├── FileFormatError (ValueError)    a file is not what its name says
+└── MissingError (ImportError)      an optional library is needed
 """
 
 from __future__ import annotations

@@ -86,7 +86,9 @@ class Function:
         self._ended = False
         self._result = result
         listed = ", ".join(f'{t} %"{n}"' for n, t in parameters)
-        self._head = f'define {linkage + " " if linkage else ""}{result} @"{name}"({listed}) {attributes} {{'
+        self._head = (
+            f'define {linkage + " " if linkage else ""}{result} @"{name}"({listed}) {attributes} {{'
+        )
         for n, t in parameters:
             self._counts[n] = 1
             setattr(self, n, Value(f'%"{n}"', t))
@@ -142,7 +144,9 @@ class Function:
 
     # arithmetic: integer or float instruction by the operands' type
 
-    def _arith(self, int_op: str, float_op: str, a: Value, b: Value, stem: str, flags: str = "") -> Value:
+    def _arith(
+        self, int_op: str, float_op: str, a: Value, b: Value, stem: str, flags: str = ""
+    ) -> Value:
         op = float_op if element(a.type) in FLOATS else int_op
         flag = f" {flags}" if flags and op == float_op else ""
         return self.define(a.type, f"{op}{flag} {a.type} {a.text}, {b.text}", stem)
@@ -201,7 +205,9 @@ class Function:
         """a * b + c with one rounding."""
         return self.intrinsic("fma", a.type, a, b, c, stem=stem)
 
-    def compare(self, how: str, a: Value, b: Value, signed: bool = True, stem: str | None = None) -> Value:
+    def compare(
+        self, how: str, a: Value, b: Value, signed: bool = True, stem: str | None = None
+    ) -> Value:
         """eq, ne, lt, le, gt, ge. Float: false when an operand is NaN, except ne which is true."""
         out = vector(lanes(a.type), "i1")
         if element(a.type) in FLOATS:
@@ -230,14 +236,18 @@ class Function:
         chosen = self.select(self.compare(how, a, b, signed), a, b, stem)
         if element(a.type) not in FLOATS:
             return chosen
-        nan = self.define(vector(lanes(a.type), "i1"), f"fcmp uno {a.type} {a.text}, {a.text}", "nan")
+        nan = self.define(
+            vector(lanes(a.type), "i1"), f"fcmp uno {a.type} {a.text}, {a.text}", "nan"
+        )
         return self.select(nan, a, chosen, stem)
 
     # conversions and vectors
 
     def bitcast(self, a: Value, type: str, stem: str = "bits") -> Value:
         """The same bits read as another type."""
-        return a if a.type == type else self.define(type, f"bitcast {a.type} {a.text} to {type}", stem)
+        return (
+            a if a.type == type else self.define(type, f"bitcast {a.type} {a.text} to {type}", stem)
+        )
 
     def convert(self, a: Value, to: str, signed: bool = True, stem: str = "as") -> Value:
         """Number conversion of scalars or vectors; float to integer saturates, NaN becomes 0."""
@@ -272,7 +282,9 @@ class Function:
         type = vector(n, a.type)
         one = self.define(type, f"insertelement {type} poison, {a.type} {a.text}, i32 0", stem)
         return self.define(
-            type, f"shufflevector {type} {one.text}, {type} poison, <{n} x i32> zeroinitializer", stem
+            type,
+            f"shufflevector {type} {one.text}, {type} poison, <{n} x i32> zeroinitializer",
+            stem,
         )
 
     def extract(self, a: Value, lane: int, stem: str = "lane") -> Value:
@@ -281,7 +293,9 @@ class Function:
 
     def insert(self, a: Value, x: Value, lane: int, stem: str = "with") -> Value:
         """The vector with one lane replaced."""
-        return self.define(a.type, f"insertelement {a.type} {a.text}, {x.type} {x.text}, i32 {lane}", stem)
+        return self.define(
+            a.type, f"insertelement {a.type} {a.text}, {x.type} {x.text}, i32 {lane}", stem
+        )
 
     def shuffle(self, a: Value, b: Value, order: Sequence[int], stem: str = "shuffled") -> Value:
         """Lanes picked from a (0..n-1) and b (n..2n-1)."""
@@ -303,7 +317,9 @@ class Function:
         if index.text == "0":
             return pointer
         memory = "i8" if type == "i1" else type
-        return self.define("ptr", f"getelementptr {memory}, ptr {pointer.text}, i64 {index.text}", stem)
+        return self.define(
+            "ptr", f"getelementptr {memory}, ptr {pointer.text}, i64 {index.text}", stem
+        )
 
     def load(
         self, pointer: Value, type: str, align: int = 0, mask: Value | None = None, stem: str = "x"
@@ -331,7 +347,9 @@ class Function:
         """Load an address from memory."""
         return self.define("ptr", f"load ptr, ptr {slot.text}, align 8", stem)
 
-    def store(self, value: Value, pointer: Value, align: int = 0, mask: Value | None = None) -> None:
+    def store(
+        self, value: Value, pointer: Value, align: int = 0, mask: Value | None = None
+    ) -> None:
         """Store a scalar or vector, only the lanes of `mask` if one is given."""
         if element(value.type) == "i1":
             value = self.define(
@@ -367,7 +385,12 @@ class Function:
         return self.define(result, f'call {result} @"{name}"({listed})', stem)
 
     def intrinsic(
-        self, name: str, result: str, *arguments: Value, suffix: str | None = None, stem: str | None = None
+        self,
+        name: str,
+        result: str,
+        *arguments: Value,
+        suffix: str | None = None,
+        stem: str | None = None,
     ) -> Value:
         """Call `llvm.<name>.<suffix>`; the suffix is by default that of the result type."""
         full = f"llvm.{name}.{mangle(result) if suffix is None else suffix}".rstrip(".")
@@ -381,11 +404,13 @@ class Function:
     ) -> Iterator[Loop]:
         """`for index in range(start, stop, step)`, carrying values from turn to turn.
 
-            with f.loop("k", 0, n, carry=[total]) as k:
-                k.next(f.add(k.carried[0], ...))
-            total, = k.results
+        with f.loop("k", 0, n, carry=[total]) as k:
+            k.next(f.add(k.carried[0], ...))
+        total, = k.results
         """
-        start, stop, step = (self.index(x) if isinstance(x, int) else x for x in (start, stop, step))
+        start, stop, step = (
+            self.index(x) if isinstance(x, int) else x for x in (start, stop, step)
+        )
         name = self.fresh(name)
         before, head, body, done = self._block, f"{name}.head", f"{name}.body", f"{name}.done"
         self.branch(head)
@@ -403,7 +428,9 @@ class Function:
         following = self.define("i64", f"add i64 {index.text}, {step.text}", f"{name}.next")
         end = self._block
         self.branch(head)
-        phis = [f'  {index.text} = phi i64 [{start.text}, %"{before}"], [{following.text}, %"{end}"]']
+        phis = [
+            f'  {index.text} = phi i64 [{start.text}, %"{before}"], [{following.text}, %"{end}"]'
+        ]
         for c, first, after in zip(carried, carry, loop._next, strict=True):
             phis.append(
                 f'  {c.text} = phi {c.type} [{first.text}, %"{before}"], [{after.text}, %"{end}"]'

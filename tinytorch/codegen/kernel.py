@@ -105,9 +105,7 @@ class Epilogue(Protocol):
         """Write the code."""
         ...
 
-    def prefetch(
-        self, f: Function, index: Sequence[Value], pointers: Mapping[str, Value]
-    ) -> None:
+    def prefetch(self, f: Function, index: Sequence[Value], pointers: Mapping[str, Value]) -> None:
         """Ask for the memory that `emit` will read at this place, long before it does."""
         ...
 
@@ -180,5 +178,13 @@ def build(
         pointers[argument] = f.load_pointer(slot, argument)
     body(f, pointers)
     return Kernel(
-        name, f.finish(), frozenset(f.declarations), tuple(arguments), tiles, scratch, flops, bytes, label
+        name,
+        f.finish(),
+        frozenset(f.declarations),
+        tuple(arguments),
+        tiles,
+        scratch,
+        flops,
+        bytes,
+        label,
     )

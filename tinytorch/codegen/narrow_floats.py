@@ -57,7 +57,11 @@ def _conversion(name: str, op: str, narrow: str, source: str, to: str) -> Functi
 
 
 def _narrower(f: Function, x: Value, n: int) -> Value:
-    return f.define(vector(n, "float"), f"fptrunc {x.type} {x.text} to {vector(n, 'float')}") if "double" in x.type else x
+    return (
+        f.define(vector(n, "float"), f"fptrunc {x.type} {x.text} to {vector(n, 'float')}")
+        if "double" in x.type
+        else x
+    )
 
 
 def _wider(f: Function, x: Value, to: str) -> Value:

@@ -45,7 +45,9 @@ TABLE_SCRATCH, TABLE_SCRATCH_STRIDE, TABLE_TIMES, TABLE_TILE_CONFIG = 32, 40, 48
 TABLE_STATUS, TABLE_WAKE = 64, 128
 TABLE_BYTES = 192
 RECORD_BYTES = 32  # kernel address, tiles, address of the argument array, unused
-COUNTER_BYTES = 128  # tiles taken from the front and from the back; in another cache line tiles done
+COUNTER_BYTES = (
+    128  # tiles taken from the front and from the back; in another cache line tiles done
+)
 
 NAMES = ("tinytorch_run", "tinytorch_worker", "tinytorch_ring", "tinytorch_pauses")
 

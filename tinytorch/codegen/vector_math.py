@@ -49,7 +49,9 @@ _LN2 = {"float": LN2_FLOAT, "double": LN2_DOUBLE}
 # smallest denormal and of the largest number, rounded outwards
 _EXP_RANGE = {"float": (-104.0, 89.0), "double": (-746.0, 710.0)}
 _TANH_ONE = {"float": 10.0, "double": 20.0}  # from here 1 - tanh(x) is below half a unit of 1
-_ERF_FULL = 3.87  # 1 - erf(3.87) = 4.4e-8, less than half of 2^-23 / 2 above which floats are 1 - 2^-24
+_ERF_FULL = (
+    3.87  # 1 - erf(3.87) = 4.4e-8, less than half of 2^-23 / 2 above which floats are 1 - 2^-24
+)
 _ERF_ONE = {"float": 4.0, "double": 6.0}  # from here 1 - erf(x) is below half a unit of 1
 _SMALLEST_NORMAL = {"float": 2.0**-126, "double": 2.0**-1022}
 

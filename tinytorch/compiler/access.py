@@ -59,7 +59,9 @@ def at(access: Access, coordinates: Sequence[Coordinate], rank: int) -> tuple[tu
     return tuple(strides), offset
 
 
-def broadcast(coordinates: Sequence[Coordinate], shape: Sequence[int], to: Sequence[int]) -> tuple[Coordinate, ...]:
+def broadcast(
+    coordinates: Sequence[Coordinate], shape: Sequence[int], to: Sequence[int]
+) -> tuple[Coordinate, ...]:
     """Coordinates in an operand of `shape` from those in the result of shape `to` (NumPy's rule)."""
     rank = len(coordinates[0].strides) if coordinates else 0
     lead = len(to) - len(shape)
@@ -80,7 +82,8 @@ def move_coordinates(
         return broadcast(coordinates, x.shape, out.shape)
     if name == "slice":
         return tuple(
-            c.times(step, start) for c, start, step in zip(coordinates, p["start"], p["step"], strict=True)
+            c.times(step, start)
+            for c, start, step in zip(coordinates, p["start"], p["step"], strict=True)
         )
     if name == "flip":
         axes = {a % len(x.shape) for a in p["axes"]}
@@ -101,7 +104,9 @@ def move_access(node: Node, access: Access) -> Access | None:
         strides = reshape_strides(access.shape, access.strides, out.shape)
         return None if strides is None else Access(access.home, out.shape, strides, access.offset)
     if name == "permute":
-        return Access(access.home, out.shape, tuple(access.strides[a] for a in p["axes"]), access.offset)
+        return Access(
+            access.home, out.shape, tuple(access.strides[a] for a in p["axes"]), access.offset
+        )
     if name == "broadcast_to":
         lead = len(out.shape) - len(access.shape)
         spread = (
@@ -116,7 +121,9 @@ def move_access(node: Node, access: Access) -> Access | None:
         strides = tuple(s * step for s, step in zip(access.strides, p["step"], strict=True))
         return Access(access.home, out.shape, strides, offset)
     axes = {a % len(access.shape) for a in p["axes"]}  # flip
-    offset = access.offset + sum(access.strides[a] * (access.shape[a] - 1) for a in axes if access.shape[a])
+    offset = access.offset + sum(
+        access.strides[a] * (access.shape[a] - 1) for a in axes if access.shape[a]
+    )
     strides = tuple(-s if d in axes else s for d, s in enumerate(access.strides))
     return Access(access.home, out.shape, strides, offset)
 

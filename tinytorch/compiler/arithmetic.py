@@ -88,7 +88,8 @@ class Arithmetic:
         if kinds.is_lookup(node):
             return self._lookup(node, coordinates)
         operands = tuple(
-            self.value(x, broadcast(coordinates, x.shape, v.shape) if x.shape else ()) for x in node.inputs
+            self.value(x, broadcast(coordinates, x.shape, v.shape) if x.shape else ())
+            for x in node.inputs
         )
         return Op(v.dtype, node.primitive.name, operands)
 

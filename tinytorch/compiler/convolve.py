@@ -73,7 +73,9 @@ def weight_gradient(lowering, group: Group) -> bool:
     for number in range(p["groups"]):
         k = height * width * channels
         window = (height, width, p["stride"], p["dilation"])
-        patches = _windows(lowering, image, (rows, columns), window, number * channels, channels, node)
+        patches = _windows(
+            lowering, image, (rows, columns), window, number * channels, channels, node
+        )
         epilogue, names = _fused(lowering, group, (2, 3, 1), 0)
         epilogue = replace(epilogue, shift=number * per_group)
         a = Operand(x.dtype, (1, k))
@@ -93,22 +95,34 @@ def _dense(dtype: DType, shape: tuple[int, ...]) -> Operand:
     return Operand(dtype, dense_strides(shape, tuple(range(len(shape)))))
 
 
-def _multiply(lowering, group: Group, spec: GemmSpec, epilogue, buffers: dict[str, Storage]) -> None:
+def _multiply(
+    lowering, group: Group, spec: GemmSpec, epilogue, buffers: dict[str, Storage]
+) -> None:
     lowered = lower_product(lowering.target, spec, epilogue)
     writes = {s.argument for s in epilogue.stores}
     lowering.add(lowered, buffers, group.label, group.own.where, writes)
 
 
-def _correlate(lowering, group: Group, image: Image, w: Value, stride, dilation, groups: int, turned: bool) -> None:
+def _correlate(
+    lowering, group: Group, image: Image, w: Value, stride, dilation, groups: int, turned: bool
+) -> None:
     """Every window of the image times the filters; turned: filters upside down, their axes swapped."""
     node, out = group.own, group.own.outputs[0]
     n, _, rows, columns = out.shape
     height, width = w.shape[2:]
-    inner, outer = (w.shape[0] // groups, w.shape[1]) if turned else (w.shape[1], w.shape[0] // groups)
+    inner, outer = (
+        (w.shape[0] // groups, w.shape[1]) if turned else (w.shape[1], w.shape[0] // groups)
+    )
     m, k = n * rows * columns, height * width * inner
     for number in range(groups):
         patches = _windows(
-            lowering, image, (rows, columns), (height, width, stride, dilation), number * inner, inner, node
+            lowering,
+            image,
+            (rows, columns),
+            (height, width, stride, dilation),
+            number * inner,
+            inner,
+            node,
         )
         filters = _filters(lowering, w, number * (w.shape[0] // groups), inner, outer, turned, node)
         epilogue, names = _fused(lowering, group, ROW_AXES, 1)
@@ -122,10 +136,23 @@ def _correlate(lowering, group: Group, image: Image, w: Value, stride, dilation,
 
 def image_of(lowering, v: Value) -> Image:
     access = lowering.access(v)
-    return Image(lowering.homes[access.home].storage, v.dtype, v.shape, access.strides, access.offset)
+    return Image(
+        lowering.homes[access.home].storage, v.dtype, v.shape, access.strides, access.offset
+    )
 
 
-def copy(lowering, sizes, source: Image, strides, offset: int, to: Storage, out_strides, out_offset: int, node: Node, label: str) -> None:
+def copy(
+    lowering,
+    sizes,
+    source: Image,
+    strides,
+    offset: int,
+    to: Storage,
+    out_strides,
+    out_offset: int,
+    node: Node,
+    label: str,
+) -> None:
     """Copy elements between two strided places, over loops of the given sizes."""
     load = Load(source.dtype, "x", tuple(strides), offset)
     store = Store("to", source.dtype, tuple(out_strides), load, out_offset)
@@ -144,12 +171,25 @@ def blank(lowering, dtype: DType, shape: tuple[int, int, int, int], node: Node) 
     return Image(storage, dtype, shape, strides)
 
 
-def _place(lowering, image: Image, blank: Image, top: int, left: int, step: tuple[int, int], node: Node) -> Image:
+def _place(
+    lowering, image: Image, blank: Image, top: int, left: int, step: tuple[int, int], node: Node
+) -> Image:
     """The image written into zeros, its pixels `step` apart."""
     n, c, h, w = blank.strides
     strides = (n, c, h * step[0], w * step[1])
     offset = top * h + left * w
-    copy(lowering, image.shape, image, image.strides, image.offset, blank.storage, strides, offset, node, "pad")
+    copy(
+        lowering,
+        image.shape,
+        image,
+        image.strides,
+        image.offset,
+        blank.storage,
+        strides,
+        offset,
+        node,
+        "pad",
+    )
     return blank
 
 
@@ -168,7 +208,18 @@ def channels_last(lowering, image: Image, node: Node) -> Image:
     if all(s == t for s, t, n in zip(image.strides, strides, image.shape, strict=True) if n != 1):
         return replace(image, strides=strides)
     storage = lowering.storage("temporary", prod(image.shape) * image.dtype.itemsize)
-    copy(lowering, image.shape, image, image.strides, image.offset, storage, strides, 0, node, "channels last")
+    copy(
+        lowering,
+        image.shape,
+        image,
+        image.strides,
+        image.offset,
+        storage,
+        strides,
+        0,
+        node,
+        "channels last",
+    )
     return Image(storage, image.dtype, image.shape, strides)
 
 
@@ -185,7 +236,9 @@ def _spread(lowering, g: Image, w_shape, node: Node) -> Image:
     return _place(lowering, g, empty, top, left, p["stride"], node)
 
 
-def _windows(lowering, image: Image, size: tuple[int, int], window, first: int, channels: int, node: Node) -> Storage:
+def _windows(
+    lowering, image: Image, size: tuple[int, int], window, first: int, channels: int, node: Node
+) -> Storage:
     """Rows (n, y, x) of columns (i, j, c): the numbers under each window."""
     height, width, stride, dilation = window
     n, c, h, w = image.strides
@@ -198,7 +251,9 @@ def _windows(lowering, image: Image, size: tuple[int, int], window, first: int, 
     return storage
 
 
-def _filters(lowering, w: Value, first: int, inner: int, outer: int, turned: bool, node: Node) -> Storage:
+def _filters(
+    lowering, w: Value, first: int, inner: int, outer: int, turned: bool, node: Node
+) -> Storage:
     """The filters as rows (i, j, inner channel) of outer channels."""
     access = lowering.access(w)
     o, c, h, x = access.strides

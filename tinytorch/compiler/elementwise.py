@@ -139,7 +139,9 @@ def _safe_divisor(f: Function, a, d: DType) -> tuple[Value, Value]:
     bad = zero
     if signed(d):
         smallest = f.const(x.type, -(1 << (INTS[element(x.type)] - 1)))
-        overflow = f.op("and", f.compare("eq", x, smallest), f.compare("eq", y, f.const(y.type, -1)))
+        overflow = f.op(
+            "and", f.compare("eq", x, smallest), f.compare("eq", y, f.const(y.type, -1))
+        )
         bad = f.op("or", zero, overflow)
     return zero, f.select(bad, f.const(y.type, 1), y)
 
@@ -155,7 +157,9 @@ def _floor_div_float(f: Function, x: Value, y: Value) -> Value:
     low = f.intrinsic("floor", x.type, ratio)
     near = f.select(f.compare("gt", f.sub(ratio, low), f.const(x.type, 0.5)), f.add(low, one), low)
     plain = f.div(x, y)
-    near = f.select(f.compare("eq", ratio, zero), f.intrinsic("copysign", x.type, zero, plain), near)
+    near = f.select(
+        f.compare("eq", ratio, zero), f.intrinsic("copysign", x.type, zero, plain), near
+    )
     return f.select(f.compare("eq", y, zero), plain, near)
 
 
@@ -243,7 +247,9 @@ def _whole_pow(f: Function, x: Value, e: Value, d: DType) -> Value:
         e = f.select(negative, f.op("and", e, one), e)
     out, square, bits = one, x, INTS[element(x.type)]
     for bit in range(bits):
-        on = f.compare("ne", f.op("and", e, f.const(e.type, 1 << bit if bit < bits - 1 else -(1 << bit))), zero)
+        on = f.compare(
+            "ne", f.op("and", e, f.const(e.type, 1 << bit if bit < bits - 1 else -(1 << bit))), zero
+        )
         out = f.select(on, f.mul(out, square), out)
         square = f.mul(square, square)
     if negative is not None:
@@ -277,11 +283,27 @@ RULES: dict[str, Rule] = {
 
 # Operations that cost more than a few instructions: computed once, not again in each loop that needs them.
 EXPENSIVE = frozenset(
-    ("exp", "log", "sin", "cos", "tanh", "erf", "pow", "div", "sqrt", "rsqrt", "reciprocal", "remainder", "floor_div")
+    (
+        "exp",
+        "log",
+        "sin",
+        "cos",
+        "tanh",
+        "erf",
+        "pow",
+        "div",
+        "sqrt",
+        "rsqrt",
+        "reciprocal",
+        "remainder",
+        "floor_div",
+    )
 )
 
 
-def emit(f: Function, name: str, arguments: Sequence[Value], ins: Sequence[DType], out: DType) -> Value:
+def emit(
+    f: Function, name: str, arguments: Sequence[Value], ins: Sequence[DType], out: DType
+) -> Value:
     """Instructions of elementwise primitive `name` on register values of dtypes `ins`."""
     if name == "cast":
         return convert(f, arguments[0], ins[0], out)

@@ -54,8 +54,12 @@ class Load(Expression):
     lookup: tuple[tuple[Expression, int, int], ...] = ()
 
     def __post_init__(self):
-        object.__setattr__(self, "dims", _varying(self.strides).union(*(e.dims for e, *_ in self.lookup)))
-        object.__setattr__(self, "reductions", frozenset().union(*(e.reductions for e, *_ in self.lookup)))
+        object.__setattr__(
+            self, "dims", _varying(self.strides).union(*(e.dims for e, *_ in self.lookup))
+        )
+        object.__setattr__(
+            self, "reductions", frozenset().union(*(e.reductions for e, *_ in self.lookup))
+        )
 
     @property
     def inputs(self):
@@ -103,7 +107,9 @@ class Op(Expression):
 
     def __post_init__(self):
         object.__setattr__(self, "dims", frozenset().union(*(e.dims for e in self.operands)))
-        object.__setattr__(self, "reductions", frozenset().union(*(e.reductions for e in self.operands)))
+        object.__setattr__(
+            self, "reductions", frozenset().union(*(e.reductions for e in self.operands))
+        )
 
     @property
     def inputs(self):
@@ -139,7 +145,9 @@ class Reduce(Expression):
 
     def text(self, number):
         """See Expression."""
-        return f"reduce {self.kind} {self.dtype.name} {number[self.operand]} over {sorted(self.over)}"
+        return (
+            f"reduce {self.kind} {self.dtype.name} {number[self.operand]} over {sorted(self.over)}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +240,9 @@ class Emitter:
         """Whether the value has been computed in this or an outer scope."""
         return any(e in scope for scope in self._memo)
 
-    def prepare(self, roots: Iterable[Expression], dims: frozenset[int], done: Iterable[Reduce] = ()) -> None:
+    def prepare(
+        self, roots: Iterable[Expression], dims: frozenset[int], done: Iterable[Reduce] = ()
+    ) -> None:
         """Compute now what below the roots depends on no other dims and no unfinished reduction."""
         finished = set(done)
         for e in topological(roots):
@@ -281,7 +291,9 @@ class Emitter:
         f = self.f
         start = self.offset(e.strides, e.offset)
         if self.lane in e.dims and self.width > 1:
-            steps = f.mul(f.step(self.width), f.const(vector(self.width, "i64"), e.strides[self.lane]))
+            steps = f.mul(
+                f.step(self.width), f.const(vector(self.width, "i64"), e.strides[self.lane])
+            )
             start = f.add(f.splat(start, self.width), steps)
         return elementwise.convert(f, start, int64, e.dtype)
 
@@ -307,20 +319,30 @@ class Emitter:
         scattered = varies and (stride != 1 or any(self.lane in x.dims for x in e.inputs))
         if not varies or not scattered:
             rows = self._rows(e, 1)
-            at = f.at(pointer, base if rows is None else f.add(base, rows), dtype.llvm, f"{e.argument}.at")
+            at = f.at(
+                pointer, base if rows is None else f.add(base, rows), dtype.llvm, f"{e.argument}.at"
+            )
             type = vector(self.width, dtype.llvm) if varies else dtype.llvm
             mask = self.mask if varies else None
             return from_memory(f, f.load(at, type, mask=mask, stem=e.argument), dtype)
         n = self.width
-        places = f.mul(f.step(n), f.const(vector(n, "i64"), stride)) if stride else f.const(vector(n, "i64"), 0)
+        places = (
+            f.mul(f.step(n), f.const(vector(n, "i64"), stride))
+            if stride
+            else f.const(vector(n, "i64"), 0)
+        )
         rows = self._rows(e, n)
         places = places if rows is None else f.add(places, rows)
-        return from_memory(f, self._gather(f.at(pointer, base, dtype.llvm), places, dtype.llvm), dtype)
+        return from_memory(
+            f, self._gather(f.at(pointer, base, dtype.llvm), places, dtype.llvm), dtype
+        )
 
     def _addresses(self, pointer: Value, places: Value, memory: str) -> Value:
         n = lanes(places.type)
         return self.f.define(
-            f"<{n} x ptr>", f"getelementptr {memory}, ptr {pointer.text}, {places.type} {places.text}", "places"
+            f"<{n} x ptr>",
+            f"getelementptr {memory}, ptr {pointer.text}, {places.type} {places.text}",
+            "places",
         )
 
     def _gather(self, pointer: Value, places: Value, llvm: str) -> Value:

@@ -202,7 +202,9 @@ class Fusion:
                 simple[group.number] = group
             else:
                 barred.add(group.number)
-        candidates = [g for n, g in simple.items() if n not in barred and self._fits(node, g, sources)]
+        candidates = [
+            g for n, g in simple.items() if n not in barred and self._fits(node, g, sources)
+        ]
         candidates.sort(key=lambda g: (g.host is None, g.axes is None, -g.number))
         for chosen in candidates:
             others = (set(simple) | barred) - {chosen.number}
@@ -295,7 +297,9 @@ class Fusion:
         per_row = other.axes is None and self._is_per_row(into, other.domain)
         if not per_row and (into.columns or other.domain != into.domain):
             return False
-        if other.axes is not None and (into.host is not None or into.axes not in (None, other.axes)):
+        if other.axes is not None and (
+            into.host is not None or into.axes not in (None, other.axes)
+        ):
             return False
         a, b = into.number, other.number
         if self._apart[a] >> b & 1 or self._apart[b] >> a & 1:

@@ -80,7 +80,9 @@ class Graph:
         """Everything that must exist when the program ends: results, then new states."""
         return [*self.results, *(new for _, new in self.updates)]
 
-    def add(self, primitive: Primitive, inputs: tuple[Value, ...], params: dict, where: str = "") -> tuple[Value, ...]:
+    def add(
+        self, primitive: Primitive, inputs: tuple[Value, ...], params: dict, where: str = ""
+    ) -> tuple[Value, ...]:
         """Append one application; its shape rule says what the outputs are."""
         specs = primitive.infer(*(v.spec for v in inputs), **params)
         outputs = tuple(Value(s) for s in (specs if isinstance(specs, tuple) else (specs,)))
@@ -97,7 +99,11 @@ class Graph:
 
     def name_values(self) -> None:
         """Give every value a short unique name: a0.. arguments, s0.. states, c0.. constants, v0.. the rest."""
-        for letter, values in (("a", self.arguments), ("s", self.states), ("c", list(self.constants))):
+        for letter, values in (
+            ("a", self.arguments),
+            ("s", self.states),
+            ("c", list(self.constants)),
+        ):
             for i, v in enumerate(values):
                 v.name = f"{letter}{i}"
         i = 0
@@ -115,7 +121,9 @@ class Graph:
             lines.append(f"    {v.name} = {shown}  # {v.dtype.name}{list(v.shape)}")
         for node in self.nodes:
             left = ", ".join(v.name for v in node.outputs)
-            right = ", ".join([*(v.name for v in node.inputs), *(f"{k}={p!r}" for k, p in node.params.items())])
+            right = ", ".join(
+                [*(v.name for v in node.inputs), *(f"{k}={p!r}" for k, p in node.params.items())]
+            )
             shapes = ", ".join(f"{v.dtype.name}{list(v.shape)}" for v in node.outputs)
             lines.append(f"    {left} = {node.primitive.name}({right})  # {shapes}")
         lines.extend(f"    {old.name}[...] = {new.name}" for old, new in self.updates)
@@ -145,7 +153,9 @@ def verify(graph: Graph, after: str) -> Graph:
         specs = node.primitive.infer(*(v.spec for v in node.inputs), **node.params)
         specs = specs if isinstance(specs, tuple) else (specs,)
         if tuple(v.spec for v in node.outputs) != specs:
-            refuse("an output differs from the shape rule", f"{node.outputs} of {node.primitive.name}")
+            refuse(
+                "an output differs from the shape rule", f"{node.outputs} of {node.primitive.name}"
+            )
         for v in node.outputs:
             if v in made:
                 refuse("a value is made twice", v)

@@ -74,9 +74,15 @@ class Homes:
     def _settle(self, copied: set[Value]) -> None:
         """Give every stored value its home."""
         graph = self.graph
-        for kind, values in (("argument", graph.arguments), ("state", graph.states), ("constant", graph.constants)):
+        for kind, values in (
+            ("argument", graph.arguments),
+            ("state", graph.states),
+            ("constant", graph.constants),
+        ):
             for v in values:
-                self.of[v] = Home(self.storage(kind, v.spec.nbytes, v), dense_strides(v.shape, plain(v)))
+                self.of[v] = Home(
+                    self.storage(kind, v.spec.nbytes, v), dense_strides(v.shape, plain(v))
+                )
         self._settle_updates(copied)
         made = {v for g in self.fusion.groups for v in self.stored.made_by(g)}
         for v in graph.results:
@@ -133,7 +139,9 @@ class Homes:
                 return None
             v = made.inputs[0]
 
-    def _strides_before(self, v: Value, base: Value, strides: tuple[int, ...]) -> tuple[int, ...] | None:
+    def _strides_before(
+        self, v: Value, base: Value, strides: tuple[int, ...]
+    ) -> tuple[int, ...] | None:
         """The strides of `base` with which v, made from it by movement, has the given ones."""
         while v is not base:
             made = self.producer[v]

@@ -58,8 +58,14 @@ def _order(node: Node, i: int, v: Value, orders: dict[Value, tuple[int, ...]]) -
     if i in _HEADS.get(name, ()):
         return HEADS_INSIDE
     if kinds.is_arithmetic(node) and not kinds.is_lookup(node) or name == "broadcast_to":
-        special = [orders[x] for x in node.inputs if len(x.shape) == len(v.shape) and orders[x] != plain(x)]
-        full = [o for o, x in zip((orders[x] for x in node.inputs), node.inputs, strict=True) if x.shape == v.shape]
+        special = [
+            orders[x] for x in node.inputs if len(x.shape) == len(v.shape) and orders[x] != plain(x)
+        ]
+        full = [
+            o
+            for o, x in zip((orders[x] for x in node.inputs), node.inputs, strict=True)
+            if x.shape == v.shape
+        ]
         if special and not (full and all(o == plain(v) for o in full) and special[0] not in full):
             return special[0]
     if kinds.is_reduction(node) and len(v.shape) == len(node.inputs[0].shape):

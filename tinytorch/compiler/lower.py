@@ -60,7 +60,11 @@ class Lowering:
         self.stored = Stored(self.fusion, [c.index for c in self.checks])
         self.producer = self.fusion.producer
         self.placing = Homes(self.fusion, self.stored, copied)
-        self.homes, self.storage, self.placed = self.placing.of, self.placing.storage, self.placing.placed
+        self.homes, self.storage, self.placed = (
+            self.placing.of,
+            self.placing.storage,
+            self.placing.placed,
+        )
         self.tasks: list[Task] = []
         self._accesses: dict[Value, Access] = {}
         self.status: Storage | None = None
@@ -188,7 +192,9 @@ class Lowering:
 
             lower_host(self, item)
 
-    def arithmetic(self, sizes, own=frozenset(), axes=frozenset(), given=None) -> tuple[Arithmetic, dict]:
+    def arithmetic(
+        self, sizes, own=frozenset(), axes=frozenset(), given=None
+    ) -> tuple[Arithmetic, dict]:
         """A builder of expressions, and the buffer names it hands out (name -> Storage)."""
         names: dict[str, Storage] = {}
         by_storage: dict[Storage, str] = {}
@@ -205,7 +211,14 @@ class Lowering:
         )
         return build, names
 
-    def add(self, lowered: Lowered, buffers: dict[str, Storage], label: str, where: str, writes: set[str]) -> None:
+    def add(
+        self,
+        lowered: Lowered,
+        buffers: dict[str, Storage],
+        label: str,
+        where: str,
+        writes: set[str],
+    ) -> None:
         """Append the tasks of a lowered operation; `writes` names the buffers it writes."""
         buffers = dict(buffers)
         for name, size in lowered.temporaries.items():
@@ -221,7 +234,14 @@ class Lowering:
             read = {s for s in read if s.nbytes}  # of nothing, nothing is read
             begun |= temporary
             self.tasks.append(
-                Task(step.kernel, tuple(buffers[n] for n in step.arguments), frozenset(read), frozenset(written), label, where)
+                Task(
+                    step.kernel,
+                    tuple(buffers[n] for n in step.arguments),
+                    frozenset(read),
+                    frozenset(written),
+                    label,
+                    where,
+                )
             )
 
     def _lower_nest(self, group: Group) -> None:
@@ -303,7 +323,12 @@ class Lowering:
 
 def _without(nest: Nest, dims: frozenset[int]) -> Nest:
     """The nest without loops nothing depends on."""
-    return Nest(tuple(1 if d in dims else n for d, n in enumerate(nest.sizes)), frozenset(), nest.stores, nest.label)
+    return Nest(
+        tuple(1 if d in dims else n for d, n in enumerate(nest.sizes)),
+        frozenset(),
+        nest.stores,
+        nest.label,
+    )
 
 
 __all__ = ["Given", "Lowering", "schedule"]

@@ -133,7 +133,9 @@ def _order(nest: Nest) -> list[int]:
     says nothing (a reduced dimension), the arrays read do.
     """
     dims = [d for d, n in enumerate(nest.sizes) if n != 1]
-    written = [s.strides for s in nest.stores if all(s.strides[d] for d in dims if d not in nest.reduced)]
+    written = [
+        s.strides for s in nest.stores if all(s.strides[d] for d in dims if d not in nest.reduced)
+    ]
     read = sorted(
         (e.strides for e in topological(nest.roots) if isinstance(e, Load)),
         key=lambda s: -sum(bool(x) for x in s),
@@ -145,7 +147,9 @@ def _order(nest: Nest) -> list[int]:
     guides += read
     order: list[int] = []
     rest = set(dims)
-    for strides in guides:  # innermost first: smallest non-zero stride of the first guide that has one
+    for (
+        strides
+    ) in guides:  # innermost first: smallest non-zero stride of the first guide that has one
         for d in sorted((d for d in rest if strides[d]), key=lambda d: (abs(strides[d]), -d)):
             order.append(d)
             rest.discard(d)
@@ -197,4 +201,3 @@ def reductions(nest: Nest) -> list[Reduce]:
     """All Reduce expressions, those that must be finished first in front."""
     found = [e for e in topological(nest.roots) if isinstance(e, Reduce)]
     return sorted(found, key=lambda r: r.level)
-

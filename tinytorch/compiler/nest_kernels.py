@@ -77,7 +77,9 @@ def _innermost(nest: Nest) -> bool:
 
 def _parts(nest: Nest) -> tuple[int, int] | None:
     """(dimension, number of parts) to cut, or None: enough independent results without."""
-    if any(r.level > 1 for r in reductions(nest)) or not all(s.value.reductions for s in nest.stores):
+    if any(r.level > 1 for r in reductions(nest)) or not all(
+        s.value.reductions for s in nest.stores
+    ):
         return None
     if not nest.points:
         return None

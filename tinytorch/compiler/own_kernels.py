@@ -63,7 +63,9 @@ def host_call(lowering, node: Node) -> None:
         dict(node.params),
         tuple((v.shape, o) for v, o in ins),
         tuple((v.shape, o) for v, o in outs),
-        node.primitive.flops([v.spec for v in node.inputs], [v.spec for v in node.outputs], **node.params),
+        node.primitive.flops(
+            [v.spec for v in node.inputs], [v.spec for v in node.outputs], **node.params
+        ),
         sum(v.spec.nbytes for v in (*node.inputs, *node.outputs)),
     )
     reads = [storage_of(lowering, v) for v, _ in ins]
@@ -99,7 +101,9 @@ def lower_check(lowering, check: IndexCheck) -> None:
     )  # fmt: skip
 
 
-def fused_epilogue(lowering, group: Group, rows: tuple[int, ...], column: int, batch: tuple[int, ...] = ()):
+def fused_epilogue(
+    lowering, group: Group, rows: tuple[int, ...], column: int, batch: tuple[int, ...] = ()
+):
     """(the group's arithmetic on the result of its host, buffer name -> Storage)."""
     out = group.own.outputs[0]
     given = Given(out.dtype, len(out.shape))
@@ -108,9 +112,7 @@ def fused_epilogue(lowering, group: Group, rows: tuple[int, ...], column: int, b
     made = lowering.stored.made_by(group)
     stores = [lowering.store_of(build, v, identity(out.shape)) for v in made]
     lowering.check_in_place(group, stores, names)
-    epilogue = FusedEpilogue(
-        tuple(stores), given, out.shape, rows, column, lowering.target, batch
-    )
+    epilogue = FusedEpilogue(tuple(stores), given, out.shape, rows, column, lowering.target, batch)
     return epilogue, names
 
 
@@ -119,7 +121,9 @@ def _matmul(lowering, group: Group) -> bool:
     (a, b), out = node.inputs, node.outputs[0]
     if not kinds.has_epilogue(node):
         batch = out.shape[:-2]
-        return integer_product(lowering, group, (_batched(lowering, a, batch), _batched(lowering, b, batch)))
+        return integer_product(
+            lowering, group, (_batched(lowering, a, batch), _batched(lowering, b, batch))
+        )
     rank, batch, (m, n), k = len(out.shape), out.shape[:-2], out.shape[-2:], a.shape[-1]
     left, right = (_batched(lowering, v, batch) for v in (a, b))
     rows = None
@@ -133,7 +137,9 @@ def _matmul(lowering, group: Group) -> bool:
         right = Operand(right.dtype, right.strides[-2:], right.offset)
         batch, m = (), prod(batch) * m
     else:
-        epilogue, names = fused_epilogue(lowering, group, (rank - 2,), rank - 1, tuple(range(rank - 2)))
+        epilogue, names = fused_epilogue(
+            lowering, group, (rank - 2,), rank - 1, tuple(range(rank - 2))
+        )
     spec = GemmSpec(batch, m, n, k, left, right, dense_operand(out.dtype, (*batch, m, n)))
     buffers = {**names, "a": storage_of(lowering, a), "b": storage_of(lowering, b)}
     lowered = lower_product(lowering.target, spec, epilogue)
@@ -171,7 +177,10 @@ def _attention(lowering, group: Group) -> bool:
     spec = _attention_spec(lowering, node, *values)
     key = ("attention", lowering.target.key, spec)
     lowered = LOWERED.get(key, lambda: lower_attention(lowering.target, spec))
-    buffers = {n: storage_of(lowering, v) for n, v in zip(("q", "k", "v", "out", "lse"), values, strict=True)}
+    buffers = {
+        n: storage_of(lowering, v)
+        for n, v in zip(("q", "k", "v", "out", "lse"), values, strict=True)
+    }
     lowering.add(lowered, buffers, group.label, node.where, {"out", "lse"})
     return True
 
@@ -243,7 +252,9 @@ def _pad(lowering, group: Group) -> bool:
     value = Constant(out.dtype, node.params.get("value", 0.0))
     fill = Store("to", out.dtype, strides, value, home.offset)
     nest = Nest(tuple(out.shape), frozenset(), (fill,), "fill")
-    lowering.add(lower_nest(lowering.target, nest), {"to": home.storage}, group.label, node.where, {"to"})
+    lowering.add(
+        lower_nest(lowering.target, nest), {"to": home.storage}, group.label, node.where, {"to"}
+    )
     place(lowering, group, node.inputs[0], tuple(node.params["before"]))
     return True
 

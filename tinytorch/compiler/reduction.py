@@ -11,7 +11,14 @@ from tinytorch.codegen.builder import INTS, Function, Value, element, lanes
 from tinytorch.compiler import elementwise
 from tinytorch.compiler.expression import Reduce
 
-_OPS = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum", "any": "logical_or", "all": "logical_and"}
+_OPS = {
+    "sum": "add",
+    "prod": "mul",
+    "max": "maximum",
+    "min": "minimum",
+    "any": "logical_or",
+    "all": "logical_and",
+}
 KINDS = tuple(_OPS)
 
 
@@ -32,7 +39,11 @@ def identity(f: Function, r: Reduce, type: str) -> Value:
         if r.dtype is bool_:
             return f.const(type, 0 if sign < 0 else 1)
         bits = INTS[scalar]
-        low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if r.dtype.kind == "i" else (0, (1 << bits) - 1)
+        low, high = (
+            (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+            if r.dtype.kind == "i"
+            else (0, (1 << bits) - 1)
+        )
         return f.const(type, low if sign < 0 else high)
     return f.const(type, sign * float("inf"))
 

@@ -89,7 +89,10 @@ class Rewriter:
                 self.new.nodes.pop()
                 done = TABLE[name].evaluate(tuple(arrays), tuple(v.dtype for v in inputs), params)
                 done = done if isinstance(done, tuple) else (done,)
-                outs = tuple(self.constant(np.ascontiguousarray(a).reshape(o.shape), o.spec) for a, o in zip(done, outs, strict=True))
+                outs = tuple(
+                    self.constant(np.ascontiguousarray(a).reshape(o.shape), o.spec)
+                    for a, o in zip(done, outs, strict=True)
+                )
             else:
                 self.made.update({o: self.new.nodes[-1] for o in outs})
             self._seen[key] = outs
@@ -165,7 +168,11 @@ def _permute(r: Rewriter, node: Node, inputs) -> Value | None:
 
 
 def _only_user(r: Rewriter, node: Node) -> bool:
-    return bool(node.inputs) and len(r.users.get(node.inputs[0], [])) == 1 and node.inputs[0] not in r.old.outputs
+    return (
+        bool(node.inputs)
+        and len(r.users.get(node.inputs[0], [])) == 1
+        and node.inputs[0] not in r.old.outputs
+    )
 
 
 def _swapped(r: Rewriter, x: Value) -> Value:
@@ -189,7 +196,12 @@ def _cast(r: Rewriter, node: Node, inputs) -> Value | None:
     if x.dtype is dtype:
         return x
     moved = r.made.get(x)
-    if moved is None or dtype.itemsize >= x.dtype.itemsize or not x.dtype.is_float or not dtype.is_float:
+    if (
+        moved is None
+        or dtype.itemsize >= x.dtype.itemsize
+        or not x.dtype.is_float
+        or not dtype.is_float
+    ):
         return None
     if moved.primitive.name not in ("reshape", "permute", "slice", "flip"):
         return None
@@ -202,7 +214,10 @@ def _cast(r: Rewriter, node: Node, inputs) -> Value | None:
 def _slice(r: Rewriter, node: Node, inputs) -> Value | None:
     (x,) = inputs
     p = node.params
-    whole = all(a == 0 and s == 1 and b >= n for a, b, s, n in zip(p["start"], p["stop"], p["step"], x.shape, strict=True))
+    whole = all(
+        a == 0 and s == 1 and b >= n
+        for a, b, s, n in zip(p["start"], p["stop"], p["step"], x.shape, strict=True)
+    )
     return x if whole else None
 
 
@@ -238,7 +253,9 @@ def _spread_dropped(r: Rewriter, node: Node, inputs) -> tuple[Value, ...]:
     return tuple(out)
 
 
-def _arithmetic(identities: Callable[[Rewriter, Node, tuple[Value, ...]], Value | None] | None = None) -> Rule:
+def _arithmetic(
+    identities: Callable[[Rewriter, Node, tuple[Value, ...]], Value | None] | None = None,
+) -> Rule:
     def rule(r: Rewriter, node: Node, inputs) -> Value | None:
         found = identities(r, node, inputs) if identities else None
         if found is not None:
@@ -257,7 +274,12 @@ def _neutral(number: float, either: bool) -> Callable:
         shape = np.broadcast_shapes(a.shape, b.shape)
         if a.shape == shape and r.number(b) == number and not _negative_zero(r.number(b)):
             return a
-        if either and b.shape == shape and r.number(a) == number and not _negative_zero(r.number(a)):
+        if (
+            either
+            and b.shape == shape
+            and r.number(a) == number
+            and not _negative_zero(r.number(a))
+        ):
             return b
         return None
 
@@ -270,7 +292,12 @@ def _negative_zero(x) -> bool:
 
 def _add(r: Rewriter, node: Node, inputs) -> Value | None:
     a, b = (r.maker(v, "pad") for v in inputs)
-    if a is None or b is None or a.params.get("value", 0.0) != 0.0 or b.params.get("value", 0.0) != 0.0:
+    if (
+        a is None
+        or b is None
+        or a.params.get("value", 0.0) != 0.0
+        or b.params.get("value", 0.0) != 0.0
+    ):
         return None
     return _side_by_side(r, a, b)
 
@@ -278,7 +305,11 @@ def _add(r: Rewriter, node: Node, inputs) -> Value | None:
 def _side_by_side(r: Rewriter, a: Node, b: Node) -> Value | None:
     """pad(x) + pad(y) with x and y in neighbouring places along one axis: their concatenation, padded."""
     (x,), (y,) = a.inputs, b.inputs
-    differ = [d for d in range(len(x.shape)) if (a.params["before"][d], x.shape[d]) != (b.params["before"][d], y.shape[d])]
+    differ = [
+        d
+        for d in range(len(x.shape))
+        if (a.params["before"][d], x.shape[d]) != (b.params["before"][d], y.shape[d])
+    ]
     if len(differ) != 1:
         return None
     d = differ[0]
@@ -292,7 +323,9 @@ def _side_by_side(r: Rewriter, a: Node, b: Node) -> Value | None:
         parts += joined.inputs if joined and joined.params["axis"] == d else [v]
     both = r.add("concatenate", *parts, axis=d)
     before = tuple(a.params["before"])
-    after = tuple(b.params["after"][i] if i == d else a.params["after"][i] for i in range(len(before)))
+    after = tuple(
+        b.params["after"][i] if i == d else a.params["after"][i] for i in range(len(before))
+    )
     if not any(before) and not any(after):
         return both
     return r.add("pad", both, before=before, after=after, value=0.0)

@@ -229,7 +229,10 @@ class _Writer:
             return out
 
         totals = self._loops(body, first, group)
-        return [round_to(f, tree(f, r.kind, r.dtype, t), r.dtype) for r, t in zip(group, totals, strict=True)]
+        return [
+            round_to(f, tree(f, r.kind, r.dtype, t), r.dtype)
+            for r, t in zip(group, totals, strict=True)
+        ]
 
     def _loops(self, body: Body, carry: list[Value], group: Sequence[Reduce] = ()) -> list[Value]:
         """Run body over the row: nested loops over the inner dimensions, vectors along the last."""
@@ -238,7 +241,9 @@ class _Writer:
         self.in_scratch |= self.stored
         return results
 
-    def _nested(self, dim: int, body: Body, carry: list[Value], group: Sequence[Reduce]) -> list[Value]:
+    def _nested(
+        self, dim: int, body: Body, carry: list[Value], group: Sequence[Reduce]
+    ) -> list[Value]:
         f, em = self.f, self.em
         if dim == self.last:
             return self._lanes(body, carry, group)
@@ -257,7 +262,9 @@ class _Writer:
         unroll = UNROLL if carry and whole and size >= 2 * UNROLL * width else 1
         if unroll > 1:
             many = size // (unroll * width) * (unroll * width)
-            copies = [carry] + [[identity(f, r, c.type) for r, c in zip(group, carry, strict=True)]] * (unroll - 1)
+            copies = [carry] + [
+                [identity(f, r, c.type) for r, c in zip(group, carry, strict=True)]
+            ] * (unroll - 1)
             flat = [c for copy in copies for c in copy]
             with f.loop("block", 0, many, unroll * width, carry=flat) as loop:
                 out: list[Value] = []
@@ -270,7 +277,8 @@ class _Writer:
             for copy in range(1, unroll):
                 part = loop.results[copy * len(carry) : (copy + 1) * len(carry)]
                 merged = [
-                    combine(f, r.kind, r.dtype, a, b) for r, a, b in zip(group, merged, part, strict=True)
+                    combine(f, r.kind, r.dtype, a, b)
+                    for r, a, b in zip(group, merged, part, strict=True)
                 ]
             carry, start = merged, f.index(many)
         else:
@@ -300,7 +308,9 @@ class _Writer:
             self._turn(start, mask, 0, carry, body)
         return carry
 
-    def _turn(self, at: Value, mask: Value | None, copy: int, carried: list[Value], body: Body) -> list[Value]:
+    def _turn(
+        self, at: Value, mask: Value | None, copy: int, carried: list[Value], body: Body
+    ) -> list[Value]:
         em = self.em
         em.index[self.last], em.mask = at, mask
         em.push()
@@ -329,4 +339,3 @@ class _Writer:
     def _place(self, e: Expression, here: Value) -> Value:
         base = self.f.at(self.f.scratch, self.f.index(self.places[e]), "i8")
         return self.f.at(base, here, register_type(e.dtype))
-

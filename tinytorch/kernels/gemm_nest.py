@@ -238,7 +238,15 @@ class Nest:
                     c = self.sums_at(f, c, f.sub(block.index, first_block), right)
                 else:
                     emit_prefetch(
-                        f, self.epilogue, pointers, index, row, count, column, plan.width, plan.lanes
+                        f,
+                        self.epilogue,
+                        pointers,
+                        index,
+                        row,
+                        count,
+                        column,
+                        plan.width,
+                        plan.lanes,
                     )
                 given = (a, b, c, depth, left, scratch["a"])
                 self.emit_block(f, block.index, panel.index, given)

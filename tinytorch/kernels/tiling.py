@@ -90,7 +90,9 @@ def emit_epilogue(
         line = f.at(sums, f.mul(i.index, f.index(sums_row)), compute.llvm, "sums")
         out_row = f.add(row, i.index, "i")
         if ahead:
-            coming = f.add(out_row, f.minimum(f.index(AHEAD), f.sub(f.sub(rows, f.index(1)), i.index)))
+            coming = f.add(
+                out_row, f.minimum(f.index(AHEAD), f.sub(f.sub(rows, f.index(1)), i.index))
+            )
             with f.loop("ask", 0, width, lanes) as j:
                 epilogue.prefetch(f, (*index, coming, f.add(column, j.index)), pointers)
         for part in range(0, unrolled, lanes):

@@ -21,9 +21,7 @@ from tinytorch.tensor.base import TensorBase, from_array, make
 from tinytorch.tensor.interpreter import STATE
 
 _CAST, _FULL, _WHERE = TABLE["cast"], TABLE["full"], TABLE["where"]
-_LIMIT = (
-    4096  # entries of the caches below; a full one is emptied: a few us an entry
-)
+_LIMIT = 4096  # entries of the caches below; a full one is emptied: a few us an entry
 
 _NONE: dict[str, Any] = {}  # params of rows without any; never written to
 
