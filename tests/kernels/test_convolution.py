@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from tests.compiler.graph_runner import GraphRun, new_graph
+from tests.compiler.graph_runner import GraphRun, compare, new_graph
 from tests.kernels.lowered_runner import element_strides, run_lowered
-from tinytorch.base.dtypes import float32
+from tinytorch.base.dtypes import bfloat16, float32, round_to_bfloat16
 from tinytorch.codegen.kernel import Operand, offset_of
 from tinytorch.codegen.target import Target
 from tinytorch.kernels.convolution import ConvolutionSpec, lower_convolution, parts_of
@@ -163,6 +163,24 @@ def test_compiled_with_what_follows(case, target):
     for got, want in zip(first[1:], gradients, strict=True):
         # errors of the output (terms) are added up over all that a gradient sums
         expect_close(got, want, terms * np.sqrt(got.size + exact.size), 16)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_bfloat16_pictures(target):
+    """Ground truth: the definition, whose products of bfloat16 are added up in float32 too."""
+    n, c, h, w, o = 2, 8, 9, 8, 16
+    how = {"stride": (1, 1), "padding": PAD, "dilation": (1, 1), "groups": 1, "dtype": float32}
+    shapes = {"x": (n, c, h, w), "w": (o, c, 3, 3), "g": (n, o, h, w)}
+    made = {k: round_to_bfloat16(numbers(s, i)) for i, (k, s) in enumerate(shapes.items())}
+    rows = [
+        ("convolution", "xw", {}),
+        ("convolution_input_gradient", "gw", {"input_shape": shapes["x"]}),
+        ("convolution_weight_gradient", "gx", {"weight_shape": shapes["w"]}),
+    ]
+    for name, inputs, more in rows:
+        arrays = [made[k] for k in inputs]
+        # two float32 sums of up to 144 products in different orders; relative to the largest
+        compare(name, arrays, {**how, **more}, Target.named(target), [bfloat16] * 2, False, 2e-5)
 
 
 def test_parts_cover_an_axis():

@@ -1,8 +1,8 @@
 """Convolutions that read the picture itself; the others become products over windows.
 
-Knows the lowering, strides and the kernels for convolution. Taken for float32 and narrower without groups
-or dilation: those of the shipped networks. The gradient of the image is the convolution of the
-cotangent, its pixels spread by the stride, with the turned filters.
+Knows the lowering, strides and the kernels for convolution. Taken for float32 and narrower floats
+without groups or dilation: those of the shipped networks. The gradient of the image is the
+convolution of the cotangent, its pixels spread by the stride, with the turned filters.
 """
 
 from __future__ import annotations

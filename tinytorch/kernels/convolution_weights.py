@@ -16,6 +16,7 @@ from tinytorch.kernels.convolution import ConvolutionSpec, Part, parts_of, rows_
 from tinytorch.kernels.naming import named_kernel
 from tinytorch.kernels.scratch import Scratch
 from tinytorch.kernels.window_block import Block, Turn, rows_that_fit, write_block
+from tinytorch.kernels.window_rows import Rows
 
 # Parts are tiles of work: enough for 8 threads to share evenly, few enough to add up cheaply.
 MOST_PARTS = 16
@@ -39,7 +40,7 @@ def lower_weights(target: Target, spec: ConvolutionSpec, g: Operand, epilogue: E
 
     Args:
         spec: of the forward pass; step is (1, 1).
-        g: strides over (N, O, OH, OW), channels innermost and without gaps.
+        g: strides over (N, O, OH, OW); if float32, channels innermost and without gaps.
     """
     writer = _Weights(target, spec, g)
     first = writer.kernel()
@@ -65,7 +66,11 @@ class _Weights:
         self.each = -(-self.units // self.parts)
         self.parts = -(-self.units // self.each)
         self.blocks: dict[str, Block] = {}
-        self.scratch = Scratch("float", 4, self.lanes, {"rows": self.rows.size})
+        shape = (spec.shape[0], spec.filters, *spec.size)
+        lanes = self.lanes
+        self.cotangent = Rows(g, shape, 0, 0, (1, 1), self.block, spec.size[1], lanes)
+        wide = {} if g.dtype is float32 else {"g": self.cotangent.size}
+        self.scratch = Scratch("float", 4, lanes, {"rows": self.rows.size, **wide})
 
     def _rows_in_block(self) -> int:
         height, width = self.spec.size
@@ -112,7 +117,11 @@ class _Weights:
         top = f.mul(first, f.index(spec.stride[0]))
         self.rows.emit(f, p["x"], self.scratch.at("rows"), number, top)
         begin = f.add(f.mul(number, f.index(g.strides[0])), f.mul(first, f.index(g.strides[2])))
-        cotangent = f.at(p["g"], f.add(begin, f.index(g.offset)), "float", "cotangent")
+        if g.dtype is float32:
+            cotangent = f.at(p["g"], f.add(begin, f.index(g.offset)), "float", "cotangent")
+        else:
+            cotangent = self.scratch.at("g")
+            self.cotangent.emit(f, p["g"], cotangent, number, first)
         for vectors in vector_parts(spec.filters // self.lanes):
             fits = rows_that_fit(self.target, vectors.size)
             lines, run = (spec.window[0], self.run)
