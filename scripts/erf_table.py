@@ -1,8 +1,8 @@
 """Computes the table of `tinytorch/codegen/erf_table.py` and prints that file.
 
 erf(x) / x on |x| <= 3.87 in 16 pieces of width 1/4 around the multiples of 1/4; each piece is the
-polynomial of degree 4 in t = 8 (|x| - centre) that interpolates at the Chebyshev nodes of [-1, 1], in
-40 digits. Needs mpmath:
+polynomial of degree 4 in t = 8 (|x| - centre) that interpolates at the Chebyshev nodes of [-1, 1],
+in 40 digits. Needs mpmath:
 
     python scripts/erf_table.py > tinytorch/codegen/erf_table.py
 """
@@ -40,7 +40,7 @@ def piece(centre):
 
 
 def as_float32(x):
-    """The nearest float32, written with as many digits as it takes; 0 for what 40 digits leave of it."""
+    """The nearest float32, in as many digits as it takes; 0 for what 40 digits leave of it."""
     x = mp.mpf(0) if abs(x) < mp.mpf("1e-30") else x
     return repr(struct.unpack("<f", struct.pack("<f", float(x)))[0])
 

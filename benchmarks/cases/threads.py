@@ -1,7 +1,7 @@
 """The same training step with 1, 2 and 3 threads, whatever the number of cores.
 
-Every number of threads has a process of its own; the processes take turns. Before anything is timed,
-three steps from the same weights must leave the same bits in all of them.
+Every number of threads has a process of its own; the processes take turns. Before anything is
+timed, three steps from the same weights must leave the same bits in all of them.
 """
 
 from __future__ import annotations

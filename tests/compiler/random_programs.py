@@ -136,7 +136,7 @@ class Writer:
         return Entry(value, abs(float(number)))
 
     def apply(self, name: str, *inputs: Entry, size: float, error: float = 0.0, **params) -> Entry:
-        """Append a node. The bounds are for the operation in exact arithmetic: rounding is added."""
+        """Append a node. The bounds are for exact arithmetic: rounding is added."""
         (value,) = self.graph.add(TABLE[name], tuple(e.value for e in inputs), params)
         return self.keep(value, size, error)
 
@@ -224,8 +224,8 @@ def function(w: Writer) -> None:
 
 def cast(w: Writer) -> None:
     x = w.entry(lambda e: True)
-    to = w.choose([d for d in (float32, float64, bfloat16, float16, int32, int64, uint8, int8, bool_)
-                   if d is not x.dtype])  # fmt: skip
+    every = (float32, float64, bfloat16, float16, int32, int64, uint8, int8, bool_)
+    to = w.choose([d for d in every if d is not x.dtype])
     if not x.exact and not to.is_float:
         raise Refused
     if to.is_float and x.size > EXACT:
@@ -516,4 +516,5 @@ def _difference(entry: Entry, found: np.ndarray, wanted: np.ndarray) -> str | No
         if not bad.any():
             return None
     at = tuple(int(i[0]) for i in np.nonzero(bad)) if found.shape else ()
-    return f"{bad.sum()} of {bad.size} wrong, first at {at}: {found[at]}, defined {wanted[at]} +- {entry.error:.1g}"
+    said = f"{found[at]}, defined {wanted[at]} +- {entry.error:.1g}"
+    return f"{bad.sum()} of {bad.size} wrong, first at {at}: {said}"

@@ -105,7 +105,7 @@ def test_another_object_under_the_same_name_is_seen():
 
 
 def test_an_attribute_is_not_the_global_of_the_same_name():
-    """Ground truth: `o.step` reads no global called `step`; the names in the code say both alike."""
+    """Ground truth: `o.step` reads no global called `step`; names in the code say both alike."""
     namespace = {"step": 1.0, "o": None}
     exec("def f():\n    return o.step\n", namespace)
     assert "step" not in {g.shown for g in guards_of(namespace["f"])}

@@ -1,8 +1,8 @@
 """Programs drawn at random: compiled = the definition of every primitive in them.
 
-Ground truth: compiler/reference.py, NumPy node by node. Exact programs must agree to the bit; where a
-function like exp came in, within a bound that is carried along (see random_programs.py). A longer run:
-`python scripts/random_programs --examples 20000`.
+Ground truth: compiler/reference.py, NumPy node by node. Exact programs must agree to the bit; where
+a function like exp came in, within a bound that is carried along (see random_programs.py). A longer
+run: `python scripts/random_programs --examples 20000`.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def as_dtype(x) -> DType:
 
 
 def round_to_bfloat16(x: np.ndarray) -> np.ndarray:
-    """The bits (uint16) of float32 `x` rounded to the nearest bfloat16, ties to even; NaN stays NaN.
+    """The bits (uint16) of float32 `x` rounded to bfloat16, ties to even; NaN stays NaN.
 
     >>> round_to_bfloat16(np.array([1.0, 1.00390625], np.float32))   # 1 + 2^-8 is a tie: to even
     array([16256, 16256], dtype=uint16)
@@ -128,7 +128,7 @@ _FLOAT_ORDER = {float16: 1, bfloat16: 1, float32: 2, float64: 3}
 
 
 def promote(a: DType, b: DType) -> DType:
-    """The type of `a + b` for arrays (Python array API; an integer array meeting floats becomes float).
+    """The type of `a + b` for arrays (Python array API; integers meeting floats become float).
 
     float16 with bfloat16 gives float32, which holds both. Python numbers are weaker than arrays and
     are not promoted here: they take the array's type.

@@ -324,7 +324,7 @@ class Function:
     def load(
         self, pointer: Value, type: str, align: int = 0, mask: Value | None = None, stem: str = "x"
     ) -> Value:
-        """Load a scalar or vector; masked-off lanes read as 0. Natural element alignment by default."""
+        """A scalar or vector from memory; masked-off lanes read as 0. Aligned as its elements."""
         if element(type) == "i1":
             memory = self.load(pointer, vector(lanes(type), "i8"), align, mask, stem)
             return self.convert(memory, type)
@@ -339,7 +339,8 @@ class Function:
         self.declarations.add(f"declare {type} @{name}(ptr, i32, {mask.type}, {type})")
         return self.define(
             type,
-            f"call {type} @{name}(ptr {pointer.text}, i32 {align}, {mask.type} {mask.text}, {type} {zero.text})",
+            f"call {type} @{name}(ptr {pointer.text}, i32 {align}, "
+            f"{mask.type} {mask.text}, {type} {zero.text})",
             stem,
         )
 

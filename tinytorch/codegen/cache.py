@@ -7,8 +7,8 @@ checksum does not fit is removed and compiled again.
     entry = cache.get(key)                      # None, or (objects, plan)
     cache.put(key, objects, plan)               # atomic; the least recently used go when it is full
 
-File: a first line with the format, SHA-256 of the rest, then a length (8 bytes) and the JSON of the plan with the
-lengths of the objects, then the objects.
+File: a first line with the format, SHA-256 of the rest, then a length (8 bytes) and the JSON of the
+plan with the lengths of the objects, then the objects.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ Knows pointers and strides, never graphs. Every kernel has one native signature,
 
     void kernel(ptr arguments, i64 tile, ptr scratch)
 
-where `arguments` points to an array of buffer addresses. The thread team calls it once for each tile,
-in any order, on any thread; tiles must not depend on each other. `scratch` is memory of the calling
-thread, 64-byte aligned, with unspecified contents.
+where `arguments` points to an array of buffer addresses. The thread team calls it once for each
+tile, in any order, on any thread; tiles must not depend on each other. `scratch` is memory of the
+calling thread, 64-byte aligned, with unspecified contents.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tinytorch.codegen.builder import Function, Value
 
 @dataclass(frozen=True)
 class Operand:
-    """How a logical array lies in a buffer: element strides for each logical axis, and an offset."""
+    """How an array lies in a buffer: element strides for each logical axis, and an offset."""
 
     dtype: DType
     strides: tuple[int, ...]
@@ -56,7 +56,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Step:
-    """One kernel with the names of the buffers it is given ("a", "out", "temporary.packed", ...)."""
+    """One kernel with the names of its buffers ("a", "out", "temporary.packed", ...)."""
 
     kernel: Kernel
     arguments: tuple[str, ...]
@@ -79,9 +79,10 @@ class Epilogue(Protocol):
     """What happens to a result while it is still in registers, the store included.
 
     `key` identifies the code (equal keys, equal code). `arguments` names the buffers beyond the
-    kernel's own; the kernel appends them to its argument list in this order. `emit` is called in the
-    kernel's innermost position with a value (scalar, or a vector along the last logical axis), the
-    i64 index of each logical output axis (the last one that of lane 0), and a lane mask or None.
+    kernel's own; the kernel appends them to its argument list in this order. `emit` is called in
+    the kernel's innermost position with a value (scalar, or a vector along the last logical axis),
+    the i64 index of each logical output axis (the last one that of lane 0), and a lane mask or
+    None.
     """
 
     @property

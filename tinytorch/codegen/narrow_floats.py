@@ -12,7 +12,8 @@ from tinytorch.codegen.builder import Function, Value, lanes, mangle, vector
 from tinytorch.codegen.target import Target
 
 _LINE = re.compile(
-    r"= (fptrunc|fpext) (<\d+ x \w+>|\w+) (\S+) to (<\d+ x (?:half|bfloat|float|double)>|half|bfloat|float|double)"
+    r"= (fptrunc|fpext) (<\d+ x \w+>|\w+) (\S+) to "
+    r"(<\d+ x (?:half|bfloat|float|double)>|half|bfloat|float|double)"
 )
 
 
@@ -69,7 +70,7 @@ def _wider(f: Function, x: Value, to: str) -> Value:
 
 
 def _round_bfloat(f: Function, x: Value, n: int) -> Value:
-    """Nearest, ties to even: add 0x7fff and the last kept bit, drop 16 bits; NaN becomes the quiet one."""
+    """Nearest, ties to even: add 0x7fff and the last kept bit, drop 16 bits; NaN: the quiet one."""
     wide, short = vector(n, "i32"), vector(n, "i16")
     bits = f.bitcast(x, wide)
     odd = f.op("and", f.op("lshr", bits, f.const(wide, 16)), f.const(wide, 1))
@@ -81,8 +82,8 @@ def _round_bfloat(f: Function, x: Value, n: int) -> Value:
 def _round_half(f: Function, x: Value, n: int) -> Value:
     """Nearest, ties to even, in three ranges: overflow and NaN, denormals, normal numbers.
 
-    A denormal half is a multiple of 2^-24: adding 0.5 to |x| puts those multiples in the last bits of
-    the sum, rounded by the addition itself.
+    A denormal half is a multiple of 2^-24: adding 0.5 to |x| puts those multiples in the last bits
+    of the sum, rounded by the addition itself.
     """
     wide, short = vector(n, "i32"), vector(n, "i16")
     bits = f.bitcast(x, wide)
@@ -100,7 +101,7 @@ def _round_half(f: Function, x: Value, n: int) -> Value:
 
 
 def _bfloat_to_float(f: Function, x: Value, n: int) -> Value:
-    """The bits are the upper half. An `fpext` would let LLVM round in bfloat: a function it lacks."""
+    """The bits are the upper half. After `fpext` LLVM would round in bfloat, which it cannot."""
     wide = f.convert(f.bitcast(x, vector(n, "i16")), vector(n, "i32"), signed=False)
     return f.bitcast(f.op("shl", wide, f.const(wide.type, 16)), vector(n, "float"))
 

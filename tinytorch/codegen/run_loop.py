@@ -11,9 +11,9 @@ the count. A worker that wakes after its run has ended finds another number, or 
 can neither take a tile nor count one. Nobody ever waits for a worker to arrive, only for tiles.
 
 Note [two ends]: threads with an even number take tiles from the front, the others from the back,
-until they meet. So the halves of an array stay with the same threads from stage to stage and from run
-to run, and in their private caches, and yet nobody waits while there is a tile to take. 16 bits count
-each end; a stage with 32,768 tiles or more is taken from the front alone.
+until they meet. So the halves of an array stay with the same threads from stage to stage and from
+run to run, and in their private caches, and yet nobody waits while there is a tile to take. 16 bits
+count each end; a stage with 32,768 tiles or more is taken from the front alone.
 
 Note [hazard slots]: a worker writes the address of the table it is about to read into its slot and
 then looks again whether that table is still being run. Memory may go once no slot names it.

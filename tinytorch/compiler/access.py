@@ -62,7 +62,7 @@ def at(access: Access, coordinates: Sequence[Coordinate], rank: int) -> tuple[tu
 def broadcast(
     coordinates: Sequence[Coordinate], shape: Sequence[int], to: Sequence[int]
 ) -> tuple[Coordinate, ...]:
-    """Coordinates in an operand of `shape` from those in the result of shape `to` (NumPy's rule)."""
+    """Coordinates in an operand of `shape` from those in the result of shape `to` (NumPy)."""
     rank = len(coordinates[0].strides) if coordinates else 0
     lead = len(to) - len(shape)
     return tuple(
@@ -73,7 +73,7 @@ def broadcast(
 def move_coordinates(
     node: Node, coordinates: Sequence[Coordinate], rank: int
 ) -> tuple[Coordinate, ...] | None:
-    """Coordinates in the input of a movement node from those in its output; None for a real reshape."""
+    """Coordinates in a movement node's input from those in its output; None: a real reshape."""
     x, out, name, p = node.inputs[0], node.outputs[0], node.primitive.name, node.params
     if name == "permute":
         back = {a: i for i, a in enumerate(p["axes"])}

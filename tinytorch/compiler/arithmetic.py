@@ -36,7 +36,7 @@ class Arithmetic:
     Args:
         sizes: the loops.
         producer: the node that makes each value.
-        access: gives the Access of a value whose memory holds it, None for one that must be computed.
+        access: gives the Access of a value whose memory holds it, None for one to be computed.
         name: gives the buffer name of a stored value.
         axes: the loops that reductions run over.
         given: values that are in registers already.

@@ -2,9 +2,9 @@
 
 Knows the lowering, strides and the matrix kernel. The windows of a channels-last image are copied
 into rows of KH * KW * C numbers (im2col; K. Chellapilla et al., "High performance convolutional
-neural networks for document processing", 2006); a product with the filters as a (KH * KW * C, O) matrix gives channels-last
-results, which pass through the same epilogue as any product. The gradient of the image is the
-convolution of the spread-out cotangent with the turned filters.
+neural networks for document processing", 2006); a product with the filters as a (KH * KW * C, O)
+matrix gives channels-last results, which pass through the same epilogue as any product. The
+gradient of the image is the convolution of the spread-out cotangent with the turned filters.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _multiply(
 def _correlate(
     lowering, group: Group, image: Image, w: Value, stride, dilation, groups: int, turned: bool
 ) -> None:
-    """Every window of the image times the filters; turned: filters upside down, their axes swapped."""
+    """Every window of the image times the filters; turned: upside down, their axes swapped."""
     node, out = group.own, group.own.outputs[0]
     n, _, rows, columns = out.shape
     height, width = w.shape[2:]
@@ -135,6 +135,7 @@ def _correlate(
 
 
 def image_of(lowering, v: Value) -> Image:
+    """Where the pixels of a value lie."""
     access = lowering.access(v)
     return Image(
         lowering.homes[access.home].storage, v.dtype, v.shape, access.strides, access.offset
@@ -224,7 +225,7 @@ def channels_last(lowering, image: Image, node: Node) -> Image:
 
 
 def _spread(lowering, g: Image, w_shape, node: Node) -> Image:
-    """The cotangent so that its windows of stride 1 are what each pixel of the image has touched."""
+    """The cotangent, laid so that its windows of stride 1 are what each pixel has touched."""
     p = node.params
     n, _, height, width = p["input_shape"]
     reach = [d * (k - 1) for d, k in zip(p["dilation"], w_shape[2:], strict=True)]

@@ -1,9 +1,9 @@
 """How each elementwise primitive becomes instructions: one row for each name in the table.
 
 Knows IR values and number types, never loops. A value of dtype float16 or bfloat16 travels as a
-float32 that was rounded to the narrow type: each operation computes in float32 and rounds, which for
-+ - * / and sqrt equals the narrow operation exactly (float32 has more than 2p + 2 bits; S. Figueroa,
-"When is double rounding innocuous?", 1995).
+float32 that was rounded to the narrow type: each operation computes in float32 and rounds, which
+for + - * / and sqrt equals the narrow operation exactly (float32 has more than 2p + 2 bits; S.
+Figueroa, "When is double rounding innocuous?", 1995).
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _bitwise_not(f: Function, a, d: DType) -> Value:
 
 
 def _safe_divisor(f: Function, a, d: DType) -> tuple[Value, Value]:
-    """(is zero, a divisor that cannot trap): 1 in place of 0, and of -1 for the smallest integer."""
+    """(is zero, a divisor that cannot trap): 1 for 0, and for -1 below the smallest integer."""
     x, y = a
     zero = f.compare("eq", y, _zero(f, y))
     bad = zero
@@ -147,7 +147,7 @@ def _safe_divisor(f: Function, a, d: DType) -> tuple[Value, Value]:
 
 
 def _floor_div_float(f: Function, x: Value, y: Value) -> Value:
-    """(x - fmod(x, y)) / y, one less where the remainder has the wrong sign, rounded to an integer."""
+    """(x - fmod(x, y)) / y, less 1 where the remainder has the wrong sign, rounded to an integer."""
     one, zero = f.const(x.type, 1.0), _zero(f, x)
     rest = f.rem(x, y)
     ratio = f.div(f.sub(x, rest), y)
@@ -240,7 +240,7 @@ def _pow(f: Function, a, d: DType) -> Value:
 
 
 def _whole_pow(f: Function, x: Value, e: Value, d: DType) -> Value:
-    """Repeated squaring, wrapping; a negative power is 1 / x^|e| without its fraction, 1 / 0 is 0."""
+    """Repeated squaring, wrapping; a negative power is 1 / x^|e| cut to an integer, 1 / 0 is 0."""
     one, zero = f.const(x.type, 1), _zero(f, x)
     negative = f.compare("lt", e, zero) if signed(d) else None
     if negative is not None:
@@ -281,24 +281,11 @@ RULES: dict[str, Rule] = {
     "bitwise_not": _bitwise_not, "shift_left": _shift("shl"), "shift_right": _shift("lshr"),
 }  # fmt: skip
 
-# Operations that cost more than a few instructions: computed once, not again in each loop that needs them.
-EXPENSIVE = frozenset(
-    (
-        "exp",
-        "log",
-        "sin",
-        "cos",
-        "tanh",
-        "erf",
-        "pow",
-        "div",
-        "sqrt",
-        "rsqrt",
-        "reciprocal",
-        "remainder",
-        "floor_div",
-    )
-)
+# Operations that cost more than a few instructions: computed once, not again in each loop.
+EXPENSIVE = frozenset((
+    "exp", "log", "sin", "cos", "tanh", "erf", "pow",
+    "div", "sqrt", "rsqrt", "reciprocal", "remainder", "floor_div",
+))  # fmt: skip
 
 
 def emit(

@@ -364,7 +364,7 @@ class Emitter:
         return out if memory == llvm else f.bitcast(out, vector(n, llvm))
 
     def store_all(self, stores: Sequence[Store]) -> None:
-        """Write several values to their places; all are computed before the first overwrites a state."""
+        """Write several values to their places; all are computed before one overwrites a state."""
         for s in stores:
             self.value(s.value)
         for s in stores:

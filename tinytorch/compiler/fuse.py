@@ -1,7 +1,7 @@
 """Which operations are done together: groups of nodes that become one kernel.
 
 Knows graphs and shapes, never memory or instructions. Nodes are taken in program order; each joins
-the group of what it reads if both run over the same points and the joined groups still have an order.
+the group of what it reads if both run over the same points and the groups still have an order.
 
     kernel group    a matrix product and the arithmetic on its result (its epilogue)
     row group       arithmetic over one domain, with reductions over its innermost axes in between
@@ -92,7 +92,7 @@ class Fusion:
     # paths
 
     def base(self, value: Value) -> tuple[Value, bool]:
-        """(the value that the movement in front of `value` begins at, whether all of it is simple)."""
+        """(the value that the movement before `value` begins at, whether all of it is simple)."""
         simple = True
         while (node := self.producer.get(value)) is not None and kinds.is_movement(node):
             simple = simple and kinds.is_simple(node)
@@ -219,7 +219,7 @@ class Fusion:
         return None
 
     def _fits(self, node: Node, group: Group, sources: list[tuple[Value, bool]]) -> bool:
-        """Whether the node runs over the group's points (or its rows), reading them where they are."""
+        """Whether the node runs over the group's points or rows, reading them where they are."""
         if group.host is not None and not kinds.has_epilogue(group.host):
             return False
         if kinds.is_reduction(node):
@@ -244,11 +244,11 @@ class Fusion:
 
     @staticmethod
     def _is_per_row(group: Group, shape: tuple[int, ...]) -> bool:
-        """Whether arrays of this shape have one element for each result of the group's reductions."""
+        """Whether arrays of this shape have one element for each result of its reductions."""
         return group.axes is not None and tuple(n for n in shape if n != 1) == group.kept
 
     def is_full(self, group: Group, value: Value) -> bool:
-        """Whether a value of the group has an element at each point of the domain, not one a row."""
+        """Whether a value of the group has an element at each point, not one a row."""
         if group.axes is None:
             return True
         made = self.producer[value]
@@ -261,7 +261,7 @@ class Fusion:
         return prod(group.domain) != prod(group.kept)
 
     def _sibling(self, node: Node, sources: list[tuple[Value, bool]]) -> Group | None:
-        """A column group over the same domain that reads something of the same: one pass serves both."""
+        """A column group over the same domain with an input in common: one pass serves both."""
         mine = {base for base, _ in sources}
         axes = kinds.reduced_axes(node)
         for group in reversed(self.groups[-16:]):
@@ -291,7 +291,7 @@ class Fusion:
                     self._before[other] |= needed
 
     def _merge(self, into: Group, other: Group) -> bool:
-        """Put `other` into `into` if they run over the same points and nothing lies between them."""
+        """Put `other` into `into` if they run over the same points with nothing between them."""
         if other.host is not None or other.columns:
             return False
         per_row = other.axes is None and self._is_per_row(into, other.domain)

@@ -1,7 +1,8 @@
 """The captured program: a list of primitives over values, in the order they were called.
 
-Knows primitives and Specs, never Tensors or machine code. Every pass takes a Graph and gives a Graph;
-`verify` stands between them. `str(graph)` prints it as a Python function over the primitives.
+Knows primitives and Specs, never Tensors or machine code. Every pass takes a Graph and gives a
+Graph; `verify` stands between them. `str(graph)` prints it as a Python function over the
+primitives.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Graph:
 
     Args:
         arguments: values given anew at each call.
-        states: values that live in the user's Tensors between calls (weights, optimizer state, ...).
+        states: values that live in the user's Tensors between calls: weights, optimizer state.
         constants: values fixed at capture, with their arrays (in storage form).
         nodes: in an order in which every value is made before it is read.
         results: values returned to the caller in fresh memory.
@@ -98,7 +99,7 @@ class Graph:
         return out
 
     def name_values(self) -> None:
-        """Give every value a short unique name: a0.. arguments, s0.. states, c0.. constants, v0.. the rest."""
+        """A short unique name for every value: a0 argument, s0 state, c0 constant, v0 all others."""
         for letter, values in (
             ("a", self.arguments),
             ("s", self.states),
@@ -139,7 +140,7 @@ def verify(graph: Graph, after: str) -> Graph:
             f"the compiler pass {after!r} made an invalid program: {problem}",
             got=got,
             rule="every value is made once, before it is read, with the Spec its primitive infers",
-            fix="this is a fault of TinyTorch: please report it with the function that was compiled",
+            fix="this is a fault of TinyTorch: please report it with the compiled function",
         )
 
     made = {*graph.arguments, *graph.states, *graph.constants}

@@ -1,8 +1,8 @@
 """Which memory each stored value has.
 
 Knows stored values, layouts and Storages, never kernels. A result lies in fresh memory, a new state
-where the old one lay if that can be, a part of a concatenation inside the whole; everything else in a
-temporary of its own.
+where the old one lay if that can be, a part of a concatenation inside the whole; everything else in
+a temporary of its own.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Homes:
         stored: the values that need memory.
         copied: states that are not updated in place.
 
-    `of` holds the Home of each stored value, `copies` what must be copied on the way, `last` the new
-    states (value, Storage of the state, where it is kept meanwhile) copied when all is done, `direct`
-    the (old, new) states each group updates in place, `placed` the (concatenation, number) of parts
-    that are written where they belong.
+    `of` holds the Home of each stored value, `copies` what must be copied on the way, `last` the
+    new states (value, Storage of the state, where it is kept meanwhile) copied when all is done,
+    `direct` the (old, new) states each group updates in place, `placed` the (concatenation, number)
+    of parts that are written where they belong.
     """
 
     def __init__(self, fusion: Fusion, stored: Stored, copied: set[Value]):

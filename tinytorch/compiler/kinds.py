@@ -1,6 +1,7 @@
-"""What the compiler makes of each primitive: arithmetic, movement, source, reduction or a kernel of its own.
+"""What the compiler makes of each primitive: arithmetic, movement, a kernel of its own...
 
-Knows names of primitives, never their code. A test asserts that every row of the table has one kind.
+Knows names of primitives, never their code. A test asserts that every row of the table
+has one kind.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def is_reduction(node: Node) -> bool:
 
 
 def is_arithmetic(node: Node) -> bool:
-    """It computes each element from the elements at the same place (or looks up a row by an index)."""
+    """It computes each element from those at the same place (or looks up a row by an index)."""
     return node.primitive.name in ARITHMETIC or is_lookup(node)
 
 
@@ -65,7 +66,7 @@ def drops_only_ones(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
 
 
 def is_simple(node: Node) -> bool:
-    """A movement that leaves each element at the place of the same name: broadcasting, axes of size 1."""
+    """A movement that leaves each element at the place of the same name: broadcasting..."""
     name = node.primitive.name
     if name == "broadcast_to":
         return True

@@ -22,7 +22,7 @@ from tinytorch.compiler.expression import (
 )
 
 # A tile should take about 10 us, so that taking it (0.1 us) costs nothing; on 2 cores more tiles
-# than 64 balance no better. One unit is one element read, written or cheaply computed, about 0.2 ns.
+# than 64 balance no better. One unit is one element read, written or cheaply computed: 0.2 ns.
 TILE_UNITS = 50_000
 MOST_TILES = 64
 
@@ -86,7 +86,7 @@ def rebuild(
     dims: Callable[[frozenset[int]], frozenset[int]],
     swap: dict[Expression, Expression] | None = None,
 ) -> dict[Expression, Expression]:
-    """The same DAG with other strides and dimension numbers; `swap` gives some expressions outright."""
+    """The same DAG with other strides and dimensions; `swap` gives some expressions outright."""
     new: dict[Expression, Expression] = dict(swap or {})
     for e in topological(roots):
         if e in new:
@@ -158,7 +158,7 @@ def _order(nest: Nest) -> list[int]:
 
 
 def normalise(nest: Nest) -> Nest:
-    """Order dimensions by memory, drop those of size 1, merge neighbours that run through memory as one."""
+    """Order dimensions by memory, drop those of size 1, merge neighbours that are one in memory."""
     keep = _order(nest)
     nest = _with_dims(nest, keep, [nest.sizes[d] for d in keep])
     d = 0

@@ -1,8 +1,8 @@
 """From a fused loop nest to kernels: which loop form, and whether a reduction is done in two steps.
 
 Knows nests, never graphs. A reduction with fewer results than there are tiles to share is cut into
-parts of a fixed size; a second kernel combines the parts and does what comes after. The parts depend
-on the program only, so the result does not depend on the number of threads.
+parts of a fixed size; a second kernel combines the parts and does what comes after. The parts
+depend on the program only, so the result does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _parts(nest: Nest) -> tuple[int, int] | None:
 
 
 def _in_two_steps(target: Target, nest: Nest, dim: int, parts: int) -> Lowered:
-    """Part sums into a temporary of shape (parts, reductions, kept sizes), then their combination."""
+    """Part sums into a temporary, (parts, reductions, kept sizes), then their combination."""
     cut = split_dimension(nest, dim, parts)
     inner = frozenset(cut.reduced - {dim})
     kept = [d for d in range(len(cut.sizes)) if d not in cut.reduced]

@@ -1,8 +1,8 @@
 """In which order the groups of a program are carried out.
 
 Knows who reads and writes what, never how. Every item comes after those whose results it reads, and
-the one that overwrites a state after all that read the old one. Items are taken in program order, each
-after what it needs, so that results are used soon after they are made.
+the one that overwrites a state after all that read the old one. Items are taken in program order,
+each after what it needs, so that results are used soon after they are made.
 """
 
 from __future__ import annotations

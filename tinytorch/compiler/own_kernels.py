@@ -261,9 +261,11 @@ def _pad(lowering, group: Group) -> bool:
 
 ROWS: dict[str, Row] = {
     "matmul": _matmul, "attention": _attention, "attention_gradient": _attention_gradient,
-    "random_bits": _random_bits, "scatter_add": scatter_rows, "concatenate": _concatenate, "pad": _pad,
+    "random_bits": _random_bits, "scatter_add": scatter_rows,
+    "concatenate": _concatenate, "pad": _pad,
     "convolution": forward, "convolution_input_gradient": input_gradient,
     "convolution_weight_gradient": weight_gradient,
-    "argmax": extreme_position, "argmin": extreme_position, "cumsum": running_sum, "take_along": take_along,
-    "scatter_along": scatter_along, "slice_update": update_slice, "max_pool2d": pool, "max_pool2d_gradient": pool_gradient,
+    "argmax": extreme_position, "argmin": extreme_position, "cumsum": running_sum,
+    "take_along": take_along, "scatter_along": scatter_along, "slice_update": update_slice,
+    "max_pool2d": pool, "max_pool2d_gradient": pool_gradient,
 }  # fmt: skip

@@ -1,8 +1,8 @@
 """Simplifies a captured program: equal computations once, nothing unused, cheaper equals in place.
 
-Every rule is a row of a table: it is given a node with its already simplified inputs and answers with
-another value, or None to leave it. Knows primitives, never kernels. Rules keep values the same up to
-rounding; those that could change a NaN, an infinity or a sign of zero are not here.
+Every rule is a row of a table: it is given a node with its already simplified inputs and answers
+with another value, or None to leave it. Knows primitives, never kernels. Rules keep values the same
+up to rounding; those that could change a NaN, an infinity or a sign of zero are not here.
 """
 
 from __future__ import annotations
@@ -303,7 +303,7 @@ def _add(r: Rewriter, node: Node, inputs) -> Value | None:
 
 
 def _side_by_side(r: Rewriter, a: Node, b: Node) -> Value | None:
-    """pad(x) + pad(y) with x and y in neighbouring places along one axis: their concatenation, padded."""
+    """pad(x) + pad(y), x and y in neighbouring places along one axis: their concatenation, padded."""
     (x,), (y,) = a.inputs, b.inputs
     differ = [
         d
@@ -348,8 +348,8 @@ _PLAIN = (
     "floor_div", "remainder", "logical_and", "logical_or",
 )  # fmt: skip
 RULES: dict[str, Rule] = {
-    "reshape": _reshape, "permute": _permute, "broadcast_to": _broadcast, "cast": _cast, "slice": _slice,
-    "sum": _reduction, "max": _reduction, "min": _reduction, "prod": _reduction,
+    "reshape": _reshape, "permute": _permute, "broadcast_to": _broadcast, "cast": _cast,
+    "slice": _slice, "sum": _reduction, "max": _reduction, "min": _reduction, "prod": _reduction,
     "mul": _arithmetic(_neutral(1, True)), "div": _arithmetic(_neutral(1, False)),
     "sub": _arithmetic(_neutral(0, False)), "add": _arithmetic(_add), "pow": _arithmetic(_pow),
     "where": _arithmetic(), **{name: _arithmetic() for name in _PLAIN},

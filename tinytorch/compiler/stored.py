@@ -123,7 +123,7 @@ class Stored:
                     self.values |= rows
 
     def _rows_if_cheap(self, value: Value) -> set[Value] | None:
-        """The row values to store so that `value` can be computed again cheaply; None if it cannot."""
+        """The row values to store so that `value` can be computed again cheaply, or None."""
         group = self.fusion.of.get(self.producer[value])
         if group is None:
             return None
