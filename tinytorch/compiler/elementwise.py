@@ -147,7 +147,7 @@ def _safe_divisor(f: Function, a, d: DType) -> tuple[Value, Value]:
 
 
 def _floor_div_float(f: Function, x: Value, y: Value) -> Value:
-    """(x - fmod(x, y)) / y, less 1 where the remainder has the wrong sign, rounded to an integer."""
+    """(x - fmod(x, y)) / y, less 1 where the remainder's sign is wrong, rounded to an integer."""
     one, zero = f.const(x.type, 1.0), _zero(f, x)
     rest = f.rem(x, y)
     ratio = f.div(f.sub(x, rest), y)

@@ -99,7 +99,7 @@ class Graph:
         return out
 
     def name_values(self) -> None:
-        """A short unique name for every value: a0 argument, s0 state, c0 constant, v0 all others."""
+        """A unique name for every value: a0 argument, s0 state, c0 constant, v0 all others."""
         for letter, values in (
             ("a", self.arguments),
             ("s", self.states),
@@ -140,7 +140,7 @@ def verify(graph: Graph, after: str) -> Graph:
             f"the compiler pass {after!r} made an invalid program: {problem}",
             got=got,
             rule="every value is made once, before it is read, with the Spec its primitive infers",
-            fix="this is a fault of TinyTorch: please report it with the compiled function",
+            fix="this is a fault of TinyTorch: please report it with the function",
         )
 
     made = {*graph.arguments, *graph.states, *graph.constants}

@@ -43,7 +43,7 @@ def plain(value: Value) -> tuple[int, ...]:
 
 
 def choose_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
-    """An order for every value. Movement keeps its input's; arithmetic that of its largest input."""
+    """An order for every value. Movement keeps its input's, arithmetic its largest input's."""
     orders = {v: plain(v) for v in (*graph.arguments, *graph.states, *graph.constants)}
     for node in graph.nodes:
         for i, v in enumerate(node.outputs):
@@ -80,7 +80,7 @@ def _order(node: Node, i: int, v: Value, orders: dict[Value, tuple[int, ...]]) -
 
 
 def split_reductions(graph: Graph) -> Graph:
-    """Reductions over the innermost axis and others not beside it become two, one after the other."""
+    """Reductions over the innermost axis and others not beside it become two steps."""
     orders = choose_orders(graph)
     nodes: list[Node] = []
     for node in graph.nodes:

@@ -303,7 +303,7 @@ def _add(r: Rewriter, node: Node, inputs) -> Value | None:
 
 
 def _side_by_side(r: Rewriter, a: Node, b: Node) -> Value | None:
-    """pad(x) + pad(y), x and y in neighbouring places along one axis: their concatenation, padded."""
+    """pad(x) + pad(y), x and y side by side along one axis: their concatenation, padded."""
     (x,), (y,) = a.inputs, b.inputs
     differ = [
         d
