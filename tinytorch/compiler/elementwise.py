@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tinytorch.base.dtypes import DType, bfloat16, bool_, float16
+from tinytorch.base.dtypes import DType, bfloat16, bool_, float16, float64
 from tinytorch.codegen import vector_math
 from tinytorch.codegen.builder import INTS, Function, Value, element, lanes, vector
 
@@ -49,7 +49,11 @@ def convert(f: Function, value: Value, source: DType, target: DType) -> Value:
     if source is target:
         return value
     if source.is_float and target.is_float:
-        return round_to(f, f.convert(value, register_type(target)), target)
+        value = f.convert(value, register_type(target))
+        if source is float64 and target in (float16, bfloat16):
+            # else LLVM rounds once, by a library function that is not there
+            value = f.intrinsic("arithmetic.fence", value.type, value)
+        return round_to(f, value, target)
     if source.is_float:
         return f.convert(value, target.llvm, signed=target.kind == "i")
     if target.is_float:
