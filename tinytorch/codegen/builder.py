@@ -29,8 +29,6 @@ from tinytorch.codegen.ir_types import (
     vector,
 )
 
-_COMPARE = {"eq": "eq", "ne": "ne", "lt": "lt", "le": "le", "gt": "gt", "ge": "ge"}
-
 
 @dataclass(frozen=True)
 class Value:
