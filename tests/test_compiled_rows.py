@@ -1,8 +1,8 @@
 """Compiled = definition for every row of the table, every sample, every number type and target.
 
-Ground truth: `Primitive.evaluate`, the row's NumPy definition on the same stored arrays. All samples
-of a row are one program, so its module is compiled once for each target; 1, 2 and 3 threads must give
-the same bits. Rows whose kernels are long take three samples of each 16-bit type.
+Ground truth: `Primitive.evaluate`, the row's NumPy definition on the same stored arrays. All
+samples of a row are one program, so its module is compiled once for each target; 1, 2 and 3 threads
+must give the same bits. Rows whose kernels are long take three samples of each 16-bit type.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def _cases() -> list[Case]:
             narrow = (float16, bfloat16) if name not in LONG or i < 3 else ()
             for dtype in (None, float32, *narrow) if wide else (None,):
                 inputs = tuple(
-                    store(a, dtype) if dtype is not None and a.dtype == np.float64 else np.asarray(a)
+                    store(a, dtype)
+                    if dtype is not None and a.dtype == np.float64
+                    else np.asarray(a)
                     for a in sample.inputs
                 )
                 if name == "attention_gradient" and dtype is not None:  # log-sum-exp is float32

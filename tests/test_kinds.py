@@ -1,7 +1,7 @@
 """Every row of the table is one kind of thing to the compiler.
 
-Ground truth: the lists in compiler/kinds.py and compiler/own_kernels.py; what is in none of them is a
-host call and is named here, so that a new row cannot become one unnoticed.
+Ground truth: the lists in compiler/kinds.py and compiler/own_kernels.py; what is in none of them is
+a host call and is named here, so that a new row cannot become one unnoticed.
 """
 
 import pytest
