@@ -55,7 +55,7 @@ class Function:
 
     Args:
         name: its symbol.
-        parameters: (name, type) pairs.
+        parameters: (name, type) pairs; the type may end in " noalias".
         result: its return type.
         attributes: function attributes as IR text.
     """
@@ -89,7 +89,7 @@ class Function:
         )
         for n, t in parameters:
             self._counts[n] = 1
-            setattr(self, n, Value(f'%"{n}"', t))
+            setattr(self, n, Value(f'%"{n}"', t.removesuffix(" noalias")))
 
     # names, blocks, constants
 

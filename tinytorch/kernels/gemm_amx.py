@@ -12,6 +12,7 @@ from tinytorch.base.dtypes import bfloat16
 from tinytorch.codegen.builder import Function, Value
 from tinytorch.codegen.kernel import Epilogue, Lowered, Operand
 from tinytorch.codegen.target import Target
+from tinytorch.kernels.gemm_micro import begin_micro
 from tinytorch.kernels.gemm_nest import Nest
 from tinytorch.kernels.gemm_plan import Plan, plan_amx
 from tinytorch.kernels.packing import Strip
@@ -125,14 +126,8 @@ class Tiles:
 
 def write_tiles(name: str, micro: TileMicro) -> Function:
     """The private function `name(a, b, c, depth, count, rest)`."""
-    pointers = [(x, "ptr noalias") for x in "abc"]
-    f = Function(
-        name,
-        [*pointers, ("depth", "i64"), ("count", "i64"), ("rest", "ptr")],
-        attributes="nounwind noinline",
-        linkage="internal",
-    )
-    a, b, c = (Value(x.text, "ptr") for x in (f.a, f.b, f.c))
+    f = begin_micro(name)
+    a, b, c = f.a, f.b, f.c
     # in place there is nothing behind the last row: the second tile ends with the block's last row
     # and repeats rows of the first, which gives the same sums again
     second = micro.rows - ROWS if micro.a_row else ROWS

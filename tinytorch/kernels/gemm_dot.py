@@ -14,6 +14,7 @@ from tinytorch.base.dtypes import DType, float32, float64
 from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.kernel import Epilogue, Lowered, Operand
 from tinytorch.codegen.target import Target
+from tinytorch.kernels.gemm_micro import begin_micro
 from tinytorch.kernels.gemm_nest import Nest
 from tinytorch.kernels.gemm_plan import TILE_FLOPS, Plan, Split, group_of, tile_counts
 from tinytorch.kernels.packing import Strip, transposed
@@ -79,13 +80,7 @@ class Dot:
 
     def write(self, name: str, micro: DotMicro) -> Function:
         """The private function `name(a, b, c, depth, count, rest)`."""
-        pointers = [(x, "ptr noalias") for x in "abc"]
-        f = Function(
-            name,
-            [*pointers, ("depth", "i64"), ("count", "i64"), ("rest", "ptr")],
-            attributes="nounwind noinline",
-            linkage="internal",
-        )
+        f = begin_micro(name)
         lanes, dtype = self.plan.lanes, self.spec.b.dtype
         columns = []
         for j in range(lanes):
@@ -93,7 +88,7 @@ class Dot:
             if micro.masked:
                 column = f.minimum(column, f.sub(f.count, f.index(1)))
             offset = f.mul(column, f.index(self.spec.b.strides[-1]))
-            columns.append(f.at(Value(f.b.text, "ptr"), offset, dtype.llvm, "column"))
+            columns.append(f.at(f.b, offset, dtype.llvm, "column"))
         zero = f.const(vector(lanes, self.packed.llvm), 0)
         whole = f.op("and", f.depth, f.index(-lanes))
         with f.loop("k", 0, whole, lanes, carry=[zero] * lanes) as k:
@@ -104,12 +99,12 @@ class Dot:
         sums = transposed(f, k.results)
         while len(sums) > 1:
             sums = [f.add(x, y) for x, y in zip(sums[::2], sums[1::2], strict=True)]
-        f.store(sums[0], Value(f.c.text, "ptr"))
+        f.store(sums[0], f.c)
         return f
 
     def _turn(self, f, columns: list[Value], k: Value, sums: list[Value], mask) -> list[Value]:
         """One vector of products added to each column's sum."""
-        x = self._load(f, Value(f.a.text, "ptr"), self.spec.a.dtype, k, mask)
+        x = self._load(f, f.a, self.spec.a.dtype, k, mask)
         after = []
         for column, total in zip(columns, sums, strict=True):
             y = self._load(f, column, self.spec.b.dtype, k, mask)

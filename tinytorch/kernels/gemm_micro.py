@@ -6,10 +6,14 @@ Knows one block of rows and one panel of columns; not where they come from nor w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinytorch.base.dtypes import DType
 from tinytorch.codegen.builder import Function, Value, vector
+
+# The parameters of a matrix product's micro-kernel behind a, b and c.
+DEPTH_COUNT_REST = (("depth", "i64"), ("count", "i64"), ("rest", "ptr"))
 
 
 @dataclass(frozen=True)
@@ -46,15 +50,17 @@ class Micro:
         return f"micro.{self.rows}x{self.vectors}{'.masked' if self.masked else ''}"
 
 
+def begin_micro(name: str, others: Sequence[tuple[str, str]] = DEPTH_COUNT_REST) -> Function:
+    """The function `name(a, b, c, others)`, seen by its own kernel only."""
+    parameters = [*((x, "ptr noalias") for x in "abc"), *others]
+    return Function(name, parameters, attributes="nounwind noinline", linkage="internal")
+
+
 def write_micro(name: str, micro: Micro) -> Function:
     """The private function `name(a, b, c, depth, count, rest)`; rest is not used."""
-    pointers = [(x, "ptr noalias") for x in "abc"]
-    numbers = [("depth", "i64"), ("count", "i64"), ("rest", "ptr")]
-    f = Function(
-        name, [*pointers, *numbers], attributes="nounwind noinline", linkage="internal"
-    )  # fmt: skip
+    f = begin_micro(name)
     scalar, type = micro.compute.llvm, vector(micro.lanes, micro.compute.llvm)
-    a, b, c = (Value(x.text, "ptr") for x in (f.a, f.b, f.c))
+    a, b, c = f.a, f.b, f.c
     cells = [(i, j) for i in range(micro.rows) for j in range(micro.vectors)]
     places = [f.at(c, f.index(i * micro.c_row + j * micro.lanes), scalar, "c.at") for i, j in cells]
     zero = f.const(type, 0)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinytorch.codegen.builder import Function, Value, vector
+from tinytorch.codegen.builder import Function, vector
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.gemm_micro import fetch
+from tinytorch.kernels.gemm_micro import begin_micro, fetch
 from tinytorch.kernels.scratch import LINE
 
 # Turns between asking for a line of b and using it: filters of 32 or more channels stream from the
@@ -62,9 +62,8 @@ def rows_that_fit(target: Target, vectors: int) -> int:
 
 def write_block(name: str, block: Block) -> Function:
     """The private function `name(a, b, c)`."""
-    parameters = [(x, "ptr noalias") for x in "abc"]
-    f = Function(name, parameters, attributes="nounwind noinline", linkage="internal")
-    a, b, c = (Value(x.text, "ptr") for x in (f.a, f.b, f.c))
+    f = begin_micro(name, ())
+    a, b, c = f.a, f.b, f.c
     type = vector(block.lanes, "float")
     places = [
         f.at(c, f.index(i * block.c_row + j * block.lanes), "float", "c.at")
