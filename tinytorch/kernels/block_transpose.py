@@ -76,12 +76,17 @@ def pack_transposed(
             f.store(x, f.at(base, f.index(i * rows), compute))
 
     with f.loop("row", 0, rows, n) as row:
-        full = columns // n * n
-        if full:
-            with f.loop("column", 0, full, n) as column:
-                square(row.index, column.index, n)
-        if columns - full:
-            square(row.index, f.index(full), columns - full)
+        _in_pieces(f, columns, n, lambda column, count: square(row.index, column, count))
+
+
+def _in_pieces(f: Function, columns: int, n: int, piece: Callable[[Value, int], None]) -> None:
+    """`piece(column, count)` for n columns at a time and for the rest."""
+    full = columns // n * n
+    if full:
+        with f.loop("column", 0, full, n) as column:
+            piece(column.index, n)
+    if columns - full:
+        piece(f.index(full), columns - full)
 
 
 def pack_rows(
@@ -109,9 +114,4 @@ def pack_rows(
         f.store(x, f.at(out, f.add(f.mul(row, f.index(width)), column), compute))
 
     with f.loop("row", 0, rows) as row:
-        full = columns // n * n
-        if full:
-            with f.loop("column", 0, full, n) as column:
-                piece(row.index, column.index, n)
-        if columns - full:
-            piece(row.index, f.index(full), columns - full)
+        _in_pieces(f, columns, n, lambda column, count: piece(row.index, column, count))
