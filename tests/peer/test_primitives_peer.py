@@ -16,7 +16,7 @@ pytestmark = pytest.mark.peer
 functional = torch.nn.functional
 
 
-def close(found, wanted) -> None:
+def assert_close(found, wanted) -> None:
     wanted = wanted.detach().numpy()
     assert found.shape == wanted.shape
     np.testing.assert_allclose(
@@ -46,18 +46,18 @@ def test_convolution(image, weight, stride, padding, dilation, groups):
     window = {"stride": stride, "padding": tuple((p, p) for p in padding), "dilation": dilation}
     mine = [Traced(x), Traced(w)]
     out = convolution(*mine, **window, groups=groups)
-    close(out.array, wanted)
+    assert_close(out.array, wanted)
     g = numbers(*wanted.shape, seed=2)
     tg = torch.tensor(g)
     wanted_grads = torch.autograd.grad(wanted, (tx, tw), tg, create_graph=True)
     grads = gradient([(out, Traced(g))], mine)
     for a, b in zip(grads, wanted_grads, strict=True):
-        close(a.array, b)
+        assert_close(a.array, b)
     again = numbers(*image, seed=3), numbers(*weight, seed=4)
     wanted_second = torch.autograd.grad(wanted_grads, (tx, tw), [torch.tensor(a) for a in again])
     second = gradient(list(zip(grads, map(Traced, again), strict=True)), mine)
     for a, b in zip(second, wanted_second, strict=True):
-        close(a.array, b)
+        assert_close(a.array, b)
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,11 @@ def test_max_pool2d(image, kernel, stride, padding):
     mine = Traced(x)
     sides = ((padding, padding),) * 2
     out, index = max_pool2d(mine, kernel=(kernel,) * 2, stride=(stride,) * 2, padding=sides)
-    close(out.array, wanted)
+    assert_close(out.array, wanted)
     np.testing.assert_array_equal(index.array, wanted_index.numpy())
     g = numbers(*wanted.shape, seed=1)
     wanted.backward(torch.tensor(g))
-    close(gradient([(out, Traced(g))], [mine])[0].array, tx.grad)
+    assert_close(gradient([(out, Traced(g))], [mine])[0].array, tx.grad)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -95,17 +95,17 @@ def test_attention(size, causal):
         wanted = functional.scaled_dot_product_attention(*inputs, is_causal=causal)
     mine = [Traced(a) for a in arrays]
     out, lse = attention(*mine, causal=causal, scale=size[3] ** -0.5)
-    close(out.array, wanted)
+    assert_close(out.array, wanted)
     g = numbers(*size, seed=3)
     wanted_grads = torch.autograd.grad(wanted, inputs, torch.tensor(g), create_graph=True)
     grads = gradient([(out, Traced(g))], mine)
     for a, b in zip(grads, wanted_grads, strict=True):
-        close(a.array, b)
+        assert_close(a.array, b)
     again = [numbers(*size, seed=4 + i) for i in range(3)]
     wanted_second = torch.autograd.grad(wanted_grads, inputs, [torch.tensor(a) for a in again])
     second = gradient(list(zip(grads, map(Traced, again), strict=True)), mine)
     for a, b in zip(second, wanted_second, strict=True):
-        close(a.array, b)
+        assert_close(a.array, b)
 
 
 def test_log_sum_exp_of_attention():
@@ -115,12 +115,12 @@ def test_log_sum_exp_of_attention():
     wanted = torch.logsumexp(0.5 * tq @ tk.transpose(-1, -2), -1)
     mine = [Traced(q), Traced(k), Traced(numbers(2, 2, 7, 3, seed=2))]
     _, lse = attention(*mine, causal=False, scale=0.5)
-    close(lse.array, wanted)
+    assert_close(lse.array, wanted)
     g = numbers(2, 2, 5, seed=3)
     wanted.backward(torch.tensor(g))
     found = gradient([(lse, Traced(g))], mine)
-    close(found[0].array, tq.grad)
-    close(found[1].array, tk.grad)
+    assert_close(found[0].array, tq.grad)
+    assert_close(found[1].array, tk.grad)
 
 
 @pytest.mark.parametrize(
