@@ -179,19 +179,14 @@ def _place(
     n, c, h, w = blank.strides
     strides = (n, c, h * step[0], w * step[1])
     offset = top * h + left * w
-    copy(
-        lowering,
-        image.shape,
-        image,
-        image.strides,
-        image.offset,
-        blank.storage,
-        strides,
-        offset,
-        node,
-        "pad",
-    )
+    _write(lowering, image, blank.storage, strides, offset, node, "pad")
     return blank
+
+
+def _write(lowering, image: Image, to, strides, offset: int, node: Node, what: str) -> None:
+    """All pixels of the image copied to storage."""
+    start = image.strides, image.offset
+    copy(lowering, image.shape, image, *start, to, strides, offset, node, what)
 
 
 def _padded(lowering, image: Image, padding, node: Node) -> Image:
@@ -209,18 +204,7 @@ def channels_last(lowering, image: Image, node: Node) -> Image:
     if all(s == t for s, t, n in zip(image.strides, strides, image.shape, strict=True) if n != 1):
         return replace(image, strides=strides)
     storage = lowering.storage("temporary", prod(image.shape) * image.dtype.itemsize)
-    copy(
-        lowering,
-        image.shape,
-        image,
-        image.strides,
-        image.offset,
-        storage,
-        strides,
-        0,
-        node,
-        "channels last",
-    )
+    _write(lowering, image, storage, strides, 0, node, "channels last")
     return Image(storage, image.dtype, image.shape, strides)
 
 
