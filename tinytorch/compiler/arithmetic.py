@@ -106,6 +106,8 @@ class Arithmetic:
                 inner.append(Coordinate(tuple(int(i == d and n != 1) for i in range(self.rank))))
             else:
                 inner.append(next(rest))
+                if any(inner[-1].strides[a] for a in axes):
+                    raise ValueError(f"a row's {node.primitive.name} is read in another row")
         if axes != self.axes:
             raise ValueError(f"a reduction over other axes than its group: {node.primitive.name}")
         over = frozenset(d for d in axes if x.shape[d] != 1)

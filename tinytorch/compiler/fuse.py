@@ -15,6 +15,14 @@ from dataclasses import dataclass, field
 from math import prod
 
 from tinytorch.compiler import kinds
+from tinytorch.compiler.access import (
+    Coordinate,
+    broadcast,
+    identity,
+    move_coordinates,
+    nowhere,
+    unit,
+)
 from tinytorch.compiler.graph import Graph, Node, Value
 
 
@@ -158,6 +166,7 @@ class Fusion:
 
     def _place(self, node: Node) -> None:
         sources = self.sources_of(node)
+        sources = [(base, simple and self._in_line(node, base)) for base, simple in sources]
         needed = apart = 0
         for base, simple in sources:
             made = self.producer.get(base)
@@ -173,6 +182,34 @@ class Fusion:
         self.of[node] = group
         self._apart[group.number] |= apart
         self._need(group, needed)
+
+    def _in_line(self, node: Node, base: Value) -> bool:
+        """Whether a node reads a result for each row in the row it belongs to.
+
+        x / x.sum(1) of a square x does not: it reads the sum of row j at (i, j).
+        """
+        made = self.producer.get(base)
+        group = self.of.get(made) if made is not None else None
+        if group is None or group.axes is None or self.is_full(group, base):
+            return True
+        shape = node.inputs[0].shape if kinds.is_reduction(node) else node.outputs[0].shape
+        own = row_coordinates(base.shape, group.domain, group.axes)
+        if shape == group.domain:
+            here = identity(shape)
+        elif self._is_per_row(group, shape):
+            here = row_coordinates(shape, group.domain, group.axes)
+        else:
+            return True
+        rank = len(group.domain)
+        for v in node.inputs:
+            found = broadcast(here, v.shape, shape) if v.shape else ()
+            while found is not None and v is not base and (n := self.producer.get(v)) is not None:
+                if not kinds.is_movement(n):
+                    break
+                found, v = move_coordinates(n, found, rank), n.inputs[0]
+            if v is base and found != own:
+                return False
+        return True
 
     @staticmethod
     def _may_join(node: Node) -> bool:
@@ -325,6 +362,13 @@ class Fusion:
             if apart >> b & 1:
                 self._apart[number] = apart | 1 << a
         return True
+
+
+def row_coordinates(shape, domain, axes: frozenset[int]) -> tuple[Coordinate, ...]:
+    """For each axis of an array with one element a row, the loop of the domain it runs along."""
+    rank = len(domain)
+    loops = iter(d for d, n in enumerate(domain) if d not in axes and n != 1)
+    return tuple(unit(rank, next(loops)) if n != 1 else nowhere(rank) for n in shape)
 
 
 def values_of(nodes: Iterable[Node]) -> set[Value]:

@@ -55,6 +55,8 @@ class Rewriter:
             rule = RULES.get(node.primitive.name)
             out = rule(self, node, inputs) if rule else None
             outs = self.add_node(node, inputs) if out is None else (out,)
+            if len(outs) == 1 and inputs and not outs[0].spec.size:  # nothing is computed
+                outs = (self.add("full", shape=outs[0].shape, value=0, dtype=outs[0].dtype),)
             self.values.update(zip(node.outputs, outs, strict=True))
         self.new.results = [self.values[v] for v in self.old.results]
         self.new.updates = [(s, self.values[v]) for s, v in self.old.updates]
