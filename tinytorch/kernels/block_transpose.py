@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tinytorch.codegen.builder import Function, Value, vector
+from tinytorch.codegen.builder import Function, Value, lanes, vector
 
 RowPointer = Callable[[Function, Value], Value]  # (f, row within the block) -> address of its start
 
@@ -16,6 +16,8 @@ RowPointer = Callable[[Function, Value], Value]  # (f, row within the block) -> 
 def transpose(f: Function, rows: Sequence[Value]) -> list[Value]:
     """The transposed square of n vectors of n lanes, in n log2(n) two-vector shuffles."""
     n, values = len(rows), list(rows)
+    if lanes(values[0].type) != n:
+        raise ValueError(f"a square is needed, not {n} vectors of {values[0].type}")
     half = 1
     while half < n:
         # swap the off-diagonal half x half squares of every 2 half x 2 half square

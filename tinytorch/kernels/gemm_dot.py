@@ -14,10 +14,11 @@ from tinytorch.base.dtypes import DType, float32, float64
 from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.kernel import Epilogue, Lowered, Operand
 from tinytorch.codegen.target import Target
+from tinytorch.kernels.block_transpose import transpose
 from tinytorch.kernels.gemm_micro import begin_micro
 from tinytorch.kernels.gemm_nest import Nest
 from tinytorch.kernels.gemm_plan import TILE_FLOPS, Plan, Split, group_of, tile_counts
-from tinytorch.kernels.packing import Strip, transposed
+from tinytorch.kernels.packing import Strip
 
 FEW_ROWS = 2
 
@@ -96,7 +97,7 @@ class Dot:
         with f.loop("rest", whole, f.depth, lanes, carry=k.results) as k:
             mask = f.mask_below(lanes, f.sub(f.depth, k.index))
             k.next(*self._turn(f, columns, k.index, k.carried, mask))
-        sums = transposed(f, k.results)
+        sums = transpose(f, k.results)
         while len(sums) > 1:
             sums = [f.add(x, y) for x, y in zip(sums[::2], sums[1::2], strict=True)]
         f.store(sums[0], f.c)

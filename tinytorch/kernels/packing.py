@@ -7,12 +7,12 @@ end are filled with copies or zeros: whoever reads them ignores their results.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from tinytorch.base.dtypes import DType
-from tinytorch.codegen.builder import Function, Value, lanes, vector
+from tinytorch.codegen.builder import Function, Value, vector
+from tinytorch.kernels.block_transpose import transpose
 
 
 @dataclass(frozen=True)
@@ -123,25 +123,8 @@ def _transpose(f, strip, source, first, k0, depth, out, width, part, step) -> No
         ]
         place = f.add(f.mul(start, f.index(width)), part)
         there = f.at(out, place, strip.compute.llvm, "packed.at")
-        for i, x in enumerate(transposed(f, square)):
+        for i, x in enumerate(transpose(f, square)):
             f.store(x, f.at(there, f.index(i * width), strip.compute.llvm))
-
-
-def transposed(f: Function, rows: Sequence[Value]) -> list[Value]:
-    """The transpose of a square of vectors, in registers: log2(n) rounds of two-way shuffles."""
-    n = len(rows)
-    square, s = list(rows), n // 2
-    if lanes(square[0].type) != n:
-        raise ValueError(f"a square is needed, not {n} vectors of {square[0].type}")
-    while s:
-        low = [l if not l & s else n + l - s for l in range(n)]  # noqa: E741
-        high = [l + s if not l & s else n + l for l in range(n)]  # noqa: E741
-        for i in range(n):
-            if not i & s:
-                a, b = square[i], square[i + s]
-                square[i], square[i + s] = f.shuffle(a, b, low), f.shuffle(a, b, high)
-        s //= 2
-    return square
 
 
 def bytes_of(compute: DType, depth: int, lanes: int, count: int) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from tinytorch.base.dtypes import bfloat16
 from tinytorch.codegen.builder import Function, Value
-from tinytorch.kernels.packing import Strip, transposed
+from tinytorch.kernels.block_transpose import transpose
+from tinytorch.kernels.packing import Strip
 
 LANES, DEPTH, PAIRS = 16, 32, 16
 WORDS = "<16 x i32>"  # a row of a tile: 16 pairs
@@ -52,7 +53,7 @@ def emit_tiles(
 
 
 def _store_rows(f: Function, rows: list[Value], tile: Value, turned: bool) -> None:
-    for i, row in enumerate(transposed(f, rows) if turned else rows):
+    for i, row in enumerate(transpose(f, rows) if turned else rows):
         f.store(row, f.at(tile, f.index(i * DEPTH), "i16"))
 
 
