@@ -44,7 +44,9 @@ def new_graph(*arrays, dtypes=None):
     return graph, graph.arguments
 
 
-def compare(name, arrays, params, target, dtypes=None, exact=True, rtol=0.0, channels_last=()):
+def assert_defined(
+    name, arrays, params, target, dtypes=None, exact=True, rtol=0.0, channels_last=()
+):
     """Compiled equals the definition, with 1, 2 and 3 threads the same bits, without a host call.
 
     Args:

@@ -28,7 +28,7 @@ def tensor(*shape, requires_grad=False, seed=0):
     return Tensor(rng.normal(size=shape).astype(np.float32), requires_grad=requires_grad)
 
 
-def same(a, b):
+def assert_same(a, b):
     np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
@@ -53,9 +53,9 @@ def test_a_training_run_is_the_eager_one():
     eager, compiled = model_step(w1, m1), compile(model_step(w2, m2))
     for i in range(10):
         x, y = tensor(4, 3, seed=i), tensor(4, 2, seed=100 + i)
-        same(eager(x, y), compiled(x, y))
-        same(w1, w2)
-        same(m1, m2)
+        assert_same(eager(x, y), compiled(x, y))
+        assert_same(w1, w2)
+        assert_same(m1, m2)
     assert compiled.captures == 1
 
 
@@ -135,13 +135,13 @@ def test_gradients_that_stay_are_left_and_added_to():
     for _ in range(3):
         compiled(x)
         step(v, x)
-        same(w.grad, v.grad)
+        assert_same(w.grad, v.grad)
     assert compiled.captures == 2  # without a gradient, then with one
     w.grad = None
     v.grad = None
     compiled(x)
     step(v, x)
-    same(w.grad, v.grad)
+    assert_same(w.grad, v.grad)
     assert compiled.captures == 2
 
 
@@ -157,7 +157,7 @@ def test_zero_grad_first_needs_two_recordings_at_most():
     x = tensor(3, seed=1)
     for _ in range(5):
         step(x)
-        same(w.grad, x)
+        assert_same(w.grad, x)
     assert step.captures == 2
 
 
@@ -172,7 +172,7 @@ def test_the_gradient_of_an_argument_is_left_on_it():
     for _ in range(3):
         compiled(x)
         f(y)
-        same(x.grad, y.grad)
+        assert_same(x.grad, y.grad)
 
 
 def test_an_assigned_argument_is_changed():

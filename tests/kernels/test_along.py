@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.compiler.graph_runner import GraphRun, compare, new_graph
+from tests.compiler.graph_runner import GraphRun, assert_defined, new_graph
 from tinytorch.base.dtypes import OF_NUMPY, bfloat16, dtype_named, round_to_bfloat16
 from tinytorch.base.errors import IndexRangeError
 from tinytorch.codegen.target import Target
@@ -42,7 +42,7 @@ def test_positions_and_running_sums(name, shape, axis, target):
     if name != "cumsum":
         x[generator(1).random(shape) < 0.1] = np.nan
         x[generator(2).random(shape) < 0.1] = -np.inf
-    compare(name, [x], {"axis": axis}, target)
+    assert_defined(name, [x], {"axis": axis}, target)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -50,7 +50,7 @@ def test_positions_and_running_sums(name, shape, axis, target):
 def test_every_kind_of_number(name, dtype):
     """Ground truth: the definition, exactly (whole numbers)."""
     x = whole((3, 18, 5), dtype)
-    compare(name, [stored(x, dtype)], {"axis": 1}, TARGETS[0], dtypes=[kind(x, dtype)])
+    assert_defined(name, [stored(x, dtype)], {"axis": 1}, TARGETS[0], dtypes=[kind(x, dtype)])
 
 
 @every_target
@@ -61,9 +61,9 @@ def test_picking_and_adding_along_an_axis(shape, axis, count, target):
     n = shape[axis]
     places = (*shape[:axis], count, *shape[axis + 1 :])
     index = generator(3).integers(-n, n, places).astype(np.int32)
-    compare("take_along", [whole(shape, "float32"), index], {"axis": axis}, target)
+    assert_defined("take_along", [whole(shape, "float32"), index], {"axis": axis}, target)
     g = whole(places, "float32")
-    compare("scatter_along", [g, index], {"axis": axis, "size": n}, target)
+    assert_defined("scatter_along", [g, index], {"axis": axis, "size": n}, target)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -76,8 +76,10 @@ def test_scatter_of_every_kind_of_number(dtype):
     g = np.ones((300, 5), "float32" if dtype == "bfloat16" else dtype)
     index = np.zeros((300, 5), np.int64)
     kinds = [kind(g, dtype), kind(index, "int64")]
-    compare("scatter_along", [stored(g, dtype), index], {"axis": 0, "size": 3}, TARGETS[0], kinds)
-    compare(
+    assert_defined(
+        "scatter_along", [stored(g, dtype), index], {"axis": 0, "size": 3}, TARGETS[0], kinds
+    )
+    assert_defined(
         "scatter_add", [stored(g, dtype), index[:, 0]], {"axis": 0, "size": 3}, TARGETS[0], kinds
     )
 
@@ -90,8 +92,8 @@ def test_rows_added_in_a_table(rest, axis, target):
     """Ground truth: the definition for indices of two axes, in front, between and at the end."""
     index = generator(4).integers(-6, 6, (5, 2))
     g = whole((*rest[:axis], 5, 2, *rest[axis:]), "float32")
-    compare("scatter_add", [g, index], {"axis": axis, "size": 6}, target)
-    compare(
+    assert_defined("scatter_add", [g, index], {"axis": axis, "size": 6}, target)
+    assert_defined(
         "scatter_add",
         [np.swapaxes(g, 0, -1).copy().swapaxes(0, -1), index],
         {"axis": axis, "size": 6},
@@ -112,7 +114,7 @@ def test_rows_added_in_a_table(rest, axis, target):
 def test_slice_at_a_run_time_place(shape, part, start, target):
     """Ground truth: the definition, exactly; negative starts count from the end."""
     arrays = [whole(shape, "float32"), whole(part, "float32", 1) + 10, np.array(start, np.int64)]
-    compare("slice_update", arrays, {}, target)
+    assert_defined("slice_update", arrays, {}, target)
 
 
 @pytest.mark.parametrize("start", [5, -1, -2, -8, 100])
@@ -137,4 +139,4 @@ def test_slice_outside_is_refused(start):
 def test_products_of_integers(a, b, dtype, out, target):
     """Ground truth: the definition, exactly: sums wrap in the type of the output."""
     arrays = [generator(i).integers(0, 100, s).astype(dtype) for i, s in enumerate((a, b))]
-    compare("matmul", arrays, {"dtype": dtype_named(out)} if out else {}, target)
+    assert_defined("matmul", arrays, {"dtype": dtype_named(out)} if out else {}, target)

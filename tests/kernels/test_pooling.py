@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.compiler.graph_runner import GraphRun, compare, new_graph
+from tests.compiler.graph_runner import GraphRun, assert_defined, new_graph
 from tinytorch.base.dtypes import bfloat16, round_to_bfloat16
 from tinytorch.codegen.target import Target
 from tinytorch.primitives import TABLE
@@ -44,7 +44,9 @@ def test_winners_and_places(case, target):
     shape, *how = POOLINGS[case]
     for channels_last in ((0,), ()):
         x = image(shape, "float32", case)
-        compare("max_pool2d", [x], window(*how), Target.named(target), channels_last=channels_last)
+        assert_defined(
+            "max_pool2d", [x], window(*how), Target.named(target), channels_last=channels_last
+        )
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "int8", "uint8", "int64", "bfloat16"])
@@ -53,7 +55,7 @@ def test_winners_of_every_kind_of_number(dtype):
     shape, *how = POOLINGS[3]
     x = image(shape, "float32" if dtype == "bfloat16" else dtype)
     narrow = dtype == "bfloat16"
-    compare(
+    assert_defined(
         "max_pool2d", [round_to_bfloat16(x) if narrow else x], window(*how), Target.named("avx512"),
         dtypes=[bfloat16] if narrow else None, channels_last=(0,),
     )  # fmt: skip
@@ -85,5 +87,5 @@ def test_a_window_with_only_one_pixel_inside():
     """Ground truth: padding never wins, whatever is under the window: the pixel itself."""
     x = np.full((1, 1, 1, 1), -np.inf, np.float32)
     how = window((3, 3), (1, 1), ((2, 2), (2, 2)))
-    got, place = compare("max_pool2d", [x], how, Target.named("avx2"))
+    got, place = assert_defined("max_pool2d", [x], how, Target.named("avx2"))
     assert (got == -np.inf).all() and not place.any()
