@@ -8,9 +8,8 @@ from tests.floors import ROOT
 
 
 def without_machine(text: str) -> str:
-    return re.sub(
-        r"<!-- of the machine: begin -->.*?<!-- of the machine: end -->", "<machine>", text, flags=re.S
-    )
+    block = r"<!-- of the machine: begin -->.*?<!-- of the machine: end -->"
+    return re.sub(block, "<machine>", text, flags=re.S)
 
 
 def test_the_page_is_true(tmp_path, monkeypatch):

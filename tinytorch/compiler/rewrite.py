@@ -82,7 +82,7 @@ class Rewriter:
         return self._add(name, inputs, params)[0] if out is None else out
 
     def _add(self, name: str, inputs: tuple[Value, ...], params: dict) -> tuple[Value, ...]:
-        key = (name, inputs, tuple(sorted(params.items())))
+        key = (name, inputs, repr(sorted(params.items())))  # as text 0.0 and -0.0 differ
         if key not in self._seen:
             arrays = [self.new.constants.get(v) for v in inputs]
             outs = self.new.add(TABLE[name], inputs, params, self.where)
@@ -297,6 +297,7 @@ def _add(r: Rewriter, node: Node, inputs) -> Value | None:
     if (
         a is None
         or b is None
+        or a.outputs[0].shape != b.outputs[0].shape
         or a.params.get("value", 0.0) != 0.0
         or b.params.get("value", 0.0) != 0.0
     ):

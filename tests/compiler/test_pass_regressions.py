@@ -1,0 +1,198 @@
+"""Faults that random programs found, each as the smallest program that shows it.
+
+Ground truth: compiler/reference.py (or NumPy's strides, where it says so); every target.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.compiler.compiled import program_of, run, targets
+from tinytorch.base.dtypes import bfloat16, float16, float32, float64, int64
+from tinytorch.compiler.access import reshape_strides
+from tinytorch.compiler.fuse import Fusion
+from tinytorch.compiler.graph import Graph, Value
+from tinytorch.compiler.layout import choose_orders
+from tinytorch.compiler.reference import step_reference
+from tinytorch.compiler.rewrite import simplify
+from tinytorch.primitives import TABLE
+from tinytorch.primitives.primitive import Spec, store
+
+TARGETS = targets()
+
+
+class Draft:
+    """A graph being written by hand, inputs filled with small integers."""
+
+    def __init__(self):
+        self.graph, self.arrays = Graph(), {}
+
+    def given(self, shape, dtype=float32, state=False) -> Value:
+        v = Value(Spec(shape, dtype))
+        (self.graph.states if state else self.graph.arguments).append(v)
+        random = np.random.default_rng(len(self.arrays))
+        self.arrays[v] = store(random.integers(0 if dtype is int64 else -3, 4, shape), dtype)
+        return v
+
+    def __call__(self, name, *inputs, **params) -> Value:
+        return self.graph.add(TABLE[name], inputs, params)[0]
+
+    def check(self, *results) -> None:
+        self.graph.results = list(results)
+        wanted, new = step_reference(self.graph, self.arrays)
+        for target in TARGETS:
+            found, states = run(program_of(self.graph, target), self.graph, self.arrays, 2)
+            for a, b in zip(found, wanted, strict=True):
+                np.testing.assert_array_equal(a, b, target.name)
+            for old, b in new.items():
+                np.testing.assert_array_equal(states[old], b, target.name)
+
+
+def test_a_row_sum_read_along_columns_of_a_square():
+    """x - x.sum(1) of a square x reads the sum of row j at (i, j)."""
+    d = Draft()
+    x = d.given((5, 5))
+    d.check(d("sub", x, d("sum", x, axes=(1,), keepdims=False)))
+
+
+def test_a_matrix_product_with_one_column_writes_no_more():
+    """The store of a (7, 1) result was a whole vector wide."""
+    d = Draft()
+    a, b, s = d.given((7, 3)), d.given((3, 1)), d.given((7, 1), state=True)
+    product = d("matmul", a, b)
+    d.graph.updates = [(s, product)]
+    d.check(product)
+
+
+def test_a_kernel_reads_a_state_before_it_overwrites_it():
+    """Two states updated in one kernel, the second from the old value of the first."""
+    d = Draft()
+    s, t, m = d.given((40,), state=True), d.given((40,), state=True), d.given((40,))
+    first, second = d("abs", t), d("mul", d("add", t, m), d("abs", s))
+    d.graph.updates = [(t, first), (s, second)]
+    d.check()
+
+
+def test_swapped_states():
+    """s, t = t, s."""
+    d = Draft()
+    s, t = d.given((9,), state=True), d.given((9,), state=True)
+    d.graph.updates = [(s, t), (t, s)]
+    d.check()
+
+
+@pytest.mark.parametrize("dtype", [bfloat16, float16])
+@pytest.mark.parametrize("axes", [(0,), (0, 1), (0, 2)])
+def test_narrow_sums_are_rounded_once(dtype, axes):
+    """Parts of a 16-bit sum are kept in float32."""
+    d = Draft()
+    x = d.given((4000, 3, 7), dtype)
+    shifted = d("add", x, d("full", shape=(), value=1, dtype=dtype))
+    d.check(d("sum", shifted, axes=axes, keepdims=False))
+
+
+def test_a_reduction_around_a_kept_dimension():
+    """min over both axes of where(mask, row maximum, x): parts lie between reduced dimensions."""
+    d = Draft()
+    x = d.given((3, 40000), float64)
+    low = d("minimum", x, d("max", d("neg", x), axes=(1,), keepdims=True))
+    d.check(d("min", low, axes=(0, 1), keepdims=False))
+
+
+def test_padding_inside_a_concatenation():
+    """The border of a padded part is filled where the part lies."""
+    d = Draft()
+    x = d.given((2, 2))
+    p = d("pad", x, before=(2, 0), after=(1, 1), value=1.0)
+    q = d("pad", d("neg", x), before=(2, 0), after=(1, 1), value=0.0)
+    d.check(d("concatenate", p, q, axis=1))
+
+
+def test_a_reshaped_count():
+    """An iota behind a reshape has no strides of its own."""
+    d = Draft()
+    count = d("reshape", d("iota", shape=(1, 16), axis=1, dtype=float32), shape=(8, 2))
+    d.check(d("neg", count), count)
+
+
+def test_a_table_made_beside_its_lookup():
+    """take(v, i) + u where v and u are made in one loop: the table must be stored first."""
+    d = Draft()
+    s, i = d.given((4,), float64), d.given((4,), int64)
+    u = d("neg", s)
+    d.check(d("add", d("take", d("mul", u, u), i, axis=0), u))
+
+
+def test_empty_states_and_sums():
+    """Nothing to do is done."""
+    d = Draft()
+    s = d.given((0, 3), state=True)
+    d.graph.updates = [(s, d("neg", s))]
+    d.check(d("sum", s, axes=(0,), keepdims=False), d("sum", s, axes=(0, 1), keepdims=True))
+
+
+@pytest.mark.parametrize("name", ["floor", "tanh"])
+@pytest.mark.parametrize("dtype", [bfloat16, float16])
+def test_conversions_need_no_library(name, dtype):
+    """LLVM must not narrow an operation to a type the processor lacks."""
+    d = Draft()
+    x = d.given((19,), dtype)
+    backwards = d("flip", x, axes=(0,))
+    if name == "tanh":
+        d("tanh", d("cast", d.given((), float64), dtype=dtype))
+    d.check(d("floor", backwards), d("cast", d.given((5,), float64), dtype=dtype))
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_reshape_strides(seed):
+    """Ground truth: NumPy, which copies exactly when there are no such strides."""
+    random = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in random.choice([1, 2, 3, 4, 6], random.integers(1, 4)))
+    x = np.arange(np.prod(shape)).reshape(shape).transpose(random.permutation(len(shape)))
+    sizes = [
+        (x.size,),
+        (1, x.size),
+        (x.size, 1),
+        *((k, x.size // k) for k in (2, 3, 4, 6) if x.size % k == 0),
+    ]
+    for new in sizes:
+        y = x.reshape(new)
+        found = reshape_strides(x.shape, [s // 8 for s in x.strides], new)
+        assert (found is not None) == np.shares_memory(x, y) or x.size == 1
+        if found is not None:
+            again = np.lib.stride_tricks.as_strided(x, new, [s * 8 for s in found])
+            np.testing.assert_array_equal(again, y)
+
+
+def groups_of(graph: Graph) -> list[str]:
+    simple = simplify(graph).graph
+    return [g.label for g in Fusion(simple, choose_orders(simple)).groups]
+
+
+def test_groups_of_softmax_and_of_a_product_with_bias():
+    """Golden: one kernel each."""
+    d = Draft()
+    x = d.given((6, 9))
+    e = d("exp", d("sub", x, d("max", x, axes=(1,), keepdims=True)))
+    d.graph.results = [d("div", e, d("sum", e, axes=(1,), keepdims=True))]
+    assert groups_of(d.graph) == ["max+sub+exp+sum+div"]
+    d = Draft()
+    d.graph.results = [
+        d("tanh", d("add", d("matmul", d.given((4, 5)), d.given((5, 6))), d.given((6,))))
+    ]
+    assert groups_of(d.graph) == ["matmul+add+tanh"]
+
+
+def test_padded_arrays_of_other_shapes_are_added_not_joined():
+    """pad(x) + pad(y) that broadcast are no concatenation; 0.0 and -0.0 are two constants."""
+    d = Draft()
+    x, y = d.given((1, 4)), d.given((2, 4))
+    above = d("pad", x, before=(0, 0), after=(0, 0), value=0.0)
+    below = d("pad", y, before=(1, 0), after=(0, 0), value=0.0)
+    d.check(d("add", above, below))
+    d = Draft()
+    d.graph.results = [d("full", shape=(3,), value=v, dtype=float32) for v in (0.0, -0.0)]
+    for target in TARGETS:
+        plus, minus = run(program_of(d.graph, target), d.graph, {})[0]
+        assert not np.signbit(plus).any() and np.signbit(minus).all()
