@@ -1,8 +1,8 @@
 """Native code for nests that reduce outer dimensions: sums over the batch, batch-norm statistics.
 
-The innermost dimension is kept, and its consecutive elements lie in the lanes of a vector; each tile
-owns a block of columns, and runs over (its share of) the reduced dimensions. Knows expressions and
-instructions, never graphs.
+The innermost dimension is kept, and its consecutive elements lie in the lanes of a vector; each
+tile owns a block of columns, and runs over (its share of) the reduced dimensions. Knows expressions
+and instructions, never graphs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.kernel import Kernel, build
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.elementwise import convert, register_type, round_to
-from tinytorch.compiler.expression import Emitter, Load, Reduce, digest, flops_per_point, topological
+from tinytorch.compiler.expression import (
+    Emitter,
+    Load,
+    Reduce,
+    digest,
+    flops_per_point,
+    topological,
+)
 from tinytorch.compiler.nest import Nest, arguments_of, reductions
 from tinytorch.compiler.reduction import accumulator, combine, identity
 from tinytorch.compiler.rows import width_for
@@ -120,7 +127,9 @@ def _block(f: Function, em: Emitter, plan: Columns, column: Value) -> None:
     while waiting:
         group = [r for r in waiting if r.level == waiting[0].level]
         waiting = waiting[len(group) :]
-        first = [identity(f, r, vector(plan.width, register_type(r.dtype))) for _ in at for r in group]
+        first = [
+            identity(f, r, vector(plan.width, register_type(r.dtype))) for _ in at for r in group
+        ]
         totals = _over(f, em, plan, list(plan.over), first, group, at, masks, values)
         for v in range(plan.vectors):
             part = totals[v * len(group) : (v + 1) * len(group)]

@@ -12,7 +12,15 @@ from tinytorch.codegen.kernel import Lowered
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.arithmetic import Given
 from tinytorch.compiler.elementwise import round_to
-from tinytorch.compiler.expression import Emitter, Iota, Load, Store, describe, flops_per_point, topological
+from tinytorch.compiler.expression import (
+    Emitter,
+    Iota,
+    Load,
+    Store,
+    describe,
+    flops_per_point,
+    topological,
+)
 from tinytorch.compiler.lowered import LOWERED
 from tinytorch.compiler.nest import arguments_of, rebuild
 from tinytorch.kernels.gemm import GemmSpec, lower_gemm
@@ -45,7 +53,8 @@ class FusedEpilogue:
     @property
     def key(self) -> str:
         """Equal keys, equal code."""
-        return f"{self.shape} {self.rows} {self.column} {self.batch} {self.shift}\n{describe(self.stores)}"
+        place = f"{self.shape} {self.rows} {self.column} {self.batch} {self.shift}"
+        return f"{place}\n{describe(self.stores)}"
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -77,7 +86,12 @@ class FusedEpilogue:
             place = f.at(pointers[e.argument], em.offset(e.strides, e.offset), e.dtype.llvm)
             # read, keep in all caches, data
             f.call(
-                "void", "llvm.prefetch.p0", place, f.const("i32", 0), f.const("i32", 3), f.const("i32", 1)
+                "void",
+                "llvm.prefetch.p0",
+                place,
+                f.const("i32", 0),
+                f.const("i32", 3),
+                f.const("i32", 1),
             )
 
     def _logical(self, f, index) -> dict:
@@ -96,7 +110,11 @@ def joined(epilogue: FusedEpilogue) -> FusedEpilogue:
 
     Without this the row number is taken apart for each vector.
     """
-    indexed = [e.strides for e in topological([s.value for s in epilogue.stores]) if isinstance(e, Load | Iota)]
+    indexed = [
+        e.strides
+        for e in topological([s.value for s in epilogue.stores])
+        if isinstance(e, Load | Iota)
+    ]
     indexed += [s.strides for s in epilogue.stores]
     live = [d for d in epilogue.rows if epilogue.shape[d] != 1]
     pairs = list(zip(live, live[1:], strict=False))
@@ -111,7 +129,9 @@ def joined(epilogue: FusedEpilogue) -> FusedEpilogue:
         return tuple(0 if d in gone else x for d, x in enumerate(s))
 
     new = rebuild([s.value for s in epilogue.stores], strides, lambda d: d, {epilogue.given: given})
-    stores = tuple(replace(s, strides=strides(s.strides), value=new[s.value]) for s in epilogue.stores)
+    stores = tuple(
+        replace(s, strides=strides(s.strides), value=new[s.value]) for s in epilogue.stores
+    )
     return replace(epilogue, stores=stores, given=given, rows=(last,))
 
 
