@@ -196,3 +196,12 @@ def test_padded_arrays_of_other_shapes_are_added_not_joined():
     for target in TARGETS:
         plus, minus = run(program_of(d.graph, target), d.graph, {})[0]
         assert not np.signbit(plus).any() and np.signbit(minus).all()
+
+
+def test_places_of_row_results():
+    """A kernel of its own, and a lookup, may read what a reduction gave."""
+    d = Draft()
+    x, t = d.given((5, 4)), d.given((4,))
+    low = d("neg", d("sum", x, axes=(1,), keepdims=True))
+    places = d("argmax", x, axis=1)
+    d.check(d("argmax", low, axis=0), d("take", t, places, axis=0))

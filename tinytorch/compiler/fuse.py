@@ -192,6 +192,8 @@ class Fusion:
         group = self.of.get(made) if made is not None else None
         if group is None or group.axes is None or self.is_full(group, base):
             return True
+        if kinds.is_lookup(node) or not self._may_join(node):
+            return False
         shape = node.inputs[0].shape if kinds.is_reduction(node) else node.outputs[0].shape
         own = row_coordinates(base.shape, group.domain, group.axes)
         if shape == group.domain:
