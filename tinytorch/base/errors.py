@@ -60,6 +60,12 @@ class GradientError(TinyTorchError, RuntimeError):
 class CompileError(TinyTorchError, RuntimeError):
     """A function cannot be captured or compiled."""
 
+    @classmethod
+    def own_fault(cls, what: str, *, got: object, rule: str) -> CompileError:
+        """TinyTorch contradicts itself: no setting of the user's can mend it."""
+        fix = "this is a fault of TinyTorch: please report it with the compiled function"
+        return cls(what, got=got, rule=rule, fix=fix)
+
 
 class DataError(TinyTorchError, ValueError):
     """Data is missing or damaged."""

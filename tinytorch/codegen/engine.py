@@ -172,11 +172,10 @@ def _optimised(text: str, target: Target) -> llvm.ModuleRef:
         module.data_layout = str(machine.target_data)
         module.verify()
     except RuntimeError as error:
-        raise CompileError(
+        raise CompileError.own_fault(
             "LLVM does not accept the text of a kernel",
             got=_first_lines(error),
             rule="valid LLVM IR, checked before code is generated",
-            fix="this is a fault of TinyTorch: please report it with the compiled function",
         ) from None
     _refuse_unknown_functions(module)
     manager, builder = _passes(target)

@@ -94,11 +94,10 @@ class _Helper:
         """The object, when it is there."""
         self._thread.join()
         if self._process.returncode < 0:  # ended by a signal: LLVM's fatal errors do that
-            raise CompileError(
+            raise CompileError.own_fault(
                 "LLVM ended the process that compiled a kernel",
                 got=f"signal {-self._process.returncode}",
                 rule="code for this target out of valid IR",
-                fix="this is a fault of TinyTorch: please report it with the compiled function",
             )
         if self._process.returncode:  # whatever it was, here it is raised with its message
             return engine.compile_text(self._text, self._target)

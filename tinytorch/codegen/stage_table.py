@@ -79,11 +79,10 @@ class StageTable:
         self.release: Callable[[int], None] | None = None
         for i, (kernel, tiles, given) in enumerate(stages):
             if not 0 <= tiles < _MOST_TILES or not kernel:
-                raise CompileError(
+                raise CompileError.own_fault(
                     "a stage cannot be run",
                     got=f"stage {i}: kernel at {kernel:#x}, {tiles} tiles",
                     rule=f"a kernel address other than 0, and 0 <= tiles < {_MOST_TILES}",
-                    fix="this is a fault of TinyTorch: please report it with the compiled function",
                 )
             record = records[i * run_loop.RECORD_BYTES // 8 :]
             record[0], record[1] = kernel, tiles

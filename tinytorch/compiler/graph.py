@@ -136,11 +136,10 @@ def verify(graph: Graph, after: str) -> Graph:
     """Check what every pass must leave true; returns the graph. `after` names the pass."""
 
     def refuse(problem: str, got: object) -> None:
-        raise CompileError(
+        raise CompileError.own_fault(
             f"the compiler pass {after!r} made an invalid program: {problem}",
             got=got,
             rule="every value is made once, before it is read, with the Spec its primitive infers",
-            fix="this is a fault of TinyTorch: please report it with the function",
         )
 
     made = {*graph.arguments, *graph.states, *graph.constants}

@@ -88,11 +88,10 @@ def verify_plan(plan: MemoryPlan, schedule: Schedule) -> MemoryPlan:
     """
 
     def refuse(problem: str, got: object) -> None:
-        raise CompileError(
+        raise CompileError.own_fault(
             f"the memory plan is wrong: {problem}",
             got=got,
             rule="memory is shared only by temporaries that are never alive at the same time",
-            fix="this is a fault of TinyTorch: please report it with the compiled function",
         )
 
     for alias, of in schedule.alias.items():

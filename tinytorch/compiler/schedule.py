@@ -142,11 +142,10 @@ def verify_schedule(schedule: Schedule) -> Schedule:
     """
 
     def refuse(problem: str, got: object) -> None:
-        raise CompileError(
+        raise CompileError.own_fault(
             f"the lowering made an invalid schedule: {problem}",
             got=got,
             rule="memory is written before it is read, indices are checked before states change",
-            fix="this is a fault of TinyTorch: please report it with the compiled function",
         )
 
     listed = set(schedule.storages)
