@@ -205,3 +205,12 @@ def test_places_of_row_results():
     low = d("neg", d("sum", x, axes=(1,), keepdims=True))
     places = d("argmax", x, axis=1)
     d.check(d("argmax", low, axis=0), d("take", t, places, axis=0))
+
+
+@pytest.mark.parametrize("dtype", [bfloat16, float16])
+def test_comparisons_of_narrow_numbers(dtype):
+    """LLVM ended the process on AVX-512: a comparison of bfloat16 that becomes a float16."""
+    d = Draft()
+    x = d.given((31, 33), dtype)
+    negative = d("less", x, d("full", shape=(), value=0, dtype=dtype))
+    d.check(d("cast", negative, dtype=float16), d("cast", negative, dtype=bfloat16))
