@@ -214,3 +214,12 @@ def test_comparisons_of_narrow_numbers(dtype):
     x = d.given((31, 33), dtype)
     negative = d("less", x, d("full", shape=(), value=0, dtype=dtype))
     d.check(d("cast", negative, dtype=float16), d("cast", negative, dtype=bfloat16))
+
+
+def test_a_product_of_what_is_added_to_it():
+    """x @ w + x: what the product reads cannot be computed in its epilogue."""
+    d = Draft()
+    x, w, i = d.given((6, 6)), d.given((6, 6)), d.given((6,), int64)
+    y = d("neg", x)
+    rows = d("take", x, i, axis=0)
+    d.check(d("add", d("matmul", y, w), y), d("add", d("matmul", rows, w), rows))

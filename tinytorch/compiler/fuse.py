@@ -190,9 +190,11 @@ class Fusion:
         """
         made = self.producer.get(base)
         group = self.of.get(made) if made is not None else None
+        if not self._may_join(node):
+            return False  # a kernel of its own reads whole arrays
         if group is None or group.axes is None or self.is_full(group, base):
             return True
-        if kinds.is_lookup(node) or not self._may_join(node):
+        if kinds.is_lookup(node):
             return False
         shape = node.inputs[0].shape if kinds.is_reduction(node) else node.outputs[0].shape
         own = row_coordinates(base.shape, group.domain, group.axes)
