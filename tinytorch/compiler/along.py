@@ -12,6 +12,7 @@ from tinytorch.codegen.kernel import Kernel, Lowered, Operand, Step
 from tinytorch.compiler.access import reshape_strides
 from tinytorch.compiler.fuse import Group
 from tinytorch.compiler.graph import Value
+from tinytorch.compiler.hosting import place
 from tinytorch.compiler.layout import dense_strides
 from tinytorch.kernels import along
 from tinytorch.kernels.scatter import scatter_add
@@ -129,8 +130,6 @@ def _reshaped(lowering, v: Value, shape: tuple[int, ...]) -> tuple[Value, Operan
 
 def update_slice(lowering, group: Group) -> bool:
     """slice_update: a copy of x with y written over it at a run-time position."""
-    from tinytorch.compiler.own_kernels import place
-
     node = group.own
     (x, y, start), (out,) = node.inputs, node.outputs
     place(lowering, group, x, (0,) * len(x.shape))
@@ -149,8 +148,6 @@ def update_slice(lowering, group: Group) -> bool:
 
 
 def _overwrite(lowering, group: Group) -> bool:
-    from tinytorch.compiler.own_kernels import place
-
     place(lowering, group, group.own.inputs[1], ())
     return True
 

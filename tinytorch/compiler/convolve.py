@@ -18,6 +18,7 @@ from tinytorch.compiler.epilogue import joined, lower_product
 from tinytorch.compiler.expression import Constant, Load, Store
 from tinytorch.compiler.fuse import Group
 from tinytorch.compiler.graph import Node, Value
+from tinytorch.compiler.hosting import fused_epilogue
 from tinytorch.compiler.layout import dense_strides
 from tinytorch.compiler.nest import Nest
 from tinytorch.compiler.nest_kernels import lower_nest
@@ -86,8 +87,6 @@ def weight_gradient(lowering, group: Group) -> bool:
 
 
 def _fused(lowering, group: Group, rows: tuple[int, ...], column: int):
-    from tinytorch.compiler.own_kernels import fused_epilogue
-
     return fused_epilogue(lowering, group, rows, column)
 
 

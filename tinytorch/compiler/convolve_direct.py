@@ -18,6 +18,7 @@ from tinytorch.compiler.epilogue import joined
 from tinytorch.compiler.expression import Expression, Load, Op, Store
 from tinytorch.compiler.fuse import Group
 from tinytorch.compiler.graph import Node, Value
+from tinytorch.compiler.hosting import fused_epilogue
 from tinytorch.compiler.layout import dense_strides
 from tinytorch.compiler.lowered import LOWERED
 from tinytorch.compiler.nest import Nest
@@ -53,8 +54,6 @@ def input_gradient(lowering, group: Group) -> bool:
 
 def weight_gradient(lowering, group: Group) -> bool:
     """Directly where the kernel can, else by windows."""
-    from tinytorch.compiler.own_kernels import fused_epilogue
-
     node = group.own
     g, x = node.inputs
     p, out = node.params, node.outputs[0]
@@ -99,8 +98,6 @@ def _suits(node: Node) -> bool:
 
 def _correlate(lowering, group: Group, image: Image, w: Value, start, step, stride, turned) -> None:
     """Every window of the image times the filters, and the epilogue."""
-    from tinytorch.compiler.own_kernels import fused_epilogue
-
     node, out = group.own, group.own.outputs[0]
     size, filters = out.shape[2:], out.shape[1]
     packed = _filters(lowering, w, filters, turned, node)

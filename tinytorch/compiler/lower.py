@@ -23,6 +23,7 @@ from tinytorch.compiler.layout import choose_orders, dense_strides, plain, split
 from tinytorch.compiler.nest import Nest
 from tinytorch.compiler.nest_kernels import lower_nest
 from tinytorch.compiler.order import Item, NotInPlace, Ordering
+from tinytorch.compiler.own_kernels import lower_check, lower_host
 from tinytorch.compiler.rewrite import IndexCheck, Simplified, simplify
 from tinytorch.compiler.schedule import STATUS_BYTES, Schedule, Storage, Task, verify_schedule
 from tinytorch.compiler.stored import Stored
@@ -180,16 +181,12 @@ class Lowering:
 
     def _lower(self, item: Item) -> None:
         if isinstance(item, IndexCheck):
-            from tinytorch.compiler.own_kernels import lower_check
-
             lower_check(self, item)
         elif isinstance(item, Copy):
             self._fill(item)
         elif item.host is None:
             self._lower_nest(item)
         else:
-            from tinytorch.compiler.own_kernels import lower_host
-
             lower_host(self, item)
 
     def arithmetic(

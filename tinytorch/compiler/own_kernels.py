@@ -12,7 +12,7 @@ from typing import Any
 
 from tinytorch.codegen.kernel import Lowered, Operand, Step
 from tinytorch.compiler import kinds
-from tinytorch.compiler.access import identity, reshape_strides
+from tinytorch.compiler.access import reshape_strides
 from tinytorch.compiler.along import (
     extreme_position,
     integer_product,
@@ -22,13 +22,12 @@ from tinytorch.compiler.along import (
     take_along,
     update_slice,
 )
-from tinytorch.compiler.arithmetic import Given
 from tinytorch.compiler.convolve_direct import forward, input_gradient, weight_gradient
-from tinytorch.compiler.epilogue import FusedEpilogue, joined, lower_product
+from tinytorch.compiler.epilogue import joined, lower_product
 from tinytorch.compiler.expression import Constant, Store
 from tinytorch.compiler.fuse import Group
 from tinytorch.compiler.graph import Node, Value
-from tinytorch.compiler.layout import dense_strides
+from tinytorch.compiler.hosting import dense_operand, fused_epilogue, place, storage_of
 from tinytorch.compiler.lowered import LOWERED
 from tinytorch.compiler.nest import Nest
 from tinytorch.compiler.nest_kernels import lower_nest
@@ -75,11 +74,6 @@ def host_call(lowering, node: Node) -> None:
     )
 
 
-def storage_of(lowering, v: Value):
-    """The Storage in which a value lies."""
-    return lowering.homes[lowering.access(v).home].storage
-
-
 def lower_check(lowering, check: IndexCheck) -> None:
     """A task that stops the program if an index lies outside its axis."""
     v = check.index
@@ -99,21 +93,6 @@ def lower_check(lowering, check: IndexCheck) -> None:
             check.where, check=True, details={"size": check.size, "number": number},
         )
     )  # fmt: skip
-
-
-def fused_epilogue(
-    lowering, group: Group, rows: tuple[int, ...], column: int, batch: tuple[int, ...] = ()
-):
-    """(the group's arithmetic on the result of its host, buffer name -> Storage)."""
-    out = group.own.outputs[0]
-    given = Given(out.dtype, len(out.shape))
-    own = frozenset(v for n in group.nodes for v in n.outputs)
-    build, names = lowering.arithmetic(out.shape, own, given={out: given})
-    made = lowering.stored.made_by(group)
-    stores = [lowering.store_of(build, v, identity(out.shape)) for v in made]
-    lowering.check_in_place(group, stores, names)
-    epilogue = FusedEpilogue(tuple(stores), given, out.shape, rows, column, lowering.target, batch)
-    return epilogue, names
 
 
 def _matmul(lowering, group: Group) -> bool:
@@ -145,11 +124,6 @@ def _matmul(lowering, group: Group) -> bool:
     lowered = lower_product(lowering.target, spec, epilogue)
     lowering.add(lowered, buffers, group.label, node.where, {s.argument for s in epilogue.stores})
     return True
-
-
-def dense_operand(dtype, shape: tuple[int, ...]) -> Operand:
-    """An array without gaps in the order its axes are written."""
-    return Operand(dtype, dense_strides(shape, tuple(range(len(shape)))))
 
 
 def _batched(lowering, v: Value, batch: tuple[int, ...]) -> Operand:
@@ -216,21 +190,6 @@ def _random_bits(lowering, group: Group) -> bool:
     lowered = Lowered((Step(kernel, kernel.arguments),))
     lowering.add(lowered, buffers, group.label, node.where, {"bits", "new"})
     return True
-
-
-def place(lowering, group: Group, x: Value, starts: tuple[int, ...]) -> None:
-    """Copy x into the output at the given starts."""
-    node, out = group.own, group.own.outputs[0]
-    if not prod(x.shape):
-        return
-    build, names = lowering.arithmetic(x.shape)
-    home = lowering.homes[out]
-    offset = home.offset + sum(s * a for s, a in zip(home.strides, starts, strict=True))
-    strides = tuple(s if n != 1 else 0 for s, n in zip(home.strides, x.shape, strict=True))
-    store = Store("to", out.dtype, strides, build.value(x, identity(x.shape)), offset)
-    nest = Nest(tuple(x.shape), frozenset(), (store,), node.primitive.name)
-    buffers = {**names, "to": home.storage}
-    lowering.add(lower_nest(lowering.target, nest), buffers, group.label, node.where, {"to"})
 
 
 def _concatenate(lowering, group: Group) -> bool:
