@@ -2,7 +2,8 @@
 
 Every rule is a row of a table: it is given a node with its already simplified inputs and answers
 with another value, or None to leave it. Knows primitives, never kernels. Rules keep values the same
-up to rounding; those that could change a NaN, an infinity or a sign of zero are not here.
+up to rounding, NaN and infinities included. The sign of a zero is kept but in two places: numbers
+picked by a sum with zeros (take_along), and padded numbers that are added, give 0.0 for -0.0.
 """
 
 from __future__ import annotations
