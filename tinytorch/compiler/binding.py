@@ -123,11 +123,6 @@ class Binding:
         source = self.sources[state]
         return (source.grad if isinstance(source, Leaf) else source)._buffer.array
 
-    def mark_written(self) -> None:
-        """Say that every updated state has new numbers."""
-        for buffer in self.written:
-            buffer.version += 1
-
     def _bind(self) -> None:
         for tensor in self.tensors:
             _dense(tensor)

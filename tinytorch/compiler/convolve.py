@@ -18,7 +18,7 @@ from tinytorch.compiler.epilogue import joined, lower_product
 from tinytorch.compiler.expression import Constant, Load, Store
 from tinytorch.compiler.fuse import Group
 from tinytorch.compiler.graph import Node, Value
-from tinytorch.compiler.hosting import fused_epilogue
+from tinytorch.compiler.hosting import dense_operand, fused_epilogue
 from tinytorch.compiler.layout import dense_strides
 from tinytorch.compiler.nest import Nest
 from tinytorch.compiler.nest_kernels import lower_nest
@@ -77,21 +77,13 @@ def weight_gradient(lowering, group: Group) -> bool:
         patches = _windows(
             lowering, image, (rows, columns), window, number * channels, channels, node
         )
-        epilogue, names = _fused(lowering, group, (2, 3, 1), 0)
+        epilogue, names = fused_epilogue(lowering, group, (2, 3, 1), 0)
         epilogue = replace(epilogue, shift=number * per_group)
         a = Operand(x.dtype, (1, k))
         b = Operand(g.dtype, (cotangent.strides[3], 1), cotangent.offset + number * per_group)
-        spec = GemmSpec((), k, per_group, m, a, b, _dense(out.dtype, (k, per_group)))
+        spec = GemmSpec((), k, per_group, m, a, b, dense_operand(out.dtype, (k, per_group)))
         _multiply(lowering, group, spec, epilogue, {**names, "a": patches, "b": cotangent.storage})
     return True
-
-
-def _fused(lowering, group: Group, rows: tuple[int, ...], column: int):
-    return fused_epilogue(lowering, group, rows, column)
-
-
-def _dense(dtype: DType, shape: tuple[int, ...]) -> Operand:
-    return Operand(dtype, dense_strides(shape, tuple(range(len(shape)))))
 
 
 def _multiply(
@@ -124,11 +116,11 @@ def _correlate(
             node,
         )
         filters = _filters(lowering, w, number * (w.shape[0] // groups), inner, outer, turned, node)
-        epilogue, names = _fused(lowering, group, ROW_AXES, 1)
+        epilogue, names = fused_epilogue(lowering, group, ROW_AXES, 1)
         epilogue = replace(joined(epilogue), shift=number * outer)
         spec = GemmSpec(
             (), m, outer, k, Operand(image.dtype, (k, 1)), Operand(w.dtype, (outer, 1)),
-            _dense(out.dtype, (m, outer)),
+            dense_operand(out.dtype, (m, outer)),
         )  # fmt: skip
         _multiply(lowering, group, spec, epilogue, {**names, "a": patches, "b": filters})
 

@@ -10,7 +10,6 @@ the group of what it reads if both run over the same points and the groups still
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import prod
 
@@ -373,8 +372,3 @@ def row_coordinates(shape, domain, axes: frozenset[int]) -> tuple[Coordinate, ..
     rank = len(domain)
     loops = iter(d for d, n in enumerate(domain) if d not in axes and n != 1)
     return tuple(unit(rank, next(loops)) if n != 1 else nowhere(rank) for n in shape)
-
-
-def values_of(nodes: Iterable[Node]) -> set[Value]:
-    """All values the nodes make."""
-    return {v for n in nodes for v in n.outputs}

@@ -14,7 +14,7 @@ from tinytorch.codegen.kernel import Lowered, Operand
 from tinytorch.codegen.target import Target
 from tinytorch.compiler import kinds
 from tinytorch.compiler.access import Access, Coordinate, identity, move_access, unit
-from tinytorch.compiler.arithmetic import Arithmetic, Given
+from tinytorch.compiler.arithmetic import Arithmetic
 from tinytorch.compiler.expression import Constant, Load, Store, topological
 from tinytorch.compiler.fuse import Fusion, Group
 from tinytorch.compiler.graph import Graph, Value, verify
@@ -326,6 +326,3 @@ def _without(nest: Nest, dims: frozenset[int]) -> Nest:
         nest.stores,
         nest.label,
     )
-
-
-__all__ = ["Given", "Lowering", "schedule"]

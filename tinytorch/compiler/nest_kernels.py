@@ -38,7 +38,6 @@ def lower_nest(target: Target, nest: Nest) -> Lowered:
 def _lower(target: Target, nest: Nest) -> Lowered:
     nest = normalise(nest)
     if not nest.sizes:  # a single point: give it a dimension to loop over
-        nest = Nest((1,), frozenset(), nest.stores, nest.label) if not nest.reduced else nest
         nest = _with_one_dimension(nest)
     if nest.reduced:
         parts = _parts(nest)

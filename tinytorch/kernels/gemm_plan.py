@@ -87,7 +87,6 @@ class Plan:
     depth: int
     pack_a: str
     pack_b: str
-    rows_outer: bool = True
 
     @property
     def width(self) -> int:

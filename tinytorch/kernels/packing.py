@@ -8,7 +8,6 @@ end are filled with copies or zeros: whoever reads them ignores their results.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 
 from tinytorch.base.dtypes import DType
 from tinytorch.codegen.builder import Function, Value, vector
@@ -125,8 +124,3 @@ def _transpose(f, strip, source, first, k0, depth, out, width, part, step) -> No
         there = f.at(out, place, strip.compute.llvm, "packed.at")
         for i, x in enumerate(transpose(f, square)):
             f.store(x, f.at(there, f.index(i * width), strip.compute.llvm))
-
-
-def bytes_of(compute: DType, depth: int, lanes: int, count: int) -> int:
-    """Memory of `count` packed matrices of `lanes` (padded) by `depth`."""
-    return ceil(count * depth * lanes * compute.itemsize / 64) * 64
