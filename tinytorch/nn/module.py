@@ -10,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from tinytorch.base.dtypes import as_dtype
+from tinytorch.base.errors import SettingError
 from tinytorch.base.settings import STRUCTURE
+from tinytorch.nn.hooks import HookHandle, Hooks
 from tinytorch.tensor.named import copy_named
 from tinytorch.tensor.tensor import Tensor
 
@@ -40,8 +44,9 @@ class Module:
     `training` says which of two behaviours layers such as Dropout and BatchNorm2d have; `train()`
     and `eval()` set it for the whole tree.
 
-    Differs from PyTorch: `super().__init__()` may be left out, and a list of modules is part of the
-    tree. Hooks come with a later release.
+    Differs from PyTorch: `super().__init__()` may be left out, a list of modules is part of the
+    tree, NumPy arrays are taken as inputs, and hooks run before and after `forward`, not in the
+    backward pass.
 
     Example:
         >>> from tinytorch import nn
@@ -56,6 +61,7 @@ class Module:
 
     training: bool = True
     _buffer_names: tuple[tuple[str, bool], ...] = ()  # (name, is saved), in order of registration
+    _hooks: Hooks | None = None  # made when the first one is registered
 
     def _undefined(self, *inputs: Any, **named: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward(): define one")
@@ -64,8 +70,14 @@ class Module:
     forward: Callable[..., Any] = _undefined
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        """`forward`."""
-        return self.forward(*inputs, **named)
+        """`forward` with its hooks; NumPy arrays among the inputs become Tensors."""
+        for x in inputs:
+            if type(x) is np.ndarray:
+                inputs = tuple(Tensor(x) if type(x) is np.ndarray else x for x in inputs)
+                break
+        if self._hooks is None:
+            return self.forward(*inputs, **named)
+        return self._hooks.around(self, inputs, named)
 
     def __setattr__(self, name: str, value) -> None:
         # A compiled function has read the old value: it must be captured again.
@@ -83,6 +95,47 @@ class Module:
         """
         self._buffer_names = (*self._buffer_names, (name, persistent))
         setattr(self, name, tensor)
+
+    def register_forward_pre_hook(self, hook: Callable[[Module, tuple], Any]) -> HookHandle:
+        """Call `hook(module, inputs)` before each `forward`; what it returns replaces the inputs.
+
+        Args:
+            hook: gets this module and the tuple of its inputs; returns None to leave them, else one
+                input or a tuple of them.
+
+        Returns:
+            a handle whose `remove()` takes the hook away.
+        """
+        return self._with_hooks().add_before(hook)
+
+    def register_forward_hook(self, hook: Callable[[Module, tuple, Any], Any]) -> HookHandle:
+        """Call `hook(module, inputs, output)` after each `forward`; a result replaces the output.
+
+        A compiled function runs hooks while it is captured, on Tensors without values; registering
+        and removing makes it capture again.
+
+        Args:
+            hook: gets this module, the tuple of its inputs and its output; returns None to leave
+                the output.
+
+        Returns:
+            a handle whose `remove()` takes the hook away.
+
+        Example:
+            >>> import tinytorch as tt
+            >>> layer, shapes = tt.nn.Linear(3, 2), []
+            >>> with layer.register_forward_hook(lambda m, inputs, out: shapes.append(out.shape)):
+            ...     _ = layer(tt.zeros(4, 3))
+            >>> _ = layer(tt.zeros(5, 3))
+            >>> shapes
+            [(4, 2)]
+        """
+        return self._with_hooks().add_after(hook)
+
+    def _with_hooks(self) -> Hooks:
+        if self._hooks is None:
+            self._hooks = Hooks()
+        return self._hooks
 
     # --- the tree ---
 
@@ -145,6 +198,23 @@ class Module:
         for name, saved in self._buffer_names:
             if saved or not saved_only:
                 yield name, getattr(self, name)
+
+    def get_submodule(self, path: str) -> Module:
+        """The module of the tree with this dotted name; "" is the module itself.
+
+        Raises:
+            SettingError: there is none; the message lists some names.
+        """
+        by_name = dict(self._walk(""))
+        if path in by_name:
+            return by_name[path]
+        names = [name for name in by_name if name]
+        raise SettingError(
+            f"{type(self).__name__}: no such part",
+            got=repr(path),
+            rule="a name of named_modules(): " + ", ".join(map(repr, names[:5])),
+            fix=f"get_submodule({names[0]!r})" if names else 'get_submodule("")',
+        )
 
     def apply(self, fn: Callable[[Module], object]) -> Module:
         """Call `fn` on every module of the tree, children first; returns self."""

@@ -1,0 +1,67 @@
+"""Hooks: functions called before and after a module's forward, to look or to change.
+
+Knows order and how to take a hook away, never what a module computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tinytorch.base.settings import STRUCTURE
+
+
+class HookHandle:
+    """One registered hook: `remove()` takes it away, and so does the end of a `with` block.
+
+    Args:
+        hooks: the list it stands in.
+        hook: the function.
+    """
+
+    def __init__(self, hooks: list, hook: Callable):
+        self._hooks, self._entry = hooks, [hook]  # a list of its own: one function may stand twice
+        hooks.append(self._entry)
+        STRUCTURE.bump()
+
+    def remove(self) -> None:
+        """Take the hook away; a second time does nothing."""
+        kept = [entry for entry in self._hooks if entry is not self._entry]
+        if len(kept) != len(self._hooks):
+            self._hooks[:] = kept
+            STRUCTURE.bump()
+
+    def __enter__(self) -> HookHandle:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.remove()
+
+
+class Hooks:
+    """The hooks of one module, in the order in which they were registered."""
+
+    def __init__(self):
+        self._before: list[list[Callable]] = []
+        self._after: list[list[Callable]] = []
+
+    def add_before(self, hook: Callable) -> HookHandle:
+        """Register a hook that runs before `forward`."""
+        return HookHandle(self._before, hook)
+
+    def add_after(self, hook: Callable) -> HookHandle:
+        """Register a hook that runs after `forward`."""
+        return HookHandle(self._after, hook)
+
+    def around(self, module: Any, inputs: tuple, named: dict) -> Any:
+        """`module.forward` with its hooks: each sees what the one before it returned."""
+        for (hook,) in tuple(self._before):
+            changed = hook(module, inputs)
+            if changed is not None:
+                inputs = changed if isinstance(changed, tuple) else (changed,)
+        output = module.forward(*inputs, **named)
+        for (hook,) in tuple(self._after):
+            changed = hook(module, inputs, output)
+            if changed is not None:
+                output = changed
+        return output
