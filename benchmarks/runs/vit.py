@@ -98,12 +98,14 @@ def run(folder: Path, log: Path, epochs: int = EPOCHS) -> dict:
 
     steps, done, rows = len(train_x) // BATCH, 0, []
     keep = log.with_suffix(".npz")
-    state = [*(p for _, p in named), *momenta, *adam.state_dict().values()]
+    state = [*(p for _, p in named), *momenta]
     if keep.exists():
         saved = np.load(keep)
         done, rows = int(saved["done"]), json.loads(str(saved["rows"]))
         for i, t in enumerate(state):
             t.assign_(tt.Tensor(saved[f"t{i}"]))
+        kept = adam.state_dict()
+        adam.load_state_dict({name: tt.Tensor(saved[name]) for name in kept})
     for epoch in range(done, epochs):
         rng, began, total = np.random.default_rng([SEED, epoch]), time.perf_counter(), 0.0
         order = rng.permutation(len(train_x))
@@ -125,6 +127,7 @@ def run(folder: Path, log: Path, epochs: int = EPOCHS) -> dict:
         rows.append(row)
         print(json.dumps(row), flush=True)
         arrays = {f"t{i}": t.numpy() for i, t in enumerate(state)}
+        arrays |= {name: t.numpy() for name, t in adam.state_dict().items()}
         np.savez(keep.with_suffix(".new.npz"), done=epoch + 1, rows=json.dumps(rows), **arrays)
         os.replace(keep.with_suffix(".new.npz"), keep)
     result = {
