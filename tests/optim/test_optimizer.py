@@ -1,9 +1,11 @@
 """optimizer.py: groups, state names, zero_grad."""
 
 import numpy as np
+import pytest
 
 import tinytorch as tt
 from tinytorch import optim
+from tinytorch.base.errors import SettingError
 
 
 def test_groups_have_rates_and_settings_of_their_own():
@@ -30,9 +32,10 @@ def test_state_names():
     """Ground truth: the names a checkpoint holds; later versions must read them."""
     tensors = [tt.Tensor([1.0], requires_grad=True) for _ in range(2)]
     assert list(optim.AdamW(tensors).state_dict()) == [
-        "step", "lr.0", "exp_avg.0.0", "exp_avg.0.1", "exp_avg_sq.0.0", "exp_avg_sq.0.1",
+        "step.0", "lr.0", "initial_lr.0",
+        "exp_avg.0.0", "exp_avg.0.1", "exp_avg_sq.0.0", "exp_avg_sq.0.1",
     ]  # fmt: skip
-    assert list(optim.SGD(tensors).state_dict()) == ["step", "lr.0"]
+    assert list(optim.SGD(tensors).state_dict()) == ["step.0", "lr.0", "initial_lr.0"]
 
 
 def test_zero_grad_forgets_or_fills():
@@ -68,3 +71,113 @@ def test_a_step_is_not_recorded_on_the_tape():
     adamw.step()
     (w * 3.0).sum().backward()
     assert w.requires_grad and w.grad.shape == (2,)
+
+
+def weight(*values: float) -> tt.Tensor:
+    return tt.Tensor(np.array(values), requires_grad=True)
+
+
+def test_bound_later_is_bound_at_once():
+    """Ground truth: the optimizer that got its parameters in the constructor."""
+    first, second = weight(1.0, -2.0), weight(1.0, -2.0)
+    at_once, later = optim.Adam([first], lr=0.1), optim.Adam(lr=0.1)
+    assert not later.is_bound and later.bind([second]) is later and later.is_bound
+    for w, adam in ((first, at_once), (second, later)):
+        for _ in range(3):
+            adam.zero_grad()
+            (w * w).sum().backward()
+            adam.step()
+    assert np.array_equal(first.detach().numpy(), second.detach().numpy())
+
+
+def test_binding_keeps_the_rate_set_before():
+    """Ground truth: a rate set on an optimizer without parameters is the rate of its group."""
+    sgd = optim.SGD(lr=1.0)
+    sgd.lr = 0.25
+    sgd.bind([w := weight(0.0)])
+    w.sum().backward()
+    sgd.step()
+    assert w.item() == -0.25
+
+
+def test_groups_bound_later_have_their_own_settings():
+    """Closed form: steps of lr against a gradient of 1."""
+    a, b = weight(0.0), weight(0.0)
+    sgd = optim.SGD(lr=1.0).bind([{"params": [a]}, {"params": [b], "lr": 0.5}])
+    (a + b).sum().backward()
+    sgd.step()
+    assert (a.item(), b.item()) == (-1.0, -0.5)
+
+
+@pytest.mark.parametrize(
+    ("make", "phrase"),
+    [
+        (lambda: optim.Adam(lr=0.1).step(), "nothing to train"),
+        (lambda: optim.Adam([weight(1.0)]).bind([weight(1.0)]), "moves other parameters already"),
+        (lambda: optim.Adam(0.001), "what it moves comes first"),
+        (lambda: optim.Adam(tt.nn.Linear(2, 2)), "what it moves comes first"),
+        (lambda: optim.Adam([weight(1.0), "w"]), "this cannot be trained"),
+        (lambda: optim.Adam(lr=-1.0), "lr is outside its range"),
+    ],
+)
+def test_misuse_of_binding_is_named(make, phrase):
+    """Ground truth: the docstrings of Optimizer and bind."""
+    with pytest.raises(SettingError, match=phrase):
+        make()
+
+
+def test_a_group_added_later_counts_its_own_steps():
+    """Closed form: the first step of Adam has size lr, also when others have made ten."""
+    a, b = weight(0.0), weight(0.0)
+    adam = optim.Adam([a], lr=0.125, eps=0.0)
+    for _ in range(10):
+        a.grad = tt.Tensor(np.array([1.0]))
+        adam.step()
+    adam.add_param_group({"params": [b]})
+    b.grad = tt.Tensor(np.array([3.0]))
+    adam.step()
+    assert b.item() == pytest.approx(-0.125, rel=1e-15)
+    with pytest.raises(SettingError, match="the same Tensor twice"):
+        adam.add_param_group({"params": [a]})
+
+
+def test_groups_read_and_set_as_in_pytorch():
+    """Closed form: lr times the gradient 1; with momentum 0.5 the second step is 1.5 of it."""
+    sgd = optim.SGD([w := weight(0.0)], lr=1.0)
+    group = sgd.param_groups[0]
+    assert group["params"] == [w] and group["lr"] == 1.0 and group["momentum"] == 0.0
+    group["lr"] = 0.5
+    group["momentum"] = 0.5
+    for _ in range(2):
+        w.grad = tt.Tensor(np.array([1.0]))
+        sgd.step()
+    assert w.item() == -0.5 * 2.5
+    with pytest.raises(SettingError, match="setting that this rule does not know"):
+        group["speed"] = 2
+    with pytest.raises(SettingError, match="momentum is outside its range"):
+        group["momentum"] = 1.5
+
+
+def test_a_setting_changed_in_a_compiled_step_takes_effect():
+    """Closed form: gradient 1, lr 1; with momentum 0.5 from the second step on: 1 + 1 + 1.5."""
+    sgd = optim.SGD([w := weight(0.0)], lr=1.0)
+
+    @tt.compile
+    def step():
+        (w * 1.0).sum().backward()
+        sgd.step()
+        sgd.zero_grad()
+
+    step()
+    sgd.param_groups[0]["momentum"] = 0.5
+    step()
+    step()
+    assert w.item() == -3.5
+
+
+def test_adam_takes_three_times_the_memory_of_the_weights():
+    """Closed form: two averages for each weight (S4-46); plain descent keeps nothing."""
+    w = tt.zeros(100, 10).requires_grad_()
+    assert optim.Adam([w]).memory() == {"parameters": 4000, "state": 8000}
+    assert optim.SGD([w], momentum=0.9).memory()["state"] == 4000
+    assert optim.SGD([w]).memory()["state"] == 0

@@ -22,7 +22,7 @@ class Adam(AdaptiveMoments):
         p = p - lr * (m / (1 - beta1**t)) / (sqrt(v / (1 - beta2**t)) + eps)
 
     Args:
-        params: Tensors, or groups of them, to update in place.
+        params: Tensors, or groups of them, to update in place; None: see `bind`.
         lr: step size, in [0, inf); default 1e-3.
         betas: how much of the past m and v stays, each in [0, 1); default (0.9, 0.999).
         eps: keeps the division finite, in [0, inf); default 1e-8.
@@ -47,8 +47,8 @@ class Adam(AdaptiveMoments):
     """
 
     def __init__(
-        self, params: Iterable, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8, weight_decay: float = 0.0,
+        self, params: Iterable | None = None, lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0,
     ):  # fmt: skip
         super().__init__(params, lr, betas, eps, weight_decay)
 

@@ -24,7 +24,7 @@ class AdamW(AdaptiveMoments):
         p = p - lr * m_hat / (sqrt(v_hat) + eps)
 
     Args:
-        params: Tensors, or groups of them, to update in place.
+        params: Tensors, or groups of them, to update in place; None: see `bind`.
         lr: step size, about the most a weight moves in one step; in [0, inf); default 1e-3.
         betas: how much of the past m and v stays, each in [0, 1); default (0.9, 0.999).
         eps: keeps the division finite, in [0, inf); default 1e-8.
@@ -49,8 +49,8 @@ class AdamW(AdaptiveMoments):
     """
 
     def __init__(
-        self, params: Iterable, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8, weight_decay: float = 0.01,
+        self, params: Iterable | None = None, lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01,
     ):  # fmt: skip
         super().__init__(params, lr, betas, eps, weight_decay)
 

@@ -24,17 +24,19 @@ class AdaptiveMoments(Optimizer):
         weight_decay: pull towards zero, in [0, inf).
     """
 
-    slot_names = ("exp_avg", "exp_avg_sq")  # PyTorch's names for m and v
-
     def __init__(
         self,
-        params: Iterable,
+        params: Iterable | None,
         lr: float,
         betas: tuple[float, float],
         eps: float,
         weight_decay: float,
     ):
         super().__init__(params, lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def slot_names(self, settings: dict) -> tuple[str, ...]:
+        """PyTorch's names for m and v."""
+        return ("exp_avg", "exp_avg_sq")
 
     def check(self, settings: dict) -> dict:
         """Ranges of betas, eps and weight_decay."""
@@ -63,7 +65,7 @@ class AdaptiveMoments(Optimizer):
     def update(self, group: Group) -> None:
         """One step of the rule in the subclass's docstring."""
         (beta1, beta2), eps = group.settings["betas"], group.settings["eps"]
-        decay, t, lr = group.settings["weight_decay"], self.step_count, group.lr
+        decay, t, lr = group.settings["weight_decay"], group.steps, group.lr
         # Note [scalars in float64]: 1 - beta2**t loses 3 digits in float32 (beta2 = 0.999), so what
         # is one number for a whole group is computed in float64 and rounded once.
         rate = lr / (1.0 - beta1**t)

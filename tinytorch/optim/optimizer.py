@@ -1,64 +1,44 @@
 """Optimizer: what all update rules share: parameter groups, learning rates, state and its names.
 
-Knows which Tensors belong together, never how a weight moves. Everything that changes from step to
-step (learning rate, step count, averages) is a Tensor, so a compiled step reads and writes it in
-place.
+Knows groups and their life, never how a weight moves. Everything that changes from step to step
+(learning rate, step count, averages) is a Tensor, so a compiled step reads and writes it in place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NoReturn
 
-from tinytorch.base.checks import number
-from tinytorch.base.dtypes import float64
 from tinytorch.base.errors import SettingError
-from tinytorch.tensor.creation import full, zeros
+from tinytorch.base.settings import STRUCTURE
+from tinytorch.optim.group import Group, refuse_unknown
+from tinytorch.tensor.creation import zeros
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.named import copy_named
 from tinytorch.tensor.tensor import Tensor
 
-
-@dataclass(eq=False)
-class Group:
-    """Parameters that share settings.
-
-    Args:
-        parameters: the Tensors that are updated.
-        lr: learning rate, a 0-d float64 Tensor: assign to it at any time.
-        settings: the other settings by name, checked.
-        slots: name of a state -> one Tensor for each parameter, for example its average gradient.
-    """
-
-    parameters: list[Tensor]
-    lr: Tensor
-    settings: dict
-    slots: dict[str, list[Tensor]]
-
-    def live(self) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
-        """Each parameter that has a gradient, with it and with its state by name."""
-        for i, parameter in enumerate(self.parameters):
-            if (gradient := parameter.grad) is not None:
-                slots = {name: tensors[i] for name, tensors in self.slots.items()}
-                yield parameter, gradient, slots
+__all__ = ["Group", "Optimizer"]
 
 
 class Optimizer:
-    """Abstract: a rule names its states in `slot_names`, checks settings, and moves one group.
+    """Abstract: a rule names the states it keeps, checks settings, and moves one group.
 
     Args:
         params: Tensors, or dictionaries {"params": Tensors, setting: value, ...} with settings of
-            their own, as in PyTorch.
+            their own, as in PyTorch; None: `bind` names them later, as the Trainer does.
         lr: learning rate of groups without one, in [0, inf).
         settings: the rule's other settings, the default of groups without them.
+
+    Differs from PyTorch: one step count for each group, not for each parameter; `state_dict` is
+    flat.
     """
 
-    slot_names: tuple[str, ...] = ()
-
-    def __init__(self, params: Iterable, lr: float, **settings):
+    def __init__(self, params: Iterable | None, lr: float, **settings):
         self.name = type(self).__name__
-        self.groups = [self._group(given, lr, settings) for given in self._grouped(params)]
-        self.step_count = full((), 0.0, dtype=float64)
+        self._lr, self._settings = lr, settings
+        self.groups = [self._group({"params": []})]
+        if params is not None:
+            self.bind(params)
 
     # --- what a rule defines ---
 
@@ -66,17 +46,76 @@ class Optimizer:
         """The settings of a group, validated."""
         raise NotImplementedError(f"{self.name} has no check()")
 
+    def slot_names(self, settings: dict) -> tuple[str, ...]:
+        """Names of the states kept for each parameter, each of its shape, zeros at first."""
+        return ()
+
     def update(self, group: Group) -> None:
-        """Move the parameters of one group that have gradients; `step_count` is already raised."""
+        """Move the parameters of one group that have gradients; `group.steps` is already raised."""
         raise NotImplementedError(f"{self.name} has no update()")
+
+    def accept(self, parameter: Tensor) -> None:
+        """Raise a SettingError if the rule cannot move this parameter; most move any."""
 
     # --- what a user calls ---
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether it has parameters to move."""
+        return any(group.parameters for group in self.groups)
+
+    def bind(self, params: Iterable) -> Optimizer:
+        """Name the parameters of an optimizer that was made without; gives itself.
+
+        Groups with learning rates of their own are bound before a schedule is made for them.
+
+        Args:
+            params: as in the constructor.
+
+        Raises:
+            SettingError: it has parameters, or there is nothing to train.
+
+        Example:
+            >>> import tinytorch as tt
+            >>> model = tt.nn.Linear(3, 2)
+            >>> adam = tt.optim.Adam(lr=0.01)
+            >>> adam.is_bound, adam.bind(model.parameters()).is_bound
+            (False, True)
+        """
+        if self.is_bound:
+            raise SettingError(
+                f"{self.name}: it moves other parameters already",
+                got=f"bind() for an optimizer of {sum(1 for _ in self.parameters())} tensors",
+                rule="an optimizer is bound once; add_param_group adds more",
+                fix=f"a new {self.name}(lr={self.lr:g})",
+            )
+        given = self._grouped(params)
+        if len(given) == 1 and set(given[0]) == {"params"}:
+            self.groups[0].adopt(given[0]["params"])  # keeps the rate that a schedule has set
+        else:
+            self.groups = [self._group(group) for group in given]
+        return self
+
+    def add_param_group(self, group: Mapping) -> None:
+        """Move more parameters, for example layers that were frozen; their step count starts at 0.
+
+        Args:
+            group: {"params": Tensors, setting: value, ...}.
+        """
+        if not self.is_bound:
+            self.bind([group])
+            return
+        given = self._grouped([group], {id(p) for p in self.parameters()})
+        self.groups = [*self.groups, self._group(given[0])]
+        STRUCTURE.bump()
+
     def step(self) -> None:
         """Move every parameter that has a gradient, once."""
+        if not self.is_bound:
+            self._refuse_nothing("step() of an optimizer without parameters")
         with no_grad():
-            self.step_count.assign_(self.step_count + 1.0)
             for group in self.groups:
+                group.steps.assign_(group.steps + 1.0)
                 self.update(group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -92,19 +131,39 @@ class Optimizer:
         return (parameter for group in self.groups for parameter in group.parameters)
 
     @property
+    def param_groups(self) -> list[Group]:
+        """The groups, under PyTorch's name: `optimizer.param_groups[0]["lr"] = 0.01`."""
+        return self.groups
+
+    @property
     def lr(self) -> float:
-        """Learning rate of the first group; setting it sets that of all groups, compiled or not."""
+        """Learning rate of the first group; setting it sets that of all groups, compiled or not.
+
+        A schedule goes on from the rate that was set.
+        """
         return float(self.groups[0].lr.item())
 
     @lr.setter
     def lr(self, value: float) -> None:
-        rate = full((), number(self.name, "lr", value, "[0, inf)"), dtype=float64)
-        with no_grad():
-            for group in self.groups:
-                group.lr.assign_(rate)
+        for group in self.groups:
+            group.set_rate(value, initial=True)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of the "parameters" and of the "state" that the rule keeps beside them.
+
+        Example:
+            >>> import tinytorch as tt
+            >>> model = tt.nn.Linear(100, 10, bias=False)
+            >>> tt.optim.Adam(model.parameters()).memory()         # with Adam 3 times the weights
+            {'parameters': 4000, 'state': 8000}
+        """
+        kept = (t for g in self.groups for slots in g.slots.values() for t in slots)
+        return {"parameters": _bytes(self.parameters()), "state": _bytes(kept)}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All state by name: "step", "lr.0" for each group, "exp_avg.0.3" for group 0, parameter 3.
+        """All state by name.
+
+        "step.0", "lr.0", "initial_lr.0" for each group, "exp_avg.0.3" for group 0, parameter 3.
 
         Differs from PyTorch: flat, Tensors only, so that it can be saved as safetensors.
         """
@@ -119,35 +178,46 @@ class Optimizer:
         copy_named(dict(self._state()), state, owner=self.name)
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:
-        yield "step", self.step_count
         for g, group in enumerate(self.groups):
-            yield f"lr.{g}", group.lr
-            for name, tensors in group.slots.items():
-                yield from ((f"{name}.{g}.{i}", tensor) for i, tensor in enumerate(tensors))
+            for name, tensor in group.state():
+                kind, _, place = name.partition(".")
+                yield (f"{kind}.{g}.{place}" if place else f"{kind}.{g}"), tensor
 
     # --- construction ---
 
-    def _grouped(self, params: Iterable) -> list[dict]:
-        items = [params] if isinstance(params, (Tensor, Mapping)) else list(params)
+    def _grouped(self, params: Iterable, taken: set[int] | None = None) -> list[dict]:
+        if isinstance(params, (Tensor, Mapping)):
+            params = [params]
+        if not isinstance(params, Iterable):
+            raise SettingError(
+                f"{self.name}: what it moves comes first",
+                got=f"params={type(params).__name__}",
+                rule="Tensors, groups of them, or nothing: then bind() or a Trainer names them",
+                fix=f"{self.name}(model.parameters(), lr=...), or {self.name}(lr=...)",
+            )
+        items = list(params)
         groups = (
             [dict(i) for i in items]
-            if items and isinstance(items[0], Mapping)
+            if items and all(isinstance(i, Mapping) for i in items)
             else [{"params": items}]
         )
-        seen: set[int] = set()
+        seen = set() if taken is None else taken
         for group in groups:
             tensors = group.get("params", [])
             group["params"] = [tensors] if isinstance(tensors, Tensor) else list(tensors)
             for tensor in group["params"]:
                 self._check_parameter(tensor, seen)
-        if not seen:
-            raise SettingError(
-                f"{self.name}: there is nothing to train",
-                got="no parameters",
-                rule="at least one Tensor with requires_grad=True",
-                fix=f"{self.name}(model.parameters())",
-            )
+        if not any(group["params"] for group in groups):
+            self._refuse_nothing("no parameters")
         return groups
+
+    def _refuse_nothing(self, got: str) -> NoReturn:
+        raise SettingError(
+            f"{self.name}: there is nothing to train",
+            got=got,
+            rule="at least one Tensor with requires_grad=True",
+            fix=f"{self.name}(model.parameters()), or optimizer.bind(model.parameters())",
+        )
 
     def _check_parameter(self, tensor: object, seen: set[int]) -> None:
         if not isinstance(tensor, Tensor) or not tensor.requires_grad or id(tensor) in seen:
@@ -158,30 +228,24 @@ class Optimizer:
                 rule="Tensors with requires_grad=True, each once",
                 fix=f"{self.name}(model.parameters())",
             )
+        self.accept(tensor)
         seen.add(id(tensor))
 
-    def _group(self, given: dict, lr: float, settings: dict) -> Group:
+    def _group(self, given: Mapping) -> Group:
         own = {name: value for name, value in given.items() if name not in ("params", "lr")}
-        unknown = [name for name in own if name not in settings]
-        if unknown:
-            raise SettingError(
-                f"{self.name}: a group has a setting that this rule does not know",
-                got=", ".join(unknown),
-                rule="one of " + ", ".join(["lr", *settings]),
-                fix=f'{{"params": ..., "lr": {lr}}}',
-            )
-        tensors = given["params"]
-        return Group(
-            tensors,
-            full((), number(self.name, "lr", given.get("lr", lr), "[0, inf)"), dtype=float64),
-            self.check({**settings, **own}),
-            {name: [zeros(t.shape, dtype=t.dtype) for t in tensors] for name in self.slot_names},
-        )
+        refuse_unknown(self.name, [n for n in own if n not in self._settings], self._settings)
+        lr = given.get("lr", self._lr)
+        settings = {**self._settings, **own}
+        return Group(self.name, given["params"], lr, settings, self.check, self.slot_names)
 
     def __repr__(self) -> str:
         count = sum(1 for _ in self.parameters())
         settings = ", ".join(f"{k}={v}" for k, v in self.groups[0].settings.items())
         return f"{self.name}({count} tensors, lr={self.lr:g}, {settings})"
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.size * tensor.dtype.itemsize for tensor in tensors)
 
 
 def _described(x: object) -> str:

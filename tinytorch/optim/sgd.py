@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from tinytorch.base.checks import flag, number
 from tinytorch.base.errors import SettingError
 from tinytorch.optim.optimizer import Group, Optimizer
-from tinytorch.tensor.tensor import Tensor
 
 
 class SGD(Optimizer):
@@ -23,7 +22,7 @@ class SGD(Optimizer):
         p = p - lr * b                              or p - lr * (g + momentum * b) with nesterov
 
     Args:
-        params: Tensors, or groups of them, to update in place.
+        params: Tensors, or groups of them, to update in place; None: see `bind`.
         lr: step size, in [0, inf); default 1e-3.
         momentum: how much of the past direction stays, in [0, 1); default 0, and then b is
             not kept.
@@ -53,19 +52,16 @@ class SGD(Optimizer):
     """
 
     def __init__(
-        self, params: Iterable, lr: float = 1e-3, momentum: float = 0.0, *,
+        self, params: Iterable | None = None, lr: float = 1e-3, momentum: float = 0.0, *,
         weight_decay: float = 0.0, nesterov: bool = False,
     ):  # fmt: skip
-        # The buffer exists if any group could need it; groups of their own may set momentum later.
-        params = params if isinstance(params, Tensor) else list(params)
-        momenta = [
-            momentum,
-            *(g["momentum"] for g in params if isinstance(g, dict) and "momentum" in g),
-        ]
-        self.slot_names = ("momentum_buffer",) if any(momenta) else ()
         super().__init__(
             params, lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov
         )
+
+    def slot_names(self, settings: dict) -> tuple[str, ...]:
+        """The average direction, where there is momentum."""
+        return ("momentum_buffer",) if settings["momentum"] else ()
 
     def check(self, settings: dict) -> dict:
         """Ranges of momentum, weight_decay and nesterov."""
