@@ -9,6 +9,7 @@ TinyTorchError
 ├── CompileError (RuntimeError)     a function cannot be compiled
 ├── DataError (ValueError)          data is missing or damaged
 ├── FileFormatError (ValueError)    a file is not what its name says
+├── StorageError (OSError)          a file or folder cannot be written, or is not there
 └── MissingError (ImportError)      an optional library is needed
 """
 
@@ -73,6 +74,22 @@ class DataError(TinyTorchError, ValueError):
 
 class FileFormatError(TinyTorchError, ValueError):
     """A file is not what its name says."""
+
+
+class StorageError(TinyTorchError, OSError):
+    """A file or folder cannot be written, or is not there.
+
+    Args:
+        what: one line, what went wrong, in the user's words.
+        got: what was given.
+        rule: what would have been right.
+        fix: one concrete thing to type or do.
+        errno: the operating system's number for it, as in every OSError.
+    """
+
+    def __init__(self, what: str, *, got: object, rule: str, fix: str, errno: int | None = None):
+        super().__init__(what, got=got, rule=rule, fix=fix)
+        self.errno = errno
 
 
 class MissingError(TinyTorchError, ImportError):

@@ -1,9 +1,24 @@
-"""How do arrays live on disk? Strict safetensors, written atomically.
+"""How do arrays live on disk? Strict safetensors, nested state, folders written atomically.
 
 Knows arrays and files, never models.
 """
 
 from tinytorch.storage.atomic import replacing
+from tinytorch.storage.folder import Folder, NewFolder, reading_folder, writing_folder
+from tinytorch.storage.manifest import FutureVersionError
 from tinytorch.storage.safetensors import File, load, read, save
+from tinytorch.storage.tree import TypedArray
 
-__all__ = ["File", "load", "read", "replacing", "save"]
+__all__ = [
+    "File",
+    "Folder",
+    "FutureVersionError",
+    "NewFolder",
+    "TypedArray",
+    "load",
+    "read",
+    "reading_folder",
+    "replacing",
+    "save",
+    "writing_folder",
+]

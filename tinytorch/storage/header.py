@@ -10,7 +10,6 @@ the header as JSON, then the arrays' bytes without gaps.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -18,6 +17,8 @@ from typing import Any, NoReturn
 from tinytorch.base import dtypes
 from tinytorch.base.dtypes import DType
 from tinytorch.base.errors import FileFormatError
+from tinytorch.storage import strict_json
+from tinytorch.storage.strict_json import NotStrictError
 
 LENGTH_BYTES = 8
 LONGEST = 100_000_000  # bytes of header that the format's reference implementation accepts
@@ -123,31 +124,15 @@ def decode(text: bytes, data_bytes: int) -> Header:
     if not text.startswith(b"{"):
         refuse("the header does not begin with '{'", text[:16], "the header is a JSON object")
     try:
-        table = json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
-    except UnicodeDecodeError as error:
-        refuse("the header is not UTF-8", error, "the header is JSON in UTF-8")
-    except FileFormatError:
-        raise
-    except (ValueError, RecursionError) as error:
-        refuse("the header is not JSON", error, "the header is JSON in UTF-8")
+        table = strict_json.parse(text)
+    except NotStrictError as error:
+        refuse(f"the header {error.what}", error.got, error.rule)
     metadata = table.pop(METADATA, {})
     _check_metadata(metadata)
     entries = {name: _entry(name, fields) for name, fields in table.items()}
     ordered = dict(sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)))
     _check_cover(ordered, data_bytes)
     return Header(ordered, metadata)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        twice = [name for name, times in Counter(n for n, _ in pairs).items() if times > 1]
-        refuse("a key stands twice", twice[:8], "every name is there once")
-    return table
-
-
-def _no_constant(name: str) -> NoReturn:
-    refuse("the header is not JSON", name, "NaN and Infinity are not JSON")
 
 
 def _check_metadata(metadata: object) -> None:

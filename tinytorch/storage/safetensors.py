@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 
@@ -59,16 +60,31 @@ def save(
         (array([[1., 0.],
                [0., 1.]], dtype=float32), tinytorch.float32)
     """
+    with replacing(path) as file:
+        write(file, arrays, metadata)
+
+
+def write(
+    file: BinaryIO,
+    arrays: Mapping[str, np.ndarray | tuple[np.ndarray, DType]],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write arrays to an open file; everything is checked before the first byte. See `save`.
+
+    Args:
+        file: anything with `write(bytes)`.
+        arrays: by name, an array, or (array in storage form, DType).
+        metadata: free text by name.
+    """
     pairs = {name: _pair(name, x) for name, x in arrays.items()}
     described = {name: (dtype, array.shape) for name, (array, dtype) in pairs.items()}
     first, order = header.encode(described, metadata or {})
-    with replacing(path) as file:
-        file.write(first)
-        for name in order:
-            array = pairs[name][0]
-            # The format is little-endian; on such a machine this copies nothing.
-            little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-            file.write(little.reshape(-1).view(np.uint8).data)
+    file.write(first)
+    for name in order:
+        array = pairs[name][0]
+        # The format is little-endian; on such a machine this copies nothing.
+        little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        file.write(little.reshape(-1).view(np.uint8).data)
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, tuple[np.ndarray, DType]]:

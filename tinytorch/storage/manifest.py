@@ -1,0 +1,150 @@
+"""The manifest of a folder: what files it has, how long each is, and its checksum.
+
+Knows text and numbers, never files. It also covers itself with a checksum, so that no byte of a
+saved folder can change unnoticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from tinytorch.base.errors import FileFormatError
+from tinytorch.storage import strict_json
+from tinytorch.storage.strict_json import NotStrictError
+
+NAME = "manifest.json"
+_FIELDS = {"kind", "version", "about", "files"}
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file: its length in bytes and the SHA-256 of its bytes, in hexadecimal."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder says about itself.
+
+    Args:
+        kind: what it is, for example "tinytorch checkpoint".
+        version: of the format of this kind, from 1 on.
+        about: JSON values by name, small, readable without opening any other file.
+        files: every file but the manifest, by name.
+    """
+
+    kind: str
+    version: int
+    about: dict[str, Any]
+    files: dict[str, FileRecord]
+
+
+def refuse(what: str, got: object, rule: str) -> NoReturn:
+    """Raise the error of a folder whose manifest or files are not as they were written."""
+    raise FileFormatError(
+        what,
+        got=got,
+        rule=rule,
+        fix="use an older checkpoint, or copy the folder again; this one is damaged",
+    )
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The manifest as text that people can read.
+
+    Example:
+        >>> text = encode(Manifest("note", 1, {}, {"a.txt": FileRecord(0, "0" * 64)}))
+        >>> decode(text, "note", newest=1).files
+        {'a.txt': FileRecord(bytes=0, sha256='000...000')}
+    """
+    table = {
+        "kind": manifest.kind,
+        "version": manifest.version,
+        "about": manifest.about,
+        "files": {
+            n: {"bytes": f.bytes, "sha256": f.sha256} for n, f in sorted(manifest.files.items())
+        },
+    }
+    whole = {"manifest": table, "sha256": _checksum(table)}
+    return json.dumps(whole, indent=1, allow_nan=False).encode() + b"\n"
+
+
+def decode(text: bytes, kind: str, newest: int) -> Manifest:
+    """Read and check a manifest.
+
+    Args:
+        text: the file's bytes.
+        kind: what the folder has to be.
+        newest: the highest version that can be read.
+
+    Returns:
+        the manifest.
+
+    Raises:
+        FileFormatError: damaged, of another kind, or of a version that does not exist yet here.
+    """
+    try:
+        whole = strict_json.parse(text)
+    except NotStrictError as error:
+        refuse(f"the manifest {error.what}", error.got, error.rule)
+    if not isinstance(whole, dict) or whole.keys() != {"manifest", "sha256"}:
+        refuse("this is not a manifest", _short(whole), "an object with manifest and sha256")
+    table = whole["manifest"]
+    if not isinstance(table, dict) or _checksum(table) != whole["sha256"]:
+        refuse("the manifest was changed", "another checksum", f"SHA-256 {whole['sha256']!s:.64}")
+    _check_version(table, kind, newest)
+    if table.keys() != _FIELDS or not isinstance(table["about"], dict):
+        refuse("this is not a manifest", sorted(table), "the fields " + ", ".join(sorted(_FIELDS)))
+    files = table["files"]
+    if not isinstance(files, dict):
+        refuse("the manifest lists no files", _short(files), "files by name")
+    return Manifest(
+        kind, table["version"], table["about"], {n: _record(n, f) for n, f in files.items()}
+    )
+
+
+def _check_version(table: Mapping[str, Any], kind: str, newest: int) -> None:
+    if table.get("kind") != kind:
+        refuse(f"this is not a {kind}", f"kind {_short(table.get('kind'))}", f"kind {kind!r}")
+    version = table.get("version")
+    if type(version) is not int or version < 1:
+        refuse("the manifest has no version", _short(version), "a whole number >= 1")
+    if version > newest:
+        raise FutureVersionError(
+            f"this {kind} was written by a newer TinyTorch",
+            got=f"version {version}",
+            rule=f"versions 1 to {newest} can be read here",
+            fix="install a newer TinyTorch; the folder itself is fine, keep it",
+        )
+
+
+class FutureVersionError(FileFormatError):
+    """A folder is of a version that is written later than this code."""
+
+
+def _record(name: str, fields: object) -> FileRecord:
+    rule = "a plain file name with bytes >= 0 and 64 hexadecimal digits"
+    if name in ("", ".", "..", NAME) or any(c in name for c in "/\\\0"):
+        refuse("the manifest names a file outside the folder", repr(name), rule)
+    if not isinstance(fields, dict) or fields.keys() != {"bytes", "sha256"}:
+        refuse(f"the manifest does not describe {name!r}", _short(fields), rule)
+    size, checksum = fields["bytes"], fields["sha256"]
+    if type(size) is not int or size < 0 or not isinstance(checksum, str) or len(checksum) != 64:
+        refuse(f"the manifest does not describe {name!r}", _short(fields), rule)
+    return FileRecord(size, checksum)
+
+
+def _checksum(table: Mapping[str, Any]) -> str:
+    text = json.dumps(table, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _short(x: object) -> str:
+    text = repr(x)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,211 @@
+"""Nested state as JSON and arrays: dictionaries, lists, numbers, text, arrays; nothing else.
+
+Knows values, never files. What comes back is equal to what went in, types included, and reading
+can run no code: unlike a pickle, a tree only says what values it holds.
+
+An array's place is taken by {"$array": name} (a TypedArray's by "$typed"), and its numbers stand
+beside the JSON under that name. Values that JSON lacks are marked the same way: {"$tuple": [...]},
+{"$float": "nan"}, {"$bytes": hexadecimal}, {"$scalar": name}; an object with a key that begins with
+"$" is wrapped as {"$dict": ...}.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinytorch.base.dtypes import OF_NUMPY, DType
+from tinytorch.base.errors import DTypeError, FileFormatError
+
+DEEPEST = 100  # levels of nesting; Python's JSON reader ends at about ten times that
+LONGEST_INT = 8192  # bits; Python reads whole numbers of up to 4300 digits, 14 thousand bits
+_KINDS = "biufcUS"  # NumPy's kinds without objects: bits that mean the same everywhere
+
+
+@dataclass(frozen=True, eq=False)
+class TypedArray:
+    """An array in storage form with its type, which NumPy's own type does not always tell.
+
+    Args:
+        array: the numbers; bfloat16 as its bits.
+        dtype: what they are.
+    """
+
+    array: np.ndarray
+    dtype: DType
+
+
+Pairs = dict[str, tuple[np.ndarray, DType]]
+
+
+def encode(tree: Any) -> tuple[Any, Pairs]:
+    """A nested value as a JSON value, and the arrays that stood in it by name.
+
+    Args:
+        tree: dictionaries with text keys, lists, tuples, None, bool, int, float, str, bytes, NumPy
+            arrays and scalars, TypedArrays.
+
+    Returns:
+        a JSON value; (array in storage form, DType) by path, for example "optimizer/step".
+
+    Raises:
+        DTypeError: anything else; the message names its path.
+
+    Example:
+        >>> json_value, arrays = encode({"step": 3, "average": np.zeros(2, np.float32)})
+        >>> json_value, list(arrays)
+        ({'step': 3, 'average': {'$array': 'average'}}, ['average'])
+        >>> decode(json_value, arrays)
+        {'step': 3, 'average': array([0., 0.], dtype=float32)}
+    """
+    arrays: Pairs = {}
+    return _encode(tree, (), arrays), arrays
+
+
+def _encode(x: Any, path: tuple[str, ...], arrays: Pairs) -> Any:
+    if len(path) > DEEPEST:
+        raise _unsaveable(path, "a value that is nested too deeply or holds itself")
+    if x is None or type(x) in (bool, str) or (type(x) is int and x.bit_length() <= LONGEST_INT):
+        return x
+    if type(x) is float:
+        return x if math.isfinite(x) else {"$float": repr(x)}
+    if type(x) is bytes:
+        return {"$bytes": x.hex()}
+    if isinstance(x, Mapping):
+        return _encode_mapping(x, path, arrays)
+    if type(x) in (list, tuple):
+        items = [_encode(item, (*path, str(i)), arrays) for i, item in enumerate(x)]
+        return items if type(x) is list else {"$tuple": items}
+    if isinstance(x, TypedArray):
+        return {"$typed": _keep(path, x.array, x.dtype, arrays)}
+    if isinstance(x, (np.ndarray, np.generic)) and x.dtype.kind in _KINDS:
+        kind = "$array" if isinstance(x, np.ndarray) else "$scalar"
+        return _encode_array(kind, np.asarray(x), path, arrays)
+    raise _unsaveable(path, f"a {type(x).__name__}")
+
+
+def _encode_mapping(x: Mapping, path: tuple[str, ...], arrays: Pairs) -> Any:
+    for key in x:
+        if type(key) is not str:
+            raise _unsaveable(path, f"the key {key!r}, a {type(key).__name__}")
+    table = {key: _encode(value, (*path, key), arrays) for key, value in x.items()}
+    return {"$dict": table} if any(key.startswith("$") for key in x) else table
+
+
+def _encode_array(kind: str, x: np.ndarray, path: tuple[str, ...], arrays: Pairs) -> Any:
+    plain = x.dtype.newbyteorder("=")
+    if plain in OF_NUMPY:
+        return {kind: _keep(path, x, OF_NUMPY[plain], arrays)}
+    # A type that TinyTorch lacks (uint64 of a random state, text) is kept as its bytes.
+    little = np.ascontiguousarray(x, x.dtype.newbyteorder("<"))
+    raw = np.frombuffer(little.tobytes(), np.uint8)
+    name = _keep(path, raw, OF_NUMPY[raw.dtype], arrays)
+    return {kind: name, "dtype": little.dtype.str, "shape": list(x.shape)}
+
+
+def _keep(path: tuple[str, ...], array: np.ndarray, dtype: DType, arrays: Pairs) -> str:
+    name = "/".join(path) or "value"
+    # "__metadata__" is not free in safetensors; a key with "/" in it may look like two keys.
+    while name in arrays or name == "__metadata__":
+        name += "'"
+    arrays[name] = (array, dtype)
+    return name
+
+
+def _unsaveable(path: tuple[str, ...], got: str) -> DTypeError:
+    return DTypeError(
+        f"the state at {'/'.join(path[:8]) or 'its top'} cannot be saved",
+        got=got,
+        rule="None, bool, int, float, str, bytes, arrays, Tensors, and lists, tuples and "
+        "dictionaries (with text keys) of them",
+        fix="give the object a state_dict() of such values",
+    )
+
+
+def decode(value: Any, arrays: Mapping[str, tuple[np.ndarray, DType]]) -> Any:
+    """The nested value that `encode` was given.
+
+    Args:
+        value: a JSON value.
+        arrays: (array in storage form, DType) by name.
+
+    Returns:
+        the value; arrays are copies that can be written to.
+
+    Raises:
+        FileFormatError: a mark that does not exist, or an array that is not there.
+    """
+    try:
+        return _decode(value, arrays)
+    except RecursionError as error:
+        raise _unreadable("...", str(error)) from None
+
+
+def _decode(value: Any, arrays: Mapping) -> Any:
+    if isinstance(value, list):
+        return [_decode(item, arrays) for item in value]
+    if not isinstance(value, dict):
+        return value
+    mark = next(iter(value), "")
+    if not mark.startswith("$"):
+        return {key: _decode(item, arrays) for key, item in value.items()}
+    if mark not in _MARKS or value.keys() - {mark, "dtype", "shape"}:
+        raise _unreadable(value, "one of " + ", ".join(_MARKS))
+    try:
+        return _MARKS[mark](value, arrays)
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        raise _unreadable(value, f"{type(error).__name__}: {error}") from None
+
+
+def _float(value: dict, arrays: Mapping) -> float:
+    return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[value["$float"]]
+
+
+def _items(value: dict, arrays: Mapping) -> tuple:
+    if not isinstance(value["$tuple"], list):
+        raise TypeError("not a list")
+    return tuple(_decode(item, arrays) for item in value["$tuple"])
+
+
+def _dictionary(value: dict, arrays: Mapping) -> dict:
+    return {key: _decode(item, arrays) for key, item in value["$dict"].items()}
+
+
+def _numpy(mark: str) -> Callable[[dict, Mapping], Any]:
+    def read(value: dict, arrays: Mapping) -> Any:
+        array, dtype = arrays[value[mark]]
+        if "dtype" in value:
+            kind = np.dtype(value["dtype"])
+            if kind.kind not in _KINDS or kind.names or kind.subdtype:
+                raise TypeError(f"{kind} is not a plain type")
+            array = np.frombuffer(array.tobytes(), kind).reshape(value["shape"])
+        if mark == "$typed":
+            return TypedArray(array.copy(), dtype)
+        return array.copy() if mark == "$array" else array[()]
+
+    return read
+
+
+_MARKS: dict[str, Callable[[dict, Mapping], Any]] = {
+    "$array": _numpy("$array"),
+    "$scalar": _numpy("$scalar"),
+    "$typed": _numpy("$typed"),
+    "$tuple": _items,
+    "$dict": _dictionary,
+    "$float": _float,
+    "$bytes": lambda value, arrays: bytes.fromhex(value["$bytes"]),
+}
+
+
+def _unreadable(value: Any, rule: str) -> FileFormatError:
+    text = repr(value)
+    return FileFormatError(
+        "the saved state has a value that cannot be read",
+        got=text if len(text) <= 80 else text[:77] + "...",
+        rule=rule,
+        fix="use an older checkpoint; this one is damaged",
+    )

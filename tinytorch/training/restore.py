@@ -1,0 +1,85 @@
+"""Loading the states of several objects together: all of them, or, on an error, none.
+
+Knows state_dict() and load_state_dict(), never what the objects are.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from tinytorch.base.errors import SettingError
+from tinytorch.tensor.tensor import Tensor
+
+
+def gather(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of each object by name; None stays None.
+
+    Args:
+        parts: objects with state_dict(), or None where a run has no such object.
+    """
+    return {name: None if x is None else x.state_dict() for name, x in parts.items()}
+
+
+def restore(parts: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Load the state of each object; if one refuses, all are as they were before.
+
+    Args:
+        parts: objects with state_dict() and load_state_dict(), or None.
+        state: what `gather` gave for the same names; further names are left alone.
+
+    Raises:
+        SettingError: a state is missing, or is there for an object that this run does not have.
+        ShapeError, DTypeError, SettingError: an object does not take its state, for example
+            because the model has another architecture. Nothing has changed then.
+
+    Cost: a copy of the present state while it runs.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> model = tt.nn.Linear(2, 1)
+        >>> parts = {"model": model, "optimizer": tt.optim.SGD(model.parameters(), lr=0.5)}
+        >>> state = gather(parts)
+        >>> parts["optimizer"].lr = 0.25
+        >>> restore(parts, state)
+        >>> parts["optimizer"].lr
+        0.5
+    """
+    for name, x in parts.items():
+        _check_there(name, x, state)
+    before: dict[str, Any] = {}
+    try:
+        for name, x in parts.items():
+            if x is not None:
+                before[name] = _copied(x.state_dict())
+                x.load_state_dict(state[name])
+    except Exception:
+        for name, old in before.items():
+            parts[name].load_state_dict(old)
+        raise
+
+
+def _check_there(name: str, x: Any, state: Mapping[str, Any]) -> None:
+    if name not in state:
+        raise SettingError(
+            f"there is no state for {name}",
+            got="states of " + (", ".join(state) or "nothing"),
+            rule="one for each part of the run",
+            fix="a checkpoint of the same kind of run",
+        )
+    if (x is None) is not (state[name] is None):
+        has, lacks = ("the run", "the state") if x is not None else ("the state", "the run")
+        raise SettingError(
+            f"{has} has {name}, {lacks} has not",
+            got=f"{name}={x if x is None else type(x).__name__}",
+            rule="both have it, or neither",
+            fix=f"build the run with {'no ' if x is not None else 'the same '}{name}",
+        )
+
+
+def _copied(x: Any) -> Any:
+    """A copy that no later assignment reaches. (A detached Tensor keeps its values by itself.)"""
+    if isinstance(x, Mapping):
+        return {key: _copied(value) for key, value in x.items()}
+    return x.detach() if isinstance(x, Tensor) else copy.deepcopy(x)
