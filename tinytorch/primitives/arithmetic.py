@@ -17,38 +17,65 @@ from tinytorch.primitives.samples import numbers, one, two, wrong_kind, wrong_pa
 from tinytorch.primitives.shapes import FLOAT, NUMBER, binary, unary
 
 
+BOTH = (True, True)  # which cotangents a rule of two operands gives unless it is told
+
+
 def _zero(g, out, x):
     """The gradient of a staircase: zero wherever there is one."""
     return (None,)
 
 
-def _mul_vjp(g, out, a, b):
-    return fold_to(mul(g, b), tuple(a.shape)), fold_to(mul(g, a), tuple(b.shape))
-
-
-def _div_vjp(g, out, a, b):
-    g_a = div(g, b)
-    return fold_to(g_a, tuple(a.shape)), fold_to(neg(mul(g_a, out)), tuple(b.shape))
-
-
-def _remainder_vjp(g, out, a, b):
-    return fold_to(g, tuple(a.shape)), fold_to(neg(mul(g, floor_div(a, b))), tuple(b.shape))
-
-
-def _larger_vjp(g, out, a, b):
-    """Ties share the gradient in halves, as in PyTorch; beside a NaN both get all of it."""
-    zero, shared = full_like(g, 0.0), where(equal(a, b), mul(g, full_like(g, 0.5)), g)
+def _add_vjp(g, out, a, b, *, needs=BOTH):
     return (
-        fold_to(where(less(a, b), zero, shared), tuple(a.shape)),
-        fold_to(where(less(b, a), zero, shared), tuple(b.shape)),
+        fold_to(g, tuple(a.shape)) if needs[0] else None,
+        fold_to(g, tuple(b.shape)) if needs[1] else None,
     )
 
 
-def _smaller_vjp(g, out, a, b):
+def _sub_vjp(g, out, a, b, *, needs=BOTH):
+    return (
+        fold_to(g, tuple(a.shape)) if needs[0] else None,
+        neg(fold_to(g, tuple(b.shape))) if needs[1] else None,
+    )
+
+
+def _mul_vjp(g, out, a, b, *, needs=BOTH):
+    return (
+        fold_to(mul(g, b), tuple(a.shape)) if needs[0] else None,
+        fold_to(mul(g, a), tuple(b.shape)) if needs[1] else None,
+    )
+
+
+def _div_vjp(g, out, a, b, *, needs=BOTH):
+    g_a = div(g, b)
+    return (
+        fold_to(g_a, tuple(a.shape)) if needs[0] else None,
+        fold_to(neg(mul(g_a, out)), tuple(b.shape)) if needs[1] else None,
+    )
+
+
+def _remainder_vjp(g, out, a, b, *, needs=BOTH):
+    return (
+        fold_to(g, tuple(a.shape)) if needs[0] else None,
+        fold_to(neg(mul(g, floor_div(a, b))), tuple(b.shape)) if needs[1] else None,
+    )
+
+
+def _larger_vjp(g, out, a, b, *, needs=BOTH):
+    return _extreme_vjp(g, a, b, (less(a, b), less(b, a)), needs)
+
+
+def _smaller_vjp(g, out, a, b, *, needs=BOTH):
+    return _extreme_vjp(g, a, b, (less(b, a), less(a, b)), needs)
+
+
+def _extreme_vjp(g, a, b, lost, needs):
+    """Ties share the gradient in halves, as in PyTorch; beside a NaN both get all of it."""
+    a_lost, b_lost = lost
     zero, shared = full_like(g, 0.0), where(equal(a, b), mul(g, full_like(g, 0.5)), g)
     return (
-        fold_to(where(less(b, a), zero, shared), tuple(a.shape)),
-        fold_to(where(less(a, b), zero, shared), tuple(b.shape)),
+        fold_to(where(a_lost, zero, shared), tuple(a.shape)) if needs[0] else None,
+        fold_to(where(b_lost, zero, shared), tuple(b.shape)) if needs[1] else None,
     )
 
 
@@ -131,13 +158,13 @@ reciprocal = _one(
 add = _two(
     "add",
     quiet(np.add),
-    lambda g, out, a, b: (fold_to(g, tuple(a.shape)), fold_to(g, tuple(b.shape))),
+    _add_vjp,
     "a + b.",
 )
 sub = _two(
     "sub",
     quiet(np.subtract),
-    lambda g, out, a, b: (fold_to(g, tuple(a.shape)), fold_to(neg(g), tuple(b.shape))),
+    _sub_vjp,
     "a - b.",
 )
 mul = _two("mul", quiet(np.multiply), _mul_vjp, "a * b.")

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinytorch.base.errors import ShapeError
 from tinytorch.primitives.primitive import ErrorSample, Primitive, Sample, Spec
-from tinytorch.primitives.quiet import quietly
+from tinytorch.primitives.quiet import quiet_call
 from tinytorch.primitives.reshaping import reshape
 from tinytorch.primitives.samples import flags, numbers, strided
 from tinytorch.primitives.shapes import NUMBER, check_axes, check_kind, check_sizes
@@ -52,10 +52,11 @@ def accumulator(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32) if dtype == np.float16 else dtype
 
 
-@quietly
 def _sum(x: np.ndarray, *, axes, keepdims):
-    wide = np.add.reduce(x, axis=axes, dtype=accumulator(x.dtype), keepdims=keepdims)
-    return wide if wide.dtype == x.dtype else wide.astype(x.dtype)
+    if x.dtype.char in "fd":  # the common case by the shortest way: 1 us less
+        return quiet_call(np.add.reduce, x, axes, None, None, keepdims)
+    wide = quiet_call(np.add.reduce, x, axes, accumulator(x.dtype), None, keepdims)
+    return wide if wide.dtype == x.dtype else quiet_call(wide.astype, x.dtype)
 
 
 broadcast_to = Primitive(

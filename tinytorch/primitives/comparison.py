@@ -13,6 +13,7 @@ from tinytorch.primitives.broadcasting import fold_to
 from tinytorch.primitives.creation import full_like
 from tinytorch.primitives.primitive import NOT_DIFFERENTIABLE, ErrorSample, Primitive, Sample, Spec
 from tinytorch.primitives.samples import flags, numbers, one, strided, two, wrong_kind, wrong_pair
+from tinytorch.primitives.selection import select
 from tinytorch.primitives.shapes import (
     ANY,
     BOOL,
@@ -74,12 +75,12 @@ def _chosen(condition: Spec, a: Spec, b: Spec) -> Spec:
     return Spec(broadcast_shapes("where", ("condition", "a", "b"), shapes), a.dtype)
 
 
-def _where_vjp(g, out, condition, a, b):
+def _where_vjp(g, out, condition, a, b, *, needs=(False, True, True)):
     zero = full_like(g, 0.0)
     return (
         None,
-        fold_to(where(condition, g, zero), tuple(a.shape)),
-        fold_to(where(condition, zero, g), tuple(b.shape)),
+        fold_to(where(condition, g, zero), tuple(a.shape)) if needs[1] else None,
+        fold_to(where(condition, zero, g), tuple(b.shape)) if needs[2] else None,
     )
 
 
@@ -110,7 +111,7 @@ logical_not = Primitive(
 where = Primitive(
     "where",
     _chosen,
-    np.where,
+    select,
     vjp=_where_vjp,
     samples=lambda: [
         Sample((flags(), numbers(), numbers(seed=1))),

@@ -11,6 +11,8 @@ sums, and sums are not rounded. Without `dtype` everything has one type and this
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tinytorch.base.dtypes import DType, as_dtype, bfloat16, float32
@@ -18,7 +20,7 @@ from tinytorch.base.errors import DTypeError, ShapeError
 from tinytorch.primitives.broadcasting import accumulator, fold_to
 from tinytorch.primitives.casting import cast_like
 from tinytorch.primitives.primitive import ErrorSample, Primitive, Sample, Spec, dtype_of
-from tinytorch.primitives.quiet import quietly
+from tinytorch.primitives.quiet import quiet, quietly
 from tinytorch.primitives.reshaping import reshape, swap_last
 from tinytorch.primitives.samples import flags, numbers, strided
 from tinytorch.primitives.shapes import NUMBER, broadcast_shapes, check_kind, check_same_dtype
@@ -77,8 +79,20 @@ def _product(a: Spec, b: Spec, *, dtype: DType | None = None) -> Spec:
     return Spec((*batch, a.shape[-2], b.shape[-1]), output_dtype("matmul", a, dtype))
 
 
-@quietly
+_product_of = quiet(np.matmul)
+
+
 def _matmul(a: np.ndarray, b: np.ndarray, *, dtype: DType | None = None):
+    if dtype is None and a.dtype.char in "fd":  # the common case by the shortest way: 3 us less
+        if b.ndim > 2 or a.ndim == 2:
+            return _product_of(a, b)
+        rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+        return _product_of(rows, b).reshape(*a.shape[:-1], b.shape[-1])
+    return _wide_matmul(a, b, dtype)
+
+
+@quietly
+def _wide_matmul(a: np.ndarray, b: np.ndarray, dtype: DType | None):
     working, result = working_type(a, dtype), result_type(a, dtype)
     a, b = a.astype(working, copy=False), b.astype(working, copy=False)
     if b.ndim == 2 and a.ndim > 2:  # one product of all rows instead of one for each batch
@@ -89,9 +103,13 @@ def _matmul(a: np.ndarray, b: np.ndarray, *, dtype: DType | None = None):
     return out.astype(result, copy=False)
 
 
-def _matmul_vjp(g, out, a, b, *, dtype=None):
+def _matmul_vjp(g, out, a, b, *, dtype=None, needs=(True, True)):
     g, wanted = cotangent_for(g, a)
-    g_a = fold_to(matmul(g, swap_last(b), dtype=wanted), tuple(a.shape))
+    g_a = None
+    if needs[0]:
+        g_a = fold_to(matmul(g, swap_last(b), dtype=wanted), tuple(a.shape))
+    if not needs[1]:
+        return g_a, None
     if len(b.shape) == 2 and len(a.shape) > 2:  # one product over all batches, no sum afterwards
         a, g = (reshape(x, shape=(_rows(x), int(x.shape[-1]))) for x in (a, g))
     return g_a, fold_to(matmul(swap_last(a), g, dtype=wanted), tuple(b.shape))

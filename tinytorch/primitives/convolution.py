@@ -7,11 +7,10 @@ rows of a matrix and multiply.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from tinytorch.base.errors import ShapeError
+from tinytorch.primitives.columns import Columns
 from tinytorch.primitives.contraction import cotangent_for, output_dtype, result_type, working_type
 from tinytorch.primitives.primitive import ErrorSample, Primitive, Sample, Spec
 from tinytorch.primitives.quiet import quietly
@@ -23,37 +22,10 @@ from tinytorch.primitives.shapes import (
     check_rank,
     check_same_dtype,
 )
+from tinytorch.primitives.windows import IMAGE, Window, check_window, output_size
 
-IMAGE, FILTER = "(N, C, H, W)", "(O, C / groups, KH, KW)"
-
-
-class Window(NamedTuple):
-    """How filters step over images."""
-
-    stride: tuple[int, int]
-    padding: tuple[tuple[int, int], tuple[int, int]]
-    dilation: tuple[int, int]
-    groups: int
-
-
-def output_size(n: int, k: int, stride: int, padding: tuple[int, int], dilation: int = 1) -> int:
-    """Positions of a filter of k taps along an axis of n."""
-    return (n + padding[0] + padding[1] - dilation * (k - 1) - 1) // stride + 1
-
-
-def check_window(name: str, size: tuple, kernel: tuple, stride, padding, dilation=(1, 1)) -> None:
-    """Refuse steps that do not exist and kernels larger than the padded image."""
-    for argument, pair in (("kernel", kernel), ("stride", stride), ("dilation", dilation)):
-        check_positive(name, argument, pair)
-    check_positive(name, "padding", (*padding[0], *padding[1]), least=0)
-    for axis, n, k, p, d in zip("HW", size, kernel, padding, dilation, strict=True):
-        if d * (k - 1) + 1 > n + sum(p):
-            raise ShapeError(
-                f"{name}: the kernel is larger than the padded image",
-                got=f"{axis} = {n}, padding {p}, kernel {k} with dilation {d}",
-                rule="dilation * (kernel - 1) + 1 <= size + padding",
-                fix="use a smaller kernel, more padding, or fewer poolings before it",
-            )
+FILTER = "(O, C / groups, KH, KW)"
+_BOTH = (True, True)  # which cotangents a rule of two operands gives unless it is told
 
 
 def convolved_shape(name: str, image: tuple, weight: tuple, window: Window) -> tuple[int, ...]:
@@ -109,29 +81,6 @@ def _filter_gradient(g: Spec, x: Spec, *, weight_shape, dtype=None, **window) ->
     return Spec(tuple(weight_shape), output_dtype(name, g, dtype))
 
 
-def padded(x: np.ndarray, padding, value) -> np.ndarray:
-    """Images with `value` around them."""
-    (top, bottom), (left, right) = padding
-    if not (top or bottom or left or right):
-        return x
-    n, c, h, w = x.shape
-    out = np.full((n, c, top + h + bottom, left + w + right), value, x.dtype)
-    out[:, :, top : top + h, left : left + w] = x
-    return out
-
-
-def _windows(x: np.ndarray, kernel: tuple, out_size: tuple, window: Window) -> np.ndarray:
-    """Every window of padded images: (N, groups, C / groups, KH, KW, OH, OW), a view."""
-    (n, c, _, _), (dn, dc, dh, dw) = x.shape, x.strides
-    (sh, sw), _, (eh, ew), groups = window
-    return np.lib.stride_tricks.as_strided(
-        x,
-        (n, groups, c // groups, *kernel, *out_size),
-        (dn, dc * (c // groups), dc, dh * eh, dw * ew, dh * sh, dw * sw),
-        writeable=False,
-    )
-
-
 def _taps(weight_shape: tuple) -> int:
     """Products in one output element."""
     return weight_shape[1] * weight_shape[2] * weight_shape[3]
@@ -142,20 +91,39 @@ def _convolution(x, w, *, dtype=None, **options):
     """Image by image, so that the columns (C KH KW, OH OW) stay in the cache: twice as fast."""
     window, working = Window(**options), working_type(x, dtype)
     n, o, oh, ow = convolved_shape("convolution", x.shape, w.shape, window)
-    groups, taps = window.groups, _taps(w.shape)
-    filters = w.astype(working, copy=False).reshape(groups, o // groups, taps)
-    views = _windows(padded(x, window.padding, 0), w.shape[2:], (oh, ow), window)
-    out = np.empty((n, groups, o // groups, oh * ow), working)
-    for view, image in zip(views, out, strict=True):
-        columns = view.astype(working, copy=False).reshape(groups, taps, oh * ow)
-        np.matmul(filters, columns, out=image)
-    return out.reshape(n, o, oh, ow).astype(result_type(x, dtype), copy=False)
+    groups = window.groups
+    filters = w.astype(working, copy=False).reshape(groups, o // groups, _taps(w.shape))
+    columns = Columns(x, w.shape[2:], (oh, ow), window, working)
+    out = np.empty((n, groups, o // groups, oh, ow), result_type(x, dtype))
+    product = np.empty((groups, o // groups, columns.width), working)
+    for matrix, image in zip(columns, out, strict=True):
+        image[...] = columns.narrow(np.matmul(filters, matrix, out=product))
+    return out.reshape(n, o, oh, ow)
 
 
 @quietly
 def _input_gradient(g, w, *, input_shape, dtype=None, **options):
+    """With a stride of 1 the correlation of g with the filter turned around."""
+    window = Window(**options)
+    around = _around(w.shape, window)
+    if window.stride != (1, 1) or min(around[0] + around[1]) < 0:
+        return _scattered(g, w, input_shape, dtype, window)
+    groups, (o, _, kh, kw) = window.groups, w.shape
+    turned = w.reshape(groups, o // groups, -1, kh, kw)[..., ::-1, ::-1]
+    turned = turned.transpose(0, 2, 1, 3, 4).reshape(input_shape[1], o // groups, kh, kw)
+    window = window._replace(padding=around)
+    return _convolution(g, turned, dtype=dtype, **window._asdict())
+
+
+def _around(weight_shape: tuple, window: Window) -> tuple:
+    """The padding with which a gradient becomes an image again."""
+    reach = [e * (k - 1) for e, k in zip(window.dilation, weight_shape[2:], strict=True)]
+    return tuple((r - p[0], r - p[1]) for r, p in zip(reach, window.padding, strict=True))
+
+
+def _scattered(g, w, input_shape, dtype, window: Window):
     """The windows that g asks for, added back to where they were read."""
-    window, working = Window(**options), working_type(g, dtype)
+    working = working_type(g, dtype)
     (n, o, oh, ow), (_, c, h, width), (_, _, kh, kw) = g.shape, input_shape, w.shape
     (sh, sw), ((top, bottom), (left, right)), (eh, ew), groups = window
     filters = w.astype(working, copy=False).reshape(groups, o // groups, _taps(w.shape))
@@ -175,36 +143,45 @@ def _input_gradient(g, w, *, input_shape, dtype=None, **options):
 def _weight_gradient(g, x, *, weight_shape, dtype=None, **options):
     window, working = Window(**options), working_type(g, dtype)
     (_, o, oh, ow), groups, taps = g.shape, window.groups, _taps(weight_shape)
-    views = _windows(padded(x, window.padding, 0), weight_shape[2:], (oh, ow), window)
+    columns = Columns(x, weight_shape[2:], (oh, ow), window, working)
+    rows = np.zeros((groups, o // groups, columns.width), working)
     out = np.zeros((groups, o // groups, taps), working)
-    for view, cotangent in zip(views, g.astype(working, copy=False), strict=True):
-        columns = view.astype(working, copy=False).reshape(groups, taps, oh * ow)
-        rows = cotangent.reshape(groups, o // groups, oh * ow)
-        out += np.matmul(rows, columns.transpose(0, 2, 1))
+    for matrix, cotangent in zip(columns, g.astype(working, copy=False), strict=True):
+        columns.clear_between_rows()
+        columns.narrow(rows)[...] = cotangent.reshape(groups, o // groups, oh, ow)
+        out += np.matmul(rows, matrix.transpose(0, 2, 1))
     return out.reshape(weight_shape).astype(result_type(g, dtype), copy=False)
 
 
-def _convolution_vjp(g, out, x, w, *, dtype=None, **window):
+def _convolution_vjp(g, out, x, w, *, dtype=None, needs=_BOTH, **window):
     g, wanted = cotangent_for(g, x)
     return (
-        convolution_input_gradient(g, w, input_shape=tuple(x.shape), dtype=wanted, **window),
-        convolution_weight_gradient(g, x, weight_shape=tuple(w.shape), dtype=wanted, **window),
+        convolution_input_gradient(g, w, input_shape=tuple(x.shape), dtype=wanted, **window)
+        if needs[0]
+        else None,
+        convolution_weight_gradient(g, x, weight_shape=tuple(w.shape), dtype=wanted, **window)
+        if needs[1]
+        else None,
     )
 
 
-def _input_gradient_vjp(c, out, g, w, *, input_shape, dtype=None, **window):
+def _input_gradient_vjp(c, out, g, w, *, input_shape, dtype=None, needs=_BOTH, **window):
     c, wanted = cotangent_for(c, g)
     return (
-        convolution(c, w, dtype=wanted, **window),
-        convolution_weight_gradient(g, c, weight_shape=tuple(w.shape), dtype=wanted, **window),
+        convolution(c, w, dtype=wanted, **window) if needs[0] else None,
+        convolution_weight_gradient(g, c, weight_shape=tuple(w.shape), dtype=wanted, **window)
+        if needs[1]
+        else None,
     )
 
 
-def _weight_gradient_vjp(c, out, g, x, *, weight_shape, dtype=None, **window):
+def _weight_gradient_vjp(c, out, g, x, *, weight_shape, dtype=None, needs=_BOTH, **window):
     c, wanted = cotangent_for(c, g)
     return (
-        convolution(x, c, dtype=wanted, **window),
-        convolution_input_gradient(g, c, input_shape=tuple(x.shape), dtype=wanted, **window),
+        convolution(x, c, dtype=wanted, **window) if needs[0] else None,
+        convolution_input_gradient(g, c, input_shape=tuple(x.shape), dtype=wanted, **window)
+        if needs[1]
+        else None,
     )
 
 

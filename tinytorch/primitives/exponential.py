@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinytorch.primitives import error_function
-from tinytorch.primitives.arithmetic import div, mul, neg, sub
+from tinytorch.primitives.arithmetic import BOTH, div, mul, neg, sub
 from tinytorch.primitives.broadcasting import fold_to
 from tinytorch.primitives.comparison import equal, where
 from tinytorch.primitives.creation import full_like
@@ -40,14 +40,18 @@ def _pow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where((b < 0) & (np.abs(a) != 1), np.zeros((), a.dtype), power)
 
 
-def _pow_vjp(g, out, a, b):
+def _pow_vjp(g, out, a, b, *, needs=BOTH):
     """d/da = b a^(b-1), 0 where b is 0; d/db = a^b log a, 0 where a is 0 (the limit for b > 0)."""
     zero, one_ = full_like(g, 0.0), full_like(g, 1.0)
-    slope = mul(b, pow_(a, sub(b, one_)))
-    slope = where(equal(b, zero), zero, slope)
-    at_zero = equal(a, zero)
-    growth = where(at_zero, zero, mul(out, log(where(at_zero, one_, a))))
-    return fold_to(mul(g, slope), tuple(a.shape)), fold_to(mul(g, growth), tuple(b.shape))
+    g_a = g_b = None
+    if needs[0]:
+        slope = where(equal(b, zero), zero, mul(b, pow_(a, sub(b, one_))))
+        g_a = fold_to(mul(g, slope), tuple(a.shape))
+    if needs[1]:
+        at_zero = equal(a, zero)
+        growth = where(at_zero, zero, mul(out, log(where(at_zero, one_, a))))
+        g_b = fold_to(mul(g, growth), tuple(b.shape))
+    return g_a, g_b
 
 
 def _row(name, numpy, vjp, doc, low=-2.0, high=2.0):

@@ -174,10 +174,14 @@ def _slice_update(x: np.ndarray, y: np.ndarray, start_index: np.ndarray):
     return out
 
 
-def _slice_update_vjp(g, out, x, y, start_index):
+def _slice_update_vjp(g, out, x, y, start_index, *, needs=(True, True, False)):
     """y gets what lies at its place, x gets the rest."""
-    zeros = full_like(g, 0.0, tuple(y.shape))
-    g_x, g_y = slice_update(g, zeros, start_index), g
+    g_x = None
+    if needs[0]:
+        g_x = slice_update(g, full_like(g, 0.0, tuple(y.shape)), start_index)
+    if not needs[1]:
+        return g_x, None, None
+    g_y = g
     for axis, (n, m) in enumerate(zip(tuple(x.shape), tuple(y.shape), strict=True)):
         if m != n:
             first = broadcast_to(cut(start_index, 0, axis, axis + 1), shape=(m,))

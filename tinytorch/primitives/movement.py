@@ -154,9 +154,12 @@ def _joined(*xs: Spec, axis: int) -> Spec:
     return Spec((*shape[:axis], sum(x.shape[axis] for x in xs), *shape[axis + 1 :]), xs[0].dtype)
 
 
-def _concatenate_vjp(g, out, *xs, axis):
+def _concatenate_vjp(g, out, *xs, axis, needs=None):
     ends = np.cumsum([0, *(x.shape[axis] for x in xs)]).tolist()
-    return tuple(cut(g, axis, first, end) for first, end in zip(ends, ends[1:], strict=False))
+    return tuple(
+        cut(g, axis, first, end) if wanted else None
+        for first, end, wanted in zip(ends, ends[1:], needs or (True,) * len(xs), strict=False)
+    )
 
 
 slice_ = Primitive(

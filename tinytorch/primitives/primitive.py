@@ -77,7 +77,8 @@ class Primitive:
             converts to float32 before and rounds after.
         vjp: `vjp(g, out, *inputs, **params)` gives one cotangent, or None, for each input, written
             in primitives. With several outputs `g` and `out` are tuples; an output whose cotangent
-            is zero has None in `g`. Or NOT_DIFFERENTIABLE.
+            is zero has None in `g`. Or NOT_DIFFERENTIABLE. A rule with a parameter `needs` is told
+            which inputs want a cotangent, a tuple of bools, and leaves the others None.
         flops: `flops(ins, outs, **params)`, arithmetic operations (default: size of the outputs).
         samples: gives the Samples of the contract test.
         error_samples: gives the ErrorSamples.
@@ -100,6 +101,7 @@ class Primitive:
         doc: str = "",
     ):
         self.name, self.infer, self.numpy, self.vjp = name, infer, numpy, vjp
+        self.asks_needs = takes_needs(vjp)
         self.samples, self.error_samples = samples, error_samples
         self._flops = flops
         self.elementwise, self.view = elementwise, view
@@ -138,6 +140,15 @@ class Primitive:
 
     def __repr__(self) -> str:
         return self.name
+
+
+def takes_needs(vjp: Callable[..., tuple] | str) -> bool:
+    """Whether a gradient rule asks which inputs want a cotangent."""
+    code = getattr(vjp, "__code__", None)
+    return (
+        code is not None
+        and "needs" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    )
 
 
 def dtype_of(x) -> DType:

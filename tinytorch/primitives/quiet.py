@@ -49,6 +49,14 @@ def quiet(function: np.ufunc) -> Callable:
     return silent_two
 
 
+def quiet_call(function: Callable, *args) -> object:
+    """One call of NumPy without its floating-point warnings, for methods such as `np.add.reduce`.
+
+    As `quiet`: the function calls no Python code.
+    """
+    return _silence.run(function, *args)
+
+
 def quietly(function: Callable) -> Callable:
     """The same for definitions of several steps, which may call others: through `np.errstate`."""
 

@@ -22,7 +22,7 @@ from tinytorch.primitives.casting import cast_like
 from tinytorch.primitives.comparison import equal
 from tinytorch.primitives.movement import cut, flip, pad
 from tinytorch.primitives.primitive import NOT_DIFFERENTIABLE, ErrorSample, Primitive, Sample, Spec
-from tinytorch.primitives.quiet import quietly
+from tinytorch.primitives.quiet import quiet_call, quietly
 from tinytorch.primitives.reshaping import permute, reshape
 from tinytorch.primitives.samples import flags, numbers, strided
 from tinytorch.primitives.shapes import BOOL, NUMBER, check_axis, check_kind
@@ -160,14 +160,14 @@ def _reduction(name, numpy, vjp, doc, needs_one=False):
 
 max_ = _reduction(
     "max",
-    quietly(lambda x, *, axes, keepdims: np.maximum.reduce(x, axis=axes, keepdims=keepdims)),
+    lambda x, *, axes, keepdims: quiet_call(np.maximum.reduce, x, axes, None, None, keepdims),
     _extreme_vjp,
     "The largest element over axes; NaN wins; ties share the gradient.",
     needs_one=True,
 )
 min_ = _reduction(
     "min",
-    quietly(lambda x, *, axes, keepdims: np.minimum.reduce(x, axis=axes, keepdims=keepdims)),
+    lambda x, *, axes, keepdims: quiet_call(np.minimum.reduce, x, axes, None, None, keepdims),
     _extreme_vjp,
     "The smallest element over axes; NaN wins; ties share the gradient.",
     needs_one=True,

@@ -137,7 +137,11 @@ def _cotangents(node: Node, g: Any) -> Sequence[Any]:
         out = tuple([from_handle(h, Port(node, i)) for i, h in enumerate(node.output)])
     else:
         out = from_handle(node.output, node)
-    return node.primitive.vjp(g, out, *inputs, **node.params)
+    primitive = node.primitive
+    if getattr(primitive, "asks_needs", False):
+        needs = tuple([p is not None for p in node.parents])
+        return primitive.vjp(g, out, *inputs, needs=needs, **node.params)
+    return primitive.vjp(g, out, *inputs, **node.params)
 
 
 def propagate(

@@ -1,4 +1,4 @@
-"""Functions that multiply and add: matmul, convolution, attention, pooling.
+"""Functions that multiply and add: matmul, convolution (and transposed), attention, pooling.
 
 Knows shapes, and the precision mode: in "bf16" float32 inputs are rounded to bfloat16 here.
 """
@@ -38,7 +38,13 @@ def matmul(a, b) -> Any:
 
     Cost: 2 M K N operations for each matrix.
     """
-    (a, b), params = _inputs(a, b)
+    try:
+        same = a._buffer.dtype is b._buffer.dtype and STATE.precision == "float32"
+    except AttributeError:  # an operand is no Tensor, or a captured one
+        same = False
+    params: dict = {}
+    if not same:
+        (a, b), params = _inputs(a, b)
     rank_a, rank_b = len(a.shape), len(b.shape)
     if rank_a >= 2 and rank_b >= 2:
         return apply(TABLE["matmul"], (a, b), params)
@@ -91,6 +97,54 @@ def convolution(
         "groups": int(groups),
     }
     return apply(TABLE["convolution"], (x, weight), params)
+
+
+def convolution_transpose(
+    x, weight, *, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, dilation: Any = 1,
+    groups: int = 1,
+) -> Any:  # fmt: skip
+    """The gradient of `convolution` with respect to its image, as an operation of its own.
+
+    Args:
+        x: (N, C, H, W).
+        weight: (C, K / groups, kernel height, kernel width).
+        stride: distance between the windows in the output, one number or a pair.
+        padding: cells cut off on each side of the output, one number or a pair.
+        output_padding: cells added below and to the right, one number or a pair.
+        dilation: distance between rows of the window, one number or a pair.
+        groups: so many parts of the channels do not see each other.
+
+    Returns:
+        (N, K, H', W') with H' = (H - 1) stride - 2 padding + dilation (kernel - 1) + 1 +
+        output_padding.
+    """
+    (x, weight), params = _inputs(x, weight)
+    steps, sides, extra, gaps = (_pair(p) for p in (stride, padding, output_padding, dilation))
+    if (
+        len(x.shape) != 4
+        or len(weight.shape) != 4
+        or any(e >= max(s, d) for e, s, d in zip(extra, steps, gaps, strict=True))
+    ):
+        raise ShapeError(
+            "convolution_transpose: the sizes do not fit",
+            got=f"x {x.shape}, weight {weight.shape}, output_padding={extra}, stride={steps}",
+            rule="four axes each, and output_padding smaller than stride or dilation",
+            fix="output_padding=0, x as (N, C, H, W), weight as (C, K / groups, KH, KW)",
+        )
+    size = (
+        (n - 1) * s - 2 * p + d * (k - 1) + 1 + e
+        for n, s, p, d, k, e in zip(
+            x.shape[2:], steps, sides, gaps, weight.shape[2:], extra, strict=True
+        )
+    )
+    params |= {
+        "input_shape": (x.shape[0], weight.shape[1] * int(groups), *size),
+        "stride": steps,
+        "padding": tuple((p, p) for p in sides),
+        "dilation": gaps,
+        "groups": int(groups),
+    }
+    return apply(TABLE["convolution_input_gradient"], (x, weight), params)
 
 
 def attention(q, k, v, *, causal: bool = False, scale: float | None = None) -> Any:

@@ -7,7 +7,7 @@ a row of the table sees operands of one dtype.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from tinytorch.base.errors import DTypeError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Primitive, Spec, store
 from tinytorch.tensor import autograd
-from tinytorch.tensor.base import TensorBase, from_array, make
+from tinytorch.tensor.base import TensorBase, from_array, from_handle, make
 from tinytorch.tensor.interpreter import STATE
 
 _CAST, _FULL, _WHERE = TABLE["cast"], TABLE["full"], TABLE["where"]
@@ -27,8 +27,10 @@ _NONE: dict[str, Any] = {}  # params of rows without any; never written to
 
 # Output dtype of elementwise rows by (row, input dtype): their shapes are NumPy's to check.
 _result: dict[tuple[Primitive, DType], DType] = {}
-# What `infer` answered, by row, shapes, dtypes and params.
+# What `infer` answered, and whether an operand is bfloat16, by row, shapes, dtypes and params.
 _specs: dict[tuple, Any] = {}
+# Params and output dtype of rows of one operand, by row, shape, dtype and the caller's arguments.
+_plans: dict[tuple, tuple[dict, DType]] = {}
 # Python numbers as 0-d Tensors, by (value, type, dtype). They are never assigned to.
 _numbers: dict[tuple, Any] = {}
 
@@ -91,16 +93,80 @@ def apply(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any])
     return out
 
 
-def _evaluate(primitive: Primitive, operands: tuple[Any, ...], params: dict[str, Any]) -> Any:
+def planned(primitive: Primitive, x: Any, prepare: Callable[..., dict], *arguments: Any) -> Any:
+    """Apply a row of one operand whose params are `prepare(x, *arguments)`.
+
+    What `prepare` and the shape rule answered is remembered: they depend on nothing but the shape,
+    the dtype and the arguments.
+    """
+    state, buffer = STATE, x._buffer
+    if state.interpreter is not None or buffer is None or buffer.dtype is bfloat16:
+        return apply(primitive, (x,), prepare(x, *arguments))
+    array = buffer.array
+    key = (primitive, array.shape, buffer.dtype, arguments)
     try:
-        buffers = [t._buffer for t in operands]
-        arrays = [b.array for b in buffers]
-        dtypes = [b.dtype for b in buffers]
+        params, dtype = _plans[key]
+    except (KeyError, TypeError) as miss:  # TypeError: a list among the arguments
+        params = prepare(x, *arguments)
+        dtype = primitive.infer(Spec(array.shape, buffer.dtype), **params).dtype
+        if type(miss) is KeyError:
+            if len(_plans) >= _LIMIT:
+                _plans.clear()
+            _plans[key] = params, dtype
+    out = primitive.numpy(array, **params)
+    if type(out) is not np.ndarray or out.dtype is not dtype.storage:
+        out = np.asarray(out, dtype.storage)
+    tensor = from_array(out, dtype)
+    if state.recording and x._node is not None:
+        return autograd.record(primitive, (x,), params, tensor)
+    return tensor
+
+
+def viewed(primitive: Any, x: Any, array: np.ndarray, params: dict[str, Any]) -> Any:
+    """A Tensor over `array`, which NumPy made of x's by what `primitive` stands for; recorded."""
+    out = from_array(array, x._buffer.dtype)
+    if STATE.recording and x._node is not None:
+        return autograd.record(primitive, (x,), params, out)
+    return out
+
+
+def alias(x: Any) -> Any:
+    """Another Tensor of the same numbers at the same place of the tape: nothing is copied.
+
+    What gives back its argument unchanged gives this, so that writing to a result never writes to
+    the argument (Note [a Tensor is a value]).
+    """
+    if STATE.interpreter is not None:
+        STATE.interpreter.meet(x)
+    return from_handle(x.handle(), x._node)
+
+
+def _evaluate(primitive: Primitive, operands: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    arrays: list[np.ndarray] = []
+    parts: list[Any] = [primitive]
+    try:
+        for t in operands:
+            buffer = t._buffer
+            array = buffer.array
+            arrays.append(array)
+            parts.append(array.shape)
+            parts.append(buffer.dtype)
     except AttributeError:
         _explain(primitive, operands, params)
         raise
-    specs = infer(primitive, arrays, dtypes, params)
-    if bfloat16 in dtypes:
+    if params:
+        parts.extend(params.items())
+    key = tuple(parts)
+    try:
+        specs, narrow = _specs[key]
+    except (KeyError, TypeError) as miss:  # TypeError: a list among the params
+        specs, narrow = _inferred(primitive, operands, params)
+        if type(miss) is KeyError:
+            if len(_specs) >= _LIMIT:
+                _specs.clear()
+            _specs[key] = specs, narrow
+    if narrow:
+        dtypes = [t._buffer.dtype for t in operands]
         arrays = [
             from_bfloat16(a) if d is bfloat16 else a for a, d in zip(arrays, dtypes, strict=True)
         ]
@@ -113,20 +179,10 @@ def _evaluate(primitive: Primitive, operands: tuple[Any, ...], params: dict[str,
     return tuple([from_array(store(o, s.dtype), s.dtype) for o, s in zip(out, specs, strict=True)])
 
 
-def infer(primitive: Primitive, arrays: list, dtypes: list, params: dict[str, Any]) -> Any:
-    """The Specs of the outputs; the shape rule runs once for each combination."""
-    key = (primitive, *[a.shape for a in arrays], *dtypes, *params.items())
-    try:
-        return _specs[key]
-    except (KeyError, TypeError) as miss:
-        found = primitive.infer(
-            *[Spec(a.shape, d) for a, d in zip(arrays, dtypes, strict=True)], **params
-        )
-        if type(miss) is KeyError:
-            if len(_specs) >= _LIMIT:
-                _specs.clear()
-            _specs[key] = found
-        return found
+def _inferred(primitive: Primitive, operands: tuple[Any, ...], params: dict) -> tuple[Any, bool]:
+    """The Specs of the outputs, and whether an operand is bfloat16."""
+    specs = [Spec(t._buffer.array.shape, t._buffer.dtype) for t in operands]
+    return primitive.infer(*specs, **params), any(s.dtype is bfloat16 for s in specs)
 
 
 def _explain(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any]) -> None:
@@ -243,6 +299,12 @@ def on_tensors(primitive: Primitive, operands: Sequence[Any], params: dict[str, 
             and operands[0].dtype is operands[1].dtype
         ):
             return elementwise(primitive, operands)  # type: ignore[arg-type]
+    else:
+        for x in operands:
+            if not isinstance(x, TensorBase):
+                break
+        else:
+            return apply(primitive, operands, params)
     joined = []
     for x in operands:
         if isinstance(x, TensorBase):

@@ -16,7 +16,7 @@ from tinytorch.base.dtypes import bool_, int32, int64
 from tinytorch.base.errors import DTypeError, IndexRangeError, ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.base import TensorBase, make
-from tinytorch.tensor.dispatch import apply, number, tensor_of, to_dtype
+from tinytorch.tensor.dispatch import apply, number, tensor_of, to_dtype, viewed
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.shaping import axis_of, broadcast_to, concat, permute, reshape
@@ -199,8 +199,47 @@ def _check_range(index: np.ndarray, n: int) -> None:
         )
 
 
+class _Picked:
+    """In the tape: x[key] made by NumPy itself, of numbers, slices, None and ...
+
+    What the key means is worked out when a gradient asks, since most keys are never asked.
+    """
+
+    asks_needs = False
+
+    @staticmethod
+    def vjp(g: Any, out: Any, x: Any, *, key: Any) -> tuple:
+        """g at its places, zeros elsewhere."""
+        plan = _plan(x, key)
+        params = {name: tuple(getattr(plan, name)) for name in ("start", "stop", "step")}
+        sizes = zip(plan.start, plan.stop, plan.step, strict=True)
+        region = tuple([len(range(*bounds)) for bounds in sizes])
+        return TABLE["slice"].vjp(reshape(g, region), None, x, **params)  # type: ignore[operator]
+
+    def __repr__(self) -> str:
+        return "slice"
+
+
+_PICKED = _Picked()
+_PLAIN = {int, slice, type(None), type(Ellipsis)}  # bool is not int here: it would be a mask
+
+
 def getitem(x: Any, key: Any) -> Any:
     """x[key] by NumPy's rules; a view where only numbers, slices, None and ... are used."""
+    if STATE.interpreter is None:
+        parts = key if type(key) is tuple else (key,)
+        for k in parts:
+            if type(k) not in _PLAIN:
+                break
+        else:
+            if Ellipsis not in parts:  # so that NumPy gives an array even of a single element
+                parts = (*parts, Ellipsis)
+            try:
+                array = x._buffer.array[parts]
+            except (IndexError, TypeError, ValueError, AttributeError):
+                pass  # explained below
+            else:
+                return viewed(_PICKED, x, array, {"key": key})
     return _apply_plan(x, _plan(x, key))
 
 
@@ -290,3 +329,18 @@ def one_hot(index, num_classes: int, dtype=int64) -> Any:
     index = tensor_of(index)
     classes = apply(TABLE["iota"], (), {"shape": (num_classes,), "axis": 0, "dtype": int64})
     return to_dtype(reshape(to_dtype(index, int64), (*index.shape, 1)) == classes, dtype)
+
+
+def slice_update(x, y, start) -> Any:
+    """A new Tensor: x with y at positions known only when it runs (a compiled step writes in place).
+
+    Args:
+        x: any shape.
+        y: at most as long as x on each axis.
+        start: int64 (axes of x,), where y begins.
+
+    Raises:
+        IndexRangeError: y would leave x.
+    """
+    y = to_dtype(tensor_of(y), x.dtype)
+    return apply(TABLE["slice_update"], (tensor_of(x), y, tensor_of(start)), {})

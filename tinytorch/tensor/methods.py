@@ -107,7 +107,7 @@ class Methods(Operators):
     @property
     def T(self) -> Any:
         """All axes in reverse order: for a matrix, its transpose."""
-        return shaping.permute(self, tuple(reversed(range(len(self.shape)))))
+        return shaping.reversed_axes(self)
 
     @property
     def mT(self) -> Any:

@@ -9,14 +9,17 @@ from typing import Any
 
 from tinytorch.base.dtypes import as_dtype, bool_, float32, int64
 from tinytorch.primitives import TABLE
-from tinytorch.tensor.dispatch import apply, tensor_of, to_dtype
+from tinytorch.tensor.dispatch import apply, planned, tensor_of, to_dtype
 from tinytorch.tensor.elementwise import exp, log, sqrt, where
 from tinytorch.tensor.shaping import axes_of, axis_of
 
 
+def _over(x: Any, axes: Any, keepdim: bool) -> dict:
+    return {"axes": axes_of(x, axes), "keepdims": bool(keepdim)}
+
+
 def _reduce(name: str, x: Any, axes: Any, keepdim: bool) -> Any:
-    params = {"axes": axes_of(x, axes), "keepdims": bool(keepdim)}
-    return apply(TABLE[name], (x,), params)
+    return planned(TABLE[name], x, _over, axes, keepdim)
 
 
 def _countable(x: Any, dtype: Any) -> Any:

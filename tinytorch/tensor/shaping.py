@@ -6,6 +6,7 @@ Knows axes, counted from the end if negative; views where NumPy gives views.
 from __future__ import annotations
 
 import builtins
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,10 @@ import numpy as np
 from tinytorch.base.dtypes import promote
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.primitives import TABLE
-from tinytorch.tensor.dispatch import apply, tensor_of, to_dtype
+from tinytorch.tensor.dispatch import alias, apply, tensor_of, to_dtype, viewed
+from tinytorch.tensor.interpreter import STATE
+
+_RESHAPE, _PERMUTE = TABLE["reshape"], TABLE["permute"]
 
 
 def axis_of(x: Any, axis: int, extra: int = 0) -> int:
@@ -58,6 +62,13 @@ def reshape(x, *shape) -> Any:
         [[0, 1, 2], [3, 4, 5]]
     """
     x = tensor_of(x)
+    if STATE.interpreter is None:
+        try:  # NumPy knows what -1 stands for; its refusals are explained below
+            array = x._buffer.array.reshape(*shape)
+        except (ValueError, TypeError, AttributeError):
+            pass
+        else:
+            return viewed(_RESHAPE, x, array, {"shape": array.shape})
     sizes = _sizes(shape)
     if -1 in sizes:
         known = 1
@@ -71,23 +82,46 @@ def reshape(x, *shape) -> Any:
                 fix=f"reshape({x.size})",
             )
         sizes = tuple([x.size // known if n == -1 else n for n in sizes])
-    return x if sizes == x.shape else apply(TABLE["reshape"], (x,), {"shape": sizes})
+    return alias(x) if sizes == x.shape else apply(_RESHAPE, (x,), {"shape": sizes})
 
 
 def permute(x, *axes) -> Any:
     """Axis i of the result is axis axes[i] of x."""
     x = tensor_of(x)
-    order = tuple([axis_of(x, a) for a in _sizes(axes)])
-    return apply(TABLE["permute"], (x,), {"axes": order})
+    return _permuted(x, tuple([axis_of(x, a) for a in _sizes(axes)]))
+
+
+def _permuted(x: Any, order: tuple[int, ...]) -> Any:
+    """Axis i of the result is axis order[i] of x, all counted from the start."""
+    if STATE.interpreter is None and x._buffer is not None and len(order) == len(x.shape):
+        try:
+            array = x._buffer.array.transpose(order)
+        except ValueError:  # an axis is named twice: explained below
+            pass
+        else:
+            return viewed(_PERMUTE, x, array, {"axes": order})
+    return apply(_PERMUTE, (x,), {"axes": order})
+
+
+@functools.lru_cache(maxsize=256)
+def _exchanged(rank: int, a: int, b: int) -> tuple[int, ...]:
+    order = list(range(rank))
+    order[a], order[b] = order[b], order[a]
+    return tuple(order)
 
 
 def transpose(x, a: int = -2, b: int = -1) -> Any:
-    """x with axes a and b exchanged."""
+    """x with axes a and b exchanged; a view."""
     x = tensor_of(x)
-    order = list(range(len(x.shape)))
-    a, b = axis_of(x, a), axis_of(x, b)
-    order[a], order[b] = order[b], order[a]
-    return apply(TABLE["permute"], (x,), {"axes": tuple(order)})
+    rank = len(x.shape)
+    if not (type(a) is type(b) is int and -rank <= a < rank and -rank <= b < rank):
+        a, b = axis_of(x, a), axis_of(x, b)
+    return _permuted(x, _exchanged(rank, a, b))
+
+
+def reversed_axes(x) -> Any:
+    """x with its axes in reverse order: for a matrix, its transpose."""
+    return _permuted(x, tuple(range(len(x.shape) - 1, -1, -1)))
 
 
 def moveaxis(x, source: int, destination: int) -> Any:
@@ -95,7 +129,7 @@ def moveaxis(x, source: int, destination: int) -> Any:
     x = tensor_of(x)
     order = [i for i in range(len(x.shape)) if i != axis_of(x, source)]
     order.insert(axis_of(x, destination), axis_of(x, source))
-    return apply(TABLE["permute"], (x,), {"axes": tuple(order)})
+    return _permuted(x, tuple(order))
 
 
 def flatten(x, start_dim: int = 0, end_dim: int = -1) -> Any:
@@ -132,7 +166,7 @@ def broadcast_to(x, *shape) -> Any:
     sizes = tuple(
         x.shape[i - missing] if n == -1 and i >= missing else n for i, n in enumerate(sizes)
     )
-    return x if sizes == x.shape else apply(TABLE["broadcast_to"], (x,), {"shape": sizes})
+    return alias(x) if sizes == x.shape else apply(TABLE["broadcast_to"], (x,), {"shape": sizes})
 
 
 def joined(xs: Sequence) -> list:
@@ -218,7 +252,7 @@ def roll(x, shift: int, dim: int) -> Any:
     n = x.shape[axis]
     at = -shift % n if n else 0
     if at == 0:
-        return x
+        return alias(x)
     return concat([slice_along(x, axis, at, n), slice_along(x, axis, 0, at)], axis)
 
 
