@@ -33,6 +33,7 @@ class Case:
 
 
 IMAGES = ((2, 4, 6, 5),)
+SIGNALS = ((2, 4, 7),)
 LABELS = np.array([0, 4, 2])
 LAYERS = {
     "Linear": Case(lambda: nn.Linear(5, 3), ((4, 5),), (4, 3), 18),
@@ -42,20 +43,91 @@ LAYERS = {
         lambda: nn.Conv2d(4, 6, (3, 2), (2, 1), (2, 1), dilation=(2, 1), groups=2, bias=False),
         IMAGES, (2, 6, 3, 6), 6 * 2 * 6,
     ),
+    "Conv2d same": Case(
+        lambda: nn.Conv2d(4, 2, (2, 3), padding="same", dilation=2), IMAGES, (2, 2, 6, 5), 50
+    ),
+    "Conv2d one group for each channel": Case(
+        lambda: nn.Conv2d(4, 4, 3, padding=1, groups=4), IMAGES, (2, 4, 6, 5), 40
+    ),
+    "Conv1d": Case(lambda: nn.Conv1d(4, 3, 3, stride=2, padding=1), SIGNALS, (2, 3, 4), 39),
+    "Conv1d same": Case(
+        lambda: nn.Conv1d(4, 6, 2, padding="same", dilation=3, groups=2), SIGNALS, (2, 6, 7), 30
+    ),
+    "ConvTranspose2d": Case(
+        lambda: nn.ConvTranspose2d(4, 3, 4, stride=2, padding=1), IMAGES, (2, 3, 12, 10), 195
+    ),
+    "ConvTranspose2d all settings": Case(
+        lambda: nn.ConvTranspose2d(
+            4, 6, (3, 2), (2, 3), (1, 0), (1, 2), groups=2, bias=False, dilation=(1, 2)
+        ),
+        IMAGES, (2, 6, 12, 17), 4 * 3 * 6,
+    ),
     "MaxPool2d": Case(lambda: nn.MaxPool2d(2), IMAGES, (2, 4, 3, 2), 0),
     "MaxPool2d padded": Case(lambda: nn.MaxPool2d(3, stride=2, padding=1), IMAGES, (2, 4, 3, 3), 0),
+    "MaxPool1d": Case(lambda: nn.MaxPool1d(3, 2, 1), SIGNALS, (2, 4, 4), 0),
+    "AvgPool2d": Case(lambda: nn.AvgPool2d(2), IMAGES, (2, 4, 3, 2), 0),
+    "AvgPool2d padded": Case(
+        lambda: nn.AvgPool2d((3, 2), (2, 1), (1, 1), count_include_pad=False),
+        IMAGES, (2, 4, 3, 6), 0,
+    ),
+    "AvgPool1d": Case(lambda: nn.AvgPool1d(3, 2, 1), SIGNALS, (2, 4, 4), 0),
+    "AdaptiveAvgPool2d": Case(lambda: nn.AdaptiveAvgPool2d(1), IMAGES, (2, 4, 1, 1), 0),
+    "AdaptiveAvgPool2d uneven": Case(
+        lambda: nn.AdaptiveAvgPool2d((4, 3)), IMAGES, (2, 4, 4, 3), 0
+    ),
     "LayerNorm": Case(lambda: nn.LayerNorm(5), ((3, 5),), (3, 5), 10),
     "LayerNorm two axes": Case(lambda: nn.LayerNorm((4, 5)), ((3, 4, 5),), (3, 4, 5), 40),
     "BatchNorm2d": Case(lambda: nn.BatchNorm2d(4), IMAGES, (2, 4, 6, 5), 8, modes_differ=True),
+    "BatchNorm2d plain mean": Case(
+        lambda: nn.BatchNorm2d(4, momentum=None, affine=False),
+        IMAGES, (2, 4, 6, 5), 0, modes_differ=True,
+    ),
+    "BatchNorm2d no statistics": Case(
+        lambda: nn.BatchNorm2d(4, track_running_stats=False), IMAGES, (2, 4, 6, 5), 8
+    ),
+    "BatchNorm1d": Case(lambda: nn.BatchNorm1d(5), ((4, 5),), (4, 5), 10, modes_differ=True),
+    "BatchNorm1d signals": Case(
+        lambda: nn.BatchNorm1d(4), SIGNALS, (2, 4, 7), 8, modes_differ=True
+    ),
+    "GroupNorm": Case(lambda: nn.GroupNorm(2, 4), IMAGES, (2, 4, 6, 5), 8),
+    "GroupNorm signals": Case(lambda: nn.GroupNorm(1, 4, affine=False), SIGNALS, (2, 4, 7), 0),
+    "RMSNorm": Case(lambda: nn.RMSNorm(5), ((3, 5),), (3, 5), 5),
+    "RMSNorm two axes": Case(lambda: nn.RMSNorm((4, 5), 1e-3), ((3, 4, 5),), (3, 4, 5), 20),
     "Embedding": Case(lambda: nn.Embedding(7, 3), (np.array([[0, 6], [3, 3]]),), (2, 2, 3), 21),
     "Dropout": Case(lambda: nn.Dropout(0.5), ((4, 5),), (4, 5), 0, modes_differ=True),
+    "Dropout2d": Case(lambda: nn.Dropout2d(0.5), IMAGES, (2, 4, 6, 5), 0, modes_differ=True),
+    "DropPath": Case(lambda: nn.DropPath(0.5), ((8, 5),), (8, 5), 0, modes_differ=True),
     "Flatten": Case(lambda: nn.Flatten(), IMAGES, (2, 120), 0),
+    "Flatten two axes": Case(lambda: nn.Flatten(0, 1), IMAGES, (8, 6, 5), 0),
+    "Unflatten": Case(lambda: nn.Unflatten(-1, (2, 3)), ((4, 6),), (4, 2, 3), 0),
+    "Identity": Case(lambda: nn.Identity(), ((4, 5),), (4, 5), 0),
+    "MLP": Case(lambda: nn.MLP([5, 4, 2]), ((3, 2, 5),), (3, 2, 2), 34),
+    "MLP dropout": Case(
+        lambda: nn.MLP([5, 6, 2], tt.tanh, dropout=0.5, bias=False),
+        ((3, 5),), (3, 2), 42, modes_differ=True,
+    ),
     "ReLU": Case(lambda: nn.ReLU(), ((4, 5),), (4, 5), 0),
     "GELU": Case(lambda: nn.GELU(), ((4, 5),), (4, 5), 0),
     "GELU tanh": Case(lambda: nn.GELU(approximate="tanh"), ((4, 5),), (4, 5), 0),
     "Tanh": Case(lambda: nn.Tanh(), ((4, 5),), (4, 5), 0),
     "Sigmoid": Case(lambda: nn.Sigmoid(), ((4, 5),), (4, 5), 0),
     "Softmax": Case(lambda: nn.Softmax(), ((4, 5),), (4, 5), 0),
+    "LogSoftmax": Case(lambda: nn.LogSoftmax(1), IMAGES, (2, 4, 6, 5), 0),
+    "SiLU": Case(lambda: nn.SiLU(), ((4, 5),), (4, 5), 0),
+    "Mish": Case(lambda: nn.Mish(), ((4, 5),), (4, 5), 0),
+    "LogSigmoid": Case(lambda: nn.LogSigmoid(), ((4, 5),), (4, 5), 0),
+    "Softsign": Case(lambda: nn.Softsign(), ((4, 5),), (4, 5), 0),
+    "ReLU6": Case(lambda: nn.ReLU6(), ((4, 5),), (4, 5), 0),
+    "Hardsigmoid": Case(lambda: nn.Hardsigmoid(), ((4, 5),), (4, 5), 0),
+    "Hardswish": Case(lambda: nn.Hardswish(), ((4, 5),), (4, 5), 0),
+    "SELU": Case(lambda: nn.SELU(), ((4, 5),), (4, 5), 0),
+    "LeakyReLU": Case(lambda: nn.LeakyReLU(0.1), ((4, 5),), (4, 5), 0),
+    "PReLU": Case(lambda: nn.PReLU(), ((4, 5),), (4, 5), 1),
+    "PReLU channels": Case(lambda: nn.PReLU(4), IMAGES, (2, 4, 6, 5), 4),
+    "ELU": Case(lambda: nn.ELU(0.5), ((4, 5),), (4, 5), 0),
+    "Softplus": Case(lambda: nn.Softplus(2.0), ((4, 5),), (4, 5), 0),
+    "Hardtanh": Case(lambda: nn.Hardtanh(-0.5, 0.7), ((4, 5),), (4, 5), 0),
+    "GLU": Case(lambda: nn.GLU(), ((4, 6),), (4, 3), 0),
     "MultiHeadAttention": Case(lambda: nn.MultiHeadAttention(6, 2), ((2, 4, 6),), (2, 4, 6), 168),
     "MultiHeadAttention causal": Case(
         lambda: nn.MultiHeadAttention(6, 3, causal=True), ((2, 4, 6),), (2, 4, 6), 168

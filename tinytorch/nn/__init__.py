@@ -1,40 +1,118 @@
 """Layers and losses: modules with weights, and the functions they are made of."""
 
 from tinytorch.nn import functional, initialisation
-from tinytorch.nn.activation import GELU, ReLU, Sigmoid, Softmax, Tanh
-from tinytorch.nn.attention import MultiHeadAttention
+from tinytorch.nn.activation import (
+    ELU,
+    GELU,
+    GLU,
+    SELU,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    LeakyReLU,
+    LogSigmoid,
+    LogSoftmax,
+    Mish,
+    PReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Softsign,
+    Tanh,
+)
+from tinytorch.nn.attention import MultiHeadAttention, SelfAttention
+from tinytorch.nn.batch_norm import BatchNorm1d, BatchNorm2d
 from tinytorch.nn.containers import ModuleList, Sequential
-from tinytorch.nn.convolution import Conv2d
-from tinytorch.nn.dropout import Dropout
+from tinytorch.nn.convolution import Conv1d, Conv2d, ConvTranspose2d
+from tinytorch.nn.dropout import Dropout, Dropout2d, DropPath
 from tinytorch.nn.embedding import Embedding
-from tinytorch.nn.flatten import Flatten
+from tinytorch.nn.flatten import Flatten, Identity, Unflatten
+from tinytorch.nn.key_value_cache import KeyValueCache
 from tinytorch.nn.linear import Linear
-from tinytorch.nn.loss import CrossEntropyLoss, MSELoss
+from tinytorch.nn.loss import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    KLDivLoss,
+    L1Loss,
+    MSELoss,
+    NLLLoss,
+    SmoothL1Loss,
+)
+from tinytorch.nn.mlp import MLP
 from tinytorch.nn.module import Module, Parameter
-from tinytorch.nn.normalization import BatchNorm2d, LayerNorm
-from tinytorch.nn.pooling import MaxPool2d
+from tinytorch.nn.normalization import GroupNorm, LayerNorm, RMSNorm
+from tinytorch.nn.pooling import AdaptiveAvgPool2d, AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
+from tinytorch.nn.positions import LearnedPositions, RotaryPositions, SinusoidalPositions
+from tinytorch.nn.transformer import TransformerBlock
 
 __all__ = [
+    "AdaptiveAvgPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "BatchNorm1d",
     "BatchNorm2d",
+    "Conv1d",
     "Conv2d",
+    "ConvTranspose2d",
     "CrossEntropyLoss",
+    "DropPath",
     "Dropout",
+    "Dropout2d",
+    "ELU",
     "Embedding",
     "Flatten",
     "GELU",
+    "GLU",
+    "GroupNorm",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "HuberLoss",
+    "Identity",
+    "KLDivLoss",
+    "KeyValueCache",
+    "L1Loss",
     "LayerNorm",
+    "LeakyReLU",
+    "LearnedPositions",
     "Linear",
+    "LogSigmoid",
+    "LogSoftmax",
+    "MLP",
     "MSELoss",
+    "MaxPool1d",
     "MaxPool2d",
+    "Mish",
     "Module",
     "ModuleList",
     "MultiHeadAttention",
+    "NLLLoss",
+    "PReLU",
     "Parameter",
+    "RMSNorm",
     "ReLU",
+    "ReLU6",
+    "RotaryPositions",
+    "SELU",
+    "SelfAttention",
     "Sequential",
+    "SiLU",
     "Sigmoid",
+    "SinusoidalPositions",
+    "SmoothL1Loss",
     "Softmax",
+    "Softplus",
+    "Softsign",
     "Tanh",
+    "TransformerBlock",
+    "Unflatten",
     "functional",
     "initialisation",
 ]

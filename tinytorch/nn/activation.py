@@ -1,13 +1,15 @@
-"""Activations as modules, for use in Sequential: ReLU, GELU, Tanh, Sigmoid, Softmax.
+"""Activations as modules, for use in Sequential: ReLU, GELU, SiLU, Tanh, Softmax and the rest.
 
 Knows which function; the arithmetic is in `functional`.
 """
 
 from __future__ import annotations
 
+from tinytorch.base.checks import number, whole
 from tinytorch.base.errors import SettingError
 from tinytorch.nn import functional as F
-from tinytorch.nn.module import Module
+from tinytorch.nn.module import Module, Parameter
+from tinytorch.tensor.creation import full
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -87,6 +89,266 @@ class Softmax(Module):
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
         return F.softmax(x, self.dim)
+
+    def extra_repr(self) -> str:
+        """The axis."""
+        return f"dim={self.dim}"
+
+
+class SiLU(Module):
+    """x * sigmoid(x), also called swish.
+
+    Source: Elfwing, Uchibe, Doya 2017, https://arxiv.org/abs/1702.03118.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.nn.SiLU()(tt.Tensor([-1.0, 2.0])).numpy().round(4)
+        array([-0.2689,  1.7616], dtype=float32)
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return F.silu(x)
+
+
+class Mish(Module):
+    """x * tanh(softplus(x)).
+
+    Source: Misra 2019, https://arxiv.org/abs/1908.08681.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return F.mish(x)
+
+
+class LogSigmoid(Module):
+    """log(sigmoid(x)), which does not underflow.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.nn.LogSigmoid()(tt.Tensor([-10000.0, 10000.0])).tolist()
+        [-10000.0, -0.0]
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return F.logsigmoid(x)
+
+
+class Softsign(Module):
+    """x / (1 + |x|)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return F.softsign(x)
+
+
+class ReLU6(Module):
+    """min(max(x, 0), 6)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return F.relu6(x)
+
+
+class Hardsigmoid(Module):
+    """(x + 3) / 6 held between 0 and 1.
+
+    Source: Howard et al. 2019, https://arxiv.org/abs/1905.02244, section 5.2.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return F.hardsigmoid(x)
+
+
+class Hardswish(Module):
+    """x * hardsigmoid(x).
+
+    Source: Howard et al. 2019, https://arxiv.org/abs/1905.02244, section 5.2.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return F.hardswish(x)
+
+
+class SELU(Module):
+    """scale * elu(x, alpha) with the constants that keep mean 0 and variance 1.
+
+    Source: Klambauer et al. 2017, https://arxiv.org/abs/1706.02515.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return F.selu(x)
+
+
+class LeakyReLU(Module):
+    """x where x >= 0, else negative_slope * x.
+
+    Args:
+        negative_slope: for negative numbers; default 0.01, as in PyTorch.
+
+    Source: Maas, Hannun, Ng 2013, section 2.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.nn.LeakyReLU(0.1)(tt.Tensor([-1.0, 2.0])).numpy().round(4)
+        array([-0.1,  2. ], dtype=float32)
+    """
+
+    def __init__(self, negative_slope: float = 0.01):
+        self.negative_slope = number("LeakyReLU", "negative_slope", negative_slope, "(-inf, inf)")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return F.leaky_relu(x, self.negative_slope)
+
+    def extra_repr(self) -> str:
+        """The slope."""
+        return f"negative_slope={self.negative_slope:g}"
+
+
+class PReLU(Module):
+    """x where x >= 0, else weight * x, the weight learned.
+
+    Args:
+        num_parameters: C, one slope for each channel; default 1, one for all.
+        init: first value of each slope; default 0.25.
+
+    Shapes: (N, C, ...) -> the same; weight (num_parameters,).
+
+    Source: He et al. 2015, https://arxiv.org/abs/1502.01852, equation 1 and section 2.1 (0.25).
+    """
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25):
+        self.num_parameters = whole("PReLU", "num_parameters", num_parameters, at_least=1)
+        start = number("PReLU", "init", init, "(-inf, inf)")
+        self.weight = Parameter(full((self.num_parameters,), start))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return F.prelu(x, self.weight)
+
+    def extra_repr(self) -> str:
+        """How many slopes."""
+        return f"num_parameters={self.num_parameters}"
+
+
+class ELU(Module):
+    """x where x > 0, else alpha (exp(x) - 1).
+
+    Args:
+        alpha: minus the limit for negative numbers; default 1.
+
+    Source: Clevert, Unterthiner, Hochreiter 2015, https://arxiv.org/abs/1511.07289.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.nn.ELU()(tt.Tensor([-10000.0, 2.0])).tolist()
+        [-1.0, 2.0]
+    """
+
+    def __init__(self, alpha: float = 1.0):
+        self.alpha = number("ELU", "alpha", alpha, "(-inf, inf)")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return F.elu(x, self.alpha)
+
+    def extra_repr(self) -> str:
+        """alpha."""
+        return f"alpha={self.alpha:g}"
+
+
+class Softplus(Module):
+    """log(1 + exp(beta x)) / beta, a smooth ReLU that does not overflow.
+
+    Args:
+        beta: sharpness, in (0, inf); default 1.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.nn.Softplus()(tt.Tensor([-10000.0, 0.0, 10000.0])).numpy().round(4)
+        array([0.000e+00, 6.931e-01, 1.000e+04], dtype=float32)
+    """
+
+    def __init__(self, beta: float = 1.0):
+        self.beta = number("Softplus", "beta", beta, "(0, inf)")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return F.softplus(x, self.beta)
+
+    def extra_repr(self) -> str:
+        """beta."""
+        return f"beta={self.beta:g}"
+
+
+class Hardtanh(Module):
+    """x held between two numbers.
+
+    Args:
+        min_val: smallest result; default -1.
+        max_val: largest result, above min_val; default 1.
+    """
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0):
+        self.min_val = number("Hardtanh", "min_val", min_val, "(-inf, inf)")
+        self.max_val = number("Hardtanh", "max_val", max_val, f"({self.min_val!r}, inf)")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return F.hardtanh(x, self.min_val, self.max_val)
+
+    def extra_repr(self) -> str:
+        """Both bounds."""
+        return f"min_val={self.min_val:g}, max_val={self.max_val:g}"
+
+
+class LogSoftmax(Module):
+    """log(softmax(x)) along an axis, which does not underflow.
+
+    Args:
+        dim: the axis; default the last.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.nn.LogSoftmax()(tt.Tensor([-10000.0, 10000.0])).tolist()
+        [-20000.0, 0.0]
+    """
+
+    def __init__(self, dim: int = -1):
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return F.log_softmax(x, self.dim)
+
+    def extra_repr(self) -> str:
+        """The axis."""
+        return f"dim={self.dim}"
+
+
+class GLU(Module):
+    """One half of an axis times the sigmoid of the other.
+
+    Args:
+        dim: the axis that is halved; default the last.
+
+    Shapes: (..., 2 C) -> (..., C).
+
+    Source: Dauphin et al. 2016, https://arxiv.org/abs/1612.08083, equation 1.
+    """
+
+    def __init__(self, dim: int = -1):
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The axis halved."""
+        return F.glu(x, self.dim)
 
     def extra_repr(self) -> str:
         """The axis."""

@@ -1,14 +1,26 @@
 """Activations as functions: each number becomes another, or a row becomes a distribution.
 
-Knows formulas. None overflows where its value is finite.
+Knows formulas. None overflows where its value is finite, in value or in gradient: what would
+overflow on one side of zero is computed from numbers of the other side only.
 """
 
 from __future__ import annotations
 
 import math
 
-from tinytorch.base.errors import SettingError
-from tinytorch.tensor.elementwise import erf, tanh
+from tinytorch.base.checks import number
+from tinytorch.base.errors import SettingError, ShapeError
+from tinytorch.tensor.elementwise import abs as magnitude
+from tinytorch.tensor.elementwise import (
+    erf,
+    exp,
+    log1p,
+    sigmoid,
+    tanh,
+    where,
+)
+from tinytorch.tensor.reductions import softmax
+from tinytorch.tensor.shaping import chunk
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -37,3 +49,205 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
         )
     inner = (input + 0.044715 * (input * input * input)) * math.sqrt(2.0 / math.pi)
     return input * 0.5 * (tanh(inner) + 1.0)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """x where x >= 0, else negative_slope * x.
+
+    Args:
+        input: any shape.
+        negative_slope: for negative numbers; default 0.01, as in PyTorch.
+
+    Source: Maas, Hannun, Ng 2013, section 2.
+    """
+    return where(input >= 0.0, input, input * float(negative_slope))
+
+
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """x where x >= 0, else weight * x, the weight learned.
+
+    Args:
+        input: (N, C, ...) or any shape with one weight.
+        weight: (C,), one slope for each channel, or (1,).
+
+    Source: He et al. 2015, https://arxiv.org/abs/1502.01852, equation 1.
+    """
+    if weight.shape[0] == 1:
+        slope = weight
+    elif len(input.shape) < 2 or input.shape[1] != weight.shape[0]:
+        raise ShapeError(
+            "prelu: one slope for each channel",
+            got=f"input {tuple(input.shape)}, weight {tuple(weight.shape)}",
+            rule="input (N, C, ...), weight (C,) or (1,)",
+            fix=f"PReLU({input.shape[1] if len(input.shape) > 1 else 1})",
+        )
+    else:
+        slope = weight.reshape(-1, *(1,) * (len(input.shape) - 2))
+    return where(input >= 0.0, input, input * slope)
+
+
+def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """x where x > 0, else alpha (exp(x) - 1).
+
+    Args:
+        input: any shape.
+        alpha: minus the limit for negative numbers; default 1.
+
+    Source: Clevert, Unterthiner, Hochreiter 2015, https://arxiv.org/abs/1511.07289, equation 15.
+    """
+    negative = where(input > 0.0, 0.0, input)  # exp of a large number would make inf * 0 behind
+    return where(input > 0.0, input, (exp(negative) - 1.0) * float(alpha))
+
+
+def selu(input: Tensor) -> Tensor:
+    """scale * elu(x, alpha): keeps mean 0 and variance 1 from layer to layer.
+
+    Args:
+        input: any shape.
+
+    Source: Klambauer et al. 2017, https://arxiv.org/abs/1706.02515; both constants are the fixed
+    point of its equations 4 and 5, as printed on page 3 with more digits.
+    """
+    alpha, scale = 1.6732632423543772848, 1.0507009873554804934
+    return elu(input, alpha) * scale
+
+
+def silu(input: Tensor) -> Tensor:
+    """x * sigmoid(x), also called swish.
+
+    Args:
+        input: any shape.
+
+    Source: Elfwing, Uchibe, Doya 2017, https://arxiv.org/abs/1702.03118.
+    """
+    return input * sigmoid(input)
+
+
+def mish(input: Tensor) -> Tensor:
+    """x * tanh(softplus(x)).
+
+    Args:
+        input: any shape.
+
+    Source: Misra 2019, https://arxiv.org/abs/1908.08681, equation 1.
+    """
+    return input * tanh(softplus(input))
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta x)) / beta, without overflow.
+
+        max(x, 0) + log(1 + exp(-|beta x|)) / beta
+
+    Args:
+        input: any shape.
+        beta: sharpness, in (0, inf).
+        threshold: kept for PyTorch's argument order; nothing overflows, so it changes nothing.
+
+    Differs from PyTorch: above the threshold not x but the formula, which is x to rounding.
+    """
+    beta = number("softplus", "beta", beta, "(0, inf)")
+    number("softplus", "threshold", threshold, "[0, inf)")
+    scaled = input if beta == 1.0 else input * beta
+    # |x| is written by a comparison: at 0 the slope must be 1/2, where that of abs() is 0
+    distance = where(scaled >= 0.0, scaled, -scaled)
+    out = where(scaled >= 0.0, scaled, 0.0) + log1p(exp(-distance))
+    return out if beta == 1.0 else out * (1.0 / beta)
+
+
+def logsigmoid(input: Tensor) -> Tensor:
+    """log(sigmoid(x)) = -softplus(-x).
+
+    Args:
+        input: any shape.
+    """
+    return -softplus(-input)
+
+
+def softsign(input: Tensor) -> Tensor:
+    """x / (1 + |x|).
+
+    Args:
+        input: any shape.
+    """
+    return input / (magnitude(input) + 1.0)
+
+
+def relu6(input: Tensor) -> Tensor:
+    """min(max(x, 0), 6).
+
+    Args:
+        input: any shape.
+    """
+    return hardtanh(input, 0.0, 6.0)
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """x held between two numbers.
+
+    Args:
+        input: any shape.
+        min_val: smallest result.
+        max_val: largest result, above min_val.
+    """
+    if not min_val < max_val:
+        raise SettingError(
+            "hardtanh: the bounds are the wrong way round",
+            got=f"min_val={min_val}, max_val={max_val}",
+            rule="min_val < max_val",
+            fix="hardtanh(x, -1.0, 1.0)",
+        )
+    held = where(input >= max_val, float(max_val), input)
+    return where(input <= min_val, float(min_val), held)
+
+
+def hardsigmoid(input: Tensor) -> Tensor:
+    """(x + 3) / 6 held between 0 and 1.
+
+    Args:
+        input: any shape.
+
+    Source: Howard et al. 2019, https://arxiv.org/abs/1905.02244, section 5.2.
+    """
+    return hardtanh(input + 3.0, 0.0, 6.0) * (1.0 / 6.0)
+
+
+def hardswish(input: Tensor) -> Tensor:
+    """x * hardsigmoid(x).
+
+    Args:
+        input: any shape.
+
+    Source: Howard et al. 2019, https://arxiv.org/abs/1905.02244, section 5.2.
+    """
+    return input * hardsigmoid(input)
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """One half of an axis times the sigmoid of the other.
+
+    Args:
+        input: even size along dim.
+        dim: the axis that is halved; default the last.
+
+    Source: Dauphin et al. 2016, https://arxiv.org/abs/1612.08083, equation 1.
+    """
+    if not input.shape or input.shape[dim] % 2:
+        raise ShapeError(
+            "glu: the axis cannot be halved",
+            got=f"input {tuple(input.shape)}, dim={dim}",
+            rule="an even size along dim",
+            fix="give the layer before it twice the features",
+        )
+    value, gate = chunk(input, 2, dim)
+    return value * sigmoid(gate)
+
+
+def softmin(input: Tensor, dim: int = -1) -> Tensor:
+    """softmax(-x) along an axis.
+
+    Args:
+        input: any shape.
+        dim: the axis.
+    """
+    return softmax(-input, dim)

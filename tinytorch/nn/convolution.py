@@ -1,19 +1,92 @@
-"""Conv2d: one small window of weights slid over an image.
+"""Conv1d, Conv2d, ConvTranspose2d: one small window of weights slid over an image or a signal.
 
-Knows its weights and settings; the arithmetic is `functional.conv2d`.
+Knows its weights and settings; the arithmetic is in `functional`.
 """
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from tinytorch.base.checks import flag, pair, whole
-from tinytorch.base.errors import SettingError
+from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn import functional as F
 from tinytorch.nn.initialisation import uniform
 from tinytorch.nn.module import Module, Parameter
+from tinytorch.nn.window_functions import named_padding
 from tinytorch.tensor.tensor import Tensor
 
 
-class Conv2d(Module):
+class _Convolution(Module):
+    """Channels, window and weights of every convolution; subclasses say which way it goes."""
+
+    kernel_size: Any
+    stride: Any
+    padding: Any
+    dilation: Any
+    _image = "(N, C, H, W)"
+    _rank = 4
+    _unset: dict[str, Any] = {}  # settings that repr leaves out
+
+    def _channels(self, in_channels: int, out_channels: int, groups: int) -> None:
+        owner = type(self).__name__
+        self.in_channels = whole(owner, "in_channels", in_channels, at_least=1)
+        self.out_channels = whole(owner, "out_channels", out_channels, at_least=1)
+        self.groups = whole(owner, "groups", groups, at_least=1)
+        for name in ("in_channels", "out_channels"):
+            if getattr(self, name) % groups:
+                raise SettingError(
+                    f"{owner}: {name} cannot be split into groups",
+                    got=f"{name}={getattr(self, name)}, groups={groups}",
+                    rule=f"{name} is a multiple of groups",
+                    fix="groups=1, or a divisor of both channel counts",
+                )
+
+    def _weights(self, shape: tuple[int, ...], bias: bool) -> None:
+        """Uniform in +-1/sqrt(numbers that one output reads), as in PyTorch."""
+        bound = math.prod(shape[1:]) ** -0.5
+        self.weight = Parameter(uniform(shape, bound))
+        wanted = flag(type(self).__name__, "bias", bias)
+        self.bias = Parameter(uniform((self.out_channels,), bound)) if wanted else None
+
+    def _check(self, x: Tensor) -> None:
+        if len(x.shape) != self._rank or x.shape[1] != self.in_channels:
+            owner = type(self).__name__
+            raise ShapeError(
+                f"{owner}: input has the wrong shape",
+                got=f"x {tuple(x.shape)}",
+                rule=f"{self._image} with C = in_channels = {self.in_channels}",
+                fix=_fix(x, self),
+            )
+
+    def extra_repr(self) -> str:
+        """Sizes, then the settings that are not the default."""
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
+        for name, default in self._unset.items():
+            if getattr(self, name) != default:
+                text += f", {name}={getattr(self, name)!r}"
+        return text + ("" if self.bias is not None else ", bias=False")
+
+
+def _fix(x: Tensor, layer: _Convolution) -> str:
+    shape, rank = tuple(x.shape), layer._rank
+    if len(shape) == rank - 1:
+        return "x.unsqueeze(0), a batch of one" if shape[0] == layer.in_channels else "x[:, None]"
+    if len(shape) == rank and shape[-1] == layer.in_channels:
+        axes = ", ".join(map(str, (0, rank - 1, *range(1, rank - 1))))
+        return f"x.permute({axes}), if the channels come last"
+    return f"{type(layer).__name__}(C, {layer.out_channels}, ...) with the C of the input"
+
+
+def _named_or(owner: str, padding: Any, checked: Any, kernel, stride, dilation) -> Any:
+    """ "same" or "valid" as they are, if they can be; numbers checked."""
+    if isinstance(padding, str):
+        named_padding(owner, padding, kernel, stride, dilation)
+        return padding
+    return checked(owner, "padding", padding, at_least=0)
+
+
+class Conv2d(_Convolution):
     """2-D convolution (cross-correlation, as everywhere in deep learning) of images.
 
     Args:
@@ -21,7 +94,8 @@ class Conv2d(Module):
         out_channels: K of the output; at least 1, divisible by groups.
         kernel_size: window, one number or (vertical, horizontal).
         stride: step of the window, one number or a pair; default 1.
-        padding: zeros added on each side, one number or a pair; default 0.
+        padding: zeros added on each side, one number or a pair; default 0. "valid" is 0, "same"
+            keeps the size of the image (stride 1 only).
         dilation: distance between the rows of the window, one number or a pair; default 1.
         groups: channels are split in so many parts that do not see each other; default 1.
         bias: whether to add one number per output channel.
@@ -33,7 +107,7 @@ class Conv2d(Module):
 
     Source: initial values as in PyTorch, uniform in +-1/sqrt(C / groups kernel^2).
 
-    Differs from PyTorch: padding is with zeros only, and no "same".
+    Differs from PyTorch: padding is with zeros only.
 
     Example:
         >>> import tinytorch as tt
@@ -41,45 +115,137 @@ class Conv2d(Module):
         (2, 16, 8, 8)
     """
 
+    _unset = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size, stride=1, padding=0,
-        dilation=1, groups: int = 1, bias: bool = True,
+        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1,
+        padding: Any = 0, dilation: Any = 1, groups: int = 1, bias: bool = True,
     ):  # fmt: skip
-        self.in_channels = whole("Conv2d", "in_channels", in_channels, at_least=1)
-        self.out_channels = whole("Conv2d", "out_channels", out_channels, at_least=1)
+        self._channels(in_channels, out_channels, groups)
         self.kernel_size = pair("Conv2d", "kernel_size", kernel_size, at_least=1)
         self.stride = pair("Conv2d", "stride", stride, at_least=1)
-        self.padding = pair("Conv2d", "padding", padding, at_least=0)
         self.dilation = pair("Conv2d", "dilation", dilation, at_least=1)
-        self.groups = whole("Conv2d", "groups", groups, at_least=1)
-        for name in ("in_channels", "out_channels"):
-            if getattr(self, name) % groups:
-                raise SettingError(
-                    f"Conv2d: {name} cannot be split into groups",
-                    got=f"{name}={getattr(self, name)}, groups={groups}",
-                    rule=f"{name} is a multiple of groups",
-                    fix="groups=1, or a divisor of both channel counts",
-                )
-        shape = (out_channels, in_channels // groups, *self.kernel_size)
-        bound = (shape[1] * shape[2] * shape[3]) ** -0.5
-        self.weight = Parameter(uniform(shape, bound))
-        self.bias = Parameter(uniform(shape[:1], bound)) if flag("Conv2d", "bias", bias) else None
+        self.padding = _named_or(
+            "Conv2d", padding, pair, self.kernel_size, self.stride, self.dilation
+        )
+        self._weights((out_channels, in_channels // groups, *self.kernel_size), bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, K, H', W')."""
+        self._check(x)
         return F.conv2d(
             x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
         )
 
-    def extra_repr(self) -> str:
-        """Sizes, then the settings that are not the default."""
-        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
-        for name, default in (
-            ("stride", (1, 1)),
-            ("padding", (0, 0)),
-            ("dilation", (1, 1)),
-            ("groups", 1),
-        ):
-            if getattr(self, name) != default:
-                text += f", {name}={getattr(self, name)}"
-        return text + ("" if self.bias is not None else ", bias=False")
+
+class Conv1d(_Convolution):
+    """1-D convolution (cross-correlation) of signals.
+
+    Args:
+        in_channels: C of the input; at least 1, divisible by groups.
+        out_channels: K of the output; at least 1, divisible by groups.
+        kernel_size: window.
+        stride: step of the window; default 1.
+        padding: zeros added on each side; default 0. "valid" is 0, "same" keeps the length.
+        dilation: distance between the numbers of the window; default 1.
+        groups: channels are split in so many parts that do not see each other; default 1.
+        bias: whether to add one number per output channel.
+
+    Shapes: (N, C, T) -> (N, K, T') with T' = (T + 2 padding - dilation (kernel - 1) - 1) // stride
+    + 1; weight (K, C / groups, kernel), bias (K,).
+
+    Cost: 2 K C / groups kernel operations per output number.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.nn.Conv1d(3, 16, 5, padding="same")(tt.zeros(2, 3, 8)).shape
+        (2, 16, 8)
+    """
+
+    _image, _rank = "(N, C, T)", 3
+    _unset = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1,
+        padding: Any = 0, dilation: int = 1, groups: int = 1, bias: bool = True,
+    ):  # fmt: skip
+        self._channels(in_channels, out_channels, groups)
+        self.kernel_size = whole("Conv1d", "kernel_size", kernel_size, at_least=1)
+        self.stride = whole("Conv1d", "stride", stride, at_least=1)
+        self.dilation = whole("Conv1d", "dilation", dilation, at_least=1)
+        window = ((1, self.kernel_size), (1, self.stride), (1, self.dilation))
+        self.padding = _named_or("Conv1d", padding, whole, *window)
+        self._weights((out_channels, in_channels // groups, self.kernel_size), bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, T) -> (N, K, T')."""
+        self._check(x)
+        return F.conv1d(
+            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
+
+
+class ConvTranspose2d(_Convolution):
+    """Convolution turned round: each pixel of the input adds its window to the output.
+
+    With stride 2 it doubles an image, as decoders and generators do.
+
+    Args:
+        in_channels: C of the input; at least 1, divisible by groups.
+        out_channels: K of the output; at least 1, divisible by groups.
+        kernel_size: window, one number or (vertical, horizontal).
+        stride: distance between windows in the output, one number or a pair; default 1.
+        padding: cells cut off on each side of the output, one number or a pair; default 0.
+        output_padding: cells added below and to the right, fewer than stride (or dilation).
+        groups: channels are split in so many parts that do not see each other; default 1.
+        bias: whether to add one number per output channel.
+        dilation: distance between the rows of the window, one number or a pair; default 1.
+
+    Shapes: (N, C, H, W) -> (N, K, H', W') with H' = (H - 1) stride - 2 padding + dilation (kernel -
+    1) + 1 + output_padding; weight (C, K / groups, kernel, kernel), bias (K,).
+
+    Cost: 2 C K / groups kernel^2 operations per input pixel.
+
+    Source: Dumoulin, Visin 2016, https://arxiv.org/abs/1603.07285, section 4; initial values as in
+    PyTorch, uniform in +-1/sqrt(K / groups kernel^2).
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.nn.ConvTranspose2d(16, 3, 4, stride=2, padding=1)(tt.zeros(2, 16, 8, 8)).shape
+        (2, 3, 16, 16)
+    """
+
+    _unset = {
+        "stride": (1, 1), "padding": (0, 0), "output_padding": (0, 0), "groups": 1,
+        "dilation": (1, 1),
+    }  # fmt: skip
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1,
+        padding: Any = 0, output_padding: Any = 0, groups: int = 1, bias: bool = True,
+        dilation: Any = 1,
+    ):  # fmt: skip
+        owner = "ConvTranspose2d"
+        self._channels(in_channels, out_channels, groups)
+        self.kernel_size = pair(owner, "kernel_size", kernel_size, at_least=1)
+        self.stride = pair(owner, "stride", stride, at_least=1)
+        self.padding = pair(owner, "padding", padding, at_least=0)
+        self.output_padding = pair(owner, "output_padding", output_padding, at_least=0)
+        self.dilation = pair(owner, "dilation", dilation, at_least=1)
+        limits = zip(self.output_padding, self.stride, self.dilation, strict=True)
+        if any(extra >= max(s, d) for extra, s, d in limits):
+            raise SettingError(
+                f"{owner}: output_padding is too large",
+                got=f"output_padding={self.output_padding}, stride={self.stride}",
+                rule="output_padding < stride, or < dilation: more would lie beyond every window",
+                fix="output_padding=0",
+            )
+        self._weights((in_channels, out_channels // groups, *self.kernel_size), bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, K, H', W')."""
+        self._check(x)
+        return F.conv_transpose2d(
+            x, self.weight, self.bias, self.stride, self.padding, self.output_padding,
+            self.groups, self.dilation,
+        )  # fmt: skip

@@ -6,10 +6,14 @@ Knows over which axes; every variance is taken in two passes (see `layer_norm`).
 from __future__ import annotations
 
 import math
+from typing import Any
 
+from tinytorch.base.checks import number, whole
 from tinytorch.base.errors import ShapeError
-from tinytorch.tensor.elementwise import rsqrt
+from tinytorch.tensor.elementwise import abs as tensor_abs
+from tinytorch.tensor.elementwise import isfinite, maximum, rsqrt, sqrt, where
 from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.reductions import amax
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -29,19 +33,7 @@ def layer_norm(
     squared distances (two passes): the mean of squares minus the squared mean loses all digits when
     the mean is large.
     """
-    sizes = (
-        tuple(normalized_shape)
-        if isinstance(normalized_shape, (list, tuple))
-        else (normalized_shape,)
-    )
-    if tuple(input.shape[-len(sizes) :]) != sizes:
-        raise ShapeError(
-            "layer_norm: the last axes are not those of the layer",
-            got=f"input {tuple(input.shape)}",
-            rule=f"(..., {', '.join(map(str, sizes))})",
-            fix=f"LayerNorm({tuple(input.shape[-len(sizes) :])})",
-        )
-    axes = tuple(range(len(input.shape) - len(sizes), len(input.shape)))
+    axes = _last_axes("layer_norm", "LayerNorm", input, normalized_shape)
     centered = input - input.mean(axes, keepdim=True)
     variance = (centered * centered).mean(axes, keepdim=True)
     out = centered * rsqrt(variance + eps)
@@ -49,9 +41,98 @@ def layer_norm(
     return out if bias is None else out + bias
 
 
+def rms_norm(
+    input: Tensor, normalized_shape, weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight over the last axes: a layer norm without the mean.
+
+    Args:
+        input: (..., *normalized_shape).
+        normalized_shape: sizes of the last axes.
+        weight: (*normalized_shape).
+        eps: added to the mean square; default: the smallest step of the input's dtype, as PyTorch.
+
+    Source: Zhang, Sennrich 2019, https://arxiv.org/abs/1910.07467.
+    """
+    axes = _last_axes("rms_norm", "RMSNorm", input, normalized_shape)
+    if eps is None:
+        eps = step_of(input.dtype)
+    out = input * rsqrt((input * input).mean(axes, keepdim=True) + eps)
+    return out if weight is None else out * weight
+
+
+def step_of(dtype) -> float:
+    """The distance from 1 to the next number of a float type.
+
+    >>> from tinytorch.base.dtypes import bfloat16, float64
+    >>> step_of(bfloat16) == 2**-7, step_of(float64) == 2**-52
+    (True, True)
+    """
+    digits = {"bfloat16": 7, "float16": 10, "float32": 23, "float64": 52}  # stored bits after 1.
+    return 2.0 ** -digits[dtype.name]
+
+
+def group_norm(
+    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """(x - mean) / sqrt(variance + eps) * weight + bias, each sample's channels in groups.
+
+    Args:
+        input: (N, C, ...).
+        num_groups: so many groups of C / num_groups neighbouring channels; divides C.
+        weight: (C,).
+        bias: (C,).
+        eps: added to the variance.
+
+    Source: Wu, He 2018, https://arxiv.org/abs/1803.08494, equation 7. num_groups = 1 is a layer
+    norm over channels and image, num_groups = C an instance norm.
+    """
+    num_groups = whole("group_norm", "num_groups", num_groups, at_least=1)
+    if len(input.shape) < 2 or input.shape[1] % num_groups:
+        raise ShapeError(
+            "group_norm: the channels cannot be split into groups",
+            got=f"input {tuple(input.shape)}, num_groups={num_groups}",
+            rule="(N, C, ...) with C a multiple of num_groups",
+            fix="num_groups=1, or a divisor of C",
+        )
+    shape = tuple(input.shape)
+    numbers = math.prod(shape[1:]) // num_groups
+    x = input.reshape(shape[0], num_groups, numbers)
+    centered = x - x.mean(-1, keepdim=True)
+    variance = (centered * centered).mean(-1, keepdim=True)
+    out = (centered * rsqrt(variance + eps)).reshape(*shape)
+    per_channel = (shape[1], *(1,) * (len(shape) - 2))
+    out = out if weight is None else out * weight.reshape(*per_channel)
+    return out if bias is None else out + bias.reshape(*per_channel)
+
+
+def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """x / max(norm(x), eps) along an axis.
+
+    Args:
+        input: any shape.
+        p: which norm, in [1, inf); default 2, the length.
+        dim: the axis; default 1.
+        eps: smallest divisor, so that zeros stay zeros.
+    """
+    p = number("normalize", "p", p, "[1, inf)")
+    if p == 2.0:  # the largest number is taken out first: squares of 1e20 overflow float32
+        largest = amax(tensor_abs(input), dim, True).detach()
+        scale = where((largest > 0.0) & isfinite(largest), largest, 1.0)
+        x = input / scale
+        mass = (x * x).sum(dim, keepdim=True)
+        # a square root has no slope at 0: those rows are divided by eps
+        length = where(mass > 0.0, sqrt(where(mass > 0.0, mass, 1.0)), 0.0) * scale
+    else:
+        mass = (tensor_abs(input) ** p).sum(dim, keepdim=True)
+        length = where(mass > 0.0, where(mass > 0.0, mass, 1.0) ** (1.0 / p), 0.0)
+    return input / maximum(length, eps)
+
+
 def batch_norm(
     input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight=None, bias=None,
-    training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+    training: bool = False, momentum: Any = 0.1, eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
     """(x - mean) / sqrt(variance + eps) * weight + bias, each channel over everything else.
 
@@ -62,7 +143,7 @@ def batch_norm(
         weight: (C,).
         bias: (C,).
         training: use the batch's own mean and variance, as without running statistics.
-        momentum: weight of this batch in the running statistics.
+        momentum: weight of this batch in the running statistics: a number or a 0-d Tensor.
         eps: added to the variance.
 
     Source: Ioffe, Szegedy 2015, https://arxiv.org/abs/1502.03167. The running variance is the
@@ -101,6 +182,20 @@ def _values_per_channel(input: Tensor) -> int:
     return n
 
 
-def _move(running: Tensor, new: Tensor, momentum: float) -> None:
+def _move(running: Tensor, new: Tensor, momentum: Any) -> None:
     new = new.detach().reshape(*running.shape)
     running.assign_(running * (1.0 - momentum) + new * momentum)
+
+
+def _last_axes(owner: str, layer: str, input: Tensor, normalized_shape) -> tuple[int, ...]:
+    """The axes that are normalised, sizes checked."""
+    several = isinstance(normalized_shape, (list, tuple))
+    sizes = tuple(normalized_shape) if several else (normalized_shape,)
+    if tuple(input.shape[-len(sizes) :]) != sizes:
+        raise ShapeError(
+            f"{owner}: the last axes are not those of the layer",
+            got=f"input {tuple(input.shape)}",
+            rule=f"(..., {', '.join(map(str, sizes))})",
+            fix=f"{layer}({tuple(input.shape[-len(sizes) :])})",
+        )
+    return tuple(range(len(input.shape) - len(sizes), len(input.shape)))

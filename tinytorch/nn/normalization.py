@@ -1,13 +1,14 @@
-"""LayerNorm and BatchNorm2d: numbers brought to mean 0 and variance 1, then scaled and shifted.
+"""LayerNorm, RMSNorm and GroupNorm: each sample brought to mean 0 and variance 1 by itself.
 
-Knows the weights and, for BatchNorm2d, the running statistics; the arithmetic is in `functional`.
+Knows the weights; the arithmetic is in `functional`. Norms over the batch are in `batch_norm`.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from tinytorch.base.checks import flag, number, whole
-from tinytorch.base.dtypes import int64
-from tinytorch.base.errors import ShapeError
+from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn import functional as F
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.tensor.creation import ones, zeros
@@ -35,17 +36,12 @@ class LayerNorm(Module):
 
     def __init__(
         self,
-        normalized_shape,
+        normalized_shape: Any,
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
     ):
-        sizes = (
-            normalized_shape if isinstance(normalized_shape, (list, tuple)) else (normalized_shape,)
-        )
-        self.normalized_shape = tuple(
-            whole("LayerNorm", "normalized_shape", s, at_least=1) for s in sizes
-        )
+        self.normalized_shape = _sizes("LayerNorm", normalized_shape)
         self.eps = number("LayerNorm", "eps", eps, "[0, inf)")
         affine = flag("LayerNorm", "elementwise_affine", elementwise_affine)
         self.weight = Parameter(ones(self.normalized_shape)) if affine else None
@@ -64,66 +60,92 @@ class LayerNorm(Module):
         return f"{self.normalized_shape}, eps={self.eps:g}"
 
 
-class BatchNorm2d(Module):
-    """(x - mean) / sqrt(variance + eps) * weight + bias, each channel over the batch and the image.
-
-    In training mean and variance are those of the batch, and running averages of them are kept:
-
-        running_mean = (1 - momentum) * running_mean + momentum * mean
-        running_var  = (1 - momentum) * running_var  + momentum * variance * n / (n - 1)
-
-    In evaluation (`eval()`) the running averages are used and nothing changes.
+class RMSNorm(Module):
+    """x / sqrt(mean(x^2) + eps) * weight, over the last axes of each sample.
 
     Args:
-        num_features: C, channels; at least 1.
-        eps: added to the variance; default 1e-5.
-        momentum: weight of the newest batch in the running averages, in [0, 1]; default 0.1.
-        affine: whether there are a weight and a bias.
+        normalized_shape: sizes of the last axes, one number or several.
+        eps: added to the mean square; default: the smallest step of the input's dtype, as PyTorch.
+        elementwise_affine: whether there is a weight.
 
-    Shapes: (N, C, H, W) -> the same; weight, bias, running_mean, running_var (C,).
+    Shapes: (..., *normalized_shape) -> the same; weight (*normalized_shape).
 
-    Source: Ioffe, Szegedy 2015, https://arxiv.org/abs/1502.03167; defaults of PyTorch.
+    Source: Zhang, Sennrich 2019, https://arxiv.org/abs/1910.07467.
 
     Example:
         >>> import tinytorch as tt
-        >>> norm = tt.nn.BatchNorm2d(3)
-        >>> norm(tt.zeros(2, 3, 4, 4)).shape, norm.running_var.numpy().round(2)
-        ((2, 3, 4, 4), array([0.9, 0.9, 0.9], dtype=float32))
+        >>> tt.nn.RMSNorm(2)(tt.Tensor([[3.0, -3.0]])).numpy().round(3)
+        array([[ 1., -1.]], dtype=float32)
     """
 
-    running_mean: Tensor
-    running_var: Tensor
-    num_batches_tracked: Tensor
-
     def __init__(
-        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True
+        self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True
     ):
-        self.num_features = whole("BatchNorm2d", "num_features", num_features, at_least=1)
-        self.eps = number("BatchNorm2d", "eps", eps, "[0, inf)")
-        self.momentum = number("BatchNorm2d", "momentum", momentum, "[0, 1]")
-        affine = flag("BatchNorm2d", "affine", affine)
-        self.weight = Parameter(ones((num_features,))) if affine else None
-        self.bias = Parameter(zeros((num_features,))) if affine else None
-        self.register_buffer("running_mean", zeros((num_features,)))
-        self.register_buffer("running_var", ones((num_features,)))
-        self.register_buffer("num_batches_tracked", zeros((), dtype=int64))
+        self.normalized_shape = _sizes("RMSNorm", normalized_shape)
+        self.eps = None if eps is None else number("RMSNorm", "eps", eps, "[0, inf)")
+        affine = flag("RMSNorm", "elementwise_affine", elementwise_affine)
+        self.weight = Parameter(ones(self.normalized_shape)) if affine else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same shape; in training the running statistics move."""
-        if len(x.shape) != 4 or x.shape[1] != self.num_features:
-            raise ShapeError(
-                "BatchNorm2d: input has the wrong shape",
-                got=f"x {tuple(x.shape)}",
-                rule=f"(N, C, H, W) with C = num_features = {self.num_features}",
-                fix="BatchNorm2d(C) with the C of the images, and images as (N, C, H, W)",
-            )
-        if self.training:
-            self.num_batches_tracked.assign_(self.num_batches_tracked + 1)
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias,
-            training=self.training, momentum=self.momentum, eps=self.eps,
-        )  # fmt: skip
+        """The same shape; each sample's last axes divided by their root mean square."""
+        return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
     def extra_repr(self) -> str:
-        """Channels, eps, momentum."""
-        return f"{self.num_features}, eps={self.eps:g}, momentum={self.momentum:g}"
+        """Shape and eps."""
+        return f"{self.normalized_shape}, eps={self.eps}"
+
+
+class GroupNorm(Module):
+    """(x - mean) / sqrt(variance + eps) * weight + bias, each sample's channels in groups.
+
+    Args:
+        num_groups: so many groups of neighbouring channels; divides num_channels.
+        num_channels: C; at least 1.
+        eps: added to the variance; default 1e-5.
+        affine: whether there are a weight and a bias.
+
+    Shapes: (N, C, ...) -> the same; weight, bias (C,).
+
+    Source: Wu, He 2018, https://arxiv.org/abs/1803.08494.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.nn.GroupNorm(2, 4)(tt.zeros(2, 4, 3, 3)).shape
+        (2, 4, 3, 3)
+    """
+
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True):
+        self.num_groups = whole("GroupNorm", "num_groups", num_groups, at_least=1)
+        self.num_channels = whole("GroupNorm", "num_channels", num_channels, at_least=1)
+        if num_channels % num_groups:
+            raise SettingError(
+                "GroupNorm: the channels cannot be split into groups",
+                got=f"num_groups={num_groups}, num_channels={num_channels}",
+                rule="num_channels is a multiple of num_groups",
+                fix="num_groups=1, or a divisor of num_channels",
+            )
+        self.eps = number("GroupNorm", "eps", eps, "[0, inf)")
+        affine = flag("GroupNorm", "affine", affine)
+        self.weight = Parameter(ones((num_channels,))) if affine else None
+        self.bias = Parameter(zeros((num_channels,))) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape; each group of each sample normalised."""
+        if len(x.shape) < 2 or x.shape[1] != self.num_channels:
+            raise ShapeError(
+                "GroupNorm: input has the wrong shape",
+                got=f"x {tuple(x.shape)}",
+                rule=f"(N, C, ...) with C = num_channels = {self.num_channels}",
+                fix="GroupNorm(groups, C) with the C of the input, which is its axis 1",
+            )
+        return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        """Groups, channels, eps."""
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps:g}"
+
+
+def _sizes(owner: str, normalized_shape: Any) -> tuple[int, ...]:
+    several = isinstance(normalized_shape, (list, tuple))
+    sizes = tuple(normalized_shape) if several else (normalized_shape,)
+    return tuple(whole(owner, "normalized_shape", size, at_least=1) for size in sizes)

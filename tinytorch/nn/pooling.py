@@ -1,18 +1,54 @@
-"""MaxPool2d: each window of an image becomes its largest number.
+"""Pooling: each window of an image or a signal becomes one number, its largest or its mean.
 
-Knows window, stride and padding; the arithmetic is `functional.max_pool2d`.
+Knows window, stride and padding; the arithmetic is in `functional`.
 """
 
 from __future__ import annotations
 
-from tinytorch.base.checks import pair
-from tinytorch.base.errors import SettingError
+from typing import Any
+
+from tinytorch.base.checks import flag, pair, whole
 from tinytorch.nn import functional as F
 from tinytorch.nn.module import Module
+from tinytorch.nn.window_functions import check_padding, output_sizes
 from tinytorch.tensor.tensor import Tensor
 
 
-class MaxPool2d(Module):
+class _Pool2d(Module):
+    """Window, stride (default: the window) and padding, checked."""
+
+    def __init__(self, kernel_size, stride, padding):
+        owner = type(self).__name__
+        self.kernel_size = pair(owner, "kernel_size", kernel_size, at_least=1)
+        self.stride = (
+            self.kernel_size if stride is None else pair(owner, "stride", stride, at_least=1)
+        )
+        self.padding = pair(owner, "padding", padding, at_least=0)
+        check_padding(owner, self.kernel_size, self.padding)
+
+    def extra_repr(self) -> str:
+        """Window, stride, padding."""
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class _Pool1d(Module):
+    """Window, stride (default: the window) and padding of a signal, checked."""
+
+    def __init__(self, kernel_size, stride, padding):
+        owner = type(self).__name__
+        self.kernel_size = whole(owner, "kernel_size", kernel_size, at_least=1)
+        self.stride = (
+            self.kernel_size if stride is None else whole(owner, "stride", stride, at_least=1)
+        )
+        self.padding = whole(owner, "padding", padding, at_least=0)
+        check_padding(owner, (self.kernel_size,), (self.padding,))
+
+    def extra_repr(self) -> str:
+        """Window, stride, padding."""
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxPool2d(_Pool2d):
     """The largest number of each window, channel by channel.
 
     Args:
@@ -30,24 +66,108 @@ class MaxPool2d(Module):
         (2, 3, 4, 4)
     """
 
-    def __init__(self, kernel_size, stride=None, padding=0):
-        self.kernel_size = pair("MaxPool2d", "kernel_size", kernel_size, at_least=1)
-        self.stride = (
-            self.kernel_size if stride is None else pair("MaxPool2d", "stride", stride, at_least=1)
-        )
-        self.padding = pair("MaxPool2d", "padding", padding, at_least=0)
-        if any(2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
-            raise SettingError(
-                "MaxPool2d: padding is wider than half the window",
-                got=f"padding={self.padding}, kernel_size={self.kernel_size}",
-                rule="2 * padding <= kernel_size, so that no window sees padding alone",
-                fix="padding=kernel_size // 2 at most",
-            )
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0):
+        super().__init__(kernel_size, stride, padding)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H', W')."""
         return F.max_pool2d(x, self.kernel_size, self.stride, self.padding)
 
+
+class AvgPool2d(_Pool2d):
+    """The mean of each window, channel by channel.
+
+    Args:
+        kernel_size: window, one number or (vertical, horizontal).
+        stride: step of the window, one number or a pair; default: kernel_size.
+        padding: zeros on each side, at most half the window; default 0.
+        count_include_pad: whether those zeros count in the mean; default True, as in PyTorch.
+
+    Shapes: (N, C, H, W) -> (N, C, H', W') with H' = (H + 2 padding - kernel) // stride + 1.
+
+    Differs from PyTorch: no ceil_mode, no divisor_override; count_include_pad by name only.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.nn.AvgPool2d(2)(tt.arange(4.0).reshape(1, 1, 2, 2)).item()
+        1.5
+    """
+
+    def __init__(
+        self, kernel_size: Any, stride: Any = None, padding: Any = 0,
+        *, count_include_pad: bool = True,
+    ):  # fmt: skip
+        super().__init__(kernel_size, stride, padding)
+        self.count_include_pad = flag("AvgPool2d", "count_include_pad", count_include_pad)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H', W')."""
+        return F.avg_pool2d(
+            x, self.kernel_size, self.stride, self.padding,
+            count_include_pad=self.count_include_pad,
+        )  # fmt: skip
+
+
+class AdaptiveAvgPool2d(Module):
+    """The mean of windows that divide any image into a given number of rows and columns.
+
+    Args:
+        output_size: one number or (rows, columns); None in a pair keeps that axis.
+
+    Shapes: (N, C, H, W) -> (N, C, rows, columns).
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.nn.AdaptiveAvgPool2d(1)(tt.zeros(2, 3, 7, 5)).shape
+        (2, 3, 1, 1)
+    """
+
+    def __init__(self, output_size: Any):
+        output_sizes("AdaptiveAvgPool2d", output_size, (1, 1))
+        self.output_size = tuple(output_size) if isinstance(output_size, list) else output_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, rows, columns)."""
+        return F.adaptive_avg_pool2d(x, self.output_size)
+
     def extra_repr(self) -> str:
-        """Window, stride, padding."""
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+        """Rows and columns."""
+        return f"output_size={self.output_size}"
+
+
+class MaxPool1d(_Pool1d):
+    """The largest number of each window of a signal.
+
+    Args:
+        kernel_size: of the window.
+        stride: step of the window; default: kernel_size.
+        padding: cells of minus infinity on each side, at most half the window; default 0.
+
+    Shapes: (N, C, T) -> (N, C, T') with T' = (T + 2 padding - kernel) // stride + 1.
+    """
+
+    def __init__(self, kernel_size: int, stride: int | None = None, padding: int = 0):
+        super().__init__(kernel_size, stride, padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, T) -> (N, C, T')."""
+        return F.max_pool1d(x, self.kernel_size, self.stride, self.padding)
+
+
+class AvgPool1d(_Pool1d):
+    """The mean of each window of a signal.
+
+    Args:
+        kernel_size: of the window.
+        stride: step of the window; default: kernel_size.
+        padding: zeros on each side, at most half the window; default 0.
+
+    Shapes: (N, C, T) -> (N, C, T') with T' = (T + 2 padding - kernel) // stride + 1.
+    """
+
+    def __init__(self, kernel_size: int, stride: int | None = None, padding: int = 0):
+        super().__init__(kernel_size, stride, padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, T) -> (N, C, T')."""
+        return F.avg_pool1d(x, self.kernel_size, self.stride, self.padding)

@@ -1,13 +1,20 @@
 """Functions that slide a window over images and signals: convolution and pooling.
 
-Knows windows; the arithmetic is in `tensor.contractions`.
+Knows windows; the arithmetic is in `tensor.contractions`. A signal (N, C, T) is an image of height
+1.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from tinytorch.tensor.contractions import convolution
+import numpy as np
+
+from tinytorch.base.checks import pair
+from tinytorch.base.errors import SettingError, ShapeError
+from tinytorch.tensor.contractions import convolution, convolution_transpose, matmul, max_pool2d
+from tinytorch.tensor.shaping import pad
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -22,14 +29,283 @@ def conv2d(
         weight: (K, C / groups, kernel height, kernel width).
         bias: (K,).
         stride: step of the window, one number or a pair.
-        padding: zeros on each side, one number or a pair.
+        padding: zeros on each side, one number or a pair; "valid" is 0, "same" keeps the size of
+            the image (stride 1 only; an odd cell goes to the right and the bottom).
         dilation: distance between rows of the window, one number or a pair.
         groups: so many parts of the channels do not see each other.
 
     Returns:
         (N, K, H', W').
     """
+    if isinstance(padding, str):
+        padding = named_padding("conv2d", padding, weight.shape[2:], stride, dilation)
     out = convolution(
         input, weight, stride=stride, padding=padding, dilation=dilation, groups=groups
     )
     return out if bias is None else out + bias.reshape(1, weight.shape[0], 1, 1)
+
+
+def named_padding(owner: str, name: str, kernel, stride, dilation) -> tuple:
+    """Cells ((top, bottom), (left, right)) that "same" or "valid" stand for.
+
+    >>> named_padding("conv2d", "same", (3, 4), 1, (2, 1))
+    ((2, 2), (1, 2))
+    """
+    if name == "valid":
+        return ((0, 0), (0, 0))
+    strides, dilations = pair(owner, "stride", stride, 1), pair(owner, "dilation", dilation, 1)
+    if name != "same" or strides != (1, 1):
+        raise SettingError(
+            f"{owner}: no such padding",
+            got=f"padding={name!r}, stride={stride}",
+            rule='whole numbers, "valid", or "same" with stride 1',
+            fix="padding=kernel_size // 2",
+        )
+    spare = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
+    return tuple((n // 2, n - n // 2) for n in spare)
+
+
+def conv1d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None,
+    stride: int = 1, padding: Any = 0, dilation: int = 1, groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """Cross-correlation of signals with windows of weights, plus one number per channel.
+
+    Args:
+        input: (N, C, T).
+        weight: (K, C / groups, kernel).
+        bias: (K,).
+        stride: step of the window.
+        padding: zeros on each side, "valid" or "same" (see `conv2d`).
+        dilation: distance between numbers of the window.
+        groups: so many parts of the channels do not see each other.
+
+    Returns:
+        (N, K, T') with T' = (T + 2 padding - dilation (kernel - 1) - 1) // stride + 1.
+    """
+    _check_rank("conv1d", "input", input, 3, "(N, C, T)")
+    _check_rank("conv1d", "weight", weight, 3, "(K, C / groups, kernel)")
+    if isinstance(padding, str):
+        padding = named_padding("conv1d", padding, (1, weight.shape[2]), (1, stride), (1, dilation))
+    else:
+        padding = (0, padding)
+    out = convolution(
+        input.unsqueeze(2), weight.unsqueeze(2),
+        stride=(1, stride), padding=padding, dilation=(1, dilation), groups=groups,
+    ).squeeze(2)  # fmt: skip
+    return out if bias is None else out + bias.reshape(1, weight.shape[0], 1)
+
+
+def conv_transpose2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None,
+    stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+) -> Tensor:  # fmt: skip
+    """Each pixel of the input adds its window of weights to the output: conv2d turned round.
+
+    Args:
+        input: (N, C, H, W).
+        weight: (C, K / groups, kernel height, kernel width).
+        bias: (K,).
+        stride: distance between the windows in the output, one number or a pair.
+        padding: cells cut off on each side of the output, one number or a pair.
+        output_padding: cells added below and to the right, fewer than stride (or dilation).
+        groups: so many parts of the channels do not see each other.
+        dilation: distance between rows of the window, one number or a pair.
+
+    Returns:
+        (N, K, H', W') with H' = (H - 1) stride - 2 padding + dilation (kernel - 1) + 1 +
+        output_padding.
+
+    Source: Dumoulin, Visin 2016, https://arxiv.org/abs/1603.07285, section 4. It is the gradient of
+    conv2d with respect to its image, a primitive of its own.
+    """
+    out = convolution_transpose(
+        input, weight, stride=stride, padding=padding, output_padding=output_padding,
+        groups=groups, dilation=dilation,
+    )  # fmt: skip
+    return out if bias is None else out + bias.reshape(1, out.shape[1], 1, 1)
+
+
+def max_pool1d(input: Tensor, kernel_size: int, stride: int | None = None, padding: int = 0):
+    """The largest number in each window of a signal.
+
+    Args:
+        input: (N, C, T).
+        kernel_size: of the window.
+        stride: step of the window; default kernel_size.
+        padding: cells of minus infinity on each side.
+
+    Returns:
+        (N, C, T').
+    """
+    _check_rank("max_pool1d", "input", input, 3, "(N, C, T)")
+    step = kernel_size if stride is None else stride
+    return max_pool2d(input.unsqueeze(2), (1, kernel_size), (1, step), (0, padding)).squeeze(2)
+
+
+def avg_pool2d(
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
+    *, count_include_pad: bool = True,
+) -> Tensor:  # fmt: skip
+    """The mean of each window of an image.
+
+    Args:
+        input: (N, C, H, W).
+        kernel_size: window, one number or (vertical, horizontal).
+        stride: step of the window, one number or a pair; default kernel_size.
+        padding: zeros on each side, at most half the window; default 0.
+        count_include_pad: whether those zeros count in the mean; default True, as in PyTorch.
+
+    Returns:
+        (N, C, H', W') with H' = (H + 2 padding - kernel) // stride + 1.
+
+    Cost: kernel height + kernel width additions for each output: rows first, then columns.
+
+    Differs from PyTorch: no ceil_mode, no divisor_override.
+    """
+    _check_rank("avg_pool2d", "input", input, 4, "(N, C, H, W)")
+    kernel = pair("avg_pool2d", "kernel_size", kernel_size, at_least=1)
+    step = kernel if stride is None else pair("avg_pool2d", "stride", stride, at_least=1)
+    sides = pair("avg_pool2d", "padding", padding, at_least=0)
+    _check_window("avg_pool2d", input.shape[2:], kernel, sides)
+    sizes = tuple(
+        (n + 2 * p - k) // s + 1
+        for n, k, s, p in zip(input.shape[2:], kernel, step, sides, strict=True)
+    )
+    if sides == (0, 0) and step == kernel:  # windows side by side: each is two axes of a reshape
+        rows, columns = sizes[0] * kernel[0], sizes[1] * kernel[1]
+        if (rows, columns) != tuple(input.shape[2:]):
+            input = input[:, :, :rows, :columns]
+        lead = (input.shape[0], input.shape[1])
+        return input.reshape(*lead, sizes[0], kernel[0], sizes[1], kernel[1]).mean((3, 5))
+    x = pad(input, (0, 0, *sides), (0, 0, *sides)) if sides != (0, 0) else input
+    summed = _summed(_summed(x, 2, kernel[0], step[0], sizes[0]), 3, kernel[1], step[1], sizes[1])
+    if count_include_pad or sides == (0, 0):
+        return summed * (1.0 / math.prod(kernel))
+    counts = [
+        _counts(*of_axis)
+        for of_axis in zip(input.shape[2:], kernel, step, sides, sizes, strict=True)
+    ]
+    return summed * Tensor(1.0 / np.outer(*counts)).astype(summed.dtype)
+
+
+def check_padding(owner: str, kernel: tuple, padding: tuple) -> None:
+    """Refuse padding wider than half the window: some window would see nothing else."""
+    if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
+        raise SettingError(
+            f"{owner}: padding is wider than half the window",
+            got=f"padding={padding}, kernel_size={kernel}",
+            rule="2 * padding <= kernel_size, so that no window sees padding alone",
+            fix="padding=kernel_size // 2 at most",
+        )
+
+
+def _check_window(owner: str, image, kernel: tuple, padding: tuple) -> None:
+    check_padding(owner, kernel, padding)
+    if any(k > n + 2 * p for n, k, p in zip(image, kernel, padding, strict=True)):
+        raise ShapeError(
+            f"{owner}: the window is larger than the padded image",
+            got=f"image {tuple(image)}, kernel_size={kernel}, padding={padding}",
+            rule="kernel_size <= size + 2 * padding",
+            fix="use a smaller window, more padding, or fewer poolings before it",
+        )
+
+
+def _summed(x: Tensor, axis: int, kernel: int, step: int, size: int) -> Tensor:
+    """Sums of windows along one axis: one shifted view for each of its cells."""
+    total = None
+    for first in range(kernel):
+        key = [slice(None)] * 4
+        key[axis] = slice(first, first + step * (size - 1) + 1, step)
+        view = x[tuple(key)]
+        total = view if total is None else total + view
+    return total  # pyright: ignore[reportReturnType]  (kernel >= 1)
+
+
+def _counts(n: int, kernel: int, step: int, side: int, size: int) -> np.ndarray:
+    """How many cells of the image itself each window along one axis holds."""
+    first = np.arange(size) * step - side
+    return np.minimum(first + kernel, n) - np.maximum(first, 0)
+
+
+def avg_pool1d(
+    input: Tensor, kernel_size: int, stride: int | None = None, padding: int = 0,
+    *, count_include_pad: bool = True,
+) -> Tensor:  # fmt: skip
+    """The mean of each window of a signal.
+
+    Args:
+        input: (N, C, T).
+        kernel_size: of the window.
+        stride: step of the window; default kernel_size.
+        padding: zeros on each side, at most half the window.
+        count_include_pad: whether those zeros count in the mean.
+
+    Returns:
+        (N, C, T').
+    """
+    _check_rank("avg_pool1d", "input", input, 3, "(N, C, T)")
+    step = kernel_size if stride is None else stride
+    return avg_pool2d(
+        input.unsqueeze(2), (1, kernel_size), (1, step), (0, padding),
+        count_include_pad=count_include_pad,
+    ).squeeze(2)  # fmt: skip
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
+    """The mean of windows that divide an image into a given number of rows and columns.
+
+        window i of n: from floor(i H / n) to ceil((i + 1) H / n); neighbours overlap by at most one
+
+    Args:
+        input: (N, C, H, W).
+        output_size: one number or a pair; None in a pair keeps that axis.
+
+    Returns:
+        (N, C, *output_size).
+
+    Cost: one mean where the sizes divide; else two products with small constant matrices.
+    """
+    _check_rank("adaptive_avg_pool2d", "input", input, 4, "(N, C, H, W)")
+    height, width = input.shape[2:]
+    rows, columns = output_sizes("adaptive_avg_pool2d", output_size, (height, width))
+    if 0 in (height, width):
+        raise ShapeError(
+            "adaptive_avg_pool2d: the image is empty",
+            got=f"input {tuple(input.shape)}",
+            rule="H, W >= 1",
+            fix="check the size of the images",
+        )
+    if (rows, columns) == (1, 1):
+        return input.mean((2, 3), keepdim=True)
+    if height % rows == 0 and width % columns == 0:
+        return avg_pool2d(input, (height // rows, width // columns))
+    down = Tensor(_averaging(height, rows)).astype(input.dtype)
+    across = Tensor(_averaging(width, columns).T.copy()).astype(input.dtype)
+    return matmul(matmul(down, input), across)
+
+
+def output_sizes(owner: str, output_size: Any, image: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns that adaptive pooling gives; None means those of the image."""
+    sizes = output_size if isinstance(output_size, (list, tuple)) else (output_size, output_size)
+    filled = [n if s is None else s for s, n in zip(sizes, image, strict=False)]
+    return pair(owner, "output_size", filled if len(sizes) == 2 else sizes, at_least=1)
+
+
+def _averaging(n: int, windows: int) -> np.ndarray:
+    """(windows, n): row i has 1 / length over window i."""
+    matrix = np.zeros((windows, n))
+    for i in range(windows):
+        first, last = i * n // windows, -((-(i + 1) * n) // windows)
+        matrix[i, first:last] = 1.0 / (last - first)
+    return matrix
+
+
+def _check_rank(owner: str, name: str, x: Tensor, rank: int, axes: str) -> None:
+    if len(x.shape) != rank:
+        raise ShapeError(
+            f"{owner}: {name} has the wrong number of axes",
+            got=f"{name} {tuple(x.shape)}",
+            rule=axes,
+            fix=f"{name}.unsqueeze(0), if the first axis is missing",
+        )
