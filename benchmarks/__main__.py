@@ -14,7 +14,18 @@ from pathlib import Path
 from benchmarks import harness
 from benchmarks.machine import describe
 
-CASES = ("mlp", "gpt", "cnn", "matmul", "attention", "overhead", "first_step", "threads")
+CASES = (
+    "mlp",
+    "gpt",
+    "cnn",
+    "matmul",
+    "attention",
+    "overhead",
+    "first_step",
+    "threads",
+    "eager_mlp",
+    "eager_cnn",
+)
 RESULTS = Path(__file__).resolve().parent / "results"
 
 

@@ -28,14 +28,17 @@ def weights_of(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {n.removeprefix(WEIGHT): x for n, x in arrays.items() if n.startswith(WEIGHT)}
 
 
-def ours(model, classes_last: Callable, arrays: dict, precision: str) -> Side:
-    """Our step as one compiled program.
+def ours(
+    model, classes_last: Callable, arrays: dict, precision: str, compiled: bool = True
+) -> Side:
+    """Our step, as one compiled program or operation by operation.
 
     Args:
         model: with any weights; those of `arrays` are loaded.
         classes_last: makes (N, K) of the model's output.
         arrays: "x", "y" and the weights.
         precision: "float32" or "bf16".
+        compiled: False runs it eagerly, in NumPy.
     """
     import tinytorch as tt
 
@@ -43,7 +46,6 @@ def ours(model, classes_last: Callable, arrays: dict, precision: str) -> Side:
     optimizer = tt.optim.AdamW(model.parameters(), lr=RATE)
     x, y = tt.Tensor(arrays["x"]), tt.Tensor(arrays["y"])
 
-    @tt.compile(precision=precision)
     def step(x, y):
         loss = tt.nn.functional.cross_entropy(classes_last(model(x)), y)
         loss.backward()
@@ -51,6 +53,8 @@ def ours(model, classes_last: Callable, arrays: dict, precision: str) -> Side:
         optimizer.zero_grad()
         return loss.detach()
 
+    if compiled:
+        step = tt.compile(step, precision=precision)
     first = next(iter(weights_of(arrays)))
 
     def show() -> dict[str, np.ndarray]:

@@ -38,11 +38,11 @@ def inputs(setting: dict) -> dict[str, np.ndarray]:
     return training_step.with_weights(_define(tt.nn), {"x": images, "y": labels})
 
 
-def ours(setting: dict, arrays: dict) -> Side:
+def ours(setting: dict, arrays: dict, compiled: bool = True) -> Side:
     """Our layers."""
     from tinytorch import nn
 
-    return training_step.ours(_define(nn), lambda x: x, arrays, setting["precision"])
+    return training_step.ours(_define(nn), lambda x: x, arrays, setting["precision"], compiled)
 
 
 def peer(setting: dict, variant: str, arrays: dict) -> Side:

@@ -27,11 +27,11 @@ def inputs(setting: dict) -> dict[str, np.ndarray]:
     return training_step.with_weights(MLP(SIZES), {"x": numbers((BATCH, SIZES[0]), 1), "y": labels})
 
 
-def ours(setting: dict, arrays: dict) -> Side:
+def ours(setting: dict, arrays: dict, compiled: bool = True) -> Side:
     """tinytorch.models.MLP."""
     from tinytorch.models import MLP
 
-    return training_step.ours(MLP(SIZES), lambda x: x, arrays, setting["precision"])
+    return training_step.ours(MLP(SIZES), lambda x: x, arrays, setting["precision"], compiled)
 
 
 def peer(setting: dict, variant: str, arrays: dict) -> Side:

@@ -11,12 +11,13 @@ import numpy as np
 from tinytorch.base.dtypes import int32
 from tinytorch.base.errors import ShapeError
 from tinytorch.primitives.broadcasting import accumulator
-from tinytorch.primitives.convolution import IMAGE, check_window, output_size, padded
 from tinytorch.primitives.indexing import checked
 from tinytorch.primitives.primitive import ErrorSample, Primitive, Sample, Spec
 from tinytorch.primitives.quiet import quietly
 from tinytorch.primitives.samples import flags, numbers, strided
+from tinytorch.primitives.selection import select
 from tinytorch.primitives.shapes import INTEGER, NUMBER, check_kind, check_rank
+from tinytorch.primitives.windows import IMAGE, check_window, output_size, padded
 
 NAME = "max_pool2d"
 
@@ -60,16 +61,16 @@ def _max_pool2d(x: np.ndarray, *, kernel, stride, padding):
                 slice(i, i + stride[0] * oh, stride[0]),
                 slice(j, j + stride[1] * ow, stride[1]),
             )
-            candidate, place = x[pick], places[pick]
+            candidate, place = x[pick].copy(), places[pick]
             if best is None or index is None:
-                best, index = candidate.copy(), np.broadcast_to(place, candidate.shape).copy()
+                best, index = candidate, np.broadcast_to(place, candidate.shape).copy()
                 continue
             # "not <=" lets a NaN win, "best == best" keeps the first NaN, index -1 is padding
             better = ~(candidate <= best) & (best == best)
             if padding != ((0, 0), (0, 0)):
                 better = (better | (index < 0)) & (place >= 0)
-            np.copyto(best, candidate, where=better)
-            np.copyto(index, place, where=better)
+            best = select(better, candidate, best)
+            index = select(better, np.broadcast_to(place, better.shape).copy(), index)
     return best, index
 
 
