@@ -36,8 +36,15 @@ STAGE = [
     "norm2.running_var", "norm2.num_batches_tracked",
 ]  # fmt: skip
 BLOCK = [
-    f"{part}.{kind}"
-    for part in ("norm1", "attention.qkv", "attention.out", "norm2", "mlp.up", "mlp.down")
+    f"{part}{kind}"
+    for part in (
+        "norm1.",
+        "attention.in_proj_",
+        "attention.out_proj.",
+        "norm2.",
+        "mlp.up.",
+        "mlp.down.",
+    )
     for kind in ("weight", "bias")
 ]
 MODELS = {

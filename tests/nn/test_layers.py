@@ -56,7 +56,7 @@ def test_bad_settings_are_named(make, phrase):
         (lambda: nn.LayerNorm(4), (2, 3), "last axes are not those of the layer"),
         (lambda: nn.BatchNorm2d(4), (2, 3, 5, 5), "C = num_features = 4"),
         (lambda: nn.BatchNorm2d(3), (1, 3, 1, 1), "needs two numbers for each channel"),
-        (lambda: nn.MultiHeadAttention(8, 2), (2, 8), r"\(B, T, C\) with C = size = 8"),
+        (lambda: nn.MultiHeadAttention(8, 2), (2, 8), r"\(B, T, C\) with C = d_model = 8"),
     ],
 )
 def test_bad_shapes_are_named(layer, x, phrase):

@@ -148,23 +148,6 @@ def test_scaled_dot_product_attention(kind):
         np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(), **CLOSE)
 
 
-def test_multi_head_attention():
-    """Ground truth: torch.nn.MultiheadAttention, whose in_proj is our qkv, causal."""
-    ours = nn.MultiHeadAttention(8, 2, causal=True).to(tt.float64)
-    theirs = torch.nn.MultiheadAttention(8, 2, batch_first=True).double()
-    names = {"qkv.weight": "in_proj_weight", "qkv.bias": "in_proj_bias",
-             "out.weight": "out_proj.weight", "out.bias": "out_proj.bias"}  # fmt: skip
-    state = theirs.state_dict()
-    ours.load_state_dict({a: state[b].numpy() for a, b in names.items()})
-    x = np.random.default_rng(7).standard_normal((2, 5, 8))
-    hidden = torch.triu(torch.ones(5, 5, dtype=torch.bool), 1)
-    y = torch.from_numpy(x)
-    expected, _ = theirs(y, y, y, attn_mask=hidden, need_weights=False)
-    np.testing.assert_allclose(
-        ours(tt.Tensor(x)).detach().numpy(), expected.detach().numpy(), **CLOSE
-    )
-
-
 class TorchBlock(torch.nn.Module):
     """A block of our GPT in PyTorch's layers, under our names."""
 
@@ -173,8 +156,10 @@ class TorchBlock(torch.nn.Module):
         self.heads = heads
         self.norm1, self.norm2 = torch.nn.LayerNorm(size), torch.nn.LayerNorm(size)
         self.attention = torch.nn.Module()
-        self.attention.qkv = torch.nn.Linear(size, 3 * size)
-        self.attention.out = torch.nn.Linear(size, size)
+        # Our names: those of torch.nn.MultiheadAttention.
+        inward = torch.nn.Linear(size, 3 * size)
+        self.attention.in_proj_weight, self.attention.in_proj_bias = inward.weight, inward.bias
+        self.attention.out_proj = torch.nn.Linear(size, size)
         self.mlp = torch.nn.Module()
         self.mlp.up, self.mlp.down = (
             torch.nn.Linear(size, 4 * size),
@@ -183,10 +168,13 @@ class TorchBlock(torch.nn.Module):
 
     def forward(self, x):
         b, t, c = x.shape
-        q, k, v = self.attention.qkv(self.norm1(x)).split(c, -1)
+        joint = torch.nn.functional.linear(
+            self.norm1(x), self.attention.in_proj_weight, self.attention.in_proj_bias
+        )
+        q, k, v = joint.split(c, -1)
         q, k, v = (z.reshape(b, t, self.heads, -1).transpose(1, 2) for z in (q, k, v))
         y = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.attention.out(y.transpose(1, 2).reshape(b, t, c))
+        x = x + self.attention.out_proj(y.transpose(1, 2).reshape(b, t, c))
         return x + self.mlp.down(torch.nn.functional.gelu(self.mlp.up(self.norm2(x))))
 
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from tinytorch.base.checks import whole
 from tinytorch.base.errors import SettingError
 from tinytorch.nn import functional as F
+from tinytorch.nn.batch_norm import BatchNorm2d
 from tinytorch.nn.containers import ModuleList
 from tinytorch.nn.convolution import Conv2d
 from tinytorch.nn.flatten import Flatten
 from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module
-from tinytorch.nn.normalization import BatchNorm2d
 from tinytorch.nn.pooling import MaxPool2d
 from tinytorch.tensor.tensor import Tensor
 

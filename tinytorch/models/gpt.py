@@ -129,7 +129,7 @@ class GPT(Module):
         self.apply(_initialise)
         residual = 0.02 / (2 * config.layers) ** 0.5
         for block in self.blocks:
-            for layer in (block.attention.out, block.mlp.down):
+            for layer in (block.attention.out_proj, block.mlp.down):
                 layer.weight = Parameter(normal(layer.weight.shape, residual))
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -152,6 +152,8 @@ class GPT(Module):
 def _initialise(module: Module) -> None:
     if isinstance(module, (Linear, Embedding)):
         module.weight = Parameter(normal(module.weight.shape, 0.02))
+    if isinstance(module, MultiHeadAttention):
+        module.in_proj_weight = Parameter(normal(module.in_proj_weight.shape, 0.02))
     if isinstance(module, Linear) and module.bias is not None:
         module.bias = Parameter(zeros(module.bias.shape))
 

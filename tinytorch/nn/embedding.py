@@ -5,8 +5,9 @@ Knows its table; the arithmetic is `functional.embedding`.
 
 from __future__ import annotations
 
-from tinytorch.base.checks import whole
+from tinytorch.base.checks import number, whole
 from tinytorch.nn import functional as F
+from tinytorch.nn.embedding_functions import padding_row
 from tinytorch.nn.initialisation import normal
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.tensor.tensor import Tensor
@@ -19,12 +20,18 @@ class Embedding(Module):
         num_embeddings: V, rows of the table; at least 1.
         embedding_dim: C, numbers in a row; at least 1.
 
+        padding_idx: a row for padding, in [-V, V): zeros at first, and it gets no gradient.
+        std: deviation of the initial values, in [0, inf); default 1, as in PyTorch; 0.02 suits
+            transformers.
+
     Shapes: integers (...) in [0, V) -> (..., C); weight (V, C).
 
     Raises:
         IndexRangeError: an index outside [0, V).
 
-    Source: initial values as in PyTorch, normal with mean 0 and deviation 1.
+    Cost: V C weights; a lookup reads one row, its gradient writes all V rows.
+
+    Source: initial values as in PyTorch, normal with mean 0 and deviation 1; 0.02: GPT-2.
 
     Example:
         >>> import tinytorch as tt
@@ -32,15 +39,23 @@ class Embedding(Module):
         (1, 3, 4)
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int):
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, *,
+        std: float = 1.0,
+    ):  # fmt: skip
         self.num_embeddings = whole("Embedding", "num_embeddings", num_embeddings, at_least=1)
         self.embedding_dim = whole("Embedding", "embedding_dim", embedding_dim, at_least=1)
-        self.weight = Parameter(normal((num_embeddings, embedding_dim)))
+        self.padding_idx = None if padding_idx is None else padding_row(padding_idx, num_embeddings)
+        first = normal((num_embeddings, embedding_dim), number("Embedding", "std", std, "[0, inf)"))
+        if self.padding_idx is not None:
+            first[self.padding_idx] = 0.0
+        self.weight = Parameter(first)
 
     def forward(self, index: Tensor) -> Tensor:
         """Integers (...) -> (..., embedding_dim)."""
-        return F.embedding(index, self.weight)
+        return F.embedding(index, self.weight, self.padding_idx)
 
     def extra_repr(self) -> str:
         """Rows and their length."""
-        return f"{self.num_embeddings}, {self.embedding_dim}"
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"

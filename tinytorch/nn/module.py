@@ -7,7 +7,7 @@ part of it, and nothing has to be registered first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,8 @@ class Module:
 
     training: bool = True
     _buffer_names: tuple[tuple[str, bool], ...] = ()  # (name, is saved), in order of registration
+    # Weights' names in files of older versions -> their names now; `load_state_dict` takes both.
+    former_names: Mapping[str, str] = {}
     _hooks: Hooks | None = None  # made when the first one is registered
 
     def _undefined(self, *inputs: Any, **named: Any) -> Any:
@@ -291,7 +293,19 @@ class Module:
             SettingError: a missing or unknown name (if strict); it lists them.
             ShapeError: an array of another shape; it names the first.
         """
-        return copy_named(dict(self._state()), state, owner=type(self).__name__, strict=strict)
+        own = dict(self._state())
+        state = self._in_present_names(state, own)
+        return copy_named(own, state, owner=type(self).__name__, strict=strict)
+
+    def _in_present_names(self, state: dict, own: dict) -> dict:
+        """The state under the names that modules have now: a file of an older version loads."""
+        new = {
+            f"{path}.{old}" if path else old: f"{path}.{now}" if path else now
+            for path, module in self._walk("")
+            for old, now in module.former_names.items()
+        }
+        found = {o: n for o, n in new.items() if o in state and o not in own and n not in state}
+        return {found.get(name, name): value for name, value in state.items()} if found else state
 
     # --- reading ---
 

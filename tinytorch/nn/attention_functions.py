@@ -1,0 +1,110 @@
+"""Scaled dot-product attention: each query gets the values of the keys it resembles.
+
+Knows queries, keys, values and masks, never the weights that made them.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tinytorch.base.errors import ShapeError
+from tinytorch.nn.dropout_functions import dropout
+from tinytorch.tensor.contractions import attention, matmul
+from tinytorch.tensor.creation import iota
+from tinytorch.tensor.elementwise import exp, where
+from tinytorch.tensor.reductions import amax
+from tinytorch.tensor.reductions import sum as total
+from tinytorch.tensor.shaping import repeat_interleave, transpose
+from tinytorch.tensor.tensor import Tensor
+
+
+def scaled_dot_product_attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:  # fmt: skip
+    """softmax(query key^T * scale + mask) value, for each head.
+
+    Without mask and dropout it is one primitive, which never holds T x S numbers when compiled.
+
+    Args:
+        query: (..., A, T, D).
+        key: (..., A, S, D).
+        value: (..., A, S, D).
+        attn_mask: broadcasts to (..., A, T, S): bools (True takes part) or floats (added).
+        dropout_p: probability of dropping a weight, in [0, 1]; applies whenever it is not 0.
+        is_causal: query t sees keys s <= t + S - T.
+        scale: default 1 / sqrt(D).
+        enable_gqa: key and value may have fewer heads, each shared by so many queries' heads side
+            by side (Ainslie et al. 2023, https://arxiv.org/abs/2305.13245).
+
+    Returns:
+        (..., A, T, D). A query that may see nothing gets zeros.
+
+    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 1.
+
+    Differs from PyTorch: with T != S and is_causal the last query sees all keys (as a cache of keys
+    needs it), where PyTorch aligns the first query with the first key. is_causal and attn_mask may
+    be given together.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> q, kv = tt.zeros(2, 4, 3, 8), tt.ones(2, 2, 5, 8)
+        >>> scaled_dot_product_attention(q, kv, kv, enable_gqa=True).shape
+        (2, 4, 3, 8)
+    """
+    if scale is None:
+        scale = float(query.shape[-1]) ** -0.5
+    if enable_gqa:
+        key, value = _shared(query, key), _shared(query, value)
+    if attn_mask is None and dropout_p == 0.0:
+        lead = tuple(query.shape[:-2])
+        q, k, v = (_four_axes(x, lead) for x in (query, key, value))
+        return attention(q, k, v, causal=is_causal, scale=scale).reshape(*lead, *q.shape[2:])
+    scores = matmul(query, transpose(key)) * scale  # (..., T, S)
+    if is_causal:
+        rows, columns = scores.shape[-2:]
+        sees = iota((rows, columns), 1) <= iota((rows, columns), 0) + (columns - rows)
+        scores = where(sees, scores, -math.inf)
+    if attn_mask is not None:
+        added = attn_mask.dtype.is_float
+        scores = scores + attn_mask if added else where(attn_mask, scores, -math.inf)
+    return matmul(dropout(_safe_softmax(scores), dropout_p), value)
+
+
+def _shared(query: Tensor, x: Tensor) -> Tensor:
+    """Keys or values repeated for each of the heads that share them."""
+    if len(query.shape) < 3 or len(x.shape) < 3 or query.shape[-3] == x.shape[-3]:
+        return x
+    heads, shared = query.shape[-3], x.shape[-3]
+    if not shared or heads % shared:
+        raise ShapeError(
+            "scaled_dot_product_attention: the queries do not share the keys evenly",
+            got=f"{heads} heads of queries, {shared} of keys and values",
+            rule="the heads of the queries are a multiple of those of keys and values",
+            fix="as many heads of keys as of queries, or one",
+        )
+    return repeat_interleave(x, heads // shared, len(x.shape) - 3)
+
+
+def _four_axes(x: Tensor, lead: tuple[int, ...]) -> Tensor:
+    if tuple(x.shape[:-2]) != lead:
+        raise ShapeError(
+            "scaled_dot_product_attention: leading axes differ",
+            got=f"query {lead} + (T, D), and {tuple(x.shape)}",
+            rule="query, key and value have the same batch and heads",
+            fix="enable_gqa=True for fewer heads, or expand key and value to those of the query",
+        )
+    return (
+        x
+        if len(lead) == 2
+        else x.reshape(math.prod(lead[:-1]), lead[-1] if lead else 1, *x.shape[-2:])
+    )
+
+
+def _safe_softmax(scores: Tensor) -> Tensor:
+    """Softmax over the last axis in which a row of -inf becomes zeros, not NaN."""
+    largest = amax(scores, -1, keepdim=True).detach()
+    powers = exp(scores - where(largest == -math.inf, 0.0, largest))
+    mass = total(powers, -1, keepdim=True)
+    return powers / where(mass == 0.0, 1.0, mass)

@@ -1,0 +1,85 @@
+"""Binary cross-entropy: each number is a yes or no of its own.
+
+Knows logits or probabilities, and targets of the same shape, never the model.
+"""
+
+from __future__ import annotations
+
+from tinytorch.nn.loss_reduction import reduced, same_shapes
+from tinytorch.tensor.elementwise import exp, log, log1p, maximum, where
+from tinytorch.tensor.tensor import Tensor
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """-(pos_weight y log sigmoid(x) + (1 - y) log(1 - sigmoid(x))), averaged, without overflow.
+
+    Note [softplus with a right slope at 0]
+        -log(1 - sigmoid(x)) = log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)). Written with max and
+        abs its slope at 0 would be that of their corners; both halves take the same side of one
+        comparison here, and then the slope is sigmoid(x) everywhere, and its slope too.
+
+    Args:
+        input: logits x, any shape.
+        target: y of the same shape, in [0, 1].
+        weight: of each loss; broadcasts to input.
+        reduction: "mean", "sum" or "none".
+        pos_weight: of the positive part; broadcasts to input. Above 1 it raises recall.
+
+    Returns:
+        0-d, or the shape of input for "none".
+
+    Raises:
+        ShapeError: shapes differ, or an empty mean.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> x, y = tt.Tensor([0.0, 1e4, -1e4]), tt.Tensor([1.0, 1.0, 1.0])
+        >>> binary_cross_entropy_with_logits(x, y, reduction="none").numpy().round(4)
+        array([6.931e-01, 0.000e+00, 1.000e+04], dtype=float32)
+    """
+    same_shapes("binary_cross_entropy_with_logits", input, target)
+    target = target.astype(input.dtype)
+    positive = input >= 0.0
+    tail = log1p(exp(where(positive, -input, input)))
+    if pos_weight is None:
+        losses = where(positive, input, 0.0) + tail - input * target
+    else:  # (1 - y) x + (1 + (pos_weight - 1) y) softplus(-x)
+        share = (pos_weight - 1.0) * target + 1.0
+        losses = (1.0 - target) * input + share * (where(positive, 0.0, -input) + tail)
+    losses = losses if weight is None else losses * weight
+    return reduced("binary_cross_entropy_with_logits", losses, reduction)
+
+
+def binary_cross_entropy(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
+) -> Tensor:
+    """-(y log p + (1 - y) log(1 - p)), averaged, for probabilities p.
+
+    Args:
+        input: probabilities p in [0, 1], any shape.
+        target: y of the same shape, in [0, 1].
+        weight: of each loss; broadcasts to input.
+        reduction: "mean", "sum" or "none".
+
+    Source: a logarithm below -100 counts as -100, as in PyTorch, so that a certain mistake costs
+    100. Better give logits to binary_cross_entropy_with_logits, which loses no digits.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> binary_cross_entropy(tt.Tensor([0.5, 0.0]), tt.Tensor([1.0, 1.0]), reduction="sum")
+        Tensor(100.693146)
+    """
+    same_shapes("binary_cross_entropy", input, target)
+    target = target.astype(input.dtype)
+    losses = -(target * _bounded_log(input) + (1.0 - target) * _bounded_log(1.0 - input))
+    losses = losses if weight is None else losses * weight
+    return reduced("binary_cross_entropy", losses, reduction)
+
+
+def _bounded_log(p: Tensor) -> Tensor:
+    """max(log p, -100); where p is 0 the slope is 0, not infinite."""
+    known = p > 0.0
+    return where(known, maximum(log(where(known, p, 1.0)), -100.0), -100.0)
