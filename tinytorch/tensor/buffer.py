@@ -11,9 +11,12 @@ from collections import Counter
 
 import numpy as np
 
+from tinytorch.base.allocation import keep_freed_memory
 from tinytorch.base.dtypes import DType, from_bfloat16
 
 ALIGNMENT = 64  # bytes: one cache line, and one AVX-512 register
+
+keep_freed_memory()
 
 
 class Buffer:
