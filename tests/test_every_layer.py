@@ -197,34 +197,68 @@ def test_parameter_count(case):
     assert sum(p.size for p in built(case).parameters()) == case.parameters
 
 
-@each_layer
-def test_gradient_matches_finite_differences(case):
-    """Ground truth: central differences along one random direction of all weights and float inputs.
+STEP = 1e-4  # of the differences below
 
-    With step h = 1e-6 in float64 the truncation error is about h^2 and the rounding error about
-    1e-16 / h = 1e-10 of the value; 1e-6 leaves room for sums of a few hundred terms.
+
+def slope(at: Callable[[float], float]) -> float:
+    """d at / d step by four points: wrong by STEP^4 f^(5) / 30 = 3e-18 f^(5), and by rounding.
+
+    Rounding is 1.5 eps |f| / STEP = 3e-12 |f|, so 1e-6 is ample for slopes above 1e-5 |f|, and
+    1e-8 covers those that are zero.
     """
-    layer = built(case)
-    inputs = inputs_of(case)
+    near, far = at(STEP) - at(-STEP), at(2 * STEP) - at(-2 * STEP)
+    return (8.0 * near - far) / (12.0 * STEP)
+
+
+@each_layer
+def test_gradient_to_first_and_second_order(case):
+    """Ground truth: differences along random directions of all weights and float inputs, to 1e-6.
+
+    The outputs are squared, so that layers that are linear have second derivatives too.
+    """
+    layer, inputs = built(case), inputs_of(case)
     moved = [*layer.parameters(), *(x for x in inputs if x.dtype.is_float)]
-    for x in inputs:
-        if x.dtype.is_float:
-            x.requires_grad = True
-    weighted(output_of(layer, inputs)).backward()
+    values = [t.detach().numpy().copy() for t in moved]
     rng = np.random.default_rng(13)
-    directions = [rng.standard_normal(t.shape) for t in moved]
-    exact = sum(float((t.grad.numpy() * d).sum()) for t, d in zip(moved, directions, strict=True))
+    along, across = ([rng.standard_normal(t.shape) for t in moved] for _ in range(2))
 
-    h, values = 1e-6, [t.detach().numpy().copy() for t in moved]
-
-    def at(step: float) -> float:
+    def place(step: float) -> None:
         with tt.no_grad():
-            for tensor, value, direction in zip(moved, values, directions, strict=True):
+            for tensor, value, direction in zip(moved, values, across, strict=True):
                 tensor.assign_(tt.Tensor(value + step * direction))
-            return weighted(output_of(layer, inputs)).item()
+        for tensor in moved:
+            tensor.requires_grad, tensor.grad = True, None
 
-    assert all(t.grad.shape == t.shape for t in moved)
-    assert exact == pytest.approx((at(h) - at(-h)) / (2 * h), rel=1e-6, abs=1e-6)
+    def loss() -> tt.Tensor:
+        out = output_of(layer, inputs)
+        return weighted(out + out * out)
+
+    def number(step: float) -> float:
+        place(step)
+        return loss().item()
+
+    def rate(step: float, create_graph: bool = False) -> tt.Tensor:
+        """Of the loss along the first direction, by the gradient."""
+        place(step)
+        loss().backward(create_graph=create_graph)
+        assert all(t.grad.shape == t.shape for t in moved)
+        products = [(t.grad * tt.Tensor(d)).sum() for t, d in zip(moved, along, strict=True)]
+        return sum(products[1:], start=products[0])
+
+    first = rate(0.0, create_graph=True)
+    gradients = [t.grad.detach().numpy() for t in moved]
+    exact = sum(float((g * d).sum()) for g, d in zip(gradients, across, strict=True))
+    assert exact == pytest.approx(slope(number), rel=1e-6, abs=1e-8)
+    if first.requires_grad:
+        first = rate(0.0, create_graph=True)
+        for tensor in moved:
+            tensor.grad = None
+        first.backward()
+        found = [(t.grad, d) for t, d in zip(moved, across, strict=True) if t.grad is not None]
+        exact = sum(float((g.detach().numpy() * d).sum()) for g, d in found)
+    else:
+        exact = 0.0
+    assert exact == pytest.approx(slope(lambda h: rate(h).item()), rel=1e-6, abs=1e-8)
 
 
 @with_weights
