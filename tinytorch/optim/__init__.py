@@ -1,9 +1,55 @@
-"""Optimizers: how a weight moves."""
+"""Optimizers, learning-rate schedules, clipping, penalties: how a weight moves."""
 
 from tinytorch.optim.adam import Adam
 from tinytorch.optim.adamw import AdamW
-from tinytorch.optim.clipping import clip_grad_norm_
+from tinytorch.optim.clipping import clip_grad_norm_, clip_grad_value_
+from tinytorch.optim.group import Group
+from tinytorch.optim.lion import Lion
+from tinytorch.optim.muon import Muon
 from tinytorch.optim.optimizer import Optimizer
+from tinytorch.optim.penalties import l1_penalty, l2_penalty
+from tinytorch.optim.plateau import ReduceLROnPlateau
+from tinytorch.optim.ramps import (
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    LinearLR,
+    OneCycleLR,
+    PolynomialLR,
+    WarmupCosineLR,
+)
+from tinytorch.optim.rmsprop import RMSprop
+from tinytorch.optim.schedule import Schedule
+from tinytorch.optim.sequence import SequentialLR
 from tinytorch.optim.sgd import SGD
+from tinytorch.optim.stepped import ConstantLR, ExponentialLR, LambdaLR, MultiStepLR, StepLR
+from tinytorch.optim.together import Together
 
-__all__ = ["Adam", "AdamW", "Optimizer", "SGD", "clip_grad_norm_"]
+__all__ = [
+    "Adam",
+    "AdamW",
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
+    "ExponentialLR",
+    "Group",
+    "LambdaLR",
+    "LinearLR",
+    "Lion",
+    "MultiStepLR",
+    "Muon",
+    "OneCycleLR",
+    "Optimizer",
+    "PolynomialLR",
+    "RMSprop",
+    "ReduceLROnPlateau",
+    "SGD",
+    "Schedule",
+    "SequentialLR",
+    "StepLR",
+    "Together",
+    "WarmupCosineLR",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "l1_penalty",
+    "l2_penalty",
+]

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tinytorch.base.checks import number
-from tinytorch.base.errors import SettingError
-from tinytorch.optim.optimizer import Group, Optimizer
+from tinytorch.optim.betas import checked_betas
+from tinytorch.optim.group import Group
+from tinytorch.optim.optimizer import Optimizer
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -40,18 +41,8 @@ class AdaptiveMoments(Optimizer):
 
     def check(self, settings: dict) -> dict:
         """Ranges of betas, eps and weight_decay."""
-        betas = settings["betas"]
-        if not isinstance(betas, (list, tuple)) or len(betas) != 2:
-            raise SettingError(
-                f"{self.name}: betas are two numbers",
-                got=f"betas={betas!r}",
-                rule="(beta1, beta2), each in [0, 1)",
-                fix=f"{self.name}(..., betas=(0.9, 0.999))",
-            )
         return {
-            "betas": tuple(
-                number(self.name, f"betas[{i}]", b, "[0, 1)") for i, b in enumerate(betas)
-            ),
+            "betas": checked_betas(self.name, settings["betas"]),
             "eps": number(self.name, "eps", settings["eps"], "[0, inf)"),
             "weight_decay": number(self.name, "weight_decay", settings["weight_decay"], "[0, inf)"),
         }

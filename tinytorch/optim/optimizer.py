@@ -17,8 +17,6 @@ from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.named import copy_named
 from tinytorch.tensor.tensor import Tensor
 
-__all__ = ["Group", "Optimizer"]
-
 
 class Optimizer:
     """Abstract: a rule names the states it keeps, checks settings, and moves one group.
@@ -196,7 +194,7 @@ class Optimizer:
                 fix=f"{self.name}(model.parameters(), lr=...), or {self.name}(lr=...)",
             )
         items = list(params)
-        groups = (
+        groups: list[dict] = (
             [dict(i) for i in items]
             if items and all(isinstance(i, Mapping) for i in items)
             else [{"params": items}]

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 from tinytorch.base.checks import flag, number
 from tinytorch.base.errors import SettingError
-from tinytorch.optim.optimizer import Group, Optimizer
+from tinytorch.optim.group import Group
+from tinytorch.optim.optimizer import Optimizer
 
 
 class SGD(Optimizer):
