@@ -16,6 +16,8 @@ CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 RNG = np.random.default_rng(0)
 IMAGES = RNG.standard_normal((3, 4, 7, 6))
 WIDE = RNG.standard_normal((3, 5))
+SIGNALS = RNG.standard_normal((3, 4, 9))
+EVEN = RNG.standard_normal((3, 6))
 
 PAIRS = {
     "Linear": (lambda: nn.Linear(5, 3), lambda: torch.nn.Linear(5, 3), WIDE),
@@ -24,9 +26,55 @@ PAIRS = {
         lambda: torch.nn.Conv2d(4, 6, (3, 2), (2, 1), (2, 1), (1, 2), 2),
         IMAGES,
     ),
+    "Conv2d same": (
+        lambda: nn.Conv2d(4, 3, (2, 3), padding="same", dilation=2),
+        lambda: torch.nn.Conv2d(4, 3, (2, 3), padding="same", dilation=2),
+        IMAGES,
+    ),
+    "Conv1d": (
+        lambda: nn.Conv1d(4, 6, 3, stride=2, padding=2, dilation=2, groups=2),
+        lambda: torch.nn.Conv1d(4, 6, 3, stride=2, padding=2, dilation=2, groups=2),
+        SIGNALS,
+    ),
+    "ConvTranspose2d": (
+        lambda: nn.ConvTranspose2d(4, 6, (3, 2), (2, 3), (1, 0), (1, 2), 2, dilation=(1, 2)),
+        lambda: torch.nn.ConvTranspose2d(4, 6, (3, 2), (2, 3), (1, 0), (1, 2), 2, dilation=(1, 2)),
+        IMAGES,
+    ),
+    "MaxPool1d": (lambda: nn.MaxPool1d(3, 2, 1), lambda: torch.nn.MaxPool1d(3, 2, 1), SIGNALS),
+    "AvgPool1d": (lambda: nn.AvgPool1d(3, 2, 1), lambda: torch.nn.AvgPool1d(3, 2, 1), SIGNALS),
+    "AvgPool2d": (lambda: nn.AvgPool2d(3, 2, 1), lambda: torch.nn.AvgPool2d(3, 2, 1), IMAGES),
+    "AvgPool2d side by side": (lambda: nn.AvgPool2d(2), lambda: torch.nn.AvgPool2d(2), IMAGES),
+    "AvgPool2d own cells": (
+        lambda: nn.AvgPool2d((3, 2), (2, 1), (1, 1), count_include_pad=False),
+        lambda: torch.nn.AvgPool2d((3, 2), (2, 1), (1, 1), count_include_pad=False),
+        IMAGES,
+    ),
+    "AdaptiveAvgPool2d": (
+        lambda: nn.AdaptiveAvgPool2d((4, 3)), lambda: torch.nn.AdaptiveAvgPool2d((4, 3)), IMAGES,
+    ),
+    "AdaptiveAvgPool2d uneven": (
+        lambda: nn.AdaptiveAvgPool2d((5, None)),
+        lambda: torch.nn.AdaptiveAvgPool2d((5, None)),
+        IMAGES,
+    ),
     "MaxPool2d": (lambda: nn.MaxPool2d(3, 2, 1), lambda: torch.nn.MaxPool2d(3, 2, 1), IMAGES),
     "LayerNorm": (lambda: nn.LayerNorm((7, 6)), lambda: torch.nn.LayerNorm((7, 6)), IMAGES),
     "BatchNorm2d": (lambda: nn.BatchNorm2d(4), lambda: torch.nn.BatchNorm2d(4), IMAGES),
+    "BatchNorm2d plain mean": (
+        lambda: nn.BatchNorm2d(4, momentum=None),
+        lambda: torch.nn.BatchNorm2d(4, momentum=None),
+        IMAGES,
+    ),
+    "BatchNorm2d no statistics": (
+        lambda: nn.BatchNorm2d(4, track_running_stats=False),
+        lambda: torch.nn.BatchNorm2d(4, track_running_stats=False),
+        IMAGES,
+    ),
+    "BatchNorm1d": (lambda: nn.BatchNorm1d(5), lambda: torch.nn.BatchNorm1d(5), WIDE),
+    "BatchNorm1d signals": (lambda: nn.BatchNorm1d(4), lambda: torch.nn.BatchNorm1d(4), SIGNALS),
+    "GroupNorm": (lambda: nn.GroupNorm(2, 4), lambda: torch.nn.GroupNorm(2, 4), IMAGES),
+    "RMSNorm": (lambda: nn.RMSNorm((7, 6)), lambda: torch.nn.RMSNorm((7, 6)), IMAGES),
     "GELU": (lambda: nn.GELU(), lambda: torch.nn.GELU(), WIDE),
     "GELU tanh": (lambda: nn.GELU("tanh"), lambda: torch.nn.GELU("tanh"), WIDE),
     "ReLU": (lambda: nn.ReLU(), lambda: torch.nn.ReLU(), WIDE),
@@ -34,6 +82,22 @@ PAIRS = {
     "Sigmoid": (lambda: nn.Sigmoid(), lambda: torch.nn.Sigmoid(), WIDE),
     "Softmax": (lambda: nn.Softmax(1), lambda: torch.nn.Softmax(1), IMAGES),
     "Flatten": (lambda: nn.Flatten(), lambda: torch.nn.Flatten(), IMAGES),
+    "Flatten two axes": (lambda: nn.Flatten(0, 1), lambda: torch.nn.Flatten(0, 1), IMAGES),
+    "Unflatten": (
+        lambda: nn.Unflatten(1, (2, 2)), lambda: torch.nn.Unflatten(1, (2, 2)), IMAGES
+    ),
+    "LogSoftmax": (lambda: nn.LogSoftmax(1), lambda: torch.nn.LogSoftmax(1), IMAGES),
+    "LeakyReLU": (lambda: nn.LeakyReLU(0.1), lambda: torch.nn.LeakyReLU(0.1), WIDE),
+    "PReLU": (lambda: nn.PReLU(4), lambda: torch.nn.PReLU(4), IMAGES),
+    "ELU": (lambda: nn.ELU(0.5), lambda: torch.nn.ELU(0.5), WIDE),
+    "Softplus": (lambda: nn.Softplus(2.0), lambda: torch.nn.Softplus(2.0), WIDE),
+    "Hardtanh": (lambda: nn.Hardtanh(-0.5, 0.7), lambda: torch.nn.Hardtanh(-0.5, 0.7), WIDE),
+    "GLU": (lambda: nn.GLU(), lambda: torch.nn.GLU(), EVEN),
+} | {
+    name: (getattr(nn, name), getattr(torch.nn, name), WIDE)
+    for name in (
+        "SiLU", "Mish", "LogSigmoid", "Softsign", "ReLU6", "Hardswish", "SELU", "Identity",
+    )
 }  # fmt: skip
 
 
@@ -73,6 +137,38 @@ def test_layer(pair, training):
         np.testing.assert_allclose(gradients[name].numpy(), p.grad.numpy(), **CLOSE)
     for name, state in theirs.state_dict().items():
         np.testing.assert_allclose(ours.state_dict()[name].numpy(), state.numpy(), **CLOSE)
+
+
+EDGES = np.array([-1e4, -6.0, -3.0, -1.0, -0.0, 0.0, 1.0, 3.0, 6.0, 1e4])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["relu", "elu", "selu", "silu", "mish", "softplus", "logsigmoid", "softsign", "relu6", "gelu",
+     "leaky_relu", "hardswish", "hardsigmoid", "hardtanh"],
+)  # fmt: skip
+def test_activation_at_its_edges(name):
+    """Ground truth: PyTorch's function of the same name, at its corners and far from zero."""
+    x, y = tt.Tensor(EDGES, requires_grad=True), torch.tensor(EDGES, requires_grad=True)
+    a, b = getattr(nn.functional, name)(x), getattr(torch.nn.functional, name)(y)
+    a.sum().backward()
+    b.sum().backward()
+    np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), **CLOSE)
+    # PyTorch keeps the slope 1/6 in float32 even here
+    close = {"rtol": 6e-8, "atol": 0} if name == "hardsigmoid" else CLOSE
+    np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(), **close)
+
+
+@pytest.mark.parametrize(("p", "dim"), [(2.0, 1), (1.0, 0), (3.0, -1)])
+def test_normalize(p, dim):
+    """Ground truth: torch.nn.functional.normalize."""
+    x, y = tt.Tensor(WIDE, requires_grad=True), torch.tensor(WIDE, requires_grad=True)
+    a, b = nn.functional.normalize(x, p, dim), torch.nn.functional.normalize(y, p, dim)
+    g = weights_of(WIDE.shape)
+    (a * tt.Tensor(g)).sum().backward()
+    (b * torch.from_numpy(g)).sum().backward()
+    np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), **CLOSE)
+    np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(), **CLOSE)
 
 
 def test_embedding():

@@ -186,7 +186,7 @@ class SELU(Module):
 
 
 class LeakyReLU(Module):
-    """x where x >= 0, else negative_slope * x.
+    """x where x > 0, else negative_slope * x.
 
     Args:
         negative_slope: for negative numbers; default 0.01, as in PyTorch.
@@ -212,7 +212,7 @@ class LeakyReLU(Module):
 
 
 class PReLU(Module):
-    """x where x >= 0, else weight * x, the weight learned.
+    """x where x > 0, else weight * x, the weight learned.
 
     Args:
         num_parameters: C, one slope for each channel; default 1, one for all.

@@ -52,7 +52,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
-    """x where x >= 0, else negative_slope * x.
+    """x where x > 0, else negative_slope * x.
 
     Args:
         input: any shape.
@@ -60,11 +60,11 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
 
     Source: Maas, Hannun, Ng 2013, section 2.
     """
-    return where(input >= 0.0, input, input * float(negative_slope))
+    return where(input > 0.0, input, input * float(negative_slope))
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """x where x >= 0, else weight * x, the weight learned.
+    """x where x > 0, else weight * x, the weight learned.
 
     Args:
         input: (N, C, ...) or any shape with one weight.
@@ -83,7 +83,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         )
     else:
         slope = weight.reshape(-1, *(1,) * (len(input.shape) - 2))
-    return where(input >= 0.0, input, input * slope)
+    return where(input > 0.0, input, input * slope)
 
 
 def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
