@@ -136,9 +136,15 @@ def writing_folder(
 
 def _put(temporary: Path, target: Path) -> None:
     before = _before(target)
-    if target.exists():
+    replaces = target.exists()
+    if replaces:
         os.rename(target, before)
-    os.rename(temporary, target)
+    try:
+        os.rename(temporary, target)
+    except OSError:
+        if replaces:
+            os.rename(before, target)
+        raise
     sync_folder(target.parent)
     shutil.rmtree(before, ignore_errors=True)
 

@@ -77,7 +77,7 @@ def _encode(x: Any, path: tuple[str, ...], arrays: Pairs) -> Any:
         return {"$bytes": x.hex()}
     if isinstance(x, Mapping):
         return _encode_mapping(x, path, arrays)
-    if type(x) in (list, tuple):
+    if type(x) is list or type(x) is tuple:
         items = [_encode(item, (*path, str(i)), arrays) for i, item in enumerate(x)]
         return items if type(x) is list else {"$tuple": items}
     if isinstance(x, TypedArray):

@@ -1,0 +1,190 @@
+"""Folders that are there whole or not at all."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tinytorch.base.errors import FileFormatError, SettingError, StorageError
+from tinytorch.storage import folder as module
+from tinytorch.storage import reading_folder, writing_folder
+
+
+def put(path, **files: bytes):
+    with writing_folder(path, "notes") as new:
+        for name, content in files.items():
+            with new.file(name) as file:
+                file.write(content)
+
+
+def content(path) -> dict[str, bytes]:
+    found = reading_folder(path, "notes")
+    return {name: found.file(name).read_bytes() for name in found.manifest.files}
+
+
+def test_written_replaced_and_nothing_left_over(tmp_path):
+    """Ground truth: the bytes that were written; one name in the parent folder."""
+    put(tmp_path / "deep" / "n", a=b"old", b=b"")
+    put(tmp_path / "deep" / "n", a=b"new")
+    assert content(tmp_path / "deep" / "n") == {"a": b"new"}
+    assert os.listdir(tmp_path / "deep") == ["n"]
+
+
+def test_a_failed_write_leaves_the_old_folder_and_nothing_else(tmp_path):
+    """Ground truth: the old bytes; also without an old folder."""
+    put(tmp_path / "n", a=b"old")
+    for name in ("n", "m"):
+        with pytest.raises(RuntimeError, match="in the middle"):
+            with writing_folder(tmp_path / name, "notes") as new, new.file("a") as file:
+                file.write(b"half")
+                raise RuntimeError("in the middle")
+    assert content(tmp_path / "n") == {"a": b"old"}
+    assert os.listdir(tmp_path) == ["n"]
+
+
+SYSTEM_CALLS = ["fsync", "rename", "mkdir", "open"]
+
+
+@pytest.mark.parametrize("call", SYSTEM_CALLS)
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
+def test_whatever_the_system_refuses_the_old_folder_stays(tmp_path, monkeypatch, call, code):
+    """Ground truth: the old bytes, after each call of a save failed once with a system error."""
+    put(tmp_path / "n", a=b"old")
+    real, failed = getattr(os, call), 0
+    for nth in range(8):
+        calls = iter(range(100))
+
+        def failing(*args, calls=calls, nth=nth, **kwargs):
+            if next(calls) == nth:
+                raise OSError(code, os.strerror(code))
+            return real(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module.os, call, failing)
+            try:
+                put(tmp_path / "n", a=b"new")
+            except StorageError as error:
+                failed += 1
+                assert error.errno == code and isinstance(error, OSError)
+                assert "could not be written" in error.what and os.strerror(code) in error.got
+        # Whole in any case: the new one where it only failed after the rename.
+        assert content(tmp_path / "n") in ({"a": b"old"}, {"a": b"new"})
+    assert failed >= 1
+    put(tmp_path / "n", a=b"newer")
+    assert content(tmp_path / "n") == {"a": b"newer"}
+    assert os.listdir(tmp_path) == ["n"]
+
+
+def test_a_folder_under_a_file(tmp_path):
+    """Ground truth: POSIX: a file has no folders in it. (Permissions do not stop a superuser.)"""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="could not be written") as told:
+        put(tmp_path / "file" / "n", a=b"")
+    assert told.value.fix == "another folder"
+
+
+def test_other_peoples_folders_are_not_replaced(tmp_path):
+    """Ground truth: the file that was there; an empty folder may be used."""
+    (tmp_path / "n").mkdir()
+    put(tmp_path / "n", a=b"1")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "thesis.tex").write_text("years")
+    (tmp_path / "f").write_text("years")
+    for name in ("m", "f"):
+        with pytest.raises(SettingError, match="not a folder that can be replaced"):
+            put(tmp_path / name, a=b"1")
+    assert (tmp_path / "m" / "thesis.tex").read_text() == (tmp_path / "f").read_text() == "years"
+    assert sorted(os.listdir(tmp_path)) == ["f", "m", "n"]
+
+
+def test_every_change_to_a_file_is_seen(tmp_path):
+    """Ground truth: SHA-256; lengths alone see the cut one, and not the changed one."""
+    put(tmp_path / "n", a=b"12345", b=b"6")
+    for change, phrase in [
+        (lambda p: p.write_bytes(b"12346"), "was changed"),
+        (lambda p: p.write_bytes(b"1234"), "another length"),
+        (lambda p: p.unlink(), "no a"),
+    ]:
+        change(tmp_path / "n" / "a")
+        with pytest.raises(FileFormatError, match=phrase):
+            reading_folder(tmp_path / "n", "notes")
+    (tmp_path / "n" / "a").write_bytes(b"54321")
+    assert reading_folder(tmp_path / "n", "notes", checksums=False).file("a").exists()
+    (tmp_path / "n" / "manifest.json").unlink()
+    with pytest.raises(FileFormatError, match="not whole"):
+        reading_folder(tmp_path / "n", "notes")
+
+
+def test_what_is_not_there(tmp_path):
+    """Ground truth: the system's number for "no such file"; an unlisted file has no path."""
+    with pytest.raises(StorageError, match="there is no notes here") as told:
+        reading_folder(tmp_path / "n", "notes")
+    assert told.value.errno == errno.ENOENT
+    put(tmp_path / "n", a=b"")
+    (tmp_path / "n" / "extra").write_text("of somebody else")
+    with pytest.raises(FileFormatError, match="lacks a file"):
+        reading_folder(tmp_path / "n", "notes").file("extra")
+
+
+def test_killed_between_two_renames(tmp_path):
+    """Ground truth: the old folder under its other name is read, and put back by the next save."""
+    put(tmp_path / "n", a=b"old")
+    os.rename(tmp_path / "n", tmp_path / ".n.before")
+    assert content(tmp_path / "n") == {"a": b"old"}
+    module.remove_leftovers(tmp_path)
+    assert os.listdir(tmp_path) == ["n"]
+    # Killed after both renames: the new one counts, the old one goes.
+    put(tmp_path / ".n.before", a=b"older")
+    module.remove_leftovers(tmp_path)
+    assert os.listdir(tmp_path) == ["n"] and content(tmp_path / "n") == {"a": b"old"}
+
+
+HALF = """
+import os, signal, sys
+from tinytorch.storage import writing_folder
+with writing_folder(sys.argv[1], "notes") as new, new.file("a") as file:
+    file.write(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(tmp_path):
+    """Ground truth: a process killed while it wrote; another that is still writing."""
+    done = subprocess.run(
+        [sys.executable, "-c", HALF, str(tmp_path / "n")], timeout=60, cwd=Path(__file__).parents[2]
+    )
+    assert done.returncode == -9
+    (left,) = os.listdir(tmp_path)
+    assert left.startswith(".n.") and left.endswith(".new")
+    with writing_folder(tmp_path / "n", "notes") as first:
+        assert os.listdir(tmp_path) == [first.path.name]
+        module.remove_leftovers(tmp_path)
+        assert first.path.exists()
+    assert os.listdir(tmp_path) == ["n"]
+
+
+SMALL = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+from tinytorch.base.errors import StorageError
+from tinytorch.storage import writing_folder
+try:
+    with writing_folder(sys.argv[1], "notes") as new, new.file("a") as file:
+        file.write(b"x" * 5000)
+except StorageError as error:
+    print(error)
+"""
+
+
+def test_a_file_that_the_system_does_not_let_grow(tmp_path):
+    """Ground truth: the system's own refusal (a limit on file sizes); the old bytes stay."""
+    put(tmp_path / "n", a=b"old")
+    done = subprocess.run(
+        [sys.executable, "-c", SMALL, str(tmp_path / "n")],
+        capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert "could not be written" in done.stdout and "free some space" in done.stdout, done.stderr
+    assert content(tmp_path / "n") == {"a": b"old"} and os.listdir(tmp_path) == ["n"]
