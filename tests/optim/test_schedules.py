@@ -1,0 +1,189 @@
+"""schedule.py, stepped.py, ramps.py, plateau.py, sequence.py: curves, state, messages."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tinytorch import optim
+from tinytorch.base.errors import CompileError, SettingError
+
+CURVES = {
+    "StepLR": lambda o: optim.StepLR(o, 3, 0.5),
+    "MultiStepLR": lambda o: optim.MultiStepLR(o, [2, 5], 0.5),
+    "ExponentialLR": lambda o: optim.ExponentialLR(o, 0.9),
+    "ConstantLR": lambda o: optim.ConstantLR(o, 0.5, 4),
+    "LambdaLR": lambda o: optim.LambdaLR(o, lambda t: 1 / (1 + t)),
+    "LinearLR": lambda o: optim.LinearLR(o, 0.25, 1.0, 4),
+    "PolynomialLR": lambda o: optim.PolynomialLR(o, 8, 2.0),
+    "CosineAnnealingLR": lambda o: optim.CosineAnnealingLR(o, 6, 0.01),
+    "CosineAnnealingWarmRestarts": lambda o: optim.CosineAnnealingWarmRestarts(o, 2, 2, 0.01),
+    "WarmupCosineLR": lambda o: optim.WarmupCosineLR(o, 3, 10, 0.01),
+    "OneCycleLR": lambda o: optim.OneCycleLR(o, 1.0, 10),
+    "SequentialLR": lambda o: optim.SequentialLR(
+        o, [optim.LinearLR(o, 0.1, 1.0, 3), optim.StepLR(o, 2, 0.5)], [3]
+    ),
+    "ReduceLROnPlateau": lambda o: optim.ReduceLROnPlateau(o, "min", 0.5, 1),
+}
+LOSSES = [3.0, 2.0, 2.5, 2.5, 1.0, 1.0, math.nan, 0.5, 0.6, 0.7]
+each_curve = pytest.mark.parametrize("make", CURVES.values(), ids=CURVES.keys())
+
+
+def optimizer(*rates: float) -> optim.SGD:
+    groups = [{"params": [tt.zeros(1, requires_grad=True)], "lr": r} for r in rates or (1.0,)]
+    return optim.SGD(groups)
+
+
+def followed(schedule, steps: int, start: int = 0) -> list[list[float]]:
+    """The rates before each of some steps."""
+    rates = []
+    for i in range(start, start + steps):
+        rates.append(schedule.get_last_lr())
+        schedule.step(LOSSES[i]) if schedule.needs_metric else schedule.step()
+    return rates
+
+
+def test_every_public_schedule_has_a_case():
+    """Ground truth: the names optim exports."""
+    kinds = {n for n in optim.__all__ if isinstance(getattr(optim, n), type)}
+    assert {n for n in kinds if issubclass(getattr(optim, n), optim.Schedule)} - {
+        "Schedule"
+    } == set(CURVES)
+
+
+@each_curve
+def test_saved_in_the_middle_it_goes_on_the_same(make):
+    """Ground truth: the schedule that was not interrupted; the state passes through JSON."""
+    whole = followed(make(optimizer(1.0, 0.5)), 10)
+    first = optimizer(1.0, 0.5)
+    schedule = make(first)
+    assert followed(schedule, 4) == whole[:4]
+    state = json.loads(json.dumps(schedule.state_dict()))
+    second = optimizer(9.0, 9.0)  # its rates come with the optimizer's state
+    resumed = make(second)
+    second.load_state_dict({n: t.numpy().copy() for n, t in first.state_dict().items()})
+    resumed.load_state_dict(state)
+    assert followed(resumed, 6, start=4) == whole[4:]
+
+
+@each_curve
+def test_state_of_another_schedule_is_refused(make):
+    """Ground truth: the names of state_dict()."""
+    schedule = make(optimizer())
+    with pytest.raises(SettingError, match="names in this state are not its names"):
+        schedule.load_state_dict({})
+    with pytest.raises(SettingError, match="made of numbers"):
+        schedule.load_state_dict({n: "three" for n in schedule.state_dict()})
+    schedule.load_state_dict({n: np.array(3) for n in schedule.state_dict()})
+    assert schedule.last_epoch == 3 and type(schedule.last_epoch) is int
+
+
+@each_curve
+def test_optimizer_may_be_bound_later(make):
+    """Ground truth: the schedule of an optimizer that was bound at once."""
+    later = optim.SGD(lr=1.0)
+    schedule = make(later)
+    later.bind([tt.zeros(1, requires_grad=True)])
+    assert followed(schedule, 8) == followed(make(optimizer(1.0)), 8)
+
+
+@each_curve
+def test_a_step_inside_a_compiled_function_is_refused(make):
+    """Ground truth: it would be done once, while the program is recorded, and never again."""
+    schedule = make(optimizer())
+
+    @tt.compile
+    def step(x):
+        schedule.step(1.0) if schedule.needs_metric else schedule.step()
+        return x + 1.0
+
+    with pytest.raises(CompileError, match=r"schedule\.step\(\)"):
+        step(tt.zeros(1))
+
+
+def test_a_compiled_step_sees_the_rate_without_being_compiled_again():
+    """Closed form: gradient 1: the weight moves by the rates 1, 1/2, 1/4; one program."""
+    w = tt.zeros(1, requires_grad=True)
+    sgd = optim.SGD([w], lr=1.0)
+    schedule, captured = optim.ExponentialLR(sgd, 0.5), []
+
+    @tt.compile
+    def step():
+        captured.append(1)
+        (w * 1.0).sum().backward()
+        sgd.step()
+        sgd.zero_grad()
+
+    for _ in range(3):
+        step()
+        schedule.step()
+    assert w.item() == -1.75 and len(captured) == 1
+
+
+def test_a_rate_set_by_hand_is_where_the_curve_goes_on():
+    """Closed form: 1, 1/2, then 8 is set: 8 / 4."""
+    sgd = optimizer(1.0)
+    schedule = optim.ExponentialLR(sgd, 0.5)
+    schedule.step()
+    sgd.lr = 8.0
+    schedule.step()
+    assert sgd.lr == 2.0
+
+
+def test_plateau_waits_lowers_and_stops_at_the_lowest():
+    """Ground truth: its rule by hand: 2 is better, 2.5 and NaN are not, and again, down to 0.25."""
+    sgd = optimizer(1.0)
+    schedule = optim.ReduceLROnPlateau(sgd, factor=0.5, patience=1, min_lr=0.25)
+    rates = []
+    for loss in [3.0, 2.0, 2.5, math.nan, 2.5, 2.5, 2.5, 2.5, 1.0]:
+        schedule.step(tt.Tensor(loss))
+        rates.append(sgd.lr)
+    assert rates == [1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25]
+
+
+def test_plateau_of_an_accuracy_wants_larger_numbers():
+    """Ground truth: its rule by hand."""
+    sgd = optimizer(1.0)
+    schedule = optim.ReduceLROnPlateau(sgd, mode="max", factor=0.5, patience=0)
+    for accuracy in (0.5, 0.6, 0.6):
+        schedule.step(accuracy)
+    assert sgd.lr == 0.5
+
+
+@pytest.mark.parametrize(
+    ("make", "phrase"),
+    [
+        (lambda o: optim.StepLR(o, 0), "step_size is not a whole number"),
+        (lambda o: optim.StepLR([], 1), "a schedule belongs to an optimizer"),
+        (lambda o: optim.ExponentialLR(o, -1), "gamma is outside its range"),
+        (lambda o: optim.MultiStepLR(o, [-1]), "milestones is not a whole number"),
+        (lambda o: optim.LambdaLR(o, 0.5), "gives the factor for a step count"),
+        (lambda o: optim.LambdaLR(o, lambda t: -1.0), "lr is outside its range"),
+        (lambda o: optim.LinearLR(o, total_iters=0), "total_iters is not a whole number"),
+        (lambda o: optim.CosineAnnealingLR(o, 0), "T_max is not a whole number"),
+        (lambda o: optim.WarmupCosineLR(o, 5, 5), "no steps are left after the warm-up"),
+        (lambda o: optim.OneCycleLR(o, 0.0, 10), "max_lr is outside its range"),
+        (lambda o: optim.OneCycleLR(o, 1.0, 10, pct_start=2), "pct_start is outside its range"),
+        (lambda o: optim.ReduceLROnPlateau(o, "least"), "which numbers are better"),
+        (lambda o: optim.ReduceLROnPlateau(o, factor=1.0), "factor is outside its range"),
+        (lambda o: optim.SequentialLR(o, [], []), "cannot follow one another"),
+        (
+            lambda o: optim.SequentialLR(o, [optim.ReduceLROnPlateau(o)], []),
+            "cannot follow one another",
+        ),
+        (
+            lambda o: optim.SequentialLR(o, [optim.StepLR(optimizer(), 1)], []),
+            "cannot follow one another",
+        ),
+        (
+            lambda o: optim.SequentialLR(o, [optim.StepLR(o, 1)] * 2, []),
+            "milestones do not fit the schedules",
+        ),
+    ],
+)
+def test_bad_settings_are_named(make, phrase):
+    """Ground truth: the ranges in the docstrings."""
+    with pytest.raises(SettingError, match=phrase):
+        make(optimizer())
