@@ -82,11 +82,12 @@ def test_a_batch_is_counted_when_it_is_handed_out():
     loader = DataLoader(numbers(6), 2)
     for i, _ in enumerate(loader):
         assert loader.state_dict()["position"] == i + 1
-    assert loader.state_dict() == {"seed": 0, "epoch": 1, "position": 0}
+    state = loader.state_dict()
+    assert state == {"seed": 0, "epoch": 1, "position": 0, "batch_size": 2, "samples": 6}
 
 
 def prefetch_threads():
-    return [t for t in threading.enumerate() if t.name == "tinytorch-prefetch"]
+    return [t for t in threading.enumerate() if t.name.startswith("tinytorch-loader")]
 
 
 def test_prefetching_changes_nothing_and_ends():
@@ -133,5 +134,6 @@ def test_bad_settings_are_named(setting, value):
 
 def test_a_position_beyond_the_epoch_is_refused():
     """Ground truth: the documented range of a position."""
+    loader = DataLoader(numbers(4), 2)
     with pytest.raises(SettingError, match="position is outside"):
-        DataLoader(numbers(4), 2).load_state_dict({"seed": 0, "epoch": 0, "position": 3})
+        loader.load_state_dict(loader.state_dict() | {"position": 3})

@@ -3,19 +3,49 @@
 Knows NumPy arrays and files, never tensors.
 """
 
-from tinytorch.data.dataset import ArrayDataset, Dataset, ImageDataset
+from tinytorch.data.augmentation import Compose, Cutout, RandomCrop, RandomFlip
+from tinytorch.data.cifar10 import CIFAR10_MEAN, CIFAR10_STD, load_cifar10
+from tinytorch.data.colour import ColorJitter, Mixup, Normalize
+from tinytorch.data.dataset import ArrayDataset, Dataset
 from tinytorch.data.digits import load_digits
+from tinytorch.data.images import ImageDataset
 from tinytorch.data.loader import DataLoader
 from tinytorch.data.mnist import load_mnist
+from tinytorch.data.samplers import (
+    BatchSampler,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    SubsetSampler,
+    WeightedSampler,
+)
+from tinytorch.data.stream import Stream
 from tinytorch.data.text import CharacterVocabulary, TextWindows, load_tiny_shakespeare
 
 __all__ = [
+    "CIFAR10_MEAN",
+    "CIFAR10_STD",
     "ArrayDataset",
+    "BatchSampler",
     "CharacterVocabulary",
+    "ColorJitter",
+    "Compose",
+    "Cutout",
     "DataLoader",
     "Dataset",
     "ImageDataset",
+    "Mixup",
+    "Normalize",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomSampler",
+    "Sampler",
+    "SequentialSampler",
+    "Stream",
+    "SubsetSampler",
     "TextWindows",
+    "WeightedSampler",
+    "load_cifar10",
     "load_digits",
     "load_mnist",
     "load_tiny_shakespeare",

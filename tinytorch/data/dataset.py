@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from tinytorch.base.errors import IndexRangeError, SettingError, ShapeError
+from tinytorch.base.errors import IndexRangeError, ShapeError
 
 
 class Dataset(Protocol):
@@ -60,58 +60,6 @@ class ArrayDataset:
     def take(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
         """The samples with these numbers: one new array (B, ...) for each array."""
         return tuple(a[indices] for a in self.arrays)
-
-
-class ImageDataset:
-    """Grey images kept as bytes and handed out as numbers from 0 to 1, with their labels.
-
-    Args:
-        images: (N, H, W) uint8.
-        labels: (N,) integers.
-        largest: the byte that means 1.0, in 1..255.
-
-    Raises:
-        ShapeError: the shapes are not (N, H, W) and (N,).
-        SettingError: `largest` is outside its range.
-
-    Cost: N * H * W bytes; a batch is made when it is taken.
-
-    Example:
-        >>> data = ImageDataset(np.full((2, 1, 2), 4, np.uint8), np.array([0, 1]), largest=16)
-        >>> data[1]
-        (array([[[0.25, 0.25]]], dtype=float32), np.int64(1))
-    """
-
-    def __init__(self, images: np.ndarray, labels: np.ndarray, largest: int = 255):
-        if images.ndim != 3 or labels.shape != images.shape[:1]:
-            raise ShapeError(
-                "images and labels do not belong together",
-                got=f"images {images.shape}, labels {labels.shape}",
-                rule="images (N, H, W) and labels (N,)",
-                fix="images.reshape(-1, 28, 28), labels.reshape(-1)",
-            )
-        if not 1 <= largest <= 255:
-            raise SettingError(
-                "ImageDataset: largest is outside its range",
-                got=f"largest={largest}",
-                rule="1 <= largest <= 255, the byte that means white",
-                fix="largest=255",
-            )
-        self.images, self.labels, self.largest = images, labels.astype(np.int64), largest
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple:
-        check_index(index, len(self))
-        images, labels = self.take(np.array([index]))
-        return images[0], labels[0]
-
-    def take(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Images (B, 1, H, W) float32 in [0, 1] and labels (B,) int64 with these numbers."""
-        images = self.images[indices][:, None].astype(np.float32)
-        images *= np.float32(1 / self.largest)
-        return images, self.labels[indices]
 
 
 def check_index(index: int, length: int) -> None:

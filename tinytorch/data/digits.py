@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from tinytorch.base.errors import SettingError
-from tinytorch.data.dataset import ImageDataset
 from tinytorch.data.idx import read_idx
+from tinytorch.data.images import ImageDataset
 
 FILES = Path(__file__).parent / "files"
 LARGEST = 16  # a pixel counts the dark dots of a 4x4 block (ATTRIBUTION.txt)

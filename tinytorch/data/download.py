@@ -49,6 +49,11 @@ def is_intact(path: Path, remote: Remote) -> bool:
         return hashlib.file_digest(file, remote.algorithm).hexdigest() == remote.digest
 
 
+def content_digest(content: bytes, remote: Remote) -> str:
+    """The checksum of these bytes, by the algorithm of `remote`."""
+    return hashlib.new(remote.algorithm, content).hexdigest()
+
+
 def check_intact(path: Path, remote: Remote) -> Path:
     """`path`, or a DataError if its content is not that of `remote`."""
     if is_intact(path, remote):

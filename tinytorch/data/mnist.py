@@ -10,10 +10,10 @@ from pathlib import Path
 
 from tinytorch.base.errors import DataError
 from tinytorch.data import places
-from tinytorch.data.dataset import ImageDataset
 from tinytorch.data.digits import check_split
 from tinytorch.data.download import Progress, Remote, check_intact, download
 from tinytorch.data.idx import read_idx
+from tinytorch.data.images import ImageDataset
 
 PART = "mnist"
 # The two public mirrors of the official files (the original server no longer hands them out).

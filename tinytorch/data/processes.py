@@ -1,0 +1,157 @@
+"""Batches made by processes of their own, for data sets whose work is Python.
+
+Knows jobs, pipes and arrays; never what a job makes.
+
+Note [who holds which end]: a worker's pipe has one end in the worker and one here, and no other
+process has either (forkserver passes single descriptors). So when this process ends, however it
+ends, the worker reads an end of file and ends; when a worker ends, so does the read here.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import signal
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from tinytorch.base.errors import DataError
+from tinytorch.data.threads import Job
+
+START = "forkserver"  # a fork of this process would copy its threads' locks in whatever state
+WAIT = 5.0  # seconds given to a worker that was told to end
+
+
+class Processes:
+    """Workers that are processes. Batch i is made by worker i modulo their number.
+
+    A job is three numbers and a worker works out the rest itself, so a job never fills a pipe:
+    this process cannot wait for a worker that waits for this process.
+
+    Args:
+        make: what a job does, giving a tuple of arrays; pickled once to each worker.
+        workers: how many, >= 1.
+
+    Cost: a start of about 0.3 s each; a copy of the data set in each, unless its arrays are
+        memory-mapped; two copies of each batch through a pipe.
+    """
+
+    def __init__(self, make: Callable[[Job], tuple], workers: int):
+        context = multiprocessing.get_context(START)
+        self._workers, self._pipes = [], []
+        self._next = 0
+        for i in range(workers):
+            here, there = context.Pipe()
+            worker = context.Process(
+                target=serve, args=(there, make), name=f"tinytorch-loader-{i}", daemon=True
+            )
+            worker.start()
+            there.close()
+            self._workers.append(worker)
+            self._pipes.append(here)
+
+    def submit(self, job: Job) -> Callable[[], tuple]:
+        """Begin a job; its result must be taken before those of later jobs."""
+        i = self._next
+        self._next = (i + 1) % len(self._pipes)
+        try:
+            self._pipes[i].send(job)
+        except OSError:
+            raise self._gone(i) from None
+        return lambda: self._receive(i)
+
+    def _receive(self, i: int) -> tuple:
+        try:
+            return receive(self._pipes[i])
+        except (EOFError, OSError):
+            raise self._gone(i) from None
+
+    def _gone(self, i: int) -> DataError:
+        worker = self._workers[i]
+        worker.join(WAIT)
+        return DataError(
+            "a process of the DataLoader ended",
+            got=f"worker {i}, exit code {worker.exitcode}",
+            rule="workers live as long as the loader",
+            fix="if it was killed, use fewer workers or less memory; in a script, start under "
+            '`if __name__ == "__main__":`, because a worker imports the script',
+        )
+
+    def close(self) -> None:
+        """End the workers."""
+        for pipe in self._pipes:
+            pipe.close()
+        for worker in self._workers:
+            worker.join(WAIT)
+            if worker.is_alive():
+                worker.terminate()
+                worker.join()
+
+
+def serve(pipe: Connection, make: Callable[[Job], tuple]) -> None:
+    """A worker's life: make what is asked for until the pipe ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that trains
+    while True:
+        try:
+            job = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = [np.ascontiguousarray(a) for a in make(job)]
+            strange = [a.dtype for a in answer if a.dtype.hasobject]
+            if strange:
+                raise DataError(
+                    "a batch holds Python objects",
+                    got=f"dtype {strange[0]}",
+                    rule="processes hand over arrays of numbers",
+                    fix="DataLoader(..., processes=False)",
+                )
+        except Exception as error:  # handed to the user's process, which raises it
+            answer = error
+        try:
+            send(pipe, answer)
+        except OSError:
+            return
+
+
+def send(pipe: Connection, answer: list[np.ndarray] | Exception) -> None:
+    """Shapes and types, then the bytes of each array; or an error and where it came from."""
+    if isinstance(answer, Exception):
+        place = "".join(traceback.format_exception(answer))
+        pipe.send((_that_travels(answer), f"in a process of the DataLoader:\n{place}"))
+        return
+    pipe.send([(a.shape, a.dtype) for a in answer])
+    for a in answer:
+        if a.size:
+            pipe.send_bytes(a.data.cast("B"))
+
+
+def receive(pipe: Connection) -> tuple:
+    """What `send` sent: new arrays; an error is raised."""
+    head = pipe.recv()
+    if isinstance(head, tuple):
+        error, place = head
+        error.add_note(place)
+        raise error
+    arrays = tuple(np.empty(shape, dtype) for shape, dtype in head)
+    for a in arrays:
+        if a.size:
+            pipe.recv_bytes_into(a.data.cast("B"))
+    return arrays
+
+
+def _that_travels(error: Exception) -> Exception:
+    """The error, or one with its text if it cannot be pickled and read again."""
+    try:
+        pickle.loads(pickle.dumps(error))
+        return error
+    except Exception:
+        return DataError(
+            "a process of the DataLoader failed",
+            got=f"{type(error).__name__}: {error}",
+            rule="the data set and the transform run without errors",
+            fix="DataLoader(..., workers=0) shows the error where it happens",
+        )
