@@ -15,7 +15,7 @@ def test_plain_lines_one_an_epoch(capsys):
     """Ground truth: written by hand."""
     lines = PlainLines()
     lines.begin_epoch(2, 5, 10)
-    lines.batch(1, {"loss": 1.0})
+    lines.batch(1, Averages())
     lines.end_epoch({"epoch": 2, "loss": 0.5, "val_accuracy": 0.975, "seconds": 1.0})
     lines.close()
     assert capsys.readouterr().out == "epoch 2/5  loss 0.5  val_accuracy 97.50 %  1.0 s\n"
@@ -24,9 +24,11 @@ def test_plain_lines_one_an_epoch(capsys):
 def test_live_line_leaves_the_same_lines(capsys):
     """Ground truth: the plain line, once the bar is gone."""
     line = LiveLine()
+    averages = Averages()
+    averages.add({"loss": 1.0}, 1)
     line.begin_epoch(1, 1, 3)
     for i in (1, 2, 3):
-        line.batch(i, {"loss": 1.0})
+        line.batch(i, averages)
     line.end_epoch({"epoch": 1, "loss": 0.5})
     line.close()
     assert "epoch 1/1  loss 0.5" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from tinytorch.base.errors import DataError, FileFormatError, GradientError, Set
 from tinytorch.data import ArrayDataset, DataLoader
 from tinytorch.models import MLP
 from tinytorch.nn import functional as F
-from tinytorch.training import Trainer, load_weights, save_weights
+from tinytorch.training import Checkpoints, Trainer, load_weights, save_weights
 from tinytorch.training.progress import PlainLines, Silent
 
 RNG = np.random.default_rng(0)
@@ -119,16 +119,29 @@ def test_evaluation_mode_lasts_as_long_as_it_is_needed():
 def test_interruption_stops_between_steps_saves_and_says_how_to_go_on(tmp_path, capsys):
     """Ground truth: the step that was under way is whole, the next does not begin."""
     model, trainer = parts(progress=PlainLines())
-    file = tmp_path / "weights.safetensors"
+    folder = tmp_path / "run"
     before = signal.getsignal(signal.SIGINT)
-    history = trainer.train(Interrupting(at=3), epochs=4, save=file)
+    history = trainer.train(Interrupting(at=3), epochs=4, checkpoint=folder)
     assert history.stopped and len(history) == 0 and trainer.steps == 3
     said = capsys.readouterr().out
-    assert "stopped after step 3" in said and "trainer.train(loader, epochs=4)" in said
+    assert "stopped after step 3; saved in" in said
+    assert f"trainer.train(loader, epochs=4, checkpoint={str(folder)!r}, resume=True)" in said
     assert signal.getsignal(signal.SIGINT) is before
-    other, _ = parts(seed=1)
-    load_weights(other, file)
-    assert np.array_equal(other.layers[0].weight.numpy(), model.layers[0].weight.detach().numpy())
+    found = Checkpoints(folder).load()["model"]["layers.0.weight"]
+    assert np.array_equal(found.numpy(), model.layers[0].weight.detach().numpy())
+
+
+def test_interruption_without_a_folder_says_how_to_go_on(capsys):
+    """Ground truth: the epoch that was stopped is finished first: 4 whole epochs in the end."""
+    _, trainer = parts(progress=PlainLines())
+    data = Interrupting(at=3)
+    assert trainer.train(data, epochs=4).stopped
+    assert "stopped after step 3. To go on: trainer.train(loader, epochs=4)" in (
+        capsys.readouterr().out
+    )
+    data.at = 0
+    assert len(trainer.train(data, epochs=4)) == 4
+    assert trainer.steps == 20
 
 
 def test_a_second_interruption_is_not_held_back():

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import sys
 
+from tinytorch.training.progress import Progress
+
 
 class Report:
     """Prints the findings of a command.
@@ -61,7 +63,7 @@ class JsonProgress:
     def begin_epoch(self, epoch: int, epochs: int, batches: int | None) -> None:
         """Nothing: the line comes when the epoch is over."""
 
-    def batch(self, index: int, values: dict[str, float]) -> None:
+    def batch(self, index: int, averages: object) -> None:
         """Nothing."""
 
     def end_epoch(self, row: dict[str, float]) -> None:
@@ -81,3 +83,10 @@ def show_download(name: str, have: int, total: int) -> None:
     share = f"{100 * have / total:3.0f} %" if total else ""
     end = "\n" if total and have >= total else ""
     print(f"\rfetching {name}: {have / 1e6:.1f} MB {share}", end=end, file=sys.stderr, flush=True)
+
+
+def without_python(progress: Progress) -> Progress:
+    """`progress`, whose messages end before they say what to write in a Python program."""
+    message = progress.message
+    progress.message = lambda text: message(text.split(". To go on: ")[0])
+    return progress

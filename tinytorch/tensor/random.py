@@ -7,6 +7,7 @@ small Tensor, so a compiled function moves it on as it moves any other state.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from tinytorch.tensor.creation import _shape, full
 from tinytorch.tensor.dispatch import apply, number, tensor_of, to_dtype
 from tinytorch.tensor.elementwise import cos, log, sin, sqrt
 from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.named import copy_named
 from tinytorch.tensor.reductions import argmax, argsort
 from tinytorch.tensor.shaping import concat, reshape, slice_along
 from tinytorch.tensor.tensor import Tensor
@@ -52,6 +54,14 @@ class Generator:
         with no_grad():
             self.state.assign_(state)
         return bits
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Where the stream is, as it can be saved."""
+        return {"state": self.state.detach()}
+
+    def load_state_dict(self, state: Mapping) -> None:
+        """Go to where `state_dict` was taken."""
+        copy_named({"state": self.state}, state, owner="Generator")
 
 
 def _seeded(seed: int) -> np.ndarray:

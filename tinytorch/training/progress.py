@@ -11,6 +11,8 @@ import time
 from importlib.util import find_spec
 from typing import Protocol
 
+from tinytorch.training.metrics import Averages
+
 
 class Progress(Protocol):
     """What the trainer tells whoever shows it."""
@@ -19,8 +21,8 @@ class Progress(Protocol):
         """Epoch `epoch` of `epochs` (from 1) begins; it has `batches` batches, if that is known."""
         ...
 
-    def batch(self, index: int, values: dict[str, float]) -> None:
-        """Batch `index` (from 1) is done; `values` are the averages of the epoch so far."""
+    def batch(self, index: int, averages: Averages) -> None:
+        """Batch `index` (from 1) is done; `averages` are those of the epoch so far."""
         ...
 
     def end_epoch(self, row: dict[str, float]) -> None:
@@ -42,7 +44,7 @@ class Silent:
     def begin_epoch(self, epoch: int, epochs: int, batches: int | None) -> None:
         """Nothing."""
 
-    def batch(self, index: int, values: dict[str, float]) -> None:
+    def batch(self, index: int, averages: Averages) -> None:
         """Nothing."""
 
     def end_epoch(self, row: dict[str, float]) -> None:
@@ -96,12 +98,14 @@ class LiveLine(PlainLines):
         self._task = self._bar.add_task(self._place, total=batches, values="")
         self._due = 0.0
 
-    def batch(self, index: int, values: dict[str, float]) -> None:
+    def batch(self, index: int, averages: Averages) -> None:
         """Move the bar, at most ten times a second."""
         now = time.monotonic()
         if now >= self._due and self._task is not None:
             self._due = now + self.REFRESH
-            self._bar.update(self._task, completed=index, values=shown(values), refresh=True)
+            self._bar.update(
+                self._task, completed=index, values=shown(averages.means()), refresh=True
+            )
 
     def end_epoch(self, row: dict[str, float]) -> None:
         """Replace the bar by a line."""

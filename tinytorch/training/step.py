@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from tinytorch.tensor.creation import asarray
 
+Shapes = tuple[tuple[int, ...], ...]
+
 
 class Step:
     """`fn(*batch)` on Tensors, through the compiler where that pays.
@@ -17,7 +19,7 @@ class Step:
         Each shape is a program of its own, and the last batch of an epoch is often smaller.
         Compiling a program for one batch in a thousand costs more than it saves, so a batch with
         fewer samples than a compiled one runs eagerly, unless the batch before it had the same
-        shape.
+        shape. A run that is resumed must decide alike: `seen` is part of its state.
 
     Args:
         fn: function of Tensors.
@@ -27,10 +29,8 @@ class Step:
     def __init__(self, fn: Callable, compile: bool):
         self.fn = fn
         self.compiled = _compiled(fn) if compile else None
-        self.largest: dict[
-            tuple, int
-        ] = {}  # samples that were compiled, by everything but their number
-        self.previous: tuple = ()
+        self.largest: dict[Shapes, int] = {}  # samples compiled, by everything but their number
+        self.previous: Shapes = ()
 
     def __call__(self, *batch):
         """`fn(*batch)`; NumPy arrays become Tensors first."""
@@ -39,11 +39,24 @@ class Step:
         again, self.previous = shapes == self.previous, shapes
         if self.compiled is None:
             return self.fn(*tensors)
-        rest, samples = tuple(s[1:] for s in shapes), shapes[0][0] if shapes[0] else 1
+        rest = tuple(s[1:] for s in shapes)
+        samples = shapes[0][0] if shapes and shapes[0] else 1
         if samples < self.largest.get(rest, 0) and not again:
             return self.fn(*tensors)
         self.largest[rest] = max(samples, self.largest.get(rest, 0))
         return self.compiled(*tensors)
+
+    def seen(self) -> list:
+        """What decides which batches are compiled, as lists that JSON can hold."""
+        return [[list(map(list, r)), n] for r, n in self.largest.items()] + [
+            [list(map(list, self.previous)), None]
+        ]
+
+    def remember(self, seen: list) -> None:
+        """Take what `seen` gave."""
+        shapes = [(tuple(map(tuple, rest)), samples) for rest, samples in seen]
+        self.largest = {rest: n for rest, n in shapes if n is not None}
+        self.previous = next(rest for rest, n in shapes if n is None)
 
 
 def _compiled(fn: Callable) -> Callable:

@@ -1,32 +1,44 @@
 """Trainer: the loop that turns batches into a trained model.
 
-Knows the order of things (forward, loss, backward, update, measure), never how any of them is done.
+Knows the order of things (epochs, batches, validation, saving), never how any of them is done.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinytorch.base.checks import whole
-from tinytorch.base.errors import DataError, GradientError
+from tinytorch.base.errors import DataError, GradientError, SettingError
 from tinytorch.nn.functional import cross_entropy
-from tinytorch.nn.loss import CrossEntropyLoss
 from tinytorch.nn.module import Module
 from tinytorch.optim.optimizer import Optimizer
-from tinytorch.tensor.modes import no_grad, precision
+from tinytorch.tensor.random import default_generator
 from tinytorch.tensor.tensor import Tensor
+from tinytorch.training.callback import Callback, Callbacks
+from tinytorch.training.ema import EMA
 from tinytorch.training.history import History
 from tinytorch.training.interruption import Interruption
-from tinytorch.training.metrics import Averages, accuracy
-from tinytorch.training.progress import Progress, best_for_output
-from tinytorch.training.step import Step
-from tinytorch.training.weights import save_weights
+from tinytorch.training.loss_weight import adds_up
+from tinytorch.training.metrics import Averages, default_metrics, finished
+from tinytorch.training.passes import Passes
+from tinytorch.training.progress import Progress, Silent, best_for_output
+from tinytorch.training.restore import gather, restore
+from tinytorch.training.run import Run, keeps_its_place, remaining
+from tinytorch.training.saving import Saver
+from tinytorch.training.scaler import LossScaler
+from tinytorch.training.update import Update
+
+if TYPE_CHECKING:
+    from tinytorch.training.checkpoints import Checkpoints
+
+LEAST_SCALE = 2.0**-10  # float16 spans 2**40: a loss scaled further down has no gradient at all
 
 
 class Trainer:
@@ -34,13 +46,27 @@ class Trainer:
 
     Args:
         model: what is trained.
-        optimizer: how its weights move.
+        optimizer: how its weights move; one without parameters is given the model's.
         loss: function of (output, target) that gives one number; default cross-entropy.
         metrics: name -> function of (output, target) that gives one number; default accuracy with
             cross-entropy, else none.
+        schedule: moves the learning rate (see `optim`); its `step()` is called.
+        schedule_every: "epoch" or "step" (each time the weights have moved).
+        accumulate: batches whose gradients are put together before the weights move, at least 1;
+            exact for means over batches of any sizes (update.py).
+        clip_norm: longest common gradient, in (0, inf), or None.
+        clip_value: largest number in a gradient, in (0, inf), or None.
+        ema: decay of an average of the weights, in [0, 1), or None; `evaluate` and `predict` then
+            use the average.
+        precision: "float32", "bf16" (see `tt.precision`), or "float16" with loss scaling.
         compile: False runs NumPy, line by line, for looking inside.
-        precision: "float32" or "bf16" (see `tt.precision`).
+        callbacks: what else happens at the moments of training, see `Callback`.
         progress: who shows it; default a live line on a terminal, plain lines elsewhere.
+
+    Raises:
+        SettingError: a setting outside its range.
+
+    Cost: about 30 us of Python a step beside the model (benchmarks/cases/trainer.py).
 
     Example:
         >>> import numpy as np, tinytorch as tt
@@ -48,114 +74,235 @@ class Trainer:
         >>> from tinytorch.training.progress import Silent
         >>> model = tt.nn.Linear(2, 2)
         >>> data = [(np.eye(2, dtype=np.float32), np.array([0, 1]))]
-        >>> sgd = tt.optim.SGD(model.parameters(), lr=1.0)
-        >>> trainer = Trainer(model, sgd, compile=False, progress=Silent())
+        >>> trainer = Trainer(model, tt.optim.SGD(lr=1.0), compile=False, progress=Silent())
         >>> trainer.train(data, epochs=20).last["accuracy"]
         1.0
     """
 
     def __init__(
         self, model: Module, optimizer: Optimizer, loss: Callable = cross_entropy, *,
-        metrics: dict[str, Callable] | None = None, compile: bool = True,
-        precision: str = "float32", progress: Progress | None = None,
+        metrics: Mapping[str, Callable] | None = None, schedule: Any = None,
+        schedule_every: str = "epoch", accumulate: int = 1, clip_norm: float | None = None,
+        clip_value: float | None = None, ema: float | None = None, precision: str = "float32",
+        compile: bool = True, callbacks: Iterable[Callback] = (), progress: Progress | None = None,
     ):  # fmt: skip
-        classifies = loss is cross_entropy or isinstance(loss, CrossEntropyLoss)
-        default = {"accuracy": accuracy} if classifies else {}
+        if schedule_every not in ("epoch", "step"):
+            raise SettingError(
+                "Trainer: when does the schedule move on?",
+                got=f"schedule_every={schedule_every!r}",
+                rule='"epoch" or "step"',
+                fix='Trainer(..., schedule_every="epoch")',
+            )
+        if not optimizer.is_bound:
+            optimizer.bind(model.parameters())
         self.model, self.optimizer, self.loss = model, optimizer, loss
-        self.metrics = default if metrics is None else dict(metrics)
-        self.precision, self.progress = precision, progress
-        self.steps = 0  # training steps done
-        self._train_step = Step(self._training, compile)
-        self._evaluate_step = Step(self._evaluation, compile)
-        self._predict_step = Step(self._prediction, compile)
+        self.metrics = default_metrics(loss) if metrics is None else dict(metrics)
+        self.schedule, self.schedule_every = schedule, schedule_every
+        self.callbacks, self.progress = Callbacks(callbacks), progress
+        self.ema = None if ema is None else EMA(model, ema)
+        self.scaler = LossScaler() if precision == "float16" else None
+        update = Update(
+            optimizer, accumulate=whole("Trainer", "accumulate", accumulate, at_least=1),
+            clip_norm=clip_norm, clip_value=clip_value, scaler=self.scaler, ema=self.ema,
+            adds_up=adds_up(loss),
+        )  # fmt: skip
+        self.passes = Passes(model, loss, self.metrics, update, precision, compile)
+        self.run, self.loader, self._given = Run(), None, None
+        self.shown: Progress = Silent()
+        self.reason = ""
+        self._interruption = Interruption()
 
-    # --- the functions that are compiled ---
-
-    def _training(self, *batch: Tensor) -> tuple[Tensor, ...]:
-        with precision(self.precision):
-            output = self.model(*batch[:-1])
-            loss = self.loss(output, batch[-1])
-            loss.backward()
-        self.optimizer.step()
-        # Forgotten here, not before the next step: gradients that do not outlive the step stay in
-        # the program's scratch memory.
-        self.optimizer.zero_grad()
-        return self._measured(output, batch[-1], loss)
-
-    def _evaluation(self, *batch: Tensor) -> tuple[Tensor, ...]:
-        with no_grad(), precision(self.precision):
-            output = self.model(*batch[:-1])
-            return self._measured(output, batch[-1], self.loss(output, batch[-1]))
-
-    def _prediction(self, *inputs: Tensor) -> Tensor:
-        with no_grad(), precision(self.precision):
-            return self.model(*inputs)
-
-    def _measured(self, output: Tensor, target: Tensor, loss: Tensor) -> tuple[Tensor, ...]:
-        output = output.detach()
-        return (loss.detach(), *(metric(output, target) for metric in self.metrics.values()))
-
-    # --- what a user calls ---
+    # --- the loop ---
 
     def train(
-        self, loader: Iterable, epochs: int, *,
-        validation: Iterable | None = None, save: str | Path | None = None,
+        self, loader: Iterable, epochs: int, *, validation: Iterable | None = None,
+        checkpoint: str | Path | Checkpoints | None = None, resume: bool = False,
     ) -> History:  # fmt: skip
         """Go through the data `epochs` times; Ctrl-C stops between two steps.
 
         Args:
             loader: gives batches, each (input, ..., target) of NumPy arrays or Tensors; gone
                 through once an epoch.
-            epochs: at least 0.
+            epochs: at least 0; with `resume` counted from the beginning of the run.
             validation: gives batches to measure after each epoch.
-            save: file for the weights, written when the run ends or is stopped.
+            checkpoint: folder (or `Checkpoints`) in which the state of the run is saved after each
+                epoch and on Ctrl-C.
+            resume: go on from the newest whole checkpoint, if there is one: to the last bit as if
+                the run had never stopped.
 
         Returns:
             a row for each whole epoch; `.stopped` is True after Ctrl-C.
 
         Raises:
-            DataError: the loader gives no batch.
-            GradientError: the loss is no longer a number.
+            DataError: the loader gives no batch, or something that is none.
+            GradientError: the loss is no longer a number; the weights are those before that step.
+            SettingError: there are checkpoints already and resume is False.
         """
-        history, shown = History(), self.progress or best_for_output()
         epochs = whole("train", "epochs", epochs, at_least=0)
-        self.optimizer.zero_grad()
-        try:
-            with Interruption() as stop:
-                for epoch in range(1, epochs + 1):
-                    began = time.perf_counter()
-                    shown.begin_epoch(epoch, epochs, _length(loader))
-                    row = {"epoch": epoch, **self._epoch(loader, shown, stop)}
-                    if stop.requested:
+        with self._running(loader, checkpoint, resume) as saver:
+            while self.run.epoch < epochs and not self.stopping:
+                self._begin_epoch(epochs)
+                for batch in remaining(loader, self.run.batch):
+                    self.tell("before_batch", batch)
+                    values = self._learn(batch)
+                    if self.passes.move_if_due():
+                        self._moved()
+                    self.tell("after_batch", values)
+                    saver.after_batch()
+                    if self.stopping:
                         break
-                    if validation is not None:
-                        row |= {f"val_{k}": v for k, v in self.evaluate(validation).items()}
-                    row["seconds"] = time.perf_counter() - began
-                    history.add(row)
-                    shown.end_epoch(row)
-                history.stopped = stop.requested
-                if save is not None:
-                    save_weights(self.model, save)
-            if history.stopped:
-                shown.message(_how_to_go_on(self.steps, epochs - len(history), save))
-        finally:
-            shown.close()
-        return history
+                else:
+                    if self.passes.move_if_due(at_the_end=True):
+                        self._moved()
+                    self._end_epoch(validation)
+                    saver.after_epoch()
+            saver.at_the_end(epochs)
+        return self.run.history
 
     fit = train
 
-    def _epoch(self, loader: Iterable, shown: Progress, stop: Interruption) -> dict[str, float]:
-        averages = Averages()
+    def stop(self, reason: str) -> None:
+        """End the run after the present batch, or the epoch if it is over; for callbacks.
+
+        Args:
+            reason: shown, and kept as `history.reason`.
+        """
+        self.reason = reason
+
+    @property
+    def steps(self) -> int:
+        """Batches learned from so far."""
+        return self.run.steps
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run ends at the next opportunity: Ctrl-C, or `stop()`."""
+        return bool(self.reason) or self._interruption.requested
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user pressed Ctrl-C during this run."""
+        return self._interruption.requested
+
+    @contextlib.contextmanager
+    def _running(self, loader: Any, checkpoint: Any, resume: bool) -> Iterator[Saver]:
+        """Around the loop: restores before it, reports errors in it, tidies up after it."""
+        self._take_up(loader)
+        self.reason, self._interruption = "", Interruption()
+        self.shown = self.progress or best_for_output()
+        try:
+            saver = Saver(self, checkpoint, resume)
+            self.optimizer.zero_grad()
+            with self._interruption:
+                self.tell("begin_training")
+                yield saver
+            self.tell("end_training", self.run.history)
+        except BaseException as error:
+            self.tell("failed", error)
+            raise
+        finally:
+            self.shown.close()
+
+    def _take_up(self, loader: Any) -> None:
+        """A new run, or what `load_state_dict` or a stop within an epoch left to be done."""
+        given, self._given = self._given, None
+        if given is None:
+            self.run = self.run.again(same_loader=loader is self.loader)
+            if not self.run.batch:
+                self.passes.update.clear()
+        elif keeps_its_place(loader) and given.get("loader") is not None:
+            loader.load_state_dict(given["loader"])
+        self.loader = loader
+
+    def resumed(self) -> None:
+        """The state that was loaded is being used."""
+        self._given = None
+
+    def _begin_epoch(self, epochs: int) -> None:
+        self._began = time.perf_counter() - self.run.seconds
+        self.shown.begin_epoch(self.run.epoch + 1, epochs, _length(self.loader))
         self.model.train()
-        for index, batch in enumerate(loader, 1):
-            values = self._named(self._train_step(*batch))
-            self.steps += 1
-            _check_finite(values["loss"], self.steps, self.optimizer)
-            averages.add(values, len(batch[-1]))
-            shown.batch(index, averages.means())
-            if stop.requested:
-                break
-        return _some(averages)
+        self.tell("begin_epoch")
+
+    def _learn(self, batch: Any) -> dict[str, float]:
+        run = self.run
+        values, weight, samples = self.passes.train(batch)
+        run.steps += 1
+        run.batch += 1
+        run.seconds = time.perf_counter() - self._began
+        if self._check_finite(values["loss"]):
+            run.averages.take(values, weight, samples)
+        self.shown.batch(run.batch, run.averages)
+        return values
+
+    def _moved(self) -> None:
+        self.run.updates += 1
+        if self.schedule is not None and self.schedule_every == "step":
+            self.schedule.step()
+        self.tell("after_update")
+
+    def _end_epoch(self, validation: Iterable | None) -> None:
+        run = self.run
+        row = {"epoch": run.epoch + 1, **finished(_some(run.averages), self.metrics)}
+        if validation is not None:
+            self.tell("begin_validation")
+            found = self.evaluate(validation)
+            row |= {f"val_{name}": value for name, value in found.items()}
+            self.tell("end_validation", found)
+        if self.schedule is not None:
+            row["lr"] = self.optimizer.lr
+            self._advance_schedule(row)
+        row["seconds"] = time.perf_counter() - self._began
+        self.tell("end_epoch", row)
+        run.end_epoch(row)
+        self.shown.end_epoch(row)
+
+    def _advance_schedule(self, row: dict[str, float]) -> None:
+        if self.schedule_every != "epoch":
+            return
+        if not getattr(self.schedule, "needs_metric", False):
+            self.schedule.step()
+            return
+        falls = getattr(self.schedule, "mode", "min") == "min"
+        name = "loss" if falls else next(iter(self.metrics), "loss")
+        self.schedule.step(row.get(f"val_{name}", row[name]))
+
+    def tell(self, moment: str, *what: Any) -> None:
+        """Call every callback that defines this moment."""
+        for listener in self.callbacks.moments[moment]:
+            listener(self, *what)
+
+    def _check_finite(self, loss: float) -> bool:
+        """Whether the loss is a number; without loss scaling it has to be."""
+        scale = None if self.scaler is None else self.scaler.scale.item()
+        if math.isfinite(loss) and (scale is None or scale >= LEAST_SCALE):
+            return True
+        if scale is not None and scale >= LEAST_SCALE:
+            return False  # an overflow of float16: this step was left out, the next is scaled less
+        lr = self.optimizer.lr
+        what = f"loss is {loss}" if scale is None else f"the loss scale fell to {scale:g}"
+        raise GradientError(
+            f"{what} since step {self.steps}",
+            got=f"learning rate {lr:g}; the weights are those before this step",
+            rule="inputs, targets, loss and gradients are finite numbers",
+            fix=f"look for NaN in the data; or lr={lr / 10:g}; or Trainer(..., clip_norm=1.0)",
+        )
+
+    # --- measuring and asking ---
+
+    def averaged(self) -> contextlib.AbstractContextManager:
+        """Within the block the model has the averaged weights, if `ema` was asked for."""
+        return contextlib.nullcontext() if self.ema is None else self.ema.applied()
+
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training = self.model.training
+        self.model.eval()
+        try:
+            with self.averaged():
+                yield
+        finally:
+            self.model.train(training)
 
     def evaluate(self, loader: Iterable) -> dict[str, float]:
         """Loss and metrics over all batches, each sample counted equally; the model stays as it is.
@@ -169,16 +316,13 @@ class Trainer:
         Raises:
             DataError: the loader gives no batch.
         """
-        averages, training = Averages(), self.model.training
-        self.model.eval()
-        try:
+        averages = Averages()
+        with self._evaluating():
             for batch in loader:
-                averages.add(self._named(self._evaluate_step(*batch)), len(batch[-1]))
-        finally:
-            self.model.train(training)
-        return _some(averages)
+                averages.take(*self.passes.evaluate(batch))
+        return finished(_some(averages), self.metrics)
 
-    def predict(self, inputs, batch_size: int = 256) -> Tensor:
+    def predict(self, inputs: Any, batch_size: int = 256) -> Tensor:
         """The model's outputs in evaluation mode.
 
         Args:
@@ -189,21 +333,45 @@ class Trainer:
             (N, ...), the outputs in order.
         """
         size = whole("predict", "batch_size", batch_size, at_least=1)
-        x, training = (
-            inputs.numpy() if isinstance(inputs, Tensor) else np.asarray(inputs),
-            self.model.training,
-        )
-        self.model.eval()
-        try:
-            parts = [
-                self._predict_step(x[i : i + size]).numpy() for i in range(0, max(len(x), 1), size)
-            ]
-        finally:
-            self.model.train(training)
+        x = inputs.numpy() if isinstance(inputs, Tensor) else np.asarray(inputs)
+        with self._evaluating():
+            starts = range(0, max(len(x), 1), size)
+            parts = [self.passes.predict(x[i : i + size]).numpy() for i in starts]
         return Tensor(np.concatenate(parts))
 
-    def _named(self, values: tuple[Tensor, ...]) -> dict[str, float]:
-        return {name: v.item() for name, v in zip(("loss", *self.metrics), values, strict=True)}
+    # --- state ---
+
+    def state_dict(self) -> dict[str, dict]:
+        """Everything needed to go on to the last bit: one flat dictionary for each part.
+
+        Model, optimizer, schedule, averages, loss scale, random generator, place in the data,
+        history, gradients under way, and what callbacks keep.
+        """
+        return gather(self._parts())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to where `state_dict` was taken; on an error everything stays as it was.
+
+        The next `train` goes on from there.
+
+        Raises:
+            SettingError: parts are missing or unknown: the trainer was built with other settings.
+            ShapeError: the model has another architecture.
+        """
+        parts = self._parts()
+        if parts["loader"] is None:  # there is none yet: train() will bring it
+            del parts["loader"]
+        restore(parts, state)
+        self._given = state
+
+    def _parts(self) -> dict[str, Any]:
+        """Everything that has state, the model first: it is the likeliest not to fit."""
+        return {
+            "model": self.model, "optimizer": self.optimizer, "schedule": self.schedule,
+            "ema": self.ema, "scaler": self.scaler, "callbacks": self.callbacks, "run": self.run,
+            "gradients": self.passes.update, "passes": self.passes, "random": default_generator,
+            "loader": self.loader if keeps_its_place(self.loader) else None,
+        }  # fmt: skip
 
 
 def _length(loader: Any) -> int | None:
@@ -211,27 +379,12 @@ def _length(loader: Any) -> int | None:
 
 
 def _some(averages: Averages) -> dict[str, float]:
-    if averages.samples == 0:
+    found = averages.means()
+    if not found:
         raise DataError(
             "there is nothing to go through",
             got="a loader that gave no batch",
             rule="at least one batch with at least one sample in an epoch",
             fix="a smaller batch_size, drop_last=False, or a new iterator for each epoch",
         )
-    return averages.means()
-
-
-def _check_finite(loss: float, step: int, optimizer: Optimizer) -> None:
-    if not math.isfinite(loss):
-        lr = optimizer.lr
-        raise GradientError(
-            f"loss is {loss} since step {step}",
-            got=f"learning rate {lr:g}",
-            rule="the loss is a finite number",
-            fix=f"a lower learning rate, for example {lr / 10:g}, or clip_grad_norm_ before step()",
-        )
-
-
-def _how_to_go_on(steps: int, left: int, save: str | Path | None) -> str:
-    kept = f"; weights in {save}" if save is not None else ""
-    return f"stopped after step {steps}{kept}. To go on: trainer.train(loader, epochs={left})"
+    return found

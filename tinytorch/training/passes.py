@@ -1,0 +1,154 @@
+"""Passes: what is done with one batch, as functions that are compiled.
+
+Knows the order forward, loss, backward, update, measure; never epochs or files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tinytorch.base.errors import DataError
+from tinytorch.nn.module import Module
+from tinytorch.tensor.interpreter import current
+from tinytorch.tensor.modes import no_grad, precision
+from tinytorch.tensor.tensor import Tensor
+from tinytorch.training.loss_weight import weight_of
+from tinytorch.training.step import Step
+from tinytorch.training.update import Update
+
+
+class Passes:
+    """A training, an evaluating and a predicting pass over one batch.
+
+    Args:
+        model: what the batch goes through.
+        loss: function of (output, target).
+        metrics: name -> function of (output, target).
+        update: moves the weights.
+        precision: of contractions.
+        compile: whether each pass is one program.
+    """
+
+    def __init__(
+        self, model: Module, loss: Callable, metrics: dict[str, Callable], update: Update,
+        precision: str, compile: bool,
+    ):  # fmt: skip
+        self.model, self.loss, self.metrics = model, loss, metrics
+        self.update, self.precision = update, precision
+        training = self._training if update.accumulate == 1 else self._gathering
+        self.steps = {
+            "train": Step(training, compile),
+            "evaluate": Step(self._evaluation, compile),
+            "predict": Step(self._prediction, compile),
+        }
+        self._move = Step(update.apply_window, compile)
+
+    def train(self, batch: tuple) -> tuple[dict[str, float], float, float]:
+        """Learn from a batch; gives its loss and metrics, and how much each of them counts."""
+        found = self._counted(self.steps["train"], batch)
+        self.update.waiting += 1
+        return found
+
+    def evaluate(self, batch: tuple) -> tuple[dict[str, float], float, float]:
+        """Loss and metrics of a batch, and how much each of them counts."""
+        return self._counted(self.steps["evaluate"], batch)
+
+    def predict(self, *inputs: Any) -> Tensor:
+        """The model's output."""
+        return self.steps["predict"](*inputs)
+
+    def move_if_due(self, at_the_end: bool = False) -> bool:
+        """Close the window if it is full, or if the epoch ends; gives whether the weights moved.
+
+        Without accumulation they have moved in the training pass itself.
+        """
+        update = self.update
+        if update.waiting < (1 if at_the_end else update.accumulate):
+            return False
+        if update.accumulate > 1:
+            self._move()
+        update.waiting = 0
+        return True
+
+    # --- the functions that are compiled ---
+
+    def _training(self, *batch: Tensor) -> tuple[Tensor, ...]:
+        output, loss = self._forward(batch)
+        finite = loss.detach().isfinite()
+        if current() is not None or finite.item():
+            with precision(self.precision):
+                self.update.backward(loss)
+            self.update.apply(finite)
+        return self._measured(output, batch[-1], loss)
+
+    def _gathering(self, *batch: Tensor) -> tuple[Tensor, ...]:
+        output, loss = self._forward(batch)
+        with precision(self.precision):
+            self.update.backward(loss)
+        self.update.gather(loss, weight_of(self.loss, batch[-1]))
+        return self._measured(output, batch[-1], loss)
+
+    def _evaluation(self, *batch: Tensor) -> tuple[Tensor, ...]:
+        with no_grad():
+            output, loss = self._forward(batch)
+            return self._measured(output, batch[-1], loss)
+
+    def _prediction(self, *inputs: Tensor) -> Tensor:
+        with no_grad(), precision(self.precision):
+            return self.model(*inputs)
+
+    def _forward(self, batch: tuple[Tensor, ...]) -> tuple[Any, Tensor]:
+        with precision(self.precision):
+            output = self.model(*batch[:-1])
+            return output, self.loss(output, batch[-1])
+
+    def _measured(self, output: Any, target: Tensor, loss: Tensor) -> tuple[Tensor, ...]:
+        output = _detached(output)
+        with no_grad():
+            measured = [metric(output, target) for metric in self.metrics.values()]
+            weight = weight_of(self.loss, target)
+        return (loss.detach(), *measured, *([weight] if isinstance(weight, Tensor) else []))
+
+    def _counted(self, step: Step, batch: Any) -> tuple[dict[str, float], float, float]:
+        _check(batch)
+        found, samples = step(*batch), float(np.size(batch[-1]))
+        values = [value.item() for value in found]
+        names = ("loss", *self.metrics)
+        weight = values[-1] if len(values) > len(names) else samples
+        return dict(zip(names, values, strict=False)), weight, samples
+
+    # --- state ---
+
+    def state_dict(self) -> dict[str, str]:
+        """Which sizes run compiled: after a resume the same must, to the last bit."""
+        return {name: json.dumps(step.seen()) for name, step in self.steps.items()}
+
+    def load_state_dict(self, state: Mapping[str, str]) -> None:
+        """Take what `state_dict` gave."""
+        for name, step in self.steps.items():
+            step.remember(json.loads(state[name]))
+
+
+def _detached(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return output.detach()
+    return type(output)(map(_detached, output)) if isinstance(output, (list, tuple)) else output
+
+
+def _check(batch: Any) -> None:
+    if not isinstance(batch, (tuple, list)) or len(batch) < 2 or not len(batch[-1]):
+        got = type(batch).__name__
+        if isinstance(batch, (tuple, list)):
+            got = f"{got} of {len(batch)}"
+            if len(batch) > 1:
+                got += " with 0 samples"
+        raise DataError(
+            "this is not a batch to learn from",
+            got=f"a {got}",
+            rule="(input, ..., target), arrays with at least one sample each",
+            fix="a loader that gives (x, y); where the input is the target, (x, x)",
+        )

@@ -1,0 +1,80 @@
+"""Run: where a training run stands, so that it can be put away and taken up again.
+
+Knows counts, averages and the history, never the model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from tinytorch.training.history import History
+from tinytorch.training.metrics import Averages
+
+
+@dataclass
+class Run:
+    """The position of a run.
+
+    Args:
+        epoch: whole epochs done.
+        batch: batches of the present epoch done.
+        steps: batches the trainer has learned from, in all runs.
+        updates: times its weights have moved.
+        seconds: time the present epoch has taken.
+        averages: of the present epoch.
+        history: rows of the whole epochs.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    steps: int = 0
+    updates: int = 0
+    seconds: float = 0.0
+    averages: Averages = field(default_factory=Averages)
+    history: History = field(default_factory=History)
+
+    def again(self, same_loader: bool) -> Run:
+        """The beginning of another run: an epoch that was stopped is finished first."""
+        if same_loader and self.batch:
+            return Run(0, self.batch, self.steps, self.updates, self.seconds, self.averages)
+        return Run(steps=self.steps, updates=self.updates)
+
+    def end_epoch(self, row: dict[str, float]) -> None:
+        """Keep the row and stand at the beginning of the next epoch."""
+        self.history.add(row)
+        self.epoch, self.batch, self.seconds = self.epoch + 1, 0, 0.0
+        self.averages = Averages()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Numbers, and the rest as JSON."""
+        numbers = {name: getattr(self, name) for name in ("epoch", "batch", "steps", "updates")}
+        averages, history = json.dumps(self.averages.state_dict()), self.history.to_json()
+        return {**numbers, "seconds": self.seconds, "averages": averages, "history": history}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Stand where `state_dict` was called."""
+        averages, history = json.loads(state["averages"]), History.from_json(state["history"])
+        for name in ("epoch", "batch", "steps", "updates"):
+            setattr(self, name, int(state[name]))
+        self.seconds, self.history = float(state["seconds"]), history
+        self.averages = Averages()
+        self.averages.load_state_dict(averages)
+
+
+def keeps_its_place(loader: Any) -> bool:
+    """Whether a loader knows its position, as DataLoader does."""
+    return hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+
+
+def remaining(loader: Iterable, done: int) -> Iterator:
+    """The batches of the present epoch that are still to come.
+
+    Args:
+        loader: one that keeps its place goes on by itself; of others, `done` are passed over.
+        done: batches of this epoch that were used.
+    """
+    return iter(loader) if keeps_its_place(loader) else islice(loader, done, None)
