@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import tinytorch as tt
 from tests.compiler.compiled import program_of, run, targets
 from tinytorch.base.dtypes import bfloat16, float16, float32, float64, int64
 from tinytorch.compiler.access import reshape_strides
@@ -223,3 +224,23 @@ def test_a_product_of_what_is_added_to_it():
     y = d("neg", x)
     rows = d("take", x, i, axis=0)
     d.check(d("add", d("matmul", y, w), y), d("add", d("matmul", rows, w), rows))
+
+
+def test_what_a_row_keeps_does_not_reach_into_the_next_kept_value():
+    """Fault of 2026-11-21: with rows of 5 in vectors of 8, the last row's kept quotients overwrote
+    the first kept exponential. Ground truth: the eager definition."""
+    values = np.random.default_rng(2).standard_normal((6, 5)).astype(np.float32)
+    factors = tt.Tensor(np.array([0.5, 1.0, 2.0, 0.1, 3.0], np.float32))
+
+    def step(x):
+        u = 1.0 + x
+        loss = (tt.exp(u) * (x / u) * factors).sum()
+        loss.backward()
+        return loss
+
+    gradients = []
+    for call in (step, tt.compile(step)):
+        x = tt.Tensor(values, requires_grad=True)
+        call(x)
+        gradients.append(x.grad.numpy())
+    np.testing.assert_allclose(gradients[1], gradients[0], rtol=1e-4, atol=1e-5)

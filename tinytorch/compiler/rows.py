@@ -98,7 +98,8 @@ def row_kernel(target: Target, nest: Nest) -> Kernel:
     plan = plan_rows(target, nest)
     names = arguments_of(nest.stores)
     cached = _cached(nest)
-    padded = -(-max(1, _product(plan.inner)) // plan.width) * plan.width
+    # The last vector of the last row reaches up to width - 1 elements past it.
+    padded = _product(plan.inner) + plan.width - 1
     size = {e: size_of(register_type(e.dtype)) for e in cached}
     places, total = {}, 0
     for e in cached:
