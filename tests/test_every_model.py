@@ -47,6 +47,20 @@ BLOCK = [
     )
     for kind in ("weight", "bias")
 ]
+PICTURES = RNG.standard_normal((8, 3, 16, 16)).astype(np.float32)
+NORM = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+
+
+def two(*prefix: str) -> list[str]:
+    """Names of a block of two convolutions with norms."""
+    where = "".join(prefix)
+    return [
+        n for i in (1, 2)
+        for n in (f"{where}conv{i}.weight", *(f"{where}bn{i}.{k}" for k in NORM))
+    ]  # fmt: skip
+
+
+STEM = ["conv1.weight", *(f"bn1.{k}" for k in NORM)]
 MODELS = {
     "MLP": Case(
         lambda: models.MLP([64, 16, 3]), IMAGES, LABELS, (8, 3), F.cross_entropy,
@@ -61,6 +75,35 @@ MODELS = {
         TOKENS, (TOKENS * 3 + 1) % 7, (8, 6, 7), models.next_token_loss,
         ["tokens.weight", "positions.weight"] + [f"blocks.{i}.{n}" for i in range(2) for n in BLOCK]
         + ["norm.weight", "norm.bias", "head.weight"],
+    ),
+    "LeNet": Case(
+        lambda: models.LeNet(8, classes=3), IMAGES, LABELS, (8, 3), F.cross_entropy,
+        [f"{n}.{k}" for n in ("conv1", "conv2", "fc1", "fc2", "fc3") for k in ("weight", "bias")],
+    ),
+    "CifarResNet": Case(
+        lambda: models.CifarResNet(1, classes=3, width=4), PICTURES, LABELS, (8, 3),
+        F.cross_entropy,
+        STEM + [n for i in (1, 2, 3) for n in two(f"layer{i}.0.")]
+        + ["linear.weight", "linear.bias"],
+    ),
+    "ResNet": Case(
+        lambda: models.ResNet([1, 1, 1, 1], classes=3, width=4), PICTURES, LABELS, (8, 3),
+        F.cross_entropy,
+        STEM + two("layer1.0.")
+        + [
+            n for i in (2, 3, 4) for n in (
+                *two(f"layer{i}.0."), f"layer{i}.0.downsample.0.weight",
+                *(f"layer{i}.0.downsample.1.{k}" for k in NORM),
+            )
+        ] + ["fc.weight", "fc.bias"],
+    ),
+    "VisionTransformer": Case(
+        lambda: models.VisionTransformer(16, 8, 16, depth=2, heads=2, classes=3), PICTURES, LABELS,
+        (8, 3), F.cross_entropy,
+        ["positions", "patch_embedding.weight", "patch_embedding.bias"]
+        + [f"blocks.{i}.{n}" for i in range(2) for n in BLOCK]
+        + ["norm.weight", "norm.bias"]
+        + [f"classifier.layers.{i}.{k}" for i in (0, 1) for k in ("weight", "bias")],
     ),
 }  # fmt: skip
 each_model = pytest.mark.parametrize("case", MODELS.values(), ids=MODELS.keys())

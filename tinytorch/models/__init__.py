@@ -1,8 +1,28 @@
 """Known networks, ready to train."""
 
+from tinytorch.models.cifar_resnet import CifarResNet, cifar_resnet, resnet20, resnet32, resnet56
 from tinytorch.models.cnn import CNN
 from tinytorch.models.gpt import GPT, GPTConfig, next_token_loss
+from tinytorch.models.lenet import LeNet
 from tinytorch.models.mlp import MLP
+from tinytorch.models.resnet import ResNet, resnet18, resnet34, resnet50
 from tinytorch.models.vit import VisionTransformer
 
-__all__ = ["CNN", "GPT", "GPTConfig", "MLP", "VisionTransformer", "next_token_loss"]
+__all__ = [
+    "CNN",
+    "CifarResNet",
+    "GPT",
+    "GPTConfig",
+    "LeNet",
+    "MLP",
+    "ResNet",
+    "VisionTransformer",
+    "cifar_resnet",
+    "next_token_loss",
+    "resnet18",
+    "resnet20",
+    "resnet32",
+    "resnet34",
+    "resnet50",
+    "resnet56",
+]

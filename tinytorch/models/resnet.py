@@ -1,0 +1,187 @@
+"""ResNets for pictures of 224 x 224: four stages, shortcuts with weights where sizes change.
+
+Knows blocks and stages, in torchvision's names, so that its weights can be loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tinytorch.base.checks import flag, whole
+from tinytorch.base.errors import SettingError
+from tinytorch.nn import functional as F
+from tinytorch.nn.batch_norm import BatchNorm2d
+from tinytorch.nn.containers import Sequential
+from tinytorch.nn.convolution import Conv2d
+from tinytorch.nn.initialisation import fans, normal
+from tinytorch.nn.linear import Linear
+from tinytorch.nn.module import Module, Parameter
+from tinytorch.nn.pooling import MaxPool2d
+from tinytorch.tensor.tensor import Tensor
+
+
+class BasicBlock(Module):
+    """relu(shortcut(x) + two 3x3 convolutions of x).
+
+    Args:
+        channels_in: C of the input.
+        width: K of the output.
+        stride: of the first convolution.
+
+    Shapes: (N, channels_in, H, W) -> (N, width, H / stride, W / stride).
+    """
+
+    expansion = 1  # channels of the output / width
+
+    def __init__(self, channels_in: int, width: int, stride: int = 1):
+        self.conv1 = Conv2d(channels_in, width, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = BatchNorm2d(width)
+        self.conv2 = Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = BatchNorm2d(width)
+        self.downsample = _shortcut(channels_in, width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, width, H / stride, W / stride)."""
+        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(out + (x if self.downsample is None else self.downsample(x)))
+
+
+class Bottleneck(Module):
+    """relu(shortcut(x) + convolutions 1x1 down, 3x3, 1x1 up to four times the width).
+
+    Args:
+        channels_in: C of the input.
+        width: channels of the 3x3 convolution.
+        stride: of the 3x3 convolution.
+
+    Shapes: (N, channels_in, H, W) -> (N, 4 width, H / stride, W / stride).
+
+    Differs from the paper: the stride is in the 3x3 convolution, as in torchvision.
+    """
+
+    expansion = 4  # channels of the output / width
+
+    def __init__(self, channels_in: int, width: int, stride: int = 1):
+        self.conv1 = Conv2d(channels_in, width, 1, bias=False)
+        self.bn1 = BatchNorm2d(width)
+        self.conv2 = Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = BatchNorm2d(width)
+        self.conv3 = Conv2d(width, 4 * width, 1, bias=False)
+        self.bn3 = BatchNorm2d(4 * width)
+        self.downsample = _shortcut(channels_in, 4 * width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, 4 width, H / stride, W / stride)."""
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = self.bn3(self.conv3(F.relu(self.bn2(self.conv2(out)))))
+        return F.relu(out + (x if self.downsample is None else self.downsample(x)))
+
+
+def _shortcut(channels_in: int, channels: int, stride: int) -> Sequential | None:
+    """Option B of the paper: weights only where the sizes change."""
+    if stride == 1 and channels_in == channels:
+        return None
+    conv = Conv2d(channels_in, channels, 1, stride=stride, bias=False)
+    return Sequential(conv, BatchNorm2d(channels))
+
+
+class ResNet(Module):
+    """A 7x7 convolution, four stages of blocks, the mean of the image, a linear layer.
+
+    Args:
+        layers: blocks of each of the four stages.
+        bottleneck: whether blocks have three convolutions (ResNet-50 and deeper) or two.
+        channels: of the pictures; default 3.
+        classes: K; default 1000.
+        width: channels of the first stage; default 64.
+
+    Shapes: (N, channels, H, W) -> (N, classes), any H and W; 224 in the paper.
+
+    Cost: ResNet-18 has 11.7 million weights and takes 3.6 billion operations for a 224 x 224
+    picture, ResNet-50 25.6 million and 8.2 billion.
+
+    Source: He et al. 2016, https://arxiv.org/abs/1512.03385; names and initial values (normal with
+    variance 2 / fan_out) are torchvision's.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> from tinytorch.models import ResNet
+        >>> ResNet([1, 1, 1, 1], classes=5, width=4).eval()(tt.zeros(1, 3, 32, 32)).shape
+        (1, 5)
+    """
+
+    def __init__(
+        self, layers: Sequence[int], bottleneck: bool = False, channels: int = 3,
+        classes: int = 1000, width: int = 64,
+    ):  # fmt: skip
+        if not isinstance(layers, (list, tuple)) or len(layers) != 4:
+            raise SettingError(
+                "ResNet: there are four stages",
+                got=f"layers={layers!r}",
+                rule="the number of blocks of each of four stages",
+                fix="ResNet([2, 2, 2, 2]), which is resnet18()",
+            )
+        block = Bottleneck if flag("ResNet", "bottleneck", bottleneck) else BasicBlock
+        width = whole("ResNet", "width", width, at_least=1)
+        channels = whole("ResNet", "channels", channels, at_least=1)
+        counts = [whole("ResNet", "layers", n, at_least=1) for n in layers]
+        self.conv1 = Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = BatchNorm2d(width)
+        self.maxpool = MaxPool2d(3, stride=2, padding=1)
+        out = block.expansion
+        self.layer1 = _stage(block, counts[0], width, width, 1)
+        self.layer2 = _stage(block, counts[1], out * width, 2 * width, 2)
+        self.layer3 = _stage(block, counts[2], 2 * out * width, 4 * width, 2)
+        self.layer4 = _stage(block, counts[3], 4 * out * width, 8 * width, 2)
+        self.fc = Linear(8 * out * width, whole("ResNet", "classes", classes, at_least=1))
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, classes)."""
+        x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(x.mean(axis=(2, 3)))
+
+
+def _stage(
+    block: type[BasicBlock] | type[Bottleneck], count: int, channels_in: int, width: int,
+    stride: int,
+) -> Sequential:  # fmt: skip
+    rest = (block(block.expansion * width, width) for _ in range(count - 1))
+    return Sequential(block(channels_in, width, stride), *rest)
+
+
+def _initialise(module: Module) -> None:
+    if isinstance(module, Conv2d):
+        shape = module.weight.shape
+        module.weight = Parameter(normal(shape, (2.0 / fans(shape)[1]) ** 0.5))
+
+
+def resnet18(channels: int = 3, classes: int = 1000) -> ResNet:
+    """ResNet-18: two blocks of two convolutions in each stage.
+
+    Args:
+        channels: of the pictures.
+        classes: K.
+    """
+    return ResNet([2, 2, 2, 2], False, channels, classes)
+
+
+def resnet34(channels: int = 3, classes: int = 1000) -> ResNet:
+    """ResNet-34: 3, 4, 6 and 3 blocks of two convolutions.
+
+    Args:
+        channels: of the pictures.
+        classes: K.
+    """
+    return ResNet([3, 4, 6, 3], False, channels, classes)
+
+
+def resnet50(channels: int = 3, classes: int = 1000) -> ResNet:
+    """ResNet-50: 3, 4, 6 and 3 blocks of three convolutions.
+
+    Args:
+        channels: of the pictures.
+        classes: K.
+    """
+    return ResNet([3, 4, 6, 3], True, channels, classes)
