@@ -34,6 +34,11 @@ def shuffled(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
+def as_numbers(images: np.ndarray) -> np.ndarray:
+    """Bytes as float32 in [0, 1]; numbers stay."""
+    return images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
+
+
 class Classifier:
     """A model, its optimizer and their compiled steps.
 
@@ -94,7 +99,7 @@ class Classifier:
             self.set_rate(cool((number + i / steps) / of))
             part = order[i * batch : (i + 1) * batch]
             images = x[part] if transform is None else transform(x[part], rng)
-            losses.append(self.step(images, y[part]))
+            losses.append(self.step(as_numbers(images), y[part]))
         self.steps += steps
         return [loss.item() for loss in losses]
 
@@ -104,7 +109,7 @@ class Classifier:
         self.model.eval()
         right, loss = 0.0, 0.0
         for i in range(0, len(x), TEST_BATCH):
-            found = self.measure(x[i : i + TEST_BATCH], y[i : i + TEST_BATCH])
+            found = self.measure(as_numbers(x[i : i + TEST_BATCH]), y[i : i + TEST_BATCH])
             right += found[0].item()
             loss += found[1].item() * len(x[i : i + TEST_BATCH])
         return right / len(x), loss / len(x)

@@ -1,10 +1,10 @@
 """Normalisations on MNIST: does each do what its paper says?
 
-Batch norm: the experiment of Ioffe, Szegedy 2015, section 4.1 (100 sigmoids in each of 3
-layers, batches of 60; here 10,000 of 50,000 steps). Layer norm: Ba, Kiros, Hinton 2016, section 6.6 (batches of 128
-and of 4; here 500 units for 1000, 2 epochs). Group norm: Wu, He 2018, figure 5 (batches of 32 and of
-2, rate proportional; here a small network and 6,000 images for ImageNet). RMS norm: Zhang, Sennrich
-2019 (as good as layer norm and cheaper; here the network of layer norm's experiment).
+Batch norm: the experiment of Ioffe, Szegedy 2015, section 4.1 (100 sigmoids in each of 3 layers,
+batches of 60; here 10,000 of 50,000 steps). Layer norm: Ba, Kiros, Hinton 2016, section 6.6
+(batches of 128 and of 4; here 500 units for 1000, 2 epochs). Group norm: Wu, He 2018, figure 5
+(batches of 32 and of 2, rate proportional; here a small network and 6,000 images for ImageNet).
+RMS norm: Zhang, Sennrich 2019 (as good as layer norm and cheaper; here layer norm's experiment).
 """
 
 from __future__ import annotations
