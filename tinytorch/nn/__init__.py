@@ -1,6 +1,6 @@
 """Layers and losses: modules with weights, and the functions they are made of."""
 
-from tinytorch.nn import functional, initialisation
+from tinytorch.nn import functional, init, initialisation
 from tinytorch.nn.activation import (
     ELU,
     GELU,
@@ -30,6 +30,8 @@ from tinytorch.nn.convolution import Conv1d, Conv2d, ConvTranspose2d
 from tinytorch.nn.dropout import Dropout, Dropout2d, DropPath
 from tinytorch.nn.embedding import Embedding
 from tinytorch.nn.flatten import Flatten, Identity, Unflatten
+from tinytorch.nn.gru import GRU
+from tinytorch.nn.initialisation import initialise
 from tinytorch.nn.key_value_cache import KeyValueCache
 from tinytorch.nn.linear import Linear
 from tinytorch.nn.loss import (
@@ -43,11 +45,13 @@ from tinytorch.nn.loss import (
     NLLLoss,
     SmoothL1Loss,
 )
+from tinytorch.nn.lstm import LSTM
 from tinytorch.nn.mlp import MLP
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from tinytorch.nn.pooling import AdaptiveAvgPool2d, AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from tinytorch.nn.positions import LearnedPositions, RotaryPositions, SinusoidalPositions
+from tinytorch.nn.rnn import RNN
 from tinytorch.nn.transformer import TransformerBlock
 
 __all__ = [
@@ -70,6 +74,7 @@ __all__ = [
     "Flatten",
     "GELU",
     "GLU",
+    "GRU",
     "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
@@ -79,6 +84,7 @@ __all__ = [
     "KLDivLoss",
     "KeyValueCache",
     "L1Loss",
+    "LSTM",
     "LayerNorm",
     "LeakyReLU",
     "LearnedPositions",
@@ -97,6 +103,7 @@ __all__ = [
     "PReLU",
     "Parameter",
     "RMSNorm",
+    "RNN",
     "ReLU",
     "ReLU6",
     "RotaryPositions",
@@ -114,5 +121,7 @@ __all__ = [
     "TransformerBlock",
     "Unflatten",
     "functional",
+    "init",
     "initialisation",
+    "initialise",
 ]

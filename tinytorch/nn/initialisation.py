@@ -1,4 +1,4 @@
-"""First values of weights, from the framework's own generator.
+"""First values of weights, by shape or by name, from the framework's own generator.
 
 Knows shapes and distributions, never layers. `tt.manual_seed` decides what comes out.
 """
@@ -6,11 +6,23 @@ Knows shapes and distributions, never layers. `tt.manual_seed` decides what come
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tinytorch.base.checks import number
-from tinytorch.base.errors import ShapeError
+from tinytorch.base.errors import SettingError, ShapeError
+from tinytorch.tensor.creation import ones, zeros
+from tinytorch.tensor.elementwise import where
+from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.random import rand, randn
 from tinytorch.tensor.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tinytorch.nn.module import Module
+
+MODES = ("fan_in", "fan_out")
 
 
 def uniform(shape: tuple[int, ...], bound: float) -> Tensor:
@@ -40,6 +52,26 @@ def normal(shape: tuple[int, ...], std: float = 1.0) -> Tensor:
     return randn(*shape) * number("normal", "std", std, "[0, inf)")
 
 
+def truncated_normal(shape: tuple[int, ...], std: float = 1.0, bound: float = 2.0) -> Tensor:
+    """Normal with mean 0, drawn again where it is more than `bound` deviations from it.
+
+    Args:
+        shape: of the weight.
+        std: deviation before the ends are cut off, in [0, inf).
+        bound: in deviations, in [1, inf); default 2, beyond which 4.6 % of the draws lie.
+
+    Source: the initial values of ViT, Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929.
+    """
+    bound = number("truncated_normal", "bound", bound, "[1, inf)")
+    values = randn(*shape)
+    for _ in range(64):  # each round leaves at most 32 % of the outliers: 0.32^64 = 2e-32
+        outside = values.abs() > bound
+        if not bool(outside.any()):
+            break
+        values = where(outside, randn(*shape), values)
+    return values * number("truncated_normal", "std", std, "[0, inf)")
+
+
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     """How many numbers each output reads and each input feeds, for a weight (K, C, ...).
 
@@ -57,35 +89,195 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     return shape[1] * window, shape[0] * window
 
 
-def kaiming_uniform(shape: tuple[int, ...], a: float = 0.0) -> Tensor:
+def _fan(shape: tuple[int, ...], mode: str) -> int:
+    if mode not in MODES:
+        raise SettingError(
+            "kaiming: no such mode",
+            got=f"mode={mode!r}",
+            rule='"fan_in" keeps the variance going forward, "fan_out" going backward',
+            fix='mode="fan_in"',
+        )
+    return fans(shape)[MODES.index(mode)]
+
+
+def kaiming_uniform(shape: tuple[int, ...], a: float = 0.0, mode: str = "fan_in") -> Tensor:
     """Uniform with a variance that leaky ReLU of slope `a` keeps from layer to layer.
 
     Args:
         shape: (K, C, ...).
         a: slope for negative numbers; 0 is ReLU; sqrt(5) gives PyTorch's default for layers.
+        mode: "fan_in" keeps the variance going forward, "fan_out" going backward.
 
     Source: He et al. 2015, https://arxiv.org/abs/1502.01852, equation 14: variance 2 / ((1 + a^2)
     C), which is bound^2 / 3 of a uniform distribution.
     """
-    return uniform(shape, math.sqrt(6.0 / ((1.0 + a * a) * fans(shape)[0])))
+    return uniform(shape, math.sqrt(6.0 / ((1.0 + a * a) * _fan(shape, mode))))
 
 
-def kaiming_normal(shape: tuple[int, ...], a: float = 0.0) -> Tensor:
+def kaiming_normal(shape: tuple[int, ...], a: float = 0.0, mode: str = "fan_in") -> Tensor:
     """Normal with the variance of `kaiming_uniform`.
 
     Args:
         shape: (K, C, ...).
         a: slope for negative numbers.
+        mode: "fan_in" or "fan_out".
     """
-    return normal(shape, math.sqrt(2.0 / ((1.0 + a * a) * fans(shape)[0])))
+    return normal(shape, math.sqrt(2.0 / ((1.0 + a * a) * _fan(shape, mode))))
 
 
-def xavier_uniform(shape: tuple[int, ...]) -> Tensor:
+def xavier_uniform(shape: tuple[int, ...], gain: float = 1.0) -> Tensor:
     """Uniform with a variance between what forward and backward want.
 
     Args:
         shape: (K, C, ...).
+        gain: what the activation takes away, see `gain`.
 
     Source: Glorot, Bengio 2010, https://proceedings.mlr.press/v9/glorot10a.html, equation 16.
     """
-    return uniform(shape, math.sqrt(6.0 / sum(fans(shape))))
+    return uniform(shape, gain * math.sqrt(6.0 / sum(fans(shape))))
+
+
+def xavier_normal(shape: tuple[int, ...], gain: float = 1.0) -> Tensor:
+    """Normal with the variance of `xavier_uniform`, equation 12 of the same paper.
+
+    Args:
+        shape: (K, C, ...).
+        gain: what the activation takes away, see `gain`.
+    """
+    return normal(shape, gain * math.sqrt(2.0 / sum(fans(shape))))
+
+
+def lecun_normal(shape: tuple[int, ...]) -> Tensor:
+    """Normal with variance 1 / C, which linear layers and SELU keep.
+
+    Args:
+        shape: (K, C, ...).
+
+    Source: LeCun et al. 1998, "Efficient BackProp", section 4.6.
+    """
+    return normal(shape, fans(shape)[0] ** -0.5)
+
+
+def orthogonal(shape: tuple[int, ...], gain: float = 1.0) -> Tensor:
+    """Rows (or columns, if there are fewer) that are at right angles and have length `gain`.
+
+    Args:
+        shape: (K, C, ...), taken as a matrix (K, the rest).
+        gain: length of each.
+
+    Source: Saxe, McClelland, Ganguli 2013, https://arxiv.org/abs/1312.6120. The signs of the
+    triangle's diagonal are moved over, which makes every such matrix equally likely.
+
+    Example:
+        >>> w = orthogonal((2, 5)).numpy()
+        >>> (w @ w.T).round(4) + 0.0
+        array([[1., 0.],
+               [0., 1.]], dtype=float32)
+    """
+    fans(shape)  # two axes or more
+    rows, columns = shape[0], math.prod(shape[1:])
+    drawn = randn(max(rows, columns), min(rows, columns)).numpy().astype(np.float64)
+    q, r = np.linalg.qr(drawn)
+    q *= np.where(np.diag(r) < 0.0, -1.0, 1.0)
+    matrix = q.T if rows < columns else q
+    return Tensor((gain * matrix).astype(np.float32).reshape(shape))
+
+
+def gain(nonlinearity: str, slope: float = 0.01) -> float:
+    """By how much a weight's deviation is multiplied so that an activation keeps the variance.
+
+    Args:
+        nonlinearity: "linear", "conv1d", "conv2d", "sigmoid", "tanh", "relu", "leaky_relu", "selu".
+        slope: of leaky ReLU for negative numbers.
+
+    Source: PyTorch's table; sqrt(2) and sqrt(2 / (1 + slope^2)) follow from He et al. 2015, 5/3 and
+    3/4 are found by trying.
+
+    Example:
+        >>> gain("leaky_relu", 1.0)
+        1.0
+    """
+    table = {
+        "linear": 1.0,
+        "conv1d": 1.0,
+        "conv2d": 1.0,
+        "sigmoid": 1.0,
+        "tanh": 5.0 / 3.0,
+        "relu": math.sqrt(2.0),
+        "leaky_relu": math.sqrt(2.0 / (1.0 + slope * slope)),
+        "selu": 0.75,
+    }
+    if nonlinearity not in table:
+        raise SettingError(
+            "gain: no such nonlinearity",
+            got=repr(nonlinearity),
+            rule="one of " + ", ".join(table),
+            fix='gain("relu")',
+        )
+    return table[nonlinearity]
+
+
+INITIALISERS: dict[str, Callable[[tuple[int, ...]], Tensor]] = {
+    "zeros": zeros,
+    "ones": ones,
+    "normal": normal,
+    "small_normal": lambda shape: normal(shape, 0.02),  # Radford et al. 2018, section 4.1
+    "truncated_normal": lambda shape: truncated_normal(shape, 0.02),
+    "uniform": lambda shape: uniform(shape, 1.0),
+    "he_uniform": kaiming_uniform,
+    "he_normal": kaiming_normal,
+    "kaiming_uniform": kaiming_uniform,
+    "kaiming_normal": kaiming_normal,
+    "glorot_uniform": xavier_uniform,
+    "glorot_normal": xavier_normal,
+    "xavier_uniform": xavier_uniform,
+    "xavier_normal": xavier_normal,
+    "lecun_normal": lecun_normal,
+    "orthogonal": orthogonal,
+}
+
+
+def initialiser(name: str) -> Callable[[tuple[int, ...]], Tensor]:
+    """The function, shape -> first values, that a name stands for.
+
+    Args:
+        name: a key of INITIALISERS.
+
+    Example:
+        >>> initialiser("he_normal")((4, 3)).shape
+        (4, 3)
+    """
+    if name in INITIALISERS:
+        return INITIALISERS[name]
+    raise SettingError(
+        "no such initialiser",
+        got=repr(name),
+        rule="one of " + ", ".join(sorted(INITIALISERS)),
+        fix='"he_normal" before ReLU, "xavier_uniform" before tanh',
+    )
+
+
+def initialise(module: Module, weights: str, biases: str | None = "zeros") -> Module:
+    """Give a tree of modules new first values by name; returns it.
+
+    Args:
+        module: any.
+        weights: name of the initialiser for parameters of two axes or more: matrices, filters,
+            tables. Scales of norms, which have one, stay.
+        biases: the same for parameters called "bias" or "bias_..."; None leaves them.
+
+    Example:
+        >>> from tinytorch import nn
+        >>> net = initialise(nn.MLP([4, 8, 2]), "orthogonal")
+        >>> net.layers[0].bias.tolist()[:2]
+        [0.0, 0.0]
+    """
+    of_weights = initialiser(weights)
+    of_biases = None if biases is None else initialiser(biases)
+    with no_grad():
+        for name, parameter in module.named_parameters():
+            is_bias = name.rpartition(".")[2].startswith("bias")
+            make = of_biases if is_bias else of_weights
+            if make is not None and (is_bias or len(parameter.shape) > 1):
+                parameter.assign_(make(tuple(parameter.shape)).astype(parameter.dtype))
+    return module

@@ -16,6 +16,7 @@ from tinytorch.base.dtypes import as_dtype
 from tinytorch.base.errors import SettingError
 from tinytorch.base.settings import STRUCTURE
 from tinytorch.nn.hooks import HookHandle, Hooks
+from tinytorch.nn.summary import Summary, summarise
 from tinytorch.tensor.named import copy_named
 from tinytorch.tensor.tensor import Tensor
 
@@ -308,6 +309,34 @@ class Module:
         return {found.get(name, name): value for name, value in state.items()} if found else state
 
     # --- reading ---
+
+    def summary(self, *inputs: Any, **named: Any) -> Summary:
+        """Output shape, parameters, operations and kept memory of every part, as a table.
+
+        The module runs once without numbers: it costs milliseconds whatever its size, and changes
+        nothing, neither running statistics nor random state.
+
+        Args:
+            *inputs: as `forward` takes them, or a shape (a tuple of whole numbers) for a float32
+                Tensor of that shape.
+            **named: the same, by name.
+
+        Example:
+            >>> from tinytorch import nn
+            >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten())
+            >>> print(net.summary((2, 3, 16, 16)))
+            layer         output          parameters    FLOPs  activations
+            --------------------------------------------------------------
+            Sequential    (2, 2048)
+              0: Conv2d   (2, 8, 16, 16)         224  225.3 k     32.0 KiB
+              1: ReLU     (2, 8, 16, 16)                8.2 k     20.0 KiB
+              2: Flatten  (2, 2048)
+            --------------------------------------------------------------
+            parameters   224, 896 B
+            forward      233.5 kFLOP
+            activations  52.0 KiB kept for backward
+        """
+        return summarise(self, inputs, named)
 
     def extra_repr(self) -> str:
         """The settings shown between the brackets of `repr`."""
