@@ -14,11 +14,11 @@ from tinytorch.tensor.elementwise import abs as magnitude
 from tinytorch.tensor.elementwise import (
     erf,
     exp,
-    log1p,
     sigmoid,
     tanh,
     where,
 )
+from tinytorch.tensor.exponentials import log1p
 from tinytorch.tensor.reductions import softmax
 from tinytorch.tensor.shaping import chunk
 from tinytorch.tensor.tensor import Tensor

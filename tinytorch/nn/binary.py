@@ -6,7 +6,8 @@ Knows logits or probabilities, and targets of the same shape, never the model.
 from __future__ import annotations
 
 from tinytorch.nn.loss_reduction import reduced, same_shapes
-from tinytorch.tensor.elementwise import exp, log, log1p, maximum, where
+from tinytorch.tensor.elementwise import exp, log, maximum, where
+from tinytorch.tensor.exponentials import log1p
 from tinytorch.tensor.tensor import Tensor
 
 

@@ -16,7 +16,6 @@ from tinytorch.primitives.quiet import quiet
 from tinytorch.primitives.samples import numbers, one, two, wrong_kind, wrong_pair
 from tinytorch.primitives.shapes import FLOAT, NUMBER, binary, unary
 
-
 BOTH = (True, True)  # which cotangents a rule of two operands gives unless it is told
 
 

@@ -11,6 +11,7 @@ import contextvars
 import functools
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def quiet(function: np.ufunc) -> Callable:
     return silent_two
 
 
-def quiet_call(function: Callable, *args) -> object:
+def quiet_call(function: Callable, *args) -> Any:
     """One call of NumPy without its floating-point warnings, for methods such as `np.add.reduce`.
 
     As `quiet`: the function calls no Python code.

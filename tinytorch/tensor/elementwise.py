@@ -5,16 +5,16 @@ Knows which row of the table each name stands for, and which number types it wan
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import as_dtype, bool_, float32, promote
+from tinytorch.base.dtypes import as_dtype, bool_, float32
 from tinytorch.base.errors import DTypeError
 from tinytorch.primitives import TABLE
-from tinytorch.tensor.base import TensorBase
+from tinytorch.tensor.base import TensorBase, make
 from tinytorch.tensor.dispatch import (
+    alias,
     apply,
     binary,
     common,
@@ -103,24 +103,6 @@ def log(x) -> Any:
     return unary_float(_ROW["log"], x)
 
 
-def log2(x) -> Any:
-    """Logarithm to base 2, as log(x) / log(2)."""
-    return log(x) * (1.0 / math.log(2.0))
-
-
-def log1p(x) -> Any:
-    """log(1 + x), exact for small x.
-
-    Source: Kahan's form, as in Goldberg 1991, "What every computer scientist should know about
-    floating-point arithmetic", theorem 4: log(u) * x / (u - 1) with u = 1 + x rounded.
-    """
-    x = tensor_of(x)
-    x = x if x.dtype.is_float else to_dtype(x, float32)
-    u = 1.0 + x
-    small = u == 1.0
-    return where(small, x, log(u) * (x / where(small, 1.0, u - 1.0)))
-
-
 def sqrt(x) -> Any:
     """Square root."""
     return unary_float(_ROW["sqrt"], x)
@@ -185,7 +167,65 @@ def round(x) -> Any:
 
 def _rounded(name: str, x) -> Any:
     x = tensor_of(x)
-    return elementwise(_ROW[name], (x,)) if x.dtype.is_float else x
+    return elementwise(_ROW[name], (x,)) if x.dtype.is_float else alias(x)
+
+
+def trunc(x) -> Any:
+    """The whole number between x and 0 that is nearest to x: the fraction is dropped."""
+    x = tensor_of(x)
+    return where(x < 0, ceil(x), floor(x)) if x.dtype.is_float else alias(x)
+
+
+def positive(x) -> Any:
+    """+x: the same numbers."""
+    return alias(tensor_of(x))
+
+
+def signbit(x) -> Any:
+    """Whether x is negative; -0.0 is. (The sign of a NaN is not looked at: False.)"""
+    x = tensor_of(x)
+    if not x.dtype.is_float:
+        return x < 0
+    zero = x == 0
+    return where(zero, reciprocal(where(zero, x, 1.0)) < 0, x < 0)
+
+
+def copysign(a, b) -> Any:
+    """The size of a with the sign of b."""
+    a, b = common(a, b)
+    if not a.dtype.is_float:
+        a, b = to_dtype(a, float32), to_dtype(b, float32)
+    return where(logical_xor(signbit(a), signbit(b)), negative(a), a)
+
+
+def nextafter(a, b) -> Any:
+    """The next number after a on the way to b, in their type; never recorded, nor compiled."""
+    a, b = common(a, b)
+    return make(np.nextafter(a.read("nextafter"), b.read("nextafter")), a.dtype)
+
+
+def isclose(a, b, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
+    """Whether |a - b| <= atol + rtol |b|, elementwise; equal infinities are close.
+
+    Args:
+        a: Tensor, array or number.
+        b: the reference.
+        rtol: allowed difference relative to |b|.
+        atol: allowed difference besides.
+        equal_nan: NaN is close to NaN.
+    """
+    a, b = common(a, b)
+    near = abs(a - b) <= abs(b) * rtol + atol
+    out = (a == b) | (near & (abs(b) != float("inf"))) if a.dtype.is_float else near
+    return out | ((a != a) & (b != b)) if equal_nan else out
+
+
+def allclose(a, b, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    """Whether all of a and b are close; see `isclose`.
+
+    Args: as `isclose`.
+    """
+    return bool(isclose(a, b, rtol, atol, equal_nan).all())
 
 
 def maximum(a, b) -> Any:
@@ -200,7 +240,9 @@ def minimum(a, b) -> Any:
 
 def clip(x, min=None, max=None) -> Any:
     """x, but at least `min` and at most `max` (None: no bound)."""
-    x = tensor_of(x) if min is None else maximum(x, min)
+    if min is None and max is None:
+        return alias(tensor_of(x))
+    x = x if min is None else maximum(x, min)
     return x if max is None else minimum(x, max)
 
 
@@ -242,6 +284,11 @@ def logical_and(a, b) -> Any:
 def logical_or(a, b) -> Any:
     """a or b, where anything but 0 is true."""
     return binary(_ROW["logical_or"], a, b)
+
+
+def logical_xor(a, b) -> Any:
+    """Whether exactly one of a and b is different from 0."""
+    return binary(_ROW["not_equal"], logical_not(logical_not(a)), logical_not(logical_not(b)))
 
 
 def logical_not(x) -> Any:
@@ -333,15 +380,8 @@ def where(condition, a, b) -> Any:
 
 def astype(x, dtype) -> Any:
     """The same numbers in another type; out-of-range floats become the nearest integer, NaN 0."""
-    return to_dtype(tensor_of(x), as_dtype(dtype))
-
-
-def result_type(*xs) -> Any:
-    """The number type that an operation on these Tensors has."""
-    out = tensor_of(xs[0]).dtype
-    for x in xs[1:]:
-        out = promote(out, tensor_of(x).dtype)
-    return out
+    x, wanted = tensor_of(x), as_dtype(dtype)
+    return alias(x) if x.dtype is wanted else to_dtype(x, wanted)
 
 
 def cube(x) -> Any:
@@ -349,4 +389,4 @@ def cube(x) -> Any:
     return multiply(multiply(x, x), x)
 
 
-_POWERS = {2: square, 3: cube, 0.5: sqrt, -0.5: rsqrt, -1: reciprocal, 1: lambda x: x}
+_POWERS = {2: square, 3: cube, 0.5: sqrt, -0.5: rsqrt, -1: reciprocal, 1: alias}

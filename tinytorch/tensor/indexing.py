@@ -332,7 +332,7 @@ def one_hot(index, num_classes: int, dtype=int64) -> Any:
 
 
 def slice_update(x, y, start) -> Any:
-    """A new Tensor: x with y at positions known only when it runs (a compiled step writes in place).
+    """A new Tensor: x with y at positions known only when it runs (compiled: written in place).
 
     Args:
         x: any shape.

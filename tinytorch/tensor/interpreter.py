@@ -81,9 +81,15 @@ class Interpreter:
 
 
 class ThreadState(threading.local):
-    """What each thread has of its own: interpreter, recording of the tape, precision, generator."""
+    """What each thread has of its own.
+
+    `interpreter`: who carries operations out (None: NumPy, at once); `recording`: whether the tape
+    is written; `precision`: of contractions; `journal`: who is told before a Tensor is assigned to
+    (tensor/checkpoint.py), None mostly.
+    """
 
     interpreter: Interpreter | None = None
+    journal: Any = None
     recording: bool = True
     precision: str = "float32"
 

@@ -13,6 +13,7 @@ from tinytorch.tensor import (
     contractions,
     creation,
     elementwise,
+    exponentials,
     indexing,
     reductions,
     shaping,
@@ -65,7 +66,7 @@ class Methods(Operators):
     abs = elementwise.abs
     exp = elementwise.exp
     log = elementwise.log
-    log1p = elementwise.log1p
+    log1p = exponentials.log1p
     sqrt = elementwise.sqrt
     rsqrt = elementwise.rsqrt
     reciprocal = elementwise.reciprocal

@@ -1,0 +1,212 @@
+"""Questions about number types: which one results, which holds which, how large and how fine.
+
+Knows the table in base/dtypes.py, and Tensors as things that have a type. Names and rules are those
+of the Python array API standard (https://data-apis.org/array-api/2024.12), without complex numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinytorch.base.dtypes import DTYPES, DType, as_dtype, bfloat16, promote
+from tinytorch.base.errors import DTypeError, SettingError
+from tinytorch.tensor.base import TensorBase
+from tinytorch.tensor.dispatch import tensor_of, weak_dtype
+
+_KINDS = {
+    "bool": "b",
+    "signed integer": "i",
+    "unsigned integer": "u",
+    "integral": "iu",
+    "real floating": "f",
+    "complex floating": "",
+    "numeric": "iuf",
+}
+
+
+def _type_of(x: Any) -> DType:
+    if isinstance(x, (DType, str, type, np.dtype)):
+        return as_dtype(x)
+    return tensor_of(x).dtype
+
+
+def result_type(*xs: Any) -> DType:
+    """The number type of an operation on these: Tensors, arrays, number types, Python numbers.
+
+    Args:
+        xs: at least one. A Python number is weak: it takes the type of the others, if that can hold
+            its kind.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.result_type(tt.int8, tt.uint8), tt.result_type(tt.ones(1), 2.0, tt.float16)
+        (tinytorch.int16, tinytorch.float32)
+    """
+    if not xs:
+        raise SettingError(
+            "result_type: of nothing", got="no arguments", rule="at least one", fix="result_type(x)"
+        )
+    weak = [x for x in xs if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic)]
+    strong = [_type_of(x) for x in xs if not any(x is w for w in weak)]
+    out = strong[0] if strong else _type_of(weak.pop(0))
+    for dtype in strong[1:]:
+        out = promote(out, dtype)
+    for number in weak:
+        out = weak_dtype(number, out)
+    return out
+
+
+def can_cast(from_: Any, to: Any) -> bool:
+    """Whether promotion leads from one number type to the other (from integers to floats: yes).
+
+    Args:
+        from_: a number type, or a Tensor of it.
+        to: a number type.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.can_cast(tt.int32, tt.int64), tt.can_cast(tt.float64, tt.float32)
+        (True, False)
+    """
+    source, target = _type_of(from_), as_dtype(to)
+    if source.is_float and not target.is_float:
+        return False
+    return promote(source, target) is target
+
+
+def isdtype(dtype: Any, kind: Any) -> bool:
+    """Whether a number type is of a kind.
+
+    Args:
+        dtype: the number type.
+        kind: "bool", "signed integer", "unsigned integer", "integral", "real floating", "complex
+            floating", "numeric", another number type, or a tuple of these (any of them).
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.isdtype(tt.uint8, "integral"), tt.isdtype(tt.float32, ("bool", tt.float32))
+        (True, True)
+    """
+    if isinstance(kind, tuple):
+        return any(isdtype(dtype, k) for k in kind)
+    if isinstance(kind, str) and kind in _KINDS:
+        return as_dtype(dtype).kind in _KINDS[kind] and kind != "complex floating"
+    try:
+        return as_dtype(dtype) is as_dtype(kind)
+    except DTypeError:
+        raise SettingError(
+            "isdtype: no such kind",
+            got=repr(kind),
+            rule="one of " + ", ".join(_KINDS) + ", or a number type",
+            fix='isdtype(dtype, "real floating")',
+        ) from None
+
+
+@dataclass(frozen=True)
+class FloatInfo:
+    """The range and fineness of a floating-point type."""
+
+    bits: int
+    eps: float
+    max: float
+    min: float
+    smallest_normal: float
+    dtype: DType
+
+
+@dataclass(frozen=True)
+class IntegerInfo:
+    """The range of an integer type."""
+
+    bits: int
+    max: int
+    min: int
+    dtype: DType
+
+
+def finfo(x: Any) -> FloatInfo:
+    """How large, small and fine the numbers of a floating-point type are.
+
+    Args:
+        x: the type, or a Tensor of it.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.finfo(tt.bfloat16).eps, tt.finfo(tt.float16).max
+        (0.0078125, 65504.0)
+    """
+    dtype = _type_of(x)
+    if not dtype.is_float:
+        raise DTypeError(
+            "finfo: this is no floating-point type",
+            got=dtype.name,
+            rule="float16, bfloat16, float32 or float64",
+            fix="tt.iinfo(dtype)",
+        )
+    if dtype is bfloat16:  # 8 bits of exponent as float32, 7 of fraction
+        largest = float(2.0**127 * (2 - 2.0**-7))
+        return FloatInfo(16, 2.0**-7, largest, -largest, 2.0**-126, dtype)
+    info = np.finfo(dtype.storage)
+    return FloatInfo(
+        info.bits, float(info.eps), float(info.max), float(info.min),
+        float(info.smallest_normal), dtype,
+    )  # fmt: skip
+
+
+def iinfo(x: Any) -> IntegerInfo:
+    """The least and the largest number of an integer type.
+
+    Args:
+        x: the type, or a Tensor of it.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.iinfo(tt.int8).max
+        127
+    """
+    dtype = _type_of(x)
+    if dtype.kind not in "iu":
+        raise DTypeError(
+            "iinfo: this is no integer type", got=dtype.name, rule="int8, ..., uint32",
+            fix="tt.finfo(dtype)",
+        )  # fmt: skip
+    info = np.iinfo(dtype.storage)
+    return IntegerInfo(info.bits, int(info.max), int(info.min), dtype)
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether x is a Tensor."""
+    return isinstance(x, TensorBase)
+
+
+class NamespaceInfo:
+    """What `__array_namespace_info__()` answers, in the words of the array API standard."""
+
+    def capabilities(self) -> dict[str, Any]:
+        """Masks and shapes that depend on values work eagerly; 64 axes are NumPy's limit."""
+        return {"boolean indexing": True, "data-dependent shapes": True, "max dimensions": 64}
+
+    def default_device(self) -> str:
+        """ "cpu"."""
+        return "cpu"
+
+    def devices(self) -> list[str]:
+        """The one there is."""
+        return ["cpu"]
+
+    def default_dtypes(self, *, device: Any = None) -> dict[str, DType]:
+        """float32 for fractions, int64 for whole numbers and indices."""
+        names = {"real floating": "float32", "integral": "int64", "indexing": "int64"}
+        return {kind: as_dtype(name) for kind, name in names.items()}
+
+    def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, DType]:
+        """The number types by name, of a kind if one is named."""
+        return {d.name: d for d in DTYPES if kind is None or isdtype(d, kind)}
+
+
+def __array_namespace_info__() -> NamespaceInfo:
+    """What this namespace offers to array-API code."""
+    return NamespaceInfo()

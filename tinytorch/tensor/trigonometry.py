@@ -1,0 +1,208 @@
+"""Angles and hyperbolas: tan, arc functions, sinh, cosh and their inverses, hypot, atan2.
+
+Knows formulas made of rows of the table. Functions whose formula is an approximation have gradients
+of their own, so a derivative is exact and not that of the approximation.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tinytorch.base.dtypes import float32
+from tinytorch.tensor.dispatch import common, number, tensor_of, to_dtype
+from tinytorch.tensor.elementwise import (
+    abs,
+    cos,
+    divide,
+    exp,
+    log,
+    maximum,
+    minimum,
+    negative,
+    reciprocal,
+    signbit,
+    sin,
+    sqrt,
+    where,
+)
+from tinytorch.tensor.exponentials import expm1, log1p
+from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.own_gradient import with_slope
+
+
+def _float(x: Any) -> Any:
+    x = tensor_of(x)
+    return x if x.dtype.is_float else to_dtype(x, float32)
+
+
+def _floats(a: Any, b: Any) -> tuple[Any, Any]:
+    a, b = common(a, b)
+    return _float(a), _float(b)
+
+
+def tan(x) -> Any:
+    """sin(x) / cos(x) of an angle in radians."""
+    x = _float(x)
+    return divide(sin(x), cos(x))
+
+
+# Source: S. Moshier, Cephes, atan.c (double): atan(x) = x + x z P(z) / Q(z), z = x^2, |x| <= 0.66;
+# relative error 2e-16.
+_P = (-8.750608600031904122785e-1, -1.615753718733365076637e1, -7.500855792314704667340e1,
+      -1.228866684490136173410e2, -6.485021904942025371773e1)  # fmt: skip
+_Q = (1.0, 2.485846490142306297962e1, 1.650270098316988542046e2, 4.328810604912902668951e2,
+      4.853903996359136964868e2, 1.945506571482613964425e2)  # fmt: skip
+_MORE_BITS = 6.123233995736765886130e-17  # pi / 2 - float64(pi / 2)
+
+
+def _polynomial(z: Any, coefficients: tuple) -> Any:
+    out = number(coefficients[0], z.dtype)
+    for c in coefficients[1:]:
+        out = out * z + c
+    return out
+
+
+@with_slope(lambda x: 1.0 / (x * x + 1.0))
+def _atan(x: Any) -> Any:
+    """Beyond tan(3 pi / 8): pi/2 - atan(1/x); beyond 0.66: pi/4 + atan((x - 1) / (x + 1))."""
+    size = abs(x)
+    large, middle = size > 2.414213562373095, size > 0.66
+    reduced = where(
+        large, -1.0 / where(large, size, 1.0), where(middle, (size - 1) / (size + 1), size)
+    )
+    z = reduced * reduced
+    series = reduced + reduced * (z * (_polynomial(z, _P) / _polynomial(z, _Q)))
+    base = where(large, math.pi / 2, where(middle, math.pi / 4, 0.0))
+    rest = where(large, _MORE_BITS, where(middle, _MORE_BITS / 2, 0.0))
+    out = base + (series + rest)
+    out = where(size == math.inf, math.pi / 2, where(size != size, size, out))
+    return where(signbit(x), negative(out), out)
+
+
+def atan(x) -> Any:
+    """The angle whose tangent is x, between -pi/2 and pi/2; derivative 1 / (1 + x^2).
+
+    Example:
+        >>> import tinytorch as tt
+        >>> (tt.atan(tt.Tensor(1.0)) * 4).item()
+        3.1415927410125732
+    """
+    return _atan(_float(x))
+
+
+def atan2(a, b) -> Any:
+    """The angle of the point (b, a) seen from 0, between -pi and pi; signs of zero as IEEE 754.
+
+    Its gradient at (0, 0), where there is no angle, is NaN.
+    """
+    a, b = _floats(a, b)
+    with no_grad():
+        steep = abs(a) > abs(b)
+        both = ((a == 0) & (b == 0)) | ((abs(a) == math.inf) & (abs(b) == math.inf))
+    flat = atan(divide(a, where(steep | both, 1.0, b)))
+    turn = where(signbit(b), where(signbit(a), -math.pi, math.pi), 0.0)
+    upright = where(signbit(a), -math.pi / 2, math.pi / 2)
+    steep_angle = upright - atan(divide(b, where(steep, a, 1.0)))
+    out = where(steep, steep_angle, flat + turn)
+    # both zero: 0 or pi; both infinite: the diagonal. Signs are those of a.
+    size = where(abs(a) == math.inf, where(signbit(b), 0.75 * math.pi, 0.25 * math.pi),
+                 where(signbit(b), math.pi, 0.0))  # fmt: skip
+    out = where(both, where(signbit(a), negative(size), size) + (a - a), out) if _any(both) else out
+    return where((a != a) | (b != b), a + b, out)
+
+
+def _any(mask: Any) -> bool:
+    """Whether the special points must be treated: always, in a program whose values are unknown."""
+    return mask._buffer is None or mask._value is not None or bool(mask._buffer.array.any())
+
+
+def asin(x) -> Any:
+    """The angle whose sine is x, between -pi/2 and pi/2; NaN outside -1 .. 1."""
+    x = _float(x)
+    return atan2(x, sqrt((1.0 - x) * (1.0 + x)))
+
+
+def acos(x) -> Any:
+    """The angle whose cosine is x, between 0 and pi; NaN outside -1 .. 1."""
+    x = _float(x)
+    return atan2(sqrt((1.0 - x) * (1.0 + x)), x)
+
+
+_LARGE = 22.0  # exp(-44) is below a unit in the last place of float64: one of the two terms is left
+_LOG2 = math.log(2.0)
+_FAR = 1e4  # x^-4 is below a unit in the last place beside log(x)
+
+
+@with_slope(lambda x: cosh(x))
+def _sinh(x: Any) -> Any:
+    size = abs(x)
+    e = expm1(minimum(size, _LARGE))
+    out = where(size < _LARGE, (e + e / (e + 1.0)) * 0.5, exp(size - _LOG2))
+    return where(signbit(x), negative(out), out)
+
+
+@with_slope(lambda x: sinh(x))
+def _cosh(x: Any) -> Any:
+    size = abs(x)
+    e = exp(minimum(size, _LARGE))
+    return where(size < _LARGE, (e + reciprocal(e)) * 0.5, exp(size - _LOG2))
+
+
+@with_slope(lambda x: 1.0 / hypot(x, 1.0))
+def _asinh(x: Any) -> Any:
+    size = abs(x)
+    low, high = minimum(size, _FAR), maximum(size, _FAR)
+    near = log1p(low + low * low / (1.0 + sqrt(low * low + 1.0)))
+    out = where(size < _FAR, near, log(high) + _LOG2 + 0.25 / high / high)
+    return where(signbit(x), negative(out), out)
+
+
+@with_slope(lambda x: 1.0 / (sqrt(x - 1.0) * sqrt(x + 1.0)))
+def _acosh(x: Any) -> Any:
+    low, high = minimum(x, _FAR) - 1.0, maximum(x, _FAR)
+    near = log1p(low + sqrt(low * (low + 2.0)))
+    return where(x < _FAR, near, log(high) + _LOG2 - 0.25 / high / high)
+
+
+@with_slope(lambda x: 1.0 / ((1.0 - x) * (1.0 + x)))
+def _atanh(x: Any) -> Any:
+    size = abs(x)
+    out = 0.5 * log1p(2.0 * size / (1.0 - size))
+    return where(signbit(x), negative(out), out)
+
+
+def sinh(x) -> Any:
+    """(exp(x) - exp(-x)) / 2, by expm1 so that small x stay exact."""
+    return _sinh(_float(x))
+
+
+def cosh(x) -> Any:
+    """(exp(x) + exp(-x)) / 2."""
+    return _cosh(_float(x))
+
+
+def asinh(x) -> Any:
+    """log(x + sqrt(x^2 + 1)), by log1p so that small x stay exact."""
+    return _asinh(_float(x))
+
+
+def acosh(x) -> Any:
+    """log(x + sqrt(x^2 - 1)), for x >= 1; NaN below."""
+    return _acosh(_float(x))
+
+
+def atanh(x) -> Any:
+    """log((1 + x) / (1 - x)) / 2, for -1 < x < 1, by log1p so that small x stay exact."""
+    return _atanh(_float(x))
+
+
+def hypot(a, b) -> Any:
+    """sqrt(a^2 + b^2), scaled by the larger so that nothing overflows."""
+    a, b = _floats(a, b)
+    with no_grad():
+        scale = maximum(abs(a), abs(b))
+        scale = where((scale == 0) | (scale == math.inf), 1.0, scale).detach()
+    a, b = a / scale, b / scale
+    out = sqrt(a * a + b * b) * scale
+    return where((abs(a) == math.inf) | (abs(b) == math.inf), math.inf, out)
