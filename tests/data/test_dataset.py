@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tinytorch.base.errors import IndexRangeError, SettingError, ShapeError
-from tinytorch.data import ArrayDataset, ImageDataset
+from tinytorch.base.errors import IndexRangeError, ShapeError
+from tinytorch.data import ArrayDataset
 
 
 def test_take_is_indexing():
@@ -23,26 +23,3 @@ def test_arrays_that_do_not_belong_together(arrays):
     """Ground truth: one length of axis 0."""
     with pytest.raises(ShapeError, match="do not belong together"):
         ArrayDataset(*arrays)
-
-
-def test_images_become_numbers_from_0_to_1():
-    """Ground truth: byte / largest, within one rounding of float32 (the scale is rounded once)."""
-    images = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
-    data = ImageDataset(images, np.arange(4))
-    taken, labels = data.take(np.array([3, 1]))
-    assert taken.shape == (2, 1, 8, 8) and taken.dtype == np.float32
-    assert labels.tolist() == [3, 1] and labels.dtype == np.int64
-    exact = images[[3, 1]][:, None] / 255
-    # the scale 1/255 and the product are rounded: two half units in the last place
-    assert np.abs(taken - exact).max() <= np.finfo(np.float32).eps
-    assert np.array_equal(data[3][0], taken[0])
-
-
-def test_bad_images_are_named():
-    """Ground truth: the constructor's documented ranges."""
-    with pytest.raises(ShapeError, match="images and labels"):
-        ImageDataset(np.zeros((2, 4), np.uint8), np.zeros(2, int))
-    with pytest.raises(ShapeError, match="images and labels"):
-        ImageDataset(np.zeros((2, 4, 4), np.uint8), np.zeros(3, int))
-    with pytest.raises(SettingError, match="largest"):
-        ImageDataset(np.zeros((2, 4, 4), np.uint8), np.zeros(2, int), largest=0)

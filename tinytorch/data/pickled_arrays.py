@@ -9,6 +9,7 @@ Source: the Python standard library's pickletools (a description of each opcode)
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 
@@ -17,16 +18,19 @@ import numpy as np
 from tinytorch.base.errors import FileFormatError
 
 # What a file may name, and what each stands for here. Python 2 and NumPy 1 and 2 spell them so.
-RECONSTRUCT, ARRAY, DTYPE, ENCODE, BYTES = "reconstruct", "ndarray", "dtype", "encode", "bytes"
+RECONSTRUCT, FROM_BYTES, ARRAY, DTYPE = "reconstruct", "from bytes", "ndarray", "dtype"
+ENCODE, BYTES = "encode", "bytes"
 KNOWN = {
     ("numpy.core.multiarray", "_reconstruct"): RECONSTRUCT,
     ("numpy._core.multiarray", "_reconstruct"): RECONSTRUCT,
+    ("numpy.core.numeric", "_frombuffer"): FROM_BYTES,
+    ("numpy._core.numeric", "_frombuffer"): FROM_BYTES,
     ("numpy", "ndarray"): ARRAY,
     ("numpy", "dtype"): DTYPE,
     ("_codecs", "encode"): ENCODE,
     ("__builtin__", "bytes"): BYTES,
 }
-LARGEST_DEPTH = 100  # of the stack's open containers: a data file has two or three
+ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"\\": b"\\", b"'": b"'", b'"': b'"'}
 
 
 class _Name:
@@ -107,13 +111,11 @@ class _Reader:
         while True:
             code = self.take(1)
             if code == b".":
-                return finished(self.pop())
+                return finished(self.pop(), {})
             action = ACTIONS.get(code)
             if action is None:
                 raise _Refused(f"opcode {code!r} at byte {self.at - 1} is not one of plain data")
             action(self)
-            if sum(v is _MARK for v in self.stack[-LARGEST_DEPTH:]) == LARGEST_DEPTH:
-                raise _Refused(f"more than {LARGEST_DEPTH} open containers")
 
 
 def read_pickled_arrays(content: bytes, name: str):
@@ -139,7 +141,7 @@ def read_pickled_arrays(content: bytes, name: str):
     """
     try:
         return _Reader(content).run()
-    except (_Refused, RecursionError, TypeError, ValueError, OverflowError, KeyError) as reason:
+    except (_Refused, RecursionError, TypeError, ValueError, OverflowError, IndexError) as reason:
         raise FileFormatError(
             f"{name} is not a pickle of plain data",
             got=reason,
@@ -148,21 +150,33 @@ def read_pickled_arrays(content: bytes, name: str):
         ) from None
 
 
-def finished(value):
-    """The value with rebuilt arrays in place of their parts."""
+def finished(value, done: dict[int, object]):
+    """The value with rebuilt arrays in place of their parts.
+
+    Args:
+        value: as the stack held it.
+        done: what is finished already, by identity: a value that stands in many places is gone
+            through once, or a small file could take for ever.
+    """
     if isinstance(value, _Array):
         if value.array is None:
             raise _Refused("an array without content")
         return value.array
     if isinstance(value, _Name) or value is _MARK:
         raise _Refused("a name where a value should be")
-    if type(value) is list:
-        return [finished(v) for v in value]
+    if type(value) not in (list, tuple, dict):
+        return value
+    if id(value) in done:
+        return done[id(value)]
     if type(value) is tuple:
-        return tuple(finished(v) for v in value)
-    if type(value) is dict:
-        return {k: finished(v) for k, v in value.items()}
-    return value
+        done[id(value)] = tuple(finished(v, done) for v in value)
+    elif type(value) is list:
+        done[id(value)] = fresh = []
+        fresh.extend(finished(v, done) for v in value)
+    else:
+        done[id(value)] = fresh = {}
+        fresh.update({k: finished(v, done) for k, v in value.items()})
+    return done[id(value)]
 
 
 def _global(reader: _Reader, module: str, name: str) -> None:
@@ -193,6 +207,10 @@ def _reduce(reader: _Reader) -> None:
         reader.stack.append(_Array(ARRAY))
     elif name.meaning == DTYPE and arguments and isinstance(arguments[0], str | bytes):
         reader.stack.append(_Array(DTYPE, _text(arguments[0])))
+    elif name.meaning == FROM_BYTES and len(arguments) == 4:
+        content, dtype, shape, order = arguments
+        reader.stack.append(_Array(ARRAY))
+        _fill(reader.top(_Array), shape, dtype, order == "F", content)
     elif name.meaning == ENCODE and len(arguments) == 2 and arguments[1] == "latin1":
         reader.stack.append(str(arguments[0]).encode("latin1"))
     elif name.meaning == BYTES and not arguments:
@@ -213,6 +231,10 @@ def _build(reader: _Reader) -> None:
         target.dtype = _plain(np.dtype(target.code).newbyteorder(order))
         return
     _, shape, dtype, fortran, content = state
+    _fill(target, shape, dtype, bool(fortran), content)
+
+
+def _fill(target: _Array, shape, dtype, fortran: bool, content) -> None:
     if not isinstance(dtype, _Array) or dtype.dtype is None or not isinstance(content, bytes):
         raise _Refused("an array whose content is not bytes")
     if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
@@ -280,7 +302,16 @@ def _quoted(reader: _Reader) -> bytes:
     line = reader.line()
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
         raise _Refused("a string without quotes")
-    return line[1:-1].decode("unicode_escape").encode("latin1")
+    return re.sub(rb"\\(x[0-9a-fA-F]{2}|.?)", _unescaped, line[1:-1], flags=re.S)
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    code = match[1]
+    if len(code) == 3:
+        return bytes([int(code[1:], 16)])
+    if code not in ESCAPES:
+        raise _Refused(f"an unknown escape {match[0]!r}")
+    return ESCAPES[code]
 
 
 def _decimal(reader: _Reader) -> int | bool:
@@ -303,7 +334,13 @@ def _counted(form: str, text: bool) -> Callable[[_Reader], object]:
 
 
 def _recall(where: Callable[[_Reader], int]) -> Callable[[_Reader], object]:
-    return lambda reader: reader.memo[where(reader)]
+    def make(reader: _Reader) -> object:
+        at = where(reader)
+        if at not in reader.memo:
+            raise _Refused(f"a value is recalled that was never remembered ({at})")
+        return reader.memo[at]
+
+    return make
 
 
 def _line_number(reader: _Reader) -> int:
@@ -333,6 +370,7 @@ ACTIONS: dict[bytes, Callable[[_Reader], object]] = {
     b"B": _value(_counted("<I", text=False)),
     b"C": _value(_counted("<B", text=False)),
     b"\x8e": _value(_counted("<Q", text=False)),
+    b"\x96": _value(_counted("<Q", text=False)),
     b"V": _value(lambda r: r.line().decode("raw-unicode-escape")),
     b"X": _value(_counted("<I", text=True)),
     b"\x8c": _value(_counted("<B", text=True)),

@@ -1,0 +1,141 @@
+"""Pickles of plain data: read without executing; everything else is refused."""
+
+import collections
+import pickle
+import random
+
+import numpy as np
+import pytest
+
+from tinytorch.base.errors import FileFormatError
+from tinytorch.data.pickled_arrays import read_pickled_arrays
+
+PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
+ARRAYS = [
+    np.arange(12, dtype=np.uint8).reshape(3, 4),
+    np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    np.array([1, -2], ">i4"),
+    np.zeros((0, 3), np.float16),
+    np.array(True),
+]
+VALUE = {
+    "batch_label": "training batch 1 of 5, ä",
+    "labels": [0, 9, 255, 256, 65536, -1, 2**40, -(2**40), 2**2000],
+    "plain": (None, True, False, 1.5, -0.0, b"\x00\xff\n'\"\\", (), (1,), (1, 2), (1, 2, 3, 4)),
+    "deep": {"a": [{"b": []}], 3: "three"},
+    "data": ARRAYS,
+}
+# The beginning of an official file, as Python 2 wrote it, with two pictures of two bytes.
+PYTHON2 = (
+    b"\x80\x02}q\x01(U\x0bbatch_labelq\x02U\x15training batch 1 of 5q\x03U\x06labelsq\x04]q\x05"
+    b"(K\x06K\x09eU\x04dataq\x06cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08"
+    b"K\x00\x85q\x09U\x01b\x87Rq\x0a(K\x01K\x02K\x02\x86cnumpy\ndtype\nq\x0bU\x02u1K\x00K\x01\x87R"
+    b"q\x0c(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T\x04\x00\x00\x00\x01\x02\x03"
+    b"\x04tbU\x09filenamesq\x0d]q\x0eU\x05a.pngq\x0fau."
+)
+
+
+def same(a, b):
+    if isinstance(b, np.ndarray):
+        return a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b)
+    if isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in b)
+    if isinstance(b, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_protocol(protocol):
+    """Ground truth: the value that the standard library pickled."""
+    assert same(read_pickled_arrays(pickle.dumps(VALUE, protocol), "x"), VALUE)
+
+
+def test_a_file_of_python_2():
+    """Ground truth: bytes written by hand after an official file."""
+    value = read_pickled_arrays(PYTHON2, "data_batch_1")
+    assert value[b"labels"] == [6, 9] and value[b"batch_label"] == b"training batch 1 of 5"
+    assert value[b"data"].tolist() == [[1, 2], [3, 4]] and value[b"filenames"] == [b"a.png"]
+
+
+def test_strings_of_protocol_0():
+    """Ground truth: Python 2's repr of a string, written by hand."""
+    assert read_pickled_arrays(b"S'a\\n\\x00\\\\\\'b'\np0\n.", "x") == b"a\n\x00\\'b"
+    with pytest.raises(FileFormatError, match="unknown escape"):
+        read_pickled_arrays(b"S'\\d'\n.", "x")
+
+
+class Evil:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('executed')",))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    "value", [Evil(), {"a": [Evil()]}, collections.OrderedDict(a=1), {1, 2}, 1 + 2j, np.float64(1)]
+)
+def test_what_is_not_plain_is_refused(value, protocol):
+    """Ground truth: the documented list; the file that would execute something does not."""
+    with pytest.raises(FileFormatError, match="not a pickle of plain data"):
+        read_pickled_arrays(pickle.dumps(value, protocol), "x")
+
+
+def test_arrays_of_objects_are_refused():
+    """Ground truth: an array of objects holds a pickled list, not bytes."""
+    with pytest.raises(FileFormatError, match="not a pickle of plain data"):
+        read_pickled_arrays(pickle.dumps(np.array([Evil(), None])), "x")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b".",
+        b"(.",
+        b"N",
+        b"K\x01K\x02a.",
+        b"]K\x01u.",
+        b"}K\x01K\x02K\x03u.",
+        b"h\x00.",
+        b"cnumpy\nndarray\n.",
+        b"cos\nsystem\nS'true'\n\x85R.",
+        b"cnumpy\ndtype\n(U\x02u1tR(K\x03tb.",
+        b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff.",
+        b"T\xff\xff\xff\xffa.",
+        b"]" * 3000 + b"a" * 2999 + b".",
+        b"cnumpy.core.multiarray\n_reconstruct\n)R.",
+    ],
+)
+def test_damaged_streams_are_refused(content):
+    """Ground truth: each breaks a rule of the format, or asks for something else."""
+    with pytest.raises(FileFormatError):
+        read_pickled_arrays(content, "x")
+
+
+def test_sharing_does_not_take_for_ever():
+    """Ground truth: 60 lists that each hold the one before twice: 2**60 places, 60 lists."""
+    content = b"]q\x00" + b"".join(b"]q%c(h%ch%ce" % (i + 1, i, i) for i in range(60)) + b"."
+    value = read_pickled_arrays(content, "x")
+    assert value[0] is value[1]
+
+
+def test_ten_thousand_mutations_crash_nothing():
+    """Ground truth: the only error is FileFormatError, for any bytes."""
+    source = random.Random(0)
+    originals = [PYTHON2, *(pickle.dumps(VALUE, p) for p in PROTOCOLS)]
+    refused = 0
+    for _ in range(10_000):
+        content = bytearray(source.choice(originals))
+        for _ in range(source.randint(1, 4)):
+            kind, at = source.randrange(3), source.randrange(len(content))
+            if kind == 0:
+                content[at] = source.randrange(256)
+            elif kind == 1:
+                del content[at : at + source.randint(1, 8)]
+            else:
+                content[at:at] = bytes(source.randrange(256) for _ in range(source.randint(1, 4)))
+        try:
+            read_pickled_arrays(bytes(content), "x")
+        except FileFormatError:
+            refused += 1
+    assert refused > 5000
