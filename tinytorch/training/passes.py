@@ -13,10 +13,12 @@ import numpy as np
 
 from tinytorch.base.errors import DataError
 from tinytorch.nn.module import Module
+from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import current
 from tinytorch.tensor.modes import no_grad, precision
 from tinytorch.tensor.tensor import Tensor
-from tinytorch.training.loss_weight import weight_of
+from tinytorch.training.logits import scored_by
+from tinytorch.training.loss_weight import setting, weight_of
 from tinytorch.training.step import Step
 from tinytorch.training.update import Update
 
@@ -38,7 +40,9 @@ class Passes:
         precision: str, compile: bool,
     ):  # fmt: skip
         self.model, self.loss, self.metrics = model, loss, metrics
+        self.scored = scored_by(model, loss)
         self.update, self.precision = update, precision
+        self.counts_samples = setting(loss, "weight") is None  # a loss's weight is a number of them
         training = self._training if update.accumulate == 1 else self._gathering
         self.steps = {
             "train": Step(training, compile),
@@ -77,19 +81,23 @@ class Passes:
     # --- the functions that are compiled ---
 
     def _training(self, *batch: Tensor) -> tuple[Tensor, ...]:
+        buffers = self._buffers()
         output, loss = self._forward(batch)
         finite = loss.detach().isfinite()
         if current() is not None or finite.item():
             with precision(self.precision):
                 self.update.backward(loss)
             self.update.apply(finite)
+        _give_back(buffers, finite)
         return self._measured(output, batch[-1], loss)
 
     def _gathering(self, *batch: Tensor) -> tuple[Tensor, ...]:
+        buffers = self._buffers()
         output, loss = self._forward(batch)
         with precision(self.precision):
             self.update.backward(loss)
         self.update.gather(loss, weight_of(self.loss, batch[-1]))
+        _give_back(buffers, loss.detach().isfinite())
         return self._measured(output, batch[-1], loss)
 
     def _evaluation(self, *batch: Tensor) -> tuple[Tensor, ...]:
@@ -103,8 +111,12 @@ class Passes:
 
     def _forward(self, batch: tuple[Tensor, ...]) -> tuple[Any, Tensor]:
         with precision(self.precision):
-            output = self.model(*batch[:-1])
+            output = self.scored(*batch[:-1])
             return output, self.loss(output, batch[-1])
+
+    def _buffers(self) -> list[tuple[Tensor, Tensor]]:
+        """Running statistics with the values they have before a batch moves them."""
+        return [(buffer, buffer.detach()) for buffer in self.model.buffers()]
 
     def _measured(self, output: Any, target: Tensor, loss: Tensor) -> tuple[Tensor, ...]:
         output = _detached(output)
@@ -119,6 +131,7 @@ class Passes:
         values = [value.item() for value in found]
         names = ("loss", *self.metrics)
         weight = values[-1] if len(values) > len(names) else samples
+        samples = weight if self.counts_samples else samples
         return dict(zip(names, values, strict=False)), weight, samples
 
     # --- state ---
@@ -131,6 +144,15 @@ class Passes:
         """Take what `state_dict` gave."""
         for name, step in self.steps.items():
             step.remember(json.loads(state[name]))
+
+
+def _give_back(buffers: list[tuple[Tensor, Tensor]], finite: Tensor) -> None:
+    """Undo what a batch without a finite loss did (see update.py, a step that is left out)."""
+    if current() is None and finite.item():
+        return
+    with no_grad():
+        for buffer, before in buffers:
+            buffer.assign_(where(finite, buffer.detach(), before))
 
 
 def _detached(output: Any) -> Any:
