@@ -1,0 +1,168 @@
+"""What recurrent layers share: weights by layer and direction, and the walk along the sequence.
+
+Knows layers, directions and time; what one step computes is the subclass's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tinytorch.base.checks import flag, number, whole
+from tinytorch.base.errors import ShapeError
+from tinytorch.nn import functional as F
+from tinytorch.nn.initialisation import uniform
+from tinytorch.nn.module import Module, Parameter
+from tinytorch.tensor.creation import zeros
+from tinytorch.tensor.shaping import concat, stack, transpose
+from tinytorch.tensor.tensor import Tensor
+
+State = tuple[Tensor, ...]  # of one layer and direction, each (B, H)
+
+
+class Recurrent(Module):
+    """Abstract: a subclass names its `gates` and `states`, and computes one step.
+
+    Args:
+        input_size: C, numbers per token; at least 1.
+        hidden_size: H, numbers of the state; at least 1.
+        num_layers: layers one above the other; at least 1.
+        bias: whether there are two for each layer and direction; default True.
+        batch_first: whether sequences are (B, T, C); default False: (T, B, C), as in PyTorch.
+        dropout: probability of a zero between layers in training, in [0, 1]; default 0.
+        bidirectional: whether each layer also reads from the end, its outputs side by side.
+    """
+
+    gates: int = 1
+    states: int = 1
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
+    ):  # fmt: skip
+        owner = type(self).__name__
+        self.input_size = whole(owner, "input_size", input_size, at_least=1)
+        self.hidden_size = whole(owner, "hidden_size", hidden_size, at_least=1)
+        self.num_layers = whole(owner, "num_layers", num_layers, at_least=1)
+        self.bias = flag(owner, "bias", bias)
+        self.batch_first = flag(owner, "batch_first", batch_first)
+        self.dropout = number(owner, "dropout", dropout, "[0, 1]")
+        self.directions = 2 if flag(owner, "bidirectional", bidirectional) else 1
+        rows, bound = self.gates * hidden_size, hidden_size**-0.5
+        for suffix, layer in self._suffixes():
+            inputs = input_size if layer == 0 else hidden_size * self.directions
+            setattr(self, "weight_ih" + suffix, Parameter(uniform((rows, inputs), bound)))
+            setattr(self, "weight_hh" + suffix, Parameter(uniform((rows, hidden_size), bound)))
+            if self.bias:
+                setattr(self, "bias_ih" + suffix, Parameter(uniform((rows,), bound)))
+                setattr(self, "bias_hh" + suffix, Parameter(uniform((rows,), bound)))
+
+    def _suffixes(self) -> Iterator[tuple[str, int]]:
+        """PyTorch's endings of names, and the layer: "_l0", "_l0_reverse", "_l1", ..."""
+        for layer in range(self.num_layers):
+            for direction in range(self.directions):
+                yield f"_l{layer}" + ("_reverse" if direction else ""), layer
+
+    # --- what a subclass defines ---
+
+    def step(self, x: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
+        """The next state; its first part is the output.
+
+        Args:
+            x: (B, gates H), what the input gives to each gate, its bias added.
+            state: the parts of the state before, each (B, H).
+            weight: (gates H, H), of the state.
+            bias: (gates H,), of the state.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no step()")
+
+    # --- the walk ---
+
+    def run(self, x: Tensor, first: State) -> tuple[Tensor, State]:
+        """All layers over the whole sequence.
+
+        Args:
+            x: (T, B, C).
+            first: each part of the state, (layers directions, B, H).
+
+        Returns:
+            the outputs of the last layer (T, B, directions H), and the last states, like `first`.
+        """
+        last: list[State] = []
+        for i, (suffix, layer) in enumerate(self._suffixes()):
+            if i % self.directions == 0:
+                x = F.dropout(x, self.dropout, self.training) if layer else x
+                outputs: list[Tensor] = []
+            out, state = self._one_way(x, tuple(part[i] for part in first), suffix)
+            outputs.append(out)
+            last.append(state)
+            if len(outputs) == self.directions:
+                x = outputs[0] if self.directions == 1 else concat(outputs, -1)
+        return x, tuple(stack(list(parts), 0) for parts in zip(*last, strict=True))
+
+    def _one_way(self, x: Tensor, state: State, suffix: str) -> tuple[Tensor, State]:
+        """One layer in one direction: (T, B, C) -> (T, B, H) and the last state."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        w_ih, w_hh, b_ih, b_hh = (getattr(self, name + suffix, None) for name in names)
+        given = F.linear(x, w_ih, b_ih)  # (T, B, gates H): one product for all times
+        steps = range(x.shape[0])
+        outputs: list[Tensor] = []
+        for t in reversed(steps) if suffix.endswith("_reverse") else steps:
+            state = self.step(given[t], state, w_hh, b_hh)
+            outputs.append(state[0])
+        if suffix.endswith("_reverse"):
+            outputs.reverse()
+        return stack(outputs, 0), state
+
+    def forward(self, x: Tensor, state=None):
+        """(T, B, C) -> outputs (T, B, directions H) and the last state.
+
+        Args:
+            x: (T, B, C), or (B, T, C) with batch_first, or (T, C) for one sequence.
+            state: where it starts, as this returns it, or None: zeros.
+        """
+        single = len(x.shape) == 2
+        self._check(x)
+        x = x.unsqueeze(1) if single else transpose(x, 0, 1) if self.batch_first else x
+        shape = (self.num_layers * self.directions, x.shape[1], self.hidden_size)
+        if state is None:
+            first: State = (zeros(shape, dtype=x.dtype),) * self.states
+        else:
+            given = state if isinstance(state, (tuple, list)) else (state,)
+            first = tuple(part.unsqueeze(1) if single else part for part in given)
+            self._check_state(first, shape)
+        out, last = self.run(x, first)
+        if single:
+            out, last = out.squeeze(1), tuple(part.squeeze(1) for part in last)
+        elif self.batch_first:
+            out = transpose(out, 0, 1)
+        return out, last if self.states > 1 else last[0]
+
+    def _check(self, x: Tensor) -> None:
+        time = 1 if self.batch_first and len(x.shape) == 3 else 0
+        if len(x.shape) not in (2, 3) or x.shape[-1] != self.input_size or not x.shape[time]:
+            letters = "(B, T, C)" if self.batch_first else "(T, B, C)"
+            raise ShapeError(
+                f"{type(self).__name__}: input has the wrong shape",
+                got=f"x {tuple(x.shape)}",
+                rule=f"{letters} with C = input_size = {self.input_size}, and at least one token",
+                fix="batch_first=True for sequences of (B, T, C)",
+            )
+
+    def _check_state(self, state: State, shape: tuple[int, ...]) -> None:
+        if len(state) != self.states or any(tuple(part.shape) != shape for part in state):
+            raise ShapeError(
+                f"{type(self).__name__}: the first state does not fit",
+                got=", ".join(str(tuple(part.shape)) for part in state),
+                rule=f"{self.states} of {shape}: layers times directions, batch, hidden_size",
+                fix="leave it out to start from zeros",
+            )
+
+    def extra_repr(self) -> str:
+        """Sizes, and the settings that are not the default."""
+        given = {
+            "num_layers": self.num_layers if self.num_layers > 1 else 0,
+            "batch_first": self.batch_first, "dropout": self.dropout,
+            "bidirectional": self.directions == 2,
+        }  # fmt: skip
+        named = [f"{name}={value}" for name, value in given.items() if value]
+        return ", ".join([str(self.input_size), str(self.hidden_size), *named])
