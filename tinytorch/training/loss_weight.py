@@ -41,7 +41,7 @@ def weight_of(loss: Callable, target: Tensor) -> Tensor | float:
     if callable(own):
         weight: Any = own(target)
         return weight
-    weights, ignored = _setting(loss, "weight"), _setting(loss, "ignore_index")
+    weights, ignored = setting(loss, "weight"), setting(loss, "ignore_index")
     if target.dtype.is_float or (weights is None and ignored is None):
         return float(target.size)
     with no_grad():
@@ -53,10 +53,11 @@ def weight_of(loss: Callable, target: Tensor) -> Tensor | float:
 
 def adds_up(loss: Callable) -> bool:
     """Whether the loss is a sum: its gradients over several batches are added, not averaged."""
-    return _setting(loss, "reduction") == "sum"
+    return setting(loss, "reduction") == "sum"
 
 
-def _setting(loss: Callable, name: str) -> Any:
+def setting(loss: Callable, name: str) -> Any:
+    """What a loss object, or a `functools.partial`, was given for `name`; None if nothing."""
     if isinstance(loss, functools.partial):
-        return loss.keywords.get(name, _setting(loss.func, name))
+        return loss.keywords.get(name, setting(loss.func, name))
     return getattr(loss, name, None)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from tinytorch.training.averages import Averages
 from tinytorch.training.history import History
-from tinytorch.training.metrics import Averages
 
 
 @dataclass

@@ -21,12 +21,13 @@ from tinytorch.nn.module import Module
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.tensor.random import default_generator
 from tinytorch.tensor.tensor import Tensor
+from tinytorch.training.averages import Averages, finished
 from tinytorch.training.callback import Callback, Callbacks
 from tinytorch.training.ema import EMA
 from tinytorch.training.history import History
 from tinytorch.training.interruption import Interruption
 from tinytorch.training.loss_weight import adds_up
-from tinytorch.training.metrics import Averages, default_metrics, finished
+from tinytorch.training.metrics import default_metrics
 from tinytorch.training.passes import Passes
 from tinytorch.training.progress import Progress, Silent, best_for_output
 from tinytorch.training.restore import gather, restore
