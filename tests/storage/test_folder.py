@@ -72,6 +72,8 @@ def test_whatever_the_system_refuses_the_old_folder_stays(tmp_path, monkeypatch,
                 assert "could not be written" in error.what and os.strerror(code) in error.got
         # Whole in any case: the new one where it only failed after the rename.
         assert content(tmp_path / "n") in ({"a": b"old"}, {"a": b"new"})
+        if call == "rename":
+            assert os.listdir(tmp_path) == ["n"]
     assert failed >= 1
     put(tmp_path / "n", a=b"newer")
     assert content(tmp_path / "n") == {"a": b"newer"}

@@ -119,11 +119,35 @@ def read(path: str | os.PathLike[str]) -> File:
     length = int.from_bytes(memory[: header.LENGTH_BYTES], "little")
     data = header.LENGTH_BYTES + length
     if length > header.LONGEST or data > size:
+        _refuse_other_formats(memory[: header.LENGTH_BYTES])
         rule = f"at most {min(header.LONGEST, size - header.LENGTH_BYTES)} bytes in this file"
         header.refuse("the header's length is impossible", f"{length} bytes", rule)
     found = header.decode(memory[header.LENGTH_BYTES : data], size - data)
     arrays = {n: (_view(n, memory, data, e), e.dtype) for n, e in found.entries.items()}
     return File(arrays, found.metadata)
+
+
+# How files begin that people take for weights. Asked only when their first bytes, as the length of
+# a header, are impossible: a true length may look like any of these.
+_OTHERS = {
+    b"PK\x03\x04": "a zip archive, as torch.save and numpy.savez write",
+    b"\x89HDF": "an HDF5 file, as Keras writes",
+    b"\x93NUMPY": "a NumPy array file",
+    b"GGUF": "a GGUF file, as llama.cpp reads",
+}
+
+
+def _refuse_other_formats(first: bytes) -> None:
+    found = next((name for magic, name in _OTHERS.items() if first.startswith(magic)), None)
+    if first[0] == 0x80 and 2 <= first[1] <= 5 and first[2]:  # PROTO, its number, an opcode
+        found = "a pickle, as torch.save wrote: reading it could run any program"
+    if found is not None:
+        raise FileFormatError(
+            "this is not a safetensors file",
+            got=found,
+            rule="TinyTorch reads weights as safetensors and never unpickles",
+            fix="where it was made: safetensors.torch.save_file(model.state_dict(), path)",
+        )
 
 
 def _view(name: str, memory: mmap.mmap, data: int, entry: header.Entry) -> np.ndarray:
