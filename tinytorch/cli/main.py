@@ -10,7 +10,9 @@ import sys
 import typer
 
 from tinytorch.base.errors import TinyTorchError
+from tinytorch.cli.curve import curve
 from tinytorch.cli.doctor import doctor
+from tinytorch.cli.evaluate import evaluate
 from tinytorch.cli.predict import predict
 from tinytorch.cli.train import train
 
@@ -26,6 +28,8 @@ commands = typer.Typer(
     pretty_exceptions_enable=False,
 )
 commands.command()(train)
+commands.command()(evaluate)
+commands.command()(curve)
 commands.command()(predict)
 commands.command()(doctor)
 

@@ -1,4 +1,4 @@
-"""`tito train`: learn a data set, measure, save, and say how to do it again.
+"""`tito train`: learn a data set, measure, keep everything, and say how to go on.
 
 Knows the order of these; the recipe knows the numbers and the Trainer the loop.
 """
@@ -6,24 +6,26 @@ Knows the order of these; the recipe knows the numbers and the Trainer the loop.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from shlex import quote
 
 import typer
 
-import tinytorch as tt
 from tinytorch.base.errors import SettingError, TinyTorchError
 from tinytorch.base.settings import num_threads
-from tinytorch.cli.recipe import CoolingLoader, Recipe, build, load_data, recipe_named, save_model
-from tinytorch.cli.report import JsonProgress, Report, show_download
-from tinytorch.data import DataLoader, ImageDataset
-from tinytorch.training import History, Trainer
-from tinytorch.training.progress import Silent
+from tinytorch.cli.learning import Learning
+from tinytorch.cli.recipe import recipe_for
+from tinytorch.cli.report import JsonProgress, Report, show_download, without_python
+from tinytorch.cli.run_folder import RunFolder, Settings
+from tinytorch.cli.saved_model import save_model
+from tinytorch.training import History
+from tinytorch.training.progress import Silent, best_for_output
 
 PRECISIONS = ("float32", "bf16")
 COMPARED_STEPS = 10  # steps timed for --compare: enough for a median, 0.3 s of eager digits
+STOPPED = 130  # exit code after Ctrl-C: 128 + SIGINT, as shells report it
 
 
 class AccuracyError(TinyTorchError, RuntimeError):
@@ -31,151 +33,130 @@ class AccuracyError(TinyTorchError, RuntimeError):
 
 
 def train(
-    name: str = typer.Argument(..., metavar="DATA", help="digits or mnist"),
+    data: str = typer.Argument(None, metavar="DATA", help="digits, mnist, fashion or cifar10."),
+    model: str = typer.Option(None, help="mlp, lenet, cnn (default), resnet20 or vit."),
     epochs: int = typer.Option(None, help="Passes over the training images.", min=1),
     batch_size: int = typer.Option(None, help="Images in a step.", min=1),
-    lr: float = typer.Option(None, help="First learning rate; it falls to 0."),
+    lr: float = typer.Option(None, help="Highest learning rate; it rises to it and falls to 0."),
     data_dir: Path = typer.Option(None, help="Folder with the data files."),
-    seed: int = typer.Option(0, help="Of the first weights and the order of the images.", min=0),
-    precision: str = typer.Option("float32", help="float32 or bf16."),
-    eager: bool = typer.Option(False, "--eager", help="Run NumPy line by line, not compiled."),
+    seed: int = typer.Option(None, help="Of first weights and order; default 0.", min=0),
+    precision: str = typer.Option(None, help="float32 (default) or bf16."),
+    eager: bool = typer.Option(None, "--eager", help="Run NumPy line by line, not compiled."),
     compare: bool = typer.Option(False, "--compare", help="Also time a step of both ways."),
     require: float = typer.Option(None, help="Fail below this test accuracy, in %.", max=100),
     as_json: bool = typer.Option(False, "--json", help="One JSON object a line."),
-    save: Path = typer.Option(None, help="File of the weights.", show_default="DATA.safetensors"),
+    run: Path = typer.Option(None, help="Folder of the run.", show_default="runs/DATA-MODEL"),
+    resume: bool = typer.Option(False, "--resume", help="Go on where a run stopped."),
 ) -> None:
-    """Train a small convolutional network, measure it on the test images, save its weights."""
-    recipe = _decided(recipe_named(name), epochs, batch_size, lr)
-    _check_precision(precision)
-    report, save = Report(as_json), _place(save or Path(f"{recipe.name}.safetensors"))
-    show = None if as_json else show_download
-    parts = {split: load_data(recipe, split, data_dir, show) for split in ("train", "test")}
-    tt.manual_seed(seed)
-    model = build(recipe)
-    _announce(report, recipe, model, parts, seed, precision, eager)
-    trainer = _trainer(model, recipe, precision, eager, JsonProgress(report) if as_json else None)
-    loader = _loader(recipe, parts["train"], seed)
+    """Train a network, measure it on the test images, keep all of it in a folder. Ctrl-C stops."""
+    report = Report(as_json)
+    asked = {
+        "data": data, "model": model, "epochs": epochs, "batch_size": batch_size, "lr": lr,
+        "seed": seed, "precision": precision, "eager": eager,
+        "data_dir": None if data_dir is None else str(data_dir),
+    }  # fmt: skip
+    asked = {name: value for name, value in asked.items() if value is not None}
+    folder = _begun(asked, run) if resume else None
+    settings = folder.settings if folder else decided(asked)
+    progress = JsonProgress(report) if as_json else without_python(best_for_output())
+    learning = Learning(settings, progress, None if as_json else show_download)
+    folder = folder or RunFolder.begin(settings, run)
+    _announce(report, learning, folder)
     began = time.perf_counter()
-    cooling = CoolingLoader(loader, trainer.optimizer, recipe.epochs)
-    history = trainer.train(cooling, epochs=recipe.epochs)
+    history = learning.learn(folder, resume)
     seconds = time.perf_counter() - began
-    accuracy = trainer.evaluate(DataLoader(parts["test"], recipe.test_batch))["accuracy"]
-    save_model(model, recipe, save, {"seed": str(seed), "test accuracy": f"{accuracy:.4f}"})
-    report.text()
-    result = _result(report, accuracy, parts["test"], seconds, history, save)
+    found = learning.evaluate()
+    notes = {"seed": str(settings.seed), "test accuracy": f"{found['accuracy']:.4f}"}
+    save_model(learning.model, settings.data, settings.model, folder.weights, notes)
+    result = _result(report, found["accuracy"], learning, seconds, history, folder)
     if compare:
-        result |= _compared(report, recipe, parts["train"], seed, precision)
+        result |= _compared(report, settings)
+    report.text()
     report.facts("done", result)
-    again = ["tito train", recipe.name, f"--epochs {recipe.epochs}"]
-    again += [f"--batch-size {recipe.batch_size}", f"--lr {recipe.lr:g}", f"--seed {seed}"]
-    again += [f"--precision {precision}"] if precision != "float32" else []
-    again += [f"--data-dir {quote(str(data_dir))}"] if data_dir is not None else []
-    again += ["--eager"] if eager else []
-    again += [f"--save {quote(str(save))}"]
-    _what_next(report, " ".join(again), save)
-    _check_required(accuracy, require, recipe)
+    _what_next(report, folder, history)
+    if history.stopped:
+        raise typer.Exit(STOPPED)
+    _check_required(found["accuracy"], require, settings)
 
 
-def _check_required(accuracy: float, require: float | None, recipe: Recipe) -> None:
-    if require is not None and 100 * accuracy < require:
-        raise AccuracyError(
-            f"the test accuracy is below {require:g} %",
-            got=f"{100 * accuracy:.2f} %",
-            rule=f"--require {require:g}",
-            fix=f"more epochs: --epochs {2 * recipe.epochs}",
+def decided(asked: dict) -> Settings:
+    """The settings of a new run: what was asked, and the recipe for the rest."""
+    if "data" not in asked:
+        raise SettingError(
+            "tito train: which data set?",
+            got="neither a name nor --resume",
+            rule="digits, mnist, fashion or cifar10",
+            fix="tito train digits",
         )
-
-
-def _check_precision(precision: str) -> None:
-    if precision not in PRECISIONS:
+    model = asked.get("model", "cnn")
+    if (precision := asked.get("precision", PRECISIONS[0])) not in PRECISIONS:
         raise SettingError(
             "tito train: no such precision",
             got=f"--precision {precision}",
             rule="one of " + ", ".join(PRECISIONS),
             fix="--precision float32",
         )
+    recipe = asdict(recipe_for(asked["data"], model))
+    return Settings(**{**recipe, "model": model, **asked})
 
 
-def _decided(
-    recipe: Recipe, epochs: int | None, batch_size: int | None, lr: float | None
-) -> Recipe:
-    given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
-    return replace(recipe, **{name: x for name, x in given.items() if x is not None})
-
-
-def _place(save: Path) -> Path:
-    """`save`, if a file can be there; asked before the training, not after it."""
-    if save.is_dir():
+def _begun(asked: dict, run: Path | None) -> RunFolder:
+    """The run to go on with; what is asked again must be what was asked then."""
+    found = RunFolder.newest(asked.get("data"), asked.get("model")) if run is None else None
+    folder = found or RunFolder.open(run or Path())
+    before = asdict(folder.settings)
+    changed = {k: v for k, v in asked.items() if before[k] != v and k != "data_dir"}
+    if changed:
+        name, value = next(iter(changed.items()))
         raise SettingError(
-            "the weights cannot be saved here",
-            got=f"--save {save}, a folder",
-            rule="a file name",
-            fix=f"--save {save / 'model.safetensors'}",
+            "this run was begun with other settings",
+            got=f"{name} = {value}, then {before[name]}",
+            rule="a run goes on as it was begun, or its numbers would mean nothing",
+            fix=f"tito train --resume --run {folder.path}, or a new run without --resume",
         )
-    save.parent.mkdir(parents=True, exist_ok=True)
-    return save
+    if "data_dir" in asked:
+        folder.settings = replace(folder.settings, data_dir=asked["data_dir"])
+    return folder
 
 
-def _trainer(model, recipe: Recipe, precision: str, eager: bool, progress) -> Trainer:
-    optimizer = tt.optim.AdamW(model.parameters(), lr=recipe.lr)
-    return Trainer(model, optimizer, compile=not eager, precision=precision, progress=progress)
-
-
-def _loader(recipe: Recipe, data: ImageDataset, seed: int) -> DataLoader:
-    # Every batch has one shape: one compiled program serves the whole run.
-    size = min(recipe.batch_size, len(data))
-    return DataLoader(data, size, shuffle=True, seed=seed, drop_last=True)
-
-
-def _announce(
-    report: Report, recipe: Recipe, model, parts: dict, seed: int, precision: str, eager: bool
-) -> None:
-    weights = sum(parameter.size for parameter in model.parameters())
-    threads = num_threads()
-    sides = f"{recipe.image_size}x{recipe.image_size}"
-    report.facts(
-        "decided",
-        {
-            "data": recipe.title,
-            "images": f"{len(parts['train'])} to train, {len(parts['test'])} to test, {sides}",
-            "model": f"CNN, stages {', '.join(map(str, recipe.widths))}, {weights} weights",
-            "optimizer": f"AdamW, lr {recipe.lr:g} falling to 0",
-            "epochs": recipe.epochs,
-            "batch size": recipe.batch_size,
-            "seed": seed,
-            "precision": precision,
-            "runs": "eager, NumPy" if eager else f"compiled, {threads} threads",
-        },
-    )
+def _announce(report: Report, learning: Learning, folder: RunFolder) -> None:
+    settings, parts = learning.settings, learning.parts
+    weights = sum(parameter.size for parameter in learning.model.parameters())
+    channels, height, width = learning.known.shape
+    report.facts("decided", {
+        "data": learning.known.title,
+        "images": f"{len(parts['train'])} to train, {len(parts['test'])} to test, {height}x{width}",
+        "model": f"{settings.model}, {weights} weights",
+        "optimizer": f"AdamW, lr up to {settings.lr:g}, then falling to 0",
+        "epochs": settings.epochs,
+        "batch size": settings.batch_size,
+        "seed": settings.seed,
+        "precision": settings.precision,
+        "runs": "eager, NumPy" if settings.eager else f"compiled, {num_threads()} threads",
+        "kept in": str(folder.path),
+    })  # fmt: skip
     report.text()
 
 
 def _result(
-    report: Report,
-    accuracy: float,
-    test: ImageDataset,
-    seconds: float,
-    history: History,
-    save: Path,
-) -> dict:
-    right = round(accuracy * len(test))
+    report: Report, accuracy: float, learning: Learning, seconds: float, history: History,
+    folder: RunFolder,
+) -> dict:  # fmt: skip
+    test = learning.parts["test"]
     if report.as_json:
         return {"test accuracy": accuracy, "seconds": seconds, "stopped": history.stopped,
-                "saved": save}  # fmt: skip
-    how = "stopped early" if history.stopped else f"{len(history)} epochs"
+                "epochs": len(history), "saved": folder.path}  # fmt: skip
+    epochs = f"{len(history)} of {learning.settings.epochs} epochs"
     return {
-        "test accuracy": f"{100 * accuracy:.2f} % ({right} of {len(test)} images)",
-        "training": f"{seconds:.1f} s, {how}",
-        "saved": str(save),
+        "test accuracy": f"{100 * accuracy:.2f} % ({round(accuracy * len(test))} of "
+        f"{len(test)} images)",
+        "training": f"{seconds:.1f} s, {epochs}{', stopped' if history.stopped else ''}",
+        "saved": str(folder.path),
     }
 
 
-def _compared(
-    report: Report, recipe: Recipe, data: ImageDataset, seed: int, precision: str
-) -> dict:
-    compiled, eager = (
-        _step_seconds(recipe, data, seed, precision, eager) for eager in (False, True)
-    )
+def _compared(report: Report, settings: Settings) -> dict:
+    compiled, eager = (_step_seconds(replace(settings, eager=eager)) for eager in (False, True))
     if report.as_json:
         return {"compiled step seconds": compiled, "eager step seconds": eager}
     return {
@@ -184,21 +165,33 @@ def _compared(
     }
 
 
-def _step_seconds(
-    recipe: Recipe, data: ImageDataset, seed: int, precision: str, eager: bool
-) -> float:
+def _step_seconds(settings: Settings) -> float:
     """Least mean time of a step in three short epochs, after one that warms up."""
-    tt.manual_seed(seed)
-    trainer = _trainer(build(recipe), recipe, precision, eager, Silent())
-    batches = list(islice(_loader(recipe, data, seed), COMPARED_STEPS))
-    history = trainer.train(batches, epochs=4)
+    learning = Learning(settings, Silent())
+    batches = list(islice(learning.loader, COMPARED_STEPS))
+    history = learning.trainer.train(batches, epochs=4)
     return min(history["seconds"][1:]) / len(batches)
 
 
-def _what_next(report: Report, again: str, save: Path) -> None:
+def _what_next(report: Report, folder: RunFolder, history: History) -> None:
+    place = quote(str(folder.path))
+    verbs = {"evaluate": "each class", "predict": "a few images", "curve": "what it learned when"}
+    commands = {verb: f"tito {verb} {place}" for verb in verbs}
+    if history.stopped:
+        commands = {"resume": f"tito train --resume --run {place}"} | commands
     if report.as_json:
-        report.facts("next", {"again": again, "predict": f"tito predict {quote(str(save))}"})
+        report.facts("next", commands)
         return
-    report.text("\nthe same again   " + again)
-    report.text(f"ask the model    tito predict {quote(str(save))}")
-    report.text("this machine     tito doctor")
+    report.text()
+    for verb, command in commands.items():
+        report.text(f"{verbs.get(verb, 'go on').ljust(22)}{command}")
+
+
+def _check_required(accuracy: float, require: float | None, settings: Settings) -> None:
+    if require is not None and 100 * accuracy < require:
+        raise AccuracyError(
+            f"the test accuracy is below {require:g} %",
+            got=f"{100 * accuracy:.2f} %",
+            rule=f"--require {require:g}",
+            fix=f"more epochs: --epochs {2 * settings.epochs}",
+        )
