@@ -1,0 +1,219 @@
+"""attention.py, attention_functions.py and key_value_cache.py: invariants, errors, the cache."""
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tinytorch import nn
+from tinytorch.base.errors import IndexRangeError, SettingError, ShapeError
+from tinytorch.nn import functional as F
+
+RNG = np.random.default_rng(0)
+
+
+def tokens(*shape, dtype=np.float64):
+    return np.random.default_rng(1).standard_normal(shape).astype(dtype)
+
+
+def attention(*args, dtype=tt.float64, **settings):
+    tt.manual_seed(4)
+    return nn.MultiHeadAttention(*args, **settings).to(dtype).eval()
+
+
+def test_tokens_without_positions_are_a_set():
+    """Invariant: permuting the tokens permutes the outputs."""
+    layer, x, order = attention(8, 2), tokens(1, 5, 8), RNG.permutation(5)
+    a, b = layer(tt.Tensor(x)).detach().numpy(), layer(tt.Tensor(x[:, order])).detach().numpy()
+    np.testing.assert_allclose(b, a[:, order], rtol=1e-12)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_hidden_token_is_a_token_left_out(masked):
+    """Invariant: masks of (B, T, S) and of (T, S) hide keys as if they were not there."""
+    layer, x = attention(8, 2), tokens(2, 5, 8)
+    keep = np.array([True, True, False, True, False])
+    mask = np.broadcast_to(keep, (2, 5, 5)) if masked else np.broadcast_to(keep, (5, 5))
+    hidden = layer(tt.Tensor(x), mask=tt.Tensor(mask.copy())).detach().numpy()
+    short = layer(tt.Tensor(x), tt.Tensor(x[:, keep])).detach().numpy()
+    np.testing.assert_allclose(hidden, short, rtol=1e-12)
+
+
+def test_each_sample_has_a_mask_of_its_own():
+    """Invariant: padding of one sample does not touch the other."""
+    layer, x = attention(8, 2), tokens(2, 4, 8)
+    padding = np.array([[True] * 4, [True, True, False, False]])
+    together = layer(tt.Tensor(x), mask=tt.Tensor(padding[:, None, :])).detach().numpy()
+    np.testing.assert_allclose(together[:1], layer(tt.Tensor(x[:1])).detach().numpy(), rtol=1e-12)
+    alone = layer(tt.Tensor(x[1:]), tt.Tensor(x[1:, :2])).detach().numpy()
+    np.testing.assert_allclose(together[1:], alone, rtol=1e-12)
+
+
+def test_the_future_has_no_influence_and_the_past_has():
+    """Ground truth: the gradient of output t with respect to token s is 0 exactly where s > t."""
+    layer = attention(8, 2, causal=True)
+    for t in range(4):
+        x = tt.Tensor(tokens(1, 4, 8), requires_grad=True)
+        layer(x)[:, t].sum().backward()
+        reached = np.abs(x.grad.numpy()).max(axis=(0, 2)) > 0
+        assert reached.tolist() == [s <= t for s in range(4)]
+
+
+def test_grouped_queries_are_heads_that_share_their_keys():
+    """Invariant: the same as full heads whose key and value weights are repeated."""
+    few, full = attention(8, 4, kv_heads=2), attention(8, 4)
+    state = few.state_dict()
+    for name in ("in_proj_weight", "in_proj_bias"):
+        value = state[name].numpy()
+        q, k, v = value[:8], value[8:12], value[12:]
+        k, v = (np.repeat(p.reshape(2, 2, -1), 2, axis=0).reshape(8, -1) for p in (k, v))
+        parts = [q.reshape(8, -1), k, v]
+        state[name] = np.concatenate(parts).reshape(full.state_dict()[name].shape)
+    full.load_state_dict(state)
+    x = tt.Tensor(tokens(2, 5, 8))
+    np.testing.assert_allclose(few(x).detach().numpy(), full(x).detach().numpy(), rtol=1e-12)
+
+
+def test_dropout_drops_weights_in_training_alone():
+    """Closed form: equal keys, values 1: the output is the share of weights kept, over 1 - p."""
+    q, v = tt.zeros(1, 1, 1, 4), tt.ones(1, 1, 4000, 4)
+    tt.manual_seed(0)
+    out = F.scaled_dot_product_attention(q, tt.zeros(1, 1, 4000, 4), v, dropout_p=0.25)
+    # 5 standard deviations of the mean of 4000 draws: 5 sqrt(0.25 * 0.75 / 4000) / 0.75 = 0.046.
+    assert out.numpy().ravel() == pytest.approx([1.0] * 4, abs=0.046)
+    layer = nn.MultiHeadAttention(4, 1, dropout=0.5)
+    x = tt.Tensor(tokens(1, 6, 4, dtype=np.float32))
+    assert not np.array_equal(layer(x).detach().numpy(), layer(x).detach().numpy())
+    layer.eval()
+    assert np.array_equal(layer(x).detach().numpy(), layer(x).detach().numpy())
+
+
+def test_single_tokens_attend_to_themselves_alone():
+    """Invariant: of (N, C), no sample depends on another (ruling C1)."""
+    layer = nn.SelfAttention(6).to(tt.float64)
+    x = tokens(5, 6)
+    a = layer(tt.Tensor(x)).detach().numpy()
+    for i in range(5):
+        alone = layer(tt.Tensor(x[i : i + 1])).detach().numpy()
+        np.testing.assert_allclose(a[i : i + 1], alone, rtol=1e-12)
+
+
+def test_files_with_the_former_names_load():
+    """Ground truth: the same weights under the names before PyTorch's."""
+    block, other = (nn.Sequential(nn.MultiHeadAttention(6, 2)) for _ in range(2))
+    former = {
+        "0.qkv.weight": "0.in_proj_weight", "0.qkv.bias": "0.in_proj_bias",
+        "0.out.weight": "0.out_proj.weight", "0.out.bias": "0.out_proj.bias",
+    }  # fmt: skip
+    state = block.state_dict()
+    other.load_state_dict({old: state[new] for old, new in former.items()})
+    for name, value in other.state_dict().items():
+        assert np.array_equal(value.numpy(), state[name].numpy())
+
+
+@pytest.mark.parametrize(
+    ("make", "phrase"),
+    [
+        (lambda: nn.MultiHeadAttention(10, 3), "the heads do not share the size evenly"),
+        (lambda: nn.MultiHeadAttention(12, 6, kv_heads=4), "the queries do not share the keys"),
+        (lambda: nn.MultiHeadAttention(8, 2, dropout=1.5), "dropout is outside its range"),
+        (lambda: nn.MultiHeadAttention(8, 2, kdim=0), "kdim is not a whole number"),
+        (lambda: nn.SelfAttention(8, 3), "SelfAttention: the heads do not share"),
+        (lambda: nn.KeyValueCache(1, 2, 0, 4), "length is not a whole number"),
+    ],
+)
+def test_bad_settings_are_named(make, phrase):
+    """Ground truth: the ranges in the docstrings."""
+    with pytest.raises(SettingError, match=phrase):
+        make()
+
+
+def test_bad_shapes_are_named():
+    """Ground truth: the shapes in the docstring."""
+    layer = nn.MultiHeadAttention(8, 2, kdim=5)
+    with pytest.raises(ShapeError, match=r"key has the wrong shape[\s\S]*C = kdim = 5"):
+        layer(tt.zeros(2, 3, 8), tt.zeros(2, 3, 8))
+    with pytest.raises(ShapeError, match=r"value has the wrong shape[\s\S]*C = vdim = 8"):
+        layer(tt.zeros(2, 3, 8), tt.zeros(2, 3, 5))
+    with pytest.raises(ShapeError, match="the queries do not share the keys evenly"):
+        q, k = tt.zeros(1, 4, 2, 3), tt.zeros(1, 3, 2, 3)
+        F.scaled_dot_product_attention(q, k, k, enable_gqa=True)
+
+
+# --- the cache ---
+
+
+def grown(layer, x: tt.Tensor, sizes: list[int]) -> np.ndarray:
+    """The outputs for x, handed to the layer in pieces, with a cache."""
+    cache, out, at = layer.new_cache(x.shape[0], 16), [], 0
+    with tt.no_grad():
+        for n in sizes:
+            out.append(layer(x[:, at : at + n], cache=cache).numpy())
+            at += n
+    return np.concatenate(out, 1)
+
+
+@pytest.mark.parametrize("sizes", [[1] * 6, [4, 1, 1], [2, 3, 1], [6]])
+@pytest.mark.parametrize("settings", [{}, {"kv_heads": 1}, {"positions": nn.RotaryPositions(4)}])
+def test_cached_is_full(sizes, settings):
+    """Invariant: piece by piece with a cache = all at once, float64."""
+    layer = attention(8, 2, causal=True, **settings)
+    x = tt.Tensor(tokens(2, 6, 8))
+    full = layer(x).detach().numpy()
+    np.testing.assert_allclose(grown(layer, x, sizes), full, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("settings", [{}, {"kv_heads": 1, "positions": nn.RotaryPositions(4)}])
+def test_cached_is_full_in_one_compiled_program(settings):
+    """Invariant: one program for every length agrees with all at once (float32, 8 terms)."""
+    layer = attention(8, 2, causal=True, dtype=tt.float32, **settings)
+    x = tt.Tensor(tokens(2, 6, 8, dtype=np.float32))
+    cache = layer.new_cache(2, 16)
+
+    @tt.compile
+    def next_token(piece):
+        with tt.no_grad():
+            return layer(piece, cache=cache)
+
+    out = [next_token(x[:, t : t + 1]).numpy() for t in range(6)]
+    np.testing.assert_allclose(
+        np.concatenate(out, 1), layer(x).detach().numpy(), rtol=1e-5, atol=1e-6
+    )
+    assert cache.length.item() == 6
+
+
+def test_a_cache_says_when_it_is_full_and_can_be_emptied():
+    """Ground truth: its length; a compiled step stops before anything is written past the end."""
+    layer = nn.MultiHeadAttention(8, 2, causal=True)
+    cache, x = layer.new_cache(1, 2), tt.zeros(1, 1, 8)
+    first = layer(x, cache=cache).detach().numpy()
+    layer(x, cache=cache)
+    with pytest.raises(ShapeError, match="no room is left"):
+        layer(x, cache=cache)
+    compiled = tt.compile(lambda piece: layer(piece, cache=cache))
+    with pytest.raises(IndexRangeError):
+        compiled(x)
+    assert cache.length.item() == 2
+    cache.clear()
+    assert np.array_equal(layer(x, cache=cache).detach().numpy(), first)
+
+
+def test_a_cache_refuses_what_is_not_its_own():
+    """Ground truth: its sizes; and a mask beside its own, compiled."""
+    layer = nn.MultiHeadAttention(8, 2, causal=True)
+    with pytest.raises(ShapeError, match="do not fit into it"):
+        layer(tt.zeros(3, 1, 8), cache=layer.new_cache(2, 4))
+    cache = layer.new_cache(1, 4)
+    with pytest.raises(SettingError, match="takes no mask"):
+        tt.compile(lambda x: layer(x, mask=tt.ones(1, 4) > 0, cache=cache))(tt.zeros(1, 1, 8))
+
+
+def test_a_cache_is_state():
+    """Invariant: a cache loaded from another's state goes on like it."""
+    layer = nn.MultiHeadAttention(8, 2, causal=True)
+    x = tt.Tensor(tokens(1, 3, 8, dtype=np.float32))
+    first, second = layer.new_cache(1, 4), layer.new_cache(1, 4)
+    layer(x[:, :2], cache=first)
+    second.load_state_dict(first.state_dict())
+    a, b = (layer(x[:, 2:], cache=c).detach().numpy() for c in (first, second))
+    assert np.array_equal(a, b)
+    assert repr(first) == "KeyValueCache(batch=1, heads=2, length=4, head_size=4)"
