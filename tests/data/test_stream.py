@@ -18,7 +18,7 @@ def within(values, mean, deviation):
 
 
 def philox(counter, key):
-    """Four words of Philox4x64-10 (Salmon et al. 2011, section 4.3), with Python's whole numbers."""
+    """Four words of Philox4x64-10 (Salmon et al. 2011, section 4.3), in Python."""
     mask, (k0, k1) = 2**64 - 1, key
     c0, c1, c2, c3 = counter
     for _ in range(10):

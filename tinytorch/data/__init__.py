@@ -5,11 +5,14 @@ Knows NumPy arrays and files, never tensors.
 
 from tinytorch.data.augmentation import Compose, Cutout, RandomCrop, RandomFlip
 from tinytorch.data.cifar10 import CIFAR10_MEAN, CIFAR10_STD, load_cifar10
+from tinytorch.data.cifar10_dataset import CIFAR10Dataset
 from tinytorch.data.colour import ColorJitter, Mixup, Normalize
 from tinytorch.data.dataset import ArrayDataset, Dataset
 from tinytorch.data.digits import load_digits
+from tinytorch.data.fashion_mnist import load_fashion_mnist
 from tinytorch.data.images import ImageDataset
 from tinytorch.data.loader import DataLoader
+from tinytorch.data.mapped import MappedArray, map_npy
 from tinytorch.data.mnist import load_mnist
 from tinytorch.data.samplers import (
     BatchSampler,
@@ -20,6 +23,7 @@ from tinytorch.data.samplers import (
     WeightedSampler,
 )
 from tinytorch.data.stream import Stream
+from tinytorch.data.subsets import ConcatDataset, Subset, random_split
 from tinytorch.data.text import CharacterVocabulary, TextWindows, load_tiny_shakespeare
 
 __all__ = [
@@ -27,13 +31,16 @@ __all__ = [
     "CIFAR10_STD",
     "ArrayDataset",
     "BatchSampler",
+    "CIFAR10Dataset",
     "CharacterVocabulary",
     "ColorJitter",
     "Compose",
+    "ConcatDataset",
     "Cutout",
     "DataLoader",
     "Dataset",
     "ImageDataset",
+    "MappedArray",
     "Mixup",
     "Normalize",
     "RandomCrop",
@@ -42,11 +49,15 @@ __all__ = [
     "Sampler",
     "SequentialSampler",
     "Stream",
+    "Subset",
     "SubsetSampler",
     "TextWindows",
     "WeightedSampler",
     "load_cifar10",
     "load_digits",
+    "load_fashion_mnist",
     "load_mnist",
     "load_tiny_shakespeare",
+    "map_npy",
+    "random_split",
 ]

@@ -18,11 +18,14 @@ from tinytorch.base.errors import DataError, FileFormatError, SettingError
 from tinytorch.data import places
 from tinytorch.data.download import Progress, Remote, check_intact, content_digest, download
 from tinytorch.data.images import ImageDataset
+from tinytorch.data.mapped import MappedArray
 from tinytorch.data.pickled_arrays import read_pickled_arrays
 
 CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 SHAPE = (3, 32, 32)
-RECORD = 1 + 3 * 32 * 32  # bytes: the label, then red, green and blue rows (the data set's page)
+# A record: the label, then the rows of red, of green and of blue (the data set's page).
+RECORDS = np.dtype([("label", np.uint8), ("image", np.uint8, SHAPE)])
+RECORD = RECORDS.itemsize
 # Mean and deviation of each channel over the 50,000 training pictures, held by a test.
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -96,6 +99,7 @@ def load_cifar10(
     folder: str | os.PathLike[str] | None = None,
     *,
     as_bytes: bool = False,
+    memory_map: bool = False,
     progress: Progress | None = None,
 ) -> ImageDataset:
     """The CIFAR-10 data set.
@@ -109,6 +113,8 @@ def load_cifar10(
         train: the 50,000 training pictures, or the 10,000 for testing.
         folder: where the files are or shall be, with or without the archives' own subfolder.
         as_bytes: hand the pictures out as bytes, for a transform that ends with `Normalize`.
+        memory_map: leave the pictures in the unpacked binary files, which must be there or are
+            downloaded; worker processes then share them.
         progress: called as progress(name, bytes so far, bytes in all) while downloading.
 
     Returns:
@@ -133,26 +139,29 @@ def load_cifar10(
             fix="load_cifar10(train=False)",
         )
     looked = places.folders(folder)
+    if memory_map:
+        paths = _intact(BINARY, train, looked) or _fetched(train, looked, progress)
+        images, labels = (MappedArray(paths, RECORDS, field=f) for f in ("image", "label"))
+        return ImageDataset(images, labels[:], classes=CLASSES, as_bytes=as_bytes)
     parts = _unpacked(train, looked) or _packed(train, looked)
     if parts is None:
-        fetch(looked, progress)
-        parts = _unpacked(train, looked)
-    if parts is None:
+        paths = _fetched(train, looked, progress)
+        parts = [read(BINARY, path.name, path.read_bytes()) for path in paths]
+    images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return ImageDataset(images, labels, classes=CLASSES, as_bytes=as_bytes)
+
+
+def _fetched(train: bool, looked: list[Path], progress: Progress | None) -> list[Path]:
+    folder = fetch(looked, progress)
+    paths = _intact(BINARY, train, looked[-1:])
+    if paths is None:
         raise FileFormatError(
             f"{BINARY_ARCHIVE.name} does not hold the expected files",
-            got=f"unpacked in {looked[-1] / BINARY}",
+            got=f"unpacked in {folder}",
             rule=", ".join(f.name for f in FILES[BINARY][train]),
-            fix=f"delete {looked[-1] / BINARY} and run this again",
+            fix=f"delete {folder} and run this again",
         )
-    images, labels = zip(*parts, strict=True)
-    return ImageDataset(
-        np.concatenate(images), np.concatenate(labels), classes=CLASSES, as_bytes=as_bytes
-    )
-
-
-def binary_files(train: bool, looked: list[Path]) -> list[Path] | None:
-    """The unpacked binary files, each intact, or None if one is missing."""
-    return _intact(BINARY, train, looked)
+    return paths
 
 
 def _intact(part: str, train: bool, looked: list[Path]) -> list[Path] | None:
@@ -251,8 +260,8 @@ def read_records(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
             rule=f"a multiple of {RECORD}: a label and {RECORD - 1} pixels each",
             fix=f"delete {name} and fetch it again",
         )
-    records = np.frombuffer(content, np.uint8).reshape(-1, RECORD)
-    return records[:, 1:].reshape(-1, *SHAPE), records[:, 0]
+    records = np.frombuffer(content, RECORDS)
+    return records["image"], records["label"]
 
 
 def read_pickled(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:

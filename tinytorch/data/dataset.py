@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from tinytorch.base.errors import IndexRangeError, ShapeError
+from tinytorch.data.mapped import MappedArray
 
 
 class Dataset(Protocol):
@@ -28,7 +29,7 @@ class ArrayDataset:
     """Samples that lie in arrays: sample i is entry i of each.
 
     Args:
-        arrays: one or more arrays with the same length of axis 0.
+        arrays: one or more arrays with the same length of axis 0, in memory or mapped.
 
     Raises:
         ShapeError: no array, a 0-d array, or lengths that differ.
@@ -39,8 +40,8 @@ class ArrayDataset:
         (3, (array([0., 1., 0.]), np.int64(8)))
     """
 
-    def __init__(self, *arrays: np.ndarray):
-        self.arrays = tuple(np.asarray(a) for a in arrays)
+    def __init__(self, *arrays: np.ndarray | MappedArray):
+        self.arrays = tuple(a if isinstance(a, MappedArray) else np.asarray(a) for a in arrays)
         shapes = [a.shape for a in self.arrays]
         if not shapes or len({s[:1] for s in shapes}) != 1 or not shapes[0]:
             raise ShapeError(

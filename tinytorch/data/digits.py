@@ -50,7 +50,7 @@ def load_digits(split: str = "train") -> ImageDataset:
     if split != "all":
         chosen = for_testing if split == "test" else ~for_testing
         images, labels = images[chosen], labels[chosen]
-    return ImageDataset(images, labels, LARGEST)
+    return ImageDataset(images, labels, LARGEST, classes="0123456789")
 
 
 def _every_fifth_of_each_class(labels: np.ndarray) -> np.ndarray:

@@ -13,13 +13,14 @@ from tinytorch.base import checks
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.data.dataset import check_index
 from tinytorch.data.labels import class_numbers
+from tinytorch.data.mapped import MappedArray
 
 
 class ImageDataset:
     """Images kept as bytes and handed out as numbers from 0 to 1, with their labels.
 
     Args:
-        images: (N, H, W) grey or (N, C, H, W), uint8.
+        images: (N, H, W) grey or (N, C, H, W), uint8, in memory or mapped.
         labels: (N,) whole numbers >= 0.
         largest: the byte that means 1.0, in 1..255.
         classes: the names of the classes; then every label lies below their number.
@@ -41,13 +42,15 @@ class ImageDataset:
 
     def __init__(
         self,
-        images: np.ndarray,
+        images: np.ndarray | MappedArray,
         labels: np.ndarray,
         largest: int = 255,
         classes: Sequence[str] = (),
         as_bytes: bool = False,
     ):
-        images, labels = np.asanyarray(images), np.asarray(labels)
+        labels = np.asarray(labels)
+        if not isinstance(images, MappedArray):
+            images = np.asarray(images)
         if images.ndim not in (3, 4) or labels.shape != images.shape[:1]:
             raise ShapeError(
                 "images and labels do not belong together",

@@ -6,16 +6,13 @@ Knows four file names with their checksums and where they are kept, never a trai
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-from tinytorch.base.errors import DataError
-from tinytorch.data import places
 from tinytorch.data.digits import check_split
-from tinytorch.data.download import Progress, Remote, check_intact, download
+from tinytorch.data.download import Progress, Remote
 from tinytorch.data.idx import read_idx
 from tinytorch.data.images import ImageDataset
+from tinytorch.data.official import Published, obtain
 
-PART = "mnist"
 # The two public mirrors of the official files (the original server no longer hands them out).
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -38,6 +35,8 @@ FILES = {
         _remote("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
     ),
 }
+MNIST = Published("MNIST", "mnist", FILES)
+CLASSES = tuple("0123456789")
 
 
 def load_mnist(
@@ -69,27 +68,5 @@ def load_mnist(
     document recognition, Proceedings of the IEEE 86(11).
     """
     check_split(split, tuple(FILES))
-    images, labels = (read_idx(obtain(file, folder, progress)) for file in FILES[split])
-    return ImageDataset(images, labels)
-
-
-def obtain(
-    file: Remote, folder: str | os.PathLike[str] | None = None, progress: Progress | None = None
-) -> Path:
-    """The path of one of the files: found and intact, or downloaded. See `load_mnist`."""
-    looked = places.folders(folder)
-    found = places.find(file.name, PART, looked)
-    if found is not None:
-        return check_intact(found, file)
-    target = looked[-1] / PART
-    try:
-        return download(file, target, progress)
-    except (DataError, OSError) as error:
-        names = ", ".join(f.name for files in FILES.values() for f in files)
-        raise DataError(
-            f"MNIST is not here and could not be downloaded: {file.name}",
-            got=f"looked in {', '.join(str(p) for p in looked)}; {getattr(error, 'got', error)}",
-            rule=f"the official files, unchanged: {names}",
-            fix=f"put the four files in {target}, or name their folder: "
-            f"--data-dir FOLDER or {places.VARIABLE}=FOLDER",
-        ) from error
+    images, labels = (read_idx(obtain(file, MNIST, folder, progress)) for file in FILES[split])
+    return ImageDataset(images, labels, classes=CLASSES)
