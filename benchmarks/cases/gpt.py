@@ -58,13 +58,16 @@ def their_model():
     class Attention(nn.Module):
         def __init__(self):
             super().__init__()
-            self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+            joint = nn.Linear(WIDTH, 3 * WIDTH)
+            self.in_proj_weight, self.in_proj_bias = joint.weight, joint.bias
+            self.out_proj = nn.Linear(WIDTH, WIDTH)
 
         def forward(self, x):
             B, T, _ = x.shape
-            q, k, v = self.qkv(x).view(B, T, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
+            joint = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+            q, k, v = joint.view(B, T, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            return self.out(y.transpose(1, 2).reshape(B, T, WIDTH))
+            return self.out_proj(y.transpose(1, 2).reshape(B, T, WIDTH))
 
     class FeedForward(nn.Module):
         def __init__(self):
