@@ -133,11 +133,15 @@ def test_later_steps_are_left_alone(tmp_path):
 
 def test_what_a_killed_save_left_is_cleared(tmp_path):
     """Ground truth: the names a kill leaves: half written, half removed, renamed."""
+    kept = saved(tmp_path / "one", [2])
+    os.rename(kept.path(2), tmp_path / "one" / ".step-000002.before")
+    assert kept.exists() and kept.load() == {"step": 2}
     kept = saved(tmp_path, [1, 2])
+    shutil.rmtree(tmp_path / "one")
     shutil.copytree(kept.path(1), tmp_path / ".step-000003.0123abcd.new")
     shutil.copytree(kept.path(1), tmp_path / ".step-000000.0123abcd.gone")
     os.rename(kept.path(2), tmp_path / ".step-000002.before")
-    assert Checkpoints(tmp_path).exists() and Checkpoints(tmp_path).load() == {"step": 2}
+    assert Checkpoints(tmp_path).load() == {"step": 2}
     assert sorted(os.listdir(tmp_path)) == ["step-000001", "step-000002"]
 
 
