@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from tinytorch import primitives
+from tinytorch import primitives, tensor
 from tinytorch.base import settings
 from tinytorch.base.dtypes import (
     bfloat16,
@@ -24,6 +24,7 @@ from tinytorch.base.dtypes import (
     uint8,
     uint32,
 )
+from tinytorch.base.dtypes import bool_ as bool
 from tinytorch.base.errors import TinyTorchError
 from tinytorch.base.settings import num_threads, set_num_threads
 from tinytorch.tensor.functions import *  # noqa: F403
@@ -60,6 +61,7 @@ __all__ = [
     "Tensor",
     "TinyTorchError",
     "bfloat16",
+    "bool",
     "bool_",
     "custom_vjp",
     "default_generator",
@@ -83,6 +85,7 @@ __all__ = [
     "primitives",
     "set_num_threads",
     "settings",
+    "tensor",
     "uint32",
     "uint8",
     "value_and_grad",

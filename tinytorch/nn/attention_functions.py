@@ -14,7 +14,8 @@ from tinytorch.tensor.creation import iota
 from tinytorch.tensor.elementwise import exp, where
 from tinytorch.tensor.reductions import amax
 from tinytorch.tensor.reductions import sum as total
-from tinytorch.tensor.shaping import repeat_interleave, transpose
+from tinytorch.tensor.repetition import repeat_interleave
+from tinytorch.tensor.shaping import transpose
 from tinytorch.tensor.tensor import Tensor
 
 

@@ -82,6 +82,11 @@ def become_concrete(kind: type[TensorBase]) -> None:
     _concrete = kind
 
 
+def concrete() -> Any:
+    """The class of which new Tensors are made."""
+    return _concrete
+
+
 def from_buffer(buffer: Buffer, node: Any = None) -> Any:
     """A Tensor over `buffer`; nothing is copied."""
     tensor = _allocate(_concrete)

@@ -14,10 +14,11 @@ from tinytorch.base.dtypes import DType, as_dtype, bool_, float32, int64
 from tinytorch.base.errors import SettingError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.autograd import Leaf
-from tinytorch.tensor.base import TensorBase, from_buffer, make
+from tinytorch.tensor.base import TensorBase, concrete, from_buffer, make
 from tinytorch.tensor.buffer import Buffer
 from tinytorch.tensor.buffer import empty as empty_array
 from tinytorch.tensor.dispatch import apply, elementwise, to_dtype
+from tinytorch.tensor.exchange import check_device, from_dlpack
 from tinytorch.tensor.interpreter import STATE
 
 
@@ -48,7 +49,7 @@ def _filled(shape: tuple[int, ...], value: Any, dtype: DType, requires_grad: boo
     return out.requires_grad_() if requires_grad else out
 
 
-def full(shape, value, dtype=None, requires_grad: bool = False) -> Any:
+def full(shape, value, dtype=None, requires_grad: bool = False, *, device=None) -> Any:
     """A Tensor of `shape` with `value` everywhere; dtype that of the value (float: float32).
 
     Example:
@@ -56,6 +57,7 @@ def full(shape, value, dtype=None, requires_grad: bool = False) -> Any:
         >>> tt.full((2,), 7.0).tolist()
         [7.0, 7.0]
     """
+    check_device(device)
     if isinstance(value, TensorBase):
         out: Any = value if dtype is None else to_dtype(value, as_dtype(dtype))
         return apply(TABLE["broadcast_to"], (out,), {"shape": _shape((shape,))})
@@ -66,7 +68,7 @@ def full(shape, value, dtype=None, requires_grad: bool = False) -> Any:
     return _filled(_shape((sizes,)), value, as_dtype(dtype) if dtype else default, requires_grad)
 
 
-def zeros(*shape, dtype=float32, requires_grad: bool = False) -> Any:
+def zeros(*shape, dtype: Any = float32, device=None, requires_grad: bool = False) -> Any:
     """A Tensor of zeros.
 
     Example:
@@ -74,32 +76,40 @@ def zeros(*shape, dtype=float32, requires_grad: bool = False) -> Any:
         >>> tt.zeros(2, 3).shape, tt.zeros((2, 3), dtype="int64").dtype
         ((2, 3), tinytorch.int64)
     """
+    check_device(device)
     return _filled(_shape(shape), 0, as_dtype(dtype or float32), requires_grad)
 
 
-def ones(*shape, dtype=float32, requires_grad: bool = False) -> Any:
+def ones(*shape, dtype: Any = float32, device=None, requires_grad: bool = False) -> Any:
     """A Tensor of ones."""
+    check_device(device)
     return _filled(_shape(shape), 1, as_dtype(dtype or float32), requires_grad)
 
 
-def empty(*shape, dtype=float32, requires_grad: bool = False) -> Any:
+def empty(*shape, dtype: Any = float32, device=None, requires_grad: bool = False) -> Any:
     """A Tensor whose numbers do not matter: zeros, so that every run is the same."""
-    return zeros(*shape, dtype=dtype, requires_grad=requires_grad)
+    return zeros(*shape, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
-def full_like(x, value, dtype=None) -> Any:
+def empty_like(x, dtype=None, *, device=None) -> Any:
+    """Zeros shaped like `x`, of its dtype unless given; see `empty`."""
+    return full_like(x, 0, dtype, device=device)
+
+
+def full_like(x, value, dtype=None, *, device=None) -> Any:
     """A Tensor shaped like `x` with `value` everywhere, of its dtype unless given."""
+    check_device(device)
     return _filled(tuple(x.shape), value, as_dtype(dtype or x.dtype), False)
 
 
-def zeros_like(x, dtype=None) -> Any:
+def zeros_like(x, dtype=None, *, device=None) -> Any:
     """Zeros shaped like `x`, of its dtype unless given."""
-    return full_like(x, 0, dtype)
+    return full_like(x, 0, dtype, device=device)
 
 
-def ones_like(x, dtype=None) -> Any:
+def ones_like(x, dtype=None, *, device=None) -> Any:
     """Ones shaped like `x`, of its dtype unless given."""
-    return full_like(x, 1, dtype)
+    return full_like(x, 1, dtype, device=device)
 
 
 def iota(shape: tuple[int, ...], axis: int, dtype=int64) -> Any:
@@ -107,7 +117,7 @@ def iota(shape: tuple[int, ...], axis: int, dtype=int64) -> Any:
     return apply(TABLE["iota"], (), {"shape": tuple(shape), "axis": axis, "dtype": as_dtype(dtype)})
 
 
-def arange(start, stop=None, step=1, dtype=None) -> Any:
+def arange(start, stop=None, step=1, dtype=None, *, device=None) -> Any:
     """start, start + step, ... below stop (`arange(stop)` starts at 0); whole numbers are int64.
 
     Example:
@@ -115,6 +125,7 @@ def arange(start, stop=None, step=1, dtype=None) -> Any:
         >>> tt.arange(4).tolist(), tt.arange(1, 2, 0.5).tolist()
         ([0, 1, 2, 3], [1.0, 1.5])
     """
+    check_device(device)
     if stop is None:
         start, stop = 0, start
     if step == 0:
@@ -128,16 +139,20 @@ def arange(start, stop=None, step=1, dtype=None) -> Any:
     return make(np.arange(count, dtype=np.int64 if whole else np.float64) * step + start, out)
 
 
-def linspace(start: float, stop: float, num: int, dtype=float32) -> Any:
-    """`num` numbers from start to stop, both included, equally far apart."""
-    return make(np.linspace(start, stop, num), as_dtype(dtype))
+def linspace(
+    start: float, stop: float, num: int, dtype: Any = float32, *, device=None, endpoint: bool = True
+) -> Any:
+    """`num` numbers from start to stop (which `endpoint=False` leaves out), equally far apart."""
+    check_device(device)
+    return make(np.linspace(start, stop, num, endpoint), as_dtype(dtype or float32))
 
 
-def eye(n: int, m: int | None = None, dtype=float32) -> Any:
-    """Ones where row = column, zeros elsewhere, (n, m)."""
+def eye(n: int, m: int | None = None, dtype: Any = float32, *, k: int = 0, device=None) -> Any:
+    """Ones where column = row + k, zeros elsewhere, (n, m)."""
+    check_device(device)
     shape = (n, n if m is None else m)
-    same = elementwise(TABLE["equal"], (iota(shape, 0), iota(shape, 1)))
-    return to_dtype(same, as_dtype(dtype))
+    row = iota(shape, 0) + k if k else iota(shape, 0)
+    return to_dtype(elementwise(TABLE["equal"], (row, iota(shape, 1))), as_dtype(dtype or float32))
 
 
 def _triangle(x: Any, primitive: str, diagonal: int) -> Any:
@@ -147,33 +162,79 @@ def _triangle(x: Any, primitive: str, diagonal: int) -> Any:
     return apply(TABLE["where"], (keep, x, zeros((), dtype=x.dtype)), {})
 
 
-def tril(x, diagonal: int = 0) -> Any:
-    """`x` where column <= row + diagonal, 0 elsewhere: the lower triangle of each matrix."""
-    return _triangle(x, "less_equal", diagonal)
+def tril(x, diagonal: int = 0, *, k: int | None = None) -> Any:
+    """`x` where column <= row + diagonal, 0 elsewhere: the lower triangle of each matrix.
+
+    `k` is the array API's name of `diagonal`.
+    """
+    return _triangle(x, "less_equal", diagonal if k is None else k)
 
 
-def triu(x, diagonal: int = 0) -> Any:
-    """`x` where column >= row + diagonal, 0 elsewhere: the upper triangle of each matrix."""
-    return _triangle(x, "greater_equal", diagonal)
+def triu(x, diagonal: int = 0, *, k: int | None = None) -> Any:
+    """`x` where column >= row + diagonal, 0 elsewhere: the upper triangle of each matrix.
+
+    `k` is the array API's name of `diagonal`.
+    """
+    return _triangle(x, "greater_equal", diagonal if k is None else k)
 
 
-def asarray(x, dtype=None, copy: bool = False) -> Any:
+def tensor(data, dtype=None, device=None, requires_grad: bool = False) -> Any:
+    """A Tensor in memory of its own, as PyTorch's `tensor`; see `Tensor`.
+
+    Args:
+        data: numbers, nested lists, a NumPy array or a Tensor; copied.
+        dtype: number type; default that of the array, float32 for Python floats, int64 for ints.
+        device: None or "cpu".
+        requires_grad: gather a gradient.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.tensor([1.0, 2.0], requires_grad=True)
+        Tensor([1., 2.], requires_grad=True)
+    """
+    check_device(device)
+    return concrete()(data, dtype, requires_grad)
+
+
+def asarray(x, dtype=None, copy: bool | None = None, *, device=None) -> Any:
     """A Tensor of `x` (list, number, NumPy array, Tensor, DLPack object).
 
     Args:
         x: the numbers.
         dtype: number type; default that of `x` (Python floats: float32).
-        copy: False shares the memory of a NumPy array if its type fits. The Tensor will not write
-            there, but will see it if you do.
+        copy: True: memory of its own. Otherwise the memory of a NumPy array is shared if its type
+            fits: the Tensor will not write there, but will see it if you do, and a gradient
+            recorded before you do is wrong. False: sharing it must be possible.
+        device: None or "cpu".
+
+    Raises:
+        SettingError: `copy=False` where numbers must be copied.
     """
+    check_device(device)
     wanted = as_dtype(dtype) if dtype else None
+    plain = isinstance(x, (np.ndarray, np.generic, list, tuple, int, float))
+    if not plain and not isinstance(x, TensorBase) and hasattr(x, "__dlpack__"):
+        x = from_dlpack(x)
     if isinstance(x, TensorBase):
-        return to_dtype(x, wanted or x.dtype)
-    if not isinstance(x, (np.ndarray, np.generic, list, tuple, int, float)) and hasattr(
-        x, "__dlpack__"
-    ):
-        x = np.from_dlpack(x)
-    return make(x, wanted, copy=copy)
+        out = to_dtype(x, wanted or x.dtype)
+        if copy:
+            return concrete()(out)
+        _check_shared(copy, out is x, x.dtype)
+        return out
+    out = make(x, wanted, copy=bool(copy))
+    own = out._buffer is not None and out._buffer.array
+    _check_shared(copy, isinstance(x, np.ndarray) and np.shares_memory(x, own), type(x).__name__)
+    return out
+
+
+def _check_shared(copy: bool | None, shared: bool, what: object) -> None:
+    if copy is False and not shared:
+        raise SettingError(
+            "asarray: these numbers cannot be used where they are",
+            got=f"copy=False with {what}",
+            rule="an array or Tensor of the number type that is asked for",
+            fix="copy=None, which copies where it must",
+        )
 
 
 def from_numpy(array: np.ndarray) -> Any:

@@ -1,9 +1,11 @@
 """All functions of Tensors in one place, as `import tinytorch` shows them.
 
-Knows names only.
+Knows names only: PyTorch's, and those of the Python array API standard.
 """
 
 from __future__ import annotations
+
+import math
 
 from tinytorch.tensor.contractions import (
     attention,
@@ -17,6 +19,7 @@ from tinytorch.tensor.creation import (
     arange,
     asarray,
     empty,
+    empty_like,
     eye,
     from_numpy,
     full,
@@ -28,6 +31,16 @@ from tinytorch.tensor.creation import (
     triu,
     zeros,
     zeros_like,
+)
+from tinytorch.tensor.diagonals import (
+    diag,
+    diagonal,
+    trace,
+)
+from tinytorch.tensor.einsum import (
+    einsum,
+    tensordot,
+    vecdot,
 )
 from tinytorch.tensor.elementwise import (
     abs,
@@ -105,7 +118,14 @@ from tinytorch.tensor.indexing import (
     take,
     take_along_axis,
 )
+from tinytorch.tensor.layout import (
+    contiguous,
+    is_contiguous,
+    shares_memory,
+    stride,
+)
 from tinytorch.tensor.number_types import (
+    __array_namespace_info__,
     can_cast,
     finfo,
     iinfo,
@@ -149,17 +169,45 @@ from tinytorch.tensor.reductions import (
     sum,
     var,
 )
+from tinytorch.tensor.repetition import (
+    broadcast_arrays,
+    broadcast_shapes,
+    meshgrid,
+    repeat,
+    repeat_interleave,
+    tile,
+)
+from tinytorch.tensor.running import (
+    cumprod,
+    cumulative_prod,
+    cumulative_sum,
+    diff,
+)
+from tinytorch.tensor.searching import (
+    argwhere,
+    bincount,
+    count_nonzero,
+    isin,
+    nonzero,
+    searchsorted,
+    topk,
+    unique_all,
+    unique_counts,
+    unique_inverse,
+    unique_values,
+)
 from tinytorch.tensor.shaping import (
     broadcast_to,
     chunk,
     concat,
+    expand_dims,
     flatten,
     flip,
+    matrix_transpose,
     moveaxis,
     pad,
     permute,
-    repeat,
-    repeat_interleave,
+    permute_dims,
     reshape,
     roll,
     split,
@@ -168,6 +216,7 @@ from tinytorch.tensor.shaping import (
     transpose,
     unbind,
     unsqueeze,
+    unstack,
 )
 from tinytorch.tensor.trigonometry import (
     acos,
@@ -184,8 +233,19 @@ from tinytorch.tensor.trigonometry import (
 )
 
 cat = concat
+bitwise_left_shift = shift_left
+bitwise_right_shift = shift_right
+bitwise_invert = bitwise_not
+pow = power
+as_tensor = asarray
+inf = float("inf")
+nan = float("nan")
+pi = math.pi
+e = math.e
+newaxis = None
 
 __all__ = [
+    "__array_namespace_info__",
     "abs",
     "acos",
     "acosh",
@@ -199,6 +259,8 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "argwhere",
+    "as_tensor",
     "asarray",
     "asin",
     "asinh",
@@ -208,10 +270,16 @@ __all__ = [
     "atanh",
     "attention",
     "bernoulli",
+    "bincount",
     "bitwise_and",
+    "bitwise_invert",
+    "bitwise_left_shift",
     "bitwise_not",
     "bitwise_or",
+    "bitwise_right_shift",
     "bitwise_xor",
+    "broadcast_arrays",
+    "broadcast_shapes",
     "broadcast_to",
     "can_cast",
     "cat",
@@ -220,18 +288,30 @@ __all__ = [
     "chunk",
     "clip",
     "concat",
+    "contiguous",
     "convolution",
     "copysign",
     "cos",
     "cosh",
+    "count_nonzero",
+    "cumprod",
     "cumsum",
+    "cumulative_prod",
+    "cumulative_sum",
+    "diag",
+    "diagonal",
+    "diff",
     "divide",
     "dot",
     "dropout_mask",
+    "e",
+    "einsum",
     "empty",
+    "empty_like",
     "equal",
     "erf",
     "exp",
+    "expand_dims",
     "expm1",
     "eye",
     "finfo",
@@ -249,10 +329,13 @@ __all__ = [
     "hypot",
     "iinfo",
     "index_select",
+    "inf",
+    "is_contiguous",
     "is_tensor",
     "isclose",
     "isdtype",
     "isfinite",
+    "isin",
     "isinf",
     "isnan",
     "less",
@@ -270,16 +353,21 @@ __all__ = [
     "logical_xor",
     "logsumexp",
     "matmul",
+    "matrix_transpose",
     "max",
     "max_pool2d",
     "maximum",
     "mean",
+    "meshgrid",
     "min",
     "minimum",
     "moveaxis",
     "multiply",
+    "nan",
     "negative",
+    "newaxis",
     "nextafter",
+    "nonzero",
     "norm",
     "normal",
     "not_equal",
@@ -290,7 +378,10 @@ __all__ = [
     "pad",
     "permutation",
     "permute",
+    "permute_dims",
+    "pi",
     "positive",
+    "pow",
     "power",
     "prod",
     "rand",
@@ -310,6 +401,8 @@ __all__ = [
     "round",
     "rsqrt",
     "scatter_add",
+    "searchsorted",
+    "shares_memory",
     "shift_left",
     "shift_right",
     "sigmoid",
@@ -325,20 +418,31 @@ __all__ = [
     "squeeze",
     "stack",
     "std",
+    "stride",
     "subtract",
     "sum",
     "take",
     "take_along_axis",
     "tan",
     "tanh",
+    "tensordot",
+    "tile",
+    "topk",
+    "trace",
     "transpose",
     "tril",
     "triu",
     "trunc",
     "unbind",
     "uniform",
+    "unique_all",
+    "unique_counts",
+    "unique_inverse",
+    "unique_values",
     "unsqueeze",
+    "unstack",
     "var",
+    "vecdot",
     "where",
     "zeros",
     "zeros_like",

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinytorch.base.dtypes import as_dtype, bfloat16, bool_, float16, float32, float64, int32, int64
-from tinytorch.base.errors import SettingError
+from tinytorch.base.dtypes import bfloat16, bool_, float16, float32, float64, int32, int64
 from tinytorch.tensor import (
     contractions,
     creation,
+    diagonals,
     elementwise,
+    exchange,
     exponentials,
     indexing,
     reductions,
+    repetition,
+    running,
+    searching,
     shaping,
+    trigonometry,
 )
-from tinytorch.tensor.dispatch import to_dtype
 from tinytorch.tensor.operators import Operators
 
 
@@ -41,8 +45,12 @@ class Methods(Operators):
     unbind = shaping.unbind
     flip = shaping.flip
     roll = shaping.roll
-    repeat = shaping.repeat
-    repeat_interleave = shaping.repeat_interleave
+    repeat = repetition.repeat_as_torch
+    repeat_interleave = repetition.repeat_interleave
+    tile = repetition.tile
+    unstack = shaping.unstack
+    diagonal = diagonals.diagonal
+    trace = diagonals.trace
     # reductions
     sum = reductions.sum
     prod = reductions.prod
@@ -56,6 +64,9 @@ class Methods(Operators):
     any = reductions.any
     all = reductions.all
     cumsum = reductions.cumsum
+    cumprod = running.cumprod
+    topk = searching.topk
+    count_nonzero = searching.count_nonzero
     sort = reductions.sort
     argsort = reductions.argsort
     softmax = reductions.softmax
@@ -67,6 +78,9 @@ class Methods(Operators):
     exp = elementwise.exp
     log = elementwise.log
     log1p = exponentials.log1p
+    expm1 = exponentials.expm1
+    log2 = exponentials.log2
+    log10 = exponentials.log10
     sqrt = elementwise.sqrt
     rsqrt = elementwise.rsqrt
     reciprocal = elementwise.reciprocal
@@ -74,7 +88,13 @@ class Methods(Operators):
     pow = elementwise.power
     sin = elementwise.sin
     cos = elementwise.cos
+    tan = trigonometry.tan
     tanh = elementwise.tanh
+    asin = trigonometry.asin
+    acos = trigonometry.acos
+    atan = trigonometry.atan
+    sinh = trigonometry.sinh
+    cosh = trigonometry.cosh
     sigmoid = elementwise.sigmoid
     relu = elementwise.relu
     erf = elementwise.erf
@@ -82,7 +102,24 @@ class Methods(Operators):
     floor = elementwise.floor
     ceil = elementwise.ceil
     round = elementwise.round
-    neg = elementwise.negative
+    trunc = elementwise.trunc
+    neg = negative = elementwise.negative
+    add = elementwise.add
+    sub = subtract = elementwise.subtract
+    mul = multiply = elementwise.multiply
+    div = divide = elementwise.divide
+    eq = elementwise.equal
+    ne = elementwise.not_equal
+    lt = elementwise.less
+    le = elementwise.less_equal
+    gt = elementwise.greater
+    ge = elementwise.greater_equal
+    logical_and = elementwise.logical_and
+    logical_or = elementwise.logical_or
+    logical_xor = elementwise.logical_xor
+    logical_not = elementwise.logical_not
+    allclose = elementwise.allclose
+    isclose = elementwise.isclose
     clip = clamp = elementwise.clip
     maximum = elementwise.maximum
     minimum = elementwise.minimum
@@ -91,7 +128,8 @@ class Methods(Operators):
     isfinite = elementwise.isfinite
     astype = elementwise.astype
     # contractions
-    matmul = contractions.matmul
+    matmul = mm = bmm = contractions.matmul
+    outer = contractions.outer
     dot = contractions.dot
     # indexing
     take = indexing.take
@@ -125,16 +163,33 @@ class Methods(Operators):
 
     def to(self, where) -> Any:
         """This Tensor in another number type, or on a device; there is one device: "cpu"."""
-        if where == "cpu":
+        if isinstance(where, str) and where.split(":")[0] in ("cpu", "cuda", "mps", "gpu", "xpu"):
+            exchange.check_device(where)
             return self
-        if isinstance(where, str) and where.split(":")[0] in ("cuda", "mps", "gpu", "xpu"):
-            raise SettingError(
-                "there is no such device",
-                got=repr(where),
-                rule='the only device is "cpu"',
-                fix='x.to("cpu"), or leave it out',
-            )
-        return to_dtype(self, as_dtype(where))
+        return elementwise.astype(self, where)
+
+    def to_device(self, device, /, *, stream=None) -> Any:
+        """Itself; there is one device: "cpu"."""
+        exchange.check_device(device)
+        return self
+
+    def masked_fill(self, mask, value) -> Any:
+        """`value` where `mask` is true, the same numbers elsewhere."""
+        return elementwise.where(mask, value, self)
+
+    def view_as(self, other) -> Any:
+        """Reshaped like `other`."""
+        return shaping.reshape(self, other.shape)
+
+    reshape_as = view_as
+
+    def expand_as(self, other) -> Any:
+        """Broadcast to the shape of `other`."""
+        return shaping.broadcast_to(self, other.shape)
+
+    def type_as(self, other) -> Any:
+        """In the number type of `other`."""
+        return elementwise.astype(self, other.dtype)
 
     def cpu(self) -> Any:
         """Itself."""
@@ -142,28 +197,28 @@ class Methods(Operators):
 
     def float(self) -> Any:
         """As float32."""
-        return to_dtype(self, float32)
+        return elementwise.astype(self, float32)
 
     def double(self) -> Any:
         """As float64."""
-        return to_dtype(self, float64)
+        return elementwise.astype(self, float64)
 
     def half(self) -> Any:
         """As float16."""
-        return to_dtype(self, float16)
+        return elementwise.astype(self, float16)
 
     def bfloat16(self) -> Any:
         """As bfloat16."""
-        return to_dtype(self, bfloat16)
+        return elementwise.astype(self, bfloat16)
 
     def int(self) -> Any:
         """As int32."""
-        return to_dtype(self, int32)
+        return elementwise.astype(self, int32)
 
     def long(self) -> Any:
         """As int64."""
-        return to_dtype(self, int64)
+        return elementwise.astype(self, int64)
 
     def bool(self) -> Any:
         """As bool: whether each element is not 0."""
-        return to_dtype(self, bool_)
+        return elementwise.astype(self, bool_)

@@ -57,7 +57,7 @@ class Operators(TensorBase):
         return unary(_NEG, self)
 
     def __pos__(self) -> Any:
-        return self
+        return elementwise.positive(self)
 
     def __matmul__(self, other) -> Any:
         return contractions.matmul(self, other)
@@ -132,3 +132,9 @@ class Operators(TensorBase):
 
     def __rshift__(self, other) -> Any:
         return elementwise.shift_right(self, other)
+
+    def __rlshift__(self, other) -> Any:
+        return elementwise.shift_left(other, self)
+
+    def __rrshift__(self, other) -> Any:
+        return elementwise.shift_right(other, self)

@@ -16,13 +16,14 @@ from tinytorch.base.errors import CompileError, DTypeError, SettingError, ShapeE
 from tinytorch.tensor import exchange
 from tinytorch.tensor.indexing import getitem
 from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.layout import Layout
 from tinytorch.tensor.methods import Methods
 
 _SHOWN = 60  # elements that a repr shows in full; more are shortened to 3 at each end
 _CELLS = 10  # rows, and columns, of the table in a notebook
 
 
-class Readable(Methods):
+class Readable(Methods, Layout):
     """A Tensor's numbers, handed out."""
 
     __slots__ = ()

@@ -48,9 +48,11 @@ def sum(
     return _reduce("sum", _countable(x, dtype), dim if axis is None else axis, keepdim or keepdims)
 
 
-def prod(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
-    """Product over axes (None: all)."""
-    return _reduce("prod", _countable(x, None), dim if axis is None else axis, keepdim or keepdims)
+def prod(
+    x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False, dtype=None
+) -> Any:
+    """Product over axes (None: all); bools and integers are multiplied as int64."""
+    return _reduce("prod", _countable(x, dtype), dim if axis is None else axis, keepdim or keepdims)
 
 
 def _count(x: Any, axes: Any) -> int:
@@ -143,20 +145,30 @@ def cumsum(x, dim: int = -1, *, axis: int | None = None) -> Any:
     return apply(TABLE["cumsum"], (x,), {"axis": axis_of(x, dim if axis is None else axis)})
 
 
-def sort(x, dim: int = -1, descending: bool = False) -> Any:
-    """x in ascending (or descending) order along an axis; NaN last in ascending order."""
+def sort(
+    x, dim: int = -1, descending: bool = False, *, axis: int | None = None, stable: bool = True
+) -> Any:
+    """x in ascending (or descending) order along an axis; NaN last, or first if descending.
+
+    Differs from PyTorch: the values alone, as in the array API; `argsort` gives the positions.
+    """
     x = tensor_of(x)
-    at = axis_of(x, dim)
+    at = axis_of(x, dim if axis is None else axis)
     out = apply(TABLE["sort"], (x,), {"axis": at})
     return apply(TABLE["flip"], (out,), {"axes": (at,)}) if descending else out
 
 
-def argsort(x, dim: int = -1, descending: bool = False) -> Any:
-    """The positions that put x in order along an axis; equal ones keep their order (ascending)."""
+def argsort(
+    x, dim: int = -1, descending: bool = False, *, axis: int | None = None, stable: bool = True
+) -> Any:
+    """The positions that put x in order along an axis; equal elements keep theirs."""
     x = tensor_of(x)
-    at = axis_of(x, dim)
-    out = apply(TABLE["argsort"], (x,), {"axis": at})
-    return apply(TABLE["flip"], (out,), {"axes": (at,)}) if descending else out
+    at = axis_of(x, dim if axis is None else axis)
+    if not descending:
+        return apply(TABLE["argsort"], (x,), {"axis": at})
+    turned = {"axes": (at,)}  # the ascending order of the reversed x, read backwards
+    backwards = apply(TABLE["argsort"], (apply(TABLE["flip"], (x,), turned),), {"axis": at})
+    return (x.shape[at] - 1) - apply(TABLE["flip"], (backwards,), turned)
 
 
 def softmax(x, dim: int = -1) -> Any:

@@ -144,10 +144,13 @@ def flatten(x, start_dim: int = 0, end_dim: int = -1) -> Any:
     return reshape(x, (*x.shape[:a], size, *x.shape[b + 1 :]))
 
 
-def squeeze(x, dim=None) -> Any:
-    """x without its axes of size 1 (or the one named, if its size is 1)."""
+def squeeze(x, dim=None, *, axis=None) -> Any:
+    """x without its axes of size 1 (or those named, if their size is 1).
+
+    Differs from the array API: an axis of another size that is named stays, as in PyTorch.
+    """
     x = tensor_of(x)
-    drop = axes_of(x, dim)
+    drop = axes_of(x, dim if axis is None else axis)
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in drop or n != 1))
 
 
@@ -156,6 +159,21 @@ def unsqueeze(x, dim: int) -> Any:
     x = tensor_of(x)
     at = axis_of(x, dim, extra=1)
     return reshape(x, (*x.shape[:at], 1, *x.shape[at:]))
+
+
+def expand_dims(x, axis: int = 0) -> Any:
+    """`unsqueeze` by the array API's name."""
+    return unsqueeze(x, axis)
+
+
+def permute_dims(x, axes: Sequence[int]) -> Any:
+    """`permute` by the array API's name."""
+    return permute(x, tuple(axes))
+
+
+def matrix_transpose(x) -> Any:
+    """x with its last two axes exchanged: each matrix transposed; a view."""
+    return transpose(x, -2, -1)
 
 
 def broadcast_to(x, *shape) -> Any:
@@ -182,10 +200,13 @@ def joined(xs: Sequence) -> list:
     return [to_dtype(t, dtype) for t in tensors]
 
 
-def concat(xs: Sequence, dim: int = 0, axis: int | None = None) -> Any:
-    """Tensors one after the other along an axis; their other sizes agree."""
+def concat(xs: Sequence, dim: int | None = 0, axis: int | None = None) -> Any:
+    """Tensors one after the other along an axis (None: flattened); their other sizes agree."""
     tensors = joined(xs)
-    at = axis_of(tensors[0], dim if axis is None else axis)
+    along = dim if axis is None else axis
+    if along is None:
+        tensors, along = [reshape(t, -1) for t in tensors], 0
+    at = axis_of(tensors[0], along)
     return apply(TABLE["concatenate"], tensors, {"axis": at})
 
 
@@ -236,19 +257,43 @@ def chunk(x, chunks: int, dim: int = 0) -> tuple:
 
 def unbind(x, dim: int = 0) -> tuple:
     """The parts of x along an axis, without it."""
-    return tuple(squeeze(part, dim) for part in split(x, 1, dim)) if x.shape[dim] else ()
-
-
-def flip(x, dims=None) -> Any:
-    """x in reverse order along axes (None: all)."""
     x = tensor_of(x)
-    return apply(TABLE["flip"], (x,), {"axes": axes_of(x, dims)})
+    at = axis_of(x, dim)
+    return tuple(squeeze(part, at) for part in split(x, 1, at)) if x.shape[at] else ()
 
 
-def roll(x, shift: int, dim: int) -> Any:
-    """x moved by `shift` along an axis; what leaves at one end comes back at the other."""
+def unstack(x, *, axis: int = 0) -> tuple:
+    """`unbind` by the array API's name."""
+    return unbind(x, axis)
+
+
+def flip(x, dims=None, *, axis=None) -> Any:
+    """x in reverse order along axes (None: all); a view."""
     x = tensor_of(x)
-    axis = axis_of(x, dim)
+    return apply(TABLE["flip"], (x,), {"axes": axes_of(x, dims if axis is None else axis)})
+
+
+def roll(x, shift, dim=None, *, axis=None) -> Any:
+    """x moved by `shift` along an axis; what leaves at one end comes back at the other.
+
+    Args:
+        x: any shape.
+        shift: how far, or one for each axis.
+        dim: the axis or axes; None: of the flattened x.
+        axis: the array API's name of `dim`.
+    """
+    x = tensor_of(x)
+    dim = dim if axis is None else axis
+    if dim is None:
+        return reshape(_rolled(reshape(x, -1), shift, 0), x.shape)
+    dims = dim if isinstance(dim, (tuple, list)) else (dim,)
+    shifts = shift if isinstance(shift, (tuple, list)) else (shift,) * len(dims)
+    for by, at in zip(shifts, dims, strict=True):
+        x = _rolled(x, by, axis_of(x, at))
+    return x
+
+
+def _rolled(x: Any, shift: int, axis: int) -> Any:
     n = x.shape[axis]
     at = -shift % n if n else 0
     if at == 0:
@@ -260,30 +305,3 @@ def pad(x, before: Sequence[int], after: Sequence[int], value: float = 0.0) -> A
     """x with `value` around it: before[i] and after[i] elements along axis i."""
     params = {"before": tuple(before), "after": tuple(after), "value": value}
     return apply(TABLE["pad"], (tensor_of(x),), params)
-
-
-def repeat(x, *counts) -> Any:
-    """x laid side by side counts[i] times along axis i (as PyTorch's `repeat`, NumPy's `tile`)."""
-    x = tensor_of(x)
-    times = _sizes(counts)
-    if len(times) < len(x.shape):
-        raise ShapeError(
-            "repeat: a count is missing",
-            got=f"counts {times} for a tensor {x.shape}",
-            rule="one count for each axis",
-            fix=f"repeat(x, {(1,) * (len(x.shape) - len(times)) + times})",
-        )
-    x = reshape(x, (1,) * (len(times) - len(x.shape)) + x.shape)
-    lifted = [n for s in x.shape for n in (1, s)]
-    wide = [n for t, s in zip(times, x.shape, strict=True) for n in (t, s)]
-    out = broadcast_to(reshape(x, lifted), wide)
-    return reshape(out, [t * s for t, s in zip(times, x.shape, strict=True)])
-
-
-def repeat_interleave(x, count: int, dim: int) -> Any:
-    """Each element `count` times, one after the other, along an axis."""
-    x = tensor_of(x)
-    axis = axis_of(x, dim)
-    wide = (*x.shape[: axis + 1], count, *x.shape[axis + 1 :])
-    out = broadcast_to(unsqueeze(x, axis + 1), wide)
-    return reshape(out, (*x.shape[:axis], x.shape[axis] * count, *x.shape[axis + 1 :]))

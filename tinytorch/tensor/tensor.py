@@ -6,6 +6,7 @@ reading.py and assignment.py, what can be computed with it in the files of funct
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,10 @@ class Tensor(Assignable):
                 self._buffer, self._value = constant._buffer, constant._value
         if requires_grad:
             self.requires_grad_()
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        """The module whose functions follow the Python array API standard: `tinytorch`."""
+        return sys.modules["tinytorch"]
 
     @staticmethod
     def __primitive__(primitive: Primitive, operands: tuple, params: dict) -> Any:
