@@ -1,13 +1,13 @@
 """Functions that multiply and add: matmul, convolution (and transposed), attention, pooling.
 
-Knows shapes, and the precision mode: in "bf16" float32 inputs are rounded to bfloat16 here.
+Knows shapes, and the precision mode: float32 inputs are rounded here to bfloat16 or float16.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from tinytorch.base.dtypes import bfloat16, float32, promote
+from tinytorch.base.dtypes import bfloat16, float16, float32, promote
 from tinytorch.base.errors import ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.dispatch import apply, tensor_of, to_dtype
@@ -16,13 +16,15 @@ from tinytorch.tensor.shaping import reshape, squeeze, unsqueeze
 
 
 def _inputs(*xs) -> tuple[list, dict]:
-    """Operands of one dtype, and the `dtype` param: rounded to bfloat16 if the mode says so."""
+    """Operands of one dtype, and the `dtype` param: rounded if the mode says so."""
     tensors = [tensor_of(x) for x in xs]
     dtype = tensors[0].dtype
     for t in tensors[1:]:
         dtype = promote(dtype, t.dtype)
     if dtype is float32 and STATE.precision == "bf16":
         return [to_dtype(t, bfloat16) for t in tensors], {"dtype": float32}
+    if dtype is float32 and STATE.precision == "float16":
+        return [to_dtype(to_dtype(t, float16), float32) for t in tensors], {}
     return [t if t.dtype is dtype else to_dtype(t, dtype) for t in tensors], {}
 
 

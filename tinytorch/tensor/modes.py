@@ -11,7 +11,7 @@ from contextlib import ContextDecorator
 from tinytorch.base.errors import SettingError
 from tinytorch.tensor.interpreter import STATE
 
-PRECISIONS = ("float32", "bf16")
+PRECISIONS = ("float32", "bf16", "float16")
 
 
 class _Recording(ContextDecorator):
@@ -59,8 +59,13 @@ class precision:
     "bf16": float32 inputs of contractions are rounded to bfloat16, sums stay float32, results are
     float32; the tape keeps the rounded inputs, at half the memory. Everything else stays as it is.
 
+    "float16": float32 inputs of contractions, and the gradients that come back to them, are rounded
+    to float16 and computed with as float32. Gradients below 2**-25 become 0 there, so the loss is
+    scaled (training/scaler.py). It shows on a CPU what float16 does; it saves neither time nor
+    memory.
+
     Args:
-        name: "float32" or "bf16".
+        name: "float32", "bf16" or "float16".
 
     Example:
         >>> import tinytorch as tt

@@ -118,13 +118,14 @@ class Callbacks:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Hand out what `state_dict` of the same callbacks gathered."""
-        own = self.state_dict()
-        if set(own) != set(state):
+        saved = {name.partition(".")[0] for name in state}
+        own = {name.partition(".")[0] for name in self.state_dict()}
+        if own != saved:
             raise SettingError(
                 "the callbacks are not those that were saved",
-                got=", ".join(sorted(set(own) ^ set(state))),
-                rule="the same callbacks in the same order",
-                fix="build the Trainer with the callbacks it had",
+                got=f"state of callbacks number {', '.join(sorted(saved)) or '(none)'}",
+                rule=f"state of callbacks number {', '.join(sorted(own)) or '(none)'}",
+                fix="build the Trainer with the callbacks it had, in the same order",
             )
         for place, callback in enumerate(self.all):
             begins = f"{place}."

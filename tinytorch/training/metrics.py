@@ -93,11 +93,13 @@ class Perplexity:
     """
 
     def __init__(self, ignore_index: int | None = None):
-        self.settings = {} if ignore_index is None else {"ignore_index": ignore_index}
+        self.ignore_index = ignore_index
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         """Mean cross-entropy of a batch."""
-        return cross_entropy(output, target, **self.settings)
+        if self.ignore_index is None:
+            return cross_entropy(output, target)
+        return cross_entropy(output, target, ignore_index=self.ignore_index)
 
     @staticmethod
     def finish(mean: float) -> float:

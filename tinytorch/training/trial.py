@@ -1,0 +1,58 @@
+"""Trials: a few training steps to find something out, after which everything is as it was.
+
+Knows how a trainer takes a step and how its state is put back, never what is looked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from tinytorch.base.errors import DataError
+from tinytorch.training.run import keeps_its_place
+
+if TYPE_CHECKING:
+    from tinytorch.training.trainer import Trainer
+
+
+@contextlib.contextmanager
+def trial(trainer: Trainer, loader: Any = None) -> Iterator[None]:
+    """Around training steps that must leave no trace: model, optimizer, random numbers, data.
+
+    Args:
+        trainer: put back to its present state afterwards.
+        loader: put back to its present place, if it keeps one.
+    """
+    state, mode = trainer.state_dict(), trainer.model.training
+    place = copy.deepcopy(loader.state_dict()) if keeps_its_place(loader) else None
+    trainer.model.train()
+    trainer.passes.update.clear()
+    try:
+        yield
+    finally:
+        trainer.load_state_dict(state)
+        trainer.resumed()
+        trainer.model.train(mode)
+        if place is not None:
+            loader.load_state_dict(place)
+
+
+def endless(loader: Iterable) -> Iterator:
+    """The batches of a loader, epoch after epoch.
+
+    Raises:
+        DataError: an epoch has no batch.
+    """
+    while True:
+        batch = None
+        for batch in loader:
+            yield batch
+        if batch is None:
+            raise DataError(
+                "there is nothing to go through",
+                got="a loader that gave no batch",
+                rule="at least one batch in an epoch",
+                fix="a smaller batch_size, or drop_last=False",
+            )
