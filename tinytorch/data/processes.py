@@ -48,10 +48,20 @@ class Processes:
             worker = context.Process(
                 target=serve, args=(there, make), name=f"tinytorch-loader-{i}", daemon=True
             )
-            worker.start()
-            there.close()
-            self._workers.append(worker)
             self._pipes.append(here)
+            try:
+                worker.start()
+            except (pickle.PicklingError, AttributeError, TypeError) as error:
+                self.close()
+                raise DataError(
+                    "the data set or the transform cannot be sent to a process",
+                    got=error,
+                    rule="objects of classes and functions that an import finds by their names",
+                    fix="a function with a name in place of a lambda; or processes=False",
+                ) from None
+            finally:
+                there.close()
+            self._workers.append(worker)
 
     def submit(self, job: Job) -> Callable[[], tuple]:
         """Begin a job; its result must be taken before those of later jobs."""
@@ -65,9 +75,12 @@ class Processes:
 
     def _receive(self, i: int) -> tuple:
         try:
-            return receive(self._pipes[i])
+            answer = receive(self._pipes[i])
         except (EOFError, OSError):
             raise self._gone(i) from None
+        if isinstance(answer, Exception):  # outside the `try`: it may be an OSError of the data set
+            raise answer
+        return answer
 
     def _gone(self, i: int) -> DataError:
         worker = self._workers[i]
@@ -76,8 +89,9 @@ class Processes:
             "a process of the DataLoader ended",
             got=f"worker {i}, exit code {worker.exitcode}",
             rule="workers live as long as the loader",
-            fix="if it was killed, use fewer workers or less memory; in a script, start under "
-            '`if __name__ == "__main__":`, because a worker imports the script',
+            fix="its last words stand above; if there are none it was killed: fewer workers or "
+            'less memory. A script must start under `if __name__ == "__main__":`, because a '
+            "worker imports it",
         )
 
     def close(self) -> None:
@@ -129,13 +143,13 @@ def send(pipe: Connection, answer: list[np.ndarray] | Exception) -> None:
             pipe.send_bytes(a.data.cast("B"))
 
 
-def receive(pipe: Connection) -> tuple:
-    """What `send` sent: new arrays; an error is raised."""
+def receive(pipe: Connection) -> tuple[np.ndarray, ...] | Exception:
+    """What `send` sent: new arrays; or an error, with a note that says where it came from."""
     head = pipe.recv()
     if isinstance(head, tuple):
         error, place = head
         error.add_note(place)
-        raise error
+        return error
     arrays = tuple(np.empty(shape, dtype) for shape, dtype in head)
     for a in arrays:
         if a.size:

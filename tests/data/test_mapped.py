@@ -1,0 +1,91 @@
+"""Arrays left in their files: read as an array in memory is."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from tinytorch.base.errors import FileFormatError, IndexRangeError
+from tinytorch.data import ArrayDataset, DataLoader, MappedArray, map_npy
+
+WHOLE = np.arange(60, dtype=np.float32).reshape(10, 2, 3)
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """Ten records in three files after a head of four bytes each."""
+    paths = [tmp_path / f"{i}.bin" for i in range(3)]
+    for path, part in zip(paths, np.split(WHOLE, [3, 4]), strict=True):
+        path.write_bytes(b"head" + part.tobytes())
+    return MappedArray(paths, np.float32, (2, 3), offset=4)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [0, -1, 9, slice(2, 5), slice(None), slice(None, None, -3), [3, 3, 0], np.array([9, 4, 2]),
+     np.arange(10) % 2 == 0, np.empty(0, int)],
+    ids=str,
+)  # fmt: skip
+def test_read_as_in_memory(mapped, index):
+    """Ground truth: NumPy indexing of the same array in memory."""
+    got = mapped[index]
+    assert got.dtype == np.float32 and np.array_equal(got, WHOLE[index])
+
+
+def test_shape_and_travel(mapped):
+    """Ground truth: the array in memory; a pickle holds names, not numbers."""
+    assert mapped.shape == WHOLE.shape and mapped.ndim == 3 and len(mapped) == 10
+    assert np.array_equal(np.asarray(mapped), WHOLE)
+    mapped[0]
+    content = pickle.dumps(mapped)
+    assert WHOLE[4].tobytes() not in content
+    assert np.array_equal(pickle.loads(content)[[9, 0]], WHOLE[[9, 0]])
+
+
+def test_outside_is_refused(mapped):
+    """Ground truth: ten records."""
+    for index in (10, -11, [0, 10]):
+        with pytest.raises(IndexRangeError, match="no record of that number"):
+            mapped[index]
+
+
+def test_fields(tmp_path):
+    """Ground truth: a structured array in memory."""
+    records = np.zeros(4, [("label", "u1"), ("image", ">i2", (3,))])
+    records["label"], records["image"] = np.arange(4), np.arange(12).reshape(4, 3)
+    (tmp_path / "x").write_bytes(records.tobytes())
+    images = MappedArray([tmp_path / "x"], records.dtype, field="image")
+    assert images.shape == (4, 3) and images.dtype == np.dtype(">i2")
+    assert np.array_equal(images[[2, 0]], records["image"][[2, 0]])
+
+
+def test_files_that_are_not_whole(tmp_path):
+    """Ground truth: 24 bytes a record."""
+    for content in (b"", b"x" * 23, b"x" * 25):
+        (tmp_path / "x").write_bytes(content)
+        with pytest.raises(FileFormatError, match="whole number of records"):
+            MappedArray([tmp_path / "x"], np.float32, (2, 3))
+
+
+def test_npy_in_a_loader(tmp_path):
+    """Ground truth: the saved array, through an ArrayDataset's batches."""
+    np.save(tmp_path / "x.npy", WHOLE)
+    data = ArrayDataset(map_npy(tmp_path / "x.npy"), np.arange(10))
+    loader = DataLoader(data, 4, shuffle=True, prefetch=2)
+    for x, i in loader:
+        assert np.array_equal(x, WHOLE[i])
+
+
+def test_npy_that_is_refused(tmp_path):
+    """Ground truth: cut short, no such file inside, objects, Fortran order, no axis."""
+    path = tmp_path / "x.npy"
+    np.save(path, WHOLE)
+    whole = path.read_bytes()
+    for content in (whole[:-1], whole[:20], b"", b"hello", whole + b"1234"):
+        path.write_bytes(content)
+        with pytest.raises(FileFormatError, match="whole number of records"):
+            map_npy(path)
+    for array in (np.array([{}, None]), np.asfortranarray(WHOLE), np.array(3.0)):
+        np.save(path, array)
+        with pytest.raises(FileFormatError, match="whole number of records"):
+            map_npy(path)
