@@ -361,19 +361,24 @@ def test_modes_differ_only_where_declared(case):
 
 
 def run_twice(case: Case, training: bool, through: Callable) -> list[np.ndarray]:
-    """Outputs, gradients and buffers of two calls of forward and backward."""
+    """Outputs, gradients and buffers of two calls of forward and backward, no host call."""
     layer = built(case, tt.float32).train(training)
     inputs = inputs_of(case, np.float32)
 
     def step(*inputs):
-        out = output_alone(layer(*inputs))
-        if any(True for _ in layer.parameters()):
+        leaves = [x.detach() for x in inputs]
+        for x in leaves:
+            x.requires_grad = x.dtype.is_float
+        out = output_alone(layer(*leaves))
+        if out.requires_grad:
             weighted(out).backward()
-        return out
+        return out.detach(), *(x.grad for x in leaves if x.dtype.is_float and x.grad is not None)
 
     tt.manual_seed(17)
     call = through(step)
-    arrays = [call(*inputs).detach().numpy() for _ in range(2)]
+    arrays = [x.numpy() for _ in range(2) for x in call(*inputs)]
+    if through is tt.compile:
+        assert not call._the_call((), {}).program.host_calls
     arrays += [p.grad.numpy() for p in layer.parameters()]
     return arrays + [b.numpy() for b in layer.buffers()]
 

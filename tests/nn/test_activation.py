@@ -1,0 +1,139 @@
+"""activation_functions.py and activation.py: closed forms, corners, extremes, bad settings."""
+
+import math
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tinytorch import nn
+from tinytorch.base.errors import SettingError, ShapeError
+from tinytorch.nn import functional as F
+
+X = np.array([-30.0, -6.0, -3.0, -1.5, -1e-3, 0.0, 1e-3, 1.5, 3.0, 6.0, 30.0])
+
+
+def sigmoid(x):
+    return 1.0 / (1.0 + math.exp(-x))
+
+
+def softplus(x):
+    return math.log1p(math.exp(x))
+
+
+CLOSED = {
+    "leaky_relu": lambda x: x if x > 0 else 0.01 * x,
+    "elu": lambda x: x if x > 0 else math.expm1(x),
+    "selu": lambda x: 1.0507009873554805 * (x if x > 0 else 1.6732632423543772 * math.expm1(x)),
+    "silu": lambda x: x * sigmoid(x),
+    "mish": lambda x: x * math.tanh(softplus(x)),
+    "softplus": softplus,
+    "logsigmoid": lambda x: -softplus(-x),
+    "softsign": lambda x: x / (1 + abs(x)),
+    "relu6": lambda x: min(max(x, 0.0), 6.0),
+    "hardtanh": lambda x: min(max(x, -1.0), 1.0),
+    "hardsigmoid": lambda x: min(max(x + 3.0, 0.0), 6.0) / 6.0,
+    "hardswish": lambda x: x * min(max(x + 3.0, 0.0), 6.0) / 6.0,
+}
+each = pytest.mark.parametrize("name", CLOSED)
+
+
+@each
+def test_closed_form(name):
+    """Closed form: the formula of the docstring in Python's floats.
+
+    1 + exp(-30) keeps 3 of the 16 digits of exp(-30) = 9e-14, so small values are compared
+    absolutely, to 1e-15.
+    """
+    expected = [CLOSED[name](float(x)) for x in X]
+    found = getattr(F, name)(tt.Tensor(X)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-14, atol=1e-15 * 30)
+
+
+@each
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_far_from_zero_value_and_slope_are_the_limits(name, dtype):
+    """Closed form: at +-1e4 each function is its asymptote, its slope that of the asymptote."""
+    limits = {  # (value, slope) at -1e4, then at 1e4
+        "leaky_relu": ((-100.0, 0.01), (1e4, 1.0)),
+        "elu": ((-1.0, 0.0), (1e4, 1.0)),
+        "selu": ((-1.7580993408473768, 0.0), (10507.009873554805, 1.0507009873554805)),
+        "softsign": ((-1e4 / 10001, 1e-8), (1e4 / 10001, 1e-8)),
+        "logsigmoid": ((-1e4, 1.0), (0.0, 0.0)),
+        "relu6": ((0.0, 0.0), (6.0, 0.0)),
+        "hardtanh": ((-1.0, 0.0), (1.0, 0.0)),
+        "hardsigmoid": ((0.0, 0.0), (1.0, 0.0)),
+    }.get(name, ((0.0, 0.0), (1e4, 1.0)))
+    x = tt.Tensor(np.array([-1e4, 1e4], dtype), requires_grad=True)
+    out = getattr(F, name)(x)
+    out.sum().backward()
+    eps = np.finfo(dtype).eps
+    values, slopes = zip(*limits, strict=True)
+    np.testing.assert_allclose(out.detach().numpy(), values, rtol=4 * eps, atol=0)
+    np.testing.assert_allclose(x.grad.numpy(), slopes, rtol=4 * eps, atol=1e-11)
+
+
+def test_softplus_is_sharper_with_beta():
+    """Closed form: log(2) / beta at 0, slope 1/2, curvature beta / 4."""
+    for beta in (0.5, 1.0, 4.0):
+        f = lambda x, beta=beta: F.softplus(x, beta)  # noqa: E731
+        zero = tt.Tensor(np.array(0.0))
+        assert f(zero).item() == pytest.approx(math.log(2) / beta, rel=1e-15)
+        assert tt.grad(f)(zero).item() == pytest.approx(0.5, rel=1e-15)
+        assert tt.grad(tt.grad(f))(zero).item() == pytest.approx(beta / 4, rel=1e-14)
+
+
+def test_glu_and_prelu_and_softmin():
+    """Closed form: a * sigmoid(b); slopes by channel; softmax of the negative."""
+    x = np.random.default_rng(0).standard_normal((2, 6, 3))
+    halves = x[:, :3] / (1 + np.exp(-x[:, 3:]))
+    np.testing.assert_allclose(F.glu(tt.Tensor(x), 1).numpy(), halves, rtol=1e-13)
+    slopes = np.arange(6.0)
+    expected = np.where(x > 0, x, x * slopes[:, None])
+    found = F.prelu(tt.Tensor(x), tt.Tensor(slopes)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-15)
+    np.testing.assert_allclose(
+        F.softmin(tt.Tensor(x), 1).numpy(), F.softmax(tt.Tensor(-x), 1).numpy(), rtol=1e-15
+    )
+
+
+def test_nan_stays_nan():
+    """Invariant: an activation does not hide a fault."""
+    for name in CLOSED:
+        assert math.isnan(getattr(F, name)(tt.Tensor([float("nan")])).item()), name
+
+
+@pytest.mark.parametrize(
+    ("make", "phrase"),
+    [
+        (lambda: nn.LeakyReLU("steep"), "negative_slope is outside"),
+        (lambda: nn.PReLU(0), "num_parameters is not a whole number"),
+        (lambda: nn.ELU(math.inf), "alpha is outside"),
+        (lambda: nn.Softplus(0.0), "beta is outside"),
+        (lambda: nn.Hardtanh(1.0, -1.0), "max_val is outside"),
+        (lambda: F.hardtanh(tt.zeros(2), 1.0, 1.0), "wrong way round"),
+    ],
+)
+def test_bad_settings_are_named(make, phrase):
+    """Ground truth: the ranges in the docstrings."""
+    with pytest.raises(SettingError, match=phrase):
+        make()
+
+
+def test_bad_shapes_are_named():
+    """Ground truth: the docstrings."""
+    with pytest.raises(ShapeError, match="cannot be halved"):
+        nn.GLU()(tt.zeros(2, 5))
+    with pytest.raises(ShapeError, match=r"one slope for each channel[\s\S]*PReLU\(5\)"):
+        nn.PReLU(4)(tt.zeros(2, 5))
+
+
+def test_settings_are_shown():
+    """Ground truth: written by hand."""
+    assert repr(nn.LeakyReLU(0.2)) == "LeakyReLU(negative_slope=0.2)"
+    assert repr(nn.Hardtanh()) == "Hardtanh(min_val=-1, max_val=1)"
+    assert repr(nn.Softplus(2.0)) == "Softplus(beta=2)"
+    assert repr(nn.ELU()) == "ELU(alpha=1)"
+    assert repr(nn.PReLU(3)) == "PReLU(num_parameters=3)"
+    assert repr(nn.LogSoftmax(1)) == "LogSoftmax(dim=1)"
+    assert repr(nn.GLU()) == "GLU(dim=-1)"

@@ -1,0 +1,121 @@
+"""norm_functions.py, normalization.py, batch_norm.py: invariants, closed forms, errors."""
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tinytorch import nn
+from tinytorch.base.errors import SettingError, ShapeError
+from tinytorch.nn import functional as F
+
+RNG = np.random.default_rng(0)
+
+
+def test_group_norm_of_one_group_is_a_layer_norm_and_of_c_groups_an_instance_norm():
+    """Invariant: Wu and He 2018, section 3."""
+    x = RNG.standard_normal((3, 4, 5, 6)) * 3 + 1
+    one = F.group_norm(tt.Tensor(x), 1).numpy()
+    np.testing.assert_allclose(one, F.layer_norm(tt.Tensor(x), (4, 5, 6)).numpy(), rtol=1e-12)
+    each = F.group_norm(tt.Tensor(x), 4).numpy()
+    expected = (x - x.mean((2, 3), keepdims=True)) / np.sqrt(x.var((2, 3), keepdims=True) + 1e-5)
+    np.testing.assert_allclose(each, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_group_norm_weighs_channels():
+    """Closed form: weight and bias of channel c act on channel c."""
+    x = RNG.standard_normal((2, 4, 3))
+    plain = F.group_norm(tt.Tensor(x), 2).numpy()
+    w, b = np.arange(4.0), np.arange(4.0) * 10
+    found = F.group_norm(tt.Tensor(x), 2, tt.Tensor(w), tt.Tensor(b)).numpy()
+    np.testing.assert_allclose(found, plain * w[:, None] + b[:, None], rtol=1e-13)
+
+
+def test_rms_norm_has_unit_mean_square_and_no_idea_of_the_mean():
+    """Invariant: mean square 1; a scaled input gives the same, a shifted one does not."""
+    x = RNG.standard_normal((3, 50)) + 2.0
+    out = F.rms_norm(tt.Tensor(x), 50).numpy()
+    np.testing.assert_allclose((out**2).mean(-1), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(F.rms_norm(tt.Tensor(x * 7), 50).numpy(), out, rtol=1e-12)
+    assert np.abs(F.rms_norm(tt.Tensor(x + 1.0), 50).numpy() - out).max() > 0.1
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e25])
+def test_normalize_gives_length_one_whatever_the_scale(scale):
+    """Invariant: squares of 1e25 overflow float32, those of 1e-30 vanish; lengths do neither."""
+    x = (RNG.standard_normal((4, 5)) * scale).astype(np.float32)
+    out = F.normalize(tt.Tensor(x), dim=-1, eps=1e-38).numpy()
+    np.testing.assert_allclose((out**2).sum(-1), 1.0, rtol=1e-6)
+
+
+def test_normalize_leaves_zeros_and_their_gradient_is_finite():
+    """Closed form: 0 / eps = 0, slope 1 / eps."""
+    for p in (2.0, 3.0):
+        x = tt.Tensor(np.zeros((2, 3)), requires_grad=True)
+        out = F.normalize(x, p, eps=1e-3)
+        assert np.array_equal(out.detach().numpy(), np.zeros((2, 3)))
+        out.sum().backward()
+        np.testing.assert_allclose(x.grad.numpy(), 1e3)
+
+
+def test_batch_norm_of_rows_and_of_signals():
+    """Ground truth: each channel over everything else."""
+    rows, signals = RNG.standard_normal((8, 3)), RNG.standard_normal((4, 3, 5))
+    for x, axes in ((rows, (0,)), (signals, (0, 2))):
+        out = nn.BatchNorm1d(3).to("float64")(tt.Tensor(x)).detach().numpy()
+        expected = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
+        np.testing.assert_allclose(out, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_running_statistics_without_momentum_are_the_plain_mean():
+    """Closed form: after three batches the mean of their means and of their variances."""
+    norm = nn.BatchNorm1d(2, momentum=None).to("float64")
+    batches = [RNG.standard_normal((6, 2)) for _ in range(3)]
+    for x in batches:
+        norm(tt.Tensor(x))
+    means, variances = (
+        [f(x) for x in batches] for f in (lambda x: x.mean(0), lambda x: x.var(0, ddof=1))
+    )
+    np.testing.assert_allclose(norm.running_mean.numpy(), np.mean(means, 0), rtol=1e-12)
+    np.testing.assert_allclose(norm.running_var.numpy(), np.mean(variances, 0), rtol=1e-12)
+
+
+def test_batch_norm_without_statistics_uses_the_batch_always():
+    """Ground truth: train and eval agree; there is nothing to save."""
+    norm = nn.BatchNorm2d(3, affine=False, track_running_stats=False)
+    x = tt.Tensor(RNG.standard_normal((2, 3, 4, 4)).astype(np.float32))
+    assert np.array_equal(norm.train()(x).numpy(), norm.eval()(x).numpy())
+    assert norm.state_dict() == {}
+
+
+@pytest.mark.parametrize(
+    ("make", "phrase"),
+    [
+        (lambda: nn.GroupNorm(3, 4), "the channels cannot be split"),
+        (lambda: nn.GroupNorm(0, 4), "num_groups is not a whole number"),
+        (lambda: nn.RMSNorm(4, eps=-1e-3), "eps is outside"),
+        (lambda: nn.RMSNorm((4, 0)), "normalized_shape is not a whole number"),
+        (lambda: nn.BatchNorm1d(3, track_running_stats=None), "track_running_stats is a yes or no"),
+        (lambda: F.normalize(tt.zeros(2, 2), p=0.5), "p is outside"),
+    ],
+)
+def test_bad_settings_are_named(make, phrase):
+    """Ground truth: the ranges in the docstrings."""
+    with pytest.raises(SettingError, match=phrase):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "phrase"),
+    [
+        (lambda: nn.GroupNorm(2, 4), (2, 6, 3), "C = num_channels = 4"),
+        (lambda: nn.BatchNorm1d(3), (2, 3, 4, 4), r"\(N, C\) or \(N, C, T\)"),
+        (lambda: nn.BatchNorm1d(3), (1, 3), "needs two numbers for each channel"),
+        (lambda: nn.RMSNorm(4), (2, 3), r"rms_norm: the last axes[\s\S]*RMSNorm\(\(3,\)\)"),
+    ],
+)
+def test_bad_shapes_are_named(layer, shape, phrase):
+    """Ground truth: the shapes in the docstrings."""
+    with pytest.raises(ShapeError, match=phrase):
+        layer()(tt.zeros(*shape))
+    with pytest.raises(ShapeError, match="cannot be split into groups"):
+        F.group_norm(tt.zeros(2, 6), 4)
