@@ -2,22 +2,35 @@
 
 from tinytorch.models.cifar_resnet import CifarResNet, cifar_resnet, resnet20, resnet32, resnet56
 from tinytorch.models.cnn import CNN
+from tinytorch.models.dcgan import (
+    DCGANDiscriminator,
+    DCGANGenerator,
+    discriminator_loss,
+    generator_loss,
+)
 from tinytorch.models.gpt import GPT, GPTConfig, next_token_loss
 from tinytorch.models.lenet import LeNet
 from tinytorch.models.mlp import MLP
 from tinytorch.models.resnet import ResNet, resnet18, resnet34, resnet50
+from tinytorch.models.vae import ConvVAE, VAEOutput, vae_loss
 from tinytorch.models.vit import VisionTransformer
 
 __all__ = [
     "CNN",
     "CifarResNet",
+    "ConvVAE",
+    "DCGANDiscriminator",
+    "DCGANGenerator",
     "GPT",
     "GPTConfig",
     "LeNet",
     "MLP",
     "ResNet",
+    "VAEOutput",
     "VisionTransformer",
     "cifar_resnet",
+    "discriminator_loss",
+    "generator_loss",
     "next_token_loss",
     "resnet18",
     "resnet20",
@@ -25,4 +38,5 @@ __all__ = [
     "resnet34",
     "resnet50",
     "resnet56",
+    "vae_loss",
 ]
