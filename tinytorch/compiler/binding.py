@@ -87,7 +87,9 @@ class Binding:
         self._seen = -1
 
     def __del__(self) -> None:
-        HOLDERS.release(self._held)
+        # When the interpreter ends, a module's names are gone before what it keeps.
+        if HOLDERS is not None:
+            HOLDERS.release(self._held)
 
     def fits(self) -> bool:
         """Whether the Tensors still stand to each other as they did at the recording."""

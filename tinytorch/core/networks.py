@@ -1,0 +1,29 @@
+"""Chapter "networks": layers put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tinytorch.models import CNN, GPT, GPTConfig, LeNet, VisionTransformer
+from tinytorch.models.mlp import MLP
+from tinytorch.nn.containers import ModuleList, Sequential
+from tinytorch.nn.module import Module, Parameter
+from tinytorch.nn.transformer import TransformerBlock
+
+__all__ = [
+    "CNN", "GPT", "GPTConfig", "LeNet", "MLP", "Module", "ModuleList", "Parameter", "Sequential",
+    "TransformerBlock", "VisionTransformer", "create_mlp",
+]  # fmt: skip
+
+
+def create_mlp(sizes: Sequence[int]) -> MLP:
+    """A network of dense layers with ReLU between them; images are flattened.
+
+    Args:
+        sizes: features of the input, of each hidden layer, of the output.
+
+    Example:
+        >>> create_mlp([3072, 128, 64, 10]).sizes
+        (3072, 128, 64, 10)
+    """
+    return MLP(sizes)
