@@ -200,10 +200,10 @@ def joined(xs: Sequence) -> list:
     return [to_dtype(t, dtype) for t in tensors]
 
 
-def concat(xs: Sequence, dim: int | None = 0, axis: int | None = None) -> Any:
+def concat(xs: Sequence, dim: int | None = 0, axis: Any = ...) -> Any:
     """Tensors one after the other along an axis (None: flattened); their other sizes agree."""
     tensors = joined(xs)
-    along = dim if axis is None else axis
+    along = dim if axis is ... else axis
     if along is None:
         tensors, along = [reshape(t, -1) for t in tensors], 0
     at = axis_of(tensors[0], along)

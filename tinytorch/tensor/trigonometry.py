@@ -73,11 +73,17 @@ def _atan(x: Any) -> Any:
     )
     z = reduced * reduced
     series = reduced + reduced * (z * (_polynomial(z, _P) / _polynomial(z, _Q)))
-    base = where(large, math.pi / 2, where(middle, math.pi / 4, 0.0))
-    rest = where(large, _MORE_BITS, where(middle, _MORE_BITS / 2, 0.0))
+    base = _choice(large, math.pi / 2, _choice(middle, math.pi / 4, 0.0, z), z)
+    rest = _choice(large, _MORE_BITS, _choice(middle, _MORE_BITS / 2, 0.0, z), z)
     out = base + (series + rest)
     out = where(size == math.inf, math.pi / 2, where(size != size, size, out))
     return where(signbit(x), negative(out), out)
+
+
+def _choice(condition: Any, a: Any, b: Any, like: Any) -> Any:
+    """Where of two numbers, in the type of `like` (two Python numbers would be float32)."""
+    pick = [number(v, like.dtype) if isinstance(v, float) else v for v in (a, b)]
+    return where(condition, *pick)
 
 
 def atan(x) -> Any:
@@ -94,21 +100,22 @@ def atan(x) -> Any:
 def atan2(a, b) -> Any:
     """The angle of the point (b, a) seen from 0, between -pi and pi; signs of zero as IEEE 754.
 
-    Its gradient at (0, 0), where there is no angle, is NaN.
+    Its gradient at (0, 0), where there is no angle, is 0.
     """
     a, b = _floats(a, b)
     with no_grad():
         steep = abs(a) > abs(b)
         both = ((a == 0) & (b == 0)) | ((abs(a) == math.inf) & (abs(b) == math.inf))
     flat = atan(divide(a, where(steep | both, 1.0, b)))
-    turn = where(signbit(b), where(signbit(a), -math.pi, math.pi), 0.0)
-    upright = where(signbit(a), -math.pi / 2, math.pi / 2)
+    turn = _choice(signbit(b), _choice(signbit(a), -math.pi, math.pi, a), 0.0, a)
+    upright = _choice(signbit(a), -math.pi / 2, math.pi / 2, a)
     steep_angle = upright - atan(divide(b, where(steep, a, 1.0)))
     out = where(steep, steep_angle, flat + turn)
-    # both zero: 0 or pi; both infinite: the diagonal. Signs are those of a.
-    size = where(abs(a) == math.inf, where(signbit(b), 0.75 * math.pi, 0.25 * math.pi),
-                 where(signbit(b), math.pi, 0.0))  # fmt: skip
-    out = where(both, where(signbit(a), negative(size), size) + (a - a), out) if _any(both) else out
+    if _any(both):  # both zero: 0 or pi; both infinite: a diagonal
+        zero = _choice(signbit(b), math.pi, 0.0, a)
+        diagonal = _choice(signbit(b), 0.75 * math.pi, 0.25 * math.pi, a)
+        size = where(a == 0, zero, diagonal)
+        out = where(both, where(signbit(a), negative(size), size), out)
     return where((a != a) | (b != b), a + b, out)
 
 
@@ -203,6 +210,6 @@ def hypot(a, b) -> Any:
     with no_grad():
         scale = maximum(abs(a), abs(b))
         scale = where((scale == 0) | (scale == math.inf), 1.0, scale).detach()
-    a, b = a / scale, b / scale
-    out = sqrt(a * a + b * b) * scale
+    p, q = a / scale, b / scale
+    out = sqrt(p * p + q * q) * scale
     return where((abs(a) == math.inf) | (abs(b) == math.inf), math.inf, out)
