@@ -88,6 +88,24 @@ def test_a_folder_under_a_file(tmp_path):
     assert told.value.fix == "another folder"
 
 
+def test_whether_a_folder_can_be_written_is_known_before(tmp_path, monkeypatch):
+    """Ground truth: a folder that can, one under a file that cannot, one on a full disk."""
+    module.check_writable(tmp_path / "new" / "n")
+    assert os.listdir(tmp_path / "new" / "n") == []
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="file/n could not be written"):
+        module.check_writable(tmp_path / "file" / "n")
+
+    def full(self, data):
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageError, match="could not be written"):
+        module.check_writable(tmp_path / "new" / "n")
+    assert os.listdir(tmp_path / "new" / "n") == []
+
+
 def test_other_peoples_folders_are_not_replaced(tmp_path):
     """Ground truth: the file that was there; an empty folder may be used."""
     (tmp_path / "n").mkdir()

@@ -134,6 +134,26 @@ def writing_folder(
         raise _unwritable(target, error) from error
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Make a folder if it is missing, and write a file there that is removed at once.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    trial = Path(path) / f".{secrets.token_hex(6)}.trial"
+    try:
+        trial.parent.mkdir(parents=True, exist_ok=True)
+        trial.write_bytes(b"a few bytes, as a full disk takes none")
+        trial.unlink()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            trial.unlink()
+        raise _unwritable(Path(path), error) from error
+
+
 def _put(temporary: Path, target: Path) -> None:
     before = _before(target)
     replaces = target.exists()

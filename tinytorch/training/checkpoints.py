@@ -19,7 +19,7 @@ from typing import Any
 from tinytorch.base.checks import number, whole
 from tinytorch.base.errors import FileFormatError, SettingError, TinyTorchError
 from tinytorch.storage import FutureVersionError
-from tinytorch.storage.folder import remove_folder, remove_leftovers
+from tinytorch.storage.folder import check_writable, remove_folder, remove_leftovers
 from tinytorch.storage.manifest import NAME as MANIFEST
 from tinytorch.training.checkpoint import (
     about_checkpoint,
@@ -110,6 +110,14 @@ class Checkpoints:
         return time.monotonic() - self._saved_at >= self.every_seconds
 
     # --- saving ---
+
+    def prepare(self) -> None:
+        """Make the folder and try to write there: an error now, not after hours of training.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        check_writable(self.folder)
 
     def save(
         self, state: Mapping[str, Any], step: int, metrics: Mapping[str, float] | None = None

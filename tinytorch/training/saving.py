@@ -50,6 +50,8 @@ class Saver:
                 rule="a new run has a folder of its own, so that nothing is overwritten",
                 fix="resume=True to go on with it, or another folder",
             )
+        if checkpoint is not None:
+            checkpoint.prepare()
 
     def _resume(self, checkpoints: Checkpoints) -> None:
         state = checkpoints.load()
