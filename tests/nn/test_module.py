@@ -1,5 +1,8 @@
 """module.py: the tree, its names, modes and state."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -190,3 +193,62 @@ def test_a_part_is_found_by_its_path():
     assert whole.get_submodule("") is whole
     with pytest.raises(SettingError, match=r"no such part[\s\S]*'first', 'many.0'"):
         whole.get_submodule("many.2")
+
+
+class Held(nn.Module):
+    """Parts in every container, and one by one."""
+
+    def __init__(self):
+        self.scales = [nn.Parameter([1.0]), nn.Parameter([2.0])]
+        self.pair = (nn.Parameter([3.0]), "text")
+        self.by_name = {"a": nn.Linear(1, 1, bias=False), "b": nn.Parameter([4.0]), 3: None}
+
+    def forward(self, x):
+        return self.by_name["a"](x) * self.scales[0] * self.scales[1] * self.pair[0]
+
+
+def test_lists_tuples_and_dicts_are_part_of_the_tree():
+    """Ground truth: the attributes; nothing that is trained may be missed in silence."""
+    held = Held()
+    names = [name for name, _ in held.named_parameters()]
+    assert names == ["scales.0", "scales.1", "pair.0", "by_name.b", "by_name.a.weight"]
+    held.to("float64")
+    assert {p.dtype for p in held.parameters()} == {tt.float64}
+    assert held.pair[1] == "text" and held.by_name[3] is None
+    held.load_state_dict({name: np.full(1, 2.0) for name in names[:4]} | {names[4]: [[2.0]]})
+    assert held(tt.ones(1, 1)).item() == 16.0
+
+
+def test_what_shadows_the_class_or_goes_away_is_noticed():
+    """Ground truth: the structure counter: a program captured before would be the wrong one."""
+    layer = nn.ReLU()
+    compiled = tt.compile(lambda x: layer(x))
+    x = tt.Tensor([-1.0, 2.0])
+    assert compiled(x).tolist() == [0.0, 2.0]
+    layer.forward = lambda x: x * 3.0
+    assert compiled(x).tolist() == [-3.0, 6.0]
+    del layer.forward
+    assert compiled(x).tolist() == [0.0, 2.0]
+    dropout = nn.Dropout(1.0)
+    compiled = tt.compile(lambda x: dropout(x))
+    assert compiled(x).tolist() == [0.0, 0.0]
+    dropout.training = False
+    assert compiled(x).tolist() == [-1.0, 2.0]
+
+
+def test_building_a_module_recompiles_nothing():
+    """Ground truth: the structure counter."""
+    before = STRUCTURE.value
+    nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.MLP([2, 3]), nn.PReLU())
+    assert STRUCTURE.value == before
+
+
+def test_a_copy_has_weights_of_its_own():
+    """Ground truth: copy.deepcopy and pickle; weights tied in the original are tied in the copy."""
+    whole = Whole()
+    for copied in (copy.deepcopy(whole), pickle.loads(pickle.dumps(whole))):
+        assert copied.first is copied.again
+        with tt.no_grad():
+            copied.first.weight.assign_(tt.Tensor([9.0, 9.0]))
+        assert whole.first.weight.tolist() == [1.0, 2.0]
+        assert copied.first.weight.requires_grad

@@ -1,7 +1,7 @@
 """Module: a function with weights, and the tree that modules form.
 
 Knows attributes, names and flags, never what a layer computes. The tree is read from the attributes
-whenever it is asked for: a Parameter, a Module, or a list or tuple of Modules set on a Module is
+whenever it is asked for: a Parameter, a Module, or a list, tuple or dict of them set on a Module is
 part of it, and nothing has to be registered first.
 """
 
@@ -83,10 +83,19 @@ class Module:
         return self._hooks.around(self, inputs, named)
 
     def __setattr__(self, name: str, value) -> None:
-        # A compiled function has read the old value: it must be captured again.
-        if name in vars(self) and vars(self)[name] is not value:
+        # A compiled function has read the old value, the class's own if there was none of this
+        # object's: it must be captured again.
+        own = vars(self)
+        if name in own:
+            if own[name] is not value:
+                STRUCTURE.bump()
+        elif name[0] != "_" and hasattr(type(self), name):
             STRUCTURE.bump()
         object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        STRUCTURE.bump()
+        object.__delattr__(self, name)
 
     def register_buffer(self, name: str, tensor: Tensor, persistent: bool = True) -> None:
         """Set attribute `name` to a Tensor that is state but not trained.
@@ -96,7 +105,8 @@ class Module:
             tensor: its first value.
             persistent: whether `state_dict()` holds it.
         """
-        self._buffer_names = (*self._buffer_names, (name, persistent))
+        names = (*(n for n in self._buffer_names if n[0] != name), (name, persistent))
+        object.__setattr__(self, "_buffer_names", names)  # no program depends on the names
         setattr(self, name, tensor)
 
     def register_forward_pre_hook(self, hook: Callable[[Module, tuple], Any]) -> HookHandle:
@@ -144,13 +154,17 @@ class Module:
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly below this one, each with its name."""
+        return self._held(Module)
+
+    def _held(self, kind: type) -> Iterator[tuple[str, Any]]:
+        """Attributes of this kind, and those in lists, tuples and dicts, named by their place."""
         for name, value in vars(self).items():
-            if isinstance(value, Module):
+            if isinstance(value, kind):
                 yield name, value
             elif isinstance(value, (list, tuple)):
-                yield from (
-                    (f"{name}.{i}", m) for i, m in enumerate(value) if isinstance(m, Module)
-                )
+                yield from ((f"{name}.{i}", x) for i, x in enumerate(value) if isinstance(x, kind))
+            elif isinstance(value, dict):
+                yield from ((f"{name}.{k}", x) for k, x in value.items() if isinstance(x, kind))
 
     def children(self) -> Iterator[Module]:
         """The modules directly below this one."""
@@ -195,7 +209,7 @@ class Module:
                 yield (f"{path}.{name}" if path else name), tensor
 
     def _own_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        return ((n, v) for n, v in vars(self).items() if isinstance(v, Parameter))
+        return self._held(Parameter)
 
     def _own_buffers(self, saved_only: bool) -> Iterator[tuple[str, Tensor]]:
         for name, saved in self._buffer_names:
@@ -251,8 +265,18 @@ class Module:
                 if tensor.dtype.is_float:
                     kind = type(tensor)
                     new = converted.setdefault(id(tensor), kind(tensor.detach().astype(dtype)))
-                    setattr(module, name, new)
+                    module._replace(name, new)
         return self
+
+    def _replace(self, name: str, new: Tensor) -> None:
+        """Put another Tensor where `_held` found one under this name."""
+        attribute, _, place = name.partition(".")
+        held = vars(self)[attribute]
+        if isinstance(held, dict):
+            new = {k: new if str(k) == place else x for k, x in held.items()}  # pyright: ignore
+        elif isinstance(held, (list, tuple)):
+            new = type(held)(new if str(i) == place else x for i, x in enumerate(held))  # pyright: ignore
+        setattr(self, attribute, new)
 
     def requires_grad_(self, flag: bool = True) -> Module:
         """Let every parameter ask for a gradient, or none; returns self."""
