@@ -163,7 +163,7 @@ def propagate(
     Cost: O(n log n) for n operations between; no recursion, so any depth works.
     """
     targets = None if wanted is None else set(wanted)
-    oldest = -1 if targets is None else min((_sequence(t) for t in targets), default=0)
+    oldest = -1 if targets is None else min((sequence_of(t) for t in targets), default=0)
     found: dict[Any, Any] = {}
     pending: dict[Node, Any] = {}
     heap: list[tuple[int, Node]] = []
@@ -205,8 +205,14 @@ def propagate(
     return found
 
 
-def _sequence(place: Any) -> int:
+def sequence_of(place: Any) -> int:
+    """When a place came into the tape."""
     return place.node.sequence if type(place) is Port else place.sequence
+
+
+def next_sequence() -> int:
+    """A moment: what is in the tape already is older, what comes is newer."""
+    return next(_count)
 
 
 def backward(tensor: Any, gradient: Any, *, retain_graph: bool, create_graph: bool) -> None:
