@@ -9,16 +9,21 @@ from tinytorch.base.errors import DTypeError, IndexRangeError
 from tinytorch.nn.indices import inside
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.indexing import take
+from tinytorch.tensor.row_gradient import take_rows
 from tinytorch.tensor.tensor import Tensor
 
 
-def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
+def embedding(
+    input: Tensor, weight: Tensor, padding_idx: int | None = None, *, sparse: bool = False
+) -> Tensor:
     """weight[input], row by row.
 
     Args:
         input: integers (...) in [0, V).
         weight: (V, C).
         padding_idx: a row that gets no gradient, in [-V, V); default None.
+        sparse: let the gradient of the weight name the rows that were read, a RowGradient, in place
+            of V rows of which most are 0; optimizers then move those rows alone.
 
     Returns:
         (..., C).
@@ -33,7 +38,8 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
             rule="integers in [0, V), one for each row that is wanted",
             fix='tokens.astype("int64")',
         )
-    rows = take(weight, inside("embedding", "token", input, weight.shape[0]), 0)
+    index = inside("embedding", "token", input, weight.shape[0])
+    rows = take_rows(weight, index) if sparse else take(weight, index, 0)
     if padding_idx is None:
         return rows
     padding = padding_row(padding_idx, weight.shape[0])

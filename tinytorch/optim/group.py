@@ -12,8 +12,10 @@ from tinytorch.base.checks import number
 from tinytorch.base.dtypes import float64
 from tinytorch.base.errors import SettingError
 from tinytorch.base.settings import STRUCTURE
+from tinytorch.optim.touched_rows import touched_rows
 from tinytorch.tensor.creation import full, zeros
 from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.row_gradient import RowGradient
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -58,11 +60,21 @@ class Group:
         self._make_slots()
         STRUCTURE.bump()
 
-    def live(self) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
-        """Each parameter that has a gradient, with it and with its state by name."""
+    def live(self, whole: bool = False) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
+        """Each parameter that has a gradient, with it and with its state by name.
+
+        Args:
+            whole: a rule that mixes rows sees whole tables; other rules see, of a table whose
+                gradient is a RowGradient, the rows that were read and nothing else.
+        """
         for i, parameter in enumerate(self.parameters):
             if (gradient := parameter.grad) is not None:
                 slots = {name: tensors[i] for name, tensors in self.slots.items()}
+                if isinstance(gradient, RowGradient):
+                    if not whole:
+                        yield from touched_rows(parameter, gradient, slots)
+                        continue
+                    gradient = gradient.dense()
                 yield parameter, gradient, slots
 
     def set_rate(self, rate: float, *, initial: bool = False) -> None:

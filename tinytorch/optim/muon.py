@@ -95,7 +95,7 @@ class Muon(Optimizer):
         """One step of the rule above."""
         momentum, steps = group.settings["momentum"], group.settings["ns_steps"]
         shrink = 1.0 - group.lr * group.settings["weight_decay"]
-        for p, g, slots in group.live():
+        for p, g, slots in group.live(whole=True):
             m = slots["momentum_buffer"]
             m.assign_(momentum * m + (1.0 - momentum) * g)
             u = momentum * m + (1.0 - momentum) * g if group.settings["nesterov"] else m

@@ -1,0 +1,197 @@
+"""embedding.py, tensor/row_gradient.py, optim/touched_rows.py: the sparse path of a table."""
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tinytorch import nn
+from tinytorch.base.errors import IndexRangeError
+from tinytorch.tensor.row_gradient import RowGradient
+
+TOKENS = np.array([[7, 3, 7], [0, 3, 9]])
+READ = [0, 3, 7, 9]
+RULES = {
+    "SGD": lambda p: tt.optim.SGD(p, lr=0.1),
+    "SGD momentum": lambda p: tt.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01),
+    "Adam": lambda p: tt.optim.Adam(p, lr=0.1),
+    "AdamW": lambda p: tt.optim.AdamW(p, lr=0.1, weight_decay=0.1),
+    "RMSprop": lambda p: tt.optim.RMSprop(p, lr=0.1),
+    "Lion": lambda p: tt.optim.Lion(p, lr=0.1),
+}
+each_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
+
+
+def table(sparse: bool, **settings) -> nn.Embedding:
+    tt.manual_seed(3)
+    return nn.Embedding(10, 4, sparse=sparse, **settings).to(tt.float64)
+
+
+def loss_of(layer, tokens=TOKENS) -> tt.Tensor:
+    out = layer(tt.Tensor(tokens))
+    weights = np.random.default_rng(0).standard_normal(out.shape)
+    return (out * out * tt.Tensor(weights)).sum()
+
+
+def test_the_sparse_gradient_is_the_dense_one():
+    """Invariant: the same numbers; rows twice in a batch, and two batches, add up."""
+    layers = table(True), table(False)
+    for layer in layers:
+        loss_of(layer).backward()
+        loss_of(layer, np.array([3, 1])).backward()
+    a, b = (layer.weight.grad for layer in layers)
+    assert isinstance(a, RowGradient) and not isinstance(b, RowGradient)
+    assert a.shape == b.shape and a.dtype is b.dtype
+    assert a.rows().tolist() == [0, 1, 3, 7, 9]
+    np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-15)
+    np.testing.assert_allclose(a.joined().numpy(), b.numpy(), rtol=1e-15)
+
+
+def test_a_table_read_in_two_ways_has_the_sum_of_both_gradients():
+    """Invariant: rows and a whole table add up (a head that shares the embedding's weight)."""
+    layers = table(True), table(False)
+    for layer in layers:
+        x = layer(tt.Tensor(TOKENS))
+        (nn.functional.linear(x, layer.weight) ** 2).sum().backward()
+    a, b = (layer.weight.grad.numpy() for layer in layers)
+    np.testing.assert_allclose(a, b, rtol=1e-14)
+
+
+@each_rule
+def test_one_step_from_the_start_is_the_dense_one(rule):
+    """Invariant: with all averages 0, rows that were not read move by weight decay alone."""
+    layers = table(True), table(False)
+    for layer in layers:
+        optimizer = rule(layer.parameters())
+        loss_of(layer).backward()
+        optimizer.step()
+    a, b = (layer.weight.detach().numpy() for layer in layers)
+    np.testing.assert_allclose(a[READ], b[READ], rtol=1e-14)
+    others = sorted(set(range(10)) - set(READ))
+    assert np.array_equal(a[others], table(True).weight.detach().numpy()[others])
+
+
+@each_rule
+def test_rows_move_as_if_the_table_were_theirs_alone(rule):
+    """Ground truth: a dense table of the rows that were read, in every step the same ones."""
+    whole, small = table(True), nn.Embedding(4, 4).to(tt.float64)
+    small.load_state_dict({"weight": whole.weight.detach().numpy()[READ]})
+    places = np.searchsorted(READ, TOKENS)
+    optimizers = rule(whole.parameters()), rule(small.parameters())
+    for _ in range(5):
+        for layer, optimizer, tokens in zip(
+            (whole, small), optimizers, (TOKENS, places), strict=True
+        ):
+            optimizer.zero_grad()
+            loss_of(layer, tokens).backward()
+            optimizer.step()
+    found = whole.weight.detach().numpy()[READ]
+    np.testing.assert_allclose(found, small.weight.detach().numpy(), rtol=1e-13)
+
+
+@each_rule
+@pytest.mark.parametrize("forget_after", [True, False])
+def test_compiled_is_eager(rule, forget_after):
+    """Ground truth: eager, float32, rows that change from step to step; sums of 3 terms."""
+    rng = np.random.default_rng(1)
+    batches = [rng.integers(0, 10, (2, 3)) for _ in range(4)]
+    found = []
+    for through in (lambda f: f, tt.compile):
+        layer = table(True).to(tt.float32)
+        optimizer = rule(layer.parameters())
+
+        def step(tokens, layer=layer, optimizer=optimizer):
+            if not forget_after:
+                optimizer.zero_grad()
+            loss = loss_of(layer, tokens)
+            loss.backward()
+            optimizer.step()
+            if forget_after:
+                optimizer.zero_grad()
+            return loss
+
+        call = through(step)
+        losses = [call(tt.Tensor(batch)).item() for batch in batches]
+        gradient = layer.weight.grad
+        found.append((losses, layer.weight.detach().numpy(), gradient))
+    (losses, weight, gradient), (others, other, second) = found
+    np.testing.assert_allclose(others, losses, rtol=1e-5)
+    np.testing.assert_allclose(other, weight, rtol=1e-4, atol=1e-6)
+    if forget_after:
+        assert gradient is None and second is None
+    else:
+        np.testing.assert_allclose(second.numpy(), gradient.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_rule_that_mixes_rows_sees_the_whole_table():
+    """Invariant: Muon moves a sparse table as it moves a dense one."""
+    layers = table(True), table(False)
+    for layer in layers:
+        optimizer = tt.optim.Muon(layer.parameters(), lr=0.1)
+        loss_of(layer).backward()
+        optimizer.step()
+    a, b = (layer.weight.detach().numpy() for layer in layers)
+    np.testing.assert_allclose(a, b, rtol=1e-13)
+
+
+@pytest.mark.parametrize("limit", [0.5, 1e6])
+def test_clipping_keeps_rows_and_gives_the_dense_length(limit):
+    """Invariant: the length of the whole table's gradient, whose other rows are 0."""
+    layers = table(True), table(False)
+    lengths = []
+    for layer in layers:
+        loss_of(layer).backward()
+        lengths.append(tt.optim.clip_grad_norm_(layer.parameters(), limit).item())
+    assert lengths[0] == pytest.approx(lengths[1], rel=1e-14)
+    a, b = (layer.weight.grad for layer in layers)
+    assert isinstance(a, RowGradient)
+    np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-13)
+
+
+def test_it_is_a_tensor_everywhere_else():
+    """Invariant: arithmetic, reading and copying go through the whole table."""
+    layer = table(True)
+    loss_of(layer).backward()
+    g = layer.weight.grad
+    whole = g.numpy()
+    np.testing.assert_allclose((g + 1.0).numpy(), whole + 1.0)
+    np.testing.assert_allclose((1.0 + g).numpy(), whole + 1.0)
+    np.testing.assert_allclose((2.0 * g).numpy(), 2 * whole)
+    np.testing.assert_allclose((g * tt.Tensor(whole)).numpy(), whole * whole)
+    np.testing.assert_allclose(g.abs().max().item(), np.abs(whole).max())
+    np.testing.assert_allclose(g.sum().item(), whole.sum(), rtol=1e-12)
+    np.testing.assert_allclose(g.sum(0).numpy(), whole.sum(0), rtol=1e-12)
+    np.testing.assert_allclose((g + tt.Tensor(whole)).numpy(), 2 * whole)
+    assert g.astype("float32").dtype is tt.float32
+    assert repr(g) == "RowGradient(6 of 10 rows, float64)"
+
+
+def test_second_derivatives_of_a_sparse_table():
+    """Ground truth: finite differences, to second order."""
+    index = tt.Tensor(TOKENS)
+
+    def f(weight):
+        return nn.functional.embedding(index, weight, sparse=True) ** 3
+
+    assert tt.gradcheck(f, (table(True).weight.detach(),))
+
+
+def test_a_padding_row_is_zero_at_first_and_stays():
+    """Ground truth: the docstring, dense and sparse, for a row counted from the end too."""
+    for sparse in (True, False):
+        layer = table(sparse, padding_idx=-3)
+        assert layer.padding_idx == 7 and not layer.weight[7].detach().numpy().any()
+        sgd = tt.optim.SGD(layer.parameters(), lr=0.1)
+        (layer(tt.Tensor(TOKENS)) + 1.0).sum().backward()
+        assert not layer.weight.grad.numpy()[7].any()
+        sgd.step()
+        assert not layer.weight[7].detach().numpy().any()
+    with pytest.raises(IndexRangeError, match="padding_idx points outside the table"):
+        nn.Embedding(10, 4, padding_idx=10)
+
+
+def test_first_values_can_be_chosen():
+    """Closed form: the deviation of 40000 normal numbers lies within 2 % of std."""
+    tt.manual_seed(0)
+    assert nn.Embedding(1000, 40, std=0.02).weight.detach().numpy().std() == pytest.approx(
+        0.02, rel=0.02
+    )

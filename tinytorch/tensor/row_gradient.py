@@ -1,0 +1,186 @@
+"""RowGradient: the gradient of a table of which few rows were read.
+
+Knows which rows, and what they get. Wherever a whole Tensor is needed it is one, made then; who
+knows of it (optimizers, clipping) goes through its rows alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinytorch.base.dtypes import as_dtype, int64
+from tinytorch.primitives import TABLE
+from tinytorch.tensor import autograd
+from tinytorch.tensor.base import TensorBase, from_array
+from tinytorch.tensor.dispatch import apply, to_dtype
+from tinytorch.tensor.indexing import take
+from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.shaping import concat, reshape
+from tinytorch.tensor.tensor import Tensor
+
+
+class RowGradient(Tensor):
+    """`values` added at the rows `index` of a table of zeros.
+
+    Sums and multiples of RowGradients are RowGradients; anything else makes the whole table first.
+
+    Args:
+        index: integers (N,) in [0, V), equal ones add up.
+        values: (N, ...).
+        size: V.
+
+    Cost: N rows. The whole table, where one is needed, V rows.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> table = tt.nn.Embedding(1000, 4, sparse=True)
+        >>> table(tt.Tensor([7, 7, 3])).sum().backward()
+        >>> table.weight.grad.rows().tolist(), table.weight.grad.shape
+        ([3, 7], (1000, 4))
+    """
+
+    __slots__ = ("_dense", "_interpreter", "index", "length", "values")
+
+    def __init__(self, index: Any, values: Any, size: int):
+        self._node = None
+        self.index, self.values, self.length = index, values, size
+        self._dense: Any = None
+        self._interpreter = STATE.interpreter
+
+    # --- the whole table, where somebody needs one ---
+
+    def dense(self) -> Any:
+        """The whole table, (V, ...)."""
+        if self._dense is None:
+            params = {"axis": 0, "size": self.length}
+            operands = (self.values, self.index)
+            if self._interpreter is not None:  # also when the recording is about to end
+                self._dense = self._interpreter.apply(TABLE["scatter_add"], operands, params)
+            else:
+                self._dense = apply(TABLE["scatter_add"], operands, params)
+        return self._dense
+
+    @property
+    def _buffer(self) -> Any:
+        return None if self._interpreter is not None else self.dense()._buffer
+
+    @property
+    def _value(self) -> Any:
+        return None if self._interpreter is None else self.dense()._value
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the whole table."""
+        return (self.length, *self.values.shape[1:])
+
+    @property
+    def dtype(self) -> Any:
+        """Number type."""
+        return self.values.dtype
+
+    def detach(self) -> Any:
+        """Itself: it is never recorded."""
+        return self
+
+    # --- row by row ---
+
+    def rows(self) -> np.ndarray:
+        """The rows that get something, ascending, each once (eager)."""
+        return np.unique(self.index.numpy())
+
+    def joined(self) -> RowGradient:
+        """The same with each row once, ascending (eager)."""
+        index = self.index.numpy()
+        rows, place = np.unique(index, return_inverse=True)
+        if len(rows) == len(index) and np.array_equal(rows, index):
+            return self
+        where_to = from_array(place.astype(np.int64).reshape(-1), int64)
+        params = {"axis": 0, "size": len(rows)}
+        sums = apply(TABLE["scatter_add"], (self.values, where_to), params)
+        return RowGradient(from_array(rows.astype(np.int64), int64), sums, self.length)
+
+    def touched(self) -> Any:
+        """Bools (V, 1, ...): whether a row gets something (where rows are not known: a capture)."""
+        count = math.prod(self.index.shape)
+        ones = apply(TABLE["full"], (), {"shape": (count,), "value": 1, "dtype": int64})
+        params = {"axis": 0, "size": self.length}
+        hits = apply(TABLE["scatter_add"], (ones, self.index), params)
+        return reshape(hits > 0, (self.length, *(1,) * (len(self.shape) - 1)))
+
+    def __add__(self, other: Any) -> Any:
+        if type(other) is RowGradient and other.shape == self.shape and _alike(self, other):
+            index = concat([self.index, other.index])
+            return RowGradient(index, concat([self.values, other.values]), self.length)
+        return self.dense() + (other.dense() if type(other) is RowGradient else other)
+
+    def __radd__(self, other: Any) -> Any:
+        return other + self.dense()
+
+    def __mul__(self, other: Any) -> Any:
+        if isinstance(other, (int, float)) or (isinstance(other, TensorBase) and other.shape == ()):
+            return RowGradient(self.index, self.values * other, self.length)
+        if other is self and self._interpreter is None:
+            once = self.joined()
+            return RowGradient(once.index, once.values * once.values, self.length)
+        return self.dense() * (other.dense() if type(other) is RowGradient else other)
+
+    __rmul__ = __mul__
+
+    def sum(self, dim=None, **named: Any) -> Any:
+        """The sum of all numbers without the table; along axes with it."""
+        if dim is None and not named:
+            return self.values.sum()
+        return self.dense().sum(dim, **named)
+
+    def astype(self, dtype: Any) -> Any:
+        """In another number type."""
+        return RowGradient(self.index, to_dtype(self.values, as_dtype(dtype)), self.length)
+
+    def __repr__(self) -> str:
+        if self._interpreter is not None:
+            return f"RowGradient(<{self.dtype.name} {self.shape}, captured>)"
+        return f"RowGradient({self.values.shape[0]} of {self.length} rows, {self.dtype.name})"
+
+    def __reduce__(self) -> tuple:
+        return self.dense().__reduce__()
+
+
+def _alike(a: RowGradient, b: RowGradient) -> bool:
+    return (
+        a._interpreter is b._interpreter and a.dtype is b.dtype and a.index.dtype is b.index.dtype
+    )
+
+
+class _Rows:
+    """Stands in the tape for a lookup whose gradient is a RowGradient."""
+
+    def __init__(self, index: Any):
+        self.index = index
+
+    def vjp(self, g: Any, out: Any, table: Any) -> tuple:
+        """What the rows of the table get; recorded, as the whole table, for second derivatives."""
+        size = table.shape[0]
+        index = reshape(self.index, (-1,))
+        values = reshape(g, (index.shape[0], *table.shape[1:]))
+        if STATE.recording:
+            return (apply(TABLE["scatter_add"], (values, index), {"axis": 0, "size": size}),)
+        return (RowGradient(index, values, size),)
+
+    def __repr__(self) -> str:
+        return "take_rows"
+
+
+def take_rows(table: Any, index: Any) -> Any:
+    """table[index], with a gradient that names the rows.
+
+    Args:
+        table: (V, ...).
+        index: integers of any shape in [0, V).
+    """
+    out = take(table.detach(), index, 0)
+    if not STATE.recording or table._node is None:
+        return out
+    return autograd.record(_Rows(index), (table,), {}, out)
