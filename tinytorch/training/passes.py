@@ -53,9 +53,9 @@ class Passes:
 
     def train(self, batch: tuple) -> tuple[dict[str, float], float, float]:
         """Learn from a batch; gives its loss and metrics, and how much each of them counts."""
-        found = self._counted(self.steps["train"], batch)
-        self.update.waiting += 1
-        return found
+        values, weight, samples = self._counted(self.steps["train"], batch)
+        self.update.count(values["loss"], weight)
+        return values, weight, samples
 
     def evaluate(self, batch: tuple) -> tuple[dict[str, float], float, float]:
         """Loss and metrics of a batch, and how much each of them counts."""
@@ -74,8 +74,8 @@ class Passes:
         if update.waiting < (1 if at_the_end else update.accumulate):
             return False
         if update.accumulate > 1:
-            self._move()
-        update.waiting = 0
+            self._move(*update.window())
+        update.begin_window()
         return True
 
     # --- the functions that are compiled ---
@@ -88,6 +88,8 @@ class Passes:
             with precision(self.precision):
                 self.update.backward(loss)
             self.update.apply(finite)
+        else:
+            self.update.leave_out()
         _give_back(buffers, finite)
         return self._measured(output, batch[-1], loss)
 
@@ -96,7 +98,7 @@ class Passes:
         output, loss = self._forward(batch)
         with precision(self.precision):
             self.update.backward(loss)
-        self.update.gather(loss, weight_of(self.loss, batch[-1]))
+        self.update.gather(weight_of(self.loss, batch[-1]))
         _give_back(buffers, loss.detach().isfinite())
         return self._measured(output, batch[-1], loss)
 

@@ -19,6 +19,7 @@ from tinytorch.base.errors import DataError, GradientError, SettingError
 from tinytorch.nn.functional import cross_entropy
 from tinytorch.nn.module import Module
 from tinytorch.optim.optimizer import Optimizer
+from tinytorch.tensor.modes import precision as check_precision
 from tinytorch.tensor.random import default_generator
 from tinytorch.tensor.tensor import Tensor
 from tinytorch.training.averages import Averages, finished
@@ -101,6 +102,7 @@ class Trainer:
         self.schedule, self.schedule_every = schedule, schedule_every
         self.callbacks, self.progress = Callbacks(callbacks), progress
         self.ema = None if ema is None else EMA(model, ema)
+        precision = check_precision(precision).name
         self.scaler = LossScaler() if precision == "float16" else None
         update = Update(
             optimizer, accumulate=whole("Trainer", "accumulate", accumulate, at_least=1),
@@ -231,7 +233,7 @@ class Trainer:
         run.steps += 1
         run.batch += 1
         run.seconds = time.perf_counter() - self._began
-        if self._check_finite(values["loss"]):
+        if weight and self._check_finite(values["loss"]):
             run.averages.take(values, weight, samples)
         self.shown.batch(run.batch, run.averages)
         return values
@@ -244,7 +246,8 @@ class Trainer:
 
     def _end_epoch(self, validation: Iterable | None) -> None:
         run = self.run
-        row = {"epoch": run.epoch + 1, **finished(_some(run.averages), self.metrics)}
+        found = _some(run.averages) if run.averages.sums or not run.batch else {"loss": math.nan}
+        row = {"epoch": run.epoch + 1, **finished(found, self.metrics)}
         if validation is not None:
             self.tell("begin_validation")
             found = self.evaluate(validation)

@@ -6,14 +6,18 @@ of it is made of Tensor operations, so a compiled step contains it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
+from tinytorch.base.checks import number
 from tinytorch.base.settings import STRUCTURE
 from tinytorch.optim.clipping import clip_grad_norm_
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.tensor.creation import full, zeros
-from tinytorch.tensor.elementwise import isfinite, where
+from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import current
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.named import copy_named
@@ -52,52 +56,69 @@ class Update:
         adds_up: bool = False,
     ):  # fmt: skip
         self.optimizer, self.accumulate, self.adds_up = optimizer, accumulate, adds_up
-        self.clip_norm, self.clip_value, self.scaler, self.ema = clip_norm, clip_value, scaler, ema
+        self.clip_norm = _limit("clip_norm", clip_norm)
+        self.clip_value = _limit("clip_value", clip_value)
+        self.scaler, self.ema = scaler, ema
         self.parameters = list(optimizer.parameters())
         self.sums = [zeros(p.shape, dtype=p.dtype) for p in self.parameters if accumulate > 1]
-        self.weight = full((), 0.0)
-        self.finite = full((), 1.0)  # 0 once a batch of the window was not finite
         self.waiting = 0  # batches of the window so far
+        self.weight = 0.0  # W
+        self.finite = True  # whether all their losses were
         self.reached: set[int] = set()  # parameters that had a gradient
 
     def backward(self, loss: Tensor) -> None:
         """Gradients of a loss, scaled if there is a scaler."""
         (loss if self.scaler is None else self.scaler.scaled(loss)).backward()
 
-    def gather(self, loss: Tensor, weight: Tensor | float) -> None:
+    def gather(self, weight: Tensor | float) -> None:
         """Add the gradients of one batch to the window's, and forget them."""
         with no_grad():
-            count = full((), 1.0) * (1.0 if self.adds_up else weight)
             for i, (parameter, total) in enumerate(zip(self.parameters, self.sums, strict=True)):
                 if (gradient := parameter.grad) is None:
                     continue
                 if i not in self.reached:
                     self.reached.add(i)
-                    STRUCTURE.bump()  # the program of apply() must know it
-                total.assign_(total + gradient * count.astype(gradient.dtype))
-            self.weight.assign_(self.weight + count)
-            self.finite.assign_(where(isfinite(loss.detach()), self.finite, 0.0))
+                    STRUCTURE.bump()  # the program of apply_window() must know it
+                if self.adds_up:
+                    more = gradient
+                elif isinstance(weight, Tensor):  # a mean of nothing has no gradient
+                    more = where(weight > 0.0, gradient * weight.astype(gradient.dtype), 0.0)
+                else:
+                    more = gradient * weight
+                total.assign_(total + more)
         self.optimizer.zero_grad()
 
-    def apply_window(self) -> Tensor:
-        """Move the weights by the window's gradient; gives whether it was finite."""
+    def count(self, loss: float, weight: float) -> None:
+        """Take note of a batch that was gathered, or that has moved the weights."""
+        self.waiting += 1
+        self.weight += weight
+        self.finite = self.finite and (math.isfinite(loss) or weight == 0.0)
+
+    def window(self) -> tuple[np.float64, np.bool_]:
+        """What the window's gradients are divided by, and whether they can be used."""
+        usable = self.finite and self.weight > 0.0
+        return np.float64(1.0 if self.adds_up else self.weight), np.bool_(usable)
+
+    def apply_window(self, weight: Tensor, ok: Tensor) -> None:
+        """Move the weights by the window's gradient, and begin another."""
         with no_grad():
-            scale = full((), 1.0) if self.adds_up else 1.0 / self.weight
             for i, (parameter, total) in enumerate(zip(self.parameters, self.sums, strict=True)):
                 if i in self.reached:
-                    parameter.grad = total * scale.astype(total.dtype)
-            ok = self.apply(self.finite > 0.0)
-            self.clear()
-        return ok
+                    parameter.grad = total / weight.astype(total.dtype)
+            self.apply(ok)
+            for total in self.sums:
+                total.zero_()
+
+    def begin_window(self) -> None:
+        """Count from nothing."""
+        self.waiting, self.weight, self.finite = 0, 0.0, True
 
     def clear(self) -> None:
         """Forget the window."""
-        self.waiting = 0
+        self.begin_window()
         with no_grad():
             for total in self.sums:
                 total.zero_()
-            self.weight.zero_()
-            self.finite.fill_(1.0)
 
     def apply(self, ok: Tensor) -> Tensor:
         """Move the weights by their gradients, if `ok`; gives whether they moved."""
@@ -113,6 +134,11 @@ class Update:
         # the program's scratch memory.
         self.optimizer.zero_grad()
         return ok
+
+    def leave_out(self) -> None:
+        """Note a step whose loss was not finite."""
+        if self.scaler is not None:
+            self.scaler.update(full((), False, dtype="bool"))
 
     def _move(self) -> None:
         self.optimizer.step()
@@ -145,25 +171,30 @@ class Update:
     # --- state ---
 
     def state_dict(self) -> dict[str, Any]:
-        """The window under way: its sums, its weight, and which parameters it reached."""
+        """The window under way: what was counted, and its sums by number of the parameter."""
+        counted = {"waiting": self.waiting, "weight": self.weight, "finite": int(self.finite)}
         if not self.waiting:
-            return {"waiting": 0}
-        sums = {f"sum.{i}": self.sums[i].detach() for i in sorted(self.reached)}
-        return {"waiting": self.waiting, **self._flags(), **sums}
+            return counted
+        return {**counted, **{f"sum.{i}": self.sums[i].detach() for i in self._gathered()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on in the middle of a window."""
         self.clear()
-        given = {name: value for name, value in state.items() if name != "waiting"}
-        reached = {int(name.removeprefix("sum.")) for name in given if name.startswith("sum.")}
-        if given:
-            own = {f"sum.{i}": self.sums[i] for i in sorted(reached)}
-            copy_named({**self._flags(), **own}, given, owner="gradients")
-        self.waiting, self.reached = int(state["waiting"]), self.reached | reached
-        STRUCTURE.bump()
+        given = {name: value for name, value in state.items() if name.startswith("sum.")}
+        places = {int(name.removeprefix("sum.")) for name in given}
+        copy_named({f"sum.{i}": self.sums[i] for i in places}, given, owner="gradients")
+        self.waiting, self.weight = int(state["waiting"]), float(state["weight"])
+        self.finite = bool(state["finite"])
+        if places - self.reached:
+            self.reached |= places
+            STRUCTURE.bump()
 
-    def _flags(self) -> dict[str, Tensor]:
-        return {"weight": self.weight, "finite": self.finite}
+    def _gathered(self) -> list[int]:
+        return sorted(self.reached) if self.sums else []
+
+
+def _limit(name: str, value: float | None) -> float | None:
+    return None if value is None else number("Trainer", name, value, "(0, inf)")
 
 
 def _clip_values(parameters: list[Tensor], limit: float) -> None:

@@ -1,0 +1,209 @@
+"""update.py, loss_weight.py: accumulation against the batch in one piece, clipping, bad numbers.
+
+Float64 throughout, so that a sum in another order differs by about 1e-16 relative.
+"""
+
+import functools
+import math
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tinytorch import nn
+from tinytorch.base.errors import GradientError, IndexRangeError, SettingError
+from tinytorch.nn import functional as F
+from tinytorch.training import Trainer
+from tinytorch.training.loss_weight import adds_up, weight_of
+from tinytorch.training.progress import Silent
+
+RNG = np.random.default_rng(1)
+X = RNG.standard_normal((26, 5))
+Y = RNG.integers(0, 3, 26)
+WEIGHTS = np.array([0.2, 1.0, 5.0])
+LOSSES = {
+    "mean": F.cross_entropy,
+    "smoothed": nn.CrossEntropyLoss(label_smoothing=0.1),
+    "weighted": nn.CrossEntropyLoss(weight=tt.Tensor(WEIGHTS)),
+    "ignoring": nn.CrossEntropyLoss(ignore_index=1),
+    "both": functools.partial(F.cross_entropy, weight=tt.Tensor(WEIGHTS), ignore_index=0),
+    "summed": nn.CrossEntropyLoss(reduction="sum"),
+}
+
+
+def trainer(loss=F.cross_entropy, model=None, lr=0.1, **settings) -> Trainer:
+    tt.manual_seed(0)
+    model = model or nn.Linear(5, 3).to("float64")
+    settings = {"compile": False, "progress": Silent(), **settings}
+    return Trainer(model, tt.optim.SGD(model.parameters(), lr=lr), loss, **settings)
+
+
+def cut(*sizes: int) -> list[tuple]:
+    ends = np.cumsum(sizes)
+    return [(X[e - n : e], Y[e - n : e]) for n, e in zip(sizes, ends, strict=True)]
+
+
+def weights(trainer: Trainer) -> np.ndarray:
+    return np.concatenate([p.detach().numpy().ravel() for p in trainer.model.parameters()])
+
+
+@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize("name", LOSSES)
+def test_accumulation_is_the_batch_in_one_piece(name, compile):
+    """Ground truth: the same samples as one batch; parts of 4, 7, 2, a window that ends early.
+
+    Windows of three: (4, 7, 2) and, at the end of the epoch, (9, 4). Class weights and ignored
+    labels make the parts count differently.
+    """
+    parts = trainer(LOSSES[name], accumulate=3, compile=compile)
+    parts.train(cut(4, 7, 2, 9, 4), 2)
+    whole = trainer(LOSSES[name], compile=compile)
+    whole.train(cut(13, 13), 2)
+    assert parts.run.updates == whole.run.updates == 4
+    np.testing.assert_allclose(weights(parts), weights(whole), rtol=1e-12, atol=1e-14)
+
+
+def test_an_epochs_loss_is_that_of_all_its_samples():
+    """Ground truth: the weighted cross-entropy of everything at once, without learning."""
+    loss = LOSSES["both"]
+    fixed = trainer(loss, lr=0.0)
+    found = fixed.train(cut(4, 7, 2, 9, 4), 1).last
+    x, y = tt.Tensor(X), tt.Tensor(Y)
+    assert found["loss"] == pytest.approx(loss(fixed.model(x), y).item(), rel=1e-12)
+    assert fixed.evaluate(cut(20, 6))["loss"] == pytest.approx(found["loss"], rel=1e-12)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_batch_of_which_nothing_counts_is_passed_over(accumulate):
+    """Ground truth: its mean is 0 / 0; the other batch alone."""
+    ignored = (X[:4], np.ones(4, np.int64))
+    found, expected = (
+        trainer(LOSSES["ignoring"], accumulate=accumulate),
+        trainer(LOSSES["ignoring"]),
+    )
+    row = found.train([ignored, *cut(13)], 1).last
+    assert row["loss"] == pytest.approx(expected.train(cut(13), 1).last["loss"], rel=1e-12)
+    np.testing.assert_allclose(weights(found), weights(expected), rtol=1e-12)
+    found.train([ignored], 1)
+    np.testing.assert_allclose(weights(found), weights(expected), rtol=1e-12)
+
+
+def test_what_a_mean_divides_by():
+    """Ground truth: counted by hand."""
+    target = tt.Tensor([0, 1, 1, 2])
+    assert weight_of(F.mse_loss, tt.zeros(4, 3)) == 12.0
+    assert weight_of(LOSSES["weighted"], target).item() == pytest.approx(0.2 + 1 + 1 + 5)
+    assert weight_of(LOSSES["ignoring"], target).item() == 2.0
+    assert weight_of(LOSSES["both"], target).item() == pytest.approx(7.0)
+
+    class Own:
+        def batch_weight(self, target):
+            return 3.5
+
+    assert weight_of(Own(), target) == 3.5
+    assert adds_up(LOSSES["summed"]) and not adds_up(F.cross_entropy)
+
+
+def test_parameters_without_a_gradient_are_left_alone():
+    """Ground truth: AdamW would pull a weight without a gradient towards zero if it had zeros."""
+
+    class Half(nn.Module):
+        def __init__(self):
+            self.used, self.unused = nn.Linear(5, 3), nn.Linear(5, 3)
+
+        def forward(self, x):
+            return self.used(x)
+
+    tt.manual_seed(0)
+    model = Half().to("float64")
+    before = model.unused.weight.detach().numpy().copy()
+    adamw = tt.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
+    for accumulate in (1, 2):
+        trainer = Trainer(model, adamw, accumulate=accumulate, compile=False, progress=Silent())
+        trainer.train(cut(13, 13), 1)
+        assert np.array_equal(model.unused.weight.detach().numpy(), before)
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_clipping_by_norm_and_value(compile):
+    """Ground truth: with SGD of rate 1 the weights move by the clipped gradient: by hand."""
+    for settings in ({"clip_norm": 0.01}, {"clip_value": 0.003}):
+        clipped = trainer(lr=1.0, compile=compile, **settings)
+        before = weights(clipped)
+        free = trainer(lr=1.0, compile=compile)
+        clipped.train(cut(26), 1)
+        free.train(cut(26), 1)
+        moved, gradient = weights(clipped) - before, weights(free) - before
+        if "clip_norm" in settings:
+            length = np.linalg.norm(gradient)
+            expected = gradient * 0.01 / (length + 1e-6)  # 1e-6: see clip_grad_norm_
+        else:
+            expected = np.clip(gradient, -0.003, 0.003)
+        np.testing.assert_allclose(moved, expected, rtol=1e-9, atol=1e-15)
+
+
+def test_clipping_takes_the_window_as_a_whole():
+    """Ground truth: the batch in one piece, clipped."""
+    parts, whole = trainer(accumulate=2, clip_norm=0.05), trainer(clip_norm=0.05)
+    parts.train(cut(4, 22), 1)
+    whole.train(cut(26), 1)
+    np.testing.assert_allclose(weights(parts), weights(whole), rtol=1e-12)
+
+
+def bad(kind: str) -> list[tuple]:
+    x, y = X.copy(), Y.astype(np.float64)[:, None]
+    x[3, 0] = math.nan if kind == "input" else x[3, 0]
+    y[5] = math.nan if kind == "label" else y[5]
+    return [(X[:5], y[:5] * 0), (x[:8], y[:8])]
+
+
+@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("kind", ["input", "label"])
+def test_nan_in_the_data_is_an_error_and_spoils_nothing(kind, accumulate, compile):
+    """Ground truth: weights, averages of AdamW and of batch norm after the good step alone."""
+
+    def build():
+        tt.manual_seed(0)
+        model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 1))
+        adamw = tt.optim.AdamW(model.to("float64").parameters(), lr=0.1)
+        return Trainer(model, adamw, nn.MSELoss(), accumulate=accumulate, ema=0.9,
+                       compile=compile, progress=Silent())  # fmt: skip
+
+    good, spoilt = build(), build()
+    if accumulate == 1:
+        good.train(bad(kind)[:1], 1)
+    else:  # the window has not ended: only batch norm has moved
+        good.passes.train(bad(kind)[0])
+    with pytest.raises(GradientError, match="loss is nan since step 2"):
+        spoilt.train(bad(kind), 1)
+    for part in ("model", "optimizer", "ema"):
+        ours, theirs = spoilt.state_dict()[part], good.state_dict()[part]
+        for name in theirs:
+            assert np.array_equal(ours[name].numpy(), theirs[name].numpy()), (part, name)
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_labels_out_of_range_are_an_error_and_spoil_nothing(compile):
+    """Ground truth: the weights before."""
+    one = trainer(compile=compile)
+    one.train(cut(13), 1)
+    before = weights(one)
+    with pytest.raises(IndexRangeError):
+        one.train([(X[:13], Y[:13] + 1)], 1)
+    assert np.array_equal(weights(one), before)
+
+
+def test_bad_settings_are_named():
+    """Ground truth: the ranges in the docstring."""
+    for settings, name in (
+        ({"accumulate": 0}, "accumulate"),
+        ({"clip_norm": 0.0}, "clip_norm"),
+        ({"clip_value": -1.0}, "clip_value"),
+        ({"ema": 1.0}, "decay"),
+        ({"precision": "int4"}, "precision"),
+        ({"schedule_every": "week"}, "schedule_every"),
+        ({"callbacks": [print]}, "callback"),
+    ):
+        with pytest.raises(SettingError, match=name):
+            trainer(**settings)
