@@ -158,6 +158,10 @@ def _fill(tensor: Any, view: int, flags: int) -> int:
     of it (`file.readinto(x)`: TypeError).
     """
     try:
-        return _get_buffer(np.ascontiguousarray(tensor.numpy()), view, flags)
+        array = tensor.numpy()
+        try:
+            return _get_buffer(array, view, flags)
+        except BufferError:  # bytes(x.T): the asker knows no strides
+            return _get_buffer(np.ascontiguousarray(array), view, flags)
     except Exception:
         return -1

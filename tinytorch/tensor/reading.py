@@ -80,7 +80,11 @@ class Readable(Methods, Layout):
 
     def __buffer__(self, flags: int) -> memoryview:
         """For `memoryview(x)`: the numbers, row by row, read-only (Python 3.12 on)."""
-        return np.ascontiguousarray(self.numpy()).__buffer__(flags)  # type: ignore[attr-defined]
+        array: Any = self.numpy()
+        try:
+            return array.__buffer__(flags)
+        except BufferError:  # bytes(x.T): the asker knows no strides
+            return np.ascontiguousarray(array).__buffer__(flags)  # type: ignore[attr-defined]
 
     def __len__(self) -> int:
         if not self.shape:

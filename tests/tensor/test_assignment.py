@@ -1,0 +1,228 @@
+"""Assigning to Tensors: what it does to views, to memory and to gradients, eagerly and compiled.
+
+Ground truths: the rule (Note [a Tensor is a value] in buffer.py), NumPy for values, closed forms
+for gradients.
+"""
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tinytorch.base.errors import GradientError
+
+VIEWS = {
+    "x[1:3]": lambda x: x[1:3], "x[0]": lambda x: x[0], "x[:, ::-2]": lambda x: x[:, ::-2],
+    "reshape": lambda x: x.reshape(-1), "same shape": lambda x: x.reshape(4, 3), "T": lambda x: x.T,
+    "transpose": lambda x: x.transpose(0, 1), "unsqueeze": lambda x: x.unsqueeze(0),
+    "flip": lambda x: x.flip(0), "broadcast": lambda x: x.broadcast_to(2, 4, 3),
+    "split": lambda x: x.split(2)[1], "unbind": lambda x: x.unbind(1)[2],
+    "diagonal axes": lambda x: x.permute(1, 0), "detach": lambda x: x.detach(), "+x": lambda x: +x,
+    "astype": lambda x: x.astype("float32"), "flatten": lambda x: x.flatten(),
+    "squeeze": lambda x: x.squeeze(), "contiguous": lambda x: x.contiguous(),
+    "roll by 0": lambda x: x.roll(0, 1), "float": lambda x: x.float(), "x[...]": lambda x: x[...],
+    "power 1": lambda x: x**1, "clip": lambda x: x.clip(), "expand": lambda x: x.expand(4, 3),
+}  # fmt: skip
+
+
+def matrix(requires_grad=False):
+    return tt.Tensor(np.arange(12.0, dtype=np.float32).reshape(4, 3), requires_grad=requires_grad)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_share_memory_and_stay_values(name):
+    """NumPy: memory is shared where NumPy's is; ours: a write to either never reaches the other."""
+    x = matrix()
+    kept = x.numpy().copy()
+    view = VIEWS[name](x)
+    assert view is not x and tt.shares_memory(view, x)
+    expected = view.numpy().copy()
+    x += 100.0
+    x[0, 0] = -1.0
+    assert np.array_equal(view.numpy(), expected)
+    x = matrix()
+    view = VIEWS[name](x)
+    view += 100.0
+    view[...] = 7.0
+    assert np.array_equal(x.numpy(), kept) and (view == 7.0).all().item()
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_compiled_views_are_values_too(name):
+    """Invariant: the compiled function gives what the eager one gives."""
+
+    def f(x):
+        view = VIEWS[name](x)
+        x = x * 1.0
+        x += 100.0
+        changed = VIEWS[name](x)
+        changed += view
+        return view, x, changed
+
+    for a, b in zip(tt.compile(f)(matrix()), f(matrix()), strict=True):
+        assert np.array_equal(a.numpy(), b.numpy())
+
+
+def test_a_view_keeps_the_gradient_of_the_place():
+    """Closed form: the gradient of sum(x[1:3] * 2) is 2 there and 0 elsewhere."""
+    x = matrix(requires_grad=True)
+    (x[1:3] * 2.0).sum().backward()
+    assert x.grad.tolist() == [[0.0] * 3, [2.0] * 3, [2.0] * 3, [0.0] * 3]
+
+
+CHANGES = {
+    "+=": lambda t: t.__iadd__(10.0), "*=": lambda t: t.__imul__(10.0),
+    "t[0] =": lambda t: t.__setitem__(0, 5.0),
+    "zero_": lambda t: t.zero_(), "copy_": lambda t: t.copy_(3.0), "fill_": lambda t: t.fill_(2.0),
+    "clamp_": lambda t: t.clamp_(0.0, 0.1), "mask": lambda t: t.__setitem__(t > 0, 9.0),
+    "masked_fill_": lambda t: t.masked_fill_(t > 0, 9.0), "add_": lambda t: t.add_(1.0, alpha=2),
+    "sub_": lambda t: t.sub_(t, alpha=2), "div_": lambda t: t.div_(4.0),
+    "**=": lambda t: t.__ipow__(2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_was_used_before_a_change_is_differentiated_as_it_was(name):
+    """Closed form: d(x w)/dx = w as it was when it was used. PyTorch raises here; a value cannot be
+    spoiled, so nothing has to be refused."""
+    x = tt.Tensor([1.0, 2.0], requires_grad=True)
+    w = tt.Tensor([3.0, 4.0])
+    product = x * w
+    CHANGES[name](w)
+    product.sum().backward()
+    assert x.grad.tolist() == [3.0, 4.0]
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_result_is_differentiated_through_the_change(name):
+    """Finite differences: y = exp(x), changed, squared."""
+
+    def f(x):
+        y = x.exp()
+        before = y * 2.0
+        CHANGES[name](y)
+        return y * y + before
+
+    assert tt.gradcheck(f, [tt.Tensor([0.3, -0.4])])
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_leaf_is_not_changed_while_it_is_recorded(name):
+    """Ground truth: the message names this file; under no_grad it is allowed, and what was used
+    before keeps its gradient."""
+    x = tt.Tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(GradientError, match=r"(?s)changed in place.*test_assignment\.py.*no_grad"):
+        CHANGES[name](x)
+    assert x.tolist() == [1.0, 2.0]
+    square = (x * x).sum()
+    with tt.no_grad():
+        CHANGES[name](x)
+    square.backward()
+    assert x.grad.tolist() == [2.0, 4.0] and x.is_leaf and x.requires_grad
+
+
+@pytest.mark.parametrize("name", [n for n in CHANGES if n != "mask"])
+def test_changes_are_the_same_compiled(name):
+    """Invariant: value, gradient through the change, and gradient of what was used before."""
+
+    def f(x):
+        x = x.detach().requires_grad_()
+        y = x.exp()
+        before = y * 2.0
+        CHANGES[name](y)
+        (y * y + before).sum().backward()
+        return y.detach(), x.grad
+
+    x = tt.Tensor([0.25, -0.5])
+    for a, b in zip(tt.compile(f)(x), f(x), strict=True):
+        assert np.allclose(a.numpy(), b.numpy(), rtol=1e-6)
+
+
+def test_a_leaf_is_not_changed_in_a_compiled_function_either():
+    """Ground truth: the same message."""
+    w = tt.ones(2, requires_grad=True)
+
+    def f():
+        w.add_(1.0)
+        return w.sum()
+
+    with pytest.raises(tt.TinyTorchError, match="changed in place"):
+        tt.compile(f)()
+    assert w.tolist() == [1.0, 1.0]
+
+
+def test_a_compiled_step_that_writes_what_an_eager_tape_kept():
+    """Ground truth: right numbers or the message, never silently wrong: d(x w)/dx is the old w."""
+    w = tt.full((4,), 2.0)
+    x = tt.ones(4, requires_grad=True)
+    step = tt.compile(lambda: w.add_(1.0).sum())
+    step()
+    product = (x * w).sum()
+    step()
+    try:
+        product.backward()
+    except GradientError as problem:
+        assert "changed in place" in str(problem)
+    else:
+        assert x.grad.tolist() == [3.0] * 4
+    assert w.tolist() == [4.0] * 4
+
+
+def test_operators_write_without_a_temporary():
+    """Measured with tracemalloc: x += y on 8 MB allocates nothing of that size."""
+    import tracemalloc
+
+    x, y = tt.ones(1_000_000, dtype="float64"), tt.ones(1_000_000, dtype="float64")
+    address = x._buffer.address
+    tracemalloc.start()
+    x += y
+    x *= 0.5
+    x -= y
+    x /= 2.0
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 100_000 and x._buffer.address == address and x[0].item() == 0.0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        2.0,
+        3,
+        np.float32(2),
+        [1.0, 2.0, 3.0],
+        np.arange(1.0, 4.0),
+        "row",
+        "column",
+        "self",
+        "turned",
+        True,
+    ],
+    ids=str,
+)
+def test_operators_in_place_are_numpys(other):
+    """NumPy, whichever way the operation is carried out; the type stays."""
+    a = np.arange(9.0, dtype=np.float32).reshape(3, 3) + 1.0
+    for symbol in ("+=", "-=", "*=", "/="):
+        x, y = tt.Tensor(a), a.copy()
+        pairs = {
+            "row": (tt.ones(3), np.ones(3)), "column": (tt.ones(3, 1), np.ones((3, 1))),
+            "self": (x, y), "turned": (x.T, y.T.copy()),
+        }  # fmt: skip
+        mine, theirs = pairs[other] if isinstance(other, str) else (other, np.asarray(other))
+        names = {"x": x, "y": y, "mine": mine, "theirs": theirs}
+        exec(f"x {symbol} mine", names)
+        exec(f"y {symbol} theirs.astype('float32')", names)
+        assert names["x"] is x and x.dtype is tt.float32
+        assert np.array_equal(x.numpy(), names["y"]), symbol
+
+
+def test_operators_in_place_refuse_what_does_not_fit():
+    """Ground truth: the messages; nothing has changed."""
+    x = tt.ones(3)
+    for bad in (tt.ones(2), tt.ones(2, 3)):
+        with pytest.raises(tt.TinyTorchError, match="got:"):
+            x += bad
+    i = tt.ones(3, dtype="int64")
+    with pytest.raises(tt.TinyTorchError, match="number type"):
+        i /= 2
+    assert x.tolist() == [1.0] * 3 and i.tolist() == [1] * 3

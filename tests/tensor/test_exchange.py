@@ -1,0 +1,162 @@
+"""How other libraries see a Tensor's memory, and how theirs becomes one.
+
+Ground truth: NumPy is the other side (PyTorch in tests/peer/test_tensor_peer.py).
+"""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tinytorch.base.errors import SettingError
+
+
+def test_array_shares_or_copies_as_asked():
+    """NumPy 2's protocol: copy None shares where it can, True copies, False refuses to copy."""
+    x = tt.Tensor([[1.0, 2.0]])
+    for shared in (
+        np.asarray(x),
+        np.array(x, copy=None),
+        np.asarray(x, dtype="float32", copy=False),
+    ):
+        assert np.shares_memory(shared, x._buffer.array) and not shared.flags.writeable
+    for own in (np.array(x), np.asarray(x, copy=True), np.asarray(x, dtype="int8")):
+        assert not np.shares_memory(own, x._buffer.array)
+    assert np.array(x).flags.writeable and np.asarray(x, dtype="int8").tolist() == [[1, 2]]
+    assert np.shares_memory(np.asarray(x.T), x._buffer.array)
+    with pytest.raises(ValueError):  # NumPy's own: it asks the buffer first
+        np.asarray(x, dtype="float64", copy=False)
+    with pytest.raises(SettingError, match="without a copy"):
+        x.__array__(dtype="float64", copy=False)
+    with pytest.raises(SettingError, match="without a copy"):
+        tt.ones(1, dtype="bfloat16").__array__(copy=False)
+    assert np.asarray(tt.ones(1, dtype="bfloat16")).dtype == np.float32
+
+
+def test_what_left_never_changes():
+    """Stated: a Tensor is a value; assigning to it moves it to other memory."""
+    x = tt.zeros(3)
+    seen = [np.asarray(x), np.from_dlpack(x), memoryview(x)]
+    x += 1.0
+    x[0] = 7.0
+    assert [list(s) for s in seen] == [[0.0] * 3] * 3 and x.tolist() == [7.0, 1.0, 1.0]
+
+
+def test_dlpack_to_numpy():
+    """NumPy: shared and read-only under the new protocol, own memory on request."""
+    x = tt.Tensor(np.arange(6.0).reshape(2, 3))
+    for view in (x, x.T, x[:, ::2], x[1]):
+        array = np.from_dlpack(view)
+        assert np.shares_memory(array, x._buffer.array) and not array.flags.writeable
+        assert np.array_equal(array, view.numpy())
+    own = np.from_dlpack(x, copy=True)
+    assert not np.shares_memory(own, x._buffer.array)
+    for dtype in ("bool", "int8", "uint32", "int64", "float16", "float64"):
+        assert np.from_dlpack(tt.ones(2, dtype=dtype)).dtype == dtype
+    assert x.__dlpack_device__() == (1, 0)
+    with pytest.raises(SettingError, match="no such device"):
+        x.__dlpack__(dl_device=(2, 0))
+
+
+def test_dlpack_from_numpy():
+    """NumPy: shared until the Tensor is assigned to; never written to."""
+    a = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+    x = tt.from_dlpack(a)
+    assert np.shares_memory(x._buffer.array, a)
+    x *= 2.0
+    assert a[0].tolist() == [0.0, 1.0, 2.0] and x[0].tolist() == [0.0, 2.0, 4.0]
+    assert not np.shares_memory(tt.from_dlpack(a, copy=True)._buffer.array, a)
+    assert tt.from_dlpack(a[:, ::-1]).tolist() == a[:, ::-1].tolist()
+    with pytest.raises(SettingError, match="no such device"):
+        tt.from_dlpack(a, device="cuda")
+
+
+def test_bfloat16_by_dlpack():
+    """Invariant: there and back, the same bits and the same memory."""
+    x = tt.Tensor([1.5, -2.0, 3.0], dtype="bfloat16")
+    y = tt.from_dlpack(x)
+    assert y.dtype is tt.bfloat16 and y.tolist() == x.tolist()
+    assert tt.shares_memory(x, y) and not tt.shares_memory(x, tt.from_dlpack(x, copy=True))
+
+
+class FirstProtocol:
+    """An array of a library that knows DLPack's first version alone."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, stream=None):
+        return self.array.__dlpack__()
+
+    def __dlpack_device__(self):
+        return (1, 0)
+
+
+def test_dlpack_of_the_first_version():
+    """NumPy, without max_version: it cannot say read-only, so a read-only view is copied."""
+    assert tt.from_dlpack(FirstProtocol(np.ones(2))).tolist() == [1.0, 1.0]
+    x = tt.ones(2)
+    assert np.shares_memory(np.from_dlpack(FirstProtocol(x)), x._buffer.array)
+    wide = np.from_dlpack(FirstProtocol(x.broadcast_to(3, 2)))
+    assert wide.tolist() == [[1.0, 1.0]] * 3
+
+
+def test_buffer_protocol():
+    """Python: memoryview, bytes, file.write and np.frombuffer read the numbers; nobody writes."""
+    x = tt.Tensor([[1.0, 2.0], [3.0, 4.0]])
+    view = memoryview(x)
+    assert (
+        view.shape == (2, 2) and view.format == "f" and view.readonly and view.tolist()[1][0] == 3.0
+    )
+    assert bytes(x) == np.asarray(x).tobytes() and bytes(x.T) == np.asarray(x.T).tobytes()
+    file = io.BytesIO()
+    file.write(x)
+    assert np.frombuffer(file.getvalue(), np.float32).tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert np.frombuffer(x, np.float32).tolist() == [1.0, 2.0, 3.0, 4.0]
+    with pytest.raises(TypeError):
+        view[0, 0] = 9.0
+    with pytest.raises((TypeError, BufferError)):
+        file.readinto(x)
+
+
+def test_a_buffer_keeps_the_memory_alive_and_lets_go():
+    """Invariant: the view outlives the Tensor; afterwards nothing is held."""
+    x = tt.arange(1000)
+    array = x._buffer.array
+    before = sys.getrefcount(array)
+    view = memoryview(x)
+    del x
+    assert view[999] == 999
+    view.release()
+    del view
+    assert sys.getrefcount(array) == before - 1  # the Tensor's own reference is gone
+
+
+def test_a_captured_tensor_has_no_buffer():
+    """Ground truth: an exception of some kind, and the process lives."""
+
+    def look(x):
+        memoryview(x)
+
+    with pytest.raises((SystemError, TypeError, tt.TinyTorchError)):
+        tt.compile(look)(tt.ones(2))
+
+
+def test_subclasses_have_buffers_too():
+    """Invariant: parameters of layers are Tensors."""
+    weight = tt.nn.Linear(2, 3).weight
+    assert memoryview(weight).shape == (3, 2)
+
+
+def test_html_for_notebooks():
+    """By hand: a table of the corner, the shape and the type above it; no markup from outside."""
+    text = tt.Tensor([[1.5, 2.0]])._repr_html_()
+    assert "(1, 2) float32" in text and "<td>1.5</td>" in text
+    large = tt.zeros(3, 20, 30, requires_grad=True)._repr_html_()
+    assert "[0] is shown" in large and large.count("<tr>") == 11 and "requires grad" in large
+    assert "&#8943;" in large and len(large) < 3000
+    assert tt.Tensor(1.0)._repr_html_().startswith("<pre>")
+    assert "int8" in tt.ones(2, dtype="int8")._repr_html_()
+    assert "<table>" in tt.ones(0, 3)._repr_html_()
