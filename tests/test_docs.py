@@ -24,14 +24,15 @@ def is_text(path) -> bool:
 
 
 def sources():
-    """Everything written for people or machines to read, without this file."""
+    """Everything we wrote for people or machines to read, without this file and what we quote."""
     kinds = ("*.py", "*.md", "*.toml", "*.txt")
     folders = (PACKAGE, ROOT / "docs", ROOT / "benchmarks", ROOT / "tests", ROOT / "scripts")
     found = {p for folder in folders for kind in kinds for p in folder.rglob(kind)}
     found |= {
         p for p in [*ROOT.glob("*"), *ROOT.glob("scripts/*"), ROOT / ".ci/run"] if p.is_file()
     }
-    return sorted(p for p in found if "__pycache__" not in p.parts and p.name != "test_docs.py")
+    left_out = {"__pycache__", "snippets", "test_docs.py"}
+    return sorted(p for p in found if not left_out & set(p.parts))
 
 
 def test_the_programs_of_the_readme_print_what_it_says():
