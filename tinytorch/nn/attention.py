@@ -16,48 +16,13 @@ from tinytorch.tensor.creation import zeros
 from tinytorch.tensor.tensor import Tensor
 
 
-class MultiHeadAttention(Module):
-    """out_proj(softmax(q k^T / sqrt(D)) v), for A heads of size D = C / A.
-
-        q = W_q query + b_q,  k = W_k key + b_k,  v = W_v value + b_v
-
-    With the query alone it is self-attention; with a key (and a value, else the key again) it is
-    cross-attention.
+class Attention(Module):
+    """Abstract: weights and arithmetic of `MultiHeadAttention`, which explains the settings.
 
     Args:
-        d_model: C, numbers per token; divisible by num_heads.
-        num_heads: A; at least 1.
-        causal: whether a token sees only itself and those before it; default False.
-        bias: whether the linear layers have one; default True.
-        dropout: probability of dropping a weight of the softmax in training, in [0, 1]; default 0.
-        kv_heads: heads of keys and values; default A. With fewer, so many queries share one
-            (grouped queries; 1 is multi-query): num_heads is a multiple of it.
-        kdim: numbers per token of the key; default C.
-        vdim: numbers per token of the value; default C.
-        positions: a module that turns q and k of (B, A, T, D), such as `RotaryPositions`.
-
-    Shapes: query (B, T, C), key (B, S, kdim), value (B, S, vdim) -> (B, T, C). in_proj_weight
-    (C + 2 D kv_heads, C) holds the rows of q, then k, then v, in_proj_bias as many; with another
-    kdim or vdim there are q_proj_weight, k_proj_weight, v_proj_weight in its place.
-    out_proj.weight (C, C).
-
-    Cost: 8 T C^2 + 4 T^2 C operations for each sequence of self-attention; half the second with
-    causal. Compiled without mask and dropout, never T x S numbers in memory.
-
-    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.2; grouped queries:
-    Ainslie et al. 2023, https://arxiv.org/abs/2305.13245. Initial values as in PyTorch: q, k, v
-    after Glorot, Bengio 2010 (of the three together), biases 0.
-
-    Differs from PyTorch's MultiheadAttention (whose weights it loads by name): batch first, gives
-    one Tensor, and a mask says who takes part, as in scaled_dot_product_attention.
-
-    Example:
-        >>> import tinytorch as tt
-        >>> tt.nn.MultiHeadAttention(16, 4, causal=True)(tt.zeros(2, 5, 16)).shape
-        (2, 5, 16)
-        >>> cross = tt.nn.MultiHeadAttention(16, 4, kv_heads=2)
-        >>> cross(tt.zeros(2, 5, 16), tt.zeros(2, 9, 16)).shape
-        (2, 5, 16)
+        d_model: C, numbers per token.
+        num_heads: A.
+        causal, bias, dropout, kv_heads, kdim, vdim, positions: as there.
     """
 
     # Names of files written before the weights had PyTorch's names.
@@ -117,21 +82,11 @@ class MultiHeadAttention(Module):
         if bias:
             self.out_proj.bias = Parameter(zeros((c,)))
 
-    def forward(
+    def attend(
         self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None,
         mask: Tensor | None = None, *, cache: KeyValueCache | None = None,
     ) -> Tensor:  # fmt: skip
-        """(B, T, C) -> (B, T, C).
-
-        Args:
-            query: (B, T, C).
-            key: (B, S, kdim); default the query.
-            value: (B, S, vdim); default the key.
-            mask: (T, S), (B, T, S), or what broadcasts to (B, A, T, S): bools (True takes part) or
-                floats (added to the scores). Padding of shape (B, S): mask[:, None, :].
-            cache: keys and values of the tokens before these; those of these are added to it. No
-                gradient goes into what is cached.
-        """
+        """(B, T, C) -> (B, T, C), as `MultiHeadAttention.forward`."""
         owner = type(self).__name__
         self._check(owner, "query", query, self.d_model)
         if key is not None:
@@ -207,23 +162,79 @@ class MultiHeadAttention(Module):
         return ", ".join([str(self.d_model), f"num_heads={self.num_heads}", *named])
 
 
-def _for_heads(mask: Tensor | None) -> Tensor | None:
-    """A mask of one for each sample, (B, T, S), with an axis for the heads."""
-    return mask.unsqueeze(1) if mask is not None and len(mask.shape) == 3 else mask
+class MultiHeadAttention(Attention):
+    """out_proj(softmax(q k^T / sqrt(D)) v), for A heads of size D = C / A.
+
+        q = W_q query + b_q,  k = W_k key + b_k,  v = W_v value + b_v
+
+    With the query alone it is self-attention; with a key (and a value, else the key again) it is
+    cross-attention.
+
+    Args:
+        d_model: C, numbers per token; divisible by num_heads.
+        num_heads: A; at least 1.
+        causal: whether a token sees only itself and those before it; default False.
+        bias: whether the linear layers have one; default True.
+        dropout: probability of dropping a weight of the softmax in training, in [0, 1]; default 0.
+        kv_heads: heads of keys and values; default A. With fewer, so many queries share one
+            (grouped queries; 1 is multi-query): num_heads is a multiple of it.
+        kdim: numbers per token of the key; default C.
+        vdim: numbers per token of the value; default C.
+        positions: a module that turns q and k of (B, A, T, D), such as `RotaryPositions`.
+
+    Shapes: query (B, T, C), key (B, S, kdim), value (B, S, vdim) -> (B, T, C). in_proj_weight
+    (C + 2 D kv_heads, C) holds the rows of q, then k, then v, in_proj_bias as many; with another
+    kdim or vdim there are q_proj_weight, k_proj_weight, v_proj_weight in its place.
+    out_proj.weight (C, C).
+
+    Cost: 8 T C^2 + 4 T^2 C operations for each sequence of self-attention; half the second with
+    causal. Compiled without mask and dropout, never T x S numbers in memory.
+
+    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.2; grouped queries:
+    Ainslie et al. 2023, https://arxiv.org/abs/2305.13245. Initial values as in PyTorch: q, k, v
+    after Glorot, Bengio 2010 (of the three together), biases 0.
+
+    Differs from PyTorch's MultiheadAttention (whose weights it loads by name): batch first, gives
+    one Tensor, and a mask says who takes part, as in scaled_dot_product_attention.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.nn.MultiHeadAttention(16, 4, causal=True)(tt.zeros(2, 5, 16)).shape
+        (2, 5, 16)
+        >>> cross = tt.nn.MultiHeadAttention(16, 4, kv_heads=2)
+        >>> cross(tt.zeros(2, 5, 16), tt.zeros(2, 9, 16)).shape
+        (2, 5, 16)
+    """
+
+    def __init__(
+        self, d_model: int, num_heads: int, *, causal: bool = False, bias: bool = True,
+        dropout: float = 0.0, kv_heads: int | None = None, kdim: int | None = None,
+        vdim: int | None = None, positions: Module | None = None,
+    ):  # fmt: skip
+        super().__init__(
+            d_model, num_heads, causal=causal, bias=bias, dropout=dropout, kv_heads=kv_heads,
+            kdim=kdim, vdim=vdim, positions=positions,
+        )  # fmt: skip
+
+    def forward(
+        self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None,
+        mask: Tensor | None = None, *, cache: KeyValueCache | None = None,
+    ) -> Tensor:  # fmt: skip
+        """(B, T, C) -> (B, T, C).
+
+        Args:
+            query: (B, T, C).
+            key: (B, S, kdim); default the query.
+            value: (B, S, vdim); default the key.
+            mask: (T, S), (B, T, S), or what broadcasts to (B, A, T, S): bools (True takes part) or
+                floats (added to the scores). Padding of shape (B, S): mask[:, None, :].
+            cache: keys and values of the tokens before these; those of these are added to it. No
+                gradient goes into what is cached.
+        """
+        return self.attend(query, key, value, mask, cache=cache)
 
 
-def _both(seen: Tensor, mask: Tensor | None) -> Tensor:
-    if mask is None:
-        return seen
-    raise SettingError(
-        "MultiHeadAttention: a compiled function with a cache takes no mask",
-        got=f"mask {tuple(mask.shape)}",
-        rule="the cache's own mask hides what has not been filled",
-        fix="leave the mask out, or call it eagerly",
-    )
-
-
-class SelfAttention(MultiHeadAttention):
+class SelfAttention(Attention):
     """Attention of a sequence to itself, with one head unless asked for more.
 
     Args:
@@ -249,5 +260,21 @@ class SelfAttention(MultiHeadAttention):
     ) -> Tensor:
         """The same shape; `mask` and `cache` as in `MultiHeadAttention`."""
         if len(x.shape) == 2:
-            return super().forward(x.unsqueeze(1), mask=mask, cache=cache).squeeze(1)
-        return super().forward(x, mask=mask, cache=cache)
+            return self.attend(x.unsqueeze(1), mask=mask, cache=cache).squeeze(1)
+        return self.attend(x, mask=mask, cache=cache)
+
+
+def _for_heads(mask: Tensor | None) -> Tensor | None:
+    """A mask of one for each sample, (B, T, S), with an axis for the heads."""
+    return mask.unsqueeze(1) if mask is not None and len(mask.shape) == 3 else mask
+
+
+def _both(seen: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return seen
+    raise SettingError(
+        "MultiHeadAttention: a compiled function with a cache takes no mask",
+        got=f"mask {tuple(mask.shape)}",
+        rule="the cache's own mask hides what has not been filled",
+        fix="leave the mask out, or call it eagerly",
+    )

@@ -48,6 +48,14 @@ class GRU(Recurrent):
 
     gates, states = 3, 1
 
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
+    ):  # fmt: skip
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        )
+
     def step(self, x: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
         """The next (h,), of (B, H)."""
         (h,) = state

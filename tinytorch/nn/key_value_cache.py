@@ -6,7 +6,7 @@ Knows keys, values and how many there are; who attends is `MultiHeadAttention`'s
 from __future__ import annotations
 
 from tinytorch.base.checks import whole
-from tinytorch.base.dtypes import int64
+from tinytorch.base.dtypes import DType, int64
 from tinytorch.base.errors import ShapeError
 from tinytorch.nn.module import Module
 from tinytorch.tensor.creation import iota, zeros
@@ -49,7 +49,9 @@ class KeyValueCache(Module):
     values: Tensor
     length: Tensor
 
-    def __init__(self, batch: int, heads: int, length: int, head_size: int, dtype="float32"):
+    def __init__(
+        self, batch: int, heads: int, length: int, head_size: int, dtype: DType | str = "float32"
+    ):
         given = (("batch", batch), ("heads", heads), ("length", length), ("head_size", head_size))
         shape = tuple(whole("KeyValueCache", name, size, at_least=1) for name, size in given)
         self.register_buffer("keys", zeros(shape, dtype=dtype))

@@ -21,6 +21,8 @@ class Loss(Module):
     """
 
     reductions = REDUCTIONS
+    weight: Tensor | None  # of classes or elements, of the losses that have one
+    pos_weight: Tensor | None
 
     def __init__(self, reduction: str = "mean"):
         self.reduction = reduction_of(type(self).__name__, reduction, self.reductions)
@@ -59,6 +61,9 @@ class MSELoss(Loss):
         2.0
     """
 
+    def __init__(self, reduction: str = "mean"):
+        super().__init__(reduction)
+
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Two Tensors of one shape -> 0-d."""
         return F.mse_loss(input, target, reduction=self.reduction)
@@ -77,6 +82,9 @@ class L1Loss(Loss):
         >>> tt.nn.L1Loss()(tt.Tensor([1.0, 2.0]), tt.Tensor([1.0, 4.0])).item()
         1.0
     """
+
+    def __init__(self, reduction: str = "mean"):
+        super().__init__(reduction)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Two Tensors of one shape -> 0-d."""
@@ -212,6 +220,9 @@ class NLLLoss(_OfClasses):
         >>> tt.nn.NLLLoss()(tt.Tensor([[-1.0, -2.0]]), tt.Tensor([1])).item()
         2.0
     """
+
+    def __init__(self, weight=None, ignore_index: int | None = None, reduction: str = "mean"):
+        super().__init__(weight, ignore_index, reduction)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Log-probabilities (N, K) and labels (N,) -> 0-d."""

@@ -203,14 +203,14 @@ def _even(owner: str, name: str, size: int) -> int:
 def _rows(layer: LearnedPositions | SinusoidalPositions, table: Tensor, x: Tensor, start) -> Tensor:
     """The rows [start, start + T) of a table of positions."""
     owner, room = type(layer).__name__, layer.length
-    t = x.shape[-2] if len(x.shape) >= 2 else -1
+    t, features = x.shape[-2:] if len(x.shape) >= 2 else (-1, -1)
     known = start if isinstance(start, int) else 0
-    if t < 0 or x.shape[-1] != layer.size or not 0 <= known <= room - t:
+    if t < 0 or features != layer.size or not 0 <= known <= room - t:
         raise ShapeError(
             f"{owner}: there are not so many places, or features",
             got=f"x {tuple(x.shape)}, start {start if isinstance(start, int) else 'in a Tensor'}",
             rule=f"(..., T, C) with C = {layer.size} and start + T <= {room}",
-            fix=f"{owner}({max(room, known + t)}, {x.shape[-1] if x.shape else layer.size})",
+            fix=f"{owner}({max(room, known + t)}, {layer.size if t < 0 else features})",
         )
     table = table.astype(x.dtype)
     if isinstance(start, int):

@@ -6,6 +6,7 @@ Knows layers, directions and time; what one step computes is the subclass's.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from tinytorch.base.checks import flag, number, whole
 from tinytorch.base.errors import ShapeError
@@ -88,21 +89,22 @@ class Recurrent(Module):
             the outputs of the last layer (T, B, directions H), and the last states, like `first`.
         """
         last: list[State] = []
-        for i, (suffix, layer) in enumerate(self._suffixes()):
-            if i % self.directions == 0:
-                x = F.dropout(x, self.dropout, self.training) if layer else x
-                outputs: list[Tensor] = []
-            out, state = self._one_way(x, tuple(part[i] for part in first), suffix)
-            outputs.append(out)
-            last.append(state)
-            if len(outputs) == self.directions:
-                x = outputs[0] if self.directions == 1 else concat(outputs, -1)
+        for layer in range(self.num_layers):
+            x = F.dropout(x, self.dropout, self.training) if layer else x
+            outputs: list[Tensor] = []
+            for ending in ("", "_reverse")[: self.directions]:
+                state = tuple(part[len(last)] for part in first)
+                out, state = self._one_way(x, state, f"_l{layer}{ending}")
+                outputs.append(out)
+                last.append(state)
+            x = outputs[0] if self.directions == 1 else concat(outputs, -1)
         return x, tuple(stack(list(parts), 0) for parts in zip(*last, strict=True))
 
     def _one_way(self, x: Tensor, state: State, suffix: str) -> tuple[Tensor, State]:
         """One layer in one direction: (T, B, C) -> (T, B, H) and the last state."""
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        w_ih, w_hh, b_ih, b_hh = (getattr(self, name + suffix, None) for name in names)
+        weights: list[Any] = [getattr(self, name + suffix, None) for name in names]
+        w_ih, w_hh, b_ih, b_hh = weights
         given = F.linear(x, w_ih, b_ih)  # (T, B, gates H): one product for all times
         steps = range(x.shape[0])
         outputs: list[Tensor] = []
