@@ -23,6 +23,15 @@ def test_rmsprop_first_step():
     assert w.item() == 1.0
 
 
+def test_rmsprop_adds_eps_to_the_root():
+    """Closed form: v = 4 / 4, so the step is 2 / (1 + 0.25)."""
+    w = weight(0.0)
+    rmsprop = optim.RMSprop([w], lr=1.0, alpha=0.75, eps=0.25)
+    w.grad = tt.Tensor(np.array([2.0]))
+    rmsprop.step()
+    assert w.item() == -1.6
+
+
 def test_ten_steps_of_lion_equal_the_paper():
     """Ground truth: Algorithm 2 in plain Python floats."""
     w, m, lr = 3.0, 0.0, 0.05
