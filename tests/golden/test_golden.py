@@ -40,9 +40,9 @@ def copied(tmp_path):
 def test_a_run_of_version_1_goes_on(copied):
     """Ground truth: the run that was not stopped, written down when the checkpoint was.
 
-    Another machine orders sums otherwise: a gradient differs by about 1e-7 of its parts, which is up
-    to 1 % of one that nearly vanishes. AdamW divides by its size, so that a weight then moves by 1 %
-    of the learning rate, 0.01, to another place; in seven updates 7e-4 at most.
+    Another machine orders sums otherwise: a gradient differs by about 1e-7 of its parts, up to 1 %
+    of one that nearly vanishes. AdamW divides by its size, so that a weight then moves by 1 % of
+    the learning rate, 0.01, to another place; in seven updates 7e-4 at most.
     """
     run = trainer()
     run.train(loader(), 3, checkpoint=copied, resume=True)

@@ -120,6 +120,20 @@ def test_other_peoples_folders_are_not_replaced(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["f", "m", "n"]
 
 
+def test_names_that_look_like_patterns_and_links(tmp_path):
+    """Ground truth: leftovers of "n[1]*" go, those of "n1" stay; a link goes on pointing there."""
+    put(tmp_path / "n[1]*", a=b"1")
+    for left in (".n[1]*.0123abcd.new", ".n1.0123abcd.new"):
+        (tmp_path / left).mkdir()
+    put(tmp_path / "n[1]*", a=b"2")
+    assert sorted(os.listdir(tmp_path)) == [".n1.0123abcd.new", "n[1]*"]
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "latest").symlink_to(tmp_path / "n[1]*")
+    put(tmp_path / "links" / "latest", a=b"3")
+    assert content(tmp_path / "n[1]*") == content(tmp_path / "links" / "latest") == {"a": b"3"}
+    assert os.listdir(tmp_path / "links") == ["latest"]
+
+
 def test_every_change_to_a_file_is_seen(tmp_path):
     """Ground truth: SHA-256; lengths alone see the cut one, and not the changed one."""
     put(tmp_path / "n", a=b"12345", b=b"6")

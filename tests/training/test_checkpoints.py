@@ -61,6 +61,14 @@ def test_without_its_metric_nothing_is_best(tmp_path):
     assert kept.steps() == [2] and kept.best_step() is None and kept.load_best() is None
 
 
+@pytest.mark.parametrize("about", [{}, {"metrics": 3}, {"metrics": {"val_loss": "low"}}])
+def test_what_was_said_about_a_checkpoint_may_be_anything(tmp_path, about):
+    """Ground truth: nothing that is a number under that name, so nothing is best."""
+    save_checkpoint(tmp_path / "step-000001", {"step": 1}, about)
+    kept = Checkpoints(tmp_path, best="val_loss")
+    assert kept.steps() == [1] and kept.best_step() is None
+
+
 def test_whether_high_is_good_has_to_be_known():
     """Ground truth: names of which nobody knows; out-of-range settings."""
     with pytest.raises(SettingError, match="is a high 'bleu' good or bad"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import os
 import secrets
@@ -130,11 +131,13 @@ def writing_folder(
         b'hello'
     """
     target = Path(path)
+    if target.is_symlink():
+        target = target.resolve()  # the folder itself is replaced, not the link to it
     temporary = target.parent / f".{target.name}.{secrets.token_hex(6)}.new"
     try:
         with contextlib.ExitStack() as held:
             target.parent.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(target.parent, target.name)
+            remove_leftovers(target.parent, glob.escape(target.name))
             _check_replaceable(target)
             os.mkdir(temporary)
             held.callback(shutil.rmtree, temporary, ignore_errors=True)

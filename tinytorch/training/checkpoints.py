@@ -223,10 +223,15 @@ class Checkpoints:
             return None
         values = {}
         for step in steps:
-            value = about_checkpoint(self.path(step)).get("metrics", {}).get(self.best, math.nan)
+            value = self._metric(step)
             if not math.isnan(value):
                 values[step] = -value if self.highest else value
         return min(values, key=lambda step: (values[step], step), default=None)
+
+    def _metric(self, step: int) -> float:
+        metrics = about_checkpoint(self.path(step)).get("metrics")
+        value = metrics.get(self.best) if isinstance(metrics, dict) else None
+        return value if isinstance(value, float) else math.nan
 
     def __repr__(self) -> str:
         return f"Checkpoints({str(self.folder)!r}, keep={self.keep}, {len(self.steps())} there)"
