@@ -222,6 +222,41 @@ def test_gradient_to_second_order(row: Primitive, sample: Sample):
     check_gradient(slope_along(pairing, 50), pairing.start, seed=2)
 
 
+def test_every_differentiable_row_is_compared_with_differences():
+    """The table itself: no row with a gradient rule is left out above for want of a sample."""
+    asked = {c.values[0].name for c in GRADIENTS}
+    reading = [row for row in ROWS if any(s.inputs for s in row.samples())]
+    assert {row.name for row in reading if callable(row.vjp)} == asked
+
+
+@pytest.mark.parametrize("row, sample", [c for c in GRADIENTS if c.values[0].asks_needs])
+def test_only_the_cotangents_that_are_needed(row: Primitive, sample: Sample):
+    """Invariant: what a rule gives when it is asked for one input is what it gives for all."""
+    inputs = [Traced(x) for x in sample.inputs]
+    out = row(*inputs, **sample.params)
+    g = Traced(np.asarray(direction(out.array, 5)))
+    every = row.vjp(g, out, *inputs, **sample.params)
+    for i in range(len(inputs)):
+        needs = tuple(j == i for j in range(len(inputs)))
+        found = row.vjp(g, out, *inputs, needs=needs, **sample.params)
+        assert [j for j, c in enumerate(found) if c is not None] == [i] * (every[i] is not None)
+        if every[i] is not None:
+            np.testing.assert_array_equal(found[i].array, every[i].array)
+
+
+def test_rows_of_several_float_operands_ask_what_is_needed():
+    """The table itself: a rule that gives several cotangents can leave each of them out."""
+    several = {
+        c.values[0].name
+        for c in GRADIENTS
+        if sum(x.dtype.kind == "f" for x in c.values[1].inputs) > 1
+    }
+    # one program computes all three gradients of attention, and those of its gradient; a staircase
+    # has none to leave out
+    together = {"attention", "attention_gradient", "floor_div"}
+    assert {name for name in several if not TABLE[name].asks_needs} == together
+
+
 # Narrow types
 
 NARROW = [

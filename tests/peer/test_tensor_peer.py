@@ -103,3 +103,83 @@ def test_dlpack_with_torch():
     assert torch.from_dlpack(x).data_ptr() == x._buffer.address
     t = torch.ones(3)
     assert tt.asarray(t)._buffer.address == t.data_ptr()
+
+
+def test_dlpack_with_torch_both_ways():
+    """PyTorch: the same memory, each number type, strides, bfloat16; assigning moves the Tensor."""
+    for dtype in (
+        "bool",
+        "uint8",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "float16",
+        "float32",
+        "float64",
+    ):
+        x = tt.ones(3, 2, dtype=dtype)
+        theirs = torch.from_dlpack(x)
+        assert theirs.dtype is getattr(torch, dtype) and theirs.data_ptr() == x.data_ptr()
+        back = tt.from_dlpack(theirs)
+        assert back.dtype is x.dtype and back.data_ptr() == x.data_ptr()
+    x = tt.Tensor([[1.5, -2.0], [3.0, 0.25]], dtype="bfloat16")
+    theirs = torch.from_dlpack(x)
+    assert theirs.dtype is torch.bfloat16 and theirs.float().tolist() == x.tolist()
+    assert tt.from_dlpack(theirs.T).tolist() == x.T.tolist()
+    t = torch.arange(6.0).reshape(2, 3)
+    y = tt.from_dlpack(t.T)
+    assert y.shape == (3, 2) and y.stride() == tuple(t.T.stride()) and y.data_ptr() == t.data_ptr()
+    y += 1.0
+    assert t[0].tolist() == [0.0, 1.0, 2.0] and y[:, 0].tolist() == [1.0, 2.0, 3.0]
+    assert torch.from_dlpack(tt.ones(2, 3).T).shape == (3, 2)
+
+
+def test_torch_and_numpy_read_a_tensor():
+    """PyTorch: torch.asarray and torch.frombuffer see the numbers."""
+    x = tt.Tensor([1.0, 2.0])
+    assert torch.asarray(np.array(x)).tolist() == [1.0, 2.0]
+    assert torch.from_dlpack(x).tolist() == [1.0, 2.0]
+
+
+FUNCTIONS = {
+    "topk": lambda L, x: L.topk(x, 2, 1)[0],
+    "einsum": lambda L, x: L.einsum("bij,bkj->bik", x, x),
+    "atan2": lambda L, x: L.atan2(x, x * x + 1.0),
+    "hypot": lambda L, x: L.hypot(x, x * 0.5),
+    "logaddexp": lambda L, x: L.logaddexp(x, x * 2.0),
+    "expm1": lambda L, x: L.expm1(x),
+    "asinh": lambda L, x: L.asinh(x),
+    "cosh": lambda L, x: L.cosh(x),
+    "cumprod": lambda L, x: L.cumprod(x, 1),
+    "diagonal": lambda L, x: L.diagonal(x[0]),
+    "masked_fill": lambda L, x: x.masked_fill(x > 0, 3.0),
+    "tile": lambda L, x: L.tile(x, (2, 1, 1)),
+    "repeat_interleave": lambda L, x: L.repeat_interleave(x, 3, 0),
+    "outer": lambda L, x: L.outer(x[0, 0], x[1, 1]),
+    "clamp": lambda L, x: x.clamp(-0.3, 0.4),
+    "trace": lambda L, x: L.trace(x[0]),
+    "copysign": lambda L, x: L.copysign(x, -x),
+    "assigned": lambda L, x: _assigned(x),
+}  # fmt: skip
+
+
+def _assigned(x):
+    y = x * 2.0
+    y[0] = x[1] * 3.0
+    y += x
+    y.mul_(x).add_(x, alpha=2)
+    return y
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_and_gradients(name):
+    """PyTorch: values and the gradient for a random cotangent, float64, at most 20 terms a sum."""
+    ours, theirs = tt.Tensor(X, requires_grad=True), torch.tensor(X, requires_grad=True)
+    y, z = FUNCTIONS[name](tt, ours), FUNCTIONS[name](torch, theirs)
+    assert y.shape == tuple(z.shape)
+    assert np.allclose(y.detach().numpy(), z.detach().numpy(), rtol=1e-13, atol=1e-13)
+    g = RNG.standard_normal(y.shape)
+    y.backward(g)
+    z.backward(torch.tensor(g))
+    assert np.allclose(ours.grad.numpy(), theirs.grad.numpy(), rtol=1e-12, atol=1e-12)
