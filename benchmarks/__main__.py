@@ -23,8 +23,11 @@ CASES = (
     "overhead",
     "first_step",
     "threads",
+    "checkpoint",
+    "data",
     "eager_mlp",
     "eager_cnn",
+    "trainer",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 

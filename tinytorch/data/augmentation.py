@@ -68,7 +68,7 @@ class RandomCrop:
         SettingError: a setting outside its range.
         ShapeError: no batch of images, or the window is larger than the padded image.
 
-    Cost: reads and writes the images twice, 0.5 ns a byte.
+    Cost: reads and writes the images twice.
 
     Differs from torchvision: works on a batch; padding is zeros only.
 
@@ -97,10 +97,35 @@ class RandomCrop:
                 fix=f"RandomCrop(({min(height, h)}, {min(width, w)}), padding={self.padding})",
             )
         padded = np.zeros((b, c, h + 2 * p, w + 2 * q), x.dtype)
-        padded[:, :, p : p + h, q : q + w] = x
-        windows = np.lib.stride_tricks.sliding_window_view(padded, self.size, (2, 3))
-        cropped = windows[np.arange(b), :, stream.whole(rows, b), stream.whole(columns, b)]
-        return (cropped, *batch[1:])
+        rows_of(padded, p, q, h, w)[...] = rows_of(np.ascontiguousarray(x), 0, 0, h, w)
+        top, left = stream.whole(rows, b), stream.whole(columns, b)
+        return (windows(padded, top, left, height, width), *batch[1:])
+
+
+def rows_of(x: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
+    """A window of all images as whole rows, (B, C, height) of `width` numbers in one item.
+
+    Note [rows as items]: NumPy copies an item of any size at once, but steps through numbers; with
+    rows of 32 bytes as items, cutting windows takes a third of the time.
+    """
+    row = np.dtype((np.void, width * x.itemsize))
+    start = top * x.strides[2] + left * x.strides[3]
+    return np.ndarray((*x.shape[:2], height), row, x, start, x.strides[:3])
+
+
+def windows(
+    x: np.ndarray, top: np.ndarray, left: np.ndarray, height: int, width: int
+) -> np.ndarray:
+    """From each image the window that begins at its own (top, left), (B, C, height, width).
+
+    See Note [rows as items].
+    """
+    b, c, h, w = x.shape
+    row = np.dtype((np.void, width * x.itemsize))
+    shape = (b, h - height + 1, w - width + 1, c, height)
+    sb, sc, sh, sw = x.strides
+    every = np.ndarray(shape, row, x, 0, (sb, sh, sw, sc, sh))
+    return every[np.arange(b), top, left].view(x.dtype).reshape(b, c, height, width)
 
 
 class RandomFlip:
@@ -129,10 +154,11 @@ class RandomFlip:
 
     def __call__(self, batch: Batch, stream: Stream) -> Batch:
         """The batch with some images mirrored."""
-        images = images_of(batch, "RandomFlip").copy()
-        chosen = stream.chance(self.probability, len(images))
-        images[chosen] = images[chosen][..., ::-1]
-        return (images, *batch[1:])
+        x = images_of(batch, "RandomFlip")
+        chosen = np.flatnonzero(stream.chance(self.probability, len(x)))
+        out = x.copy()
+        out[chosen] = x[chosen][..., ::-1]
+        return (out, *batch[1:])
 
 
 class Cutout:
@@ -179,11 +205,12 @@ class Cutout:
 
 def images_of(batch: Batch, owner: str) -> np.ndarray:
     """The images of a batch, or a ShapeError if its first array is none."""
-    if batch and np.ndim(batch[0]) == 4:
-        return np.asarray(batch[0])
+    x = np.asarray(batch[0]) if batch else np.empty(0)
+    if x.ndim == 4 and x.dtype.kind in "biuf" and 0 not in x.shape[1:]:
+        return x
     raise ShapeError(
         f"{owner}: the batch does not begin with images",
         got=f"shapes {[np.shape(x) for x in batch]}",
-        rule="images (B, C, H, W) first",
+        rule="images (B, C, H, W) of numbers first, each with at least one",
         fix="images[:, None] for grey images (B, H, W)",
     )
