@@ -244,3 +244,30 @@ def test_what_a_row_keeps_does_not_reach_into_the_next_kept_value():
         call(x)
         gradients.append(x.grad.numpy())
     np.testing.assert_allclose(gradients[1], gradients[0], rtol=1e-4, atol=1e-5)
+
+
+def test_indices_are_checked_before_a_state_that_does_not_depend_on_them():
+    """Fault of 2026-11-21: `count` was written in place before the check of the scatter, which the
+    schedule refused. Ground truth: a bad index changes nothing; then sums by hand."""
+    weights, count = tt.Tensor(np.array([0.2, 1.0, 5.0])), tt.Tensor(np.float64(0.0))
+    w = tt.Tensor(np.ones((4, 3)), requires_grad=True)
+    total = tt.zeros(4, 3, dtype="float64")
+
+    @tt.compile
+    def step(x, y):
+        loss = tt.nn.functional.cross_entropy(x @ w, y, weight=weights, ignore_index=0)
+        loss.backward()
+        with tt.no_grad():
+            keep = y != 0
+            seen = tt.where(keep, weights.take(tt.where(keep, y, 0), 0), 0.0).sum()
+            total.assign_(total + w.grad * seen)
+            count.assign_(count + seen)
+        w.grad = None
+        return loss.detach()
+
+    x = np.ones((5, 4))
+    assert step(x, np.array([0, 1, 2, 1, 0])).item() == pytest.approx(np.log(3), rel=1e-12)
+    assert count.item() == 7.0
+    with pytest.raises(IndexError):
+        step(x, np.array([0, 1, 3, 1, 0]))
+    assert count.item() == 7.0

@@ -1,7 +1,8 @@
 """In which order the groups of a program are carried out.
 
 Knows who reads and writes what, never how. Every item comes after those whose results it reads, and
-the one that overwrites a state after all that read the old one. Items are taken in program order,
+the one that overwrites a state after all that read the old one and after every check of indices,
+so that a bad index leaves all states as they were. Items are taken in program order,
 each after what it needs, so that results are used soon after they are made.
 """
 
@@ -43,6 +44,7 @@ class Ordering:
     ):
         self.items, self.maker, self.direct = items, maker, direct
         self.loads = {id(i): loads(i) for i in items}
+        self.checks = [i for i in items if isinstance(i, IndexCheck)]
         self.readers: dict[Value, list[Item]] = {}
         for i in items:
             for v in self.loads[id(i)]:
@@ -55,6 +57,7 @@ class Ordering:
         ]
         for old, _ in self.direct.get(item, []) if isinstance(item, Group) else []:
             first += [(r, old) for r in self.readers.get(old, []) if r is not item]
+            first += [(check, old) for check in self.checks]
         return first
 
     def run(self) -> list[Item]:
