@@ -58,13 +58,14 @@ class Normalize:
                 fix=f"Normalize([0.5] * {x.shape[1]}, [0.25] * {x.shape[1]})",
             )
         white = WHITE if x.dtype == np.uint8 else 1
-        scale = np.broadcast_to(1 / (white * self.std), (1, x.shape[1], 1, 1)).ravel()
-        shift = np.broadcast_to(self.mean / self.std, (1, x.shape[1], 1, 1)).ravel()
+        # Written out for a whole image: NumPy's loops over (C, 1, 1) take a third longer.
+        image = (1, *x.shape[1:])
+        scale = np.broadcast_to(1 / (white * self.std), image).astype(np.float32)
+        shift = np.broadcast_to(self.mean / self.std, image).astype(np.float32)
         out = x.astype(np.float32)
-        for c in range(x.shape[1]):  # one channel has one number: a third of the broadcast's time
-            out[:, c] *= np.float32(scale[c])
-            if shift[c]:
-                out[:, c] -= np.float32(shift[c])
+        out *= scale
+        if shift.any():
+            out -= shift
         return (out, *batch[1:])
 
 
