@@ -52,8 +52,8 @@ class Adam(AdaptiveMoments):
     ):  # fmt: skip
         super().__init__(params, lr, betas, eps, weight_decay)
 
-    def decayed(
-        self, p: Tensor, g: Tensor, shrink: Tensor, weight_decay: float
-    ) -> tuple[Tensor, Tensor]:
+    def decayed(self, p: Tensor, g: Tensor, shrink: Tensor, weight_decay: float) -> Tensor:
         """The weight stays, its pull joins the gradient."""
-        return (p, g + weight_decay * p) if weight_decay else (p, g)
+        pull = weight_decay * p
+        pull += g
+        return pull

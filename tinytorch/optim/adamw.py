@@ -54,8 +54,7 @@ class AdamW(AdaptiveMoments):
     ):  # fmt: skip
         super().__init__(params, lr, betas, eps, weight_decay)
 
-    def decayed(
-        self, p: Tensor, g: Tensor, shrink: Tensor, weight_decay: float
-    ) -> tuple[Tensor, Tensor]:
+    def decayed(self, p: Tensor, g: Tensor, shrink: Tensor, weight_decay: float) -> Tensor:
         """The weight shrinks, the gradient stays."""
-        return (p * shrink, g) if weight_decay else (p, g)
+        p *= shrink
+        return g

@@ -11,6 +11,7 @@ from tinytorch.base.checks import number
 from tinytorch.optim.betas import checked_betas
 from tinytorch.optim.group import Group
 from tinytorch.optim.optimizer import Optimizer
+from tinytorch.optim.scalars import Scalars
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -47,24 +48,44 @@ class AdaptiveMoments(Optimizer):
             "weight_decay": number(self.name, "weight_decay", settings["weight_decay"], "[0, inf)"),
         }
 
-    def decayed(
-        self, p: Tensor, g: Tensor, shrink: Tensor, weight_decay: float
-    ) -> tuple[Tensor, Tensor]:
-        """Parameter and gradient after weight decay; `shrink` is 1 - lr * weight_decay."""
+    def decayed(self, p: Tensor, g: Tensor, shrink: Tensor, weight_decay: float) -> Tensor:
+        """Let weight decay act: on `p`, in place, or on the gradient, which is given back.
+
+        Args:
+            p: the parameter.
+            g: its gradient, which is not changed.
+            shrink: 1 - lr * weight_decay.
+            weight_decay: not 0.
+        """
         raise NotImplementedError(f"{self.name} has no decayed()")
 
     def update(self, group: Group) -> None:
-        """One step of the rule in the subclass's docstring."""
+        """One step of the rule in the subclass's docstring.
+
+        Note [the correction is one number]
+            m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + eps) is, with c = sqrt(1 - beta2**t),
+            c / (1 - beta1**t) * m / (sqrt(v) + c * eps): the arrays are gone through less often
+            (Kingma & Ba 2015, end of section 2).
+        """
         (beta1, beta2), eps = group.settings["betas"], group.settings["eps"]
         decay, t, lr = group.settings["weight_decay"], group.steps, group.lr
-        # Note [scalars in float64]: 1 - beta2**t loses 3 digits in float32 (beta2 = 0.999), so what
-        # is one number for a whole group is computed in float64 and rounded once.
-        rate = lr / (1.0 - beta1**t)
-        scale = 1.0 / (1.0 - beta2**t).sqrt()
-        shrink = 1.0 - lr * decay
+        correction = (1.0 - beta2**t).sqrt()
+        scalars = Scalars(
+            lr * correction / (1.0 - beta1**t), eps * correction, 1.0 - lr * decay
+        )  # Note [scalars in float64]
         for p, g, slots in group.live():
             m, v = slots["exp_avg"], slots["exp_avg_sq"]
-            start, g = self.decayed(p, g, shrink.astype(p.dtype), decay)
-            m.assign_(beta1 * m + (1.0 - beta1) * g)
-            v.assign_(beta2 * v + (1.0 - beta2) * (g * g))
-            p.assign_(start - rate.astype(p.dtype) * m / (v.sqrt() * scale.astype(p.dtype) + eps))
+            rate, small, shrink = scalars.of(p.dtype)
+            if decay:
+                g = self.decayed(p, g, shrink, decay)
+            m *= beta1
+            m += (1.0 - beta1) * g
+            square = g * g
+            square *= 1.0 - beta2
+            v *= beta2
+            v += square
+            size = v.sqrt()
+            size += small
+            step = m / size
+            step *= rate
+            p -= step

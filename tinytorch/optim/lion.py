@@ -11,6 +11,7 @@ from tinytorch.base.checks import number
 from tinytorch.optim.betas import checked_betas
 from tinytorch.optim.group import Group
 from tinytorch.optim.optimizer import Optimizer
+from tinytorch.optim.scalars import Scalars
 
 
 class Lion(Optimizer):
@@ -63,10 +64,13 @@ class Lion(Optimizer):
     def update(self, group: Group) -> None:
         """One step of the rule above."""
         (beta1, beta2), decay = group.settings["betas"], group.settings["weight_decay"]
-        shrink = 1.0 - group.lr * decay
+        scalars = Scalars(group.lr, 1.0 - group.lr * decay)
         for p, g, slots in group.live():
-            m = slots["exp_avg"]
-            direction = (beta1 * m + (1.0 - beta1) * g).sign()
-            start = p * shrink.astype(p.dtype) if decay else p
-            p.assign_(start - group.lr.astype(p.dtype) * direction)
-            m.assign_(beta2 * m + (1.0 - beta2) * g)
+            m, (rate, shrink) = slots["exp_avg"], scalars.of(p.dtype)
+            direction = beta1 * m
+            direction += (1.0 - beta1) * g
+            if decay:
+                p *= shrink
+            p -= rate * direction.sign()
+            m *= beta2
+            m += (1.0 - beta2) * g

@@ -97,11 +97,13 @@ class Muon(Optimizer):
         shrink = 1.0 - group.lr * group.settings["weight_decay"]
         for p, g, slots in group.live(whole=True):
             m = slots["momentum_buffer"]
-            m.assign_(momentum * m + (1.0 - momentum) * g)
+            m *= momentum
+            m += (1.0 - momentum) * g
             u = momentum * m + (1.0 - momentum) * g if group.settings["nesterov"] else m
             o = orthogonal(u.reshape(u.shape[0], -1), steps).reshape(p.shape)
             rate = group.lr * math.sqrt(max(1.0, p.shape[0] * p.shape[0] / p.size))
-            p.assign_(p * shrink.astype(p.dtype) - rate.astype(p.dtype) * o)
+            p *= shrink.astype(p.dtype)
+            p -= rate.astype(p.dtype) * o
 
 
 def orthogonal(x: Tensor, steps: int) -> Tensor:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from tinytorch.base.checks import number
 from tinytorch.optim.group import Group
 from tinytorch.optim.optimizer import Optimizer
+from tinytorch.optim.scalars import Scalars
 
 
 class RMSprop(Optimizer):
@@ -73,13 +74,23 @@ class RMSprop(Optimizer):
         """One step of the rule above."""
         alpha, eps = group.settings["alpha"], group.settings["eps"]
         momentum, decay = group.settings["momentum"], group.settings["weight_decay"]
+        scalars = Scalars(group.lr)
         for p, g, slots in group.live():
             if decay:
-                g = g + decay * p
+                pull = decay * p
+                pull += g
+                g = pull
             v = slots["square_avg"]
-            v.assign_(alpha * v + (1.0 - alpha) * (g * g))
-            b = g / (v.sqrt() + eps)
+            square = g * g
+            square *= 1.0 - alpha
+            v *= alpha
+            v += square
+            size = v.sqrt()
+            size += eps
+            step = g / size
             if momentum:
-                b = momentum * slots["momentum_buffer"] + b
-                slots["momentum_buffer"].assign_(b)
-            p.assign_(p - group.lr.astype(p.dtype) * b)
+                b = slots["momentum_buffer"]
+                b *= momentum
+                b += step
+                step = b
+            p -= scalars.of(p.dtype)[0] * step

@@ -11,6 +11,7 @@ from tinytorch.base.checks import flag, number
 from tinytorch.base.errors import SettingError
 from tinytorch.optim.group import Group
 from tinytorch.optim.optimizer import Optimizer
+from tinytorch.optim.scalars import Scalars
 
 
 class SGD(Optimizer):
@@ -81,11 +82,15 @@ class SGD(Optimizer):
     def update(self, group: Group) -> None:
         """One step of the rule above."""
         momentum, decay = group.settings["momentum"], group.settings["weight_decay"]
+        scalars = Scalars(group.lr)
         for p, g, slots in group.live():
             if decay:
-                g = g + decay * p
+                pull = decay * p
+                pull += g
+                g = pull
             if momentum:
                 b = slots["momentum_buffer"]
-                b.assign_(momentum * b + g)
+                b *= momentum
+                b += g
                 g = g + momentum * b if group.settings["nesterov"] else b
-            p.assign_(p - group.lr.astype(p.dtype) * g)
+            p -= scalars.of(p.dtype)[0] * g
