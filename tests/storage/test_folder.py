@@ -1,16 +1,21 @@
 """Folders that are there whole or not at all."""
 
 import errno
+import hashlib
+import io
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tinytorch.base.errors import FileFormatError, SettingError, StorageError
 from tinytorch.storage import folder as module
 from tinytorch.storage import reading_folder, writing_folder
+from tinytorch.storage.manifest import FileRecord
 
 
 def put(path, **files: bytes):
@@ -31,6 +36,26 @@ def test_written_replaced_and_nothing_left_over(tmp_path):
     put(tmp_path / "deep" / "n", a=b"new")
     assert content(tmp_path / "deep" / "n") == {"a": b"new"}
     assert os.listdir(tmp_path / "deep") == ["n"]
+
+
+class Late:
+    """A thread that is as late as it may be: it works when it is waited for."""
+
+    def submit(self, function, *args):
+        return SimpleNamespace(result=lambda: function(*args))
+
+
+@pytest.mark.parametrize("beside", [ThreadPoolExecutor(1), Late()])
+def test_long_pieces_are_hashed_beside_the_writing(beside):
+    """Ground truth: the checksum of the whole, made of long and short pieces in turn."""
+    lengths = (3, 9_000_000, 5, 1 << 20, (1 << 20) - 1, 0, 7)
+    pieces = [bytes([i]) * n for i, n in enumerate(lengths)]
+    file = io.BytesIO()
+    hashing = module._Hashing(file, beside)
+    assert [hashing.write(memoryview(piece)) for piece in pieces] == list(lengths)
+    whole = b"".join(pieces)
+    assert file.getvalue() == whole
+    assert hashing.record() == FileRecord(len(whole), hashlib.sha256(whole).hexdigest())
 
 
 def test_a_failed_write_leaves_the_old_folder_and_nothing_else(tmp_path):
