@@ -230,3 +230,111 @@ def test_compiled_training_is_eager_training():
         found.append(trainer.predict(X[:19], batch_size=8).numpy())
     np.testing.assert_allclose(found[2], found[0], rtol=1e-4)
     np.testing.assert_allclose(found[3], found[1], rtol=1e-3, atol=1e-3)  # AdamW, 10 steps
+
+
+@pytest.mark.parametrize(
+    ("batch", "said"),
+    [
+        ((X[:0], Y[:0]), "a tuple of 2 with 0 samples"),
+        ((X[:4],), "a tuple of 1"),
+        (X[:4], "a ndarray"),
+        ({"x": X}, "a dict"),
+    ],
+)
+def test_what_is_no_batch_is_named(batch, said):
+    """Ground truth: (input, ..., target) with at least one sample; nothing has moved."""
+    model, trainer = parts()
+    before = model.layers[0].weight.detach().numpy().copy()
+    for use in (lambda: trainer.train([batch], 1), lambda: trainer.evaluate([batch])):
+        with pytest.raises(DataError, match="this is not a batch to learn from") as error:
+            use()
+        assert said in str(error.value)
+    assert np.array_equal(model.layers[0].weight.detach().numpy(), before)
+
+
+def test_an_optimizer_without_parameters_is_given_the_models():
+    """Ground truth: the trainer whose optimizer had them."""
+    found = []
+    for bound in (True, False):
+        tt.manual_seed(0)
+        model = MLP([6, 16, 3])
+        adam = tt.optim.Adam(*([model.parameters()] if bound else []), lr=0.01)
+        Trainer(model, adam, compile=False, progress=Silent()).train(loader(), 1)
+        found.append(model.layers[0].weight.detach().numpy())
+    assert np.array_equal(*found)
+
+
+@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize("every", ["epoch", "step"])
+def test_schedules_move_on_when_they_should(every, compile):
+    """Ground truth: 0.5 ** (steps of the schedule): 5 batches an epoch, windows of two: 3."""
+    tt.manual_seed(0)
+    model = MLP([6, 16, 3])
+    sgd = tt.optim.SGD(model.parameters(), lr=1.0)
+    trainer = Trainer(
+        model, sgd, schedule=tt.optim.StepLR(sgd, 1, 0.5), schedule_every=every, accumulate=2,
+        compile=compile, progress=Silent(),
+    )  # fmt: skip
+    history = trainer.train(loader(), 2)
+    assert history["lr"] == ([1.0, 0.5] if every == "epoch" else [0.5**3, 0.5**6])
+    assert trainer.optimizer.lr == (0.25 if every == "epoch" else 0.5**6)
+    assert trainer.passes.steps["train"].compiled is None or (
+        trainer.passes.steps["train"].compiled.captures <= 2  # full and last batch: not again
+    )
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_plateau_looks_at_the_validation(mode):
+    """Ground truth: the rule followed on the history: halved after each epoch without a better
+    number (patience 0)."""
+    tt.manual_seed(0)
+    model = MLP([6, 16, 3])
+    sgd = tt.optim.SGD(model.parameters(), lr=0.9)
+    plateau = tt.optim.ReduceLROnPlateau(sgd, mode=mode, factor=0.5, patience=0)
+    trainer = Trainer(model, sgd, schedule=plateau, compile=False, progress=Silent())
+    history = trainer.train(loader(), 12, validation=loader())
+    lr, best, expected = 0.9, None, []
+    for value in history["val_loss" if mode == "min" else "val_accuracy"]:
+        expected.append(lr)
+        better = best is None or (
+            value < best * (1 - 1e-4) if mode == "min" else value > best * (1 + 1e-4)
+        )
+        best, lr = (value, lr) if better else (best, lr * 0.5)
+    assert history["lr"] == pytest.approx(expected) and lr < 0.9
+
+
+def test_the_loop_fits_on_one_screen():
+    """Ground truth: the lines of `train` without its docstring, at most 25."""
+    import ast
+    import inspect
+    import textwrap
+
+    tree = ast.parse(textwrap.dedent(inspect.getsource(Trainer.train))).body[0]
+    assert isinstance(tree, ast.FunctionDef)
+    assert tree.end_lineno - tree.body[1].lineno < 25
+
+
+def test_sequences_are_measured_by_tokens():
+    """Ground truth: the mean over all tokens at once, of batches whose lengths differ."""
+    rng = np.random.default_rng(1)
+    batches = [
+        (rng.integers(0, 5, (n, t)), rng.integers(0, 5, (n, t))) for n, t in ((2, 3), (4, 7))
+    ]
+
+    class Next(nn.Module):
+        def __init__(self):
+            self.table = nn.Embedding(5, 5)
+
+        def forward(self, tokens):
+            return self.table(tokens).transpose(1, 2)  # (N, K, T)
+
+    model = Next()
+    trainer = Trainer(model, tt.optim.SGD(), compile=False, progress=Silent())
+    found = trainer.evaluate(batches)
+    losses = [
+        F.cross_entropy(model(tt.Tensor(x)), tt.Tensor(y), reduction="none").numpy().ravel()
+        for x, y in batches
+    ]
+    right = [(model(tt.Tensor(x)).numpy().argmax(1) == y).ravel() for x, y in batches]
+    assert found["loss"] == pytest.approx(np.concatenate(losses).mean(), rel=1e-6)
+    assert found["accuracy"] == pytest.approx(np.concatenate(right).mean(), rel=1e-6)
