@@ -31,12 +31,15 @@ def main() -> None:
     parser.add_argument("--data-dir", default=os.environ.get(places.VARIABLE), type=Path,
                         help=f"folder of the data sets; default {places.VARIABLE}")  # fmt: skip
     parser.add_argument("--results", default=RESULTS, type=Path, help="where findings are kept")
+    parser.add_argument("--full", action="store_true", help="the larger sizes, where there are any")
     given = parser.parse_args()
     if given.data_dir is None:
         parser.error(f"where are the data sets? --data-dir FOLDER or {places.VARIABLE}=FOLDER")
     given.results.mkdir(parents=True, exist_ok=True)
     for name in names() if "all" in given.names else given.names:
         module = importlib.import_module(f"benchmarks.runs.{name}")
+        for size, value in getattr(module, "FULL", {}).items() if given.full else ():
+            setattr(module, size, value)
         folder = given.data_dir / getattr(module, "ARCHIVE", CIFAR)
         log = given.results / f"{name}.run.json"
         print(f"\n{name}: {(module.__doc__ or '').splitlines()[0]}", flush=True)

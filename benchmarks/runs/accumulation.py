@@ -22,7 +22,8 @@ from tinytorch.training import Trainer
 from tinytorch.training.progress import Silent
 
 ARCHIVE = ""
-BATCH, PIECES, EPOCHS, RATE, SEEDS = 512, 8, 4, 0.03, (0, 1)
+BATCH, PIECES, EPOCHS, RATE, SEEDS = 512, 8, 3, 0.03, (0,)
+FULL = {"EPOCHS": 5, "SEEDS": (0, 1, 2)}
 EARLY = 4  # steps after which weights are compared
 KINDS = {
     "plain": (1, "float32"),

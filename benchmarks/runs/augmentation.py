@@ -18,6 +18,7 @@ from tinytorch.data import Compose, Cutout, RandomCrop, RandomFlip, Stream, load
 from tinytorch.models import CNN
 
 WIDTHS, IMAGES, EPOCHS, BATCH, RATE, SEED = (16, 32, 64), 10_000, 20, 128, 3e-3, 0
+FULL = {"IMAGES": 50_000}
 CROP_FLIP = [RandomCrop(32, padding=4), RandomFlip()]  # of the paper, section 4
 KINDS = {"none": None, "crop, flip": Compose(CROP_FLIP), "crop, flip, cutout": Compose([
     *CROP_FLIP, Cutout(16),  # 16: the paper's side for CIFAR-10

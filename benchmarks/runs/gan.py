@@ -22,7 +22,8 @@ from tinytorch.nn import functional as F
 
 ARCHIVE = ""
 LATENT, WIDTH, SIZE = 64, 16, 32
-IMAGES, EPOCHS, BATCH, RATE, BETA, SEED = 20_000, 10, 128, 2e-4, 0.5, 0
+IMAGES, EPOCHS, BATCH, RATE, BETA, SEED = 10_000, 10, 128, 2e-4, 0.5, 0
+FULL = {"IMAGES": 60_000}
 MEASURED = 5000  # pictures of each side of the distance
 SHOWN = 10
 

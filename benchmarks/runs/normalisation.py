@@ -19,6 +19,7 @@ from tinytorch import nn
 
 ARCHIVE = ""
 SEED = 0
+FULL = {"UNITS": {"units": 1000, "batches": (128, 4), "epochs": 2, "rate": 1e-3, "images": 60_000}}
 SIGMOIDS = {"units": 100, "batch": 60, "epochs": 10, "rate": 0.1}
 UNITS = {"units": 500, "batches": (128, 4), "epochs": 2, "rate": 1e-3, "images": 20_000}
 IMAGES = {"images": 6000, "batches": (32, 2), "epochs": 4, "rate": 0.05, "channels": (16, 32)}
