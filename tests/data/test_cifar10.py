@@ -12,8 +12,6 @@ from tinytorch.base.errors import DataError, FileFormatError, SettingError
 from tinytorch.data import (
     CIFAR10_MEAN,
     CIFAR10_STD,
-    CIFAR10Dataset,
-    DataLoader,
     cifar10,
     load_cifar10,
     places,
@@ -225,24 +223,6 @@ def test_train_is_a_yes_or_no():
     """Ground truth: the documented values; a split's name is none of them."""
     with pytest.raises(SettingError, match="train is a yes or no"):
         load_cifar10("test")
-
-
-def test_the_courses_name(small, tmp_path):
-    """Ground truth: ruling C2: a data set for a loader, and a loader itself."""
-    put(tmp_path, cifar10.BINARY, "folder")
-    data = CIFAR10Dataset(folder=tmp_path)
-    assert len(data) == 4 and data[1][0].shape == (3, 32, 32) and len(list(data)) == 4
-    first = list(DataLoader(data, batch_size=3))
-    second = CIFAR10Dataset(batch_size=3, folder=tmp_path)
-    assert len(second) == 2
-    for (x, y), (v, w) in zip(first, second, strict=True):
-        assert np.array_equal(x, v) and np.array_equal(y, w)
-    state = second.state_dict()
-    assert state["epoch"] == 1 and data.state_dict() == {}
-    second.load_state_dict(state | {"position": 1})
-    assert len(list(second)) == 1
-    with pytest.raises(SettingError, match="settings of a loader"):
-        CIFAR10Dataset(shuffle=True, folder=tmp_path)
 
 
 @pytest.mark.data

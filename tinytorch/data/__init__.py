@@ -5,7 +5,6 @@ Knows NumPy arrays and files, never tensors.
 
 from tinytorch.data.augmentation import Compose, Cutout, RandomCrop, RandomFlip
 from tinytorch.data.cifar10 import CIFAR10_MEAN, CIFAR10_STD, load_cifar10
-from tinytorch.data.cifar10_dataset import CIFAR10Dataset
 from tinytorch.data.colour import ColorJitter, Mixup, Normalize
 from tinytorch.data.dataset import ArrayDataset, Dataset
 from tinytorch.data.digits import load_digits
@@ -31,7 +30,6 @@ __all__ = [
     "CIFAR10_STD",
     "ArrayDataset",
     "BatchSampler",
-    "CIFAR10Dataset",
     "CharacterVocabulary",
     "ColorJitter",
     "Compose",
