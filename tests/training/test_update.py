@@ -207,3 +207,23 @@ def test_bad_settings_are_named():
     ):
         with pytest.raises(SettingError, match=name):
             trainer(**settings)
+
+
+def test_buffers_that_no_batch_moves_are_not_copied():
+    """Ground truth: the recorded program: a table of constants is read and not assigned to."""
+
+    class Masked(nn.Module):
+        def __init__(self):
+            self.layer, self.norm = nn.Linear(5, 3), nn.BatchNorm1d(3)
+            self.register_buffer("table", tt.ones(1, 3))
+
+        def forward(self, x):
+            return self.norm(self.layer(x)) * self.table
+
+    masked = Trainer(Masked(), tt.optim.SGD(), compile=True, progress=Silent())
+    masked.train([(X.astype(np.float32), Y)], 1)
+    call = masked.passes.steps["train"].compiled._last
+    written = {id(call.captured.sources[call.captured.graph.states.index(old)])
+               for old, _ in call.captured.graph.updates}  # fmt: skip
+    assert id(masked.model.table) not in written
+    assert id(masked.model.norm.running_mean) in written

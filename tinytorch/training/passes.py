@@ -154,7 +154,8 @@ def _give_back(buffers: list[tuple[Tensor, Tensor]], finite: Tensor) -> None:
         return
     with no_grad():
         for buffer, before in buffers:
-            buffer.assign_(where(finite, buffer.detach(), before))
+            if buffer.handle() is not before.handle():  # it was assigned to
+                buffer.assign_(where(finite, buffer.detach(), before))
 
 
 def _detached(output: Any) -> Any:
