@@ -1,8 +1,8 @@
 """Normalisations on MNIST: does each do what its paper says?
 
 Batch norm: the experiment of Ioffe, Szegedy 2015, section 4.1 (100 sigmoids in each of 3 layers,
-batches of 60; here 10,000 of 50,000 steps). Layer norm: Ba, Kiros, Hinton 2016, section 6.6
-(batches of 128 and of 4; here 500 units, 20,000 images). Group norm: Wu, He 2018, figure 5
+batches of 60; here 6,000 of 50,000 steps). Layer norm: Ba, Kiros, Hinton 2016, section 6.6
+(batches of 128 and of 4; here 500 units, 10,000 images). Group norm: Wu, He 2018, figure 5
 (batches of 32 and of 2, rate proportional; here a small network and 6,000 images for ImageNet).
 RMS norm: Zhang, Sennrich 2019 (as good as layer norm and cheaper; here layer norm's experiment).
 """
@@ -20,8 +20,8 @@ from tinytorch import nn
 ARCHIVE = ""
 SEED = 0
 FULL = {"UNITS": {"units": 1000, "batches": (128, 4), "epochs": 2, "rate": 1e-3, "images": 60_000}}
-SIGMOIDS = {"units": 100, "batch": 60, "epochs": 10, "rate": 0.1}
-UNITS = {"units": 500, "batches": (128, 4), "epochs": 2, "rate": 1e-3, "images": 20_000}
+SIGMOIDS = {"units": 100, "batch": 60, "epochs": 6, "rate": 0.1}
+UNITS = {"units": 500, "batches": (128, 4), "epochs": 2, "rate": 1e-3, "images": 10_000}
 IMAGES = {"images": 6000, "batches": (32, 2), "epochs": 4, "rate": 0.05, "channels": (16, 32)}
 EQUAL = 1.1  # errors count as equal up to this factor: a tenth is 1 to 2 of a standard deviation
 
