@@ -5,9 +5,10 @@ Knows which function; the arithmetic is in `functional`.
 
 from __future__ import annotations
 
-from tinytorch.base.checks import number, whole
+from tinytorch.base.checks import flag, number, whole
 from tinytorch.base.errors import SettingError
 from tinytorch.nn import functional as F
+from tinytorch.nn.in_place import in_place
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.tensor.creation import full
 from tinytorch.tensor.tensor import Tensor
@@ -16,15 +17,25 @@ from tinytorch.tensor.tensor import Tensor
 class ReLU(Module):
     """max(x, 0).
 
+    Args:
+        inplace: write over the input where nobody needs its old numbers; default False.
+
     Example:
         >>> import tinytorch as tt
         >>> tt.nn.ReLU()(tt.Tensor([-1.0, 2.0])).tolist()
         [0.0, 2.0]
     """
 
+    def __init__(self, inplace: bool = False):
+        self.inplace = flag("ReLU", "inplace", inplace)
+
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
-        return F.relu(x)
+        return in_place(F.relu, x) if self.inplace else F.relu(x)
+
+    def extra_repr(self) -> str:
+        """Whether the input is written over."""
+        return "inplace=True" if self.inplace else ""
 
 
 class GELU(Module):
@@ -98,6 +109,9 @@ class Softmax(Module):
 class SiLU(Module):
     """x * sigmoid(x), also called swish.
 
+    Args:
+        inplace: write over the input where nobody needs its old numbers; default False.
+
     Source: Elfwing, Uchibe, Doya 2017, https://arxiv.org/abs/1702.03118.
 
     Example:
@@ -106,20 +120,37 @@ class SiLU(Module):
         array([-0.2689,  1.7616], dtype=float32)
     """
 
+    def __init__(self, inplace: bool = False):
+        self.inplace = flag("SiLU", "inplace", inplace)
+
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
-        return F.silu(x)
+        return in_place(F.silu, x) if self.inplace else F.silu(x)
+
+    def extra_repr(self) -> str:
+        """Whether the input is written over."""
+        return "inplace=True" if self.inplace else ""
 
 
 class Mish(Module):
     """x * tanh(softplus(x)).
 
+    Args:
+        inplace: write over the input where nobody needs its old numbers; default False.
+
     Source: Misra 2019, https://arxiv.org/abs/1908.08681.
     """
 
+    def __init__(self, inplace: bool = False):
+        self.inplace = flag("Mish", "inplace", inplace)
+
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
-        return F.mish(x)
+        return in_place(F.mish, x) if self.inplace else F.mish(x)
+
+    def extra_repr(self) -> str:
+        """Whether the input is written over."""
+        return "inplace=True" if self.inplace else ""
 
 
 class LogSigmoid(Module):
@@ -145,44 +176,85 @@ class Softsign(Module):
 
 
 class ReLU6(Module):
-    """min(max(x, 0), 6)."""
+    """min(max(x, 0), 6).
+
+    Args:
+        inplace: write over the input where nobody needs its old numbers; default False.
+    """
+
+    def __init__(self, inplace: bool = False):
+        self.inplace = flag("ReLU6", "inplace", inplace)
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
-        return F.relu6(x)
+        return in_place(F.relu6, x) if self.inplace else F.relu6(x)
+
+    def extra_repr(self) -> str:
+        """Whether the input is written over."""
+        return "inplace=True" if self.inplace else ""
 
 
 class Hardsigmoid(Module):
     """(x + 3) / 6 held between 0 and 1.
 
+    Args:
+        inplace: write over the input where nobody needs its old numbers; default False.
+
     Source: Howard et al. 2019, https://arxiv.org/abs/1905.02244, section 5.2.
     """
 
+    def __init__(self, inplace: bool = False):
+        self.inplace = flag("Hardsigmoid", "inplace", inplace)
+
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
-        return F.hardsigmoid(x)
+        return in_place(F.hardsigmoid, x) if self.inplace else F.hardsigmoid(x)
+
+    def extra_repr(self) -> str:
+        """Whether the input is written over."""
+        return "inplace=True" if self.inplace else ""
 
 
 class Hardswish(Module):
     """x * hardsigmoid(x).
 
+    Args:
+        inplace: write over the input where nobody needs its old numbers; default False.
+
     Source: Howard et al. 2019, https://arxiv.org/abs/1905.02244, section 5.2.
     """
 
+    def __init__(self, inplace: bool = False):
+        self.inplace = flag("Hardswish", "inplace", inplace)
+
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
-        return F.hardswish(x)
+        return in_place(F.hardswish, x) if self.inplace else F.hardswish(x)
+
+    def extra_repr(self) -> str:
+        """Whether the input is written over."""
+        return "inplace=True" if self.inplace else ""
 
 
 class SELU(Module):
     """scale * elu(x, alpha) with the constants that keep mean 0 and variance 1.
 
+    Args:
+        inplace: write over the input where nobody needs its old numbers; default False.
+
     Source: Klambauer et al. 2017, https://arxiv.org/abs/1706.02515.
     """
 
+    def __init__(self, inplace: bool = False):
+        self.inplace = flag("SELU", "inplace", inplace)
+
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
-        return F.selu(x)
+        return in_place(F.selu, x) if self.inplace else F.selu(x)
+
+    def extra_repr(self) -> str:
+        """Whether the input is written over."""
+        return "inplace=True" if self.inplace else ""
 
 
 class LeakyReLU(Module):
@@ -190,6 +262,7 @@ class LeakyReLU(Module):
 
     Args:
         negative_slope: for negative numbers; default 0.01, as in PyTorch.
+        inplace: write over the input where nobody needs its old numbers; default False.
 
     Source: Maas, Hannun, Ng 2013, section 2.
 
@@ -199,11 +272,15 @@ class LeakyReLU(Module):
         array([-0.1,  2. ], dtype=float32)
     """
 
-    def __init__(self, negative_slope: float = 0.01):
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False):
+        self.inplace = flag("LeakyReLU", "inplace", inplace)
         self.negative_slope = number("LeakyReLU", "negative_slope", negative_slope, "(-inf, inf)")
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
+        return in_place(self._function, x) if self.inplace else self._function(x)
+
+    def _function(self, x: Tensor) -> Tensor:
         return F.leaky_relu(x, self.negative_slope)
 
     def extra_repr(self) -> str:
@@ -242,6 +319,7 @@ class ELU(Module):
 
     Args:
         alpha: minus the limit for negative numbers; default 1.
+        inplace: write over the input where nobody needs its old numbers; default False.
 
     Source: Clevert, Unterthiner, Hochreiter 2015, https://arxiv.org/abs/1511.07289.
 
@@ -251,11 +329,15 @@ class ELU(Module):
         [-1.0, 2.0]
     """
 
-    def __init__(self, alpha: float = 1.0):
+    def __init__(self, alpha: float = 1.0, inplace: bool = False):
+        self.inplace = flag("ELU", "inplace", inplace)
         self.alpha = number("ELU", "alpha", alpha, "(-inf, inf)")
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
+        return in_place(self._function, x) if self.inplace else self._function(x)
+
+    def _function(self, x: Tensor) -> Tensor:
         return F.elu(x, self.alpha)
 
     def extra_repr(self) -> str:
@@ -293,14 +375,19 @@ class Hardtanh(Module):
     Args:
         min_val: smallest result; default -1.
         max_val: largest result, above min_val; default 1.
+        inplace: write over the input where nobody needs its old numbers; default False.
     """
 
-    def __init__(self, min_val: float = -1.0, max_val: float = 1.0):
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False):
+        self.inplace = flag("Hardtanh", "inplace", inplace)
         self.min_val = number("Hardtanh", "min_val", min_val, "(-inf, inf)")
         self.max_val = number("Hardtanh", "max_val", max_val, f"({self.min_val!r}, inf)")
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
+        return in_place(self._function, x) if self.inplace else self._function(x)
+
+    def _function(self, x: Tensor) -> Tensor:
         return F.hardtanh(x, self.min_val, self.max_val)
 
     def extra_repr(self) -> str:

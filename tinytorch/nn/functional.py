@@ -31,6 +31,15 @@ from tinytorch.nn.classification import cross_entropy, nll_loss
 from tinytorch.nn.divergence import kl_div
 from tinytorch.nn.dropout_functions import drop_path, dropout, dropout2d
 from tinytorch.nn.embedding_functions import embedding
+from tinytorch.nn.in_place import (
+    elu_,
+    hardtanh_,
+    leaky_relu_,
+    relu_,
+    selu_,
+    sigmoid_,
+    tanh_,
+)
 from tinytorch.nn.norm_functions import (
     batch_norm,
     group_norm,
@@ -69,6 +78,7 @@ __all__ = [
     "dropout",
     "dropout2d",
     "elu",
+    "elu_",
     "embedding",
     "gelu",
     "glu",
@@ -76,11 +86,13 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hardtanh_",
     "huber_loss",
     "kl_div",
     "l1_loss",
     "layer_norm",
     "leaky_relu",
+    "leaky_relu_",
     "linear",
     "log_softmax",
     "logsigmoid",
@@ -93,10 +105,13 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "relu_",
     "rms_norm",
     "scaled_dot_product_attention",
     "selu",
+    "selu_",
     "sigmoid",
+    "sigmoid_",
     "silu",
     "smooth_l1_loss",
     "softmax",
@@ -104,6 +119,7 @@ __all__ = [
     "softplus",
     "softsign",
     "tanh",
+    "tanh_",
 ]
 
 

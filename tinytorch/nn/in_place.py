@@ -1,0 +1,122 @@
+"""Activations that write over their input: the memory of a second array is saved.
+
+Knows blocks of numbers, never formulas. Works where nobody needs the old numbers: outside of
+recording, on memory that no view, array or tape shares. Elsewhere the Tensor holds new memory, as
+after any assignment, and gradients are those of the numbers that were used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tinytorch.nn import activation_functions as functions
+from tinytorch.tensor import elementwise
+from tinytorch.tensor.base import from_array
+from tinytorch.tensor.buffer import is_exclusive
+from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.tensor import Tensor
+
+BLOCK = 2**16  # numbers; 256 KiB of float32, so that what a formula keeps meanwhile stays in L2
+
+
+def in_place(function: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
+    """`input`, which holds function(input) from now on.
+
+    Args:
+        function: elementwise: each result depends on the number at its place alone.
+        input: any shape, floating point.
+
+    Raises:
+        GradientError: `input` is a leaf that gathers a gradient, and operations are recorded.
+
+    Cost: memory for one block of 65,536 numbers and what the formula needs for it. Measured on
+    16 MiB of float32 numbers: 0.5 MiB in place of 20 for relu, 0.5 in place of 32 for silu, 1.6 in
+    place of 49 for gelu (tests/nn/test_in_place.py holds a bound).
+
+    Example:
+        >>> import tinytorch as tt
+        >>> x = tt.Tensor([-1.0, 2.0])
+        >>> in_place(tt.relu, x) is x, x.tolist()
+        (True, [0.0, 2.0])
+    """
+    recorded = STATE.recording and input.requires_grad
+    if STATE.interpreter is not None or STATE.journal is not None or recorded:
+        return input.assign_(function(input))
+    if not is_exclusive(input) or not input._buffer.array.flags.c_contiguous:
+        return input.assign_(function(input))
+    buffer = input._buffer
+    numbers = buffer.array.reshape(-1)
+    with no_grad():
+        for first in range(0, numbers.size, BLOCK):
+            block = numbers[first : first + BLOCK]
+            block[...] = function(from_array(block, buffer.dtype))._buffer.array
+    buffer.written()
+    return input
+
+
+def relu_(input: Tensor) -> Tensor:
+    """`relu`, written over its input.
+
+    Args:
+        input: any shape.
+    """
+    return in_place(elementwise.relu, input)
+
+
+def sigmoid_(input: Tensor) -> Tensor:
+    """`sigmoid`, written over its input.
+
+    Args:
+        input: any shape.
+    """
+    return in_place(elementwise.sigmoid, input)
+
+
+def tanh_(input: Tensor) -> Tensor:
+    """`tanh`, written over its input.
+
+    Args:
+        input: any shape.
+    """
+    return in_place(elementwise.tanh, input)
+
+
+def leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """`leaky_relu`, written over its input.
+
+    Args:
+        input: any shape.
+        negative_slope: for negative numbers.
+    """
+    return in_place(lambda x: functions.leaky_relu(x, negative_slope), input)
+
+
+def elu_(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """`elu`, written over its input.
+
+    Args:
+        input: any shape.
+        alpha: minus the limit for negative numbers.
+    """
+    return in_place(lambda x: functions.elu(x, alpha), input)
+
+
+def selu_(input: Tensor) -> Tensor:
+    """`selu`, written over its input.
+
+    Args:
+        input: any shape.
+    """
+    return in_place(functions.selu, input)
+
+
+def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """`hardtanh`, written over its input.
+
+    Args:
+        input: any shape.
+        min_val: smallest result.
+        max_val: largest result.
+    """
+    return in_place(lambda x: functions.hardtanh(x, min_val, max_val), input)
