@@ -1,5 +1,6 @@
 """step.py and interruption.py: what is compiled; signals outside the main thread."""
 
+import json
 import threading
 
 import numpy as np
@@ -44,6 +45,21 @@ def test_a_smaller_size_that_comes_again_at_once_is_compiled(log):
     for n in (8, 5, 5, 5):
         step(rows(n))
     assert log == [(8, 3), (5, 3), (5, 3)]
+
+
+def test_what_was_seen_can_be_carried_over(log):
+    """Ground truth: the step that saw everything itself; JSON holds what is carried."""
+    whole, first, second = (Step(lambda x: x.sum(), compile=True) for _ in range(3))
+    for n in (8, 5, 5, 3):
+        whole(rows(n))
+    expected = log.copy()
+    log.clear()
+    for n in (8, 5):
+        first(rows(n))
+    second.remember(json.loads(json.dumps(first.seen())))
+    for n in (5, 3):
+        second(rows(n))
+    assert log == expected == [(8, 3), (5, 3)]
 
 
 def test_larger_batches_and_other_widths_are_compiled(log):
