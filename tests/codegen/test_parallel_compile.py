@@ -1,6 +1,7 @@
 """Ground truth: the same kernels compiled in one process."""
 
 import ctypes
+import os
 import sys
 
 import numpy as np
@@ -60,6 +61,20 @@ def test_a_helper_that_dies_is_a_compile_error(monkeypatch):
     )
     with pytest.raises(CompileError, match="LLVM ended the process"):
         compile_kernels([kernel(1), kernel(2)], Target.host(), processes=2)
+
+
+def test_ctrl_c_at_the_terminal_does_not_reach_a_helper(monkeypatch):
+    """Ground truth: a terminal signals the process group of the program, which is another one."""
+    groups, popen = [], parallel_compile.subprocess.Popen
+
+    def noting(*arguments, **how):
+        process = popen(*arguments, **how)
+        groups.append(os.getpgid(process.pid))
+        return process
+
+    monkeypatch.setattr(parallel_compile.subprocess, "Popen", noting)
+    compile_kernels([kernel(1), kernel(2)], Target.host(), processes=2)
+    assert groups and os.getpgrp() not in groups
 
 
 def test_large_programs_are_split():

@@ -58,7 +58,12 @@ def test_everything_is_put_back(compile):
         }  # fmt: skip
 
     before, lr = state(), trainer.optimizer.lr
+    other = loader()
+    next(iter(other))
+    place = other.state_dict()
     find_learning_rate(trainer, data, steps=20)
+    find_learning_rate(trainer, other, steps=10)
+    assert other.state_dict() == place
     overfit_one_batch(trainer, (X[:8], Y[:8]), steps=5)
     after = state()
     assert trainer.optimizer.lr == lr and after.keys() == before.keys()

@@ -14,6 +14,7 @@ from tinytorch import nn
 from tinytorch.base.errors import GradientError, IndexRangeError, SettingError
 from tinytorch.nn import functional as F
 from tinytorch.training import Trainer
+from tinytorch.training.callback import Callback
 from tinytorch.training.loss_weight import adds_up, weight_of
 from tinytorch.training.progress import Silent
 
@@ -102,6 +103,23 @@ def test_what_a_mean_divides_by():
 
     assert weight_of(Own(), target) == 3.5
     assert adds_up(LOSSES["summed"]) and not adds_up(F.cross_entropy)
+
+
+def test_a_window_that_was_left_is_not_part_of_another_run():
+    """Ground truth: the second run alone."""
+
+    class Leaving(Callback):
+        def after_batch(self, trainer, values):
+            if trainer.steps == 2:
+                trainer.stop("enough")
+
+    left = trainer(accumulate=4, callbacks=[Leaving()])
+    left.train(cut(4, 7, 2, 9), 1)
+    assert left.passes.update.waiting == 2
+    left.train(cut(13, 13), 1)
+    fresh = trainer(accumulate=4)
+    fresh.train(cut(13, 13), 1)
+    assert np.array_equal(weights(left), weights(fresh)) and left.run.updates == 1
 
 
 def test_parameters_without_a_gradient_are_left_alone():

@@ -81,6 +81,7 @@ class _Helper:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": path},
+            process_group=0,  # Ctrl-C at the terminal is for the process that trains
         )
         self._image = b""
         self._thread = threading.Thread(target=self._talk, daemon=True)
