@@ -121,3 +121,40 @@ def test_drawing_inside_no_grad_and_grad_changes_nothing():
     """Invariant: random numbers are never recorded, and the state is no leaf."""
     g = generator()
     assert not tt.rand(2, generator=g).requires_grad and not g.state.requires_grad
+
+
+def test_threads_share_a_generator():
+    """Invariant: eight threads draw the numbers of one stream, each exactly once."""
+    import sys
+    import threading
+
+    shared, drawn = generator(), []
+
+    def draw():
+        for _ in range(50):
+            drawn.append(tuple(shared.bits((4,)).tolist()))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=draw) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    alone = generator()
+    assert set(drawn) == {tuple(alone.bits((4,)).tolist()) for _ in range(400)}
+
+
+def test_copies_of_a_generator_go_on_alike():
+    """Invariant: a copy or a pickled one draws what the original draws; none moves another."""
+    import copy
+    import pickle
+
+    original = generator()
+    original.bits((3,))
+    others = [copy.deepcopy(original), pickle.loads(pickle.dumps(original))]
+    expected = original.bits((5,)).tolist()
+    assert [other.bits((5,)).tolist() for other in others] == [expected, expected]

@@ -10,9 +10,11 @@ from typing import Any
 from tinytorch.base.dtypes import bfloat16, float16, float32, promote
 from tinytorch.base.errors import ShapeError
 from tinytorch.primitives import TABLE
-from tinytorch.tensor.dispatch import apply, tensor_of, to_dtype
+from tinytorch.tensor.dispatch import apply, product, tensor_of, to_dtype
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.shaping import reshape, squeeze, unsqueeze
+
+_MATMUL = TABLE["matmul"]
 
 
 def _inputs(*xs) -> tuple[list, dict]:
@@ -45,11 +47,14 @@ def matmul(a, b) -> Any:
     except AttributeError:  # an operand is no Tensor, or a captured one
         same = False
     params: dict = {}
-    if not same:
+    if same:
+        if len(a.shape) >= 2 and len(b.shape) >= 2:
+            return product(_MATMUL, a, b)
+    else:
         (a, b), params = _inputs(a, b)
     rank_a, rank_b = len(a.shape), len(b.shape)
     if rank_a >= 2 and rank_b >= 2:
-        return apply(TABLE["matmul"], (a, b), params)
+        return apply(_MATMUL, (a, b), params)
     if not rank_a or not rank_b:
         raise ShapeError(
             "matmul: an operand is a single number",

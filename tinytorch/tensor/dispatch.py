@@ -31,6 +31,8 @@ _result: dict[tuple[Primitive, DType], DType] = {}
 _specs: dict[tuple, Any] = {}
 # Params and output dtype of rows of one operand, by row, shape, dtype and the caller's arguments.
 _plans: dict[tuple, tuple[dict, DType]] = {}
+# Output dtype of rows of two operands, by row, shapes and dtype.
+_products: dict[tuple, DType] = {}
 # Python numbers as 0-d Tensors, by (value, type, dtype). They are never assigned to.
 _numbers: dict[tuple, Any] = {}
 
@@ -139,6 +141,28 @@ def alias(x: Any) -> Any:
     if STATE.interpreter is not None:
         STATE.interpreter.meet(x)
     return from_handle(x.handle(), x._node)
+
+
+def product(primitive: Primitive, a: Any, b: Any) -> Any:
+    """Apply a row of two operands of one dtype, without params: the shortest way for matmul."""
+    state = STATE
+    left, right = a._buffer, b._buffer
+    if state.interpreter is not None or left is None or right is None or left.dtype is bfloat16:
+        return apply(primitive, (a, b), _NONE)
+    x, y = left.array, right.array
+    dtype = _products.get((primitive, x.shape, y.shape, left.dtype))
+    if dtype is None:
+        spec = primitive.infer(Spec(x.shape, left.dtype), Spec(y.shape, right.dtype))
+        if len(_products) >= _LIMIT:
+            _products.clear()
+        dtype = _products[primitive, x.shape, y.shape, left.dtype] = spec.dtype
+    array = primitive.numpy(x, y)
+    if array.dtype is not dtype.storage:
+        array = array.astype(dtype.storage)
+    out = from_array(array, dtype)
+    if state.recording and (a._node is not None or b._node is not None):
+        return autograd.record(primitive, (a, b), _NONE, out)
+    return out
 
 
 def _evaluate(primitive: Primitive, operands: tuple[Any, ...], params: dict[str, Any]) -> Any:

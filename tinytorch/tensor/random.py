@@ -7,6 +7,7 @@ small Tensor, so a compiled function moves it on as it moves any other state.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,9 @@ from tinytorch.tensor.tensor import Tensor
 class Generator:
     """A stream of random bits.
 
+    Threads may share one: each draw gets numbers that no other draw gets, though which thread draws
+    first is up to them. For runs that repeat, give each thread a generator of its own.
+
     Args:
         seed: which stream, 0 <= seed < 2^64.
 
@@ -42,6 +46,7 @@ class Generator:
 
     def __init__(self, seed: int = 0):
         self.state = Tensor(_seeded(seed), uint32)  # key0, key1, counter low, counter high
+        self._lock = threading.Lock()
 
     def manual_seed(self, seed: int) -> Generator:
         """Begin the stream of `seed` again; gives itself."""
@@ -50,10 +55,17 @@ class Generator:
 
     def bits(self, shape: tuple[int, ...]) -> Tensor:
         """The next random uint32s; each block of four numbers moves the counter by one."""
-        bits, state = apply(TABLE["random_bits"], (self.state,), {"shape": tuple(shape)})
-        with no_grad():
+        with self._lock, no_grad():
+            bits, state = apply(TABLE["random_bits"], (self.state,), {"shape": tuple(shape)})
             self.state.assign_(state)
         return bits
+
+    def __getstate__(self) -> dict:
+        return {"state": self.state}
+
+    def __setstate__(self, state: dict) -> None:
+        self.state = state["state"]
+        self._lock = threading.Lock()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Where the stream is, as it can be saved."""
