@@ -117,6 +117,18 @@ def test_slice_at_a_run_time_place(shape, part, start, target):
     assert_defined("slice_update", arrays, {}, target)
 
 
+@every_target
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int8", "float16"])
+@pytest.mark.parametrize(
+    "shape, index",
+    [((7,), [4, 0]), ((5, 35), [3, -1, 3]), ((3, 2, 64), [2]), ((4, 3), []), ((3, 0), [1])],
+)
+def test_rows_at_run_time_places(shape, index, dtype, target):
+    """Ground truth: the definition, exactly; of equal places the last wins."""
+    rows = whole((len(index), *shape[1:]), dtype, 1)
+    assert_defined("put_rows", [whole(shape, dtype), rows, np.array(index, np.int64)], {}, target)
+
+
 @pytest.mark.parametrize("start", [5, -1, -2, -8, 100])
 def test_slice_outside_is_refused(start):
     """Ground truth: the definition refuses the same starts; 3 of 7 positions fit at 0 to 4."""

@@ -233,6 +233,13 @@ def slice_update_truth(x, y, start_index):
     return out
 
 
+def put_rows_truth(x, y, index):
+    out = x.copy()
+    for i, row in zip(index, y, strict=True):
+        out[i] = row
+    return out
+
+
 def matmul_truth(a, b, *, dtype=None):
     if a.dtype.kind == "i":
         return np.einsum("...mk,...kn->...mn", a.astype(object), b.astype(object)).astype(object) \
@@ -440,6 +447,7 @@ TRUTHS = {
     "concatenate": (lambda *xs, axis: np.moveaxis(
         np.array([row for x in xs for row in np.moveaxis(x, axis, 0)], xs[0].dtype), 0, axis), 0),
     "slice_update": (slice_update_truth, 0),
+    "put_rows": (put_rows_truth, 0),
     "iota": (lambda *, shape, axis, dtype: np.indices(shape)[axis].astype(dtype.compute), 0),
     "full": (lambda *, shape, value, dtype: np.array(
         [value] * math.prod(shape), dtype.compute).reshape(shape), 0),

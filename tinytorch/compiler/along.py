@@ -15,7 +15,7 @@ from tinytorch.compiler.graph import Value
 from tinytorch.compiler.hosting import place
 from tinytorch.compiler.layout import dense_strides
 from tinytorch.kernels import along
-from tinytorch.kernels.scatter import scatter_add
+from tinytorch.kernels.scatter import put_rows, scatter_add
 
 MOST_SCRATCH = 16 << 20  # bytes a thread may be asked for; beyond it NumPy does the work
 
@@ -145,6 +145,23 @@ def update_slice(lowering, group: Group) -> bool:
         to.strides, lowering.operand(start),
     )  # fmt: skip
     return run_kernel(lowering, group, kernel, {"y": y, "start": start, "out": out})
+
+
+def overwrite_rows(lowering, group: Group) -> bool:
+    """put_rows: a copy of x, unless it lies where x lay, with rows of y at run-time places."""
+    node = group.own
+    (x, y, index), (out,) = node.inputs, node.outputs
+    columns = prod(x.shape[1:])
+    source = _reshaped(lowering, y, (y.shape[0], columns))
+    places = lowering.operand(index)
+    table = _reshaped(lowering, out, (x.shape[0], columns))
+    if table[0] is not out:
+        return False
+    place(lowering, group, x, (0,) * len(x.shape))
+    if not prod(y.shape):
+        return True
+    kernel = put_rows(lowering.target, y.shape[0], x.shape[0], columns, source[1], places, table[1])
+    return run_kernel(lowering, group, kernel, {"y": source[0], "index": index, "out": out})
 
 
 def _overwrite(lowering, group: Group) -> bool:

@@ -181,6 +181,9 @@ class Homes:
     def _in_place(self, group: Group, state: Value) -> bool:
         """Whether the group reads the state only where it writes the new one."""
         if group.host is not None:
+            if group.host.primitive.name in kinds.OVERWRITING:
+                x, *others = group.host.inputs
+                return x is state and all(self.fusion.base(v)[0] is not state for v in others)
             if not kinds.has_epilogue(group.host):
                 return False
             if any(self.fusion.base(v)[0] is state for v in group.host.inputs):

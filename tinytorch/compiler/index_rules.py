@@ -56,6 +56,11 @@ def _scatter_add(r, node: Node, inputs) -> Value | None:
     return None
 
 
+def _put_rows(r, node: Node, inputs) -> Value | None:
+    _check(r, node, inputs[2], inputs[0].shape[0])
+    return None
+
+
 def _take_along(r, node: Node, inputs) -> Value | None:
     x, index = inputs
     axis = node.params["axis"] % len(x.shape)
@@ -126,6 +131,7 @@ def _pool_take(r, node: Node, inputs) -> Value | None:
 INDEX_RULES = {
     "take": _take,
     "scatter_add": _scatter_add,
+    "put_rows": _put_rows,
     "take_along": _take_along,
     "scatter_along": _scatter_along,
     "slice_update": _slice_update,

@@ -12,6 +12,8 @@ from tinytorch.compiler.graph import Node, Value
 MOVEMENT = frozenset(("reshape", "permute", "broadcast_to", "slice", "flip"))
 SOURCES = frozenset(("iota", "full"))
 REDUCTIONS = frozenset(reduction.KINDS)
+# A copy of the first operand of which some part is written: of a state, only that part.
+OVERWRITING = frozenset(("slice_update", "put_rows"))
 ARITHMETIC = frozenset((*elementwise.RULES, "cast", "where"))
 
 

@@ -16,6 +16,7 @@ from tinytorch.compiler.access import reshape_strides
 from tinytorch.compiler.along import (
     extreme_position,
     integer_product,
+    overwrite_rows,
     running_sum,
     scatter_along,
     scatter_rows,
@@ -226,5 +227,6 @@ ROWS: dict[str, Row] = {
     "convolution_weight_gradient": weight_gradient,
     "argmax": extreme_position, "argmin": extreme_position, "cumsum": running_sum,
     "take_along": take_along, "scatter_along": scatter_along, "slice_update": update_slice,
+    "put_rows": overwrite_rows,
     "max_pool2d": pool, "max_pool2d_gradient": pool_gradient,
 }  # fmt: skip

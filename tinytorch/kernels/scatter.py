@@ -1,4 +1,4 @@
-"""Adds rows up in a table at run-time places: the gradient of an embedding.
+"""Adds rows up in a table, or puts them there, at run-time places: gradient and step of a table.
 
 Knows pointers and strides, never graphs. A tile owns some columns of the whole table and goes
 through the rows in their order, so equal indices are added in the same order whatever the threads
@@ -80,6 +80,43 @@ def scatter_add(
         "scatter_add", ("g", "index", "out"), body, tiles=before * blocks,
         scratch=size * block * 4 if narrow else 0, flops=before * rows * columns, bytes=moved,
         label="scatter_add",
+    )  # fmt: skip
+
+
+def put_rows(
+    target: Target, rows: int, size: int, columns: int, y: Operand, index: Operand, out: Operand
+) -> Kernel:
+    """out[index[r]] = y[r], the last of equal indices last; buffers "y", "index", "out".
+
+    Args:
+        rows: indices; size: rows of the table; columns: length of a row.
+        y: strides over (rows, columns); index: over (rows,); out: over (size, columns).
+    """
+    llvm = y.dtype.llvm
+    lanes = target.vector_bytes // y.dtype.itemsize if y.strides[1] == out.strides[1] == 1 else 1
+    blocks = -(-columns // lanes)
+
+    def body(f: Function, p) -> None:
+        column = f.mul(f.tile, f.index(lanes))
+        mask = (
+            None if columns % lanes == 0 else f.mask_below(lanes, f.sub(f.index(columns), column))
+        )
+
+        def element(name: str, operand: Operand, row: Value) -> Value:
+            across = f.add(f.mul(column, f.index(operand.strides[1])), f.index(operand.offset))
+            down = f.mul(row, f.index(operand.strides[0]))
+            return f.at(p[name], f.add(down, across), llvm)
+
+        with f.loop("row", 0, rows) as r:
+            place = f.add(f.mul(r.index, f.index(index.strides[0])), f.index(index.offset))
+            i = f.load(f.at(p["index"], place, index.dtype.llvm), index.dtype.llvm)
+            i = wrapped(f, i, index, size)
+            new = f.load(element("y", y, r.index), vector(lanes, llvm), mask=mask)
+            f.store(new, element("out", out, i), mask=mask)
+
+    return named_kernel(
+        "put_rows", ("y", "index", "out"), body, tiles=blocks, flops=0,
+        bytes=2 * rows * columns * y.dtype.itemsize, label="put_rows",
     )  # fmt: skip
 
 

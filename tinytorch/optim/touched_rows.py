@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tinytorch.tensor.elementwise import where
-from tinytorch.tensor.indexing import take
+from tinytorch.tensor.indexing import put_rows, take
 from tinytorch.tensor.interpreter import current
 from tinytorch.tensor.row_gradient import RowGradient
 from tinytorch.tensor.tensor import Tensor
@@ -24,32 +23,22 @@ def touched_rows(
         PyTorch's SparseAdam: a rule applied to the whole table would move all of it, for its
         averages go on without a gradient.
 
-    In a compiled function the rows are not known before it runs: the rule sees the whole table, and
-    what was not read is put back, with the same result.
+    Eager, equal rows are joined first. In a compiled function, where it is not known how many there
+    are, each mention of a row computes the same new numbers and the last is kept; the program then
+    writes those rows of the table in place.
 
     Args:
         table: the parameter (V, ...).
         gradient: of it.
         slots: the rule's state for it, each of its shape, by name.
     """
-    if current() is not None:
-        touched = gradient.touched()
-        parts = {name: _same(slot) for name, slot in slots.items()}
-        part = _same(table)
-        yield part, gradient.dense(), parts
-        table.assign_(where(touched, part, table))
-        for name, slot in slots.items():
-            slot.assign_(where(touched, parts[name], slot))
-        return
-    once = gradient.joined()
+    captured = current() is not None
+    once = gradient.agreed() if captured else gradient.joined()
     parts = {name: take(slot, once.index, 0) for name, slot in slots.items()}
     part = take(table.detach(), once.index, 0)
     yield part, once.values, parts
-    table[once.index] = part
-    for name, slot in slots.items():
-        slot[once.index] = parts[name]
-
-
-def _same(x: Tensor) -> Tensor:
-    """Another Tensor that holds the same numbers."""
-    return x.detach()
+    for whole, new in ((table, part), *((slots[name], parts[name]) for name in slots)):
+        if captured:
+            whole.assign_(put_rows(whole, once.index, new))
+        else:
+            whole[once.index] = new

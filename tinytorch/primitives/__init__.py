@@ -68,6 +68,7 @@ from tinytorch.primitives.primitive import (
     Spec,
     dtype_of,
 )
+from tinytorch.primitives.put_rows import put_rows
 from tinytorch.primitives.random import random_bits
 from tinytorch.primitives.reductions import all_, any_, argmax, argmin, cumsum, max_, min_, prod
 from tinytorch.primitives.reshaping import permute, reshape
@@ -140,6 +141,7 @@ __all__ = [
     "permute",
     "pow_",
     "prod",
+    "put_rows",
     "random_bits",
     "reciprocal",
     "remainder",

@@ -344,3 +344,18 @@ def slice_update(x, y, start) -> Any:
     """
     y = to_dtype(tensor_of(y), x.dtype)
     return apply(TABLE["slice_update"], (tensor_of(x), y, tensor_of(start)), {})
+
+
+def put_rows(x, index, y) -> Any:
+    """A new Tensor: x with row index[i] replaced by y[i]; of equal indices the last wins.
+
+    Args:
+        x: (V, ...).
+        index: integers (N,).
+        y: (N, ...).
+
+    Raises:
+        IndexRangeError: an index is outside the table.
+    """
+    y = to_dtype(tensor_of(y), x.dtype)
+    return apply(TABLE["put_rows"], (tensor_of(x), y, tensor_of(index)), {})

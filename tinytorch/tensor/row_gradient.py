@@ -6,7 +6,6 @@ knows of it (optimizers, clipping) goes through its rows alone.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,9 @@ from tinytorch.base.dtypes import as_dtype, int64
 from tinytorch.primitives import TABLE
 from tinytorch.tensor import autograd
 from tinytorch.tensor.base import TensorBase, from_array
+from tinytorch.tensor.creation import iota
 from tinytorch.tensor.dispatch import apply, to_dtype
-from tinytorch.tensor.indexing import take
+from tinytorch.tensor.indexing import put_rows, take
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.shaping import concat, reshape
 from tinytorch.tensor.tensor import Tensor
@@ -102,13 +102,19 @@ class RowGradient(Tensor):
         sums = apply(TABLE["scatter_add"], (self.values, where_to), params)
         return RowGradient(from_array(rows.astype(np.int64), int64), sums, self.length)
 
-    def touched(self) -> Any:
-        """Bools (V, 1, ...): whether a row gets something (where rows are not known: a capture)."""
-        count = math.prod(self.index.shape)
-        ones = apply(TABLE["full"], (), {"shape": (count,), "value": 1, "dtype": int64})
-        params = {"axis": 0, "size": self.length}
-        hits = apply(TABLE["scatter_add"], (ones, self.index), params)
-        return reshape(hits > 0, (self.length, *(1,) * (len(self.shape) - 1)))
+    def agreed(self) -> RowGradient:
+        """The same with every mention of a row carrying all that the row gets (captured too).
+
+        How many rows there are is not known before a program runs. So each mention i is led to the
+        last mention of its row: last[index[i]], where last[index[i]] = i was written for all i.
+        """
+        count = self.index.shape[0]
+        turn = iota((count,), 0)
+        none = apply(TABLE["full"], (), {"shape": (self.length,), "value": 0, "dtype": int64})
+        last = take(put_rows(none, self.index, turn), self.index, 0)
+        params = {"axis": 0, "size": count}
+        sums = apply(TABLE["scatter_add"], (self.values, last), params)
+        return RowGradient(self.index, take(sums, last, 0), self.length)
 
     def __add__(self, other: Any) -> Any:
         if type(other) is RowGradient and other.shape == self.shape and _alike(self, other):
