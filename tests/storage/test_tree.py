@@ -92,7 +92,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(TREES)
 def test_any_value_comes_back(value):
     """Ground truth: the value itself, for trees made at random."""
