@@ -5,6 +5,7 @@ import pytest
 
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.data import Compose, Cutout, RandomCrop, RandomFlip, Stream
+from tinytorch.data.augmentation import mirrored
 from tinytorch.data.stream import ORDER
 
 RNG = np.random.default_rng(0)
@@ -52,6 +53,15 @@ def test_flip(dtype):
     assert 0 < chosen.sum() < 40
     for i in range(40):
         assert np.array_equal(flipped[i], x[i, :, :, ::-1] if chosen[i] else x[i])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, bool, np.uint16, np.float64])
+@pytest.mark.parametrize("width", [1, 7, 8, 32])
+def test_mirrored(width, dtype):
+    """Ground truth: a negative step; widths that are whole words and others."""
+    x = RNG.integers(0, 2 if dtype is bool else 100, (3, 2, 4, width)).astype(dtype)
+    assert np.array_equal(mirrored(x), x[..., ::-1]) and mirrored(x).dtype == dtype
+    assert np.array_equal(mirrored(x[:, :, ::2]), x[:, :, ::2, ::-1])
 
 
 @pytest.mark.parametrize("size", [1, 4, 30])

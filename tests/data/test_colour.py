@@ -47,6 +47,13 @@ def test_one_colour_step(setting):
     assert out.dtype == np.float32 and np.abs(out - want).max() <= 1.4 * 24 * EPS
 
 
+def test_colours_are_never_turned_round():
+    """Ground truth: a factor is not negative, however far it may reach: white stays above black."""
+    x = np.broadcast_to(np.array([0.0, 1.0]), (200, 3, 1, 2))
+    (out,) = ColorJitter(0, 3.0)((x,), Stream(1))
+    assert (out[..., 1] >= out[..., 0]).all()
+
+
 def test_all_colour_steps_in_order():
     """Ground truth: three jitters of one setting each, on one stream."""
     stream = Stream(3)

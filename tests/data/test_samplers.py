@@ -12,6 +12,7 @@ from tinytorch.data import (
     DataLoader,
     RandomSampler,
     SequentialSampler,
+    Stream,
     SubsetSampler,
     WeightedSampler,
 )
@@ -60,6 +61,14 @@ def test_weights_are_probabilities():
     share = np.bincount(WeightedSampler(weights, n).order(1, 0), minlength=4) / n
     p = weights / weights.sum()
     assert (np.abs(share - p) <= 5 * np.sqrt(p * (1 - p) / n)).all()
+
+
+def test_a_weight_of_0_is_never_drawn_not_even_at_an_edge(monkeypatch):
+    """Ground truth: the smallest and the largest number a stream can give."""
+    sampler = WeightedSampler([0, 1, 0, 2, 0], 2)
+    edges = np.array([0.0, 1 - 2.0**-53])
+    monkeypatch.setattr(Stream, "uniform", lambda self, n: edges)
+    assert sampler.order(0, 0).tolist() == [1, 3]
 
 
 def test_first_of_a_draw_without_replacement_has_its_weight():

@@ -21,6 +21,7 @@ from tinytorch.data import (
     RandomCrop,
     RandomFlip,
 )
+from tinytorch.data.threads import in_order
 
 RNG = np.random.default_rng(0)
 IMAGES = ImageDataset(RNG.integers(0, 256, (50, 3, 8, 8), dtype=np.uint8), np.arange(50))
@@ -232,6 +233,43 @@ def test_a_script_without_a_guard_is_told(tmp_path):
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert done.returncode and "__main__" in done.stderr.splitlines()[-1]
+
+
+def test_as_many_are_begun_early_as_asked():
+    """Ground truth: counting the jobs that were begun when one is handed out."""
+    begun = []
+
+    class Counting:
+        def submit(self, job):
+            begun.append(job)
+            return lambda: (job,)
+
+        def close(self):
+            pass
+
+    for ahead in (0, 3):
+        begun.clear()
+        results = in_order([(0, 0, i) for i in range(9)], Counting(), ahead)
+        assert next(results) == ((0, 0, 0),) and len(begun) == ahead + 1
+        assert [r[0][2] for r in results] == list(range(1, 9))
+
+
+def test_ctrl_c_does_not_reach_the_processes():
+    """Ground truth: SIGINT to each worker, as a terminal sends it; the epoch goes on."""
+    batches = iter(DataLoader(Pid(), 1, workers=2, processes=True))
+    pids = {int(next(batches)[0][0]), int(next(batches)[0][0])}
+    for pid in pids:
+        os.kill(pid, signal.SIGINT)
+    assert {int(p[0]) for (p,) in batches} == pids
+
+
+def test_augmentation_differs_between_epochs():
+    """Ground truth: the same samples, other choices; an epoch repeated repeats them."""
+    data = DataLoader(IMAGES, 50, transform=AUGMENT, seed=1)
+    (first,), (second,) = drain(data), drain(data)
+    assert np.array_equal(first[1], second[1]) and not np.array_equal(first[0], second[0])
+    data.load_state_dict(data.state_dict() | {"epoch": 0})
+    assert np.array_equal(drain(data)[0][0], first[0])
 
 
 def test_threads_end_when_the_loop_is_left():
