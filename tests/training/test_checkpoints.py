@@ -153,6 +153,19 @@ def test_what_a_killed_save_left_is_cleared(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["step-000001", "step-000002"]
 
 
+def test_loading_writes_nothing_where_nothing_may_be_written(tmp_path, monkeypatch):
+    """Ground truth: the state, although every rename is refused as on a read-only disk."""
+    kept = saved(tmp_path, [1, 2])
+    os.rename(kept.path(2), tmp_path / ".step-000002.before")
+
+    def refused(*args):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tinytorch.storage.folder.os.rename", refused)
+    assert kept.load() == {"step": 2} and kept.steps() == [1, 2]
+    assert sorted(os.listdir(tmp_path)) == [".step-000002.before", "step-000001"]
+
+
 def test_when_one_is_due(tmp_path, monkeypatch):
     """Ground truth: counting steps and seconds by hand."""
     kept = Checkpoints(tmp_path, every_steps=3)

@@ -249,7 +249,9 @@ def remove_leftovers(parent: Path, name: str = "*") -> None:
         if target.exists():
             shutil.rmtree(before, ignore_errors=True)
         else:
-            os.rename(before, target)
+            # Where nothing may be written it is read under the name it has.
+            with contextlib.suppress(OSError):
+                os.rename(before, target)
     for pattern in (f".{name}.*.new", f".{name}.*.gone"):
         for left in parent.glob(pattern):
             if _abandoned(left):
