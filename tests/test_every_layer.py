@@ -104,6 +104,7 @@ LAYERS = {
     "Flatten": Case(lambda: nn.Flatten(), IMAGES, (2, 120), 0),
     "Flatten two axes": Case(lambda: nn.Flatten(0, 1), IMAGES, (8, 6, 5), 0),
     "Unflatten": Case(lambda: nn.Unflatten(-1, (2, 3)), ((4, 6),), (4, 2, 3), 0),
+    "Upsample": Case(lambda: nn.Upsample((2, 3)), IMAGES, (2, 4, 12, 15), 0),
     "Identity": Case(lambda: nn.Identity(), ((4, 5),), (4, 5), 0),
     "MLP": Case(lambda: nn.MLP([5, 4, 2]), ((3, 2, 5),), (3, 2, 2), 34),
     "MLP dropout": Case(
@@ -236,7 +237,7 @@ def test_every_public_layer_has_a_case():
         for n in nn.__all__
         if inspect.isclass(getattr(nn, n)) and issubclass(getattr(nn, n), nn.Module)
     }
-    layers -= {"Module", "ModuleList", "KeyValueCache"}  # no forward of their own
+    layers -= {"Module", "ModuleDict", "ModuleList", "KeyValueCache"}  # no forward of their own
     layers = {name for name in layers if not name.endswith("Loss")}  # tests/test_every_loss.py
     assert layers == {name.split()[0] for name in LAYERS}
 

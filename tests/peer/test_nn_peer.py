@@ -4,6 +4,8 @@ Both sides sum in other orders: a few hundred terms of order 1 leave errors near
 is far below what any wrong formula would give.
 """
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -82,6 +84,9 @@ PAIRS = {
     "Sigmoid": (lambda: nn.Sigmoid(), lambda: torch.nn.Sigmoid(), WIDE),
     "Softmax": (lambda: nn.Softmax(1), lambda: torch.nn.Softmax(1), IMAGES),
     "Flatten": (lambda: nn.Flatten(), lambda: torch.nn.Flatten(), IMAGES),
+    "Upsample": (
+        lambda: nn.Upsample((2, 3)), lambda: torch.nn.Upsample(scale_factor=(2, 3)), IMAGES
+    ),
     "Flatten two axes": (lambda: nn.Flatten(0, 1), lambda: torch.nn.Flatten(0, 1), IMAGES),
     "Unflatten": (
         lambda: nn.Unflatten(1, (2, 2)), lambda: torch.nn.Unflatten(1, (2, 2)), IMAGES
@@ -169,6 +174,25 @@ def test_normalize(p, dim):
     (b * torch.from_numpy(g)).sum().backward()
     np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), **CLOSE)
     np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(), **CLOSE)
+
+
+# Tensor's own functions call their first argument x; interpolate's docstring says what differs.
+OTHER_ARGUMENTS = {"relu", "sigmoid", "tanh", "softmax", "log_softmax", "max_pool1d", "max_pool2d",
+                   "interpolate"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(set(nn.functional.__all__) - OTHER_ARGUMENTS))
+def test_functions_have_pytorchs_arguments_in_its_order(name):
+    """Ground truth: the signature of torch.nn.functional's function of the same name, where Python
+    can read it; what may be given by place stands at its place."""
+    try:
+        theirs = list(inspect.signature(getattr(torch.nn.functional, name)).parameters)
+    except (AttributeError, ValueError):  # not PyTorch's, or written in C
+        return
+    ours = inspect.signature(getattr(nn.functional, name)).parameters
+    by_place = [n for n, p in ours.items() if p.kind is not p.KEYWORD_ONLY]
+    assert theirs[: len(by_place)] == by_place
+    assert set(ours) <= set(theirs)
 
 
 def test_embedding():

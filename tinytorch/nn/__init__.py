@@ -1,4 +1,16 @@
-"""Layers and losses: modules with weights, and the functions they are made of."""
+"""Layers and losses: modules with weights, and the functions they are made of.
+
+A function here (`nn.functional`) is a composition of Tensor operations: its gradient is derived,
+to any order, and the compiler fuses it. A layer is such a function together with the weights and
+settings it keeps: a `Module`. Modules hold modules, as attributes, in lists or in `Sequential`, so
+a network is a tree; `parameters()`, `state_dict()`, `train()`, `to()` walk it. To write one, set
+weights and parts as attributes and define `forward`; there is no backward to write.
+
+What a tree costs is asked by `module.summary(shape)`: a Linear of C x K holds C K + K numbers, a
+convolution K C / groups k^2 whatever the size of the image, while the memory kept for backward
+grows with batch and image. Knows layers, never how a weight moves (`optim`) or where numbers come
+from (`data`).
+"""
 
 from tinytorch.nn import functional, init, initialisation
 from tinytorch.nn.activation import (
@@ -25,7 +37,7 @@ from tinytorch.nn.activation import (
 )
 from tinytorch.nn.attention import MultiHeadAttention, SelfAttention
 from tinytorch.nn.batch_norm import BatchNorm1d, BatchNorm2d
-from tinytorch.nn.containers import ModuleList, Sequential
+from tinytorch.nn.containers import ModuleDict, ModuleList, Sequential
 from tinytorch.nn.convolution import Conv1d, Conv2d, ConvTranspose2d
 from tinytorch.nn.dropout import Dropout, Dropout2d, DropPath
 from tinytorch.nn.embedding import Embedding
@@ -53,6 +65,7 @@ from tinytorch.nn.pooling import AdaptiveAvgPool2d, AvgPool1d, AvgPool2d, MaxPoo
 from tinytorch.nn.positions import LearnedPositions, RotaryPositions, SinusoidalPositions
 from tinytorch.nn.rnn import RNN
 from tinytorch.nn.transformer import TransformerBlock
+from tinytorch.nn.upsample import Upsample
 
 __all__ = [
     "AdaptiveAvgPool2d",
@@ -97,6 +110,7 @@ __all__ = [
     "MaxPool2d",
     "Mish",
     "Module",
+    "ModuleDict",
     "ModuleList",
     "MultiHeadAttention",
     "NLLLoss",
@@ -120,6 +134,7 @@ __all__ = [
     "Tanh",
     "TransformerBlock",
     "Unflatten",
+    "Upsample",
     "functional",
     "init",
     "initialisation",

@@ -1,11 +1,11 @@
-"""Sequential and ModuleList: modules made of a list of modules.
+"""Sequential, ModuleList, ModuleDict: modules made of modules, in order or by name.
 
-Knows order, never what the parts compute.
+Knows order and names, never what the parts compute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from tinytorch.base.errors import SettingError
 from tinytorch.nn.module import Module
@@ -33,8 +33,25 @@ class ModuleList(Module):
 
     def append(self, module: Module) -> ModuleList:
         """Add a module at the end; returns self."""
-        self._parts = [*self._parts, module]
+        return self.insert(len(self._parts), module)
+
+    def extend(self, modules: Iterable[Module]) -> ModuleList:
+        """Add modules at the end; returns self."""
+        for module in modules:
+            self.append(module)
         return self
+
+    def insert(self, index: int, module: Module) -> ModuleList:
+        """Put a module before the one at `index`; returns self."""
+        parts = list(self._parts)
+        parts.insert(index, module)
+        self._parts = parts  # assigned, not changed in place: compiled functions notice
+        return self
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        parts = list(self._parts)
+        parts[index] = module
+        self._parts = parts
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -87,3 +104,64 @@ class Sequential(ModuleList):
         )
         lines = (f"  ({i}): " + text.replace("\n", "\n  ") for i, text in enumerate(parts))
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
+
+
+class ModuleDict(Module):
+    """Modules by name, whose weights are called "name.weight"; it has no forward.
+
+    Args:
+        modules: name -> module, in order; names are words without dots.
+
+    Example:
+        >>> from tinytorch import nn
+        >>> heads = nn.ModuleDict({"mean": nn.Linear(4, 2), "spread": nn.Linear(4, 2)})
+        >>> list(heads), [name for name, _ in heads.named_parameters()][:2]
+        (['mean', 'spread'], ['mean.weight', 'mean.bias'])
+    """
+
+    def __init__(self, modules: Mapping[str, Module] | None = None):
+        self._parts: dict[str, Module] = {}
+        for name, module in (modules or {}).items():
+            self[name] = module
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The parts with their names."""
+        return iter(self._parts.items())
+
+    def __setitem__(self, name: str, module: Module) -> None:
+        if not isinstance(name, str) or not name or "." in name or not isinstance(module, Module):
+            raise SettingError(
+                "ModuleDict: this cannot be a part",
+                got=f"{name!r}: {type(module).__name__}",
+                rule="a name without dots, and a module",
+                fix='ModuleDict({"head": Linear(4, 2)})',
+            )
+        self._parts = {**self._parts, name: module}  # assigned: compiled functions notice
+
+    def __delitem__(self, name: str) -> None:
+        self[name]  # a KeyError, if there is none
+        self._parts = {n: m for n, m in self._parts.items() if n != name}
+
+    def __getitem__(self, name: str) -> Module:
+        return self._parts[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._parts
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def keys(self) -> Iterable[str]:
+        """The names."""
+        return self._parts.keys()
+
+    def values(self) -> Iterable[Module]:
+        """The parts."""
+        return self._parts.values()
+
+    def items(self) -> Iterable[tuple[str, Module]]:
+        """Names and parts."""
+        return self._parts.items()

@@ -42,12 +42,14 @@ from tinytorch.nn.in_place import (
 )
 from tinytorch.nn.norm_functions import (
     batch_norm,
+    cosine_similarity,
     group_norm,
     layer_norm,
     normalize,
     rms_norm,
 )
 from tinytorch.nn.regression import huber_loss, l1_loss, mse_loss, smooth_l1_loss
+from tinytorch.nn.shape_functions import interpolate, one_hot, pad
 from tinytorch.nn.window_functions import (
     adaptive_avg_pool2d,
     avg_pool1d,
@@ -73,6 +75,7 @@ __all__ = [
     "conv1d",
     "conv2d",
     "conv_transpose2d",
+    "cosine_similarity",
     "cross_entropy",
     "drop_path",
     "dropout",
@@ -88,6 +91,7 @@ __all__ = [
     "hardtanh",
     "hardtanh_",
     "huber_loss",
+    "interpolate",
     "kl_div",
     "l1_loss",
     "layer_norm",
@@ -102,6 +106,8 @@ __all__ = [
     "mse_loss",
     "nll_loss",
     "normalize",
+    "one_hot",
+    "pad",
     "prelu",
     "relu",
     "relu6",

@@ -170,6 +170,21 @@ def batch_norm(
     return out if bias is None else out + bias.reshape(*shape)
 
 
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """The cosine of the angle between vectors: the product of `normalize`d ones.
+
+    Args:
+        x1: any shape.
+        x2: a shape that broadcasts with it.
+        dim: the axis that holds the vectors; default 1.
+        eps: smallest length that is divided by.
+
+    Returns:
+        The broadcast shape without dim, in [-1, 1].
+    """
+    return (normalize(x1, dim=dim, eps=eps) * normalize(x2, dim=dim, eps=eps)).sum(dim)
+
+
 def _values_per_channel(input: Tensor) -> int:
     n = math.prod(input.shape) // max(1, input.shape[1])
     if n < 2:

@@ -1,0 +1,61 @@
+"""shape_functions.py: NumPy's functions, closed forms, errors."""
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tinytorch.base.errors import IndexRangeError, SettingError, ShapeError
+from tinytorch.nn import functional as F
+
+
+@pytest.mark.parametrize("pad", [(), (1, 2), (0, 0, 3, 1), (1, 0, 0, 2, 4, 0)])
+def test_pad(pad):
+    """Ground truth: numpy.pad, the last axis first."""
+    x = np.random.default_rng(0).standard_normal((2, 3, 4))
+    widths = [(0, 0)] * (3 - len(pad) // 2) + list(zip(pad[::2], pad[1::2], strict=True))[::-1]
+    expected = np.pad(x, widths, constant_values=7.0)
+    assert np.array_equal(F.pad(tt.Tensor(x), pad, value=7.0).numpy(), expected)
+
+
+def test_negative_padding_cuts_off():
+    """Ground truth: a slice."""
+    x = np.arange(12.0).reshape(3, 4)
+    assert np.array_equal(F.pad(tt.Tensor(x), (-1, 2, 0, -2)).numpy(), [[1, 2, 3, 0, 0]])
+    assert F.pad(tt.Tensor(x), (-2, -2)).shape == (3, 0)
+
+
+def test_one_hot():
+    """Ground truth: rows of the unit matrix."""
+    labels = np.array([[0, 2], [1, 1]])
+    assert np.array_equal(F.one_hot(tt.Tensor(labels), 3).numpy(), np.eye(3)[labels])
+    with pytest.raises(IndexRangeError, match=r"one_hot: a label[\s\S]*0 <= label < 3"):
+        F.one_hot(tt.Tensor([3]), 3)
+
+
+def test_interpolate():
+    """Ground truth: numpy.repeat along both axes."""
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
+    expected = x.repeat(2, 2).repeat(3, 3)
+    assert np.array_equal(F.interpolate(tt.Tensor(x), (2, 3)).numpy(), expected)
+
+
+def test_cosine_similarity():
+    """Closed form: 1 for multiples, -1 for opposites, 0 at right angles, 0 for zeros."""
+    a = tt.Tensor([[1.0, 0.0], [1.0, 2.0], [1.0, 1.0], [0.0, 0.0]])
+    b = tt.Tensor([[5.0, 0.0], [-2.0, -4.0], [1.0, -1.0], [1.0, 1.0]])
+    assert F.cosine_similarity(a, b).numpy() == pytest.approx([1.0, -1.0, 0.0, 0.0], abs=1e-6)
+
+
+def test_mistakes_are_named():
+    """Ground truth: the docstrings."""
+    x = tt.zeros(2, 3)
+    with pytest.raises(SettingError, match="pad: no such mode"):
+        F.pad(x, (1, 1), "reflect")
+    with pytest.raises(ShapeError, match="counts do not belong"):
+        F.pad(x, (1, 1, 1))
+    with pytest.raises(ShapeError, match="more is cut off"):
+        F.pad(x, (-2, -2))
+    with pytest.raises(SettingError, match="interpolate: this is not offered"):
+        F.interpolate(tt.zeros(1, 1, 2, 2), 2, "bilinear")
+    with pytest.raises(SettingError, match="num_classes is not a whole number"):
+        F.one_hot(tt.Tensor([0]), 0)
