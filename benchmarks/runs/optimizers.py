@@ -1,7 +1,7 @@
 """Optimizers on MNIST: does each do what its paper says, against the one it was compared with?
 
-A network of 784-256-128-10, 20,000 images, 3 epochs, every rule with its own best of several learning
-rates, chosen by the mean training loss of the last epoch (--full: all images, 5 epochs, then three
+A network of 784-256-128-10, 20,000 images, 3 epochs, every rule with its own best of several
+learning rates, chosen by the mean training loss of the last epoch (--full: all images, 5 epochs, then three
 seeds with that rate). One small problem cannot prove a paper; it can contradict one.
 """
 
@@ -77,7 +77,8 @@ def rows_of(rule: Rule, lr: float, train, test, seed: int) -> list[dict]:
 def run(folder: Path, log: Path) -> dict:
     """Choose each rule's rate, train with three seeds, compare."""
     record = Record(log, "Does each optimizer do what its paper says, on MNIST?", {
-        "network": "784-256-128-10", "images": IMAGES, "epochs": EPOCHS, "batch": BATCH, "seeds": SEEDS,
+        "network": "784-256-128-10", "images": IMAGES, "epochs": EPOCHS, "batch": BATCH,
+        "seeds": SEEDS,
         "rates tried": {name: rates for name, (_, rates) in RULES.items()}, "decay": DECAY,
         "chosen by": "training loss of the last epoch with seed 0",
         "smaller than the papers": "one small network in place of their largest",
