@@ -179,9 +179,12 @@ def test_an_archive_with_other_members_is_refused(small, tmp_path, monkeypatch):
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
         tar.addfile(tarfile.TarInfo("../data_batch_2.bin"))
+        tar.addfile(tarfile.TarInfo("data_batch_2.bin"))
     archive = Remote("cifar-10-binary.tar.gz", hashlib.md5(out.getvalue()).hexdigest(), ())
     monkeypatch.setattr(cifar10, "BINARY_ARCHIVE", archive)
     (tmp_path / archive.name).write_bytes(out.getvalue())
+    names = {"data_batch_1.bin", "data_batch_2.bin"}
+    assert not list(cifar10.members(tmp_path / archive.name, cifar10.BINARY, names))
     with pytest.raises(FileFormatError, match="not the whole archive"):
         load_cifar10(True, tmp_path)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinytorch.base.errors import ShapeError
+from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.data import DataLoader
 from tinytorch.data.samples import take
 
@@ -35,3 +35,17 @@ def test_samples_that_do_not_fit_are_named():
     """Ground truth: shapes that cannot be stacked."""
     with pytest.raises(ShapeError, match="do not fit together"):
         take([np.zeros(2), np.zeros(3)], np.array([0, 1]))
+
+
+@pytest.mark.parametrize("dataset", [np.zeros((4, 2)), iter([1, 2]), 7, {1, 2}], ids=repr)
+def test_what_is_no_data_set_is_named(dataset):
+    """Ground truth: the documented ways; an array's own `take` flattens it."""
+    with pytest.raises(SettingError, match="this is not a data set"):
+        DataLoader(dataset, 2)
+
+
+def test_a_data_set_without_samples():
+    """Ground truth: an epoch of no batches, for each way of taking samples and of working."""
+    for settings in ({}, {"workers": 2}, {"shuffle": True}):
+        loader = DataLoader([], 4, **settings)
+        assert list(loader) == [] and len(loader) == 0 and loader.epoch == 1

@@ -17,7 +17,7 @@ from tinytorch.data.augmentation import Transform
 from tinytorch.data.dataset import Dataset
 from tinytorch.data.processes import Processes
 from tinytorch.data.samplers import BatchSampler, RandomSampler, Sampler, SequentialSampler
-from tinytorch.data.samples import take
+from tinytorch.data.samples import check_dataset, take
 from tinytorch.data.stream import Stream
 from tinytorch.data.threads import Job, Pool, Threads, in_order
 
@@ -92,6 +92,7 @@ class DataLoader:
         workers: int = 0,
         processes: bool = False,
     ):
+        check_dataset(dataset)
         _check("batch_size", batch_size, 1, 2**31)
         _check("seed", seed, 0, 2**64 - 1)
         _check("workers", workers, 0, 1024)

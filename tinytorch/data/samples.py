@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinytorch.base.errors import ShapeError
+from tinytorch.base.errors import SettingError, ShapeError
 
 
 def take(dataset, indices: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -40,3 +40,20 @@ def take(dataset, indices: np.ndarray) -> tuple[np.ndarray, ...]:
             fix="cut or pad the samples in the data set",
         )
     return tuple(np.stack([np.asarray(p) for p in parts]) for parts in zip(*samples, strict=True))
+
+
+def check_dataset(dataset) -> None:
+    """Refuse what is no data set, as early as it can be seen.
+
+    Raises:
+        SettingError: no length, no way to take samples, or an array: its `take` means another
+            thing.
+    """
+    takes = hasattr(dataset, "take") or hasattr(dataset, "__getitem__")
+    if hasattr(dataset, "__array__") or not hasattr(dataset, "__len__") or not takes:
+        raise SettingError(
+            "DataLoader: this is not a data set",
+            got=type(dataset).__name__,
+            rule="an object with a length, and `take(indices)` or `dataset[i]`",
+            fix="ArrayDataset(images, labels) makes one of arrays; list(samples) of a generator",
+        )
