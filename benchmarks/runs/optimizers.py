@@ -1,8 +1,8 @@
 """Optimizers on MNIST: does each do what its paper says, against the one it was compared with?
 
 A network of 784-256-128-10, 20,000 images, 3 epochs, every rule with its own best of several
-learning rates, chosen by the mean training loss of the last epoch (--full: all images, 5 epochs, then three
-seeds with that rate). One small problem cannot prove a paper; it can contradict one.
+learning rates, chosen by the mean training loss of the last epoch (--full: all images, 5 epochs,
+then three seeds with that rate). One small problem cannot prove a paper; it can contradict one.
 """
 
 from __future__ import annotations
