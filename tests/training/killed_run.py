@@ -4,7 +4,7 @@
 
 Everything that has state is in it: batch normalisation, dropout, AdamW, a schedule, accumulation
 over three batches, clipping, averaged weights, shuffled data with random crops made by workers, a
-last batch that is smaller. Prints a line "begin", and at the end a line of JSON: how often each
+last batch that is smaller, validation, a callback with state. Prints a line "begin", and at the end a line of JSON: how often each
 moment came, and a digest of every number the run ended with.
 """
 
@@ -24,12 +24,12 @@ import tinytorch as tt
 from tinytorch import nn
 from tinytorch.data import ArrayDataset, DataLoader
 from tinytorch.storage import folder as storage_folder
-from tinytorch.training import Checkpoints, Trainer
+from tinytorch.training import Checkpoints, EarlyStopping, Trainer
 from tinytorch.training.callback import Callback
 from tinytorch.training.progress import Silent
 
 EPOCHS, SAMPLES, BATCH = 3, 75, 8  # ten batches an epoch, the last of three samples
-MOMENTS = ("before_batch", "after_update", "write", "fsync", "rename", "remove")
+MOMENTS = ("before_batch", "after_update", "end_validation", "write", "fsync", "rename", "remove")
 LOADERS = {
     "none": {},
     "threads": {"workers": 2},
@@ -78,6 +78,9 @@ class Watching(Callback):
     def after_update(self, trainer):
         self.death.reached("after_update")
 
+    def end_validation(self, trainer, values):
+        self.death.reached("end_validation")
+
 
 def images() -> tuple[np.ndarray, np.ndarray]:
     """Noise, labelled by whether it is brighter than grey."""
@@ -102,7 +105,7 @@ def trainer(compiled: bool, death: Death) -> Trainer:
     return Trainer(
         model, optimizer, schedule=tt.optim.StepLR(optimizer, 4, 0.8), schedule_every="step",
         accumulate=3, clip_norm=1.0, ema=0.9, compile=compiled, progress=Silent(),
-        callbacks=[Watching(death)],
+        callbacks=[Watching(death), EarlyStopping("val_loss", patience=9)],
     )  # fmt: skip
 
 
@@ -147,9 +150,10 @@ def main() -> None:
     death.watch(os, "fsync", "fsync")
     death.watch(os, "rename", "rename")
     death.watch(shutil, "rmtree", "remove")
-    kept = Checkpoints(options.folder, keep=2, every_steps=2, best="loss")
+    kept = Checkpoints(options.folder, keep=2, every_steps=2, best="val_loss")
     print("begin", flush=True)
-    run.train(data(options.loader), EPOCHS, checkpoint=kept, resume=True)
+    seen = DataLoader(ArrayDataset(*images()), 32)
+    run.train(data(options.loader), EPOCHS, validation=seen, checkpoint=kept, resume=True)
     print(json.dumps({"digest": digest(run), "steps": run.steps, "moments": death.seen}))
 
 

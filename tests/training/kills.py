@@ -106,7 +106,7 @@ class Reference:
         if kind == "time":
             return "", choose.uniform(0.0, self.seconds)
         # A few fsyncs are those of the code cache, which is warm the next time.
-        return f"{kind}:{choose.randint(1, self.moments[kind] - 3)}", None
+        return f"{kind}:{choose.randint(1, max(1, self.moments[kind] - 3))}", None
 
 
 def killed_run(

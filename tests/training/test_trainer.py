@@ -338,3 +338,19 @@ def test_sequences_are_measured_by_tokens():
     right = [(model(tt.Tensor(x)).numpy().argmax(1) == y).ravel() for x, y in batches]
     assert found["loss"] == pytest.approx(np.concatenate(losses).mean(), rel=1e-6)
     assert found["accuracy"] == pytest.approx(np.concatenate(right).mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_several_inputs_and_outputs_are_predicted(compile):
+    """Ground truth: the sums and differences themselves."""
+
+    class Both(nn.Module):
+        def __init__(self):
+            self.weight = nn.Parameter([1.0])
+
+        def forward(self, a, b):
+            return (a + b) * self.weight, a - b
+
+    trainer = Trainer(Both(), tt.optim.SGD(), nn.MSELoss(), compile=compile, progress=Silent())
+    total, difference = trainer.predict((X, 2 * X), batch_size=16)
+    assert np.array_equal(total.numpy(), 3 * X) and np.array_equal(difference.numpy(), -X)

@@ -36,8 +36,9 @@ def scored_by(model: Module, loss: Callable) -> Callable:
         True
     """
     crossed = loss is cross_entropy or isinstance(loss, CrossEntropyLoss)
-    doubled = isinstance(model, Sequential) and len(model) > 1 and isinstance(model[-1], Softmax)
-    if not (crossed and doubled):
+    if not (crossed and isinstance(model, Sequential) and len(model) > 1):
+        return model
+    if not isinstance(model[-1], Softmax):
         return model
     warnings.warn(
         "the model ends with Softmax, and cross-entropy applies softmax itself; got: both; rule: "

@@ -326,22 +326,25 @@ class Trainer:
                 averages.take(*self.passes.evaluate(batch))
         return finished(_some(averages), self.metrics)
 
-    def predict(self, inputs: Any, batch_size: int = 256) -> Tensor:
+    def predict(self, inputs: Any, batch_size: int = 256) -> Any:
         """The model's outputs in evaluation mode.
 
         Args:
-            inputs: one array or Tensor (N, ...).
+            inputs: one array or Tensor (N, ...), or a tuple of them if the model takes several.
             batch_size: samples that go through the model together; at least 1.
 
         Returns:
-            (N, ...), the outputs in order.
+            (N, ...), the outputs in order; a tuple of them if the model gives several.
         """
         size = whole("predict", "batch_size", batch_size, at_least=1)
-        x = inputs.numpy() if isinstance(inputs, Tensor) else np.asarray(inputs)
+        given = inputs if isinstance(inputs, tuple) else (inputs,)
+        arrays = [x.numpy() if isinstance(x, Tensor) else np.asarray(x) for x in given]
         with self._evaluating():
-            starts = range(0, max(len(x), 1), size)
-            parts = [self.passes.predict(x[i : i + size]).numpy() for i in starts]
-        return Tensor(np.concatenate(parts))
+            starts = range(0, max(len(arrays[0]), 1), size)
+            parts = [self.passes.predict(*(x[i : i + size] for x in arrays)) for i in starts]
+        if isinstance(parts[0], Tensor):
+            return _joined(parts)
+        return tuple(_joined(several) for several in zip(*parts, strict=True))
 
     # --- state ---
 
@@ -376,6 +379,10 @@ class Trainer:
             "gradients": self.passes.update, "passes": self.passes, "random": default_generator,
             "loader": self.loader if keeps_its_place(self.loader) else None,
         }  # fmt: skip
+
+
+def _joined(parts: Iterable[Tensor]) -> Tensor:
+    return Tensor(np.concatenate([part.numpy() for part in parts]))
 
 
 def _length(loader: Any) -> int | None:
