@@ -12,6 +12,7 @@ from tinytorch.models.gpt import GPT, GPTConfig, next_token_loss
 from tinytorch.models.lenet import LeNet
 from tinytorch.models.mlp import MLP
 from tinytorch.models.resnet import ResNet, resnet18, resnet34, resnet50
+from tinytorch.models.shipped import pretrained, pretrained_facts
 from tinytorch.models.vae import ConvVAE, VAEOutput, vae_loss
 from tinytorch.models.vit import VisionTransformer
 
@@ -32,6 +33,8 @@ __all__ = [
     "discriminator_loss",
     "generator_loss",
     "next_token_loss",
+    "pretrained",
+    "pretrained_facts",
     "resnet18",
     "resnet20",
     "resnet32",
