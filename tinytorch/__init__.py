@@ -27,12 +27,10 @@ from tinytorch.base.dtypes import (
 from tinytorch.base.dtypes import bool_ as bool
 from tinytorch.base.errors import TinyTorchError
 from tinytorch.base.settings import num_threads, set_num_threads
-from tinytorch.tensor.checkpoint import checkpoint
 from tinytorch.tensor.functions import *  # noqa: F403
 from tinytorch.tensor.functions import __all__ as _functions
 from tinytorch.tensor.modes import enable_grad, is_grad_enabled, no_grad, precision
 from tinytorch.tensor.random import Generator, default_generator, manual_seed
-from tinytorch.tensor.tape import tape
 from tinytorch.tensor.tensor import Tensor
 from tinytorch.tensor.transforms import (
     custom_vjp,
@@ -48,6 +46,8 @@ __version__ = "0.1.0"
 
 # Names that are loaded when first used: (module, name in it; None: the module itself).
 _LATER: dict[str, tuple[str, str | None]] = {
+    "checkpoint": ("tinytorch.tensor.checkpoint", "checkpoint"),
+    "tape": ("tinytorch.tensor.tape", "tape"),
     "compile": ("tinytorch.compiler.compile", "compile"),
     "data": ("tinytorch.data", None),
     "models": ("tinytorch.models", None),
@@ -65,7 +65,6 @@ __all__ = [
     "bfloat16",
     "bool",
     "bool_",
-    "checkpoint",
     "custom_vjp",
     "default_generator",
     "enable_grad",
@@ -88,7 +87,6 @@ __all__ = [
     "primitives",
     "set_num_threads",
     "settings",
-    "tape",
     "tensor",
     "uint32",
     "uint8",

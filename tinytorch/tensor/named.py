@@ -6,7 +6,6 @@ Knows names, shapes and dtypes, never what the tensors are for: modules and opti
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 
 import numpy as np
 
@@ -81,6 +80,10 @@ def _names_differ(
         for kind, names in (("missing", missing), ("unknown", unexpected))
         if names
     ]
+    from difflib import (
+        get_close_matches,
+    )  # here: errors alone need it, and it takes a while to load
+
     near = get_close_matches(unexpected[0], list(own), n=1) if unexpected else []
     fix = f"rename {unexpected[0]!r} to {near[0]!r}, or " if near else ""
     return SettingError(

@@ -6,7 +6,7 @@ of the Python array API standard (https://data-apis.org/array-api/2024.12), with
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -105,26 +105,15 @@ def isdtype(dtype: Any, kind: Any) -> bool:
         ) from None
 
 
-@dataclass(frozen=True)
-class FloatInfo:
-    """The range and fineness of a floating-point type."""
+class FloatInfo(SimpleNamespace):
+    """The range and fineness of a floating-point type.
 
-    bits: int
-    eps: float
-    max: float
-    min: float
-    smallest_normal: float
-    dtype: DType
+    bits, eps, max, min, smallest_normal, dtype: as the array API names them.
+    """
 
 
-@dataclass(frozen=True)
-class IntegerInfo:
-    """The range of an integer type."""
-
-    bits: int
-    max: int
-    min: int
-    dtype: DType
+class IntegerInfo(SimpleNamespace):
+    """The range of an integer type: bits, max, min, dtype."""
 
 
 def finfo(x: Any) -> FloatInfo:
@@ -148,12 +137,18 @@ def finfo(x: Any) -> FloatInfo:
         )
     if dtype is bfloat16:  # 8 bits of exponent as float32, 7 of fraction
         largest = float(2.0**127 * (2 - 2.0**-7))
-        return FloatInfo(16, 2.0**-7, largest, -largest, 2.0**-126, dtype)
+        return FloatInfo(
+            bits=16, eps=2.0**-7, max=largest, min=-largest, smallest_normal=2.0**-126, dtype=dtype
+        )
     info = np.finfo(dtype.storage)
     return FloatInfo(
-        info.bits, float(info.eps), float(info.max), float(info.min),
-        float(info.smallest_normal), dtype,
-    )  # fmt: skip
+        bits=info.bits,
+        eps=float(info.eps),
+        max=float(info.max),
+        min=float(info.min),
+        smallest_normal=float(info.smallest_normal),
+        dtype=dtype,
+    )
 
 
 def iinfo(x: Any) -> IntegerInfo:
@@ -174,7 +169,7 @@ def iinfo(x: Any) -> IntegerInfo:
             fix="tt.finfo(dtype)",
         )  # fmt: skip
     info = np.iinfo(dtype.storage)
-    return IntegerInfo(info.bits, int(info.max), int(info.min), dtype)
+    return IntegerInfo(bits=info.bits, max=int(info.max), min=int(info.min), dtype=dtype)
 
 
 def is_tensor(x: Any) -> bool:

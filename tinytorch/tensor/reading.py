@@ -6,7 +6,6 @@ these says so.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
 from typing import Any
 
@@ -147,6 +146,8 @@ class Readable(Methods, Layout):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: shape and type, and the corner of the (last) matrix."""
+        import html  # here: it takes 1 ms to load, and few need it
+
         title = f"Tensor {self.shape} {self.dtype.name}" + ", requires grad" * self.requires_grad
         if STATE.interpreter is not None or self._buffer is None or not 1 <= self.ndim <= 4:
             return f"<pre>{html.escape(repr(self))}</pre>"

@@ -37,10 +37,12 @@ class Tensor(Assignable):
     Raises:
         DTypeError: no numbers, or a gradient asked of integers.
 
-    Cost: an operation on small Tensors takes about 1 us more than NumPy's, 3 us more when recorded.
+    Cost: an operation on small Tensors takes 1 to 2 us more than NumPy's, 3 us more when recorded
+    (`python -m benchmarks.overhead`).
 
     Differs from PyTorch: a Tensor is a value. Views share memory as long as nobody writes; writing
-    to one (`x += 1`, `x[0] = 1`) never changes another. `max(dim)` gives the values alone.
+    to one (`x += 1`, `x[0] = 1`) never changes another, and never spoils a gradient
+    (docs/decisions/009). `max(dim)` gives the values alone, as in the array API.
 
     Example:
         >>> import tinytorch as tt
