@@ -64,6 +64,7 @@ from tinytorch.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from tinytorch.nn.pooling import AdaptiveAvgPool2d, AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from tinytorch.nn.positions import LearnedPositions, RotaryPositions, SinusoidalPositions
 from tinytorch.nn.rnn import RNN
+from tinytorch.nn.signals import signal
 from tinytorch.nn.transformer import TransformerBlock
 from tinytorch.nn.upsample import Upsample
 
@@ -139,4 +140,5 @@ __all__ = [
     "init",
     "initialisation",
     "initialise",
+    "signal",
 ]

@@ -5,7 +5,8 @@ Knows order and how to take a hook away, never what a module computes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tinytorch.base.settings import STRUCTURE
@@ -65,3 +66,43 @@ class Hooks:
             if changed is not None:
                 output = changed
         return output
+
+
+class Watcher(Hooks):
+    """Stands in for a module's hooks for a while: `watch` around them is what it sees.
+
+    Args:
+        own: the hooks the module has, or None.
+    """
+
+    def __init__(self, own: Hooks | None):
+        super().__init__()
+        self.own = own
+
+    def around(self, module: Any, inputs: tuple, named: dict) -> Any:
+        """`watch`, given a way to call the module as it is."""
+        if self.own is None:
+            return self.watch(module, lambda: module.forward(*inputs, **named))
+        own = self.own
+        return self.watch(module, lambda: own.around(module, inputs, named))
+
+    def watch(self, module: Any, call: Callable[[], Any]) -> Any:
+        """What the module gives; subclasses look at it."""
+        raise NotImplementedError
+
+
+@contextmanager
+def watching(module: Any, make: Callable[[Hooks | None], Watcher]) -> Iterator[dict[int, Any]]:
+    """Within the block every module of a tree has a Watcher; gives them by id of their module.
+
+    Past `__setattr__`: the hooks are back before anybody can notice, so nothing is recompiled.
+    """
+    parts = list(module.modules())
+    watchers = {id(part): make(part._hooks) for part in parts}
+    try:
+        for part in parts:
+            object.__setattr__(part, "_hooks", watchers[id(part)])
+        yield watchers
+    finally:
+        for part in parts:
+            object.__setattr__(part, "_hooks", watchers[id(part)].own)

@@ -5,12 +5,13 @@ Knows the tree and who is charged with what; counting is `shapes_only`'s.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tinytorch.nn.hooks import Hooks
+from tinytorch.nn.hooks import Hooks, Watcher, watching
 from tinytorch.nn.shapes_only import ShapesOnly
 from tinytorch.tensor.creation import zeros
 from tinytorch.tensor.interpreter import interpreting
@@ -128,57 +129,51 @@ def _bytes(n: int) -> str:
     return f"{n} B"
 
 
-class _Watched(Hooks):
-    """Stands in for a module's hooks during a summary: charges the module, then calls them."""
+class _Charged(Watcher):
+    """Charges a module with every operation outside its parts."""
 
     def __init__(self, counter: ShapesOnly, own: Hooks | None):
-        super().__init__()
-        self.counter, self.own = counter, own
-        self.calls, self.output = 0, ()
+        super().__init__(own)
+        self.counter, self.calls, self.output = counter, 0, ()
 
-    def around(self, module: Any, inputs: tuple, named: dict) -> Any:
-        """`forward`, with every operation outside its parts charged to `module`."""
+    def watch(self, module: Any, call: Callable[[], Any]) -> Any:
+        """The output, its shapes noted."""
         above, self.counter.owner = self.counter.owner, id(module)
         try:
-            if self.own is not None:
-                output = self.own.around(module, inputs, named)
-            else:
-                output = module.forward(*inputs, **named)
+            output = call()
         finally:
             self.counter.owner = above
         self.calls += 1
-        self.output = tuple(tuple(t.shape) for t in _tensors(output))
+        self.output = tuple(tuple(t.shape) for t in tensors_in(output))
         return output
 
 
-def _tensors(tree: Any) -> list[Tensor]:
+def tensors_in(tree: Any) -> list[Tensor]:
+    """The Tensors that a module gave: one, or those in tuples, lists and dicts."""
     if isinstance(tree, Tensor):
         return [tree]
     if isinstance(tree, dict):
         tree = tuple(tree.values())
-    return [t for x in tree for t in _tensors(x)] if isinstance(tree, (list, tuple)) else []
+    return [t for x in tree for t in tensors_in(x)] if isinstance(tree, (list, tuple)) else []
 
 
 def summarise(module: Any, inputs: tuple, named: dict) -> Summary:
     """Run `module` without numbers and say what it consists of; see `Module.summary`."""
     counter = ShapesOnly()
-    watched: dict[int, _Watched] = {}
     given = (
         zeros(*x) if _is_shape(x) else Tensor(x) if isinstance(x, np.ndarray) else x for x in inputs
     )
     stand_ins = tuple(counter.input(x) if isinstance(x, Tensor) else x for x in given)
-    for part in module.modules():
-        watched[id(part)] = _Watched(counter, part._hooks)
-        # Past __setattr__: the hooks are back before anybody can notice, so nothing is recompiled.
-        object.__setattr__(part, "_hooks", watched[id(part)])
     try:
-        with interpreting(counter), enable_grad():
+        with (
+            watching(module, lambda own: _Charged(counter, own)) as watched,
+            interpreting(counter),
+            enable_grad(),
+        ):
             output = module(*stand_ins, **named)
-            kept = counter.kept(_tensors(output))
+            kept = counter.kept(tensors_in(output))
     finally:
         counter.restore()
-        for part in module.modules():
-            object.__setattr__(part, "_hooks", watched[id(part)].own)
     return _gathered(module, counter, watched, kept)
 
 
