@@ -3,9 +3,10 @@
     python -m tests.training.killed_run FOLDER --loader threads --compiled --die rename:7
 
 Everything that has state is in it: batch normalisation, dropout, AdamW, a schedule, accumulation
-over three batches, clipping, averaged weights, shuffled data with random crops made by workers, a
-last batch that is smaller, validation, a callback with state. Prints a line "begin", and at the end a line of JSON: how often each
-moment came, and a digest of every number the run ended with.
+over three batches, clipping, averaged weights, shuffled data, random crops and flips made by the
+workers, a last batch that is smaller, validation, a callback with state. Prints a line "begin", and
+at the end a line of JSON: how often each moment came, and a digest of every number the run ended
+with.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 
 import tinytorch as tt
 from tinytorch import nn
-from tinytorch.data import ArrayDataset, DataLoader
+from tinytorch.data import ArrayDataset, Compose, DataLoader, RandomCrop, RandomFlip
 from tinytorch.storage import folder as storage_folder
 from tinytorch.training import Checkpoints, EarlyStopping, Trainer
 from tinytorch.training.callback import Callback
@@ -91,7 +92,10 @@ def images() -> tuple[np.ndarray, np.ndarray]:
 
 def data(loader: str) -> DataLoader:
     """The images, in an order of the loader's seed."""
-    return DataLoader(ArrayDataset(*images()), BATCH, shuffle=True, seed=7, **LOADERS[loader])
+    change = Compose([RandomCrop(6, padding=1), RandomFlip()])
+    return DataLoader(
+        ArrayDataset(*images()), BATCH, shuffle=True, seed=7, transform=change, **LOADERS[loader]
+    )
 
 
 def trainer(compiled: bool, death: Death) -> Trainer:
