@@ -7,6 +7,7 @@ import tinytorch as tt
 from tinytorch import nn
 from tinytorch.base.errors import IndexRangeError
 from tinytorch.tensor.row_gradient import RowGradient
+from tinytorch.training import Trainer
 
 TOKENS = np.array([[7, 3, 7], [0, 3, 9]])
 READ = [0, 3, 7, 9]
@@ -145,6 +146,22 @@ def test_clipping_keeps_rows_and_gives_the_dense_length(limit):
     a, b = (layer.weight.grad for layer in layers)
     assert isinstance(a, RowGradient)
     np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-13)
+
+
+@pytest.mark.parametrize("settings", [{"accumulate": 3, "clip_norm": 1.0}, {"ema": 0.9}])
+def test_the_trainer_trains_it_eager_and_compiled(settings, capsys):
+    """Ground truth: eager NumPy, float32, 4 steps of Adam: a few roundings of numbers of size 3."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 50, (64, 3))
+    batches = [(x[i : i + 16], x[i : i + 16].sum(1) % 4) for i in range(0, 64, 16)]
+    found = []
+    for compiled in (False, True):
+        tt.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(50, 8, sparse=True), nn.Flatten(), nn.Linear(24, 4))
+        adam = tt.optim.Adam(model.parameters(), lr=0.01)
+        Trainer(model, adam, compile=compiled, progress=False, **settings).train(batches, 1)
+        found.append(model.state_dict()["0.weight"].numpy())
+    np.testing.assert_allclose(*found, atol=1e-5)
 
 
 def test_it_is_a_tensor_everywhere_else():

@@ -33,10 +33,10 @@ def touched_rows(
         slots: the rule's state for it, each of its shape, by name.
     """
     captured = current() is not None
-    once = gradient.agreed() if captured else gradient.joined()
+    once = gradient if captured else gradient.joined()
     parts = {name: take(slot, once.index, 0) for name, slot in slots.items()}
     part = take(table.detach(), once.index, 0)
-    yield part, once.values, parts
+    yield part, once.totals() if captured else once.values, parts
     for whole, new in ((table, part), *((slots[name], parts[name]) for name in slots)):
         if captured:
             whole.assign_(put_rows(whole, once.index, new))

@@ -102,8 +102,8 @@ class RowGradient(Tensor):
         sums = apply(TABLE["scatter_add"], (self.values, where_to), params)
         return RowGradient(from_array(rows.astype(np.int64), int64), sums, self.length)
 
-    def agreed(self) -> RowGradient:
-        """The same with every mention of a row carrying all that the row gets (captured too).
+    def totals(self) -> Any:
+        """For each mention of a row all that the row gets, (N, ...); captured too.
 
         How many rows there are is not known before a program runs. So each mention i is led to the
         last mention of its row: last[index[i]], where last[index[i]] = i was written for all i.
@@ -114,7 +114,7 @@ class RowGradient(Tensor):
         last = take(put_rows(none, self.index, turn), self.index, 0)
         params = {"axis": 0, "size": count}
         sums = apply(TABLE["scatter_add"], (self.values, last), params)
-        return RowGradient(self.index, take(sums, last, 0), self.length)
+        return take(sums, last, 0)
 
     def __add__(self, other: Any) -> Any:
         if type(other) is RowGradient and other.shape == self.shape and _alike(self, other):
