@@ -1,0 +1,20 @@
+"""The two tables of operations and layouts run, and say what they are for."""
+
+from benchmarks import layout, overhead
+
+
+def test_views_are_cheaper_than_copies():
+    """O(1) against O(N): at 512 x 512 a copy costs more than twenty views."""
+    milliseconds = {what: ms for what, ms, _ in layout.rows(512)}
+    views = [ms for what, ms in milliseconds.items() if what.endswith("a view")]
+    assert len(views) == 3
+    assert max(views) * 20 < milliseconds["x.T.contiguous(), a copy"]
+
+
+def test_every_operation_is_compared_with_numpy(monkeypatch):
+    """The table itself: each row runs both ways and gives the same numbers."""
+    monkeypatch.setattr(overhead, "BLOCKS", 1)
+    monkeypatch.setattr(overhead, "CALLS", 2)
+    for name in overhead.cases():
+        assert len(overhead.measure(name)) == 3
+    assert set(overhead.OPERATIONS) <= set(overhead.cases())
