@@ -88,6 +88,13 @@ def test_weights_are_a_plain_file_for_everybody(tmp_path):
     }
     load_weights(other, tmp_path / "c" / "weights.safetensors")
     assert bits(other.weight) == bits(model.weight)
+    other = nn.Linear(3, 2)
+    load_weights(other, tmp_path / "c")  # the folder itself, checked against its manifest
+    assert bits(other.weight) == bits(model.weight)
+    with open(tmp_path / "c" / "weights.safetensors", "ab") as file:
+        file.write(b"x")
+    with pytest.raises(FileFormatError, match="another length"):
+        load_weights(other, tmp_path / "c")
 
 
 def test_training_goes_on_bit_for_bit(tmp_path):
@@ -165,9 +172,11 @@ def test_what_is_no_checkpoint(tmp_path):
     with pytest.raises(StorageError, match="no tinytorch checkpoint here") as told:
         load_checkpoint(tmp_path / "missing")
     assert told.value.errno == errno.ENOENT
-    for name in ("empty", "run"):
-        with pytest.raises(FileFormatError, match="not whole"):
-            load_checkpoint(tmp_path / name)
+    with pytest.raises(FileFormatError, match="not whole"):
+        load_checkpoint(tmp_path / "empty")
+    with pytest.raises(FileFormatError, match="holds checkpoints, and is none itself") as told:
+        load_checkpoint(tmp_path / "run")
+    assert "with c" in told.value.got and repr(str(tmp_path / "run" / "c")) in told.value.fix
 
 
 def resign(folder: Path) -> None:

@@ -29,6 +29,7 @@ from tinytorch.storage import (
     writing_folder,
 )
 from tinytorch.storage.header import METADATA
+from tinytorch.storage.manifest import NAME as MANIFEST
 from tinytorch.storage.strict_json import NotStrictError
 from tinytorch.tensor.base import from_buffer
 from tinytorch.tensor.buffer import Buffer
@@ -132,7 +133,21 @@ def open_checkpoint(folder: str | os.PathLike[str], checksums: bool = True) -> F
         folder: the checkpoint.
         checksums: False looks only whether all files are there in full length.
     """
+    _refuse_folder_of_checkpoints(Path(folder))
     return reading_folder(folder, KIND, VERSION, checksums)
+
+
+def _refuse_folder_of_checkpoints(folder: Path) -> None:
+    if not folder.is_dir() or (folder / MANIFEST).exists():
+        return
+    inside = sorted(p.name for p in folder.iterdir() if (p / MANIFEST).is_file())
+    if inside:
+        raise FileFormatError(
+            f"{folder} holds checkpoints, and is none itself",
+            got="a folder with " + ", ".join(inside[-3:]),
+            rule="the folder of one checkpoint",
+            fix=f"load_checkpoint({str(folder / inside[-1])!r}), or Checkpoints(...).load()",
+        )
 
 
 def about_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tinytorch import storage
 from tinytorch.nn.module import Module
+from tinytorch.training.checkpoint import WEIGHTS, open_checkpoint
 
 
 def save_weights(module: Module, path: str | Path, metadata: dict[str, str] | None = None) -> None:
@@ -31,11 +32,12 @@ def load_weights(module: Module, path: str | Path, strict: bool = True) -> None:
 
     Args:
         module: what receives the values.
-        path: the file.
+        path: the file, or the folder of a checkpoint.
         strict: its names must be exactly those of the module.
 
     Raises:
         FileFormatError: the file is damaged.
         SettingError: names differ. ShapeError: a shape differs. Nothing has changed then.
     """
-    module.load_state_dict(storage.load(path), strict=strict)
+    place = open_checkpoint(path).file(WEIGHTS) if Path(path).is_dir() else path
+    module.load_state_dict(storage.load(place), strict=strict)
