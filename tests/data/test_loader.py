@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinytorch.base.errors import SettingError
-from tinytorch.data import ArrayDataset, DataLoader
+from tinytorch.data import ArrayDataset, DataLoader, SequentialSampler
 
 
 def numbers(n):
@@ -130,6 +130,46 @@ def test_bad_settings_are_named(setting, value):
     """Ground truth: the documented ranges."""
     with pytest.raises(SettingError, match=f"DataLoader: {setting} is outside"):
         DataLoader(numbers(3), **{setting: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"workers": -1}, "workers is outside"),
+        ({"workers": 1.5}, "workers is outside"),
+        ({"shuffle": 1}, "shuffle is a yes or no"),
+        ({"drop_last": None}, "drop_last is a yes or no"),
+        ({"processes": True}, "processes without a number"),
+        ({"shuffle": True, "sampler": SequentialSampler([1])}, "two orders at once"),
+        ({"transform": 3}, "transform cannot be called"),
+    ],
+)
+def test_settings_that_contradict_are_named(settings, says):
+    """Ground truth: the documented settings."""
+    with pytest.raises(SettingError, match=says):
+        DataLoader(numbers(3), **settings)
+
+
+def test_a_position_of_another_loader_is_refused():
+    """Ground truth: the same samples in the same batches, or the position means something else."""
+    state = DataLoader(numbers(10), 2).state_dict()
+    with pytest.raises(SettingError, match="another batch_size"):
+        DataLoader(numbers(10), 5).load_state_dict(state)
+    with pytest.raises(SettingError, match="another samples"):
+        DataLoader(numbers(9), 2).load_state_dict(state)
+    with pytest.raises(SettingError, match="not a position"):
+        DataLoader(numbers(9), 2).load_state_dict({"seed": 1})
+    with pytest.raises(SettingError, match="epoch is outside"):
+        DataLoader(numbers(10), 2).load_state_dict(state | {"epoch": "one"})
+
+
+def test_a_position_from_a_file():
+    """Ground truth: arrays of one number, as files give them back."""
+    loader = DataLoader(numbers(10), 2)
+    loader.load_state_dict(
+        {n: np.array(v) for n, v in (loader.state_dict() | {"position": 3}).items()}
+    )
+    assert [x.tolist() for x, _ in loader] == [[6, 7], [8, 9]]
 
 
 def test_a_position_beyond_the_epoch_is_refused():

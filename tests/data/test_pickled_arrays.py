@@ -72,7 +72,19 @@ class Evil:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize(
-    "value", [Evil(), {"a": [Evil()]}, collections.OrderedDict(a=1), {1, 2}, 1 + 2j, np.float64(1)]
+    "value",
+    [
+        Evil(),
+        {"a": [Evil()]},
+        collections.OrderedDict(a=1),
+        {1, 2},
+        1 + 2j,
+        np.float64(1),
+        np.array([b"text"]),
+        np.zeros(2, "i4,f4"),
+        np.array(["2026-11-21"], "datetime64[D]"),
+    ],
+    ids=repr,
 )
 def test_what_is_not_plain_is_refused(value, protocol):
     """Ground truth: the documented list; the file that would execute something does not."""

@@ -100,6 +100,13 @@ class DataLoader:
         _check("prefetch", prefetch, 0, 1024)
         self.shuffle = checks.flag("DataLoader", "shuffle", shuffle)
         self.processes = checks.flag("DataLoader", "processes", processes)
+        if processes and not workers:
+            raise SettingError(
+                "DataLoader: processes without a number",
+                got="processes=True, workers=0",
+                rule="workers says how many there are",
+                fix="DataLoader(..., workers=2, processes=True)",
+            )
         if sampler is not None and shuffle:
             raise SettingError(
                 "DataLoader: two orders at once",
@@ -155,17 +162,16 @@ class DataLoader:
             ended = True
         finally:
             if ended and self._pool is None and self.processes:
-                self._keep(pool)
+                self._pool = pool
             else:  # batches are on their way that nobody will take
                 pool.close()
 
     def _start(self, make: BatchMaker) -> Pool:
         kind = Processes if self.processes else Threads
-        return kind(make, max(1, self.workers))
-
-    def _keep(self, pool: Pool) -> None:
-        self._pool = pool
-        weakref.finalize(self, pool.close)
+        pool = kind(make, max(1, self.workers))
+        if self.processes:
+            weakref.finalize(self, pool.close)
+        return pool
 
     def close(self) -> None:
         """End the worker processes; the next `for` starts new ones."""
