@@ -540,3 +540,39 @@ def test_allclose_and_isclose():
     assert np.array_equal(tt.isclose(tt.asarray(a), b).numpy(), np.isclose(a, b))
     assert tt.isclose(tt.asarray(a), b, equal_nan=True).tolist() == [True, True, True, False]
     assert tt.allclose(tt.ones(2), [1.0, 1.0]) and not tt.allclose(tt.ones(2), 1.1)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_functions_keep_the_type(dtype):
+    """NumPy in float64 on the same rounded inputs: 8 units in the last place of the type, since
+    formulas of a few steps round after each."""
+    questions = {"isfinite", "isinf", "isnan", "signbit"}
+    for name, x in UNARY.items():
+        if x.dtype == np.float64 and name not in questions:
+            x = tt.tensor(x, dtype=dtype)
+            check_type(name, getattr(tt, name)(x), getattr(np, name)(x.numpy().astype(np.float64)))
+    exact = {"matmul", "tensordot", "vecdot", "searchsorted", "nextafter"}
+    for name, (a, b) in BINARY.items():
+        if a.dtype == np.float64 and name not in exact:
+            a, b = tt.tensor(a, dtype=dtype), tt.tensor(b, dtype=dtype)
+            wide = (x.numpy().astype(np.float64) for x in (a, b))
+            check_type(name, getattr(tt, name)(a, b), getattr(np, name)(*wide), dtype)
+
+
+def check_type(name: str, found, wanted: np.ndarray, dtype: str | None = None) -> None:
+    if found.dtype is tt.bool:
+        return
+    assert dtype is None or found.dtype.name == dtype, name
+    bound = 8 * tt.finfo(found).eps * np.abs(wanted) + 1e-30
+    assert (np.abs(found.numpy().astype(np.float64) - wanted) <= bound).all(), name
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_integers_and_nothing(name):
+    """Stated: integers become float32 where a fraction can come out; zero-length axes stay."""
+    whole = name.startswith(("bitwise", "logical"))
+    if name != "acosh" and not whole:
+        assert getattr(tt, name)(tt.tensor([1, 2, 0])).shape == (3,)
+    for shape in ((0,), (2, 0), ()):
+        x = tt.ones(shape, dtype="int64") if whole else tt.ones(shape) * 0.5
+        assert getattr(tt, name)(x).shape == shape
