@@ -1,7 +1,8 @@
 """`tito train cifar10`: does its recipe reach the course's 75 %, and what do its filters look like?
 
 The same classes that the command line uses, with the settings of its recipe. The pictures show
-the filters of the first convolution and what the stages make of three test pictures (rows S4-58, S4-59, S4-60).
+the filters of the first convolution and what the stages make of three test pictures (rows S4-58,
+S4-59, S4-60).
 """
 
 from __future__ import annotations
