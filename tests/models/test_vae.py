@@ -6,6 +6,9 @@ import pytest
 import tinytorch as tt
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.models import ConvVAE, VAEOutput, vae_loss
+from tinytorch.optim import Adam
+from tinytorch.training import Trainer
+from tinytorch.training.progress import Silent
 
 RNG = np.random.default_rng(0)
 
@@ -49,6 +52,19 @@ def test_samples_are_probabilities_and_record_nothing():
     pictures = ConvVAE(8, channels=3, latent=2, width=4).sample(5)
     assert pictures.shape == (5, 3, 8, 8) and not pictures.requires_grad
     assert 0 < pictures.min().item() and pictures.max().item() < 1
+
+
+def test_the_trainer_trains_evaluates_and_predicts_it():
+    """Ground truth: a batch is (pictures, pictures); in evaluation `predict` is the model."""
+    pictures = RNG.random((8, 1, 8, 8)).astype(np.float32).round()
+    net = ConvVAE(8, latent=4, width=8)
+    trainer = Trainer(net, Adam(lr=0.01), vae_loss, progress=Silent())
+    losses = trainer.train([(pictures, pictures)], epochs=60)["loss"]
+    assert losses[-1] < 0.9 * losses[0]
+    assert trainer.evaluate([(pictures, pictures)])["loss"] < losses[0]
+    said, own = trainer.predict(pictures), net.eval()(tt.Tensor(pictures))
+    # float32: compiled and eager sums of some hundred products.
+    np.testing.assert_allclose(said[0].numpy(), own.logits.detach().numpy(), rtol=1e-3, atol=1e-4)
 
 
 def test_bad_settings_are_named():

@@ -146,6 +146,7 @@ def test_groups_read_and_set_as_in_pytorch():
     sgd = optim.SGD([w := weight(0.0)], lr=1.0)
     group = sgd.param_groups[0]
     assert group["params"] == [w] and group["lr"] == 1.0 and group["momentum"] == 0.0
+    assert "lr" in group and "momentum" in group and "speed" not in group
     group["lr"] = 0.5
     group["momentum"] = 0.5
     for _ in range(2):

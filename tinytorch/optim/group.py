@@ -104,6 +104,9 @@ class Group:
         self._make_slots()
         STRUCTURE.bump()
 
+    def __contains__(self, name: object) -> bool:
+        return name in ("params", "lr", "initial_lr") or name in self.settings
+
     def _known(self, name: str) -> None:
         if name not in self.settings:
             refuse_unknown(self.owner, [name], self.settings)

@@ -161,7 +161,10 @@ def _give_back(buffers: list[tuple[Tensor, Tensor]], finite: Tensor) -> None:
 def _detached(output: Any) -> Any:
     if isinstance(output, Tensor):
         return output.detach()
-    return type(output)(map(_detached, output)) if isinstance(output, (list, tuple)) else output
+    if not isinstance(output, (list, tuple)):
+        return output
+    make = getattr(type(output), "_make", type(output))  # named tuples are made by another name
+    return make(map(_detached, output))
 
 
 def _check(batch: Any) -> None:
