@@ -87,6 +87,8 @@ def test_perplexity_is_of_the_whole_epoch():
     loss = F.cross_entropy(trainer.model(tt.Tensor(x)), tt.Tensor(y)).item()
     assert found["perplexity"] == pytest.approx(math.exp(loss), rel=1e-5)
     assert Perplexity.finish(1e6) == math.inf
+    row = trainer.train([(x[:3], y[:3]), (x[3:], y[3:])], 2).last
+    assert row["perplexity"] == pytest.approx(math.exp(row["loss"]), rel=1e-5)
 
 
 def test_the_metric_nobody_named():

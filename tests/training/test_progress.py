@@ -1,5 +1,6 @@
 """progress.py, history.py, metrics.py: what is shown and kept."""
 
+import io
 import json
 
 import pytest
@@ -61,3 +62,24 @@ def test_accuracy_wants_rows_and_labels():
     """Ground truth: its docstring."""
     with pytest.raises(ShapeError, match="accuracy: output and target"):
         accuracy(tt.zeros(2, 3), tt.zeros(3, dtype="int64"))
+
+
+def test_on_a_terminal_no_old_bar_stays_below_a_line(monkeypatch):
+    """Ground truth: what a terminal of 80 columns is sent after an epoch: one line, no bar."""
+    from rich.console import Console
+
+    text = io.StringIO()
+    monkeypatch.setattr(
+        "rich.progress.get_console",
+        lambda: Console(file=text, force_terminal=True, width=80, color_system=None),
+    )
+    line, averages = LiveLine(), Averages()
+    averages.add({"loss": 1.0}, 1)
+    line.begin_epoch(1, 2, 3)
+    line.batch(2, averages)
+    row = {"epoch": 1, **{f"val_part_{i}_accuracy": 0.5 for i in range(5)}}
+    line.end_epoch(row)
+    after = text.getvalue().rpartition("val_part_0_accuracy")[2]
+    assert "val_part_4_accuracy 50.00 %" in text.getvalue().replace("\n", "|")
+    assert "2/3" not in after and "━" not in after
+    line.close()

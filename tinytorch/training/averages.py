@@ -6,11 +6,15 @@ Knows names and numbers, never what they measure.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 
 class Averages:
     """Averages of named numbers, each value weighted by how much it counts.
+
+    Args:
+        metrics: name -> metric; if one has a `finish`, its average is given as `finish(average)`.
 
     Example:
         >>> averages = Averages()
@@ -18,10 +22,24 @@ class Averages:
         >>> averages.add({"loss": 2.0}, 1)
         >>> averages.means()
         {'loss': 1.25}
+        >>> class Odds:
+        ...     finish = staticmethod(lambda p: p / (1 - p))
+        >>> averages = Averages({"odds": Odds})
+        >>> averages.add({"odds": 0.75}, 1)
+        >>> averages.means()
+        {'odds': 3.0}
     """
 
-    def __init__(self):
+    def __init__(self, metrics: Mapping[str, Any] | None = None):
+        found = {name: getattr(metric, "finish", None) for name, metric in (metrics or {}).items()}
+        self.finish = {name: last for name, last in found.items() if last is not None}
         self.sums: dict[str, list[float]] = {}  # name -> [sum of weight * value, sum of weights]
+
+    def fresh(self) -> Averages:
+        """Averages of the same metrics, of nothing yet."""
+        new = Averages()
+        new.finish = self.finish
+        return new
 
     def add(self, values: Mapping[str, float], weight: float) -> None:
         """Take values that count `weight`."""
@@ -40,10 +58,11 @@ class Averages:
 
     def means(self) -> dict[str, float]:
         """The averages so far; empty before the first batch."""
-        return {
-            name: total / weight if weight else math.nan
-            for name, (total, weight) in self.sums.items()
-        }
+        found = {}
+        for name, (total, weight) in self.sums.items():
+            mean = total / weight if weight else math.nan
+            found[name] = self.finish[name](mean) if name in self.finish else mean
+        return found
 
     def state_dict(self) -> dict[str, list[float]]:
         """Sums by name."""
@@ -52,18 +71,3 @@ class Averages:
     def load_state_dict(self, state: Mapping[str, list[float]]) -> None:
         """Take what `state_dict` gave."""
         self.sums = {name: list(entry) for name, entry in state.items()}
-
-
-def finished(means: Mapping[str, float], metrics: Mapping[str, Callable]) -> dict[str, float]:
-    """Averages over an epoch as they are shown: a metric may have a `finish(mean)`.
-
-    >>> class Odds:
-    ...     finish = staticmethod(lambda p: p / (1 - p))
-    >>> finished({"loss": 2.0, "odds": 0.75}, {"odds": Odds})
-    {'loss': 2.0, 'odds': 3.0}
-    """
-    row = {}
-    for name, value in means.items():
-        finish = getattr(metrics.get(name), "finish", None)
-        row[name] = value if finish is None else finish(value)
-    return row

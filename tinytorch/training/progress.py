@@ -114,7 +114,7 @@ class LiveLine(PlainLines):
 
     def message(self, text: str) -> None:
         """Print it above the bar."""
-        self._bar.console.print(text, highlight=False, markup=False)
+        self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Give the terminal back."""
@@ -124,6 +124,7 @@ class LiveLine(PlainLines):
     def _remove(self) -> None:
         if self._task is not None:
             self._bar.remove_task(self._task)
+            self._bar.refresh()  # else the next line printed draws the old bar again below it
             self._task = None
 
 

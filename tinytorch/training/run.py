@@ -41,13 +41,13 @@ class Run:
         """The beginning of another run: an epoch that was stopped is finished first."""
         if same_loader and self.batch:
             return Run(0, self.batch, self.steps, self.updates, self.seconds, self.averages)
-        return Run(steps=self.steps, updates=self.updates)
+        return Run(steps=self.steps, updates=self.updates, averages=self.averages.fresh())
 
     def end_epoch(self, row: dict[str, float]) -> None:
         """Keep the row and stand at the beginning of the next epoch."""
         self.history.add(row)
         self.epoch, self.batch, self.seconds = self.epoch + 1, 0, 0.0
-        self.averages = Averages()
+        self.averages = self.averages.fresh()
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers, and the rest as JSON."""
@@ -61,7 +61,7 @@ class Run:
         for name in ("epoch", "batch", "steps", "updates"):
             setattr(self, name, int(state[name]))
         self.seconds, self.history = float(state["seconds"]), history
-        self.averages = Averages()
+        self.averages = self.averages.fresh()
         self.averages.load_state_dict(averages)
 
 

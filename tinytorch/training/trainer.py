@@ -22,7 +22,7 @@ from tinytorch.optim.optimizer import Optimizer
 from tinytorch.tensor.modes import precision as check_precision
 from tinytorch.tensor.random import default_generator
 from tinytorch.tensor.tensor import Tensor
-from tinytorch.training.averages import Averages, finished
+from tinytorch.training.averages import Averages
 from tinytorch.training.callback import Callback, Callbacks
 from tinytorch.training.ema import EMA
 from tinytorch.training.history import History
@@ -110,7 +110,8 @@ class Trainer:
             adds_up=adds_up(loss),
         )  # fmt: skip
         self.passes = Passes(model, loss, self.metrics, update, precision, compile)
-        self.run, self.loader, self._given = Run(), None, None
+        self.run = Run(averages=Averages(self.metrics))
+        self.loader, self._given = None, None
         self.shown: Progress = Silent()
         self.reason = ""
         self._interruption = Interruption()
@@ -247,7 +248,7 @@ class Trainer:
     def _end_epoch(self, validation: Iterable | None) -> None:
         run = self.run
         found = _some(run.averages) if run.averages.sums or not run.batch else {"loss": math.nan}
-        row = {"epoch": run.epoch + 1, **finished(found, self.metrics)}
+        row = {"epoch": run.epoch + 1, **found}
         if validation is not None:
             self.tell("begin_validation")
             found = self.evaluate(validation)
@@ -320,11 +321,11 @@ class Trainer:
         Raises:
             DataError: the loader gives no batch.
         """
-        averages = Averages()
+        averages = Averages(self.metrics)
         with self._evaluating():
             for batch in loader:
                 averages.take(*self.passes.evaluate(batch))
-        return finished(_some(averages), self.metrics)
+        return _some(averages)
 
     def predict(self, inputs: Any, batch_size: int = 256) -> Any:
         """The model's outputs in evaluation mode.
