@@ -30,6 +30,9 @@ def measure(case_name: str, setting: dict, threads: int, rounds: int) -> dict:
 
     One process will do: both sides use the same team of threads.
     """
+    from tinytorch.base.settings import set_num_threads
+
+    set_num_threads(threads)
     size = setting["size"]
     x = numbers((BATCH[size], SIZES[size][0]), 1)
     y = np.random.default_rng(2).integers(0, 10, BATCH[size])
