@@ -178,17 +178,17 @@ LAYERS = {
     "RotaryPositions interleaved": Case(
         lambda: nn.RotaryPositions(4, interleaved=True), ((2, 3, 4),), (2, 3, 4), 0
     ),
-    "LSTM": Case(lambda: nn.LSTM(3, 2), ((4, 2, 3),), (4, 2, 2), 4 * 2 * (3 + 2 + 2), products=4),
+    "LSTM": Case(lambda: nn.LSTM(3, 2), ((3, 2, 3),), (3, 2, 2), 4 * 2 * (3 + 2 + 2), products=4),
     "LSTM all settings": Case(
         lambda: nn.LSTM(3, 2, 2, batch_first=True, dropout=0.4, bidirectional=True),
-        ((2, 3, 3),), (2, 3, 4), 16 * (3 + 2 + 2) + 16 * (4 + 2 + 2), modes_differ=True, products=6,
+        ((2, 2, 3),), (2, 2, 4), 16 * (3 + 2 + 2) + 16 * (4 + 2 + 2), modes_differ=True, products=6,
     ),
-    "GRU": Case(lambda: nn.GRU(3, 2), ((4, 2, 3),), (4, 2, 2), 3 * 2 * (3 + 2 + 2), products=4),
+    "GRU": Case(lambda: nn.GRU(3, 2), ((3, 2, 3),), (3, 2, 2), 3 * 2 * (3 + 2 + 2), products=4),
     "GRU all settings": Case(
         lambda: nn.GRU(3, 2, 2, bias=False, batch_first=True, bidirectional=True),
-        ((2, 3, 3),), (2, 3, 4), 12 * (3 + 2) + 12 * (4 + 2), products=6,
+        ((2, 2, 3),), (2, 2, 4), 12 * (3 + 2) + 12 * (4 + 2), products=6,
     ),
-    "RNN": Case(lambda: nn.RNN(3, 2), ((4, 2, 3),), (4, 2, 2), 2 * (3 + 2 + 2), products=4),
+    "RNN": Case(lambda: nn.RNN(3, 2), ((3, 2, 3),), (3, 2, 2), 2 * (3 + 2 + 2), products=4),
     "Sequential": Case(
         lambda: nn.Sequential(nn.Linear(5, 4), tt.tanh, nn.Linear(4, 2)), ((3, 5),), (3, 2), 34
     ),

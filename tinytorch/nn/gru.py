@@ -17,7 +17,7 @@ class GRU(Recurrent):
         r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)
         z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
         n = tanh(W_in x + b_in + r (W_hn h + b_hn))
-        h = (1 - z) n + z h
+        h = (1 - z) n + z h                                     computed as n + z (h - n)
 
     Args:
         input_size: C, numbers per token; at least 1.
@@ -59,8 +59,8 @@ class GRU(Recurrent):
     def step(self, x: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
         """The next (h,), of (B, H)."""
         (h,) = state
-        x_r, x_z, x_n = chunk(x, 3, -1)
-        h_r, h_z, h_n = chunk(F.linear(h, weight, bias), 3, -1)
-        r, z = F.sigmoid(x_r + h_r), F.sigmoid(x_z + h_z)
-        n = F.tanh(x_n + r * h_n)
-        return ((1.0 - z) * n + z * h,)
+        size = 2 * self.hidden_size
+        kept = F.linear(h, weight, bias)
+        r, z = chunk(F.sigmoid(x[:, :size] + kept[:, :size]), 2, -1)
+        n = F.tanh(x[:, size:] + r * kept[:, size:])
+        return (n + z * (h - n),)
