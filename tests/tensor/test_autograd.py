@@ -274,7 +274,8 @@ def test_arrays_and_numpy_numbers_on_either_side_are_recorded():
     for f, gradient in (
         (lambda: a * x, a), (lambda: x * a, a), (lambda: s * x, [2.0, 2.0]),
         (lambda: a - x, [-1, -1]), (lambda: x / s, [0.5, 0.5]), (lambda: a @ x, a),
-        (lambda: x @ a, a), (lambda: s + x, [1, 1]), (lambda: tt.maximum(a, x), [0, 0]), (lambda: a[0] * x, [3.0, 3.0]),
+        (lambda: x @ a, a), (lambda: s + x, [1, 1]),
+        (lambda: tt.maximum(a, x), [0, 0]), (lambda: a[0] * x, [3.0, 3.0]),
     ):  # fmt: skip
         x.grad = None
         f().sum().backward()

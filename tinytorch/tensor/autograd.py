@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tinytorch.base.errors import GradientError, ShapeError
-from tinytorch.tensor.base import from_handle
+from tinytorch.tensor.base import from_buffer, from_handle, from_value
 from tinytorch.tensor.buffer import Buffer
 from tinytorch.tensor.interpreter import STATE
 
@@ -104,11 +104,9 @@ def identity(parent: Any, handle: Any) -> Node:
     return node
 
 
-def _check_versions(node: Node) -> None:
-    """Refuse if memory that the tape kept was overwritten (see Note [a Tensor is a value])."""
+def _refuse_changed(node: Node) -> None:
+    """Raise: memory that the tape kept was overwritten (see Note [a Tensor is a value])."""
     kept = [h for h in node.inputs if type(h) is Buffer]
-    if sum(h.version for h in kept) == node.versions:
-        return
     where = next((h.written_at for h in kept if h.version and hasattr(h, "written_at")), None)
     raise GradientError(
         "a tensor was changed in place after it was used",
@@ -129,18 +127,25 @@ def _cotangents(node: Node, g: Any) -> Sequence[Any]:
             rule="the first one frees what it needed, to give the memory back",
             fix="backward(retain_graph=True) the first time, or add the losses up first",
         )
-    if node.primitive is None:
+    primitive = node.primitive
+    if primitive is None:
         return (g,)
-    _check_versions(node)
-    inputs = [from_handle(h, p) for h, p in zip(node.inputs, node.parents, strict=True)]
+    versions, inputs, needs = 0, [], []
+    for handle, parent in zip(node.inputs, node.parents, strict=True):
+        if type(handle) is Buffer:
+            versions += handle.version
+            inputs.append(from_buffer(handle, parent))
+        else:
+            inputs.append(from_value(handle, parent))
+        needs.append(parent is not None)
+    if versions != node.versions:
+        _refuse_changed(node)
     if type(node.output) is tuple:
         out = tuple([from_handle(h, Port(node, i)) for i, h in enumerate(node.output)])
     else:
         out = from_handle(node.output, node)
-    primitive = node.primitive
     if getattr(primitive, "asks_needs", False):
-        needs = tuple([p is not None for p in node.parents])
-        return primitive.vjp(g, out, *inputs, needs=needs, **node.params)
+        return primitive.vjp(g, out, *inputs, needs=tuple(needs), **node.params)
     return primitive.vjp(g, out, *inputs, **node.params)
 
 
