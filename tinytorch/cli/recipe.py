@@ -49,7 +49,7 @@ RECIPES = {
     ("fashion", "vit"): Recipe(10, 128, 1e-3),
     ("cifar10", "mlp"): Recipe(15, 128, 1e-3),
     ("cifar10", "lenet"): Recipe(20, 128, 2e-3),
-    ("cifar10", "cnn"): Recipe(10, 128, 3e-3),
+    ("cifar10", "cnn"): Recipe(6, 128, 3e-3),
     ("cifar10", "resnet20"): Recipe(20, 128, 3e-3),
     ("cifar10", "vit"): Recipe(25, 128, 1e-3),
 }
