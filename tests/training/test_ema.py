@@ -62,6 +62,17 @@ def test_buffers_are_averaged_and_counts_copied():
         assert same is not tensor.dtype.is_float, name
 
 
+def test_tables_that_are_not_saved_are_left_alone():
+    """Ground truth: a table with -inf, which no average survives at decay 0."""
+    model = nn.Linear(2, 2)
+    model.register_buffer("mask", tt.Tensor([-np.inf, 0.0]), persistent=False)
+    ema = EMA(model, 0.0)
+    ema.update()
+    with ema.applied():
+        assert model.mask.tolist() == [-np.inf, 0.0]
+    assert sorted(ema.averages) == ["bias", "weight"]
+
+
 def test_measuring_and_asking_use_the_average_and_training_goes_on_without_it():
     """Ground truth: a model that was given the averages by hand."""
     trainer = build()

@@ -18,7 +18,7 @@ from tinytorch.tensor.tensor import Tensor
 
 
 class EMA:
-    """The exponential moving average of a model's parameters and buffers.
+    """The exponential moving average of a model's parameters and saved buffers.
 
     After update number t = 0, 1, 2, ...
 
@@ -53,7 +53,9 @@ class EMA:
     def __init__(self, model: Module, decay: float = 0.999):
         self.decay = number("EMA", "decay", decay, "[0, 1)")
         self.updates = full((), 0.0, dtype=float64)
-        self._live = dict((*model.named_parameters(), *model.named_buffers()))
+        saved = model.state_dict().keys()  # tables that are not saved are not state either
+        named = (*model.named_parameters(), *model.named_buffers())
+        self._live = {name: tensor for name, tensor in named if name in saved}
         self.averages = {name: Tensor(tensor.detach()) for name, tensor in self._live.items()}
 
     def update(self) -> None:
