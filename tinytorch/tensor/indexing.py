@@ -221,7 +221,8 @@ class _Picked:
 
 
 _PICKED = _Picked()
-_PLAIN = {int, slice, type(None), type(Ellipsis)}  # bool is not int here: it would be a mask
+# bool is not among them, though Python counts it as a number: it would be a mask
+_PLAIN = {int, slice, type(None), type(Ellipsis), np.int64, np.int32}
 
 
 def getitem(x: Any, key: Any) -> Any:
