@@ -199,7 +199,12 @@ def torch_side(workers: int, batched: bool, arrays: dict) -> Side:
             x = many(torch.arange(BATCH), choices["top"], choices["left"], choices["flip"])
         else:
             rows = zip(arrays["top"], arrays["left"], arrays["flip"], strict=True)
-            x = torch.stack([one(i, *map(int, row)) for i, row in enumerate(rows)])
+            x = torch.stack(
+                [
+                    one(i, int(top), int(left), bool(flip))
+                    for i, (top, left, flip) in enumerate(rows)
+                ]
+            )
         return {"x": x.numpy(), "y": labels[:BATCH].numpy()}
 
     settings = {"persistent_workers": True, "prefetch_factor": 2} if workers else {}
