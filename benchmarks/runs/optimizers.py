@@ -24,6 +24,8 @@ FULL = {"IMAGES": 60_000, "EPOCHS": 5, "SEEDS": (0, 1, 2)}
 EARLY = 1  # epochs after which "faster" is asked
 DECAY = 1e-2  # weight decay where there is one
 
+CHOSEN = {"AdamW": 1e-3}  # the best rate of each rule, as the run finds it
+
 Rule = Callable[[MLP, float], list]
 
 
@@ -31,7 +33,7 @@ def _muon(net: MLP, lr: float) -> list:
     """Muon for the hidden matrix, AdamW for the rest, as its author asks."""
     inner = [p for n, p in net.named_parameters() if n == "layers.1.weight"]
     rest = [p for n, p in net.named_parameters() if n != "layers.1.weight"]
-    return [optim.Muon(inner, lr=lr), optim.AdamW(rest, lr=1e-3, weight_decay=DECAY)]
+    return [optim.Muon(inner, lr=lr), optim.AdamW(rest, lr=CHOSEN["AdamW"], weight_decay=DECAY)]
 
 
 def _lion(net: MLP, lr: float) -> list:
@@ -88,6 +90,7 @@ def run(folder: Path, log: Path) -> dict:
     for name, (rule, rates) in RULES.items():
         tried = {lr: rows_of(rule, lr, train, test, SEEDS[0]) for lr in rates}
         best = min(rates, key=lambda lr: _finite(tried[lr][-1]["loss"]))
+        CHOSEN[name] = best
         runs = [tried[best], *(rows_of(rule, best, train, test, seed) for seed in SEEDS[1:])]
         found[name] = {
             "early": float(np.mean([r[EARLY - 1]["loss"] for r in runs])),
