@@ -5,7 +5,7 @@ import pytest
 
 import tinytorch as tt
 from tinytorch.base.errors import SettingError
-from tinytorch.optim import Adam, AdamW
+from tinytorch.optim import SGD, Adam, AdamW, Lion, RMSprop
 
 
 def one_step(make, gradient: float, start: float = 2.0) -> float:
@@ -43,6 +43,29 @@ def test_ten_steps_equal_the_formula():
         (tensor * tensor + 0.3 * tensor).backward()
         adamw.step()
     assert tensor.item() == pytest.approx(w, rel=1e-14)  # some 10 roundings of 1e-16 a step
+
+
+def test_adams_decay_joins_the_gradient():
+    """Closed form: gradient -1 and pull 0.25 * 2 = 0.5 leave -0.5: a step of lr upwards."""
+    after = one_step(lambda p: Adam(p, lr=0.125, eps=0.0, weight_decay=0.25), -1.0)
+    assert after == pytest.approx(2.125, rel=1e-15)
+    after = one_step(lambda p: Adam(p, lr=0.125, eps=0.0, weight_decay=0.25), 1.0)
+    assert after == pytest.approx(1.875, rel=1e-15)
+
+
+@pytest.mark.parametrize("rule", [Adam, AdamW, SGD, RMSprop, Lion])
+def test_one_group_may_hold_several_number_types(rule):
+    """Ground truth: each parameter alone; types stay."""
+    values, found = np.array([1.0, -2.0]), []
+    for kinds in (("float32", "float64"), ("float32",), ("float64",)):
+        tensors = [tt.Tensor(values, dtype=kind, requires_grad=True) for kind in kinds]
+        optimizer = rule(tensors, lr=0.1, weight_decay=0.1)
+        for _ in range(2):
+            for tensor in tensors:
+                tensor.grad = tensor.detach() * 0.5
+            optimizer.step()
+        found += [(t.dtype.name, t.detach().tolist()) for t in tensors]
+    assert found[:2] == found[2:]
 
 
 def test_bad_settings_are_named():
