@@ -15,7 +15,7 @@ def test_what_lies_behind_the_leading_axes_is_dropped_together(layer, axes):
     Binomial: of 4000 the share of zeros lies within 5 deviations, 0.035, of p.
     """
     tt.manual_seed(0)
-    shape = (4000, 1, 2, 2) if layer is nn.DropPath else (400, 10, 2, 2)
+    shape = (4000, 2, 2, 2) if layer is nn.DropPath else (400, 10, 2, 2)
     out = layer(0.25)(tt.ones(*shape)).numpy()
     assert np.array_equal(out.min(axes), out.max(axes))
     assert set(np.unique(out).tolist()) == {0.0, np.float32(1 / 0.75).item()}

@@ -53,6 +53,19 @@ def test_convolution_with_every_setting(padding, groups):
         assert found.shape[2:] == x.shape[2:]
 
 
+def test_an_odd_cell_of_same_padding_goes_to_the_right_and_the_bottom():
+    """Ground truth: own slow definition; a window of 2 looks at its own pixel and the next."""
+    x, w = RNG.standard_normal((1, 2, 4, 5)), RNG.standard_normal((3, 2, 2, 4))
+    expected = slow_convolution(x, w, (1, 1), ((0, 1), (1, 2)), (1, 1), 1)
+    found = F.conv2d(tt.Tensor(x), tt.Tensor(w), padding="same").numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
+    found = F.conv1d(tt.Tensor(x[:, :, 0]), tt.Tensor(w[:, :, 0, :2]), padding="same").numpy()
+    expected = slow_convolution(
+        x[:, :, :1], w[:, :, :1, :2], (1, 1), ((0, 0), (0, 1)), (1, 1), 1
+    )[:, :, 0]  # fmt: skip
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
+
+
 def test_a_signal_is_an_image_of_height_one():
     """Ground truth: own slow definition."""
     x, w, b = RNG.standard_normal((2, 4, 9)), RNG.standard_normal((6, 2, 3)), np.arange(6.0)
