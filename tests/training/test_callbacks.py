@@ -10,7 +10,7 @@ import pytest
 
 import tinytorch as tt
 from tinytorch import nn
-from tinytorch.base.errors import GradientError, SettingError
+from tinytorch.base.errors import DataError, GradientError, SettingError
 from tinytorch.training import (
     Alerts,
     EarlyStopping,
@@ -210,6 +210,8 @@ def test_a_planted_leak_is_found_and_its_absence_too():
         found[leaking] = said
         assert history.last["memory_mb"] == pytest.approx(resident_bytes() / 2**20, rel=0.5)
     Leaking.kept.clear()
+    build(watch := MemoryWatch(every=1)).train([(X, Y)], 1)
+    assert watch.tell is not None and watch.seen
     assert found[False] == []
     assert len(found[True]) == 1 and "memory grew by" in found[True][0]
 
@@ -283,3 +285,9 @@ def test_train_epoch_is_the_loop_of_the_document(compile):
     np.testing.assert_allclose(
         model.layer.weight.detach().numpy(), other.layer.weight.detach().numpy(), rtol=1e-5
     )
+
+
+def test_train_epoch_wants_a_batch():
+    """Ground truth: at least one."""
+    with pytest.raises(DataError, match="nothing to go through"):
+        train_epoch(nn.Linear(2, 1), [], tt.optim.SGD())

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -354,3 +355,38 @@ def test_several_inputs_and_outputs_are_predicted(compile):
     trainer = Trainer(Both(), tt.optim.SGD(), nn.MSELoss(), compile=compile, progress=Silent())
     total, difference = trainer.predict((X, 2 * X), batch_size=16)
     assert np.array_equal(total.numpy(), 3 * X) and np.array_equal(difference.numpy(), -X)
+
+
+class Pair(NamedTuple):
+    first: tt.Tensor
+    second: tt.Tensor
+
+
+@pytest.mark.parametrize("kind", [Pair, lambda a, b: (a, b), lambda a, b: [a, b]])
+def test_a_model_may_give_several_outputs_to_loss_and_metrics(kind):
+    """Ground truth: the number itself, without its place on the tape; the loss falls."""
+    seen = []
+
+    class Two(nn.Module):
+        def __init__(self):
+            self.layer = nn.Linear(6, 6)
+
+        def forward(self, x):
+            out = self.layer(x)
+            return kind(out, out * out)
+
+    def distance(output, target):
+        seen.append((type(output), output[1].requires_grad))
+        return output[1].mean()
+
+    def loss(output, target):
+        return ((output[0] - target) ** 2).mean()
+
+    trainer = Trainer(
+        Two(), tt.optim.SGD(lr=0.1), loss, metrics={"size": distance}, compile=False,
+        progress=Silent(),
+    )  # fmt: skip
+    history = trainer.train([(X, X)] * 4, 2)
+    assert history.last["loss"] < history["loss"][0]
+    assert {needs for _, needs in seen} == {False}
+    assert {name for name, _ in seen} == {type(kind(1, 2))}
