@@ -43,11 +43,21 @@ def section(record: dict) -> str:
     if not record.get("claims"):
         last = record["rows"][-1]
         lines += [", ".join(f"{k} {v:.4g}" for k, v in last.items() if _is_number(v)), ""]
+    if settings := record.get("settings"):
+        lines += ["With " + "; ".join(_setting(k, v) for k, v in settings.items() if v) + ".", ""]
     took = f", {record['seconds']:.0f} s" if "seconds" in record else ""
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if v and k != "torch")
     lines += [f"{machine['processor']['name']}, {machine['threads']} threads{took}, "
               f"{machine['date'][:10]}, commit {machine['commit']}, {versions}."]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _setting(name: str, value: object) -> str:
+    """A setting in a few words; long ones are left to the record."""
+    if isinstance(value, dict):
+        return f"{name}: see the record"
+    shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+    return f"{name} {shown}"
 
 
 def _is_number(value: object) -> bool:
