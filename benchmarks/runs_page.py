@@ -44,7 +44,10 @@ def section(record: dict) -> str:
         last = record["rows"][-1]
         lines += [", ".join(f"{k} {v:.4g}" for k, v in last.items() if _is_number(v)), ""]
     if settings := record.get("settings"):
-        lines += ["With " + "; ".join(_setting(k, v) for k, v in settings.items() if v) + ".", ""]
+        lines += [
+            "With " + "; ".join(_setting(k, v) for k, v in settings.items() if v != "") + ".",
+            "",
+        ]
     took = f", {record['seconds']:.0f} s" if "seconds" in record else ""
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if v and k != "torch")
     lines += [f"{machine['processor']['name']}, {machine['threads']} threads{took}, "
