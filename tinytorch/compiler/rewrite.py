@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.compiler.depthwise_rules import DEPTHWISE_RULES
+from tinytorch.compiler.convolution_rules import CONVOLUTION_RULES
 from tinytorch.compiler.graph import Graph, Node, Value
 from tinytorch.compiler.index_rules import INDEX_RULES, IndexCheck
 from tinytorch.primitives.primitive import TABLE, Spec
@@ -359,7 +359,7 @@ RULES: dict[str, Rule] = {
     "sub": _arithmetic(_neutral(0, False)), "add": _arithmetic(_add), "pow": _arithmetic(_pow),
     "where": _arithmetic(), **{name: _arithmetic() for name in _PLAIN},
     **INDEX_RULES,
-    **DEPTHWISE_RULES,
+    **CONVOLUTION_RULES,
 }  # fmt: skip
 
 
