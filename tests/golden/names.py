@@ -25,8 +25,9 @@ def public() -> dict[str, list[str]]:
     objects = {f"{place}.{name}": x for place in places() for name, x in _offered(place)}
     classes = {x for x in objects.values() if inspect.isclass(x)}
     found = {name: arguments(x) for name, x in objects.items()}
+    first = {id(x): name for name, x in reversed(objects.items())}
     for name, x in objects.items():
-        if inspect.isclass(x):
+        if inspect.isclass(x) and first[id(x)] == name:  # under its other names it is the same
             found |= {f"{name}.{member}": a for member, a in _members(x, classes)}
     return found
 
@@ -34,7 +35,8 @@ def public() -> dict[str, list[str]]:
 def places() -> list[str]:
     """The modules whose names are listed."""
     folders = [f for f in FOLDERS if "." in f or (PACKAGE / f / "__init__.py").exists()]
-    return [f"tinytorch.{folder}".rstrip(".") for folder in folders]
+    chapters = [f"core.{p.stem}" for p in sorted((PACKAGE / "core").glob("[a-z]*.py"))]
+    return [f"tinytorch.{folder}".rstrip(".") for folder in [*folders, *chapters]]
 
 
 def _offered(place: str) -> Iterator[tuple[str, Any]]:
