@@ -137,6 +137,19 @@ def test_downloaded_and_unpacked(small, tmp_path, monkeypatch):
     )
 
 
+def test_a_download_without_the_files_is_refused(small, tmp_path, monkeypatch):
+    """Ground truth: an archive of the right checksum that holds other files."""
+
+    def download(remote, folder, progress=None):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / remote.name).write_bytes(ARCHIVES[cifar10.PICKLED])
+        return folder / remote.name
+
+    monkeypatch.setattr(cifar10, "download", download)
+    with pytest.raises(FileFormatError, match="does not hold the expected files"):
+        load_cifar10(True, tmp_path)
+
+
 def test_without_a_network_the_error_says_what_to_put_where(small, tmp_path):
     """Ground truth: the places looked at, the names of both archives, the cure."""
     with pytest.raises(DataError, match="could not be downloaded") as raised:
