@@ -43,15 +43,18 @@ def _put_rows(x: np.ndarray, y: np.ndarray, index: np.ndarray):
     return out
 
 
-def _put_rows_vjp(g, out, x, y, index):
+def _put_rows_vjp(g, out, x, y, index, *, needs=(True, True, False)):
     """x gets the rows that were not written, each row of y that won its own."""
     n, rank = int(y.shape[0]), len(tuple(y.shape))
     zeros = full_like(g, 0.0, tuple(y.shape))
+    g_x = put_rows(g, zeros, index) if needs[0] else None
+    if not needs[1]:
+        return g_x, None, None
     turn = made_like(g, iota, shape=(n,), axis=0, dtype=int64)
     none = full_like(g, 0, (int(x.shape[0]),), dtype=int64)
     won = equal(take(put_rows(none, turn, index), index, axis=0), turn)
     won = broadcast_to(reshape(won, shape=(n, *(1,) * (rank - 1))), shape=tuple(y.shape))
-    return put_rows(g, zeros, index), where(won, take(g, index, axis=0), zeros), None
+    return g_x, where(won, take(g, index, axis=0), zeros), None
 
 
 put_rows = Primitive(
