@@ -132,14 +132,14 @@ def test_interruption_stops_between_steps_saves_and_says_how_to_go_on(tmp_path, 
     assert np.array_equal(found.numpy(), model.layers[0].weight.detach().numpy())
 
 
-def test_interruption_without_a_folder_says_how_to_go_on(capsys):
+def test_interruption_without_a_folder_says_how_to_go_on(capfd):
     """Ground truth: the epoch that was stopped is finished first: 4 whole epochs in the end."""
     _, trainer = parts(progress=PlainLines())
     data = Interrupting(at=3)
     assert trainer.train(data, epochs=4).stopped
-    assert "stopped after step 3. To go on: trainer.train(loader, epochs=4)" in (
-        capsys.readouterr().out
-    )
+    said = capfd.readouterr()
+    assert "stopped after step 3. To go on: trainer.train(loader, epochs=4)" in said.out
+    assert said.err == "\nstopping after this step; Ctrl-C again stops at once\n"
     data.at = 0
     assert len(trainer.train(data, epochs=4)) == 4
     assert trainer.steps == 20

@@ -5,12 +5,20 @@ Knows one signal, never what is interrupted.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
+
+STANDARD_ERROR = 2  # the descriptor
+SAID = b"\nstopping after this step; Ctrl-C again stops at once\n"
 
 
 class Interruption:
     """Within the block the first Ctrl-C sets `requested`; a second one raises KeyboardInterrupt.
+
+    The first one is answered at once, on standard error: a step that is being compiled can take
+    seconds.
 
     Outside the main thread, where Python has no signals, it does nothing.
 
@@ -37,3 +45,6 @@ class Interruption:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        # Written past Python's buffers: a handler may run while they are in use.
+        with contextlib.suppress(OSError):
+            os.write(STANDARD_ERROR, SAID)
