@@ -289,3 +289,31 @@ def test_mnist_reaches_the_accuracy(official_data, capsys, tmp_path):
     words = ("train", "mnist", "--data-dir", official_data, "--require", 99)
     code, out, err = tito(capsys, *words, "--run", tmp_path / "m")
     assert code == 0, out + err
+
+
+def test_both_ways_are_timed(capsys, tmp_path):
+    """Ground truth: two positive times, and their quotient in words."""
+    words = ("train", "digits", "--model", "mlp", "--epochs", 1, "--compare")
+    code, out, _ = tito(capsys, *words, "--run", tmp_path / "a")
+    assert code == 0 and re.search(r"^speed +[\d.]+ ms a step compiled, [\d.]+ ms eager", out, re.M)
+    out = tito(capsys, *words, "--json", "--run", tmp_path / "b")[1]
+    done = next(e for e in map(json.loads, out.splitlines()) if e["event"] == "done")
+    assert done["compiled_step_seconds"] > 0 and done["eager_step_seconds"] > 0
+
+
+def test_the_data_may_have_moved(eager_run, capsys, tmp_path):
+    """Ground truth: a resumed run takes another folder for its data; digits need none."""
+    copy = tmp_path / "copy"
+    shutil.copytree(eager_run[1], copy)
+    words = ("train", "--resume", "--run", copy, "--data-dir", tmp_path)
+    assert tito(capsys, *words)[0] == 0
+    assert are_equal(eager_run[1], copy)
+
+
+def test_a_run_without_an_epoch_has_no_curve(eager_run, capsys, tmp_path):
+    """Ground truth: a run that was stopped in its first epoch; the message says how to go on."""
+    copy = tmp_path / "copy"
+    shutil.copytree(eager_run[1], copy)
+    (copy / "history.jsonl").unlink()
+    code, _, err = tito(capsys, "curve", copy)
+    assert code == 2 and "no history yet" in err and "--resume" in err
