@@ -306,3 +306,56 @@ def test_data_is_converted_as_cast_converts():
     assert tt.Tensor([1e20, np.nan, -2.7], dtype="int32").tolist() == [2**31 - 1, 0, -2]
     assert tt.Tensor([1e300], dtype="float32").item() == np.inf
     assert tt.Tensor([1 + 2**-9], dtype="bfloat16").item() == 1.0
+
+
+def test_methods_by_pytorchs_names():
+    """NumPy: each method against the operation it names."""
+    a = np.array([[1.5, -2.0], [0.25, 3.0]], np.float32)
+    x, y = tt.Tensor(a), tt.Tensor(a[::-1])
+    assert x.masked_fill(x < 0, 9.0).tolist() == np.where(a < 0, 9, a).tolist()
+    assert x.view_as(tt.ones(4)).shape == (4,) and tt.ones(2).expand_as(x).shape == (2, 2)
+    assert x.type_as(tt.ones(1, dtype="int8")).dtype is tt.int8 and x.to_device("cpu") is x
+    kinds = (x.float, x.double, x.half, x.bfloat16, x.int, x.long, x.bool)
+    names = ("float32", "float64", "float16", "bfloat16", "int32", "int64", "bool")
+    assert tuple(kind().dtype.name for kind in kinds) == names
+    assert x.numel() == 4 and x.dim() == 2 and x.cpu() is x and x.device == "cpu"
+    for found, wanted in (
+        (x.add(y), a + a[::-1]), (x.sub(y), a - a[::-1]), (x.mul(y), a * a[::-1]),
+        (x.div(y), a / a[::-1]), (x.mm(y), a @ a[::-1]), (x.lt(y), a < a[::-1]), (x.eq(x), a == a),
+        (x.ge(y), a >= a[::-1]), (x.neg(), -a), (x.trunc(), np.trunc(a)), (abs(x), np.abs(a)),
+        (x % 2, a % 2), (7 % y, 7 % a[::-1]), (x // 2, a // 2), (7 // y, 7 // a[::-1]),
+        (2**y, 2 ** a[::-1]), (x.topk(1)[0], a.max(1, keepdims=True)), (x.count_nonzero(), 4),
+    ):  # fmt: skip
+        assert np.allclose(found.numpy(), wanted, rtol=1e-6)
+    i = tt.Tensor([6, 3])
+    assert (i & 2).tolist() == [2, 2] and (5 | i).tolist() == [7, 7] and (i ^ 1).tolist() == [7, 2]
+    assert (
+        (1 & i).tolist() == [0, 1] and (i | 8).tolist() == [14, 11] and (4 ^ i).tolist() == [2, 7]
+    )
+    assert (
+        (~i).tolist() == [-7, -4] and (i << 1).tolist() == [12, 6] and (i >> 1).tolist() == [3, 1]
+    )
+
+
+def test_making_tensors_from_tensors():
+    """Stated: tt.tensor copies, asarray shares what fits, full and clone keep type and numbers."""
+    x = tt.tensor([1.0, 2.0], dtype="float64", requires_grad=True)
+    assert x.requires_grad and x.dtype is tt.float64
+    copy = tt.tensor(x.detach())
+    assert copy.tolist() == [1.0, 2.0] and not tt.shares_memory(copy, x)
+    assert tt.asarray(copy) is copy and not tt.shares_memory(tt.asarray(copy, copy=True), copy)
+    assert tt.asarray(copy, copy=False) is copy and tt.asarray(3).item() == 3
+    with pytest.raises(SettingError, match="cannot be used where they are"):
+        tt.asarray(copy, dtype="float32", copy=False)
+    array = np.ones(2)
+    assert tt.shares_memory(tt.asarray(array, copy=False), array)
+    assert tt.full((2,), tt.tensor(3.0)).tolist() == [3.0, 3.0]
+    assert tt.full((2,), np.float32(3)).dtype is tt.float32
+    assert tt.full((2,), tt.tensor(3), dtype="float32").dtype is tt.float32
+    assert tt.as_tensor([1]).dtype is tt.int64 and tt.is_tensor(x) and not tt.is_tensor(array)
+    x.requires_grad = False
+    assert not x.requires_grad
+    with pytest.raises(SettingError, match="size is negative"):
+        tt.zeros(-1)
+    with pytest.raises(SettingError, match="step is 0"):
+        tt.arange(0, 1, 0)
