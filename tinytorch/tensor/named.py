@@ -75,15 +75,13 @@ def _check(owner: str, name: str, own: Tensor, value: Tensor) -> None:
 def _names_differ(
     owner: str, own: Mapping, missing: list[str], unexpected: list[str]
 ) -> SettingError:
+    from difflib import get_close_matches  # here: it takes a while to load, for errors alone
+
     parts = [
         f"{kind}: {_some(names)}"
         for kind, names in (("missing", missing), ("unknown", unexpected))
         if names
     ]
-    from difflib import (
-        get_close_matches,
-    )  # here: errors alone need it, and it takes a while to load
-
     near = get_close_matches(unexpected[0], list(own), n=1) if unexpected else []
     fix = f"rename {unexpected[0]!r} to {near[0]!r}, or " if near else ""
     return SettingError(
