@@ -42,19 +42,19 @@ class Averages:
         return new
 
     def add(self, values: Mapping[str, float], weight: float) -> None:
-        """Take values that count `weight`."""
-        for name, value in values.items():
-            entry = self.sums.get(name)
-            if entry is None:
-                entry = self.sums[name] = [0.0, 0.0]
-            if weight:  # a batch of which nothing counts has no mean
-                entry[0] += value * weight
-                entry[1] += weight
+        """Take values that all count `weight`."""
+        self.take(values, weight, weight)
 
     def take(self, values: Mapping[str, float], weight: float, samples: float) -> None:
         """Take a batch: its loss counts `weight`, everything else `samples`."""
         for name, value in values.items():
-            self.add({name: value}, weight if name == "loss" else samples)
+            entry = self.sums.get(name)
+            if entry is None:
+                entry = self.sums[name] = [0.0, 0.0]
+            counts = weight if name == "loss" else samples
+            if counts:  # a batch of which nothing counts has no mean
+                entry[0] += value * counts
+                entry[1] += counts
 
     def means(self) -> dict[str, float]:
         """The averages so far; empty before the first batch."""

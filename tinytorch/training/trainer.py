@@ -68,7 +68,7 @@ class Trainer:
     Raises:
         SettingError: a setting outside its range.
 
-    Cost: about 30 us of Python a step beside the model (benchmarks/cases/trainer.py).
+    Cost: about 20 us of Python a step more than a loop by hand (benchmarks/cases/trainer.py).
 
     Example:
         >>> import numpy as np, tinytorch as tt
