@@ -22,11 +22,11 @@ from tinytorch.nn import functional as F
 
 ARCHIVE = ""
 SEED = 0
-ATTENTION = {"heads": 4, "head_size": 64, "lengths": (128, 256, 512, 1024)}
+ATTENTION = {"heads": 4, "head_size": 64, "lengths": (256, 512, 1024, 2048)}
 CACHE = {"size": 256, "heads": 4, "lengths": (64, 256, 512)}
 TABLE = {"rows": (1000, 10_000, 50_000), "columns": 64, "tokens": 512}
 DEPTH = {"blocks": (2, 8, 24), "size": 32, "heads": 4, "length": 16}
-REPEATS = 5
+REPEATS = 9
 
 
 def run(folder: Path, log: Path) -> dict:
