@@ -448,6 +448,18 @@ def test_finite_far_from_zero(case):
 
 
 @each_layer
+def test_an_empty_batch_passes_or_is_refused_in_words(case):
+    """Ground truth: no numbers in, none out; or one of our own errors, eager and compiled alike."""
+    layer = built(case, tt.float32)
+    empty = [tt.Tensor(x.numpy()[:0]) for x in inputs_of(case, np.float32)]
+    for call in (output_of, tt.compile(lambda layer, inputs: output_of(layer, inputs))):
+        try:
+            assert 0 in call(layer, empty).shape
+        except tt.TinyTorchError as refusal:
+            assert refusal.rule and refusal.fix
+
+
+@each_layer
 def test_repr_begins_with_the_class(case):
     """Ground truth: the class's own name comes first."""
     layer = case.make()

@@ -79,6 +79,16 @@ def test_running_statistics_without_momentum_are_the_plain_mean():
     np.testing.assert_allclose(norm.running_var.numpy(), np.mean(variances, 0), rtol=1e-12)
 
 
+def test_a_refused_batch_does_not_count():
+    """Invariant: after an error the statistics are as they were."""
+    norm = nn.BatchNorm1d(3)
+    with pytest.raises(ShapeError, match="needs two numbers"):
+        norm(tt.zeros(1, 3))
+    assert norm.num_batches_tracked.item() == 0
+    norm(tt.zeros(2, 3))
+    assert norm.num_batches_tracked.item() == 1
+
+
 def test_batch_norm_without_statistics_uses_the_batch_always():
     """Ground truth: train and eval agree; there is nothing to save."""
     norm = nn.BatchNorm2d(3, affine=False, track_running_stats=False)

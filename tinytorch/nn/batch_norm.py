@@ -61,15 +61,18 @@ class _BatchNorm(Module):
                 rule=f"{' or '.join(self._axes)} with C = num_features = {self.num_features}",
                 fix=f"{owner}(C) with the C of the input, which is its axis 1",
             )
-        momentum = self.momentum
+        momentum, count = self.momentum, None
         if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.assign_(self.num_batches_tracked + 1)
+            count = self.num_batches_tracked + 1
             if momentum is None:
-                momentum = 1.0 / self.num_batches_tracked.astype(x.dtype)
-        return F.batch_norm(
+                momentum = 1.0 / count.astype(x.dtype)
+        out = F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias,
             training=self.training, momentum=momentum, eps=self.eps,
         )  # fmt: skip
+        if count is not None and self.num_batches_tracked is not None:
+            self.num_batches_tracked.assign_(count)  # last: a refused batch does not count
+        return out
 
     def extra_repr(self) -> str:
         """Channels, eps, momentum."""
