@@ -60,9 +60,9 @@ def test_gpt_starts_with_the_deviation_of_its_paper():
     tt.manual_seed(0)
     gpt = GPT(GPTConfig(vocab=50, layers=2, heads=2, size=128, length=64))
     block = gpt.blocks[0]
-    assert block.mlp.up.weight.detach().numpy().std() == pytest.approx(0.02, rel=0.02)
-    assert block.mlp.down.weight.detach().numpy().std() == pytest.approx(0.01, rel=0.02)
-    assert not block.mlp.up.bias.detach().numpy().any()
+    assert block.linear1.weight.detach().numpy().std() == pytest.approx(0.02, rel=0.02)
+    assert block.linear2.weight.detach().numpy().std() == pytest.approx(0.01, rel=0.02)
+    assert not block.linear1.bias.detach().numpy().any()
 
 
 def test_next_token_loss_of_equal_logits():

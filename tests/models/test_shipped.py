@@ -6,7 +6,7 @@ import pytest
 import tinytorch as tt
 from tinytorch import models
 from tinytorch.base.errors import SettingError
-from tinytorch.data import load_mnist
+from tinytorch.data import load_cifar10, load_mnist
 from tinytorch.models.shipped import FILES, NETWORKS, pretrained, pretrained_facts
 
 LARGEST = 200_000  # bytes of a shipped file
@@ -42,6 +42,13 @@ def test_files_are_small_and_say_what_they_are(name):
     assert not network.training and all(p.dtype is tt.float32 for p in network.parameters())
 
 
+def test_the_docstring_states_what_the_files_say():
+    """Ground truth: the files."""
+    for name in ("mnist", "cifar10"):
+        said = 100 * float(pretrained_facts(name)["accuracy"])
+        assert f"{said:.2f} %" in str(pretrained.__doc__)
+
+
 def test_every_shipped_file_has_a_network():
     """Ground truth: the folder."""
     assert {path.stem for path in FILES.glob("*.safetensors")} == set(NETWORKS)
@@ -59,3 +66,11 @@ def test_digits_are_read_as_often_as_said(official_data):
     images, labels = load_mnist("test", official_data).take(np.arange(10_000))
     said = float(pretrained_facts("mnist")["accuracy"])
     assert right("mnist", images, labels) == pytest.approx(said, abs=2e-4)
+
+
+@pytest.mark.data
+def test_things_are_named_as_often_as_said(official_data):
+    """Ground truth: the accuracy in the file; another order of sums may turn one case in 10,000."""
+    images, labels = load_cifar10(False, official_data).take(np.arange(10_000))
+    said = float(pretrained_facts("cifar10")["accuracy"])
+    assert right("cifar10", images, labels) == pytest.approx(said, abs=3e-4)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from tinytorch.base.checks import number, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn import functional as F
-from tinytorch.nn.attention import MultiHeadAttention
 from tinytorch.nn.containers import ModuleList
 from tinytorch.nn.dropout import Dropout
 from tinytorch.nn.embedding import Embedding
@@ -18,6 +17,7 @@ from tinytorch.nn.initialisation import normal
 from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.nn.normalization import LayerNorm
+from tinytorch.nn.transformer import TransformerBlock
 from tinytorch.tensor.creation import zeros
 from tinytorch.tensor.tensor import Tensor
 
@@ -55,46 +55,6 @@ class GPTConfig:
             )
 
 
-class FeedForward(Module):
-    """Linear to four times the size, GELU, linear back.
-
-    Args:
-        size: C.
-
-    Shapes: (..., C) -> (..., C).
-    """
-
-    def __init__(self, size: int):
-        self.up = Linear(size, 4 * size)  # 4: Vaswani et al. 2017, section 3.3
-        self.down = Linear(4 * size, size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        return self.down(F.gelu(self.up(x)))
-
-
-class Block(Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)).
-
-    Args:
-        config: sizes.
-
-    Shapes: (B, T, C) -> (B, T, C).
-    """
-
-    def __init__(self, config: GPTConfig):
-        self.norm1 = LayerNorm(config.size)
-        self.attention = MultiHeadAttention(config.size, config.heads, causal=True)
-        self.norm2 = LayerNorm(config.size)
-        self.mlp = FeedForward(config.size)
-        self.dropout = Dropout(config.dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        x = x + self.dropout(self.attention(self.norm1(x)))
-        return x + self.dropout(self.mlp(self.norm2(x)))
-
-
 class GPT(Module):
     """Decoder-only transformer with norms before each part and learned positions.
 
@@ -123,13 +83,16 @@ class GPT(Module):
         self.tokens = Embedding(config.vocab, config.size)
         self.positions = Embedding(config.length, config.size)
         self.dropout = Dropout(config.dropout)
-        self.blocks = ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = ModuleList(
+            TransformerBlock(config.size, config.heads, causal=True, dropout=config.dropout)
+            for _ in range(config.layers)
+        )
         self.norm = LayerNorm(config.size)
         self.head = Linear(config.size, config.vocab, bias=False)
         self.apply(_initialise)
         residual = 0.02 / (2 * config.layers) ** 0.5
         for block in self.blocks:
-            for layer in (block.attention.out_proj, block.mlp.down):
+            for layer in (block.self_attn.out_proj, block.linear2):
                 layer.weight = Parameter(normal(layer.weight.shape, residual))
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ FILES = Path(__file__).parent / "files"
 NETWORKS: dict[str, Callable[[], Module]] = {
     "xor": lambda: MLP([2, 4, 1], tanh),  # two bits -> a logit, positive for true
     "mnist": lambda: CNN(28, 1, 10, (8, 16)),
+    "cifar10": lambda: CNN(32, 3, 10, (16, 32, 64)),
 }
 
 
@@ -28,13 +29,16 @@ def pretrained(name: str) -> Module:
     """A trained network, in evaluation mode.
 
     Args:
-        name: "xor" (two bits (N, 2) -> logit (N, 1)) or "mnist" (digits (N, 1, 28, 28) -> (N, 10));
-            inputs in [0, 1].
+        name: "xor" (two bits (N, 2) -> logit (N, 1)), "mnist" (digits (N, 1, 28, 28) -> (N, 10)) or
+            "cifar10" (pictures (N, 3, 32, 32) -> (N, 10)); inputs in [0, 1].
 
     Raises:
         SettingError: there is none of that name.
 
-    Cost: 170 KB to read at most. `pretrained_facts` says how often each is right.
+    Cost: 170 KB to read at most.
+
+    Source: `scripts/train_pretrained`: right on 4 of 4 cases, 99.34 % of MNIST's and 84.30 % of
+    CIFAR-10's test pictures; `pretrained_facts` says so too.
 
     Example:
         >>> import tinytorch as tt

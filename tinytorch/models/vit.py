@@ -7,40 +7,15 @@ from __future__ import annotations
 
 from tinytorch.base.checks import whole
 from tinytorch.base.errors import SettingError, ShapeError
-from tinytorch.models.gpt import FeedForward
-from tinytorch.models.mlp import MLP
-from tinytorch.nn.attention import MultiHeadAttention
 from tinytorch.nn.containers import ModuleList
 from tinytorch.nn.dropout import Dropout
 from tinytorch.nn.initialisation import normal
 from tinytorch.nn.linear import Linear
+from tinytorch.nn.mlp import MLP
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.nn.normalization import LayerNorm
+from tinytorch.nn.transformer import TransformerBlock
 from tinytorch.tensor.tensor import Tensor
-
-
-class EncoderBlock(Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); every position sees every other.
-
-    Args:
-        size: C, divisible by `heads`.
-        heads: A, attention heads.
-        dropout: share of the residual values set to zero while training, in [0, 1).
-
-    Shapes: (B, T, C) -> (B, T, C).
-    """
-
-    def __init__(self, size: int, heads: int, dropout: float):
-        self.norm1 = LayerNorm(size)
-        self.attention = MultiHeadAttention(size, heads)
-        self.norm2 = LayerNorm(size)
-        self.mlp = FeedForward(size)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        x = x + self.dropout(self.attention(self.norm1(x)))
-        return x + self.dropout(self.mlp(self.norm2(x)))
 
 
 class VisionTransformer(Module):
@@ -94,7 +69,9 @@ class VisionTransformer(Module):
         # 0.02: Dosovitskiy et al. 2021, appendix B.1 (as in BERT).
         self.positions = Parameter(normal((patches, d_model), 0.02))
         self.dropout = Dropout(dropout)
-        self.blocks = ModuleList(EncoderBlock(d_model, heads, dropout) for _ in range(depth))
+        self.blocks = ModuleList(
+            TransformerBlock(d_model, heads, dropout=dropout) for _ in range(depth)
+        )
         self.norm = LayerNorm(d_model)
         self.classifier = MLP([d_model, 128, classes])
 
