@@ -359,3 +359,18 @@ def test_making_tensors_from_tensors():
         tt.zeros(-1)
     with pytest.raises(SettingError, match="step is 0"):
         tt.arange(0, 1, 0)
+
+
+def test_what_is_no_number_is_not_equal():
+    """Python: None and text are different from every Tensor; `in` asks the elements."""
+    x = tt.ones(2)
+    assert (x == None) is False and (x != None) is True and (x == "1") is False  # noqa: E711
+    assert 1.0 in x and 2.0 not in x
+
+
+def test_numbers_that_do_not_fit_are_named():
+    """Ground truth: the messages."""
+    with pytest.raises(DTypeError, match="not a number type"):
+        tt.tensor(2**70)
+    with pytest.raises(DTypeError, match="not a number type"):
+        tt.ones(2) + {"a": 1}

@@ -87,9 +87,13 @@ class Operators(TensorBase):
         return elementwise.abs(self)
 
     def __eq__(self, other) -> Any:  # type: ignore[override]
+        if other is None or type(other) is str:  # not numbers: Python says False
+            return NotImplemented
         return elementwise.equal(self, other)
 
     def __ne__(self, other) -> Any:  # type: ignore[override]
+        if other is None or type(other) is str:
+            return NotImplemented
         return elementwise.not_equal(self, other)
 
     __hash__ = object.__hash__

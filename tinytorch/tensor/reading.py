@@ -95,6 +95,9 @@ class Readable(Methods, Layout):
             )
         return self.shape[0]
 
+    def __contains__(self, value) -> bool:
+        return bool((self == value).any())
+
     def __iter__(self) -> Iterator[Any]:
         return (getitem(self, i) for i in range(len(self)))
 
