@@ -41,12 +41,12 @@ STAGE = [
 BLOCK = [
     f"{part}{kind}"
     for part in (
+        "self_attn.in_proj_",
+        "self_attn.out_proj.",
+        "linear1.",
+        "linear2.",
         "norm1.",
-        "attention.in_proj_",
-        "attention.out_proj.",
         "norm2.",
-        "mlp.up.",
-        "mlp.down.",
     )
     for kind in ("weight", "bias")
 ]

@@ -58,7 +58,8 @@ def test_every_public_rule_has_a_case():
 def test_minimises_a_quadratic(rule):
     """Ground truth: the bowl's minimum; weight decay of 1e-4 moves it by about 1e-4.
 
-    In the second half the rate falls to zero: rules with steps of one size (Lion, Muon) come no nearer than one.
+    In the second half the rate falls to zero: rules with steps of one size (Lion, Muon) come no
+    nearer than one.
     """
     tensors = weights()
     optimizer = rule(tensors)

@@ -54,7 +54,8 @@ def settings_of(node: ast.ClassDef) -> int:
     for item in node.body:
         if isinstance(item, FUNCTION) and item.name == "__init__":
             given = [*item.args.posonlyargs, *item.args.args, *item.args.kwonlyargs]
-            return len([a for a in given if a.arg not in {"self", "params", "parameters", "optimizer"}])
+            not_settings = {"self", "params", "parameters", "optimizer"}
+            return len([a for a in given if a.arg not in not_settings])
     return 0
 
 

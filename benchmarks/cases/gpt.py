@@ -69,23 +69,16 @@ def their_model():
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
             return self.out_proj(y.transpose(1, 2).reshape(B, T, WIDTH))
 
-    class FeedForward(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.up, self.down = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
-
-        def forward(self, x):
-            return self.down(F.gelu(self.up(x)))
-
     class Block(nn.Module):
         def __init__(self):
             super().__init__()
-            self.norm1, self.attention = nn.LayerNorm(WIDTH), Attention()
-            self.norm2, self.mlp = nn.LayerNorm(WIDTH), FeedForward()
+            self.norm1, self.self_attn = nn.LayerNorm(WIDTH), Attention()
+            self.norm2 = nn.LayerNorm(WIDTH)
+            self.linear1, self.linear2 = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
 
         def forward(self, x):
-            x = x + self.attention(self.norm1(x))
-            return x + self.mlp(self.norm2(x))
+            x = x + self.self_attn(self.norm1(x))
+            return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
 
     class Model(nn.Module):
         def __init__(self):

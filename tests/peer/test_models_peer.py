@@ -108,12 +108,12 @@ def resnet(convolutions):
 def transformer_block(w, x, heads, causal):
     batch, length, size = x.shape
     y = w.at("norm1").layer_norm(x)
-    qkv = T.linear(y, w["attention.in_proj_weight"], w["attention.in_proj_bias"])
+    qkv = T.linear(y, w["self_attn.in_proj_weight"], w["self_attn.in_proj_bias"])
     q, k, v = (part.reshape(batch, length, heads, -1).transpose(1, 2) for part in qkv.chunk(3, -1))
     y = T.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2)
-    x = x + w.at("attention.out_proj").linear(y.reshape(batch, length, size))
-    y = T.gelu(w.at("mlp.up").linear(w.at("norm2").layer_norm(x)))
-    return x + w.at("mlp.down").linear(y)
+    x = x + w.at("self_attn.out_proj").linear(y.reshape(batch, length, size))
+    y = T.gelu(w.at("linear1").linear(w.at("norm2").layer_norm(x)))
+    return x + w.at("linear2").linear(y)
 
 
 def vit(w, x, training):

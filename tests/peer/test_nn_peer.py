@@ -275,13 +275,12 @@ class TorchBlock(torch.nn.Module):
         super().__init__()
         self.heads = heads
         self.norm1, self.norm2 = torch.nn.LayerNorm(size), torch.nn.LayerNorm(size)
-        self.attention = torch.nn.Module()
+        self.self_attn = torch.nn.Module()
         # Our names: those of torch.nn.MultiheadAttention.
         inward = torch.nn.Linear(size, 3 * size)
-        self.attention.in_proj_weight, self.attention.in_proj_bias = inward.weight, inward.bias
-        self.attention.out_proj = torch.nn.Linear(size, size)
-        self.mlp = torch.nn.Module()
-        self.mlp.up, self.mlp.down = (
+        self.self_attn.in_proj_weight, self.self_attn.in_proj_bias = inward.weight, inward.bias
+        self.self_attn.out_proj = torch.nn.Linear(size, size)
+        self.linear1, self.linear2 = (
             torch.nn.Linear(size, 4 * size),
             torch.nn.Linear(4 * size, size),
         )
@@ -289,13 +288,13 @@ class TorchBlock(torch.nn.Module):
     def forward(self, x):
         b, t, c = x.shape
         joint = torch.nn.functional.linear(
-            self.norm1(x), self.attention.in_proj_weight, self.attention.in_proj_bias
+            self.norm1(x), self.self_attn.in_proj_weight, self.self_attn.in_proj_bias
         )
         q, k, v = joint.split(c, -1)
         q, k, v = (z.reshape(b, t, self.heads, -1).transpose(1, 2) for z in (q, k, v))
         y = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.attention.out_proj(y.transpose(1, 2).reshape(b, t, c))
-        return x + self.mlp.down(torch.nn.functional.gelu(self.mlp.up(self.norm2(x))))
+        x = x + self.self_attn.out_proj(y.transpose(1, 2).reshape(b, t, c))
+        return x + self.linear2(torch.nn.functional.gelu(self.linear1(self.norm2(x))))
 
 
 class TorchGPT(torch.nn.Module):

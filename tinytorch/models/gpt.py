@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tinytorch.base.checks import number, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn import functional as F
+from tinytorch.nn.attention import MultiHeadAttention
 from tinytorch.nn.containers import ModuleList
 from tinytorch.nn.dropout import Dropout
 from tinytorch.nn.embedding import Embedding
