@@ -254,6 +254,17 @@ def test_stable_at_extremes(case):
 
 
 @each_loss
+def test_arrays_are_taken_for_tensors(case):
+    """Ground truth: the same numbers as Tensors (ruling C6)."""
+    x, y = tensors(case)
+    assert built(case)(case.input, y.numpy()).item() == built(case)(x, y).item()
+    functional = nn.functional.mse_loss(np.zeros(3), np.full(3, 2.0))
+    assert functional.item() == 4.0
+    with pytest.raises(ShapeError, match="broadcast_to"):
+        nn.functional.mse_loss(tt.zeros(3), 1.0)
+
+
+@each_loss
 def test_an_empty_batch_has_no_mean(case):
     """Ground truth: 0 / 0 is not a loss; the sum of nothing is 0."""
     x, y = tt.Tensor(case.input[:0]), tt.Tensor(case.target[:0])

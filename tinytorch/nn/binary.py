@@ -41,7 +41,7 @@ def binary_cross_entropy_with_logits(
         >>> binary_cross_entropy_with_logits(x, y, reduction="none").numpy().round(4)
         array([6.931e-01, 0.000e+00, 1.000e+04], dtype=float32)
     """
-    same_shapes("binary_cross_entropy_with_logits", input, target)
+    input, target = same_shapes("binary_cross_entropy_with_logits", input, target)
     target = target.astype(input.dtype)
     positive = input >= 0.0
     tail = log1p(exp(where(positive, -input, input)))
@@ -73,7 +73,7 @@ def binary_cross_entropy(
         >>> binary_cross_entropy(tt.Tensor([0.5, 0.0]), tt.Tensor([1.0, 1.0]), reduction="sum")
         Tensor(100.693146)
     """
-    same_shapes("binary_cross_entropy", input, target)
+    input, target = same_shapes("binary_cross_entropy", input, target)
     target = target.astype(input.dtype)
     losses = -(target * _bounded_log(input) + (1.0 - target) * _bounded_log(1.0 - input))
     losses = losses if weight is None else losses * weight

@@ -9,6 +9,7 @@ from tinytorch.base.checks import number
 from tinytorch.base.errors import ShapeError
 from tinytorch.nn.indices import inside
 from tinytorch.nn.loss_reduction import counted, reduction_of
+from tinytorch.tensor.creation import asarray
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.indexing import gather, take
 from tinytorch.tensor.reductions import logsumexp
@@ -52,6 +53,7 @@ def cross_entropy(
         20000.0
     """
     reduction_of("cross_entropy", reduction)
+    input, target = asarray(input), asarray(target)
     smoothing = number("cross_entropy", "label_smoothing", label_smoothing, "[0, 1]")
     logits = _classes_last(input)
     logits = logits if logits.dtype.is_float else logits.astype("float32")
@@ -88,6 +90,7 @@ def nll_loss(
         2.0
     """
     reduction_of("nll_loss", reduction)
+    input, target = asarray(input), asarray(target)
     scores = _classes_last(input)
     _check_weight("nll_loss", weight, scores)
     labels, keep = _labels("nll_loss", scores, target, ignore_index)

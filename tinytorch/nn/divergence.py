@@ -38,7 +38,7 @@ def kl_div(
         0.6931471824645996
     """
     reduction_of("kl_div", reduction, (*REDUCTIONS, "batchmean"))
-    same_shapes("kl_div", input, target)
+    input, target = same_shapes("kl_div", input, target)
     if log_target:
         losses = exp(target) * (target - input)
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from tinytorch.base.errors import SettingError, ShapeError
+from tinytorch.tensor.creation import asarray
 from tinytorch.tensor.tensor import Tensor
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -52,12 +53,16 @@ def counted(owner: str, losses: Tensor) -> int:
     return count
 
 
-def same_shapes(owner: str, input: Tensor, target: Tensor) -> None:
-    """Refuse shapes that differ: broadcasting would hide a mistake here."""
+def same_shapes(owner: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as Tensors (arrays are taken too); refused where broadcasting would hide a mistake."""
+    input, target = asarray(input), asarray(target)
     if tuple(input.shape) != tuple(target.shape):
         raise ShapeError(
             f"{owner}: input and target have different shapes",
             got=f"input {tuple(input.shape)}, target {tuple(target.shape)}",
             rule="equal shapes",
-            fix=f"target.reshape{tuple(input.shape)}",
+            fix=f"target.reshape{tuple(input.shape)}"
+            if math.prod(target.shape) == math.prod(input.shape)
+            else "target.broadcast_to(input.shape), if that is what is meant",
         )
+    return input, target

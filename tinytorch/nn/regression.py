@@ -31,7 +31,7 @@ def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tenso
         >>> mse_loss(tt.Tensor([1.0, 2.0]), tt.Tensor([1.0, 4.0])).item()
         2.0
     """
-    same_shapes("mse_loss", input, target)
+    input, target = same_shapes("mse_loss", input, target)
     distance = input - target
     return reduced("mse_loss", distance * distance, reduction)
 
@@ -49,7 +49,7 @@ def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor
         >>> l1_loss(tt.Tensor([1.0, 2.0]), tt.Tensor([1.0, 4.0])).item()
         1.0
     """
-    same_shapes("l1_loss", input, target)
+    input, target = same_shapes("l1_loss", input, target)
     return reduced("l1_loss", magnitude(input - target), reduction)
 
 
@@ -74,7 +74,7 @@ def huber_loss(
         [0.125, 2.5]
     """
     delta = number("huber_loss", "delta", delta, "(0, inf)")
-    same_shapes("huber_loss", input, target)
+    input, target = same_shapes("huber_loss", input, target)
     distance = input - target
     size = magnitude(distance)
     near = size <= delta
@@ -101,7 +101,7 @@ def smooth_l1_loss(
         [0.125, 2.5]
     """
     beta = number("smooth_l1_loss", "beta", beta, "[0, inf)")
-    same_shapes("smooth_l1_loss", input, target)
+    input, target = same_shapes("smooth_l1_loss", input, target)
     distance = input - target
     size = magnitude(distance)
     if beta == 0.0:
