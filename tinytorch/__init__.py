@@ -7,9 +7,9 @@ the rest are loaded when they are first used.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tinytorch import primitives, tensor
+from tinytorch import primitives
 from tinytorch.base import settings
 from tinytorch.base.dtypes import (
     bfloat16,
@@ -41,6 +41,9 @@ from tinytorch.tensor.transforms import (
     value_and_grad,
     vjp,
 )
+
+if TYPE_CHECKING:  # at run time the folder of this name, which can be called
+    from tinytorch.tensor.creation import tensor
 
 __version__ = "0.1.0"
 
