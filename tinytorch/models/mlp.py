@@ -5,6 +5,9 @@ Knows that samples are flattened; the layers are those of `nn.MLP`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+from tinytorch.nn import functional as F
 from tinytorch.nn import mlp
 from tinytorch.tensor.tensor import Tensor
 
@@ -29,6 +32,12 @@ class MLP(mlp.MLP):
         >>> net(tt.zeros(32, 1, 28, 28)).shape, sum(p.size for p in net.parameters())
         ((32, 10), 235146)
     """
+
+    def __init__(
+        self, sizes: Sequence[int], activation: Callable[[Tensor], Tensor] = F.relu,
+        dropout: float = 0.0, bias: bool = True,
+    ):  # fmt: skip
+        super().__init__(sizes, activation, dropout, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, ...) -> (N, sizes[-1])."""
