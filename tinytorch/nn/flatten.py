@@ -20,6 +20,8 @@ class Flatten(Module):
         start_dim: first axis of those that become one; default 1.
         end_dim: last of them; default -1, the last of all.
 
+    Differs from PyTorch: numbers (N,) become (N, 1), rows of one feature.
+
     Example:
         >>> import tinytorch as tt
         >>> tt.nn.Flatten()(tt.zeros(2, 3, 4, 4)).shape
