@@ -202,3 +202,30 @@ def test_first_values_have_pytorchs_spread():
         for name, value in theirs.state_dict().items():
             a, b = ours.state_dict()[name].numpy(), value.numpy()
             assert np.abs(a).max() == pytest.approx(np.abs(b).max(), rel=0.03), name
+
+
+@pytest.mark.parametrize("rule", ["SGD", "Adam"])
+def test_sparse_updates(rule):
+    """Ground truth: torch.nn.Embedding(sparse=True) under SGD and SparseAdam, ten steps.
+
+    SparseAdam adds eps before the correction of the averages, Adam after it: here it is 1e-30.
+    """
+    ours, theirs = loaded(nn.Embedding(9, 3, sparse=True), torch.nn.Embedding(9, 3, sparse=True))
+    if rule == "SGD":
+        a = tt.optim.SGD(ours.parameters(), lr=0.1)
+        b = torch.optim.SGD(theirs.parameters(), lr=0.1)
+    else:
+        a = tt.optim.Adam(ours.parameters(), lr=0.1, eps=1e-30)
+        b = torch.optim.SparseAdam(list(theirs.parameters()), lr=0.1, eps=1e-30)
+    rng = np.random.default_rng(5)
+    for _ in range(10):
+        tokens, g = rng.integers(0, 9, (2, 4)), rng.standard_normal((2, 4, 3))
+        a.zero_grad()
+        b.zero_grad()
+        (ours(tt.Tensor(tokens)) * tt.Tensor(g)).sum().backward()
+        (theirs(torch.from_numpy(tokens)) * torch.from_numpy(g)).sum().backward()
+        a.step()
+        b.step()
+    np.testing.assert_allclose(
+        ours.weight.detach().numpy(), theirs.weight.detach().numpy(), **CLOSE
+    )
