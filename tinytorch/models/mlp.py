@@ -41,4 +41,4 @@ class MLP(mlp.MLP):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, ...) -> (N, sizes[-1])."""
-        return super().forward(x.reshape(x.shape[0], -1))
+        return super().forward(x.flatten(1))
