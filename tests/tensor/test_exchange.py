@@ -160,3 +160,19 @@ def test_html_for_notebooks():
     assert tt.Tensor(1.0)._repr_html_().startswith("<pre>")
     assert "int8" in tt.ones(2, dtype="int8")._repr_html_()
     assert "<table>" in tt.ones(0, 3)._repr_html_()
+
+
+def test_numpys_functions_take_tensors():
+    """NumPy, on the array that the Tensor reads as; the results are NumPy's."""
+    a = np.arange(6.0).reshape(2, 3)
+    x = tt.Tensor(a, requires_grad=True)
+    for f in (
+        np.sum, np.mean, np.std, np.median, np.argmax, lambda v: np.max(v, axis=1),
+        lambda v: np.concatenate([v, a]), lambda v: np.where(v > 2, v, 0), np.transpose,
+        lambda v: np.clip(v, 1, 3), lambda v: np.linalg.norm(v), np.shape, np.sort,
+    ):  # fmt: skip
+        found = f(x)
+        assert not isinstance(found, tt.Tensor) and np.array_equal(found, f(a))
+    assert np.allclose(x, a) and np.array_equal(x, a)
+    with pytest.raises(tt.TinyTorchError, match="cannot look at values"):
+        tt.compile(lambda x: np.sum(x))(tt.ones(2))

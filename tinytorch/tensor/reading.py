@@ -70,6 +70,10 @@ class Readable(Methods, Layout):
             return _refuse_copy(array, "float32")
         return array.copy() if copy else self.numpy()
 
+    def __array_function__(self, function, types, args, kwargs) -> Any:
+        """NumPy's own functions (`np.mean(x)`, `np.argmax(x, 1)`) see an array and give arrays."""
+        return function(*_as_arrays(args), **{k: _as_arrays(v) for k, v in kwargs.items()})
+
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None) -> Any:
         self.read("DLPack")
         return exchange.to_dlpack(self._buffer, max_version, dl_device, copy)
@@ -162,6 +166,13 @@ class Readable(Methods, Layout):
         lines = [_row(row) for row in (rows[:_CELLS] if rows.ndim == 2 else ())]
         more = "<tr><td>&#8942;</td></tr>" if len(rows) > _CELLS else ""
         return f"<table><caption>{html.escape(title)}</caption>{''.join(lines)}{more}</table>"
+
+
+def _as_arrays(x: Any) -> Any:
+    """The argument of a NumPy function with arrays in place of Tensors."""
+    if isinstance(x, Readable):
+        return np.asarray(x)
+    return type(x)(map(_as_arrays, x)) if type(x) in (tuple, list) else x
 
 
 def _row(numbers: np.ndarray) -> str:
