@@ -22,7 +22,7 @@ class Schedule:
     Args:
         optimizer: whose learning rates are set; it may be bound to parameters later.
 
-    Cost: about 10 us a group and step.
+    Cost: about 12 us a group and step.
 
     Differs from PyTorch: two schedules of one optimizer do not multiply (use SequentialLR), and
     after `optimizer.lr = x` the curve goes on from x.
