@@ -6,9 +6,9 @@ Knows where the weight decay goes; the averages are in `adaptive_moments`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from tinytorch.optim.adaptive_moments import AdaptiveMoments
-from tinytorch.tensor.tensor import Tensor
 
 
 class Adam(AdaptiveMoments):
@@ -52,7 +52,7 @@ class Adam(AdaptiveMoments):
     ):  # fmt: skip
         super().__init__(params, lr, betas, eps, weight_decay)
 
-    def decayed(self, p: Tensor, g: Tensor, shrink: Tensor, weight_decay: float) -> Tensor:
+    def decayed(self, p: Any, g: Any, shrink: Any, weight_decay: float) -> Any:
         """The weight stays, its pull joins the gradient."""
         pull = weight_decay * p
         pull += g

@@ -5,10 +5,14 @@ Knows the averages and their correction; how weight decay enters is each rule's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
 
 from tinytorch.base.checks import number
 from tinytorch.optim.betas import checked_betas
+from tinytorch.optim.blocks import in_blocks
 from tinytorch.optim.group import Group
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.optim.scalars import Scalars
@@ -48,11 +52,11 @@ class AdaptiveMoments(Optimizer):
             "weight_decay": number(self.name, "weight_decay", settings["weight_decay"], "[0, inf)"),
         }
 
-    def decayed(self, p: Tensor, g: Tensor, shrink: Tensor, weight_decay: float) -> Tensor:
+    def decayed(self, p: Any, g: Any, shrink: Any, weight_decay: float) -> Any:
         """Let weight decay act: on `p`, in place, or on the gradient, which is given back.
 
         Args:
-            p: the parameter.
+            p: the parameter, or a piece of its array.
             g: its gradient, which is not changed.
             shrink: 1 - lr * weight_decay.
             weight_decay: not 0.
@@ -75,17 +79,30 @@ class AdaptiveMoments(Optimizer):
         )  # Note [scalars in float64]
         for p, g, slots in group.live():
             m, v = slots["exp_avg"], slots["exp_avg_sq"]
-            rate, small, shrink = scalars.of(p.dtype)
-            if decay:
-                g = self.decayed(p, g, shrink, decay)
-            m *= beta1
-            m += (1.0 - beta1) * g
-            square = g * g
-            square *= 1.0 - beta2
-            v *= beta2
-            v += square
-            size = v.sqrt()
-            size += small
-            step = m / size
-            step *= rate
-            p -= step
+            numbers = scalars.of(p.dtype)
+            pieces = in_blocks((p, m, v), g)
+            if pieces is None:
+                self._move(p, g, m, v, numbers, group.settings, Tensor.sqrt)
+                continue
+            plain = tuple([x.numpy()[()] for x in numbers])
+            with np.errstate(all="ignore"):
+                for piece_p, piece_m, piece_v, piece_g in pieces:
+                    self._move(piece_p, piece_g, piece_m, piece_v, plain, group.settings, np.sqrt)
+
+    def _move(self, p, g, m, v, numbers: tuple, settings: dict, root: Callable) -> None:
+        """The rule itself, in place, on Tensors or on pieces of their arrays."""
+        (beta1, beta2), decay = settings["betas"], settings["weight_decay"]
+        rate, small, shrink = numbers
+        if decay:
+            g = self.decayed(p, g, shrink, decay)
+        m *= beta1
+        m += (1.0 - beta1) * g
+        square = g * g
+        square *= 1.0 - beta2
+        v *= beta2
+        v += square
+        size = root(v)
+        size += small
+        step = m / size
+        step *= rate
+        p -= step

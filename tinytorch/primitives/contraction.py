@@ -112,7 +112,17 @@ def _matmul_vjp(g, out, a, b, *, dtype=None, needs=(True, True)):
         return g_a, None
     if len(b.shape) == 2 and len(a.shape) > 2:  # one product over all batches, no sum afterwards
         a, g = (reshape(x, shape=(_rows(x), int(x.shape[-1]))) for x in (a, g))
+    if len(b.shape) == 2 and len(a.shape) == 2 and _lies_by_columns(b):
+        # b is the transpose of what is in memory, and so is its gradient: optimizers go through
+        # both together, three times as fast as when one of them lies across.
+        return g_a, swap_last(matmul(swap_last(g), a, dtype=wanted))
     return g_a, fold_to(matmul(swap_last(a), g, dtype=wanted), tuple(b.shape))
+
+
+def _lies_by_columns(x) -> bool:
+    """Whether the elements of a matrix in memory go down its columns (False in a capture)."""
+    array = x if isinstance(x, np.ndarray) else getattr(getattr(x, "_buffer", None), "array", None)
+    return array is not None and array.flags.f_contiguous and not array.flags.c_contiguous
 
 
 def _rows(x) -> int:

@@ -1,0 +1,57 @@
+"""Blocks: a parameter, its gradient and its averages, gone through piece by piece.
+
+Knows memory and caches, never a rule. An update rule is a dozen passes over arrays; over pieces that
+stay in the cache they take a third of the time (measured: 235,000 weights, AdamW).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tinytorch.base.dtypes import bfloat16
+from tinytorch.tensor.buffer import is_exclusive
+from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.tensor import Tensor
+
+# Elements: five arrays of them in float32 are 640 KB, less than a second-level cache.
+BLOCK = 1 << 15
+
+
+def in_blocks(written: tuple[Tensor, ...], read: Tensor) -> Iterator[tuple[np.ndarray, ...]] | None:
+    """Views of pieces of all these Tensors, those in `written` to be written.
+
+    Args:
+        written: of one shape and dtype.
+        read: of the same.
+
+    Returns:
+        Tuples of 1-d arrays, pieces of `written` and then of `read`; None where NumPy may not write
+        there: during a capture, or where somebody else sees the memory, or for bfloat16.
+    """
+    if STATE.interpreter is not None or STATE.journal is not None:
+        return None
+    dtype = read.dtype
+    if dtype is bfloat16:
+        return None
+    for tensor in written:
+        if tensor.dtype is not dtype or not is_exclusive(tensor):
+            return None
+        if not tensor._buffer.array.flags.c_contiguous:
+            return None
+    arrays = []
+    for tensor in written:
+        tensor._buffer.written()
+        arrays.append(tensor._buffer.array.reshape(-1))
+    arrays.append(read._buffer.array.reshape(-1))  # a copy, if it lies otherwise
+    return _pieces(arrays)
+
+
+def _pieces(arrays: list[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
+    size = arrays[0].size
+    if size <= BLOCK:
+        yield tuple(arrays)
+        return
+    for i in range(0, size, BLOCK):
+        yield tuple([array[i : i + BLOCK] for array in arrays])
