@@ -61,7 +61,7 @@ def documented():
 
 
 # Folders whose names users type; elsewhere an obvious argument may stay without a line.
-FOR_USERS = {"data", "models", "nn", "optim", "storage", "tensor", "training"}
+FOR_USERS = {"data", "models", "nn", "optim", "storage", "tensor", "text", "training"}
 
 
 def test_described_arguments_exist():

@@ -57,6 +57,7 @@ _LATER: dict[str, tuple[str, str | None]] = {
     "nn": ("tinytorch.nn", None),
     "optim": ("tinytorch.optim", None),
     "storage": ("tinytorch.storage", None),
+    "text": ("tinytorch.text", None),
     "training": ("tinytorch.training", None),
     "compiler": ("tinytorch.compiler", None),
 }

@@ -16,7 +16,7 @@ from tinytorch.core.layers import Dense, DenseOptimized, dense_uses, matmul_naiv
 
 CHAPTERS = (
     "activations attention dataloader dense grid kernels layers matmul networks optimizers spatial "
-    "tensor training"
+    "tensor text training"
 ).split()
 
 

@@ -1,31 +1,10 @@
-"""Characters as numbers, and windows over them."""
+"""A text to learn from, and windows over its tokens."""
 
 import numpy as np
 import pytest
 
-from tinytorch.base.errors import DataError, IndexRangeError, SettingError
-from tinytorch.data import CharacterVocabulary, DataLoader, TextWindows, load_tiny_shakespeare
-
-
-def test_decode_undoes_encode():
-    """Ground truth: the text itself, and sorted order by code point."""
-    text = "Zwölf Boxkämpfer\n"
-    v = CharacterVocabulary(text)
-    assert v.decode(v.encode(text)) == text
-    assert v.characters == "".join(sorted(set(text)))
-    assert v.encode("").shape == (0,)
-
-
-def test_unknown_characters_and_tokens_are_named():
-    """Ground truth: the vocabulary's documented range."""
-    v = CharacterVocabulary("abc")
-    with pytest.raises(DataError, match=r"'d' at place 2"):
-        v.encode("abd")
-    for token in (3, -1):
-        with pytest.raises(IndexRangeError, match="no sample of that number"):
-            v.decode([token])
-    with pytest.raises(SettingError, match="at least one character"):
-        CharacterVocabulary("")
+from tinytorch.base.errors import DataError, SettingError
+from tinytorch.data import DataLoader, TextWindows, load_tiny_shakespeare
 
 
 def test_windows_cover_the_text():
@@ -58,8 +37,7 @@ def test_a_damaged_copy_is_refused(tmp_path):
 
 def test_windows_make_batches():
     """Ground truth: the shapes of language modelling, (B, T) and (B, T)."""
-    v = CharacterVocabulary("to be or not to be, that is the question")
-    tokens = v.encode("to be or not to be, that is the question")
+    tokens = np.frombuffer(b"to be or not to be, that is the question", np.uint8)
     for x, y in DataLoader(TextWindows(tokens, 4), 2, shuffle=True, drop_last=True):
         assert x.shape == y.shape == (2, 4)
         assert np.array_equal(x[:, 1:], y[:, :-1])
@@ -69,4 +47,4 @@ def test_windows_make_batches():
 def test_shakespeare(official_data):
     """Ground truth: 1,115,394 characters, 65 different ones (counted with wc and sort)."""
     text = load_tiny_shakespeare(official_data)
-    assert (len(text), len(CharacterVocabulary(text))) == (1115394, 65)
+    assert (len(text), len(set(text))) == (1115394, 65)

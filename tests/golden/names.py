@@ -17,7 +17,7 @@ from tests.floors import PACKAGE
 
 LIST = Path(__file__).resolve().parent / "public_names.txt"
 # Folders whose names users type; what the others list is for the floors above them.
-FOLDERS = ("", "data", "generation", "models", "nn", "nn.functional", "optim", "training")
+FOLDERS = ("", "data", "generation", "models", "nn", "nn.functional", "optim", "text", "training")
 
 
 def public() -> dict[str, list[str]]:

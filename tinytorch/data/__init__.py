@@ -23,14 +23,13 @@ from tinytorch.data.samplers import (
 )
 from tinytorch.data.stream import Stream
 from tinytorch.data.subsets import ConcatDataset, Subset, random_split
-from tinytorch.data.text import CharacterVocabulary, TextWindows, load_tiny_shakespeare
+from tinytorch.data.text import TextWindows, load_tiny_shakespeare
 
 __all__ = [
     "CIFAR10_MEAN",
     "CIFAR10_STD",
     "ArrayDataset",
     "BatchSampler",
-    "CharacterVocabulary",
     "ColorJitter",
     "Compose",
     "ConcatDataset",

@@ -1,6 +1,6 @@
-"""Text as numbers, one for each character, and windows of it for language modelling.
+"""A text to learn from, and windows of token ids for language modelling.
 
-Knows characters and token ids, never words: tokenizers with larger pieces live on another floor.
+Knows token ids, never how a text becomes them: tokenizers live in `text`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 
 import numpy as np
 
-from tinytorch.base.errors import DataError, SettingError
+from tinytorch.base.errors import SettingError
 from tinytorch.data import places
 from tinytorch.data.dataset import check_index
 from tinytorch.data.download import Progress, Remote, check_intact, download
@@ -21,67 +21,6 @@ TINY_SHAKESPEARE = Remote(
     ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",),
     algorithm="sha256",
 )
-
-
-class CharacterVocabulary:
-    """The characters of a text in sorted order; a character's token id is its place.
-
-    Args:
-        text: every character that shall be known.
-
-    Raises:
-        SettingError: the text is empty.
-
-    Cost: V entries.
-
-    Example:
-        >>> v = CharacterVocabulary("hello")
-        >>> len(v), v.encode("hole"), v.decode([1, 0])
-        (4, array([1, 3, 2, 0]), 'he')
-    """
-
-    def __init__(self, text: str):
-        self.characters = "".join(sorted(set(text)))
-        if not self.characters:
-            raise SettingError(
-                "a vocabulary needs at least one character",
-                got="''",
-                rule="the text holds every character that shall be known",
-                fix="CharacterVocabulary(open('input.txt').read())",
-            )
-        self._ids = {c: i for i, c in enumerate(self.characters)}
-
-    def __len__(self) -> int:
-        """Number of characters, V."""
-        return len(self.characters)
-
-    def encode(self, text: str) -> np.ndarray:
-        """The token ids of a text, (T,) int64 in 0..V-1.
-
-        Raises:
-            DataError: a character that the vocabulary does not hold.
-        """
-        try:
-            return np.fromiter((self._ids[c] for c in text), np.int64, len(text))
-        except KeyError as error:
-            at = text.index(error.args[0])
-            raise DataError(
-                "this character is not in the vocabulary",
-                got=f"{error.args[0]!r} at place {at}",
-                rule=f"one of the {len(self)} characters {self.characters!r}",
-                fix="make the vocabulary from all texts together, or leave the character out",
-            ) from None
-
-    def decode(self, tokens) -> str:
-        """The text of token ids.
-
-        Raises:
-            IndexRangeError: a token id outside 0..V-1.
-        """
-        tokens = np.asarray(tokens, np.int64)
-        for token in (tokens.min(initial=0), tokens.max(initial=0)):
-            check_index(int(token) if token >= 0 else -len(self) - 1, len(self))
-        return "".join(self.characters[t] for t in tokens)
 
 
 class TextWindows:

@@ -1,0 +1,21 @@
+"""How do characters become numbers? Tokenizers, their vocabularies, and batches of token ids.
+
+Knows text, bytes and NumPy ids, never tensors.
+"""
+
+from tinytorch.text.byte_pairs import BytePairTokenizer
+from tinytorch.text.characters import CharacterTokenizer
+from tinytorch.text.gpt2 import load_gpt2_tokenizer
+from tinytorch.text.padding import TokenBatch, pad
+from tinytorch.text.tokenizer import Tokenizer
+from tinytorch.text.vocabulary import Vocabulary
+
+__all__ = [
+    "BytePairTokenizer",
+    "CharacterTokenizer",
+    "TokenBatch",
+    "Tokenizer",
+    "Vocabulary",
+    "load_gpt2_tokenizer",
+    "pad",
+]

@@ -1,0 +1,136 @@
+"""What every tokenizer does: texts to ids and back, one or a batch of them, special tokens.
+
+Knows a vocabulary, never how a text is cut: that is what the tokenizers differ in.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import numpy as np
+
+from tinytorch.base.errors import DataError, SettingError
+from tinytorch.text.padding import TokenBatch, pad
+from tinytorch.text.vocabulary import PADDING, Vocabulary
+
+
+class Tokenizer(ABC):
+    """Cuts a text into tokens; a subclass says how (`cut` and `join`).
+
+    Args:
+        vocabulary: the tokens and their ids.
+    """
+
+    def __init__(self, vocabulary: Vocabulary):
+        self.vocabulary = vocabulary
+        # The longest first: where two special tokens fit, the longer one is meant.
+        names = sorted(vocabulary.specials, key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, names)) if names else r"(?!)")
+        self._special_ids = {vocabulary.id(name) for name in names}
+
+    def __len__(self) -> int:
+        """Number of tokens, V."""
+        return len(self.vocabulary)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} tokens)"
+
+    @abstractmethod
+    def cut(self, text: str) -> list[int]:
+        """The ids of a text without special tokens."""
+
+    @abstractmethod
+    def join(self, ids: list[int]) -> str:
+        """The text of ids that the vocabulary holds."""
+
+    def encode(self, text: str, *, specials: bool = False) -> np.ndarray:
+        """The token ids of a text.
+
+        Args:
+            text: any text.
+            specials: whether the name of a special token in the text means that token. False by
+                default: a text that somebody else wrote must not be able to end a conversation.
+
+        Returns:
+            (T,) int64 in 0..V-1.
+
+        Raises:
+            DataError: not a text, or it holds what the vocabulary does not.
+        """
+        if not isinstance(text, str):
+            raise DataError(
+                "encode takes one text",
+                got=type(text).__name__,
+                rule="a str; a list of them goes to encode_batch",
+                fix="tokenizer.encode_batch(texts)",
+            )
+        if not specials:
+            return np.array(self.cut(text), np.int64)
+        ids: list[int] = []
+        start = 0
+        for match in self._special.finditer(text):
+            ids += self.cut(text[start : match.start()])
+            ids.append(self.vocabulary.id(match[0]))
+            start = match.end()
+        return np.array(ids + self.cut(text[start:]), np.int64)
+
+    def decode(self, ids, *, skip_specials: bool = False) -> str:
+        """The text of token ids.
+
+        Args:
+            ids: (T,) whole numbers in 0..V-1.
+            skip_specials: leave out special tokens; else they are written by name.
+
+        Raises:
+            IndexRangeError: an id outside 0..V-1.
+            DataError: not a sequence of whole numbers.
+        """
+        listed = self.vocabulary.checked(ids)
+        if skip_specials:
+            listed = [i for i in listed if i not in self._special_ids]
+        return self.join(listed)
+
+    def encode_batch(
+        self,
+        texts: Iterable[str],
+        length: int | None = None,
+        *,
+        pad_token: str = PADDING,
+        side: str = "right",
+        specials: bool = False,
+    ) -> TokenBatch:
+        """Several texts as one array, filled and cut to one length.
+
+        Args:
+            texts: B texts.
+            length: T >= 1; None for that of the longest text.
+            pad_token: the special token that fills; GPT-2 has none, "<|endoftext|>" is used there.
+            side: where is filled and cut, "right" or "left".
+            specials: as in `encode`.
+
+        Returns:
+            ids (B, T) int64 and mask (B, T) bool, True where a token is of the text.
+
+        Raises:
+            SettingError: there is no such special token, or a setting is outside its range.
+            DataError: as in `encode`.
+        """
+        if pad_token not in self.vocabulary.specials:
+            raise SettingError(
+                f"{type(self).__name__} has no special token {pad_token!r} to fill with",
+                got=f"pad_token={pad_token!r}",
+                rule=f"one of the special tokens {self.vocabulary.specials}",
+                fix=f"make it with specials=({PADDING!r},), or name another pad_token",
+            )
+        rows = [self.encode(text, specials=specials) for text in texts]
+        return pad(rows, length, self.vocabulary.id(pad_token), side)
+
+    def decode_batch(self, batch: TokenBatch) -> list[str]:
+        """The texts of a batch, without what fills its rows.
+
+        Args:
+            batch: ids (B, T) and mask (B, T), as `encode_batch` returns them.
+        """
+        return [self.decode(ids[mask]) for ids, mask in zip(*batch, strict=True)]
