@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import tinytorch as tt
 from tinytorch.base.errors import DataError, FileFormatError, SettingError
 from tinytorch.core.text import CharTokenizer
-from tinytorch.text import CharacterTokenizer
+from tinytorch.text import CharacterTokenizer, Vocabulary
 
 
 @settings(deadline=None)
@@ -31,6 +31,10 @@ def test_unknown_characters():
     """Ground truth: an error that says which and where, or the token "<unk>" if there is one."""
     with pytest.raises(DataError, match=r"'d' at place 2"):
         CharacterTokenizer("abc").encode("abd")
+    with pytest.raises(DataError, match="one of the 3 characters 'abc'"):
+        CharacterTokenizer("abc", specials=("<pad>",)).encode("d")
+    first = CharacterTokenizer(Vocabulary(["<unk>", "a"], specials=("<unk>",)))
+    assert first.encode("ab").tolist() == [1, 0]
     t = CharacterTokenizer("abc", specials=("<unk>",))
     assert t.encode("abd").tolist() == [0, 1, 3] and t.decode([0, 3]) == "a<unk>"
     with pytest.raises(SettingError, match="at least one token"):
@@ -66,6 +70,8 @@ def test_a_batch_needs_something_to_fill_with():
         CharacterTokenizer("abc").encode_batch(["a"])
     with pytest.raises(DataError, match="takes one text"):
         CharacterTokenizer("abc").encode(["a"])
+    with pytest.raises(DataError, match="takes several texts"):
+        CharacterTokenizer("abc", specials=("<pad>",)).encode_batch("abc")
 
 
 def test_a_file_keeps_it(tmp_path):

@@ -58,6 +58,9 @@ def learn(words: Mapping[bytes, int], merges: int, minimum: int = 2) -> list[tup
     comes after those before it). A merge changes only the words that hold its pair, and raises only
     counts of pairs with the new token: so a heap of counts is corrected when a count is taken.
 
+    No two merges make the same token: what happened between two borders of tokens depends on the
+    bytes between them alone, so equal bytes are cut equally everywhere.
+
     Args:
         words: how often each word occurs; no merge crosses the border of a word.
         merges: how many at most.
@@ -74,7 +77,7 @@ def learn(words: Mapping[bytes, int], merges: int, minimum: int = 2) -> list[tup
     [(b'e', b's'), (b'es', b't'), (b'l', b'o')]
     """
     tokens = [bytes([b]) for b in range(256)]
-    known, learned = set(tokens), []
+    learned: list[tuple[bytes, bytes]] = []
     pieces, times = [list(word) for word in words], list(words.values())
     counts: Counter[Pair] = Counter()
     where: defaultdict[Pair, set[int]] = defaultdict(set)
@@ -92,11 +95,8 @@ def learn(words: Mapping[bytes, int], merges: int, minimum: int = 2) -> list[tup
         if -count < minimum:
             break
         first, second = tokens[pair[0]], tokens[pair[1]]
-        if first + second in known:  # another pair became this token: a second would be its twin
-            continue
         new = len(tokens)
         tokens.append(first + second)
-        known.add(first + second)
         learned.append((first, second))
         fresh: set[Pair] = set()
         for at in where.pop(pair):

@@ -124,6 +124,13 @@ class Tokenizer(ABC):
                 rule=f"one of the special tokens {self.vocabulary.specials}",
                 fix=f"make it with specials=({PADDING!r},), or name another pad_token",
             )
+        if isinstance(texts, str):  # it would be taken for a list of characters
+            raise DataError(
+                "encode_batch takes several texts",
+                got=f"one text of {len(texts)} characters",
+                rule="a list of str",
+                fix="tokenizer.encode_batch([text])",
+            )
         rows = [self.encode(text, specials=specials) for text in texts]
         return pad(rows, length, self.vocabulary.id(pad_token), side)
 
