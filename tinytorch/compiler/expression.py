@@ -405,7 +405,8 @@ class Emitter:
             condition, new = guard
             value = to_memory(f, self.as_vector(new, self.width), s.dtype)
             mask = self.as_vector(condition, self.width)
-            f.store(value, pointer, mask=mask if self.mask is None else f.op("and", mask, self.mask))
+            mask = mask if self.mask is None else f.op("and", mask, self.mask)
+            f.store(value, pointer, mask=mask)
             return
         value = to_memory(f, self.as_vector(s.value, self.width), s.dtype)
         if along == 1:

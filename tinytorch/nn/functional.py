@@ -59,7 +59,7 @@ from tinytorch.nn.window_functions import (
     conv_transpose2d,
     max_pool1d,
 )
-from tinytorch.tensor.contractions import matmul, max_pool2d
+from tinytorch.tensor.contractions import affine, matmul, max_pool2d
 from tinytorch.tensor.elementwise import relu, sigmoid, tanh
 from tinytorch.tensor.reductions import log_softmax, softmax
 from tinytorch.tensor.shaping import transpose
@@ -149,5 +149,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         )
     # No reshape to one matrix: the row `matmul` and the compiler do that, and without it the
     # arithmetic that follows still has the shape of the product and is fused into it.
+    if bias is not None and (out := affine(input, weight, bias)) is not None:
+        return out
     out = matmul(input, transpose(weight))
     return out if bias is None else out + bias

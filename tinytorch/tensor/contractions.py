@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tinytorch.base.dtypes import bfloat16, float16, float32, promote
 from tinytorch.base.errors import ShapeError
 from tinytorch.primitives import TABLE
+from tinytorch.primitives.quiet import quiet_call
+from tinytorch.tensor import autograd
+from tinytorch.tensor.base import from_array
 from tinytorch.tensor.dispatch import apply, product, tensor_of, to_dtype
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.shaping import reshape, squeeze, unsqueeze
 
-_MATMUL = TABLE["matmul"]
+_MATMUL, _PERMUTE, _SUM = (TABLE[name] for name in ("matmul", "permute", "sum"))
 
 
 def _inputs(*xs) -> tuple[list, dict]:
@@ -68,6 +73,45 @@ def matmul(a, b) -> Any:
     if rank_b == 1:
         out = squeeze(out, -1)
     return squeeze(out, -2 if rank_b > 1 else -1) if rank_a == 1 else out
+
+
+class _Affine:
+    """Stands in the tape for x @ w.T + b of matrices: one entry for three, 15 us less."""
+
+    asks_needs = True
+
+    @staticmethod
+    def vjp(g: Any, out: Any, x: Any, w: Any, b: Any, *, needs: tuple) -> tuple:
+        """g @ w, g.T @ x, and g summed over the rows."""
+        return (
+            matmul(g, w) if needs[0] else None,
+            matmul(apply(_PERMUTE, (g,), {"axes": (1, 0)}), x) if needs[1] else None,
+            apply(_SUM, (g,), {"axes": (0,), "keepdims": False}) if needs[2] else None,
+        )
+
+    def __repr__(self) -> str:
+        return "affine"
+
+
+_AFFINE = _Affine()
+
+
+def affine(x: Any, w: Any, b: Any) -> Any:
+    """x @ w.T + b for matrices x (N, C), w (K, C) and b (K,) in memory; None for anything else."""
+    if STATE.interpreter is not None or STATE.precision != "float32":
+        return None
+    parts = [t._buffer for t in (x, w, b)]
+    if any(p is None or p.dtype is not parts[0].dtype for p in parts):
+        return None
+    left, right, bias = (p.array for p in parts)
+    if left.dtype.char not in "fd" or left.ndim != 2 or bias.shape != right.shape[:1]:
+        return None
+    array = _MATMUL.numpy(left, right.T)
+    quiet_call(np.add, array, bias, array)
+    out = from_array(array, parts[0].dtype)
+    if STATE.recording and any(t._node is not None for t in (x, w, b)):
+        return autograd.record(_AFFINE, (x, w, b), {}, out)
+    return out
 
 
 def outer(a, b) -> Any:

@@ -9,8 +9,10 @@ from typing import Any
 
 from tinytorch.base.dtypes import as_dtype, bool_, float32, int64
 from tinytorch.primitives import TABLE
+from tinytorch.tensor import autograd
 from tinytorch.tensor.dispatch import apply, planned, tensor_of, to_dtype
 from tinytorch.tensor.elementwise import exp, log, sqrt, where
+from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.shaping import axes_of, axis_of
 
 
@@ -196,8 +198,33 @@ def logsumexp(x, dim: int = -1, keepdim: bool = False) -> Any:
     x = _float(x)
     largest = amax(x, dim, True).detach()
     shift = where(largest - largest == 0, largest, 0.0)  # infinities would give nan
-    out = log(sum(exp(x - shift), dim, True)) + shift
+    if STATE.interpreter is None and STATE.recording and x._node is not None:
+        exponentials = exp(x.detach() - shift)
+        total = sum(exponentials, dim, True)
+        kept = _LogSumExp(exponentials, total, dim)
+        out = autograd.record(kept, (x,), {}, log(total) + shift)
+    else:
+        out = log(sum(exp(x - shift), dim, True)) + shift
     return out if keepdim else out.squeeze(dim)
+
+
+class _LogSumExp:
+    """Stands in the tape for logsumexp: one entry for four, 40 us less."""
+
+    asks_needs = False
+
+    def __init__(self, exponentials: Any, total: Any, dim: Any):
+        self.exponentials, self.total, self.dim = exponentials, total, dim
+
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple:
+        """g times softmax(x); recorded, for a second derivative, softmax is computed again."""
+        if STATE.recording:
+            shifted = exp(x - amax(x, self.dim, True).detach())
+            return (shifted * (g / sum(shifted, self.dim, True)),)
+        return (self.exponentials * (g / self.total),)
+
+    def __repr__(self) -> str:
+        return "logsumexp"
 
 
 def norm(x, dim=None, keepdim: bool = False) -> Any:
