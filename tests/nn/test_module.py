@@ -116,6 +116,16 @@ def test_to_converts_floats_and_keeps_sharing():
     assert norm.running_mean.dtype is tt.float64
 
 
+def test_to_a_device_was_read_as_a_number_type():
+    """Ground truth: there is one device; a program for PyTorch names it in three ways."""
+    layer = nn.Linear(2, 2)
+    weight = layer.weight
+    assert layer.to("cpu").to(device="cpu").to() is layer and layer.weight is weight
+    assert layer.to("cpu", dtype=tt.float64).weight.dtype is tt.float64
+    with pytest.raises(SettingError, match="no such device"):
+        layer.to("cuda:0")
+
+
 def test_zero_grad_and_requires_grad():
     """Ground truth: their docstrings."""
     layer = nn.Linear(2, 2)

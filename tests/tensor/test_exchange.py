@@ -176,3 +176,12 @@ def test_numpys_functions_take_tensors():
     assert np.allclose(x, a) and np.array_equal(x, a)
     with pytest.raises(tt.TinyTorchError, match="cannot look at values"):
         tt.compile(lambda x: np.sum(x))(tt.ones(2))
+
+
+def test_to_took_no_keywords():
+    """Ground truth: PyTorch's spelling, and the one device there is."""
+    x = tt.ones(2)
+    assert x.to(device="cpu") is x
+    assert x.to("cpu", dtype=tt.float64).dtype is x.to(dtype=tt.float64).dtype is tt.float64
+    with pytest.raises(SettingError, match="no such device"):
+        x.to(device="cuda")

@@ -17,6 +17,7 @@ from tinytorch.base.errors import SettingError
 from tinytorch.base.settings import STRUCTURE
 from tinytorch.nn.hooks import HookHandle, Hooks
 from tinytorch.nn.summary import Summary, summarise
+from tinytorch.tensor.exchange import number_type_of
 from tinytorch.tensor.named import copy_named
 from tinytorch.tensor.tensor import Tensor
 
@@ -254,11 +255,14 @@ class Module:
         """`train(False)`: dropout passes its input on, batch norm uses its running statistics."""
         return self.train(False)
 
-    def to(self, dtype) -> Module:
+    def to(self, where=None, *, device=None, dtype=None) -> Module:
         """Keep all floating-point parameters and buffers in another number type; returns self.
 
         Differs from PyTorch: the parameters are new objects, so make the optimizer afterwards.
+        The only device is "cpu", and asking for it changes nothing.
         """
+        if (dtype := number_type_of(where, device, dtype)) is None:
+            return self
         dtype, converted = as_dtype(dtype), {}
         for module in self.modules():
             for name, tensor in (*module._own_parameters(), *module._own_buffers(saved_only=False)):

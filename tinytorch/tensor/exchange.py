@@ -53,6 +53,21 @@ def check_device(device: Any) -> None:
         )
 
 
+def number_type_of(where: Any, device: Any, dtype: Any) -> Any:
+    """The number type that `to(where, device=..., dtype=...)` asks for, or None.
+
+    Args:
+        where: a device or a number type, whichever it is.
+        device: None or "cpu".
+        dtype: a number type or None.
+    """
+    check_device(device)
+    if isinstance(where, str) and where.split(":")[0] in ("cpu", "cuda", "mps", "gpu", "xpu"):
+        check_device(where)
+        where = None
+    return where if dtype is None else dtype
+
+
 def to_dlpack(buffer: Buffer, max_version: Any, dl_device: Any, copy: bool | None) -> Any:
     """A DLPack capsule of the memory of a Buffer; NumPy makes it, but for bfloat16's type code."""
     check_device(dl_device)

@@ -161,12 +161,10 @@ class Methods(Operators):
         """Number of axes."""
         return len(self.shape)
 
-    def to(self, where) -> Any:
+    def to(self, where=None, *, device=None, dtype=None) -> Any:
         """This Tensor in another number type, or on a device; there is one device: "cpu"."""
-        if isinstance(where, str) and where.split(":")[0] in ("cpu", "cuda", "mps", "gpu", "xpu"):
-            exchange.check_device(where)
-            return self
-        return elementwise.astype(self, where)
+        dtype = exchange.number_type_of(where, device, dtype)
+        return self if dtype is None else elementwise.astype(self, dtype)
 
     def to_device(self, device, /, *, stream=None) -> Any:
         """Itself; there is one device: "cpu"."""
