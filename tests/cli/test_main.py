@@ -29,6 +29,19 @@ def test_ctrl_c_is_not_an_error(monkeypatch, capsys):
     assert capsys.readouterr().err == "stopped\n"
 
 
+def test_ctrl_c_before_the_first_step_said_nothing(monkeypatch, capsys):
+    """Ground truth: as above; typer itself catches Ctrl-C, and shows nothing."""
+
+    def interrupted(**settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tinytorch.cli.curve.RunFolder.newest", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main.app(["curve"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
 def test_faults_of_our_own_are_shown_whole(monkeypatch):
     """Ground truth: an error nobody raised on purpose keeps its traceback."""
 

@@ -77,6 +77,10 @@ def app(arguments: list[str] | None = None) -> None:
             raise
         print(_of_the_system(error), file=sys.stderr)
         raise SystemExit(FAILED) from None
+    except SystemExit as end:
+        if end.__context__ and isinstance(end.__context__.__cause__, KeyboardInterrupt):
+            print("stopped", file=sys.stderr)  # typer makes a silent exit of Ctrl-C
+        raise
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
