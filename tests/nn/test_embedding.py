@@ -212,3 +212,9 @@ def test_first_values_can_be_chosen():
     assert nn.Embedding(1000, 40, std=0.02).weight.detach().numpy().std() == pytest.approx(
         0.02, rel=0.02
     )
+
+
+def test_a_token_past_the_table_was_told_of_a_last_layer():
+    """Ground truth: the table of 4 rows needs 8 for token 7, and is no last layer."""
+    with pytest.raises(IndexRangeError, match="token: 8 rows"):
+        nn.Embedding(4, 2)(tt.tensor([7]))

@@ -38,7 +38,7 @@ def embedding(
             rule="integers in [0, V), one for each row that is wanted",
             fix='tokens.astype("int64")',
         )
-    index = inside("embedding", "token", input, weight.shape[0])
+    index = inside("embedding", "token", input, weight.shape[0], "rows")
     rows = take_rows(weight, index) if sparse else take(weight, index, 0)
     if padding_idx is None:
         return rows

@@ -12,7 +12,7 @@ from tinytorch.tensor.interpreter import current
 from tinytorch.tensor.tensor import Tensor
 
 
-def inside(owner: str, name: str, index: Tensor, size: int) -> Tensor:
+def inside(owner: str, name: str, index: Tensor, size: int, room: str = "classes") -> Tensor:
     """`index`, certain to be refused where it is outside [0, size).
 
     Args:
@@ -20,6 +20,7 @@ def inside(owner: str, name: str, index: Tensor, size: int) -> Tensor:
         name: what an index is called, for the message.
         index: integers of any shape.
         size: S, of the axis they point into.
+        room: what there are S of, for the message.
 
     Raises:
         IndexRangeError: at once in eager code; from the program when compiled.
@@ -37,6 +38,6 @@ def inside(owner: str, name: str, index: Tensor, size: int) -> Tensor:
             f"{owner}: a {name} points outside its axis",
             got=f"{name}{list(place)} = {numbers[place]}, {wrong.sum()} of {wrong.size} wrong",
             rule=f"0 <= {name} < {size}",
-            fix=f"check the data, or give the last layer more outputs than the largest {name}",
+            fix=f"check the data, or make room for the largest {name}: {numbers.max() + 1} {room}",
         )
     return index
