@@ -13,7 +13,7 @@ from tinytorch.base.errors import DataError, FileFormatError, GradientError, Set
 from tinytorch.data import ArrayDataset, DataLoader
 from tinytorch.models import MLP
 from tinytorch.nn import functional as F
-from tinytorch.training import Checkpoints, Trainer, load_weights, save_weights
+from tinytorch.training import Checkpoints, Trainer, accuracy, load_weights, save_weights
 from tinytorch.training.progress import PlainLines, Silent
 
 RNG = np.random.default_rng(0)
@@ -390,3 +390,11 @@ def test_a_model_may_give_several_outputs_to_loss_and_metrics(kind):
     assert history.last["loss"] < history["loss"][0]
     assert {needs for _, needs in seen} == {False}
     assert {name for name, _ in seen} == {type(kind(1, 2))}
+
+
+def test_metrics_without_names_ended_in_pythons_words():
+    """Ground truth: a metric's name is a column of the history, so it must be said."""
+    model = nn.Linear(2, 2)
+    for metrics in ([accuracy], {"accuracy": 0.9}):
+        with pytest.raises(SettingError, match="names and functions"):
+            Trainer(model, tt.optim.SGD(lr=0.1), metrics=metrics)

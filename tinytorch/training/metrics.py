@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tinytorch.base.checks import whole
-from tinytorch.base.errors import ShapeError
+from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.functional import cross_entropy
 from tinytorch.nn.loss import CrossEntropyLoss
 from tinytorch.tensor.creation import iota
@@ -130,6 +130,28 @@ def mean_absolute_error(output: Tensor, target: Tensor) -> Tensor:
             fix=f"target.reshape{tuple(output.shape)}",
         )
     return (output - target).abs().mean()
+
+
+def named_metrics(metrics: Mapping[str, Callable] | None, loss: Callable) -> dict[str, Callable]:
+    """The metrics of a Trainer by name: those given, or the ones that belong to its loss.
+
+    Args:
+        metrics: name -> function, or None.
+        loss: the loss that is trained with.
+
+    Raises:
+        SettingError: there is something else in `metrics`.
+    """
+    if metrics is None:
+        return default_metrics(loss)
+    if not isinstance(metrics, Mapping) or not all(map(callable, metrics.values())):
+        raise SettingError(
+            "Trainer: metrics are names and functions",
+            got=f"metrics={metrics!r}",
+            rule="name -> function of (output, target); the name is a column of the history",
+            fix='metrics={"accuracy": accuracy}',
+        )
+    return dict(metrics)
 
 
 def default_metrics(loss: Callable) -> dict[str, Callable]:

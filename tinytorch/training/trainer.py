@@ -28,7 +28,7 @@ from tinytorch.training.ema import EMA
 from tinytorch.training.history import History
 from tinytorch.training.interruption import Interruption
 from tinytorch.training.loss_weight import adds_up
-from tinytorch.training.metrics import default_metrics
+from tinytorch.training.metrics import named_metrics
 from tinytorch.training.passes import Passes
 from tinytorch.training.progress import Progress, Silent, best_for_output
 from tinytorch.training.restore import gather, restore
@@ -98,7 +98,7 @@ class Trainer:
         if not optimizer.is_bound:
             optimizer.bind(model.parameters())
         self.model, self.optimizer, self.loss = model, optimizer, loss
-        self.metrics = default_metrics(loss) if metrics is None else dict(metrics)
+        self.metrics = named_metrics(metrics, loss)
         self.schedule, self.schedule_every = schedule, schedule_every
         self.callbacks, self.progress = Callbacks(callbacks), progress
         self.ema = None if ema is None else EMA(model, ema)
