@@ -7,6 +7,7 @@ sums, all taps become one loop over the picture.
 
 from __future__ import annotations
 
+from functools import reduce
 from itertools import product
 
 from tinytorch.compiler.graph import Node, Value
@@ -45,13 +46,12 @@ def _padded(r, x: Value, padding) -> Value:
 def _correlate(r, x: Value, w: Value, size, stride, dilation, turned: bool) -> Value:
     """The sum over all taps of a padded picture; `turned` reads the filter backwards."""
     kh, kw = w.shape[2:]
-    total: Value | None = None
+    parts = []
     for i, j in product(range(kh), range(kw)):
         seen = _tap(r, x, (i * dilation[0], j * dilation[1]), size, stride)
         tap = (kh - 1 - i, kw - 1 - j) if turned else (i, j)
-        part = r.add("mul", seen, _weight(r, w, *tap))
-        total = part if total is None else r.add("add", total, part)
-    return total
+        parts.append(r.add("mul", seen, _weight(r, w, *tap)))
+    return reduce(lambda total, part: r.add("add", total, part), parts)
 
 
 def _convolution(r, node: Node, inputs) -> Value | None:
