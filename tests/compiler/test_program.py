@@ -303,6 +303,7 @@ INTERRUPTED = """
 import signal, threading, time, os
 import numpy as np
 import tinytorch as tt
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 n = tt.Tensor(np.zeros((500, 500), np.float32))
 step = tt.compile(lambda: n.assign_(n + 1))
 step()
