@@ -13,7 +13,6 @@ import numpy as np
 from tinytorch.base.dtypes import DType, as_dtype, bool_, float32, int64
 from tinytorch.base.errors import SettingError
 from tinytorch.primitives import TABLE
-from tinytorch.tensor.autograd import Leaf
 from tinytorch.tensor.base import TensorBase, concrete, from_buffer, make
 from tinytorch.tensor.buffer import Buffer
 from tinytorch.tensor.buffer import empty as empty_array
@@ -240,10 +239,3 @@ def _check_shared(copy: bool | None, shared: bool, what: object) -> None:
 def from_numpy(array: np.ndarray) -> Any:
     """A Tensor over the memory of a NumPy array; see `asarray`."""
     return asarray(array)
-
-
-def as_leaf(x: Any) -> Any:
-    """`x` itself, from now on a place where gradients are gathered."""
-    if x._node is None:
-        x._node = Leaf()
-    return x
