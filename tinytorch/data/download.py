@@ -42,6 +42,11 @@ class Remote:
     addresses: Sequence[str]
     algorithm: str = "md5"
 
+    @classmethod
+    def mirrored(cls, name: str, digest: str, mirrors: Sequence[str]) -> Remote:
+        """A file that lies under its own name in each of these folders; `digest` is its md5."""
+        return cls(name, digest, tuple(mirror + name for mirror in mirrors))
+
 
 def is_intact(path: Path, remote: Remote) -> bool:
     """Whether the file at `path` has the checksum of `remote`."""

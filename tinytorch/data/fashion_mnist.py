@@ -31,20 +31,15 @@ MIRRORS = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
 )
 
-
-def _remote(name: str, md5: str) -> Remote:
-    return Remote(name, md5, tuple(mirror + name for mirror in MIRRORS))
-
-
 # md5 sums as the authors' page gives them.
 FILES = {
     "train": (
-        _remote("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
-        _remote("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe"),
+        Remote.mirrored("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", MIRRORS),
+        Remote.mirrored("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe", MIRRORS),
     ),
     "test": (
-        _remote("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79"),
-        _remote("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"),
+        Remote.mirrored("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79", MIRRORS),
+        Remote.mirrored("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310", MIRRORS),
     ),
 }
 FASHION_MNIST = Published("Fashion-MNIST", "fashion-mnist", FILES)

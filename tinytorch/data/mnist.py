@@ -19,20 +19,15 @@ MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 
-
-def _remote(name: str, md5: str) -> Remote:
-    return Remote(name, md5, tuple(mirror + name for mirror in MIRRORS))
-
-
 # md5 sums as published with the files.
 FILES = {
     "train": (
-        _remote("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-        _remote("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
+        Remote.mirrored("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873", MIRRORS),
+        Remote.mirrored("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432", MIRRORS),
     ),
     "test": (
-        _remote("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
-        _remote("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
+        Remote.mirrored("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3", MIRRORS),
+        Remote.mirrored("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c", MIRRORS),
     ),
 }
 MNIST = Published("MNIST", "mnist", FILES)
