@@ -57,6 +57,25 @@ def clip(ours, theirs):
     torch.nn.utils.clip_grad_value_(theirs, 0.1)
 
 
+def walk(steps, our_side, their_side, between=None):
+    """So many steps of (optimizer, weights) on either side; `between` sees the gradients."""
+    (mine, ours), (peer, theirs) = our_side, their_side
+    for _ in range(steps):
+        mine.zero_grad()
+        peer.zero_grad()
+        loss_of(ours, tt.sin).backward()
+        loss_of(theirs, torch.sin).backward()
+        if between is not None:
+            between(ours, theirs)
+        mine.step()
+        peer.step()
+
+
+def same_weights(ours, theirs, **tolerance):
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), **tolerance)
+
+
 @pytest.mark.parametrize(("name", "settings"), SETTINGS)
 @pytest.mark.parametrize("clipped", [False, True])
 def test_ten_steps(name, settings, clipped):
@@ -65,17 +84,8 @@ def test_ten_steps(name, settings, clipped):
     theirs = [torch.tensor(x, requires_grad=True) for x in STARTS]
     mine = getattr(optim, name)(ours, **settings)
     peer = getattr(torch.optim, name)(theirs, **settings)
-    for _ in range(10):
-        mine.zero_grad()
-        peer.zero_grad()
-        loss_of(ours, tt.sin).backward()
-        loss_of(theirs, torch.sin).backward()
-        if clipped:
-            clip(ours, theirs)
-        mine.step()
-        peer.step()
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-13, atol=1e-14)
+    walk(10, (mine, ours), (peer, theirs), clip if clipped else None)
+    same_weights(ours, theirs, rtol=1e-13, atol=1e-14)
 
 
 def test_groups():
@@ -87,15 +97,8 @@ def test_groups():
         return [{"params": t[:1], "weight_decay": 0.2}, {"params": t[1:], "lr": 0.03}]
 
     mine, peer = optim.AdamW(groups(ours), lr=0.01), torch.optim.AdamW(groups(theirs), lr=0.01)
-    for _ in range(3):
-        mine.zero_grad()
-        peer.zero_grad()
-        loss_of(ours, tt.sin).backward()
-        loss_of(theirs, torch.sin).backward()
-        mine.step()
-        peer.step()
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-13, atol=1e-14)
+    walk(3, (mine, ours), (peer, theirs))
+    same_weights(ours, theirs, rtol=1e-13, atol=1e-14)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -110,15 +113,8 @@ def test_ten_steps_of_muon(monkeypatch, nesterov):
     theirs = [torch.tensor(x, requires_grad=True) for x in starts]
     mine = optim.Muon(ours, lr=0.05, nesterov=nesterov)
     peer = torch.optim.Muon(theirs, lr=0.05, nesterov=nesterov)
-    for _ in range(10):
-        mine.zero_grad()
-        peer.zero_grad()
-        loss_of(ours, tt.sin).backward()
-        loss_of(theirs, torch.sin).backward()
-        mine.step()
-        peer.step()
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-10, atol=1e-11)
+    walk(10, (mine, ours), (peer, theirs))
+    same_weights(ours, theirs, rtol=1e-10, atol=1e-11)
 
 
 def pair_of_optimizers():

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 import tinytorch as tt
 from tinytorch import nn
 
-torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.peer
 # float64: each number is a sum of at most a few hundred products, each off by 1e-16 of its size.
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}
