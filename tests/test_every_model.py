@@ -214,7 +214,7 @@ def test_five_compiled_steps_are_five_eager_steps(case):
             x, y = tt.Tensor(case.inputs), tt.Tensor(case.targets)
             losses = np.array([call(x, y).item() for _ in range(5)])
             state = {n: t.numpy() for n, t in model.state_dict().items()}
-            found.append((losses, state, optimizer.state_dict()["step.0"].item()))
+            found.append((losses, state, optimizer.state_dict()["step.0.0"].item()))
         (losses, state, steps), (losses_c, state_c, steps_c) = found
         np.testing.assert_allclose(losses_c, losses, rtol=1e-4)
         assert steps == steps_c == 5.0

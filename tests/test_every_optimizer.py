@@ -100,6 +100,52 @@ def test_a_parameter_without_gradient_stays(rule):
     assert tensors[1].item() != -4.0
 
 
+@pytest.mark.parametrize("through", [lambda f: f, tt.compile], ids=["eager", "compiled"])
+@each_rule
+def test_a_gradient_that_comes_late_moves_as_a_first_one(rule, through):
+    """Invariant: a weight that nothing moved before moves as with an optimizer of its own.
+
+    The first weight learns from step 1, the second from step 4 on; beside it two optimizers that
+    share nothing. Frozen until then, or left out of the loss.
+    """
+    for frozen in (True, False):
+        together, alone = weights(), weights()
+        optimizer, others = rule(together), rule(alone)
+        if frozen:
+            together[1].requires_grad = False
+        # What moves the second one alone is made when its first gradient comes.
+        late = None
+
+        def step(both, tensors=together, optimizer=optimizer):
+            loss = 0.5 * ((tensors[0] - 1.0) ** 2).sum()
+            if both:
+                loss = loss + 1.5 * (tensors[1] - 1.0) ** 2
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        call = through(step)
+        for i in range(6):
+            if i == 3:
+                together[1].requires_grad = True
+                late = rule(alone)  # counts from nothing
+            call(i >= 3)
+            if i < 3:
+                (0.5 * ((alone[0] - 1.0) ** 2).sum()).backward()
+                others.step()
+            else:
+                (0.5 * ((alone[0] - 1.0) ** 2).sum()).backward()
+                others.step()
+                alone[0].grad = None
+                (1.5 * (alone[1] - 1.0) ** 2).backward()
+                late.step()
+            alone[0].grad = alone[1].grad = None
+        for a, b in zip(together, alone, strict=True):
+            np.testing.assert_allclose(
+                a.detach().numpy(), b.detach().numpy(), rtol=1e-13, atol=1e-14
+            )
+
+
 @each_rule
 def test_learning_rate_is_state_that_can_be_set(rule):
     """Ground truth: with rate 0 nothing moves."""
@@ -177,6 +223,10 @@ def test_settings_common_to_all_are_checked(rule):
         rule([one, one])
     with pytest.raises(SettingError, match="without requires_grad"):
         rule([tt.Tensor([1.0])])
+    with pytest.raises(SettingError, match="that an operation made"):
+        rule([weights()[0] * 2.0])
+    with pytest.raises(SettingError, match="of int64"):
+        rule([tt.Tensor([1])])
     with pytest.raises(SettingError, match="setting that this rule does not know"):
         rule([{"params": weights(), "speed": 2}])
 

@@ -32,10 +32,12 @@ def test_state_names():
     """Ground truth: the names a checkpoint holds; later versions must read them."""
     tensors = [tt.Tensor([1.0], requires_grad=True) for _ in range(2)]
     assert list(optim.AdamW(tensors).state_dict()) == [
-        "step.0", "lr.0", "initial_lr.0",
+        "step.0.0", "step.0.1", "lr.0", "initial_lr.0",
         "exp_avg.0.0", "exp_avg.0.1", "exp_avg_sq.0.0", "exp_avg_sq.0.1",
     ]  # fmt: skip
-    assert list(optim.SGD(tensors).state_dict()) == ["step.0", "lr.0", "initial_lr.0"]
+    assert list(optim.SGD(tensors).state_dict()) == [
+        "step.0.0", "step.0.1", "lr.0", "initial_lr.0",
+    ]  # fmt: skip
 
 
 def test_zero_grad_forgets_or_fills():
@@ -182,3 +184,144 @@ def test_adam_takes_three_times_the_memory_of_the_weights():
     assert optim.Adam([w]).memory() == {"parameters": 4000, "state": 8000}
     assert optim.SGD([w], momentum=0.9).memory()["state"] == 4000
     assert optim.SGD([w]).memory()["state"] == 0
+
+
+EACH_WAY = pytest.mark.parametrize("through", [lambda f: f, tt.compile], ids=["eager", "compiled"])
+GRADIENTS = (1.0, -3.0, 0.5, 2.0, -1.0, 4.0)
+
+
+def adam_by_hand(gradients, lr=0.125, beta1=0.9, beta2=0.999) -> float:
+    """Kingma & Ba's algorithm 1 in plain floats, from 0, with eps 0."""
+    w = m = v = 0.0
+    for t, g in enumerate(gradients, 1):
+        m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
+        w -= lr * (m / (1 - beta1**t)) / (v / (1 - beta2**t)) ** 0.5
+    return w
+
+
+@EACH_WAY
+def test_each_parameter_counts_its_own_steps(through):
+    """Closed form: Adam by hand for each; who moves alternates: both, a, a, both, b, a (O01)."""
+    a, b = weight(0.0), weight(0.0)
+    adam = optim.Adam([a, b], lr=0.125, eps=0.0)
+
+    @through
+    def step(g, moves_a, moves_b):
+        ((a * g).sum() * moves_a + (b * g).sum() * moves_b).backward()
+        if not moves_a:
+            a.grad = None
+        if not moves_b:
+            b.grad = None
+        adam.step()
+        adam.zero_grad()
+
+    who = [(1, 1), (1, 0), (1, 0), (1, 1), (0, 1), (1, 0)]
+    for g, (moves_a, moves_b) in zip(GRADIENTS, who, strict=True):
+        step(tt.Tensor(np.array(g)), moves_a, moves_b)
+    for w, i in ((a, 0), (b, 1)):
+        seen = [g for g, moves in zip(GRADIENTS, who, strict=True) if moves[i]]
+        assert w.item() == pytest.approx(adam_by_hand(seen), rel=1e-13)
+        assert adam.state_dict()[f"step.0.{i}"].item() == len(seen)
+
+
+@EACH_WAY
+def test_two_steps_in_one_function_count_for_each_parameter(through):
+    """Closed form: Adam by hand: both move, then a alone, within one function; run three times.
+
+    The count is divided while it stands for a number to come.
+    """
+    a, b = weight(0.0), weight(0.0)
+    adam = optim.Adam([a, b], lr=0.125, eps=0.0)
+
+    @through
+    def step(g, h):
+        ((a * g).sum() + (b * g).sum()).backward()
+        adam.step()
+        adam.zero_grad()
+        (a * h).sum().backward()
+        adam.step()
+        adam.zero_grad()
+
+    for g, h in zip(GRADIENTS[::2], GRADIENTS[1::2], strict=True):
+        step(tt.Tensor(np.array(g)), tt.Tensor(np.array(h)))
+    assert a.item() == pytest.approx(adam_by_hand(GRADIENTS), rel=1e-13)
+    assert b.item() == pytest.approx(adam_by_hand(GRADIENTS[::2]), rel=1e-13)
+
+
+def test_parameters_that_agree_share_one_count():
+    """Ground truth: the recorded program has one count among its states, whatever their number."""
+    tensors = [weight(float(i)) for i in range(5)]
+    adam = optim.Adam(tensors, lr=0.125)
+
+    @tt.compile
+    def step():
+        sum((w * w).sum() for w in tensors).backward()
+        adam.step()
+        adam.zero_grad()
+
+    step()
+    step()
+    assert len(adam.groups[0].parts) == 1 and step.captures == 1
+    assert [adam.state_dict()[f"step.0.{i}"].item() for i in range(5)] == [2.0] * 5
+
+
+@EACH_WAY
+def test_counts_that_differ_are_saved_and_loaded(through):
+    """Ground truth: the optimizer that was not interrupted, to the last bit."""
+
+    def build():
+        tensors = [weight(0.0), weight(0.0)]
+        return tensors, optim.Adam(tensors, lr=0.125)
+
+    def run(tensors, adam, who):
+        @through
+        def step(moves_b):
+            (tensors[0] * 3.0 + tensors[1] * moves_b).sum().backward()
+            if not moves_b:
+                tensors[1].grad = None
+            adam.step()
+            adam.zero_grad()
+
+        for moves_b in who:
+            step(moves_b)
+
+    whole, adam = build()
+    run(whole, adam, [0, 0, 2, 2, 0, 2])
+    first, begun = build()
+    run(first, begun, [0, 0, 2])
+    state = {n: t.numpy().copy() for n, t in begun.state_dict().items()}
+    second, resumed = build()
+    for w, old in zip(second, first, strict=True):
+        w.detach()
+        with tt.no_grad():
+            w.copy_(old)
+    resumed.load_state_dict(state)
+    run(second, resumed, [2, 0, 2])
+    assert [w.item() for w in second] == [w.item() for w in whole]
+    again = resumed.state_dict()
+    assert all(again[n].item() == t.item() for n, t in adam.state_dict().items())
+
+
+def test_a_state_of_an_older_version_loads():
+    """Ground truth: "step.0" was the count of the whole group; golden checkpoints have it."""
+    tensors = [weight(1.0), weight(2.0)]
+    adam = optim.Together(optim.SGD([weight(0.0)]), optim.Adam(tensors))
+    state = {n: t.numpy() for n, t in adam.state_dict().items() if not n.startswith("1:step")}
+    adam.load_state_dict({**state, "1:step.0": np.array(7.0)})
+    assert [adam.state_dict()[f"1:step.0.{i}"].item() for i in range(2)] == [7.0, 7.0]
+    with pytest.raises(SettingError, match="missing: 1:step"):
+        adam.load_state_dict(state)
+
+
+def test_frozen_parameters_are_accepted_and_stay():
+    """Ground truth: a frozen weight has no gradient; PyTorch accepts it too (porting.md)."""
+    model = tt.nn.Sequential(tt.nn.Linear(2, 3), tt.nn.Linear(3, 1))
+    model[0].requires_grad_(False)
+    before = model[0].weight.detach().numpy().copy()
+    adam = optim.Adam(model.parameters(), lr=0.1)
+    model(tt.ones(4, 2)).sum().backward()
+    adam.step()
+    assert np.array_equal(model[0].weight.detach().numpy(), before)
+    adam.add_param_group({"params": [tt.Tensor([1.0])]})
+    with pytest.raises(SettingError, match="nothing to train"):
+        optim.Adam(model[0].parameters())

@@ -174,3 +174,37 @@ def test_plateau(settings):
         mine.step(loss)
         peer.step(loss)
         same_rates(ours, theirs)
+
+
+def rules():
+    return [(name, settings) for name, settings in SETTINGS if name != "SGD" or len(settings) > 1]
+
+
+@pytest.mark.parametrize(("name", "settings"), rules())
+@pytest.mark.parametrize("compiled", [False, True])
+def test_gradients_that_come_late(name, settings, compiled):
+    """Ground truth: torch.optim: a step count for each parameter; who has a gradient changes.
+
+    The last parameter is frozen for three steps, the second is left out of the loss now and then.
+    """
+    ours = [tt.Tensor(x, requires_grad=True) for x in STARTS]
+    theirs = [torch.tensor(x, requires_grad=True) for x in STARTS]
+    mine = getattr(optim, name)(ours, **settings)
+    peer = getattr(torch.optim, name)(theirs, **settings)
+
+    def step(used):
+        loss_of([ours[i] for i in used], tt.sin).backward()
+        mine.step()
+        mine.zero_grad()
+
+    call = tt.compile(step) if compiled else step
+    ours[2].requires_grad = theirs[2].requires_grad = False
+    for i in range(10):
+        if i == 3:
+            ours[2].requires_grad = theirs[2].requires_grad = True
+        used = [k for k in range(3) if (k != 2 or i >= 3) and (k != 1 or i % 3)]
+        call(used)
+        loss_of([theirs[k] for k in used], torch.sin).backward()
+        peer.step()
+        peer.zero_grad()
+    same_weights(ours, theirs, rtol=1e-13, atol=1e-14)

@@ -20,7 +20,7 @@ from tinytorch.compiler.signature import Slot, rebuild
 from tinytorch.primitives.primitive import Primitive, Spec
 from tinytorch.tensor.autograd import Leaf, Node, Port
 from tinytorch.tensor.base import dtype_of_array, from_value
-from tinytorch.tensor.interpreter import STATE, Interpreter, interpreting, user_line
+from tinytorch.tensor.interpreter import STATE, Interpreter, RecordAgain, interpreting, user_line
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -64,14 +64,17 @@ def capture(function: Callable, args: tuple, kwargs: dict) -> Captured:
         CompileError: the function looks at values, or uses a Tensor of another recording.
         Exception: whatever the function raises; every Tensor is then as it was.
     """
-    recording = Capture()
-    try:
-        with interpreting(recording):
-            taken = recording.take(args), recording.take(kwargs)
-            result = function(*taken[0], **taken[1])
-        return recording.finish(result)
-    finally:
-        recording.restore()
+    while True:
+        recording = Capture()
+        try:
+            with interpreting(recording):
+                taken = recording.take(args), recording.take(kwargs)
+                result = function(*taken[0], **taken[1])
+            return recording.finish(result)
+        except RecordAgain:
+            continue
+        finally:
+            recording.restore()
 
 
 class Capture(Interpreter):

@@ -14,7 +14,7 @@ from tinytorch.base.checks import number
 from tinytorch.base.dtypes import DType
 from tinytorch.optim.betas import checked_betas
 from tinytorch.optim.blocks import in_blocks
-from tinytorch.optim.group import Group
+from tinytorch.optim.group import Part
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.optim.scalars import Scalars
 from tinytorch.tensor.tensor import Tensor
@@ -64,7 +64,7 @@ class AdaptiveMoments(Optimizer):
         """
         raise NotImplementedError(f"{self.name} has no decayed()")
 
-    def update(self, group: Group) -> None:
+    def update(self, group: Part) -> None:
         """One step of the rule in the subclass's docstring.
 
         Note [the correction is one number]
@@ -106,7 +106,7 @@ class AdaptiveMoments(Optimizer):
 class _Numbers:
     """Rate, smallest divisor and shrinking of a step: Note [the correction is one number]."""
 
-    def __init__(self, group: Group):
+    def __init__(self, group: Part):
         self.group = group
         self.scalars: Scalars | None = None
 

@@ -1,30 +1,118 @@
 """Group: parameters that share a learning rate and settings, and the state kept for each of them.
 
-Knows which Tensors belong together, never how a weight moves.
+Knows which Tensors belong together and how often each has moved, never how a weight moves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from tinytorch.base.checks import number
 from tinytorch.base.dtypes import float64
 from tinytorch.base.errors import SettingError
 from tinytorch.base.settings import STRUCTURE
 from tinytorch.optim.touched_rows import touched_rows
+from tinytorch.tensor.base import from_buffer
+from tinytorch.tensor.buffer import Buffer
 from tinytorch.tensor.creation import full, zeros
+from tinytorch.tensor.interpreter import STATE, RecordAgain
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.row_gradient import RowGradient
 from tinytorch.tensor.tensor import Tensor
 
 
+class Part:
+    """Parameters of a group that have moved equally often: what a rule moves at once.
+
+    Note [a step count for each parameter]
+        Rules that correct young averages (Adam) need to know how old those of each parameter are:
+        a weight whose first gradient comes late, or that was frozen, begins at 1 when the others
+        stand at 2,000. Nearly always all of them agree, and then a group has one part, one count
+        and one set of corrections, whatever its size. When some have a gradient and some have not
+        the part is divided; it never grows together again, for the counts differ from then on.
+
+    `steps` is a 0-d float64 Tensor that a compiled step reads and writes.
+
+    Args:
+        group: whose parameters they are.
+        places: their numbers in `group.parameters`.
+        steps: how often they have moved.
+    """
+
+    __slots__ = ("_recording", "group", "places", "steps")
+
+    def __init__(self, group: Group, places: list[int], steps: float = 0.0):
+        self.group, self.places = group, places
+        self.steps: Tensor = _count(steps)
+        self._recording: Any = None  # a weak reference to that in which it was raised last
+
+    @property
+    def lr(self) -> Tensor:
+        """The group's learning rate, a 0-d float64 Tensor."""
+        return self.group.lr
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The group's other settings by name."""
+        return self.group.settings
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Those that have moved equally often."""
+        return [self.group.parameters[i] for i in self.places]
+
+    def live(self, whole: bool = False) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
+        """Each parameter that has a gradient, with it and with its state by name.
+
+        Args:
+            whole: a rule that mixes rows sees whole tables; other rules see, of a table whose
+                gradient is a RowGradient, the rows that were read and nothing else.
+        """
+        group = self.group
+        for i in self.places:
+            parameter = group.parameters[i]
+            if (gradient := parameter.grad) is not None:
+                slots = {name: tensors[i] for name, tensors in group.slots.items()}
+                if isinstance(gradient, RowGradient):
+                    if not whole:
+                        yield from touched_rows(parameter, gradient, slots)
+                        continue
+                    gradient = gradient.dense()
+                yield parameter, gradient, slots
+
+    def raise_steps(self) -> None:
+        """Count one more step."""
+        if STATE.interpreter is not None:
+            self._recording = weakref.ref(STATE.interpreter)
+        self.steps.assign_(self.steps + 1.0)
+
+    def divided(self, places: list[int]) -> Part:
+        """Give these parameters a part of their own, with the count they have now.
+
+        While a program is recorded that has raised the count already, what it did for all of them
+        is not what its later runs must do: it is recorded once more, with the parts as they are
+        now. Its own count then begins with the number from before the recording.
+        """
+        other = Part(self.group, places, float(self.steps._buffer.array))
+        self.places = [i for i in self.places if i not in places]
+        recording = STATE.interpreter
+        if recording is not None and self._recording is not None:
+            if self._recording() is recording:
+                self.group.parts.append(other)
+                raise RecordAgain
+        return other
+
+
 class Group:
     """Parameters that share settings; `group["lr"]` reads and sets them by name, as in PyTorch.
 
-    `lr`, `initial_lr` (what schedules multiply) and `steps` (updates done) are 0-d float64 Tensors:
-    a compiled step reads them at every call. The other settings are part of what is compiled, so
-    changing one compiles the step again.
+    `lr` and `initial_lr` (what schedules multiply) are 0-d float64 Tensors: a compiled step reads
+    them at every call. The other settings are part of what is compiled, so changing one compiles
+    the step again.
 
     Args:
         owner: name of the rule, for messages.
@@ -44,7 +132,8 @@ class Group:
         rate = number(owner, "lr", lr, "[0, inf)")
         self.lr = full((), rate, dtype=float64)
         self.initial_lr = full((), rate, dtype=float64)
-        self.steps = full((), 0.0, dtype=float64)
+        self.is_scheduled = False  # from then on a rate set by name leaves initial_lr, as in PyTorch
+        self.parts: list[Part] = [Part(self, list(range(len(parameters))))]
         self.settings: dict[str, Any] = check(settings)
         self.slots: dict[str, list[Tensor]] = {}  # "exp_avg" -> one Tensor for each parameter
         self._make_slots()
@@ -57,25 +146,54 @@ class Group:
     def adopt(self, parameters: list[Tensor]) -> None:
         """Take these parameters in place of none."""
         self.parameters = parameters
+        self.parts = [Part(self, list(range(len(parameters))))]
         self._make_slots()
         STRUCTURE.bump()
 
+    def divide(self) -> None:
+        """See that in each part either all parameters have a gradient or none."""
+        for part in list(self.parts):
+            idle = [i for i in part.places if self.parameters[i].grad is None]
+            if idle and len(idle) < len(part.places):
+                STRUCTURE.bump()  # programs that were recorded before raise one count for all
+                self.parts.append(part.divided(idle))
+
+    def moving(self) -> list[Part]:
+        """The parts that have gradients, after `divide`."""
+        return [p for p in self.parts if p.places and self.parameters[p.places[0]].grad is not None]
+
+    @property
+    def steps(self) -> Tensor:
+        """How often those of its parameters have moved that have moved most often, 0-d float64."""
+        return max(self.parts, key=lambda part: float(part.steps._buffer.array)).steps
+
     def live(self, whole: bool = False) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
-        """Each parameter that has a gradient, with it and with its state by name.
+        """Each parameter that has a gradient, part by part: see `Part.live`.
 
         Args:
-            whole: a rule that mixes rows sees whole tables; other rules see, of a table whose
-                gradient is a RowGradient, the rows that were read and nothing else.
+            whole: as there.
         """
-        for i, parameter in enumerate(self.parameters):
-            if (gradient := parameter.grad) is not None:
-                slots = {name: tensors[i] for name, tensors in self.slots.items()}
-                if isinstance(gradient, RowGradient):
-                    if not whole:
-                        yield from touched_rows(parameter, gradient, slots)
-                        continue
-                    gradient = gradient.dense()
-                yield parameter, gradient, slots
+        for part in self.parts:
+            yield from part.live(whole)
+
+    # --- step counts by parameter, as a state dictionary holds them ---
+
+    def counts(self) -> list[Tensor]:
+        """How often each parameter has moved, as 0-d float64 Tensors of their own."""
+        found = {i: part.steps for part in self.parts for i in part.places}
+        return [found[i].detach().clone() for i in range(len(self.parameters))]
+
+    def set_counts(self, counts: Sequence[float]) -> None:
+        """Let each parameter have moved so often; what a part shares stays shared if it can."""
+        for part in list(self.parts):
+            while len({counts[i] for i in part.places}) > 1:
+                first = counts[part.places[0]]
+                self.parts.append(part.divided([i for i in part.places if counts[i] == first]))
+                STRUCTURE.bump()
+        with no_grad():
+            for part in self.parts:
+                if part.places:
+                    part.steps.fill_(float(counts[part.places[0]]))
 
     def set_rate(self, rate: float, *, initial: bool = False) -> None:
         """Hold another learning rate, which a compiled step sees; `initial`: schedules too."""
@@ -97,7 +215,7 @@ class Group:
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name == "lr":
-            self.set_rate(value, initial=True)
+            self.set_rate(value, initial=not self.is_scheduled)
             return
         self._known(name)
         self.settings = self._check({**self.settings, name: value})
@@ -112,10 +230,15 @@ class Group:
             refuse_unknown(self.owner, [name], self.settings)
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
-        """Everything that changes from step to step, by name."""
-        yield from (("step", self.steps), ("lr", self.lr), ("initial_lr", self.initial_lr))
+        """Everything that changes from step to step but the step counts, by name."""
+        yield from (("lr", self.lr), ("initial_lr", self.initial_lr))
         for name, tensors in self.slots.items():
             yield from ((f"{name}.{i}", tensor) for i, tensor in enumerate(tensors))
+
+
+def _count(steps: float) -> Tensor:
+    """A 0-d float64 Tensor that is no part of a recording under way."""
+    return from_buffer(Buffer(np.array(steps, np.float64), float64))
 
 
 def refuse_unknown(owner: str, names: list[str], settings: Mapping) -> None:

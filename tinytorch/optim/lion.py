@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from tinytorch.base.checks import number
 from tinytorch.optim.betas import checked_betas
-from tinytorch.optim.group import Group
+from tinytorch.optim.group import Part
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.optim.scalars import Scalars
 
@@ -61,7 +61,7 @@ class Lion(Optimizer):
         """The name of m."""
         return ("exp_avg",)
 
-    def update(self, group: Group) -> None:
+    def update(self, group: Part) -> None:
         """One step of the rule above."""
         (beta1, beta2), decay = group.settings["betas"], group.settings["weight_decay"]
         scalars = Scalars(group.lr, 1.0 - group.lr * decay)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from tinytorch.base.checks import flag, number, whole
 from tinytorch.base.errors import SettingError
-from tinytorch.optim.group import Group
+from tinytorch.optim.group import Part
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.tensor.tensor import Tensor
 
@@ -91,7 +91,7 @@ class Muon(Optimizer):
                 fix="tt.optim.Together(Muon(matrices), AdamW(the_rest))",
             )
 
-    def update(self, group: Group) -> None:
+    def update(self, group: Part) -> None:
         """One step of the rule above."""
         momentum, steps = group.settings["momentum"], group.settings["ns_steps"]
         shrink = 1.0 - group.lr * group.settings["weight_decay"]

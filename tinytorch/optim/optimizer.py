@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from tinytorch.base.errors import SettingError
 from tinytorch.base.settings import STRUCTURE
-from tinytorch.optim.group import Group, refuse_unknown
+from tinytorch.optim.group import Group, Part, refuse_unknown
 from tinytorch.tensor.creation import zeros
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.named import copy_named
@@ -21,14 +21,17 @@ from tinytorch.tensor.tensor import Tensor
 class Optimizer:
     """Abstract: a rule names the states it keeps, checks settings, and moves one group.
 
+    A parameter that is frozen (`requires_grad=False`) has no gradient and stays; unfrozen later, it
+    moves as if it had come then.
+
     Args:
         params: Tensors, or dictionaries {"params": Tensors, setting: value, ...} with settings of
             their own, as in PyTorch; None: `bind` names them later, as the Trainer does.
         lr: learning rate of groups without one, in [0, inf).
         settings: the rule's other settings, the default of groups without them.
 
-    Differs from PyTorch: one step count for each group, not for each parameter; `state_dict` is
-    flat.
+    Differs from PyTorch: `state_dict` is flat; parameters of which none asks for a gradient are
+    refused (some may be frozen).
     """
 
     def __init__(self, params: Iterable | None, lr: float, **settings):
@@ -48,8 +51,13 @@ class Optimizer:
         """Names of the states kept for each parameter, each of its shape, zeros at first."""
         return ()
 
-    def update(self, group: Group) -> None:
-        """Move the parameters of one group that have gradients; `group.steps` is already raised."""
+    def update(self, group: Part) -> None:
+        """Move the parameters of one group that have gradients and have moved equally often.
+
+        Args:
+            group: `live()` gives the parameters, `lr` and `settings` are the group's, and `steps`,
+                how often these have moved, is already raised.
+        """
         raise NotImplementedError(f"{self.name} has no update()")
 
     def accept(self, parameter: Tensor) -> None:
@@ -112,9 +120,23 @@ class Optimizer:
         if not self.is_bound:
             self._refuse_nothing("step() of an optimizer without parameters")
         with no_grad():
-            for group in self.groups:
-                group.steps.assign_(group.steps + 1.0)
-                self.update(group)
+            self.divide()
+            for part in [part for group in self.groups for part in group.moving()]:
+                part.raise_steps()
+                self.update(part)
+
+    def divide(self) -> None:
+        """Give parameters with a gradient and those without step counts of their own.
+
+        `step` does it by itself; who guards the states of a step (the Trainer) does it before. See
+        Note [a step count for each parameter] in group.py.
+        """
+        for group in self.groups:
+            group.divide()
+
+    def counts(self) -> Iterator[Tensor]:
+        """The Tensors that count steps, each once."""
+        return (part.steps for group in self.groups for part in group.parts)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, or fill them with zeros."""
@@ -161,7 +183,7 @@ class Optimizer:
     def state_dict(self) -> dict[str, Tensor]:
         """All state by name.
 
-        "step.0", "lr.0", "initial_lr.0" for each group, "exp_avg.0.3" for group 0, parameter 3.
+        "lr.0", "initial_lr.0" for each group; "step.0.3", "exp_avg.0.3" for group 0, parameter 3.
 
         Differs from PyTorch: flat, Tensors only, so that it can be saved as safetensors.
         """
@@ -171,15 +193,35 @@ class Optimizer:
         """Copy values by name; nothing changes if anything does not fit.
 
         Args:
-            state: what `state_dict()` of the same rule over the same parameters gave.
+            state: what `state_dict()` of the same rule over the same parameters gave; also one of
+                an older version, with one "step.0" for all parameters of group 0.
         """
-        copy_named(dict(self._state()), state, owner=self.name)
+        own = dict(self._state())
+        given = self._in_present_names(state)
+        copy_named(own, given, owner=self.name)  # into copies of the counts: all of them or nothing
+        self._set_counts(own)
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:
+        """The Tensors themselves, and copies of the step counts."""
         for g, group in enumerate(self.groups):
+            yield from ((f"step.{g}.{i}", steps) for i, steps in enumerate(group.counts()))
             for name, tensor in group.state():
                 kind, _, place = name.partition(".")
                 yield (f"{kind}.{g}.{place}" if place else f"{kind}.{g}"), tensor
+
+    def _in_present_names(self, state: Mapping) -> dict:
+        given = dict(state)
+        for g, group in enumerate(self.groups):
+            if f"step.{g}" in given:
+                one = given.pop(f"step.{g}")
+                for i in range(len(group.parameters)):
+                    given.setdefault(f"step.{g}.{i}", one)
+        return given
+
+    def _set_counts(self, own: Mapping[str, Tensor]) -> None:
+        for g, group in enumerate(self.groups):
+            places = range(len(group.parameters))
+            group.set_counts([own[f"step.{g}.{i}"].item() for i in places])
 
     # --- construction ---
 
@@ -205,28 +247,41 @@ class Optimizer:
             group["params"] = [tensors] if isinstance(tensors, Tensor) else list(tensors)
             for tensor in group["params"]:
                 self._check_parameter(tensor, seen)
-        if not any(group["params"] for group in groups):
+        given = [tensor for group in groups for tensor in group["params"]]
+        if not given:
             self._refuse_nothing("no parameters")
+        if taken is None and not any(tensor.requires_grad for tensor in given):
+            self._refuse_nothing(
+                f"{len(given)} tensors without requires_grad, as {tuple(given[0].shape)}"
+            )
         return groups
 
     def _refuse_nothing(self, got: str) -> NoReturn:
         raise SettingError(
             f"{self.name}: there is nothing to train",
             got=got,
-            rule="at least one Tensor with requires_grad=True",
+            rule="at least one Tensor with requires_grad=True; others may be frozen",
             fix=f"{self.name}(model.parameters()), or optimizer.bind(model.parameters())",
         )
 
     def _check_parameter(self, tensor: object, seen: set[int]) -> None:
-        if not isinstance(tensor, Tensor) or not tensor.requires_grad or id(tensor) in seen:
-            twice = id(tensor) in seen
+        problem = ""
+        if not isinstance(tensor, Tensor):
+            problem = type(tensor).__name__
+        elif id(tensor) in seen:
+            problem = "the same Tensor twice"
+        elif not tensor.is_leaf:
+            problem = f"Tensor {tuple(tensor.shape)} that an operation made"
+        elif not tensor.dtype.is_float:
+            problem = f"Tensor {tuple(tensor.shape)} of {tensor.dtype.name}"
+        if problem:
             raise SettingError(
                 f"{self.name}: this cannot be trained",
-                got="the same Tensor twice" if twice else _described(tensor),
-                rule="Tensors with requires_grad=True, each once",
+                got=problem,
+                rule="floating-point Tensors made by the user, each once",
                 fix=f"{self.name}(model.parameters())",
             )
-        self.accept(tensor)
+        self.accept(tensor)  # pyright: ignore[reportArgumentType]
         seen.add(id(tensor))
 
     def _group(self, given: Mapping) -> Group:
@@ -244,11 +299,3 @@ class Optimizer:
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.size * tensor.dtype.itemsize for tensor in tensors)
-
-
-def _described(x: object) -> str:
-    return (
-        f"Tensor {tuple(x.shape)} without requires_grad"
-        if isinstance(x, Tensor)
-        else type(x).__name__
-    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tinytorch.base.checks import number
-from tinytorch.optim.group import Group
+from tinytorch.optim.group import Part
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.optim.scalars import Scalars
 
@@ -70,7 +70,7 @@ class RMSprop(Optimizer):
         """PyTorch's names for v and b."""
         return ("square_avg", "momentum_buffer") if settings["momentum"] else ("square_avg",)
 
-    def update(self, group: Group) -> None:
+    def update(self, group: Part) -> None:
         """One step of the rule above."""
         alpha, eps = group.settings["alpha"], group.settings["eps"]
         momentum, decay = group.settings["momentum"], group.settings["weight_decay"]

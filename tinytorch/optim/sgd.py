@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from tinytorch.base.checks import flag, number
 from tinytorch.base.errors import SettingError
-from tinytorch.optim.group import Group
+from tinytorch.optim.group import Part
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.optim.scalars import Scalars
 
@@ -79,7 +79,7 @@ class SGD(Optimizer):
             )
         return {"momentum": momentum, "weight_decay": decay, "nesterov": nesterov}
 
-    def update(self, group: Group) -> None:
+    def update(self, group: Part) -> None:
         """One step of the rule above."""
         momentum, decay = group.settings["momentum"], group.settings["weight_decay"]
         scalars = Scalars(group.lr)

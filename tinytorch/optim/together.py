@@ -5,7 +5,7 @@ Knows their order and the names of their state, never their rules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NoReturn
 
 from tinytorch.base.errors import SettingError
@@ -89,6 +89,19 @@ class Together(Optimizer):
         """The state of each, its names with "0:", "1:", ... before them."""
         for i, optimizer in enumerate(self.optimizers):
             yield from ((f"{i}:{name}", tensor) for name, tensor in optimizer._state())
+
+    def _in_present_names(self, state: Mapping) -> dict:
+        given = dict(state)
+        for i, optimizer in enumerate(self.optimizers):
+            own = {name: given.pop(name) for name in state if name.startswith(f"{i}:")}
+            present = optimizer._in_present_names({n.partition(":")[2]: x for n, x in own.items()})
+            given.update({f"{i}:{name}": x for name, x in present.items()})
+        return given
+
+    def _set_counts(self, own: Mapping[str, Tensor]) -> None:
+        for i, optimizer in enumerate(self.optimizers):
+            mine = {n.partition(":")[2]: x for n, x in own.items() if n.startswith(f"{i}:")}
+            optimizer._set_counts(mine)
 
     def __repr__(self) -> str:
         return f"Together({', '.join(map(repr, self.optimizers))})"

@@ -80,6 +80,11 @@ class Interpreter:
         )
 
 
+class RecordAgain(BaseException):  # no error: `except Exception` lets it pass
+    """Raised while a program is recorded, when what was recorded so far no longer fits the objects
+    around it: the recording is given up and begun anew."""
+
+
 class ThreadState(threading.local):
     """What each thread has of its own.
 

@@ -154,16 +154,17 @@ class Update:
                 move()
             return
         with no_grad():
+            self.optimizer.divide()
             states = [*self.parameters, *self._kept()]
-            before = [tensor.detach() for tensor in states]
+            before = [tensor.detach().clone() for tensor in states]  # costs nothing in a recording
             move()
             for tensor, old in zip(states, before, strict=True):
                 tensor.assign_(where(ok, tensor.detach(), old))
 
     def _kept(self) -> Iterator[Tensor]:
         """What optimizer and average keep beside the weights."""
+        yield from self.optimizer.counts()
         for group in self.optimizer.groups:
-            yield group.steps
             for tensors in group.slots.values():
                 yield from tensors
         if self.ema is not None:
