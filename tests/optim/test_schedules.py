@@ -123,13 +123,97 @@ def test_a_compiled_step_sees_the_rate_without_being_compiled_again():
 
 
 def test_a_rate_set_by_hand_is_where_the_curve_goes_on():
-    """Closed form: 1, 1/2, then 8 is set: 8 / 4."""
+    """Closed form: 1, 1/2, then 8 is set: 8 / 2, as in PyTorch; a function t -> t of it: 8 * 2."""
+    for make, expected in ((CURVES["ExponentialLR"], 7.2), (lambda o: optim.LambdaLR(o, abs), 16)):
+        sgd = optimizer(1.0)
+        schedule = make(sgd)
+        schedule.step()
+        sgd.lr = 8.0
+        schedule.step()
+        assert sgd.lr == pytest.approx(expected, rel=1e-15)
+
+
+def test_a_groups_rate_set_by_hand_before_and_after_a_schedule_is_made():
+    """Ground truth: PyTorch: what is set before is what the schedule begins with; afterwards a
+    function goes back to its curve, .5 -> .1 (porting.md)."""
+    sgd = optimizer(1.0)
+    sgd.param_groups[0]["lr"] = 0.2
+    schedule = optim.LambdaLR(sgd, lambda t: 1 / (1 + t))
+    assert sgd.param_groups[0]["initial_lr"] == 0.2
+    sgd.param_groups[0]["lr"] = 0.5
+    schedule.step()
+    assert sgd.lr == 0.1
+
+
+@each_curve
+def test_rates_are_right_at_once_after_loading_in_any_order(make):
+    """Ground truth: the rates when the state was taken, one of them set by hand afterwards (S02)."""
+    first = optimizer(1.0, 0.5)
+    schedule = make(first)
+    followed(schedule, 3)
+    first.param_groups[1]["lr"] = 0.375
+    states = (
+        {n: t.numpy().copy() for n, t in first.state_dict().items()},
+        json.loads(json.dumps(schedule.state_dict())),
+    )
+    expected, rest = schedule.get_last_lr(), followed(schedule, 5, start=3)
+
+    def loaded(order: str) -> tuple:
+        second = optimizer(9.0, 9.0)
+        resumed = None
+        for what in order:
+            if what == "o":
+                second.load_state_dict(states[0])
+            elif what == "m":
+                resumed = make(second)
+            else:
+                resumed.load_state_dict(states[1])
+        return second, resumed
+
+    for order in ("oms", "mos", "mso"):
+        second, resumed = loaded(order)
+        assert resumed.get_last_lr() == expected, order
+        assert followed(resumed, 5, start=3) == rest, order
+    assert loaded("ms")[1].get_last_lr() == expected
+
+
+def test_the_state_of_an_older_version_has_no_rates():
+    """Closed form: three halvings; an older plateau leaves the rate to the optimizer's state."""
     sgd = optimizer(1.0)
     schedule = optim.ExponentialLR(sgd, 0.5)
-    schedule.step()
-    sgd.lr = 8.0
-    schedule.step()
-    assert sgd.lr == 2.0
+    schedule.load_state_dict({"last_epoch": 3})
+    assert sgd.lr == 0.125
+    plateau = optim.ReduceLROnPlateau(sgd)
+    plateau.load_state_dict({"last_epoch": 3, "best": 1.0, "num_bad_epochs": 2})
+    assert (sgd.lr, plateau.num_bad_epochs) == (0.125, 2)
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("level", [1.0, -1.0, 0.0, 1e-30, -1e30])
+def test_a_flat_number_is_never_an_improvement(mode, level):
+    """Closed form: nothing improves, so after 1 + patience + 1 numbers, and again, lr / 10 (S03)."""
+    sgd = optimizer(1.0)
+    schedule = optim.ReduceLROnPlateau(sgd, mode, factor=0.1, patience=2)
+    for i in range(8):
+        schedule.step(level)
+        assert sgd.lr == pytest.approx(0.1 ** (i // 3), rel=1e-15)
+
+
+def test_what_counts_as_better_of_negative_numbers():
+    """Ground truth: the rule in the docstring: more than threshold * |best| below the best."""
+    for values, lowered in (
+        ((-1.0, -1.0 + 4e-5), True),  # worse
+        ((-1.0, -1.00005), True),  # better by half the threshold
+        ((-1.0, -1.0002), False),
+        ((-1.0, 0.5), True),
+        ((0.0, -1e-9), False),  # relative to 0 everything is an improvement
+        ((1.0, -1.0), False),
+    ):
+        sgd = optimizer(1.0)
+        schedule = optim.ReduceLROnPlateau(sgd, patience=0, factor=0.5)
+        for value in values:
+            schedule.step(value)
+        assert sgd.lr == (0.5 if lowered else 1.0), values
 
 
 def test_plateau_waits_lowers_and_stops_at_the_lowest():

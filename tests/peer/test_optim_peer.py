@@ -146,6 +146,51 @@ def test_schedules(name, settings):
     same_rates(ours, theirs)
 
 
+@pytest.mark.parametrize(("name", "settings"), CURVES)
+def test_schedules_after_a_rate_was_set_by_hand(name, settings):
+    """Ground truth: torch.optim.lr_scheduler: curves that multiply go on from it, others return."""
+    ours, theirs = pair_of_optimizers()
+    extra = {"cycle_momentum": False} if name == "OneCycleLR" else {}
+    for group in (ours.param_groups[1], theirs.param_groups[1]):
+        group["lr"] = 0.04  # before there is a schedule: that is what it begins with
+    mine = getattr(optim, name)(ours, **settings)
+    peer = getattr(torch.optim.lr_scheduler, name)(theirs, **settings, **extra)
+    for i in range(12):
+        same_rates(ours, theirs)
+        if i in (1, 4, 8):
+            for group in (ours.param_groups[0], theirs.param_groups[0]):
+                group["lr"] = 0.5 - i / 20
+        mine.step()
+        theirs.step()
+        peer.step()
+    same_rates(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("LinearLR", {"total_iters": 4}), ("ExponentialLR", {"gamma": 0.9})),
+        (("StepLR", {"step_size": 2}), ("ConstantLR", {"total_iters": 3})),
+        (("ExponentialLR", {"gamma": 0.5}), ("CosineAnnealingLR", {"T_max": 9, "eta_min": 1e-3})),
+        (("LambdaLR", {"lr_lambda": lambda t: 1 / (1 + t)}), ("MultiStepLR", {"milestones": [2]})),
+    ],
+)
+def test_two_schedules_of_one_optimizer(first, second):
+    """Ground truth: torch.optim.lr_scheduler, where they are called one after the other."""
+    ours, theirs = pair_of_optimizers()
+    pairs = [
+        [getattr(module, name)(optimizer, **settings) for name, settings in (first, second)]
+        for module, optimizer in ((optim, ours), (torch.optim.lr_scheduler, theirs))
+    ]
+    for _ in range(8):
+        same_rates(ours, theirs)
+        theirs.step()
+        for schedules in pairs:
+            for schedule in schedules:
+                schedule.step()
+    same_rates(ours, theirs)
+
+
 def test_schedules_one_after_the_other():
     """Ground truth: torch.optim.lr_scheduler.SequentialLR."""
     ours, theirs = pair_of_optimizers()

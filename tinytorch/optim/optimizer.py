@@ -159,7 +159,8 @@ class Optimizer:
     def lr(self) -> float:
         """Learning rate of the first group; setting it sets that of all groups, compiled or not.
 
-        A schedule goes on from the rate that was set.
+        A schedule goes on from the rate that was set, and takes it for the one it began with;
+        `param_groups[0]["lr"] = x` leaves what it began with, as in PyTorch.
         """
         return float(self.groups[0].lr.item())
 

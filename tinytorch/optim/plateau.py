@@ -9,6 +9,7 @@ import math
 
 from tinytorch.base.checks import number, whole
 from tinytorch.base.errors import SettingError
+from tinytorch.optim.group import Group
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.optim.schedule import Schedule
 from tinytorch.tensor.interpreter import STATE
@@ -17,7 +18,7 @@ from tinytorch.tensor.interpreter import STATE
 class ReduceLROnPlateau(Schedule):
     """After more than `patience` steps without a better number, the rate is multiplied by `factor`.
 
-        better = metric < best * (1 - threshold)       mode "max": metric > best * (1 + threshold)
+        better = metric < best - threshold * |best|    mode "max": metric > best + threshold * |best|
         lr = max(lr * factor, min_lr)                  when there were too many that are not better
 
     Args:
@@ -29,7 +30,8 @@ class ReduceLROnPlateau(Schedule):
         min_lr: lowest rate, in [0, inf); default 0.
 
     Differs from PyTorch: no cooldown and no absolute threshold; a number that is not finite is
-    never better.
+    never better; of negative numbers too only an improvement by `threshold` of their size counts
+    (PyTorch takes -1 after -1 for better).
 
     Example:
         >>> import tinytorch as tt
@@ -63,8 +65,13 @@ class ReduceLROnPlateau(Schedule):
         self.num_bad_epochs = 0  # PyTorch's name
         super().__init__(optimizer)
 
-    def _set_rates(self) -> None:
-        """Nothing: the rate follows what is measured, not a curve."""
+    def _begin(self) -> None:
+        """Nothing is set: the rate follows what is measured, not a curve."""
+        for group in self.optimizer.groups:
+            group.is_scheduled = True
+
+    def _rate_of(self, group: Group) -> float:
+        return float(group.lr.item())
 
     def step(self, metric) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Take note of one more number, and lower the rate if there were too many bad ones.
@@ -87,11 +94,12 @@ class ReduceLROnPlateau(Schedule):
     def _is_better(self, value: float) -> bool:
         if not math.isfinite(value):
             return False
-        if self.mode == "min":
-            return value < self.best * (1.0 - self.threshold)
-        return value > self.best * (1.0 + self.threshold)
+        if math.isinf(self.best):  # nothing has been measured yet
+            return True
+        change = value - self.best if self.mode == "max" else self.best - value
+        return change > self.threshold * abs(self.best)
 
-    def state_dict(self) -> dict[str, int | float]:
+    def _place(self) -> dict[str, int | float]:
         """Steps, the best number, and how many were not better since."""
         bad = self.num_bad_epochs
         return {"last_epoch": self.last_epoch, "best": self.best, "num_bad_epochs": bad}

@@ -94,7 +94,7 @@ class CosineAnnealingLR(Schedule):
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0):
         self.T_max = whole("CosineAnnealingLR", "T_max", T_max, at_least=1)
-        self.eta_min = number("CosineAnnealingLR", "eta_min", eta_min, "[0, inf)")
+        self.eta_min = self.floor = number("CosineAnnealingLR", "eta_min", eta_min, "[0, inf)")
         super().__init__(optimizer)
 
     def rate(self, initial: float, t: int) -> float:
@@ -121,6 +121,8 @@ class CosineAnnealingWarmRestarts(Schedule):
         >>> [round(schedule.rate(1.0, t), 3) for t in range(7)]
         [1.0, 0.5, 1.0, 0.854, 0.5, 0.146, 1.0]
     """
+
+    follows = False
 
     def __init__(self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0):
         self.T_0 = whole("CosineAnnealingWarmRestarts", "T_0", T_0, at_least=1)
@@ -160,6 +162,8 @@ class WarmupCosineLR(Schedule):
         >>> [round(schedule.rate(1.0, t), 3) for t in range(8)]
         [0.5, 1.0, 1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
     """
+
+    follows = False
 
     def __init__(self, optimizer: Optimizer, warmup: int, total: int, eta_min: float = 0.0):
         self.warmup = whole("WarmupCosineLR", "warmup", warmup, at_least=0)
@@ -209,6 +213,8 @@ class OneCycleLR(Schedule):
         >>> [round(schedule.rate(0.1, t), 3) for t in (0, 1, 2, 5, 9)]
         [0.04, 0.52, 1.0, 0.611, 0.0]
     """
+
+    follows = False
 
     def __init__(
         self, optimizer: Optimizer, max_lr: float, total_steps: int, pct_start: float = 0.3,

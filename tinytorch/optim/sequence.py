@@ -61,6 +61,18 @@ class SequentialLR(Schedule):
             )
         super().__init__(optimizer)
 
+    def _begin(self) -> None:
+        """The schedules have acted when they were made: back to the first one's curve."""
+        for group in self.optimizer.groups:
+            group.set_rate(self._rate_of(group))
+
+    def next_rate(self, found: float, initial: float, t: int) -> float:
+        """The step of the schedule that t falls in; its curve where it begins."""
+        i = bisect_right(self.milestones, t)
+        if t in self.milestones:
+            return self.rate(initial, t)
+        return self.schedulers[i].next_rate(found, initial, t - ([0, *self.milestones])[i])
+
     def rate(self, initial: float, t: int) -> float:
         """The curve of the schedule that t falls in."""
         i = bisect_right(self.milestones, t)

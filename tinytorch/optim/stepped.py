@@ -136,6 +136,8 @@ class LambdaLR(Schedule):
         optimizer: whose rates are set.
         lr_lambda: t -> factor >= 0.
 
+    A rate set by hand holds until the next step, which goes back to the function's curve.
+
     Differs from PyTorch: one function for all groups.
 
     Example:
@@ -144,6 +146,8 @@ class LambdaLR(Schedule):
         >>> [schedule.rate(1.0, t) for t in (0, 1, 3)]
         [1.0, 0.5, 0.25]
     """
+
+    follows = False
 
     def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float]):
         if not callable(lr_lambda):
