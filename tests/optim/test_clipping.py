@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
-from tinytorch.base.errors import SettingError
+from tinytorch.base.errors import CompileError, GradientError, SettingError
 from tinytorch.optim import clip_grad_norm_, clip_grad_value_
 
 
@@ -40,9 +40,12 @@ def test_nothing_to_clip_has_length_zero():
 
 
 def test_bad_limit_is_named():
-    """Ground truth: (0, inf)."""
-    with pytest.raises(SettingError, match="max_norm is outside its range"):
-        clip_grad_norm_([], 0.0)
+    """Ground truth: [0, inf]: a negative limit would turn the gradients round."""
+    for limit in (-1.0, math.nan):
+        with pytest.raises(SettingError, match="max_norm is outside its range"):
+            clip_grad_norm_([], limit)
+        with pytest.raises(SettingError, match="clip_value is outside its range"):
+            clip_grad_value_([], limit)
 
 
 @pytest.mark.parametrize(("kind", "length"), [(1, 7.0), (2, 5.0), (math.inf, 4.0)])
@@ -61,8 +64,90 @@ def test_values_are_clipped_one_by_one():
     a.grad = tt.Tensor(np.array([-9.0, 3.0]))
     clip_grad_value_([a, b, c], 3.5)
     assert a.grad.tolist() == [-3.5, 3.0] and b.grad.tolist() == [3.5] and c.grad is None
-    with pytest.raises(SettingError, match="clip_value is outside its range"):
-        clip_grad_value_([a], 0.0)
+
+
+EACH_WAY = pytest.mark.parametrize("through", [lambda f: f, tt.compile], ids=["eager", "compiled"])
+
+
+def clipped(through, gradients, limit, kind=2.0):
+    """The length, and the gradients afterwards."""
+    tensors = [tt.zeros_like(g).requires_grad_() for g in gradients]
+
+    @through
+    def step(*gradients):
+        for tensor, g in zip(tensors, gradients, strict=True):
+            tensor.grad = g * 1.0
+        return clip_grad_norm_(tensors, limit, kind)
+
+    length = step(*gradients)
+    return length, [t.grad.numpy() for t in tensors]
+
+
+@EACH_WAY
+@pytest.mark.parametrize(
+    ("dtype", "size", "ends"),
+    [
+        (tt.float32, 1e20, 1e-6), (tt.float32, 1e36, 1e-6), (tt.float32, 1e-25, 1e-6),
+        (tt.float32, 1e-38, 1e-6), (tt.float32, 0.0, 0.0), (tt.float64, 1e200, 1e-12),
+        (tt.float64, 1e306, 1e-12), (tt.float64, 1e-200, 1e-12), (tt.float16, 6e4, 2e-3),
+        (tt.float16, 1e-5, 2e-2), (tt.bfloat16, 1e20, 1e-2), (tt.bfloat16, 1e-30, 1e-2),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", [1, 2, math.inf])
+def test_gradients_of_any_size_have_a_length(through, dtype, size, ends, kind):
+    """Closed form: 100 gradients of one size (O04): 10, 100 or 1 times it; shared out, 1 / that.
+
+    Tolerance: the rounding of one number to its type (a length of float16 is float32's).
+    """
+    numbers = tt.Tensor(np.full(100, size)).astype(dtype)
+    times = {1: 100.0, 2: 10.0, math.inf: 1.0}[kind]
+    length, (found,) = clipped(through, [numbers], 1.0, kind)
+    assert length.item() == pytest.approx(size * times, rel=max(ends, 1e-7))
+    expected = size if size * times < 1.0 else 1.0 / times
+    assert found.astype(float) == pytest.approx(np.full(100, expected), rel=max(ends, 2e-6))
+
+
+@EACH_WAY
+def test_tiny_and_huge_gradients_together(through):
+    """Closed form: the huge one decides; types are mixed."""
+    gradients = [tt.Tensor(np.array([1e200, 0.0])), tt.Tensor([3.0, 1e-30]), tt.zeros(0)]
+    length, found = clipped(through, gradients, 1.0)
+    assert length.item() == pytest.approx(1e200, rel=1e-12)
+    assert found[0] == pytest.approx([1.0, 0.0]) and found[1].tolist() == [0.0, 0.0]
+
+
+@EACH_WAY
+def test_lengths_that_are_not_finite_are_said(through):
+    """Ground truth: PyTorch's: the length says inf or NaN; no length where there is no gradient."""
+    for bad in (math.inf, -math.inf, math.nan):
+        for dtype in (tt.float32, tt.float64):
+            for kind in (1, 2, math.inf):
+                length, _ = clipped(through, [tt.Tensor([bad, 1.0], dtype)], 1.0, kind)
+                assert repr(length.item()) == repr(abs(bad)), (bad, dtype, kind)
+
+
+def test_a_length_that_is_not_finite_can_be_refused():
+    """Ground truth: its docstring; the gradients are as they were."""
+    w = tt.zeros(2).requires_grad_()
+    w.grad = tt.Tensor([math.inf, 1.0])
+    with pytest.raises(GradientError, match="no finite length"):
+        clip_grad_norm_([w], 1.0, error_if_nonfinite=True)
+    assert w.grad.tolist() == [math.inf, 1.0]
+    w.grad = tt.Tensor([3.0, 4.0])
+    assert clip_grad_norm_([w], 1.0, error_if_nonfinite=True).item() == 5.0
+    with pytest.raises(CompileError, match="error_if_nonfinite"):
+        tt.compile(lambda: clip_grad_norm_([w], 1.0, error_if_nonfinite=True))()
+
+
+@EACH_WAY
+def test_the_ends_of_the_limit(through):
+    """Closed form: 0 times anything finite is 0; no limit leaves every bit, also an infinite one."""
+    gradients = [tt.Tensor([3.0, 4.0])]
+    assert clipped(through, gradients, 0.0)[1][0].tolist() == [0.0, 0.0]
+    length, (found,) = clipped(through, gradients, math.inf)
+    assert (length.item(), found.tolist()) == (5.0, [3.0, 4.0])
+    _, (found,) = clipped(through, [tt.Tensor([math.inf, 1.0])], math.inf)
+    assert found.tolist() == [math.inf, 1.0]
 
 
 def test_clipping_in_a_compiled_step():

@@ -33,6 +33,15 @@ def test_zeros_stay_zeros():
     assert not orthogonal(tt.zeros(2, 3), 5).numpy().any()
 
 
+@pytest.mark.parametrize("through", [lambda f: f, tt.compile], ids=["eager", "compiled"])
+def test_the_size_of_a_gradient_does_not_matter(through):
+    """Invariant: the step is that of the same direction, also where squares do not fit float32."""
+    x = np.array([[1.0, 2.0], [3.0, -4.0]], np.float32)
+    step = through(lambda x: orthogonal(x, 5))
+    found = [step(tt.Tensor(x * np.float32(size))).numpy() for size in (1.0, 1e25)]
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4)  # 500 roundings of 6e-8
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_ten_steps_equal_the_paper(nesterov):
     """Ground truth: Jordan's rule in NumPy: singular values through the polynomial, by SVD."""

@@ -5,38 +5,53 @@ Knows the gradients of a list of Tensors, never the rule that will use them.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 
-from tinytorch.base.checks import number
-from tinytorch.base.errors import SettingError
+from tinytorch.base.checks import flag, number
+from tinytorch.base.dtypes import float32, float64
+from tinytorch.base.errors import GradientError, SettingError
 from tinytorch.tensor.creation import zeros
+from tinytorch.tensor.elementwise import where
+from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.tensor import Tensor
 
 
 def clip_grad_norm_(
-    parameters: Iterable[Tensor] | Tensor, max_norm: float, norm_type: float = 2.0
-) -> Tensor:
+    parameters: Iterable[Tensor] | Tensor, max_norm: float, norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> Tensor:  # fmt: skip
     """Scale all gradients together so that their common length is at most `max_norm`.
 
         total = sqrt(sum of all squared gradients)          norm_type 2
         g = g * min(1, max_norm / (total + 1e-6))
 
+    The length is right for gradients of any size: squares of 1e20 or 1e-25 do not fit float32, so
+    they are summed in float64, and those of float64 gradients as parts of the largest.
+
+    Where a gradient is infinite or NaN so is the length: then 0 or NaN is what becomes of all of
+    them, as in PyTorch; `error_if_nonfinite`, or the Trainer, says so before a weight moves.
+
     Args:
         parameters: Tensors; those without a gradient are passed over.
-        max_norm: greatest length, in (0, inf).
+        max_norm: greatest length, in [0, inf]; 0 makes all gradients 0, inf leaves them.
         norm_type: 2 (Euclid), 1 (sum of sizes) or inf (greatest size); default 2.
+        error_if_nonfinite: refuse a length that is infinite or NaN; not in a compiled function.
 
     Returns:
         the length before scaling, 0-d.
+
+    Raises:
+        GradientError: the length is not finite, if asked for; the gradients are as they were.
 
     Cost: each gradient is read twice and written once.
 
     Source: Pascanu et al. 2013, https://arxiv.org/abs/1211.5063; the 1e-6 is PyTorch's.
 
-    Differs from PyTorch: three norms only; a length that is not finite is not an error here but the
-    Trainer's.
+    Differs from PyTorch: three norms only; a negative limit, which would turn the gradients round,
+    is refused.
 
     Example:
         >>> import tinytorch as tt
@@ -45,7 +60,7 @@ def clip_grad_norm_(
         >>> tt.optim.clip_grad_norm_([w], 1.0).item(), w.grad.numpy().round(3)
         (5.0, array([0.6, 0.8], dtype=float32))
     """
-    limit = number("clip_grad_norm_", "max_norm", max_norm, "(0, inf)")
+    limit = number("clip_grad_norm_", "max_norm", max_norm, "[0, inf]")
     if norm_type not in (1, 2, math.inf):
         raise SettingError(
             "clip_grad_norm_: no such length",
@@ -55,13 +70,18 @@ def clip_grad_norm_(
         )
     held = _with_gradients(parameters)
     with no_grad():
-        if not held:
+        filled = [p.grad for p in held if p.grad.size]
+        if not filled:
             return zeros(())
-        length = _length([p.grad for p in held], norm_type)
-        scale = (limit / (length + 1e-6)).minimum(1.0)
-        for p in held:
-            p.grad = p.grad * scale.astype(p.dtype)
-        return length
+        length = common_length(filled, norm_type)
+        if flag("clip_grad_norm_", "error_if_nonfinite", error_if_nonfinite):
+            _check_finite(length)
+        if limit < math.inf:
+            scale = (limit / (length + 1e-6)).minimum(1.0)
+            for p in held:
+                p.grad = _scaled(p.grad, scale)
+        kind = filled[0].dtype
+        return length.astype(kind if kind.itemsize >= 4 else float32)
 
 
 def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float) -> None:
@@ -69,7 +89,7 @@ def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float) -
 
     Args:
         parameters: Tensors; those without a gradient are passed over.
-        clip_value: greatest size, in (0, inf).
+        clip_value: greatest size, in [0, inf]; NaN stays NaN.
 
     Cost: each gradient is read and written once.
 
@@ -81,7 +101,7 @@ def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float) -
         >>> w.grad.tolist()
         [2.0, -1.0]
     """
-    limit = number("clip_grad_value_", "clip_value", clip_value, "(0, inf)")
+    limit = number("clip_grad_value_", "clip_value", clip_value, "[0, inf]")
     with no_grad():
         for p in _with_gradients(parameters):
             p.grad = p.grad.maximum(-limit).minimum(limit)
@@ -92,14 +112,67 @@ def _with_gradients(parameters: Iterable[Tensor] | Tensor) -> list:
     return [p for p in given if p.grad is not None]
 
 
-def _length(gradients: list[Tensor], norm_type: float) -> Tensor:
-    """Of all numbers of all gradients, as if they were one vector."""
-    if norm_type == 2:
-        parts = [(g * g).sum() for g in gradients]
-    else:
-        parts = [g.abs().sum() if norm_type == 1 else g.abs().max() for g in gradients]
-    total = parts[0]
-    for part in parts[1:]:
-        part = part.astype(total.dtype)
-        total = total.maximum(part) if norm_type == math.inf else total + part
-    return total.sqrt() if norm_type == 2 else total
+def common_length(gradients: list[Tensor], norm_type: float) -> Tensor:
+    """The length of all numbers of all gradients, as if they were one vector.
+
+    Args:
+        gradients: at least one, none without elements.
+        norm_type: 2, 1 or inf.
+
+    Returns:
+        0-d float64: right for gradients of any size, infinite or NaN where one of them is.
+    """
+    if norm_type == math.inf:
+        return _largest(gradients)
+    if norm_type == 1:
+        return _total([g.astype(float64).abs().sum() for g in gradients])
+    if STATE.interpreter is None and (known := _ordinary(gradients)) is not None:
+        return known
+    if not any(g.dtype is float64 for g in gradients):
+        return _total([_square(g.astype(float64)) for g in gradients]).sqrt()
+    largest = _largest(gradients)
+    unit = where(largest.isfinite() & (largest > 0.0), largest, 1.0)
+    total = _total([_square(g.astype(float64) / unit) for g in gradients])
+    return where(largest.isfinite(), largest * total.sqrt(), largest)
+
+
+def _ordinary(gradients: list[Tensor]) -> Tensor | None:
+    """The length in the gradients' own precision, three times as fast in NumPy, where its square
+    is far from the ends of the range: what is lost at the lower end is then below a rounding."""
+    if not all(g.dtype is float32 or g.dtype is float64 for g in gradients):
+        return None
+    total = _total([_square(g).astype(float64) for g in gradients])
+    return total.sqrt() if 1e-20 < total.item() < 1e36 else None
+
+
+def _square(g: Tensor) -> Tensor:
+    return (g * g).sum()
+
+
+def _largest(gradients: list[Tensor]) -> Tensor:
+    sizes = [g.abs().max().astype(float64) for g in gradients]
+    return functools.reduce(lambda a, b: a.maximum(b), sizes)
+
+
+def _total(parts: list[Tensor]) -> Tensor:
+    return functools.reduce(lambda a, b: a + b, parts)
+
+
+def _scaled(g: Tensor, scale: Tensor) -> Tensor:
+    """A half-precision number times a small factor is rounded once, not the factor too."""
+    if g.dtype.itemsize >= 4:
+        return g * scale.astype(g.dtype)
+    return (g.astype(float32) * scale.astype(float32)).astype(g.dtype)
+
+
+def _check_finite(length: Tensor) -> None:
+    if STATE.interpreter is not None:
+        STATE.interpreter.refuse("clip_grad_norm_(error_if_nonfinite=True)")
+    if not math.isfinite(length.item()):
+        raise GradientError(
+            "clip_grad_norm_: the gradients have no finite length",
+            got=f"a length of {length.item()}",
+            rule="every number of every gradient is finite",
+            fix="look for NaN in the data, or a smaller learning rate; "
+            "error_if_nonfinite=False lets it pass",
+        )

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from tinytorch.base.checks import flag, number, whole
 from tinytorch.base.errors import SettingError
+from tinytorch.optim.clipping import common_length
 from tinytorch.optim.group import Part
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.tensor.tensor import Tensor
@@ -125,7 +126,7 @@ def orthogonal(x: Tensor, steps: int) -> Tensor:
     a, b, c = COEFFICIENTS
     tall = x.shape[0] > x.shape[1]
     x = x.mT if tall else x  # the smaller square is the cheaper one
-    x = x / (x * x).sum().sqrt().maximum(EPS)
+    x = x / common_length([x], 2).astype(x.dtype).maximum(EPS)
     for _ in range(steps):
         square = x @ x.mT
         x = a * x + (b * square + c * (square @ square)) @ x
