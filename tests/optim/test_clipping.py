@@ -118,7 +118,7 @@ def test_tiny_and_huge_gradients_together(through):
 
 @EACH_WAY
 def test_lengths_that_are_not_finite_are_said(through):
-    """Ground truth: PyTorch's: the length says inf or NaN; no length where there is no gradient."""
+    """Ground truth: PyTorch's: the length says inf or NaN."""
     for bad in (math.inf, -math.inf, math.nan):
         for dtype in (tt.float32, tt.float64):
             for kind in (1, 2, math.inf):

@@ -147,7 +147,7 @@ def test_a_groups_rate_set_by_hand_before_and_after_a_schedule_is_made():
 
 @each_curve
 def test_rates_are_right_at_once_after_loading_in_any_order(make):
-    """Ground truth: the rates when the state was taken, one of them set by hand afterwards (S02)."""
+    """Ground truth: the rates when the state was taken, one set by hand afterwards (S02)."""
     first = optimizer(1.0, 0.5)
     schedule = make(first)
     followed(schedule, 3)
@@ -191,7 +191,7 @@ def test_the_state_of_an_older_version_has_no_rates():
 @pytest.mark.parametrize("mode", ["min", "max"])
 @pytest.mark.parametrize("level", [1.0, -1.0, 0.0, 1e-30, -1e30])
 def test_a_flat_number_is_never_an_improvement(mode, level):
-    """Closed form: nothing improves, so after 1 + patience + 1 numbers, and again, lr / 10 (S03)."""
+    """Closed form: nothing improves, so every 3 numbers after the first lr / 10 (S03)."""
     sgd = optimizer(1.0)
     schedule = optim.ReduceLROnPlateau(sgd, mode, factor=0.1, patience=2)
     for i in range(8):

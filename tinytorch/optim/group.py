@@ -132,7 +132,7 @@ class Group:
         rate = number(owner, "lr", lr, "[0, inf)")
         self.lr = full((), rate, dtype=float64)
         self.initial_lr = full((), rate, dtype=float64)
-        self.is_scheduled = False  # from then on a rate set by name leaves initial_lr, as in PyTorch
+        self.is_scheduled = False  # then a rate set by name leaves initial_lr, as in PyTorch
         self.parts: list[Part] = [Part(self, list(range(len(parameters))))]
         self.settings: dict[str, Any] = check(settings)
         self.slots: dict[str, list[Tensor]] = {}  # "exp_avg" -> one Tensor for each parameter

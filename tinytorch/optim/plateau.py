@@ -18,8 +18,8 @@ from tinytorch.tensor.interpreter import STATE
 class ReduceLROnPlateau(Schedule):
     """After more than `patience` steps without a better number, the rate is multiplied by `factor`.
 
-        better = metric < best - threshold * |best|    mode "max": metric > best + threshold * |best|
-        lr = max(lr * factor, min_lr)                  when there were too many that are not better
+        better = metric < best - threshold * |best|     mode "max": metric > best + ...
+        lr = max(lr * factor, min_lr)                   when there were too many that are not better
 
     Args:
         optimizer: whose rates are set.

@@ -26,7 +26,8 @@ class Schedule:
 
         lr = floor + (found - floor) * (rate(t) - floor) / (rate(t - 1) - floor)
 
-    (floor is 0, or a cosine's eta_min), and those with `follows = False` (LambdaLR, OneCycleLR, warm restarts) go back to their curve.
+    (floor is 0, or a cosine's eta_min), and those with `follows = False` (LambdaLR, OneCycleLR,
+    warm restarts) go back to their curve.
 
     Args:
         optimizer: whose learning rates are set; it may be bound to parameters later.
