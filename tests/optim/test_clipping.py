@@ -141,7 +141,7 @@ def test_a_length_that_is_not_finite_can_be_refused():
 
 @EACH_WAY
 def test_the_ends_of_the_limit(through):
-    """Closed form: 0 times anything finite is 0; no limit leaves every bit, also an infinite one."""
+    """Closed form: 0 times anything finite is 0; no limit leaves all, inf too."""
     gradients = [tt.Tensor([3.0, 4.0])]
     assert clipped(through, gradients, 0.0)[1][0].tolist() == [0.0, 0.0]
     length, (found,) = clipped(through, gradients, math.inf)
