@@ -169,6 +169,37 @@ def test_float32_parameters_stay_float32(rule):
     assert all(t.dtype is tt.float32 for t in kept)
 
 
+@pytest.mark.parametrize("through", [lambda f: f, tt.compile], ids=["eager", "compiled"])
+@each_rule
+def test_it_goes_on_with_a_module_in_another_number_type(rule, through):
+    """Ground truth: the run in float64 from the start; the first two steps are float32's.
+
+    Rules whose step is a sign times lr (Adam's first steps too) are continuous here: the gradients
+    are far from 0. Two steps round by 1e-7 each, of weights of about 4.
+    """
+    model = tt.nn.Module()
+    model.weights = [tt.nn.Parameter(w.detach()) for w in weights(tt.float32)]
+    tensors, exact = model.weights, weights()
+    moved, beside = rule(tensors), rule(exact)
+
+    def step():
+        bowl(tensors).backward()
+        moved.step()
+        moved.zero_grad()
+
+    call = through(step)
+    for i in range(5):
+        if i == 2:
+            model.to(tt.float64)
+        call()
+        run(beside, exact, 1)
+    for a, b in zip(tensors, exact, strict=True):
+        assert a.dtype is tt.float64
+        np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), atol=2e-5)
+    kept = [t for g in moved.groups for slots in g.slots.values() for t in slots]
+    assert all(t.dtype is tt.float64 for t in kept)
+
+
 @each_rule
 def test_compiled_is_eager(rule):
     """Ground truth: eager NumPy in float64; five steps of some ten roundings of 1e-16 each.

@@ -2,13 +2,14 @@
 
 import copy
 import pickle
+from collections import deque
 
 import numpy as np
 import pytest
 
 import tinytorch as tt
 from tinytorch import nn
-from tinytorch.base.errors import DTypeError, SettingError, ShapeError
+from tinytorch.base.errors import CompileError, DTypeError, SettingError, ShapeError
 from tinytorch.base.settings import STRUCTURE
 
 
@@ -114,6 +115,43 @@ def test_to_converts_floats_and_keeps_sharing():
     norm = nn.BatchNorm2d(2).to(tt.float64)
     assert norm.num_batches_tracked.dtype is tt.int64
     assert norm.running_mean.dtype is tt.float64
+
+
+def test_to_keeps_the_objects_frozen_or_not_and_their_gradients():
+    """Ground truth: PyTorch: the parameters are the same objects (porting.md, C8)."""
+    layer = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    layer[0].weight.requires_grad_(False)
+    layer(tt.ones(4, 2)).sum().backward()
+    before = {n: id(t) for n, t in (*layer.named_parameters(), *layer.named_buffers())}
+    numbers = {n: t.numpy().copy() for n, t in layer.state_dict().items()}
+    gradient = layer[1].bias.grad.numpy().copy()
+    assert layer.to(tt.float64) is layer
+    after = {n: id(t) for n, t in (*layer.named_parameters(), *layer.named_buffers())}
+    assert after == before and not layer[0].weight.requires_grad and layer[0].bias.requires_grad
+    assert layer[0].weight.grad is None
+    assert layer[1].bias.grad.dtype is tt.float64
+    assert np.array_equal(layer[1].bias.grad.numpy(), gradient)
+    for name, tensor in layer.state_dict().items():
+        assert tensor.dtype is (tt.int64 if name.endswith("tracked") else tt.float64)
+        assert np.array_equal(tensor.numpy(), numbers[name])
+    layer(tt.ones(4, 2, dtype="float64")).sum().backward()  # the gradients add up in the new type
+    assert layer[1].bias.grad.tolist() == [8.0, 8.0, 8.0]
+    with pytest.raises(SettingError, match="weights are floating-point numbers"):
+        layer.to("int64")
+    compiled = tt.compile(lambda x: layer.to("float32")(x))
+    with pytest.raises(CompileError, match="number type"):
+        compiled(tt.ones(4, 2))
+
+
+def test_a_compiled_step_notices_another_number_type():
+    """Ground truth: eager; float64 has numbers that float32 has not."""
+    layer = nn.Linear(1, 1)
+    compiled = tt.compile(lambda x: layer(x))
+    for dtype in ("float32", "float64", "float32"):
+        layer.to(dtype)
+        x = tt.full((1, 1), 1.0 + 2.0**-40, dtype=dtype)
+        assert compiled(x).dtype.name == dtype
+        assert compiled(x).item() == pytest.approx(layer(x).item(), rel=1e-6)
 
 
 def test_to_a_device_was_read_as_a_number_type():
@@ -227,6 +265,78 @@ def test_lists_tuples_and_dicts_are_part_of_the_tree():
     assert held.pair[1] == "text" and held.by_name[3] is None
     held.load_state_dict({name: np.full(1, 2.0) for name in names[:4]} | {names[4]: [[2.0]]})
     assert held(tt.ones(1, 1)).item() == 16.0
+
+
+class Deep(nn.Module):
+    """Parts in containers of containers."""
+
+    def __init__(self):
+        self.blocks = [(nn.Linear(2, 2), nn.LayerNorm(2)), (nn.Linear(2, 2), nn.LayerNorm(2))]
+        self.heads = {"a": [nn.Linear(2, 1)], "b": deque([{"c": (nn.Parameter([1.0]),)}])}
+        self.round = [nn.Parameter([2.0])]
+        self.round.append(self.round)  # a circle ends
+
+    def forward(self, x):
+        for linear, norm in self.blocks:
+            x = norm(linear(x))
+        return self.heads["a"][0](x) * self.heads["b"][0]["c"][0] * self.round[0]
+
+
+def test_containers_of_any_depth_are_part_of_the_tree():
+    """Ground truth: the attributes: a plain list was part of it, a list of tuples was nothing."""
+    deep = Deep()
+    names = [name for name, _ in deep.named_parameters()]
+    assert names == [
+        "heads.b.0.c.0", "round.0",
+        "blocks.0.0.weight", "blocks.0.0.bias", "blocks.0.1.weight", "blocks.0.1.bias",
+        "blocks.1.0.weight", "blocks.1.0.bias", "blocks.1.1.weight", "blocks.1.1.bias",
+        "heads.a.0.weight", "heads.a.0.bias",
+    ]  # fmt: skip
+    assert set(deep.state_dict()) == set(names)
+    deep.eval().to("float64")
+    assert not deep.blocks[1][1].training and deep.blocks[1][1].weight.dtype is tt.float64
+    deep(tt.ones(3, 2, dtype="float64")).sum().backward()
+    assert all(p.grad is not None for p in deep.parameters())
+    listed = nn.ModuleList([(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Linear(2, 2)])
+    assert [n for n, _ in listed.named_children()] == ["0.0", "0.1", "1"]
+    assert deep.get_submodule("blocks.0.1") is deep.blocks[0][1]
+
+
+def test_a_container_with_attributes_of_its_own():
+    """Ground truth: PyTorch: parts and attributes are both part of the tree."""
+
+    class Headed(nn.ModuleList):
+        def __init__(self):
+            super().__init__([nn.Linear(1, 1, bias=False)])
+            self.head = nn.Linear(1, 1, bias=False)
+            self.scale = nn.Parameter([1.0])
+
+    assert [n for n, _ in Headed().named_parameters()] == ["scale", "0.weight", "head.weight"]
+
+
+def test_parts_in_a_set_are_refused_in_words():
+    """Ground truth: a set has no order, so its parts have no names that a file could keep."""
+    part = Part()
+    with pytest.raises(SettingError, match="parts in a set have no order"):
+        part.more = {nn.Linear(1, 1)}
+    with pytest.raises(SettingError, match="parts in a set have no order"):
+        part.more = frozenset([nn.Parameter([1.0])])
+    part.words = {"a", "b"}
+
+
+def test_a_state_without_the_count_of_batches_loads():
+    """Ground truth: PyTorch loads it strictly: published networks have none (outside-1.md)."""
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Sequential(nn.BatchNorm2d(2)))
+    net(tt.ones(2, 1, 4, 4))
+    state = {n: t.numpy() + 1 for n, t in net.state_dict().items() if not n.endswith("tracked")}
+    assert net.load_state_dict(state) == ([], [])
+    assert net[1].num_batches_tracked.item() == 1  # stays
+    assert np.array_equal(net[1].running_var.numpy(), state["1.running_var"])
+    with pytest.raises(SettingError, match=r"missing: 1.running_var"):
+        net.load_state_dict({n: x for n, x in state.items() if n != "1.running_var"})
+    state["1.num_batches_tracked"] = np.array(7)
+    net.load_state_dict(state)
+    assert net[1].num_batches_tracked.item() == 7
 
 
 def test_what_shadows_the_class_or_goes_away_is_noticed():

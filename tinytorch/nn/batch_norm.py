@@ -30,6 +30,7 @@ class _BatchNorm(Module):
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
+    optional_names = ("num_batches_tracked",)  # PyTorch has written it since version 0.4.1
     _axes: tuple[str, ...] = ()  # accepted shapes, for the message
     _ranks: tuple[int, ...] = ()
 

@@ -24,12 +24,10 @@ class ModuleList(Module):
         (3, ['0.weight', '0.bias', '1.weight', '1.bias'])
     """
 
+    _named_by_place = "_parts"
+
     def __init__(self, modules: Iterable[Module] = ()):
         self._parts = list(modules)
-
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        """The parts that are modules, named by their position."""
-        return ((str(i), part) for i, part in enumerate(self._parts) if isinstance(part, Module))
 
     def append(self, module: Module) -> ModuleList:
         """Add a module at the end; returns self."""
@@ -119,14 +117,12 @@ class ModuleDict(Module):
         (['mean', 'spread'], ['mean.weight', 'mean.bias'])
     """
 
+    _named_by_place = "_parts"
+
     def __init__(self, modules: Mapping[str, Module] | None = None):
         self._parts: dict[str, Module] = {}
         for name, module in (modules or {}).items():
             self[name] = module
-
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        """The parts with their names."""
-        return iter(self._parts.items())
 
     def __setitem__(self, name: str, module: Module) -> None:
         if not isinstance(name, str) or not name or "." in name or not isinstance(module, Module):

@@ -1,12 +1,13 @@
 """Module: a function with weights, and the tree that modules form.
 
 Knows attributes, names and flags, never what a layer computes. The tree is read from the attributes
-whenever it is asked for: a Parameter, a Module, or a list, tuple or dict of them set on a Module is
-part of it, and nothing has to be registered first.
+whenever it is asked for: a Parameter, a Module, or lists, tuples and dicts of them (of any depth)
+set on a Module are part of it, and nothing has to be registered first.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -65,6 +66,9 @@ class Module:
     _buffer_names: tuple[tuple[str, bool], ...] = ()  # (name, is saved), in order of registration
     # Weights' names in files of older versions -> their names now; `load_state_dict` takes both.
     former_names: Mapping[str, str] = {}
+    # Buffers that files of other programs may lack; `load_state_dict` then leaves them as they are.
+    optional_names: tuple[str, ...] = ()
+    _named_by_place = ""  # the attribute whose elements bear their place alone as a name
     _hooks: Hooks | None = None  # made when the first one is registered
 
     def _undefined(self, *inputs: Any, **named: Any) -> Any:
@@ -87,6 +91,8 @@ class Module:
         # A compiled function has read the old value, the class's own if there was none of this
         # object's: it must be captured again.
         own = vars(self)
+        if type(value) is set or type(value) is frozenset:
+            _refuse_sets(self, name, value)
         if name in own:
             if own[name] is not value:
                 STRUCTURE.bump()
@@ -158,14 +164,14 @@ class Module:
         return self._held(Module)
 
     def _held(self, kind: type) -> Iterator[tuple[str, Any]]:
-        """Attributes of this kind, and those in lists, tuples and dicts, named by their place."""
+        """Attributes of this kind, and those in lists, tuples and dicts at any depth, named by
+        their place."""
         for name, value in vars(self).items():
             if isinstance(value, kind):
                 yield name, value
-            elif isinstance(value, (list, tuple)):
-                yield from ((f"{name}.{i}", x) for i, x in enumerate(value) if isinstance(x, kind))
-            elif isinstance(value, dict):
-                yield from ((f"{name}.{k}", x) for k, x in value.items() if isinstance(x, kind))
+            elif isinstance(value, _CONTAINERS):
+                start = "" if name == self._named_by_place else f"{name}."
+                yield from _in_container(start, value, kind)
 
     def children(self) -> Iterator[Module]:
         """The modules directly below this one."""
@@ -258,29 +264,25 @@ class Module:
     def to(self, where=None, *, device=None, dtype=None) -> Module:
         """Keep all floating-point parameters and buffers in another number type; returns self.
 
-        Differs from PyTorch: the parameters are new objects, so make the optimizer afterwards.
+        They stay the same objects, frozen or not, with their gradients: an optimizer made before
+        goes on with them, and brings what it keeps for each into the new type at its next step.
         The only device is "cpu", and asking for it changes nothing.
         """
         if (dtype := number_type_of(where, device, dtype)) is None:
             return self
-        dtype, converted = as_dtype(dtype), {}
-        for module in self.modules():
-            for name, tensor in (*module._own_parameters(), *module._own_buffers(saved_only=False)):
-                if tensor.dtype.is_float:
-                    kind = type(tensor)
-                    new = converted.setdefault(id(tensor), kind(tensor.detach().astype(dtype)))
-                    module._replace(name, new)
+        dtype = as_dtype(dtype)
+        if not dtype.is_float:
+            raise SettingError(
+                f"{type(self).__name__}.to: weights are floating-point numbers",
+                got=dtype.name,
+                rule="float32, float64, float16 or bfloat16",
+                fix="model.to(tt.float64)",
+            )
+        for tensor in (*self.parameters(), *self.buffers()):
+            if tensor.dtype.is_float and tensor.dtype is not dtype:
+                tensor._retype(dtype)
+                STRUCTURE.bump()
         return self
-
-    def _replace(self, name: str, new: Tensor) -> None:
-        """Put another Tensor where `_held` found one under this name."""
-        attribute, _, place = name.partition(".")
-        held = vars(self)[attribute]
-        if isinstance(held, dict):
-            new = {k: new if str(k) == place else x for k, x in held.items()}  # pyright: ignore
-        elif isinstance(held, (list, tuple)):
-            new = type(held)(new if str(i) == place else x for i, x in enumerate(held))  # pyright: ignore
-        setattr(self, attribute, new)
 
     def requires_grad_(self, flag: bool = True) -> Module:
         """Let every parameter ask for a gradient, or none; returns self."""
@@ -313,7 +315,8 @@ class Module:
 
         Args:
             state: name -> Tensor or NumPy array.
-            strict: names must be exactly those of `state_dict()`.
+            strict: names must be exactly those of `state_dict()`; batch norm's count of batches
+                may be missing, as in PyTorch (published networks of before 2018 have none).
 
         Returns:
             names that were missing in `state`, names that were not used (both empty if strict).
@@ -324,7 +327,14 @@ class Module:
         """
         own = dict(self._state())
         state = self._in_present_names(state, own)
+        for name in self._optional():
+            if name not in state:
+                own.pop(name, None)
         return copy_named(own, state, owner=type(self).__name__, strict=strict)
+
+    def _optional(self) -> Iterator[str]:
+        for path, module in self._walk(""):
+            yield from (f"{path}.{name}" if path else name for name in module.optional_names)
 
     def _in_present_names(self, state: dict, own: dict) -> dict:
         """The state under the names that modules have now: a file of an older version loads."""
@@ -379,6 +389,34 @@ class Module:
             return f"{type(self).__name__}({self.extra_repr()})"
         head = f"{type(self).__name__}({self.extra_repr()}"
         return "\n".join([head, *lines, ")"])
+
+
+_CONTAINERS = (list, tuple, dict, deque)
+
+
+def _in_container(
+    start: str, held: Any, kind: type, above: tuple[int, ...] = ()
+) -> Iterator[tuple[str, Any]]:
+    """What there is of a kind in nested lists, tuples and dicts, in order, named `start` + place;
+    `above` ends circles."""
+    if id(held) in above:
+        return
+    for place, x in held.items() if isinstance(held, dict) else enumerate(held):
+        if isinstance(x, kind):
+            yield f"{start}{place}", x
+        elif isinstance(x, _CONTAINERS):
+            yield from _in_container(f"{start}{place}.", x, kind, (*above, id(held)))
+
+
+def _refuse_sets(owner: Module, name: str, value: set | frozenset) -> None:
+    if any(isinstance(x, (Module, Parameter)) for x in value):
+        raise SettingError(
+            f"{type(owner).__name__}.{name}: parts in a set have no order, so no names",
+            got=f"a {type(value).__name__} of {len(value)}",
+            rule="modules and parameters are attributes, or lie in lists, tuples or dicts of any "
+            "depth",
+            fix=f"self.{name} = [...], or a dict with names",
+        )
 
 
 def _each_once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:

@@ -19,7 +19,7 @@ from tinytorch.optim.touched_rows import touched_rows
 from tinytorch.tensor.base import from_buffer
 from tinytorch.tensor.buffer import Buffer
 from tinytorch.tensor.creation import full, zeros
-from tinytorch.tensor.interpreter import STATE, RecordAgain
+from tinytorch.tensor.interpreter import STATE, RecordAgain, interpreting
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.row_gradient import RowGradient
 from tinytorch.tensor.tensor import Tensor
@@ -136,6 +136,7 @@ class Group:
         self.parts: list[Part] = [Part(self, list(range(len(parameters))))]
         self.settings: dict[str, Any] = check(settings)
         self.slots: dict[str, list[Tensor]] = {}  # "exp_avg" -> one Tensor for each parameter
+        self._aligned = -1  # what STRUCTURE was when number types were last looked at
         self._make_slots()
 
     def _make_slots(self) -> None:
@@ -150,8 +151,16 @@ class Group:
         self._make_slots()
         STRUCTURE.bump()
 
-    def divide(self) -> None:
-        """See that in each part either all parameters have a gradient or none."""
+    def align(self) -> None:
+        """See that in each part either all parameters have a gradient or none, and that states have
+        the number types of their parameters, which `Module.to` may have changed."""
+        if self._aligned != STRUCTURE.value:
+            for tensors in self.slots.values():
+                for slot, parameter in zip(tensors, self.parameters, strict=True):
+                    if slot.dtype is not parameter.dtype:
+                        with interpreting(None):  # a state of the program, not a part of it
+                            slot._retype(parameter.dtype)
+            self._aligned = STRUCTURE.value
         for part in list(self.parts):
             idle = [i for i in part.places if self.parameters[i].grad is None]
             if idle and len(idle) < len(part.places):
@@ -159,7 +168,7 @@ class Group:
                 self.parts.append(part.divided(idle))
 
     def moving(self) -> list[Part]:
-        """The parts that have gradients, after `divide`."""
+        """The parts that have gradients, after `align`."""
         return [p for p in self.parts if p.places and self.parameters[p.places[0]].grad is not None]
 
     @property

@@ -120,19 +120,20 @@ class Optimizer:
         if not self.is_bound:
             self._refuse_nothing("step() of an optimizer without parameters")
         with no_grad():
-            self.divide()
+            self.align()
             for part in [part for group in self.groups for part in group.moving()]:
                 part.raise_steps()
                 self.update(part)
 
-    def divide(self) -> None:
-        """Give parameters with a gradient and those without step counts of their own.
+    def align(self) -> None:
+        """Bring the state in line with the parameters: step counts of their own for those with a
+        gradient and those without, and the number type that a parameter has now.
 
         `step` does it by itself; who guards the states of a step (the Trainer) does it before. See
         Note [a step count for each parameter] in group.py.
         """
         for group in self.groups:
-            group.divide()
+            group.align()
 
     def counts(self) -> Iterator[Tensor]:
         """The Tensors that count steps, each once."""

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import bfloat16
+from tinytorch.base.dtypes import DType, bfloat16
 from tinytorch.base.errors import DTypeError, GradientError, ShapeError
 from tinytorch.primitives.quiet import quiet_call
 from tinytorch.tensor import elementwise, indexing
 from tinytorch.tensor.autograd import Leaf
-from tinytorch.tensor.base import TensorBase
+from tinytorch.tensor.base import TensorBase, from_buffer
 from tinytorch.tensor.buffer import Buffer, copy_of, is_exclusive
 from tinytorch.tensor.contractions import matmul
 from tinytorch.tensor.dispatch import tensor_of, to_dtype
@@ -190,6 +190,20 @@ class Assignable(Readable):
 
     def __irshift__(self, other) -> Any:
         return self._become(elementwise.shift_right(self, other))
+
+    def _retype(self, dtype: DType) -> None:
+        """Hold the same numbers in another number type from now on, the gradient too.
+
+        The object, whether it gathers a gradient, and so its place in a module and an optimizer
+        stay; views taken before, and what was recorded, keep the old memory.
+        """
+        if STATE.interpreter is not None:
+            STATE.interpreter.refuse("the number type of a tensor made outside, to be changed")
+        new = to_dtype(from_buffer(self._buffer), dtype)
+        self._buffer = Buffer(copy_of(new._buffer.array, dtype), dtype, self._buffer.version)
+        self._buffer.written()
+        if type(self._node) is Leaf and (gradient := self._node.grad) is not None:
+            self._node.grad = gradient.astype(dtype)
 
     def __getitem__(self, key) -> Any:
         return indexing.getitem(self, key)

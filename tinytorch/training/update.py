@@ -154,7 +154,7 @@ class Update:
                 move()
             return
         with no_grad():
-            self.optimizer.divide()
+            self.optimizer.align()
             states = [*self.parameters, *self._kept()]
             before = [tensor.detach().clone() for tensor in states]  # costs nothing in a recording
             move()
