@@ -27,7 +27,7 @@ def put(path, **files: bytes):
 
 def content(path) -> dict[str, bytes]:
     found = reading_folder(path, "notes")
-    return {name: found.file(name).read_bytes() for name in found.manifest.files}
+    return {name: found.read(name, 10**6) for name in found.manifest.files}
 
 
 def test_written_replaced_and_nothing_left_over(tmp_path):
@@ -121,11 +121,10 @@ def test_whether_a_folder_can_be_written_is_known_before(tmp_path, monkeypatch):
     with pytest.raises(StorageError, match="file/n could not be written"):
         module.check_writable(tmp_path / "file" / "n")
 
-    def full(self, data):
-        self.touch()
+    def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="could not be written"):
         module.check_writable(tmp_path / "new" / "n")
     assert os.listdir(tmp_path / "new" / "n") == []
@@ -146,16 +145,18 @@ def test_other_peoples_folders_are_not_replaced(tmp_path):
 
 
 def test_names_that_look_like_patterns_and_links(tmp_path):
-    """Ground truth: leftovers of "n[1]*" go, those of "n1" stay; a link goes on pointing there."""
+    """Ground truth: leftovers of "n[1]*" go, those of "n1" stay. A link that the
+    user named is read through and never written through."""
     put(tmp_path / "n[1]*", a=b"1")
-    for left in (".n[1]*.0123abcd.new", ".n1.0123abcd.new"):
+    for left in (".n[1]*.0123456789ab.new", ".n1.0123456789ab.new"):
         (tmp_path / left).mkdir()
     put(tmp_path / "n[1]*", a=b"2")
-    assert sorted(os.listdir(tmp_path)) == [".n1.0123abcd.new", "n[1]*"]
+    assert sorted(os.listdir(tmp_path)) == [".n1.0123456789ab.new", "n[1]*"]
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "latest").symlink_to(tmp_path / "n[1]*")
-    put(tmp_path / "links" / "latest", a=b"3")
-    assert content(tmp_path / "n[1]*") == content(tmp_path / "links" / "latest") == {"a": b"3"}
+    with pytest.raises(SettingError, match="not a folder that can be replaced"):
+        put(tmp_path / "links" / "latest", a=b"3")
+    assert content(tmp_path / "n[1]*") == content(tmp_path / "links" / "latest") == {"a": b"2"}
     assert os.listdir(tmp_path / "links") == ["latest"]
 
 
@@ -171,7 +172,7 @@ def test_every_change_to_a_file_is_seen(tmp_path):
         with pytest.raises(FileFormatError, match=phrase):
             reading_folder(tmp_path / "n", "notes")
     (tmp_path / "n" / "a").write_bytes(b"54321")
-    assert reading_folder(tmp_path / "n", "notes", checksums=False).file("a").exists()
+    assert reading_folder(tmp_path / "n", "notes", checksums=False).read("a", 5) == b"54321"
     (tmp_path / "n" / "manifest.json").unlink()
     with pytest.raises(FileFormatError, match="not whole"):
         reading_folder(tmp_path / "n", "notes")
@@ -185,7 +186,7 @@ def test_what_is_not_there(tmp_path):
     put(tmp_path / "n", a=b"")
     (tmp_path / "n" / "extra").write_text("of somebody else")
     with pytest.raises(FileFormatError, match="lacks a file"):
-        reading_folder(tmp_path / "n", "notes").file("extra")
+        reading_folder(tmp_path / "n", "notes").read("extra", 1)
 
 
 def test_killed_between_two_renames(tmp_path):
@@ -193,11 +194,11 @@ def test_killed_between_two_renames(tmp_path):
     put(tmp_path / "n", a=b"old")
     os.rename(tmp_path / "n", tmp_path / ".n.before")
     assert content(tmp_path / "n") == {"a": b"old"}
-    module.remove_leftovers(tmp_path)
+    module.remove_leftovers(tmp_path, "n", "notes")
     assert os.listdir(tmp_path) == ["n"]
     # Killed after both renames: the new one counts, the old one goes.
     put(tmp_path / ".n.before", a=b"older")
-    module.remove_leftovers(tmp_path)
+    module.remove_leftovers(tmp_path, "n", "notes")
     assert os.listdir(tmp_path) == ["n"] and content(tmp_path / "n") == {"a": b"old"}
 
 
@@ -218,10 +219,10 @@ def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(tmp_pat
     assert done.returncode == -9
     (left,) = os.listdir(tmp_path)
     assert left.startswith(".n.") and left.endswith(".new")
-    with writing_folder(tmp_path / "n", "notes") as first:
-        assert os.listdir(tmp_path) == [first.path.name]
-        module.remove_leftovers(tmp_path)
-        assert first.path.exists()
+    with writing_folder(tmp_path / "n", "notes"):
+        (being_written,) = os.listdir(tmp_path)
+        module.remove_leftovers(tmp_path, "n", "notes")
+        assert os.listdir(tmp_path) == [being_written] != [left]
     assert os.listdir(tmp_path) == ["n"]
 
 

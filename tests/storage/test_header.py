@@ -92,3 +92,78 @@ def test_names_that_cannot_be_written():
         header.encode({"__metadata__": (float32, (1,))}, {})
     with pytest.raises(FileFormatError, match="metadata is not text"):
         header.encode({}, {"epoch": 3})  # type: ignore[dict-item]
+
+
+def raw(header_text: bytes) -> bytes:
+    """A whole file with this header and the float32 number 5."""
+    return len(header_text).to_bytes(8, "little") + header_text + b"\0\0\xa0\x40"
+
+
+ONE = b'"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"__metadata__":null,' + ONE + b"}",
+        b'{"__metadata__":{},' + ONE + b"}",
+        b"{" + ONE + b"}    ",
+        b"{" + ONE.replace(b'"x"', b'"\\ud83d\\ude00"') + b"}",
+        b'{"__metadata__":{"a":"\\ud83d\\ude00"},' + ONE + b"}",
+    ],
+)
+def test_read_as_the_reference_reads(text):
+    """Ground truth: the format's reference library: null metadata, blanks, whole surrogate pairs."""
+    import safetensors.numpy
+
+    found = header.decode(text, 4)
+    assert list(found.entries) == list(safetensors.numpy.load(raw(text)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"{" + ONE.replace(b'"x"', b'"\\ud800"') + b"}",
+        b"{" + ONE.replace(b'"x"', b'"\\udc00x"') + b"}",
+        b"{" + ONE.replace(b'"x"', b'"\xed\xa0\x80"') + b"}",
+        b'{"__metadata__":{"\\ud800":"a"},' + ONE + b"}",
+        b'{"__metadata__":{"a":"\\uDFFF"},' + ONE + b"}",
+    ],
+)
+def test_half_a_character_is_refused(text):
+    """Ground truth: the format's reference library refuses it too; the message can be printed."""
+    import safetensors.numpy
+
+    with pytest.raises(safetensors.SafetensorError):
+        safetensors.numpy.load(raw(text))
+    with pytest.raises(FileFormatError) as told:
+        header.decode(text, 4)
+    assert str(told.value).encode()
+
+
+def test_what_a_hostile_header_says_stays_short_and_printable():
+    """Ground truth: names, types and shapes of a million characters, and a terminal's escapes."""
+    long, odd = "\x1b[2J" * 300_000, "\x1b]0;mine\x07"
+    for table in (
+        {long: entry(shape=(3,))}, {odd: [odd] * 10**5}, {"x": entry(long)}, {"x": entry([odd])},
+        {"x": entry(shape=[odd] * 10**5)}, {"__metadata__": {odd: [long]}}, {odd: entry()},
+    ):  # fmt: skip
+        with pytest.raises(FileFormatError) as told:
+            header.decode(json.dumps(table).encode(), 7)
+        text = str(told.value)
+        assert len(text) < 2000 and text.replace("\n", "").isprintable()
+
+
+def test_a_header_longer_than_any_model_needs_is_not_read(tmp_path):
+    """Ground truth: its length, which stands in the first 8 bytes."""
+    from tinytorch.storage import safetensors
+
+    path = tmp_path / "x.safetensors"
+    with path.open("wb") as file:
+        file.write((header.LONGEST + 8).to_bytes(8, "little"))
+        file.truncate(1 << 30)
+    with pytest.raises(FileFormatError, match="length is impossible"):
+        safetensors.read(path)
+    names = {"x" * 1000 + str(i): (float32, (0,)) for i in range(header.LONGEST // 1000)}
+    with pytest.raises(FileFormatError, match="too long"):
+        header.encode(names, {})

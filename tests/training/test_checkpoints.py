@@ -158,7 +158,7 @@ def test_loading_writes_nothing_where_nothing_may_be_written(tmp_path, monkeypat
     kept = saved(tmp_path, [1, 2])
     os.rename(kept.path(2), tmp_path / ".step-000002.before")
 
-    def refused(*args):
+    def refused(*args, **kwargs):
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr("tinytorch.storage.folder.os.rename", refused)
@@ -202,7 +202,7 @@ def test_an_old_one_that_cannot_be_removed_ends_nothing(tmp_path, monkeypatch):
     """Ground truth: the new one is there, the old one too."""
     kept = saved(tmp_path, [1], keep=1)
 
-    def refused(path):
+    def refused(path, kind):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("tinytorch.training.checkpoints.remove_folder", refused)

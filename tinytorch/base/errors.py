@@ -10,14 +10,70 @@ TinyTorchError
 ├── DataError (ValueError)          data is missing or damaged
 ├── FileFormatError (ValueError)    a file is not what its name says
 ├── StorageError (OSError)          a file or folder cannot be written, or is not there
+│   └── NotFoundError (FileNotFoundError)   there is no such file
 └── MissingError (ImportError)      an optional library is needed
 """
 
 from __future__ import annotations
 
+import reprlib
+
+LONGEST_PART = 4000  # characters of one part of a message: a file may hold names of any length
+
+
+def printable(text: str) -> str:
+    """`text` as a terminal can show it: control characters, line ends among them, are spelled out.
+
+    Names and notes that come from files may hold the characters that move a terminal's cursor,
+    change its title or turn the direction of writing; every message and report shows them so.
+
+    >>> print(printable("loss" + chr(27) + "[2J"))
+    loss\\x1b[2J
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _spelled(c) for c in text)
+
+
+def _spelled(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+class _Short(reprlib.Repr):
+    def __init__(self):
+        super().__init__()
+        self.maxlevel = 3
+        self.maxstring = self.maxother = 80
+
+
+_short = _Short()
+
+
+def short(x: object, limit: int = 80) -> str:
+    """The value in at most `limit` characters, without going through all of it.
+
+    What a file holds may be nested a million times in a few bytes, so its repr() is never taken.
+
+    >>> short([["a"] * 1000] * 1000, 60)
+    "[['a', 'a', 'a', 'a', 'a', 'a', ...], ['a', 'a', 'a', 'a'..."
+    """
+    text = printable(_short.repr(x))
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _part(text: object) -> str:
+    """One part of a message: printable, not without end; lines of its own are kept."""
+    whole = str(text)
+    if len(whole) > LONGEST_PART:
+        whole = whole[: LONGEST_PART - 3] + "..."
+    return whole if whole.isprintable() else "\n".join(map(printable, whole.split("\n")))
+
 
 class TinyTorchError(Exception):
     """Base of all errors raised on purpose.
+
+    Every part is shown with control characters spelled out (`printable`), and cut where it is
+    longer than LONGEST_PART.
 
     Args:
         what: one line, what went wrong, in the user's words.
@@ -27,8 +83,10 @@ class TinyTorchError(Exception):
     """
 
     def __init__(self, what: str, *, got: object, rule: str, fix: str):
-        self.what, self.got, self.rule, self.fix = what, str(got), rule, fix
-        super().__init__(f"{what}\n  got:  {got}\n  rule: {rule}\n  fix:  {fix}")
+        self.what, self.got = _part(what).replace("\n", "\\n"), _part(got)
+        self.rule, self.fix = _part(rule), _part(fix)
+        inside = (part.replace("\n", "\n        ") for part in (self.got, self.rule, self.fix))
+        super().__init__("{}\n  got:  {}\n  rule: {}\n  fix:  {}".format(self.what, *inside))
 
     def __reduce__(self):
         return (_rebuild, (type(self), self.what, self.got, self.rule, self.fix))
@@ -90,6 +148,10 @@ class StorageError(TinyTorchError, OSError):
     def __init__(self, what: str, *, got: object, rule: str, fix: str, errno: int | None = None):
         super().__init__(what, got=got, rule=rule, fix=fix)
         self.errno = errno
+
+
+class NotFoundError(StorageError, FileNotFoundError):
+    """There is no such file or folder."""
 
 
 class MissingError(TinyTorchError, ImportError):

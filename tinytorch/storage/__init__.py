@@ -3,7 +3,7 @@
 Knows arrays and files, never models.
 """
 
-from tinytorch.storage.atomic import replacing
+from tinytorch.base.files import replacing
 from tinytorch.storage.folder import Folder, NewFolder, reading_folder, writing_folder
 from tinytorch.storage.manifest import FutureVersionError
 from tinytorch.storage.safetensors import File, load, read, save

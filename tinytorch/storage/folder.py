@@ -1,34 +1,40 @@
 """Writing a folder of files so that it is there whole or not at all, and reading only whole ones.
 
-Knows paths, bytes and checksums, never what the files mean.
+Knows paths, bytes and checksums, never what the files mean. The files of a folder are found in the
+folder that was opened, and their contents come from the opening whose checksum was taken: whoever
+exchanges one meanwhile is not followed. Only folders that are ours are replaced or removed: those
+with a manifest of the right kind, and nothing beside the files it lists.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import glob
+import fcntl
 import hashlib
 import os
+import re
 import secrets
-import shutil
+import stat
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from tinytorch.base.errors import SettingError, StorageError
+from tinytorch.base import files
+from tinytorch.base.errors import (
+    FileFormatError,
+    NotFoundError,
+    SettingError,
+    StorageError,
+    short,
+)
 from tinytorch.storage import manifest
-from tinytorch.storage.atomic import sync_folder
 from tinytorch.storage.manifest import FileRecord, Manifest
 
-try:
-    import fcntl
-except ImportError:  # Windows: leftovers of a killed process stay until somebody removes them
-    fcntl = None
-
-_CHUNK = 1 << 20  # bytes read at once for a checksum; 0.5 ms of hashing, a thread costs 0.05
+_CHUNK = files.CHUNK  # bytes read at once for a checksum; 0.5 ms of hashing, a thread costs 0.05
 
 
 class _Hashing:
@@ -66,12 +72,12 @@ class NewFolder:
     """A folder that is being written.
 
     Args:
-        path: where it is until it is finished.
+        descriptor: of the folder, until it is finished.
         beside: a thread for checksums.
     """
 
-    def __init__(self, path: Path, beside: ThreadPoolExecutor):
-        self.path, self._beside = path, beside
+    def __init__(self, descriptor: int, beside: ThreadPoolExecutor):
+        self._folder, self._beside = descriptor, beside
         self.about: dict[str, Any] = {}  # JSON values for the manifest
         self._files: dict[str, FileRecord] = {}
 
@@ -80,21 +86,34 @@ class NewFolder:
         """A new binary file of this folder; on the disk (fsync) when the block ends.
 
         Args:
-            name: without a folder.
+            name: without a folder, of characters that can be printed.
+
+        Raises:
+            SettingError: another name.
         """
-        with open(self.path / name, "xb") as file:
+        if not manifest.is_plain(name):
+            raise SettingError(
+                "this is not the name of a file in a folder",
+                got=short(name),
+                rule=f"a plain name, not {manifest.NAME}",
+                fix="a name without / and without control characters",
+            )
+        with self._writing(name) as file:
+            yield file
+
+    @contextlib.contextmanager
+    def _writing(self, name: str) -> Iterator[BinaryIO]:
+        with files.creating(name, folder=self._folder) as file:
             hashing = _Hashing(file, self._beside)
             yield cast(BinaryIO, hashing)
-            file.flush()
-            os.fsync(file.fileno())
         self._files[name] = hashing.record()
 
     def finish(self, kind: str, version: int) -> None:
         """Write the manifest: from here on the folder is whole."""
         text = manifest.encode(Manifest(kind, version, self.about, dict(self._files)))
-        with self.file(manifest.NAME) as file:
+        with self._writing(manifest.NAME) as file:
             file.write(text)
-        sync_folder(self.path)
+        os.fsync(self._folder)
 
 
 @contextlib.contextmanager
@@ -109,7 +128,8 @@ def writing_folder(
     two renames; readers look there too.)
 
     Args:
-        path: where the folder will be; a folder with a manifest is replaced, any other is refused.
+        path: where the folder will be. What is replaced is an empty folder, or one with a manifest
+            of this kind and no other files than it lists; anything else, a link too, is refused.
         kind: what it is, for `reading_folder` to check.
         version: of this kind's format.
 
@@ -127,29 +147,28 @@ def writing_folder(
         >>> place = Path(tempfile.mkdtemp()) / "notes"
         >>> with writing_folder(place, "notes") as new, new.file("a.txt") as file:
         ...     written = file.write(b"hello")
-        >>> reading_folder(place, "notes").file("a.txt").read_bytes()
+        >>> reading_folder(place, "notes").read("a.txt", most=100)
         b'hello'
     """
     target = Path(path)
-    if target.is_symlink():
-        target = target.resolve()  # the folder itself is replaced, not the link to it
-    temporary = target.parent / f".{target.name}.{secrets.token_hex(6)}.new"
+    temporary = f".{target.name}.{secrets.token_hex(6)}.new"
     try:
         with contextlib.ExitStack() as held:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(target.parent, glob.escape(target.name))
-            _check_replaceable(target)
-            os.mkdir(temporary)
-            held.callback(shutil.rmtree, temporary, ignore_errors=True)
-            held.enter_context(_locked(temporary))
-            new = NewFolder(temporary, held.enter_context(ThreadPoolExecutor(1)))
+            files.make_folder(target.parent)
+            parent = held.enter_context(files.open_folder(target.parent))
+            _remove_leftovers(parent, re.escape(target.name), kind)
+            _check_replaceable(target, parent, kind)
+            os.mkdir(temporary, dir_fd=parent)
+            held.callback(_remove_flat, temporary, parent)
+            own = held.enter_context(_locked(temporary, parent))
+            new = NewFolder(own, held.enter_context(ThreadPoolExecutor(1)))
             yield new
             new.finish(kind, version)
-            _put(temporary, target)
+            _put(temporary, target.name, parent)
     except StorageError:
         raise
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise files.unwritable(target, error) from error
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -161,108 +180,181 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    trial = Path(path) / f".{secrets.token_hex(6)}.trial"
+    trial = f".{secrets.token_hex(6)}.trial"
     try:
-        trial.parent.mkdir(parents=True, exist_ok=True)
-        trial.write_bytes(b"a few bytes, as a full disk takes none")
-        trial.unlink()
+        files.make_folder(path)
+        with files.open_folder(path) as folder:
+            try:
+                with files.creating(trial, folder=folder) as file:
+                    file.write(b"a few bytes, as a full disk takes none")
+            finally:
+                with contextlib.suppress(OSError):
+                    os.unlink(trial, dir_fd=folder)
+    except StorageError:
+        raise
     except OSError as error:
-        with contextlib.suppress(OSError):
-            trial.unlink()
-        raise _unwritable(Path(path), error) from error
+        raise files.unwritable(path, error) from error
 
 
-def _put(temporary: Path, target: Path) -> None:
-    before = _before(target)
-    replaces = target.exists()
+def _put(temporary: str, name: str, parent: int) -> None:
+    before = _before(name)
+    replaces = _is_there(name, parent)
     if replaces:
-        os.rename(target, before)
+        if _is_there(before, parent):  # and was not ours to remove
+            _rename(before, f"{name}.before-{secrets.token_hex(3)}", parent)
+        _rename(name, before, parent)
     try:
-        os.rename(temporary, target)
+        _rename(temporary, name, parent)
     except OSError:
         if replaces:
-            os.rename(before, target)
+            _rename(before, name, parent)
         raise
-    sync_folder(target.parent)
-    shutil.rmtree(before, ignore_errors=True)
+    os.fsync(parent)
+    if replaces:
+        _remove_flat(before, parent)
 
 
-def _before(target: Path) -> Path:
-    return target.parent / f".{target.name}.before"
+def _before(name: str) -> str:
+    return f".{name}.before"
 
 
-def _check_replaceable(target: Path) -> None:
-    if not os.path.lexists(target) or (target / manifest.NAME).is_file():
+def _rename(old: str, new: str, parent: int) -> None:
+    os.rename(old, new, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+def _is_there(name: str, parent: int) -> bool:
+    """Whether there is anything of that name, a link that leads nowhere too."""
+    try:
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _check_replaceable(target: Path, parent: int, kind: str) -> None:
+    if not _is_there(target.name, parent):
         return
-    if target.is_dir() and not any(target.iterdir()):
-        return
-    held = sorted(p.name for p in target.iterdir())[:3] if target.is_dir() else "a file"
+    try:
+        with files.open_folder(target.name, links=False, folder=parent) as folder:
+            names = sorted(os.listdir(folder))
+            if not names or _is_own(folder, names, kind):
+                return
+            held = f"it holds {', '.join(names[:3])}"
+            if manifest.NAME in names:
+                held += f", but is no {kind} with these files alone"
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+            raise
+        held = "it is a file or a link"
     raise SettingError(
         f"{target} is not a folder that can be replaced",
-        got=f"it holds {held}",
-        rule="a new name, an empty folder, or a folder with a manifest of its own",
+        got=held,
+        rule=f"a new name, an empty folder, or a {kind} as it was written",
         fix=f"another name, for example {target.name}-2",
     )
+
+
+def _is_own(folder: int, names: list[str], kind: str) -> bool:
+    """Whether a folder has a manifest of this kind, and nothing but the files it lists."""
+    try:
+        text = files.contents(manifest.NAME, manifest.LONGEST, folder=folder)
+        known = manifest.decode(text, kind, newest=10**9).files
+    except (FileFormatError, NotFoundError):
+        return False
+    except StorageError as error:
+        raise OSError(error.errno, error.got) from None
+    return set(names) <= known.keys() | {manifest.NAME}
+
+
+def is_replaceable(path: Path, kind: str) -> bool:
+    """Whether `writing_folder` would put a folder of this kind in the place of what is there."""
+    try:
+        with files.open_folder(path.parent) as parent:
+            _check_replaceable(path, parent, kind)
+    except SettingError:
+        return False
+    except FileNotFoundError:
+        return True
+    return True
 
 
 # --- what a killed process leaves behind ---
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock on `folder` that the system lets go of when the process ends, however it ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):  # file systems without locks
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
+def _locked(name: str, parent: int) -> Iterator[int]:
+    """Hold a lock on a folder that the system lets go of when the process ends, however it ends."""
+    with files.open_folder(name, links=False, folder=parent) as folder:
+        with contextlib.suppress(OSError):  # file systems without locks
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield folder
 
 
-def _abandoned(folder: Path) -> bool:
-    if fcntl is None:
-        return False
+def _abandoned(name: str, parent: int) -> bool:
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
+        with files.open_folder(name, links=False, folder=parent) as folder:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
     return True
 
 
-def remove_leftovers(parent: Path, name: str = "*") -> None:
+def remove_leftovers(parent: Path, name: str, kind: str) -> None:
     """Remove what processes that were killed while writing left in `parent`, and finish renames.
 
     Args:
         parent: the folder that holds the written folders.
-        name: of the written folder; may be a pattern.
+        name: of the written folders, as a regular expression.
+        kind: what they are.
     """
-    for before in parent.glob(f".{name}.before"):
-        target = parent / before.name.removeprefix(".").removesuffix(".before")
-        if target.exists():
-            shutil.rmtree(before, ignore_errors=True)
-        else:
-            # Where nothing may be written it is read under the name it has.
-            with contextlib.suppress(OSError):
-                os.rename(before, target)
-    for pattern in (f".{name}.*.new", f".{name}.*.gone"):
-        for left in parent.glob(pattern):
-            if _abandoned(left):
-                shutil.rmtree(left, ignore_errors=True)
+    with contextlib.suppress(OSError), files.open_folder(parent) as folder:
+        _remove_leftovers(folder, name, kind)
 
 
-def remove_folder(path: Path) -> None:
-    """Remove a folder so that no reader ever sees half of it: it is renamed first."""
-    gone = path.parent / f".{path.name}.{secrets.token_hex(6)}.gone"
-    os.rename(path, gone)
-    shutil.rmtree(gone, ignore_errors=True)
+def _remove_leftovers(parent: int, name: str, kind: str) -> None:
+    for found in os.listdir(parent):
+        before = re.fullmatch(rf"\.({name})\.before", found, re.DOTALL)
+        if before is not None:
+            if not _is_there(before[1], parent):
+                # Where nothing may be written it is read under the name it has.
+                with contextlib.suppress(OSError):
+                    _rename(found, before[1], parent)
+            elif not _is_kept(found, parent, kind):
+                _remove_flat(found, parent)
+        left = re.fullmatch(rf"\.(?:{name})\.[0-9a-f]{{8,}}\.(new|gone)", found, re.DOTALL)
+        if left is not None and _abandoned(found, parent):
+            _remove_flat(found, parent)
+
+
+def _is_kept(name: str, parent: int, kind: str) -> bool:
+    """Whether a folder is not ours to remove."""
+    try:
+        with files.open_folder(name, links=False, folder=parent) as folder:
+            return not _is_own(folder, os.listdir(folder), kind)
+    except OSError:
+        return True
+
+
+def remove_folder(path: Path, kind: str) -> None:
+    """Remove a folder of ours so that no reader ever sees half of it: it is renamed first.
+
+    A folder that holds anything else is left alone.
+    """
+    gone = f".{path.name}.{secrets.token_hex(6)}.gone"
+    with files.open_folder(path.parent) as parent:
+        if not _is_kept(path.name, parent, kind):
+            _rename(path.name, gone, parent)
+            _remove_flat(gone, parent)
+
+
+def _remove_flat(name: str, parent: int) -> None:
+    """Remove a folder and the files in it, as far as the system lets us; folders in it stay."""
+    with contextlib.suppress(OSError):
+        with files.open_folder(name, links=False, folder=parent) as folder:
+            for inside in os.listdir(folder):
+                with contextlib.suppress(OSError):
+                    os.unlink(inside, dir_fd=folder)
+        os.rmdir(name, dir_fd=parent)
 
 
 # --- reading ---
@@ -272,6 +364,8 @@ def remove_folder(path: Path) -> None:
 class Folder:
     """A folder whose every byte was found as it was written.
 
+    Its files are held open for as long as this object lives: what is read is what was checked.
+
     Args:
         path: where it is.
         manifest: what it says about itself.
@@ -279,20 +373,40 @@ class Folder:
 
     path: Path
     manifest: Manifest
+    _descriptors: dict[str, int] = field(repr=False)
 
-    def file(self, name: str) -> Path:
-        """The path of one of its files.
+    def descriptor(self, name: str) -> int:
+        """The opened file of that name, for reading; closed with this object.
 
         Raises:
             FileFormatError: the manifest does not list it.
         """
         if name not in self.manifest.files:
             manifest.refuse(f"{self.path} lacks a file", name, "listed in its manifest")
-        return self.path / name
+        return self._descriptors[name]
+
+    def read(self, name: str, most: int) -> bytes:
+        """All bytes of one of its files.
+
+        Args:
+            name: listed in the manifest.
+            most: bytes beyond which it is refused.
+
+        Raises:
+            FileFormatError: the manifest does not list it, or it is longer.
+        """
+        opened, size = self.descriptor(name), self.manifest.files[name].bytes
+        if size > most:
+            manifest.refuse(f"{self.path / name} is too long", f"{size} bytes", f"at most {most}")
+        return b"".join(_pieces(opened, size))
 
 
 def reading_folder(
-    path: str | os.PathLike[str], kind: str, newest: int = 1, checksums: bool = True
+    path: str | os.PathLike[str],
+    kind: str,
+    newest: int = 1,
+    checksums: bool = True,
+    links: bool = True,
 ) -> Folder:
     """Check a folder that `writing_folder` wrote: manifest, lengths and checksums of all its files.
 
@@ -303,67 +417,87 @@ def reading_folder(
         kind: what it has to be.
         newest: the highest version that can be read.
         checksums: False checks that the files are there in full length, without reading them.
+        links: whether `path` may be a symbolic link: yes where the user named it, no where it was
+            found in a folder that he named.
 
     Returns:
         the folder, ready to be read.
 
     Raises:
         StorageError: there is no such folder.
-        FileFormatError: it is damaged, not whole, of another kind or of a future version.
+        FileFormatError: it is damaged, not whole, of another kind or of a future version, or has a
+            link or a device in the place of a file.
 
     Cost: every byte is read once if checksums are.
     """
-    folder = Path(path)
-    if not folder.exists() and _before(folder).is_dir():
-        folder = _before(folder)
-    if not folder.is_dir():
-        raise StorageError(
+    place = Path(path)
+    if not os.path.lexists(place) and (place.parent / _before(place.name)).is_dir():
+        place, links = place.parent / _before(place.name), False
+    try:
+        with files.open_folder(place, links=links) as folder:
+            return _read(place, folder, kind, newest, checksums)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        if stat.S_ISLNK(os.lstat(place).st_mode) if os.path.lexists(place) else False:
+            raise files.not_regular(place, "a symbolic link to a folder") from None
+        raise NotFoundError(
             f"there is no {kind} here",
-            got=str(folder),
+            got=f"{place}: {error.strerror}",
             rule="a folder written by TinyTorch",
             fix="check the path; it names the folder itself, not the one that holds it",
             errno=errno.ENOENT,
-        )
-    if not (folder / manifest.NAME).is_file():
-        manifest.refuse(f"{folder} is not whole", "no " + manifest.NAME, f"a whole {kind} has one")
-    found = manifest.decode((folder / manifest.NAME).read_bytes(), kind, newest)
+        ) from None
+
+
+def _read(place: Path, folder: int, kind: str, newest: int, checksums: bool) -> Folder:
+    try:
+        shown = place / manifest.NAME
+        text = files.contents(manifest.NAME, manifest.LONGEST, folder=folder, shown=shown)
+    except NotFoundError:
+        manifest.refuse(f"{place} is not whole", "no " + manifest.NAME, f"a whole {kind} has one")
+    found = manifest.decode(text, kind, newest)
+    descriptors: dict[str, int] = {}
+    opened = Folder(place, found, descriptors)
+    weakref.finalize(opened, _close, descriptors)
     for name, record in found.files.items():
-        _check_length(folder / name, record)
+        try:
+            descriptors[name] = files.open_regular(name, folder=folder, shown=place / name)
+        except NotFoundError:
+            manifest.refuse(f"{place} is not whole", f"no {name}", "every listed file")
+        if (size := os.fstat(descriptors[name]).st_size) != record.bytes:
+            what = f"{place / name} has another length"
+            manifest.refuse(what, f"{size} bytes", f"{record.bytes} bytes")
     if checksums:
-        _check_contents(folder, found.files)
-    return Folder(folder, found)
+        _check_contents(opened)
+    return opened
 
 
-def _check_length(path: Path, record: FileRecord) -> None:
-    if not path.is_file():
-        manifest.refuse(f"{path.parent} is not whole", f"no {path.name}", "every listed file")
-    if (size := path.stat().st_size) != record.bytes:
-        manifest.refuse(f"{path} has another length", f"{size} bytes", f"{record.bytes} bytes")
+def _close(descriptors: dict[str, int]) -> None:
+    for descriptor in descriptors.values():
+        os.close(descriptor)
 
 
-def _check_contents(folder: Path, files: dict[str, FileRecord]) -> None:
-    with ThreadPoolExecutor(min(4, max(1, len(files)))) as pool:
-        found = list(pool.map(_sha256, [folder / name for name in files]))
-    for (name, record), checksum in zip(files.items(), found, strict=True):
+def _check_contents(folder: Folder) -> None:
+    listed = folder.manifest.files
+    with ThreadPoolExecutor(min(4, max(1, len(listed)))) as pool:
+        checksums = list(pool.map(lambda n: _sha256(folder.descriptor(n), listed[n].bytes), listed))
+    for (name, record), checksum in zip(listed.items(), checksums, strict=True):
         if checksum != record.sha256:
             rule = f"SHA-256 {record.sha256}"
-            manifest.refuse(f"{folder / name} was changed", "another checksum", rule)
+            manifest.refuse(f"{folder.path / name} was changed", "another checksum", rule)
 
 
-def _sha256(path: Path) -> str:
+def _pieces(descriptor: int, size: int) -> Iterator[bytes]:
+    """The bytes of a file, wherever others read it."""
+    at = 0
+    while at < size and (piece := os.pread(descriptor, min(_CHUNK, size - at), at)):
+        at += len(piece)
+        yield piece
+
+
+def _sha256(descriptor: int, size: int) -> str:
     total = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            total.update(chunk)
+    for piece in _pieces(descriptor, size):
+        total.update(piece)
     return total.hexdigest()
-
-
-def _unwritable(target: Path, error: OSError) -> StorageError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return StorageError(
-        f"{target} could not be written",
-        got=str(error),
-        rule="room on the disk and permission to write there; what was there before is as it was",
-        fix="free some space, or keep fewer checkpoints" if full else "another folder",
-        errno=error.errno,
-    )

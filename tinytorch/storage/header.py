@@ -14,14 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from tinytorch.base import dtypes
+from tinytorch.base import dtypes, strict_json
 from tinytorch.base.dtypes import DType
-from tinytorch.base.errors import FileFormatError
-from tinytorch.storage import strict_json
-from tinytorch.storage.strict_json import NotStrictError
+from tinytorch.base.errors import FileFormatError, short
+from tinytorch.base.strict_json import NotStrictError
 
 LENGTH_BYTES = 8
-LONGEST = 100_000_000  # bytes of header that the format's reference implementation accepts
+# Bytes of header: about 150,000 arrays, ten times what the largest published models have in a file.
+# The format's reference accepts 100 MB, whose JSON may take gigabytes of memory to read.
+LONGEST = 16 << 20
 METADATA = "__metadata__"
 MOST_AXES = 64  # NumPy's limit
 NAMES = {
@@ -100,6 +101,8 @@ def encode(
     except UnicodeEncodeError as error:
         refuse("a name is not valid Unicode", error, "names and metadata can be written as UTF-8")
     text += b" " * (-len(text) % 8)
+    if len(text) > LONGEST:
+        refuse("its header is too long", f"{len(text)} bytes", f"at most {LONGEST} bytes of names")
     return len(text).to_bytes(LENGTH_BYTES, "little") + text, order
 
 
@@ -114,8 +117,9 @@ def decode(text: bytes, data_bytes: int) -> Header:
         the header, entries in the order of their bytes.
 
     Raises:
-        FileFormatError: not UTF-8, not JSON, a key twice, a field unknown or missing, a type
-            TinyTorch does not have, or byte ranges that overlap, leave holes, or leave the file.
+        FileFormatError: not UTF-8 (also where an escape gives half a character), not JSON, a key
+            twice, a field unknown or missing, a type TinyTorch does not have, or byte ranges that
+            overlap, leave holes, or leave the file.
 
     Example:
         >>> decode(b'{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}', 8).entries["x"]
@@ -127,8 +131,10 @@ def decode(text: bytes, data_bytes: int) -> Header:
         table = strict_json.parse(text)
     except NotStrictError as error:
         refuse(f"the header {error.what}", error.got, error.rule)
-    metadata = table.pop(METADATA, {})
+    metadata = table.pop(METADATA, None)
+    metadata = {} if metadata is None else metadata  # null, as the reference reads it
     _check_metadata(metadata)
+    _check_unicode(text, [*table, *metadata, *metadata.values()])
     entries = {name: _entry(name, fields) for name, fields in table.items()}
     ordered = dict(sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)))
     _check_cover(ordered, data_bytes)
@@ -139,27 +145,38 @@ def _check_metadata(metadata: object) -> None:
     if not isinstance(metadata, Mapping) or not all(
         isinstance(k, str) and isinstance(v, str) for k, v in metadata.items()
     ):
-        refuse("the metadata is not text", metadata, "__metadata__ maps text to text")
+        refuse("the metadata is not text", short(metadata), "__metadata__ maps text to text")
+
+
+def _check_unicode(header: bytes, texts: list[str]) -> None:
+    if b"\\u" not in header:  # UTF-8 itself cannot hold half a surrogate pair, an escape can
+        return
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            refuse("a name or a note is no Unicode", short(text), "surrogates come in pairs")
 
 
 def _entry(name: str, fields: object) -> Entry:
+    shown = short(name)
     if not isinstance(fields, dict) or fields.keys() != {"dtype", "shape", "data_offsets"}:
         rule = "an array has exactly the fields dtype, shape, data_offsets"
-        refuse(f"array {name!r} is not described", fields, rule)
+        refuse(f"array {shown} is not described", short(fields), rule)
     dtype = fields["dtype"]
     if not isinstance(dtype, str) or dtype not in _DTYPES:
-        refuse(f"array {name!r} has an unknown type", dtype, "one of " + ", ".join(_DTYPES))
+        refuse(f"array {shown} has an unknown type", short(dtype), "one of " + ", ".join(_DTYPES))
     shape, offsets = fields["shape"], fields["data_offsets"]
     if not _naturals(shape) or len(shape) > MOST_AXES:
         rule = f"a shape is a list of at most {MOST_AXES} whole numbers >= 0"
-        refuse(f"array {name!r} has no valid shape", shape, rule)
+        refuse(f"array {shown} has no valid shape", short(shape), rule)
     if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         rule = "data_offsets is [start, end] with 0 <= start <= end"
-        refuse(f"array {name!r} has no valid byte range", offsets, rule)
+        refuse(f"array {shown} has no valid byte range", short(offsets), rule)
     need = _count(shape) * _DTYPES[dtype].itemsize
     if offsets[1] - offsets[0] != need:
         rule = f"{dtype} of shape {tuple(shape)} takes {need} bytes"
-        refuse(f"array {name!r} has the wrong size", f"{offsets[1] - offsets[0]} bytes", rule)
+        refuse(f"array {shown} has the wrong size", f"{offsets[1] - offsets[0]} bytes", rule)
     return Entry(_DTYPES[dtype], tuple(shape), offsets[0], offsets[1])
 
 
@@ -180,7 +197,7 @@ def _check_cover(entries: dict[str, Entry], data_bytes: int) -> None:
         if entry.start != at:
             kind = "overlaps the one before it" if entry.start < at else "leaves a hole before it"
             rule = f"the next array starts at byte {at}"
-            refuse(f"array {name!r} {kind}", f"start {entry.start}", rule)
+            refuse(f"array {short(name)} {kind}", f"start {entry.start}", rule)
         at = entry.end
     if at != data_bytes:
         kind = "ends early" if at > data_bytes else "has bytes that belong to no array"

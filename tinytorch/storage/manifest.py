@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from tinytorch.base.errors import FileFormatError
-from tinytorch.storage import strict_json
-from tinytorch.storage.strict_json import NotStrictError
+from tinytorch.base import strict_json
+from tinytorch.base.errors import FileFormatError, SettingError, short
+from tinytorch.base.strict_json import NotStrictError
 
 NAME = "manifest.json"
+LONGEST = 4 << 20  # bytes; one of a checkpoint has about 1000
+MOST_FILES = 256  # each is held open while the folder is read
 _FIELDS = {"kind", "version", "about", "files"}
 
 
@@ -58,6 +60,9 @@ def refuse(what: str, got: object, rule: str) -> NoReturn:
 def encode(manifest: Manifest) -> bytes:
     """The manifest as text that people can read.
 
+    Raises:
+        SettingError: it is longer, or has more files, than `decode` reads.
+
     Example:
         >>> text = encode(Manifest("note", 1, {}, {"a.txt": FileRecord(0, "0" * 64)}))
         >>> decode(text, "note", newest=1).files
@@ -72,7 +77,15 @@ def encode(manifest: Manifest) -> bytes:
         },
     }
     whole = {"manifest": table, "sha256": _checksum(table)}
-    return json.dumps(whole, indent=1, allow_nan=False).encode() + b"\n"
+    text = json.dumps(whole, indent=1, allow_nan=False).encode() + b"\n"
+    if len(text) > LONGEST or len(manifest.files) > MOST_FILES:
+        raise SettingError(
+            "this is too much for a manifest",
+            got=f"{len(text)} bytes, {len(manifest.files)} files",
+            rule=f"at most {LONGEST} bytes and {MOST_FILES} files",
+            fix="put what is large into a file of the folder",
+        )
+    return text
 
 
 def decode(text: bytes, kind: str, newest: int) -> Manifest:
@@ -94,16 +107,17 @@ def decode(text: bytes, kind: str, newest: int) -> Manifest:
     except NotStrictError as error:
         refuse(f"the manifest {error.what}", error.got, error.rule)
     if not isinstance(whole, dict) or whole.keys() != {"manifest", "sha256"}:
-        refuse("this is not a manifest", _short(whole), "an object with manifest and sha256")
+        refuse("this is not a manifest", short(whole), "an object with manifest and sha256")
     table = whole["manifest"]
     if not isinstance(table, dict) or _checksum(table) != whole["sha256"]:
         refuse("the manifest was changed", "another checksum", f"SHA-256 {whole['sha256']!s:.64}")
     _check_version(table, kind, newest)
     if table.keys() != _FIELDS or not isinstance(table["about"], dict):
-        refuse("this is not a manifest", sorted(table), "the fields " + ", ".join(sorted(_FIELDS)))
+        rule = "the fields " + ", ".join(sorted(_FIELDS))
+        refuse("this is not a manifest", short(sorted(table)), rule)
     files = table["files"]
-    if not isinstance(files, dict):
-        refuse("the manifest lists no files", _short(files), "files by name")
+    if not isinstance(files, dict) or len(files) > MOST_FILES:
+        refuse("the manifest lists no files", short(files), f"at most {MOST_FILES} files by name")
     return Manifest(
         kind, table["version"], table["about"], {n: _record(n, f) for n, f in files.items()}
     )
@@ -111,10 +125,10 @@ def decode(text: bytes, kind: str, newest: int) -> Manifest:
 
 def _check_version(table: Mapping[str, Any], kind: str, newest: int) -> None:
     if table.get("kind") != kind:
-        refuse(f"this is not a {kind}", f"kind {_short(table.get('kind'))}", f"kind {kind!r}")
+        refuse(f"this is not a {kind}", f"kind {short(table.get('kind'))}", f"kind {kind!r}")
     version = table.get("version")
     if type(version) is not int or version < 1:
-        refuse("the manifest has no version", _short(version), "a whole number >= 1")
+        refuse("the manifest has no version", short(version), "a whole number >= 1")
     if version > newest:
         raise FutureVersionError(
             f"this {kind} was written by a newer TinyTorch",
@@ -128,23 +142,28 @@ class FutureVersionError(FileFormatError):
     """A folder is of a version that is written later than this code."""
 
 
+def is_plain(name: str) -> bool:
+    """Whether a file of this name lies in the folder itself, and is not its manifest.
+
+    >>> is_plain("weights.safetensors"), is_plain("../weights.safetensors")
+    (True, False)
+    """
+    return name not in ("", ".", "..", NAME) and name.isprintable() and not set(name) & set("/\\")
+
+
 def _record(name: str, fields: object) -> FileRecord:
     rule = "a plain file name with bytes >= 0 and 64 hexadecimal digits"
-    if name in ("", ".", "..", NAME) or any(c in name for c in "/\\\0"):
-        refuse("the manifest names a file outside the folder", repr(name), rule)
+    shown = short(name)
+    if not is_plain(name):
+        refuse("the manifest names a file outside the folder", shown, rule)
     if not isinstance(fields, dict) or fields.keys() != {"bytes", "sha256"}:
-        refuse(f"the manifest does not describe {name!r}", _short(fields), rule)
+        refuse(f"the manifest does not describe {shown}", short(fields), rule)
     size, checksum = fields["bytes"], fields["sha256"]
     if type(size) is not int or size < 0 or not isinstance(checksum, str) or len(checksum) != 64:
-        refuse(f"the manifest does not describe {name!r}", _short(fields), rule)
+        refuse(f"the manifest does not describe {shown}", short(fields), rule)
     return FileRecord(size, checksum)
 
 
 def _checksum(table: Mapping[str, Any]) -> str:
     text = json.dumps(table, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _short(x: object) -> str:
-    text = repr(x)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -15,10 +15,11 @@ from typing import BinaryIO
 
 import numpy as np
 
+from tinytorch.base import files
 from tinytorch.base.dtypes import OF_NUMPY, DType
-from tinytorch.base.errors import DTypeError, FileFormatError
+from tinytorch.base.errors import DTypeError, FileFormatError, short
+from tinytorch.base.files import replacing
 from tinytorch.storage import header
-from tinytorch.storage.atomic import replacing
 
 
 @dataclass(frozen=True)
@@ -107,15 +108,24 @@ def read(path: str | os.PathLike[str]) -> File:
 
     Raises:
         FileFormatError: the file is truncated, damaged, or not safetensors; the message says where.
-        FileNotFoundError: there is no such file.
+        NotFoundError: there is no such file; a FileNotFoundError.
 
     Cost: the header only; the arrays' bytes when they are used.
     """
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size < header.LENGTH_BYTES:
-            header.refuse("it is too short", f"{size} bytes", "the first 8 bytes give a length")
-        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    with files.reading(path, links=True) as file:
+        return read_descriptor(file.fileno())
+
+
+def read_descriptor(descriptor: int) -> File:
+    """Read an opened file; see `read`.
+
+    Args:
+        descriptor: of a regular file; may be closed afterwards.
+    """
+    size = os.fstat(descriptor).st_size
+    if size < header.LENGTH_BYTES:
+        header.refuse("it is too short", f"{size} bytes", "the first 8 bytes give a length")
+    memory = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
     length = int.from_bytes(memory[: header.LENGTH_BYTES], "little")
     data = header.LENGTH_BYTES + length
     if length > header.LONGEST or data > size:
@@ -161,8 +171,8 @@ def _view(name: str, memory: mmap.mmap, data: int, entry: header.Entry) -> np.nd
         array = array.reshape(entry.shape)
     except ValueError as error:  # a shape such as (0, 2**62, 4): NumPy counts its axes before the 0
         raise FileFormatError(
-            f"array {name!r} has a shape that no array can have",
-            got=entry.shape,
+            f"array {short(name)} has a shape that no array can have",
+            got=short(entry.shape),
             rule=str(error),
             fix="save the file again; it is damaged",
         ) from None
@@ -171,7 +181,7 @@ def _view(name: str, memory: mmap.mmap, data: int, entry: header.Entry) -> np.nd
         array = array.astype(entry.dtype.storage)
     if entry.dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:
         rule = "a BOOL is one byte, 0 or 1"
-        header.refuse(f"array {name!r} has a byte that is not a bool", "a byte above 1", rule)
+        header.refuse(f"array {short(name)} has a byte that is not a bool", "a byte above 1", rule)
     array.flags.writeable = False
     return array
 

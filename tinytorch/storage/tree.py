@@ -12,6 +12,7 @@ beside the JSON under that name. Values that JSON lacks are marked the same way:
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.dtypes import OF_NUMPY, DType
-from tinytorch.base.errors import DTypeError, FileFormatError
+from tinytorch.base.errors import DTypeError, FileFormatError, short
 
 DEEPEST = 100  # levels of nesting; Python's JSON reader ends at about ten times that
 LONGEST_INT = 8192  # bits; Python reads whole numbers of up to 4300 digits, 14 thousand bits
 _KINDS = "biufcUS"  # NumPy's kinds without objects: bits that mean the same everywhere
+_KIND = re.compile(rf"[<>|][{_KINDS}][0-9]{{1,9}}")  # as NumPy spells them in `dtype.str`
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,75 +139,109 @@ def decode(value: Any, arrays: Mapping[str, tuple[np.ndarray, DType]]) -> Any:
         the value; arrays are copies that can be written to.
 
     Raises:
-        FileFormatError: a mark that does not exist, or an array that is not there.
+        FileFormatError: a mark that does not exist, an array that is not there or is named twice,
+            or more nesting than `encode` writes.
     """
-    try:
-        return _decode(value, arrays)
-    except RecursionError as error:
-        raise _unreadable("...", str(error)) from None
+    return _Reader(arrays).value(value, 0)
 
 
-def _decode(value: Any, arrays: Mapping) -> Any:
-    if isinstance(value, list):
-        return [_decode(item, arrays) for item in value]
-    if not isinstance(value, dict):
-        return value
-    mark = next(iter(value), "")
-    if not mark.startswith("$"):
-        return {key: _decode(item, arrays) for key, item in value.items()}
-    if mark not in _MARKS or value.keys() - {mark, "dtype", "shape"}:
-        raise _unreadable(value, "one of " + ", ".join(_MARKS))
-    try:
-        return _MARKS[mark](value, arrays)
-    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
-        raise _unreadable(value, f"{type(error).__name__}: {error}") from None
+class _Reader:
+    """Goes once through a JSON value; every array is handed out once.
+
+    Args:
+        arrays: (array in storage form, DType) by name.
+    """
+
+    def __init__(self, arrays: Mapping[str, tuple[np.ndarray, DType]]):
+        self._arrays, self._used = arrays, set()
+
+    def value(self, value: Any, depth: int) -> Any:
+        """The value at this depth of nesting."""
+        if depth > DEEPEST:
+            raise _unreadable(value, f"at most {DEEPEST} levels of nesting")
+        if isinstance(value, list):
+            return [self.value(item, depth + 1) for item in value]
+        if not isinstance(value, dict):
+            return value
+        mark = next(iter(value), "")
+        if not mark.startswith("$"):
+            return {key: self.value(item, depth + 1) for key, item in value.items()}
+        if mark not in _MARKS or value.keys() not in ({mark}, {mark, *_RAW.get(mark, ())}):
+            raise _unreadable(value, "one of " + ", ".join(_MARKS))
+        try:
+            return _MARKS[mark](self, value, depth + 1)
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+            if isinstance(error, FileFormatError):
+                raise
+            raise _unreadable(value, f"{type(error).__name__}: {short(str(error))}") from None
+
+    def read_float(self, value: dict, depth: int) -> float:
+        """A float that JSON lacks."""
+        return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[value["$float"]]
+
+    def read_tuple(self, value: dict, depth: int) -> tuple:
+        """A tuple."""
+        if not isinstance(value["$tuple"], list):
+            raise TypeError("not a list")
+        return tuple(self.value(item, depth) for item in value["$tuple"])
+
+    def read_dictionary(self, value: dict, depth: int) -> dict:
+        """A dictionary with a key that looks like a mark."""
+        return {key: self.value(item, depth) for key, item in value["$dict"].items()}
+
+    def read_bytes(self, value: dict, depth: int) -> bytes:
+        """Bytes."""
+        return bytes.fromhex(value["$bytes"])
+
+    def _take(self, name: Any) -> tuple[np.ndarray, DType]:
+        """The array of that name. What `encode` wrote names each once: a file that names one a
+        million times would fill the memory with copies."""
+        if not isinstance(name, str) or name in self._used:
+            raise ValueError("an array that is named twice")
+        self._used.add(name)
+        return self._arrays[name]
+
+    def read_typed(self, value: dict, depth: int) -> TypedArray:
+        """An array with the type that it has in its file, and no other."""
+        array, dtype = self._take(value["$typed"])
+        return TypedArray(array.copy(), dtype)
+
+    def read_array(self, value: dict, depth: int) -> np.ndarray:
+        """A NumPy array."""
+        return self._numpy(value, "$array").copy()
+
+    def read_scalar(self, value: dict, depth: int) -> Any:
+        """A NumPy scalar."""
+        return self._numpy(value, "$scalar")[()]
+
+    def _numpy(self, value: dict, mark: str) -> np.ndarray:
+        array, _ = self._take(value[mark])
+        if "dtype" not in value:
+            return array
+        kind, shape = value["dtype"], value["shape"]
+        if not isinstance(kind, str) or not _KIND.fullmatch(kind):
+            raise TypeError(f"{short(kind)} is not a plain type")
+        if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+            raise TypeError("a shape that is no list of whole numbers >= 0")
+        return np.frombuffer(array.tobytes(), np.dtype(kind)).reshape(shape)
 
 
-def _float(value: dict, arrays: Mapping) -> float:
-    return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[value["$float"]]
-
-
-def _items(value: dict, arrays: Mapping) -> tuple:
-    if not isinstance(value["$tuple"], list):
-        raise TypeError("not a list")
-    return tuple(_decode(item, arrays) for item in value["$tuple"])
-
-
-def _dictionary(value: dict, arrays: Mapping) -> dict:
-    return {key: _decode(item, arrays) for key, item in value["$dict"].items()}
-
-
-def _numpy(mark: str) -> Callable[[dict, Mapping], Any]:
-    def read(value: dict, arrays: Mapping) -> Any:
-        array, dtype = arrays[value[mark]]
-        if "dtype" in value:
-            kind = np.dtype(value["dtype"])
-            if kind.kind not in _KINDS or kind.names or kind.subdtype:
-                raise TypeError(f"{kind} is not a plain type")
-            array = np.frombuffer(array.tobytes(), kind).reshape(value["shape"])
-        if mark == "$typed":
-            return TypedArray(array.copy(), dtype)
-        return array.copy() if mark == "$array" else array[()]
-
-    return read
-
-
-_MARKS: dict[str, Callable[[dict, Mapping], Any]] = {
-    "$array": _numpy("$array"),
-    "$scalar": _numpy("$scalar"),
-    "$typed": _numpy("$typed"),
-    "$tuple": _items,
-    "$dict": _dictionary,
-    "$float": _float,
-    "$bytes": lambda value, arrays: bytes.fromhex(value["$bytes"]),
+_RAW = {"$array": ("dtype", "shape"), "$scalar": ("dtype", "shape")}  # kept as bytes
+_MARKS: dict[str, Callable[[_Reader, dict, int], Any]] = {
+    "$array": _Reader.read_array,
+    "$scalar": _Reader.read_scalar,
+    "$typed": _Reader.read_typed,
+    "$tuple": _Reader.read_tuple,
+    "$dict": _Reader.read_dictionary,
+    "$float": _Reader.read_float,
+    "$bytes": _Reader.read_bytes,
 }
 
 
 def _unreadable(value: Any, rule: str) -> FileFormatError:
-    text = repr(value)
     return FileFormatError(
         "the saved state has a value that cannot be read",
-        got=text if len(text) <= 80 else text[:77] + "...",
+        got=short(value),
         rule=rule,
         fix="use an older checkpoint; this one is damaged",
     )

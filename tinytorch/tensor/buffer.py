@@ -13,6 +13,7 @@ import numpy as np
 
 from tinytorch.base.allocation import keep_freed_memory
 from tinytorch.base.dtypes import DType, from_bfloat16
+from tinytorch.base.errors import DTypeError
 
 ALIGNMENT = 64  # bytes: one cache line, and one AVX-512 register
 
@@ -42,6 +43,24 @@ class Buffer:
         self.array = array
         self.dtype = dtype
         self.version = version
+
+    @classmethod
+    def of_outside(cls, array: np.ndarray, dtype: DType) -> Buffer:
+        """A Buffer of an array that comes from outside this process, or from the user.
+
+        Compiled code trusts `dtype`: over smaller elements it would read and write beside them.
+
+        Raises:
+            DTypeError: the array's elements are not what `dtype` is stored as.
+        """
+        if array.dtype != dtype.storage:
+            raise DTypeError(
+                "these numbers are not of the type they are said to be",
+                got=f"{array.dtype}, said to be {dtype.name}",
+                rule=f"{dtype.name} is stored as {dtype.storage}",
+                fix=f"array.astype({str(dtype.storage)!r})",
+            )
+        return cls(array, dtype)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -51,7 +51,7 @@ def copy_named(
 
 def _as_tensor(x) -> Tensor:
     if isinstance(x, tuple):
-        return from_buffer(Buffer(*x))
+        return from_buffer(Buffer.of_outside(*x))
     return x.detach() if isinstance(x, Tensor) else Tensor(np.asarray(x))
 
 

@@ -17,20 +17,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tinytorch.base import strict_json
 from tinytorch.base.errors import DTypeError, FileFormatError, SettingError
+from tinytorch.base.strict_json import NotStrictError
 from tinytorch.storage import (
     Folder,
     TypedArray,
-    load,
     reading_folder,
     safetensors,
-    strict_json,
     tree,
     writing_folder,
 )
 from tinytorch.storage.header import METADATA
 from tinytorch.storage.manifest import NAME as MANIFEST
-from tinytorch.storage.strict_json import NotStrictError
 from tinytorch.tensor.base import from_buffer
 from tinytorch.tensor.buffer import Buffer
 from tinytorch.tensor.tensor import Tensor
@@ -39,6 +38,7 @@ KIND = "tinytorch checkpoint"
 VERSION = 1
 WEIGHTS, ARRAYS, REST = "weights.safetensors", "state.safetensors", "state.json"
 MODEL = "model"  # the key whose arrays go to WEIGHTS
+LONGEST = 32 << 20  # bytes of REST; a history of 100,000 epochs has about that
 
 
 def save_checkpoint(
@@ -57,7 +57,8 @@ def save_checkpoint(
 
     Raises:
         StorageError: it cannot be written (no space, no permission); what was there is as it was.
-        DTypeError: the state holds something that is not a value; the message names where.
+        DTypeError: the state holds something that is not a value; the message names where. Or its
+            numbers and texts, those of arrays left out, take more than 32 MiB.
         SettingError: the folder holds something else.
 
     Cost: the bytes of the arrays once, their SHA-256, six fsyncs.
@@ -89,6 +90,14 @@ def save_checkpoint(
             rule="a few numbers and words",
             fix="put arrays into the state",
         )
+    rest = json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
+    if len(rest) > LONGEST:
+        raise DTypeError(
+            "the state has too many numbers that stand alone",
+            got=f"{len(rest)} bytes of text",
+            rule=f"at most {LONGEST} bytes besides arrays",
+            fix="arrays in place of long lists",
+        )
     with writing_folder(folder, KIND, VERSION) as new:
         new.about.update(described)
         with new.file(WEIGHTS) as file:
@@ -96,15 +105,18 @@ def save_checkpoint(
         with new.file(ARRAYS) as file:
             safetensors.write(file, others)
         with new.file(REST) as file:
-            file.write(json.dumps(value, indent=1, allow_nan=False).encode() + b"\n")
+            file.write(rest)
     return Path(folder)
 
 
-def load_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
+def load_checkpoint(folder: str | os.PathLike[str], *, links: bool = True) -> dict[str, Any]:
     """Read a folder that `save_checkpoint` wrote; every byte is checked first.
+
+    Nothing in it is executed, whoever made it: it holds values.
 
     Args:
         folder: the checkpoint.
+        links: whether its name may be a symbolic link; `Checkpoints` refuses those it finds.
 
     Returns:
         the state: what was saved, types included; Tensors and arrays own their memory.
@@ -114,27 +126,35 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
         FileFormatError: it is damaged or not whole, or a newer TinyTorch wrote it (a
             FutureVersionError); the message says which.
     """
-    found = open_checkpoint(folder)
-    weights = load(found.file(WEIGHTS))
-    arrays = {**load(found.file(ARRAYS)), **{f"{MODEL}/{n}": pair for n, pair in weights.items()}}
+    found = open_checkpoint(folder, links=links)
+    weights, others = (
+        safetensors.read_descriptor(found.descriptor(name)).arrays for name in (WEIGHTS, ARRAYS)
+    )
+    arrays = {**others, **{f"{MODEL}/{n}": pair for n, pair in weights.items()}}
     try:
-        value = strict_json.parse(found.file(REST).read_bytes())
+        value = strict_json.parse(found.read(REST, LONGEST))
     except NotStrictError as error:
         raise _unreadable(f"its state {error.what}", error.got, error.rule) from None
     if not isinstance(value, dict):
         raise _unreadable("its state is no dictionary", type(value).__name__, "a JSON object")
-    return _tensors(tree.decode(value, arrays))
+    state = tree.decode(value, arrays)
+    if not isinstance(state, dict):  # {"$float": "nan"} is an object, and stands for a number
+        raise _unreadable("its state is no dictionary", type(state).__name__, "values by name")
+    return _tensors(state)
 
 
-def open_checkpoint(folder: str | os.PathLike[str], checksums: bool = True) -> Folder:
+def open_checkpoint(
+    folder: str | os.PathLike[str], checksums: bool = True, links: bool = True
+) -> Folder:
     """The checked folder of a checkpoint, before anything in it is read.
 
     Args:
         folder: the checkpoint.
         checksums: False looks only whether all files are there in full length.
+        links: as in `load_checkpoint`.
     """
     _refuse_folder_of_checkpoints(Path(folder))
-    return reading_folder(folder, KIND, VERSION, checksums)
+    return reading_folder(folder, KIND, VERSION, checksums, links)
 
 
 def _refuse_folder_of_checkpoints(folder: Path) -> None:
@@ -150,13 +170,18 @@ def _refuse_folder_of_checkpoints(folder: Path) -> None:
         )
 
 
-def about_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
+def about_checkpoint(folder: str | os.PathLike[str], *, links: bool = True) -> dict[str, Any]:
     """What was said about a checkpoint when it was saved; its arrays are not read.
 
     Args:
         folder: the checkpoint.
+        links: as in `load_checkpoint`.
     """
-    return tree.decode(open_checkpoint(folder, checksums=False).manifest.about, {})
+    found = open_checkpoint(folder, checksums=False, links=links).manifest.about
+    about = tree.decode(found, {})
+    if not isinstance(about, dict):
+        raise _unreadable("nothing is said about it", type(about).__name__, "values by name")
+    return about
 
 
 def _unreadable(what: str, got: object, rule: str) -> FileFormatError:
@@ -194,7 +219,7 @@ def _typed(x: Any) -> Any:
 def _tensors(x: Any) -> Any:
     """Typed arrays as Tensors again."""
     if isinstance(x, TypedArray):
-        return from_buffer(Buffer(x.array, x.dtype))
+        return from_buffer(Buffer.of_outside(x.array, x.dtype))
     if isinstance(x, dict):
         return {key: _tensors(value) for key, value in x.items()}
     if type(x) in (list, tuple):

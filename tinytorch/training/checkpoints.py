@@ -17,11 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from tinytorch.base.checks import number, whole
-from tinytorch.base.errors import FileFormatError, SettingError, TinyTorchError
+from tinytorch.base.errors import FileFormatError, SettingError, StorageError, TinyTorchError
 from tinytorch.storage import FutureVersionError
-from tinytorch.storage.folder import check_writable, remove_folder, remove_leftovers
-from tinytorch.storage.manifest import NAME as MANIFEST
+from tinytorch.storage.folder import (
+    check_writable,
+    is_replaceable,
+    remove_folder,
+    remove_leftovers,
+)
 from tinytorch.training.checkpoint import (
+    KIND,
     about_checkpoint,
     load_checkpoint,
     open_checkpoint,
@@ -30,6 +35,7 @@ from tinytorch.training.checkpoint import (
 
 _LOWER = ("loss", "error", "perplexity", "seconds")
 _HIGHER = ("accuracy", "top_k", "top_5", "top5", "precision", "recall", "f1", "score")
+_OURS = r"step-\d{6,18}"  # names of checkpoints; their number fits 64 bits
 
 
 class Checkpoints:
@@ -37,6 +43,9 @@ class Checkpoints:
 
     A new one is written whole before an old one is removed, so that at every moment, also when the
     process is killed or the disk is full, the newest whole one can be loaded.
+
+    The folder may be of somebody else: a link in it is not followed, and what is no checkpoint as
+    `save_checkpoint` wrote it is neither replaced nor removed.
 
     Args:
         folder: where they are; made when the first is saved.
@@ -138,9 +147,9 @@ class Checkpoints:
         step = whole("Checkpoints.save", "step", step, at_least=0)
         target = self.path(step)
         if self.folder.is_dir():
-            remove_leftovers(self.folder, "step-*")
-        if target.is_dir() and not (target / MANIFEST).exists():
-            # Not whole, so nobody can load it; but it is not ours to throw away either.
+            remove_leftovers(self.folder, _OURS, KIND)
+        if os.path.lexists(target) and not is_replaceable(target, KIND):
+            # Nobody can load it, or it holds more than we wrote: not ours to throw away.
             os.rename(target, self.folder / f"damaged-{target.name}-{secrets.token_hex(3)}")
         about = {"step": step, "metrics": {k: float(v) for k, v in (metrics or {}).items()}}
         save_checkpoint(target, state, about)
@@ -156,7 +165,7 @@ class Checkpoints:
             if old not in stay:
                 # A folder that cannot be removed costs space, and must not end a training run.
                 with contextlib.suppress(OSError):
-                    remove_folder(self.path(old))
+                    remove_folder(self.path(old), KIND)
 
     # --- loading ---
 
@@ -171,14 +180,14 @@ class Checkpoints:
                 what it holds.
         """
         if self.folder.is_dir():
-            remove_leftovers(self.folder, "step-*")
+            remove_leftovers(self.folder, _OURS, KIND)
         passed: list[str] = []
         for step in reversed(self._listed()):
             try:
-                state = load_checkpoint(self.path(step))
+                state = load_checkpoint(self.path(step), links=False)
             except FutureVersionError:
                 raise
-            except FileFormatError as error:
+            except (FileFormatError, StorageError) as error:
                 passed.append(f"step-{step:06d} ({error.what})")
                 continue
             if passed:
@@ -199,7 +208,7 @@ class Checkpoints:
     def load_best(self) -> dict[str, Any] | None:
         """The state of the checkpoint with the best metric; None if there is none."""
         step = self.best_step()
-        return None if step is None else load_checkpoint(self.path(step))
+        return None if step is None else load_checkpoint(self.path(step), links=False)
 
     # --- inside ---
 
@@ -207,13 +216,15 @@ class Checkpoints:
         if not self.folder.is_dir():
             return []
         # A folder that was being replaced when the process was killed is found under its old name.
-        found = (re.fullmatch(r"step-(\d{6,})|\.step-(\d{6,})\.before", name)
+        found = (re.fullmatch(rf"({_OURS})|\.({_OURS})\.before", name, re.ASCII)
                  for name in os.listdir(self.folder))  # fmt: skip
-        return sorted({int(match[1] or match[2]) for match in found if match})
+        names = {match[1] or match[2] for match in found if match}
+        steps = {int(name.removeprefix("step-")) for name in names}
+        return sorted(step for step in steps if self.path(step).name in names)
 
     def _is_complete(self, step: int) -> bool:
         try:
-            open_checkpoint(self.path(step), checksums=False)
+            open_checkpoint(self.path(step), checksums=False, links=False)
         except (TinyTorchError, OSError):
             return False
         return True
@@ -229,7 +240,10 @@ class Checkpoints:
         return min(values, key=lambda step: (values[step], step), default=None)
 
     def _metric(self, step: int) -> float:
-        metrics = about_checkpoint(self.path(step)).get("metrics")
+        try:
+            metrics = about_checkpoint(self.path(step), links=False).get("metrics")
+        except TinyTorchError:  # of somebody else, who wrote there what is no value
+            return math.nan
         value = metrics.get(self.best) if isinstance(metrics, dict) else None
         return value if isinstance(value, float) else math.nan
 

@@ -10,7 +10,10 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tinytorch.base.errors import FileFormatError
+from tinytorch.base import files, strict_json
+from tinytorch.base.errors import FileFormatError, printable, short
+
+LONGEST = 64 << 20  # bytes of a file: 100,000 epochs of ten numbers have half of that
 
 
 class History:
@@ -88,25 +91,37 @@ class History:
         history = cls()
         for number, line in enumerate(text.splitlines(), 1):
             try:
-                row = json.loads(line)
-                history.add({k: math.nan if v is None else v + 0 for k, v in row.items()})
-            except (ValueError, AttributeError, TypeError):
+                row = strict_json.parse(line.encode())
+            except ValueError:  # half a surrogate pair is one too
+                row = None
+            if not isinstance(row, dict) or not all(map(_is_value, row.values())):
                 raise FileFormatError(
                     "this is not a history",
-                    got=f"line {number}: {line[:60]!r}",
+                    got=f"line {number}: {short(line, 60)}",
                     rule="each line is a JSON object of names and numbers",
                     fix="History.save writes such a file",
-                ) from None
+                )
+            history.add({k: math.nan if v is None else v for k, v in row.items()})
         return history
 
     def save(self, path: str | Path) -> None:
-        """Write JSON lines, one epoch each."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
+        """Write JSON lines, one epoch each; the file is replaced in one step.
+
+        Raises:
+            StorageError: it cannot be written, or there is a link or a device in its place.
+        """
+        with files.replacing(path) as file:
+            file.write(self.to_json().encode())
 
     @classmethod
     def load(cls, path: str | Path) -> History:
-        """Read a file that `save` wrote."""
-        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        """Read a file that `save` wrote.
+
+        Raises:
+            NotFoundError: there is none; a FileNotFoundError.
+            FileFormatError: it holds something else, or is no regular file.
+        """
+        return cls.from_json(files.text(path, LONGEST, links=True))
 
     def plot(self, *names: str, width: int = 60, height: int = 12) -> str:
         """Curves as text; see `plot.text_plot`.
@@ -129,7 +144,8 @@ class History:
         """
         from tinytorch.training.plot import svg_plot
 
-        Path(path).write_text(svg_plot(self._curves(names)), encoding="utf-8")
+        with files.replacing(path) as file:
+            file.write(svg_plot(self._curves(names)).encode())
 
     def _curves(self, names: tuple[str, ...]) -> dict[str, list[tuple[float, float]]]:
         chosen = names or tuple(name for name in self.names() if name.endswith("loss"))
@@ -141,7 +157,10 @@ class History:
 
     def __str__(self) -> str:
         names = self.names()
-        table = [names, *([_short(row.get(name)) for name in names] for row in self.rows)]
+        table = [
+            [*map(printable, names)],
+            *([_short(row.get(name)) for name in names] for row in self.rows),
+        ]
         widths = [max(len(line[i]) for line in table) for i in range(len(names))]
         return "\n".join(
             "  ".join(x.rjust(w) for x, w in zip(line, widths, strict=True)) for line in table
@@ -151,6 +170,10 @@ class History:
 def line_of(row: Mapping[str, float]) -> str:
     """One epoch as a line of JSON."""
     return json.dumps({k: v if math.isfinite(v) else None for k, v in row.items()}) + "\n"
+
+
+def _is_value(value: object) -> bool:
+    return value is None or type(value) in (int, float)
 
 
 def _short(value: float | None) -> str:

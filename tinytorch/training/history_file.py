@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinytorch.storage import replacing
+from tinytorch.base.files import replacing
 from tinytorch.training.callback import Callback
 from tinytorch.training.history import line_of
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class HistoryFile(Callback):
     """Writes one JSON line for each epoch as soon as it is over.
 
+    The file is replaced each time: never half a line is read, and a link in its place is refused.
     When a run is resumed the file is brought to what the checkpoint knows, so that no epoch is
     there twice.
 
@@ -36,10 +37,12 @@ class HistoryFile(Callback):
 
     def begin_training(self, trainer: Trainer) -> None:
         """Write what is known."""
-        with replacing(self.path) as file:
-            file.write(trainer.run.history.to_json().encode())
+        self._write(trainer, "")
 
     def end_epoch(self, trainer: Trainer, row: dict[str, float]) -> None:
         """Add the row. (Callbacks before this one may have put numbers into it.)"""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line_of(row))
+        self._write(trainer, line_of(row))
+
+    def _write(self, trainer: Trainer, newest: str) -> None:
+        with replacing(self.path) as file:
+            file.write((trainer.run.history.to_json() + newest).encode())

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinytorch.base import files
 from tinytorch.base.checks import number, whole
 from tinytorch.training.callback import Callback
 
@@ -25,7 +26,7 @@ STATM = Path("/proc/self/statm")
 def resident_bytes() -> int:
     """Memory that this process holds now; where the system does not say, the most it ever held."""
     if STATM.exists():
-        return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(files.contents(STATM, 4096).split()[1]) * os.sysconf("SC_PAGE_SIZE")
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024  # Linux counts in KiB
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from tinytorch.base.checks import whole
-from tinytorch.base.errors import DataError
+from tinytorch.base.errors import DataError, printable
 
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 MARKS = "*o+x#%"
@@ -57,7 +57,8 @@ def text_plot(curves: Curves, width: int = 60, height: int = 12) -> str:
     ends = f"{left:g}", f"{right:g}"
     out.append(" " * (margin + 2) + ends[0] + ends[1].rjust(columns - len(ends[0])))
     out += [
-        f"{mark} {name}" for mark, name in zip(_cycled(MARKS, len(points)), points, strict=True)
+        f"{mark} {printable(name)}"
+        for mark, name in zip(_cycled(MARKS, len(points)), points, strict=True)
     ]
     return "\n".join(out)
 
@@ -112,7 +113,7 @@ def svg_plot(curves: Curves, title: str = "", x_name: str = "epoch") -> str:
 
 def _text(x: float, y: float, words: str, anchor: str, colour: str = "black") -> str:
     return (f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">'
-            f"{escape(words)}</text>")  # fmt: skip
+            f"{escape(printable(words))}</text>")  # fmt: skip
 
 
 def _finite(curve: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tinytorch.base import files
 from tinytorch.base.checks import number, whole
 from tinytorch.base.errors import GradientError, SettingError
 from tinytorch.training.plot import svg_plot, text_plot
@@ -45,7 +46,8 @@ class LearningRates:
     def save_plot(self, path: str | Path) -> None:
         """The curve as an SVG picture, over log10 of the rate."""
         picture = svg_plot(self._curve(), f"suggested: {self.suggestion:.2g}", "log10(rate)")
-        Path(path).write_text(picture, encoding="utf-8")
+        with files.replacing(path) as file:
+            file.write(picture.encode())
 
     def _curve(self) -> dict[str, list[tuple[float, float]]]:
         pairs = zip(self.rates, self.losses, strict=True)

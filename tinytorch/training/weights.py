@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tinytorch import storage
 from tinytorch.nn.module import Module
+from tinytorch.storage import safetensors
 from tinytorch.training.checkpoint import WEIGHTS, open_checkpoint
 
 
@@ -24,7 +24,7 @@ def save_weights(module: Module, path: str | Path, metadata: dict[str, str] | No
     arrays = {
         name: (tensor.handle().array, tensor.dtype) for name, tensor in module.state_dict().items()
     }
-    storage.save(path, arrays, metadata)
+    safetensors.save(path, arrays, metadata)
 
 
 def load_weights(module: Module, path: str | Path, strict: bool = True) -> None:
@@ -39,5 +39,9 @@ def load_weights(module: Module, path: str | Path, strict: bool = True) -> None:
         FileFormatError: the file is damaged.
         SettingError: names differ. ShapeError: a shape differs. Nothing has changed then.
     """
-    place = open_checkpoint(path).file(WEIGHTS) if Path(path).is_dir() else path
-    module.load_state_dict(storage.load(place), strict=strict)
+    if Path(path).is_dir():
+        opened = open_checkpoint(path)
+        found = safetensors.read_descriptor(opened.descriptor(WEIGHTS))
+    else:
+        found = safetensors.read(path)
+    module.load_state_dict(found.arrays, strict=strict)

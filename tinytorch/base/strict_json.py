@@ -12,6 +12,8 @@ import json
 from collections import Counter
 from typing import Any, NoReturn
 
+from tinytorch.base.errors import short
+
 
 class NotStrictError(ValueError):
     """Why a text is not strict JSON, in the parts of an error message.
@@ -39,7 +41,7 @@ def parse(text: bytes) -> Any:
         {'step': 12}
         >>> parse(b'{"step": 12, "step": 13}')
         Traceback (most recent call last):
-        tinytorch.storage.strict_json.NotStrictError: is not strict: a key stands twice: ['step']
+        tinytorch.base.strict_json.NotStrictError: is not strict: a key stands twice: ['step']
     """
     try:
         return json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
@@ -56,7 +58,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(table) != len(pairs):
         twice = [name for name, times in Counter(n for n, _ in pairs).items() if times > 1]
         raise NotStrictError(
-            "is not strict: a key stands twice", twice[:8], "every name is there once"
+            "is not strict: a key stands twice", short(twice), "every name is there once"
         )
     return table
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tinytorch.storage.strict_json import NotStrictError, parse
+from tinytorch.base.strict_json import NotStrictError, parse
 
 
 @pytest.mark.parametrize(
