@@ -113,7 +113,7 @@ ONE = b'"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
     ],
 )
 def test_read_as_the_reference_reads(text):
-    """Ground truth: the format's reference library: null metadata, blanks, whole surrogate pairs."""
+    """Ground truth: the format's reference library: null metadata, blanks, surrogate pairs."""
     import safetensors.numpy
 
     found = header.decode(text, 4)

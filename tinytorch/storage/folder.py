@@ -369,11 +369,12 @@ class Folder:
     Args:
         path: where it is.
         manifest: what it says about itself.
+        descriptors: its opened files by name.
     """
 
     path: Path
     manifest: Manifest
-    _descriptors: dict[str, int] = field(repr=False)
+    descriptors: dict[str, int] = field(repr=False)
 
     def descriptor(self, name: str) -> int:
         """The opened file of that name, for reading; closed with this object.
@@ -383,7 +384,7 @@ class Folder:
         """
         if name not in self.manifest.files:
             manifest.refuse(f"{self.path} lacks a file", name, "listed in its manifest")
-        return self._descriptors[name]
+        return self.descriptors[name]
 
     def read(self, name: str, most: int) -> bytes:
         """All bytes of one of its files.
