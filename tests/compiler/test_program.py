@@ -350,3 +350,83 @@ def test_python_cost_of_a_call_with_a_hundred_states():
         step(x)
         times.append(time.perf_counter() - start)
     assert min(times) < 100e-6
+
+
+INTERRUPTED_ANYWHERE = """
+import os, signal, threading, time
+import numpy as np
+import tinytorch as tt
+
+armed = False
+
+def interrupt(number, frame):
+    global armed
+    if armed:  # not while the test itself looks at the numbers
+        armed = False
+        raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, interrupt)
+n = tt.Tensor(np.zeros(2000, np.float32))
+m = tt.Tensor(np.zeros(2000, np.float32))
+w = tt.Tensor(np.ones(3, np.float32), requires_grad=True)
+taken = tt.Tensor(np.zeros(3, np.float32))
+BODY
+step = tt.compile(step)
+step(taken)
+interrupts = 0
+
+def ring():
+    while True:
+        time.sleep(0.004)
+        os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=ring, daemon=True).start()
+end = time.time() + 3
+while time.time() < end:
+    try:
+        armed = True
+        while time.time() < end:
+            step(taken)
+        armed = False
+    except KeyboardInterrupt:
+        interrupts += 1
+        counts = {*n.numpy().tolist(), *m.numpy().tolist(), *taken.numpy().tolist()}
+        counts |= {*w.grad.numpy().tolist()}
+        assert len(counts) == 1, counts  # states, gradient and argument: the same step
+print("interrupts", interrupts)
+"""
+
+BODIES = {
+    "native": """
+def step(x):
+    n.assign_(n + 1)
+    w.grad = None
+    (w * n[0]).sum().backward()
+    x.assign_(x + 1)
+    m.assign_(m + 1)
+""",
+    # no kernel sorts: NumPy does, between two native parts
+    "with a host call": """
+def step(x):
+    n.assign_(n + 1)
+    w.grad = None
+    (w * tt.sort(-n)[0] * -1).sum().backward()
+    x.assign_(x + 1)
+    m.assign_(-tt.sort(-(m + 1)))
+""",
+}
+
+
+@pytest.mark.parametrize("body", sorted(BODIES))
+def test_ctrl_c_at_any_moment_leaves_whole_steps(body):
+    """Invariant: states, the gradient that is left and an assigned argument count the same steps.
+
+    750 interrupts in 3 seconds: they come within the native part, within NumPy and between.
+    """
+    out = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_ANYWHERE.replace("BODY", BODIES[body])],
+        capture_output=True, text=True, timeout=60,
+        cwd=Path(tt.__file__).parents[1], env={**os.environ, "PYTHONPATH": "."},
+    )  # fmt: skip
+    assert out.returncode == 0, out.stderr
+    assert int(out.stdout.split()[-1]) > 100

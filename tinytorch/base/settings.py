@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 from tinytorch.base.errors import SettingError
+from tinytorch.base.locks import ForkSafeLock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ class Counter:
 
     def __init__(self):
         self.value = 0
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def bump(self) -> None:
         """Say that something has changed."""

@@ -21,6 +21,7 @@ from functools import lru_cache
 import llvmlite.binding as llvm
 
 from tinytorch.base.errors import CompileError
+from tinytorch.base.locks import fork_waits_for
 from tinytorch.codegen.kernel import Kernel
 from tinytorch.codegen.narrow_floats import spell_out
 from tinytorch.codegen.target import Target
@@ -51,6 +52,10 @@ _INTRINSICS = (
 )
 
 _lock = threading.RLock()  # one TargetMachine and one pass manager serve all threads
+# LLVM's memory must be whole in a forked child: a fork waits for what is being compiled (at most
+# some seconds). llvmlite has a lock of its own, which other users of it may hold.
+fork_waits_for(_lock, place=20)
+fork_waits_for(llvm.ffi.lib._lock, place=30)
 _serial = itertools.count()
 
 

@@ -42,7 +42,7 @@ TEAM_SLOTS = 320  # a cache line for each worker: hazard, address of the team, w
 # one table: byte offsets of its head
 TABLE_STAGES, TABLE_RECORDS, TABLE_COUNTERS, TABLE_THREADS = 0, 8, 16, 24
 TABLE_SCRATCH, TABLE_SCRATCH_STRIDE, TABLE_TIMES, TABLE_TILE_CONFIG = 32, 40, 48, 56
-TABLE_STATUS, TABLE_WAKE = 64, 128
+TABLE_STATUS, TABLE_WAKE, TABLE_DONE = 64, 128, 136
 TABLE_BYTES = 192
 RECORD_BYTES = 32  # kernel address, tiles, address of the argument array, unused
 COUNTER_BYTES = (
@@ -392,6 +392,8 @@ withdraw:
   store atomic ptr null, ptr %table.at2 seq_cst, align 8
   br label %end
 end:
+  %done.at = getelementptr i8, ptr %table, i64 TABLE_DONE
+  store i64 1, ptr %done.at
   %result = load atomic i64, ptr %status monotonic, align 8
   ret i64 %result
 }"""

@@ -44,6 +44,7 @@ class StageTable:
     Attributes:
         pointers: uint64, every stage's argument addresses (`slots`); may be written between runs.
         status: int64 of shape (1,); kernels write a number != 0 there to skip all that follows.
+        done: int64 of shape (1,); 1 when a run has come to its end. Who wants to know writes 0.
         times: None, or after `record_times()` int64 nanoseconds: begin of each stage, end of all.
     """
 
@@ -74,6 +75,7 @@ class StageTable:
         records = parts[1].view(np.int64)
         self.pointers = parts[3].view(np.uint64)[:arguments]
         self.status = self._head[run_loop.TABLE_STATUS // 8 :][:1]
+        self.done = self._head[run_loop.TABLE_DONE // 8 :][:1].data
         self.times: np.ndarray | None = None
         # set by the team: waits until no worker looks at this memory
         self.release: Callable[[int], None] | None = None

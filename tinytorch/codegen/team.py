@@ -27,6 +27,7 @@ from functools import lru_cache
 import numpy as np
 
 from tinytorch.base.errors import SettingError
+from tinytorch.base.locks import ForkSafeLock
 from tinytorch.codegen import engine, run_loop
 from tinytorch.codegen.stage_table import StageTable, aligned_bytes, wait_until
 from tinytorch.codegen.target import Target
@@ -212,7 +213,7 @@ def _spin_count(pauses) -> int:
     return max(10, min(100_000, int(count * _SPIN_SECONDS / min(took))))
 
 
-_making = threading.Lock()
+_making = ForkSafeLock()
 
 
 @lru_cache

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.compiler.capture import Captured
-from tinytorch.compiler.locks import ForkSafeLock
+from tinytorch.base.locks import ForkSafeLock
 from tinytorch.tensor.autograd import Leaf
 from tinytorch.tensor.buffer import HELD, Buffer, copy_of, is_exclusive
 
@@ -37,13 +37,13 @@ class _Holders:
 
     def hold(self, ids: list[int]) -> None:
         """Count references; an object held twice is listed twice."""
-        with self.lock:
+        with self.lock.lock:
             self.counts.update(ids)
             self.moved += 1
 
     def release(self, ids: list[int]) -> None:
         """Forget references, before or while they are dropped."""
-        with self.lock:
+        with self.lock.lock:
             self.counts.subtract(ids)
             for i in ids:
                 if self.counts[i] <= 0:
@@ -110,7 +110,7 @@ class Binding:
             and self._seen == HOLDERS.moved
             and list(map(getrefcount, self._watched)) == self._counts
         ):
-            with HOLDERS.lock:
+            with HOLDERS.lock.lock:
                 self._bind()
                 self._counts = list(map(getrefcount, self._watched))
                 self._seen = HOLDERS.moved

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from tinytorch.base.errors import IndexRangeError
+from tinytorch.base.locks import ForkSafeLock
 from tinytorch.compiler.binding import Binding
 from tinytorch.compiler.capture import Captured
 from tinytorch.compiler.guards import Guard
-from tinytorch.compiler.locks import ForkSafeLock
 from tinytorch.compiler.program import Program, Runner
 from tinytorch.compiler.signature import Slot, filler
 from tinytorch.tensor.autograd import Leaf
@@ -45,6 +46,7 @@ class Call:
         self.leaves_something = bool(captured.left or captured.assigned)
         self.before = _before(captured)
         self._lock = ForkSafeLock()
+        self.locks = [*([self._lock] if self.binding.updated else []), *captured.locks]
         self._token = object()  # what a runner remembers of who used it last
         self._idle: list[Runner] = program.idle.setdefault(threads, [])
 
@@ -61,17 +63,21 @@ class Call:
         Raises:
             IndexRangeError: an index is outside its axis; no state was changed.
         """
-        if self.binding.updated:
-            with self._lock:
-                return self._run(leaves)
-        return self._run(leaves)
+        return self._holding(0, leaves)
+
+    def _holding(self, i: int, leaves: Sequence[Any]) -> Any:
+        """Run with the locks from number i on."""
+        if i == len(self.locks):
+            return self._run(leaves)
+        with self.locks[i].lock:
+            return self._holding(i + 1, leaves)
 
     def _run(self, leaves: Sequence[Any]) -> Any:
         binding = self.binding
-        if self.binding.updated:
+        if binding.updated:
             binding.refresh()
         else:
-            with self._lock:
+            with self._lock.lock:
                 binding.refresh()
         try:
             runner = self._idle.pop()  # atomic: no two threads get the same one
@@ -85,13 +91,30 @@ class Call:
         made = [Buffer(empty(shape, dtype), dtype) for shape, dtype in self.results]
         for i, first in self.same:
             made[i] = made[first]
+        runner.begun = False
         try:
             runner.run(addresses, [b.address for b in made])
+            return self._finish(leaves, made, before)
+        except IndexRangeError:
+            raise
+        except BaseException:
+            self._complete(runner, leaves, made, before)
+            raise
         finally:
             for buffer in binding.written:
                 buffer.version += 1
             self._idle.append(runner)
-        return self._finish(leaves, made, before)
+
+    def _complete(self, runner: Runner, *finish: Any) -> None:
+        """Finish a step in which a signal's exception (Ctrl-C) was raised: all of it or nothing."""
+        while True:
+            try:
+                if runner.begun:
+                    runner.complete()
+                    self._finish(*finish)
+                return
+            except KeyboardInterrupt:  # again: the step is still finished first
+                continue
 
     def _arguments(self, leaves: Sequence[Any]) -> tuple[list[np.ndarray], list[int]]:
         """Dense arrays that nobody writes during the run, and their addresses."""

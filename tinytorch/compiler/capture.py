@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.errors import CompileError
+from tinytorch.base.locks import SharedLock, fork_waits_for
 from tinytorch.compiler.graph import Graph, Value, verify
 from tinytorch.compiler.signature import Slot, rebuild
 from tinytorch.primitives.primitive import Primitive, Spec
@@ -22,6 +23,13 @@ from tinytorch.tensor.autograd import Leaf, Node, Port
 from tinytorch.tensor.base import dtype_of_array, from_value
 from tinytorch.tensor.interpreter import STATE, Interpreter, RecordAgain, interpreting, user_line
 from tinytorch.tensor.tensor import Tensor
+
+# Note [recordings and other threads]
+#     A recording writes into Tensors and Leafs that other threads may use: it has this lock alone,
+#     and compiled calls share it while they read and leave gradients. Eager operations of other
+#     threads look at Buffers only. A fork waits for both, so a child never finds half a step.
+RECORDING = SharedLock()
+fork_waits_for(RECORDING, place=10)
 
 
 @dataclass(eq=False)
@@ -38,6 +46,7 @@ class Captured:
         left: (Leaf or number of an argument, Slot or None): the gradients it left behind.
         assigned: (number of an argument, Slot): arguments it assigned to.
         given: values that are returned though no node made them: copied before the program runs.
+        locks: of states that other threads update too (random generators), in order of identity.
     """
 
     graph: Graph
@@ -48,6 +57,7 @@ class Captured:
     left: list[tuple[Leaf | int, Slot | None]] = field(default_factory=list)
     assigned: list[tuple[int, Slot]] = field(default_factory=list)
     given: list[Value] = field(default_factory=list)
+    locks: list[Any] = field(default_factory=list)
 
 
 def capture(function: Callable, args: tuple, kwargs: dict) -> Captured:
@@ -65,16 +75,17 @@ def capture(function: Callable, args: tuple, kwargs: dict) -> Captured:
         Exception: whatever the function raises; every Tensor is then as it was.
     """
     while True:
-        recording = Capture()
-        try:
-            with interpreting(recording):
-                taken = recording.take(args), recording.take(kwargs)
-                result = function(*taken[0], **taken[1])
-            return recording.finish(result)
-        except RecordAgain:
-            continue
-        finally:
-            recording.restore()
+        with RECORDING:
+            recording = Capture()
+            try:
+                with interpreting(recording):
+                    taken = recording.take(args), recording.take(kwargs)
+                    result = function(*taken[0], **taken[1])
+                return recording.finish(result)
+            except RecordAgain:
+                continue
+            finally:
+                recording.restore()
 
 
 class Capture(Interpreter):
@@ -92,6 +103,7 @@ class Capture(Interpreter):
         self._constants: dict[tuple, Value] = {}
         self._given: dict[int, Tensor] = {}  # id of an argument -> its stand-in
         self._numbers: dict[int, int] = {}  # id of a stand-in -> number of the argument
+        self.locks: dict[int, Any] = {}  # of what may be drawn from in other threads
         self._start = Leaf().sequence  # tape nodes older than this were made outside
 
     def take(self, tree: Any) -> Any:
@@ -163,6 +175,10 @@ class Capture(Interpreter):
         self.meet(tensor)
         tensor._value = self._value(new)
 
+    def guarded_by(self, lock: Any) -> None:
+        """The program takes this lock while it runs."""
+        self.locks.setdefault(id(lock), lock)
+
     # lifting
 
     def _value(self, tensor: Tensor) -> Value:
@@ -199,7 +215,7 @@ class Capture(Interpreter):
     def finish(self, result: Any) -> Captured:
         """Everything the recording found; `result` is what the function returned."""
         graph = self.graph
-        captured = Captured(graph)
+        captured = Captured(graph, locks=[self.locks[i] for i in sorted(self.locks)])
         self._updates(captured)
         slots = _Slots(self, captured)
         captured.result = rebuild(result, slots.returned)

@@ -9,14 +9,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from contextlib import nullcontext
+from threading import get_ident
 from typing import Any
 
 from tinytorch.base import settings
 from tinytorch.base.errors import CompileError, SettingError
+from tinytorch.base.locks import ForkSafeLock
 from tinytorch.codegen.target import Target
 from tinytorch.compiler import show
 from tinytorch.compiler.call import Call
-from tinytorch.compiler.capture import capture
+from tinytorch.compiler.capture import RECORDING, capture
 from tinytorch.compiler.guards import Changes, guards_of
 from tinytorch.compiler.persist import program_for
 from tinytorch.compiler.signature import flatten
@@ -25,6 +27,7 @@ from tinytorch.tensor.modes import PRECISIONS
 from tinytorch.tensor.modes import precision as precision_mode
 
 KINDS = 64  # kinds of call (shapes, static values) kept; the oldest goes
+_NOT_RECORDED = object()
 VARIANTS = 8  # recordings kept for one kind of call that differ by captured Python values
 
 
@@ -104,6 +107,7 @@ class Compiled:
         self._calls: dict[tuple, list[Call]] = {}
         self._changes = Changes()
         self._last: Call | None = None
+        self._lock = ForkSafeLock()  # one recording at a time
         if hasattr(fn, "__name__"):
             functools.update_wrapper(self, fn)
 
@@ -123,14 +127,38 @@ class Compiled:
         if len(leaves) > 1 and len(set(map(id, leaves))) < len(leaves):
             leaves = _each_once(leaves, key)
         made = tuple(key)
-        calls = self._calls.get(made)
-        if calls is not None:
-            for call in calls:
-                if call.stale() is None:
-                    self._last = call
-                    return call(leaves)
-        call = self._capture(made, args, kwargs, leaves)
-        return call(leaves)
+        out = self._shared(made, None, leaves)
+        if out is _NOT_RECORDED:
+            out = self._shared(made, self._captured(made, args, kwargs), leaves)
+        return out
+
+    def _shared(self, key: tuple, call: Call | None, leaves: list) -> Any:
+        """Run a recording while no other thread records; the one that is right if none is given."""
+        me = get_ident()
+        try:  # Note [how it is shared] in base/locks.py
+            RECORDING.sharing.append(me)
+            if RECORDING.owner is not None:
+                RECORDING.give_way(me)
+            if call is None:
+                call = self._fresh(key)
+            return _NOT_RECORDED if call is None else call(leaves)
+        finally:
+            RECORDING.sharing.remove(me)
+
+    def _fresh(self, key: tuple) -> Call | None:
+        """A recording of this kind that is still right."""
+        for call in self._calls.get(key, ()):
+            if call.stale() is None:
+                self._last = call
+                return call
+        return None
+
+    def _captured(self, key: tuple, args: tuple, kwargs: dict) -> Call:
+        """A new recording, or the one that another thread has made meanwhile."""
+        with self._lock.lock:
+            with RECORDING:  # no thread records, so nothing that `stale` looks at is half changed
+                call = self._fresh(key)
+            return self._capture(key, args, kwargs) if call is None else call
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """A compiled method: the object it is called on is a static argument."""
@@ -191,17 +219,14 @@ class Compiled:
             flatten(kwargs, key, leaves)
         if len(set(map(id, leaves))) < len(leaves):
             leaves = _each_once(leaves, key)
-        for call in self._calls.get(tuple(key), ()):
-            if call.stale() is None:
-                return call
-        return self._capture(tuple(key), args, kwargs, leaves)
+        return self._captured(tuple(key), args, kwargs)
 
     # compiling
 
     def _mode(self):
         return precision_mode(self.precision) if self.precision else nullcontext()
 
-    def _capture(self, key: tuple, args: tuple, kwargs: dict, leaves: list) -> Call:
+    def _capture(self, key: tuple, args: tuple, kwargs: dict) -> Call:
         changed = [g for call in self._calls.get(key, ())[:1] for g in call.stale() or ()]
         if changed:
             self._changes.warn(self.name, changed)

@@ -18,7 +18,7 @@ from tinytorch.codegen import cache, engine
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.graph import Graph
 from tinytorch.compiler.launch import LaunchPlan, launch_plan
-from tinytorch.compiler.locks import ForkSafeLock
+from tinytorch.base.locks import ForkSafeLock
 from tinytorch.compiler.lower import schedule as lower
 from tinytorch.compiler.memory import plan_memory, report
 from tinytorch.compiler.program import Program
@@ -36,7 +36,7 @@ def program_for(graph: Graph, target: Target) -> Program:
     passes and LLVM, about 1 s for 200 different kernels.
     """
     key = key_of(graph, target)
-    with _lock:
+    with _lock.lock:
         program = _programs.get(key)
         if program is not None:
             _programs.move_to_end(key)
@@ -50,7 +50,7 @@ def program_for(graph: Graph, target: Target) -> Program:
 
 def forget_programs() -> None:
     """Drop the programs kept in memory; those in use go on."""
-    with _lock:
+    with _lock.lock:
         _programs.clear()
 
 

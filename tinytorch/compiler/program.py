@@ -87,6 +87,8 @@ class Runner:
         self.owner: object = None  # for whom the states were bound last
         self.arena = _pages(program.plan.arena)
         self.segments = self._make_segments()
+        self._done = [segment.done for segment in self.segments]
+        self.begun = False  # who runs it sets this; from then on `complete` does what is not done
         self._places: dict[str, list[tuple[memoryview, int, int]]] = {
             "argument": [],
             "state": [],
@@ -147,8 +149,17 @@ class Runner:
             self._arguments = arguments
         for pointers, position, i in self._places["result"]:
             pointers[position] = results[i]
+        for done in self._done:
+            done[0] = 0
+        self.begun = True
         for segment in self.segments:
             segment.run()
+
+    def complete(self) -> None:
+        """Do what is left of a run in which a signal handler raised an exception."""
+        for segment in self.segments:
+            if not segment.done[0]:
+                segment.run()
 
     @property
     def times(self) -> list[float]:
@@ -180,6 +191,7 @@ class _Native:
         )
         self.pointers = self.table.pointers.data
         self.status = _address(self.table.status)
+        self.done = self.table.done  # native code writes 1 there, in the step that ends the work
         self.measured = self.table.record_times() if runner.timed else None
 
     def run(self) -> None:
@@ -234,17 +246,25 @@ class _Host:
         self._pointers = np.zeros(max(1, len(saved.arguments)), np.uint64)
         self.pointers = self._pointers.data
         self.seconds = 0.0
+        self.done = bytearray(1)
+        self._out: tuple[np.ndarray, ...] | None = None  # computed, perhaps not all written yet
 
     def run(self) -> None:
-        """Compute it: arrays are views of the program's memory."""
+        """Compute it: arrays are views of the program's memory.
+
+        It may be interrupted and begun again: outputs may lie where inputs were, so they are
+        computed once and written as often as it takes.
+        """
         start = perf_counter()
         call = self.call
         arrays = [self._array(i, *spec) for i, spec in enumerate((*call.inputs, *call.outputs))]
         dtypes = tuple(operand.dtype for _, operand in call.inputs)
-        out = call.primitive.evaluate(tuple(arrays[: len(dtypes)]), dtypes, call.params)
-        out = out if isinstance(out, tuple) else (out,)
-        for array, made in zip(arrays[len(dtypes) :], out, strict=True):
+        if self._out is None:
+            out = call.primitive.evaluate(tuple(arrays[: len(dtypes)]), dtypes, call.params)
+            self._out = out if isinstance(out, tuple) else (out,)
+        for array, made in zip(arrays[len(dtypes) :], self._out, strict=True):
             array[...] = made
+        self.done[0], self._out = 1, None
         self.seconds = perf_counter() - start
 
     def _array(self, i, shape, operand) -> np.ndarray:

@@ -76,7 +76,10 @@ def record(primitive: Any, operands: Sequence[Any], params: dict, out: Any) -> A
     """
     if type(primitive.vjp) is str:
         return out
-    inputs = tuple([t._buffer if t._value is None else t._value for t in operands])
+    if STATE.interpreter is None:  # whatever another thread records with these Tensors
+        inputs = tuple([t._buffer for t in operands])
+    else:
+        inputs = tuple([t._buffer if t._value is None else t._value for t in operands])
     parents = tuple([t._node for t in operands])
     if type(out) is tuple:
         node = Node(primitive, params, inputs, parents, tuple([t.handle() for t in out]))

@@ -69,7 +69,9 @@ class TensorBase:
 
     def handle(self) -> Any:
         """What it holds at this moment: its captured value or its Buffer. The tape keeps this."""
-        return self._buffer if self._value is None else self._value
+        if self._value is None or (STATE.interpreter is None and self._buffer is not None):
+            return self._buffer  # another thread may be recording with this Tensor
+        return self._value
 
 
 _concrete: type[TensorBase] = TensorBase

@@ -70,6 +70,9 @@ class Interpreter:
         """From now on `tensor` holds what `new` holds; shapes and dtypes agree already."""
         raise NotImplementedError
 
+    def guarded_by(self, lock) -> None:
+        """Called when a state is met that other threads may move on too: its lock."""
+
     def refuse(self, what: str) -> NoReturn:
         """Raise, because `what` needs numbers that are not known while a program is recorded."""
         raise CompileError(

@@ -7,7 +7,6 @@ small Tensor, so a compiled function moves it on as it moves any other state.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,10 +14,12 @@ import numpy as np
 
 from tinytorch.base.dtypes import as_dtype, bool_, float32, float64, int64, uint32
 from tinytorch.base.errors import DTypeError, SettingError
+from tinytorch.base.locks import ForkSafeLock
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.creation import _shape, full
 from tinytorch.tensor.dispatch import apply, number, tensor_of, to_dtype
 from tinytorch.tensor.elementwise import cos, log, sin, sqrt
+from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.named import copy_named
 from tinytorch.tensor.reductions import argmax, argsort
@@ -46,7 +47,7 @@ class Generator:
 
     def __init__(self, seed: int = 0):
         self.state = Tensor(_seeded(seed), uint32)  # key0, key1, counter low, counter high
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def manual_seed(self, seed: int) -> Generator:
         """Begin the stream of `seed` again; gives itself."""
@@ -55,7 +56,9 @@ class Generator:
 
     def bits(self, shape: tuple[int, ...]) -> Tensor:
         """The next random uint32s; each block of four numbers moves the counter by one."""
-        with self._lock, no_grad():
+        if STATE.interpreter is not None:
+            STATE.interpreter.guarded_by(self._lock)
+        with self._lock.lock, no_grad():
             bits, state = apply(TABLE["random_bits"], (self.state,), {"shape": tuple(shape)})
             self.state.assign_(state)
         return bits
@@ -65,7 +68,7 @@ class Generator:
 
     def __setstate__(self, state: dict) -> None:
         self.state = state["state"]
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Where the stream is, as it can be saved."""
