@@ -74,7 +74,7 @@ class SharedLock:
         self.sharing: deque[int] = deque()
 
     def give_way(self, me: int) -> None:
-        """Wait while another thread has the lock alone; this one's share is given back meanwhile."""
+        """Wait while another thread has the lock alone, without a share of this one."""
         while self.owner is not None and self.owner != me:
             self.sharing.remove(me)
             try:

@@ -20,7 +20,6 @@ import ctypes
 import itertools
 import os
 import signal
-import threading
 import time
 from functools import lru_cache
 

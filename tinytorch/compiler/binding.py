@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.compiler.capture import Captured
 from tinytorch.base.locks import ForkSafeLock
+from tinytorch.compiler.capture import Captured
 from tinytorch.tensor.autograd import Leaf
 from tinytorch.tensor.buffer import HELD, Buffer, copy_of, is_exclusive
 

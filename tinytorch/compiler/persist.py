@@ -14,11 +14,11 @@ from collections import OrderedDict
 import numpy as np
 
 from tinytorch.base.errors import CompileError
+from tinytorch.base.locks import ForkSafeLock
 from tinytorch.codegen import cache, engine
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.graph import Graph
 from tinytorch.compiler.launch import LaunchPlan, launch_plan
-from tinytorch.base.locks import ForkSafeLock
 from tinytorch.compiler.lower import schedule as lower
 from tinytorch.compiler.memory import plan_memory, report
 from tinytorch.compiler.program import Program
