@@ -1,4 +1,4 @@
-"""Compiled functions in several Python threads and in forked children: arithmetic and invariants."""
+"""Compiled functions in Python threads and in forked children: arithmetic and invariants."""
 
 import os
 import signal
