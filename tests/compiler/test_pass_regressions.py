@@ -10,7 +10,18 @@ import pytest
 
 import tinytorch as tt
 from tests.compiler.compiled import program_of, run, targets
-from tinytorch.base.dtypes import bfloat16, float16, float32, float64, int64
+from tinytorch.base.dtypes import (
+    bfloat16,
+    bool_,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+)
 from tinytorch.compiler.access import reshape_strides
 from tinytorch.compiler.fuse import Fusion
 from tinytorch.compiler.graph import Graph, Value
@@ -271,3 +282,26 @@ def test_indices_are_checked_before_a_state_that_does_not_depend_on_them():
     with pytest.raises(IndexError):
         step(x, np.array([0, 1, 3, 1, 0]))
     assert count.item() == 7.0
+
+
+@pytest.mark.parametrize("n", [3, 9, 17, 33])
+@pytest.mark.parametrize("kinds", [(int32, uint8), (int32, int16), (int16, int8), (int64, int8)])
+def test_a_conversion_to_fewer_bytes_writes_no_more_than_it_has(kinds, n):
+    """Fault of 2026-11-26: where one element is left beside whole vectors, LLVM for AVX-512 wrote
+    it as wide as it was before. Ground truth: the bytes around the result stay (compiled.py)."""
+    d = Draft()
+    d.check(d("cast", d.given((n,), kinds[0]), dtype=kinds[1]))
+
+
+def test_truth_is_picked_by_an_index_along_an_axis():
+    """Fault of 2026-11-26: one pick along an axis was a sum, which bools do not have."""
+    d = Draft()
+    d.check(d("take_along", d.given((2, 5), bool_), d.given((2, 1), int64), axis=1))
+
+
+@pytest.mark.parametrize("dtype", [bfloat16, float16])
+def test_a_constant_has_the_numbers_of_its_type(dtype):
+    """Fault of 2026-11-26: 0.9 was multiplied in float32, so momentum in bfloat16 was off."""
+    d = Draft()
+    x = d.given((19,), dtype)
+    d.check(d("mul", x, d("full", shape=(), value=0.9, dtype=dtype)))

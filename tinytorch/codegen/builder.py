@@ -78,6 +78,7 @@ class Function:
         # who will run it, where that is known: then better instructions are chosen
         self.target: Any = None
         self.declarations: set[str] = set()
+        self._first_lane: set[str] = set()  # masks that leave lane 0 alone
         self.lines: list[str] = []
         self._counts: dict[str, int] = {}
         self._block = "entry"
@@ -306,7 +307,10 @@ class Function:
 
     def mask_below(self, n: int, count: Value, stem: str = "mask") -> Value:
         """<n x i1>: lane l is true where l < count (i64)."""
-        return self.compare("lt", self.step(n), self.splat(count, n), stem=stem)
+        mask = self.compare("lt", self.step(n), self.splat(count, n), stem=stem)
+        if count.text == "1":
+            self._first_lane.add(mask.text)
+        return mask
 
     # memory
 
@@ -360,6 +364,10 @@ class Function:
         # bfloat or half on older processors and would take it apart lane by lane
         if element(value.type) in ("half", "bfloat"):
             value = self.bitcast(value, vector(lanes(value.type), "i16"))
+        if mask is not None and mask.text in self._first_lane:
+            # LLVM 22 for AVX-512 makes one store of a truncation and a masked store, and where the
+            # mask has one lane that store is as wide as the number was before
+            value, mask = self.extract(value, 0), None
         if mask is None:
             self.emit(f"store {value.type} {value.text}, ptr {pointer.text}, align {align}")
             return

@@ -10,10 +10,13 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tinytorch.base.dtypes import DType, int64
+import numpy as np
+
+from tinytorch.base.dtypes import DType, bfloat16, from_bfloat16, int64
 from tinytorch.codegen.builder import Function, Value, lanes, mangle, size_of, vector
 from tinytorch.compiler import elementwise
 from tinytorch.compiler.elementwise import EXPENSIVE, from_memory, register_type, to_memory
+from tinytorch.primitives.primitive import store
 
 
 def _varying(strides: Sequence[int]) -> frozenset[int]:
@@ -74,9 +77,17 @@ class Load(Expression):
 
 @dataclass(frozen=True, eq=False)
 class Constant(Expression):
-    """The same number everywhere."""
+    """The same number everywhere: the nearest that its dtype has (registers may be wider)."""
 
     number: float | int | bool
+
+    def __post_init__(self):
+        dtype = self.dtype
+        with np.errstate(all="ignore"):
+            stored = store(np.asarray(self.number).astype(dtype.compute), dtype)
+        if dtype is bfloat16:
+            stored = from_bfloat16(np.atleast_1d(stored))
+        object.__setattr__(self, "number", stored.item())
 
     def text(self, number):
         """See Expression."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinytorch.base.dtypes import int64
+from tinytorch.base.dtypes import bool_, int64
 from tinytorch.compiler.graph import Node, Value
 
 
@@ -67,9 +67,12 @@ def _take_along(r, node: Node, inputs) -> Value | None:
     _check(r, node, index, x.shape[axis])
     if index.shape[axis] != 1 or x.shape[axis] == 0:
         return None
+    hits = _hits(r, index, x.shape, axis)
+    if x.dtype is bool_:
+        return r.add("any", r.add("logical_and", hits, x), axes=(axis,), keepdims=True)
     picked = r.add(
         "where",
-        _hits(r, index, x.shape, axis),
+        hits,
         x,
         r.scalar(0, x)
         if x.dtype.name != "bfloat16"
