@@ -402,6 +402,7 @@ TRUTHS = {
     "bitwise_not": (elementwise(lambda v: (not v) if isinstance(v, bool) else -1 - v), 0),
     "isnan": (lambda x: x != x, 0),
     "isinf": (lambda x: np.abs(x) == np.inf, 0),
+    "signbit": (lambda x: np.copysign(1.0, x) < 0, 0),
     "isfinite": (lambda x: np.abs(x) < np.inf, 0),
     "add": (elementwise(lambda a, b: a + b), 1),
     "sub": (elementwise(lambda a, b: a - b), 1),

@@ -7,6 +7,7 @@ of a float32, in an array of uint16, and computed with in float32.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,8 @@ DTYPES = (
 _BY_NAME = {d.name: d for d in DTYPES}
 OF_NUMPY = {d.storage: d for d in DTYPES if d is not bfloat16}
 
+_LARGEST = int(np.finfo(np.float64).max)
+
 
 def dtype_named(name: str) -> DType:
     """The type called `name`, for example "float32"."""
@@ -104,6 +107,43 @@ def as_dtype(x) -> DType:
             rule="one of " + ", ".join(_BY_NAME),
             fix="convert the array first, for example array.astype(np.float32)",
         ) from None
+
+
+def check_fits(numbers: Any, dtype: DType) -> None:
+    """Refuse Python numbers that an integer type cannot hold.
+
+    The one rule wherever Python numbers become integers of a type that is asked for: beside a
+    Tensor, assigned, filling, in lists. A fraction is dropped; numbers outside the range, NaN and
+    infinities are refused. (An array or Tensor that changes its type follows `cast` instead.)
+
+    Args:
+        numbers: a Python number, or an array of what was written as Python numbers.
+        dtype: what they are to become; anything fits bool and the floats.
+
+    Raises:
+        DTypeError: a number does not fit.
+    """
+    if dtype.kind in "iu":
+        low, high = int(np.iinfo(dtype.storage).min), int(np.iinfo(dtype.storage).max)
+    elif dtype.is_float and isinstance(numbers, int):
+        low, high = -_LARGEST, _LARGEST  # beyond it Python has no float of this number
+    else:
+        return
+    if isinstance(numbers, (int, float)):  # NaN is in no range
+        wrong: Any = None if low - 1 < numbers < high + 1 else numbers
+    else:
+        array = np.asarray(numbers)
+        inside = (array > low - 1) | (array == low)  # -2^63 - 1 is no float
+        outside = array[~np.asarray(inside & (array < high + 1), bool)]
+        wrong = outside.flat[0] if outside.size else None
+    if wrong is not None:
+        long = isinstance(wrong, int) and abs(wrong) > 2**200
+        raise DTypeError(
+            "this number does not fit into the tensor's type",
+            got=f"{'a long number' if long else wrong} for {dtype.name}",
+            rule=f"{low:.6g} to {high:.6g}" if dtype.is_float else f"{low} to {high}",
+            fix="x.astype(tt.int64) first, or another dtype=",
+        )
 
 
 def round_to_bfloat16(x: np.ndarray) -> np.ndarray:

@@ -119,6 +119,11 @@ def _is_finite(f: Function, a, d: DType) -> Value:
     return f.compare("lt", _abs(f, a, d), f.const(a[0].type, float("inf")))
 
 
+def _signbit(f: Function, a, d: DType) -> Value:
+    one = f.intrinsic("copysign", a[0].type, f.const(a[0].type, 1.0), a[0])
+    return f.compare("lt", one, _zero(f, one))
+
+
 def _nonzero(f: Function, v: Value) -> Value:
     return v if element(v.type) == "i1" else f.compare("ne", v, _zero(f, v))
 
@@ -273,6 +278,7 @@ RULES: dict[str, Rule] = {
     "exp": _math("exp"), "log": _math("log"), "sqrt": _math("sqrt"), "rsqrt": _math("rsqrt"),
     "sin": _math("sin"), "cos": _math("cos"), "tanh": _math("tanh"), "erf": _math("erf"),
     "floor": _rounding("floor"), "ceil": _rounding("ceil"), "round": _rounding("round"),
+    "signbit": _signbit,
     "isnan": _is_nan, "isinf": _is_inf, "isfinite": _is_finite,
     "is_nan": _is_nan, "is_inf": _is_inf, "is_finite": _is_finite,
     "add": _add, "sub": _binary("sub"), "mul": _mul, "div": _binary("div"), "pow": _pow,

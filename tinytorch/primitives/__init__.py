@@ -47,6 +47,7 @@ from tinytorch.primitives.comparison import (
     logical_not,
     logical_or,
     not_equal,
+    signbit,
     where,
 )
 from tinytorch.primitives.contraction import matmul
@@ -153,6 +154,7 @@ __all__ = [
     "shift_left",
     "shift_right",
     "sign",
+    "signbit",
     "sin",
     "slice_",
     "slice_update",

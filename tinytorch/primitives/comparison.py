@@ -61,7 +61,7 @@ def _question(name: str, ufunc, doc: str) -> Primitive:
         unary(name, FLOAT, bool_),
         ufunc,
         vjp=NOT_DIFFERENTIABLE,
-        samples=lambda: [*one()(), Sample((np.array([np.nan, np.inf, -np.inf, 0.0, -0.0]),))],
+        samples=lambda: [*one()(), Sample((np.array([np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0]),))],
         error_samples=wrong_kind("int32"),
         elementwise=True,
         doc=doc,
@@ -94,6 +94,9 @@ logical_and = _comparison("logical_and", np.logical_and, "a and b, where anythin
 logical_or = _comparison("logical_or", np.logical_or, "a or b, where anything but 0 is true.")
 isnan = _question("isnan", np.isnan, "Whether x is not a number.")
 isinf = _question("isinf", np.isinf, "Whether x is infinite.")
+signbit = _question(
+    "signbit", np.signbit, "Whether the sign of x is minus; that of -0.0 and of a NaN counts."
+)
 isfinite = _question("isfinite", np.isfinite, "Whether x is neither infinite nor NaN.")
 
 logical_not = Primitive(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinytorch.base.dtypes import DType, as_dtype, float32, float64, int64
+from tinytorch.base.dtypes import DType, as_dtype, check_fits, float32, float64, int64
 from tinytorch.primitives.primitive import ErrorSample, Primitive, Sample, Spec, dtype_of
 from tinytorch.primitives.quiet import quietly
 from tinytorch.primitives.shapes import check_axis, check_sizes
@@ -16,7 +16,9 @@ from tinytorch.primitives.shapes import check_axis, check_sizes
 
 def _constant(*, shape: tuple[int, ...], value, dtype: DType) -> Spec:
     check_sizes("full", shape)
-    return Spec(shape, as_dtype(dtype))
+    dtype = as_dtype(dtype)
+    check_fits(value, dtype)
+    return Spec(shape, dtype)
 
 
 def _positions(*, shape: tuple[int, ...], axis: int, dtype: DType) -> Spec:

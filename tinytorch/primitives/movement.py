@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinytorch.base.dtypes import check_fits
 from tinytorch.base.errors import ShapeError
 from tinytorch.primitives.broadcasting import broadcast_to, fold_to
 from tinytorch.primitives.primitive import ErrorSample, Primitive, Sample, Spec
@@ -105,6 +106,7 @@ def _padded(x: Spec, *, before, after, value=0.0) -> Spec:
     for argument, entries in (("before", before), ("after", after)):
         check_count("pad", argument, entries, len(x.shape))
         check_positive("pad", argument, entries, least=0)
+    check_fits(value, x.dtype)
     return Spec(tuple(b + n + a for b, n, a in zip(before, x.shape, after, strict=True)), x.dtype)
 
 

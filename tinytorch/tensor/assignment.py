@@ -23,7 +23,7 @@ from tinytorch.tensor.autograd import Leaf
 from tinytorch.tensor.base import TensorBase, from_buffer
 from tinytorch.tensor.buffer import Buffer, copy_of, is_exclusive
 from tinytorch.tensor.contractions import matmul
-from tinytorch.tensor.dispatch import tensor_of, to_dtype
+from tinytorch.tensor.dispatch import tensor_in, tensor_of, to_dtype
 from tinytorch.tensor.interpreter import STATE, user_line
 from tinytorch.tensor.reading import Readable
 from tinytorch.tensor.shaping import broadcast_to
@@ -81,7 +81,7 @@ class Assignable(Readable):
 
     def copy_(self, source: Any) -> Any:
         """Assign, converted to this dtype and broadcast to this shape. Gives itself."""
-        return self.assign_(broadcast_to(to_dtype(tensor_of(source), self.dtype), self.shape))
+        return self.assign_(broadcast_to(tensor_in(source, self.dtype), self.shape))
 
     def zero_(self) -> Any:
         """Assign 0 everywhere. Gives itself."""
@@ -220,7 +220,7 @@ class Assignable(Readable):
         ):
             self.assign_(indexing.updated(self, key, value))
             return
-        value = to_dtype(tensor_of(value), self.dtype)
+        value = tensor_in(value, self.dtype)
         parts = key if isinstance(key, tuple) else (key,)
         plain = tuple([k._buffer.array if isinstance(k, TensorBase) else k for k in parts])
         if not is_exclusive(self):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import OF_NUMPY, DType, as_dtype, bool_, float32, int64
+from tinytorch.base.dtypes import OF_NUMPY, DType, as_dtype, bool_, check_fits, float32, int64
 from tinytorch.base.errors import DTypeError
 from tinytorch.primitives.casting import cast
 from tinytorch.primitives.primitive import Spec
@@ -141,6 +141,7 @@ def to_buffer(data: Any, dtype: DType | None, *, copy: bool) -> Buffer:
                 rule="nested lists have equal lengths on each level",
                 fix="pad the short rows",
             ) from None
+        array = _fitting(array, dtype)
         if dtype is None and not isinstance(data, np.generic):
             # An empty list has no numbers to say otherwise: the framework's default float.
             default = {"f": float32, "i": int64, "b": bool_}.get(array.dtype.kind)
@@ -152,6 +153,20 @@ def to_buffer(data: Any, dtype: DType | None, *, copy: bool) -> Buffer:
     if dtype is not None and dtype is not own:
         return Buffer(cast(array, dtype=dtype), dtype)
     return Buffer(copy_of(array, own) if copy else array, own)
+
+
+def _fitting(array: np.ndarray, dtype: DType | None) -> np.ndarray:
+    """Python numbers, if what they become can hold them (None: int64 for whole ones)."""
+    kind = array.dtype.kind
+    if kind == "O" and array.size and all(type(v) is int for v in array.flat):  # beyond 64 bits
+        for number in array.flat:
+            check_fits(number, dtype or int64)
+        return array.astype(np.float64)
+    if kind == "u" and dtype is None:
+        check_fits(array, int64)
+    elif kind in "iuf" and dtype is not None:
+        check_fits(array, dtype)
+    return array
 
 
 def make(data: Any, dtype: DType | None = None, *, copy: bool = False) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import DType, as_dtype, bool_, float32, int64
+from tinytorch.base.dtypes import DType, as_dtype, bool_, check_fits, float32, int64
 from tinytorch.base.errors import SettingError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.base import TensorBase, concrete, from_buffer, make
@@ -133,9 +133,12 @@ def arange(start, stop=None, step=1, dtype=None, *, device=None) -> Any:
     count = max(0, math.ceil((stop - start) / step))
     out = as_dtype(dtype) if dtype else int64 if whole else float32
     if whole and start == 0 and step == 1:
+        check_fits(max(count - 1, 0), out)
         return iota((count,), 0, out)
     # start + i * step in the widest type, rounded once.
-    return make(np.arange(count, dtype=np.int64 if whole else np.float64) * step + start, out)
+    numbers = np.arange(count, dtype=np.int64 if whole else np.float64) * step + start
+    check_fits(numbers, out)
+    return make(numbers, out)
 
 
 def linspace(
@@ -143,7 +146,14 @@ def linspace(
 ) -> Any:
     """`num` numbers from start to stop (which `endpoint=False` leaves out), equally far apart."""
     check_device(device)
-    return make(np.linspace(start, stop, num, endpoint), as_dtype(dtype or float32))
+    out = as_dtype(dtype or float32)
+    if num < 0:
+        raise SettingError(
+            "linspace: a negative count", got=f"num={num}", rule="num >= 0", fix=f"num={-num}"
+        )
+    numbers = np.linspace(start, stop, num, endpoint)
+    check_fits(numbers, out)
+    return make(numbers, out)
 
 
 def eye(n: int, m: int | None = None, dtype: Any = float32, *, k: int = 0, device=None) -> Any:

@@ -230,15 +230,6 @@ def number(value: Any, dtype: DType) -> Any:
     key = (value or math.copysign(1.0, value) + 0.5, type(value), dtype, value == 0)
     tensor = _numbers.get(key)
     if tensor is None:
-        if dtype.kind in "iu" and not (
-            np.iinfo(dtype.storage).min <= value <= np.iinfo(dtype.storage).max
-        ):
-            raise DTypeError(
-                "this number does not fit into the tensor's type",
-                got=f"{value} with a tensor of {dtype.name}",
-                rule="a Python number takes the type of the tensor that it meets",
-                fix=f"x.astype(tt.int64) first, or a number within the range of {dtype.name}",
-            )
         tensor = make(value, dtype)
         if len(_numbers) >= _LIMIT:
             _numbers.clear()
@@ -258,6 +249,11 @@ def weak_dtype(value: Any, dtype: DType) -> DType:
 def to_dtype(x: Any, dtype: DType) -> Any:
     """`x` in another number type; itself if it has that already."""
     return x if x.dtype is dtype else apply(_CAST, (x,), {"dtype": dtype})
+
+
+def tensor_in(x: Any, dtype: DType) -> Any:
+    """A Tensor of `dtype` of what is written into one: Python numbers must fit, arrays are cast."""
+    return to_dtype(x, dtype) if isinstance(x, TensorBase) else make(x, dtype)
 
 
 def tensor_of(x: Any) -> Any:

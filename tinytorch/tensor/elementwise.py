@@ -68,7 +68,7 @@ def power(a, b) -> Any:
         if isinstance(b, int) and b < 0 and not a.dtype.is_float:
             a = to_dtype(a, float32)
         short = _POWERS.get(b)
-        if short is not None and (a.dtype.is_float or b in (2, 3)):
+        if short is not None and (a.dtype.is_float or (isinstance(b, int) and b in (2, 3))):
             return short(a)
     return binary(_ROW["pow"], a, b)
 
@@ -182,12 +182,9 @@ def positive(x) -> Any:
 
 
 def signbit(x) -> Any:
-    """Whether x is negative; -0.0 is. (The sign of a NaN is not looked at: False.)"""
+    """Whether the sign of x is minus, that of -0.0 and of a NaN too."""
     x = tensor_of(x)
-    if not x.dtype.is_float:
-        return x < 0
-    zero = x == 0
-    return where(zero, reciprocal(where(zero, x, 1.0)) < 0, x < 0)
+    return elementwise(_ROW["signbit"], (x,)) if x.dtype.is_float else x < 0
 
 
 def copysign(a, b) -> Any:

@@ -16,7 +16,7 @@ from tinytorch.base.dtypes import bool_, int32, int64
 from tinytorch.base.errors import DTypeError, IndexRangeError, ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.base import TensorBase, make
-from tinytorch.tensor.dispatch import apply, number, tensor_of, to_dtype, viewed
+from tinytorch.tensor.dispatch import apply, number, tensor_in, tensor_of, to_dtype, viewed
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.shaping import axis_of, broadcast_to, concat, permute, reshape
@@ -246,7 +246,7 @@ def getitem(x: Any, key: Any) -> Any:
 
 def updated(x: Any, key: Any, value: Any) -> Any:
     """A new Tensor: x with `value` at `key`; the last wins where a place is named twice."""
-    value = to_dtype(tensor_of(value), x.dtype)
+    value = tensor_in(value, x.dtype)
     if isinstance(key, TensorBase) and key.dtype is bool_ and STATE.interpreter is not None:
         spread = reshape(key, (*key.shape, *(1,) * (x.ndim - key.ndim)))
         return where(spread, value, x)
@@ -321,7 +321,7 @@ def scatter_add(x, dim: int, index, source) -> Any:
     x = tensor_of(x)
     axis = axis_of(x, dim)
     params = {"axis": axis, "size": x.shape[axis]}
-    source = to_dtype(tensor_of(source), x.dtype)
+    source = tensor_in(source, x.dtype)
     return x + apply(TABLE["scatter_along"], (source, tensor_of(index)), params)
 
 
@@ -343,7 +343,7 @@ def slice_update(x, y, start) -> Any:
     Raises:
         IndexRangeError: y would leave x.
     """
-    y = to_dtype(tensor_of(y), x.dtype)
+    y = tensor_in(y, x.dtype)
     return apply(TABLE["slice_update"], (tensor_of(x), y, tensor_of(start)), {})
 
 
@@ -358,5 +358,5 @@ def put_rows(x, index, y) -> Any:
     Raises:
         IndexRangeError: an index is outside the table.
     """
-    y = to_dtype(tensor_of(y), x.dtype)
+    y = tensor_in(y, x.dtype)
     return apply(TABLE["put_rows"], (tensor_of(x), y, tensor_of(index)), {})

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import as_dtype, bool_, float32, float64, int64, uint32
+from tinytorch.base.dtypes import as_dtype, bool_, check_fits, float32, float64, int64, uint32
 from tinytorch.base.errors import DTypeError, SettingError
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.primitives import TABLE
@@ -202,6 +202,7 @@ def randint(
             rule="low < high, and at most 2**31 numbers between",
             fix=f"randint({low}, {low + 1})",
         )
+    check_fits(np.array([low, high - 1]), as_dtype(dtype))
     words = to_dtype(_bits(_shape((shape,)), generator), int64)
     return to_dtype((words * (high - low) >> 32) + low, as_dtype(dtype))
 

@@ -141,9 +141,9 @@ def all(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False
     return _reduce("all", _truth(x), dim if axis is None else axis, keepdim or keepdims)
 
 
-def cumsum(x, dim: int = -1, *, axis: int | None = None) -> Any:
-    """Running sum along an axis."""
-    x = _countable(x, None)
+def cumsum(x, dim: int = -1, *, axis: int | None = None, dtype=None) -> Any:
+    """Running sum along an axis; bools and integers are added up as int64, or as `dtype`."""
+    x = _countable(x, dtype)
     return apply(TABLE["cumsum"], (x,), {"axis": axis_of(x, dim if axis is None else axis)})
 
 

@@ -37,12 +37,12 @@ def _first(x: Any, axis: int, made: Any) -> Any:
 
 
 def cumulative_sum(x, *, axis: int | None = None, dtype=None, include_initial: bool = False) -> Any:
-    """Running sums along an axis; bools and integers are added up as int64.
+    """Running sums along an axis; bools and integers are added up as int64 unless `dtype` is given.
 
     Args:
         x: any shape.
         axis: may be left out for a vector.
-        dtype: number type of the sums.
+        dtype: number type of the sums; whole numbers wrap around in it.
         include_initial: begin with 0, one element more.
 
     Example:
@@ -51,7 +51,7 @@ def cumulative_sum(x, *, axis: int | None = None, dtype=None, include_initial: b
         [0, 1, 3, 6]
     """
     x, at = _line(x, axis, dtype)
-    out = cumsum(x, at)
+    out = cumsum(x, at, dtype=x.dtype)
     return concat([_first(x, at, zeros), out], at) if include_initial else out
 
 

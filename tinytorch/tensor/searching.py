@@ -44,7 +44,7 @@ def count_nonzero(x, dim=None, *, axis=None, keepdims: bool = False) -> Any:
 
 
 def searchsorted(x1, x2, *, side: str = "left", sorter=None) -> Any:
-    """Where each element of x2 would be inserted into the ascending vector x1.
+    """Where each element of x2 would be inserted into the ascending vector x1; NaN sorts last.
 
     Args:
         x1: ascending, (N,).
@@ -75,7 +75,11 @@ def searchsorted(x1, x2, *, side: str = "left", sorter=None) -> Any:
     if STATE.interpreter is None:
         return make(np.searchsorted(x1.numpy(), x2.numpy(), side=side).astype(np.int64))
     column = reshape(x2, (*x2.shape, 1))
-    return sum(x1 < column if side == "left" else x1 <= column, -1)
+    before = x1 < column if side == "left" else x1 <= column
+    if x1.dtype.is_float:  # a NaN is behind every number, and equal to a NaN
+        nan = column != column
+        before = before | (nan & (x1 == x1) if side == "left" else nan)
+    return sum(before, -1)
 
 
 def isin(x, values, *, invert: bool = False) -> Any:

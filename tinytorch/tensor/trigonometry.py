@@ -107,10 +107,10 @@ def atan2(a, b) -> Any:
         steep = abs(a) > abs(b)
         both = ((a == 0) & (b == 0)) | ((abs(a) == math.inf) & (abs(b) == math.inf))
     flat = atan(divide(a, where(steep | both, 1.0, b)))
-    turn = _choice(signbit(b), _choice(signbit(a), -math.pi, math.pi, a), 0.0, a)
+    turn = _choice(signbit(a), -math.pi, math.pi, a)
     upright = _choice(signbit(a), -math.pi / 2, math.pi / 2, a)
     steep_angle = upright - atan(divide(b, where(steep, a, 1.0)))
-    out = where(steep, steep_angle, flat + turn)
+    out = where(steep, steep_angle, where(signbit(b), flat + turn, flat))  # -0 + 0 is +0
     if _any(both):  # both zero: 0 or pi; both infinite: a diagonal
         zero = _choice(signbit(b), math.pi, 0.0, a)
         diagonal = _choice(signbit(b), 0.75 * math.pi, 0.25 * math.pi, a)

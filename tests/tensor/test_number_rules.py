@@ -1,0 +1,252 @@
+"""One rule for numbers everywhere: what fits, what meets what, signs of zero, the order of NaN.
+
+Every form is asked eagerly and compiled, on each target this machine has.
+"""
+
+import math
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tests.compiler.compiled import targets
+from tinytorch.base.errors import DTypeError
+
+TARGETS = targets()
+WAYS = [None, *TARGETS]
+IDS = ["eager", *(t.name for t in TARGETS)]
+NAN = float("nan")
+
+
+def by(way, function):
+    """The function itself (None), or compiled for a target."""
+    return function if way is None else tt.compile(function, target=way)
+
+
+def whole(name, *values):
+    return tt.Tensor(np.array(values or (0,), name))
+
+
+def _set(x, key, value):
+    x = x + 0
+    x[key] = value
+    return x
+
+
+def _iadd(x, value):
+    x = x + 0
+    x += value
+    return x
+
+
+# name -> (dtype, function of a Tensor of it)
+DO_NOT_FIT = {
+    "add": ("uint8", lambda x: x + 300),
+    "radd": ("uint8", lambda x: 300 + x),
+    "sub": ("int8", lambda x: x - 129),
+    "rsub": ("uint8", lambda x: 300 - x),
+    "mul": ("uint8", lambda x: x * -1),
+    "floor_div": ("int8", lambda x: x // 1000),
+    "rfloor_div": ("int8", lambda x: 1000 // x),
+    "mod": ("int8", lambda x: x % 1000),
+    "pow": ("uint8", lambda x: x**256),
+    "and": ("uint8", lambda x: x & 256),
+    "shift": ("int8", lambda x: x << 200),
+    "equal": ("uint8", lambda x: x == 300),
+    "not_equal": ("uint8", lambda x: x != -1),
+    "less": ("int64", lambda x: x < 2**63),
+    "greater": ("int8", lambda x: x > 128),
+    "int32 + 2**40": ("int32", lambda x: x + 2**40),
+    "int64 + 2**70": ("int64", lambda x: x + 2**70),
+    "uint32 - negative": ("uint32", lambda x: x + -5),
+    "bool + 2**63": ("bool", lambda x: x + 2**63),
+    "NumPy's number": ("uint8", lambda x: x + np.int64(300)),
+    "where": ("uint8", lambda x: tt.where(x > 0, x, 300)),
+    "masked_fill": ("uint8", lambda x: x.masked_fill(x > 0, -1)),
+    "masked_fill_": ("uint8", lambda x: (x + 0).masked_fill_(x > 0, -1)),
+    "maximum": ("uint8", lambda x: tt.maximum(x, 300)),
+    "minimum": ("uint8", lambda x: tt.minimum(300, x)),
+    "clip": ("uint8", lambda x: x.clip(0, 300)),
+    "clamp_": ("uint8", lambda x: (x + 0).clamp_(min=-1)),
+    "iadd": ("uint8", lambda x: _iadd(x, 300)),
+    "add_": ("uint8", lambda x: (x + 0).add_(300)),
+    "setitem": ("uint8", lambda x: _set(x, 0, 300)),
+    "setitem slice": ("int8", lambda x: _set(x, slice(None), -129)),
+    "setitem list": ("uint8", lambda x: _set(x, slice(None), [300])),
+    "setitem NumPy's number": ("uint8", lambda x: _set(x, 0, np.int64(300))),
+    "setitem nan": ("int64", lambda x: _set(x, 0, NAN)),
+    "setitem inf": ("int32", lambda x: _set(x, 0, math.inf)),
+    "setitem 2**63": ("int64", lambda x: _set(x, 0, 2**63)),
+    "setitem 2.0**63": ("int64", lambda x: _set(x, 0, 2.0**63)),
+    "setitem mask": ("uint8", lambda x: _set(x, np.array([True]), 300)),
+    "fill_": ("uint8", lambda x: (x + 0).fill_(300)),
+    "fill_ nan": ("int16", lambda x: (x + 0).fill_(NAN)),
+    "copy_": ("uint8", lambda x: (x + 0).copy_(300)),
+    "full": ("uint8", lambda x: tt.full((1,), 300, "uint8") + x),
+    "full_like": ("uint8", lambda x: tt.full_like(x, -1)),
+    "Tensor": ("uint8", lambda x: tt.Tensor([300], dtype="uint8") + x),
+    "Tensor nan": ("int64", lambda x: tt.Tensor([NAN], dtype="int64") + x),
+    "Tensor float": ("uint8", lambda x: tt.Tensor([256.0], dtype="uint8") + x),
+    "Tensor 2**63": ("int64", lambda x: tt.Tensor([2**63]) + x),
+    "asarray": ("uint8", lambda x: tt.asarray([[300]], dtype="uint8") + x),
+    "arange": ("uint8", lambda x: tt.arange(300, dtype="uint8")[:1] + x),
+    "arange from": ("int8", lambda x: tt.arange(127, 130, dtype="int8")[:1] + x),
+    "linspace": ("uint8", lambda x: tt.linspace(0, 300, 2, dtype="uint8")[:1] + x),
+    "randint": ("uint8", lambda x: tt.randint(0, 300, (1,), "uint8") + x),
+    "pad": ("uint8", lambda x: tt.pad(x, (1,), (1,), 300)),
+    "scatter_add": ("uint8", lambda x: tt.scatter_add(x, 0, tt.Tensor([0]), [300])),
+}
+
+
+@pytest.mark.parametrize("way", [None, TARGETS[0]], ids=["eager", "compiled"])
+@pytest.mark.parametrize("form", DO_NOT_FIT)
+def test_a_python_number_that_does_not_fit_is_refused_in_every_form(form, way):
+    """Rule: a Python number takes the Tensor's type, and refusing beats wrapping around. (It is
+    refused while the function is recorded, before there is a target.)"""
+    dtype, function = DO_NOT_FIT[form]
+    with pytest.raises(DTypeError, match="does not fit into the tensor's type"):
+        by(way, function)(whole(dtype, 1))
+
+
+def test_numbers_at_the_ends_of_the_range_fit():
+    """Ground truth: two's complement; a fraction is dropped, as Python's int()."""
+    for name in ("uint8", "int8", "int16", "int32", "int64", "uint32"):
+        low, high = int(np.iinfo(name).min), int(np.iinfo(name).max)
+        x = whole(name, 0, 0, 0)
+        x[0], x[1] = low, high
+        x[2] = -0.5 if low else 0.5
+        assert x.tolist() == [low, high, 0] and (x == high).tolist() == [False, True, False]
+        assert tt.Tensor([low, high], dtype=name).tolist() == [low, high]
+        assert tt.full((1,), 3.75, name).tolist() == [3]
+    assert tt.arange(256, dtype="uint8")[-1].item() == 255
+    assert tt.Tensor([-(2.0**63)], dtype="int64").tolist() == [-(2**63)]
+
+
+def test_arrays_and_tensors_wrap_around_as_astype_does():
+    """Ground truth: NumPy's astype. Only Python numbers are refused."""
+    wide = np.array([300, -1])
+    for made in (
+        tt.Tensor(wide, dtype="uint8"),
+        tt.Tensor(wide).astype("uint8"),
+        tt.zeros(2, dtype="uint8").copy_(tt.Tensor(wide)),
+        _set(tt.zeros(2, dtype="uint8"), slice(None), wide),
+    ):
+        assert made.tolist() == [44, 255]
+    assert (whole("uint8", 1) + wide).tolist() == [301, 0]  # arrays promote: int64
+
+
+def test_whole_numbers_beyond_every_float_are_refused_and_others_round():
+    """Ground truth: float(2**70) is exact; Python has no float of 10**400."""
+    assert (tt.zeros(1) + 2**70).item() == 2.0**70
+    assert tt.Tensor([2**70], dtype="float64").item() == 2.0**70
+    for way in (None, TARGETS[0]):
+        with pytest.raises(DTypeError, match="a long number for float32"):
+            by(way, lambda x: x * 10**400)(tt.ones(1))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=IDS)
+def test_integer_to_a_float_power_is_float32(way):
+    """Ground truth: the formula in float64; PyTorch gives float32 for every float exponent."""
+    powers = (2.0, 3.0, 0.5, 0.0, 1.0, -1.0, -0.5, np.float64(2.0), np.float32(3.0))
+    for name in ("int32", "uint8", "int64"):
+        x = whole(name, 1, 2, 5)
+        for out, p in zip(by(way, lambda x: [x**p for p in powers])(x), powers, strict=True):
+            assert out.dtype is tt.float32, (name, p)
+            truth = np.array([1.0, 2.0, 5.0]) ** float(p)
+            np.testing.assert_allclose(out.numpy(), truth, rtol=3e-7)  # 2 roundings and pow's 1
+    for out, truth in zip(by(way, lambda x: [x**2, x**3, x**0])(x), (25, 125, 1), strict=True):
+        assert out.dtype is tt.int64 and out[2].item() == truth
+
+
+@pytest.mark.parametrize("way", WAYS, ids=IDS)
+def test_running_sums_keep_the_type_that_is_asked_for(way):
+    """Ground truth: sums modulo 256, as NumPy's add.accumulate."""
+    given = np.array([[100, 100, 100], [1, 2, 3]], np.uint8)
+    truth = np.add.accumulate(given, 1, np.uint8)
+    for x in (tt.Tensor(given), tt.Tensor(given.astype(np.int64))):
+        outs = by(
+            way,
+            lambda x: [
+                tt.cumulative_sum(x, axis=1, dtype=tt.uint8),
+                tt.cumsum(x, 1, dtype=tt.uint8),
+                tt.cumulative_sum(x, axis=1, dtype="uint8", include_initial=True)[:, 1:],
+                tt.sum(x, 1, dtype=tt.uint8),
+                tt.cumulative_prod(x, axis=1, dtype=tt.uint8),
+                tt.cumsum(x, 1),
+            ],
+        )(x)
+        for out in outs[:3]:
+            assert out.dtype is tt.uint8 and out.tolist() == truth.tolist()
+        assert outs[3].dtype is tt.uint8 and outs[3].tolist() == truth[:, -1].tolist()
+        products = np.multiply.accumulate(given, 1, np.uint8)
+        assert outs[4].dtype is tt.uint8 and outs[4].tolist() == products.tolist()
+        assert outs[5].dtype is tt.int64 and outs[5].tolist() == given.cumsum(1).tolist()
+
+
+ODD = np.array([0.0, -0.0, np.nan, np.copysign(np.nan, -1.0), np.inf, -np.inf, 1.0, -1.0, 0.3, -0.3])
+NUMPY_NAME = {"round": "rint"}
+SIGNED = (
+    "abs asin asinh atan atanh ceil expm1 floor log1p negative positive reciprocal round sin sinh "
+    "sqrt tan tanh trunc sign square cos cosh exp acos"
+).split()
+SIGNED_PAIRS = "atan2 copysign hypot divide multiply add subtract floor_divide remainder".split()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("way", WAYS, ids=IDS)
+def test_signs_of_zeros_are_those_of_ieee_754(way, dtype):
+    """Ground truth: NumPy (the C library), which follows IEEE 754 and C99 annex F. Signs of a NaN
+    that was computed are nobody's promise; those of NaNs that are given are seen by signbit."""
+    x = ODD.astype(dtype)
+    a, b = (np.ravel(m) for m in np.meshgrid(x, x, indexing="ij"))
+
+    def everything(x, a, b):
+        singles = [getattr(tt, name)(x) for name in SIGNED]
+        pairs = [getattr(tt, name)(a, b) for name in SIGNED_PAIRS]
+        return [*singles, *pairs, tt.signbit(x), tt.signbit(-x)]
+
+    outs = [o.numpy() for o in by(way, everything)(tt.Tensor(x), tt.Tensor(a), tt.Tensor(b))]
+    np.testing.assert_array_equal(outs[-2], np.signbit(x))
+    np.testing.assert_array_equal(outs[-1], np.signbit(-x))
+    with np.errstate(all="ignore"):
+        truths = [getattr(np, NUMPY_NAME.get(name, name))(x) for name in SIGNED]
+        truths += [getattr(np, {"atan2": "arctan2"}.get(n, n))(a, b) for n in SIGNED_PAIRS]
+    for name, out, truth in zip((*SIGNED, *SIGNED_PAIRS), outs, truths, strict=False):
+        number = ~np.isnan(truth)
+        np.testing.assert_array_equal(np.isnan(out), ~number, name)
+        np.testing.assert_array_equal(np.signbit(out)[number], np.signbit(truth)[number], name)
+        np.testing.assert_allclose(out[number], truth[number], rtol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=IDS)
+def test_nan_sorts_last_and_wins_everywhere(way):
+    """Ground truth: NumPy, where NaN is behind every number and wins max and min."""
+    x = np.array([[2.0, NAN, -np.inf, np.inf, NAN, -0.0], [1.0, 3.0, 2.0, 0.0, 5.0, -1.0]], "f4")
+    line = np.array([-np.inf, 0.0, 0.0, np.inf, NAN, NAN], "f4")
+    needles = np.array([NAN, -np.inf, 0.0, 1.0, np.inf], "f4")
+
+    def everything(x, line, needles):
+        return [
+            tt.sort(x), tt.argsort(x), tt.sort(x, descending=True),
+            tt.argmax(x, 1), tt.argmin(x, 1), tt.max(x, 1), tt.min(x, 1),
+            *tt.topk(x, 3), tt.searchsorted(line, needles),
+            tt.searchsorted(line, needles, side="right"),
+            tt.searchsorted(line[:4], needles), tt.searchsorted(line[:4], needles, side="right"),
+            tt.maximum(x[0], x[1]), tt.minimum(x[0], x[1]),
+        ]  # fmt: skip
+
+    outs = by(way, everything)(tt.Tensor(x), tt.Tensor(line), tt.Tensor(needles))
+    order = np.argsort(x, 1, kind="stable")
+    turned = x.shape[1] - 1 - np.argsort(x[:, ::-1], 1, kind="stable")[:, ::-1]
+    with np.errstate(invalid="ignore"):
+        truths = [
+            np.sort(x, 1), order, np.sort(x, 1)[:, ::-1],
+            x.argmax(1), x.argmin(1), x.max(1), x.min(1),
+            np.take_along_axis(x, turned[:, :3], 1), turned[:, :3],
+            np.searchsorted(line, needles), np.searchsorted(line, needles, side="right"),
+            np.searchsorted(line[:4], needles),
+            np.searchsorted(line[:4], needles, side="right"),
+            np.maximum(x[0], x[1]), np.minimum(x[0], x[1]),
+        ]  # fmt: skip
+    for i, (out, truth) in enumerate(zip(outs, truths, strict=True)):
+        np.testing.assert_array_equal(out.numpy(), truth, str(i))
