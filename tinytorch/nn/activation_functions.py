@@ -19,11 +19,14 @@ from tinytorch.tensor.elementwise import (
     where,
 )
 from tinytorch.tensor.exponentials import log1p
+from tinytorch.tensor.half_precision import in_float32
+from tinytorch.tensor.number_types import check_one_float
 from tinytorch.tensor.reductions import softmax
 from tinytorch.tensor.shaping import chunk
 from tinytorch.tensor.tensor import Tensor
 
 
+@in_float32()
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """x * P(normal number < x), exactly by erf or approximately by tanh.
 
@@ -51,6 +54,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     return input * 0.5 * (tanh(inner) + 1.0)
 
 
+@in_float32()
 def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
     """x where x > 0, else negative_slope * x.
 
@@ -72,8 +76,9 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
     Source: He et al. 2015, https://arxiv.org/abs/1502.01852, equation 1.
     """
-    if weight.shape[0] == 1:
-        slope = weight
+    check_one_float("prelu", input=input, weight=weight)
+    if weight.size == 1:
+        slope = weight.reshape(())
     elif len(input.shape) < 2 or input.shape[1] != weight.shape[0]:
         raise ShapeError(
             "prelu: one slope for each channel",
@@ -86,6 +91,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     return where(input > 0.0, input, input * slope)
 
 
+@in_float32()
 def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
     """x where x > 0, else alpha (exp(x) - 1).
 
@@ -99,6 +105,7 @@ def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
     return where(input > 0.0, input, (exp(negative) - 1.0) * float(alpha))
 
 
+@in_float32()
 def selu(input: Tensor) -> Tensor:
     """scale * elu(x, alpha): keeps mean 0 and variance 1 from layer to layer.
 
@@ -112,6 +119,7 @@ def selu(input: Tensor) -> Tensor:
     return elu(input, alpha) * scale
 
 
+@in_float32()
 def silu(input: Tensor) -> Tensor:
     """x * sigmoid(x), also called swish.
 
@@ -123,6 +131,7 @@ def silu(input: Tensor) -> Tensor:
     return input * sigmoid(input)
 
 
+@in_float32()
 def mish(input: Tensor) -> Tensor:
     """x * tanh(softplus(x)).
 
@@ -134,6 +143,7 @@ def mish(input: Tensor) -> Tensor:
     return input * tanh(softplus(input))
 
 
+@in_float32()
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, without overflow.
 
@@ -155,6 +165,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     return out if beta == 1.0 else out * (1.0 / beta)
 
 
+@in_float32()
 def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(x)) = -softplus(-x).
 
@@ -164,6 +175,7 @@ def logsigmoid(input: Tensor) -> Tensor:
     return -softplus(-input)
 
 
+@in_float32()
 def softsign(input: Tensor) -> Tensor:
     """x / (1 + |x|).
 
@@ -201,6 +213,7 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tens
     return where(input <= min_val, float(min_val), held)
 
 
+@in_float32()
 def hardsigmoid(input: Tensor) -> Tensor:
     """(x + 3) / 6 held between 0 and 1.
 
@@ -212,6 +225,7 @@ def hardsigmoid(input: Tensor) -> Tensor:
     return hardtanh(input + 3.0, 0.0, 6.0) * (1.0 / 6.0)
 
 
+@in_float32()
 def hardswish(input: Tensor) -> Tensor:
     """x * hardsigmoid(x).
 
@@ -223,6 +237,7 @@ def hardswish(input: Tensor) -> Tensor:
     return input * hardsigmoid(input)
 
 
+@in_float32()
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """One half of an axis times the sigmoid of the other.
 
@@ -243,6 +258,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     return value * sigmoid(gate)
 
 
+@in_float32()
 def softmin(input: Tensor, dim: int = -1) -> Tensor:
     """softmax(-x) along an axis.
 

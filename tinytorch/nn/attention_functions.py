@@ -12,6 +12,7 @@ from tinytorch.nn.dropout_functions import dropout
 from tinytorch.tensor.contractions import attention, matmul
 from tinytorch.tensor.creation import iota
 from tinytorch.tensor.elementwise import exp, where
+from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.reductions import amax
 from tinytorch.tensor.reductions import sum as total
 from tinytorch.tensor.repetition import repeat_interleave
@@ -69,7 +70,11 @@ def scaled_dot_product_attention(
         scores = where(sees, scores, -math.inf)
     if attn_mask is not None:
         added = attn_mask.dtype.is_float
-        scores = scores + attn_mask if added else where(attn_mask, scores, -math.inf)
+        scores = (
+            scores + attn_mask.astype(scores.dtype)
+            if added
+            else where(attn_mask, scores, -math.inf)
+        )
     return matmul(dropout(_safe_softmax(scores), dropout_p), value)
 
 
@@ -103,6 +108,7 @@ def _four_axes(x: Tensor, lead: tuple[int, ...]) -> Tensor:
     )
 
 
+@in_float32()
 def _safe_softmax(scores: Tensor) -> Tensor:
     """Softmax over the last axis in which a row of -inf becomes zeros, not NaN."""
     largest = amax(scores, -1, keepdim=True).detach()

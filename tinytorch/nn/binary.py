@@ -8,9 +8,12 @@ from __future__ import annotations
 from tinytorch.nn.loss_reduction import reduced, same_shapes
 from tinytorch.tensor.elementwise import exp, log, maximum, where
 from tinytorch.tensor.exponentials import log1p
+from tinytorch.tensor.half_precision import in_float32
+from tinytorch.tensor.number_types import check_one_float
 from tinytorch.tensor.tensor import Tensor
 
 
+@in_float32("input", "target")
 def binary_cross_entropy_with_logits(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean",
     pos_weight: Tensor | None = None,
@@ -54,6 +57,7 @@ def binary_cross_entropy_with_logits(
     return reduced("binary_cross_entropy_with_logits", losses, reduction)
 
 
+@in_float32("input", "target")
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:
@@ -74,6 +78,7 @@ def binary_cross_entropy(
         Tensor(100.693146)
     """
     input, target = same_shapes("binary_cross_entropy", input, target)
+    check_one_float("binary_cross_entropy", input=input, target=target)
     target = target.astype(input.dtype)
     losses = -(target * _bounded_log(input) + (1.0 - target) * _bounded_log(1.0 - input))
     losses = losses if weight is None else losses * weight

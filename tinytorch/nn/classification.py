@@ -11,12 +11,15 @@ from tinytorch.nn.indices import inside
 from tinytorch.nn.loss_reduction import counted, reduction_of
 from tinytorch.tensor.creation import asarray
 from tinytorch.tensor.elementwise import where
+from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.indexing import gather, take
+from tinytorch.tensor.number_types import check_one_float
 from tinytorch.tensor.reductions import logsumexp
 from tinytorch.tensor.shaping import moveaxis
 from tinytorch.tensor.tensor import Tensor
 
 
+@in_float32("input", "target")
 def cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int | None = None,
     reduction: str = "mean", label_smoothing: float = 0.0,
@@ -65,6 +68,7 @@ def cross_entropy(
     return _averaged("cross_entropy", losses, counts, reduction)
 
 
+@in_float32("input", "target")
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int | None = None,
     reduction: str = "mean",
@@ -112,6 +116,7 @@ def _check_weight(owner: str, weight: Tensor | None, logits: Tensor) -> None:
             rule="weight (K,)",
             fix="one weight for each class, in the order of the labels",
         )
+    check_one_float(owner, input=logits, weight=weight)
 
 
 def _labels(owner: str, logits: Tensor, labels: Tensor, ignore_index: int | None):

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from tinytorch.nn.loss_reduction import REDUCTIONS, counted, reduced, reduction_of, same_shapes
 from tinytorch.tensor.elementwise import exp, log, where
+from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.tensor import Tensor
 
 
+@in_float32("input", "target")
 def kl_div(
     input: Tensor, target: Tensor, *, reduction: str = "mean", log_target: bool = False
 ) -> Tensor:

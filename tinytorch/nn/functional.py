@@ -61,6 +61,7 @@ from tinytorch.nn.window_functions import (
 )
 from tinytorch.tensor.contractions import affine, matmul, max_pool2d
 from tinytorch.tensor.elementwise import relu, sigmoid, tanh
+from tinytorch.tensor.number_types import check_one_float
 from tinytorch.tensor.reductions import log_softmax, softmax
 from tinytorch.tensor.shaping import transpose
 from tinytorch.tensor.tensor import Tensor
@@ -151,5 +152,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     # arithmetic that follows still has the shape of the product and is fused into it.
     if bias is not None and (out := affine(input, weight, bias)) is not None:
         return out
+    if input.dtype is not weight.dtype or (bias is not None and bias.dtype is not weight.dtype):
+        check_one_float("linear", input=input, weight=weight, bias=bias)
     out = matmul(input, transpose(weight))
     return out if bias is None else out + bias

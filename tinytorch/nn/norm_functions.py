@@ -9,14 +9,19 @@ import math
 from typing import Any
 
 from tinytorch.base.checks import number, whole
+from tinytorch.base.dtypes import float64
 from tinytorch.base.errors import ShapeError
 from tinytorch.tensor.elementwise import abs as tensor_abs
 from tinytorch.tensor.elementwise import isfinite, maximum, rsqrt, sqrt, where
+from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.number_types import check_one_float
 from tinytorch.tensor.reductions import amax
+from tinytorch.tensor.repetition import broadcast_arrays
 from tinytorch.tensor.tensor import Tensor
 
 
+@in_float32()
 def layer_norm(
     input: Tensor, normalized_shape, weight=None, bias=None, eps: float = 1e-5
 ) -> Tensor:
@@ -34,6 +39,7 @@ def layer_norm(
     the mean is large.
     """
     axes = _last_axes("layer_norm", "LayerNorm", input, normalized_shape)
+    _check_types("layer_norm", input, weight, bias)
     centered = input - input.mean(axes, keepdim=True)
     variance = (centered * centered).mean(axes, keepdim=True)
     out = centered * rsqrt(variance + eps)
@@ -41,6 +47,7 @@ def layer_norm(
     return out if bias is None else out + bias
 
 
+@in_float32()
 def rms_norm(
     input: Tensor, normalized_shape, weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
@@ -50,11 +57,13 @@ def rms_norm(
         input: (..., *normalized_shape).
         normalized_shape: sizes of the last axes.
         weight: (*normalized_shape).
-        eps: added to the mean square; default: the smallest step of the input's dtype, as PyTorch.
+        eps: added to the mean square; default: the smallest step of the type that is computed in
+            (float32 for half precision), as PyTorch.
 
     Source: Zhang, Sennrich 2019, https://arxiv.org/abs/1910.07467.
     """
     axes = _last_axes("rms_norm", "RMSNorm", input, normalized_shape)
+    _check_types("rms_norm", input, weight, None)
     if eps is None:
         eps = step_of(input.dtype)
     out = input * rsqrt((input * input).mean(axes, keepdim=True) + eps)
@@ -72,6 +81,7 @@ def step_of(dtype) -> float:
     return 2.0 ** -digits[dtype.name]
 
 
+@in_float32()
 def group_norm(
     input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
     eps: float = 1e-5,
@@ -96,6 +106,7 @@ def group_norm(
             rule="(N, C, ...) with C a multiple of num_groups",
             fix="num_groups=1, or a divisor of C",
         )
+    _check_types("group_norm", input, weight, bias)
     shape = tuple(input.shape)
     numbers = math.prod(shape[1:]) // num_groups
     x = input.reshape(shape[0], num_groups, numbers)
@@ -107,6 +118,7 @@ def group_norm(
     return out if bias is None else out + bias.reshape(*per_channel)
 
 
+@in_float32()
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """x / max(norm(x), eps) along an axis.
 
@@ -130,6 +142,7 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
     return input / maximum(length, eps)
 
 
+@in_float32("input", state=("running_mean", "running_var"))
 def batch_norm(
     input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight=None, bias=None,
     training: bool = False, momentum: Any = 0.1, eps: float = 1e-5,
@@ -149,6 +162,9 @@ def batch_norm(
     Source: Ioffe, Szegedy 2015, https://arxiv.org/abs/1502.03167. The running variance is the
     unbiased one (n / (n - 1)), as in the paper and PyTorch.
     """
+    _check_types("batch_norm", input, weight, bias)
+    if running_mean is not None and running_mean.dtype is float64:
+        check_one_float("batch_norm", input=input, running_mean=running_mean)
     axes = (0, *range(2, len(input.shape)))
     shape = tuple(1 if axis in axes else size for axis, size in enumerate(input.shape))
     if training or running_mean is None or running_var is None:
@@ -170,6 +186,7 @@ def batch_norm(
     return out if bias is None else out + bias.reshape(*shape)
 
 
+@in_float32("x1", "x2")
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """The cosine of the angle between vectors: the product of `normalize`d ones.
 
@@ -182,6 +199,8 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     Returns:
         The broadcast shape without dim, in [-1, 1].
     """
+    if x1.shape != x2.shape:  # first to one shape: dim counts the axes that both have then
+        x1, x2 = broadcast_arrays(x1, x2)
     return (normalize(x1, dim=dim, eps=eps) * normalize(x2, dim=dim, eps=eps)).sum(dim)
 
 
@@ -199,7 +218,16 @@ def _values_per_channel(input: Tensor) -> int:
 
 def _move(running: Tensor, new: Tensor, momentum: Any) -> None:
     new = new.detach().reshape(*running.shape)
-    running.assign_(running * (1.0 - momentum) + new * momentum)
+    running.assign_((running * (1.0 - momentum) + new * momentum).astype(running.dtype))
+
+
+def _check_types(owner: str, input: Tensor, weight: Tensor | None, bias: Tensor | None) -> None:
+    """Refuse weights of another float type; float32 beside a half input is the composite's own."""
+    dtype = input.dtype
+    if (weight is not None and weight.dtype is not dtype) or (
+        bias is not None and bias.dtype is not dtype
+    ):
+        check_one_float(owner, input=input, weight=weight, bias=bias)
 
 
 def _last_axes(owner: str, layer: str, input: Tensor, normalized_shape) -> tuple[int, ...]:

@@ -9,9 +9,11 @@ from tinytorch.base.checks import number
 from tinytorch.nn.loss_reduction import reduced, same_shapes
 from tinytorch.tensor.elementwise import abs as magnitude
 from tinytorch.tensor.elementwise import where
+from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.tensor import Tensor
 
 
+@in_float32("input", "target")
 def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """(input - target)^2, averaged.
 
@@ -36,6 +38,7 @@ def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tenso
     return reduced("mse_loss", distance * distance, reduction)
 
 
+@in_float32("input", "target")
 def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """|input - target|, averaged; its gradient is 0 where they are equal.
 
@@ -53,6 +56,7 @@ def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor
     return reduced("l1_loss", magnitude(input - target), reduction)
 
 
+@in_float32("input", "target")
 def huber_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", delta: float = 1.0
 ) -> Tensor:
@@ -82,6 +86,7 @@ def huber_loss(
     return reduced("huber_loss", losses, reduction)
 
 
+@in_float32("input", "target")
 def smooth_l1_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0
 ) -> Tensor:

@@ -14,6 +14,8 @@ import numpy as np
 from tinytorch.base.checks import pair
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.tensor.contractions import convolution, convolution_transpose, matmul, max_pool2d
+from tinytorch.tensor.half_precision import in_float32
+from tinytorch.tensor.number_types import check_one_float
 from tinytorch.tensor.shaping import pad
 from tinytorch.tensor.tensor import Tensor
 
@@ -42,7 +44,14 @@ def conv2d(
     out = convolution(
         input, weight, stride=stride, padding=padding, dilation=dilation, groups=groups
     )
-    return out if bias is None else out + bias.reshape(1, weight.shape[0], 1, 1)
+    return out if bias is None else _biased("conv2d", out, bias)
+
+
+def _biased(owner: str, out: Tensor, bias: Tensor) -> Tensor:
+    """One number more for each channel."""
+    if bias.dtype is not out.dtype:
+        check_one_float(owner, output=out, bias=bias)
+    return out + bias.reshape(1, out.shape[1], *(1,) * (len(out.shape) - 2))
 
 
 def named_padding(owner: str, name: str, kernel, stride, dilation) -> tuple:
@@ -93,7 +102,7 @@ def conv1d(
         input.unsqueeze(2), weight.unsqueeze(2),
         stride=(1, stride), padding=padding, dilation=(1, dilation), groups=groups,
     ).squeeze(2)  # fmt: skip
-    return out if bias is None else out + bias.reshape(1, weight.shape[0], 1)
+    return out if bias is None else _biased("conv1d", out, bias)
 
 
 def conv_transpose2d(
@@ -123,7 +132,7 @@ def conv_transpose2d(
         input, weight, stride=stride, padding=padding, output_padding=output_padding,
         groups=groups, dilation=dilation,
     )  # fmt: skip
-    return out if bias is None else out + bias.reshape(1, out.shape[1], 1, 1)
+    return out if bias is None else _biased("conv_transpose2d", out, bias)
 
 
 def max_pool1d(input: Tensor, kernel_size: int, stride: int | None = None, padding: int = 0):
@@ -143,6 +152,7 @@ def max_pool1d(input: Tensor, kernel_size: int, stride: int | None = None, paddi
     return max_pool2d(input.unsqueeze(2), (1, kernel_size), (1, step), (0, padding)).squeeze(2)
 
 
+@in_float32()
 def avg_pool2d(
     input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
     *, count_include_pad: bool = True,
@@ -228,6 +238,7 @@ def _counts(n: int, kernel: int, step: int, side: int, size: int) -> np.ndarray:
     return np.minimum(first + kernel, n) - np.maximum(first, 0)
 
 
+@in_float32()
 def avg_pool1d(
     input: Tensor, kernel_size: int, stride: int | None = None, padding: int = 0,
     *, count_include_pad: bool = True,
@@ -252,6 +263,7 @@ def avg_pool1d(
     ).squeeze(2)  # fmt: skip
 
 
+@in_float32()
 def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
     """The mean of windows that divide an image into a given number of rows and columns.
 

@@ -17,17 +17,24 @@ from tinytorch.tensor import autograd
 from tinytorch.tensor.base import from_array
 from tinytorch.tensor.dispatch import apply, product, tensor_of, to_dtype
 from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.number_types import check_one_float
 from tinytorch.tensor.shaping import reshape, squeeze, unsqueeze
 
 _MATMUL, _PERMUTE, _SUM = (TABLE[name] for name in ("matmul", "permute", "sum"))
 
 
-def _inputs(*xs) -> tuple[list, dict]:
-    """Operands of one dtype, and the `dtype` param: rounded if the mode says so."""
-    tensors = [tensor_of(x) for x in xs]
+def _inputs(owner: str, /, **xs) -> tuple[list, dict]:
+    """Operands of one dtype, and the `dtype` param: rounded if the mode says so.
+
+    Raises:
+        DTypeError: floats of different types, unless the mode rounds them all to one.
+    """
+    tensors = [tensor_of(x) for x in xs.values()]
     dtype = tensors[0].dtype
     for t in tensors[1:]:
-        dtype = promote(dtype, t.dtype)
+        if t.dtype is not dtype:
+            check_one_float(owner, **dict(zip(xs, tensors, strict=True)))
+            dtype = promote(dtype, t.dtype)
     if dtype is float32 and STATE.precision == "bf16":
         return [to_dtype(t, bfloat16) for t in tensors], {"dtype": float32}
     if dtype is float32 and STATE.precision == "float16":
@@ -56,7 +63,7 @@ def matmul(a, b) -> Any:
         if len(a.shape) >= 2 and len(b.shape) >= 2:
             return product(_MATMUL, a, b)
     else:
-        (a, b), params = _inputs(a, b)
+        (a, b), params = _inputs("matmul", a=a, b=b)
     rank_a, rank_b = len(a.shape), len(b.shape)
     if rank_a >= 2 and rank_b >= 2:
         return apply(_MATMUL, (a, b), params)
@@ -139,7 +146,7 @@ def convolution(
     Returns:
         (N, K, H', W').
     """
-    (x, weight), params = _inputs(x, weight)
+    (x, weight), params = _inputs("convolution", x=x, weight=weight)
     vertical, horizontal = (padding, padding) if isinstance(padding, int) else padding
     params |= {
         "stride": _pair(stride),
@@ -169,7 +176,7 @@ def convolution_transpose(
         (N, K, H', W') with H' = (H - 1) stride - 2 padding + dilation (kernel - 1) + 1 +
         output_padding.
     """
-    (x, weight), params = _inputs(x, weight)
+    (x, weight), params = _inputs("convolution_transpose", x=x, weight=weight)
     steps, sides, extra, gaps = (_pair(p) for p in (stride, padding, output_padding, dilation))
     if (
         len(x.shape) != 4
@@ -211,7 +218,7 @@ def attention(q, k, v, *, causal: bool = False, scale: float | None = None) -> A
     Returns:
         (B, A, T, D).
     """
-    (q, k, v), params = _inputs(q, k, v)
+    (q, k, v), params = _inputs("attention", q=q, k=k, v=v)
     factor = float(q.shape[-1]) ** -0.5 if scale is None else float(scale)
     params |= {"causal": bool(causal), "scale": factor}
     return apply(TABLE["attention"], (q, k, v), params)[0]

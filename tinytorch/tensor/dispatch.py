@@ -246,6 +246,18 @@ def weak_dtype(value: Any, dtype: DType) -> DType:
     return float32
 
 
+def joint_dtype(a: Any, b: Any) -> DType:
+    """The type that two Tensors meet in: as `promote`, but a 0-d float widens no float with axes.
+
+    So a rate or a factor kept in a 0-d float32 Tensor leaves half precision what it is, as a Python
+    number does and as in PyTorch; 0-d integers promote like all others, since they could not fit.
+    """
+    p, q = a.dtype, b.dtype
+    if p is not q and p.is_float and q.is_float and bool(a.shape) != bool(b.shape):
+        return p if a.shape else q
+    return promote(p, q)
+
+
 def to_dtype(x: Any, dtype: DType) -> Any:
     """`x` in another number type; itself if it has that already."""
     return x if x.dtype is dtype else apply(_CAST, (x,), {"dtype": dtype})
@@ -274,7 +286,7 @@ def common(a: Any, b: Any) -> tuple[Any, Any]:
             return a, number(b, dtype)
     if isinstance(a, TensorBase):
         if isinstance(b, TensorBase):
-            dtype = promote(a.dtype, b.dtype)
+            dtype = joint_dtype(a, b)
             return to_dtype(a, dtype), to_dtype(b, dtype)
         if isinstance(b, np.generic):
             b = b.item()

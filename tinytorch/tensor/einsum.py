@@ -15,6 +15,7 @@ from tinytorch.primitives import TABLE
 from tinytorch.tensor.contractions import matmul
 from tinytorch.tensor.creation import arange
 from tinytorch.tensor.dispatch import apply, common, tensor_of
+from tinytorch.tensor.number_types import check_one_float
 from tinytorch.tensor.reductions import sum
 from tinytorch.tensor.shaping import axis_of, broadcast_to, moveaxis, permute, reshape
 
@@ -42,7 +43,7 @@ def _parse(equation: str, xs: Sequence[Any]) -> tuple[list[str], str]:
     for term, x in zip(terms, xs, strict=True):
         letters = term.replace("...", "")
         hidden = len(x.shape) - len(letters)
-        plain = all(c.isascii() and c.isalpha() for c in letters)
+        plain = all(c.isascii() and c.isalpha() for c in letters) and term.count("...") < 2
         if hidden < 0 or (hidden and "..." not in term) or not plain or hidden > len(_DOTS):
             raise _refuse("the letters do not fit the axes", equation, xs)
         most = max(most, hidden)
@@ -52,8 +53,8 @@ def _parse(equation: str, xs: Sequence[Any]) -> tuple[list[str], str]:
         every = "".join(spelled)
         single = sorted(c for c in set(every) - set(_DOTS) if every.count(c) == 1)
         right = "..." + "".join(single)
-    result = right.replace("...", dots)
-    if len(set(result)) != len(result) or set(result) - set("".join(spelled)):
+    result = right.replace("...", dots, 1)
+    if "." in result or len(set(result)) != len(result) or set(result) - set("".join(spelled)):
         raise _refuse("the result names an axis twice, or one that no operand has", equation, xs)
     return spelled, result
 
@@ -139,13 +140,13 @@ def einsum(equation: str, *operands: Any) -> Any:
     if not operands:
         raise SettingError("einsum: no operands", got=equation, rule="at least one", fix="give a")
     xs = [tensor_of(x) for x in operands]
+    check_one_float("einsum", **{f"operand {i}": x for i, x in enumerate(xs)})
     terms, result = _parse(equation, xs)
     _check_sizes(equation, xs, terms)
     pairs = [_without_repeats(x, letters) for x, letters in zip(xs, terms, strict=True)]
     x, letters = pairs[0]
     for i, (y, more) in enumerate(pairs[1:], 2):
         later = set(result).union(*(set(t) for _, t in pairs[i:]))
-        x, y = common(x, y)
         x, letters = _product(x, letters, y, more, later)
     x, letters = _summed(x, letters, set(result))
     return permute(x, [letters.index(c) for c in result]) if letters != result else x
@@ -175,7 +176,7 @@ def tensordot(a, b, axes: Any = 2) -> Any:
     Raises:
         ShapeError: their sizes differ.
     """
-    a, b = common(a, b)
+    a, b = tensor_of(a), tensor_of(b)
     if isinstance(axes, int):
         of_a, of_b = list(range(len(a.shape) - axes, len(a.shape))), list(range(axes))
     else:

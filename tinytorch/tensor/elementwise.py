@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import as_dtype, bool_, float32
+from tinytorch.base.dtypes import as_dtype, bfloat16, bool_, float16, float32
 from tinytorch.base.errors import DTypeError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.base import TensorBase, make
@@ -140,7 +140,11 @@ def erf(x) -> Any:
 
 def sigmoid(x) -> Any:
     """1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2, which never overflows."""
-    return tanh(tensor_of(x) * 0.5) * 0.5 + 0.5
+    x = tensor_of(x)
+    dtype = x.dtype
+    if dtype is float16 or dtype is bfloat16:  # rounded once, as in_float32 does
+        return to_dtype(sigmoid(to_dtype(x, float32)), dtype)
+    return tanh(x * 0.5) * 0.5 + 0.5
 
 
 def relu(x) -> Any:

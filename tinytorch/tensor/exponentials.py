@@ -11,6 +11,7 @@ from typing import Any
 from tinytorch.base.dtypes import float32
 from tinytorch.tensor.dispatch import common, tensor_of, to_dtype
 from tinytorch.tensor.elementwise import abs, exp, log, maximum, minimum, where
+from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.own_gradient import with_slope
 
 
@@ -26,6 +27,7 @@ def _log1p(x: Any) -> Any:
     return where(exact, where(u == 1.0, x, u), log(u) * (x / where(exact, 1.0, u - 1.0)))
 
 
+@in_float32()
 def log1p(x) -> Any:
     """log(1 + x), exact for small x; derivative 1 / (1 + x).
 
@@ -45,6 +47,7 @@ def _expm1(x: Any) -> Any:
     return where(ordinary & (abs(x) < 1.0), series, rest)
 
 
+@in_float32()
 def expm1(x) -> Any:
     """exp(x) - 1, exact for small x; derivative exp(x).
 
@@ -54,16 +57,19 @@ def expm1(x) -> Any:
     return _expm1(_float(x))
 
 
+@in_float32()
 def log2(x) -> Any:
     """Logarithm to base 2, as log(x) / log(2)."""
     return log(x) * (1.0 / math.log(2.0))
 
 
+@in_float32()
 def log10(x) -> Any:
     """Logarithm to base 10, as log(x) / log(10)."""
     return log(x) * (1.0 / math.log(10.0))
 
 
+@in_float32("a", "b")
 def logaddexp(a, b) -> Any:
     """log(exp(a) + exp(b)), shifted by the larger so that nothing overflows."""
     a, b = common(a, b)

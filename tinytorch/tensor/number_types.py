@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import DTYPES, DType, as_dtype, bfloat16, promote
+from tinytorch.base.dtypes import DTYPES, DType, as_dtype, bfloat16, float64, promote
 from tinytorch.base.errors import DTypeError, SettingError
 from tinytorch.tensor.base import TensorBase
 from tinytorch.tensor.dispatch import tensor_of, weak_dtype
+from tinytorch.tensor.interpreter import STATE
 
 _KINDS = {
     "bool": "b",
@@ -38,7 +39,7 @@ def result_type(*xs: Any) -> DType:
 
     Args:
         xs: at least one. A Python number is weak: it takes the type of the others, if that can hold
-            its kind.
+            its kind. A 0-d Tensor of floats takes the type of floats that have axes.
 
     Example:
         >>> import tinytorch as tt
@@ -50,7 +51,12 @@ def result_type(*xs: Any) -> DType:
             "result_type: of nothing", got="no arguments", rule="at least one", fix="result_type(x)"
         )
     weak = [x for x in xs if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic)]
-    strong = [_type_of(x) for x in xs if not any(x is w for w in weak)]
+    others = [x for x in xs if not any(x is w for w in weak)]
+    strong = [_type_of(x) for x in others]
+    if any(isinstance(x, TensorBase) and x.shape and x.dtype.is_float for x in others):
+        # 0-d floats widen no float with axes
+        points = [isinstance(x, TensorBase) and not x.shape and x.dtype.is_float for x in others]
+        strong = [d for d, point in zip(strong, points, strict=True) if not point]
     out = strong[0] if strong else _type_of(weak.pop(0))
     for dtype in strong[1:]:
         out = promote(out, dtype)
@@ -75,6 +81,30 @@ def can_cast(from_: Any, to: Any) -> bool:
     if source.is_float and not target.is_float:
         return False
     return promote(source, target) is target
+
+
+def check_one_float(owner: str, /, **tensors: Any) -> None:
+    """Refuse float Tensors of different types where PyTorch does: in products, layers, norms.
+
+    Args:
+        owner: who asks.
+        tensors: by the name of the argument; None, integers and bools are not looked at.
+
+    Raises:
+        DTypeError: two of them are floats of different types, and no precision mode
+            (`tt.precision`) rounds them all to one.
+    """
+    floats = {n: x.dtype for n, x in tensors.items() if x is not None and x.dtype.is_float}
+    kinds = set(floats.values())
+    if len(kinds) > 1 and (STATE.precision == "float32" or float64 in kinds):
+        first = next(iter(floats))
+        other = next(n for n, d in floats.items() if d is not floats[first])
+        raise DTypeError(
+            f"{owner}: floats of different types do not mix",
+            got=", ".join(f"{name} of {dtype.name}" for name, dtype in floats.items()),
+            rule="one type for all of them: a sum would quietly become the wider one",
+            fix=f"{other}.to({first}.dtype), or model.to(x.dtype) for a model",
+        )
 
 
 def isdtype(dtype: Any, kind: Any) -> bool:

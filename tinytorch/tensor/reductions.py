@@ -12,6 +12,7 @@ from tinytorch.primitives import TABLE
 from tinytorch.tensor import autograd
 from tinytorch.tensor.dispatch import apply, planned, tensor_of, to_dtype
 from tinytorch.tensor.elementwise import exp, log, sqrt, where
+from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.shaping import axes_of, axis_of
 
@@ -64,6 +65,7 @@ def _count(x: Any, axes: Any) -> int:
     return n
 
 
+@in_float32()
 def mean(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
     """Sum over axes divided by the number of elements; integers as float32."""
     x = _float(x)
@@ -73,6 +75,7 @@ def mean(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = Fals
     return total * (1.0 / count) if count else total / 0.0
 
 
+@in_float32()
 def var(
     x, dim=None, keepdim: bool = False, *, correction: float = 1, axis=None, keepdims: bool = False
 ) -> Any:
@@ -85,6 +88,7 @@ def var(
     return total * (1.0 / count) if count > 0 else total / 0.0
 
 
+@in_float32()
 def std(
     x, dim=None, keepdim: bool = False, *, correction: float = 1, axis=None, keepdims: bool = False
 ) -> Any:
@@ -173,6 +177,7 @@ def argsort(
     return (x.shape[at] - 1) - apply(TABLE["flip"], (backwards,), turned)
 
 
+@in_float32()
 def softmax(x, dim: int = -1) -> Any:
     """exp(x) / sum(exp(x)) along an axis, shifted by the largest element so that nothing overflows.
 
@@ -186,6 +191,7 @@ def softmax(x, dim: int = -1) -> Any:
     return powers / sum(powers, dim, True)
 
 
+@in_float32()
 def log_softmax(x, dim: int = -1) -> Any:
     """log(softmax(x)) along an axis, without computing the softmax: it does not underflow."""
     x = _float(x)
@@ -193,6 +199,7 @@ def log_softmax(x, dim: int = -1) -> Any:
     return shifted - log(sum(exp(shifted), dim, True))
 
 
+@in_float32()
 def logsumexp(x, dim: int = -1, keepdim: bool = False) -> Any:
     """log(sum(exp(x))) along axes, shifted so that nothing overflows; all -inf gives -inf."""
     x = _float(x)
@@ -227,6 +234,7 @@ class _LogSumExp:
         return "logsumexp"
 
 
+@in_float32()
 def norm(x, dim=None, keepdim: bool = False) -> Any:
     """Square root of the sum of squares over axes (None: all)."""
     x = _float(x)

@@ -13,6 +13,7 @@ from tinytorch.primitives import TABLE
 from tinytorch.tensor.creation import ones, zeros
 from tinytorch.tensor.dispatch import apply, tensor_of, to_dtype
 from tinytorch.tensor.elementwise import not_equal
+from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.reductions import cumsum
 from tinytorch.tensor.shaping import axis_of, concat, pad, slice_along
 
@@ -55,6 +56,7 @@ def cumulative_sum(x, *, axis: int | None = None, dtype=None, include_initial: b
     return concat([_first(x, at, zeros), out], at) if include_initial else out
 
 
+@in_float32()
 def cumulative_prod(
     x, *, axis: int | None = None, dtype=None, include_initial: bool = False
 ) -> Any:

@@ -27,6 +27,7 @@ from tinytorch.tensor.elementwise import (
     where,
 )
 from tinytorch.tensor.exponentials import expm1, log1p
+from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.own_gradient import with_slope
 
@@ -41,6 +42,7 @@ def _floats(a: Any, b: Any) -> tuple[Any, Any]:
     return _float(a), _float(b)
 
 
+@in_float32()
 def tan(x) -> Any:
     """sin(x) / cos(x) of an angle in radians."""
     x = _float(x)
@@ -86,6 +88,7 @@ def _choice(condition: Any, a: Any, b: Any, like: Any) -> Any:
     return where(condition, *pick)
 
 
+@in_float32()
 def atan(x) -> Any:
     """The angle whose tangent is x, between -pi/2 and pi/2; derivative 1 / (1 + x^2).
 
@@ -97,6 +100,7 @@ def atan(x) -> Any:
     return _atan(_float(x))
 
 
+@in_float32("a", "b")
 def atan2(a, b) -> Any:
     """The angle of the point (b, a) seen from 0, between -pi and pi; signs of zero as IEEE 754.
 
@@ -124,12 +128,14 @@ def _any(mask: Any) -> bool:
     return mask._buffer is None or mask._value is not None or bool(mask._buffer.array.any())
 
 
+@in_float32()
 def asin(x) -> Any:
     """The angle whose sine is x, between -pi/2 and pi/2; NaN outside -1 .. 1."""
     x = _float(x)
     return atan2(x, sqrt((1.0 - x) * (1.0 + x)))
 
 
+@in_float32()
 def acos(x) -> Any:
     """The angle whose cosine is x, between 0 and pi; NaN outside -1 .. 1."""
     x = _float(x)
@@ -179,31 +185,37 @@ def _atanh(x: Any) -> Any:
     return where(signbit(x), negative(out), out)
 
 
+@in_float32()
 def sinh(x) -> Any:
     """(exp(x) - exp(-x)) / 2, by expm1 so that small x stay exact."""
     return _sinh(_float(x))
 
 
+@in_float32()
 def cosh(x) -> Any:
     """(exp(x) + exp(-x)) / 2."""
     return _cosh(_float(x))
 
 
+@in_float32()
 def asinh(x) -> Any:
     """log(x + sqrt(x^2 + 1)), by log1p so that small x stay exact."""
     return _asinh(_float(x))
 
 
+@in_float32()
 def acosh(x) -> Any:
     """log(x + sqrt(x^2 - 1)), for x >= 1; NaN below."""
     return _acosh(_float(x))
 
 
+@in_float32()
 def atanh(x) -> Any:
     """log((1 + x) / (1 - x)) / 2, for -1 < x < 1, by log1p so that small x stay exact."""
     return _atanh(_float(x))
 
 
+@in_float32("a", "b")
 def hypot(a, b) -> Any:
     """sqrt(a^2 + b^2), scaled by the larger so that nothing overflows."""
     a, b = _floats(a, b)
