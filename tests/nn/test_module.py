@@ -264,7 +264,7 @@ def test_lists_tuples_and_dicts_are_part_of_the_tree():
     assert {p.dtype for p in held.parameters()} == {tt.float64}
     assert held.pair[1] == "text" and held.by_name[3] is None
     held.load_state_dict({name: np.full(1, 2.0) for name in names[:4]} | {names[4]: [[2.0]]})
-    assert held(tt.ones(1, 1)).item() == 16.0
+    assert held(tt.ones(1, 1, dtype="float64")).item() == 16.0
 
 
 class Deep(nn.Module):

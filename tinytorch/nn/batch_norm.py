@@ -6,7 +6,7 @@ Knows the weights and the running statistics; the arithmetic is `functional.batc
 from __future__ import annotations
 
 from tinytorch.base.checks import flag, number, whole
-from tinytorch.base.dtypes import float32, int64
+from tinytorch.base.dtypes import float32, float64, int64
 from tinytorch.base.errors import ShapeError
 from tinytorch.nn import functional as F
 from tinytorch.nn.module import Module, Parameter
@@ -66,7 +66,7 @@ class _BatchNorm(Module):
         if self.training and self.num_batches_tracked is not None:
             count = self.num_batches_tracked + 1
             if momentum is None:
-                momentum = 1.0 / count.astype(float32)
+                momentum = 1.0 / count.astype(float64 if x.dtype is float64 else float32)
         out = F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias,
             training=self.training, momentum=momentum, eps=self.eps,

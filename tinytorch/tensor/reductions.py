@@ -5,16 +5,18 @@ Knows axes by both names: PyTorch's `dim`, `keepdim` and the array API's `axis`,
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tinytorch.base.dtypes import as_dtype, bool_, float32, int64
+from tinytorch.base.errors import SettingError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor import autograd
 from tinytorch.tensor.dispatch import apply, planned, tensor_of, to_dtype
-from tinytorch.tensor.elementwise import exp, log, sqrt, where
+from tinytorch.tensor.elementwise import abs, exp, log, sqrt, where
 from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.shaping import axes_of, axis_of
+from tinytorch.tensor.shaping import as_vector, axes_of, axis_of
 
 
 def _over(x: Any, axes: Any, keepdim: bool) -> dict:
@@ -75,11 +77,32 @@ def mean(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = Fals
     return total * (1.0 / count) if count else total / 0.0
 
 
+def _correction(dim: Any, unbiased: bool | None, correction: float | None) -> tuple[Any, float]:
+    """The axes, and what is taken from the count, of PyTorch's ways to say it."""
+    if isinstance(dim, bool):  # x.std(False): all axes
+        dim, unbiased = None, dim
+    if unbiased is not None:
+        return dim, int(unbiased)
+    return dim, 1 if correction is None else correction
+
+
 @in_float32()
 def var(
-    x, dim=None, keepdim: bool = False, *, correction: float = 1, axis=None, keepdims: bool = False
-) -> Any:
-    """Sum of squared distances from the mean, divided by n - correction (1: unbiased)."""
+    x, dim=None, unbiased: bool | None = None, keepdim: bool = False, *,
+    correction: float | None = 1, axis=None, keepdims: bool = False,
+) -> Any:  # fmt: skip
+    """Sum of squared distances from the mean, divided by n - correction.
+
+    Args:
+        x: any shape; integers as float32.
+        dim: axis or axes; None: all. A bool stands for `unbiased`, as in PyTorch's `x.var(False)`.
+        unbiased: True is correction 1, False is 0.
+        keepdim: keep the axes, with size 1.
+        correction: default (and None) 1, the unbiased variance; NaN or inf if n <= correction.
+        axis: the array API's name of `dim`.
+        keepdims: the array API's name of `keepdim`.
+    """
+    dim, correction = _correction(dim, unbiased, correction)
     x = _float(x)
     axes = dim if axis is None else axis
     distance = x - mean(x, axes, True)
@@ -90,10 +113,13 @@ def var(
 
 @in_float32()
 def std(
-    x, dim=None, keepdim: bool = False, *, correction: float = 1, axis=None, keepdims: bool = False
-) -> Any:
-    """Square root of the variance."""
-    return sqrt(var(x, dim, keepdim, correction=correction, axis=axis, keepdims=keepdims))
+    x, dim=None, unbiased: bool | None = None, keepdim: bool = False, *,
+    correction: float | None = 1, axis=None, keepdims: bool = False,
+) -> Any:  # fmt: skip
+    """Square root of the variance; arguments as `var`."""
+    return sqrt(
+        var(x, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims)
+    )
 
 
 def amax(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
@@ -111,7 +137,8 @@ max, min = amax, amin
 
 def _position(name: str, x: Any, dim: Any, keepdim: bool) -> Any:
     x = tensor_of(x)
-    if dim is None:
+    if dim is None or not x.shape:
+        axes_of(x, dim)  # refuses what no number has
         flat = apply(TABLE["reshape"], (x,), {"shape": (x.size,)})
         out = apply(TABLE[name], (flat,), {"axis": 0})
         return out.reshape((1,) * x.ndim) if keepdim else out
@@ -145,12 +172,14 @@ def all(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False
     return _reduce("all", _truth(x), dim if axis is None else axis, keepdim or keepdims)
 
 
+@as_vector
 def cumsum(x, dim: int = -1, *, axis: int | None = None, dtype=None) -> Any:
     """Running sum along an axis; bools and integers are added up as int64, or as `dtype`."""
     x = _countable(x, dtype)
     return apply(TABLE["cumsum"], (x,), {"axis": axis_of(x, dim if axis is None else axis)})
 
 
+@as_vector
 def sort(
     x, dim: int = -1, descending: bool = False, *, axis: int | None = None, stable: bool = True
 ) -> Any:
@@ -164,6 +193,7 @@ def sort(
     return apply(TABLE["flip"], (out,), {"axes": (at,)}) if descending else out
 
 
+@as_vector
 def argsort(
     x, dim: int = -1, descending: bool = False, *, axis: int | None = None, stable: bool = True
 ) -> Any:
@@ -235,7 +265,39 @@ class _LogSumExp:
 
 
 @in_float32()
-def norm(x, dim=None, keepdim: bool = False) -> Any:
-    """Square root of the sum of squares over axes (None: all)."""
+def norm(x, p: float | str | None = 2, dim=None, keepdim: bool = False) -> Any:
+    """The p-norm over axes: (sum of |x|^p)^(1/p), PyTorch's order of arguments.
+
+    Args:
+        x: any shape; integers as float32.
+        p: 2, "fro" or None: square root of the sum of squares; 1: sum of sizes; inf, -inf: largest,
+            smallest size; 0: how many are not 0; any other number: the formula.
+        dim: axis or axes; None: all.
+        keepdim: keep the axes, with size 1.
+
+    Raises:
+        SettingError: p is no number (there are no norms of matrices but "fro").
+
+    Example:
+        >>> import tinytorch as tt
+        >>> x = tt.Tensor([3.0, -4.0])
+        >>> x.norm().item(), x.norm(1).item(), x.norm(math.inf).item()
+        (5.0, 7.0, 4.0)
+    """
     x = _float(x)
-    return sqrt(_reduce("sum", x * x, dim, keepdim))
+    if p in (2, "fro", None):
+        return sqrt(_reduce("sum", x * x, dim, keepdim))
+    if isinstance(p, bool) or not isinstance(p, (int, float)) or p != p:
+        raise SettingError(
+            "norm: no such norm", got=f"p={p!r}", rule='a number, inf, -inf or "fro"', fix="p=2"
+        )
+    if p == 0:
+        return to_dtype(_reduce("sum", to_dtype(x != 0, x.dtype), dim, keepdim), x.dtype)
+    size = abs(x)
+    if p in (math.inf, -math.inf):
+        return _reduce("max" if p > 0 else "min", size, dim, keepdim)
+    if p == 1:
+        return _reduce("sum", size, dim, keepdim)
+    mass = _reduce("sum", size**p, dim, keepdim)
+    known = mass > 0  # a root has no slope at 0
+    return where(known, where(known, mass, 1.0) ** (1.0 / p), mass if p > 0 else 0.0)

@@ -14,13 +14,13 @@ import numpy as np
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.shapes import broadcast_shapes as _common_shape
-from tinytorch.tensor.base import make
+from tinytorch.tensor.base import TensorBase, make
 from tinytorch.tensor.dispatch import apply, tensor_of
 from tinytorch.tensor.shaping import _sizes, axis_of, broadcast_to, reshape, unsqueeze
 
 
 def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
-    """The shape that arrays of these shapes stretch to together.
+    """The shape that arrays of these shapes stretch to together; a number n is the shape (n,).
 
     Example:
         >>> import tinytorch as tt
@@ -28,7 +28,8 @@ def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
         (3, 4)
     """
     letters = [f"x{i}" for i in range(len(shapes))]
-    return _common_shape("broadcast_shapes", letters, [tuple(s) for s in shapes]) if shapes else ()
+    tuples = [(s,) if isinstance(s, (int, np.integer)) else tuple(s) for s in shapes]
+    return _common_shape("broadcast_shapes", letters, tuples) if shapes else ()
 
 
 def broadcast_arrays(*xs: Any) -> list[Any]:
@@ -95,7 +96,9 @@ def repeat(x, repeats, *, axis: int | None = None) -> Any:
         if counts.ndim == 0 or counts.size == 1:
             repeats = int(counts.reshape(()))
         else:
-            if counts.shape != (x.shape[at],) or counts.dtype.kind not in "iu" or counts.min() < 0:
+            counts = counts.astype(np.int64) if counts.size == 0 else counts  # [] has no numbers
+            whole = counts.dtype.kind in "iu" and counts.min(initial=0) >= 0
+            if counts.shape != (x.shape[at],) or not whole:
                 raise ShapeError(
                     "repeat: the counts do not fit",
                     got=f"repeats {counts.tolist()} for an axis of {x.shape[at]}",
@@ -120,7 +123,7 @@ def meshgrid(*xs: Any, indexing: str = "xy") -> list[Any]:
     """Grids of coordinates: the i-th result varies along one axis as the i-th vector does.
 
     Args:
-        xs: vectors (or numbers) of one dtype.
+        xs: vectors (or numbers) of one dtype; a list of them too.
         indexing: "xy" (the first runs along axis 1) or "ij" (the i-th along axis i).
 
     Differs from PyTorch: the default is the array API's "xy".
@@ -129,6 +132,10 @@ def meshgrid(*xs: Any, indexing: str = "xy") -> list[Any]:
         raise SettingError(
             "meshgrid: no such indexing", got=repr(indexing), rule='"xy" or "ij"', fix='"ij"'
         )
+    if len(xs) == 1 and isinstance(xs[0], (list, tuple)) and len(xs[0]):
+        first = xs[0][0]
+        if isinstance(first, (TensorBase, np.ndarray, list, tuple)):
+            xs = tuple(xs[0])
     vectors = [reshape(tensor_of(x), -1) for x in xs]
     places = list(range(len(vectors)))
     if indexing == "xy" and len(vectors) > 1:

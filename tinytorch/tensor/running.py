@@ -15,7 +15,7 @@ from tinytorch.tensor.dispatch import apply, tensor_of, to_dtype
 from tinytorch.tensor.elementwise import not_equal
 from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.reductions import cumsum
-from tinytorch.tensor.shaping import axis_of, concat, pad, slice_along
+from tinytorch.tensor.shaping import as_vector, axis_of, concat, pad, slice_along
 
 
 def _line(x: Any, axis: int | None, dtype: Any) -> tuple[Any, int]:
@@ -77,6 +77,7 @@ def cumulative_prod(
     return concat([_first(x, at, ones), out], at) if include_initial else out
 
 
+@as_vector
 def cumprod(x, dim: int, *, dtype=None) -> Any:
     """`cumulative_prod` by PyTorch's name."""
     return cumulative_prod(x, axis=dim, dtype=dtype)

@@ -17,7 +17,7 @@ from tinytorch.tensor.base import make
 from tinytorch.tensor.dispatch import apply, common, tensor_of, to_dtype
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.reductions import any, argsort, sum
-from tinytorch.tensor.shaping import axis_of, reshape, slice_along
+from tinytorch.tensor.shaping import as_vector, axis_of, reshape, slice_along
 
 
 def nonzero(x) -> tuple[Any, ...]:
@@ -97,6 +97,7 @@ def isin(x, values, *, invert: bool = False) -> Any:
     return found == False if invert else found  # noqa: E712
 
 
+@as_vector
 def topk(x, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Any, Any]:
     """The k largest (or smallest) elements along an axis, and their positions.
 

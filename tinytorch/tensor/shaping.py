@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import builtins
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,12 +39,32 @@ def axis_of(x: Any, axis: int, extra: int = 0) -> int:
 
 
 def axes_of(x: Any, axes: Any) -> tuple[int, ...]:
-    """Axes counted from the start, in ascending order; None: all."""
+    """Axes counted from the start, in ascending order; None: all.
+
+    A 0-d Tensor is reduced over nothing by axis 0 or -1, as if it were (1,): PyTorch's rule.
+    """
     if axes is None:
         return tuple(range(len(x.shape)))
-    if isinstance(axes, (tuple, list)):
-        return tuple(sorted([axis_of(x, a) for a in axes]))
-    return (axis_of(x, axes),)
+    given = axes if isinstance(axes, (tuple, list)) else (axes,)
+    if not x.shape and all(a in (0, -1) for a in given):
+        return ()
+    return tuple(sorted([axis_of(x, a) for a in given]))
+
+
+def as_vector(function: Callable) -> Callable:
+    """Decorator for a function along one axis: a 0-d Tensor counts as (1,), as in PyTorch."""
+
+    @functools.wraps(function)
+    def along(x: Any, *args: Any, **settings: Any) -> Any:
+        x = tensor_of(x)
+        if x.shape:
+            return function(x, *args, **settings)
+        out = function(reshape(x, 1), *args, **settings)
+        if isinstance(out, tuple):
+            return tuple(reshape(o, ()) if o.shape == (1,) else o for o in out)
+        return reshape(out, ()) if out.shape == (1,) else out
+
+    return along
 
 
 def _sizes(shape: tuple) -> tuple[int, ...]:
