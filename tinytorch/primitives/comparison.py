@@ -61,7 +61,10 @@ def _question(name: str, ufunc, doc: str) -> Primitive:
         unary(name, FLOAT, bool_),
         ufunc,
         vjp=NOT_DIFFERENTIABLE,
-        samples=lambda: [*one()(), Sample((np.array([np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0]),))],
+        samples=lambda: [
+            *one()(),
+            Sample((np.array([np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0]),)),
+        ],
         error_samples=wrong_kind("int32"),
         elementwise=True,
         doc=doc,

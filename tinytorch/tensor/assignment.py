@@ -226,7 +226,8 @@ class Assignable(Readable):
         if not is_exclusive(self):
             self._move(copy_of(self._buffer.array, self.dtype))
         try:
-            self._buffer.array[plain] = value._buffer.array
+            array, plain = indexing.numbers_first(self._buffer.array, plain)
+            array[plain] = value._buffer.array
         except (IndexError, ValueError):
             indexing.updated(self, key, value)  # says in four parts what does not fit
             raise

@@ -47,7 +47,7 @@ def in_float32(*followed: str, state: tuple[str, ...] = ()) -> Callable:
                     return function(*args, **settings)
             except (AttributeError, IndexError):  # captured, no Tensor, or given by name
                 pass
-            given = dict(zip(names, args, strict=False)) | settings
+            given: dict[str, Any] = dict(zip(names, args, strict=False)) | settings
             if not any(isinstance(x, TensorBase) and x.dtype in _HALF for x in given.values()):
                 return function(*args, **settings)
             kinds = {given[n].dtype for n in leads if isinstance(given.get(n), TensorBase)}

@@ -1,7 +1,8 @@
 """Reading and writing parts of a Tensor: x[1, ::2, ..., index], x[mask], take, gather.
 
-Knows NumPy's rules of indexing, written in rows of the table. What a key picks is decided by
-NumPy's definition in every case, including where the axes of several index arrays end up.
+Knows NumPy's rules of indexing, written in rows of the table, with one difference, PyTorch's: a
+number (or 0-d index) is taken first, so that it never moves the axes of index arrays beside it.
+`x[0, :, i]` is `x[0][:, i]`; in NumPy the number counts as an index array there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from tinytorch.base.dtypes import bool_, int32, int64
 from tinytorch.base.errors import DTypeError, IndexRangeError, ShapeError
 from tinytorch.primitives import TABLE
-from tinytorch.tensor.base import TensorBase, make
+from tinytorch.tensor.base import TensorBase, make, to_buffer
 from tinytorch.tensor.dispatch import apply, number, tensor_in, tensor_of, to_dtype, viewed
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import STATE
@@ -30,7 +31,8 @@ class Plan:
     stop: list[int] = field(default_factory=list)
     step: list[int] = field(default_factory=list)
     shape: list[int] = field(default_factory=list)
-    arrays: list[tuple[int, Any]] = field(default_factory=list)  # (axis of `shape`, index Tensor)
+    points: list[tuple[int, Any]] = field(default_factory=list)  # (axis of `shape`, 0-d index)
+    arrays: list[tuple[int, Any]] = field(default_factory=list)  # (axis without points, index)
 
     def cut(self, first: int, end: int, by: int = 1) -> None:
         """Take these positions of the next axis."""
@@ -39,8 +41,28 @@ class Plan:
         self.step.append(by)
 
 
+class _Truth:
+    """A single True or False as an index: a new axis that is there once, or not at all."""
+
+    def __init__(self, truth: bool):
+        self.truth = truth
+
+
 def _is_array(k: Any) -> bool:
-    return isinstance(k, (TensorBase, np.ndarray, list))
+    return isinstance(k, (TensorBase, np.ndarray))
+
+
+def _is_mask(k: Any) -> bool:
+    return isinstance(k, (bool, np.bool_)) or (_is_array(k) and k.dtype in (bool_, np.bool_))
+
+
+def _as_index(k: Any) -> Any:
+    """A list, or a tuple inside the key, as the index array it stands for; an array as it is."""
+    if not isinstance(k, (list, tuple)):
+        return k
+    if not k:
+        return np.zeros(0, np.int64)
+    return to_buffer([p.item() if isinstance(p, TensorBase) else p for p in k], None, copy=False).array
 
 
 def _refuse_key(k: Any) -> None:
@@ -53,34 +75,48 @@ def _refuse_key(k: Any) -> None:
 
 
 def _entries(x: Any, key: Any) -> list[Any]:
-    """The key as a list with one entry for each axis of x, and for each None."""
-    given = list(key) if isinstance(key, tuple) else [key]
-    out: list[Any] = []
-    used = 0
-    for k in given:
-        if _is_array(k):
-            k = make(np.asarray(k, np.int64) if k == [] else k) if isinstance(k, list) else k
-            k = k if k.dtype not in (bool_, np.bool_) else _positions_of(k, x, used)
-        parts = k if isinstance(k, tuple) else (k,)
-        out.extend(parts)
-        used += sum(p is not None and p is not Ellipsis for p in parts)
-    if used > len(x.shape):
+    """The key as a list with one entry for each axis of x, and for each None and single truth."""
+    given = [_as_index(k) for k in key] if isinstance(key, tuple) else [_as_index(key)]
+    widths = [
+        np.ndim(k) if _is_mask(k) and not isinstance(k, TensorBase)
+        else k.ndim if _is_mask(k)
+        else int(k is not None and k is not Ellipsis)
+        for k in given
+    ]  # fmt: skip
+    rank, used = len(x.shape), sum(widths)
+    if used > rank:
         raise IndexRangeError(
             "too many indices",
             got=f"{used} for a tensor {x.shape}",
-            rule=f"at most one for each of its {len(x.shape)} axes",
+            rule=f"at most one for each of its {rank} axes",
             fix="leave some out, or use reshape first",
         )
-    rest = [slice(None)] * (len(x.shape) - used)
-    at = next((i for i, k in enumerate(out) if k is Ellipsis), None)
-    return out + rest if at is None else [*out[:at], *rest, *out[at + 1 :]]
+    if not any(k is Ellipsis for k in given):
+        given, widths = [*given, Ellipsis], [*widths, 0]
+    out: list[Any] = []
+    axis, rest = 0, rank - used
+    for k, width in zip(given, widths, strict=True):
+        if k is Ellipsis:
+            if rest < 0:  # a second one
+                _refuse_key(k)
+            out.extend([slice(None)] * rest)
+            axis, rest = axis + rest, -1
+        elif _is_mask(k):
+            out.extend(_positions_of(k, x, axis))
+        else:
+            out.append(k)
+        axis += width
+    return out
 
 
-def _positions_of(mask: Any, x: Any, axis: int) -> tuple[np.ndarray, ...]:
+def _positions_of(mask: Any, x: Any, axis: int) -> tuple[Any, ...]:
     """The index arrays that pick what a mask of bools picks; its values must be known."""
     if isinstance(mask, TensorBase):
         tensor: Any = mask
         mask = tensor.read("x[mask], whose size depends on values")
+    mask = np.asarray(mask)
+    if mask.ndim == 0:
+        return (_Truth(bool(mask)),)
     if mask.shape != x.shape[axis : axis + mask.ndim]:
         raise ShapeError(
             "the mask does not fit the tensor",
@@ -93,11 +129,13 @@ def _positions_of(mask: Any, x: Any, axis: int) -> tuple[np.ndarray, ...]:
 
 def _plan(x: Any, key: Any) -> Plan:
     plan = Plan()
-    entries = _entries(x, key)
-    advanced = any(_is_array(k) for k in entries)
     axis = 0
-    for k in entries:
+    for k in _entries(x, key):
         if k is None:
+            plan.shape.append(1)
+            continue
+        if isinstance(k, _Truth):
+            plan.arrays.append((len(plan.shape) - len(plan.points), make(np.zeros(int(k.truth), np.int64))))
             plan.shape.append(1)
             continue
         n = x.shape[axis]
@@ -109,14 +147,14 @@ def _plan(x: Any, key: Any) -> Plan:
             if index.dtype.kind not in "iu":
                 _refuse_key(k)
             plan.cut(0, n)
-            plan.arrays.append((len(plan.shape), index))
+            if index.shape:
+                plan.arrays.append((len(plan.shape) - len(plan.points), index))
+            else:
+                plan.points.append((len(plan.shape), index))
             plan.shape.append(n)
         else:
             i = _whole(k, n, axis, x)
             plan.cut(i, i + 1)
-            if advanced:  # a number beside index arrays is an index array itself (NumPy's rule)
-                plan.arrays.append((len(plan.shape), number(0, int64)))
-                plan.shape.append(1)
         axis += 1
     return plan
 
@@ -153,6 +191,8 @@ def _apply_plan(x: Any, plan: Plan) -> Any:
         params = {name: tuple(getattr(plan, name)) for name in ("start", "stop", "step")}
         x = apply(TABLE["slice"], (x,), params)
     x = reshape(x, plan.shape)
+    for axis, index in reversed(plan.points):
+        x = apply(TABLE["take"], (x, index), {"axis": axis})
     if not plan.arrays:
         return x
     axes = [axis for axis, _ in plan.arrays]
@@ -226,7 +266,7 @@ _PLAIN = {int, slice, type(None), type(Ellipsis), np.int64, np.int32}
 
 
 def getitem(x: Any, key: Any) -> Any:
-    """x[key] by NumPy's rules; a view where only numbers, slices, None and ... are used."""
+    """x[key] (see above); a view where only numbers, slices, None and ... are used."""
     if STATE.interpreter is None:
         parts = key if type(key) is tuple else (key,)
         for k in parts:
@@ -244,6 +284,32 @@ def getitem(x: Any, key: Any) -> Any:
     return _apply_plan(x, _plan(x, key))
 
 
+def numbers_first(array: np.ndarray, key: tuple) -> tuple[np.ndarray, tuple]:
+    """A view of `array` with the numbers of a key taken, and the rest of the key.
+
+    NumPy then means by the rest what `getitem` means by the whole.
+    """
+    if all(type(k) in _PLAIN for k in key):
+        return array, key
+    taken: list[Any] = []
+    rest: list[Any] = []
+    for k in key:
+        mask = _is_mask(k) or (isinstance(k, (list, tuple)) and np.asarray(k).dtype == np.bool_)
+        if not mask and isinstance(k, (int, np.integer)):
+            taken.append(k)
+        elif not mask and isinstance(k, np.ndarray) and not k.shape and k.dtype.kind in "iu":
+            taken.append(int(k))
+        else:
+            rest.append(k)
+            if k is Ellipsis:
+                taken.append(k)
+            elif k is not None:
+                taken.extend([slice(None)] * (np.ndim(k) if mask else 1))
+    if len(rest) == len(key):
+        return array, key
+    return array[tuple(taken) if Ellipsis in taken else (*taken, Ellipsis)], tuple(rest)
+
+
 def updated(x: Any, key: Any, value: Any) -> Any:
     """A new Tensor: x with `value` at `key`; the last wins where a place is named twice."""
     value = tensor_in(value, x.dtype)
@@ -251,7 +317,7 @@ def updated(x: Any, key: Any, value: Any) -> Any:
         spread = reshape(key, (*key.shape, *(1,) * (x.ndim - key.ndim)))
         return where(spread, value, x)
     plan = _plan(x, key)
-    if not plan.arrays and set(plan.step) <= {1}:
+    if not plan.arrays and not plan.points and set(plan.step) <= {1}:
         region = tuple(max(0, b - a) for a, b in zip(plan.start, plan.stop, strict=True))
         y = reshape(_fit(value, tuple(plan.shape)), region)
         start = make(np.array(plan.start, np.int64))
@@ -262,7 +328,7 @@ def updated(x: Any, key: Any, value: Any) -> Any:
     places = reshape(places, -1)
     if not places.shape[0]:
         return x
-    if plan.arrays:
+    if plan.arrays or plan.points:
         order = apply(TABLE["argsort"], (places,), {"axis": 0})
         places, y = getitem(places, order), getitem(y, order)
         last = concat([places[1:] != places[:-1], make(np.ones(1, bool))])

@@ -117,9 +117,7 @@ def std(
     correction: float | None = 1, axis=None, keepdims: bool = False,
 ) -> Any:  # fmt: skip
     """Square root of the variance; arguments as `var`."""
-    return sqrt(
-        var(x, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims)
-    )
+    return sqrt(var(x, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims))
 
 
 def amax(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
