@@ -11,7 +11,8 @@ import tinytorch as tt
 from tests.compiler.compiled import targets
 from tinytorch.base.errors import DTypeError, IndexRangeError, ShapeError
 
-I, J = np.array([1, 0, 2]), np.array([[0], [3]])
+I = np.array([1, 0, 2])  # noqa: E741
+J = np.array([[0], [3]])
 ROWS = np.array([True, False, True])
 
 # Keys of an array (2, 3, 4, 5); NumPy arrays stand for Tensors of both libraries.
@@ -82,8 +83,6 @@ def ours(x, key):
     written = x.detach() + 0.0
     written[key] = -numbers.astype("float32")
     return [taken.detach(), x.grad, written]
-
-
 
 
 @pytest.mark.parametrize("name", KEYS)

@@ -150,7 +150,7 @@ def test_integer_to_a_float_power_is_float32(way):
     powers = (2.0, 3.0, 0.5, 0.0, 1.0, -1.0, -0.5, np.float64(2.0), np.float32(3.0))
     for name in ("int32", "uint8", "int64"):
         x = whole(name, 1, 2, 5)
-        for out, p in zip(by(way, lambda x: [x**p for p in powers])(x), powers, strict=True):
+        for out, p in zip(by(way, lambda x: [x**e for e in powers])(x), powers, strict=True):
             assert out.dtype is tt.float32, (name, p)
             truth = np.array([1.0, 2.0, 5.0]) ** float(p)
             np.testing.assert_allclose(out.numpy(), truth, rtol=3e-7)  # 2 roundings and pow's 1

@@ -26,6 +26,7 @@ from tinytorch.nn.flatten import Flatten
 from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.tensor.creation import zeros
+from tinytorch.tensor.dispatch import tensor_in
 from tinytorch.tensor.own_gradient import custom_vjp
 from tinytorch.tensor.random import randn
 from tinytorch.tensor.tensor import Tensor
@@ -69,6 +70,9 @@ def dense_uses(product: Product | None) -> Iterator[None]:
 class Dense(Linear):
     """`nn.Linear` by the course's name: y = x W^T + b, with the product that `dense_uses` says.
 
+    Differs from `nn.Linear`: inputs of another float type (NumPy's float64, in most programs of the
+    course) become that of the weight.
+
     Args:
         input_size: numbers of each input.
         output_size: numbers of each output.
@@ -88,6 +92,7 @@ class Dense(Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., input_size) -> (..., output_size)."""
+        x = tensor_in(x, self.weight.dtype)
         if _product is None:
             return super().forward(x)
         out = _times(_product, x, self.weight.transpose(0, 1))

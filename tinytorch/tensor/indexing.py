@@ -62,7 +62,9 @@ def _as_index(k: Any) -> Any:
         return k
     if not k:
         return np.zeros(0, np.int64)
-    return to_buffer([p.item() if isinstance(p, TensorBase) else p for p in k], None, copy=False).array
+    parts: list[Any] = list(k)
+    parts = [p.item() if isinstance(p, TensorBase) else p for p in parts]
+    return to_buffer(parts, None, copy=False).array
 
 
 def _refuse_key(k: Any) -> None:
@@ -135,7 +137,9 @@ def _plan(x: Any, key: Any) -> Plan:
             plan.shape.append(1)
             continue
         if isinstance(k, _Truth):
-            plan.arrays.append((len(plan.shape) - len(plan.points), make(np.zeros(int(k.truth), np.int64))))
+            plan.arrays.append(
+                (len(plan.shape) - len(plan.points), make(np.zeros(int(k.truth), np.int64)))
+            )
             plan.shape.append(1)
             continue
         n = x.shape[axis]
