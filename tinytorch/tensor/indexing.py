@@ -62,8 +62,10 @@ def _as_index(k: Any) -> Any:
         return k
     if not k:
         return np.zeros(0, np.int64)
-    parts: list[Any] = list(k)
-    parts = [p.item() if isinstance(p, TensorBase) else p for p in parts]
+    parts: list[Any] = []
+    for part in k:
+        number: Any = part
+        parts.append(number.item() if isinstance(part, TensorBase) else part)
     return to_buffer(parts, None, copy=False).array
 
 
