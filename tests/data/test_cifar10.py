@@ -139,6 +139,9 @@ def test_downloaded_and_unpacked(small, tmp_path, monkeypatch):
 
 def test_a_download_without_the_files_is_refused(small, tmp_path, monkeypatch):
     """Ground truth: an archive of the right checksum that holds other files."""
+    digest = hashlib.md5(ARCHIVES[cifar10.PICKLED]).hexdigest()
+    archive = Remote(archive_name(cifar10.BINARY), digest, ())
+    monkeypatch.setattr(cifar10, "BINARY_ARCHIVE", archive)
 
     def download(remote, folder, progress=None):
         folder.mkdir(parents=True, exist_ok=True)
@@ -178,10 +181,9 @@ def test_damaged_files_are_refused(small, tmp_path, part):
 @pytest.mark.parametrize("cut", [0, 10, 200, -5000])
 def test_truncated_archives_are_refused(tmp_path, cut):
     """Ground truth: an archive cut short, its checksum not asked."""
-    path = tmp_path / "x.tar.gz"
-    path.write_bytes(ARCHIVES[cifar10.BINARY][:cut])
+    packed, names = ARCHIVES[cifar10.BINARY][:cut], set(CONTENTS[cifar10.BINARY])
     with pytest.raises(FileFormatError, match="not the whole archive"):
-        list(cifar10.members(path, cifar10.BINARY, set(CONTENTS[cifar10.BINARY])))
+        list(cifar10.members(packed, tmp_path / "x.tar.gz", cifar10.BINARY, names))
 
 
 def test_an_archive_with_other_members_is_refused(small, tmp_path, monkeypatch):
@@ -197,7 +199,7 @@ def test_an_archive_with_other_members_is_refused(small, tmp_path, monkeypatch):
     monkeypatch.setattr(cifar10, "BINARY_ARCHIVE", archive)
     (tmp_path / archive.name).write_bytes(out.getvalue())
     names = {"data_batch_1.bin", "data_batch_2.bin"}
-    assert not list(cifar10.members(tmp_path / archive.name, cifar10.BINARY, names))
+    assert not list(cifar10.members(out.getvalue(), tmp_path, cifar10.BINARY, names))
     with pytest.raises(FileFormatError, match="not the whole archive"):
         load_cifar10(True, tmp_path)
 
@@ -259,3 +261,80 @@ def test_the_official_files(official_data):
     # four digits; float32 sums of 10**6 numbers, added pairwise, are 20 roundings of 6e-8 off
     assert np.abs(mean - CIFAR10_MEAN).max() <= 5.1e-5
     assert np.abs(deviation - CIFAR10_STD).max() <= 5.1e-5
+
+
+# --- archives and folders of somebody else ---
+
+
+def test_a_member_of_gigabytes_is_not_unpacked(tmp_path):
+    """Ground truth: it is passed over; a name that stands twice is given once."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for size in (cifar10.LARGEST + 1, 3, 3):
+            info = tarfile.TarInfo(f"{cifar10.BINARY}/data_batch_1.bin")
+            info.size = size
+            tar.addfile(info, io.BytesIO(bytes(size)))
+    found = list(
+        cifar10.members(out.getvalue(), tmp_path / "x", cifar10.BINARY, {"data_batch_1.bin"})
+    )
+    assert found == [("data_batch_1.bin", bytes(3))]
+
+
+def test_labels_that_are_nested_without_end():
+    """Ground truth: time: 2 ** 60 numbers, if anybody went through them."""
+    import time
+
+    labels: object = 1
+    for _ in range(60):
+        labels = (labels, labels)
+    batch = {"data": np.zeros((2, 3072), np.uint8), "labels": labels}
+    began = time.perf_counter()
+    with pytest.raises(FileFormatError, match="not a pickled file of CIFAR-10"):
+        cifar10.read_pickled(pickle.dumps(batch), "data_batch_1")
+    assert time.perf_counter() - began < 2
+
+
+def test_unpacking_follows_no_link(small, tmp_path, monkeypatch):
+    """Ground truth: the folder it points to, and a file of the user's under one of the names."""
+    mine, asked = tmp_path / "mine", tmp_path / "asked"
+    mine.mkdir()
+    asked.mkdir()
+    (mine / "thesis").write_text("years of work")
+
+    def download(remote, folder, progress=None):
+        (folder / remote.name).write_bytes(ARCHIVES[cifar10.BINARY])
+        return folder / remote.name
+
+    monkeypatch.setattr(cifar10, "download", download)
+    (asked / cifar10.BINARY).symlink_to(mine)
+    with pytest.raises(DataError, match="could not be downloaded"):
+        load_cifar10(True, asked)
+    assert [p.name for p in mine.iterdir()] == ["thesis"]
+    for path in asked.iterdir():
+        path.unlink()
+    (asked / cifar10.BINARY).mkdir()
+    for name in ("data_batch_1.bin", "data_batch_1.bin.part"):
+        (asked / cifar10.BINARY / name).symlink_to(mine / "thesis")
+    with pytest.raises(DataError, match="could not be downloaded"):
+        load_cifar10(True, asked)
+    assert (mine / "thesis").read_text() == "years of work"
+
+
+def test_mapped_files_are_the_ones_whose_checksum_was_taken(small, tmp_path, monkeypatch):
+    """Ground truth: the made pictures, although the names hold others right after the checksum; a
+    damaged file is refused."""
+    put(tmp_path / "asked", cifar10.BINARY, "folder")
+    real = cifar10.content_digest
+
+    def then_exchange(content, remote):
+        digest = real(content, remote)
+        evil = tmp_path / "evil"
+        evil.write_bytes(bytes(2 * cifar10.RECORD))
+        evil.replace(tmp_path / "asked" / cifar10.BINARY / remote.name)
+        return digest
+
+    monkeypatch.setattr(cifar10, "content_digest", then_exchange)
+    data = load_cifar10(True, tmp_path / "asked", memory_map=True, as_bytes=True)
+    assert np.array_equal(data.images[:], IMAGES[:4])
+    with pytest.raises(DataError, match="is damaged"):
+        load_cifar10(True, tmp_path / "asked", memory_map=True)

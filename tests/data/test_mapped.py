@@ -89,3 +89,48 @@ def test_npy_that_is_refused(tmp_path):
         np.save(path, array)
         with pytest.raises(FileFormatError, match="whole number of records"):
             map_npy(path)
+
+
+def test_a_file_that_changed_is_refused(mapped, tmp_path):
+    """Ground truth: bytes and time of change, as they were when it was first opened: a shorter file
+    would be read beyond its end, which ends the process."""
+    (tmp_path / "1.bin").write_bytes(b"")
+    again = pickle.loads(pickle.dumps(mapped))
+    assert np.array_equal(again[[0, 9]], WHOLE[[0, 9]])
+    with pytest.raises(FileFormatError, match="was changed"):
+        again[3]
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    """Ground truth: a pipe would be waited for, a missing file is a FileNotFoundError."""
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    for act in (lambda p: MappedArray([p], np.uint8), map_npy):
+        with pytest.raises(FileFormatError, match="not a regular file"):
+            act(tmp_path / "pipe")
+        with pytest.raises(FileNotFoundError, match="cannot be read"):
+            act(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "{'descr': '(1,', 'fortran_order': False, 'shape': (1,)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (-1,)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (2, " + str(2**70) + ")}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': 'x'}",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (1,)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (1,), 'evil': __import__('os')}",
+        "(" * 5000,
+        "\x1b[2J",
+    ],
+)
+def test_heads_of_npy_files_that_lie(tmp_path, head):
+    """Ground truth: four parts, without control characters."""
+    text = head.encode() + b"\n"
+    content = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + b"a"
+    (tmp_path / "x.npy").write_bytes(content)
+    with pytest.raises(FileFormatError, match="whole number of records") as told:
+        map_npy(tmp_path / "x.npy")
+    assert str(told.value).replace("\n", "").isprintable()

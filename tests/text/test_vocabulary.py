@@ -1,6 +1,7 @@
 """Tokens and their ids, and the file they are kept in."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -108,3 +109,61 @@ def test_a_file_holds_text(tmp_path):
     Vocabulary(["a", "ä"]).save(tmp_path / "v.json")
     state = json.loads((tmp_path / "v.json").read_text())
     assert state == {"kind": "vocabulary", "version": 1, "tokens": ["a", "ä"], "specials": []}
+
+
+# --- files of somebody else ---
+
+GOOD = '{"kind": "vocabulary", "version": 1, "tokens": ["a"], "specials": []}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD.replace("1", "true"),
+        GOOD.replace("1", "1.0"),
+        GOOD.replace('"specials": []', '"specials": [], "tokens": ["b"]'),
+        GOOD.replace('["a"]', '["a", 1]'),
+        GOOD.replace('["a"]', '{"a": 0}'),
+        GOOD.replace('["a"]', "NaN"),
+        GOOD.replace("vocabulary", "\\u001b[2J"),
+        GOOD.replace('"specials"', '"\\u001b]0;mine\\u0007"'),
+        "[" * 100_000,
+        "\x1b[2J",
+        "[]",
+        "",
+    ],
+)
+def test_files_that_say_something_else(tmp_path, text):
+    """Ground truth: the documented format; no key twice, a version that is the number 1; four parts
+    without control characters."""
+    (tmp_path / "v.json").write_text(text)
+    with pytest.raises(FileFormatError) as told:
+        Vocabulary.load(tmp_path / "v.json")
+    assert str(told.value).replace("\n", "").isprintable() and len(str(told.value)) < 1000
+
+
+def test_a_vocabulary_is_written_through_no_link(tmp_path):
+    """Ground truth: the user's file, under the name itself and under the temporary names that were
+    used before."""
+    mine = tmp_path / "thesis"
+    mine.write_text("years of work")
+    (tmp_path / "v.json").symlink_to(mine)
+    (tmp_path / f"w.json.{os.getpid()}.part").symlink_to(mine)
+    with pytest.raises(StorageError, match="not a file that can be replaced"):
+        Vocabulary("ab").save(tmp_path / "v.json")
+    Vocabulary("ab").save(tmp_path / "w.json")
+    assert mine.read_text() == "years of work"
+    assert Vocabulary.load(tmp_path / "w.json") == Vocabulary("ab")
+
+
+def test_files_that_are_none(tmp_path):
+    """Ground truth: refused at once: a pipe would be waited for, a sparse file fills the memory."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileFormatError, match="not a regular file"):
+        Vocabulary.load(tmp_path / "pipe")
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(20 << 30)
+    with pytest.raises(FileFormatError, match="too long"):
+        Vocabulary.load(tmp_path / "sparse")
+    with pytest.raises(SettingError, match="a home folder that nobody knows"):
+        Vocabulary.load("~no-such-user-here/v.json")

@@ -22,6 +22,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
+from io import BufferedRandom
 from pathlib import Path
 from shlex import quote
 from typing import BinaryIO
@@ -275,31 +276,63 @@ def is_abandoned(name: str, folder: int) -> bool:
 
 
 @contextlib.contextmanager
-def extending(path: Place, *, folder: int | None = None, mode: int = 0o666) -> Iterator[BinaryIO]:
+def extending(
+    path: Place, *, folder: int | None = None, shown: Place | None = None
+) -> Iterator[BufferedRandom]:
     """A file opened for reading and writing as it is; made if it is missing.
 
     Args:
         path: the file; with `folder`, its name in there.
         folder: descriptor of an opened folder.
-        mode: of a new file, less what the process's umask says.
+        shown: what messages call it; default `path`.
 
     Raises:
         StorageError: it cannot be opened, or it is a link, has a second name (a hard link), is not
             a regular file, or belongs to somebody else: writing to it would write elsewhere.
     """
+    shown = path if shown is None else shown
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | _PLAIN
     try:
         with contextlib.suppress(FileNotFoundError):
-            facts = os.stat(path, dir_fd=folder, follow_symlinks=False)
-            _check_own(path, facts)
-        descriptor = os.open(path, flags, mode, dir_fd=folder)
+            _check_own(shown, os.stat(path, dir_fd=folder, follow_symlinks=False))
+        descriptor = os.open(path, flags, 0o666, dir_fd=folder)
     except StorageError:
         raise
     except (OSError, ValueError) as error:
-        raise unwritable(path, error) from error
+        raise unwritable(shown, error) from error
     with os.fdopen(descriptor, "r+b") as file:
-        _check_own(path, os.fstat(descriptor))
+        _check_own(shown, os.fstat(descriptor))
         yield file
+
+
+def remove(path: Place) -> None:
+    """Remove a file.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    os.unlink(path)
+
+
+def is_named(file: BufferedRandom, name: str, folder: int) -> bool:
+    """Whether an opened file is still the one of that name."""
+    try:
+        there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(there, os.fstat(file.fileno()))
+
+
+def rename_over(old: str, new: str, folder: int) -> None:
+    """Rename a file whose bytes are on the disk; `new` is nothing yet or a regular file.
+
+    Raises:
+        StorageError: there is something else of that name.
+        OSError: the system refuses.
+    """
+    _existing(new, folder)
+    os.replace(old, new, src_dir_fd=folder, dst_dir_fd=folder)
+    os.fsync(folder)
 
 
 def _check_own(path: Place, facts: os.stat_result) -> None:
@@ -323,13 +356,12 @@ def _check_own(path: Place, facts: os.stat_result) -> None:
 # --- folders ---
 
 
-def make_folder(path: Place, mode: int = 0o777) -> list[Path]:
+def make_folder(path: Place, mode: int = 0o777) -> None:
     """Make a folder and those above it that are missing, all with this mode less the umask.
 
-    Returns:
-        the folders that were made, the uppermost first.
+    Raises:
+        StorageError: the system refuses, or there is something else in the way.
     """
-    made: list[Path] = []
     above, missing = Path(path), []
     try:
         while not above.is_dir():
@@ -340,21 +372,11 @@ def make_folder(path: Place, mode: int = 0o777) -> list[Path]:
         for one in reversed(missing):
             try:
                 os.mkdir(one, mode)
-                made.append(one)
-            except FileExistsError:
+            except FileExistsError:  # another process was faster, or it is no folder
                 if not one.is_dir():
                     raise
     except (OSError, ValueError) as error:
-        remove_empty(made)
         raise unwritable(path, error) from error
-    return made
-
-
-def remove_empty(folders: list[Path]) -> None:
-    """Remove folders that `make_folder` made, the innermost first, as far as they are empty."""
-    for path in reversed(folders):
-        with contextlib.suppress(OSError):
-            os.rmdir(path)
 
 
 @contextlib.contextmanager
@@ -427,7 +449,7 @@ def unreadable(path: Place, error: OSError) -> StorageError:
     """The error of a file that the system does not let us read."""
     there = error.errno not in (errno.ENOENT, errno.ENOTDIR)
     return (StorageError if there else NotFoundError)(
-        f"{path} cannot be read" if there else f"there is no file {path}",
+        f"{path} cannot be read",
         got=error.strerror or str(error),
         rule="a file that is there and may be read",
         fix=f"ls -l {quote(str(Path(path).parent))}",

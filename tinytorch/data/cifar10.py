@@ -11,12 +11,21 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
-from tinytorch.base.errors import DataError, FileFormatError, SettingError
+from tinytorch.base import files
+from tinytorch.base.errors import DataError, FileFormatError, SettingError, short
 from tinytorch.data import places
-from tinytorch.data.download import Progress, Remote, check_intact, content_digest, download
+from tinytorch.data.download import (
+    Progress,
+    Remote,
+    content_digest,
+    damaged,
+    download,
+    read_intact,
+)
 from tinytorch.data.images import ImageDataset
 from tinytorch.data.mapped import MappedArray
 from tinytorch.data.pickled_arrays import read_pickled_arrays
@@ -31,21 +40,26 @@ CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 ADDRESS = "https://www.cs.toronto.edu/~kriz/"
 BINARY, PICKLED = "cifar-10-batches-bin", "cifar-10-batches-py"
-# md5 of the archives as the data set's page gives them.
+# md5 of the archives as the data set's page gives them, and their bytes.
 BINARY_ARCHIVE = Remote(
     "cifar-10-binary.tar.gz",
     "c32a1d4ab5d03f1284b67883e8d87530",
     (ADDRESS + "cifar-10-binary.tar.gz",),
+    size=170_052_171,
 )
+LARGEST = 1 << 25  # bytes of a file in the archives; each has 10,000 pictures, 31 MB
 PICKLED_ARCHIVE = Remote(
     "cifar-10-python.tar.gz",
     "c58f30108f718f92721af3b95e74349a",
     (ADDRESS + "cifar-10-python.tar.gz",),
+    size=170_498_071,
 )
 
 
 def _file(name: str, digest: str) -> Remote:
-    return Remote(name, digest, (), "sha256" if name.endswith(".bin") else "md5")
+    if name.endswith(".bin"):
+        return Remote(name, digest, (), "sha256", 10_000 * RECORD)
+    return Remote(name, digest, (), "md5", LARGEST)
 
 
 # sha256 of the files in the official binary archive; md5 of those in the pickled one, as
@@ -140,42 +154,58 @@ def load_cifar10(
         )
     looked = places.folders(folder)
     if memory_map:
-        paths = _intact(BINARY, train, looked) or _fetched(train, looked, progress)
-        images, labels = (MappedArray(paths, RECORDS, field=f) for f in ("image", "label"))
-        return ImageDataset(images, labels[:], classes=CLASSES, as_bytes=as_bytes)
+        records = _mapped(_found(BINARY, train, looked) or _fetched(train, looked, progress))
+        images, labels = records.field("image"), records.field("label")[:]
+        return ImageDataset(images, labels, classes=CLASSES, as_bytes=as_bytes)
     parts = _unpacked(train, looked) or _packed(train, looked)
     if parts is None:
-        paths = _fetched(train, looked, progress)
-        parts = [read(BINARY, path.name, path.read_bytes()) for path in paths]
+        parts = _contents(BINARY, _fetched(train, looked, progress))
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return ImageDataset(images, labels, classes=CLASSES, as_bytes=as_bytes)
 
 
-def _fetched(train: bool, looked: list[Path], progress: Progress | None) -> list[Path]:
+_Found = list[tuple[Path, Remote]]
+
+
+def _fetched(train: bool, looked: list[Path], progress: Progress | None) -> _Found:
     folder = fetch(looked, progress)
-    paths = _intact(BINARY, train, looked[-1:])
-    if paths is None:
+    found = _found(BINARY, train, looked[-1:])
+    if found is None:
         raise FileFormatError(
             f"{BINARY_ARCHIVE.name} does not hold the expected files",
             got=f"unpacked in {folder}",
             rule=", ".join(f.name for f in FILES[BINARY][train]),
-            fix=f"delete {folder} and run this again",
+            fix=f"rm -r {quote(str(folder))}, and run this again",
         )
-    return paths
+    return found
 
 
-def _intact(part: str, train: bool, looked: list[Path]) -> list[Path] | None:
+def _found(part: str, train: bool, looked: list[Path]) -> _Found | None:
+    """Where the unpacked files are, if all are there; not yet whether they are intact."""
     found = [(places.find(file.name, part, looked), file) for file in FILES[part][train]]
-    if any(path is None for path, _ in found):
-        return None
-    return [check_intact(path, file) for path, file in found if path is not None]
+    there = [(path, file) for path, file in found if path is not None]
+    return there if len(there) == len(found) else None
+
+
+def _mapped(found: _Found) -> MappedArray:
+    """The records in these files; the checksum is of the very bytes that are mapped."""
+    records = MappedArray([path for path, _ in found], RECORDS)
+    for i, (path, file) in enumerate(found):
+        content = records.contents(i)
+        if content_digest(content, file) != file.digest:
+            raise damaged(path, len(content), file)
+    return records
+
+
+def _contents(part: str, found: _Found) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [read(part, path.name, read_intact(path, file)) for path, file in found]
 
 
 def _unpacked(train: bool, looked: list[Path]) -> list[tuple[np.ndarray, np.ndarray]] | None:
     for part in (BINARY, PICKLED):
-        paths = _intact(part, train, looked)
-        if paths is not None:
-            return [read(part, path.name, path.read_bytes()) for path in paths]
+        found = _found(part, train, looked)
+        if found is not None:
+            return _contents(part, found)
     return None
 
 
@@ -184,7 +214,7 @@ def _packed(train: bool, looked: list[Path]) -> list[tuple[np.ndarray, np.ndarra
         path = places.find(archive.name, part, looked)
         if path is not None:
             wanted = {f.name: f for f in FILES[part][train]}
-            contents = dict(members(check_intact(path, archive), part, set(wanted)))
+            contents = dict(members(read_intact(path, archive), path, part, set(wanted)))
             for name, file in wanted.items():
                 if content_digest(contents.get(name, b""), file) != file.digest:
                     raise _not_the_archive(path, f"{name} is missing or another")
@@ -192,21 +222,32 @@ def _packed(train: bool, looked: list[Path]) -> list[tuple[np.ndarray, np.ndarra
     return None
 
 
-def members(archive: Path, part: str, names: set[str]) -> Iterator[tuple[str, bytes]]:
+def members(packed: bytes, path: Path, part: str, names: set[str]) -> Iterator[tuple[str, bytes]]:
     """Name and content of these regular files of a .tar.gz; nothing is written.
+
+    Args:
+        packed: the archive.
+        path: where it is, for messages.
+        part: the folder in it.
+        names: of the files; each is given once, and none of more than LARGEST bytes.
 
     Raises:
         FileFormatError: the archive is truncated or damaged.
     """
+    wanted = set(names)
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as tar:
             for member in tar:
                 folder, _, name = member.name.rpartition("/")
-                if member.isreg() and folder == part and name in names:
+                fits = member.isreg() and 0 <= member.size <= LARGEST
+                if fits and folder == part and name in wanted:
+                    wanted.remove(name)
                     file = tar.extractfile(member) or io.BytesIO()
-                    yield name, file.read()
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise _not_the_archive(archive, error) from None
+                    yield name, file.read(LARGEST)
+                if not wanted:  # what follows, however much, is not unpacked
+                    return
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError) as error:
+        raise _not_the_archive(path, error) from None
 
 
 def _not_the_archive(path: Path, got: object) -> FileFormatError:
@@ -214,29 +255,30 @@ def _not_the_archive(path: Path, got: object) -> FileFormatError:
         f"{path.name} is not the whole archive",
         got=got,
         rule="the official archive of CIFAR-10, unchanged",
-        fix=f"delete {path}; it is fetched again by the next run",
+        fix=f"rm {quote(str(path))}; it is fetched again by the next run",
     )
 
 
 def fetch(looked: list[Path], progress: Progress | None = None) -> Path:
     """Download the binary archive into the last place and unpack it there; the files' folder."""
     target = looked[-1]
-    names = {f.name for files in FILES[BINARY].values() for f in files}
+    names = {f.name for found in FILES[BINARY].values() for f in found}
     try:
         archive = download(BINARY_ARCHIVE, target, progress)
-        (target / BINARY).mkdir(exist_ok=True)
-        for name, content in members(archive, BINARY, names):
-            part = target / BINARY / f"{name}.part"
-            part.write_bytes(content)
-            part.replace(target / BINARY / name)
-        archive.unlink()
+        files.make_folder(target / BINARY)
+        with files.open_folder(target / BINARY, links=False) as folder:
+            packed = read_intact(archive, BINARY_ARCHIVE)
+            for name, content in members(packed, archive, BINARY, names):
+                with files.replacing(name, folder=folder) as file:
+                    file.write(content)
+        files.remove(archive)
     except (DataError, OSError) as error:
         raise DataError(
             "CIFAR-10 is not here and could not be downloaded",
             got=f"looked in {', '.join(str(p) for p in looked)}; {getattr(error, 'got', error)}",
             rule=f"the folder {BINARY} or {PICKLED}, or the archive {BINARY_ARCHIVE.name} or "
             f"{PICKLED_ARCHIVE.name}, unchanged",
-            fix=f"put one of them into {target}, or name the folder it lies in: "
+            fix=f"put one of them into {quote(str(target))}, or name the folder it lies in: "
             f"--data-dir FOLDER or {places.VARIABLE}=FOLDER",
         ) from error
     return target / BINARY
@@ -258,7 +300,7 @@ def read_records(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
             f"{name} is not a binary file of CIFAR-10",
             got=f"{len(content)} bytes",
             rule=f"a multiple of {RECORD}: a label and {RECORD - 1} pixels each",
-            fix=f"delete {name} and fetch it again",
+            fix=f"rm {quote(name)}, and fetch it again",
         )
     records = np.frombuffer(content, RECORDS)
     return records["image"], records["label"]
@@ -270,13 +312,15 @@ def read_pickled(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     batch = value if isinstance(value, dict) else {}
     batch = {k.decode("latin1") if isinstance(k, bytes) else k: v for k, v in batch.items()}
     data, labels = batch.get("data"), batch.get("labels")
+    # Numbers of a list alone are counted: what else a file puts there may be nested without end.
+    plain = type(labels) is list and all(type(n) is int and abs(n) < 2**31 for n in labels)
     rows = data if isinstance(data, np.ndarray) else np.empty((0, 0))
     fits = rows.dtype == np.uint8 and rows.ndim == 2 and rows.shape[-1] == RECORD - 1
-    if not fits or np.shape(labels) != rows.shape[:1]:
+    if not fits or not plain or len(labels) != len(rows):
         raise FileFormatError(
             f"{name} is not a pickled file of CIFAR-10",
-            got=f"entries {sorted(map(str, batch))}",
+            got=f"entries {short(list(batch))}",
             rule=f"data (N, {RECORD - 1}) uint8 and labels, a list of N numbers",
-            fix=f"delete {name} and fetch it again",
+            fix=f"rm {quote(name)}, and fetch it again",
         )
     return rows.reshape(-1, *SHAPE), np.asarray(labels)

@@ -9,7 +9,7 @@ import os
 
 from tinytorch.data.digits import check_split
 from tinytorch.data.download import Progress, Remote
-from tinytorch.data.idx import read_idx
+from tinytorch.data.idx import unpacked
 from tinytorch.data.images import ImageDataset
 from tinytorch.data.official import Published, obtain
 
@@ -31,15 +31,23 @@ MIRRORS = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
 )
 
-# md5 sums as the authors' page gives them.
+# Bytes of the files, and their md5 sums as the authors' page gives them.
 FILES = {
     "train": (
-        Remote.mirrored("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", MIRRORS),
-        Remote.mirrored("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe", MIRRORS),
+        Remote.mirrored(
+            "train-images-idx3-ubyte.gz", 26421880, "8d4fb7e6c68d591d4c3dfef9ec88bf0d", MIRRORS
+        ),
+        Remote.mirrored(
+            "train-labels-idx1-ubyte.gz", 29515, "25c81989df183df01b3e8a0aad5dffbe", MIRRORS
+        ),
     ),
     "test": (
-        Remote.mirrored("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79", MIRRORS),
-        Remote.mirrored("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310", MIRRORS),
+        Remote.mirrored(
+            "t10k-images-idx3-ubyte.gz", 4422102, "bef4ecab320f06d8554ea6380940ec79", MIRRORS
+        ),
+        Remote.mirrored(
+            "t10k-labels-idx1-ubyte.gz", 5148, "bb300cfdad3c16e7a12a480ee83cd310", MIRRORS
+        ),
     ),
 }
 FASHION_MNIST = Published("Fashion-MNIST", "fashion-mnist", FILES)
@@ -75,6 +83,7 @@ def load_fashion_mnist(
     benchmarking machine learning algorithms, arXiv:1708.07747.
     """
     check_split(split, tuple(FILES))
-    files = (obtain(file, FASHION_MNIST, folder, progress) for file in FILES[split])
-    images, labels = (read_idx(file) for file in files)
+    images, labels = (
+        unpacked(obtain(file, FASHION_MNIST, folder, progress), file.name) for file in FILES[split]
+    )
     return ImageDataset(images, labels, classes=CLASSES)

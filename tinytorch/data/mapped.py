@@ -6,12 +6,16 @@ Knows files of records of one size; never what a record means.
 from __future__ import annotations
 
 import math
+import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
+from typing import BinaryIO
 
 import numpy as np
 
+from tinytorch.base import files
 from tinytorch.base.errors import FileFormatError, IndexRangeError
 
 
@@ -19,7 +23,8 @@ class MappedArray:
     """Records of one size in one or more files, read by their numbers as an array is.
 
     Only whole entries of axis 0 are read: `x[5]`, `x[2:9]`, `x[indices]`, `x[mask]` give new arrays
-    in memory. Sent to another process it travels as file names, and is opened there.
+    in memory. Sent to another process it travels as file names, and is opened there; a file that
+    has changed meanwhile is refused.
 
     Args:
         paths: the files, one after the other along axis 0.
@@ -30,7 +35,7 @@ class MappedArray:
 
     Raises:
         FileFormatError: a file does not hold a whole number of records, or none.
-        OSError: a file cannot be read.
+        StorageError: a file cannot be read; a NotFoundError if it is not there.
 
     Cost: no memory of its own; a read touches the pages of its records.
 
@@ -53,14 +58,33 @@ class MappedArray:
     ):
         self.paths = [Path(p).absolute() for p in paths]
         self._record, self._shape = np.dtype(dtype), tuple(shape)
-        self._offset, self._field = offset, field
+        self._offset = offset
         size = self._record.itemsize * math.prod(shape)
-        counts = [_records(path, size, offset) for path in self.paths]
-        self._ends = np.cumsum(counts)
+        self._maps: dict[int, mmap.mmap] = {}
+        self._facts = []  # of each file: bytes, time of its last change
+        for path in self.paths:
+            with files.reading(path, links=True) as file:
+                self._facts.append(_facts(file))
+            _check_records(path, self._facts[-1][0] - offset, size)
+        self._ends = np.cumsum([(facts[0] - offset) // size for facts in self._facts])
+        self._choose(field)
+
+    def _choose(self, field: str | None) -> None:
+        self._field = field
         one = self._record if field is None else self._record[field]
         self.dtype = one.base
         self.shape = (int(self._ends[-1]), *self._shape, *one.shape)
-        self._maps: dict[int, np.ndarray] = {}
+
+    def field(self, name: str) -> MappedArray:
+        """One field of the records, out of the same openings of the files."""
+        other = object.__new__(MappedArray)
+        other.__dict__.update(self.__dict__)
+        other._choose(name)
+        return other
+
+    def contents(self, i: int) -> memoryview:
+        """The bytes of file `i`, as they are mapped here."""
+        return memoryview(self._map(i))
 
     @property
     def ndim(self) -> int:
@@ -101,16 +125,33 @@ class MappedArray:
         for i in np.unique(which):
             here = which == i
             start = self._ends[i - 1] if i else 0
-            out[here] = self._map(int(i))[numbers[here] - start]
+            out[here] = self._records(int(i))[numbers[here] - start]
         return out
 
-    def _map(self, i: int) -> np.ndarray:
+    def _records(self, i: int) -> np.ndarray:
+        start = int(self._ends[i - 1]) if i else 0
+        shape = (int(self._ends[i]) - start, *self._shape)
+        whole = np.ndarray(shape, self._record, self._map(i), self._offset)
+        return whole if self._field is None else whole[self._field]
+
+    def _map(self, i: int) -> mmap.mmap:
         if i not in self._maps:
-            start = int(self._ends[i - 1]) if i else 0
-            shape = (int(self._ends[i]) - start, *self._shape)
-            whole = np.memmap(self.paths[i], self._record, "r", self._offset, shape)
-            self._maps[i] = whole if self._field is None else whole[self._field]
+            self._maps[i] = self._opened(i)
         return self._maps[i]
+
+    def _opened(self, i: int) -> mmap.mmap:
+        """The bytes of file `i`; the file must be as it was when it was first opened."""
+        path = self.paths[i]
+        with files.reading(path, links=True) as file:
+            facts = _facts(file)
+            if facts != self._facts[i]:
+                raise FileFormatError(
+                    f"{path.name} was changed",
+                    got=f"{path}, {facts[0]} bytes, now",
+                    rule=f"the file as it was first opened, {self._facts[i][0]} bytes",
+                    fix="load the data again",
+                )
+            return mmap.mmap(file.fileno(), facts[0], access=mmap.ACCESS_READ)
 
 
 def map_npy(path: str | os.PathLike[str]) -> MappedArray:
@@ -127,25 +168,36 @@ def map_npy(path: str | os.PathLike[str]) -> MappedArray:
             would have to be executed).
     """
     path = Path(path)
-    try:
-        # The header alone is read here; a memory map refuses files that are too short.
-        whole = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError) as error:
-        raise _not_records(path, error, "what numpy.save writes for numbers") from None
-    if not whole.ndim or not whole.flags.c_contiguous:
-        raise _not_records(path, f"shape {whole.shape}", "C order and at least one axis")
-    offset, count = whole.offset, len(whole)
-    mapped = MappedArray([path], whole.dtype, whole.shape[1:], offset)
-    if len(mapped) != count:
-        raise _not_records(path, f"{len(mapped)} records", f"{count}, as the header says")
+    with files.reading(path, links=True) as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            header = {(1, 0): np.lib.format.read_array_header_1_0,
+                      (2, 0): np.lib.format.read_array_header_2_0}.get(version)  # fmt: skip
+            if header is None:
+                raise ValueError(f"version {version}")
+            found, fortran, dtype = header(file)
+            shape = list(found)
+        except Exception as error:  # NumPy reads it as Python, whose reader fails in many ways
+            raise _not_records(path, error, "what numpy.save writes for numbers") from None
+        offset = file.tell()
+    if dtype.hasobject:
+        raise _not_records(path, "Python objects", "what numpy.save writes for numbers")
+    if not shape or (fortran and len(shape) > 1) or min(shape) < 0:
+        raise _not_records(path, f"shape {found}", "C order and at least one axis")
+    mapped = MappedArray([path], dtype, tuple(shape[1:]), offset)
+    if len(mapped) != shape[0]:
+        raise _not_records(path, f"{len(mapped)} records", f"{shape[0]}, as the header says")
     return mapped
 
 
-def _records(path: Path, size: int, offset: int) -> int:
-    length = path.stat().st_size - offset
+def _facts(file: BinaryIO) -> tuple[int, int]:
+    found = os.fstat(file.fileno())
+    return found.st_size, found.st_mtime_ns
+
+
+def _check_records(path: Path, length: int, size: int) -> None:
     if length <= 0 or size == 0 or length % size:
         raise _not_records(path, f"{length} bytes", f"a multiple of {size}, at least one record")
-    return length // size
 
 
 def _not_records(path: Path, got: object, rule: str) -> FileFormatError:
@@ -153,5 +205,5 @@ def _not_records(path: Path, got: object, rule: str) -> FileFormatError:
         f"{path.name} does not hold a whole number of records",
         got=got,
         rule=rule,
-        fix=f"fetch or write {path} again",
+        fix=f"fetch or write {quote(str(path))} again",
     )

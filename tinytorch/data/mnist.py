@@ -9,7 +9,7 @@ import os
 
 from tinytorch.data.digits import check_split
 from tinytorch.data.download import Progress, Remote
-from tinytorch.data.idx import read_idx
+from tinytorch.data.idx import unpacked
 from tinytorch.data.images import ImageDataset
 from tinytorch.data.official import Published, obtain
 
@@ -19,15 +19,23 @@ MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 
-# md5 sums as published with the files.
+# Bytes and md5 sums as published with the files.
 FILES = {
     "train": (
-        Remote.mirrored("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873", MIRRORS),
-        Remote.mirrored("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432", MIRRORS),
+        Remote.mirrored(
+            "train-images-idx3-ubyte.gz", 9912422, "f68b3c2dcbeaaa9fbdd348bbdeb94873", MIRRORS
+        ),
+        Remote.mirrored(
+            "train-labels-idx1-ubyte.gz", 28881, "d53e105ee54ea40749a09fcbcd1e9432", MIRRORS
+        ),
     ),
     "test": (
-        Remote.mirrored("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3", MIRRORS),
-        Remote.mirrored("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c", MIRRORS),
+        Remote.mirrored(
+            "t10k-images-idx3-ubyte.gz", 1648877, "9fb629c4189551a2d022fa330f9573f3", MIRRORS
+        ),
+        Remote.mirrored(
+            "t10k-labels-idx1-ubyte.gz", 4542, "ec29112dd5afa0611ce80d1b7f02629c", MIRRORS
+        ),
     ),
 }
 MNIST = Published("MNIST", "mnist", FILES)
@@ -63,5 +71,7 @@ def load_mnist(
     document recognition, Proceedings of the IEEE 86(11).
     """
     check_split(split, tuple(FILES))
-    images, labels = (read_idx(obtain(file, MNIST, folder, progress)) for file in FILES[split])
+    images, labels = (
+        unpacked(obtain(file, MNIST, folder, progress), file.name) for file in FILES[split]
+    )
     return ImageDataset(images, labels, classes=CLASSES)

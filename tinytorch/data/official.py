@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from shlex import quote
 
 from tinytorch.base.errors import DataError
 from tinytorch.data import places
-from tinytorch.data.download import Progress, Remote, check_intact, download
+from tinytorch.data.download import Progress, Remote, download, read_intact
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def obtain(
     data: Published,
     folder: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
-) -> Path:
-    """The path of one of the files: found and intact, or downloaded.
+) -> bytes:
+    """The content of one of the files: found and intact, or downloaded.
 
     Args:
         file: which.
@@ -47,21 +47,21 @@ def obtain(
     Raises:
         DataError: the file is damaged, or missing and cannot be downloaded.
 
-    Cost: one pass over the file for its checksum.
+    Cost: the file in memory, and one pass over it for its checksum.
     """
     looked = places.folders(folder)
     found = places.find(file.name, data.part, looked)
     if found is not None:
-        return check_intact(found, file)
+        return read_intact(found, file)
     target = looked[-1] / data.part
     try:
-        return download(file, target, progress)
+        return read_intact(download(file, target, progress, links=False), file)
     except (DataError, OSError) as error:
         names = [f.name for files in data.files.values() for f in files]
         raise DataError(
             f"{data.title} is not here and could not be downloaded: {file.name}",
             got=f"looked in {', '.join(str(p) for p in looked)}; {getattr(error, 'got', error)}",
             rule=f"the official files, unchanged: {', '.join(names)}",
-            fix=f"put them in {target}, or name their folder: "
+            fix=f"put them in {quote(str(target))}, or name their folder: "
             f"--data-dir FOLDER or {places.VARIABLE}=FOLDER",
         ) from error

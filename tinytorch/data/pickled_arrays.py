@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinytorch.base.errors import FileFormatError
+from tinytorch.base.errors import FileFormatError, short
 
 # What a file may name, and what each stands for here. Python 2 and NumPy 1 and 2 spell them so.
 RECONSTRUCT, FROM_BYTES, ARRAY, DTYPE = "reconstruct", "from bytes", "ndarray", "dtype"
@@ -30,6 +30,10 @@ KNOWN = {
     ("_codecs", "encode"): ENCODE,
     ("__builtin__", "bytes"): BYTES,
 }
+# A dtype's code: as NumPy writes those of plain numbers. Others are whole languages.
+PLAIN = re.compile(r"[<>|=]?[biuf](1|2|4|8|16)")
+MOST_AXES = 64  # NumPy's limit
+LARGEST_KEY = 2**31  # larger whole numbers can be chosen so that a dictionary takes for ever
 ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"\\": b"\\", b"'": b"'", b'"': b'"'}
 
 
@@ -132,7 +136,8 @@ def read_pickled_arrays(content: bytes, name: str):
         FileFormatError: the pickle is damaged, or holds something else, whatever that is: nothing
             that it names is imported or called.
 
-    Cost: one pass; about 1 us a value; the arrays once.
+    Cost: one pass; about 1 us a value; the arrays once. A value that stands in many places is
+        handed out once: what comes back may be small and have no end when it is printed.
 
     Example:
         >>> import pickle
@@ -205,14 +210,14 @@ def _reduce(reader: _Reader) -> None:
         raise _Refused("a call of something that is not a known name")
     if name.meaning == RECONSTRUCT:
         reader.stack.append(_Array(ARRAY))
-    elif name.meaning == DTYPE and arguments and isinstance(arguments[0], str | bytes):
+    elif name.meaning == DTYPE and arguments:
         reader.stack.append(_Array(DTYPE, _text(arguments[0])))
     elif name.meaning == FROM_BYTES and len(arguments) == 4:
         content, dtype, shape, order = arguments
         reader.stack.append(_Array(ARRAY))
         _fill(reader.top(_Array), shape, dtype, order == "F", content)
     elif name.meaning == ENCODE and len(arguments) == 2 and arguments[1] == "latin1":
-        reader.stack.append(str(arguments[0]).encode("latin1"))
+        reader.stack.append(_text(arguments[0]).encode("latin1"))
     elif name.meaning == BYTES and not arguments:
         reader.stack.append(b"")
     else:
@@ -228,7 +233,9 @@ def _build(reader: _Reader) -> None:
         order = _text(state[1])
         if order not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
             raise _Refused("a dtype that is not of plain numbers")
-        target.dtype = _plain(np.dtype(target.code).newbyteorder(order))
+        if not PLAIN.fullmatch(target.code):
+            raise _Refused(f"an array of {short(target.code)}")
+        target.dtype = np.dtype(target.code).newbyteorder(order)
         return
     _, shape, dtype, fortran, content = state
     _fill(target, shape, dtype, bool(fortran), content)
@@ -238,19 +245,17 @@ def _fill(target: _Array, shape, dtype, fortran: bool, content) -> None:
     if not isinstance(dtype, _Array) or dtype.dtype is None or not isinstance(content, bytes):
         raise _Refused("an array whose content is not bytes")
     if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
-        raise _Refused(f"an array of shape {shape!r}")
+        raise _Refused("an array whose shape is not a tuple of whole numbers >= 0")
+    if len(shape) > MOST_AXES:
+        raise _Refused(f"an array of {len(shape)} axes")
     flat = np.frombuffer(content, dtype.dtype) if content else np.empty(0, dtype.dtype)
     target.array = flat.reshape(shape, order="F" if fortran else "C")
 
 
-def _plain(dtype: np.dtype) -> np.dtype:
-    if dtype.kind not in "biuf":
-        raise _Refused(f"an array of {dtype}")
-    return dtype
-
-
 def _text(value) -> str:
-    return value.decode("ascii") if isinstance(value, bytes) else str(value)
+    if not isinstance(value, str | bytes):
+        raise _Refused("something else where a text should be")
+    return value.decode("ascii") if isinstance(value, bytes) else value
 
 
 def _append(reader: _Reader, values: list) -> None:
@@ -261,9 +266,15 @@ def _put_items(reader: _Reader, values: list) -> None:
     if len(values) % 2:
         raise _Refused("a key without a value")
     keys = values[::2]
-    if not all(isinstance(k, str | bytes | int | float | bool | None) for k in keys):
+    if not all(map(_is_key, keys)):
         raise _Refused("a key that is not plain")
     reader.top(dict).update(zip(keys, values[1::2], strict=True))
+
+
+def _is_key(key) -> bool:
+    if isinstance(key, int):
+        return abs(key) < LARGEST_KEY
+    return key is None or isinstance(key, str | bytes)
 
 
 def _set_item(reader: _Reader) -> None:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from tinytorch.base.files import user_path
 from tinytorch.base.settings import cache_folder
 
 VARIABLE = "TINYTORCH_DATA"
@@ -27,9 +28,9 @@ def folders(folder: str | os.PathLike[str] | None = None) -> list[Path]:
             by mistake.
     """
     if folder is not None:
-        return [Path(folder).expanduser()]
+        return [user_path(folder)]
     named = os.environ.get(VARIABLE)
-    return [*([Path(named).expanduser()] if named else []), user_cache()]
+    return [*([user_path(named)] if named else []), user_cache()]
 
 
 def find(name: str, part: str, places: list[Path]) -> Path | None:

@@ -12,7 +12,7 @@ import numpy as np
 from tinytorch.base.errors import SettingError
 from tinytorch.data import places
 from tinytorch.data.dataset import check_index
-from tinytorch.data.download import Progress, Remote, check_intact, download
+from tinytorch.data.download import Progress, Remote, download, read_intact
 
 PART = "text"
 TINY_SHAKESPEARE = Remote(
@@ -20,6 +20,7 @@ TINY_SHAKESPEARE = Remote(
     "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
     ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",),
     algorithm="sha256",
+    size=1_115_394,
 )
 
 
@@ -89,5 +90,5 @@ def load_tiny_shakespeare(
     looked = places.folders(folder)
     found = places.find(TINY_SHAKESPEARE.name, PART, looked)
     if found is None:
-        found = download(TINY_SHAKESPEARE, looked[-1] / PART, progress)
-    return check_intact(found, TINY_SHAKESPEARE).read_text(encoding="utf-8")
+        found = download(TINY_SHAKESPEARE, looked[-1] / PART, progress, links=False)
+    return read_intact(found, TINY_SHAKESPEARE).decode("utf-8")

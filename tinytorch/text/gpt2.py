@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tinytorch.base.errors import DataError, FileFormatError
+from tinytorch.base import files
+from tinytorch.base.errors import DataError, FileFormatError, short
 from tinytorch.data import places
 from tinytorch.text.byte_pairs import BytePairTokenizer
-from tinytorch.text.json_files import parsed
+from tinytorch.text.json_files import LONGEST, parsed
 from tinytorch.text.splitting import LETTER
 from tinytorch.text.vocabulary import Vocabulary
 
@@ -37,11 +38,12 @@ def load_gpt2_tokenizer(folder: str | os.PathLike[str] | None = None) -> BytePai
     """
     encoder, merges = _found(TOKENS, folder), _found(MERGES, folder)
     ids = parsed(encoder)
-    tokens = sorted(ids, key=lambda token: str(ids[token]).zfill(9))  # ids may be no numbers yet
-    if [ids[token] for token in tokens] != list(range(len(tokens))):
+    tokens = sorted(ids, key=lambda token: short(ids[token]).zfill(9))  # ids may be no numbers yet
+    numbers = [ids[token] for token in tokens]
+    if numbers != list(range(len(tokens))) or any(type(n) is not int for n in numbers):
         raise FileFormatError(
             "the ids of this vocabulary are not the numbers from 0 on",
-            got=f"{encoder}: {len(tokens)} tokens, the first {tokens[:3]}",
+            got=f"{encoder}: {len(tokens)} tokens, the first {short(tokens[:3])}",
             rule='{"token": id, ...} with each of 0..V-1 once',
             fix="copy the file again",
         )
@@ -54,7 +56,7 @@ def load_gpt2_tokenizer(folder: str | os.PathLike[str] | None = None) -> BytePai
 def _pairs(path: Path) -> list[tuple[str, str]]:
     """The merges in a text file: two tokens on each line, after a line with the version."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = files.contents(path, LONGEST, links=True).decode("utf-8").split("\n")
         wrong = None
     except UnicodeDecodeError as error:
         lines, wrong = [], f"no UTF-8 at byte {error.start}"
@@ -64,7 +66,7 @@ def _pairs(path: Path) -> list[tuple[str, str]]:
             continue
         first, _, second = line.partition(" ")
         if not second or " " in second:
-            wrong = f"line {number + 1}: {line[:80]!r}"
+            wrong = f"line {number + 1}: {short(line)}"
             break
         pairs.append((first, second))
     if wrong:

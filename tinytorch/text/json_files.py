@@ -5,38 +5,38 @@ Knows a kind, a version and lists of texts, never what they mean.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from pathlib import Path
+from shlex import quote
 from typing import Any
 
-from tinytorch.base.errors import FileFormatError, StorageError
+from tinytorch.base import files, strict_json
+from tinytorch.base.errors import FileFormatError, StorageError, short
 
 VERSION = 1
+LONGEST = 64 << 20  # bytes; a vocabulary of 250,000 tokens has about 10 million
 
 
 def write(path: str | os.PathLike[str], kind: str, state: dict[str, list[Any]]) -> None:
     """Write the file whole, or leave what was there.
 
     Raises:
-        StorageError: the place cannot be written.
+        StorageError: the place cannot be written, or there is a link or a device in it.
     """
-    path = Path(path).expanduser()
-    half = path.with_name(f"{path.name}.{os.getpid()}.part")
+    path = files.user_path(path)
     # ASCII only: a vocabulary may hold half a surrogate pair, which UTF-8 cannot.
     text = json.dumps({"kind": kind, "version": VERSION, **state}, indent=0)
-    try:
-        half.write_text(text + "\n", encoding="ascii")
-        os.replace(half, path)
-    except OSError as error:
-        half.unlink(missing_ok=True)
+    if not path.parent.is_dir():
         raise StorageError(
             f"the {kind} cannot be written",
-            got=f"{path}: {error.strerror}",
+            got=f"{path}, and there is no such folder",
             rule="a file in a folder that is there and may be written",
-            fix=f"mkdir -p {path.parent}",
-            errno=error.errno,
-        ) from None
+            fix=f"mkdir -p {quote(str(path.parent))}",
+            errno=errno.ENOENT,
+        )
+    with files.replacing(path) as file:
+        file.write((text + "\n").encode("ascii"))
 
 
 def read(path: str | os.PathLike[str], kind: str, names: tuple[str, ...]) -> dict[str, Any]:
@@ -44,46 +44,43 @@ def read(path: str | os.PathLike[str], kind: str, names: tuple[str, ...]) -> dic
 
     Raises:
         FileFormatError: the file holds something else.
-        StorageError: there is no such file.
+        StorageError: there is no such file; then it is a NotFoundError.
     """
     state = parsed(path)
     found = state.get("kind"), state.get("version")
-    lists = all(isinstance(state.get(name), list) for name in names)
-    if found != (kind, VERSION) or not lists:
+    lists = all(_are_texts(state.get(name)) for name in names)
+    if found != (kind, VERSION) or type(found[1]) is not int or not lists:
+        held = f"kind {short(found[0])}, version {short(found[1])}, {short(sorted(state))}"
         raise FileFormatError(
             f"this file is no {kind} that can be read",
-            got=f"{path}: kind {found[0]!r}, version {found[1]!r}, {', '.join(sorted(state))}",
-            rule=f"kind {kind!r}, version {VERSION}, the lists {', '.join(names)}",
+            got=f"{path}: {held}",
+            rule=f"kind {kind!r}, version {VERSION}, the lists of texts {', '.join(names)}",
             fix=f"write it with the save method of a {kind}, or read it with what wrote it",
         )
     return {name: state[name] for name in names}
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def parsed(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The JSON object in a file.
 
     Raises:
-        FileFormatError: the file is no JSON, or not one object.
-        StorageError: there is no such file.
+        FileFormatError: the file is no JSON in UTF-8, says a name twice, or is not one object.
+        StorageError: there is no such file; then it is a NotFoundError.
     """
-    path = Path(path).expanduser()
+    path = files.user_path(path)
     try:
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise StorageError(
-            "this file cannot be read",
-            got=f"{path}: {error.strerror}",
-            rule="a file that is there",
-            fix=f"ls {path.parent}",
-            errno=error.errno,
-        ) from None
-    except (ValueError, RecursionError) as error:
+        value = strict_json.parse(files.contents(path, LONGEST, links=True))
+    except strict_json.NotStrictError as error:
         value = error
     if isinstance(value, dict):
         return value
     raise FileFormatError(
         "this file is not a JSON object",
-        got=f"{path}: {str(value)[:80]}",
-        rule='text that begins with "{" and ends with "}"',
+        got=f"{path}: {short(str(value))}",
+        rule='text that begins with "{" and ends with "}", every name in it once',
         fix="copy or save the file again",
     )
