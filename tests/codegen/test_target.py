@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import tinytorch as tt
 from tinytorch.base.dtypes import bfloat16, float32, float64, int8
 from tinytorch.base.errors import SettingError
 from tinytorch.codegen import target as module
@@ -104,3 +105,45 @@ def test_neon():
 def test_features_are_read_once():
     """Invariant."""
     assert host_features() is host_features()
+
+
+def test_riscv_has_its_own_features():
+    """Found from outside: it was given NEON. Ground truth: LLVM, which ignores what it lacks."""
+    t = Target.named("vector128", "riscv64")
+    assert t.architecture == "riscv64" and t.vector_bytes == 16 and t.registers == 32
+    assert "+v" in t.features.split(",") and "neon" not in t.features
+    with pytest.raises(SettingError, match="no such architecture"):
+        Target.named("vector128", "sparc")
+
+
+def test_code_that_would_end_the_process_is_refused(monkeypatch):
+    """Found from outside: SIGILL and SIGSEGV. A processor without AVX-512 is pretended."""
+    for t in (Target.named("vector128", "aarch64"), Target.named("vector128", "riscv64")):
+        if t.architecture != Target.host().architecture:
+            with pytest.raises(SettingError, match=f"missing here: {t.architecture}"):
+                t.runnable()
+    for name in runnable_names():
+        assert Target.named(name).runnable().name == name
+    wide, plain = Target.named("avx512", "x86_64"), Target.named("vector128", "x86_64")
+    few = frozenset(("sse4.2", "popcnt", "avx2", "fma", "f16c"))
+    monkeypatch.setattr(module, "host_features", lambda: few)
+    monkeypatch.setattr(module.llvm, "get_process_triple", lambda: "x86_64-unknown-linux-gnu")
+    monkeypatch.setattr(module, "amx_permitted", lambda: False)
+    with pytest.raises(SettingError, match="cannot run code.*\n.*avx512f") as caught:
+        wide.runnable()
+    assert "avx2, vector128" in caught.value.rule
+    assert plain.runnable() is plain
+    odd = dataclasses.replace(plain, features="+sse4.2,+amx-tile")
+    with pytest.raises(SettingError, match="amx-tile"):
+        odd.runnable()
+
+
+def test_compile_refuses_a_target_before_it_records(monkeypatch):
+    """Found from outside: `tt.compile(target="avx512")` on a machine without it: SIGILL."""
+    monkeypatch.setattr(module, "host_features", lambda: frozenset(("sse4.2", "popcnt")))
+    monkeypatch.setattr(module.llvm, "get_process_triple", lambda: "x86_64-unknown-linux-gnu")
+    for target in ("avx512", "avx2", Target.named("vector128", "aarch64")):
+        with pytest.raises(SettingError, match="cannot run code"):
+            tt.compile(abs, target=target)
+    with pytest.raises(SettingError, match="not a target"):
+        tt.compile(abs, target=512)

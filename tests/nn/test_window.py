@@ -91,6 +91,68 @@ def test_transposed_convolution_is_the_adjoint(stride, groups):
     assert (forward.numpy() * y).sum() == pytest.approx((x * back.numpy()).sum(), rel=1e-12)
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+def test_cells_below_a_transposed_convolution(stride, padding):
+    """Ground truth: without padding the whole is there; padding cuts it, output_padding cuts less,
+    and beyond the whole lie zeros. With dilation it may reach the stride and more."""
+    y, w = RNG.standard_normal((2, 4, 3, 5)), RNG.standard_normal((4, 3, 3, 2))
+    settings = {"stride": stride, "dilation": 4}
+    whole = F.conv_transpose2d(tt.Tensor(y), tt.Tensor(w), **settings).numpy()
+    for extra in (0, 1, 2, 3):
+        wide = np.pad(whole, ((0, 0), (0, 0), (0, extra), (0, extra)))
+        rows, columns = (n - 2 * padding + extra for n in whole.shape[2:])
+        wanted = wide[:, :, padding : padding + rows, padding : padding + columns]
+        found = F.conv_transpose2d(
+            tt.Tensor(y), tt.Tensor(w), padding=padding, output_padding=extra, **settings
+        )
+        np.testing.assert_allclose(found.numpy(), wanted, rtol=0, atol=1e-13)
+
+
+VIEWS = {
+    "every other": lambda x: x[:, :, ::2, ::2],
+    "transposed": lambda x: x.transpose(2, 3),
+    "a column": lambda x: x[:, :, :, 3:4],
+    "a column of every other row": lambda x: x[:, :, ::2, 5:6],
+    "a row": lambda x: x[:, :, 2:3],
+    "backwards": lambda x: x.flip((2, 3)),
+    "channels last": lambda x: x.permute(0, 3, 1, 2),
+    "a part": lambda x: x[:, 1:, 1:-1, 2:-1],
+    "repeated": lambda x: x[:, :, :1].expand(2, 4, 6, 8),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 1), (1, 3)])
+def test_a_convolution_of_a_view(name, kernel):
+    """Found from outside: one run over rows that do not follow one another read other numbers, and
+    beyond the array. Invariant: a view gives what a copy of it gives, gradients too."""
+    outcomes = []
+    for copied in (False, True):
+        x = tt.Tensor(np.arange(2 * 4 * 6 * 8.0).reshape(2, 4, 6, 8), requires_grad=True)
+        view = VIEWS[name](x)
+        view = tt.Tensor(view.numpy().copy(), requires_grad=True) if copied else view
+        kernel = tuple(min(k, n) for k, n in zip(kernel, view.shape[2:], strict=True))
+        w = tt.Tensor(np.ones((3, view.shape[1], *kernel)) + np.arange(3.0).reshape(3, 1, 1, 1))
+        w.requires_grad_()
+        out = F.conv2d(view, w)
+        (out * out).sum().backward()
+        outcomes.append((out.numpy(), w.grad.numpy()))
+    for found, wanted in zip(*outcomes, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_cotangent_that_is_a_view():
+    """The same for gradients: the cotangent is the image of a convolution with turned filters."""
+    x, w = RNG.standard_normal((2, 3, 6, 6)), RNG.standard_normal((4, 3, 1, 1))
+    g, slopes = RNG.standard_normal((2, 4, 6, 6)), []
+    for view in (lambda t: t.transpose(2, 3), lambda t: tt.Tensor(t.numpy().swapaxes(2, 3).copy())):
+        image = tt.Tensor(x, requires_grad=True)
+        (F.conv2d(image, tt.Tensor(w)) * view(tt.Tensor(g))).sum().backward()
+        slopes.append(image.grad.numpy())
+    np.testing.assert_array_equal(*slopes)
+
+
 @pytest.mark.parametrize("include", [True, False])
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding"),

@@ -485,6 +485,15 @@ def test_descending_order_keeps_equal_elements_in_theirs():
     assert tt.sort(x, descending=True).tolist() == [3, 3, 2, 1, 1]
 
 
+@pytest.mark.parametrize("descending", [False, True])
+def test_the_gradient_of_a_sorted_tensor_goes_where_argsort_says(descending):
+    """Invariant: also for equal elements (found from outside)."""
+    x = tt.Tensor([1.0, 2.0, 2.0, 1.0, 3.0, 3.0, float("nan"), 3.0], requires_grad=True)
+    (tt.sort(x, descending=descending) * tt.arange(8.0)).sum().backward()
+    places = tt.argsort(x.detach(), descending=descending).tolist()
+    assert [x.grad.tolist()[p] for p in places] == list(range(8))
+
+
 @pytest.mark.parametrize(
     ("call", "phrase"),
     [

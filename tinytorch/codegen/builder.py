@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinytorch.codegen.ir_types import (
     FLOATS,
+    FLUSHES,
     INTS,
     constant_text,
     element,
@@ -273,6 +274,14 @@ class Function:
         else:
             op = "trunc"
         return self.define(to, f"{op} {a.type} {a.text} to {to}", stem)
+
+    def convert_flushed(self, a: Value, stem: str = "as") -> Value:
+        """To bfloat16 for a dot product of the processor: subnormal numbers may become 0."""
+        if element(a.type) == "bfloat":
+            return a
+        a = self.convert(a, "float")
+        to = vector(lanes(a.type), "bfloat")
+        return self.define(to, f"fptrunc {a.type} {a.text} to {to}{FLUSHES}", stem)
 
     def splat(self, a: Value, n: int, stem: str = "all") -> Value:
         """A vector whose n lanes hold the scalar."""

@@ -13,6 +13,7 @@ import numpy as np
 from tinytorch.base.dtypes import round_to_bfloat16
 
 INTS = {"i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64}
+FLUSHES = "  ; flushes"  # ends a conversion to bfloat16 that may take subnormal numbers for 0
 FLOATS = {"half": 2, "bfloat": 2, "float": 4, "double": 8}
 
 

@@ -1,7 +1,10 @@
-"""Conversions to and from bfloat16 and float16 for processors that have no instruction for them.
+"""Conversions to and from bfloat16 and float16 that no instruction of the processor does.
 
 Knows IR text and bits. LLVM would call a library function for each lane; here `fptrunc` and `fpext`
 lines become calls of small vector functions made of integer instructions, appended to the module.
+Rounding to bfloat16 is spelled out even where the processor has an instruction: `vcvtneps2bf16`
+takes subnormal numbers for 0 (Intel SDM, volume 2). Only what goes into a dot product of bfloat16,
+which does the same, is rounded by it: lines that end in FLUSHES.
 """
 
 from __future__ import annotations
@@ -9,11 +12,12 @@ from __future__ import annotations
 import re
 
 from tinytorch.codegen.builder import Function, Value, lanes, mangle, vector
+from tinytorch.codegen.ir_types import FLUSHES
 from tinytorch.codegen.target import Target
 
 _LINE = re.compile(
     r"= (fptrunc|fpext) (<\d+ x \w+>|\w+) (\S+) to "
-    r"(<\d+ x (?:half|bfloat|float|double)>|half|bfloat|float|double)"
+    r"(<\d+ x (?:half|bfloat|float|double)>|half|bfloat|float|double)(" + FLUSHES + ")?"
 )
 
 
@@ -29,11 +33,11 @@ def spell_out(text: str, target: Target) -> str:
     needed: dict[str, Function] = {}
 
     def replace(match: re.Match) -> str:
-        op, source, value, to = match.groups()
+        op, source, value, to, flushes = match.groups()
         narrow = (to if op == "fptrunc" else source).rstrip(">").split()[-1]
         # bfloat16 is widened by bits everywhere: LLVM 22 compares bfloat16 for AVX-512 by a node it
         # cannot select, and ends the process
-        if narrow not in lacking and (op, narrow) != ("fpext", "bfloat"):
+        if narrow not in lacking and (narrow != "bfloat" or flushes):
             return match[0]
         name = f"tinytorch.{op}.{mangle(source)}.{mangle(to)}"
         if name not in needed:

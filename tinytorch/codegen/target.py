@@ -4,7 +4,8 @@ Knows feature names and register files, never kernels. Three targets exist, from
 
     avx512     512-bit vectors, 32 registers; with bfloat16 dot products and AMX tiles where present
     avx2       256-bit vectors, 16 registers, fused multiply-add
-    vector128  128-bit vectors: SSE4.2 on x86-64 (what NumPy's own wheels require), NEON on aarch64
+    vector128  128-bit vectors: SSE4.2 on x86-64 (what NumPy's own wheels require), NEON on aarch64,
+               the V extension on riscv64
 
 A target below the host's can be forced by TINYTORCH_TARGET or `Target.named`, and is tested so.
 """
@@ -38,6 +39,8 @@ _OPTIONAL = {
 }
 _TILE_FEATURES = ("amx-tile", "amx-bf16", "amx-int8")
 _CPU = {"avx512": "x86-64-v4", "avx2": "x86-64-v3", "vector128": "x86-64-v2"}
+# processor model and features of the other architectures, all of them with 32 vector registers
+_OTHERS = {"aarch64": ("generic", "+neon"), "riscv64": ("generic-rv64", "+m,+a,+f,+d,+c,+v")}
 _BYTES = {"avx512": 64, "avx2": 32, "vector128": 16}
 _REGISTERS = {"avx512": 32, "avx2": 16, "vector128": 16}
 # Linux, arch/x86: arch_prctl is system call 158; ARCH_REQ_XCOMP_PERM = 0x1023; XTILEDATA is 18
@@ -107,7 +110,8 @@ class Target:
 
         Args:
             name: one of "avx512", "avx2", "vector128".
-            architecture: "x86_64" or "aarch64"; default this machine's.
+            architecture: "x86_64", "aarch64" or "riscv64"; default this machine's. Code for
+                another architecture can be written, not run.
 
         Raises: SettingError for another name, or one the architecture does not have.
         """
@@ -122,11 +126,39 @@ class Target:
                 rule=f"on {architecture} one of " + ", ".join(available),
                 fix=f'TINYTORCH_TARGET="{available[-1]}"',
             )
+        if architecture != "x86_64" and architecture not in _OTHERS:
+            raise SettingError(
+                "no such architecture",
+                got=repr(architecture),
+                rule="one of x86_64, " + ", ".join(_OTHERS),
+                fix="leave it out for this machine's",
+            )
         if architecture != host:
             triple = f"{architecture}-unknown-linux-gnu"
         if architecture != "x86_64":
-            return Target(name, triple, "generic", "+neon", 16, 32)
+            return Target(name, triple, *_OTHERS[architecture], 16, 32)
         return _x86(name, triple, host == "x86_64")
+
+    def runnable(self) -> Target:
+        """This target, if this machine can run code for it.
+
+        Raises: SettingError for another architecture, or a feature this processor lacks: its code
+            would end the process.
+        """
+        here = _normal(llvm.get_process_triple().split("-")[0])
+        lacking = [] if self.architecture == here else [self.architecture]
+        if not lacking and here == "x86_64":
+            asked = [f[1:] for f in self.features.split(",") if f[:1] == "+"]
+            tiles = host_features() if amx_permitted() else host_features() - {*_TILE_FEATURES}
+            lacking = [f for f in asked if f not in tiles]
+        if lacking:
+            raise SettingError(
+                "this machine cannot run code for this target",
+                got=f"{self.name} for {self.architecture}; missing here: {', '.join(lacking)}",
+                rule="here one of " + (", ".join(runnable_names()) or "none: run eagerly"),
+                fix="target=None, for the best this machine has",
+            )
+        return self
 
 
 def _normal(architecture: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from tinytorch.base import settings
 from tinytorch.base.errors import CompileError, SettingError
 from tinytorch.base.locks import ForkSafeLock
-from tinytorch.codegen.target import Target
+from tinytorch.codegen.target import NAMES, Target
 from tinytorch.compiler import show
 from tinytorch.compiler.call import Call
 from tinytorch.compiler.capture import RECORDING, capture
@@ -51,7 +51,8 @@ def compile(
         over and assigns to are updated in place; gradients that `fn` leaves are left.
 
     Raises:
-        SettingError: no such precision, target or number of threads.
+        SettingError: no such precision, target or number of threads, or a target whose code this
+            machine cannot run.
         CompileError: (at the call) `fn` looks at values, as in `if loss > 3`.
 
     Cost: a first call 1-10 s for a large model, 0.1-1 s when the disk cache has it; later calls
@@ -101,7 +102,7 @@ class Compiled:
                 fix="compile(..., threads=2)",
             )
         self.fn, self.precision, self.threads = fn, precision, threads
-        self.target = Target.named(target) if isinstance(target, str) else target
+        self.target = _runnable(target)
         self.name = getattr(fn, "__qualname__", type(fn).__name__)
         self.captures = 0  # how often the function was recorded
         self._calls: dict[tuple, list[Call]] = {}
@@ -247,6 +248,20 @@ class Compiled:
             del self._calls[next(iter(self._calls))]
         self._last = call
         return call
+
+
+def _runnable(target: str | Target | None) -> Target | None:
+    """The target meant, which this machine can run."""
+    if target is None:
+        return None
+    if not isinstance(target, (str, Target)):
+        raise SettingError(
+            "compile: this is not a target",
+            got=f"target={target!r}",
+            rule="a name (" + ", ".join(map(repr, NAMES)) + ") or a Target",
+            fix='compile(..., target="avx2")',
+        )
+    return (Target.named(target) if isinstance(target, str) else target).runnable()
 
 
 def _each_once(leaves: list, key: list) -> list:

@@ -10,6 +10,7 @@ the group of what it reads if both run over the same points and the groups still
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -75,13 +76,16 @@ class Fusion:
     Args:
         graph: simplified.
         orders: for each value its axes from outermost to innermost in memory.
+        also: values that are wanted in memory beside the graph's outputs: indices to be checked.
 
     `groups` holds the groups; `of` the group of each node that has one. Nodes without a group are
     movement, sources, and arithmetic computed inside the column groups that read it.
     """
 
-    def __init__(self, graph: Graph, orders: dict[Value, tuple[int, ...]]):
-        self.graph, self.orders = graph, orders
+    def __init__(
+        self, graph: Graph, orders: dict[Value, tuple[int, ...]], also: Sequence[Value] = ()
+    ):
+        self.graph, self.orders, self.wanted = graph, orders, {*graph.outputs, *also}
         self.producer = kinds.producers(graph.nodes)
         self.users = graph.users()
         self._place_of = {n: i for i, n in enumerate(graph.nodes)}
@@ -133,9 +137,10 @@ class Fusion:
     def _find_inlined(self) -> set[Node]:
         """Arithmetic that only column reductions read: computed there, never stored."""
         inlined: set[Node] = set()
-        kept = set(self.graph.outputs)
         for node in reversed(self.graph.nodes):
-            if not kinds.is_arithmetic(node) or kinds.is_lookup(node) or node.outputs[0] in kept:
+            if not kinds.is_arithmetic(node) or kinds.is_lookup(node):
+                continue
+            if node.outputs[0] in self.wanted:
                 continue
             if prod(node.outputs[0].shape) == 1:
                 continue
@@ -154,7 +159,7 @@ class Fusion:
             v, simple = stack.pop()
             for node in self.users.get(v, []):
                 if kinds.is_movement(node):
-                    if node.outputs[0] in self.graph.outputs:
+                    if node.outputs[0] in self.wanted:
                         out.append((node, False))
                     stack.append((node.outputs[0], simple and kinds.is_simple(node)))
                 else:
@@ -251,7 +256,10 @@ class Fusion:
             if any(self._before[o] >> chosen.number & 1 for o in others):
                 continue  # what it needs comes after the group: joining would close a circle
             for other in candidates:
-                if other is not chosen and other.nodes:
+                if other is chosen or not other.nodes:
+                    continue
+                rest = others - {other.number}  # none of it may come after the joint group
+                if not any(self._before[o] >> other.number & 1 for o in rest):
                     self._merge(chosen, other)
             return chosen
         if kinds.is_reduction(node) and self.is_column(node):

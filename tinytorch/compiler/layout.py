@@ -8,6 +8,7 @@ keeps channels in the lanes of a vector.
 from __future__ import annotations
 
 from tinytorch.compiler import kinds
+from tinytorch.compiler.access import reshape_strides
 from tinytorch.compiler.graph import Graph, Node, Value
 from tinytorch.compiler.reduction import accumulator
 from tinytorch.primitives.primitive import TABLE, Primitive
@@ -76,7 +77,21 @@ def _order(node: Node, i: int, v: Value, orders: dict[Value, tuple[int, ...]]) -
         axes = node.params["axes"]
         back = {a: i for i, a in enumerate(axes)}
         return tuple(back[a] for a in orders[node.inputs[0]])
+    if name == "reshape":
+        return _order_seen(node.inputs[0], v, orders[node.inputs[0]])
     return plain(v)
+
+
+def _order_seen(x: Value, v: Value, order: tuple[int, ...]) -> tuple[int, ...]:
+    """The order of the axes of v, another shape of x, if it is seen where x lies."""
+    if order == plain(x):
+        return plain(v)
+    strides = reshape_strides(x.shape, dense_strides(x.shape, order), v.shape)
+    if strides is None:  # a copy, which is plain
+        return plain(v)
+    ones = [d for d, n in enumerate(v.shape) if n == 1]
+    rest = sorted((d for d, n in enumerate(v.shape) if n != 1), key=lambda d: -strides[d])
+    return plain(v) if rest == sorted(rest) else (*ones, *rest)
 
 
 def split_reductions(graph: Graph) -> Graph:

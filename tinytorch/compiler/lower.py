@@ -57,8 +57,9 @@ class Lowering:
     def __init__(self, simplified: Simplified, target: Target, copied: set[Value]):
         self.graph, self.checks, self.target = simplified.graph, simplified.checks, target
         self.orders = choose_orders(self.graph)
-        self.fusion = Fusion(self.graph, self.orders)
-        self.stored = Stored(self.fusion, [c.index for c in self.checks])
+        checked = [c.index for c in self.checks]
+        self.fusion = Fusion(self.graph, self.orders, checked)
+        self.stored = Stored(self.fusion, checked)
         self.producer = self.fusion.producer
         self.placing = Homes(self.fusion, self.stored, copied)
         self.homes, self.storage, self.placed = (

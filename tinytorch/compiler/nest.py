@@ -57,6 +57,14 @@ class Nest:
         return [s.value for s in self.stores]
 
     @property
+    def inside(self) -> list[Store]:
+        """The stores with a place for each point, not for each result of the reductions."""
+        return [
+            s for s in self.stores
+            if s.value.dims & self.reduced or any(s.strides[d] for d in self.reduced)
+        ]  # fmt: skip
+
+    @property
     def units(self) -> int:
         """A rough measure of the work, for the choice of tiles."""
         order = topological(self.roots)
@@ -141,7 +149,9 @@ def _order(nest: Nest) -> list[int]:
         key=lambda s: -sum(bool(x) for x in s),
     )
     if nest.reduced:
-        guides = [s for s in read if all(s[d] for d in dims)][:1] + written
+        whole = [s for s in read if all(s[d] for d in dims)][:1]
+        inside = [s.strides for s in nest.inside if all(s.strides[d] for d in dims)][:1]
+        guides = (whole or inside) + written
     else:
         guides = written[:1]
     guides += read

@@ -47,10 +47,14 @@ def _lower(target: Target, nest: Nest) -> Lowered:
 
 
 def _kernel(target: Target, nest: Nest) -> Kernel:
-    """The loop form that fits: reduced dimensions innermost, or a kept one."""
+    """The loop form that fits: reduced dimensions innermost, or a kept one.
+
+    A column kernel stores when its reduced loops are over: what is stored at each of their points
+    needs rows, at the price of elements picked up one by one where memory runs the other way.
+    """
     if not nest.reduced or _innermost(nest):
         return row_kernel(target, nest)
-    if len(nest.sizes) - 1 in nest.reduced:  # a kept dimension between reduced ones
+    if len(nest.sizes) - 1 in nest.reduced or nest.inside:
         return row_kernel(target, reduced_innermost(nest))
     return column_kernel(target, nest)
 
@@ -82,7 +86,7 @@ def _parts(nest: Nest) -> tuple[int, int] | None:
         return None
     if not nest.points:
         return None
-    if any(not set(s.value.dims).isdisjoint(nest.reduced) for s in nest.stores):
+    if nest.inside:
         return None
     kept = 1
     for d, n in enumerate(nest.sizes):

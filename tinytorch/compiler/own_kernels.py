@@ -68,10 +68,11 @@ def host_call(lowering, node: Node) -> None:
         ),
         sum(v.spec.nbytes for v in (*node.inputs, *node.outputs)),
     )
-    reads = [storage_of(lowering, v) for v, _ in ins]
+    given = [storage_of(lowering, v) for v, _ in ins]
     writes = [storage_of(lowering, v) for v, _ in outs]
+    reads = frozenset(s for s in given if s.nbytes)  # of nothing, nothing is read
     lowering.tasks.append(
-        Task(call, (*reads, *writes), frozenset(reads), frozenset(writes), call.name, node.where)
+        Task(call, (*given, *writes), reads, frozenset(writes), call.name, node.where)
     )
 
 

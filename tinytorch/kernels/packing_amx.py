@@ -6,7 +6,6 @@ Knows one strip, any strides, any float type. A tile of a is `[lane][k]`; a tile
 
 from __future__ import annotations
 
-from tinytorch.base.dtypes import bfloat16
 from tinytorch.codegen.builder import Function, Value
 from tinytorch.kernels.block_transpose import transpose
 from tinytorch.kernels.packing import Strip
@@ -69,7 +68,7 @@ def _rows_along_depth(f, strip: Strip, source, first, k, left) -> list[Value]:
         row = f.minimum(f.add(first, f.index(i)), last)
         place = strip.place(f, source, row, k)
         x = f.load(place, f"<{DEPTH} x {strip.dtype.llvm}>", mask=inside, stem="row")
-        rows.append(f.bitcast(f.convert(x, bfloat16.llvm), WORDS))
+        rows.append(f.bitcast(f.convert_flushed(x), WORDS))
     return rows
 
 
@@ -88,7 +87,7 @@ def _pairs_along_lanes(f, strip: Strip, source, first, k, left, inside, whole) -
             mask = below(f.select(f.compare("lt", f.index(i), left), inside, f.index(0)))
         place = strip.place(f, source, first, f.add(k, f.index(i)))
         x = f.load(place, f"<{LANES} x {strip.dtype.llvm}>", mask=mask, stem="half")
-        bits = f.bitcast(f.convert(x, bfloat16.llvm), f"<{LANES} x i16>")
+        bits = f.bitcast(f.convert_flushed(x), f"<{LANES} x i16>")
         return f.convert(bits, WORDS, signed=False)
 
     high = f.const(WORDS, 16)
@@ -103,7 +102,7 @@ def _copy_each(f, strip: Strip, source, first, k, left, tile, paired: bool) -> N
         with f.loop("each", 0, DEPTH) as each:
             here = f.minimum(each.index, f.sub(left, f.index(1)))
             x = f.load(strip.place(f, source, row, f.add(k, here)), strip.dtype.llvm)
-            bits = f.bitcast(f.convert(x, bfloat16.llvm), "i16")
+            bits = f.bitcast(f.convert_flushed(x), "i16")
             bits = f.select(f.compare("lt", each.index, left), bits, f.const("i16", 0))
             if paired:
                 pair = f.mul(f.op("lshr", each.index, f.index(1)), f.index(2 * LANES))

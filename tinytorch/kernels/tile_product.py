@@ -138,7 +138,7 @@ def turn_pairs(
 def rounded(f: Function, first: Value, second: Value) -> Value:
     """16 and 16 float32 numbers as 32 bfloat16, one after the other."""
     both = f.shuffle(first, second, range(2 * ROWS), "both")
-    return f.bitcast(f.convert(both, "bfloat"), vector(2 * ROWS, "i16"))
+    return f.bitcast(f.convert_flushed(both), vector(2 * ROWS, "i16"))
 
 
 def paired(f: Function, first: Value, second: Value) -> Value:

@@ -13,7 +13,7 @@ from tinytorch.tensor.contractions import attention, matmul
 from tinytorch.tensor.creation import iota
 from tinytorch.tensor.elementwise import exp, where
 from tinytorch.tensor.half_precision import in_float32
-from tinytorch.tensor.reductions import amax
+from tinytorch.tensor.reductions import shift_of
 from tinytorch.tensor.reductions import sum as total
 from tinytorch.tensor.repetition import repeat_interleave
 from tinytorch.tensor.shaping import transpose
@@ -111,7 +111,7 @@ def _four_axes(x: Tensor, lead: tuple[int, ...]) -> Tensor:
 @in_float32()
 def _safe_softmax(scores: Tensor) -> Tensor:
     """Softmax over the last axis in which a row of -inf becomes zeros, not NaN."""
-    largest = amax(scores, -1, keepdim=True).detach()
+    largest = shift_of(scores, -1)
     powers = exp(scores - where(largest == -math.inf, 0.0, largest))
     mass = total(powers, -1, keepdim=True)
     return powers / where(mass == 0.0, 1.0, mass)

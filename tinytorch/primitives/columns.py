@@ -20,7 +20,9 @@ class Columns:
         With a stride of 1 the windows of an output row read neighbouring elements, and those of
         the next row begin one padded image row later. So one run of OH x (padded W) elements,
         which is contiguous, holds a tap of every window, and a few elements at the end of each
-        row that belong to none: copied as one run it costs half as much as row by row.
+        row that belong to none: copied as one run it costs half as much as row by row. Of a view
+        this asks that rows follow one another, and `strides[3]` is asked too where W is 1: NumPy
+        leaves the stride of an axis of size 1 as it was, and the run goes along it.
         Products carry these elements along; `narrow` leaves them out, `widen` has zeros there.
 
     Args:
@@ -37,6 +39,8 @@ class Columns:
         oh, ow = self.out_size = out_size
         whole_rows = (sh, sw) == (1, 1)
         image = padded(x, padding, 0, extra_rows=1 if whole_rows and kernel[1] > 1 else 0)
+        if whole_rows and image.strides[2] != image.shape[3] * image.strides[3]:
+            image = image.copy(order="C")  # a view: its rows do not follow one another
         (dn, dc, dh, dw) = image.strides
         self.row = image.shape[3] if whole_rows else ow
         positions, steps = (

@@ -109,7 +109,7 @@ def _input_gradient(g, w, *, input_shape, dtype=None, **options):
     if window.stride != (1, 1) or min(around[0] + around[1]) < 0:
         return _scattered(g, w, input_shape, dtype, window)
     groups, (o, _, kh, kw) = window.groups, w.shape
-    turned = w.reshape(groups, o // groups, -1, kh, kw)[..., ::-1, ::-1]
+    turned = w.reshape(groups, o // groups, w.shape[1], kh, kw)[..., ::-1, ::-1]
     turned = turned.transpose(0, 2, 1, 3, 4).reshape(input_shape[1], o // groups, kh, kw)
     window = window._replace(padding=around)
     return _convolution(g, turned, dtype=dtype, **window._asdict())

@@ -18,7 +18,7 @@ from tinytorch.tensor.base import from_array
 from tinytorch.tensor.dispatch import apply, product, tensor_of, to_dtype
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.number_types import check_one_float
-from tinytorch.tensor.shaping import reshape, squeeze, unsqueeze
+from tinytorch.tensor.shaping import pad, reshape, squeeze, unsqueeze
 
 _MATMUL, _PERMUTE, _SUM = (TABLE[name] for name in ("matmul", "permute", "sum"))
 
@@ -168,7 +168,7 @@ def convolution_transpose(
         weight: (C, K / groups, kernel height, kernel width).
         stride: distance between the windows in the output, one number or a pair.
         padding: cells cut off on each side of the output, one number or a pair.
-        output_padding: cells added below and to the right, one number or a pair.
+        output_padding: cells added below and to the right, fewer than stride or than dilation.
         dilation: distance between rows of the window, one number or a pair.
         groups: so many parts of the channels do not see each other.
 
@@ -189,20 +189,27 @@ def convolution_transpose(
             rule="four axes each, and output_padding smaller than stride or dilation",
             fix="output_padding=0, x as (N, C, H, W), weight as (C, K / groups, KH, KW)",
         )
+    # Of extra cells fewer than the stride the primitive knows: a window more would not fit. Others
+    # are some of those that the padding cut off below, and beyond them zeros.
+    inner = tuple(e if e < s else 0 for e, s in zip(extra, steps, strict=True))
+    outer = tuple(e - i for e, i in zip(extra, inner, strict=True))
+    padding = tuple((p, max(0, p - e)) for p, e in zip(sides, outer, strict=True))
+    beyond = tuple(max(0, e - p) for p, e in zip(sides, outer, strict=True))
     size = (
-        (n - 1) * s - 2 * p + d * (k - 1) + 1 + e
-        for n, s, p, d, k, e in zip(
-            x.shape[2:], steps, sides, gaps, weight.shape[2:], extra, strict=True
+        (n - 1) * s + d * (k - 1) + 1 - sum(p) + i
+        for n, s, p, d, k, i in zip(
+            x.shape[2:], steps, padding, gaps, weight.shape[2:], inner, strict=True
         )
     )
     params |= {
         "input_shape": (x.shape[0], weight.shape[1] * int(groups), *size),
         "stride": steps,
-        "padding": tuple((p, p) for p in sides),
+        "padding": padding,
         "dilation": gaps,
         "groups": int(groups),
     }
-    return apply(TABLE["convolution_input_gradient"], (x, weight), params)
+    out = apply(TABLE["convolution_input_gradient"], (x, weight), params)
+    return pad(out, (0,) * 4, (0, 0, *beyond)) if any(beyond) else out
 
 
 def attention(q, k, v, *, causal: bool = False, scale: float | None = None) -> Any:

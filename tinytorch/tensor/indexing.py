@@ -121,6 +121,11 @@ def _positions_of(mask: Any, x: Any, axis: int) -> tuple[Any, ...]:
     mask = np.asarray(mask)
     if mask.ndim == 0:
         return (_Truth(bool(mask)),)
+    _check_mask(mask, x, axis)
+    return mask.nonzero()
+
+
+def _check_mask(mask: Any, x: Any, axis: int) -> None:
     if mask.shape != x.shape[axis : axis + mask.ndim]:
         raise ShapeError(
             "the mask does not fit the tensor",
@@ -128,7 +133,6 @@ def _positions_of(mask: Any, x: Any, axis: int) -> tuple[Any, ...]:
             rule="the mask has the sizes of the axes that it stands for",
             fix="mask.broadcast_to(x.shape)",
         )
-    return mask.nonzero()
 
 
 def _plan(x: Any, key: Any) -> Plan:
@@ -319,9 +323,10 @@ def numbers_first(array: np.ndarray, key: tuple) -> tuple[np.ndarray, tuple]:
 def updated(x: Any, key: Any, value: Any) -> Any:
     """A new Tensor: x with `value` at `key`; the last wins where a place is named twice."""
     value = tensor_in(value, x.dtype)
-    if isinstance(key, TensorBase) and key.dtype is bool_ and STATE.interpreter is not None:
-        spread = reshape(key, (*key.shape, *(1,) * (x.ndim - key.ndim)))
-        return where(spread, value, x)
+    if STATE.interpreter is not None:
+        new = _behind_mask(x, key, value)
+        if new is not None:
+            return new
     plan = _plan(x, key)
     if not plan.arrays and not plan.points and set(plan.step) <= {1}:
         region = tuple(max(0, b - a) for a, b in zip(plan.start, plan.stop, strict=True))
@@ -345,6 +350,47 @@ def updated(x: Any, key: Any, value: Any) -> Any:
     new = apply(TABLE["scatter_add"], (y, places), params)
     hits = apply(TABLE["scatter_add"], (to_dtype(last, int32), places), params)
     return reshape(where(hits > 0, new, reshape(x, -1)), x.shape)
+
+
+def _behind_mask(x: Any, key: Any, value: Any) -> Any:
+    """`updated` where the key has one mask whose values are not known yet; None for other keys.
+
+    What the other entries take is written whole: `value` where the mask is true, the old numbers
+    elsewhere. Of several values the i-th belongs to the i-th place that is true; if there are not
+    as many places, an index outside its axis says so when the program runs.
+    """
+    parts = key if isinstance(key, tuple) else (key,)
+    masks = [i for i, k in enumerate(parts) if isinstance(k, TensorBase) and k.dtype is bool_]
+    if len(masks) != 1 or any(type(k) not in _PLAIN for i, k in enumerate(parts) if i != masks[0]):
+        return None
+    mask: Any = parts[masks[0]]
+    before, after = parts[: masks[0]], parts[masks[0] + 1 :]
+    whole = (*before, *(slice(None),) * mask.ndim, *after)
+    used = sum(k is not None and k is not Ellipsis for k in whole)
+    axes = [x.ndim - used if k is Ellipsis else int(not isinstance(k, (int, np.integer)))
+            for k in before]  # fmt: skip
+    region, at = getitem(x, whole), sum(axes)
+    _check_mask(mask, region, at)
+    rest = (*region.shape[:at], *region.shape[at + mask.ndim :])
+    while len(value.shape) > len(rest) + 1 and value.shape[0] == 1:
+        value = reshape(value, value.shape[1:])
+    value = reshape(value, (*(1,) * (len(rest) + 1 - len(value.shape)), *value.shape))
+    n = value.shape[at]
+    value = _fit(value, (*rest[:at], n, *rest[at:]))
+    if n == 1:
+        value = reshape(value, (*rest[:at], *(1,) * mask.ndim, *rest[at:]))
+    elif n:
+        hits = to_dtype(reshape(mask, -1), int64)
+        place = where(hits > 0, apply(TABLE["cumsum"], (hits,), {"axis": 0}) - 1, 0)
+        total = apply(TABLE["sum"], (hits,), {"axes": (0,), "keepdims": False})
+        index = reshape(where(total == n, place, n), mask.shape)
+        value = apply(TABLE["take"], (value, index), {"axis": at})
+    else:
+        return x
+    spread = reshape(mask, (*(1,) * at, *mask.shape, *(1,) * (len(rest) - at)))
+    new = where(spread, value, region)
+    everything = all(k is Ellipsis or k == slice(None) for k in whole)
+    return new if everything else updated(x, whole, new)
 
 
 def _fit(value: Any, shape: tuple[int, ...]) -> Any:

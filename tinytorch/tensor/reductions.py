@@ -183,12 +183,17 @@ def sort(
 ) -> Any:
     """x in ascending (or descending) order along an axis; NaN last, or first if descending.
 
+    A gradient goes to the places that `argsort` with the same arguments says, equal elements too.
+
     Differs from PyTorch: the values alone, as in the array API; `argsort` gives the positions.
     """
     x = tensor_of(x)
     at = axis_of(x, dim if axis is None else axis)
-    out = apply(TABLE["sort"], (x,), {"axis": at})
-    return apply(TABLE["flip"], (out,), {"axes": (at,)}) if descending else out
+    if not descending:
+        return apply(TABLE["sort"], (x,), {"axis": at})
+    turned = {"axes": (at,)}  # as argsort, so that of equal elements each keeps its own gradient
+    backwards = apply(TABLE["sort"], (apply(TABLE["flip"], (x,), turned),), {"axis": at})
+    return apply(TABLE["flip"], (backwards,), turned)
 
 
 @as_vector
@@ -205,6 +210,12 @@ def argsort(
     return (x.shape[at] - 1) - apply(TABLE["flip"], (backwards,), turned)
 
 
+def shift_of(x: Any, dim: Any) -> Any:
+    """What exponentials over axes are shifted by, axes kept: the largest element; 0 of none."""
+    empty = 0 in x.shape and not _count(x, dim)
+    return (sum if empty else amax)(x, dim, True).detach()
+
+
 @in_float32()
 def softmax(x, dim: int = -1) -> Any:
     """exp(x) / sum(exp(x)) along an axis, shifted by the largest element so that nothing overflows.
@@ -215,7 +226,7 @@ def softmax(x, dim: int = -1) -> Any:
         [0.5, 0.5]
     """
     x = _float(x)
-    powers = exp(x - amax(x, dim, True).detach())
+    powers = exp(x - shift_of(x, dim))
     return powers / sum(powers, dim, True)
 
 
@@ -223,7 +234,7 @@ def softmax(x, dim: int = -1) -> Any:
 def log_softmax(x, dim: int = -1) -> Any:
     """log(softmax(x)) along an axis, without computing the softmax: it does not underflow."""
     x = _float(x)
-    shifted = x - amax(x, dim, True).detach()
+    shifted = x - shift_of(x, dim)
     return shifted - log(sum(exp(shifted), dim, True))
 
 
@@ -231,7 +242,7 @@ def log_softmax(x, dim: int = -1) -> Any:
 def logsumexp(x, dim: int = -1, keepdim: bool = False) -> Any:
     """log(sum(exp(x))) along axes, shifted so that nothing overflows; all -inf gives -inf."""
     x = _float(x)
-    largest = amax(x, dim, True).detach()
+    largest = shift_of(x, dim)
     shift = where(largest - largest == 0, largest, 0.0)  # infinities would give nan
     if STATE.interpreter is None and STATE.recording and x._node is not None:
         exponentials = exp(x.detach() - shift)
@@ -254,7 +265,7 @@ class _LogSumExp:
     def vjp(self, g: Any, out: Any, x: Any) -> tuple:
         """g times softmax(x); recorded, for a second derivative, softmax is computed again."""
         if STATE.recording:
-            shifted = exp(x - amax(x, self.dim, True).detach())
+            shifted = exp(x - shift_of(x, self.dim))
             return (shifted * (g / sum(shifted, self.dim, True)),)
         return (self.exponentials * (g / self.total),)
 

@@ -270,8 +270,13 @@ def split(x, size_or_sizes, dim: int = 0) -> tuple:
 
 
 def chunk(x, chunks: int, dim: int = 0) -> tuple:
-    """x cut along an axis into at most `chunks` parts of equal size (the last may be smaller)."""
+    """x cut along an axis into at most `chunks` parts of equal size (the last may be smaller).
+
+    An axis of size 0 gives as many empty parts as asked for.
+    """
     n = x.shape[axis_of(x, dim)]
+    if not n:
+        return split(x, [0] * chunks, dim)
     return split(x, builtins.max(1, -(-n // chunks)), dim)
 
 
