@@ -1,6 +1,9 @@
 """Ground truth: what the text says; faults must be CompileErrors, in a process that goes on."""
 
 import ctypes
+import resource
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,3 +140,38 @@ def test_the_stages_of_compiling_can_be_printed():
 def test_all_targets_have_a_name():
     """The table of names is what the error message lists."""
     assert NAMES == ("avx512", "avx2", "vector128")
+
+
+def resident() -> int:
+    """KiB of memory the process holds (Linux: proc(5), statm, field 2, in pages)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_library_that_is_gone_leaves_nothing():
+    """Ground truth: the memory of the process; it grew by 9 KiB for each library loaded."""
+    kernel = build("nothing", ["status"], lambda f, p: f.store(f.index(7), p["status"]), tiles=1)
+    image = engine.compile_text(engine.module_text([kernel]), Target.host())
+    for _ in range(200):
+        engine.load([image], ["nothing"])
+    before = resident()
+    for _ in range(500):
+        engine.load([image], ["nothing"])
+    assert resident() - before < 500  # KiB: less than one for each
+
+
+def test_libraries_live_as_long_as_they_are_held():
+    """Ground truth: calling all of them while others of the same JIT come and go."""
+    kernel = build("seven", ["status"], lambda f, p: f.store(f.index(7), p["status"]), tiles=1)
+    image = engine.compile_text(engine.module_text([kernel]), Target.host())
+    kept = []
+    for i in range(100):
+        library = engine.load([image], ["seven"])
+        if i % 9 == 0:
+            kept.append(library)
+    for library in kept:
+        word = np.zeros(1, np.int64)
+        pointers = np.array([word.ctypes.data], np.uint64)
+        function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+        function(library["seven"])(pointers.ctypes.data, 0, None)
+        assert word[0] == 7

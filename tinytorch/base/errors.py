@@ -7,6 +7,7 @@ TinyTorchError
 ├── IndexRangeError (IndexError)    an index is outside its axis
 ├── GradientError (RuntimeError)    a gradient cannot be computed
 ├── CompileError (RuntimeError)     a function cannot be compiled
+├── OutOfMemoryError (MemoryError, RuntimeError)    an array does not fit into memory
 ├── DataError (ValueError)          data is missing or damaged
 ├── FileFormatError (ValueError)    a file is not what its name says
 ├── StorageError (OSError)          a file or folder cannot be written, or is not there
@@ -114,6 +115,21 @@ class IndexRangeError(TinyTorchError, IndexError):
 
 class GradientError(TinyTorchError, RuntimeError):
     """A gradient was asked for that cannot be computed."""
+
+
+class OutOfMemoryError(TinyTorchError, MemoryError, RuntimeError):
+    """Memory was asked for that cannot be had; a RuntimeError too, as PyTorch's."""
+
+    @classmethod
+    def of(cls, problem: BaseException | int) -> OutOfMemoryError:
+        """The error for a MemoryError of NumPy or of the system, or for a number of bytes."""
+        got = f"{problem:,} bytes" if isinstance(problem, int) else str(problem)
+        return cls(
+            "there is not enough memory for this",
+            got=got or "an array of unknown size",
+            rule="what is computed at once fits into the memory that this process may have",
+            fix="a smaller batch or shape; for training also tt.checkpoint(block)",
+        )
 
 
 class CompileError(TinyTorchError, RuntimeError):

@@ -12,7 +12,6 @@ not have are refused, because LLVM would end the process there.
 from __future__ import annotations
 
 import ctypes
-import itertools
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,7 +55,6 @@ _lock = threading.RLock()  # one TargetMachine and one pass manager serve all th
 # some seconds). llvmlite has a lock of its own, which other users of it may hold.
 fork_waits_for(_lock, place=20)
 fork_waits_for(llvm.ffi.lib._lock, place=30)
-_serial = itertools.count()
 
 
 def module_text(kernels: Iterable[Kernel]) -> str:
@@ -111,17 +109,22 @@ class Library:
     Args:
         addresses: of the symbols asked for.
         tracker: LLVM's handle; the code is unloaded with it.
+        jit: what loaded it, and some others.
     """
 
-    def __init__(self, addresses: Mapping[str, int], tracker: object):
-        self.addresses, self._tracker = dict(addresses), tracker
+    def __init__(self, addresses: Mapping[str, int], tracker: object, jit: object):
+        self.addresses, self._tracker, self._jit = dict(addresses), tracker, jit
+
+    def __del__(self):
+        self._tracker = None  # before what it belongs to
+        self._jit = None
 
     def __getitem__(self, name: str) -> int:
         return self.addresses[name]
 
     def keep(self) -> None:
         """Never unload the code, not even when the interpreter ends."""
-        _never_free(self._tracker)
+        _never_free(self)
 
 
 def load(objects: Sequence[bytes], names: Iterable[str]) -> Library:
@@ -143,8 +146,9 @@ def load(objects: Sequence[bytes], names: Iterable[str]) -> Library:
         builder.export_symbol(name)
     with _lock:
         try:
-            tracker = builder.link(_jit(), f"tinytorch.{next(_serial)}")
-            return Library({name: tracker[name] for name in names}, tracker)
+            jit, place = _place()
+            tracker = builder.link(jit, place)
+            return Library({symbol: tracker[symbol] for symbol in names}, tracker, jit)
         except RuntimeError as error:
             raise CompileError(
                 "object code could not be linked",
@@ -250,14 +254,24 @@ def _passes(target: Target) -> tuple[llvm.ModulePassManager, llvm.PassBuilder]:
     return manager, builder
 
 
-@lru_cache
-def _jit() -> llvm.LLJIT:
-    # suppress_errors: a failed link is raised, not printed as well
-    jit = llvm.create_lljit_compiler(
-        _machine(Target.host()), use_jit_link=True, suppress_errors=True
-    )
-    _never_free(jit)  # native threads may run its code until the process ends
-    return jit
+_LIBRARIES = 16  # loaded by one JIT
+_filling: list = [None, _LIBRARIES]  # the JIT that takes the next library, and how many it has
+
+
+def _place() -> tuple[llvm.LLJIT, str]:
+    """A JIT for the next library, and a name it has not used.
+
+    LLVM gives 9 KiB of each library back only with the whole JIT. A new one takes 1 ms and 0.1 MiB,
+    so some libraries share it; when the last of them is gone, it goes too.
+    """
+    if _filling[1] == _LIBRARIES:
+        # suppress_errors: a failed link is raised, not printed as well
+        _filling[0] = llvm.create_lljit_compiler(
+            _machine(Target.host()), use_jit_link=True, suppress_errors=True
+        )
+        _filling[1] = 0
+    _filling[1] += 1
+    return _filling[0], f"tinytorch.{_filling[1]}"
 
 
 def _never_free(thing: object) -> None:

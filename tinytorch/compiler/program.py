@@ -15,7 +15,7 @@ from time import perf_counter
 
 import numpy as np
 
-from tinytorch.base.errors import IndexRangeError
+from tinytorch.base.errors import IndexRangeError, OutOfMemoryError
 from tinytorch.codegen import engine
 from tinytorch.codegen.stage_table import StageTable
 from tinytorch.codegen.target import Target
@@ -311,7 +311,10 @@ def _pages(nbytes: int) -> np.ndarray:
     if nbytes < _LARGE_PAGE or not hasattr(mmap, "MAP_PRIVATE"):
         return _aligned(nbytes)
     # not shared: a forked child must not write into its parent's arena
-    pages = mmap.mmap(-1, nbytes + _LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        pages = mmap.mmap(-1, nbytes + _LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError):
+        raise OutOfMemoryError.of(nbytes) from None
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):  # a system without large pages
             pages.madvise(mmap.MADV_HUGEPAGE)
@@ -322,7 +325,10 @@ def _pages(nbytes: int) -> np.ndarray:
 
 def _aligned(nbytes: int) -> np.ndarray:
     """Zeroed bytes at an aligned address."""
-    raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
+    try:
+        raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
+    except MemoryError:
+        raise OutOfMemoryError.of(nbytes) from None
     start = -_address(raw) % ALIGNMENT
     return raw[start : start + nbytes]
 

@@ -5,10 +5,11 @@ Knows Specs and argument names, never values.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from tinytorch.base.dtypes import DType
-from tinytorch.base.errors import DTypeError, SettingError, ShapeError
+from tinytorch.base.errors import DTypeError, OutOfMemoryError, SettingError, ShapeError
 from tinytorch.primitives.primitive import Spec
 
 FLOAT, NUMBER, INTEGER, BITS, BOOL, ANY = "f", "iuf", "iu", "biu", "b", "biuf"
@@ -20,6 +21,8 @@ _MEANING = {
     BOOL: "bool",
     ANY: "any number type",
 }
+_MOST_AXES = 64  # NumPy's limit
+_MOST_ELEMENTS = 2**60  # of 8 bytes each: bytes are counted in 64 bits with a sign
 _EXAMPLE = {
     FLOAT: "float32",
     NUMBER: "int32",
@@ -107,7 +110,7 @@ def check_count(name: str, argument: str, entries: Sequence, rank: int) -> None:
 
 
 def check_sizes(name: str, shape: Sequence[int]) -> None:
-    """Refuse a shape with anything but integers from 0."""
+    """Refuse a shape with anything but integers from 0, and one that no memory could hold."""
     if not all(isinstance(n, int) and n >= 0 for n in shape):
         raise ShapeError(
             f"{name}: shape has an entry that is not a size",
@@ -115,6 +118,15 @@ def check_sizes(name: str, shape: Sequence[int]) -> None:
             rule="integers >= 0",
             fix=f"shape={tuple(max(int(n), 0) for n in shape)}",
         )
+    if len(shape) > _MOST_AXES:
+        raise ShapeError(
+            f"{name}: too many axes",
+            got=f"{len(shape)} axes",
+            rule=f"at most {_MOST_AXES}",
+            fix="reshape(...), which joins axes",
+        )
+    if math.prod(shape) >= _MOST_ELEMENTS:
+        raise OutOfMemoryError.of(math.prod(shape))
 
 
 def check_positive(name: str, argument: str, values: Sequence[int], least: int = 1) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from tinytorch.base.allocation import keep_freed_memory
 from tinytorch.base.dtypes import DType, from_bfloat16
+from tinytorch.base.errors import OutOfMemoryError
 from tinytorch.base.errors import DTypeError
 
 ALIGNMENT = 64  # bytes: one cache line, and one AVX-512 register
@@ -125,7 +126,10 @@ def _held_by_one(x: object) -> bool:
 def empty(shape: tuple[int, ...], dtype: DType) -> np.ndarray:
     """Uninitialised dense array in storage form whose memory starts at a multiple of 64 bytes."""
     count = math.prod(shape) * dtype.itemsize
-    raw = np.empty(count + ALIGNMENT, np.uint8)
+    try:
+        raw = np.empty(count + ALIGNMENT, np.uint8)
+    except (MemoryError, ValueError):  # ValueError: more bytes than 63 bits can count
+        raise OutOfMemoryError.of(count) from None
     start = -raw.__array_interface__["data"][0] % ALIGNMENT
     return raw[start : start + count].view(dtype.storage).reshape(shape)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.dtypes import DType, as_dtype, bool_, check_fits, float32, int64
-from tinytorch.base.errors import SettingError
+from tinytorch.base.errors import OutOfMemoryError, SettingError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.base import TensorBase, concrete, from_buffer, make
 from tinytorch.tensor.buffer import Buffer
@@ -151,7 +151,10 @@ def linspace(
         raise SettingError(
             "linspace: a negative count", got=f"num={num}", rule="num >= 0", fix=f"num={-num}"
         )
-    numbers = np.linspace(start, stop, num, endpoint)
+    try:
+        numbers = np.linspace(start, stop, num, endpoint)
+    except MemoryError as problem:
+        raise OutOfMemoryError.of(problem) from None
     check_fits(numbers, out)
     return make(numbers, out)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.dtypes import DType, bfloat16, bool_, float32, from_bfloat16, int64, promote
-from tinytorch.base.errors import DTypeError
+from tinytorch.base.errors import DTypeError, OutOfMemoryError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Primitive, Spec, store
 from tinytorch.tensor import autograd
@@ -61,6 +61,8 @@ def elementwise(primitive: Primitive, operands: tuple[Any, ...]) -> Any:
         except (ValueError, AttributeError):
             _explain(primitive, operands, {})
             raise
+        except MemoryError as problem:
+            raise OutOfMemoryError.of(problem) from None
         if type(array) is not np.ndarray or array.dtype is not result.storage:
             array = np.asarray(array, result.storage)
         out = from_array(array, result)
@@ -115,7 +117,10 @@ def planned(primitive: Primitive, x: Any, prepare: Callable[..., dict], *argumen
             if len(_plans) >= _LIMIT:
                 _plans.clear()
             _plans[key] = params, dtype
-    out = primitive.numpy(array, **params)
+    try:
+        out = primitive.numpy(array, **params)
+    except MemoryError as problem:
+        raise OutOfMemoryError.of(problem) from None
     if type(out) is not np.ndarray or out.dtype is not dtype.storage:
         out = np.asarray(out, dtype.storage)
     tensor = from_array(out, dtype)
@@ -156,7 +161,10 @@ def product(primitive: Primitive, a: Any, b: Any) -> Any:
         if len(_products) >= _LIMIT:
             _products.clear()
         dtype = _products[primitive, x.shape, y.shape, left.dtype] = spec.dtype
-    array = primitive.numpy(x, y)
+    try:
+        array = primitive.numpy(x, y)
+    except MemoryError as problem:
+        raise OutOfMemoryError.of(problem) from None
     if array.dtype is not dtype.storage:
         array = array.astype(dtype.storage)
     out = from_array(array, dtype)
@@ -194,7 +202,10 @@ def _evaluate(primitive: Primitive, operands: tuple[Any, ...], params: dict[str,
         arrays = [
             from_bfloat16(a) if d is bfloat16 else a for a, d in zip(arrays, dtypes, strict=True)
         ]
-    out = primitive.numpy(*arrays, **params)
+    try:
+        out = primitive.numpy(*arrays, **params)
+    except MemoryError as problem:
+        raise OutOfMemoryError.of(problem) from None
     if type(specs) is not tuple:
         dtype = specs.dtype
         if type(out) is not np.ndarray or out.dtype is not dtype.storage:
