@@ -13,8 +13,7 @@ import numpy as np
 
 from tinytorch.base.allocation import keep_freed_memory
 from tinytorch.base.dtypes import DType, from_bfloat16
-from tinytorch.base.errors import OutOfMemoryError
-from tinytorch.base.errors import DTypeError
+from tinytorch.base.errors import DTypeError, OutOfMemoryError
 
 ALIGNMENT = 64  # bytes: one cache line, and one AVX-512 register
 
