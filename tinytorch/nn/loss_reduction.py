@@ -68,9 +68,8 @@ def averaged(owner: str, losses: Tensor, counts: Tensor | None, reduction: str) 
 class Noted:
     """What the losses computed in a block said of themselves.
 
-    Args:
-        divisors: what each was divided by, in order; None for a sum.
-        logits: what was given to cross-entropy, which applies softmax itself.
+    `divisors`: what each was divided by, in order, None for a sum; `logits`: what cross-entropy,
+    which applies softmax itself, was given.
     """
 
     def __init__(self):
