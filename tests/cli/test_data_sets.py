@@ -57,7 +57,7 @@ def test_pictures_in_colour_are_cropped_and_mirrored():
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("cifar", "cifar10"), ("CIFAR-10", "cifar10"), ("fashion_mnist", "fashion"), ("mnst", "mnist")],
+    [("cifar", "cifar10"), ("CIFAR-10", "cifar10"), ("fashions", "fashion"), ("mnst", "mnist")],
 )
 def test_the_nearest_name_is_proposed(typed, meant):
     """Ground truth: what was meant (training.md: "cifar" was answered with digits)."""

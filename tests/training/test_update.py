@@ -351,7 +351,7 @@ def test_a_divisor_that_cannot_be_known_is_asked_for():
 
 
 def test_trying_a_loss_changes_nothing():
-    """Ground truth: the run with a loss that is known: running statistics, random state, weights."""
+    """Ground truth: the run with a loss that is known: statistics, random state, weights."""
 
     def run(loss):
         tt.manual_seed(0)

@@ -135,7 +135,7 @@ def is_a_sum(loss: Callable, output: Any, target: Tensor) -> bool | None:
     raise SettingError(
         "Trainer(accumulate=...): this loss over several batches is not that of its parts",
         got=f"{whole:.6g} for {count} samples, {first:.6g} and {second:.6g} for their halves",
-        rule="a sum, or a mean over everything in the target; of another mean the divisor is needed",
+        rule="a sum, or a mean over all of the target; of another mean the divisor is needed",
         fix="give the loss a method batch_weight(target) that returns what its mean is divided by; "
         "or use a loss of nn or nn.functional, which says it",
     )
