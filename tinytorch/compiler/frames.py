@@ -29,8 +29,8 @@ import types
 from collections.abc import Callable, Collection
 from typing import Any
 
-from tinytorch.compiler.guards import MISSING
 from tinytorch.base.locks import ForkSafeLock
+from tinytorch.compiler.guards import MISSING
 
 # --- whose code is it? ---
 
