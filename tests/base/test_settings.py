@@ -1,6 +1,8 @@
 """Threads, cache folder, structure counter."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,56 @@ def test_cache_folder(monkeypatch, tmp_path):
 def test_this_machine_has_a_core():
     """Invariant."""
     assert 1 <= settings.available_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(("given", "used"), [("/absolute", True), ("relative", False), ("", False)])
+def test_a_cache_folder_of_the_desktop_has_to_be_absolute(monkeypatch, tmp_path, given, used):
+    """Ground truth: the XDG base directory specification: a relative path is ignored."""
+    monkeypatch.delenv("TINYTORCH_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", given)
+    monkeypatch.setattr(settings.sys, "platform", "linux")
+    expected = Path(given) if used else tmp_path / ".cache"
+    assert settings.cache_folder() == expected / "tinytorch"
+
+
+NOWHERE = """
+import os, pwd, sys, warnings
+def getpwuid(uid):
+    raise KeyError(uid)
+pwd.getpwuid = getpwuid
+warnings.simplefilter("always")
+import tinytorch as tt
+from tinytorch.base.settings import cache_folder
+from tinytorch.data import places
+x = tt.Tensor([1.0, 2.0])
+assert tt.compile(lambda x: x + x)(x).tolist() == [2.0, 4.0]
+assert tt.compile(lambda x: x * x)(x).tolist() == [1.0, 4.0]
+folder = cache_folder()
+assert folder == cache_folder() and places.user_cache().parent == folder
+assert os.stat(folder).st_mode & 0o777 == 0o700 and len(os.listdir(folder / "programs")) == 2
+if os.fork() == 0:
+    sys.exit(0)
+os.wait()
+assert folder.is_dir()
+print(folder)
+"""
+
+
+@pytest.mark.parametrize(
+    "environment", [{}, {"TINYTORCH_CACHE": "~no-such-user-here/x"}, {"HOME": "relative"}]
+)
+def test_without_a_home_there_is_a_temporary_folder_and_one_warning(tmp_path, environment):
+    """Ground truth: a process without HOME and without an entry for its user, as in containers: it
+    compiles and keeps, warns once, and leaves nothing behind."""
+    kept = {n: v for n, v in os.environ.items()
+            if n not in ("HOME", "TINYTORCH_CACHE", "XDG_CACHE_HOME")}  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", NOWHERE], capture_output=True, text=True, timeout=120,
+        cwd=Path(__file__).parents[2], env={**kept, "TMPDIR": str(tmp_path), **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Warning: there is no place for a cache") == 1
+    assert done.stderr.count("Warning") == 1, done.stderr
+    folder = Path(done.stdout.strip())
+    assert folder.parent == tmp_path and not folder.exists()

@@ -83,3 +83,18 @@ def test_large_programs_are_split():
     groups = parallel_compile._groups(kernels, 3)
     assert sorted(k.name for g in groups for k in g) == sorted(k.name for k in kernels)
     assert [len(g) for g in groups] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("given", [None, "", ":", "/somewhere::"])
+def test_a_helper_imports_nothing_from_the_present_folder(tmp_path, monkeypatch, given):
+    """Ground truth: modules of the names that a helper imports, which say so if they run. The
+    folder a program is started in may be a download of somebody else."""
+    for name in ("json", "dataclasses", "numpy", "llvmlite", "threading", "tinytorch"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    if given is None:
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+    else:
+        monkeypatch.setenv("PYTHONPATH", given)
+    assert len(compile_kernels([kernel(1), kernel(2)], Target.host(), processes=2)) == 2
+    assert not (tmp_path / "ran").exists()

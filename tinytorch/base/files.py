@@ -15,12 +15,15 @@ framework, because a file may have been made by somebody else:
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import fcntl
 import os
 import secrets
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from io import BufferedRandom
 from pathlib import Path
@@ -277,13 +280,14 @@ def is_abandoned(name: str, folder: int) -> bool:
 
 @contextlib.contextmanager
 def extending(
-    path: Place, *, folder: int | None = None, shown: Place | None = None
+    path: Place, *, folder: int | None = None, mode: int = 0o666, shown: Place | None = None
 ) -> Iterator[BufferedRandom]:
     """A file opened for reading and writing as it is; made if it is missing.
 
     Args:
         path: the file; with `folder`, its name in there.
         folder: descriptor of an opened folder.
+        mode: of a new file, less what the process's umask says.
         shown: what messages call it; default `path`.
 
     Raises:
@@ -295,7 +299,7 @@ def extending(
     try:
         with contextlib.suppress(FileNotFoundError):
             _check_own(shown, os.stat(path, dir_fd=folder, follow_symlinks=False))
-        descriptor = os.open(path, flags, 0o666, dir_fd=folder)
+        descriptor = os.open(path, flags, mode, dir_fd=folder)
     except StorageError:
         raise
     except (OSError, ValueError) as error:
@@ -377,6 +381,22 @@ def make_folder(path: Place, mode: int = 0o777) -> None:
                     raise
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from error
+
+
+def temporary_folder(prefix: str) -> Path:
+    """A new folder of this user alone, removed when this process ends.
+
+    Raises:
+        OSError: there is no place for temporary files.
+    """
+    path, owner = Path(tempfile.mkdtemp(prefix=prefix)), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # and not in a forked child, which ends earlier
+            shutil.rmtree(path, ignore_errors=True)
+
+    atexit.register(remove)
+    return path
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 from tinytorch.base.errors import SettingError
@@ -99,8 +100,9 @@ def available_cores() -> int:
 
 
 def _text(*parts: str) -> str:
-    with open(os.path.join(*parts), encoding="ascii") as file:
-        return file.read()
+    from tinytorch.base import files  # with pathlib: 3 ms
+
+    return files.contents(os.path.join(*parts), 1 << 16).decode("ascii")
 
 
 def _allowed() -> set[int]:
@@ -141,16 +143,56 @@ def _quota_cores(root: str = "/sys/fs/cgroup") -> int:
 
 
 def cache_folder() -> Path:
-    """Where programs and downloads are kept: TINYTORCH_CACHE, else the user's cache folder."""
+    """Where programs and downloads are kept: TINYTORCH_CACHE, else the user's cache folder.
+
+    Where nobody knows which that is (no HOME and no entry for the user, as in some containers;
+    `~name` of nobody) it is a temporary folder of this process, after one warning.
+
+    Source: the XDG base directory specification: XDG_CACHE_HOME has to be absolute, and is passed
+    over if it is not.
+    """
     from pathlib import Path  # 3 ms, and only compiling and downloading need it
 
     named = os.environ.get("TINYTORCH_CACHE")
-    if named:
-        return Path(named).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "tinytorch"
-    if os.name == "nt":
-        return Path(
-            os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local", "tinytorch"
-        )
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tinytorch")
+    try:
+        if named:
+            return Path(named).expanduser()
+        if sys.platform == "darwin":
+            return _home() / "Library" / "Caches" / "tinytorch"
+        if os.name == "nt":
+            local = os.environ.get("LOCALAPPDATA")
+            return Path(local or _home() / "AppData" / "Local", "tinytorch")
+        given = os.environ.get("XDG_CACHE_HOME", "")
+        return Path(given if os.path.isabs(given) else _home() / ".cache", "tinytorch")
+    except RuntimeError as error:
+        return _temporary_folder(f"TINYTORCH_CACHE={named}: {error}" if named else str(error))
+
+
+def _home() -> Path:
+    from pathlib import Path
+
+    home = Path.home()
+    if not home.is_absolute():
+        raise RuntimeError(f"the home folder is no whole path: {str(home)!r}")
+    return home
+
+
+_temporary: Path | None = None
+_making = ForkSafeLock()
+
+
+def _temporary_folder(why: str) -> Path:
+    global _temporary
+    from tinytorch.base import files
+    from tinytorch.base.errors import printable
+
+    with _making:
+        if _temporary is None:
+            _temporary = files.temporary_folder("tinytorch-")
+            warnings.warn(
+                f"there is no place for a cache ({printable(why)}): what is compiled and fetched "
+                f"stays in {_temporary} until this program ends; TINYTORCH_CACHE=FOLDER keeps it",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        return _temporary

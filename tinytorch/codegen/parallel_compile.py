@@ -74,9 +74,11 @@ class _Helper:
     def __init__(self, text: str, target: Target):
         self._text, self._target = text, target
         root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+        # Neither -m nor an empty entry may put the present folder on the path: ./json.py would run.
+        given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        path = os.pathsep.join([root, *filter(None, given)])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tinytorch.codegen.parallel_compile"],
+            [sys.executable, "-P", "-m", "tinytorch.codegen.parallel_compile"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -85,9 +85,38 @@ class LaunchPlan:
         fields = dict(fields)
         if fields.pop("format") != FORMAT:
             raise ValueError("a launch plan of another format")
+        if not all(type(fields[n]) is list for n in ("tasks", "storages", "same", "constants")):
+            raise TypeError("what is a list is something else")
         fields["tasks"] = [LaunchTask(**t) for t in fields["tasks"]]
         fields["storages"] = [(kind, n, place) for kind, n, place in fields["storages"]]
         return cls(**fields)
+
+    def check(self, graph: Graph) -> None:
+        """See that a plan that was read is one for `graph`: every number in its range.
+
+        Raises:
+            ValueError, TypeError, IndexError: it is not.
+        """
+        ends = {
+            "argument": len(graph.arguments),
+            "state": len(graph.states),
+            "result": len(graph.results),
+            "constant": len(self.constants),
+            "temporary": self.arena,
+            "status": 1,
+        }
+        for n in {n for task in self.tasks for n in task.arguments}:
+            kind, nbytes, place = self.storages[n]
+            end = place + (nbytes if kind == "temporary" else 1)
+            if min(n, nbytes, place) < 0 or end > ends[kind]:
+                raise ValueError(f"storage {n} is out of its range")
+        numbers = [self.arena, self.scratch, *(t.tiles for t in self.tasks), *self.same]
+        if not all(type(n) is int and n >= 0 for n in numbers):
+            raise TypeError("a count that is no whole number >= 0")
+        if not all(isinstance(text, str) for t in self.tasks for text in (t.symbol, t.label)):
+            raise TypeError("a name that is no text")
+        if len(self.same) != len(graph.results) or any(n > i for i, n in enumerate(self.same)):
+            raise ValueError("results that are of another graph")
 
     def constant_arrays(self, graph: Graph) -> list[np.ndarray]:
         """The bytes of every constant; `graph` is the captured one."""

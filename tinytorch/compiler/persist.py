@@ -13,7 +13,6 @@ from collections import OrderedDict
 
 import numpy as np
 
-from tinytorch.base.errors import CompileError
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.codegen import cache, engine
 from tinytorch.codegen.target import Target
@@ -67,11 +66,13 @@ def _from_disk(key: str, graph: Graph, target: Target) -> Program | None:
     saved = folder.get(key) if folder is not None else None
     if saved is None:
         return None
-    objects, plan = saved
+    objects, fields = saved
     try:
-        return Program(LaunchPlan.from_json(plan), objects, graph, target)
-    except (CompileError, KeyError, TypeError, ValueError, IndexError):
-        return None  # written by other means than ours: compiling again replaces it
+        plan = LaunchPlan.from_json(fields)
+        plan.check(graph)
+        return Program(plan, objects, graph, target)
+    except Exception:  # whatever another writer put there: compiling again replaces it
+        return None
 
 
 def _from_passes(key: str, graph: Graph, target: Target) -> Program:
