@@ -1,40 +1,22 @@
-"""Programs drawn at random: compiled = the definition of every primitive in them.
+"""Programs drawn at random: eager and compiled = defined.
 
-Ground truth: compiler/reference.py, NumPy node by node. Exact programs must agree to the bit; where
-a function like exp came in, within a bound that is carried along (see random_programs.py). A longer
-run: `python scripts/random_programs --examples 20000`.
+Two kinds: graphs of primitives, and steps over the public API with their gradients and optimizers.
+A longer run: `python scripts/random_programs --target avx512 --examples 20000`.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
+import pytest
 
-from tests.compiler.compiled import program_of, run, targets
-from tests.compiler.random_programs import Drawn, differences, programs
-from tinytorch.compiler.reference import step_reference
+from tests.compiler.compiled import targets
+from tests.compiler.random_runs import KINDS, failures
 
-TARGETS = {t.name: t for t in targets()}
+EXAMPLES = {"graphs": 100, "steps": 40}  # for each target
 
 
-def check(drawn: Drawn, target, threads: int) -> None:
-    """Two calls of the compiled program against two of the definition, the second on new states."""
-    graph = drawn.graph
-    program = program_of(graph, target)
-    arrays = drawn.arrays
-    with np.errstate(all="ignore"):
-        wanted, new = step_reference(graph, arrays)
-    results, states = run(program, graph, arrays, threads)
-    wrong = differences(drawn, results, states, wanted, new)
-    assert not wrong, f"{target.name}, {threads} threads\n{graph}\n" + "\n".join(wrong)
-
-
-@settings(
-    max_examples=500, deadline=None, derandomize=True, database=None,
-    suppress_health_check=list(HealthCheck), phases=(Phase.generate, Phase.shrink),
-)  # fmt: skip
-@given(programs(), st.sampled_from(sorted(TARGETS)), st.integers(1, 3))
-def test_compiled_is_defined(drawn, target, threads):
-    """Ground truth: compiler/reference.py."""
-    check(drawn, TARGETS[target], threads)
+@pytest.mark.parametrize("target", [t.name for t in targets()])
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_programs_are_as_defined(kind, target):
+    """Ground truth: the NumPy definition of each primitive, in float64, with error_bounds.py."""
+    found, *_ = failures(kind, target, range(EXAMPLES[kind]))
+    assert not found, "\n\n".join(map(str, found))
