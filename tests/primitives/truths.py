@@ -427,6 +427,7 @@ TRUTHS = {
     "shift_left": (shift(lambda v, n: v << n), 0),
     "shift_right": (shift(lambda v, n: v >> n), 0),
     "where": (where_truth, 0),
+    "absorb": (lambda p, g: np.where((p != p) & (np.broadcast_to(g, p.shape) == 0), 0.0, p), 0),
     "cast": (cast, 0),
     "sum": (reduction(math.fsum), 8),
     "prod": (reduction(math.prod), 8),

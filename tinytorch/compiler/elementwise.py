@@ -268,6 +268,12 @@ def _whole_pow(f: Function, x: Value, e: Value, d: DType) -> Value:
     return out
 
 
+def _absorb(f: Function, a, d: DType) -> Value:
+    p, g = a
+    lost = f.op("and", f.compare("ne", p, p), f.compare("eq", g, _zero(f, g)))
+    return f.select(lost, _zero(f, p), p)
+
+
 def _reciprocal(f: Function, a, d: DType) -> Value:
     return f.div(f.const(a[0].type, 1.0), a[0])
 
@@ -288,7 +294,7 @@ RULES: dict[str, Rule] = {
     "less_equal": _compare("le"), "greater": _compare("gt"), "greater_equal": _compare("ge"),
     "logical_and": _logical("and"), "logical_or": _logical("or"), "logical_not": _not,
     "bitwise_and": _bits("and"), "bitwise_or": _bits("or"), "bitwise_xor": _bits("xor"),
-    "bitwise_not": _bitwise_not, "shift_left": _shift("shl"), "shift_right": _shift("lshr"),
+    "bitwise_not": _bitwise_not, "absorb": _absorb, "shift_left": _shift("shl"), "shift_right": _shift("lshr"),
 }  # fmt: skip
 
 # Operations that cost more than a few instructions: computed once, not again in each loop.

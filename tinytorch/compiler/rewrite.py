@@ -348,6 +348,17 @@ def _pow(r: Rewriter, node: Node, inputs) -> Value | None:
     return None  # not pow(x, 0.5) = sqrt(x): pow(-inf, 0.5) is inf, sqrt(-inf) is NaN
 
 
+def _absorb(r: Rewriter, node: Node, inputs) -> Value | None:
+    """A product with a number that is finite is NaN only where its other factor is."""
+    p, g = inputs
+    product = r.maker(p, "mul")
+    if product is None or g not in product.inputs:
+        return None
+    other = product.inputs[0] if g is product.inputs[1] else product.inputs[1]
+    number = r.number(other)
+    return p if number is not None and np.isfinite(number) else None
+
+
 _PLAIN = (
     "maximum", "minimum", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal",
     "floor_div", "remainder", "logical_and", "logical_or",
@@ -357,7 +368,7 @@ RULES: dict[str, Rule] = {
     "slice": _slice, "sum": _reduction, "max": _reduction, "min": _reduction, "prod": _reduction,
     "mul": _arithmetic(_neutral(1, True)), "div": _arithmetic(_neutral(1, False)),
     "sub": _arithmetic(_neutral(0, False)), "add": _arithmetic(_add), "pow": _arithmetic(_pow),
-    "where": _arithmetic(), **{name: _arithmetic() for name in _PLAIN},
+    "where": _arithmetic(), "absorb": _arithmetic(_absorb), **{name: _arithmetic() for name in _PLAIN},
     **INDEX_RULES,
     **CONVOLUTION_RULES,
 }  # fmt: skip

@@ -5,7 +5,7 @@ Knows logits or probabilities, and targets of the same shape, never the model.
 
 from __future__ import annotations
 
-from tinytorch.nn.loss_reduction import reduced, same_shapes
+from tinytorch.nn.loss_reduction import reduced, same_shapes, weighed
 from tinytorch.tensor.elementwise import exp, log, maximum, where
 from tinytorch.tensor.exponentials import log1p
 from tinytorch.tensor.half_precision import in_float32
@@ -19,6 +19,8 @@ def binary_cross_entropy_with_logits(
     pos_weight: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """-(pos_weight y log sigmoid(x) + (1 - y) log(1 - sigmoid(x))), averaged, without overflow.
+
+    Infinite logits give the limits: 0 where they are right, infinity where they are wrong.
 
     Note [softplus with a right slope at 0]
         -log(1 - sigmoid(x)) = log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)). Written with max and
@@ -49,11 +51,11 @@ def binary_cross_entropy_with_logits(
     positive = input >= 0.0
     tail = log1p(exp(where(positive, -input, input)))
     if pos_weight is None:
-        losses = where(positive, input, 0.0) + tail - input * target
-    else:  # (1 - y) x + (1 + (pos_weight - 1) y) softplus(-x)
-        share = (pos_weight - 1.0) * target + 1.0
-        losses = (1.0 - target) * input + share * (where(positive, 0.0, -input) + tail)
-    losses = losses if weight is None else losses * weight
+        losses = weighed(where(positive, 1.0 - target, -target), input) + tail
+    else:  # (1 - y) softplus(x) + pos_weight y softplus(-x)
+        wrong, right = 1.0 - target, pos_weight * target
+        losses = weighed(where(positive, wrong, -right), input) + (wrong + right) * tail
+    losses = losses if weight is None else weighed(weight, losses)
     return reduced("binary_cross_entropy_with_logits", losses, reduction)
 
 
@@ -81,7 +83,7 @@ def binary_cross_entropy(
     check_one_float("binary_cross_entropy", input=input, target=target)
     target = target.astype(input.dtype)
     losses = -(target * _bounded_log(input) + (1.0 - target) * _bounded_log(1.0 - input))
-    losses = losses if weight is None else losses * weight
+    losses = losses if weight is None else weighed(weight, losses)
     return reduced("binary_cross_entropy", losses, reduction)
 
 

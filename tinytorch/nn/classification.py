@@ -8,7 +8,7 @@ from __future__ import annotations
 from tinytorch.base.checks import number
 from tinytorch.base.errors import ShapeError
 from tinytorch.nn.indices import inside
-from tinytorch.nn.loss_reduction import counted, reduction_of
+from tinytorch.nn.loss_reduction import counted, reduction_of, weighed
 from tinytorch.tensor.creation import asarray
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.half_precision import in_float32
@@ -29,9 +29,10 @@ def cross_entropy(
     Args:
         input: logits (N, K), or (N, K, ...) with the classes on axis 1, or (K,) for one sample.
         target: integers in [0, K) shaped like input without the classes, or probabilities shaped
-            like input.
+            like input. A class of probability 0 costs 0, also where its logit is -inf.
         weight: (K,), how much a class counts; default None: all alike.
-        ignore_index: a label that does not count; default None: every label counts.
+        ignore_index: a label that does not count; default None: every label counts. Logits of such
+            a row get the gradient 0, whatever they are.
         reduction: "mean" (over the labels that count, each with its weight), "sum" or "none".
         label_smoothing: share of the target spread evenly over all classes, in [0, 1].
 
@@ -157,7 +158,7 @@ def _weighted(losses: Tensor, labels: Tensor, weight: Tensor | None, keep: Tenso
         counts = take(weight.astype(losses.dtype), labels, 0)
         counts = counts if keep is None else where(keep, counts, 0.0)
         losses = losses if keep is None else where(keep, losses, 0.0)
-        return losses * counts, counts
+        return weighed(counts, losses), counts
     if keep is None:
         return losses, None
     return where(keep, losses, 0.0), keep.astype(losses.dtype)
@@ -184,7 +185,7 @@ def _against_probabilities(logits, target, smoothing, weight):
     if smoothing:
         target = target * (1.0 - smoothing) + smoothing / logits.shape[-1]
     target = target if weight is None else target * weight
-    return (target * (logsumexp(logits, -1, keepdim=True) - logits)).sum(-1)
+    return weighed(target, logsumexp(logits, -1, keepdim=True) - logits).sum(-1)
 
 
 def _last(target: Tensor, input: Tensor) -> Tensor:

@@ -5,8 +5,15 @@ Knows log-probabilities, never the model.
 
 from __future__ import annotations
 
-from tinytorch.nn.loss_reduction import REDUCTIONS, counted, reduced, reduction_of, same_shapes
-from tinytorch.tensor.elementwise import exp, log, where
+from tinytorch.nn.loss_reduction import (
+    REDUCTIONS,
+    counted,
+    reduced,
+    reduction_of,
+    same_shapes,
+    weighed,
+)
+from tinytorch.tensor.elementwise import exp, log
 from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.tensor import Tensor
 
@@ -19,8 +26,8 @@ def kl_div(
 
     Args:
         input: log-probabilities, any shape; from log_softmax.
-        target: probabilities of the same shape, or their logarithms with log_target. Where one is
-            0 the loss is 0.
+        target: probabilities of the same shape, or their logarithms with log_target. Where a
+            probability is 0 the loss is 0, whatever input says, and so are its gradients.
         reduction: "batchmean" (the divergence of mathematics: the sum over the first axis's size),
             "mean" (over all elements), "sum" or "none".
         log_target: whether target holds logarithms.
@@ -42,10 +49,9 @@ def kl_div(
     reduction_of("kl_div", reduction, (*REDUCTIONS, "batchmean"))
     input, target = same_shapes("kl_div", input, target)
     if log_target:
-        losses = exp(target) * (target - input)
+        losses = weighed(exp(target), target - input)
     else:
-        known = target > 0.0
-        losses = where(known, target * (log(where(known, target, 1.0)) - input), 0.0)
+        losses = weighed(target, log(target) - input)
     if reduction == "batchmean":
         counted("kl_div", losses)
         return losses.sum() * (1.0 / losses.shape[0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from tinytorch.base.errors import SettingError, ShapeError
+from tinytorch.primitives import absorb
 from tinytorch.tensor.creation import asarray
 from tinytorch.tensor.tensor import Tensor
 
@@ -51,6 +52,18 @@ def counted(owner: str, losses: Tensor) -> int:
             fix='leave the empty batch out, or reduction="sum", which gives 0',
         )
     return count
+
+
+def weighed(weight: Tensor, loss: Tensor) -> Tensor:
+    """weight * loss; where the weight is 0 the loss does not count, were it infinite or NaN.
+
+    Its gradient is 0 there as well, in both.
+
+    Args:
+        weight: broadcasts to loss; of its dtype.
+        loss: any shape.
+    """
+    return absorb(weight * loss, weight)
 
 
 def same_shapes(owner: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

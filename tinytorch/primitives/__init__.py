@@ -35,6 +35,7 @@ from tinytorch.primitives.bits import (
 from tinytorch.primitives.broadcasting import broadcast_to, fold_to, sum_
 from tinytorch.primitives.casting import cast, cast_like
 from tinytorch.primitives.comparison import (
+    absorb,
     equal,
     greater,
     greater_equal,
@@ -82,6 +83,7 @@ __all__ = [
     "Spec",
     "TABLE",
     "abs_",
+    "absorb",
     "add",
     "all_",
     "any_",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinytorch.primitives.broadcasting import fold_to
-from tinytorch.primitives.comparison import equal, less, where
+from tinytorch.primitives.comparison import absorb, equal, less, where
 from tinytorch.primitives.creation import full_like
 from tinytorch.primitives.primitive import Primitive, Sample
 from tinytorch.primitives.quiet import quiet
@@ -38,25 +38,42 @@ def _sub_vjp(g, out, a, b, *, needs=BOTH):
     )
 
 
-def _mul_vjp(g, out, a, b, *, needs=BOTH):
+def scaled(g, slope, final: bool):
+    """g * slope; a final zero of g stays 0 whatever the slope (Note [zeros that are final])."""
+    product = mul(g, slope)
+    return absorb(product, g) if final else product
+
+
+def divided(g, by, final: bool):
+    """g / by, in the same way."""
+    quotient = div(g, by)
+    return absorb(quotient, g) if final else quotient
+
+
+def _mul_vjp(g, out, a, b, *, needs=BOTH, final=False):
+    """A single number without a gradient (x * 0.5) is not asked whether it is finite."""
     return (
-        fold_to(mul(g, b), tuple(a.shape)) if needs[0] else None,
-        fold_to(mul(g, a), tuple(b.shape)) if needs[1] else None,
+        fold_to(scaled(g, b, final and (needs[1] or b.shape != ())), tuple(a.shape))
+        if needs[0]
+        else None,
+        fold_to(scaled(g, a, final and (needs[0] or a.shape != ())), tuple(b.shape))
+        if needs[1]
+        else None,
     )
 
 
-def _div_vjp(g, out, a, b, *, needs=BOTH):
-    g_a = div(g, b)
+def _div_vjp(g, out, a, b, *, needs=BOTH, final=False):
+    g_a = divided(g, b, final)
     return (
         fold_to(g_a, tuple(a.shape)) if needs[0] else None,
-        fold_to(neg(mul(g_a, out)), tuple(b.shape)) if needs[1] else None,
+        fold_to(neg(scaled(g_a, out, final)), tuple(b.shape)) if needs[1] else None,
     )
 
 
-def _remainder_vjp(g, out, a, b, *, needs=BOTH):
+def _remainder_vjp(g, out, a, b, *, needs=BOTH, final=False):
     return (
         fold_to(g, tuple(a.shape)) if needs[0] else None,
-        fold_to(neg(mul(g, floor_div(a, b))), tuple(b.shape)) if needs[1] else None,
+        fold_to(neg(scaled(g, floor_div(a, b), final)), tuple(b.shape)) if needs[1] else None,
     )
 
 
@@ -105,7 +122,7 @@ def _with_odd(make, integers: bool = True):
 _PAIRS = two()
 
 
-def _one(name, numpy, vjp, doc, kinds=NUMBER, samples=None, integers=True):
+def _one(name, numpy, vjp, doc, kinds=NUMBER, samples=None, integers=True, selects=()):
     return Primitive(
         name,
         unary(name, kinds),
@@ -114,11 +131,12 @@ def _one(name, numpy, vjp, doc, kinds=NUMBER, samples=None, integers=True):
         samples=_with_odd(samples or one(), integers),
         error_samples=wrong_kind("bool"),
         elementwise=True,
+        selects=selects,
         doc=doc,
     )
 
 
-def _two(name, numpy, vjp, doc, kinds=NUMBER, samples=_PAIRS):
+def _two(name, numpy, vjp, doc, kinds=NUMBER, samples=_PAIRS, selects=()):
     return Primitive(
         name,
         binary(name, kinds),
@@ -127,6 +145,7 @@ def _two(name, numpy, vjp, doc, kinds=NUMBER, samples=_PAIRS):
         samples=_with_integers(samples) if kinds == NUMBER else samples,
         error_samples=wrong_pair("float32", refused="bool", other="float64"),
         elementwise=True,
+        selects=selects,
         doc=doc,
     )
 
@@ -136,7 +155,7 @@ sign = _one("sign", quiet(np.sign), _zero, "-1, 0 or 1; NaN stays NaN.")
 abs_ = _one(
     "abs",
     np.absolute,
-    lambda g, out, x: (mul(g, sign(x)),),
+    lambda g, out, x, *, final=False: (scaled(g, sign(x), final),),
     "|x|; the least integer wraps to itself.",
 )
 floor = _one("floor", np.floor, _zero, "The largest whole number <= x.", FLOAT, integers=False)
@@ -147,11 +166,12 @@ round_ = _one(
 reciprocal = _one(
     "reciprocal",
     quiet(np.reciprocal),
-    lambda g, out, x: (neg(mul(g, mul(out, out))),),
+    lambda g, out, x, *, final=False: (neg(scaled(g, mul(out, out), final)),),
     "1 / x.",
     FLOAT,
     samples=one(0.5, 3.0),
     integers=False,
+    selects=(0,),
 )
 
 add = _two(
@@ -168,7 +188,13 @@ sub = _two(
 )
 mul = _two("mul", quiet(np.multiply), _mul_vjp, "a * b.")
 div = _two(
-    "div", quiet(np.divide), _div_vjp, "a / b of floats.", FLOAT, samples=two(-2.0, 2.0, 0.5, 3.0)
+    "div",
+    quiet(np.divide),
+    _div_vjp,
+    "a / b of floats.",
+    FLOAT,
+    samples=two(-2.0, 2.0, 0.5, 3.0),
+    selects=(1,),
 )
 floor_div = _two(
     "floor_div",
@@ -185,8 +211,16 @@ remainder = _two(
     samples=two(0.2, 1.8, 2.5, 3.0),
 )
 maximum = _two(
-    "maximum", quiet(np.maximum), _larger_vjp, "The larger of a and b; NaN if one is NaN."
+    "maximum",
+    quiet(np.maximum),
+    _larger_vjp,
+    "The larger of a and b; NaN if one is NaN.",
+    selects=(0, 1),
 )
 minimum = _two(
-    "minimum", quiet(np.minimum), _smaller_vjp, "The smaller of a and b; NaN if one is NaN."
+    "minimum",
+    quiet(np.minimum),
+    _smaller_vjp,
+    "The smaller of a and b; NaN if one is NaN.",
+    selects=(0, 1),
 )

@@ -299,6 +299,7 @@ attention = Primitive(
     flops=lambda ins, outs, *, causal, **params: 4 * _pairs(ins[0], ins[1], causal),
     samples=_samples,
     error_samples=_errors,
+    mixes=True,
     doc="(out, lse): softmax(scale * q k^T) v, and log(sum(exp(scale * q k^T))) of each row.",
 )
 attention_gradient = Primitive(
@@ -309,5 +310,6 @@ attention_gradient = Primitive(
     flops=lambda ins, outs, *, causal, **params: 10 * _pairs(ins[1], ins[2], causal),
     samples=_gradient_samples,
     error_samples=_gradient_errors,
+    mixes=True,
     doc="(g_q, g_k, g_v) of attention for the cotangent g of its output.",
 )

@@ -9,9 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from tinytorch.base.dtypes import bool_
+from tinytorch.base.errors import ShapeError
 from tinytorch.primitives.broadcasting import fold_to
 from tinytorch.primitives.creation import full_like
 from tinytorch.primitives.primitive import NOT_DIFFERENTIABLE, ErrorSample, Primitive, Sample, Spec
+from tinytorch.primitives.quiet import quiet_call
 from tinytorch.primitives.samples import flags, numbers, one, strided, two, wrong_kind, wrong_pair
 from tinytorch.primitives.selection import select
 from tinytorch.primitives.shapes import (
@@ -87,6 +89,34 @@ def _where_vjp(g, out, condition, a, b, *, needs=(False, True, True)):
     )
 
 
+def _fits(p: Spec, g: Spec) -> Spec:
+    out = binary("absorb", FLOAT)(p, g)
+    if out.shape != p.shape:
+        raise ShapeError(
+            "absorb: g does not broadcast to p",
+            got=f"p {p.shape}, g {g.shape}",
+            rule="p has the shape of the product",
+            fix="broadcast p first",
+        )
+    return out
+
+
+def _absorb(p: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """A sum of squares is NaN if and only if one of them is: the cheapest way to find out."""
+    if p.dtype.char in "fd":
+        flat = p.ravel("K")  # in the order of memory: a view of what has no gaps
+        squares = quiet_call(np.dot, flat, flat)
+        if squares == squares:
+            return p
+    return np.where(np.isnan(p) & (g == 0), np.zeros((), p.dtype), p)
+
+
+def _absorb_vjp(c, out, p, g):
+    """c where p was taken: it follows g by the product that p is."""
+    lost = logical_and(isnan(p), equal(g, full_like(g, 0.0, ())))
+    return where(lost, full_like(c, 0.0), c), None
+
+
 equal = _comparison("equal", np.equal, "a == b.")
 not_equal = _comparison("not_equal", np.not_equal, "a != b.")
 less = _comparison("less", np.less, "a < b.")
@@ -134,5 +164,26 @@ where = Primitive(
         ErrorSample((flags(2), numbers(3), numbers(3)), ValueError, "do not fit together"),
     ],
     elementwise=True,
+    selects=(1, 2),
     doc="a where condition is true, b elsewhere.",
+)
+absorb = Primitive(
+    "absorb",
+    _fits,
+    _absorb,
+    vjp=_absorb_vjp,
+    samples=lambda: [
+        Sample((numbers(3), numbers(3, seed=1))),
+        Sample((numbers(2, 3), numbers(2, 1, seed=1))),
+        Sample((np.array([np.nan, np.nan, np.inf, 2.0]), np.array([0.0, 1.0, 0.0, -0.0]))),
+        Sample((strided(3, 4), strided(3, 4, seed=1))),
+        Sample((numbers(0), numbers(0))),
+    ],
+    error_samples=lambda: [
+        ErrorSample((flags(2), flags(2)), TypeError, "does not take"),
+        ErrorSample((numbers(1), numbers(3)), ValueError, "does not broadcast"),
+    ],
+    elementwise=True,
+    selects=(0,),
+    doc="p, a product with the factor g; 0 where p is NaN and g is 0. See Primitive's Note.",
 )

@@ -169,5 +169,6 @@ matmul = Primitive(
         ),
         ErrorSample((flags(2, 2),) * 2, TypeError, "does not take"),
     ],
+    mixes=True,
     doc="a @ b over the last two axes; batch axes broadcast.",
 )

@@ -241,6 +241,7 @@ convolution = Primitive(
         _strided_case(),
     ],
     error_samples=_errors,
+    mixes=True,
     doc="out[n, o, y, ..] = sum of w[o, c, i, ..] x[n, c, y * stride - padding + i * dilation, ..]",
 )
 convolution_input_gradient = Primitive(
@@ -261,6 +262,7 @@ convolution_input_gradient = Primitive(
             {"input_shape": (1, 2, 4, 4), **_window()},
         ),
     ],
+    mixes=True,
     doc="The cotangent of the image: transposed convolution of g with w.",
 )
 convolution_weight_gradient = Primitive(
@@ -281,5 +283,6 @@ convolution_weight_gradient = Primitive(
             {"weight_shape": (3, 2, 3, 3), **_window()},
         ),
     ],
+    mixes=True,
     doc="The cotangent of the filter: correlation of x with g.",
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinytorch.primitives import error_function
-from tinytorch.primitives.arithmetic import BOTH, div, mul, neg, sub
+from tinytorch.primitives.arithmetic import BOTH, divided, mul, neg, scaled, sub
 from tinytorch.primitives.broadcasting import fold_to
 from tinytorch.primitives.comparison import equal, where
 from tinytorch.primitives.creation import full_like
@@ -40,21 +40,21 @@ def _pow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where((b < 0) & (np.abs(a) != 1), np.zeros((), a.dtype), power)
 
 
-def _pow_vjp(g, out, a, b, *, needs=BOTH):
+def _pow_vjp(g, out, a, b, *, needs=BOTH, final=False):
     """d/da = b a^(b-1), 0 where b is 0; d/db = a^b log a, 0 where a is 0 (the limit for b > 0)."""
     zero, one_ = full_like(g, 0.0), full_like(g, 1.0)
     g_a = g_b = None
     if needs[0]:
         slope = where(equal(b, zero), zero, mul(b, pow_(a, sub(b, one_))))
-        g_a = fold_to(mul(g, slope), tuple(a.shape))
+        g_a = fold_to(scaled(g, slope, final), tuple(a.shape))
     if needs[1]:
         at_zero = equal(a, zero)
         growth = where(at_zero, zero, mul(out, log(where(at_zero, one_, a))))
-        g_b = fold_to(mul(g, growth), tuple(b.shape))
+        g_b = fold_to(scaled(g, growth, final), tuple(b.shape))
     return g_a, g_b
 
 
-def _row(name, numpy, vjp, doc, low=-2.0, high=2.0):
+def _row(name, numpy, vjp, doc, low=-2.0, high=2.0, selects=()):
     odd = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e300, -1e300, 5e-324])
     return Primitive(
         name,
@@ -64,6 +64,7 @@ def _row(name, numpy, vjp, doc, low=-2.0, high=2.0):
         samples=lambda: [*one(low, high)(), Sample((odd,))],
         error_samples=wrong_kind("int32"),
         elementwise=True,
+        selects=selects,
         doc=doc,
     )
 
@@ -79,12 +80,25 @@ def _whole_powers():
     ]
 
 
-exp = _row("exp", quiet(np.exp), lambda g, out, x: (mul(g, out),), "e to the x.")
-log = _row("log", quiet(np.log), lambda g, out, x: (div(g, x),), "The natural logarithm.", 0.5, 3.0)
+exp = _row(
+    "exp",
+    quiet(np.exp),
+    lambda g, out, x, *, final=False: (scaled(g, out, final),),
+    "e to the x.",
+    selects=(0,),
+)
+log = _row(
+    "log",
+    quiet(np.log),
+    lambda g, out, x, *, final=False: (divided(g, x, final),),
+    "The natural logarithm.",
+    0.5,
+    3.0,
+)
 sqrt = _row(
     "sqrt",
     quiet(np.sqrt),
-    lambda g, out, x: (div(mul(g, full_like(g, 0.5)), out),),
+    lambda g, out, x, *, final=False: (divided(mul(g, full_like(g, 0.5)), out, final),),
     "The square root; NaN below 0.",
     0.5,
     3.0,
@@ -92,31 +106,42 @@ sqrt = _row(
 rsqrt = _row(
     "rsqrt",
     _rsqrt,
-    lambda g, out, x: (mul(mul(g, full_like(g, -0.5)), mul(out, mul(out, out))),),
+    lambda g, out, x, *, final=False: (
+        scaled(mul(g, full_like(g, -0.5)), mul(out, mul(out, out)), final),
+    ),
     "1 / sqrt(x).",
     0.5,
     3.0,
 )
 sin = _row(
-    "sin", quiet(np.sin), lambda g, out, x: (mul(g, cos(x)),), "The sine of an angle in radians."
+    "sin",
+    quiet(np.sin),
+    lambda g, out, x, *, final=False: (scaled(g, cos(x), final),),
+    "The sine of an angle in radians.",
 )
 cos = _row(
     "cos",
     quiet(np.cos),
-    lambda g, out, x: (neg(mul(g, sin(x))),),
+    lambda g, out, x, *, final=False: (neg(scaled(g, sin(x), final)),),
     "The cosine of an angle in radians.",
 )
 tanh = _row(
     "tanh",
     quiet(np.tanh),
-    lambda g, out, x: (sub(g, mul(g, mul(out, out))),),  # g * (1 - tanh^2)
+    lambda g, out, x, *, final=False: (
+        sub(g, scaled(g, mul(out, out), final)),  # g * (1 - tanh^2)
+    ),
     "The hyperbolic tangent.",
+    selects=(0,),
 )
 erf = _row(
     "erf",
     _erf,
-    lambda g, out, x: (mul(mul(g, full_like(g, _TWO_BY_ROOT_PI)), exp(neg(mul(x, x)))),),
+    lambda g, out, x, *, final=False: (
+        scaled(mul(g, full_like(g, _TWO_BY_ROOT_PI)), exp(neg(mul(x, x))), final),
+    ),
     "The error function, to 2 units in the last place of float64.",
+    selects=(0,),
 )
 pow_ = Primitive(
     "pow",

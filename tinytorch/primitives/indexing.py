@@ -213,6 +213,7 @@ take = Primitive(
         ErrorSample((numbers(3), numbers(1)), TypeError, "does not take", {"axis": 0}),
         ErrorSample((numbers(3), np.array([0])), ValueError, "does not exist", {"axis": 1}),
     ],
+    selects=(0,),
     doc="x[index] along an axis: the axes of index take the place of that axis.",
 )
 scatter_add = Primitive(
@@ -260,6 +261,7 @@ take_along = Primitive(
         ErrorSample((numbers(3, 2), np.array([[0]])), ValueError, "does not fit", {"axis": 0}),
         ErrorSample((numbers(3), numbers(3)), TypeError, "does not take", {"axis": 0}),
     ],
+    selects=(0,),
     doc="out[.., i, ..] = x[.., index[.., i, ..], ..].",
 )
 scatter_along = Primitive(
@@ -306,5 +308,6 @@ slice_update = Primitive(
             (numbers(3), numbers(2, dtype="float32"), np.array([0])), TypeError, "different number"
         ),
     ],
+    selects=(0,),
     doc="x with y in place of what lies from start_index on, a position known only at run time.",
 )

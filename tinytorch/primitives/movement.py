@@ -192,6 +192,7 @@ slice_ = Primitive(
             (numbers(3),), ValueError, "one entry", {"start": (), "stop": (3,), "step": (1,)}
         ),
     ],
+    selects=(0,),
     doc="x at range(start, stop, step) along each axis, a view; stop = -1 goes back through 0.",
 )
 pad = Primitive(

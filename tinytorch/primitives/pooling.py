@@ -180,6 +180,7 @@ max_pool2d = Primitive(
         ),
         ErrorSample((flags(1, 1, 4, 4),), TypeError, "does not take", _window()),
     ],
+    selects=(0,),
     doc="The largest element of each window, and its flat offset in the image (int32).",
 )
 max_pool2d_gradient = Primitive(

@@ -78,12 +78,26 @@ class Primitive:
         vjp: `vjp(g, out, *inputs, **params)` gives one cotangent, or None, for each input, written
             in primitives. With several outputs `g` and `out` are tuples; an output whose cotangent
             is zero has None in `g`. Or NOT_DIFFERENTIABLE. A rule with a parameter `needs` is told
-            which inputs want a cotangent, a tuple of bools, and leaves the others None.
+            which inputs want a cotangent, a tuple of bools, and leaves the others None. A rule
+            with a parameter `final` is told whether zeros in `g` are final; see
+            Note [zeros that are final].
         flops: `flops(ins, outs, **params)`, arithmetic operations (default: size of the outputs).
         samples: gives the Samples of the contract test.
         error_samples: gives the ErrorSamples.
         elementwise: out[i] depends only on the (broadcast) inputs at i.
         view: the definition returns a view of its input.
+        selects: operands whose cotangent is a final zero where the result does not depend on them.
+        mixes: a contraction: each cotangent is a sum over elements of `g`, whose zeros end here.
+
+    Note [zeros that are final]: a result that does not depend on an element gives it the cotangent
+    0, and whatever made that element, its own slope counts no more: 0 times an infinite slope, or
+    one that is no number, is 0 there. That holds for what a selection did not take (`where`,
+    `maximum`, slices, lookups) and for what has gone flat to all orders (1 / inf, exp(-inf), tanh(inf)). It
+    does not hold for any zero: the slope of sqrt(x) * sqrt(x) at 0 is 0 * inf and 1. So the tape
+    knows which zeros are final, rules that multiply by a slope are told, and they give
+    `absorb(product, g)`. Nothing else is lost: where `g` is not 0, or the product is a number,
+    `absorb` changes nothing. The price is nothing where no selection lies behind, and one select
+    for each product in compiled code.
     """
 
     def __init__(
@@ -98,10 +112,13 @@ class Primitive:
         flops: Callable[..., int] | None = None,
         elementwise: bool = False,
         view: bool = False,
+        selects: tuple[int, ...] = (),
+        mixes: bool = False,
         doc: str = "",
     ):
         self.name, self.infer, self.numpy, self.vjp = name, infer, numpy, vjp
-        self.asks_needs = takes_needs(vjp)
+        self.asks_needs, self.asks_final = asks(vjp, "needs"), asks(vjp, "final")
+        self.selects, self.mixes = selects, mixes
         self.samples, self.error_samples = samples, error_samples
         self._flops = flops
         self.elementwise, self.view = elementwise, view
@@ -142,12 +159,12 @@ class Primitive:
         return self.name
 
 
-def takes_needs(vjp: Callable[..., tuple] | str) -> bool:
-    """Whether a gradient rule asks which inputs want a cotangent."""
+def asks(vjp: Callable[..., tuple] | str, argument: str) -> bool:
+    """Whether a gradient rule has a parameter of that name."""
     code = getattr(vjp, "__code__", None)
     return (
         code is not None
-        and "needs" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        and argument in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     )
 
 

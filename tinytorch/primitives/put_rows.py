@@ -81,5 +81,6 @@ put_rows = Primitive(
             TypeError, "different number types",
         ),
     ],
+    selects=(0, 1),
     doc="x with row index[i] replaced by y[i]; of equal indices the last wins.",
 )  # fmt: skip

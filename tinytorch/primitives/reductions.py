@@ -10,7 +10,7 @@ import numpy as np
 
 from tinytorch.base.dtypes import int64
 from tinytorch.base.errors import ShapeError
-from tinytorch.primitives.arithmetic import div, mul
+from tinytorch.primitives.arithmetic import divided, mul, scaled
 from tinytorch.primitives.broadcasting import (
     accumulator,
     broadcast_to,
@@ -69,12 +69,12 @@ def _running(x: Spec, *, axis: int) -> Spec:
     return x
 
 
-def _extreme_vjp(g, out, x, *, axes, keepdims):
+def _extreme_vjp(g, out, x, *, axes, keepdims, final=False):
     """All elements that are the extreme share the gradient equally, as in PyTorch's amax."""
     shape = tuple(x.shape)
     kept = kept_shape(shape, axes)
     winners = cast_like(equal(x, reshape(out, shape=kept)), g)
-    share = div(reshape(g, shape=kept), sum_(winners, axes=axes, keepdims=True))
+    share = divided(reshape(g, shape=kept), sum_(winners, axes=axes, keepdims=True), final)
     return (mul(winners, share),)
 
 
@@ -93,7 +93,7 @@ def _products_before(x, axis: int):
     return product
 
 
-def _prod_vjp(g, out, x, *, axes, keepdims):
+def _prod_vjp(g, out, x, *, axes, keepdims, final=False):
     """g times the product of all others: of those before and those after, so zeros do no harm."""
     shape = tuple(x.shape)
     if 0 in shape or not axes:
@@ -105,7 +105,8 @@ def _prod_vjp(g, out, x, *, axes, keepdims):
     flat = reshape(moved, shape=(*rest, int(np.prod([shape[i] for i in axes]))))
     last = len(rest)
     after = flip(_products_before(flip(flat, axes=(last,)), last), axes=(last,))
-    g_flat = mul(reshape(g, shape=(*rest, 1)), mul(_products_before(flat, last), after))
+    of_others = mul(_products_before(flat, last), after)
+    g_flat = scaled(reshape(g, shape=(*rest, 1)), of_others, final)
     g_moved = reshape(g_flat, shape=tuple(moved.shape))
     return (permute(g_moved, axes=tuple(order.index(i) for i in range(len(shape)))),)
 
@@ -145,7 +146,7 @@ def _errors(good, refused, choosing: bool):
     return made
 
 
-def _reduction(name, numpy, vjp, doc, needs_one=False):
+def _reduction(name, numpy, vjp, doc, needs_one=False, selects=()):
     return Primitive(
         name,
         _rule(name, NUMBER, needs_one),
@@ -154,6 +155,7 @@ def _reduction(name, numpy, vjp, doc, needs_one=False):
         flops=_operations,
         samples=_samples,
         error_samples=lambda: _errors(numbers(3), flags(3), needs_one),
+        selects=selects,
         doc=doc,
     )
 
@@ -164,6 +166,7 @@ max_ = _reduction(
     _extreme_vjp,
     "The largest element over axes; NaN wins; ties share the gradient.",
     needs_one=True,
+    selects=(0,),
 )
 min_ = _reduction(
     "min",
@@ -171,6 +174,7 @@ min_ = _reduction(
     _extreme_vjp,
     "The smallest element over axes; NaN wins; ties share the gradient.",
     needs_one=True,
+    selects=(0,),
 )
 prod = _reduction(
     "prod", _prod, _prod_vjp, "The product over axes. Keeps the dtype: integers wrap."

@@ -121,8 +121,8 @@ def _refuse_changed(node: Node) -> None:
     )
 
 
-def _cotangents(node: Node, g: Any) -> Sequence[Any]:
-    """Gradients with respect to the operands of one node."""
+def _cotangents(node: Node, g: Any, final: bool) -> Sequence[Any]:
+    """Gradients with respect to the operands of one node; `final`: the zeros of g are."""
     if node.inputs is None:
         raise GradientError(
             "backward() went through this graph already",
@@ -148,12 +148,20 @@ def _cotangents(node: Node, g: Any) -> Sequence[Any]:
     else:
         out = from_handle(node.output, node)
     if getattr(primitive, "asks_needs", False):
+        if final and getattr(primitive, "asks_final", False):
+            return primitive.vjp(g, out, *inputs, needs=tuple(needs), final=True, **node.params)
         return primitive.vjp(g, out, *inputs, needs=tuple(needs), **node.params)
+    if final and getattr(primitive, "asks_final", False):
+        return primitive.vjp(g, out, *inputs, final=True, **node.params)
     return primitive.vjp(g, out, *inputs, **node.params)
 
 
 def propagate(
-    roots: Iterable[tuple[Any, Any]], wanted: Iterable[Any] | None = None, *, keep: bool = False
+    roots: Iterable[tuple[Any, Any]],
+    wanted: Iterable[Any] | None = None,
+    *,
+    keep: bool = False,
+    final: bool = False,
 ) -> dict[Any, Any]:
     """Gradients that arrive at Leafs (or at `wanted`), newest operation first.
 
@@ -164,6 +172,7 @@ def propagate(
         roots: pairs of where to start (`tensor._node`) and the cotangent there.
         wanted: Leafs, Nodes or Ports at which to stop and report; None: every Leaf.
         keep: keep the graph for another pass.
+        final: zeros in the cotangents of the roots are final (see Primitive's Note).
 
     Returns:
         Gradient for each Leaf or wanted place that was reached.
@@ -175,8 +184,9 @@ def propagate(
     found: dict[Any, Any] = {}
     pending: dict[Node, Any] = {}
     heap: list[tuple[int, Node]] = []
+    selected: set[Node] = set()  # whose cotangent holds final zeros
 
-    def arrive(place: Any, g: Any) -> None:
+    def arrive(place: Any, g: Any, final: bool) -> None:
         if place is None or g is None:
             return
         if targets is not None and place in targets:
@@ -193,6 +203,8 @@ def propagate(
         if node not in pending:
             heapq.heappush(heap, (-node.sequence, node))
             pending[node] = {} if type(node.output) is tuple else None
+        if final:
+            selected.add(node)
         if kind is Port:
             slots = pending[node]
             slots[place.index] = g if place.index not in slots else slots[place.index] + g
@@ -200,14 +212,19 @@ def propagate(
             pending[node] = g if pending[node] is None else pending[node] + g
 
     for place, g in roots:
-        arrive(place, g)
+        arrive(place, g, final)
     while heap:
         node = heapq.heappop(heap)[1]
         g = pending.pop(node)
         if type(node.output) is tuple:
             g = tuple([g.get(i) for i in range(len(node.output))])
-        for place, cotangent in zip(node.parents or (), _cotangents(node, g), strict=True):
-            arrive(place, cotangent)
+        holds = node in selected
+        cotangents = _cotangents(node, g, holds)
+        row = node.primitive
+        selects = getattr(row, "selects", ())
+        goes_on = holds and not getattr(row, "mixes", False)
+        for i, place in enumerate(node.parents or ()):
+            arrive(place, cotangents[i], goes_on or i in selects)
         if not keep:
             node.free()
     return found

@@ -76,13 +76,13 @@ def _outside(outs: tuple, start: int) -> dict[Any, Any]:
 class _Block:
     """Stands in the tape for a block that can be run again."""
 
-    asks_needs = False
+    asks_needs, asks_final = False, True
 
     def __init__(self, run: Callable, places: tuple, journal: _Journal):
         self.run, self.places, self.journal = run, places, journal
         self.precision = STATE.precision
 
-    def vjp(self, g: Any, out: Any, *read: Any) -> tuple:
+    def vjp(self, g: Any, out: Any, *read: Any, final: bool = False) -> tuple:
         """Run again, recorded, and go back through what was recorded."""
         start = autograd.next_sequence()
         with self.journal.repeated(), enable_grad(), precision(self.precision):
@@ -99,7 +99,7 @@ class _Block:
         cotangents = g if isinstance(g, tuple) else (g,)
         pairs = zip(outs, cotangents, strict=True)
         roots = [(o._node, c) for o, c in pairs if c is not None and o._node is not None]
-        found = autograd.propagate(roots, self.places, keep=STATE.recording)
+        found = autograd.propagate(roots, self.places, keep=STATE.recording, final=final)
         return tuple([found.get(place) for place in self.places])
 
     def __repr__(self) -> str:

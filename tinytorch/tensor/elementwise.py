@@ -25,6 +25,8 @@ from tinytorch.tensor.dispatch import (
     unary,
     unary_float,
 )
+from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.own_gradient import with_slope
 
 _ROW = TABLE
 
@@ -139,12 +141,18 @@ def erf(x) -> Any:
 
 
 def sigmoid(x) -> Any:
-    """1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2, which never overflows."""
+    """1 / (1 + exp(-x)); derivative sigmoid(x) sigmoid(-x), exact far out on both sides."""
     x = tensor_of(x)
     dtype = x.dtype
     if dtype is float16 or dtype is bfloat16:  # rounded once, as in_float32 does
-        return to_dtype(sigmoid(to_dtype(x, float32)), dtype)
-    return tanh(x * 0.5) * 0.5 + 0.5
+        return to_dtype(_sigmoid(to_dtype(x, float32)), dtype)
+    return _sigmoid(x if dtype.is_float else to_dtype(x, float32))
+
+
+@with_slope(lambda x: _sigmoid(x) * _sigmoid(negative(x)))
+def _sigmoid(x: Any) -> Any:
+    """Where exp(-x) is infinite it is 0, to rounding."""
+    return reciprocal(exp(negative(x)) + 1.0)
 
 
 def relu(x) -> Any:
@@ -240,11 +248,28 @@ def minimum(a, b) -> Any:
 
 
 def clip(x, min=None, max=None) -> Any:
-    """x, but at least `min` and at most `max` (None: no bound)."""
+    """x, but at least `min` and at most `max` (None: no bound); `max` wins where they cross.
+
+    The gradient at a bound goes to x, as in PyTorch, and beyond it to the bound, if that is a
+    Tensor with a gradient.
+
+    Args:
+        x: any shape.
+        min: smallest result; Tensor, array or number.
+        max: largest result.
+    """
     if min is None and max is None:
         return alias(tensor_of(x))
-    x = x if min is None else maximum(x, min)
-    return x if max is None else minimum(x, max)
+    x = x if min is None else _held(maximum, less, x, min)
+    return x if max is None else _held(minimum, greater, x, max)
+
+
+def _held(extreme: Any, beyond: Any, x: Any, bound: Any) -> Any:
+    """The extreme of both, whose gradient at a tie is that of x."""
+    x, bound = common(x, bound)
+    if STATE.recording and not (x._node is None and bound._node is None):
+        return where(beyond(x, bound) | (bound != bound), bound, x)
+    return extreme(x, bound)
 
 
 def equal(a, b) -> Any:

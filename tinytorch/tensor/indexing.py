@@ -255,7 +255,7 @@ class _Picked:
     What the key means is worked out when a gradient asks, since most keys are never asked.
     """
 
-    asks_needs = False
+    asks_needs, selects = False, (0,)
 
     @staticmethod
     def vjp(g: Any, out: Any, x: Any, *, key: Any) -> tuple:

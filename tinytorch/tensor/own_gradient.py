@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tinytorch.base.errors import GradientError, ShapeError
+from tinytorch.primitives import absorb
 from tinytorch.tensor import autograd
 from tinytorch.tensor.dispatch import tensor_of
 from tinytorch.tensor.interpreter import STATE
@@ -19,10 +20,12 @@ from tinytorch.tensor.modes import no_grad
 class _UserGradient:
     """Stands in the tape for a function with a gradient of the user's."""
 
+    asks_final = True
+
     def __init__(self, rule: custom_vjp, named: dict, residuals: Any):
         self.rule, self.named, self.residuals = rule, named, residuals
 
-    def vjp(self, g, out, *inputs):
+    def vjp(self, g, out, *inputs, final=False):
         """One gradient for each Tensor argument."""
         residuals = self.residuals
         if STATE.recording:  # what forward kept must be connected to the inputs: compute it again
@@ -40,7 +43,10 @@ class _UserGradient:
                 rule="one gradient (or None) for each argument, of its shape",
                 fix="return a tuple, one entry an argument",
             )
-        return tuple(None if d is None else tensor_of(d) for d in grads)
+        grads = tuple(None if d is None else tensor_of(d) for d in grads)
+        if final and self.rule.elementwise:
+            return tuple(None if d is None else absorb(d, g) for d in grads)
+        return grads
 
     def __repr__(self) -> str:
         return self.rule.__name__
@@ -68,7 +74,7 @@ class custom_vjp:
 
     def __init__(self, function: Callable):
         functools.update_wrapper(self, function)
-        self.function = function
+        self.function, self.elementwise = function, False
         self.__name__: str = getattr(function, "__name__", "function")
         self.forward: Callable = self._undefined
         self.backward: Callable = self._undefined
@@ -104,6 +110,7 @@ def with_slope(slope: Callable) -> Callable:
 
     def decorate(function: Callable) -> custom_vjp:
         rule = custom_vjp(function)
+        rule.elementwise = True
         return rule.define(lambda x: (function(x), x), lambda x, g: (g * slope(x),))
 
     return decorate

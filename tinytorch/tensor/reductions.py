@@ -12,8 +12,8 @@ from tinytorch.base.dtypes import as_dtype, bool_, float32, int64
 from tinytorch.base.errors import SettingError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor import autograd
-from tinytorch.tensor.dispatch import apply, planned, tensor_of, to_dtype
-from tinytorch.tensor.elementwise import abs, exp, log, sqrt, where
+from tinytorch.tensor.dispatch import apply, number, planned, tensor_of, to_dtype
+from tinytorch.tensor.elementwise import abs, exp, log, maximum, sqrt, where
 from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.shaping import as_vector, axes_of, axis_of
@@ -116,8 +116,10 @@ def std(
     x, dim=None, unbiased: bool | None = None, keepdim: bool = False, *,
     correction: float | None = 1, axis=None, keepdims: bool = False,
 ) -> Any:  # fmt: skip
-    """Square root of the variance; arguments as `var`."""
-    return sqrt(var(x, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims))
+    """Square root of the variance, arguments as `var`; its gradient where that is 0 is 0."""
+    return root_of_squares(
+        var(x, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims)
+    )
 
 
 def amax(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
@@ -240,34 +242,42 @@ def log_softmax(x, dim: int = -1) -> Any:
 
 @in_float32()
 def logsumexp(x, dim: int = -1, keepdim: bool = False) -> Any:
-    """log(sum(exp(x))) along axes, shifted so that nothing overflows; all -inf gives -inf."""
+    """log(sum(exp(x))) along axes, shifted so that nothing overflows.
+
+    All -inf gives -inf, and the gradient 0: there is nothing whose share could grow.
+    """
     x = _float(x)
-    largest = shift_of(x, dim)
-    shift = where(largest - largest == 0, largest, 0.0)  # infinities would give nan
-    if STATE.interpreter is None and STATE.recording and x._node is not None:
-        exponentials = exp(x.detach() - shift)
-        total = sum(exponentials, dim, True)
-        kept = _LogSumExp(exponentials, total, dim)
-        out = autograd.record(kept, (x,), {}, log(total) + shift)
-    else:
-        out = log(sum(exp(x - shift), dim, True)) + shift
+    exponentials, total, shift = _exponentials(x.detach(), dim)
+    out = log(total) + shift
+    if STATE.recording and x._node is not None:
+        out = autograd.record(_LogSumExp(exponentials, total, dim), (x,), {}, out)
     return out if keepdim else out.squeeze(dim)
+
+
+def _exponentials(x: Any, dim: Any) -> tuple[Any, Any, Any]:
+    """exp(x - shift), their sum, and the shift: the largest, or 0 where that is infinite."""
+    largest = shift_of(x, dim)
+    shift = where(largest - largest == 0, largest, 0.0)
+    exponentials = exp(x - shift)
+    return exponentials, sum(exponentials, dim, True), shift
 
 
 class _LogSumExp:
     """Stands in the tape for logsumexp: one entry for four, 40 us less."""
 
-    asks_needs = False
+    asks_needs, asks_final = False, True
 
     def __init__(self, exponentials: Any, total: Any, dim: Any):
         self.exponentials, self.total, self.dim = exponentials, total, dim
 
-    def vjp(self, g: Any, out: Any, x: Any) -> tuple:
+    def vjp(self, g: Any, out: Any, x: Any, *, final: bool = False) -> tuple:
         """g times softmax(x); recorded, for a second derivative, softmax is computed again."""
+        powers, total = self.exponentials, self.total
         if STATE.recording:
-            shifted = exp(x - shift_of(x, self.dim))
-            return (shifted * (g / sum(shifted, self.dim, True)),)
-        return (self.exponentials * (g / self.total),)
+            powers, total, _ = _exponentials(x, self.dim)
+        # a sum is at least 1, the largest power, or 0: then there is no share to divide
+        product = powers * (g / maximum(total, 0.5))
+        return (TABLE["absorb"](product, g) if final else product,)
 
     def __repr__(self) -> str:
         return "logsumexp"
@@ -276,6 +286,8 @@ class _LogSumExp:
 @in_float32()
 def norm(x, p: float | str | None = 2, dim=None, keepdim: bool = False) -> Any:
     """The p-norm over axes: (sum of |x|^p)^(1/p), PyTorch's order of arguments.
+
+    Its gradient at 0 is 0, the least of its subgradients, as in PyTorch.
 
     Args:
         x: any shape; integers as float32.
@@ -295,7 +307,7 @@ def norm(x, p: float | str | None = 2, dim=None, keepdim: bool = False) -> Any:
     """
     x = _float(x)
     if p in (2, "fro", None):
-        return sqrt(_reduce("sum", x * x, dim, keepdim))
+        return root_of_squares(_reduce("sum", x * x, dim, keepdim))
     if isinstance(p, bool) or not isinstance(p, (int, float)) or p != p:
         raise SettingError(
             "norm: no such norm", got=f"p={p!r}", rule='a number, inf, -inf or "fro"', fix="p=2"
@@ -310,3 +322,10 @@ def norm(x, p: float | str | None = 2, dim=None, keepdim: bool = False) -> Any:
     mass = _reduce("sum", size**p, dim, keepdim)
     known = mass > 0  # a root has no slope at 0
     return where(known, where(known, mass, 1.0) ** (1.0 / p), mass if p > 0 else 0.0)
+
+
+def root_of_squares(squares: Any) -> Any:
+    """Square root of a sum of squares; where it is 0 no gradient goes back into them."""
+    if squares._node is None:
+        return sqrt(squares)
+    return where(squares == 0, number(0.0, squares.dtype), sqrt(squares))

@@ -21,6 +21,7 @@ from tinytorch.tensor.elementwise import (
     minimum,
     negative,
     reciprocal,
+    rsqrt,
     signbit,
     sin,
     sqrt,
@@ -30,6 +31,7 @@ from tinytorch.tensor.exponentials import expm1, log1p
 from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.own_gradient import with_slope
+from tinytorch.tensor.reductions import root_of_squares
 
 
 def _float(x: Any) -> Any:
@@ -128,18 +130,30 @@ def _any(mask: Any) -> bool:
     return mask._buffer is None or mask._value is not None or bool(mask._buffer.array.any())
 
 
+def _arc_slope(x: Any) -> Any:
+    return rsqrt((1.0 - x) * (1.0 + x))
+
+
+@with_slope(_arc_slope)
+def _asin(x: Any) -> Any:
+    return atan2(x, sqrt((1.0 - x) * (1.0 + x)))
+
+
+@with_slope(lambda x: negative(_arc_slope(x)))
+def _acos(x: Any) -> Any:
+    return atan2(sqrt((1.0 - x) * (1.0 + x)), x)
+
+
 @in_float32()
 def asin(x) -> Any:
     """The angle whose sine is x, between -pi/2 and pi/2; NaN outside -1 .. 1."""
-    x = _float(x)
-    return atan2(x, sqrt((1.0 - x) * (1.0 + x)))
+    return _asin(_float(x))
 
 
 @in_float32()
 def acos(x) -> Any:
     """The angle whose cosine is x, between 0 and pi; NaN outside -1 .. 1."""
-    x = _float(x)
-    return atan2(sqrt((1.0 - x) * (1.0 + x)), x)
+    return _acos(_float(x))
 
 
 _LARGE = 22.0  # exp(-44) is below a unit in the last place of float64: one of the two terms is left
@@ -217,11 +231,14 @@ def atanh(x) -> Any:
 
 @in_float32("a", "b")
 def hypot(a, b) -> Any:
-    """sqrt(a^2 + b^2), scaled by the larger so that nothing overflows."""
+    """sqrt(a^2 + b^2), scaled by the larger so that nothing overflows.
+
+    Its gradient at (0, 0) is 0, as that of `norm`.
+    """
     a, b = _floats(a, b)
     with no_grad():
         scale = maximum(abs(a), abs(b))
         scale = where((scale == 0) | (scale == math.inf), 1.0, scale).detach()
     p, q = a / scale, b / scale
-    out = sqrt(p * p + q * q) * scale
+    out = root_of_squares(p * p + q * q) * scale
     return where((abs(a) == math.inf) | (abs(b) == math.inf), math.inf, out)
