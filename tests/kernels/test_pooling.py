@@ -19,6 +19,9 @@ POOLINGS = [
     ((1, 1, 6, 6), (3, 3), (1, 1), ((2, 1), (0, 2))),
     ((2, 4, 9, 7), (1, 2), (3, 3), NONE),
     ((1, 2, 11, 11), (5, 5), (5, 5), NONE),
+    ((2, 17, 9, 8), (2, 3), (2, 2), NONE, (3, 2)),
+    ((1, 5, 8, 9), (3, 2), (2, 1), ((1, 2), (1, 0)), (2, 3)),
+    ((1, 3, 7, 7), (2, 2), (2, 2), NONE, (2, 2)),
 ]
 
 
@@ -33,8 +36,9 @@ def image(shape, dtype, seed=0):
     return x
 
 
-def window(kernel, stride, padding):
-    return {"kernel": kernel, "stride": stride, "padding": padding}
+def window(kernel, stride, padding, *dilation):
+    more = {"dilation": dilation[0]} if dilation else {}
+    return {"kernel": kernel, "stride": stride, "padding": padding, **more}
 
 
 @pytest.mark.parametrize("target", TARGETS)

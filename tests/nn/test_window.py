@@ -250,7 +250,7 @@ def test_bad_settings_are_named(make, phrase):
         (lambda: nn.ConvTranspose2d(3, 4, 3), (2, 5, 8, 8), "ConvTranspose2d: input has the wrong"),
         (lambda: nn.AvgPool2d(9), (1, 1, 4, 4), "larger than the padded image"),
         (lambda: nn.AvgPool2d(2), (4, 4), "wrong number of axes"),
-        (lambda: nn.MaxPool1d(2), (4, 4), "max_pool1d: input has the wrong number of axes"),
+        (lambda: nn.MaxPool1d(2), (4,), "max_pool1d: input has the wrong number of axes"),
         (lambda: nn.AdaptiveAvgPool2d(1), (1, 1, 0, 4), "the image is empty"),
     ],
 )

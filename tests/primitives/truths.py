@@ -320,16 +320,17 @@ def attention_gradient_truth(g, q, k, v, out, lse, *, causal, scale):
     )
 
 
-def max_pool_truth(x, *, kernel, stride, padding):
+def max_pool_truth(x, *, kernel, stride, padding, dilation=(1, 1)):
     n, c, h, w = x.shape
-    oh, ow = conv_shape(x.shape, (c, c, *kernel), stride, padding, (1, 1))[2:]
+    oh, ow = conv_shape(x.shape, (c, c, *kernel), stride, padding, dilation)[2:]
     out, index = np.zeros((n, c, oh, ow), x.dtype), np.zeros((n, c, oh, ow), np.int32)
     for b, f, i, j in np.ndindex(n, c, oh, ow):
         top, left = i * stride[0] - padding[0][0], j * stride[1] - padding[1][0]
         inside = [
             (y, z)
-            for y in range(max(top, 0), min(top + kernel[0], h))
-            for z in range(max(left, 0), min(left + kernel[1], w))
+            for y in range(top, top + dilation[0] * kernel[0], dilation[0])
+            for z in range(left, left + dilation[1] * kernel[1], dilation[1])
+            if 0 <= y < h and 0 <= z < w
         ]
         best = next((p for p in inside if np.isnan(x[b, f][p])), None) or max(
             inside, key=lambda p: x[b, f][p]

@@ -74,6 +74,8 @@ def pair(owner: str, name: str, value, at_least: int) -> tuple[int, int]:
     ((2, 2), (0, 1))
     """
     values = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
+    if len(values) == 1:
+        values *= 2
     if len(values) != 2:
         raise SettingError(
             f"{owner}: {name} does not fit the two image axes",
@@ -82,6 +84,16 @@ def pair(owner: str, name: str, value, at_least: int) -> tuple[int, int]:
             fix=f"{owner}(..., {name}={at_least})",
         )
     return whole(owner, name, values[0], at_least), whole(owner, name, values[1], at_least)
+
+
+def single(owner: str, name: str, value, at_least: int) -> int:
+    """One whole number for the axis of a signal, alone or as the only one of a tuple.
+
+    >>> single("conv1d", "stride", (2,), at_least=1)
+    2
+    """
+    alone = isinstance(value, (list, tuple)) and len(value) == 1
+    return whole(owner, name, value[0] if alone else value, at_least)
 
 
 def flag(owner: str, name: str, value) -> bool:

@@ -294,7 +294,8 @@ RULES: dict[str, Rule] = {
     "less_equal": _compare("le"), "greater": _compare("gt"), "greater_equal": _compare("ge"),
     "logical_and": _logical("and"), "logical_or": _logical("or"), "logical_not": _not,
     "bitwise_and": _bits("and"), "bitwise_or": _bits("or"), "bitwise_xor": _bits("xor"),
-    "bitwise_not": _bitwise_not, "absorb": _absorb, "shift_left": _shift("shl"), "shift_right": _shift("lshr"),
+    "bitwise_not": _bitwise_not, "shift_left": _shift("shl"), "shift_right": _shift("lshr"),
+    "absorb": _absorb,
 }  # fmt: skip
 
 # Operations that cost more than a few instructions: computed once, not again in each loop.

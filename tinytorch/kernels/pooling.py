@@ -32,7 +32,8 @@ class PoolSpec:
         shape: of the image, (N, C, H, W).
         out_shape: (N, C, OH, OW).
         kernel, stride: (rows, columns).
-        padding: ((top, bottom), (left, right)), each smaller than the kernel.
+        padding: ((top, bottom), (left, right)); each window holds some cell of the image.
+        dilation: distance of a window's (rows, columns).
     """
 
     shape: tuple[int, ...]
@@ -40,6 +41,13 @@ class PoolSpec:
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[tuple[int, int], tuple[int, int]]
+    dilation: tuple[int, int] = (1, 1)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Rows and columns from the first cell of a window to behind its last."""
+        rows, columns = (d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+        return rows, columns
 
     @property
     def padded(self) -> bool:
@@ -54,7 +62,8 @@ class PoolSpec:
     @property
     def tiled(self) -> bool:
         """Whether each pixel lies in one small window, edges left over at the end aside."""
-        return self.kernel == self.stride and not self.padded and len(self.positions) <= UNROLLED
+        whole = self.kernel == self.stride == self.reach and not self.padded
+        return whole and len(self.positions) <= UNROLLED
 
 
 def max_pool(target: Target, spec: PoolSpec, x: Operand, out: Operand, index: Operand) -> Kernel:
@@ -180,7 +189,8 @@ def _winner(f: Function, spec: PoolSpec, pointer: Value, x: Operand, at, width: 
     z = f.sub(f.mul(column, f.index(spec.stride[1])), f.index(left), "x")
 
     def candidate(i: Value, j: Value) -> tuple[Value, Value]:
-        h, w = f.add(y, i, "h"), f.add(z, j, "w")
+        h = f.add(y, f.mul(i, f.index(spec.dilation[0])), "h")
+        w = f.add(z, f.mul(j, f.index(spec.dilation[1])), "w")
         place = f.convert(f.add(f.mul(h, f.index(spec.shape[3])), w, "place"), "i32")
         value = _load(f, pointer, x, (image, channel, h, w), width, mask)
         return value, f.splat(place, width)
@@ -196,8 +206,8 @@ def _winner(f: Function, spec: PoolSpec, pointer: Value, x: Operand, at, width: 
             best, place = turn(best, place, f.index(i), f.index(j))
         return best, place
     # only the part of the window inside the image; its first element is looked at twice
-    i0, i1 = _inside(f, y, spec.kernel[0], spec.shape[2])
-    j0, j1 = _inside(f, z, spec.kernel[1], spec.shape[3])
+    i0, i1 = _inside(f, y, spec.kernel[0], spec.shape[2], spec.dilation[0])
+    j0, j1 = _inside(f, z, spec.kernel[1], spec.shape[3], spec.dilation[1])
     with f.loop("i", i0, i1, carry=candidate(i0, j0)) as i:
         with f.loop("j", j0, j1, carry=i.carried) as j:
             best, place = j.carried
@@ -206,11 +216,14 @@ def _winner(f: Function, spec: PoolSpec, pointer: Value, x: Operand, at, width: 
     return i.results
 
 
-def _inside(f: Function, start: Value, kernel: int, size: int) -> tuple[Value, Value]:
+def _inside(f: Function, start: Value, kernel: int, size: int, gap: int) -> tuple[Value, Value]:
     """The positions of a window that begins at `start` which lie inside the axis."""
     zero = f.index(0)
     first = f.maximum(zero, f.sub(zero, start))
-    return first, f.minimum(f.index(kernel), f.sub(f.index(size), start))
+    rest = f.sub(f.index(size), start)
+    if gap > 1:
+        first, rest = (f.div(f.add(n, f.index(gap - 1)), f.index(gap)) for n in (first, rest))
+    return first, f.minimum(f.index(kernel), rest)
 
 
 def _spread_windows(f: Function, spec: PoolSpec, p, operands, lines: _Lines, image, row) -> None:
@@ -263,10 +276,10 @@ def _wide(operand: Operand) -> str:
     return "float" if operand.dtype.llvm in ("half", "bfloat") else operand.dtype.llvm
 
 
-def _covering(f: Function, place: Value, before: int, kernel: int, stride: int, windows: int):
-    """[first, end) of the windows that cover the pixel: they begin at most kernel - 1 before it."""
+def _covering(f: Function, place: Value, before: int, reach: int, stride: int, windows: int):
+    """[first, end) of the windows around the pixel: they begin at most reach - 1 before it."""
     at = f.add(place, f.index(before))
-    late = f.maximum(f.index(0), f.sub(at, f.index(kernel - 1)))
+    late = f.maximum(f.index(0), f.sub(at, f.index(reach - 1)))
     first = f.div(f.add(late, f.index(stride - 1)), f.index(stride))
     end = f.add(f.div(at, f.index(stride)), f.index(1))
     return first, f.minimum(end, f.index(windows))
@@ -278,11 +291,11 @@ def _gather_pixels(f: Function, spec: PoolSpec, p, operands, lines: _Lines, imag
     (top, _), (left, _) = spec.padding
     _, _, rows, columns = spec.out_shape
     width = spec.shape[3]
-    y0, y1 = _covering(f, row, top, spec.kernel[0], spec.stride[0], rows)
+    y0, y1 = _covering(f, row, top, spec.reach[0], spec.stride[0], rows)
     with f.loop("pixel", 0, width) as pixel:
         place = f.convert(f.add(f.mul(row, f.index(width)), pixel.index), "i32")
         here = f.splat(place, lines.width)
-        x0, x1 = _covering(f, pixel.index, left, spec.kernel[1], spec.stride[1], columns)
+        x0, x1 = _covering(f, pixel.index, left, spec.reach[1], spec.stride[1], columns)
         with lines.loop(f) as (channel, mask):
             zero = f.const(vector(lines.width, _wide(g)), 0)
             with f.loop("y", y0, y1, carry=[zero]) as y:

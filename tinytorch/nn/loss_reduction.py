@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 from tinytorch.base.errors import SettingError, ShapeError
-from tinytorch.primitives import absorb
 from tinytorch.tensor.creation import asarray
+from tinytorch.tensor.elementwise import absorb
 from tinytorch.tensor.tensor import Tensor
 
 REDUCTIONS = ("mean", "sum", "none")

@@ -6,20 +6,48 @@ Knows windows; the arithmetic is in `tensor.contractions`. A signal (N, C, T) is
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tinytorch.base.checks import pair
+from tinytorch.base.checks import pair, single, whole
 from tinytorch.base.errors import SettingError, ShapeError
-from tinytorch.tensor.contractions import convolution, convolution_transpose, matmul, max_pool2d
+from tinytorch.tensor.contractions import (
+    convolution,
+    convolution_transpose,
+    matmul,
+    max_pool2d,
+    reaching,
+)
 from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.number_types import check_one_float
 from tinytorch.tensor.shaping import pad
 from tinytorch.tensor.tensor import Tensor
 
 
+def of_one_sample(rank: int) -> Callable:
+    """Decorator for functions of a batch with `rank` axes: they take one sample without the first.
+
+    What they give, one Tensor or several, has no first axis then.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def either(input, *args, **named):
+            if len(input.shape) != rank - 1:
+                return function(input, *args, **named)
+            out = function(input.unsqueeze(0), *args, **named)
+            return tuple(o.squeeze(0) for o in out) if type(out) is tuple else out.squeeze(0)
+
+        return either
+
+    return decorate
+
+
+@of_one_sample(4)
 def conv2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None,
     stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
@@ -27,7 +55,7 @@ def conv2d(
     """Cross-correlation of images with windows of weights, plus one number per channel.
 
     Args:
-        input: (N, C, H, W).
+        input: (N, C, H, W) or (C, H, W).
         weight: (K, C / groups, kernel height, kernel width).
         bias: (K,).
         stride: step of the window, one number or a pair.
@@ -74,14 +102,15 @@ def named_padding(owner: str, name: str, kernel, stride, dilation) -> tuple:
     return tuple((n // 2, n - n // 2) for n in spare)
 
 
+@of_one_sample(3)
 def conv1d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None,
-    stride: int = 1, padding: Any = 0, dilation: int = 1, groups: int = 1,
+    stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
 ) -> Tensor:  # fmt: skip
     """Cross-correlation of signals with windows of weights, plus one number per channel.
 
     Args:
-        input: (N, C, T).
+        input: (N, C, T) or (C, T).
         weight: (K, C / groups, kernel).
         bias: (K,).
         stride: step of the window.
@@ -94,10 +123,12 @@ def conv1d(
     """
     _check_rank("conv1d", "input", input, 3, "(N, C, T)")
     _check_rank("conv1d", "weight", weight, 3, "(K, C / groups, kernel)")
+    stride = single("conv1d", "stride", stride, at_least=1)
+    dilation = single("conv1d", "dilation", dilation, at_least=1)
     if isinstance(padding, str):
         padding = named_padding("conv1d", padding, (1, weight.shape[2]), (1, stride), (1, dilation))
     else:
-        padding = (0, padding)
+        padding = (0, single("conv1d", "padding", padding, at_least=0))
     out = convolution(
         input.unsqueeze(2), weight.unsqueeze(2),
         stride=(1, stride), padding=padding, dilation=(1, dilation), groups=groups,
@@ -105,6 +136,7 @@ def conv1d(
     return out if bias is None else _biased("conv1d", out, bias)
 
 
+@of_one_sample(4)
 def conv_transpose2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None,
     stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
@@ -112,7 +144,7 @@ def conv_transpose2d(
     """Each pixel of the input adds its window of weights to the output: conv2d turned round.
 
     Args:
-        input: (N, C, H, W).
+        input: (N, C, H, W) or (C, H, W).
         weight: (C, K / groups, kernel height, kernel width).
         bias: (K,).
         stride: distance between the windows in the output, one number or a pair.
@@ -135,66 +167,101 @@ def conv_transpose2d(
     return out if bias is None else _biased("conv_transpose2d", out, bias)
 
 
-def max_pool1d(input: Tensor, kernel_size: int, stride: int | None = None, padding: int = 0):
+@of_one_sample(3)
+def max_pool1d(
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    ceil_mode: bool = False, return_indices: bool = False,
+) -> Any:  # fmt: skip
     """The largest number in each window of a signal.
 
     Args:
-        input: (N, C, T).
+        input: (N, C, T) or (C, T).
         kernel_size: of the window.
         stride: step of the window; default kernel_size.
-        padding: cells of minus infinity on each side.
+        padding: cells of minus infinity on each side, at most half the window.
+        dilation: distance between numbers of the window.
+        ceil_mode: a window that begins before the end reaches over it.
+        return_indices: give the places of the largest numbers (int64) too.
 
     Returns:
-        (N, C, T').
+        (N, C, T'), or two of them with return_indices.
     """
     _check_rank("max_pool1d", "input", input, 3, "(N, C, T)")
-    step = kernel_size if stride is None else stride
-    return max_pool2d(input.unsqueeze(2), (1, kernel_size), (1, step), (0, padding)).squeeze(2)
+    kernel, step, side = _signal_window("max_pool1d", kernel_size, stride, padding)
+    gap = single("max_pool1d", "dilation", dilation, at_least=1)
+    check_padding("max_pool1d", (kernel,), (side,))
+    out = max_pool2d(
+        input.unsqueeze(2), (1, kernel), (1, step), (0, side), (1, gap), ceil_mode, return_indices
+    )
+    return tuple(o.squeeze(2) for o in out) if return_indices else out.squeeze(2)
 
 
+def _signal_window(owner: str, kernel_size, stride, padding) -> tuple[int, int, int]:
+    kernel = single(owner, "kernel_size", kernel_size, at_least=1)
+    step = kernel if stride is None or stride == () else single(owner, "stride", stride, at_least=1)
+    return kernel, step, single(owner, "padding", padding, at_least=0)
+
+
+@of_one_sample(4)
 @in_float32()
 def avg_pool2d(
-    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
-    *, count_include_pad: bool = True,
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Tensor:  # fmt: skip
     """The mean of each window of an image.
 
     Args:
-        input: (N, C, H, W).
+        input: (N, C, H, W) or (C, H, W).
         kernel_size: window, one number or (vertical, horizontal).
         stride: step of the window, one number or a pair; default kernel_size.
         padding: zeros on each side, at most half the window; default 0.
+        ceil_mode: a window that begins before the end reaches over it, so that none is left over;
+            what lies behind the padding does not count in its mean.
         count_include_pad: whether those zeros count in the mean; default True, as in PyTorch.
+        divisor_override: what the sum of a window is divided by; default the cells that count.
 
     Returns:
-        (N, C, H', W') with H' = (H + 2 padding - kernel) // stride + 1.
+        (N, C, H', W') with H' = (H + 2 padding - kernel) // stride + 1, rounded up with ceil_mode.
 
     Cost: kernel height + kernel width additions for each output: rows first, then columns.
-
-    Differs from PyTorch: no ceil_mode, no divisor_override.
     """
     _check_rank("avg_pool2d", "input", input, 4, "(N, C, H, W)")
     kernel = pair("avg_pool2d", "kernel_size", kernel_size, at_least=1)
-    step = kernel if stride is None else pair("avg_pool2d", "stride", stride, at_least=1)
+    step = kernel
+    if stride is not None and stride != ():
+        step = pair("avg_pool2d", "stride", stride, at_least=1)
     sides = pair("avg_pool2d", "padding", padding, at_least=0)
-    _check_window("avg_pool2d", input.shape[2:], kernel, sides)
+    if divisor_override is not None:
+        whole("avg_pool2d", "divisor_override", divisor_override, at_least=1)
+    image = input.shape[2:]
+    _check_window("avg_pool2d", image, kernel, sides)
+    around = tuple((p, p) for p in sides)
+    if ceil_mode:
+        axes = zip(image, kernel, step, around, strict=True)
+        around = tuple(reaching(*axis) for axis in axes)
     sizes = tuple(
-        (n + 2 * p - k) // s + 1
-        for n, k, s, p in zip(input.shape[2:], kernel, step, sides, strict=True)
+        (n + sum(p) - k) // s + 1 for n, k, s, p in zip(image, kernel, step, around, strict=True)
     )
-    if sides == (0, 0) and step == kernel:  # windows side by side: each is two axes of a reshape
+    bare = around == ((0, 0), (0, 0))
+    if bare and step == kernel and divisor_override is None:
+        # windows side by side: each is two axes of a reshape
         rows, columns = sizes[0] * kernel[0], sizes[1] * kernel[1]
-        if (rows, columns) != tuple(input.shape[2:]):
+        if (rows, columns) != tuple(image):
             input = input[:, :, :rows, :columns]
         lead = (input.shape[0], input.shape[1])
         return input.reshape(*lead, sizes[0], kernel[0], sizes[1], kernel[1]).mean((3, 5))
-    x = pad(input, (0, 0, *sides), (0, 0, *sides)) if sides != (0, 0) else input
+    x = input
+    if not bare:
+        (top, bottom), (left, right) = around
+        x = pad(input, (0, 0, top, left), (0, 0, bottom, right))
     summed = _summed(_summed(x, 2, kernel[0], step[0], sizes[0]), 3, kernel[1], step[1], sizes[1])
-    if count_include_pad or sides == (0, 0):
+    if divisor_override is not None:
+        return summed * (1.0 / divisor_override)
+    if around == tuple((p, p) for p in sides) and (count_include_pad or bare):
         return summed * (1.0 / math.prod(kernel))
     counts = [
-        _counts(*of_axis)
-        for of_axis in zip(input.shape[2:], kernel, step, sides, sizes, strict=True)
+        _counts(*axis, count_include_pad)
+        for axis in zip(image, kernel, step, sides, sizes, strict=True)
     ]
     return summed * Tensor(1.0 / np.outer(*counts)).astype(summed.dtype)
 
@@ -232,37 +299,41 @@ def _summed(x: Tensor, axis: int, kernel: int, step: int, size: int) -> Tensor:
     return total  # pyright: ignore[reportReturnType]  (kernel >= 1)
 
 
-def _counts(n: int, kernel: int, step: int, side: int, size: int) -> np.ndarray:
-    """How many cells of the image itself each window along one axis holds."""
+def _counts(n: int, kernel: int, step: int, side: int, size: int, padding: bool) -> np.ndarray:
+    """How many cells of the image, or of its padding too, each window along one axis holds."""
     first = np.arange(size) * step - side
+    if padding:
+        return np.minimum(first + kernel, n + side) - first
     return np.minimum(first + kernel, n) - np.maximum(first, 0)
 
 
+@of_one_sample(3)
 @in_float32()
 def avg_pool1d(
-    input: Tensor, kernel_size: int, stride: int | None = None, padding: int = 0,
-    *, count_include_pad: bool = True,
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    count_include_pad: bool = True,
 ) -> Tensor:  # fmt: skip
     """The mean of each window of a signal.
 
     Args:
-        input: (N, C, T).
+        input: (N, C, T) or (C, T).
         kernel_size: of the window.
         stride: step of the window; default kernel_size.
         padding: zeros on each side, at most half the window.
+        ceil_mode: a window that begins before the end reaches over it.
         count_include_pad: whether those zeros count in the mean.
 
     Returns:
         (N, C, T').
     """
     _check_rank("avg_pool1d", "input", input, 3, "(N, C, T)")
-    step = kernel_size if stride is None else stride
+    kernel, step, side = _signal_window("avg_pool1d", kernel_size, stride, padding)
     return avg_pool2d(
-        input.unsqueeze(2), (1, kernel_size), (1, step), (0, padding),
-        count_include_pad=count_include_pad,
-    ).squeeze(2)  # fmt: skip
+        input.unsqueeze(2), (1, kernel), (1, step), (0, side), ceil_mode, count_include_pad
+    ).squeeze(2)
 
 
+@of_one_sample(4)
 @in_float32()
 def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
     """The mean of windows that divide an image into a given number of rows and columns.
@@ -270,7 +341,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
         window i of n: from floor(i H / n) to ceil((i + 1) H / n); neighbours overlap by at most one
 
     Args:
-        input: (N, C, H, W).
+        input: (N, C, H, W) or (C, H, W).
         output_size: one number or a pair; None in a pair keeps that axis.
 
     Returns:

@@ -22,34 +22,44 @@ from tinytorch.primitives.windows import IMAGE, check_window, output_size, padde
 NAME = "max_pool2d"
 
 
-def _pooled(x: Spec, *, kernel, stride, padding) -> tuple[Spec, Spec]:
+def _pooled(x: Spec, *, kernel, stride, padding, dilation=(1, 1)) -> tuple[Spec, Spec]:
     check_kind(NAME, "x", x, NUMBER)
     check_rank(NAME, "x", x, 4, IMAGE)
-    check_window(NAME, x.shape[2:], kernel, stride, padding)
-    if any(max(p) >= k for p, k in zip(padding, kernel, strict=True)):
-        raise ShapeError(
-            f"{NAME}: a window would hold nothing but padding",
-            got=f"kernel={kernel}, padding={padding}",
-            rule="padding is smaller than the kernel on each side",
-            fix="pad the image itself, or use a larger kernel",
-        )
-    sizes = zip(x.shape[2:], kernel, stride, padding, strict=True)
-    shape = (*x.shape[:2], *(output_size(n, k, s, p) for n, k, s, p in sizes))
+    check_window(NAME, x.shape[2:], kernel, stride, padding, dilation)
     if 0 in x.shape[2:]:
         raise ShapeError(
             f"{NAME}: the image is empty", got=f"x {x.shape}", rule="H, W >= 1", fix="check H, W"
         )
+    axes = list(zip(x.shape[2:], kernel, stride, padding, dilation, strict=True))
+    if any(_sees_padding_only(*axis) for axis in axes):
+        raise ShapeError(
+            f"{NAME}: a window would hold nothing but padding",
+            got=f"kernel={kernel}, padding={padding}, dilation={dilation}",
+            rule="padding is smaller than the kernel on each side, and each window meets the image",
+            fix="pad the image itself, or use a larger kernel",
+        )
+    shape = (*x.shape[:2], *(output_size(*axis) for axis in axes))
     return Spec(shape, x.dtype), Spec(shape, int32)
 
 
+def _sees_padding_only(n: int, k: int, stride: int, padding: tuple, dilation: int) -> bool:
+    """Whether some window along an axis has no cell in 0 .. n - 1."""
+    windows = output_size(n, k, stride, padding, dilation)
+    for start in (-padding[0] + stride * i for i in range(windows)):
+        first = start + dilation * max(0, -(start // dilation))  # the first cell at 0 or behind
+        if first >= n or first > start + dilation * (k - 1):
+            return True
+    return False
+
+
 @quietly
-def _max_pool2d(x: np.ndarray, *, kernel, stride, padding):
+def _max_pool2d(x: np.ndarray, *, kernel, stride, padding, dilation=(1, 1)):
     """One pass for each position in the window, keeping the best so far."""
     _, _, height, width = x.shape
     lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     oh, ow = (
-        output_size(n, k, s, p)
-        for n, k, s, p in zip(x.shape[2:], kernel, stride, padding, strict=True)
+        output_size(*axis)
+        for axis in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)
     )
     places = np.arange(height * width, dtype=np.int32).reshape(1, 1, height, width)
     x, places = padded(x, padding, lowest), padded(places, padding, -1)
@@ -58,8 +68,8 @@ def _max_pool2d(x: np.ndarray, *, kernel, stride, padding):
         for j in range(kernel[1]):
             pick = (
                 ...,
-                slice(i, i + stride[0] * oh, stride[0]),
-                slice(j, j + stride[1] * ow, stride[1]),
+                slice(i * dilation[0], i * dilation[0] + stride[0] * (oh - 1) + 1, stride[0]),
+                slice(j * dilation[1], j * dilation[1] + stride[1] * (ow - 1) + 1, stride[1]),
             )
             candidate, place = x[pick].copy(), places[pick]
             if best is None or index is None:
@@ -162,6 +172,11 @@ max_pool2d = Primitive(
         Sample((np.zeros((1, 1, 4, 4), np.int32),), _window((3, 3), (1, 1), ((1, 1), (1, 1)))),
         Sample((np.array([[[[1.0, np.nan], [np.nan, 2.0]]]]),), _window()),
         Sample((np.full((1, 1, 3, 3), -np.inf),), _window((2, 2), (1, 1), ((1, 1), (1, 1)))),
+        Sample((numbers(2, 3, 7, 6),), _window((2, 3), (1, 2)) | {"dilation": (3, 2)}),
+        Sample(
+            (numbers(1, 2, 5, 6) - 9.0,),
+            _window((3, 2), (2, 1), ((1, 2), (1, 0))) | {"dilation": (2, 3)},
+        ),
     ],
     error_samples=lambda: [
         ErrorSample((numbers(2, 4, 4),), ValueError, "wrong number of axes", _window()),

@@ -92,12 +92,14 @@ class Primitive:
     Note [zeros that are final]: a result that does not depend on an element gives it the cotangent
     0, and whatever made that element, its own slope counts no more: 0 times an infinite slope, or
     one that is no number, is 0 there. That holds for what a selection did not take (`where`,
-    `maximum`, slices, lookups) and for what has gone flat to all orders (1 / inf, exp(-inf), tanh(inf)). It
-    does not hold for any zero: the slope of sqrt(x) * sqrt(x) at 0 is 0 * inf and 1. So the tape
-    knows which zeros are final, rules that multiply by a slope are told, and they give
-    `absorb(product, g)`. Nothing else is lost: where `g` is not 0, or the product is a number,
-    `absorb` changes nothing. The price is nothing where no selection lies behind, and one select
-    for each product in compiled code.
+    `maximum`, slices, lookups) and for what has gone flat to all orders (1 / inf, exp(-inf),
+    tanh(inf)). It does not hold for any zero: the slope of sqrt(x) * sqrt(x) at 0 is 0 * inf and 1.
+    So the tape knows behind which rows zeros are final, rules that multiply by a slope are told,
+    and they give `absorb(product, g)`. Where `g` is not 0, or the product is a number, that changes
+    nothing. What is lost: behind a selection a product with a factor of exactly 0 is taken for a
+    final zero too, so where(c, sqrt(x) * sqrt(x), 0) has the slope 0 at 0. The price: nothing where
+    no selection lies behind; else one select for each product in compiled code, and in NumPy a
+    look for NaN, a third of the product's time.
     """
 
     def __init__(

@@ -29,6 +29,25 @@ def output_size(n: int, k: int, stride: int, padding: tuple[int, int], dilation:
     return (n + padding[0] + padding[1] - dilation * (k - 1) - 1) // stride + 1
 
 
+def reaching(
+    n: int, k: int, stride: int, padding: tuple[int, int], dilation: int = 1
+) -> tuple[int, int]:
+    """Padding before and behind an axis of n so that a last window, begun before the end, fits.
+
+    That is PyTorch's `ceil_mode`: no cell of the image is left over, and no window begins in the
+    padding behind it.
+
+    >>> reaching(5, 2, 2, (0, 0)), reaching(4, 2, 2, (0, 0)), reaching(3, 2, 2, (1, 1))
+    ((0, 1), (0, 0), (1, 1))
+    """
+    before, behind = padding
+    whole = n + before + behind - dilation * (k - 1) - 1
+    last = -(-whole // stride)
+    if last * stride >= n + before:
+        last -= 1
+    return before, behind + max(0, last * stride - whole)
+
+
 def check_window(name: str, size: tuple, kernel: tuple, stride, padding, dilation=(1, 1)) -> None:
     """Refuse steps that do not exist and kernels larger than the padded image."""
     for argument, pair in (("kernel", kernel), ("stride", stride), ("dilation", dilation)):

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import bfloat16, float16, float32, promote
+from tinytorch.base.dtypes import bfloat16, float16, float32, int64, promote
 from tinytorch.base.errors import ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.quiet import quiet_call
+from tinytorch.primitives.windows import reaching
 from tinytorch.tensor import autograd
 from tinytorch.tensor.base import from_array
 from tinytorch.tensor.dispatch import apply, product, tensor_of, to_dtype
@@ -126,8 +127,16 @@ def outer(a, b) -> Any:
     return unsqueeze(tensor_of(a), 1) * unsqueeze(tensor_of(b), 0)
 
 
-def _pair(value) -> tuple[int, int]:
-    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
+def _pair_of(value: Any) -> tuple[Any, Any]:
+    """One for both image axes, alone or as the only one of a tuple, or a pair."""
+    if isinstance(value, int):
+        return value, value
+    return (value[0], value[0]) if len(value) == 1 else (value[0], value[1])
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    vertical, horizontal = _pair_of(value)
+    return int(vertical), int(horizontal)
 
 
 def convolution(
@@ -147,7 +156,7 @@ def convolution(
         (N, K, H', W').
     """
     (x, weight), params = _inputs("convolution", x=x, weight=weight)
-    vertical, horizontal = (padding, padding) if isinstance(padding, int) else padding
+    vertical, horizontal = _pair_of(padding)
     params |= {
         "stride": _pair(stride),
         "padding": (_pair(vertical), _pair(horizontal)),
@@ -231,16 +240,46 @@ def attention(q, k, v, *, causal: bool = False, scale: float | None = None) -> A
     return apply(TABLE["attention"], (q, k, v), params)[0]
 
 
-def max_pool2d(x, kernel_size, stride: Any = None, padding: Any = 0) -> Any:
-    """The largest number in each window of an image (N, C, H, W); the padding never wins."""
-    kernel = _pair(kernel_size)
-    vertical, horizontal = (padding, padding) if isinstance(padding, int) else padding
-    params = {
-        "kernel": kernel,
-        "stride": kernel if stride is None else _pair(stride),
-        "padding": (_pair(vertical), _pair(horizontal)),
-    }
-    return apply(TABLE["max_pool2d"], (tensor_of(x),), params)[0]
+def max_pool2d(
+    x, kernel_size, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    ceil_mode: bool = False, return_indices: bool = False,
+) -> Any:  # fmt: skip
+    """The largest number in each window of an image; the padding never wins.
+
+    Args:
+        x: (N, C, H, W) or (C, H, W).
+        kernel_size: window, one number or (vertical, horizontal).
+        stride: step of the window, one number or a pair; default kernel_size.
+        padding: cells of minus infinity on each side: one number, a pair, or ((top, bottom),
+            (left, right)).
+        dilation: distance between rows of the window, one number or a pair.
+        ceil_mode: a window that begins before the end reaches over it, so that none is left over.
+        return_indices: give the places h * W + w of the largest numbers (int64) too.
+
+    Returns:
+        (N, C, H', W') with H' = (H + 2 padding - dilation (kernel - 1) - 1) // stride + 1, rounded
+        up with ceil_mode; with return_indices a pair.
+
+    Raises:
+        ShapeError: the window is larger than the padded image, or one would hold padding alone.
+    """
+    x = tensor_of(x)
+    if len(x.shape) == 3:
+        out = max_pool2d(
+            unsqueeze(x, 0), kernel_size, stride, padding, dilation, ceil_mode, return_indices
+        )
+        return tuple([squeeze(o, 0) for o in out]) if return_indices else squeeze(out, 0)
+    kernel, gaps = _pair(kernel_size), _pair(dilation)
+    steps = kernel if stride is None or stride == () else _pair(stride)
+    sides = tuple([_pair(side) for side in _pair_of(padding)])
+    if ceil_mode and len(x.shape) == 4 and min(*kernel, *steps, *gaps) > 0:
+        axes = zip(x.shape[2:], kernel, steps, sides, gaps, strict=True)
+        sides = tuple([reaching(n, k, s, p, d) for n, k, s, p, d in axes])
+    params = {"kernel": kernel, "stride": steps, "padding": sides}
+    if gaps != (1, 1):
+        params["dilation"] = gaps
+    out, places = apply(TABLE["max_pool2d"], (x,), params)
+    return (out, to_dtype(places, int64)) if return_indices else out
 
 
 def dot(a, b) -> Any:

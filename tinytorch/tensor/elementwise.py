@@ -75,6 +75,14 @@ def power(a, b) -> Any:
     return binary(_ROW["pow"], a, b)
 
 
+def absorb(p, g) -> Any:
+    """p, a product with the factor g; 0 where p is NaN and g is 0: 0 times anything is 0.
+
+    Not for users: `where` and the losses say what they mean (see Primitive's Note).
+    """
+    return elementwise(_ROW["absorb"], (p, g))
+
+
 def square(x) -> Any:
     """x * x."""
     return multiply(x, x)
@@ -149,7 +157,11 @@ def sigmoid(x) -> Any:
     return _sigmoid(x if dtype.is_float else to_dtype(x, float32))
 
 
-@with_slope(lambda x: _sigmoid(x) * _sigmoid(negative(x)))
+def _sigmoid_slope(x: Any) -> Any:
+    return sigmoid(x) * sigmoid(negative(x))
+
+
+@with_slope(_sigmoid_slope)
 def _sigmoid(x: Any) -> Any:
     """Where exp(-x) is infinite it is 0, to rounding."""
     return reciprocal(exp(negative(x)) + 1.0)
