@@ -178,9 +178,12 @@ def gradients(found: list, wanted: list, leaves: list) -> tuple[str, str]:
 
 def shown(x: Any) -> str:
     """A result in few characters."""
-    parts = [f"{getattr(p, 'dtype', type(p).__name__)}{list(getattr(p, 'shape', ()))}" for p in flat(x)]
-    first = str(array(flat(x)[0]).ravel()[:4].tolist()) if flat(x) and flat(x)[0] is not None else ""
-    return " ".join(parts[:3])[:60] + " " + first[:80]
+    parts = flat(x)
+    kinds = [
+        f"{getattr(p, 'dtype', type(p).__name__)}{list(getattr(p, 'shape', ()))}" for p in parts
+    ]
+    first = str(array(parts[0]).ravel()[:4].tolist()) if parts and parts[0] is not None else ""
+    return " ".join(kinds[:3])[:60] + " " + first[:80]
 
 
 def survey(only: str = "") -> tuple[list[dict], Counter, Counter]:
