@@ -132,6 +132,8 @@ def to_buffer(data: Any, dtype: DType | None, *, copy: bool) -> Buffer:
     """
     array = data
     if not isinstance(data, np.ndarray):
+        if holds_tensors(data) and _recorded(data):
+            refuse_tensors(data)
         try:
             array = np.asarray(data)
         except ValueError as problem:
@@ -167,6 +169,33 @@ def _fitting(array: np.ndarray, dtype: DType | None) -> np.ndarray:
     elif kind in "iuf" and dtype is not None:
         check_fits(array, dtype)
     return array
+
+
+def holds_tensors(data: Any) -> bool:
+    """Whether a list, or a list in it, has a Tensor among its elements."""
+    if not isinstance(data, (list, tuple)):
+        return False
+    kinds = set(map(type, data))
+    if any(issubclass(kind, TensorBase) for kind in kinds):
+        return True
+    return bool(kinds & {list, tuple}) and any(map(holds_tensors, data))
+
+
+def refuse_tensors(data: Any) -> None:
+    """Refuse a list of Tensors where numbers are asked for: their gradients would be lost."""
+    if holds_tensors(data):
+        raise DTypeError(
+            "a list of Tensors is no Tensor",
+            got=f"a {type(data).__name__} of {len(data)}",
+            rule="one Tensor, array, number or list of numbers",
+            fix="tt.stack(tensors), or tt.cat(tensors), which are recorded",
+        )
+
+
+def _recorded(data: Any) -> bool:
+    if isinstance(data, TensorBase):
+        return STATE.interpreter is not None or (STATE.recording and data._node is not None)
+    return isinstance(data, (list, tuple)) and any(map(_recorded, data))
 
 
 def make(data: Any, dtype: DType | None = None, *, copy: bool = False) -> Any:

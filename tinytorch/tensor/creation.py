@@ -16,7 +16,7 @@ from tinytorch.primitives import TABLE
 from tinytorch.tensor.base import TensorBase, concrete, from_buffer, make
 from tinytorch.tensor.buffer import Buffer
 from tinytorch.tensor.buffer import empty as empty_array
-from tinytorch.tensor.dispatch import apply, elementwise, to_dtype
+from tinytorch.tensor.dispatch import apply, elementwise, tensor_of, to_dtype
 from tinytorch.tensor.exchange import check_device, from_dlpack
 from tinytorch.tensor.interpreter import STATE
 
@@ -168,6 +168,7 @@ def eye(n: int, m: int | None = None, dtype: Any = float32, *, k: int = 0, devic
 
 
 def _triangle(x: Any, primitive: str, diagonal: int) -> Any:
+    x = tensor_of(x)
     rows, columns = x.shape[-2:]
     row, column = iota((rows, columns), 0), iota((rows, columns), 1)
     keep = elementwise(TABLE[primitive], (column, row + diagonal))

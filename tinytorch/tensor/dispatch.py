@@ -17,7 +17,7 @@ from tinytorch.base.errors import DTypeError, OutOfMemoryError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Primitive, Spec, store
 from tinytorch.tensor import autograd
-from tinytorch.tensor.base import TensorBase, from_array, from_handle, make
+from tinytorch.tensor.base import TensorBase, from_array, from_handle, make, refuse_tensors
 from tinytorch.tensor.interpreter import STATE
 
 _CAST, _FULL, _WHERE = TABLE["cast"], TABLE["full"], TABLE["where"]
@@ -281,7 +281,10 @@ def tensor_in(x: Any, dtype: DType) -> Any:
 
 def tensor_of(x: Any) -> Any:
     """A Tensor of anything that an operand may be: a Tensor, an array, a list, a number."""
-    return x if isinstance(x, TensorBase) else make(x)
+    if isinstance(x, TensorBase):
+        return x
+    refuse_tensors(x)
+    return make(x)
 
 
 def common(a: Any, b: Any) -> tuple[Any, Any]:
@@ -304,11 +307,11 @@ def common(a: Any, b: Any) -> tuple[Any, Any]:
         if isinstance(b, (bool, int, float)):
             dtype = weak_dtype(b, a.dtype)
             return to_dtype(a, dtype), number(b, dtype)
-        return common(a, make(b))
+        return common(a, tensor_of(b))
     if isinstance(b, TensorBase):
         b, a = common(b, a)
         return a, b
-    return common(make(a), b)
+    return common(tensor_of(a), b)
 
 
 def binary(primitive: Primitive, a: Any, b: Any) -> Any:
@@ -324,7 +327,7 @@ def binary(primitive: Primitive, a: Any, b: Any) -> Any:
 
 def unary(primitive: Primitive, x: Any) -> Any:
     """Apply an elementwise row to one operand of any kind."""
-    return elementwise(primitive, (x if isinstance(x, TensorBase) else make(x),))
+    return elementwise(primitive, (tensor_of(x),))
 
 
 def unary_float(primitive: Primitive, x: Any) -> Any:
@@ -356,5 +359,5 @@ def on_tensors(primitive: Primitive, operands: Sequence[Any], params: dict[str, 
             like = next(t for t in operands if isinstance(t, TensorBase))
             joined.append(number(x, weak_dtype(x, like.dtype)))
         else:
-            joined.append(make(x))
+            joined.append(tensor_of(x))
     return apply(primitive, joined, params)

@@ -20,7 +20,7 @@ from tinytorch.tensor.base import TensorBase, make, to_buffer
 from tinytorch.tensor.dispatch import apply, number, tensor_in, tensor_of, to_dtype, viewed
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.shaping import axis_of, broadcast_to, concat, permute, reshape
+from tinytorch.tensor.shaping import axis_of, broadcast_to, concat, permute, reshape, slice_along
 
 
 @dataclass
@@ -424,23 +424,100 @@ def index_select(x, dim: int, index) -> Any:
 
 
 def gather(x, dim: int, index) -> Any:
-    """out[.., i, ..] = x[.., index[.., i, ..], ..] along one axis; the other sizes agree."""
-    x = tensor_of(x)
-    return apply(TABLE["take_along"], (x, tensor_of(index)), {"axis": axis_of(x, dim)})
+    """out[.., i, ..] = x[.., index[.., i, ..], ..] along one axis.
+
+    Args:
+        x: any shape.
+        dim: the axis.
+        index: as many axes; on the others at most as long as x, whose first elements are meant.
+
+    Returns:
+        the shape of index.
+
+    Raises:
+        ShapeError: other axes of index are longer than those of x.
+        IndexRangeError: an index is outside the axis.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.gather(tt.Tensor([[1, 2], [3, 4]]), 0, tt.Tensor([[1]])).tolist()
+        [[3]]
+    """
+    x, index = tensor_of(x), tensor_of(index)
+    axis = axis_of(x, dim)
+    return apply(TABLE["take_along"], (_beside(x, index, axis), index), {"axis": axis})
+
+
+def _beside(x: Any, index: Any, axis: int) -> Any:
+    """The part of x that an index along `axis` speaks of: its first elements on the other axes."""
+    ends = [
+        n if i == axis else min(n, m)
+        for i, (n, m) in enumerate(zip(x.shape, index.shape, strict=False))
+    ]
+    if len(x.shape) != len(index.shape) or tuple(ends) == x.shape:
+        return x  # what does not fit is refused by the row
+    zeros = (0,) * len(ends)
+    params = {"start": zeros, "stop": tuple(ends), "step": (1,) * len(ends)}
+    return apply(TABLE["slice"], (x,), params)
 
 
 def take_along_axis(x, index, axis: int = -1) -> Any:
-    """`gather` with the array API's order of arguments."""
-    return gather(x, axis, index)
+    """`gather` as the array API has it: the other axes of x and index broadcast."""
+    x, index = tensor_of(x), tensor_of(index)
+    at = axis_of(x, axis)
+    if len(x.shape) == len(index.shape) and x.shape != index.shape:
+        sizes = [
+            (n, m) if i == at else (m if n == 1 else n, n if m == 1 else m)
+            for i, (n, m) in enumerate(zip(x.shape, index.shape, strict=True))
+        ]
+        x = broadcast_to(x, [n for n, _ in sizes])
+        index = broadcast_to(index, [m for _, m in sizes])
+    return apply(TABLE["take_along"], (x, index), {"axis": at})
 
 
 def scatter_add(x, dim: int, index, source) -> Any:
-    """x plus each element of `source` at its own index along an axis (a new Tensor)."""
-    x = tensor_of(x)
+    """x plus each element of `source` at its own index along an axis (a new Tensor).
+
+        out[.., index[.., i, ..], ..] += source[.., i, ..]
+
+    Args:
+        x: any shape.
+        dim: the axis.
+        index: as many axes; on the others at most as long as x, whose first elements are meant.
+        source: at least as long as index on each axis; what has no index is not added.
+
+    Raises:
+        ShapeError: index is longer than x or source where it may not be.
+        IndexRangeError: an index is outside the axis.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.scatter_add(tt.zeros(2, 2), 0, tt.Tensor([[1], [1]]), tt.ones(2, 2)).tolist()
+        [[0.0, 0.0], [2.0, 0.0]]
+    """
+    x, index = tensor_of(x), tensor_of(index)
     axis = axis_of(x, dim)
-    params = {"axis": axis, "size": x.shape[axis]}
     source = tensor_in(source, x.dtype)
-    return x + apply(TABLE["scatter_along"], (source, tensor_of(index)), params)
+    if index.shape and len(source.shape) == len(index.shape):
+        source = _beside(source, index, axis)
+        source = (
+            source
+            if source.shape[axis] <= index.shape[axis]
+            else slice_along(source, axis, 0, index.shape[axis])
+        )
+    params = {"axis": axis, "size": x.shape[axis]}
+    added = apply(TABLE["scatter_along"], (source, index), params)
+    missing = tuple([n - m for n, m in zip(x.shape, added.shape, strict=True)])
+    if any(n < 0 for n in missing):
+        raise ShapeError(
+            "scatter_add: the index is longer than x",
+            got=f"index {index.shape}, x {x.shape}, dim={dim}",
+            rule="beside the axis at most as long as x",
+            fix="slice the index, or make x larger",
+        )
+    if any(missing):
+        added = apply(TABLE["pad"], (added,), {"before": (0,) * len(missing), "after": missing})
+    return x + added
 
 
 def one_hot(index, num_classes: int, dtype=int64) -> Any:
