@@ -33,7 +33,7 @@ def in_float32(*followed: str, state: tuple[str, ...] = ()) -> Callable:
             different types: the wider one.
         state: names of arguments that the composite assigns to, which stay what they are.
 
-    Cost: 0.2 us a call where nothing is half; else a float32 copy of each argument, eagerly.
+    Cost: 0.3 us a call where nothing is half; else a float32 copy of each argument, eagerly.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -42,15 +42,16 @@ def in_float32(*followed: str, state: tuple[str, ...] = ()) -> Callable:
 
         @functools.wraps(function)
         def composite(*args: P.args, **settings: P.kwargs) -> R:
-            try:  # the usual case first: beside float32 every half is widened anyway
+            try:  # the usual case by the shortest way
                 if args[0]._buffer.dtype is float32:  # type: ignore[union-attr]
                     return function(*args, **settings)
             except (AttributeError, IndexError):  # captured, no Tensor, or given by name
                 pass
+            first: Any = args[0] if args else settings.get(leads[0])
+            if not isinstance(first, TensorBase) or first.dtype not in _HALF:
+                return function(*args, **settings)  # a half beside float32 is widened anyway
             given: dict[str, Any] = dict(zip(names, args, strict=False)) | settings
-            if not any(isinstance(x, TensorBase) and x.dtype in _HALF for x in given.values()):
-                return function(*args, **settings)
-            kinds = {given[n].dtype for n in leads if isinstance(given.get(n), TensorBase)}
+            kinds = [given[n].dtype for n in leads if isinstance(given.get(n), TensorBase)]
             floats = {d for d in kinds if d.is_float}
             wide = [a if n in state else _widened(a) for n, a in zip(names, args, strict=False)]
             named = {n: a if n in state else _widened(a) for n, a in settings.items()}
