@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from tinytorch.cli.data_sets import DATA_SETS
+from tinytorch.base.errors import SettingError
+from tinytorch.cli.data_sets import DATA_SETS, data_set
+from tinytorch.cli.recipe import recipe_for
 
 
 def test_ten_classes_each():
@@ -51,3 +53,15 @@ def test_pictures_in_colour_are_cropped_and_mirrored():
             np.array_equal(changed[i], w) or np.array_equal(changed[i], w[:, :, ::-1])
             for w in windows
         )
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("cifar", "cifar10"), ("CIFAR-10", "cifar10"), ("fashions", "fashion"), ("mnst", "mnist")],
+)
+def test_the_nearest_name_is_proposed(typed, meant):
+    """Ground truth: what was meant (training.md: "cifar" was answered with digits)."""
+    with pytest.raises(SettingError, match=f"fix:  tito train {meant}$"):
+        data_set(typed)
+    with pytest.raises(SettingError, match="--model resnet20"):
+        recipe_for("digits", "resnet")

@@ -1,5 +1,8 @@
 """Recording: what ends up in the graph, and that nothing else has changed."""
 
+import operator
+import types
+
 import numpy as np
 import pytest
 
@@ -206,15 +209,31 @@ def test_results_that_are_inputs_come_back_as_they_are():
 
 def test_a_tensor_of_another_recording_is_refused():
     """The message says that the tensor has no numbers and what to do."""
-    kept = []
+    kept = [None]
 
     def leak(x):
-        kept.append(x * 2)
+        operator.setitem(kept, 0, x * 2)  # a way to put it there that is not seen
         return x
 
     capture(leak, (tensor(3),), {})
     with pytest.raises(CompileError, match="has no numbers"):
         capture(lambda x: x + kept[0], (tensor(3),), {})
+
+
+def test_a_recording_that_does_not_run_leaves_nothing():
+    """Invariant: no Tensor without numbers is found anywhere; put_again() puts them there."""
+    kept, place = [], types.SimpleNamespace(x=1)
+
+    def leave(x):
+        kept.append(x * 2)
+        place.x = x * 3
+        place.y = (x, x)
+        return x
+
+    captured = capture(leave, (tensor(3),), {})
+    assert kept == [] and vars(place) == {"x": 1}
+    captured.put_again()
+    assert len(kept) == 1 and set(vars(place)) == {"x", "y"}
 
 
 def test_a_tensor_on_an_older_tape_is_refused():

@@ -218,15 +218,21 @@ def test_second_derivatives_inside_a_compiled_function():
     np.testing.assert_allclose(f(x).numpy(), 36 * x**3, rtol=20 * EPS)
 
 
-def test_a_captured_number_in_a_real_step_is_named():
-    """The warning names it; the results follow it."""
+def test_a_captured_number_in_a_real_step_is_followed():
+    """Closed form; the third time a warning names it, and what is compiled then serves them all."""
     scale = 2.0
     w = tt.Tensor([1.0, 2.0])
     f = tt.compile(lambda x: x * w * scale)
     assert f(tt.Tensor([1.0, 1.0])).tolist() == [2, 4]
-    scale = 3.0
+    for scale in (3.0, 4.0):
+        assert f(tt.Tensor([1.0, 1.0])).tolist() == [scale, 2 * scale]
+    scale = 5.0
     with pytest.warns(RecompileWarning, match="'scale'"):
-        assert f(tt.Tensor([1.0, 1.0])).tolist() == [3, 6]
+        assert f(tt.Tensor([1.0, 1.0])).tolist() == [5, 10]
+    library = f._last.program.library
+    for scale in (6.0, 7.0, 8.5):
+        assert f(tt.Tensor([1.0, 1.0])).tolist() == [scale, 2 * scale]
+        assert f._last.program.library is library
 
 
 NAMED = {"w": None}

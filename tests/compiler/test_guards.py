@@ -1,8 +1,14 @@
-"""What a function saw of the Python around it."""
+"""Guards: one reading each, and all of a recording at once; what the code says by itself."""
 
 import types
+import warnings
 
-from tinytorch.compiler.guards import guards_of
+import numpy as np
+import pytest
+
+from tinytorch.base.errors import CompileError
+from tinytorch.compiler.guards import Changes, Guard, Guards, RecompileWarning, given_guards
+from tinytorch.compiler.watch import names_read
 
 SCALE = 2.0
 UNUSED = 5
@@ -13,61 +19,133 @@ def helper(x):
 
 
 def names(function):
-    return {g.shown for g in guards_of(function)}
+    return {g.shown for g in names_read(function)}
 
 
-def test_globals_and_cells_that_the_code_names_are_guarded():
+def of(kind, holder, key, shown="it"):
+    guard = Guard(kind, holder, key, None, shown)
+    guard.held = guard.now()
+    return guard
+
+
+def test_an_equal_number_holds_and_another_does_not():
+    """Closed form: 0.1 -> 0.1 holds; 0.2, another type, -0.0 for 0.0 do not; nan is nan."""
+    o = types.SimpleNamespace(k=0.1)
+    guards = Guards([of("attr", o, "k")])
+    o.k = float("0.1")
+    assert guards.hold() and guards.hold()
+    for before, after in ((0.1, 0.2), (1, True), (1, 1.0), (0.0, -0.0), ("a", "b")):
+        o.k = before
+        guards = Guards([of("attr", o, "k")])
+        o.k = after
+        assert not guards.hold()
+        assert [g.shown for g in guards.changed()] == ["it"]
+    o.k = float("nan")
+    guards = Guards([of("attr", o, "k")])
+    o.k = float("nan")
+    assert guards.hold()
+
+
+@pytest.mark.parametrize(
+    "kind, holder, key, change",
+    [
+        ("item", {"k": 1}, "k", lambda d: d.update(k=2)),
+        ("item", {"k": 1}, "k", lambda d: d.clear()),
+        ("item", [1, 2], -1, lambda v: v.append(3)),
+        ("has", {}, "k", lambda d: d.update(k=1)),
+        ("all", [1, 2], None, lambda v: v.append(3)),
+        ("all", [1, 2], None, lambda v: v.reverse()),
+        ("all", {"a": 1}, None, lambda d: d.update(a=2)),
+        ("all", {"a": 1}, None, lambda d: d.update(b=2)),
+        ("all", {1}, None, lambda s: s.add(2)),
+        ("array", np.zeros(3), None, lambda a: a.fill(1)),
+        ("array", np.zeros(3), slice(0, 2), lambda a: a.fill(1)),
+        ("array", np.zeros(3), None, lambda a: a.resize(4, refcheck=False)),
+        ("class", Changes, "note", lambda kind: setattr(kind, "note", None)),
+    ],
+)
+def test_each_kind_of_reading(kind, holder, key, change):
+    """Ground truth: what the reading gives before and after."""
+    if isinstance(holder, type):
+        holder = type("Copy", (), dict(vars(holder)))
+    guard = of(kind, holder, key)
+    guards = Guards([guard])
+    assert guards.hold() and guard.holds()
+    change(holder)
+    assert not guards.hold() and not guard.holds()
+    assert guards.changed() == [guard]
+    assert "it" in guard.change()
+
+
+def test_many_readings_of_one_object_are_checked_together():
+    """Invariant: one getter for each object; each change is found."""
+    o = types.SimpleNamespace(**{f"a{i}": object() for i in range(10)})
+    guards = Guards([of("attr", o, f"a{i}", f"a{i}") for i in range(10)])
+    assert guards.hold()
+    o.a7 = object()
+    assert not guards.hold()
+    assert [g.shown for g in guards.changed()] == ["a7"]
+
+
+def test_an_object_that_raises_when_it_is_read_has_changed():
+    """Invariant: a check never raises."""
+
+    class Broken:
+        def __getattr__(self, name):
+            raise RuntimeError(name)
+
+    o = Broken()
+    o.k = 1
+    guards = Guards([of("attr", o, "k")])
+    assert guards.hold()
+    del o.k
+    assert not guards.hold()
+
+
+def test_what_the_user_gives():
+    """Ground truth: functions and pairs are asked; anything else is refused."""
+    o = types.SimpleNamespace(k=1, part=types.SimpleNamespace(k=1))
+    box = [1]
+    given = given_guards([(o, "k"), (o, "part.k"), lambda: box[0]])
+    for g in given:
+        g.held = g.now()
+    guards = Guards(given)
+    assert guards.hold()
+    o.part.k = 2
+    assert [g.shown for g in guards.changed()] == ["SimpleNamespace.part.k"]
+    box[0] = 2
+    assert [g.shown for g in guards.changed()] == ["SimpleNamespace.part.k", "guards[2]"]
+    with pytest.raises(CompileError, match="no guard"):
+        given_guards([3])
+
+
+def test_a_warning_comes_once_and_late():
+    """Ground truth: OFTEN = 3 recordings because of one name."""
+    o = types.SimpleNamespace(k=1.0)
+    guard, changes = of("attr", o, "k", "o.k"), Changes()
+    o.k = 2.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        changes.note("f", [guard])
+        changes.note("f", [guard])
+    with pytest.warns(RecompileWarning, match="'o.k' was 1.0 and is now 2.0.*0-d Tensor"):
+        changes.note("f", [guard])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        changes.note("f", [guard])
+
+
+def test_without_watching_the_names_of_the_code_are_guarded():
     """Ground truth: the names written in the functions below."""
-    rate = 0.1
+    rate, config = 0.1, types.SimpleNamespace(steps=3, other=4)
 
     def step(x):
-        return helper(x) * rate
+        return helper(x) * rate * config.steps * [y * UNUSED for y in (lambda: x)()]
 
-    assert names(step) == {"rate", "helper", "SCALE"}
-
-
-def test_a_changed_number_is_seen_and_an_equal_one_is_not():
-    """Closed form: 0.1 -> 0.1 holds, 0.1 -> 0.2 does not, 1 -> True does not (another type)."""
-    rate = 0.1
-
-    def step(x):
-        return x * rate
-
-    (guard,) = guards_of(step)
-    assert guard.holds()
-    rate = float("0.1")
-    assert guard.holds()
-    rate = 0.2
-    assert not guard.holds()
-    assert guard.change() == "'rate' was 0.1 and is now 0.2"
+    assert names(step) == {"rate", "helper", "SCALE", "config", "config.steps", "UNUSED"}
 
 
-def test_not_a_number_is_equal_to_itself():
-    """Closed form: nan != nan in Python, yet nothing has changed."""
-    rate = float("nan")
-
-    def step(x):
-        return x * rate
-
-    (guard,) = guards_of(step)
-    rate = float("nan")
-    assert guard.holds()
-
-
-def test_attributes_of_a_plain_object_are_guarded():
-    """Ground truth: `config.steps` is named in the code, `config.other` is not."""
-    config = types.SimpleNamespace(steps=3, other=4)
-
-    def step(x):
-        return x * config.steps
-
-    assert names(step) == {"config", "config.steps"}
-    guard = next(g for g in guards_of(step) if g.shown == "config.steps")
-    config.steps = 4
-    assert not guard.holds()
-
-
-def test_self_of_a_bound_method_is_guarded():
+def test_without_watching_self_of_a_bound_method_is_guarded():
     """Ground truth: `self.rate` is named in the method."""
 
     class Trainer:
@@ -77,35 +155,11 @@ def test_self_of_a_bound_method_is_guarded():
         def step(self, x):
             return x * self.rate
 
-    trainer = Trainer()
-    assert names(trainer.step) == {"self.rate"}
+    assert names(Trainer().step) == {"self.rate"}
 
 
-def test_names_inside_nested_code_are_seen():
-    """Ground truth: a name read only inside a lambda or a comprehension is still read."""
-
-    def step(x):
-        return [y * UNUSED for y in (lambda: x)()]
-
-    assert "UNUSED" in names(step)
-
-
-def test_another_object_under_the_same_name_is_seen():
-    """Invariant: identity for objects, equality for numbers."""
-    w = [1.0]
-
-    def step(x):
-        return x * w[0]
-
-    (guard,) = guards_of(step)
-    assert guard.holds()
-    w = [1.0]
-    assert not guard.holds()
-    assert "another object" in guard.change()
-
-
-def test_an_attribute_is_not_the_global_of_the_same_name():
+def test_without_watching_an_attribute_is_not_the_global_of_the_same_name():
     """Ground truth: `o.step` reads no global called `step`; names in the code say both alike."""
     namespace = {"step": 1.0, "o": None}
     exec("def f():\n    return o.step\n", namespace)
-    assert "step" not in {g.shown for g in guards_of(namespace["f"])}
+    assert "step" not in names(namespace["f"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
+from tinytorch import nn
 from tinytorch.base.errors import IndexRangeError, SettingError, ShapeError
 from tinytorch.nn import functional as F
 
@@ -144,3 +145,22 @@ def test_a_query_that_sees_nothing_gets_zeros_and_a_finite_gradient():
     assert out.detach().numpy()[0, 0, 1].tolist() == [0.0, 0.0, 0.0]
     out.sum().backward()
     assert np.isfinite(q.grad.numpy()).all()
+
+
+@pytest.mark.parametrize("loss", [nn.BCEWithLogitsLoss(), nn.BCELoss()])
+@pytest.mark.parametrize("bad", [[7.0, 9.0], [-0.1, 1.0], [0.0, 1.01], [-1.0, 1.0]])
+def test_targets_that_are_no_probabilities_are_refused(loss, bad):
+    """Ground truth: the documented range (training.md: -25.9); NaN and the ends pass."""
+    x = tt.Tensor([0.25, 0.5])
+    with pytest.raises(SettingError, match="target holds numbers that are no probabilities"):
+        loss(x, tt.Tensor(bad))
+    assert np.isnan(loss(x, tt.Tensor([float("nan"), 1.0])).item())
+    assert loss(x, tt.Tensor([0.0, 1.0])).item() > 0
+    assert loss(x, tt.Tensor([True, False]).astype("float32")).item() > 0
+
+
+def test_inputs_that_are_no_probabilities_are_refused():
+    """Ground truth: the documented range; PyTorch refuses them too."""
+    for bad in ([1.2, 0.5], [-3.0, 0.5]):
+        with pytest.raises(SettingError, match="input holds numbers that are no probabilities"):
+            F.binary_cross_entropy(tt.Tensor(bad), tt.Tensor([1.0, 0.0]))

@@ -212,6 +212,158 @@ def test_labels_out_of_range_are_an_error_and_spoil_nothing(compile):
     assert np.array_equal(weights(one), before)
 
 
+class NoSlope:
+    """A root of a sum of squares: at 0 it is 0, and its slope 0 / 0."""
+
+    def __call__(self, output, target):
+        return ((output - target) ** 2).sum() ** 0.5
+
+    def batch_weight(self, target):
+        return 1.0
+
+
+class Meeting(nn.Module):
+    """weight * x and batch norm; a weight of 1 meets a target of x."""
+
+    def __init__(self):
+        self.weight = nn.Parameter(np.array([2.0, 2.0]))
+        self.idle = nn.BatchNorm1d(2).to("float64")
+
+    def forward(self, x):
+        return self.weight * x + self.idle(x) * 0.0
+
+
+@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize("settings", [
+    {}, {"clip_norm": 1.0}, {"clip_value": 1.0}, {"clip_norm": 1.0, "clip_value": 1.0},
+    {"ema": 0.5}, {"accumulate": 2}, {"accumulate": 2, "clip_norm": 1.0},
+])  # fmt: skip
+def test_a_gradient_that_is_not_finite_is_refused_and_spoils_nothing(settings, compile):
+    """Ground truth: the state after the good steps alone; the loss of the bad one is 0 (finite)."""
+    x = np.array([[1.0, 2.0], [3.0, -1.0]])
+    good, bad = (x, x * 0.5), (x, x * 2.0)
+
+    def build():
+        return Trainer(Meeting(), tt.optim.AdamW(lr=0.0, weight_decay=0.0), NoSlope(), metrics={},
+                       compile=compile, progress=Silent(), **settings)  # fmt: skip
+
+    spoilt, expected = build(), build()
+    expected.train([good] * 2, 1)
+    with pytest.raises(GradientError, match="a gradient is infinite or NaN[\\s\\S]*since step 3"):
+        spoilt.train([good, good, bad, good], 1)
+    for part in ("model", "optimizer"):
+        ours, theirs = spoilt.state_dict()[part], expected.state_dict()[part]
+        for name in theirs:
+            assert np.array_equal(ours[name].numpy(), theirs[name].numpy()), (part, name)
+    spoilt.train([good] * 4, 1)  # it goes on
+    assert all(np.isfinite(p.detach().numpy()).all() for p in spoilt.model.parameters())
+
+
+def test_an_overflow_in_a_gradient_is_refused():
+    """Ground truth: 3e38 * 3e38 is beyond float32, the loss of 0 * 3e38 * 3e38 is 0."""
+
+    class Huge(nn.Module):
+        def __init__(self):
+            self.weight = nn.Parameter([0.0])
+
+        def forward(self, x):
+            return self.weight * x * x
+
+    for compile in (False, True):
+        one = Trainer(Huge(), tt.optim.SGD(), lambda out, y: out.sum(), metrics={},
+                      compile=compile, progress=Silent())  # fmt: skip
+        x = np.full((2, 1), 3e38, np.float32)
+        with pytest.raises(GradientError, match="a gradient is infinite or NaN"):
+            with np.errstate(all="ignore"):
+                one.train([(x, x)], 1)
+        assert one.model.weight.item() == 0.0
+
+
+def masked(output, target):
+    """What a user writes by hand."""
+    keep = (target != 1).astype(output.dtype)
+    return (F.cross_entropy(output, target, reduction="none") * keep).sum() / keep.sum()
+
+
+class Masked:
+    """The same, with its divisor."""
+
+    def __call__(self, output, target):
+        return masked(output, target)
+
+    def batch_weight(self, target):
+        return (target != 1).sum()
+
+
+class Wrapped(nn.Module):
+    def forward(self, output, target):
+        return F.cross_entropy(output, target, ignore_index=1)
+
+
+PLAIN = {
+    "ignoring": lambda o, y: F.cross_entropy(o, y, ignore_index=1),
+    "weighted": lambda o, y: F.cross_entropy(o, y, tt.Tensor(WEIGHTS)),
+    "both": lambda o, y: F.cross_entropy(o, y, tt.Tensor(WEIGHTS), ignore_index=2),
+    "summed": lambda o, y: F.cross_entropy(o, y, reduction="sum"),
+    "summed by hand": lambda o, y: F.cross_entropy(o, y, reduction="none").sum(),
+    "sum over a number": lambda o, y: F.cross_entropy(o, y, reduction="sum") / 26.0,
+    "sum over the size": lambda o, y: F.cross_entropy(o, y, reduction="sum") / y.shape[0],
+    "mean by hand": lambda o, y: F.cross_entropy(o, y, reduction="none").mean(),
+    "nll": lambda o, y: F.nll_loss(F.log_softmax(o, -1), y, ignore_index=1),
+    "scaled": lambda o, y: 3.0 * F.cross_entropy(o, y, ignore_index=1) + 1.0,
+    "module": Wrapped(),
+    "divisor given": Masked(),
+    "squares": lambda o, y: F.mse_loss(o, F.one_hot(y, 3).astype(o.dtype)),
+}
+
+
+@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize("sizes", [(7, 7, 6, 6), (4, 6, 10, 6)])
+@pytest.mark.parametrize("name", PLAIN)
+def test_accumulation_of_plain_functions_is_exact(name, sizes, compile):
+    """Ground truth: the same 26 samples as one batch (T01)."""
+    parts = trainer(PLAIN[name], accumulate=4, compile=compile)
+    parts.train(cut(*sizes), 2)
+    whole = trainer(PLAIN[name], compile=compile)
+    whole.train(cut(26), 2)
+    np.testing.assert_allclose(weights(parts), weights(whole), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize("name", ["ignoring", "both", "module", "nll"])
+def test_a_window_whose_first_batch_is_all_ignored(name, compile):
+    """Ground truth: the other batch alone; the mean of nothing is 0 / 0 (T01)."""
+    ignored = (X[:4], np.full(4, 2 if name == "both" else 1))
+    found = trainer(PLAIN[name], accumulate=2, compile=compile)
+    found.train([ignored, *cut(13)], 1)
+    expected = trainer(PLAIN[name], compile=compile)
+    expected.train(cut(13), 1)
+    np.testing.assert_allclose(weights(found), weights(expected), rtol=1e-12)
+
+
+def test_a_divisor_that_cannot_be_known_is_asked_for():
+    """Ground truth: neither a sum nor a mean over the target: exact only with the user's word."""
+    for loss in (masked, lambda o, y: o.std() * y.shape[0], lambda o, y: (o @ o.mT).mean()):
+        before = trainer(loss, accumulate=2)
+        with pytest.raises(SettingError, match="batch_weight"):
+            before.train(cut(7, 6), 1)
+        trainer(loss).train(cut(7, 6), 1)  # one batch is one batch
+
+
+def test_trying_a_loss_changes_nothing():
+    """Ground truth: the run with a loss that is known: statistics, random state, weights."""
+
+    def run(loss):
+        tt.manual_seed(0)
+        model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 3))
+        one = trainer(loss, model.to("float64"), accumulate=2)
+        one.train(cut(7, 6, 7, 6), 2)
+        return {n: t.numpy() for n, t in one.model.state_dict().items()}
+
+    known, tried = run(F.cross_entropy), run(lambda o, y: F.cross_entropy(o, y))
+    assert all(np.array_equal(known[n], tried[n]) for n in known)
+
+
 def test_bad_settings_are_named():
     """Ground truth: the ranges in the docstring."""
     for settings, name in (

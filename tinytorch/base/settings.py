@@ -42,6 +42,9 @@ class Counter:
 # Moves when static Python state changes what a captured program would be: Module.train() and
 # attributes, precision, number of threads. Compiled functions capture again when it has moved.
 STRUCTURE = Counter()
+# Moves when a Tensor that was there begins or ends to gather a gradient. Compiled functions then
+# look whether it was one of theirs.
+LEAVES = Counter()
 
 _threads: int | None = None
 

@@ -5,7 +5,7 @@ Knows names, shapes and loaders, never models.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +87,18 @@ def data_set(name: str) -> DataSet:
             "tito knows no data set of that name",
             got=repr(name),
             rule="one of " + ", ".join(DATA_SETS),
-            fix="tito train digits",
+            fix=f"tito train {nearest(name, DATA_SETS)}",
         )
     return DATA_SETS[name]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that looks most like the one that was typed; the first if none does.
+
+    >>> nearest("cifar", DATA_SETS), nearest("fasion-mnist", DATA_SETS), nearest("?", DATA_SETS)
+    ('cifar10', 'fashion', 'digits')
+    """
+    from difflib import get_close_matches  # here: it takes a while to load, for errors alone
+
+    names = list(known)
+    return (get_close_matches(name.lower(), names, n=1, cutoff=0.4) or names)[0]

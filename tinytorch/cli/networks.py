@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from tinytorch import models
 from tinytorch.base.errors import SettingError
+from tinytorch.cli.data_sets import nearest
 from tinytorch.nn import Module
 
 CLASSES = 10
@@ -66,6 +67,6 @@ def build(name: str, shape: Shape) -> Module:
             "tito knows no network of that name",
             got=repr(name),
             rule="one of " + ", ".join(NETWORKS),
-            fix="--model cnn",
+            fix=f"--model {nearest(name, NETWORKS)}",
         )
     return NETWORKS[name](shape)

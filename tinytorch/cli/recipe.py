@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tinytorch.base.errors import SettingError
-from tinytorch.cli.data_sets import data_set
+from tinytorch.cli.data_sets import data_set, nearest
 from tinytorch.cli.networks import NETWORKS
 
 # Weight decay of AdamW and share of the steps in which the rate rises: the same for all.
@@ -67,6 +67,6 @@ def recipe_for(data: str, model: str) -> Recipe:
             "tito knows no network of that name",
             got=repr(model),
             rule="one of " + ", ".join(NETWORKS),
-            fix="--model cnn",
+            fix=f"--model {nearest(model, NETWORKS)}",
         )
     return RECIPES[data, model]

@@ -15,6 +15,7 @@ import typer
 
 from tinytorch.base.errors import SettingError, TinyTorchError
 from tinytorch.base.settings import num_threads
+from tinytorch.cli.data_sets import nearest
 from tinytorch.cli.learning import Learning
 from tinytorch.cli.recipe import recipe_for
 from tinytorch.cli.report import JsonProgress, Report, show_download, without_python
@@ -94,7 +95,7 @@ def decided(asked: dict) -> Settings:
             "tito train: no such precision",
             got=f"--precision {precision}",
             rule="one of " + ", ".join(PRECISIONS),
-            fix="--precision float32",
+            fix=f"--precision {nearest(precision, PRECISIONS)}",
         )
     recipe = asdict(recipe_for(asked["data"], model))
     return Settings(**{**recipe, "model": model, **asked})

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.errors import IndexRangeError
+from tinytorch.base import settings
+from tinytorch.base.errors import CompileError, IndexRangeError
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.compiler.binding import Binding
 from tinytorch.compiler.capture import Captured
-from tinytorch.compiler.guards import Guard
+from tinytorch.compiler.guards import Guard, Guards
 from tinytorch.compiler.program import Program, Runner
 from tinytorch.compiler.signature import Slot, filler
 from tinytorch.tensor.autograd import Leaf
@@ -30,32 +31,60 @@ class Call:
     Args:
         captured: the recording.
         program: the program of its graph.
-        guards: what the recording saw of the Python around it.
+        given: guards of the user, beside those of the recording.
         threads: how many threads run it.
     """
 
-    def __init__(self, captured: Captured, program: Program, guards: list[Guard], threads: int):
+    def __init__(self, captured: Captured, program: Program, given: list[Guard], threads: int):
         graph = captured.graph
-        self.captured, self.program, self.guards, self.threads = captured, program, guards, threads
+        self.captured, self.program, self.threads = captured, program, threads
+        self.guards = Guards([*captured.guards, *given])
+        self.carried, self.effects = captured.carried, captured.escapes.effects
+        self._fresh = True  # until the program has run once
+        self._leaves_seen = settings.LEAVES.value
         self.binding = Binding(captured)
         self.results = [(v.shape, v.dtype) for v in graph.results]
         self.same = [(i, first) for i, first in enumerate(program.same) if i != first]
         self.after = [self.binding.updated[i] for i in range(len(graph.updates))]
         self.fill = filler(captured.result)
+        self._again = [filler(effect.tree) for effect in self.effects]
         self.updated_tensors = {id(self.binding.sources[i]) for i in self.binding.updated}
         self.leaves_something = bool(captured.left or captured.assigned)
         self.before = _before(captured)
         self._lock = ForkSafeLock()
-        self.locks = [*([self._lock] if self.binding.updated else []), *captured.locks]
+        alone = self.binding.updated or self.carried or self.effects or captured.escapes.adopted
+        self.locks = [*([self._lock] if alone else []), *captured.locks]
         self._token = object()  # what a runner remembers of who used it last
         self._idle: list[Runner] = program.idle.setdefault(threads, [])
 
-    def stale(self) -> list[Guard] | None:
-        """None if the recording is still right; else the guards that no longer hold."""
-        changed = [g for g in self.guards if not g.holds()]
-        if changed:
-            return changed
-        return None if self.binding.fits() else []
+    def fits(self, leaves: Sequence[Any]) -> bool:
+        """Whether the recording is still right, for a call with these arrays."""
+        if not (self.guards.hold() and self.binding.fits()):
+            return False
+        if self._leaves_seen != settings.LEAVES.value:
+            seen = settings.LEAVES.value
+            if not all([t._node is node for t, node in self.captured.nodes]):
+                return False
+            self._leaves_seen = seen
+        return not self.carried or self._found(leaves) is not None
+
+    def changed(self) -> list[Guard]:
+        """The guards that no longer hold."""
+        return self.guards.changed() + [c.guard for c in self.carried if c.leaves() is None]
+
+    def _found(self, leaves: Sequence[Any]) -> list[Any] | None:
+        """The call's arrays and those of carried places; None if they are of another kind."""
+        placed: list[Any] = []
+        for carried in self.carried:
+            tensors = carried.leaves()
+            if tensors is None:
+                return None
+            placed += tensors
+        others = {id(x) for x in (*leaves, *self.binding.tensors)} if placed else set()
+        ids = set(map(id, placed))
+        if len(ids) < len(placed) or not ids.isdisjoint(others):
+            return None  # the same Tensor in two places was not what was recorded
+        return [*leaves, *placed]
 
     def __call__(self, leaves: Sequence[Any]) -> Any:
         """Run the program on arrays in the order of the graph's arguments.
@@ -68,9 +97,57 @@ class Call:
     def _holding(self, i: int, leaves: Sequence[Any]) -> Any:
         """Run with the locks from number i on."""
         if i == len(self.locks):
-            return self._run(leaves)
+            found = self._found(leaves) if self.carried else leaves
+            if found is None:
+                raise CompileError(
+                    "a place that a compiled function reads and writes changed between two looks",
+                    got=", ".join(c.guard.shown for c in self.carried),
+                    rule="one thread at a time calls a function that leaves Tensors in objects",
+                    fix="a lock around the calls, or a copy of the object for each thread",
+                )
+            return self._run(found)
         with self.locks[i].lock:
             return self._holding(i + 1, leaves)
+
+    def _settle(self, made: dict[tuple, Any], fill: Any) -> None:
+        """Put Tensors where Python put those of the recording; these get their numbers.
+
+        After an exception of a signal handler it is done once more, with the same Tensors.
+        """
+
+        def once(slot: Slot) -> Any:
+            place = (slot.kind, slot.index)
+            if place not in made:
+                made[place] = fill(slot) if slot.like is None else _alike(fill(slot), slot.like)
+            return made[place]
+
+        if self._fresh:
+            self._adopt(made, fill)
+            self.captured.put_again()
+        for effect, again in zip(self.effects, self._again, strict=True):
+            if not self._fresh or effect.kind != "extend" and _takes_argument(effect.tree):
+                effect.do(again(once))
+        if self._fresh:
+            self.captured.put_again = _nothing
+            self.captured.escapes.adopted = []
+            for carried in self.carried:
+                carried.guard.held = None  # what the recorded call found is not kept alive
+            self._fresh = False
+
+    def _adopt(self, made: dict[tuple, Any], fill: Any) -> None:
+        """Give the Tensors of the recording that lie somewhere their numbers."""
+        for tensor, slot in self.captured.escapes.adopted:
+            if slot.kind == "argument":
+                array = fill(slot)
+                given = (array if isinstance(array, Tensor) else Tensor(array))._buffer
+                tensor._buffer = Buffer(copy_of(given.array, given.dtype), given.dtype)
+            else:
+                other = made.setdefault((slot.kind, slot.index), tensor)
+                made_buffer = fill(slot)._buffer if other is tensor else other._buffer
+                tensor._buffer = made_buffer
+            tensor._value = None
+            if type(tensor._node) is not Leaf:
+                tensor._node = None  # what was recorded of it ended with the call
 
     def _run(self, leaves: Sequence[Any]) -> Any:
         binding = self.binding
@@ -91,14 +168,15 @@ class Call:
         made = [Buffer(empty(shape, dtype), dtype) for shape, dtype in self.results]
         for i, first in self.same:
             made[i] = made[first]
+        settled: dict[tuple, Any] = {}  # what was put into the user's objects
         runner.begun = False
         try:
             runner.run(addresses, [b.address for b in made])
-            return self._finish(leaves, made, before)
+            return self._finish(leaves, made, before, settled)
         except IndexRangeError:
             raise
         except BaseException:
-            self._complete(runner, leaves, made, before)
+            self._complete(runner, leaves, made, before, settled)
             raise
         finally:
             for buffer in binding.written:
@@ -143,7 +221,9 @@ class Call:
             return self.binding.array(i)
         return list(self.captured.graph.constants.values())[i]
 
-    def _finish(self, leaves: Sequence[Any], made: list[Buffer], before: list[np.ndarray]) -> Any:
+    def _finish(
+        self, leaves: Sequence[Any], made: list[Buffer], before: list[np.ndarray], settled: dict
+    ) -> Any:
         def fill(slot: Slot) -> Any:
             kind, i = slot.kind, slot.index
             if kind == "result":
@@ -158,6 +238,10 @@ class Call:
 
         if self.leaves_something:
             self._leave(leaves, fill)
+        if self._fresh or self.effects:
+            self._settle(settled, fill)
+            if settled:
+                return self.fill(lambda slot: _either(settled, slot, fill))
         return self.fill(fill)
 
     def _leave(self, leaves: Sequence[Any], fill: Any) -> None:
@@ -170,6 +254,31 @@ class Call:
                 leaves[i]._buffer = new._buffer
             else:
                 leaves[i][...] = new._buffer.array
+
+
+def _nothing() -> None:
+    pass
+
+
+def _either(settled: dict[tuple, Any], slot: Slot, fill: Any) -> Any:
+    place = (slot.kind, slot.index)
+    return settled[place] if place in settled else fill(slot)
+
+
+def _alike(tensor: Any, like: Any) -> Any:
+    """The numbers of a Tensor under one of another class, with a place for a gradient or not."""
+    made = object.__new__(type(like))
+    made._buffer, made._value = tensor._buffer, None
+    made._node = None if like._node is None else Leaf()
+    return made
+
+
+def _takes_argument(tree: Any) -> bool:
+    if isinstance(tree, (tuple, list)):
+        return any(map(_takes_argument, tree))
+    if isinstance(tree, dict):
+        return any(map(_takes_argument, tree.values()))
+    return isinstance(tree, Slot) and tree.kind == "argument"
 
 
 def _before(captured: Captured) -> list[tuple[str, int, Any]]:

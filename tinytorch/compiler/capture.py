@@ -7,7 +7,7 @@ recording is over, with an error or without, every Tensor is as it was before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -16,11 +16,15 @@ import numpy as np
 
 from tinytorch.base.errors import CompileError
 from tinytorch.base.locks import SharedLock, fork_waits_for
+from tinytorch.compiler.escapes import Carried, Escapes, find
 from tinytorch.compiler.graph import Graph, Value, verify
-from tinytorch.compiler.signature import Slot, rebuild
+from tinytorch.compiler.guards import Guard
+from tinytorch.compiler.signature import Slot, flatten, rebuild
+from tinytorch.compiler.watch import Watch
 from tinytorch.primitives.primitive import Primitive, Spec
 from tinytorch.tensor.autograd import Leaf, Node, Port
-from tinytorch.tensor.base import dtype_of_array, from_value
+from tinytorch.tensor.base import dtype_of_array, from_buffer, from_value
+from tinytorch.tensor.buffer import Buffer
 from tinytorch.tensor.interpreter import STATE, Interpreter, RecordAgain, interpreting, user_line
 from tinytorch.tensor.tensor import Tensor
 
@@ -47,6 +51,11 @@ class Captured:
         assigned: (number of an argument, Slot): arguments it assigned to.
         given: values that are returned though no node made them: copied before the program runs.
         locks: of states that other threads update too (random generators), in order of identity.
+        guards: what was read of the Python around it.
+        nodes: each Tensor from outside, and where its gradients went.
+        carried: places whose Tensors are arguments, behind those of the call.
+        escapes: Tensors that lie in the user's objects afterwards.
+        put_again: puts them there, when the program has run.
     """
 
     graph: Graph
@@ -58,14 +67,29 @@ class Captured:
     assigned: list[tuple[int, Slot]] = field(default_factory=list)
     given: list[Value] = field(default_factory=list)
     locks: list[Any] = field(default_factory=list)
+    guards: list[Guard] = field(default_factory=list)
+    nodes: list[tuple[Tensor, Any]] = field(default_factory=list)
+    carried: list[Carried] = field(default_factory=list)
+    escapes: Escapes = field(default_factory=Escapes)
+    put_again: Callable[[], None] = lambda: None
 
 
-def capture(function: Callable, args: tuple, kwargs: dict) -> Captured:
+def capture(
+    function: Callable,
+    args: tuple,
+    kwargs: dict,
+    *,
+    moving: Collection[tuple] = (),
+    lift_numbers: bool = False,
+) -> Captured:
     """Record one call of `function`.
 
     Args:
         function: any Python function over Tensors.
         args, kwargs: as it is called; arrays in them become the graph's arguments, in order.
+        moving: (kind, id of an object, name or key) of places where other Tensors were found.
+        lift_numbers: let single floating-point numbers be states, not constants, so that another
+            number needs no other program.
 
     Returns:
         the recording, its graph verified.
@@ -75,23 +99,32 @@ def capture(function: Callable, args: tuple, kwargs: dict) -> Captured:
         Exception: whatever the function raises; every Tensor is then as it was.
     """
     while True:
-        with RECORDING:
-            recording = Capture()
+        with RECORDING, Watch() as watch:
+            recording = Capture(lift_numbers)
             try:
                 with interpreting(recording):
-                    taken = recording.take(args), recording.take(kwargs)
-                    result = function(*taken[0], **taken[1])
-                return recording.finish(result)
+                    taken = [recording.take(args), recording.take(kwargs)]
+                    result = [watch.run(function, *taken)]
+                    taken.clear()
+                captured = recording.finish(result)
+                guards = watch.finish()
+                recording.restore()
+                recording.carry(captured, guards, watch, moving)
+                verify(captured.graph, "capture")
+                captured.put_again = watch.take_back()
+                return captured
             except RecordAgain:
                 continue
             finally:
                 recording.restore()
+                watch.take_back()
 
 
 class Capture(Interpreter):
     """The interpreter that records. One object records one call."""
 
-    def __init__(self) -> None:
+    def __init__(self, lift_numbers: bool = False) -> None:
+        self.lift_numbers = lift_numbers
         self.graph = Graph()
         self.made: set[Value] = set()  # values of this recording
         self.met: list[tuple[Tensor, Value]] = []  # Tensors from outside, and what they held
@@ -139,6 +172,12 @@ class Capture(Interpreter):
 
     def apply(self, primitive: Primitive, operands: tuple, params: dict[str, Any]):
         """Add one node; gives Tensors that stand for its outputs."""
+        if self.lift_numbers and primitive.name == "full" and params["shape"] == ():
+            if params["dtype"].is_float:
+                array = np.asarray(primitive.evaluate((), (), params))
+                number = from_buffer(Buffer(array, params["dtype"]))
+                self._lift(number)
+                return from_value(number._value)
         inputs = tuple([self._value(t) for t in operands])
         if STATE.recording:
             for t in operands:
@@ -212,13 +251,13 @@ class Capture(Interpreter):
 
     # the end
 
-    def finish(self, result: Any) -> Captured:
-        """Everything the recording found; `result` is what the function returned."""
+    def finish(self, result: list) -> Captured:
+        """Everything the recording found; takes what the function returned out of `result`."""
         graph = self.graph
         captured = Captured(graph, locks=[self.locks[i] for i in sorted(self.locks)])
         self._updates(captured)
-        slots = _Slots(self, captured)
-        captured.result = rebuild(result, slots.returned)
+        slots = self._slots = _Slots(self, captured)
+        captured.result = rebuild(result.pop(), slots.returned)
         numbers = {leaf: i for i, (_, leaf) in enumerate(self.arguments) if leaf is not None}
         for leaf in {**self.leaves, **numbers}:
             before = self.leaves.get(leaf)
@@ -237,8 +276,79 @@ class Capture(Interpreter):
         for tensor, value in self.met:
             if self.sources[value] is not tensor:
                 captured.aliases.append((tensor, index[value]))
-        verify(graph, "capture")
+        captured.nodes = list(self._nodes)
         return captured
+
+    def carry(
+        self, captured: Captured, guards: list[Guard], watch: Watch, moving: Collection[tuple]
+    ) -> None:
+        """Find Tensors that the function left in the user's objects, and places that change hands.
+
+        A place that was read and then held another Tensor of the recording, and one of `moving`,
+        is no guard: the Tensor that lies there is an argument of each call.
+        """
+        self.arguments, self._given, self.leaves = [], {}, {}
+        with interpreting(self):
+            captured.escapes = find(watch, self.made, self._slots.returned)
+        for tensor, _ in captured.escapes.adopted:
+            leaf: Any = tensor._node
+            if type(leaf) is Leaf and leaf.grad is not None:
+                if all(leaf is not met for met, _ in captured.left):
+                    captured.left.append((leaf, self._slots.gradient(leaf)))
+        del self._slots  # it holds this recording
+        count = len(captured.graph.arguments)
+        tensors: list[Tensor] = []
+        captured.guards = list(guards)
+        changed = {(e.kind, id(e.holder), e.key) for e in captured.escapes.effects} | {*moving}
+        for g in guards:
+            if (g.kind, id(g.holder), g.key) in changed:
+                tensors += self._carry(captured, g)
+        given = {id(t): i for i, t in enumerate(tensors)}
+        for effect in captured.escapes.effects:
+            effect.tree = rebuild(
+                effect.tree,
+                lambda t: Slot("argument", count + given[id(t)]) if id(t) in given else t,
+            )
+
+    def _carry(self, captured: Captured, guard: Guard) -> list[Tensor]:
+        """Let what a guard holds be arguments of each call, if it is reached in this way alone.
+
+        Gives the Tensors that it holds; none if they stay states.
+        """
+        key: list = []
+        tensors: list = []
+        try:
+            flatten(guard.held, key, tensors)
+        except CompileError:
+            return []
+        inside = set(map(id, _containers(guard.held)))
+        rest = [g for g in captured.guards if g is not guard and id(g.holder) not in inside]
+        others = {id(x) for g in rest for x in _held_by(g)} | {id(t) for t, _ in captured.aliases}
+        updated = {old for old, _ in captured.graph.updates}
+        values: list[Any] = [self.lifted.get(getattr(t, "_buffer", None)) for t in tensors]
+        for tensor, value in zip(tensors, values, strict=True):
+            if value is None or self.sources.get(value) is not tensor or value in updated:
+                return []
+            if id(tensor) in others or value not in captured.graph.states:
+                return []
+            node = tensor._node
+            if node is not None and (type(node) is not Leaf or node.grad is not None):
+                return []
+        if not values or len(set(values)) < len(values) or captured.aliases:
+            return []
+        states, leaves = captured.graph.states, {}
+        for tensor, value in zip(tensors, values, strict=True):
+            captured.sources.pop(states.index(value))
+            states.remove(value)
+            if tensor._node is not None:
+                leaves[tensor._node] = len(captured.graph.arguments)
+            captured.graph.arguments.append(value)
+        captured.guards = rest
+        captured.nodes = [(t, n) for t, n in captured.nodes if all(t is not x for x in tensors)]
+        captured.gradients = [(leaf, had) for leaf, had in captured.gradients if leaf not in leaves]
+        captured.left = [(leaves.get(t, t), slot) for t, slot in captured.left]
+        captured.carried.append(Carried(guard, tuple(key)))
+        return tensors
 
     def _updates(self, captured: Captured) -> None:
         graph = self.graph
@@ -307,6 +417,24 @@ class _Slots:
             self.results[value] = len(self.results)
             self.captured.graph.results.append(value)
         return Slot("result", self.results[value])
+
+
+def _held_by(guard: Guard) -> Iterator[Any]:
+    """What a guard holds, and what lies in it."""
+    stack = [*guard.held[1]] if guard.kind == "all" else [guard.held]
+    while stack:
+        x = stack.pop()
+        yield x
+        if isinstance(x, tuple):
+            stack += x
+
+
+def _containers(x: Any) -> Iterator[Any]:
+    """A list, tuple or dict and those in it."""
+    if isinstance(x, (tuple, list, dict)):
+        yield x
+        for y in x.values() if isinstance(x, dict) else x:
+            yield from _containers(y)
 
 
 def _foreign(tensor: Tensor) -> CompileError:

@@ -7,7 +7,7 @@ and compiles the recording; later calls run the program and no Python of the fun
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from threading import get_ident
 from typing import Any
@@ -19,16 +19,18 @@ from tinytorch.codegen.target import NAMES, Target
 from tinytorch.compiler import show
 from tinytorch.compiler.call import Call
 from tinytorch.compiler.capture import RECORDING, capture
-from tinytorch.compiler.guards import Changes, guards_of
+from tinytorch.compiler.guards import Changes, given_guards
 from tinytorch.compiler.persist import program_for
 from tinytorch.compiler.signature import flatten
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.modes import PRECISIONS
 from tinytorch.tensor.modes import precision as precision_mode
+from tinytorch.tensor.tensor import Tensor
 
-KINDS = 64  # kinds of call (shapes, static values) kept; the oldest goes
+KINDS = 64  # recordings kept; those of the kind of call (shapes, static values) made first go
 _NOT_RECORDED = object()
 VARIANTS = 8  # recordings kept for one kind of call that differ by captured Python values
+NUMBERS = 3  # recordings caused by another number, after which single numbers become inputs
 
 
 def compile(
@@ -37,6 +39,7 @@ def compile(
     precision: str | None = None,
     target: str | Target | None = None,
     threads: int | None = None,
+    guards: Iterable[Any] = (),
 ) -> Any:
     """A function that does what `fn` does, as one native program.
 
@@ -45,6 +48,9 @@ def compile(
         precision: "float32" or "bf16"; default that of the caller's `tt.precision`.
         target: "avx512", "avx2" or "vector128"; default the best of this machine.
         threads: at least 1; default `settings.num_threads()`.
+        guards: what `fn` depends on and the recording cannot see: functions of nothing that give a
+            number or an object, and pairs (object, "attribute"). They are asked at each call, and
+            `fn` is recorded again when one of them gives something else.
 
     Returns:
         a `Compiled`. Calling it gives what `fn` gives, in fresh memory; Tensors that `fn` closes
@@ -58,8 +64,12 @@ def compile(
     Cost: a first call 1-10 s for a large model, 0.1-1 s when the disk cache has it; later calls
     about 20 us of Python.
 
+    What the Python of `fn` and of the user's functions it calls read (names, attributes, elements,
+    contents of containers, arrays) is checked before each run, and a change records again. Tensors
+    that it leaves in objects are there after each call, with the numbers of that call.
+
     Differs from PyTorch: a whole training step (forward, backward, update) is one program. Python
-    runs only at the first call: prints and other side effects happen once.
+    runs only when it is recorded: prints and other side effects happen then.
 
     Example:
         >>> import tinytorch as tt
@@ -70,16 +80,19 @@ def compile(
         Tensor([2., 4.])
     """
     if fn is None:
-        return functools.partial(compile, precision=precision, target=target, threads=threads)
-    return Compiled(fn, precision, target, threads)
+        return functools.partial(
+            compile, precision=precision, target=target, threads=threads, guards=guards
+        )
+    return Compiled(fn, precision, target, threads, guards)
 
 
 class Compiled:
     """What `tt.compile` gives. Attributes it does not have are those of the function or Module."""
 
     def __init__(
-        self, fn: Callable, precision: str | None, target: str | Target | None, threads: int | None
-    ):
+        self, fn: Callable, precision: str | None, target: str | Target | None,
+        threads: int | None, guards: Iterable[Any] = (),
+    ):  # fmt: skip
         if not callable(fn):
             raise CompileError(
                 "compile() was given something that cannot be called",
@@ -105,6 +118,10 @@ class Compiled:
         self.target = _runnable(target)
         self.name = getattr(fn, "__qualname__", type(fn).__name__)
         self.captures = 0  # how often the function was recorded
+        self._given = list(guards)
+        given_guards(self._given)  # refused now rather than at the first call
+        self._moving: set[tuple] = set()  # places where other Tensors were found
+        self._numbers: dict[tuple, int] = {}  # recordings that another number caused, by kind
         self._calls: dict[tuple, list[Call]] = {}
         self._changes = Changes()
         self._last: Call | None = None
@@ -130,7 +147,7 @@ class Compiled:
         made = tuple(key)
         out = self._shared(made, None, leaves)
         if out is _NOT_RECORDED:
-            out = self._shared(made, self._captured(made, args, kwargs), leaves)
+            out = self._shared(made, self._captured(made, args, kwargs, leaves), leaves)
         return out
 
     def _shared(self, key: tuple, call: Call | None, leaves: list) -> Any:
@@ -141,24 +158,24 @@ class Compiled:
             if RECORDING.owner is not None:
                 RECORDING.give_way(me)
             if call is None:
-                call = self._fresh(key)
+                call = self._fresh(key, leaves)
             return _NOT_RECORDED if call is None else call(leaves)
         finally:
             RECORDING.sharing.remove(me)
 
-    def _fresh(self, key: tuple) -> Call | None:
+    def _fresh(self, key: tuple, leaves: list) -> Call | None:
         """A recording of this kind that is still right."""
         for call in self._calls.get(key, ()):
-            if call.stale() is None:
+            if call.fits(leaves):
                 self._last = call
                 return call
         return None
 
-    def _captured(self, key: tuple, args: tuple, kwargs: dict) -> Call:
+    def _captured(self, key: tuple, args: tuple, kwargs: dict, leaves: list) -> Call:
         """A new recording, or the one that another thread has made meanwhile."""
         with self._lock.lock:
-            with RECORDING:  # no thread records, so nothing that `stale` looks at is half changed
-                call = self._fresh(key)
+            with RECORDING:  # no thread records, so nothing that `fits` looks at is half changed
+                call = self._fresh(key, leaves)
             return self._capture(key, args, kwargs) if call is None else call
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -220,7 +237,7 @@ class Compiled:
             flatten(kwargs, key, leaves)
         if len(set(map(id, leaves))) < len(leaves):
             leaves = _each_once(leaves, key)
-        return self._captured(tuple(key), args, kwargs)
+        return self._captured(tuple(key), args, kwargs, leaves)
 
     # compiling
 
@@ -228,26 +245,43 @@ class Compiled:
         return precision_mode(self.precision) if self.precision else nullcontext()
 
     def _capture(self, key: tuple, args: tuple, kwargs: dict) -> Call:
-        changed = [g for call in self._calls.get(key, ())[:1] for g in call.stale() or ()]
-        if changed:
-            self._changes.warn(self.name, changed)
+        self._note_changes(key)
+        given = given_guards(self._given)
+        for g in given:
+            g.held = g.now()
         with self._mode():
-            captured = capture(self.fn, args, kwargs)
+            captured = capture(
+                self.fn, args, kwargs, moving=self._moving,
+                lift_numbers=self._numbers.get(key[1:], 0) >= NUMBERS,
+            )  # fmt: skip
         self.captures += 1
-        target = self.target or Target.host()
-        program = program_for(captured.graph, target)
-        threads = self.threads or settings.num_threads()
-        call = Call(captured, program, guards_of(self.fn), threads)
+        program = program_for(captured.graph, self.target or Target.host())
+        call = Call(captured, program, given, self.threads or settings.num_threads())
+        if captured.escapes.again:
+            self._keep(call, key)
+        self._last = call
+        return call
+
+    def _note_changes(self, key: tuple) -> None:
+        """Learn from what the newest recording of this kind of call no longer agrees with."""
+        changed = [g for call in self._calls.get(key, ())[:1] for g in call.changed()]
+        if any(g.is_number for g in changed):
+            self._numbers[key[1:]] = self._numbers.get(key[1:], 0) + 1
+        for g in changed:
+            if g.kind in ("attr", "item") and isinstance(g.held, Tensor):
+                self._moving.add((g.kind, id(g.holder), g.key))
+        if changed:
+            self._changes.note(self.name, changed)
+
+    def _keep(self, call: Call, key: tuple) -> None:
+        """Let later calls find it; forget recordings that nothing leads to, and the oldest."""
         now = settings.STRUCTURE.value  # the function may have moved it while it was recorded
         for old in [k for k in self._calls if k[0] != now]:
             del self._calls[old]
-        calls = self._calls.setdefault((now, *key[1:]), [])
-        calls.insert(0, call)
-        del calls[VARIANTS:]
-        while len(self._calls) > KINDS:
+        calls = self._calls.pop((now, *key[1:]), [])
+        self._calls[now, *key[1:]] = [call, *calls[: VARIANTS - 1]]
+        while len(self._calls) > 1 and sum(map(len, self._calls.values())) > KINDS:
             del self._calls[next(iter(self._calls))]
-        self._last = call
-        return call
 
 
 def _runnable(target: str | Target | None) -> Target | None:

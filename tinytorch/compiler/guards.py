@@ -1,185 +1,262 @@
-"""What a captured function saw of the Python around it, and whether that is still so.
+"""What a recorded function read of the Python around it, and whether that is still so.
 
-Knows code objects, cells and namespaces; never graphs. Capture runs the function once, so a Python
-number it read from outside is frozen into the program. A Guard remembers one such number, or which
-object a name stood for; when it no longer holds, the function is captured again and a warning names
-what changed.
+Knows objects, attributes and containers; never graphs. A recording ran the function once, so a
+Python number that it read is frozen into the program. A Guard is one such reading and what it gave:
+an attribute, an element, the contents of a list, the numbers of an array. Before each run all of
+them are checked, in few loops that run inside the Python interpreter's C code; when one no longer
+holds the function is recorded again.
 """
 
 from __future__ import annotations
 
-import dis
-import functools
-import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from itertools import chain
+from operator import attrgetter, call, contains, is_, itemgetter
 from typing import Any
 
-SCALARS = (bool, int, float, complex, str, bytes, type(None))
-_IGNORED = (types.ModuleType, types.BuiltinFunctionType, type)
-_MISSING = object()
-DEPTH = 3  # how many of the user's own functions deep names are followed
+import numpy as np
+
+from tinytorch.base.errors import CompileError
+
+SCALARS = frozenset((bool, int, float, complex, str, bytes, type(None), type(...)))
+PLAIN = frozenset((*SCALARS, tuple, range, slice, frozenset))  # their attributes never change
+MISSING = type("Missing", (), {"__repr__": lambda self: "missing"})()
+OFTEN = 3  # recordings because of one name, at which a warning names it
 
 
 class RecompileWarning(UserWarning):
-    """A compiled function was captured again because something outside it changed."""
+    """A compiled function was recorded again and again because something outside it changed."""
 
 
 class Guard:
-    """One name the function reads from outside, and what it held at capture.
+    """One reading, and what it gave.
 
     Args:
-        read: gives what the name holds now.
+        kind: "attr" (`holder.key`), "item" (`holder[key]`), "has" (`key in holder`), "class" (what
+            the class `holder` itself holds under `key`), "all" (the contents of a container),
+            "array" (the numbers of an array, or of `holder[key]`), "call" (what a function gives).
+        holder, key: what was read.
+        held: what it gave: for "all" (keys or elements, values), for "array" its bytes.
         shown: how the user writes it ("learning_rate", "config.steps").
-        held: what it held at capture.
+        soft: a change would be counted in `settings.STRUCTURE`: it needs no look at every call.
     """
 
-    __slots__ = ("held", "is_scalar", "read", "shown")
+    __slots__ = ("held", "holder", "key", "kind", "shown", "soft")
 
-    def __init__(self, read: Callable[[], Any], shown: str, held: Any):
-        self.read, self.shown, self.held = read, shown, held
-        self.is_scalar = isinstance(held, SCALARS)
+    def __init__(self, kind: str, holder: Any, key: Any, held: Any, shown: str, soft: bool = False):
+        self.kind, self.holder, self.key = kind, holder, key
+        self.held, self.shown, self.soft = held, shown, soft
+
+    def now(self) -> Any:
+        """What the same reading gives now; MISSING if it fails."""
+        try:
+            return _READ[self.kind](self.holder, self.key)
+        except Exception:  # whatever it is that the user's objects raise, it is not as it was
+            return MISSING
 
     def holds(self) -> bool:
-        """Whether the name still stands for the same object, or for an equal number."""
-        now = self.read()
-        if now is self.held:
-            return True
-        if self.is_scalar and type(now) is type(self.held) and repr(now) == repr(self.held):
-            self.held = now  # an equal number, another object: make the next check short
-            return True
-        return False
+        """Whether it gives the same object, or an equal number, still."""
+        now = self.now()
+        return now is not MISSING and _same(now, self.held)
 
     def change(self) -> str:
         """What to tell the user."""
-        now = self.read()
-        if now is _MISSING:
+        now, before = self.now(), self.held
+        if now is MISSING:
             return f"{self.shown!r} no longer exists"
-        if self.is_scalar:
-            return f"{self.shown!r} was {self.held!r} and is now {now!r}"
+        if self.kind == "has":
+            return f"{self.shown!r} {'exists now' if now else 'no longer exists'}"
+        if self.kind in ("all", "array"):
+            return f"the contents of {self.shown!r} changed"
+        if type(before) in SCALARS:
+            return f"{self.shown!r} was {before!r} and is now {now!r}"
         return f"{self.shown!r} now stands for another object ({type(now).__name__})"
 
-
-_READS_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME")
-
-
-def guards_of(function: Callable) -> list[Guard]:
-    """A Guard for every name outside `function` that its code reads, its own helpers included.
-
-    Followed are closure cells, globals, `self` of a bound method, the attributes of plain objects
-    among them that hold a number ("config.steps"), and functions that are not part of TinyTorch or
-    of an installed library, three calls deep. Not seen: numbers inside containers, and attributes
-    of attributes.
-    """
-    found: dict[str, Guard] = {}
-    _collect(function, found, set(), DEPTH)
-    return list(found.values())
+    @property
+    def is_number(self) -> bool:
+        """Whether it held a number, which a 0-d Tensor could hold."""
+        return type(self.held) in (int, float)
 
 
-def _collect(function: Any, found: dict[str, Guard], seen: set[int], depth: int) -> None:
-    while isinstance(function, functools.partial):
-        function = function.func
-    if isinstance(function, types.MethodType):
-        owner, function = function.__self__, function.__func__
-        name = function.__code__.co_varnames[0] if function.__code__.co_argcount else "self"
-        _attributes(owner, name, function.__code__, found)
-    if not isinstance(function, types.FunctionType):  # a Module, or another object that is called
-        kind = type(function)
-        function = getattr(kind, "forward", None) or vars(kind).get("__call__")
-        if not isinstance(function, types.FunctionType):
-            return
-    if id(function) in seen or depth == 0 or _is_library(function):
-        return
-    seen.add(id(function))
-    for name, read in _names(function):
-        held = read()
-        if held is _MISSING or isinstance(held, _IGNORED):
-            continue
-        if isinstance(held, types.FunctionType) and _is_library(held):
-            continue
-        shown = name
-        while shown in found and found[shown].held is not held:
-            shown = f"{function.__qualname__}.{shown}"
-        found[shown] = Guard(read, shown, held)
-        if isinstance(held, types.FunctionType | types.MethodType):
-            _collect(held, found, seen, depth - 1)
-        elif not isinstance(held, SCALARS):
-            _attributes(held, name, function.__code__, found)
-
-
-def _names(function: types.FunctionType) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """The outer names the code (and code nested in it) reads, each with a way to read it."""
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        yield name, _read_cell(cell)
-    for code in _codes(function.__code__):
-        # not co_names: it lists attributes too, and `optimizer.step` is not the global `step`
-        globals_read = (i.argval for i in dis.get_instructions(code) if i.opname in _READS_GLOBAL)
-        for name in dict.fromkeys(globals_read):
-            if name in function.__globals__:
-                yield name, _read_item(function.__globals__, name)
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _codes(constant)
-
-
-def _attributes(owner: Any, name: str, code: types.CodeType, found: dict[str, Guard]) -> None:
-    """Guards for the attributes of `owner` that hold a number and whose names the code mentions."""
-    held = getattr(owner, "__dict__", None)
-    if not isinstance(held, dict):
-        return
-    for attribute in {n for c in _codes(code) for n in c.co_names}:
-        if isinstance(held.get(attribute, _MISSING), SCALARS):
-            shown = f"{name}.{attribute}"
-            found.setdefault(shown, Guard(_read_item(held, attribute), shown, held[attribute]))
-
-
-def _read_cell(cell: types.CellType) -> Callable[[], Any]:
-    def read() -> Any:
-        try:
-            return cell.cell_contents
-        except ValueError:  # an empty cell: the name was deleted, or is not yet assigned
-            return _MISSING
-
-    return read
-
-
-def _read_item(namespace: dict, name: str) -> Callable[[], Any]:
-    return lambda: namespace.get(name, _MISSING)
-
-
-def _is_library(function: types.FunctionType) -> bool:
-    """Whether the function belongs to TinyTorch itself or lies where libraries are installed."""
-    module = function.__module__ or ""
-    if module.partition(".")[0] in ("tinytorch", "numpy"):
+def _same(now: Any, held: Any) -> bool:
+    if now is held:
         return True
-    path = function.__code__.co_filename.replace("\\", "/")
-    return "/site-packages/" in path or "/dist-packages/" in path
+    kind = type(now)
+    if kind is not type(held):
+        return False
+    if kind is float or kind is complex:
+        return repr(now) == repr(held)  # tells -0.0 from 0.0, and nan equals itself
+    if kind in SCALARS:
+        return now == held
+    if kind is tuple or kind is list:
+        return len(now) == len(held) and all(map(_same, now, held))
+    if isinstance(now, np.dtype):
+        return now == held
+    return isinstance(now, np.generic) and now.tobytes() == held.tobytes()
+
+
+def contents(x: Any) -> tuple[list, list]:
+    """(keys, values) of a dict, else (elements, elements)."""
+    elements = list(x)
+    return elements, (list(x.values()) if isinstance(x, dict) else elements)
+
+
+def numbers(x: np.ndarray, key: Any = None) -> tuple:
+    """Shape, number type and numbers of an array, or of a part of it, as they are now."""
+    part = x if key is None else np.asarray(x[key])
+    return part.shape, part.dtype, part.tobytes()
+
+
+_READ: dict[str, Callable[[Any, Any], Any]] = {
+    "attr": getattr,
+    "item": lambda holder, key: holder[key],
+    "has": contains,
+    "class": lambda kind, name: vars(kind)[name],
+    "all": lambda x, _: contents(x),
+    "array": numbers,
+    "call": lambda function, _: function(),
+}
+
+
+class Guards:
+    """All guards of one recording, arranged so that checking them is few loops.
+
+    `attrgetter("a", "b")(x)` reads both in C, so there is one getter for each object; what all of
+    them give is compared with what was held by one chain of `is`. An equal number that is another
+    object fails there, and is looked at once more, slowly; it is then what is held.
+    """
+
+    __slots__ = (
+        "_absent", "_arrays", "_calls", "_elements", "_getters", "_held", "_holders", "_iterables",
+        "_lengths", "guards",
+    )  # fmt: skip
+
+    def __init__(self, guards: Iterable[Guard]):
+        self.guards = list(guards)
+        self._arrange()
+
+    def _arrange(self) -> None:
+        by_place: dict[tuple[str, int], list[Guard]] = {}
+        for g in self.guards:
+            if g.kind in ("attr", "item", "class"):
+                by_place.setdefault((g.kind, id(g.holder)), []).append(g)
+        self._getters: list[Any] = []
+        self._holders: list[Any] = []
+        self._held: list[Any] = []
+        for (kind, _), group in by_place.items():
+            keys = [g.key for g in group]
+            keys += keys[:1] if len(keys) == 1 else []  # of one key a getter gives no tuple
+            self._getters.append(attrgetter(*keys) if kind == "attr" else itemgetter(*keys))
+            self._holders.append(vars(group[0].holder) if kind == "class" else group[0].holder)
+            self._held += [g.held for g in group]
+            self._held += [group[0].held] if len(group) == 1 else []
+        has = [g for g in self.guards if g.kind == "has"]
+        self._absent = [g.holder for g in has], [g.key for g in has], [g.held for g in has]
+        self._iterables: list[Any] = []
+        self._lengths: list[int] = []
+        self._elements: list[Any] = []
+        for g in self.guards:
+            if g.kind == "all":
+                parts = [g.holder, g.holder.values()] if isinstance(g.holder, dict) else [g.holder]
+                for part, held in zip(parts, g.held, strict=False):
+                    self._iterables.append(part)
+                    self._lengths.append(len(held))
+                    self._elements += held
+        self._arrays = [(g.holder, g.key, g.held) for g in self.guards if g.kind == "array"]
+        self._calls = [g for g in self.guards if g.kind == "call"]
+
+    def hold(self) -> bool:
+        """Whether everything that was read is as it was. Cost: about 30 ns a reading."""
+        return self._hold_at_once() or not self.changed()
+
+    def _hold_at_once(self) -> bool:
+        try:
+            read = chain.from_iterable(map(call, self._getters, self._holders))  # pyright: ignore
+            if not all(map(is_, read, self._held)):
+                return False
+            holders, keys, held = self._absent
+            if holders and list(map(contains, holders, keys)) != held:
+                return False
+            if self._iterables and (
+                list(map(len, self._iterables)) != self._lengths
+                or not all(map(is_, chain.from_iterable(self._iterables), self._elements))
+            ):
+                return False
+            return all([numbers(x, key) == held for x, key, held in self._arrays]) and all(
+                [g.holds() for g in self._calls]
+            )
+        except Exception:  # a missing key, an emptied cell, whatever the user's objects raise
+            return False
+
+    def changed(self) -> list[Guard]:
+        """The guards that no longer hold."""
+        changed = [g for g in self.guards if not g.holds()]
+        if not changed:  # equal numbers, other objects: make the next look short
+            for g in self.guards:
+                g.held = g.now()
+            self._arrange()
+        return changed
+
+
+def given_guards(given: Any) -> list[Guard]:
+    """Guards that the user gives: functions of nothing, or pairs (object, "attribute").
+
+    Raises:
+        CompileError: something else is given.
+    """
+    found = []
+    try:
+        items = list(given)
+    except TypeError:
+        items = [given]
+    for i, item in enumerate(items):
+        if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], str):
+            owner, path = item
+            read = _reader(attrgetter(path), owner)
+            shown = f"{getattr(owner, '__name__', type(owner).__name__)}.{path}"
+        elif callable(item):
+            read, shown = item, f"guards[{i}]"
+        else:
+            raise CompileError(
+                "compile: this is no guard",
+                got=f"guards[{i}] is a {type(item).__name__}",
+                rule='a function of nothing, or a pair (object, "attribute")',
+                fix="guards=[lambda: settings.rate, (settings, 'rate')]",
+            )
+        found.append(Guard("call", read, None, MISSING, shown))
+    return found
+
+
+def _reader(getter: Callable, owner: Any) -> Callable[[], Any]:
+    return lambda: getter(owner)
 
 
 class Changes:
-    """Warns of each changed name once in the life of a compiled function."""
+    """Warns of what makes a compiled function be recorded again and again: once for each name."""
 
     def __init__(self) -> None:
-        self.warned: set[str] = set()
+        self.counts: dict[str, int] = {}
 
-    def warn(self, function: str, changed: list[Guard]) -> None:
-        """Warn of the guards not warned of before; the warning points at the user's call."""
-        new = [g for g in changed if g.shown not in self.warned]
-        if not new:
+    def note(self, function: str, changed: list[Guard]) -> None:
+        """Count a recording that these guards caused; the warning points at the user's call."""
+        often = []
+        for g in changed:
+            self.counts[g.shown] = self.counts.get(g.shown, 0) + 1
+            if self.counts[g.shown] == OFTEN:
+                often.append(g)
+        if not often:
             return
-        self.warned.update(g.shown for g in new)
         cure = (
-            "a number that changes belongs in a 0-d Tensor, which is read at every call"
-            if any(g.is_scalar for g in new)
-            else "change a Tensor with assign_() instead of making a new one under the same name"
+            "a number that changes belongs in a 0-d Tensor (tt.Tensor(0.5), changed with fill_()), "
+            "which is read at every call"
+            if any(g.is_number for g in often)
+            else "change a Tensor with assign_() instead of making a new one, and keep counters "
+            "out of the compiled function"
         )
         warnings.warn(
-            f"compiled function {function!r} is compiled again because "
-            f"{' and '.join(g.change() for g in new)}; {cure}",
+            f"compiled function {function!r} was recorded {OFTEN} times again because "
+            f"{' and '.join(g.change() for g in often)}; {cure}",
             RecompileWarning,
-            stacklevel=4,
+            stacklevel=5,
         )

@@ -95,12 +95,15 @@ def rebuild(tree: Any, leaf: Callable[[Any], Any]) -> Any:
 
 
 class Slot:
-    """A place in a result tree that each call fills: `kind` says from where, `index` which one."""
+    """A place in a result tree that each call fills: `kind` says from where, `index` which one.
 
-    __slots__ = ("index", "kind")
+    `like`: a Tensor whose class it has, and which gathers a gradient or not; None: a plain Tensor.
+    """
 
-    def __init__(self, kind: str, index: int):
-        self.kind, self.index = kind, index
+    __slots__ = ("index", "kind", "like")
+
+    def __init__(self, kind: str, index: int, like: Any = None):
+        self.kind, self.index, self.like = kind, index, like
 
 
 def filler(tree: Any) -> Callable[[Callable[[Slot], Any]], Any]:

@@ -5,7 +5,7 @@ Knows logits or probabilities, and targets of the same shape, never the model.
 
 from __future__ import annotations
 
-from tinytorch.nn.loss_reduction import reduced, same_shapes, weighed
+from tinytorch.nn.loss_reduction import check_probabilities, reduced, same_shapes, weighed
 from tinytorch.tensor.elementwise import exp, log, maximum, where
 from tinytorch.tensor.exponentials import log1p
 from tinytorch.tensor.half_precision import in_float32
@@ -39,6 +39,7 @@ def binary_cross_entropy_with_logits(
 
     Raises:
         ShapeError: shapes differ, or an empty mean.
+        SettingError: a target outside [0, 1]; a compiled function cannot look and does not say it.
 
     Example:
         >>> import tinytorch as tt
@@ -47,6 +48,7 @@ def binary_cross_entropy_with_logits(
         array([6.931e-01, 0.000e+00, 1.000e+04], dtype=float32)
     """
     input, target = same_shapes("binary_cross_entropy_with_logits", input, target)
+    check_probabilities("binary_cross_entropy_with_logits", "target", target)
     target = target.astype(input.dtype)
     positive = input >= 0.0
     tail = log1p(exp(where(positive, -input, input)))
@@ -71,6 +73,10 @@ def binary_cross_entropy(
         weight: of each loss; broadcasts to input.
         reduction: "mean", "sum" or "none".
 
+    Raises:
+        ShapeError: shapes differ, or an empty mean.
+        SettingError: an input or target outside [0, 1]; a compiled function cannot look.
+
     Source: a logarithm below -100 counts as -100, as in PyTorch, so that a certain mistake costs
     100. Better give logits to binary_cross_entropy_with_logits, which loses no digits.
 
@@ -81,6 +87,8 @@ def binary_cross_entropy(
     """
     input, target = same_shapes("binary_cross_entropy", input, target)
     check_one_float("binary_cross_entropy", input=input, target=target)
+    check_probabilities("binary_cross_entropy", "target", target)
+    check_probabilities("binary_cross_entropy", "input", input)
     target = target.astype(input.dtype)
     losses = -(target * _bounded_log(input) + (1.0 - target) * _bounded_log(1.0 - input))
     losses = losses if weight is None else weighed(weight, losses)

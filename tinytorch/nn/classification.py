@@ -8,7 +8,7 @@ from __future__ import annotations
 from tinytorch.base.checks import number
 from tinytorch.base.errors import ShapeError
 from tinytorch.nn.indices import inside
-from tinytorch.nn.loss_reduction import counted, reduction_of, weighed
+from tinytorch.nn.loss_reduction import averaged, note_logits, reduction_of, weighed
 from tinytorch.tensor.creation import asarray
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.half_precision import in_float32
@@ -58,15 +58,16 @@ def cross_entropy(
     """
     reduction_of("cross_entropy", reduction)
     input, target = asarray(input), asarray(target)
+    note_logits(input)
     smoothing = number("cross_entropy", "label_smoothing", label_smoothing, "[0, 1]")
     logits = _classes_last(input)
     logits = logits if logits.dtype.is_float else logits.astype("float32")
     _check_weight("cross_entropy", weight, logits)
     if target.dtype.is_float:
         losses = _against_probabilities(logits, _last(target, input), smoothing, weight)
-        return _averaged("cross_entropy", losses, None, reduction)
+        return averaged("cross_entropy", losses, None, reduction)
     losses, counts = _against_labels(logits, target, smoothing, weight, ignore_index)
-    return _averaged("cross_entropy", losses, counts, reduction)
+    return averaged("cross_entropy", losses, counts, reduction)
 
 
 @in_float32("input", "target")
@@ -101,7 +102,7 @@ def nll_loss(
     labels, keep = _labels("nll_loss", scores, target, ignore_index)
     losses = -gather(scores, -1, labels.unsqueeze(-1)).squeeze(-1)
     losses, counts = _weighted(losses, labels, weight, keep)
-    return _averaged("nll_loss", losses, counts, reduction)
+    return averaged("nll_loss", losses, counts, reduction)
 
 
 def _classes_last(x: Tensor) -> Tensor:
@@ -162,16 +163,6 @@ def _weighted(losses: Tensor, labels: Tensor, weight: Tensor | None, keep: Tenso
     if keep is None:
         return losses, None
     return where(keep, losses, 0.0), keep.astype(losses.dtype)
-
-
-def _averaged(owner: str, losses: Tensor, counts: Tensor | None, reduction: str) -> Tensor:
-    if reduction == "none":
-        return losses
-    summed = losses.sum()
-    if reduction == "sum":
-        return summed
-    number_of = counted(owner, losses)
-    return summed * (1.0 / number_of) if counts is None else summed / counts.sum()
 
 
 def _against_probabilities(logits, target, smoothing, weight):

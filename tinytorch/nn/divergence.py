@@ -8,6 +8,7 @@ from __future__ import annotations
 from tinytorch.nn.loss_reduction import (
     REDUCTIONS,
     counted,
+    note_divisor,
     reduced,
     reduction_of,
     same_shapes,
@@ -54,5 +55,6 @@ def kl_div(
         losses = weighed(target, log(target) - input)
     if reduction == "batchmean":
         counted("kl_div", losses)
+        note_divisor(losses.shape[0])
         return losses.sum() * (1.0 / losses.shape[0])
     return reduced("kl_div", losses, reduction)

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from tinytorch.base.checks import flag, number
 from tinytorch.base.dtypes import float32, float64
 from tinytorch.base.errors import GradientError, SettingError
-from tinytorch.tensor.creation import zeros
-from tinytorch.tensor.elementwise import where
+from tinytorch.tensor.creation import full, zeros
+from tinytorch.tensor.elementwise import isfinite, where
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.tensor import Tensor
@@ -105,6 +105,27 @@ def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float) -
     with no_grad():
         for p in _with_gradients(parameters):
             p.grad = p.grad.maximum(-limit).minimum(limit)
+
+
+def all_finite(gradients: Iterable[Tensor]) -> Tensor:
+    """Whether no number of any gradient is infinite or NaN, 0-d bool.
+
+    Cost: each gradient is read once. In NumPy their sums are looked at first: a sum that is finite
+    has no other parts. In a compiled function 0 times each number is summed, which is 0 or NaN.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> all_finite([tt.Tensor([1.0, 3e38, 3e38])]), all_finite([tt.Tensor([float("nan")])])
+        (Tensor(True), Tensor(False))
+    """
+    with no_grad():
+        if STATE.interpreter is None:
+            found = all(isfinite(g.sum()).item() or isfinite(g).all().item() for g in gradients)
+            return full((), found, dtype="bool")
+        total = full((), 0.0)
+        for g in gradients:
+            total = total + (g * 0.0).sum().astype(float32)
+        return total == 0.0
 
 
 def _with_gradients(parameters: Iterable[Tensor] | Tensor) -> list:

@@ -13,6 +13,7 @@ import numpy as np
 
 from tinytorch.base.dtypes import as_dtype, bool_
 from tinytorch.base.errors import DTypeError, GradientError, ShapeError
+from tinytorch.base.settings import LEAVES
 from tinytorch.primitives.primitive import Primitive, store
 from tinytorch.tensor import autograd
 from tinytorch.tensor.assignment import Assignable
@@ -85,6 +86,8 @@ class Tensor(Assignable):
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Begin (or end) gathering a gradient for this Tensor; gives itself."""
+        if STATE.interpreter is None and requires_grad is not (self._node is not None):
+            LEAVES.bump()
         if not requires_grad:
             self._node = None
         elif not self.dtype.is_float:

@@ -2,14 +2,26 @@
 
 Knows losses and targets, never models. The mean over two batches is not the mean of their means:
 it is (w1 * mean1 + w2 * mean2) / (w1 + w2), where w is what each mean was divided by.
+
+Note [what a loss was divided by]
+    A loss object says it by its settings, a loss of `nn.functional` when it is computed, whoever
+    calls it: a lambda with `ignore_index` is known. A function of another kind is tried on the
+    first batches, whole and in two halves: is it a mean of one of these weights, or a sum? If
+    neither, gradients of several batches cannot be put together without the user's word: the
+    method `batch_weight(target)` of a loss object.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from tinytorch.base.errors import SettingError
+from tinytorch.nn.loss_reduction import Noted, losses_noted
 from tinytorch.tensor.creation import full
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.indexing import take
@@ -51,9 +63,91 @@ def weight_of(loss: Callable, target: Tensor) -> Tensor | float:
         return (each if counts is None else where(counts, each, 0.0)).sum()
 
 
+def noted_weight(loss: Callable, target: Tensor, noted: Noted) -> Tensor | float:
+    """What this loss was divided by, as it was computed: see Note [what a loss was divided by].
+
+    Args:
+        loss: function of (output, target).
+        target: one batch's.
+        noted: what was heard while it was computed.
+    """
+    if not callable(getattr(loss, "batch_weight", None)) and len(noted.divisors) == 1:
+        (divisor,) = noted.divisors
+        if isinstance(divisor, Tensor):
+            return divisor
+    return weight_of(loss, target)
+
+
 def adds_up(loss: Callable) -> bool:
     """Whether the loss is a sum: its gradients over several batches are added, not averaged."""
     return setting(loss, "reduction") == "sum"
+
+
+def is_trusted(loss: Callable) -> bool:
+    """Whether a loss is one of TinyTorch's own, or says itself what it is divided by."""
+    if callable(getattr(loss, "batch_weight", None)):
+        return True
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    made_by = loss if hasattr(loss, "__qualname__") else type(loss)
+    return str(getattr(made_by, "__module__", "")).startswith("tinytorch.nn.")
+
+
+def is_a_sum(loss: Callable, output: Any, target: Tensor) -> bool | None:
+    """Whether an unknown loss adds up (True) or is a mean (False), tried on one batch.
+
+    Args:
+        loss: function of (output, target) without a gradient.
+        output, target: of a batch, with numbers.
+
+    Returns:
+        None if this batch does not tell: one sample, or a loss of 0.
+
+    Raises:
+        SettingError: it is neither: the gradients of several batches cannot be put together.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> x, y = tt.Tensor([1.0, 2.0, 4.0]), tt.zeros(3)
+        >>> [is_a_sum(f, x, y) for f in (lambda x, y: (x - y).sum(), lambda x, y: (x - y).mean())]
+        [True, False]
+    """
+    count = target.shape[0] if target.shape else 0
+    half, parts = count // 2, []
+    if not half:
+        return None
+    for cut in (slice(None), slice(0, half), slice(half, count)):
+        share = target[cut]
+        with losses_noted() as noted:
+            found = loss(_cut(output, cut, count), share)
+        weight = noted_weight(loss, share, noted)
+        weight = weight.item() if isinstance(weight, Tensor) else weight
+        parts.append((found.item() if weight else 0.0, weight))
+    (whole, w), (first, w1), (second, w2) = parts
+    size = abs(first) + abs(second)
+    small = math.sqrt(np.finfo(found.dtype.storage).eps) if found.dtype.itemsize > 2 else 0.03
+    if not math.isfinite(whole) or not size:
+        return None
+    if abs(whole * w - (first * w1 + second * w2)) <= small * (abs(first) * w1 + abs(second) * w2):
+        return False
+    if abs(whole - (first + second)) <= small * size:
+        return True
+    raise SettingError(
+        "Trainer(accumulate=...): this loss over several batches is not that of its parts",
+        got=f"{whole:.6g} for {count} samples, {first:.6g} and {second:.6g} for their halves",
+        rule="a sum, or a mean over all of the target; of another mean the divisor is needed",
+        fix="give the loss a method batch_weight(target) that returns what its mean is divided by; "
+        "or use a loss of nn or nn.functional, which says it",
+    )
+
+
+def _cut(output: Any, cut: slice, count: int) -> Any:
+    if isinstance(output, Tensor):
+        return output[cut] if output.shape and output.shape[0] == count else output
+    if isinstance(output, (list, tuple)):
+        make = getattr(type(output), "_make", type(output))
+        return make([_cut(x, cut, count) for x in output])
+    return output
 
 
 def setting(loss: Callable, name: str) -> Any:

@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from tinytorch.base.dtypes import bool_
 from tinytorch.base.errors import DataError
+from tinytorch.nn.loss_reduction import losses_noted
 from tinytorch.nn.module import Module
+from tinytorch.tensor.creation import asarray, full
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import current
 from tinytorch.tensor.modes import no_grad, precision
 from tinytorch.tensor.tensor import Tensor
-from tinytorch.training.logits import scored_by
-from tinytorch.training.loss_weight import setting, weight_of
+from tinytorch.training.logits import scored_by, warn_of_softmax
+from tinytorch.training.loss_weight import is_a_sum, is_trusted, noted_weight, setting
 from tinytorch.training.step import Step
 from tinytorch.training.update import Update
 
@@ -50,16 +53,24 @@ class Passes:
             "predict": Step(self._prediction, compile),
         }
         self._move = Step(update.apply_window, compile)
+        self.sound = True  # whether the last gradients were finite, or are nobody's business
+        self._softmax_said = False
+        # Batches on which an unknown loss is still to be tried: see loss_weight.py.
+        self._untried = update.accumulate if update.accumulate > 1 and not is_trusted(loss) else 0
 
     def train(self, batch: tuple) -> tuple[dict[str, float], float, float]:
         """Learn from a batch; gives its loss and metrics, and how much each of them counts."""
-        values, weight, samples = self._counted(self.steps["train"], batch)
-        self.update.count(values["loss"], weight)
+        if self._untried:
+            self._try_loss(batch)
+        values, weight, samples, *sound = self._counted(self.steps["train"], batch)
+        self.sound = bool(sound[0])
+        self.update.count(values["loss"], weight, self.sound)
         return values, weight, samples
 
     def evaluate(self, batch: tuple) -> tuple[dict[str, float], float, float]:
         """Loss and metrics of a batch, and how much each of them counts."""
-        return self._counted(self.steps["evaluate"], batch)
+        values, weight, samples, *_ = self._counted(self.steps["evaluate"], batch)
+        return values, weight, samples
 
     def predict(self, *inputs: Any) -> Tensor:
         """The model's output."""
@@ -74,7 +85,7 @@ class Passes:
         if update.waiting < (1 if at_the_end else update.accumulate):
             return False
         if update.accumulate > 1:
-            self._move(*update.window())
+            self.sound = bool(self._move(*update.window()).item())
         update.begin_window()
         return True
 
@@ -82,59 +93,81 @@ class Passes:
 
     def _training(self, *batch: Tensor) -> tuple[Tensor, ...]:
         buffers = self._buffers()
-        output, loss = self._forward(batch)
-        finite = loss.detach().isfinite()
+        output, loss, weight = self._forward(batch)
+        finite, sound = loss.detach().isfinite(), full((), True, dtype="bool")
         if current() is not None or finite.item():
             with precision(self.precision):
                 self.update.backward(loss)
-            self.update.apply(finite)
+            sound = self.update.apply(finite)
         else:
             self.update.leave_out()
-        _give_back(buffers, finite)
-        return self._measured(output, batch[-1], loss)
+        _give_back(buffers, finite & sound)
+        return (*self._measured(output, batch[-1], loss, weight), sound)
 
     def _gathering(self, *batch: Tensor) -> tuple[Tensor, ...]:
         buffers = self._buffers()
-        output, loss = self._forward(batch)
+        output, loss, weight = self._forward(batch)
         with precision(self.precision):
             self.update.backward(loss)
-        self.update.gather(weight_of(self.loss, batch[-1]))
-        _give_back(buffers, loss.detach().isfinite())
-        return self._measured(output, batch[-1], loss)
+        sound = self.update.gather(weight)
+        _give_back(buffers, loss.detach().isfinite() & sound)
+        return (*self._measured(output, batch[-1], loss, weight), sound)
 
     def _evaluation(self, *batch: Tensor) -> tuple[Tensor, ...]:
         with no_grad():
-            output, loss = self._forward(batch)
-            return self._measured(output, batch[-1], loss)
+            output, loss, weight = self._forward(batch)
+            return self._measured(output, batch[-1], loss, weight)
 
     def _prediction(self, *inputs: Tensor) -> Tensor:
         with no_grad(), precision(self.precision):
             return self.model(*inputs)
 
-    def _forward(self, batch: tuple[Tensor, ...]) -> tuple[Any, Tensor]:
-        with precision(self.precision):
+    def _forward(self, batch: tuple[Tensor, ...]) -> tuple[Any, Tensor, Tensor | float]:
+        with precision(self.precision), losses_noted() as noted:
             output = self.scored(*batch[:-1])
-            return output, self.loss(output, batch[-1])
+            loss = self.loss(output, batch[-1])
+        for logits in noted.logits:
+            self._softmax_said = self._softmax_said or warn_of_softmax(logits)
+        with no_grad():
+            return output, loss, noted_weight(self.loss, batch[-1], noted)
+
+    def _try_loss(self, batch: tuple) -> None:
+        """See Note [what a loss was divided by]: eager, in evaluation mode, nothing changes."""
+        _check(batch)
+        tensors = tuple([asarray(x) for x in batch])
+        training = self.model.training
+        self.model.eval()
+        try:
+            with no_grad(), precision(self.precision):
+                output = self.scored(*tensors[:-1])
+                adds_up = is_a_sum(self.loss, output, tensors[-1])
+        finally:
+            self.model.train(training)
+        if adds_up is not None:
+            self.update.adds_up, self._untried = adds_up, self._untried - 1
 
     def _buffers(self) -> list[tuple[Tensor, Tensor]]:
         """Running statistics with the values they have before a batch moves them."""
-        return [(buffer, buffer.detach()) for buffer in self.model.buffers()]
+        return [(buffer, buffer.detach().clone()) for buffer in self.model.buffers()]
 
-    def _measured(self, output: Any, target: Tensor, loss: Tensor) -> tuple[Tensor, ...]:
+    def _measured(
+        self, output: Any, target: Tensor, loss: Tensor, weight: Tensor | float
+    ) -> tuple[Tensor, ...]:
         output = _detached(output)
         with no_grad():
             measured = [metric(output, target) for metric in self.metrics.values()]
-            weight = weight_of(self.loss, target)
         return (loss.detach(), *measured, *([weight] if isinstance(weight, Tensor) else []))
 
-    def _counted(self, step: Step, batch: Any) -> tuple[dict[str, float], float, float]:
+    def _counted(self, step: Step, batch: Any) -> tuple:
+        """Values by name, what the loss was divided by, samples, and what else the step gave."""
         _check(batch)
         found, samples = step(*batch), float(np.size(batch[-1]))
-        values = [value.item() for value in found]
         names = ("loss", *self.metrics)
-        weight = values[-1] if len(values) > len(names) else samples
+        values, rest = [x.item() for x in found[: len(names)]], list(found[len(names) :])
+        weighed = bool(rest) and rest[0].dtype is not bool_
+        weight = rest.pop(0).item() if weighed else samples
         samples = weight if self.counts_samples else samples
-        return dict(zip(names, values, strict=False)), weight, samples
+        return dict(zip(names, values, strict=True)), weight, samples, *[x.item() for x in rest]
 
     # --- state ---
 
@@ -154,7 +187,7 @@ def _give_back(buffers: list[tuple[Tensor, Tensor]], finite: Tensor) -> None:
         return
     with no_grad():
         for buffer, before in buffers:
-            if buffer.handle() is not before.handle():  # it was assigned to
+            if current() is None or buffer.handle() is not before.handle():  # it was assigned to
                 buffer.assign_(where(finite, buffer.detach(), before))
 
 

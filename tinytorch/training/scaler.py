@@ -6,10 +6,12 @@ Knows one factor and when to change it, never the model.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 from tinytorch.base.checks import number, whole
+from tinytorch.optim.clipping import all_finite
 from tinytorch.tensor.creation import full
-from tinytorch.tensor.elementwise import isfinite, where
+from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.named import copy_named
 from tinytorch.tensor.tensor import Tensor
@@ -66,13 +68,11 @@ class LossScaler:
             0-d bool: whether all gradients are finite.
         """
         with no_grad():
-            inverse, ok = 1.0 / self.scale, full((), True, dtype="bool")
-            for parameter in parameters:
-                if (gradient := parameter.grad) is not None:
-                    gradient = gradient * inverse.astype(gradient.dtype)
-                    parameter.grad = gradient
-                    ok = ok & isfinite(gradient).all()
-        return ok
+            inverse, held = 1.0 / self.scale, [p for p in parameters if p.grad is not None]
+            for parameter in held:
+                gradient = cast(Tensor, parameter.grad)
+                parameter.grad = gradient * inverse.astype(gradient.dtype)
+            return all_finite([cast(Tensor, parameter.grad) for parameter in held])
 
     def update(self, ok: Tensor) -> None:
         """Change the factor after a step that was good or not."""

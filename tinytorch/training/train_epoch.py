@@ -11,6 +11,7 @@ from tinytorch.base.errors import DataError
 from tinytorch.nn.module import Module
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.tensor.tensor import Tensor
+from tinytorch.training.belonging import check_parameters
 from tinytorch.training.step import Step
 
 
@@ -21,7 +22,8 @@ def train_epoch(
 
     Args:
         model: gives the loss, a 0-d Tensor, of a batch. A batch of one array is given as that
-            array; one of several as separate arguments.
+            array; one of several as separate arguments. A Module is put in training mode, as by
+            the Trainer.
         dataloader: gives arrays, or tuples of them.
         optimizer: one without parameters is given the model's.
         compile: each step as one program, which is kept for this call alone.
@@ -43,8 +45,9 @@ def train_epoch(
         >>> train_epoch(model, data, tt.optim.SGD(lr=0.2)) > 0.0, round(model.weight.item(), 3)
         (True, 2.0)
     """
-    if not optimizer.is_bound and isinstance(model, Module):
-        optimizer.bind(model.parameters())
+    if isinstance(model, Module):
+        check_parameters("train_epoch", model, optimizer, model)
+        model.train()
 
     def learn(*batch: Tensor) -> Tensor:
         loss = model(*batch)

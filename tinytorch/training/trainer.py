@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from tinytorch.tensor.modes import precision as check_precision
 from tinytorch.tensor.random import default_generator
 from tinytorch.tensor.tensor import Tensor
 from tinytorch.training.averages import Averages
+from tinytorch.training.belonging import check_parameters, check_schedule
 from tinytorch.training.callback import Callback, Callbacks
 from tinytorch.training.ema import EMA
 from tinytorch.training.history import History
@@ -48,14 +49,15 @@ class Trainer:
 
     Args:
         model: what is trained.
-        optimizer: how its weights move; one without parameters is given the model's.
+        optimizer: how its weights move; one without parameters is given the model's. It moves the
+            model's weights: a warning names those that it leaves and that are not frozen.
         loss: function of (output, target) that gives one number; default cross-entropy.
         metrics: name -> function of (output, target) that gives one number; default accuracy with
             cross-entropy, else none.
-        schedule: moves the learning rate (see `optim`); its `step()` is called.
+        schedule: moves this optimizer's learning rate (see `optim`); its `step()` is called.
         schedule_every: "epoch" or "step" (each time the weights have moved).
         accumulate: batches whose gradients are put together before the weights move, at least 1;
-            exact for means over batches of any sizes (update.py).
+            exact for sums, and for means over batches of any sizes (update.py, loss_weight.py).
         clip_norm: longest common gradient, in (0, inf), or None.
         clip_value: largest number in a gradient, in (0, inf), or None.
         ema: decay of an average of the weights, in [0, 1), or None; `evaluate` and `predict` then
@@ -66,7 +68,8 @@ class Trainer:
         progress: who shows it; default a live line on a terminal, plain lines elsewhere.
 
     Raises:
-        SettingError: a setting outside its range.
+        SettingError: a setting outside its range; another model's optimizer, another optimizer's
+            schedule.
 
     Cost: about 20 us of Python a step more than a loop by hand (benchmarks/cases/trainer.py).
 
@@ -95,8 +98,8 @@ class Trainer:
                 rule='"epoch" or "step"',
                 fix='Trainer(..., schedule_every="epoch")',
             )
-        if not optimizer.is_bound:
-            optimizer.bind(model.parameters())
+        check_parameters("Trainer", model, optimizer, loss)
+        check_schedule(schedule, optimizer)
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.metrics = named_metrics(metrics, loss)
         self.schedule, self.schedule_every = schedule, schedule_every
@@ -139,8 +142,10 @@ class Trainer:
 
         Raises:
             DataError: the loader gives no batch, or something that is none.
-            GradientError: the loss is no longer a number; the weights are those before that step.
-            SettingError: there are checkpoints already and resume is False.
+            GradientError: the loss or a gradient is no longer a number; weights, averages and
+                running statistics are those before that step.
+            SettingError: there are checkpoints already and resume is False; or, with `accumulate`,
+                the loss over several batches is not that of its parts (loss_weight.py).
         """
         epochs = whole("train", "epochs", epochs, at_least=0)
         with self._running(loader, checkpoint, resume) as saver:
@@ -149,15 +154,13 @@ class Trainer:
                 for batch in remaining(loader, self.run.batch):
                     self.tell("before_batch", batch)
                     values = self._learn(batch)
-                    if self.passes.move_if_due():
-                        self._moved()
+                    self._move_if_due()
                     self.tell("after_batch", values)
                     saver.after_batch()
                     if self.stopping:
                         break
                 else:
-                    if self.passes.move_if_due(at_the_end=True):
-                        self._moved()
+                    self._move_if_due(at_the_end=True)
                     self._end_epoch(validation)
                     saver.after_epoch()
             saver.at_the_end(epochs)
@@ -235,11 +238,15 @@ class Trainer:
         run.batch += 1
         run.seconds = time.perf_counter() - self._began
         if weight and self._check_finite(values["loss"]):
+            self._check_gradients()
             run.averages.take(values, weight, samples)
         self.shown.batch(run.batch, run.averages)
         return values
 
-    def _moved(self) -> None:
+    def _move_if_due(self, at_the_end: bool = False) -> None:
+        if not self.passes.move_if_due(at_the_end):
+            return
+        self._check_gradients()
         self.run.updates += 1
         if self.schedule is not None and self.schedule_every == "step":
             self.schedule.step()
@@ -284,8 +291,15 @@ class Trainer:
             return True
         if scale is not None and scale >= LEAST_SCALE:
             return False  # an overflow of float16: this step was left out, the next is scaled less
+        self._refuse(f"loss is {loss}" if scale is None else f"the loss scale fell to {scale:g}")
+
+    def _check_gradients(self) -> None:
+        """Without loss scaling gradients have to be numbers, as losses have."""
+        if not self.passes.sound:
+            self._refuse("a gradient is infinite or NaN, though the loss is finite,")
+
+    def _refuse(self, what: str) -> NoReturn:
         lr = self.optimizer.lr
-        what = f"loss is {loss}" if scale is None else f"the loss scale fell to {scale:g}"
         raise GradientError(
             f"{what} since step {self.steps}",
             got=f"learning rate {lr:g}; the weights are those before this step",

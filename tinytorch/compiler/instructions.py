@@ -1,0 +1,252 @@
+"""Instructions: which of them read or change something that a later call may find changed.
+
+Knows bytecode and what lies on the stack before each instruction; never guards. One table serves
+CPython 3.11, 3.12 and 3.13: an instruction that a version does not have is not met there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dis
+import sys
+import types
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinytorch.compiler.frames import at, depths, library_class, places_of
+from tinytorch.compiler.guards import MISSING, SCALARS
+
+CONTAINERS = (list, dict, set, deque, bytearray)
+
+
+def hashable(x: Any) -> bool:
+    """Whether it can be a key."""
+    try:
+        hash(x)
+    except Exception:
+        return False
+    return True
+
+
+def short(key: Any) -> str:
+    """A key as a message shows it."""
+    return repr(key) if type(key) in SCALARS else type(key).__name__
+
+
+def found_in(kind: type, name: str) -> Any:
+    """What a class and its bases hold under a name, found without running anything."""
+    for owner in kind.__mro__:
+        if name in vars(owner):
+            return vars(owner)[name]
+    return MISSING
+
+
+# Each act is given the watch, the frame, where its places begin, where its stack ends, and the
+# argument of the instruction.
+
+
+def _load_global(watch: Any, frame: Any, base: int, end: int, name: str) -> None:
+    if name in frame.f_globals:
+        watch.item(frame.f_globals, name, name)
+
+
+def _load_name(watch: Any, frame: Any, base: int, end: int, name: str) -> None:
+    if name not in frame.f_locals:
+        _load_global(watch, frame, base, end, name)
+
+
+def _load_deref(watch: Any, frame: Any, base: int, end: int, cell: tuple[int, str]) -> None:
+    place, name = cell
+    holder = at(base + 8 * place)
+    if type(holder) is not types.CellType or (id(holder), "cell_contents") in watch.written:
+        return
+    watch.read("attr", holder, "cell_contents", name)
+
+
+def _store_deref(watch: Any, frame: Any, base: int, end: int, cell: tuple[int, str]) -> None:
+    holder = at(base + 8 * cell[0])
+    if type(holder) is types.CellType:
+        watch.sets(holder, "cell_contents", getattr(holder, "cell_contents", MISSING))
+
+
+def _store_global(watch: Any, frame: Any, base: int, end: int, name: str) -> None:
+    watch.sets(frame.f_globals, name, frame.f_globals.get(name, MISSING))
+
+
+def _load_attr(watch: Any, frame: Any, base: int, end: int, name: str) -> None:
+    watch.attribute(at(end - 8), name)
+
+
+def _store_attr(watch: Any, frame: Any, base: int, end: int, name: str) -> None:
+    watch.stores_attribute(at(end - 8), name)
+
+
+def _subscript(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
+    holder, key = at(end - 16), at(end - 8)
+    if isinstance(holder, dict):
+        if found_in(type(holder), "__getitem__") in (dict.__getitem__,):
+            watch.item(holder, key, f"{watch.shown(holder)}[{short(key)}]")
+    elif isinstance(holder, (list, deque)):
+        if isinstance(key, int):
+            watch.item(holder, key, f"{watch.shown(holder)}[{key}]")
+        else:
+            watch.whole(holder)
+    elif isinstance(holder, bytearray):
+        watch.whole(holder)
+    elif isinstance(holder, np.ndarray):
+        watch.array(holder, key)
+    elif isinstance(holder, types.MappingProxyType) or _is_mapping(holder):
+        with contextlib.suppress(Exception):
+            watch.add("item", holder, key, holder[key], f"{watch.shown(holder)}[{short(key)}]")
+
+
+def _is_mapping(x: Any) -> bool:
+    """os.environ, UserDict, ChainMap: reading one item of them has no effect."""
+    return type(x).__name__ in ("_Environ", "UserDict", "ChainMap") and library_class(type(x))
+
+
+def _contains(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
+    key, holder = at(end - 16), at(end - 8)
+    if isinstance(holder, dict):
+        watch.item(holder, key, f"{watch.shown(holder)}[{short(key)}]")
+    elif isinstance(holder, CONTAINERS):
+        watch.whole(holder)
+
+
+def _operator(watch: Any, frame: Any, base: int, end: int, sign: str) -> None:
+    _two(watch, frame, base, end, None)
+    changed = at(end - 16)
+    if sign.endswith("=") and isinstance(changed, CONTAINERS):
+        watch.shot(changed)
+
+
+def _store_subscript(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
+    holder, key = at(end - 16), at(end - 8)
+    if isinstance(holder, CONTAINERS):
+        watch.shot(holder)
+        if hashable(key):
+            watch.set_items.add((id(holder), key))
+
+
+def _store_slice(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
+    holder = at(end - 24)
+    if isinstance(holder, CONTAINERS):
+        watch.shot(holder)
+
+
+def _slice(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
+    holder = at(end - 24)
+    if isinstance(holder, CONTAINERS):
+        watch.whole(holder)
+
+
+def _reads_top(count: int) -> Callable:
+    def act(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
+        for i in range(count):
+            x = at(end - 8 - 8 * i)
+            if isinstance(x, CONTAINERS):
+                watch.whole(x)
+            elif isinstance(x, np.ndarray):
+                watch.array(x)
+
+    return act
+
+
+def _call(watch: Any, frame: Any, base: int, end: int, layout: tuple[int, int]) -> None:
+    count, names = layout
+    start = end - 8 * (count + 2 + names)
+    first, second = at(start), at(start + 8)
+    arguments = [at(start + 16 + 8 * i) for i in range(count)]
+    if _CALLEE_FIRST:
+        function, own = first, second
+    else:
+        function, own = (second, MISSING) if first is MISSING else (first, second)
+    watch.calls(function, arguments if own is MISSING else [own, *arguments])
+
+
+def _call_with_many(watch: Any, frame: Any, base: int, end: int, flags: int) -> None:
+    named = at(end - 8) if flags & 1 else {}
+    given = at(end - 16) if flags & 1 else at(end - 8)
+    function = at(end - 24) if flags & 1 else at(end - 16)
+    if isinstance(given, CONTAINERS):
+        watch.whole(given)
+    if isinstance(named, dict) and function is not MISSING:
+        rest = list(given) if isinstance(given, (list, tuple)) else []
+        watch.calls(function, [*rest, *named.values()])
+
+
+def _match_class(watch: Any, frame: Any, base: int, end: int, count: int) -> None:
+    subject, kind, names = at(end - 24), at(end - 16), at(end - 8)
+    positional = getattr(kind, "__match_args__", ())[:count]
+    for name in (*positional, *names):
+        watch.attribute(subject, name)
+
+
+def _match_keys(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
+    subject, keys = at(end - 16), at(end - 8)
+    for key in keys if isinstance(subject, dict) else ():
+        watch.item(subject, key, f"{watch.shown(subject)}[{short(key)}]")
+
+
+_CALLEE_FIRST = sys.version_info >= (3, 13)
+_one, _two = _reads_top(1), _reads_top(2)
+# 3.11 calls by PRECALL and CALL, of which the first sees the whole stack.
+_ACTS: dict[str, Callable] = {
+    "LOAD_GLOBAL": _load_global, "LOAD_NAME": _load_name, "LOAD_DEREF": _load_deref,
+    "LOAD_CLASSDEREF": _load_deref, "STORE_DEREF": _store_deref, "DELETE_DEREF": _store_deref,
+    "STORE_GLOBAL": _store_global, "DELETE_GLOBAL": _store_global, "LOAD_ATTR": _load_attr,
+    "LOAD_METHOD": _load_attr, "IMPORT_FROM": _load_attr, "STORE_ATTR": _store_attr,
+    "DELETE_ATTR": _store_attr, "BINARY_SUBSCR": _subscript, "STORE_SUBSCR": _store_subscript,
+    "DELETE_SUBSCR": _store_subscript, "BINARY_SLICE": _slice, "STORE_SLICE": _store_slice,
+    "PRECALL": _call, "CALL_KW": _call, "CALL_FUNCTION_EX": _call_with_many,
+    "MATCH_CLASS": _match_class, "MATCH_KEYS": _match_keys, "GET_LEN": _one, "TO_BOOL": _one,
+    "UNARY_NOT": _one, "GET_ITER": _one, "UNPACK_SEQUENCE": _one, "UNPACK_EX": _one,
+    "LIST_EXTEND": _one, "SET_UPDATE": _one, "DICT_UPDATE": _one, "DICT_MERGE": _one,
+    "GET_YIELD_FROM_ITER": _one, "CONTAINS_OP": _contains, "COMPARE_OP": _two,
+    "BINARY_OP": _operator, "FORMAT_VALUE": _one, "FORMAT_SIMPLE": _one, "CONVERT_VALUE": _one,
+}  # fmt: skip
+if sys.version_info >= (3, 12):
+    _ACTS["CALL"] = _call
+
+
+def _act_of(i: dis.Instruction) -> Callable | None:
+    if i.opname.startswith(("POP_JUMP", "JUMP_IF")) and "NONE" not in i.opname:
+        return _one
+    return _ACTS.get(i.opname)
+
+
+_plans: dict[types.CodeType, dict[int, tuple]] = {}
+PLANS = 4096  # code objects whose instructions are remembered
+
+
+def plan_of(code: types.CodeType) -> dict[int, tuple]:
+    """What to do before which instruction, by its offset."""
+    known = _plans.get(code)
+    if known is not None:
+        return known
+    places, deep, plan, extended = places_of(code), depths(code), {}, []
+    for i in dis.get_instructions(code):
+        if i.opname == "EXTENDED_ARG":  # the instruction it belongs to has no event of its own
+            extended.append(i.offset)
+            continue
+        act = _act_of(i)
+        if act is not None and i.offset in deep:
+            argument: Any = i.argval
+            if act is _load_deref or act is _store_deref:
+                argument = (places.index(i.argval), i.argval)
+            elif act is _call:
+                argument = (i.arg, int(i.opname == "CALL_KW"))
+            elif act in (_match_class, _call_with_many):
+                argument = i.arg
+            elif act is _operator:
+                argument = i.argrepr
+            for offset in (i.offset, *extended):
+                plan[offset] = (act, len(places) + deep[i.offset], argument)
+        extended = []
+    if len(_plans) >= PLANS:
+        _plans.clear()
+    _plans[code] = plan
+    return plan
