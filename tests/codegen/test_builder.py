@@ -108,3 +108,18 @@ def test_unfinished_code_is_refused_in_python():
         pass
     with pytest.raises(ValueError, match="without a result"):
         Function("g", [], "i64").finish()
+
+
+@pytest.mark.parametrize("type", ["i64", "double"])
+def test_the_smaller_and_the_larger_have_a_sign(type):
+    """Ground truth: Python's min and max, of integers by their sign unless told otherwise."""
+    f = Function("k", [("x", "ptr"), ("out", "ptr")])
+    a, b = (f.load(f.at(f.x, f.index(i), type), type) for i in range(2))
+    for i, x in enumerate((f.minimum(a, b), f.maximum(a, b))):
+        f.store(x, f.at(f.out, f.index(i), type))
+    dtype = np.int64 if type == "i64" else np.float64
+    for target in runnable_names():
+        for pair in ((-3, 2), (2, -3), (5, 5)):
+            out = np.zeros(2, dtype)
+            run(f, target, np.array(pair, dtype), out)
+            assert out.tolist() == [min(pair), max(pair)]

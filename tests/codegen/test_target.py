@@ -147,3 +147,15 @@ def test_compile_refuses_a_target_before_it_records(monkeypatch):
             tt.compile(abs, target=target)
     with pytest.raises(SettingError, match="not a target"):
         tt.compile(abs, target=512)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_optional_features_are_those_of_this_processor(name):
+    """Ground truth: what the processor says it has; a feature too many ends the process."""
+    if Target.host().architecture != "x86_64":
+        return
+    optional = {f for f in module._OPTIONAL[name] if f in host_features()}
+    listed = {f[1:] for f in Target.named(name).features.split(",") if f[0] == "+"}
+    tiles = set(module._TILE_FEATURES)
+    assert listed - tiles == {*module._REQUIRED[name], *optional} - tiles
+    assert listed - tiles <= host_features() or name not in runnable_names()

@@ -525,7 +525,7 @@ def _attention(node: Node, inputs: Sequence[Bounded]) -> list[Bounded]:
     scores, error, _ = _scores(q, k, causal, scale, eps)
     s = scores.shape[-1]
     largest = scores.max(-1, keepdims=True, initial=-np.inf)
-    safe = np.where(np.isinf(largest), 0.0, largest)
+    safe = np.where(largest == -np.inf, 0.0, largest)
     weights = np.exp(scores - safe)
     total = weights.sum(-1, keepdims=True)
     lse = (safe + np.log(total))[..., 0]

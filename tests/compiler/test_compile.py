@@ -319,3 +319,19 @@ def test_writing_into_a_part():
 
     assert tt.compile(write)(np.ones(3, np.float32)).item() == 13
     assert table.tolist() == [[0, 0, 0], [1, 1, 1], [5, 0, 0], [5, 0, 0]]
+
+
+def test_kinds_of_calls_are_kept_up_to_their_number(monkeypatch):
+    """The oldest goes when there is one more; those kept are not recorded again."""
+    import tinytorch.compiler.compile as module
+
+    monkeypatch.setattr(module, "KINDS", 2)
+    double = tt.compile(lambda x: x + x)
+    for n in (1, 2, 1, 2):
+        double(tt.ones(n))
+    assert double.captures == 2
+    double(tt.ones(3))
+    double(tt.ones(2))
+    assert double.captures == 3
+    double(tt.ones(1))
+    assert double.captures == 4

@@ -261,3 +261,9 @@ def test_equal_products_are_one_kernel():
 
     assert module_text(names(50)) == module_text([*names(50), *names(50)])
     assert not {k.name for k in names(50)} & {k.name for k in names(51)}
+
+
+def test_operations_of_a_product():
+    """Closed form: a multiplication and an addition for each of b m n k."""
+    operand = Operand(float32, (0, 0, 0), 0)
+    assert GemmSpec((2, 3), 5, 7, 11, operand, operand, operand).flops == 2 * 6 * 5 * 7 * 11

@@ -93,3 +93,21 @@ def test_a_window_with_only_one_pixel_inside():
     how = window((3, 3), (1, 1), ((2, 2), (2, 2)))
     got, place = assert_defined("max_pool2d", [x], how, Target.named("avx2"))
     assert (got == -np.inf).all() and not place.any()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_pooling_and_its_gradient_need_no_host_call(target):
+    """The index of a pooling in the program is not scattered to: ground truth, the definition."""
+    shape, *how = POOLINGS[0]
+    params = window(*how)
+    x = image(shape, "float32")
+    graph, values = new_graph(x)
+    out, index = graph.add(TABLE["max_pool2d"], tuple(values), params)
+    (g_x,) = graph.add(TABLE["max_pool2d_gradient"], (out, index), {"input_shape": shape})
+    graph.results = [out, index, g_x]
+    run = GraphRun(graph, Target.named(target))
+    assert not run.host_calls
+    best, places = TABLE["max_pool2d"](x, **params)
+    np.testing.assert_array_equal(run(x)[0], best)
+    wanted = TABLE["max_pool2d_gradient"](best, places, input_shape=shape)
+    np.testing.assert_array_equal(run(x)[2], wanted)

@@ -278,3 +278,11 @@ def test_settings_are_shown():
     assert repr(nn.Conv1d(4, 2, 3, dilation=2)) == "Conv1d(4, 2, kernel_size=3, dilation=2)"
     assert repr(nn.AvgPool1d(3)) == "AvgPool1d(kernel_size=3, stride=3, padding=0)"
     assert repr(nn.AdaptiveAvgPool2d([2, None])) == "AdaptiveAvgPool2d(output_size=(2, None))"
+
+
+def test_a_transposed_convolution_that_leaves_nothing_is_refused():
+    """As PyTorch does: a padding of 1 on each side of one pixel leaves -1. It was (1, 4, 0, 0)."""
+    x, w = tt.zeros(1, 1, 1, 1), tt.zeros(1, 4, 1, 1)
+    for run in (F.conv_transpose2d, tt.compile(F.conv_transpose2d)):
+        with pytest.raises(ShapeError, match="nothing is left"):
+            run(x, w, stride=3, padding=1)

@@ -21,6 +21,7 @@ from tinytorch.primitives.shapes import (
     check_positive,
     check_rank,
     check_same_dtype,
+    check_sizes,
 )
 from tinytorch.primitives.windows import IMAGE, Window, check_window, output_size
 
@@ -68,6 +69,7 @@ def _image_gradient(g: Spec, w: Spec, *, input_shape, dtype=None, **window) -> S
     check_kind(name, "g", g, FLOAT)
     check_same_dtype(name, ("g", "w"), (g, w))
     check_rank(name, "w", w, 4, FILTER)
+    check_sizes(name, input_shape)
     _check_cotangent(name, g, convolved_shape(name, input_shape, w.shape, Window(**window)))
     return Spec(tuple(input_shape), output_dtype(name, g, dtype))
 

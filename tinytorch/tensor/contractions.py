@@ -204,12 +204,20 @@ def convolution_transpose(
     outer = tuple(e - i for e, i in zip(extra, inner, strict=True))
     padding = tuple((p, max(0, p - e)) for p, e in zip(sides, outer, strict=True))
     beyond = tuple(max(0, e - p) for p, e in zip(sides, outer, strict=True))
-    size = (
+    size = tuple(
         (n - 1) * s + d * (k - 1) + 1 - sum(p) + i
         for n, s, p, d, k, i in zip(
             x.shape[2:], steps, padding, gaps, weight.shape[2:], inner, strict=True
         )
     )
+    if min(size) < 1:
+        raise ShapeError(
+            "convolution_transpose: nothing is left of the output",
+            got=f"x {x.shape}, weight {weight.shape}, stride={steps}, padding={sides}: an output "
+            f"of {size[0]} x {size[1]}",
+            rule="(H - 1) stride - 2 padding + dilation (kernel - 1) + 1 + output_padding >= 1",
+            fix="less padding, or a larger kernel",
+        )
     params |= {
         "input_shape": (x.shape[0], weight.shape[1] * int(groups), *size),
         "stride": steps,
