@@ -6,6 +6,7 @@ Knows a file of rows; drawing is done by `training`.
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import typer
 
@@ -31,7 +32,7 @@ def curve(
             "this run has no history yet",
             got=str(folder.path),
             rule="at least one whole epoch",
-            fix=f"tito train --resume --run {folder.path}",
+            fix=f"tito train --resume --run {quote(str(folder.path))}",
         )
     if as_json:
         for row in history:

@@ -19,6 +19,7 @@ import numpy as np
 import typer
 
 import tinytorch as tt
+from tinytorch.base import files
 from tinytorch.base.errors import TinyTorchError
 from tinytorch.base.settings import available_cores, cache_folder, num_threads
 from tinytorch.cli.report import Report
@@ -119,7 +120,7 @@ def _memory() -> Check:
 def free_memory() -> int | None:
     """Bytes that a new program can use without swapping, or None where the system does not say."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = files.contents("/proc/meminfo", 1 << 16).decode("ascii").splitlines()
     except OSError:
         return None
     rows = dict(line.split(":", 1) for line in lines if ":" in line)
@@ -133,7 +134,7 @@ def _cache() -> Check:
     if not os.access(there, os.W_OK):
         fix = "make it writable, or name another folder: TINYTORCH_CACHE=FOLDER"
         return Check("cache", f"{folder} cannot be written", fix)
-    used = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    used = sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file())
     free = shutil.disk_usage(there).free
     return Check("cache", f"{folder}, {used / 2**20:.1f} MiB used, {free / 2**30:.1f} GiB free")
 

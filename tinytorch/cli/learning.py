@@ -70,7 +70,7 @@ class Learning:
 
     def learn(self, folder: RunFolder, resume: bool) -> History:
         """Train, from the beginning or from the newest checkpoint; the folder gets the state."""
-        self.keep_history.file = folder.history
+        self.keep_history.file = folder.checked().history
         kept = Checkpoints(folder.checkpoints, keep=KEPT)
         return self.trainer.train(
             self.loader, self.settings.epochs, validation=self.test_loader, checkpoint=kept,

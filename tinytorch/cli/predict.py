@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import typer
@@ -50,7 +51,8 @@ def predict(
     ]
     report.text(side_by_side(blocks, captions, shutil.get_terminal_size().columns))
     report.text(f"\n{int((answers == labels).sum())} of {len(labels)} right")
-    report.text(f"others   tito predict {model or saved.path.parent} --seed {seed + 1}")
+    again = quote(str(model or saved.path.parent))
+    report.text(f"others   tito predict {again} --seed {seed + 1}")
 
 
 def _chosen(n: int, count: int, seed: int) -> np.ndarray:

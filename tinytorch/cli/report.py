@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 
+from tinytorch.base.errors import printable
 from tinytorch.training.progress import Progress
 
 
@@ -36,12 +37,17 @@ class Report:
             return
         width = max(map(len, values), default=0)
         for name, value in values.items():
-            print(f"{name.ljust(width)}  {_for_people(value)}", flush=True)
+            print(f"{_shown(name.ljust(width))}  {_shown(_for_people(value))}", flush=True)
 
     def text(self, text: str = "") -> None:
         """A line for people; nothing in JSON."""
         if not self.as_json:
-            print(text, flush=True)
+            print(_shown(text), flush=True)
+
+
+def _shown(text: str) -> str:
+    """Lines as a terminal can show them: names and notes may come from anybody's files."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _for_people(value: object) -> str:

@@ -1,6 +1,7 @@
 """Run folders: what belongs to one training, in one place.
 
-Knows file names and settings, never how training is done.
+Knows file names and settings, never how training is done. A run may be of somebody else: its
+settings are checked one by one, and nothing in its folder may be a link.
 
     runs/mnist-cnn/
         settings.json       what was asked
@@ -12,16 +13,22 @@ Knows file names and settings, never how training is done.
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from shlex import quote
+from typing import Any
 
 import tinytorch
-from tinytorch.base.errors import FileFormatError, SettingError
-from tinytorch.storage import replacing
+from tinytorch.base import files, strict_json
+from tinytorch.base.errors import FileFormatError, SettingError, short
 
 RUNS = Path("runs")
 FORMAT = 1
+SETTINGS = "settings.json"
+LONGEST = 1 << 16  # bytes of it; about 300 are usual
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,32 @@ class Settings:
     precision: str = "float32"
     eager: bool = False
     data_dir: str | None = None
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 1 <= value < 2**31
+
+
+def _is_rate(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value > 0
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+# What a value has to be, and how that is said.
+_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "data": (_is_text, "a text"),
+    "model": (_is_text, "a text"),
+    "epochs": (_is_count, "a whole number >= 1"),
+    "batch_size": (_is_count, "a whole number >= 1"),
+    "lr": (_is_rate, "a number above 0"),
+    "seed": (lambda x: type(x) is int and 0 <= x < 2**63, "a whole number >= 0"),
+    "precision": (lambda x: x in ("float32", "bf16"), "float32 or bf16"),
+    "eager": (lambda x: type(x) is bool, "true or false"),
+    "data_dir": (lambda x: x is None or _is_text(x), "a text or null"),
+}
 
 
 class RunFolder:
@@ -90,15 +123,16 @@ class RunFolder:
         """
         chosen = _free(RUNS / f"{settings.data}-{settings.model}") if path is None else path
         if chosen.is_file() or (chosen.is_dir() and any(chosen.iterdir())):
+            shown, other = quote(str(chosen)), quote(str(_free(chosen)))
             raise SettingError(
                 "there is something in this place already",
                 got=f"--run {chosen}",
                 rule="a new run has a folder of its own, so that nothing is overwritten",
-                fix=f"--resume --run {chosen} to go on with it, or --run {_free(chosen)}",
+                fix=f"--resume --run {shown} to go on with it, or --run {other}",
             )
-        chosen.mkdir(parents=True, exist_ok=True)
+        files.make_folder(chosen)
         written = {"format": FORMAT, "tinytorch": tinytorch.__version__, **asdict(settings)}
-        with replacing(chosen / "settings.json") as file:
+        with files.replacing(chosen / SETTINGS) as file:
             file.write((json.dumps(written, indent=1) + "\n").encode())
         return cls(chosen, settings)
 
@@ -107,10 +141,11 @@ class RunFolder:
         """A folder that `begin` made.
 
         Raises:
-            FileFormatError: it is none, or a later version of TinyTorch made it.
+            FileFormatError: it is none, a later version of TinyTorch made it, a setting is not what
+                `begin` writes, or a file in it is a link.
         """
-        file = path / "settings.json"
-        if not file.is_file():
+        file = path / SETTINGS
+        if not os.path.lexists(file):
             raise FileFormatError(
                 "this is not the folder of a run",
                 got=f"{path}, without settings.json",
@@ -118,18 +153,35 @@ class RunFolder:
                 fix="tito train digits; it says where the run lies",
             )
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            known = {field.name for field in fields(Settings)}
-            if found["format"] != FORMAT:
-                raise ValueError(f"format {found['format']}, not {FORMAT}")
-            return cls(path, Settings(**{k: v for k, v in found.items() if k in known}))
-        except (ValueError, KeyError, TypeError) as error:
+            found = strict_json.parse(files.contents(file, LONGEST))
+            return cls(path, _settings(found)).checked()
+        except (strict_json.NotStrictError, _WrongError) as error:
             raise FileFormatError(
                 "the settings of this run cannot be read",
                 got=f"{file}: {error}",
                 rule=f"what this version of tito train wrote: a JSON object of format {FORMAT}",
                 fix="the version of TinyTorch that made the run, or a new run",
-            ) from error
+            ) from None
+
+    def checked(self) -> RunFolder:
+        """This folder, if what training writes to in it is in it.
+
+        Raises:
+            FileFormatError: a file or the folder of checkpoints is a link, or something else.
+        """
+        for place, kind, what in (
+            (self.checkpoints, os.path.isdir, "a folder"),
+            (self.history, os.path.isfile, "a file"),
+            (self.weights, os.path.isfile, "a file"),
+        ):
+            if os.path.lexists(place) and (os.path.islink(place) or not kind(place)):
+                raise FileFormatError(
+                    f"the {place.name} of this run is elsewhere",
+                    got=f"{place}, a link or something else",
+                    rule=f"{what} of its own: a run may be of somebody else, and is written to",
+                    fix=f"ls -l {quote(str(place))}, and put what belongs there in its place",
+                )
+        return self
 
     @classmethod
     def newest(cls, data: str | None = None, model: str | None = None) -> RunFolder:
@@ -138,7 +190,7 @@ class RunFolder:
         Raises:
             FileFormatError: there is none.
         """
-        found = [cls.open(p.parent) for p in RUNS.glob("*/settings.json")]
+        found = [cls.open(p.parent) for p in RUNS.glob(f"*/{SETTINGS}")]
         fitting = [
             run for run in found
             if data in (None, run.settings.data) and model in (None, run.settings.model)
@@ -149,20 +201,42 @@ class RunFolder:
                 "there is no such run to go on with",
                 got=f"no run of {what} in {RUNS}{os.sep}",
                 rule="a run that was begun here",
-                fix=f"tito train {data or 'digits'}, or --run FOLDER",
+                fix=f"tito train {quote(data or 'digits')}, or --run FOLDER",
             )
         return max(fitting, key=_last_change)
 
 
+class _WrongError(ValueError):
+    """What is wrong with the settings."""
+
+
+def _settings(found: Any) -> Settings:
+    if not isinstance(found, dict):
+        raise _WrongError(f"{short(found)} is no object")
+    written = found.get("format")
+    if type(written) is not int or written != FORMAT:
+        raise _WrongError(f"format {short(written)}, not {FORMAT}")
+    needed = {field.name for field in fields(Settings)}
+    given = {name: value for name, value in found.items() if name in needed}
+    for name, value in given.items():
+        fits, rule = _VALUES[name]
+        if not fits(value):
+            raise _WrongError(f"{name} is {short(value)}, not {rule}")
+    try:
+        return Settings(**given)
+    except TypeError as error:  # one is missing
+        raise _WrongError(str(error)) from None
+
+
 def _last_change(run: RunFolder) -> float:
-    return max(p.stat().st_mtime for p in (run.path, run.path / "settings.json", run.history)
+    return max(p.stat().st_mtime for p in (run.path, run.path / SETTINGS, run.history)
                if p.exists())  # fmt: skip
 
 
 def _free(path: Path) -> Path:
     """`path`, or the first of path-2, path-3, ... at which there is nothing."""
     number, found = 1, path
-    while found.exists():
+    while os.path.lexists(found):
         number += 1
         found = path.with_name(f"{path.name}-{number}")
     return found

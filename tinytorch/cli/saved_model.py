@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
-from tinytorch.base.errors import FileFormatError
+from tinytorch.base.errors import FileFormatError, short
 from tinytorch.cli.data_sets import DATA_SETS, DataSet
 from tinytorch.cli.networks import NETWORKS, build
 from tinytorch.cli.run_folder import RunFolder
 from tinytorch.nn import Module
 from tinytorch.storage import read
-from tinytorch.training import load_weights, save_weights
+from tinytorch.training import save_weights
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,21 @@ def load_model(path: Path | None = None) -> SavedModel:
             "there is no such model file",
             got=file,
             rule="a file or a run that tito train saved",
-            fix=f"tito train --resume --run {path}" if path.is_dir() else "tito train digits",
+            fix=f"tito train --resume --run {quote(str(path))}"
+            if path.is_dir()
+            else "tito train digits",
         )
-    facts = read(file).metadata
+    found = read(file)
+    facts = found.metadata
     data, model = facts.get("data", ""), facts.get("model", "")
     if data not in DATA_SETS or model not in NETWORKS:
         raise FileFormatError(
             "this file does not say which model it belongs to",
-            got=f"{file} with the notes {facts}",
+            got=f"{file} with the notes {short(facts)}",
             rule='tito reads files whose notes name "data" and "model", as tito train writes them',
             fix="tinytorch.training.load_weights(model, path), with a model of your own making",
         )
     network = build(model, DATA_SETS[data].shape)
-    load_weights(network, file)
+    network.load_state_dict(found.arrays)
     network.eval()
     return SavedModel(file, network, data, model, facts)

@@ -19,7 +19,7 @@ from tinytorch.cli.data_sets import nearest
 from tinytorch.cli.learning import Learning
 from tinytorch.cli.recipe import recipe_for
 from tinytorch.cli.report import JsonProgress, Report, show_download, without_python
-from tinytorch.cli.run_folder import RunFolder, Settings
+from tinytorch.cli.run_folder import SETTINGS, RunFolder, Settings
 from tinytorch.cli.saved_model import save_model
 from tinytorch.training import History
 from tinytorch.training.progress import Silent, best_for_output
@@ -113,11 +113,27 @@ def _begun(asked: dict, run: Path | None) -> RunFolder:
             "this run was begun with other settings",
             got=f"{name} = {value}, then {before[name]}",
             rule="a run goes on as it was begun, or its numbers would mean nothing",
-            fix=f"tito train --resume --run {folder.path}, or a new run without --resume",
+            fix=f"tito train --resume --run {quote(str(folder.path))}, or a new run without "
+            "--resume",
         )
-    if "data_dir" in asked:
-        folder.settings = replace(folder.settings, data_dir=asked["data_dir"])
+    named = folder.settings.data_dir
+    if named is not None and "data_dir" not in asked:
+        raise SettingError(
+            "this run read its data from a folder that has to be named again",
+            got=f"data_dir {named!r} in {folder.path / SETTINGS}",
+            rule="files are fetched into that folder if they are missing, and a run may be of "
+            "somebody else",
+            fix=_resuming(folder),
+        )
+    folder.settings = replace(folder.settings, data_dir=asked.get("data_dir"))
     return folder
+
+
+def _resuming(folder: RunFolder) -> str:
+    """The command that goes on with a run."""
+    named = folder.settings.data_dir
+    data = "" if named is None else f" --data-dir {quote(named)}"
+    return f"tito train --resume --run {quote(str(folder.path))}{data}"
 
 
 def _announce(report: Report, learning: Learning, folder: RunFolder) -> None:
@@ -179,7 +195,7 @@ def _what_next(report: Report, folder: RunFolder, history: History) -> None:
     verbs = {"evaluate": "each class", "predict": "a few images", "curve": "what it learned when"}
     commands = {verb: f"tito {verb} {place}" for verb in verbs}
     if history.stopped:
-        commands = {"resume": f"tito train --resume --run {place}"} | commands
+        commands = {"resume": _resuming(folder)} | commands
     if report.as_json:
         report.facts("next", commands)
         return
