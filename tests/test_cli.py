@@ -233,7 +233,7 @@ def test_too_low_an_accuracy_is_an_error(capsys, tmp_path):
         (("train", "digits", "--precision", "fp8"), "no such precision"),
         (("train", "mnist", "--data-dir", "EMPTY"), "MNIST is not here"),
         (("train", "digits", "--run", "EMPTY"), "something in this place already"),
-        (("train", "digits", "--run", "EMPTY/file/model"), "the system refused"),
+        (("train", "digits", "--run", "EMPTY/file/model"), "could not be written"),
         (("train", "--resume", "--run", "EMPTY"), "not the folder of a run"),
         (("predict", "missing.safetensors"), "no such model file"),
         (("evaluate", "EMPTY"), "not the folder of a run"),

@@ -19,7 +19,8 @@ NAMES = {
 }  # fmt: skip
 # With this before them: `np.load`, `os.replace`, `os.remove`, `np.save`, `pickle.load`.
 MODULES = {("np", "load"), ("np", "save"), ("os", "replace"), ("os", "remove"), ("pickle", "load"),
-           ("os", "utime"), ("shutil", "copy"), ("shutil", "move"), ("os", "link"), ("tar", "extract"), ("json", "load"), ("json", "dump")}  # fmt: skip
+           ("os", "utime"), ("os", "link"), ("shutil", "copy"), ("shutil", "move"),
+           ("tar", "extract"), ("json", "load"), ("json", "dump")}  # fmt: skip
 
 # Where another file may: each with the reason.
 EXCEPTIONS = {

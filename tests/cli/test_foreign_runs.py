@@ -139,9 +139,9 @@ SETTINGS = {"format": 1, "data": "digits", "model": "mlp", "epochs": 1, "batch_s
         {"format": True}, {"format": 1.0}, {"format": "1"}, {"data": 3}, {"data": ["digits"]},
         {"model": None}, {"epochs": "3"}, {"epochs": True}, {"epochs": -1}, {"epochs": 0},
         {"epochs": 1.5}, {"epochs": 10**400}, {"batch_size": 0}, {"batch_size": [64]},
-        {"lr": "0.1"}, {"lr": 0}, {"lr": -1.0}, {"lr": None}, {"lr": True}, {"seed": "7"},
+        {"lr": "0.1"}, {"lr": -1.0}, {"lr": None}, {"lr": True}, {"seed": "7"},
         {"seed": -1}, {"seed": 10**30}, {"precision": "float8"}, {"precision": 16}, {"eager": 1},
-        {"eager": "no"}, {"data_dir": 3}, {"data_dir": ["/"]}, {"data": "\x1b]0;mine\x07", "lr": 0},
+        {"eager": "no"}, {"data_dir": 3}, {"data_dir": ["/"]}, {"data": "\x1b[2J", "lr": -1},
     ],
     ids=str,
 )  # fmt: skip

@@ -63,7 +63,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_rate(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value > 0
+    return type(value) in (int, float) and math.isfinite(value) and value >= 0
 
 
 def _is_text(value: Any) -> bool:
@@ -76,7 +76,7 @@ _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model": (_is_text, "a text"),
     "epochs": (_is_count, "a whole number >= 1"),
     "batch_size": (_is_count, "a whole number >= 1"),
-    "lr": (_is_rate, "a number above 0"),
+    "lr": (_is_rate, "a number >= 0"),
     "seed": (lambda x: type(x) is int and 0 <= x < 2**63, "a whole number >= 0"),
     "precision": (lambda x: x in ("float32", "bf16"), "float32 or bf16"),
     "eager": (lambda x: type(x) is bool, "true or false"),
