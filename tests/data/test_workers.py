@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -277,3 +278,39 @@ def test_threads_end_when_the_loop_is_left():
     for _ in loader(workers=2):
         break
     assert not [t for t in threading.enumerate() if t.name.startswith("tinytorch-loader")]
+
+
+ELSEWHERE = """
+import os
+import numpy as np
+from tinytorch.data import ArrayDataset, DataLoader
+if __name__ == "__main__":
+    data = ArrayDataset(np.arange(12.0), np.arange(12))
+    loader = DataLoader(data, 4, workers=2, processes=True, transform=safe)
+    print([x.tolist() for x, _ in loader], os.environ.get("PYTHONSAFEPATH"))
+"""
+
+
+@pytest.mark.parametrize("given", [None, "1"])
+def test_workers_import_nothing_from_the_present_folder(tmp_path, given):
+    """Ground truth: modules of the names that the server of workers imports, which say so if they
+    run; the environment that workers see is the user's."""
+    (tmp_path / "here").mkdir()
+    for name in ("multiprocessing", "socket", "selectors", "struct", "json", "numpy", "tinytorch"):
+        (tmp_path / "here" / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    safe = (
+        "def safe(batch, stream):\n    import os\n"
+        "    return batch[0] * 0 + (os.environ.get('PYTHONSAFEPATH') == 'tinytorch'), batch[1]\n"
+    )
+    (tmp_path / "program.py").write_text(safe + ELSEWHERE)
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    environment.pop("PYTHONSAFEPATH", None)
+    if given:
+        environment["PYTHONSAFEPATH"] = given
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py")], cwd=tmp_path / "here", env=environment,
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout == f"{[[0.0] * 4] * 3} {given}\n", done.stderr
+    assert not (tmp_path / "ran").exists()

@@ -10,11 +10,14 @@ ends, the worker reads an end of file and ends; when a worker ends, so does the 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
 import traceback
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 
 import numpy as np
 
@@ -40,7 +43,7 @@ class Processes:
     """
 
     def __init__(self, make: Callable[[Job], tuple], workers: int):
-        context = multiprocessing.get_context(START)
+        context = _started()
         self._workers, self._pipes = [], []
         self._next = 0
         for i in range(workers):
@@ -108,6 +111,8 @@ class Processes:
 def serve(pipe: Connection, make: Callable[[Job], tuple]) -> None:
     """A worker's life: make what is asked for until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that trains
+    if os.environ.get(SAFE) == OURS:  # for what the data set starts, it is as the user left it
+        del os.environ[SAFE]
     while True:
         try:
             job = pipe.recv()
@@ -155,6 +160,26 @@ def receive(pipe: Connection) -> tuple[np.ndarray, ...] | Exception:
         if a.size:
             pipe.recv_bytes_into(a.data.cast("B"))
     return arrays
+
+
+SAFE, OURS = "PYTHONSAFEPATH", "tinytorch"
+
+
+def _started() -> ForkServerContext:
+    """The context whose server starts workers; the server runs.
+
+    Python starts the server with -c, which puts the present folder first on its path: ./socket.py
+    would run in it. With PYTHONSAFEPATH it does not; workers get this process's own path.
+    """
+    given = os.environ.get(SAFE)
+    if not given:
+        os.environ[SAFE] = OURS
+    try:
+        forkserver.ensure_running()
+    finally:
+        if not given:
+            del os.environ[SAFE]
+    return multiprocessing.get_context(START)
 
 
 def _that_travels(error: Exception) -> Exception:
