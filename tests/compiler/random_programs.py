@@ -572,7 +572,7 @@ def attention(w: Writer) -> None:
     else:
         q = _head(w, (b, a, t, d), dtype)
     k, v = _head(w, (b, a, s, d), dtype), _head(w, (b, a, s, d), dtype)
-    params = {"causal": w.flag(), "scale": w.choose([0.5, 1.0, 0.1])}
+    params = {"causal": w.flag(), "scale": w.choose([0.5, 1.0, 0.1, 2.0])}
     out, lse = w.apply_all("attention", q, k, v, **params)
     if w.flag():
         g = w.given(q.shape, dtype)

@@ -21,6 +21,7 @@ from tinytorch.base.dtypes import (
     int32,
     int64,
     uint8,
+    uint32,
 )
 from tinytorch.compiler.access import reshape_strides
 from tinytorch.compiler.fuse import Fusion
@@ -305,3 +306,24 @@ def test_a_constant_has_the_numbers_of_its_type(dtype):
     d = Draft()
     x = d.given((19,), dtype)
     d.check(d("mul", x, d("full", shape=(), value=0.9, dtype=dtype)))
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 4), (3, 1, 5)])
+def test_random_bits_that_are_joined_or_turned(shape):
+    """Fault of 2026-11-26: bits of a concatenation were written at its beginning, all of them.
+    Their kernel writes dense arrays. Ground truth: the definition, without a host call."""
+    d = Draft()
+    states = [d.given((4,), uint32, state=True) for _ in range(2)]
+    for i, state in enumerate(states):
+        d.arrays[state] = np.array([i, 7, 2**32 - 2, 0], np.uint32)
+    parts = [d.graph.add(TABLE["random_bits"], (s,), {"shape": shape})[0] for s in states]
+    turned = d("permute", parts[0], axes=tuple(range(len(shape)))[::-1])
+    for joined in range(len(shape)):
+        d("concatenate", *parts, axis=joined)
+    made = [v for n in d.graph.nodes[-len(shape) :] for v in n.outputs]
+    d.check(*(d("add", v, v) for v in (*made, turned)))
+    alone = Draft()
+    state = alone.given((4,), uint32, state=True)
+    bits = alone.graph.add(TABLE["random_bits"], (state,), {"shape": shape})[0]
+    alone.graph.results = [bits, alone("permute", bits, axes=tuple(range(len(shape)))[::-1])]
+    assert not program_of(alone.graph, TARGETS[0]).host_calls

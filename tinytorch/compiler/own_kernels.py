@@ -186,9 +186,10 @@ def _random_bits(lowering, group: Group) -> bool:
         "state": storage_of(lowering, node.inputs[0]), "bits": storage_of(lowering, bits),
         "new": storage_of(lowering, new),
     }  # fmt: skip
-    state = lowering.operand(node.inputs[0])
-    if state.strides != (1,) or state.offset:
-        return False
+    for v in (node.inputs[0], bits, new):  # the kernel knows neither strides nor offsets
+        lies = lowering.operand(v)
+        if lies.offset or lies.strides != dense_operand(v.dtype, v.shape).strides:
+            return False
     lowered = Lowered((Step(kernel, kernel.arguments),))
     lowering.add(lowered, buffers, group.label, node.where, {"bits", "new"})
     return True
