@@ -208,6 +208,14 @@ def test_sums_of_many_gradients_are_not_rounded_on_the_way(way, half):
     assert rows[0].tolist() == [1000.0, 1000.0] == added.tolist()
 
 
+def test_numpys_half_is_widened_too():
+    """Closed form: the mean of ones is 1; 300 * 300 * 3 is no float16, 1 * 300 - 1 * 300 + 1 is."""
+    assert tt.mean(np.ones(70000, np.float16)).item() == 1.0
+    assert tt.logsumexp(np.full(8, 11.0, np.float16)).item() == float(np.float16(11 + np.log(8)))
+    a = tt.Tensor(np.array([300.0, -300.0, 1.0], np.float16))
+    assert tt.vecdot(a, tt.Tensor(np.array([300.0, 300.0, 1.0], np.float16))).item() == 1.0
+
+
 def test_running_statistics_of_a_half_batch_norm_move():
     """Closed form: 0.9 * 0 + 0.1 * mean; the state keeps its own type, float32 or half."""
     for state in ("float32", "bfloat16", "float16"):

@@ -15,6 +15,7 @@ from tinytorch.primitives import TABLE
 from tinytorch.tensor.contractions import matmul
 from tinytorch.tensor.creation import arange
 from tinytorch.tensor.dispatch import apply, common, tensor_of
+from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.number_types import check_one_float
 from tinytorch.tensor.reductions import sum
 from tinytorch.tensor.shaping import axis_of, broadcast_to, moveaxis, permute, reshape
@@ -200,6 +201,7 @@ def tensordot(a, b, axes: Any = 2) -> Any:
     return reshape(matmul(left, right), shape)
 
 
+@in_float32("a", "b")
 def vecdot(a, b, *, axis: int = -1) -> Any:
     """Sum of a * b along one axis, which both have; the other axes broadcast.
 

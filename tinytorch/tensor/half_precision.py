@@ -12,9 +12,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
+
 from tinytorch.base.dtypes import DType, bfloat16, float16, float32
 from tinytorch.tensor.base import TensorBase
-from tinytorch.tensor.dispatch import to_dtype
+from tinytorch.tensor.dispatch import tensor_of, to_dtype
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,6 +50,9 @@ def in_float32(*followed: str, state: tuple[str, ...] = ()) -> Callable:
             except (AttributeError, IndexError):  # captured, no Tensor, or given by name
                 pass
             first: Any = args[0] if args else settings.get(leads[0])
+            if args and isinstance(first, np.ndarray) and first.dtype == np.float16:
+                first = tensor_of(first)
+                args = (first, *args[1:])  # type: ignore[assignment]
             if not isinstance(first, TensorBase) or first.dtype not in _HALF:
                 return function(*args, **settings)  # a half beside float32 is widened anyway
             given: dict[str, Any] = dict(zip(names, args, strict=False)) | settings
