@@ -249,6 +249,8 @@ class Author(Chooser):
             return
         self.results.append(loss + ".detach()")
         reached = [w for w in dict.fromkeys(self.weights) if eval(w, self.names).grad is not None]
+        if not reached:  # a staircase lies between
+            return
         self.tail = [f"{loss}.backward()"]
         how = self.number(0, 5)
         if how <= 2:  # a training step

@@ -327,3 +327,44 @@ def test_random_bits_that_are_joined_or_turned(shape):
     bits = alone.graph.add(TABLE["random_bits"], (state,), {"shape": shape})[0]
     alone.graph.results = [bits, alone("permute", bits, axes=tuple(range(len(shape)))[::-1])]
     assert not program_of(alone.graph, TARGETS[0]).host_calls
+
+
+def test_a_state_that_nothing_is_written_into_stays():
+    """Fault of 2026-11-26: an update by no rows was never written. Ground truth: the definition."""
+    d = Draft()
+    s, t, u = d.given((3, 2), state=True), d.given((3, 2), state=True), d.given((3, 0), state=True)
+    start, none, row = d.given((2,), int64), d.given((0,), int64), d.given((1,), int64)
+    d.arrays[start], d.arrays[row] = np.array([1, 0]), np.array([2])
+
+    def part(x, stop):
+        return d("neg", d("slice", x, start=(1, 0), stop=stop, step=(1, 1)))
+
+    d.graph.updates = [
+        (s, d("slice_update", s, part(s, (1, 2)), start)),
+        (t, d("put_rows", t, part(t, (1, 2)), none)),
+        (u, d("put_rows", u, part(u, (2, 0)), row)),
+    ]
+    d.check()
+
+
+@pytest.mark.parametrize("dtype", [bfloat16, float16])
+@pytest.mark.parametrize("wide", [None, float32])
+def test_taps_of_narrow_floats_are_added_up_in_float32(dtype, wide):
+    """Fault of 2026-11-26: a depthwise convolution was rounded after each of its taps. Products of
+    small whole numbers: 256 + 1 - 256 is 1, and 0 where 257 was rounded to bfloat16."""
+    d = Draft()
+    x, w = d.given((1, 2, 1, 4), dtype), d.given((2, 1, 1, 3), dtype)
+    big = 2048.0 if dtype is float16 else 256.0
+    d.arrays[x] = store(np.array([big, 1, -big, 1] * 2).reshape(1, 2, 1, 4), dtype)
+    d.arrays[w] = store(np.ones((2, 1, 1, 3)), dtype)
+    window = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 2}
+    if wide:
+        window["dtype"] = wide
+    out = d("convolution", x, w, **window)
+    g = d.given(out.shape, dtype)
+    d.arrays[g] = store(np.ones(out.shape), dtype)
+    d.check(
+        out,
+        d("convolution_weight_gradient", g, x, weight_shape=(2, 1, 1, 3), **window),
+        d("convolution_input_gradient", x, w, input_shape=(1, 2, 1, 6), **window),
+    )

@@ -58,7 +58,7 @@ def _scatter_add(r, node: Node, inputs) -> Value | None:
 
 def _put_rows(r, node: Node, inputs) -> Value | None:
     _check(r, node, inputs[2], inputs[0].shape[0])
-    return None
+    return None if inputs[1].spec.size else inputs[0]
 
 
 def _take_along(r, node: Node, inputs) -> Value | None:
@@ -103,7 +103,7 @@ def _slice_update(r, node: Node, inputs) -> Value | None:
         negative = r.add("where", inside, front, below)
         place = r.add("where", r.add("less", first, r.scalar(0, start)), negative, first)
         _check(r, node, place, n - m + 1)
-    return None
+    return None if y.spec.size else x
 
 
 def _flat_images(r, *values: Value) -> list[Value]:
