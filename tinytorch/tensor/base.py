@@ -171,11 +171,16 @@ def _fitting(array: np.ndarray, dtype: DType | None) -> np.ndarray:
     return array
 
 
+_NUMBERS = frozenset((float, int, bool))
+
+
 def holds_tensors(data: Any) -> bool:
     """Whether a list, or a list in it, has a Tensor among its elements."""
     if not isinstance(data, (list, tuple)):
         return False
     kinds = set(map(type, data))
+    if kinds <= _NUMBERS:
+        return False
     if any(issubclass(kind, TensorBase) for kind in kinds):
         return True
     return bool(kinds & {list, tuple}) and any(map(holds_tensors, data))

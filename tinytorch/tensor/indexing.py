@@ -53,7 +53,9 @@ def _is_array(k: Any) -> bool:
 
 
 def _is_mask(k: Any) -> bool:
-    return isinstance(k, (bool, np.bool_)) or (_is_array(k) and k.dtype in (bool_, np.bool_))
+    if isinstance(k, TensorBase):
+        return k.dtype is bool_
+    return isinstance(k, (bool, np.bool_)) or (isinstance(k, np.ndarray) and k.dtype.kind == "b")
 
 
 def _as_index(k: Any) -> Any:
@@ -81,12 +83,11 @@ def _refuse_key(k: Any) -> None:
 def _entries(x: Any, key: Any) -> list[Any]:
     """The key as a list with one entry for each axis of x, and for each None and single truth."""
     given = [_as_index(k) for k in key] if isinstance(key, tuple) else [_as_index(key)]
-    widths = [
-        np.ndim(k) if _is_mask(k) and not isinstance(k, TensorBase)
-        else k.ndim if _is_mask(k)
-        else int(k is not None and k is not Ellipsis)
-        for k in given
-    ]  # fmt: skip
+    masks = [_is_mask(k) for k in given]
+    widths = [  # how many axes of x each stands for
+        getattr(k, "ndim", 0) if mask else int(k is not None and k is not Ellipsis)
+        for k, mask in zip(given, masks, strict=True)
+    ]
     rank, used = len(x.shape), sum(widths)
     if used > rank:
         raise IndexRangeError(
@@ -95,22 +96,20 @@ def _entries(x: Any, key: Any) -> list[Any]:
             rule=f"at most one for each of its {rank} axes",
             fix="leave some out, or use reshape first",
         )
-    if not any(k is Ellipsis for k in given):
-        given, widths = [*given, Ellipsis], [*widths, 0]
     out: list[Any] = []
     axis, rest = 0, rank - used
-    for k, width in zip(given, widths, strict=True):
+    for k, mask, width in zip(given, masks, widths, strict=True):
         if k is Ellipsis:
             if rest < 0:  # a second one
                 _refuse_key(k)
             out.extend([slice(None)] * rest)
             axis, rest = axis + rest, -1
-        elif _is_mask(k):
+        elif mask:
             out.extend(_positions_of(k, x, axis))
         else:
             out.append(k)
         axis += width
-    return out
+    return out if rest < 0 else [*out, *[slice(None)] * rest]
 
 
 def _positions_of(mask: Any, x: Any, axis: int) -> tuple[Any, ...]:
