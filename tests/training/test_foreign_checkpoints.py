@@ -189,6 +189,19 @@ def test_a_sparse_manifest_is_not_read(tmp_path):
         load_checkpoint(tmp_path / "d")
 
 
+def test_a_sparse_array_of_terabytes_is_not_read(tmp_path):
+    """Ground truth: 8 TB that take no room on the disk, with a manifest that says so."""
+    folder = save_checkpoint(tmp_path / "c", {"step": 1})
+    os.truncate(folder / "weights.safetensors", 8 << 40)
+    path = folder / "manifest.json"
+    table = json.loads(path.read_text())["manifest"]
+    table["files"]["weights.safetensors"]["bytes"] = 8 << 40
+    path.write_text(json.dumps({"manifest": table, "sha256": manifest._checksum(table)}))
+    with pytest.raises(FileFormatError, match="too large"):
+        load_checkpoint(folder)
+    assert Checkpoints(tmp_path).steps() == []
+
+
 @pytest.mark.parametrize(
     "name",
     ["../thesis", "/etc/passwd", "a/b", "..", "", "nul\0", "a\\b", "x\x1b[2J", "manifest.json"],

@@ -408,6 +408,7 @@ def reading_folder(
     newest: int = 1,
     checksums: bool = True,
     links: bool = True,
+    most: int | None = None,
 ) -> Folder:
     """Check a folder that `writing_folder` wrote: manifest, lengths and checksums of all its files.
 
@@ -420,6 +421,7 @@ def reading_folder(
         checksums: False checks that the files are there in full length, without reading them.
         links: whether `path` may be a symbolic link: yes where the user named it, no where it was
             found in a folder that he named.
+        most: bytes of all its files beyond which it is refused before they are read.
 
     Returns:
         the folder, ready to be read.
@@ -436,7 +438,10 @@ def reading_folder(
         place, links = place.parent / _before(place.name), False
     try:
         with files.open_folder(place, links=links) as folder:
-            return _read(place, folder, kind, newest, checksums)
+            opened = _opened(place, folder, kind, newest, most)
+            if checksums:
+                _check_contents(opened)
+            return opened
     except OSError as error:
         if isinstance(error, StorageError):
             raise
@@ -451,13 +456,16 @@ def reading_folder(
         ) from None
 
 
-def _read(place: Path, folder: int, kind: str, newest: int, checksums: bool) -> Folder:
+def _opened(place: Path, folder: int, kind: str, newest: int, most: int | None) -> Folder:
     try:
         shown = place / manifest.NAME
         text = files.contents(manifest.NAME, manifest.LONGEST, folder=folder, shown=shown)
     except NotFoundError:
         manifest.refuse(f"{place} is not whole", "no " + manifest.NAME, f"a whole {kind} has one")
     found = manifest.decode(text, kind, newest)
+    total = sum(record.bytes for record in found.files.values())
+    if most is not None and total > most:
+        manifest.refuse(f"{place} is too large", f"{total} bytes", f"at most {most} bytes")
     descriptors: dict[str, int] = {}
     opened = Folder(place, found, descriptors)
     weakref.finalize(opened, _close, descriptors)
@@ -469,8 +477,6 @@ def _read(place: Path, folder: int, kind: str, newest: int, checksums: bool) -> 
         if (size := os.fstat(descriptors[name]).st_size) != record.bytes:
             what = f"{place / name} has another length"
             manifest.refuse(what, f"{size} bytes", f"{record.bytes} bytes")
-    if checksums:
-        _check_contents(opened)
     return opened
 
 

@@ -154,7 +154,9 @@ def open_checkpoint(
         links: as in `load_checkpoint`.
     """
     _refuse_folder_of_checkpoints(Path(folder))
-    return reading_folder(folder, KIND, VERSION, checksums, links)
+    # A file with holes takes no room on the disk: what it would take of the memory is known before.
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return reading_folder(folder, KIND, VERSION, checksums, links, memory)
 
 
 def _refuse_folder_of_checkpoints(folder: Path) -> None:
