@@ -90,7 +90,7 @@ def step_bounded(node: Node, inputs: Sequence[Bounded]) -> list[Bounded]:
     with np.errstate(all="ignore"):
         if not any(s.dtype.is_float for s in specs) and not any(d.is_float for d in kinds):
             return _whole(node, inputs)
-        rule = _RULES.get(node.primitive.name)
+        rule = RULES.get(node.primitive.name)
         if rule is None and node.primitive.elementwise:
             rule = _elementwise
         if rule is None:
@@ -269,13 +269,13 @@ def _elementwise(node: Node, inputs: Sequence[Bounded]) -> Bounded:
     out = _corners(node, inputs, lambda *a: node.primitive.numpy(*a, **node.params))
     dtype = node.outputs[0].dtype
     if name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"):
-        if out.error is not None:  # corners may jump over equality
-            a, b = inputs
+        a, b = inputs
+        if out.error is not None and a is not b:  # corners may jump over equality
             near = np.abs(a.value - b.value) <= a.errors + b.errors
             near &= (a.errors + b.errors) > 0
             out.error = np.where(near, np.inf, 0.0)
         return out
-    if not dtype.is_float or name in ("where", "neg", "abs", "maximum", "minimum"):
+    if not dtype.is_float or name in ("where", "neg", "abs", "maximum", "minimum", "absorb"):
         return out
     below = inputs[1 if name == "div" else 0]
     if name in ("div", "reciprocal", "pow") and below.error is not None:
@@ -303,7 +303,11 @@ def _corners(node: Node, inputs: Sequence[Bounded], function: Callable) -> Bound
     if all(x.error is None for x in inputs):
         return Bounded(middle)
     ends, unknown = [], np.zeros(middle.shape, bool)
-    for v, x in zip(node.inputs, inputs, strict=True):
+    once = list({id(x): x for x in inputs}.values())  # x - x is 0, however far off x is
+    kinds = {id(x): v for v, x in zip(node.inputs, inputs, strict=True)}
+    which = [once.index(x) for x in inputs]
+    for x in once:
+        v = kinds[id(x)]
         if x.error is None:
             ends.append((x.value,))
         elif v.dtype.is_float:
@@ -316,14 +320,14 @@ def _corners(node: Node, inputs: Sequence[Bounded], function: Callable) -> Bound
     if node.outputs[0].dtype.is_float:
         error = np.zeros(middle.shape)
         for corner in itertools.product(*ends):
-            there = np.asarray(function(*corner), np.float64)
+            there = np.asarray(function(*(corner[i] for i in which)), np.float64)
             same = (there == middle) | (np.isnan(there) & np.isnan(middle))
             error = np.fmax(error, np.where(same, 0.0, np.abs(there - middle)))
             error = np.where(np.isnan(there) & ~np.isnan(middle), np.inf, error)
     else:
         turned = np.zeros(middle.shape, bool)
         for corner in itertools.product(*ends):
-            turned |= np.asarray(function(*corner)) != middle
+            turned |= np.asarray(function(*(corner[i] for i in which))) != middle
         error = np.where(turned, np.inf, 0.0)
     error = np.where(unknown, np.inf, error)
     return Bounded(middle, error)
@@ -588,7 +592,7 @@ def _bits(node: Node, inputs: Sequence[Bounded]) -> list[Bounded]:
     return _whole(node, inputs)
 
 
-_RULES: dict[str, Callable[[Node, Sequence[Bounded]], Bounded | list[Bounded]]] = {
+RULES: dict[str, Callable[[Node, Sequence[Bounded]], Bounded | list[Bounded]]] = {
     **dict.fromkeys(MOVEMENT, _moved),
     **dict.fromkeys(INDEXED, _indexed),
     **dict.fromkeys(("full", "iota"), _made),

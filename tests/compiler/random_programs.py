@@ -223,7 +223,8 @@ def unary(w: Writer) -> None:
     x = w.entry()
     names = ["logical_not"]
     if x.is_float:
-        names = ["neg", "abs", "sign", "floor", "ceil", "round", "isnan", "isinf", "isfinite"]
+        names = ["neg", "abs", "sign", "floor", "ceil", "round", "isnan", "isinf", "isfinite",
+                 "signbit"]  # fmt: skip
     elif x.dtype is not bool_:
         names = ["neg", "abs", "bitwise_not", "sign"] if x.dtype.kind == "i" else ["bitwise_not"]
     w.apply(w.choose(names), x)
@@ -266,11 +267,11 @@ def binary(w: Writer) -> None:
     if w.flag():
         x, y = y, x
     names = ["add", "mul", "sub", "maximum", "minimum", "div", "less", "equal", "greater_equal",
-             "not_equal", "less_equal", "greater", "floor_div", "remainder"]  # fmt: skip
+             "not_equal", "less_equal", "greater", "floor_div", "remainder", "absorb"]  # fmt: skip
     if x.dtype is bool_:
         names = ["logical_and", "logical_or", "bitwise_xor", "bitwise_or", "bitwise_and"]
     elif not x.is_float:
-        names.remove("div")
+        names = [n for n in names if n not in ("div", "absorb")]
         names += ["bitwise_and", "bitwise_or", "bitwise_xor", "shift_left", "shift_right"]
     name = w.choose(names)
     if name == "div" and not w.rarely(8):
