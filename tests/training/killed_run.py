@@ -15,7 +15,6 @@ import argparse
 import hashlib
 import json
 import os
-import shutil
 import signal
 from collections import Counter
 
@@ -153,7 +152,7 @@ def main() -> None:
     death.watch(storage_folder._Hashing, "write", "write")
     death.watch(os, "fsync", "fsync")
     death.watch(os, "rename", "rename")
-    death.watch(shutil, "rmtree", "remove")
+    death.watch(os, "unlink", "remove")
     kept = Checkpoints(options.folder, keep=2, every_steps=2, best="val_loss")
     print("begin", flush=True)
     seen = DataLoader(ArrayDataset(*images()), 32)
