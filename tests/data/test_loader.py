@@ -2,14 +2,24 @@
 
 import threading
 import time
+from itertools import islice
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tinytorch as tt
 from tinytorch.base.errors import SettingError
-from tinytorch.data import ArrayDataset, DataLoader, SequentialSampler
+from tinytorch.data import (
+    ArrayDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    WeightedSampler,
+)
 
 
 def numbers(n):
@@ -82,8 +92,195 @@ def test_a_batch_is_counted_when_it_is_handed_out():
     loader = DataLoader(numbers(6), 2)
     for i, _ in enumerate(loader):
         assert loader.state_dict()["position"] == i + 1
-    state = loader.state_dict()
-    assert state == {"seed": 0, "epoch": 1, "position": 0, "batch_size": 2, "samples": 6}
+    here = {"seed": 0, "epoch": 1, "position": 0, "batch_size": 2, "samples": 6}
+    assert loader.state_dict() == here | {"draws": 1, "begun": 0}
+    loader = DataLoader(numbers(6), 2, seed=0)
+    next(iter(loader))
+    assert loader.state_dict() == here | {"epoch": 0, "position": 1, "draws": 0, "begun": 1}
+
+
+def test_the_default_batch_is_one_sample():
+    """Ground truth: PyTorch's default (porting.md)."""
+    assert drain(DataLoader(numbers(3))) == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize("settings", [{}, {"prefetch": 2}, {"workers": 2}], ids=str)
+def test_each_pass_begins_anew(settings):
+    """Ground truth: PyTorch: a break, a next(iter()) and an error leave nothing behind."""
+    loader = DataLoader(numbers(8), 2, **settings)
+    whole = [[0, 1], [2, 3], [4, 5], [6, 7]]
+    for _ in loader:
+        break
+    assert drain(loader) == whole
+    assert [next(iter(loader))[0].tolist() for _ in range(2)] == [[0, 1], [0, 1]]
+    with pytest.raises(KeyError):
+        for _ in loader:
+            raise KeyError
+    assert drain(loader) == whole
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_two_passes_are_independent(seed):
+    """Ground truth: each alone: side by side they share nothing, not even the order."""
+    loader = DataLoader(numbers(40), 5, shuffle=True, seed=seed)
+    first, second = iter(loader), iter(loader)
+    together = list(zip(first, second, strict=True))
+    orders = [[x.tolist() for x, _ in batches] for batches in zip(*together, strict=True)]
+    assert orders[0] != orders[1]
+    for order in orders:
+        assert sorted(i for batch in order for i in batch) == list(range(40))
+    inner = [[x.tolist() for _ in range(2) for x, _ in loader] for _ in DataLoader(numbers(2))]
+    assert all(len(seen) == 16 for seen in inner)
+
+
+def test_the_order_is_drawn_from_the_default_generator():
+    """Ground truth: tt.manual_seed: the same again; loaders and passes differ (porting.md)."""
+    one, two = (DataLoader(numbers(50), 5, shuffle=True) for _ in range(2))
+
+    def passes():
+        tt.manual_seed(7)
+        return [drain(one), drain(two), drain(one), drain(two)]
+
+    found = passes()
+    assert len({str(order) for order in found}) == 4
+    assert passes() == found
+    tt.manual_seed(8)
+    assert drain(one) != found[0]
+    state = tt.default_generator.state_dict()["state"].tolist()
+    drain(DataLoader(numbers(50), 5))  # no chance, no seed: nothing is drawn
+    drain(DataLoader(numbers(50), 5, shuffle=True, seed=1))
+    assert tt.default_generator.state_dict()["state"].tolist() == state
+
+
+def test_a_generator_of_its_own_draws():
+    """Ground truth: equal generators give equal orders."""
+    orders = [
+        drain(DataLoader(numbers(50), 5, shuffle=True, generator=tt.Generator(3))) for _ in range(2)
+    ]
+    assert orders[0] == orders[1]
+    for settings in ({"generator": 3}, {"generator": tt.Generator(0), "seed": 1}):
+        with pytest.raises(SettingError, match="who draws the seeds"):
+            DataLoader(numbers(3), **settings)
+
+
+@pytest.mark.parametrize("stop", [0, 1, 4])
+def test_a_drawn_order_goes_on_where_it_stopped(stop):
+    """Ground truth: the loader that was not stopped; the generator's state is the Trainer's part.
+
+    Stopped before the first batch, in the middle, and at the last one; then another pass.
+    """
+    tt.manual_seed(5)
+    whole = DataLoader(numbers(20), 5, shuffle=True)
+    wanted = drain(whole) + drain(whole)
+    tt.manual_seed(5)
+    first = DataLoader(numbers(20), 5, shuffle=True)
+    batches = iter(first)
+    seen = [next(batches)[0].tolist() for _ in range(stop)]
+    state, drawn = first.state_dict(), tt.default_generator.state_dict()["state"].numpy()
+    drawn = drawn.copy()
+    tt.manual_seed(1)
+    second = DataLoader(numbers(20), 5, shuffle=True)
+    drain(second)
+    tt.default_generator.load_state_dict({"state": drawn})
+    second.load_state_dict(state)
+    assert second.state_dict() == state
+    assert seen + drain(second) + drain(second) == wanted
+    assert batches.state_dict() == state and len(list(batches)) == 4 - stop
+
+
+def test_the_state_of_an_older_version_brings_its_seed():
+    """Ground truth: the order of that seed: checkpoints of version 1 hold no "draws"."""
+    known = DataLoader(numbers(20), 5, shuffle=True, seed=9)
+    drain(known)
+    older = {"seed": 9, "epoch": 1, "position": 0, "batch_size": 5, "samples": 20}
+    loader = DataLoader(numbers(20), 5, shuffle=True)
+    loader.load_state_dict(older)
+    assert [drain(loader), drain(loader)] == [drain(known), drain(known)]
+
+
+class Named(Dataset):
+    """Samples as PyTorch's users write them: a subclass, dicts (porting.md, C5)."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, i):
+        return {"x": np.full(2, i, np.float32), "y": i, "pair": (i, [float(i), -i])}
+
+
+WAYS = [{}, {"workers": 2}, {"workers": 2, "processes": True}]
+
+
+@pytest.mark.parametrize("settings", WAYS, ids=str)
+def test_samples_that_are_dicts_give_batches_that_are_dicts(settings):
+    """Ground truth: by hand; as in PyTorch, to any depth, through threads and processes."""
+    loader = DataLoader(Named(), 3, **settings)
+    batches = list(loader)
+    assert [list(b) for b in batches] == [["x", "y", "pair"]] * 2
+    last = batches[1]
+    assert last["x"].tolist() == [[3, 3], [4, 4]] and last["y"].tolist() == [3, 4]
+    first, (second, third) = last["pair"]
+    assert (first.tolist(), second.tolist(), third.tolist()) == ([3, 4], [3.0, 4.0], [-3, -4])
+    loader.close()
+
+
+class Sentences(IterableDataset):
+    def __iter__(self):
+        return (float(i) for i in range(5))
+
+
+def test_samples_that_come_by_themselves():
+    """Ground truth: their order; no length, no shuffling; a place to go on from."""
+    loader = DataLoader(Sentences(), 2)
+    assert (
+        [x.tolist() for (x,) in loader] == [[0, 1], [2, 3], [4]] == [x.tolist() for (x,) in loader]
+    )
+    assert len(list(DataLoader(Sentences(), 2, drop_last=True))) == 2
+    with pytest.raises(TypeError, match="is not known before they came"):
+        len(loader)
+    for settings in ({"shuffle": True}, {"workers": 1}, {"sampler": SequentialSampler([1])}):
+        with pytest.raises(SettingError, match="come in their own order"):
+            DataLoader(Sentences(), 2, **settings)
+    batches = iter(loader)
+    next(batches)
+    other = DataLoader(Sentences(), 2)
+    other.load_state_dict(batches.state_dict())
+    assert [x.tolist() for (x,) in other] == [[2, 3], [4]]
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (type("Empty", (Dataset,), {})(), "__len__"),
+        (type("Long", (Dataset,), {"__len__": lambda self: 3})(), "__getitem__"),
+        (type("Nothing", (IterableDataset,), {})(), "__iter__"),
+    ],
+)
+def test_what_a_data_set_does_not_define_is_named(data, name):
+    """Ground truth: what the base class asks for."""
+    with pytest.raises(SettingError, match=f"has no {name}"):
+        list(DataLoader(data, 2))
+
+
+def test_an_order_of_ten_thousand_million_samples_is_never_made():
+    """Ground truth: minutes and 80 GB otherwise (C4); each within range, the passes differ."""
+    many = range(10**10)
+    for sampler in (
+        None,
+        RandomSampler(many),
+        RandomSampler(many, num_samples=10**9),
+        RandomSampler(many, replacement=True),
+        RandomSampler([1, 2, 3], replacement=True, num_samples=10**10),
+        WeightedSampler([1, 2, 3], 10**10),
+    ):
+        loader = DataLoader(many, 4, sampler=sampler, seed=1)
+        first = [next(iter(loader))[0].tolist() for _ in range(2)]
+        assert all(0 <= i < 10**10 for batch in first for i in batch)
+        assert sampler is None or len(sampler) < 10**10 or first[0] != first[1]
+        far = loader.state_dict() | {"position": len(loader) - 1, "begun": 1}
+        loader.load_state_dict(far)
+        assert len(list(loader)) == 1
+    assert [x.tolist() for (x,) in islice(DataLoader(many, 2), 2)] == [[0, 1], [2, 3]]
 
 
 def prefetch_threads():

@@ -127,7 +127,8 @@ def test_training_goes_on_bit_for_bit(tmp_path):
         "loader": loader.state_dict(), "random": default_generator.state,
     }  # fmt: skip
     save_checkpoint(tmp_path / "c", state)
-    # The loop left the loader inside an epoch; a fresh iteration goes on from its position.
+    # The loop left the loader inside a pass; the next one goes on there if it is asked to.
+    loader.load_state_dict(loader.state_dict())
     go(model, adam, loader, 10)
 
     again, adam_again, loader_again = run()

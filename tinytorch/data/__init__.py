@@ -6,7 +6,7 @@ Knows NumPy arrays and files, never tensors.
 from tinytorch.data.augmentation import Compose, Cutout, RandomCrop, RandomFlip
 from tinytorch.data.cifar10 import CIFAR10_MEAN, CIFAR10_STD, load_cifar10
 from tinytorch.data.colour import ColorJitter, Mixup, Normalize
-from tinytorch.data.dataset import ArrayDataset, Dataset
+from tinytorch.data.dataset import ArrayDataset, Dataset, IterableDataset
 from tinytorch.data.digits import load_digits
 from tinytorch.data.fashion_mnist import load_fashion_mnist
 from tinytorch.data.images import ImageDataset
@@ -37,6 +37,7 @@ __all__ = [
     "DataLoader",
     "Dataset",
     "ImageDataset",
+    "IterableDataset",
     "MappedArray",
     "Mixup",
     "Normalize",

@@ -1,7 +1,9 @@
 """Which samples, in which order: a pure function of (seed, epoch).
 
 Knows sample numbers, never samples. A sampler is anything with `__len__` and `order(seed, epoch)`;
-asking twice gives the same answer, so an interrupted epoch needs no state but its number.
+asking twice gives the same answer, so an interrupted epoch needs no state but its number. One that
+can name a part of its order without the rest has `part(seed, epoch, start, stop)` too: an epoch of
+10**10 samples then costs no more than its batches.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import numpy as np
 from tinytorch.base import checks
 from tinytorch.base.errors import SettingError
 from tinytorch.data.stream import ORDER, Stream
+
+SORTED = 2**24  # samples that are brought into order by sorting: 130 MB; more are enciphered
 
 
 class Sampler(Protocol):
@@ -49,6 +53,10 @@ class SequentialSampler:
         """0, 1, 2, ... whatever seed and epoch are."""
         return np.arange(len(self))
 
+    def part(self, seed: int, epoch: int, start: int, stop: int) -> np.ndarray:
+        """order(seed, epoch)[start:stop]."""
+        return np.arange(start, min(stop, len(self)))
+
 
 class RandomSampler:
     """Samples at random, each once in an epoch, or drawn again and again.
@@ -62,11 +70,17 @@ class RandomSampler:
     Raises:
         SettingError: a setting outside its range.
 
+    Cost: of an epoch's order in memory, up to 2**24 samples without replacement; otherwise of a
+    batch, however many samples there are.
+
     Differs from PyTorch: the seed comes with the question, not from a generator's state.
 
     Example:
         >>> RandomSampler(range(5)).order(seed=1, epoch=0).tolist()
         [3, 2, 0, 1, 4]
+        >>> sampler = RandomSampler(range(5), replacement=True, num_samples=10**10)
+        >>> len(sampler), sampler.part(1, 0, 9_999_999_998, 10**10).tolist()
+        (10000000000, [2, 2])
     """
 
     def __init__(self, dataset, replacement: bool = False, num_samples: int | None = None):
@@ -88,10 +102,18 @@ class RandomSampler:
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """A permutation's first numbers, or independent draws."""
-        stream = Stream(seed, epoch, purpose=ORDER)
+        part = self.part(seed, epoch, 0, len(self))
+        if part is not None:
+            return part
+        return Stream(seed, epoch, purpose=ORDER).permutation(len(self.dataset))[: len(self)]
+
+    def part(self, seed: int, epoch: int, start: int, stop: int) -> np.ndarray | None:
+        """order(seed, epoch)[start:stop]; None where it has to be cut from the whole."""
+        stream, samples = Stream(seed, epoch, purpose=ORDER), len(self.dataset)
+        stop = min(stop, len(self))
         if self.replacement:
-            return stream.whole(len(self.dataset), len(self))
-        return stream.permutation(len(self.dataset))[: len(self)]
+            return stream.go_to(start).whole(samples, stop - start)
+        return stream.scattered(samples, start, stop) if samples > SORTED else None
 
 
 class SubsetSampler:
@@ -154,6 +176,7 @@ class WeightedSampler:
         self.weights = np.asarray(weights, np.float64)
         self.num_samples = checks.whole("WeightedSampler", "num_samples", num_samples, at_least=1)
         self.replacement = checks.flag("WeightedSampler", "replacement", replacement)
+        self._bounds: tuple[np.ndarray, int] | None = None  # made when first asked
         good = self.weights.ndim == 1 and np.isfinite(self.weights).all()
         if not good or (self.weights < 0).any() or not self.weights.sum() > 0:
             raise SettingError(
@@ -181,9 +204,21 @@ class WeightedSampler:
             with np.errstate(divide="ignore"):  # a weight of 0 comes last
                 keys = np.log1p(-stream.uniform(len(self.weights))) / self.weights
             return np.argsort(-keys, kind="stable")[: len(self)]
-        bounds = np.cumsum(self.weights)
-        drawn = np.searchsorted(bounds, stream.uniform(len(self)) * bounds[-1], side="right")
-        return np.minimum(drawn, np.flatnonzero(self.weights)[-1])  # a product rounded up
+        return self._drawn(stream.uniform(len(self)))
+
+    def part(self, seed: int, epoch: int, start: int, stop: int) -> np.ndarray | None:
+        """order(seed, epoch)[start:stop]; None without replacement: every weight plays a part."""
+        if not self.replacement:
+            return None
+        stream, stop = Stream(seed, epoch, purpose=ORDER), min(stop, len(self))
+        return self._drawn(stream.go_to(start).uniform(stop - start))
+
+    def _drawn(self, uniform: np.ndarray) -> np.ndarray:
+        if self._bounds is None:
+            self._bounds = np.cumsum(self.weights), np.flatnonzero(self.weights)[-1]
+        bounds, last = self._bounds
+        drawn = np.searchsorted(bounds, uniform * bounds[-1], side="right")
+        return np.minimum(drawn, last)  # a product rounded up
 
 
 class BatchSampler:
@@ -216,11 +251,15 @@ class BatchSampler:
 
     def batch(self, i: int, seed: int, epoch: int) -> np.ndarray:
         """The sample numbers of batch i of an epoch, (B,) int64."""
+        start, stop = i * self.batch_size, (i + 1) * self.batch_size
+        part = getattr(self.sampler, "part", None)
+        if part is not None and (found := part(seed, epoch, start, stop)) is not None:
+            return found
         known = self._known
         if known is None or known[0] != (seed, epoch):
             known = (seed, epoch), self.sampler.order(seed, epoch)
             self._known = known
-        return known[1][i * self.batch_size : (i + 1) * self.batch_size]
+        return known[1][start:stop]
 
 
 def sample_numbers(owner: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+ROUNDS = 10  # of the Feistel network: four are enough for one key (Luby & Rackoff 1988)
 ORDER, AUGMENTATION, SPLIT = 0, 1, 2  # what a stream is for: streams never share a word
 
 
@@ -34,9 +35,21 @@ class Stream:
     """
 
     def __init__(self, seed: int = 0, epoch: int = 0, batch: int = 0, purpose: int = AUGMENTATION):
-        key = np.array([seed, epoch], np.uint64)
-        counter = np.array([0, batch, purpose, 0], np.uint64)  # the lowest word counts on
-        self._philox = np.random.Philox(key=key, counter=counter)
+        self._key = np.array([seed, epoch], np.uint64)
+        self._name = (batch, purpose)
+        self.go_to(0)
+
+    def go_to(self, word: int) -> Stream:
+        """Go on with this word of the stream, 0 <= word < 2**66; gives itself.
+
+        Cost: that of a new stream, wherever the word is: each four are made from their number.
+        """
+        # The lowest word of the counter counts on; it is raised before the first four are made.
+        counter = np.array([word // 4, *self._name, 0], np.uint64)
+        self._philox = np.random.Philox(key=self._key, counter=counter)
+        if word % 4:
+            self._philox.random_raw(word % 4)
+        return self
 
     def words(self, n: int) -> np.ndarray:
         """n raw words, (n,) uint64."""
@@ -47,11 +60,14 @@ class Stream:
         return low + (high - low) * ((self.words(n) >> np.uint64(11)) * 2.0**-53)
 
     def whole(self, below: int, n: int) -> np.ndarray:
-        """n whole numbers in 0..below-1, (n,) int64, for below < 2**31.
+        """n whole numbers in 0..below-1, (n,) int64, for below < 2**62; each takes one word.
 
         The upper 32 bits of a word times `below`, divided by 2**32 (Lemire 2019): no number is
-        more likely than another by more than below / 2**32.
+        more likely than another by more than below / 2**32. From 2**31 on the upper 63 bits,
+        divided by 2**63.
         """
+        if below >= 2**31:
+            return _part_of(self.words(n) >> np.uint64(1), below)
         return ((self.words(n) >> np.uint64(32)) * np.uint64(below) >> np.uint64(32)).astype(int)
 
     def chance(self, probability: float, n: int) -> np.ndarray:
@@ -65,6 +81,34 @@ class Stream:
         their order.
         """
         return np.argsort(self.words(n), kind="stable")
+
+    def scattered(self, n: int, start: int, stop: int) -> np.ndarray:
+        """Places start..stop-1 of a random order of 0..n-1, (stop - start,) int64; n <= 2**62.
+
+        The whole order is never made: each number is enciphered within the n numbers, so that none
+        comes twice (Black & Rogaway 2002, Ciphers with arbitrary finite domains: a Feistel network
+        over the next even number of bits, applied again to what falls outside). The keys of its
+        rounds are the stream's next words.
+
+        Cost: about 1 us a number.
+
+        Example:
+            >>> sorted(Stream(1).scattered(5, 0, 5).tolist())
+            [0, 1, 2, 3, 4]
+            >>> len(Stream(1).scattered(10**12, 7, 9))
+            2
+        """
+        half = np.uint64(max(1, -(-(n - 1).bit_length() // 2)))
+        keys, mask = self.words(ROUNDS), (np.uint64(1) << half) - np.uint64(1)
+        out = np.arange(start, stop, dtype=np.uint64)
+        outside = np.arange(len(out))
+        while len(outside):
+            left, right = out[outside] >> half, out[outside] & mask
+            for key in keys:
+                left, right = right, left ^ (_mixed(right + key) & mask)
+            out[outside] = (left << half) | right
+            outside = outside[out[outside] >= np.uint64(n)]
+        return out.astype(np.int64)
 
     def normal(self) -> float:
         """One normal number (Box & Muller 1958)."""
@@ -88,3 +132,23 @@ class Stream:
         """One number of the beta distribution: x / (x + y) of two gamma numbers."""
         x, y = self.gamma(a), self.gamma(b)
         return x / (x + y) if x + y > 0 else 0.5  # both under the smallest float: shapes near 0
+
+
+def _part_of(fraction: np.ndarray, below: int) -> np.ndarray:
+    """fraction * below / 2**63, rounded down, of 63-bit fractions and below <= 2**62.
+
+    Both are cut at bit 31: no sum of products is above 2**64.
+    """
+    cut, ones = np.uint64(31), np.uint64(2**31 - 1)
+    high, low = fraction >> cut, fraction & ones
+    large, small = np.uint64(below >> 31), np.uint64(below & (2**31 - 1))
+    top = high * large
+    middle = high * small + low * large + ((low * small) >> cut) + ((top & np.uint64(1)) << cut)
+    return ((top >> np.uint64(1)) + (middle >> np.uint64(32))).astype(np.int64)
+
+
+def _mixed(x: np.ndarray) -> np.ndarray:
+    """Each number made into one that depends on all its bits (Steele et al. 2014, SplitMix64)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

@@ -15,11 +15,12 @@ import numpy as np
 from tinytorch.base.dtypes import as_dtype, bool_, check_fits, float32, float64, int64, uint32
 from tinytorch.base.errors import DTypeError, SettingError
 from tinytorch.base.locks import ForkSafeLock
+from tinytorch.base.seeds import draw_from
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.creation import _shape, full
 from tinytorch.tensor.dispatch import apply, number, tensor_of, to_dtype
 from tinytorch.tensor.elementwise import cos, log, sin, sqrt
-from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.interpreter import STATE, interpreting
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.named import copy_named
 from tinytorch.tensor.reductions import argmax, argsort
@@ -63,6 +64,12 @@ class Generator:
             self.state.assign_(state)
         return bits
 
+    def draw_seed(self) -> int:
+        """A whole number below 2**64 from the stream, at once: a seed for something else."""
+        with interpreting(None):
+            low, high = self.bits((2,)).tolist()
+        return low | high << 32
+
     def __getstate__(self) -> dict:
         return {"state": self.state}
 
@@ -91,6 +98,7 @@ def _seeded(seed: int) -> np.ndarray:
 
 
 default_generator = Generator(0)
+draw_from(default_generator.draw_seed)
 
 
 def manual_seed(seed: int) -> Generator:

@@ -97,8 +97,8 @@ def find_learning_rate(
             fix="low=1e-6, high=10.0",
         )
     rates, losses, loss = [], [], math.nan
-    with trial(trainer, loader):
-        batches = endless(loader)
+    with trial(trainer, loader) as own:
+        batches = endless(own)
         for i in range(steps):
             trainer.optimizer.lr = rate = low * (high / low) ** (i / (steps - 1))
             loss = _window_loss(trainer, batches)

@@ -52,7 +52,7 @@ def restore(parts: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     try:
         for name, x in parts.items():
             if x is not None:
-                before[name] = _copied(x.state_dict())
+                before[name] = copied(x.state_dict())
                 x.load_state_dict(state[name])
     except Exception:
         for name, old in before.items():
@@ -78,8 +78,8 @@ def _check_there(name: str, x: Any, state: Mapping[str, Any]) -> None:
         )
 
 
-def _copied(x: Any) -> Any:
-    """A copy that no later assignment reaches. (A detached Tensor keeps its values by itself.)"""
+def copied(x: Any) -> Any:
+    """A state in memory of its own, that no later assignment reaches."""
     if isinstance(x, Mapping):
-        return {key: _copied(value) for key, value in x.items()}
-    return x.detach() if isinstance(x, Tensor) else copy.deepcopy(x)
+        return {key: copied(value) for key, value in x.items()}
+    return x.detach().clone() if isinstance(x, Tensor) else copy.deepcopy(x)

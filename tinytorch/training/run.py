@@ -70,11 +70,40 @@ def keeps_its_place(loader: Any) -> bool:
     return hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
 
 
-def remaining(loader: Iterable, done: int) -> Iterator:
-    """The batches of the present epoch that are still to come.
+class Batches:
+    """Where a run stands in its data: the pass it goes through, or, between passes, the loader.
+
+    A loader may be gone through by others meanwhile, for example to be evaluated: the place of the
+    run is that of its own pass.
 
     Args:
-        loader: one that keeps its place goes on by itself; of others, `done` are passed over.
-        done: batches of this epoch that were used.
+        loader: gives batches; one that can save its place is asked for it, of others batches are
+            counted.
     """
-    return iter(loader) if keeps_its_place(loader) else islice(loader, done, None)
+
+    def __init__(self, loader: Iterable):
+        self.loader: Any = loader
+        self._passing: Any = None
+
+    def remaining(self, done: int) -> Iterator:
+        """The batches of the present epoch that are still to come.
+
+        Args:
+            done: batches of this epoch that were used; a loader that keeps its place has been told
+                where to go on, of others so many are passed over.
+        """
+        if not keeps_its_place(self.loader):
+            yield from islice(self.loader, done, None)
+            return
+        self._passing = iter(self.loader)
+        yield from self._passing
+        self._passing = None
+
+    def state_dict(self) -> dict[str, int]:
+        """The place of the pass that is under way, or else of the loader."""
+        own = getattr(self._passing, "state_dict", None)
+        return (own or self.loader.state_dict)()
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Let the next pass begin there."""
+        self.loader.load_state_dict(state)

@@ -33,7 +33,7 @@ from tinytorch.training.metrics import named_metrics
 from tinytorch.training.passes import Passes
 from tinytorch.training.progress import Progress, Silent, best_for_output
 from tinytorch.training.restore import gather, restore
-from tinytorch.training.run import Run, keeps_its_place, remaining
+from tinytorch.training.run import Batches, Run, keeps_its_place
 from tinytorch.training.saving import Saver
 from tinytorch.training.scaler import LossScaler
 from tinytorch.training.update import Update
@@ -115,6 +115,7 @@ class Trainer:
         self.passes = Passes(model, loss, self.metrics, update, precision, compile)
         self.run = Run(averages=Averages(self.metrics))
         self.loader, self._given = None, None
+        self._batches = Batches(())
         self.shown: Progress = Silent()
         self.reason = ""
         self._interruption = Interruption()
@@ -151,7 +152,7 @@ class Trainer:
         with self._running(loader, checkpoint, resume) as saver:
             while self.run.epoch < epochs and not self.stopping:
                 self._begin_epoch(epochs)
-                for batch in remaining(loader, self.run.batch):
+                for batch in self._batches.remaining(self.run.batch):
                     self.tell("before_batch", batch)
                     values = self._learn(batch)
                     self._move_if_due()
@@ -219,7 +220,9 @@ class Trainer:
                 self.passes.update.clear()
         elif keeps_its_place(loader) and given.get("loader") is not None:
             loader.load_state_dict(given["loader"])
-        self.loader = loader
+        if given is None and self.run.batch and keeps_its_place(loader):
+            loader.load_state_dict(self._batches.state_dict())  # of the epoch that was left
+        self.loader, self._batches = loader, Batches(loader)
 
     def resumed(self) -> None:
         """The state that was loaded is being used."""
@@ -392,7 +395,7 @@ class Trainer:
             "model": self.model, "optimizer": self.optimizer, "schedule": self.schedule,
             "ema": self.ema, "scaler": self.scaler, "callbacks": self.callbacks, "run": self.run,
             "gradients": self.passes.update, "passes": self.passes, "random": default_generator,
-            "loader": self.loader if keeps_its_place(self.loader) else None,
+            "loader": self._batches if keeps_its_place(self.loader) else None,
         }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tinytorch.base.errors import DataError
+from tinytorch.training.restore import copied, gather, restore
 from tinytorch.training.run import keeps_its_place
 
 if TYPE_CHECKING:
@@ -18,22 +19,29 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def trial(trainer: Trainer, loader: Any = None) -> Iterator[None]:
+def trial(trainer: Trainer, loader: Any = None) -> Iterator[Any]:
     """Around training steps that must leave no trace: model, optimizer, random numbers, data.
 
     Args:
         trainer: put back to its present state afterwards.
-        loader: put back to its present place, if it keeps one.
+        loader: what the batches are of; None: none are needed.
+
+    Yields:
+        what to go through in place of the loader, whose own place stays; or the loader, put back to
+        its present place, if it keeps one.
     """
-    state, mode = trainer.state_dict(), trainer.model.training
-    place = copy.deepcopy(loader.state_dict()) if keeps_its_place(loader) else None
+    parts = {name: part for name, part in trainer._parts().items() if name != "loader"}
+    state, mode = copied(gather(parts)), trainer.model.training
+    aside = getattr(loader, "aside", None)
+    place = None
+    if aside is None and keeps_its_place(loader):
+        place = copy.deepcopy(loader.state_dict())
     trainer.model.train()
     trainer.passes.update.clear()
     try:
-        yield
+        yield loader if aside is None else aside()
     finally:
-        trainer.load_state_dict(state)
-        trainer.resumed()
+        restore(parts, state)
         trainer.model.train(mode)
         if place is not None:
             loader.load_state_dict(place)
