@@ -86,3 +86,40 @@ def test_beta(a, b):
     x = np.array([stream.beta(a, b) for _ in range(2000)])
     assert x.min() >= 0 and x.max() <= 1
     within(x, a / (a + b), np.sqrt(a * b / (a + b + 1)) / (a + b))
+
+
+@pytest.mark.parametrize("word", [0, 1, 3, 4, 5, 11])
+def test_any_word_can_be_gone_to(word):
+    """Ground truth: the words of the stream from its beginning."""
+    assert np.array_equal(
+        Stream(5, 1, 2).go_to(word).words(8), Stream(5, 1, 2).words(20)[word:][:8]
+    )
+
+
+@pytest.mark.parametrize("below", [2**31, 2**31 + 1, 10**10, 2**62 - 1, 2**62])
+def test_whole_numbers_beyond_31_bits(below, monkeypatch):
+    """Ground truth: Python's whole numbers: the upper 63 bits times `below` over 2**63."""
+    words = np.concatenate([Stream(6).words(500), np.array([0, 1, 2**64 - 1, 2**63], np.uint64)])
+    monkeypatch.setattr(Stream, "words", lambda self, n: words)
+    found = Stream(6).whole(below, len(words))
+    assert found.tolist() == [(int(w) >> 1) * below >> 63 for w in words]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 16, 17, 1000])
+def test_a_scattered_order_is_an_order(n):
+    """Ground truth: each number once; a part of it is that part of the whole."""
+    whole = Stream(3).scattered(n, 0, n)
+    assert sorted(whole) == list(range(n))
+    assert np.array_equal(Stream(3).scattered(n, n // 3, n - n // 4), whole[n // 3 : n - n // 4])
+
+
+def test_a_scattered_order_is_random():
+    """Ground truth: each number is equally likely at each place, and far out too."""
+    first = np.array([Stream(seed).scattered(5, 2, 3)[0] for seed in range(3000)])
+    for i in range(5):
+        within(first == i, 1 / 5, 2 / 5)
+    order = Stream(1).scattered(N, 0, N) / N
+    within((order - 0.5) * (np.arange(N) / N - 0.5), 0.0, 1 / 12)
+    far = Stream(1).scattered(10**10, 10**9, 10**9 + N) / 10**10
+    within(far, 1 / 2, 1 / np.sqrt(12))
+    assert len(set(Stream(s).scattered(10**10, 0, 1)[0] for s in range(50))) == 50
