@@ -27,6 +27,7 @@ from tinytorch.base.dtypes import (
 from tinytorch.base.dtypes import bool_ as bool
 from tinytorch.base.errors import TinyTorchError
 from tinytorch.base.settings import num_threads, set_num_threads
+from tinytorch.base.unknown_names import unknown
 from tinytorch.tensor.functions import *  # noqa: F403
 from tinytorch.tensor.functions import __all__ as _functions
 from tinytorch.tensor.modes import enable_grad, is_grad_enabled, no_grad, precision
@@ -105,7 +106,7 @@ def __getattr__(name: str) -> Any:
     try:
         module, attribute = _LATER[name]
     except KeyError:
-        raise AttributeError(f"module 'tinytorch' has no attribute {name!r}") from None
+        raise unknown("tinytorch", name, __dir__) from None
     loaded = importlib.import_module(module)
     value = loaded if attribute is None else getattr(loaded, attribute)
     globals()[name] = value

@@ -12,12 +12,15 @@ TinyTorchError
 ├── FileFormatError (ValueError)    a file is not what its name says
 ├── StorageError (OSError)          a file or folder cannot be written, or is not there
 │   └── NotFoundError (FileNotFoundError)   there is no such file
+├── UnknownNameError (AttributeError)    there is no such name; what to write instead
 └── MissingError (ImportError)      an optional library is needed
 """
 
 from __future__ import annotations
 
+import functools
 import reprlib
+from collections.abc import Callable
 
 LONGEST_PART = 4000  # characters of one part of a message: a file may hold names of any length
 
@@ -70,6 +73,11 @@ def _part(text: object) -> str:
     return whole if whole.isprintable() else "\n".join(map(printable, whole.split("\n")))
 
 
+def _message(what: str, *parts: str) -> str:
+    inside = (part.replace("\n", "\n        ") for part in parts)
+    return "{}\n  got:  {}\n  rule: {}\n  fix:  {}".format(what, *inside)
+
+
 class TinyTorchError(Exception):
     """Base of all errors raised on purpose.
 
@@ -86,10 +94,9 @@ class TinyTorchError(Exception):
     def __init__(self, what: str, *, got: object, rule: str, fix: str):
         self.what, self.got = _part(what).replace("\n", "\\n"), _part(got)
         self.rule, self.fix = _part(rule), _part(fix)
-        inside = (part.replace("\n", "\n        ") for part in (self.got, self.rule, self.fix))
-        super().__init__("{}\n  got:  {}\n  rule: {}\n  fix:  {}".format(self.what, *inside))
+        super().__init__(_message(self.what, self.got, self.rule, self.fix))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return (_rebuild, (type(self), self.what, self.got, self.rule, self.fix))
 
 
@@ -168,6 +175,46 @@ class StorageError(TinyTorchError, OSError):
 
 class NotFoundError(StorageError, FileNotFoundError):
     """There is no such file or folder."""
+
+
+class UnknownNameError(TinyTorchError, AttributeError):
+    """A module or object has no such name. What to write instead is worked out when it is read.
+
+    Args:
+        owner: what was asked, in words.
+        unknown: the name.
+        parts: gives the rule and the fix.
+    """
+
+    def __init__(self, owner: str, unknown: str, parts: Callable[[], tuple[str, str]]):
+        Exception.__init__(self, owner, unknown)
+        self.what, self.got = f"{owner} has no attribute {unknown!r}", printable(unknown)
+        self._parts = parts
+
+    @functools.cached_property
+    def _said(self) -> tuple[str, str]:
+        return self._parts()
+
+    @property
+    def rule(self) -> str:  # type: ignore[override]
+        """What would have been right."""
+        return self._said[0]
+
+    @property
+    def fix(self) -> str:  # type: ignore[override]
+        """What to write instead."""
+        return self._said[1]
+
+    def __str__(self) -> str:
+        return _message(self.what, self.got, self.rule, self.fix)
+
+    def __reduce__(self) -> tuple:
+        rule, fix = self.rule, self.fix
+        return (_rebuild_unknown, (*self.args, rule, fix))
+
+
+def _rebuild_unknown(owner: str, unknown: str, rule: str, fix: str) -> UnknownNameError:
+    return UnknownNameError(owner, unknown, lambda: (rule, fix))
 
 
 class MissingError(TinyTorchError, ImportError):

@@ -3,6 +3,7 @@
 Knows NumPy arrays and files, never tensors.
 """
 
+from tinytorch.base.unknown_names import names_of as _names_of
 from tinytorch.data.augmentation import Compose, Cutout, RandomCrop, RandomFlip
 from tinytorch.data.cifar10 import CIFAR10_MEAN, CIFAR10_STD, load_cifar10
 from tinytorch.data.colour import ColorJitter, Mixup, Normalize
@@ -59,3 +60,5 @@ __all__ = [
     "map_npy",
     "random_split",
 ]
+
+__getattr__ = _names_of("data", lambda: __all__)

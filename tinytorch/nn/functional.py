@@ -7,6 +7,7 @@ gradient is derived and the compiler fuses it.
 from __future__ import annotations
 
 from tinytorch.base.errors import ShapeError
+from tinytorch.base.unknown_names import names_of as _names_of
 from tinytorch.nn.activation_functions import (
     elu,
     gelu,
@@ -156,3 +157,6 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         check_one_float("linear", input=input, weight=weight, bias=bias)
     out = matmul(input, transpose(weight))
     return out if bias is None else out + bias
+
+
+__getattr__ = _names_of("nn.functional", lambda: __all__)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinytorch.base.dtypes import as_dtype
 from tinytorch.base.errors import SettingError
 from tinytorch.base.settings import STRUCTURE
+from tinytorch.base.unknown_names import unknown
 from tinytorch.nn.hooks import HookHandle, Hooks
 from tinytorch.nn.summary import Summary, summarise
 from tinytorch.tensor.exchange import number_type_of
@@ -86,6 +87,13 @@ class Module:
         if self._hooks is None:
             return self.forward(*inputs, **named)
         return self._hooks.around(self, inputs, named)
+
+    if not TYPE_CHECKING:  # a type checker would believe in every name
+
+        def __getattr__(self, name: str) -> Any:
+            if hasattr(type(self), name):  # a property that failed: say how
+                return object.__getattribute__(self, name)
+            raise unknown("Module", name, lambda: dir(self))
 
     def __setattr__(self, name: str, value) -> None:
         # A compiled function has read the old value, the class's own if there was none of this

@@ -1,5 +1,6 @@
 """Optimizers, learning-rate schedules, clipping, penalties: how a weight moves."""
 
+from tinytorch.base.unknown_names import names_of as _names_of
 from tinytorch.optim.adam import Adam
 from tinytorch.optim.adamw import AdamW
 from tinytorch.optim.clipping import clip_grad_norm_, clip_grad_value_
@@ -53,3 +54,5 @@ __all__ = [
     "l1_penalty",
     "l2_penalty",
 ]
+
+__getattr__ = _names_of("optim", lambda: __all__)

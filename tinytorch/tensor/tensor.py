@@ -7,13 +7,14 @@ reading.py and assignment.py, what can be computed with it in the files of funct
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinytorch.base.dtypes import as_dtype, bool_
 from tinytorch.base.errors import DTypeError, GradientError, ShapeError
 from tinytorch.base.settings import LEAVES
+from tinytorch.base.unknown_names import unknown
 from tinytorch.primitives.primitive import Primitive, store
 from tinytorch.tensor import autograd
 from tinytorch.tensor.assignment import Assignable
@@ -174,6 +175,13 @@ class Tensor(Assignable):
         if STATE.recording and self._node is not None:
             out._node = autograd.identity(self._node, out.handle())
         return out
+
+    if not TYPE_CHECKING:  # a type checker would believe in every name
+
+        def __getattr__(self, name: str) -> Any:
+            if hasattr(type(self), name):  # a property that failed: say how
+                return object.__getattribute__(self, name)
+            raise unknown("Tensor", name, lambda: dir(self))
 
     # --- copying the object ---
 

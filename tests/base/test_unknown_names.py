@@ -1,0 +1,104 @@
+"""Names that are not there: what the message says is true.
+
+Ground truth: Python (the name is missing; the code that is proposed runs), PyTorch (it has it).
+"""
+
+import copy
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import tinytorch as tt
+from tinytorch import data, nn, optim
+from tinytorch.base.errors import UnknownNameError
+from tinytorch.base.unknown_names import INSTEAD
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "from_pytorch.md"
+OWNERS = {
+    "tinytorch": (tt, torch),
+    "Tensor": (tt.ones(2, 2), torch.ones(2, 2)),
+    "Module": (nn.Sequential(nn.Linear(2, 2)), torch.nn.Linear(2, 2)),
+    "nn": (nn, torch.nn),
+    "nn.functional": (nn.functional, torch.nn.functional),
+    "optim": (optim, torch.optim),
+    "data": (data, torch.utils.data),
+}
+ROWS = [(owner, name) for owner, names in INSTEAD.items() for name in names]
+OTHER_HABITS = {"compile", "fit", "predict"}  # Keras, scikit-learn
+
+
+@pytest.mark.parametrize(("owner", "name"), ROWS)
+def test_a_row_is_needed_and_its_code_runs(owner, name, tmp_path):
+    """Python and PyTorch; a row for a name that exists by now has to go."""
+    ours, theirs = OWNERS[owner]
+    assert not hasattr(ours, name), "it is there: remove the row"
+    assert hasattr(theirs, name) or name in OTHER_HABITS
+    with pytest.raises(UnknownNameError, match=re.escape(repr(name))) as caught:
+        getattr(ours, name)
+    assert caught.value.fix == INSTEAD[owner][name] and "from_pytorch" in caught.value.rule
+    if not caught.value.fix.startswith("leave it out"):
+        x, y, model = tt.rand(2, 2), tt.rand(2, 2), nn.Linear(2, 2)
+        path = tmp_path / "model.safetensors"
+        tt.training.save_weights(model, path)
+        known = {"tt": tt, "nn": nn, "x": x, "y": y, "model": model, "a": x, "b": y, "path": path}
+        eval(caught.value.fix, known)  # what the message tells to type
+
+
+def test_the_page_shows_the_table():
+    """The table of the module."""
+    text = PAGE.read_text()
+    shown = re.findall(r"^\| `([\w.]+)` \| `(\w+)` \| (.*) \|$", text, re.M)
+    wanted = [
+        (owner, name, said if said.startswith("leave") else f"`{said}`")
+        for owner, names in INSTEAD.items()
+        for name, said in sorted(names.items())
+    ]
+    assert sorted((o, n, s.replace("\\|", "|")) for o, n, s in shown) == sorted(wanted)
+
+
+@pytest.mark.parametrize(
+    ("ask", "fix"),
+    [
+        (lambda: tt.sofmax, "softmax"),
+        (lambda: tt.ones(1).reshpe, "reshape"),
+        (lambda: nn.Lineer, "Linear"),
+        (lambda: nn.functional.cross_entropi, "cross_entropy"),
+        (lambda: optim.AdamX, "Adam"),
+        (lambda: data.DataLoder, "DataLoader"),
+        (lambda: nn.Linear(1, 1).wieght, "weight"),
+        (lambda: tt.ones(1).exp_, "x.copy_(x.exp(...))"),
+        (lambda: tt.masked_fill_, "x.masked_fill_(...)"),
+        (lambda: tt.ones(1).hypot, "tt.hypot(x, ...)"),
+        (lambda: tt.cross_entropy, "nn.functional.cross_entropy"),
+        (lambda: tt.zzzzzz, "dir()"),
+    ],
+)
+def test_the_nearest_names_and_other_places(ask, fix):
+    """Spelling: the name that was meant, or the place where it is."""
+    with pytest.raises(AttributeError) as caught:
+        ask()
+    assert fix in caught.value.fix and fix in str(caught.value)
+    assert all(getattr(caught.value, part) for part in ("what", "got", "rule", "fix"))
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
+
+
+def test_names_of_python_cost_nothing_and_properties_say_how_they_fail():
+    """Python: hasattr, copies and a property's own AttributeError are as ever."""
+    x = tt.ones(2)
+    with pytest.raises(AttributeError) as caught:
+        x.__no_such__  # noqa: B018
+    assert not isinstance(caught.value, UnknownNameError)
+    assert not hasattr(x, "zzz") and getattr(x, "zzz", 3) == 3
+
+    class Model(nn.Module):
+        @property
+        def broken(self):
+            return self.weihgt
+
+    with pytest.raises(AttributeError, match="weihgt"):
+        Model().broken  # noqa: B018
+    assert copy.deepcopy(Model()) is not None
