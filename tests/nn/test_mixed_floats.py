@@ -176,6 +176,27 @@ def test_integers_join_floats_and_promote_with_and_without_axes(way):
     assert outs[3].tolist() == [301, 302, 303] and outs[0].item() == 3.0
 
 
+@pytest.mark.parametrize("way", WAYS, ids=IDS)
+def test_integers_are_no_reason_to_lose_the_fractions_beside_them(way):
+    """Ground truth: the same in float32. Before, targets, weights and windows became integers."""
+
+    def everything(scores, labels, target, image):
+        return [
+            F.binary_cross_entropy_with_logits(scores, target),
+            F.binary_cross_entropy(scores.clip(0, 1), target),
+            F.nll_loss(scores, labels, tt.Tensor([0.5, 0.25])),
+            F.adaptive_avg_pool2d(image, 3),
+        ]
+
+    scores, image = np.array([[1, 0], [-2, 3]]), np.arange(49).reshape(1, 1, 7, 7)
+    rest = (tt.Tensor([0, 1]), tt.Tensor([[0.3, 0.5], [0.75, 0.1]]))
+    whole = by(way, everything)(tt.Tensor(scores), *rest, tt.Tensor(image))
+    truth = everything(tt.Tensor(scores).float(), *rest, tt.Tensor(image).float())
+    for mine, wanted in zip(whole, truth, strict=True):
+        assert mine.dtype is tt.float32
+        np.testing.assert_allclose(mine.numpy(), wanted.numpy(), rtol=1e-6)
+
+
 def test_result_type_counts_axes():
     """Ground truth: torch.result_type."""
     for a, b in PAIRS:

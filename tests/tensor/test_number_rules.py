@@ -63,6 +63,7 @@ DO_NOT_FIT = {
     "NumPy's number": ("uint8", lambda x: x + np.int64(300)),
     "where": ("uint8", lambda x: tt.where(x > 0, x, 300)),
     "masked_fill": ("uint8", lambda x: x.masked_fill(x > 0, -1)),
+    "masked_fill inf": ("int64", lambda x: x.masked_fill(x > 0, math.inf)),
     "masked_fill_": ("uint8", lambda x: (x + 0).masked_fill_(x > 0, -1)),
     "maximum": ("uint8", lambda x: tt.maximum(x, 300)),
     "minimum": ("uint8", lambda x: tt.minimum(300, x)),
@@ -142,6 +143,24 @@ def test_whole_numbers_beyond_every_float_are_refused_and_others_round():
     for way in (None, TARGETS[0]):
         with pytest.raises(DTypeError, match="a long number for float32"):
             by(way, lambda x: x * 10**400)(tt.ones(1))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=IDS)
+def test_filling_keeps_the_type(way):
+    """Ground truth: PyTorch: masked_fill, fill_ and assignments convert the value."""
+
+    def everything(x, mask):
+        return [
+            x.masked_fill(mask, 1.5), (x + 0).masked_fill_(mask, tt.Tensor(7.9)),
+            (x + 0).fill_(2.9), _set(x, 0, -0.5), (x > 1).masked_fill(mask, 10),
+            x.float().masked_fill(mask, tt.Tensor(1.5, dtype="float64")),
+        ]  # fmt: skip
+
+    outs = by(way, everything)(tt.Tensor([1, 2]), tt.Tensor([True, False]))
+    assert [o.tolist() for o in outs] == [
+        [1, 2], [7, 2], [2, 2], [0, 2], [True, True], [1.5, 2.0],
+    ]  # fmt: skip
+    assert [o.dtype.name for o in outs] == ["int64"] * 4 + ["bool", "float32"]
 
 
 @pytest.mark.parametrize("way", WAYS, ids=IDS)

@@ -49,6 +49,7 @@ def binary_cross_entropy_with_logits(
     """
     input, target = same_shapes("binary_cross_entropy_with_logits", input, target)
     check_probabilities("binary_cross_entropy_with_logits", "target", target)
+    input = input if input.dtype.is_float else input.astype("float32")
     target = target.astype(input.dtype)
     positive = input >= 0.0
     tail = log1p(exp(where(positive, -input, input)))
@@ -89,6 +90,7 @@ def binary_cross_entropy(
     check_one_float("binary_cross_entropy", input=input, target=target)
     check_probabilities("binary_cross_entropy", "target", target)
     check_probabilities("binary_cross_entropy", "input", input)
+    input = input if input.dtype.is_float else input.astype("float32")
     target = target.astype(input.dtype)
     losses = -(target * _bounded_log(input) + (1.0 - target) * _bounded_log(1.0 - input))
     losses = losses if weight is None else weighed(weight, losses)

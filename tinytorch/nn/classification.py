@@ -98,6 +98,7 @@ def nll_loss(
     reduction_of("nll_loss", reduction)
     input, target = asarray(input), asarray(target)
     scores = _classes_last(input)
+    scores = scores if scores.dtype.is_float else scores.astype("float32")
     _check_weight("nll_loss", weight, scores)
     labels, keep = _labels("nll_loss", scores, target, ignore_index)
     losses = -gather(scores, -1, labels.unsqueeze(-1)).squeeze(-1)

@@ -363,6 +363,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
         return input.mean((2, 3), keepdim=True)
     if height % rows == 0 and width % columns == 0:
         return avg_pool2d(input, (height // rows, width // columns))
+    input = input if input.dtype.is_float else input.astype("float32")
     down = Tensor(_averaging(height, rows)).astype(input.dtype)
     across = Tensor(_averaging(width, columns).T.copy()).astype(input.dtype)
     return matmul(matmul(down, input), across)

@@ -115,7 +115,7 @@ class Assignable(Readable):
 
     def masked_fill_(self, mask: Any, value: Any) -> Any:
         """Assign `value` where `mask` is true. Gives itself."""
-        return self._become(elementwise.where(mask, value, self))
+        return self.assign_(elementwise.masked_fill(self, mask, value))
 
     def _become(self, new: Any) -> Any:
         if new.dtype is not self.dtype and new.dtype.is_float and self.dtype.is_float:

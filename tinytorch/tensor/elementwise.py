@@ -20,6 +20,7 @@ from tinytorch.tensor.dispatch import (
     common,
     elementwise,
     number,
+    tensor_in,
     tensor_of,
     to_dtype,
     unary,
@@ -414,6 +415,19 @@ def where(condition, a, b) -> Any:
     else:
         a, b = common(a, b)
     return apply(_ROW["where"], (condition, a, b), {})
+
+
+def masked_fill(x, mask, value) -> Any:
+    """`value` where `mask` is true, x elsewhere, in x's number type.
+
+    Args:
+        x: any shape.
+        mask: bool; broadcasts with x.
+        value: as for an assignment: a fraction is dropped where x is of integers, what does not fit
+            is refused, a Tensor is cast.
+    """
+    x = tensor_of(x)
+    return where(mask, tensor_in(value, x.dtype), x)
 
 
 def astype(x, dtype) -> Any:

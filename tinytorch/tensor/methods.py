@@ -121,6 +121,7 @@ class Methods(Operators):
     allclose = elementwise.allclose
     isclose = elementwise.isclose
     clip = clamp = elementwise.clip
+    masked_fill = elementwise.masked_fill
     maximum = elementwise.maximum
     minimum = elementwise.minimum
     isnan = elementwise.isnan
@@ -170,10 +171,6 @@ class Methods(Operators):
         """Itself; there is one device: "cpu"."""
         exchange.check_device(device)
         return self
-
-    def masked_fill(self, mask, value) -> Any:
-        """`value` where `mask` is true, the same numbers elsewhere."""
-        return elementwise.where(mask, value, self)
 
     def view_as(self, other) -> Any:
         """Reshaped like `other`."""
