@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,9 +48,11 @@ class Passes:
         self.update, self.precision = update, precision
         self.counts_samples = setting(loss, "weight") is None  # a loss's weight is a number of them
         training = self._training if update.accumulate == 1 else self._gathering
+        given = [loss, *metrics.values()]  # functools.partial: its settings can change in place
+        guards = [partial(_settings, f) for f in given if isinstance(f, partial)]
         self.steps = {
-            "train": Step(training, compile),
-            "evaluate": Step(self._evaluation, compile),
+            "train": Step(training, compile, guards),
+            "evaluate": Step(self._evaluation, compile, guards),
             "predict": Step(self._prediction, compile),
         }
         self._move = Step(update.apply_window, compile)
@@ -189,6 +192,11 @@ def _give_back(buffers: list[tuple[Tensor, Tensor]], finite: Tensor) -> None:
         for buffer, before in buffers:
             if current() is None or buffer.handle() is not before.handle():  # it was assigned to
                 buffer.assign_(where(finite, buffer.detach(), before))
+
+
+def _settings(function: partial) -> tuple:
+    """What a partial function gives its function."""
+    return (function.func, *function.args, *function.keywords.items())
 
 
 def _detached(output: Any) -> Any:

@@ -5,7 +5,7 @@ Knows shapes, never what the function does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tinytorch.tensor.creation import asarray
 
@@ -24,11 +24,12 @@ class Step:
     Args:
         fn: function of Tensors.
         compile: whether to compile at all.
+        guards: what `fn` depends on besides, as `tt.compile` takes it.
     """
 
-    def __init__(self, fn: Callable, compile: bool):
+    def __init__(self, fn: Callable, compile: bool, guards: Iterable[Callable] = ()):
         self.fn = fn
-        self.compiled = _compiled(fn) if compile else None
+        self.compiled = _compiled(fn, guards) if compile else None
         self.largest: dict[Shapes, int] = {}  # samples compiled, by everything but their number
         self.previous: Shapes = ()
 
@@ -59,8 +60,8 @@ class Step:
         self.previous = next(rest for rest, n in shapes if n is None)
 
 
-def _compiled(fn: Callable) -> Callable:
+def _compiled(fn: Callable, guards: Iterable[Callable]) -> Callable:
     # Imported here: eager training needs no LLVM.
     from tinytorch.compiler.compile import compile
 
-    return compile(fn)
+    return compile(fn, guards=guards)
