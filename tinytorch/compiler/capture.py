@@ -17,6 +17,7 @@ import numpy as np
 from tinytorch.base.errors import CompileError
 from tinytorch.base.locks import SharedLock, fork_waits_for
 from tinytorch.compiler.escapes import Carried, Escapes, find
+from tinytorch.compiler.frames import available
 from tinytorch.compiler.graph import Graph, Value, verify
 from tinytorch.compiler.guards import Guard
 from tinytorch.compiler.signature import Slot, flatten, rebuild
@@ -101,6 +102,7 @@ def capture(
     while True:
         with RECORDING, Watch() as watch:
             recording = Capture(lift_numbers)
+            recording.apply = watch.unwatched(recording.apply)
             try:
                 with interpreting(recording):
                     taken = [recording.take(args), recording.take(kwargs)]
@@ -116,6 +118,7 @@ def capture(
             except RecordAgain:
                 continue
             finally:
+                del recording.apply  # it holds the recording
                 recording.restore()
                 watch.take_back()
 
@@ -290,6 +293,7 @@ class Capture(Interpreter):
         self.arguments, self._given, self.leaves = [], {}, {}
         with interpreting(self):
             captured.escapes = find(watch, self.made, self._slots.returned)
+        captured.escapes.again &= watch.saw_all or not available()
         for tensor, _ in captured.escapes.adopted:
             leaf: Any = tensor._node
             if type(leaf) is Leaf and leaf.grad is not None:
@@ -327,19 +331,25 @@ class Capture(Interpreter):
         updated = {old for old, _ in captured.graph.updates}
         values: list[Any] = [self.lifted.get(getattr(t, "_buffer", None)) for t in tensors]
         for tensor, value in zip(tensors, values, strict=True):
-            if value is None or self.sources.get(value) is not tensor or value in updated:
+            if id(tensor) in others or getattr(tensor, "_buffer", None) is None:
                 return []
-            if id(tensor) in others or value not in captured.graph.states:
+            met = value is not None  # else nothing was computed from it
+            if met and (self.sources.get(value) is not tensor or value in updated):
+                return []
+            if met and value not in captured.graph.states:
                 return []
             node = tensor._node
             if node is not None and (type(node) is not Leaf or node.grad is not None):
                 return []
-        if not values or len(set(values)) < len(values) or captured.aliases:
+        if not any(values) or len(set(map(id, tensors))) < len(tensors) or captured.aliases:
             return []
         states, leaves = captured.graph.states, {}
         for tensor, value in zip(tensors, values, strict=True):
-            captured.sources.pop(states.index(value))
-            states.remove(value)
+            if value is None:
+                value = self._new(tensor.spec)
+            else:
+                captured.sources.pop(states.index(value))
+                states.remove(value)
             if tensor._node is not None:
                 leaves[tensor._node] = len(captured.graph.arguments)
             captured.graph.arguments.append(value)

@@ -259,6 +259,8 @@ class Compiled:
         call = Call(captured, program, given, self.threads or settings.num_threads())
         if captured.escapes.again:
             self._keep(call, key)
+        else:
+            self._changes.note_once(self.name, captured.escapes.why)
         self._last = call
         return call
 

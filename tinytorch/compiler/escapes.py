@@ -86,11 +86,13 @@ class Escapes:
         adopted: (Tensor, where its numbers are found): those that lie somewhere.
         effects: what later runs do again.
         again: whether later runs can; otherwise the recording is used once.
+        why: what they could not do.
     """
 
     adopted: list[tuple[Tensor, Any]] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     again: bool = True
+    why: str = ""
 
 
 def put(kind: str, holder: Any, key: Any, value: Any) -> None:
@@ -153,14 +155,14 @@ def find(watch: Any, made: Any, slot_of: Callable[[Tensor], Any]) -> Escapes:
     for holder, children in places.values():
         effects = _effects(watch, holder, children)
         if effects is None or not all(_is_plain(e.tree) for e in effects):
-            found.again = False
+            found.again, found.why = False, f"a {type(holder).__name__}"
             break
         found.effects += effects
     found.effects += _moved(watch)
     for e in found.effects:
         e.tree = rebuild(e.tree, lambda x: _like(slots[id(x)], x) if id(x) in slots else x)
     leaves = [x._node for x, _ in found.adopted if type(x._node) is Leaf]
-    if not found.again or any(leaf.grad is not None for leaf in leaves):
+    if not found.again or not watch.saw_all or any(leaf.grad is not None for leaf in leaves):
         found.again, found.effects = False, []
     return found
 

@@ -150,6 +150,25 @@ class Observer:
     def instruction(self, frame: types.FrameType, code: types.CodeType, base: int) -> None:
         """The instruction at `frame.f_lasti` is about to run; others than those asked for too."""
 
+    tracer: Any = None  # what `sys.settrace` was given, if nobody else has set one
+
+    def unwatched(self, function: Callable) -> Callable:
+        """A function that runs none of the user's code: while it runs nothing is looked at.
+
+        With `sys.settrace` every call of a function costs 1 us more, a library's too.
+        """
+
+        def quiet(*args: Any) -> Any:
+            if self.tracer is None:
+                return function(*args)
+            sys.settrace(None)
+            try:
+                return function(*args)
+            finally:
+                sys.settrace(self.tracer)
+
+        return quiet
+
     def observe(self, function: Callable, args: tuple, kwargs: dict) -> Any:
         """Call the function; gives its result."""
         if sys.version_info >= (3, 12):
@@ -165,13 +184,19 @@ def _traced(observer: Observer, function: Callable, args: tuple, kwargs: dict) -
     """By `sys.settrace`. A debugger or a measure of coverage that is set sees all it saw before."""
     before = sys.gettrace()
 
+    files: set[str] = set()  # of libraries, met before: most calls end at the first line
+
     def begin(frame: types.FrameType, event: Any, arg: Any) -> Any:
+        if frame.f_code.co_filename in files:
+            return None
         code, theirs = frame.f_code, None
         if before is not None:
             theirs = before(frame, event, arg)
             if sys.gettrace() is not begin:  # some put themselves in place at each call
                 sys.settrace(begin)
         if of_library_frame(frame, code):
+            if before is None and code.co_filename[:1] != "<":
+                files.add(code.co_filename)
             return theirs
         base = _base(frame)
         observer.enters(frame, code, base)
@@ -181,10 +206,12 @@ def _traced(observer: Observer, function: Callable, args: tuple, kwargs: dict) -
             return functools.partial(_opcode, observer.instruction, code, base)
         return _shared(begin, theirs, functools.partial(observer.instruction, frame, code, base))
 
+    observer.tracer = begin if before is None else None
     sys.settrace(begin)
     try:
         return function(*args, **kwargs)
     finally:
+        observer.tracer = None
         sys.settrace(before)
 
 

@@ -13,11 +13,14 @@ import warnings
 from collections.abc import Callable, Iterable
 from itertools import chain
 from operator import attrgetter, call, contains, is_, itemgetter
+from types import CodeType
 from typing import Any
 
 import numpy as np
 
 from tinytorch.base.errors import CompileError
+from tinytorch.tensor.base import TensorBase
+from tinytorch.tensor.interpreter import STATE, Interpreter
 
 SCALARS = frozenset((bool, int, float, complex, str, bytes, type(None), type(...)))
 PLAIN = frozenset((*SCALARS, tuple, range, slice, frozenset))  # their attributes never change
@@ -119,17 +122,70 @@ _READ: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
+class _Unequal(Interpreter):
+    """Stands for Tensors while what was read is compared with what was held.
+
+    Python compares two lists or tuples without a call for elements that are the same object; for
+    two different Tensors it asks `==`, which lands here.
+    """
+
+    def apply(self, primitive: Any, operands: tuple, params: dict[str, Any]) -> Any:
+        """Two Tensors are compared, so they are two."""
+        raise LookupError
+
+    def constant(self, buffer: Any) -> Any:
+        """A Tensor is compared with a number."""
+        raise LookupError
+
+
+_UNEQUAL = _Unequal()
+
+
+def _by_identity(x: Any) -> bool:
+    """Whether `==` of it means that it is the same object, or one that serves as well."""
+    kind = type(x)
+    if kind is str or kind is bytes or kind is CodeType or isinstance(x, TensorBase):
+        return True
+    return kind.__eq__ is object.__eq__
+
+
+class _Readings:
+    """Readings of attributes and elements: one getter for each object, and what they gave.
+
+    `attrgetter("a", "b")(x)` reads both in C and gives a tuple.
+    """
+
+    def __init__(self, guards: Iterable[Guard]) -> None:
+        by_place: dict[tuple[str, int], list[Guard]] = {}
+        for g in guards:
+            by_place.setdefault((g.kind, id(g.holder)), []).append(g)
+        self.getters: list[Any] = []
+        self.holders: list[Any] = []
+        self.held: list[tuple] = []
+        for (kind, _), group in by_place.items():
+            group = group if len(group) > 1 else group * 2  # of one key a getter gives no tuple
+            keys = [g.key for g in group]
+            self.getters.append(attrgetter(*keys) if kind == "attr" else itemgetter(*keys))
+            self.holders.append(vars(group[0].holder) if kind == "class" else group[0].holder)
+            self.held.append(tuple([g.held for g in group]))
+        self.flat = [*chain.from_iterable(self.held)]
+
+    def now(self) -> Any:
+        """What they give now, each when it is asked for."""
+        return map(call, self.getters, self.holders)  # pyright: ignore
+
+
 class Guards:
     """All guards of one recording, arranged so that checking them is few loops.
 
-    `attrgetter("a", "b")(x)` reads both in C, so there is one getter for each object; what all of
-    them give is compared with what was held by one chain of `is`. An equal number that is another
-    object fails there, and is looked at once more, slowly; it is then what is held.
+    What is compared by identity (Tensors, functions, objects) is compared at once, tuple by tuple
+    and list by list, 5 ns each; numbers by a chain of `is`, 30 ns each. An equal number that is
+    another object fails there, and is looked at once more, slowly; it is then what is held.
     """
 
     __slots__ = (
-        "_absent", "_arrays", "_calls", "_elements", "_getters", "_held", "_holders", "_iterables",
-        "_lengths", "guards",
+        "_absent", "_arrays", "_calls", "_elements", "_iterables", "_lengths", "_lists", "_numbers",
+        "_objects", "guards",
     )  # fmt: skip
 
     def __init__(self, guards: Iterable[Guard]):
@@ -137,27 +193,19 @@ class Guards:
         self._arrange()
 
     def _arrange(self) -> None:
-        by_place: dict[tuple[str, int], list[Guard]] = {}
-        for g in self.guards:
-            if g.kind in ("attr", "item", "class"):
-                by_place.setdefault((g.kind, id(g.holder)), []).append(g)
-        self._getters: list[Any] = []
-        self._holders: list[Any] = []
-        self._held: list[Any] = []
-        for (kind, _), group in by_place.items():
-            keys = [g.key for g in group]
-            keys += keys[:1] if len(keys) == 1 else []  # of one key a getter gives no tuple
-            self._getters.append(attrgetter(*keys) if kind == "attr" else itemgetter(*keys))
-            self._holders.append(vars(group[0].holder) if kind == "class" else group[0].holder)
-            self._held += [g.held for g in group]
-            self._held += [group[0].held] if len(group) == 1 else []
+        read = [g for g in self.guards if g.kind in ("attr", "item", "class")]
+        self._objects = _Readings(g for g in read if _by_identity(g.held))
+        self._numbers = _Readings(g for g in read if not _by_identity(g.held))
         has = [g for g in self.guards if g.kind == "has"]
         self._absent = [g.holder for g in has], [g.key for g in has], [g.held for g in has]
+        whole = [g for g in self.guards if g.kind == "all"]
+        simple = [g for g in whole if type(g.holder) is list and all(map(_by_identity, g.held[0]))]
+        self._lists = [g.holder for g in simple], [g.held[0] for g in simple]
         self._iterables: list[Any] = []
         self._lengths: list[int] = []
         self._elements: list[Any] = []
-        for g in self.guards:
-            if g.kind == "all":
+        for g in whole:
+            if g not in simple:
                 parts = [g.holder, g.holder.values()] if isinstance(g.holder, dict) else [g.holder]
                 for part, held in zip(parts, g.held, strict=False):
                     self._iterables.append(part)
@@ -167,13 +215,16 @@ class Guards:
         self._calls = [g for g in self.guards if g.kind == "call"]
 
     def hold(self) -> bool:
-        """Whether everything that was read is as it was. Cost: about 30 ns a reading."""
+        """Whether everything that was read is as it was."""
         return self._hold_at_once() or not self.changed()
 
     def _hold_at_once(self) -> bool:
+        state = STATE
+        before, state.interpreter = state.interpreter, _UNEQUAL
         try:
-            read = chain.from_iterable(map(call, self._getters, self._holders))  # pyright: ignore
-            if not all(map(is_, read, self._held)):
+            if list(self._objects.now()) != self._objects.held or self._lists[0] != self._lists[1]:
+                return False
+            if not all(map(is_, chain.from_iterable(self._numbers.now()), self._numbers.flat)):
                 return False
             holders, keys, held = self._absent
             if holders and list(map(contains, holders, keys)) != held:
@@ -183,11 +234,13 @@ class Guards:
                 or not all(map(is_, chain.from_iterable(self._iterables), self._elements))
             ):
                 return False
-            return all([numbers(x, key) == held for x, key, held in self._arrays]) and all(
-                [g.holds() for g in self._calls]
-            )
+            if not all([numbers(x, key) == held for x, key, held in self._arrays]):
+                return False
         except Exception:  # a missing key, an emptied cell, whatever the user's objects raise
             return False
+        finally:
+            state.interpreter = before
+        return all([g.holds() for g in self._calls])
 
     def changed(self) -> list[Guard]:
         """The guards that no longer hold."""
@@ -238,10 +291,22 @@ class Changes:
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
 
+    def note_once(self, function: str, why: str) -> None:
+        """Count a recording that is used once, because it left Tensors in `why`."""
+        self.counts[why] = self.counts.get(why, 0) + 1
+        if self.counts[why] == OFTEN:
+            warnings.warn(
+                f"compiled function {function!r} is recorded at every call because it puts new "
+                f"Tensors into {why or 'objects'} in a way that a program cannot repeat; keep them "
+                "in attributes, elements or variables that were there before, or assign_() them",
+                RecompileWarning,
+                stacklevel=5,
+            )
+
     def note(self, function: str, changed: list[Guard]) -> None:
         """Count a recording that these guards caused; the warning points at the user's call."""
         often = []
-        for g in changed:
+        for g in {g.shown: g for g in changed}.values():
             self.counts[g.shown] = self.counts.get(g.shown, 0) + 1
             if self.counts[g.shown] == OFTEN:
                 often.append(g)

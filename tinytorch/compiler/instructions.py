@@ -69,7 +69,11 @@ def _load_deref(watch: Any, frame: Any, base: int, end: int, cell: tuple[int, st
 def _store_deref(watch: Any, frame: Any, base: int, end: int, cell: tuple[int, str]) -> None:
     holder = at(base + 8 * cell[0])
     if type(holder) is types.CellType:
-        watch.sets(holder, "cell_contents", getattr(holder, "cell_contents", MISSING))
+        try:
+            old = holder.cell_contents
+        except ValueError:  # nothing was assigned yet
+            old = MISSING
+        watch.sets(holder, "cell_contents", old)
 
 
 def _store_global(watch: Any, frame: Any, base: int, end: int, name: str) -> None:

@@ -54,6 +54,7 @@ class Watch(Observer):
         guards: what was read, in the order it was first read.
         written: (id, name) -> (object, name, value before) of attributes and names that were set.
         shots: id -> (container, its contents before the first change).
+        saw_all: whether everything that was read and written is known.
     """
 
     def __init__(self) -> None:
@@ -64,6 +65,7 @@ class Watch(Observer):
         self._kept: list[Any] = []  # so that no id is given to another object meanwhile
         self._functions: set[int] = set()
         self.set_items: set[tuple[int, Any]] = set()  # elements of lists and dicts that were set
+        self.saw_all = available()  # else the recording is used once
         self.via: dict[int, Any] = {}  # id of a dict or array -> what it was read from
         self._collecting = False
 
@@ -166,7 +168,10 @@ class Watch(Observer):
         step = plan_of(code).get(frame.f_lasti)
         if step is not None:
             act, depth, argument = step
-            act(self, frame, base, base + 8 * depth, argument)
+            try:
+                act(self, frame, base, base + 8 * depth, argument)
+            except Exception:  # of the user's objects, or of an instruction not understood
+                self.saw_all = False
 
     def _entered(self, function: types.FunctionType, code: types.CodeType, base: int) -> None:
         """The user's function runs: its code and defaults, and that its class still has it."""

@@ -246,8 +246,10 @@ def backward(tensor: Any, gradient: Any, *, retain_graph: bool, create_graph: bo
         raise GradientError(
             "backward() has nothing to go back through",
             got=f"a tensor {tensor.shape} that depends on no tensor with requires_grad=True",
-            rule="operations are recorded where an operand requires a gradient, outside no_grad()",
-            fix="x = tt.Tensor(..., requires_grad=True) before computing the loss",
+            rule="operations are recorded where an operand requires a gradient, outside no_grad(); "
+            "not those of a compiled function: its backward() is called inside it",
+            fix="x = tt.Tensor(..., requires_grad=True) before computing the loss, or loss and "
+            "backward() inside the compiled function",
         )
     if gradient is None:
         if tensor.size != 1:

@@ -1,0 +1,405 @@
+"""Watching a recording: other watchers go on, nothing is kept, nothing is left half done."""
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import types
+import warnings
+import weakref
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tests.compiler.reference_program import ReferenceProgram
+from tinytorch import nn
+from tinytorch.base.errors import CompileError, GradientError
+from tinytorch.compiler import compile as compile_module
+from tinytorch.compiler import frames, watch
+from tinytorch.compiler.guards import RecompileWarning
+
+
+@pytest.fixture(autouse=True)
+def by_numpy(monkeypatch):
+    monkeypatch.setattr(
+        compile_module, "program_for", lambda graph, target: ReferenceProgram(graph)
+    )
+
+
+def thing(**named):
+    return types.SimpleNamespace(**named)
+
+
+X = tt.Tensor([1.0, 2.0])
+
+
+# --- frames ---
+
+
+def test_this_python_can_be_watched():
+    """Ground truth: CPython 3.11, 3.12 and 3.13 are looked at and tested."""
+    assert frames.available() is ((3, 11) <= sys.version_info[:2] <= (3, 13))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(a):\n    return [x.k for x in a if x] + [y for y in a]",
+        "def f(a):\n    try:\n        return a.k\n    except (KeyError, ValueError) as e:\n"
+        "        return e\n    finally:\n        a.done()",
+        "def f(a):\n    with a as b, b.c as d:\n        yield d.k\n        x = yield\n    return x",
+        "def f(*a, k=1, **d):\n    return a[0](*a, **d, z=k) or d.get('k', a and k)",
+        "def f(a):\n    match a:\n        case {'k': k}:\n            return k\n"
+        "        case [x, *_]:\n            return x\n    a[1:2], a.b[3] = a[4:], {**a, 'c': [*a]}",
+        "def f(a):\n    while a.n:\n        a.n -= 1\n        if a.n == 2: continue\n"
+        "        if a.n is None: break\n    else:\n        return lambda: a.n\n    del a.n",
+        "async def f(a):\n    async with a as b:\n        async for x in b:\n            await x.k",
+    ],
+)
+def test_the_depth_of_the_stack_follows_from_the_code(source):
+    """Invariant: every instruction that can be reached has one depth, at least 0, at most the
+    code's own bound."""
+    namespace = {}
+    exec(source, namespace)
+    code = namespace["f"].__code__
+    found = frames.depths(code)
+    assert len(found) > 10
+    assert all(0 <= depth <= code.co_stacksize for depth in found.values())
+
+
+# --- beside other tools ---
+
+
+def lines_seen(call):
+    """(event, line) of the function `f` as a trace function of Python sees them."""
+    seen = []
+
+    def local(frame, event, _):
+        seen.append((event, frame.f_lineno))
+        return local
+
+    def begin(frame, event, _):
+        if frame.f_code.co_name == "traced_function":
+            seen.append((event, frame.f_lineno))
+            return local
+        return None
+
+    before = sys.gettrace()
+    sys.settrace(begin)
+    try:
+        call()
+        assert sys.gettrace() is begin
+    finally:
+        sys.settrace(before)
+    return seen
+
+
+def test_a_trace_function_sees_what_it_sees_without_compiling():
+    """Ground truth: the same function, called eagerly; a debugger is such a trace function."""
+    o = thing(k=2.0)
+
+    def traced_function(x):
+        y = x * o.k
+        for _ in range(2):
+            y = y + 1
+        return y
+
+    compiled = tt.compile(traced_function)
+    assert lines_seen(lambda: compiled(X)) == lines_seen(lambda: traced_function(X))
+    o.k = 3.0
+    assert compiled(X).tolist() == traced_function(X).tolist()
+
+
+def test_a_measure_of_coverage_counts_the_lines_of_a_recording(tmp_path):
+    """Ground truth: the lines of the program below that run; and its guards hold."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent("""
+        import tinytorch as tt
+
+        class Settings:
+            k = 2.0
+
+        def scaled(x):
+            if Settings.k > 100:
+                x = x + 1
+            return x * Settings.k
+
+        f = tt.compile(scaled)
+        assert f(tt.Tensor([1.0])).tolist() == [2]
+        Settings.k = 3.0
+        assert f(tt.Tensor([1.0])).tolist() == [3]
+        """)
+    )
+    run = [sys.executable, "-m", "coverage"]
+    done = subprocess.run(
+        [*run, "run", f"--data-file={tmp_path / 'data'}", f"--include={program}", str(program)],
+        capture_output=True, text=True, cwd=tmp_path,
+        env={
+            "TINYTORCH_CACHE": str(tmp_path / "cache"), "PATH": "",
+            "PYTHONPATH": os.path.dirname(os.path.dirname(tt.__file__)),
+        },
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = subprocess.run(
+        [*run, "report", f"--data-file={tmp_path / 'data'}", "-m"],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert "program.py" in report.stdout and report.stdout.rstrip().endswith("%"), report.stdout
+    row = next(line for line in report.stdout.splitlines() if "program.py" in line).split()
+    assert row[-1] == "9" and row[-3] == "1"  # one line missed: `x = x + 1`
+
+
+def test_the_trace_function_is_back_after_an_exception():
+    """Invariant: also when the function raises, or looks at values."""
+    before = sys.gettrace(), gc.isenabled()
+
+    def broken(x):
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        tt.compile(broken)(X)
+    with pytest.raises(CompileError):
+        tt.compile(lambda x: bool(x.sum()))(X)
+    assert (sys.gettrace(), gc.isenabled()) == before
+
+
+def test_two_threads_record_at_once():
+    """Ground truth: eager; each thread sees its own readings."""
+    things = [thing(k=float(i)) for i in range(8)]
+    found = {}
+
+    def work(i):
+        f = tt.compile(lambda x: x * things[i].k)
+        first = f(X).tolist()
+        things[i].k += 100
+        found[i] = first, f(X).tolist()
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert found == {i: ([i, 2.0 * i], [i + 100.0, 2 * (i + 100.0)]) for i in range(8)}
+
+
+# --- where nothing can be watched ---
+
+
+@pytest.fixture
+def blind(monkeypatch):
+    monkeypatch.setattr(watch, "available", lambda: False)
+
+
+def test_without_watching_names_are_guarded(blind):
+    """Ground truth: eager; globals, closures, attributes of plain objects in the code's names."""
+    o, k = thing(k=2.0), 3.0
+    f = tt.compile(lambda x: x * o.k * k)
+    assert f(X).tolist() == [6, 12]
+    o.k = 4.0
+    assert f(X).tolist() == [12, 24]
+    k = 5.0
+    assert f(X).tolist() == [20, 40]
+
+
+def test_without_watching_states_are_recorded_anew_and_right(blind):
+    """Ground truth: arithmetic; what a place held cannot be known, so each call is recorded."""
+    o = thing(n=tt.zeros(2), state={})
+
+    def f(x):
+        if "m" not in o.state:
+            o.state["m"] = tt.zeros(2)
+        o.state["m"].add_(x)
+        o.n = o.n + x
+        return o.n + o.state["m"]
+
+    f = tt.compile(f)
+    for i in range(1, 5):
+        assert f(X).tolist() == [2.0 * i, 4.0 * i]
+        assert o.n.tolist() == [i, 2.0 * i]
+
+
+# --- half done ---
+
+
+def test_an_exception_leaves_no_tensor_without_numbers():
+    """Invariant: after a failed recording every place holds what it held; eager code goes on."""
+    o = thing(n=tt.zeros(2), v=[], d={})
+
+    def f(x, fail=True):
+        o.n = o.n + x
+        o.m = o.n * 2
+        o.v.append(o.n)
+        o.d["k"] = (o.n, 1)
+        if fail:
+            raise ValueError
+        return o.n
+
+    with pytest.raises(ValueError):
+        tt.compile(f)(X)
+    assert o.n.tolist() == [0, 0] and vars(o).keys() == {"n", "v", "d"} and not o.v and not o.d
+    assert f(X, False).tolist() == [1, 2]
+
+
+def test_a_program_that_fails_leaves_its_places():
+    """Invariant: an index outside its axis; the counter did not move, and counts the next call."""
+    o, table = thing(n=tt.zeros(())), tt.ones(3)
+
+    def f(i):
+        o.n = o.n + 1
+        return tt.take(table, i)
+
+    f = tt.compile(f)
+    with pytest.raises(IndexError):
+        f(np.array([5]))
+    assert o.n.item() == 0
+    f(np.array([1]))
+    assert o.n.item() == 1
+    with pytest.raises(IndexError):
+        f(np.array([7]))
+    assert o.n.item() == 1
+    f(np.array([1]))
+    assert o.n.item() == 2
+
+
+def test_looking_inside_leaves_no_tensor():
+    """Invariant: graph(x) records without running."""
+    o = thing(n=tt.zeros(2))
+
+    def f(x):
+        o.n = o.n + x
+        return o.n
+
+    f = tt.compile(f)
+    assert "add" in f.graph(X)
+    assert o.n.tolist() == [0, 0]
+    assert f(X).tolist() == [1, 2] and o.n.tolist() == [1, 2]
+
+
+# --- what is kept ---
+
+
+def test_a_dropped_function_keeps_nothing():
+    """Invariant: objects and Tensors that a compiled function read go with it."""
+
+    class Holder:
+        pass
+
+    def used():
+        o = Holder()
+        o.w, o.cfg, o.v = tt.ones(2), {"k": 2.0}, [Holder()]
+
+        def f(x):
+            o.n = x * o.w * o.cfg["k"] * len(o.v)
+            return o.n
+
+        f = tt.compile(f)
+        f(X), f(X)
+        return [weakref.ref(x) for x in (o, o.w, o.v[0])]
+
+    gone = used()
+    gc.collect()
+    assert [r() for r in gone] == [None] * 3
+
+
+def test_what_is_replaced_is_not_kept_by_a_place_that_is_read_anew():
+    """Invariant: the Tensor of the call before goes when the next one is put there."""
+    o = thing(n=tt.zeros(2))
+
+    def f(x):
+        o.n = o.n + x
+        return x
+
+    f = tt.compile(f)
+    first = weakref.ref(o.n)
+    f(X)
+    second = weakref.ref(o.n)
+    f(X), f(X)
+    gc.collect()
+    assert first() is None and second() is None and f.captures == 1
+
+
+def test_recordings_kept_are_bounded():
+    """Ground truth: KINDS in all, VARIANTS of one kind."""
+    o = thing(k="0")
+    f = tt.compile(lambda x: x * float(o.k))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RecompileWarning)
+        for i in range(2 * compile_module.VARIANTS):
+            o.k = str(i)
+            assert f(X).tolist() == [i, 2.0 * i]
+    assert sum(map(len, f._calls.values())) == compile_module.VARIANTS
+    for n in range(1, compile_module.KINDS + 10):
+        f(tt.zeros(n))
+    assert sum(map(len, f._calls.values())) <= compile_module.KINDS
+
+
+def test_temporary_objects_are_no_guards():
+    """Invariant: what the function makes itself needs no look at the next call."""
+
+    def f(x):
+        parts = [x, x * 2]
+        named = {"a": parts[0], "b": {"k": 1}}
+        box = thing(k=named["b"]["k"])
+        add = lambda a, b: a + b * box.k  # noqa: E731
+        return add(*[p for p in parts if named])
+
+    f = tt.compile(f)
+    assert f(X).tolist() == [3, 6]
+    held = [g for g in f._last.guards.guards if not g.shown.endswith("__")]
+    assert {g.shown for g in held} <= {"thing", "types"}
+
+
+# --- what a user can say ---
+
+
+def test_what_cannot_be_seen_can_be_given():
+    """Ground truth: eager; a file, the time, an object of another library."""
+    box = np.zeros(1)  # stands for what lies outside Python
+    read = box.item  # a function of C, whose result nobody sees
+    f = tt.compile(lambda x: x * read(), guards=[read])
+    assert f(X).tolist() == [0, 0]
+    box[0] = 2
+    assert f(X).tolist() == [2, 4]
+    with pytest.raises(CompileError, match="no guard"):
+        tt.compile(lambda x: x, guards=["k"])
+
+
+def test_backward_outside_says_where_it_belongs():
+    """Ground truth: the message; results of a program have no record to go back through."""
+    model = nn.Linear(2, 1)
+    with pytest.raises(GradientError, match="inside the compiled function"):
+        tt.compile(model)(tt.ones(3, 2)).sum().backward()
+
+
+def test_tensors_that_are_replaced_at_every_call_need_no_new_recording():
+    """Invariant: the place is read anew from the second change on."""
+    o = thing(w=[tt.ones(2)])
+    f = tt.compile(lambda x: x * o.w[0])
+    for i in range(6):
+        o.w[0] = tt.Tensor([float(i), 1.0])
+        assert f(X).tolist() == [i, 2.0]
+    assert f.captures == 2
+    o.w[0] = tt.Tensor([1.0, 1.0, 1.0])  # another shape
+    assert f(tt.ones(3)).tolist() == [1, 1, 1]
+
+
+def test_an_annealed_number_makes_no_new_programs(monkeypatch):
+    """Invariant: after a few recordings the number is an input; each call has its own value."""
+    graphs = set()
+
+    def program(graph, target):
+        graphs.add(str(graph))
+        return ReferenceProgram(graph)
+
+    monkeypatch.setattr(compile_module, "program_for", program)
+    o = thing(k=1.0)
+    f = tt.compile(lambda x: x * o.k + 0.5)
+    with pytest.warns(RecompileWarning, match="o.k.*0-d Tensor"):
+        for i in range(20):
+            o.k = 1 / (1 + i)
+            np.testing.assert_allclose(f(X).numpy(), np.array([1, 2]) * o.k + 0.5, rtol=1e-6)
+    assert len(graphs) == 4
