@@ -4,13 +4,21 @@ Ground truth of every form: the same calls without tt.compile, in a world made a
 run by NumPy (reference_program.py), so the numbers are the same to the last bit.
 """
 
+import array
 import collections
+import contextvars
+import copy
 import dataclasses
 import enum
 import functools
+import operator
+import os
+import random
 import sys
+import threading
 import types
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -877,6 +885,154 @@ def an_object_that_a_library_hands_back():
     return f, lambda: m[0].cfg.update(k=40.0)
 
 
+@form
+def an_attribute_got_by_operator():
+    o = Thing(k=4.0)
+    return lambda x: x * operator.attrgetter("k")(o), lambda: setattr(o, "k", 40.0)
+
+
+@form
+def objects_sorted_by_an_attribute():
+    v = [Thing(k=4.0, n=1.0), Thing(k=5.0, n=10.0)]
+    return (
+        lambda x: x * min(v, key=operator.attrgetter("k")).n,
+        lambda: setattr(v[0], "k", 40.0),
+    )
+
+
+@form
+def an_element_got_by_operator():
+    d = {"k": 4.0}
+    return lambda x: x * operator.itemgetter("k")(d), lambda: d.update(k=40.0)
+
+
+@form
+def a_copy_of_an_object():
+    o = Thing(inner=Thing(k=4.0))
+    return lambda x: x * copy.deepcopy(o).inner.k, lambda: setattr(o.inner, "k", 40.0)
+
+
+@form
+def an_environment_variable():
+    os.environ["OF_THIS_TEST"] = "4"
+    return (
+        lambda x: x * float(os.environ["OF_THIS_TEST"]),
+        lambda: os.environ.update(OF_THIS_TEST="40"),
+    )
+
+
+@form
+def an_environment_variable_got():
+    os.environ["OF_THIS_TEST"] = "4"
+    return (
+        lambda x: x * (float(os.getenv("OF_THIS_TEST")) + float(os.environ.get("NONE", "0"))),
+        lambda: os.environ.update(OF_THIS_TEST="40"),
+    )
+
+
+@form
+def a_context_variable():
+    k = contextvars.ContextVar("k", default=4.0)
+    return lambda x: x * k.get(), lambda: k.set(40.0)
+
+
+@form
+def an_attribute_of_a_thread():
+    local = threading.local()
+    local.k = 4.0
+    return lambda x: x * local.k, lambda: setattr(local, "k", 40.0)
+
+
+@form
+def an_attribute_of_a_metaclass():
+    class Meta(type):
+        k = 4.0
+
+    class A(metaclass=Meta):
+        pass
+
+    return lambda x: x * A.k, lambda: setattr(Meta, "k", 40.0)
+
+
+@form
+def an_object_behind_a_weak_reference():
+    o = Thing(k=4.0)
+    r = weakref.ref(o)
+    return lambda x: x * r().k, lambda: setattr(o, "k", 40.0)
+
+
+@form
+def a_user_list():
+    v = collections.UserList([1.0, 3.0])
+    return lambda x: x * sum(list(v)), lambda: v.append(36.0)
+
+
+@form
+def a_user_dict_asked():
+    d = collections.UserDict(k=4.0)
+    return lambda x: x * d.get("k"), lambda: d.update(k=40.0)
+
+
+@form
+def a_chain_of_dicts():
+    d = collections.ChainMap({}, {"k": 4.0})
+    return lambda x: x * d["k"], lambda: d.maps[0].update(k=40.0)
+
+
+@form
+def an_array_of_the_standard_library():
+    a = array.array("d", [4.0])
+    return lambda x: x * a[0], lambda: a.__setitem__(0, 40.0)
+
+
+@form
+def an_attribute_of_a_tensor_of_a_class_of_the_user():
+    class Named(tt.Tensor):
+        pass
+
+    w = Named([1.0, 1.0, 1.0])
+    w.k = 4.0
+    return lambda x: x * w * w.k, lambda: setattr(w, "k", 40.0)
+
+
+@form
+def an_iterator():
+    numbers = iter([4.0, 40.0, 40.0])
+    return lambda x: x * next(numbers), lambda: None
+
+
+@form
+def an_iterator_in_a_loop():
+    numbers = iter([4.0, 40.0, 40.0])
+
+    def f(x):
+        for k in numbers:
+            return x * k
+
+    return f, lambda: None
+
+
+@form
+def random_numbers():
+    rng = random.Random(0)
+    return lambda x: x * rng.uniform(1, 2), lambda: rng.seed(1)
+
+
+@form
+def random_numbers_of_numpy():
+    rng = np.random.default_rng(0)
+    return lambda x: x * float(rng.normal()), lambda: None
+
+
+@form
+def a_function_of_a_class_of_a_list():
+    class Values(list):
+        scale = 4.0
+
+    v = Values([1.0])
+    return lambda x: x * v.scale * v[0], lambda: setattr(Values, "scale", 40.0)
+
+
 # --- arrays ---
 
 
@@ -979,7 +1135,9 @@ def test_a_change_is_noticed(name):
     compiled = tt.compile(function)
     found = [compiled(x).tolist()]
     change()
-    found += [compiled(x).tolist(), compiled(x).tolist()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RecompileWarning)  # of what is recorded at every call
+        found += [compiled(x).tolist(), compiled(x).tolist()]
     assert found == want
     assert compiled.captures <= 3
 

@@ -217,6 +217,7 @@ def test_without_watching_states_are_recorded_anew_and_right(blind):
         return o.n + o.state["m"]
 
     f = tt.compile(f)
+    warnings.simplefilter("ignore", RecompileWarning)
     for i in range(1, 5):
         assert f(X).tolist() == [2.0 * i, 4.0 * i]
         assert o.n.tolist() == [i, 2.0 * i]

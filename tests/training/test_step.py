@@ -16,7 +16,7 @@ def log(monkeypatch):
     """Shapes of the calls that went through the compiler, which is replaced here."""
     seen: list[tuple] = []
 
-    def recording(fn):
+    def recording(fn, guards):
         def call(*batch):
             seen.append(batch[0].shape)
             return fn(*batch)

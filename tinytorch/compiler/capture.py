@@ -17,7 +17,6 @@ import numpy as np
 from tinytorch.base.errors import CompileError
 from tinytorch.base.locks import SharedLock, fork_waits_for
 from tinytorch.compiler.escapes import Carried, Escapes, find
-from tinytorch.compiler.frames import available
 from tinytorch.compiler.graph import Graph, Value, verify
 from tinytorch.compiler.guards import Guard
 from tinytorch.compiler.signature import Slot, flatten, rebuild
@@ -293,7 +292,8 @@ class Capture(Interpreter):
         self.arguments, self._given, self.leaves = [], {}, {}
         with interpreting(self):
             captured.escapes = find(watch, self.made, self._slots.returned)
-        captured.escapes.again &= watch.saw_all or not available()
+        if captured.escapes.again and not watch.saw_all:
+            captured.escapes.again, captured.escapes.why = False, watch.why
         for tensor, _ in captured.escapes.adopted:
             leaf: Any = tensor._node
             if type(leaf) is Leaf and leaf.grad is not None:

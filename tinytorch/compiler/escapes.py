@@ -155,14 +155,15 @@ def find(watch: Any, made: Any, slot_of: Callable[[Tensor], Any]) -> Escapes:
     for holder, children in places.values():
         effects = _effects(watch, holder, children)
         if effects is None or not all(_is_plain(e.tree) for e in effects):
-            found.again, found.why = False, f"a {type(holder).__name__}"
+            found.again = False
+            found.why = f"puts new Tensors into a {type(holder).__name__}, not to be repeated alone"
             break
         found.effects += effects
     found.effects += _moved(watch)
     for e in found.effects:
         e.tree = rebuild(e.tree, lambda x: _like(slots[id(x)], x) if id(x) in slots else x)
     leaves = [x._node for x, _ in found.adopted if type(x._node) is Leaf]
-    if not found.again or not watch.saw_all or any(leaf.grad is not None for leaf in leaves):
+    if not found.again or not watch.sees or any(leaf.grad is not None for leaf in leaves):
         found.again, found.effects = False, []
     return found
 

@@ -20,11 +20,12 @@ import numpy as np
 
 from tinytorch.base.errors import CompileError
 from tinytorch.tensor.base import TensorBase
-from tinytorch.tensor.interpreter import STATE, Interpreter
 
 SCALARS = frozenset((bool, int, float, complex, str, bytes, type(None), type(...)))
 PLAIN = frozenset((*SCALARS, tuple, range, slice, frozenset))  # their attributes never change
 MISSING = type("Missing", (), {"__repr__": lambda self: "missing"})()
+# What objects raise that cannot be read any more; other exceptions (timeouts by a signal) go on.
+REFUSALS = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError)
 OFTEN = 3  # recordings because of one name, at which a warning names it
 
 
@@ -55,7 +56,7 @@ class Guard:
         """What the same reading gives now; MISSING if it fails."""
         try:
             return _READ[self.kind](self.holder, self.key)
-        except Exception:  # whatever it is that the user's objects raise, it is not as it was
+        except REFUSALS:
             return MISSING
 
     def holds(self) -> bool:
@@ -122,31 +123,16 @@ _READ: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-class _Unequal(Interpreter):
-    """Stands for Tensors while what was read is compared with what was held.
-
-    Python compares two lists or tuples without a call for elements that are the same object; for
-    two different Tensors it asks `==`, which lands here.
-    """
-
-    def apply(self, primitive: Any, operands: tuple, params: dict[str, Any]) -> Any:
-        """Two Tensors are compared, so they are two."""
-        raise LookupError
-
-    def constant(self, buffer: Any) -> Any:
-        """A Tensor is compared with a number."""
-        raise LookupError
-
-
-_UNEQUAL = _Unequal()
-
-
 def _by_identity(x: Any) -> bool:
-    """Whether `==` of it means that it is the same object, or one that serves as well."""
+    """Whether `==` of it holds for the same object, or for one that serves as well, and no other.
+
+    Python compares lists and tuples without a call where both hold the same object. Two different
+    Tensors of several numbers are asked for one truth then, which they refuse.
+    """
     kind = type(x)
-    if kind is str or kind is bytes or kind is CodeType or isinstance(x, TensorBase):
-        return True
-    return kind.__eq__ is object.__eq__
+    if isinstance(x, TensorBase):
+        return x.size > 1
+    return kind is str or kind is bytes or kind is CodeType or kind.__eq__ is object.__eq__
 
 
 class _Readings:
@@ -219,8 +205,6 @@ class Guards:
         return self._hold_at_once() or not self.changed()
 
     def _hold_at_once(self) -> bool:
-        state = STATE
-        before, state.interpreter = state.interpreter, _UNEQUAL
         try:
             if list(self._objects.now()) != self._objects.held or self._lists[0] != self._lists[1]:
                 return False
@@ -236,10 +220,8 @@ class Guards:
                 return False
             if not all([numbers(x, key) == held for x, key, held in self._arrays]):
                 return False
-        except Exception:  # a missing key, an emptied cell, whatever the user's objects raise
+        except REFUSALS:  # a missing key, an emptied cell, two Tensors compared
             return False
-        finally:
-            state.interpreter = before
         return all([g.holds() for g in self._calls])
 
     def changed(self) -> list[Guard]:
@@ -296,9 +278,9 @@ class Changes:
         self.counts[why] = self.counts.get(why, 0) + 1
         if self.counts[why] == OFTEN:
             warnings.warn(
-                f"compiled function {function!r} is recorded at every call because it puts new "
-                f"Tensors into {why or 'objects'} in a way that a program cannot repeat; keep them "
-                "in attributes, elements or variables that were there before, or assign_() them",
+                f"compiled function {function!r} is recorded at every call because it "
+                f"{why or 'makes objects that hold Tensors'}; keep Tensors in attributes, elements "
+                "or variables that were there before, and hand over what changes as an argument",
                 RecompileWarning,
                 stacklevel=5,
             )

@@ -10,6 +10,7 @@ import contextlib
 import dis
 import sys
 import types
+from array import array
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -17,16 +18,16 @@ from typing import Any
 import numpy as np
 
 from tinytorch.compiler.frames import at, depths, library_class, places_of
-from tinytorch.compiler.guards import MISSING, SCALARS
+from tinytorch.compiler.guards import MISSING, REFUSALS, SCALARS
 
-CONTAINERS = (list, dict, set, deque, bytearray)
+CONTAINERS = (list, dict, set, deque, bytearray, array)
 
 
 def hashable(x: Any) -> bool:
     """Whether it can be a key."""
     try:
         hash(x)
-    except Exception:
+    except REFUSALS:
         return False
     return True
 
@@ -93,7 +94,7 @@ def _subscript(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
     if isinstance(holder, dict):
         if found_in(type(holder), "__getitem__") in (dict.__getitem__,):
             watch.item(holder, key, f"{watch.shown(holder)}[{short(key)}]")
-    elif isinstance(holder, (list, deque)):
+    elif isinstance(holder, (list, deque, array)):
         if isinstance(key, int):
             watch.item(holder, key, f"{watch.shown(holder)}[{key}]")
         else:
@@ -103,7 +104,7 @@ def _subscript(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
     elif isinstance(holder, np.ndarray):
         watch.array(holder, key)
     elif isinstance(holder, types.MappingProxyType) or _is_mapping(holder):
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(*REFUSALS):
             watch.add("item", holder, key, holder[key], f"{watch.shown(holder)}[{short(key)}]")
 
 
@@ -155,6 +156,8 @@ def _reads_top(count: int) -> Callable:
                 watch.whole(x)
             elif isinstance(x, np.ndarray):
                 watch.array(x)
+            elif hasattr(type(x), "__next__"):
+                watch.draws(x, f"the iterator {watch.shown(x)}")
 
     return act
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 import functools
 import gc
 import types
+from collections import ChainMap, UserDict, UserList
 from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
 
+from tinytorch.compiler.calls import KEYED, MUTATING, WRITE_ONLY, note_call
 from tinytorch.compiler.escapes import holds_tensor, put, refill
 from tinytorch.compiler.frames import (
     FUNCTION,
@@ -23,27 +25,17 @@ from tinytorch.compiler.frames import (
     Observer,
     at,
     available,
-    is_library,
     library_class,
     of_library,
 )
-from tinytorch.compiler.guards import MISSING, PLAIN, SCALARS, Guard, contents, numbers
-from tinytorch.compiler.instructions import CONTAINERS, found_in, hashable, plan_of, short
+from tinytorch.compiler.guards import MISSING, PLAIN, REFUSALS, SCALARS, Guard, contents, numbers
+from tinytorch.compiler.instructions import CONTAINERS, found_in, plan_of
 from tinytorch.compiler.names import names_read
 from tinytorch.tensor.base import TensorBase
 
 _IN_C = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
-_MUTATING = frozenset(
-    "append extend insert add update clear setdefault pop popitem remove discard sort reverse "
-    "appendleft popleft extendleft rotate move_to_end difference_update intersection_update "
-    "symmetric_difference_update __setitem__ __delitem__ __ior__ __iadd__".split()
-)
-_WRITE_ONLY = frozenset("append extend insert add update appendleft extendleft clear".split())
-_KEYED = frozenset(("get", "setdefault", "pop", "__getitem__", "__contains__"))
 _OF_SHAPE = frozenset(("shape", "ndim", "size", "dtype", "nbytes", "itemsize", "flags", "strides"))
-_LOOKS = frozenset(
-    (isinstance, issubclass, id, type, callable, print, repr, iter, next, super, globals, locals)
-)
+_WRAPPERS = (UserDict, UserList, ChainMap)
 DEEP = 3  # how far a library's reading of nested containers is followed
 
 
@@ -54,6 +46,7 @@ class Watch(Observer):
         guards: what was read, in the order it was first read.
         written: (id, name) -> (object, name, value before) of attributes and names that were set.
         shots: id -> (container, its contents before the first change).
+        sees: whether this Python's frames can be looked at; else there are names of the code alone.
         saw_all: whether everything that was read and written is known.
     """
 
@@ -65,7 +58,10 @@ class Watch(Observer):
         self._kept: list[Any] = []  # so that no id is given to another object meanwhile
         self._functions: set[int] = set()
         self.set_items: set[tuple[int, Any]] = set()  # elements of lists and dicts that were set
-        self.saw_all = available()  # else the recording is used once
+        self.drawn: list[tuple[Any, str]] = []  # what gives another answer each time, and its name
+        self.why = "reads what was not understood"
+        self.sees = available()
+        self.saw_all = True  # else the recording is used once
         self.via: dict[int, Any] = {}  # id of a dict or array -> what it was read from
         self._collecting = False
 
@@ -81,7 +77,7 @@ class Watch(Observer):
 
     def run(self, function: Callable, args: tuple, kwargs: dict) -> Any:
         """Call a function and see what it reads."""
-        if not available():
+        if not self.sees:
             for g in names_read(function):
                 self.add(g.kind, g.holder, g.key, g.held, g.shown)
             return function(*args, **kwargs)
@@ -95,14 +91,18 @@ class Watch(Observer):
         """
         listed = self.guards.values()
         holders = [g.holder for g in listed] + [x for x, *_ in self.written.values()]
-        holders += [x for x, _ in self.shots.values()] + list(self.via.values())
+        holders += [x for x, _ in (*self.shots.values(), *self.drawn)] + list(self.via.values())
         wanted = set(map(id, holders))
         young = {i for i in map(id, gc.get_objects(generation=0)) if i in wanted}
-        kept = [g for g in listed if self.is_old(g.holder, young) and (not g.soft or not g.holds())]
+        kept = [g for g in listed if g.kind == "call" or self.is_old(g.holder, young)]
+        kept = [g for g in kept if not g.soft or not g.holds()]
         self.written = {k: v for k, v in self.written.items() if self.is_old(v[0], young)}
         self.shots = {k: v for k, v in self.shots.items() if self.is_old(v[0], young)}
         self.via = {i: x for i, x in self.via.items() if self.is_old(x, young)}
-        self.guards, self._names, self._kept = {}, {}, []
+        drawn = [shown for x, shown in self.drawn if self.is_old(x, young)]
+        if drawn:
+            self.saw_all, self.why = False, f"asks {drawn[0]}, which answers otherwise each time"
+        self.guards, self._names, self._kept, self.drawn = {}, {}, [], []
         return kept
 
     def is_old(self, x: Any, young: set[int]) -> bool:
@@ -170,7 +170,7 @@ class Watch(Observer):
             act, depth, argument = step
             try:
                 act(self, frame, base, base + 8 * depth, argument)
-            except Exception:  # of the user's objects, or of an instruction not understood
+            except REFUSALS:  # of the user's objects, or of an instruction not understood
                 self.saw_all = False
 
     def _entered(self, function: types.FunctionType, code: types.CodeType, base: int) -> None:
@@ -180,9 +180,9 @@ class Watch(Observer):
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
             self.add("attr", function, name, getattr(function, name), f"{shown}.{name}")
         for default in function.__defaults__ or ():
-            self._value(default, f"a default of {shown}", function)
+            self.value(default, f"a default of {shown}", function)
         if function.__kwdefaults__ is not None:
-            self._value(function.__kwdefaults__, f"{shown}.__kwdefaults__", function)
+            self.value(function.__kwdefaults__, f"{shown}.__kwdefaults__", function)
             self.whole(function.__kwdefaults__)
         if code.co_argcount and code.co_name == function.__name__:
             owner = at(base)
@@ -207,7 +207,7 @@ class Watch(Observer):
             self._kept.append(holder)
             self.guards[place] = Guard(kind, holder, key, held, shown, soft)
 
-    def _value(self, x: Any, shown: str, via: Any) -> None:
+    def value(self, x: Any, shown: str, via: Any) -> None:
         """An object was read from outside: remember its name, and where it came from."""
         if type(x) in SCALARS:
             return
@@ -223,7 +223,7 @@ class Watch(Observer):
             if id(root) in self.via:
                 try:
                     held = numbers(x, key)
-                except Exception:
+                except REFUSALS:
                     return
                 self.via.setdefault(id(x), self.via[id(root)])
                 self.add("array", x, key, held, self.shown(root))
@@ -252,13 +252,13 @@ class Watch(Observer):
                 value = holder.get(key, MISSING) if type(holder) is dict else _of_dict(holder, key)
             else:
                 value = holder[key]
-        except Exception:
+        except REFUSALS:
             return
         if value is MISSING:
             self.add("has", holder, key, False, shown)
         else:
             self.add("item", holder, key, value, shown)
-            self._value(value, shown, holder)
+            self.value(value, shown, holder)
 
     def whole(self, x: Any, depth: int = 0) -> None:
         """All of a container is read; `depth` > 0: and the containers in it."""
@@ -270,31 +270,34 @@ class Watch(Observer):
             self.add("all", x, None, (keys, values), shown)
             for i, (key, value) in enumerate(zip(keys, values, strict=True)):
                 key = key if isinstance(before, dict) else i
-                self._value(value, f"{shown}[{key!r}]" if type(key) in SCALARS else shown, x)
+                self.value(value, f"{shown}[{key!r}]" if type(key) in SCALARS else shown, x)
         if depth > 0:
             for value in before.values() if isinstance(before, dict) else before:
-                self._deep(value, depth - 1)
+                self.deep(value, depth - 1)
 
-    def _deep(self, x: Any, depth: int = DEEP) -> None:
-        """A library reads an object."""
+    def deep(self, x: Any, depth: int = DEEP, objects: bool = False) -> None:
+        """A library reads an object; `objects`: the attributes of any, not of plain ones alone."""
         kind = type(x)
         if kind in SCALARS or kind is types.FunctionType or isinstance(x, (TensorBase, type)):
             return
         if isinstance(x, CONTAINERS):
             self.whole(x, depth)
+        elif isinstance(x, _WRAPPERS):
+            self._wrapped(x)
         elif isinstance(x, np.ndarray):
             self.array(x)
         elif isinstance(x, tuple):
             for value in x if depth >= 0 else ():
-                self._deep(value, depth - 1)
+                self.deep(value, depth - 1)
         elif isinstance(x, functools.partial):
-            self._deep(x.args, depth)
+            self.deep(x.args, depth)
             self.whole(x.keywords, depth)
-            self._value(x.keywords, self.shown(x) + ".keywords", x)
-        elif isinstance(x, types.SimpleNamespace) or hasattr(kind, "__dataclass_fields__"):
-            for name in list(getattr(x, "__dict__", ())):
-                self.attribute(x, name)
-                self._deep(getattr(x, name, None), depth - 1)
+            self.value(x.keywords, self.shown(x) + ".keywords", x)
+        elif objects or kind is types.SimpleNamespace or hasattr(kind, "__dataclass_fields__"):
+            if not library_class(kind) or kind is types.SimpleNamespace:
+                for name in list(getattr(x, "__dict__", ())) if depth >= 0 else ():
+                    self.attribute(x, name)
+                    self.deep(getattr(x, name, None), depth - 1, objects)
 
     def attribute(self, x: Any, name: str) -> None:
         """`x.name` is read."""
@@ -304,12 +307,15 @@ class Watch(Observer):
         if isinstance(x, TensorBase):  # what it holds is a state; only this is Python's
             if name in ("requires_grad", "is_leaf"):
                 self.add("attr", x, "_node", x._node, f"{self.shown(x)}.{name}")
-            return
+            if name not in getattr(x, "__dict__", ()):
+                return
         if (id(x), name) in self.written or ("attr", id(x), name) in self.guards:
             return
         if isinstance(x, CONTAINERS) and type(found_in(kind, name)) in _IN_C:
             self._method_of(x, name)
             return
+        if isinstance(x, _WRAPPERS):
+            self._wrapped(x)
         if isinstance(x, types.ModuleType):
             if not of_library(x):
                 self.via.setdefault(id(vars(x)), x)
@@ -322,6 +328,12 @@ class Watch(Observer):
                 self._of_class(x, name, found_in(x, name))
         else:
             self._of_object(x, kind, name)
+
+    def _wrapped(self, x: Any) -> None:
+        """A container of the standard library that is written in Python."""
+        for part in x.maps if isinstance(x, ChainMap) else [x.data]:
+            self.value(part, self.shown(x), x)
+            self.whole(part)
 
     def _of_object(self, x: Any, kind: type, name: str) -> None:
         found = found_in(kind, name)
@@ -344,21 +356,24 @@ class Watch(Observer):
             held = own[name]
             soft = counted and not _has_tensor(held)
             self.add("attr", x, name, held, shown, soft)
-            self._value(held, shown, x)
+            self.value(held, shown, x)
         elif found is MISSING:
             if hasattr(x, "__dict__"):
                 self.add("has", own, name, False, shown)
-                self._value(own, f"vars({self.shown(x)})", x)
+                self.value(own, f"vars({self.shown(x)})", x)
         else:
             if not counted and not library_class(kind) and hasattr(x, "__dict__"):
                 self.add("has", own, name, False, shown)
-                self._value(own, f"vars({self.shown(x)})", x)
+                self.value(own, f"vars({self.shown(x)})", x)
             if not library_class(kind):
                 self._of_class(kind, name, found)
 
     def _of_class(self, kind: type, name: str, found: Any) -> None:
         """`kind.name` is read, through an object or the class itself."""
         if found is MISSING:
+            above = found_in(type(kind), name)  # of a metaclass
+            if not hasattr(type(above), "__get__") and not library_class(type(kind)):
+                self.read("attr", kind, name, f"{kind.__name__}.{name}")
             return
         shown = f"{kind.__name__}.{name}"
         owner = next(c for c in kind.__mro__ if name in vars(c))
@@ -367,11 +382,11 @@ class Watch(Observer):
         try:
             held = getattr(kind, name)
             steady = held is getattr(kind, name)
-        except Exception:
+        except REFUSALS:
             return
         if steady:
             self.add("attr", kind, name, held, shown)
-            self._value(held, shown, kind)
+            self.value(held, shown, kind)
         else:
             self.add("class", owner, name, found, shown)
 
@@ -380,17 +395,17 @@ class Watch(Observer):
         try:
             held = getattr(x, name)
             steady = held is getattr(x, name)
-        except Exception:
+        except REFUSALS:
             return
         if steady:
             self.add(kind, x, name, held, shown)
-            self._value(held, shown, x)
+            self.value(held, shown, x)
 
     def _method_of(self, x: Any, name: str) -> None:
         """A method of a list, dict or set is about to be called."""
-        if name not in _WRITE_ONLY and not (isinstance(x, dict) and name in _KEYED):
+        if name not in WRITE_ONLY and not (isinstance(x, dict) and name in KEYED):
             self.whole(x)
-        if name in _MUTATING:
+        if name in MUTATING:
             self.shot(x)
 
     def shot(self, x: Any) -> None:
@@ -406,62 +421,12 @@ class Watch(Observer):
 
     def calls(self, function: Any, arguments: list[Any]) -> None:
         """`function` is about to be called."""
-        while isinstance(function, functools.partial):
-            self._deep(function)
-            function = function.func
-        if isinstance(function, types.MethodType):
-            arguments, function = [function.__self__, *arguments], function.__func__
-        if isinstance(function, types.FunctionType):
-            if not is_library(function.__code__.co_filename):
-                return  # it is watched itself
-        elif isinstance(function, type):
-            made = getattr(function.__init__, "__code__", None)
-            if made is not None and not is_library(made.co_filename) or function in _LOOKS:
-                return
-        elif function in _LOOKS if hashable(function) else False:
-            return
-        elif isinstance(function, (types.BuiltinFunctionType, types.MethodDescriptorType)):
-            if self._builtin(function, arguments):
-                return
-        else:  # an object that is called
-            kind = type(function)
-            called = found_in(kind, "forward" if hasattr(kind, "forward") else "__call__")
-            code = getattr(called, "__code__", None)
-            if code is not None and not is_library(code.co_filename):
-                return
-        for x in arguments:
-            self._deep(x)
+        note_call(self, function, arguments)
 
-    def _builtin(self, function: Any, arguments: list[Any]) -> bool:
-        """A function written in C; gives whether all it reads is known."""
-        if function in (getattr, hasattr) and len(arguments) > 1:
-            if isinstance(arguments[1], str):
-                self.attribute(arguments[0], arguments[1])
-            return True
-        if function is setattr and len(arguments) == 3:
-            self.stores_attribute(arguments[0], arguments[1])
-            return True
-        if function is delattr and len(arguments) == 2:
-            self.stores_attribute(arguments[0], arguments[1])
-            return True
-        if function is vars and len(arguments) == 1:
-            own = getattr(arguments[0], "__dict__", None)
-            if type(own) is dict:
-                self._value(own, f"vars({self.shown(arguments[0])})", arguments[0])
-            return True
-        name = function.__name__
-        owner = getattr(function, "__self__", None)
-        if not isinstance(owner, CONTAINERS) and arguments:
-            owner, arguments = arguments[0], arguments[1:]
-        if isinstance(owner, dict) and name in _KEYED and arguments:
-            self.item(owner, arguments[0], f"{self.shown(owner)}[{short(arguments[0])}]")
-            return True
-        if isinstance(owner, CONTAINERS) and name in _WRITE_ONLY:
-            for x in arguments:  # list.extend(other) reads `other`
-                if name in ("extend", "update", "extendleft"):
-                    self._deep(x, 0)
-            return True
-        return False
+    def draws(self, x: Any, shown: str) -> None:
+        """Something gives another answer each time it is asked: an iterator, a clock."""
+        self._kept.append(x)
+        self.drawn.append((x, shown))
 
     def stores_attribute(self, x: Any, name: Any) -> None:
         """`x.name` is about to be set or deleted."""
