@@ -200,6 +200,7 @@ class Optimizer:
         """
         own = dict(self._state())
         given = self._in_present_names(state)
+        self._check_counts(own, given)
         copy_named(own, given, owner=self.name)  # into copies of the counts: all of them or nothing
         self._set_counts(own)
 
@@ -219,6 +220,21 @@ class Optimizer:
                 for i in range(len(group.parameters)):
                     given.setdefault(f"step.{g}.{i}", one)
         return given
+
+    def _check_counts(self, own: Mapping[str, Tensor], given: Mapping) -> None:
+        """Refuse step counts that no optimizer has counted."""
+        counts = {name: steps.clone() for name, steps in own.items() if name.startswith("step.")}
+        there = {name: value for name, value in given.items() if name in counts}
+        copy_named(counts, there, strict=False, owner=self.name)
+        for name, steps in counts.items():
+            count = float(steps.item())
+            if not (0 <= count < 2**53 and count.is_integer()):  # 2**53: float64 counts no further
+                raise SettingError(
+                    f"{self.name}: {name} is not a number of steps",
+                    got=count,
+                    rule="a whole number >= 0",
+                    fix="a state that an optimizer's state_dict() gave",
+                )
 
     def _set_counts(self, own: Mapping[str, Tensor]) -> None:
         for g, group in enumerate(self.groups):

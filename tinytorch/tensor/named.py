@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tinytorch.base.errors import DTypeError, SettingError, ShapeError
+from tinytorch.base.dtypes import DType
+from tinytorch.base.errors import DTypeError, SettingError, ShapeError, short
 from tinytorch.tensor.base import from_buffer
 from tinytorch.tensor.buffer import Buffer
 from tinytorch.tensor.modes import no_grad
@@ -50,9 +51,19 @@ def copy_named(
 
 
 def _as_tensor(x) -> Tensor:
-    if isinstance(x, tuple):
-        return from_buffer(Buffer.of_outside(*x))
-    return x.detach() if isinstance(x, Tensor) else Tensor(np.asarray(x))
+    if isinstance(x, Tensor):
+        return x.detach()
+    if isinstance(x, tuple) and len(x) == 2 and isinstance(x[1], DType):
+        return from_buffer(Buffer.of_outside(np.asarray(x[0]), x[1]))
+    try:
+        return Tensor(np.asarray(x))
+    except (ValueError, TypeError):  # ragged, or of something else than numbers
+        raise DTypeError(
+            "a state that is no array of numbers",
+            got=f"a {type(x).__name__}: {short(x)}",
+            rule="a Tensor, an array, or (array in storage form, DType)",
+            fix="what state_dict() gave",
+        ) from None
 
 
 def _check(owner: str, name: str, own: Tensor, value: Tensor) -> None:

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from tinytorch.base.errors import SettingError
+from tinytorch.base.errors import SettingError, TinyTorchError, short
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -32,7 +32,8 @@ def restore(parts: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     Raises:
         SettingError: a state is missing, or is there for an object that this run does not have.
         ShapeError, DTypeError, SettingError: an object does not take its state, for example
-            because the model has another architecture. Nothing has changed then.
+            because the model has another architecture, or the state is not one of its own (a
+            checkpoint may be of somebody else). Nothing has changed then.
 
     Cost: a copy of the present state while it runs.
 
@@ -53,11 +54,39 @@ def restore(parts: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         for name, x in parts.items():
             if x is not None:
                 before[name] = copied(x.state_dict())
-                x.load_state_dict(state[name])
+                load_into(name, x, state[name])
     except Exception:
         for name, old in before.items():
             parts[name].load_state_dict(old)
         raise
+
+
+# How an object fails that is given something else than its state, where it does not look itself.
+_STUMBLED = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError)
+
+
+def load_into(name: str, x: Any, state: Any) -> None:
+    """`x.load_state_dict(state)`, where the state may be anything.
+
+    Args:
+        name: of the object, for messages.
+        x: the object.
+        state: what it is given.
+
+    Raises:
+        SettingError: the object stumbled over it; it may have changed.
+    """
+    try:
+        x.load_state_dict(state)
+    except TinyTorchError:
+        raise
+    except (*_STUMBLED, RecursionError) as error:
+        raise SettingError(
+            f"the state of {name} cannot be loaded",
+            got=f"{short(state)} ({type(error).__name__}: {short(str(error))})",
+            rule="what its state_dict() gave",
+            fix="a checkpoint of the same kind of run, as it was written",
+        ) from error
 
 
 def _check_there(name: str, x: Any, state: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ from tinytorch.training.loss_weight import adds_up
 from tinytorch.training.metrics import named_metrics
 from tinytorch.training.passes import Passes
 from tinytorch.training.progress import Progress, Silent, best_for_output
-from tinytorch.training.restore import gather, restore
+from tinytorch.training.restore import gather, load_into, restore
 from tinytorch.training.run import Batches, Run, keeps_its_place
 from tinytorch.training.saving import Saver
 from tinytorch.training.scaler import LossScaler
@@ -219,7 +219,7 @@ class Trainer:
             if not self.run.batch:
                 self.passes.update.clear()
         elif keeps_its_place(loader) and given.get("loader") is not None:
-            loader.load_state_dict(given["loader"])
+            load_into("the loader", loader, given["loader"])
         if given is None and self.run.batch and keeps_its_place(loader):
             loader.load_state_dict(self._batches.state_dict())  # of the epoch that was left
         self.loader, self._batches = loader, Batches(loader)
