@@ -139,6 +139,17 @@ def test_a_list_of_tensors_beside_a_tensor_and_as_data():
     a = tt.ones(3, requires_grad=True)
     for attempt in (
         lambda: a + [a.sum(), 1.0, 2.0],
+        lambda: a * (a, a),
+        lambda: (a, a) - a,
+        lambda: a == [a, a],
+        lambda: tt.maximum(a, [a, a]),
+        lambda: tt.clip(a, [a[0], 1.0, 1.0]),
+        lambda: tt.concat([[a, a], a]),
+        lambda: tt.stack([[a, a], [a, a]]),
+        lambda: tt.zeros(3).__setitem__(slice(None), [a.sum(), 1.0, 2.0]),
+        lambda: tt.zeros(3).copy_([a.sum(), 1.0, 2.0]),
+        lambda: tt.compile(lambda a: a * (a, a))(a),
+        lambda: tt.compile(lambda a: tt.maximum(a, [a, a]))(a),
         lambda: tt.where(a > 0, a, [a[0], a[1], a[2]]),
         lambda: tt.matmul(a, [a[0], a[1], a[2]]),
         lambda: tt.tensor([a.sum(), a.mean()]),
