@@ -128,3 +128,26 @@ def test_l2_penalty_is_weight_decay_of_sgd():
             sgd.step()
     # Five steps of five roundings of 1e-16.
     np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-14)
+
+
+@pytest.mark.parametrize("rule", [optim.Adam, optim.AdamW, optim.RMSprop])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_weight_without_a_gradient_stays_in_every_number_type(rule, dtype, compiled):
+    """Closed form: 0 / (sqrt(0) + eps) is 0; in float16 1e-8 was 0, and the weight became NaN
+    (PyTorch's too). The other weight moves by at least 0.001 * 1, its first step."""
+    settings = {} if rule is optim.RMSprop else {"lr": 0.01}
+    p = tt.nn.Parameter(tt.ones(2).astype(dtype))
+    given = {"weight_decay": 0.0} if rule is optim.AdamW else {}
+    optimizer = rule([p], **settings, **given)
+
+    def step(x):
+        optimizer.zero_grad()
+        (p * x).sum().backward()
+        optimizer.step()
+
+    run = tt.compile(step) if compiled else step
+    for _ in range(2):
+        run(tt.Tensor([1.0, 0.0]).astype(dtype))
+    assert p.detach().float()[1].item() == 1.0
+    assert 0.5 < p.detach().float()[0].item() < 1.0

@@ -25,7 +25,7 @@ class Adam(AdaptiveMoments):
         params: Tensors, or groups of them, to update in place; None: see `bind`.
         lr: step size, in [0, inf); default 1e-3.
         betas: how much of the past m and v stays, each in [0, 1); default (0.9, 0.999).
-        eps: keeps the division finite, in [0, inf); default 1e-8.
+        eps: keeps the division finite, in [0, inf); default 1e-8 (float16: at least 2**-14).
         weight_decay: pull towards zero through the gradient, in [0, inf); default 0.
 
     Raises:

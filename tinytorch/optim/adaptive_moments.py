@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.checks import number
-from tinytorch.base.dtypes import DType
+from tinytorch.base.dtypes import DType, float16
 from tinytorch.optim.betas import checked_betas
 from tinytorch.optim.blocks import in_blocks
 from tinytorch.optim.group import Part
 from tinytorch.optim.optimizer import Optimizer
-from tinytorch.optim.scalars import Scalars
+from tinytorch.optim.scalars import SMALLEST, Scalars, divisor
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -114,12 +114,16 @@ class _Numbers:
         """As 0-d Tensors."""
         if self.scalars is None:  # Note [scalars in float64]
             self.scalars = Scalars(*self._of(self.group.steps, self.group.lr, Tensor.sqrt))
-        return self.scalars.of(dtype)
+        rate, small, shrink = self.scalars.of(dtype)
+        if dtype is float16 and self.group.settings["eps"]:
+            small = small.maximum(SMALLEST)
+        return rate, small, shrink
 
     def plain(self, dtype: DType) -> tuple:
         """As NumPy's numbers: the same arithmetic, a tenth of the time (90 us a step)."""
         steps, lr = (x.numpy()[()] for x in (self.group.steps, self.group.lr))
-        return tuple([dtype.storage.type(x) for x in self._of(steps, lr, np.sqrt)])
+        rate, small, shrink = self._of(steps, lr, np.sqrt)
+        return tuple([dtype.storage.type(x) for x in (rate, divisor(small, dtype), shrink)])
 
     def _of(self, t: Any, lr: Any, root: Callable) -> tuple:
         settings = self.group.settings

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from tinytorch.base.checks import number
 from tinytorch.optim.group import Part
 from tinytorch.optim.optimizer import Optimizer
-from tinytorch.optim.scalars import Scalars
+from tinytorch.optim.scalars import Scalars, divisor
 
 
 class RMSprop(Optimizer):
@@ -27,7 +27,7 @@ class RMSprop(Optimizer):
         params: Tensors, or groups of them, to update in place; None: see `bind`.
         lr: step size, in [0, inf); default 1e-2.
         alpha: how much of the past v stays, in [0, 1); default 0.99.
-        eps: keeps the division finite, in [0, inf); default 1e-8.
+        eps: keeps the division finite, in [0, inf); default 1e-8 (float16: at least 2**-14).
         weight_decay: pull towards zero, in [0, inf); default 0.
         momentum: how much of the past step stays, in [0, 1); default 0.
 
@@ -86,7 +86,7 @@ class RMSprop(Optimizer):
             v *= alpha
             v += square
             size = v.sqrt()
-            size += eps
+            size += divisor(eps, p.dtype)
             step = g / size
             if momentum:
                 b = slots["momentum_buffer"]

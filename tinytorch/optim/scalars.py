@@ -7,7 +7,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinytorch.base.dtypes import DType
+from tinytorch.base.dtypes import DType, float16
+
+# Below it float16 has no 1e-8: a divisor of sqrt(0) + 0 would make the step of a weight without
+# a gradient 0 / 0. Source: IEEE 754, the smallest normal number of binary16.
+SMALLEST = 2.0**-14
+
+
+def divisor(eps: float, dtype: DType) -> float:
+    """`eps` of a rule in a number type: in float16 at least its smallest normal number.
+
+    >>> from tinytorch.base.dtypes import bfloat16
+    >>> divisor(1e-8, float16), divisor(1e-8, bfloat16), divisor(0.0, float16)
+    (6.103515625e-05, 1e-08, 0.0)
+    """
+    return max(eps, SMALLEST) if eps and dtype is float16 else eps
 
 
 class Scalars:
