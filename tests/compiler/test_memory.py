@@ -119,6 +119,10 @@ def test_overlap_is_found():
     )
     with pytest.raises(CompileError, match="two temporaries overlap"):
         verify_plan(damaged, schedule)
+    short = {**plan.lifetimes, b: (1, 1)}  # it is read by task 2
+    forgotten = MemoryPlan(plan.offsets, short, plan.arena, plan.total, plan.peak, 0)
+    with pytest.raises(CompileError, match="outside its lifetime"):
+        verify_plan(forgotten, schedule)
 
 
 def test_lifetimes_are_first_and_last_touch():

@@ -59,6 +59,35 @@ def at(access: Access, coordinates: Sequence[Coordinate], rank: int) -> tuple[tu
     return tuple(strides), offset
 
 
+def bounds(strides: Sequence[int], sizes: Sequence[int], offset: int = 0) -> tuple[int, int]:
+    """The lowest and the highest place that indices below `sizes` (at least 1) reach.
+
+    >>> bounds((-4, 1), (2, 4), 4)
+    (0, 7)
+    """
+    low = high = offset
+    for s, n in zip(strides, sizes, strict=True):
+        if s < 0:
+            low += s * (n - 1)
+        else:
+            high += s * (n - 1)
+    return low, high
+
+
+def nested(strides: Sequence[int], sizes: Sequence[int]) -> bool:
+    """Whether each axis steps over all that the shorter steps reach: no two indices meet.
+
+    >>> nested((4, 1), (2, 4)), nested((3, 1), (2, 4)), nested((0, 1), (2, 4))
+    (True, False, False)
+    """
+    reach = 0
+    for s, n in sorted((abs(s), n) for s, n in zip(strides, sizes, strict=True) if n > 1):
+        if s <= reach:
+            return False
+        reach += s * (n - 1)
+    return True
+
+
 def broadcast(
     coordinates: Sequence[Coordinate], shape: Sequence[int], to: Sequence[int]
 ) -> tuple[Coordinate, ...]:

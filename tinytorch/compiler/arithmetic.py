@@ -10,10 +10,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tinytorch.base.dtypes import int64
+from tinytorch.base.errors import CompileError
 from tinytorch.compiler import kinds
 from tinytorch.compiler.access import Access, Coordinate, at, broadcast, move_coordinates
 from tinytorch.compiler.expression import Constant, Expression, Iota, Load, Op, Reduce
 from tinytorch.compiler.graph import Node, Value
+
+
+def _own_fault(problem: str, got: object) -> CompileError:
+    return CompileError.own_fault(
+        f"the compiler asks a kernel for what it cannot compute: {problem}",
+        got=got,
+        rule="what is read at another place, or reshaped, lies in memory",
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +87,7 @@ class Arithmetic:
         if kinds.is_movement(node):
             moved = move_coordinates(node, coordinates, self.rank)
             if moved is None:
-                raise ValueError(f"a reshape of a value that is not stored: {v!r}")
+                raise _own_fault("a reshape of a value that is not stored", v)
             return self.value(node.inputs[0], moved)
         if node.primitive.name == "iota":
             c = coordinates[node.params["axis"]]
@@ -107,9 +116,11 @@ class Arithmetic:
             else:
                 inner.append(next(rest))
                 if any(inner[-1].strides[a] for a in axes):
-                    raise ValueError(f"a row's {node.primitive.name} is read in another row")
+                    raise _own_fault(
+                        "a row's reduction is read in another row", node.primitive.name
+                    )
         if axes != self.axes:
-            raise ValueError(f"a reduction over other axes than its group: {node.primitive.name}")
+            raise _own_fault("a reduction over other axes than its group", node.primitive.name)
         over = frozenset(d for d in axes if x.shape[d] != 1)
         operand = self.value(x, tuple(inner))
         if not over:
@@ -121,7 +132,7 @@ class Arithmetic:
         axis, rank = node.params["axis"], len(index.shape)
         access = self.access(x)
         if access is None:
-            raise ValueError(f"a table that is not stored: {x!r}")
+            raise _own_fault("a table that is not stored", x)
         place = self.value(index, coordinates[axis : axis + rank])
         rest = (*coordinates[:axis], Coordinate((0,) * self.rank), *coordinates[axis + rank :])
         strides, offset = at(access, rest, self.rank)

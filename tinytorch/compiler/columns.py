@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tinytorch.base.errors import CompileError
 from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.kernel import Kernel, build
 from tinytorch.codegen.target import Target
@@ -79,7 +80,17 @@ def plan_columns(target: Target, nest: Nest) -> Columns:
 
 
 def column_kernel(target: Target, nest: Nest) -> Kernel:
-    """The kernel of a column nest: every store depends on kept dimensions only."""
+    """The kernel of a column nest: every store depends on kept dimensions only.
+
+    Raises:
+        CompileError: a store varies along a reduced dimension, or the innermost one is reduced.
+    """
+    if nest.inside or not nest.reduced or len(nest.sizes) - 1 in nest.reduced:
+        raise CompileError.own_fault(
+            "a kernel of columns was asked to store along its reduced loops",
+            got=nest.label,
+            rule="it stores when they are over, and its innermost loop is kept",
+        )
     plan = plan_columns(target, nest)
     last = len(nest.sizes) - 1
 

@@ -21,7 +21,6 @@ from tinytorch.compiler.graph import Node, Value
 from tinytorch.compiler.hosting import dense_operand, fused_epilogue
 from tinytorch.compiler.layout import dense_strides
 from tinytorch.compiler.nest import Nest
-from tinytorch.compiler.nest_kernels import lower_nest
 from tinytorch.compiler.schedule import Storage
 from tinytorch.kernels.gemm import GemmSpec
 
@@ -149,8 +148,7 @@ def copy(
     load = Load(source.dtype, "x", tuple(strides), offset)
     store = Store("to", source.dtype, tuple(out_strides), load, out_offset)
     nest = Nest(tuple(sizes), frozenset(), (store,), label)
-    lowered = lower_nest(lowering.target, nest)
-    lowering.add(lowered, {"x": source.storage, "to": to}, label, node.where, {"to"})
+    lowering.add_nest(nest, {"x": source.storage, "to": to}, label, node.where, {"to"})
 
 
 def blank(lowering, dtype: DType, shape: tuple[int, int, int, int], node: Node) -> Image:
@@ -158,8 +156,8 @@ def blank(lowering, dtype: DType, shape: tuple[int, int, int, int], node: Node) 
     strides = dense_strides(shape, (0, 2, 3, 1))
     storage = lowering.storage("temporary", prod(shape) * dtype.itemsize)
     fill = Store("to", dtype, (1,), Constant(dtype, 0))
-    lowered = lower_nest(lowering.target, Nest((prod(shape),), frozenset(), (fill,), "fill"))
-    lowering.add(lowered, {"to": storage}, "fill", node.where, {"to"})
+    nest = Nest((prod(shape),), frozenset(), (fill,), "fill")
+    lowering.add_nest(nest, {"to": storage}, "fill", node.where, {"to"})
     return Image(storage, dtype, shape, strides)
 
 

@@ -22,7 +22,6 @@ from tinytorch.compiler.hosting import fused_epilogue
 from tinytorch.compiler.layout import dense_strides
 from tinytorch.compiler.lowered import LOWERED
 from tinytorch.compiler.nest import Nest
-from tinytorch.compiler.nest_kernels import lower_nest
 from tinytorch.kernels.convolution import ConvolutionSpec, lower_convolution
 from tinytorch.kernels.convolution_weights import lower_weights, suits_weights
 from tinytorch.kernels.scratch import round_up
@@ -136,6 +135,5 @@ def _filters(lowering, w: Value, filters: int, turned: bool, node: Node):
     if w.dtype is not float32:
         number = Op(float32, "cast", (number,))
     nest = Nest(sizes, frozenset(), (Store("to", float32, dense, number),), "filters")
-    lowered = lower_nest(lowering.target, nest)
-    lowering.add(lowered, {"x": source.storage, "to": to}, "filters", node.where, {"to"})
+    lowering.add_nest(nest, {"x": source.storage, "to": to}, "filters", node.where, {"to"})
     return to

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 
+from tinytorch.base.errors import CompileError
 from tinytorch.compiler import kinds
 from tinytorch.compiler.access import (
     Coordinate,
@@ -57,10 +58,14 @@ class Group:
         """The node with a kernel of its own.
 
         Raises:
-            ValueError: the group has none.
+            CompileError: the group has none.
         """
         if self.host is None:
-            raise ValueError(f"a group without a kernel of its own: {self.label}")
+            raise CompileError.own_fault(
+                "a group without a kernel of its own was asked for it",
+                got=self.label,
+                rule="loops are lowered as loops",
+            )
         return self.host
 
     @property

@@ -15,8 +15,7 @@ from tinytorch.compiler.expression import Store
 from tinytorch.compiler.fuse import Group
 from tinytorch.compiler.graph import Value
 from tinytorch.compiler.layout import dense_strides
-from tinytorch.compiler.nest import Nest
-from tinytorch.compiler.nest_kernels import lower_nest
+from tinytorch.compiler.nest import Nest, verify_nest
 
 
 def storage_of(lowering, v: Value):
@@ -35,7 +34,9 @@ def fused_epilogue(
     made = lowering.stored.made_by(group)
     stores = [lowering.store_of(build, v, identity(out.shape)) for v in made]
     lowering.check_in_place(group, stores, names)
-    epilogue = FusedEpilogue(tuple(stores), given, out.shape, rows, column, lowering.target, batch)
+    nest = Nest(out.shape, frozenset(), tuple(stores), group.label)
+    verify_nest(nest, {name: s.nbytes for name, s in names.items()})
+    epilogue = FusedEpilogue(nest.stores, given, out.shape, rows, column, lowering.target, batch)
     return epilogue, names
 
 
@@ -56,4 +57,4 @@ def place(lowering, group: Group, x: Value, starts: tuple[int, ...]) -> None:
     store = Store("to", out.dtype, strides, build.value(x, identity(x.shape)), offset)
     nest = Nest(tuple(x.shape), frozenset(), (store,), node.primitive.name)
     buffers = {**names, "to": home.storage}
-    lowering.add(lower_nest(lowering.target, nest), buffers, group.label, node.where, {"to"})
+    lowering.add_nest(nest, buffers, group.label, node.where, {"to"})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinytorch.base.dtypes import bfloat16, from_bfloat16
+from tinytorch.base.errors import CompileError
 from tinytorch.codegen.kernel import Lowered, Operand
 from tinytorch.codegen.target import Target
 from tinytorch.compiler import kinds
@@ -20,13 +21,14 @@ from tinytorch.compiler.fuse import Fusion, Group
 from tinytorch.compiler.graph import Graph, Value, verify
 from tinytorch.compiler.homes import Copy, Home, Homes
 from tinytorch.compiler.layout import choose_orders, dense_strides, plain, split_reductions
-from tinytorch.compiler.nest import Nest
+from tinytorch.compiler.nest import Nest, verify_nest
 from tinytorch.compiler.nest_kernels import lower_nest
 from tinytorch.compiler.order import Item, NotInPlace, Ordering
 from tinytorch.compiler.own_kernels import lower_check, lower_host
 from tinytorch.compiler.rewrite import IndexCheck, Simplified, simplify
 from tinytorch.compiler.schedule import STATUS_BYTES, Schedule, Storage, Task, verify_schedule
 from tinytorch.compiler.stored import Stored
+from tinytorch.compiler.verify import verify_access, verify_groups, verify_homes, verify_order
 
 
 def schedule(graph: Graph, target: Target) -> Schedule:
@@ -58,10 +60,10 @@ class Lowering:
         self.graph, self.checks, self.target = simplified.graph, simplified.checks, target
         self.orders = choose_orders(self.graph)
         checked = [c.index for c in self.checks]
-        self.fusion = Fusion(self.graph, self.orders, checked)
+        self.fusion = verify_groups(Fusion(self.graph, self.orders, checked))
         self.stored = Stored(self.fusion, checked)
         self.producer = self.fusion.producer
-        self.placing = Homes(self.fusion, self.stored, copied)
+        self.placing = verify_homes(Homes(self.fusion, self.stored, copied))
         self.homes, self.storage, self.placed = (
             self.placing.of,
             self.placing.storage,
@@ -77,7 +79,8 @@ class Lowering:
         """All tasks."""
         if self.checks:
             self.status = self.storage("status", STATUS_BYTES)
-        for item in self._ordered():
+        ordering = self.ordering()
+        for item in verify_order(ordering.run(), ordering):
             self._lower(item)
         for new, storage, kept in self.placing.last:
             self._copy_home(new, storage, kept)
@@ -97,7 +100,8 @@ class Lowering:
         stored = {v: self.homes[v].storage for v in values}
         return {v: s for v, s in stored.items() if s in used}
 
-    def _ordered(self) -> list[Item]:
+    def ordering(self) -> Ordering:
+        """What each group, copy and check reads and writes."""
         maker: dict[Value, Item] = {}
         for group in self.fusion.groups:
             maker.update(dict.fromkeys(self.stored.made_by(group), group))
@@ -111,7 +115,7 @@ class Lowering:
         def loads(item: Item) -> list[Value]:
             return sorted(self._loads(item), key=lambda v: place.get(v, -1))
 
-        return Ordering(items, loads, maker, self.placing.direct).run()
+        return Ordering(items, loads, maker, self.placing.direct)
 
     def _loads(self, item: Item) -> set[Value]:
         if isinstance(item, Group):
@@ -147,7 +151,12 @@ class Lowering:
             if found is None:
                 found = move_access(node, self.copied(node.inputs[0], below))
         if found is None:
-            raise ValueError(f"a dense array that cannot be viewed: {v!r}")
+            raise CompileError.own_fault(
+                "a dense array cannot be viewed",
+                got=repr(v),
+                rule="its own order of axes can be reshaped",
+            )
+        verify_access(found, v, self.homes[found.home])
         self._accesses[v] = found
         return found
 
@@ -163,7 +172,11 @@ class Lowering:
         """Where a value that a kernel of its own reads lies."""
         access = self.access(v)
         if access is None:
-            raise ValueError(f"a kernel reads a value that is not stored: {v!r}")
+            raise CompileError.own_fault(
+                "a kernel of its own reads a value that is not stored",
+                got=repr(v),
+                rule="what crosses from group to group lies in memory",
+            )
         return Operand(v.dtype, access.strides, access.offset)
 
     def number(self, v: Value) -> float | None:
@@ -242,6 +255,13 @@ class Lowering:
                 )
             )
 
+    def add_nest(
+        self, nest: Nest, buffers: dict[str, Storage], label: str, where: str, writes: set[str]
+    ) -> None:
+        """Append the tasks of a loop nest, checked; arguments as those of `add`."""
+        verify_nest(nest, {name: s.nbytes for name, s in buffers.items()})
+        self.add(lower_nest(self.target, nest), buffers, label, where, writes)
+
     def _lower_nest(self, group: Group) -> None:
         domain, axes = group.domain, group.axes or frozenset()
         own = frozenset(v for n in group.nodes for v in n.outputs)
@@ -259,7 +279,7 @@ class Lowering:
         if not has and over:
             nest = _without(nest, over)
         writes = {s.argument for s in stores}
-        self.add(lower_nest(self.target, nest), names, group.label, group.nodes[0].where, writes)
+        self.add_nest(nest, names, group.label, group.nodes[0].where, writes)
 
     def _store_coordinates(self, group: Group, v: Value) -> tuple[Coordinate, ...]:
         """For each axis of v the loop it runs along."""
@@ -316,7 +336,7 @@ class Lowering:
         store = Store("to", v.dtype, strides, value)
         label = "fill" if isinstance(value, Constant) else "copy"
         nest = Nest(tuple(v.shape), frozenset(), (store,), label)
-        self.add(lower_nest(self.target, nest), {**names, "to": to}, label, "", {"to"})
+        self.add_nest(nest, {**names, "to": to}, label, "", {"to"})
 
 
 def _without(nest: Nest, dims: frozenset[int]) -> Nest:

@@ -83,6 +83,7 @@ def lifetimes_of(schedule: Schedule) -> dict[Storage, tuple[int, int]]:
 def verify_plan(plan: MemoryPlan, schedule: Schedule) -> MemoryPlan:
     """Check that no two temporaries that live together share a byte, aliases excepted.
 
+    How long each lives is counted anew.
     An alias may begin in the very task in which the one below it is read for the last time, not
     before.
     """
@@ -94,6 +95,8 @@ def verify_plan(plan: MemoryPlan, schedule: Schedule) -> MemoryPlan:
             rule="memory is shared only by temporaries that are never alive at the same time",
         )
 
+    if plan.lifetimes != lifetimes_of(schedule):
+        refuse("a temporary is touched outside its lifetime", len(plan.lifetimes))
     for alias, of in schedule.alias.items():
         if alias in plan.lifetimes and of in plan.lifetimes:
             if plan.lifetimes[of][1] > plan.lifetimes[alias][0]:

@@ -6,9 +6,11 @@ plain elementwise chain over a dense (B, T, C) array becomes one loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tinytorch.base.errors import CompileError
+from tinytorch.compiler.access import bounds, nested
 from tinytorch.compiler.expression import (
     Expression,
     Iota,
@@ -80,6 +82,65 @@ class Nest:
     def key(self) -> str:
         """Text that is equal exactly when the loops are."""
         return f"{self.sizes} {sorted(self.reduced)}\n{describe(self.stores)}"
+
+
+def verify_nest(nest: Nest, nbytes: Mapping[str, int]) -> Nest:
+    """Check that its loops read and write inside their buffers, each place by one turn.
+
+    Args:
+        nest: as it was made, not yet normalised.
+        nbytes: of each buffer it names.
+
+    Raises:
+        CompileError: a load or store reaches outside its buffer; what is stored differs from turn
+            to turn of a loop that its place does not follow; a reduction runs over other loops;
+            or a buffer is read where another turn writes it.
+    """
+
+    def refuse(problem: str, got: object) -> None:
+        raise CompileError.own_fault(
+            f"the lowering made an invalid kernel: {problem}",
+            got=f"{got} in {nest.label or 'a kernel'}",
+            rule="loads and stores inside their buffers, each place written by one turn",
+        )
+
+    def check_inside(e: Load | Store, low: int, high: int) -> None:
+        if low < 0 or (high + 1) * e.dtype.itemsize > nbytes[e.argument]:
+            refuse("it reaches outside a buffer", f"{low} to {high} of {nbytes[e.argument]} bytes")
+
+    sizes = nest.sizes
+    if not nest.points:
+        return nest
+    written: dict[str, list[Store]] = {}
+    for s in nest.stores:
+        check_inside(s, *bounds(s.strides, sizes, s.offset))
+        still = [d for d, n in enumerate(sizes) if n > 1 and not s.strides[d]]
+        if not s.value.dims.isdisjoint(still):
+            refuse("turns of a loop write different numbers to one place", s.strides)
+        if not nested(s.strides, [1 if d in still else n for d, n in enumerate(sizes)]):
+            refuse("two turns of its loops write one place", s.strides)
+        written.setdefault(s.argument, []).append(s)
+    for e in topological(nest.roots):
+        if isinstance(e, Reduce) and e.over != nest.reduced:
+            refuse("a reduction runs over other loops", sorted(e.over))
+        if isinstance(e, Load):
+            low, high = bounds(e.strides, sizes, e.offset)
+            reach = [stride * (n - 1) for _, stride, n in e.lookup]
+            check_inside(
+                e, low + sum(min(r, 0) for r in reach), high + sum(max(r, 0) for r in reach)
+            )
+            if any(_crosses(e, s, sizes) for s in written.get(e.argument, ())):
+                refuse("it reads what another of its turns writes", e.strides)
+    return nest
+
+
+def _crosses(e: Load, s: Store, sizes: Sequence[int]) -> bool:
+    """Whether a load surely meets a store of another turn: whole steps of one loop lie between."""
+    if e.lookup or e.strides != s.strides:
+        return False
+    gap = abs(e.offset - s.offset)
+    steps = ((abs(stride), n) for stride, n in zip(s.strides, sizes, strict=True) if stride)
+    return gap > 0 and any(gap % stride == 0 and gap // stride < n for stride, n in steps)
 
 
 def arguments_of(stores: Sequence[Store]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tinytorch.base.errors import CompileError
 from tinytorch.compiler.fuse import Group
 from tinytorch.compiler.graph import Value
 from tinytorch.compiler.homes import Copy
@@ -98,4 +99,8 @@ class Ordering:
             if item is following:
                 break
         names = [i.label for i, _ in stack if isinstance(i, Group)]
-        return ValueError(f"groups that wait for each other: {names}")
+        return CompileError.own_fault(
+            "the compiler made groups that wait for each other",
+            got=names,
+            rule="every group can be done after those whose results it reads",
+        )

@@ -31,7 +31,6 @@ from tinytorch.compiler.graph import Node, Value
 from tinytorch.compiler.hosting import dense_operand, fused_epilogue, place, storage_of
 from tinytorch.compiler.lowered import LOWERED
 from tinytorch.compiler.nest import Nest
-from tinytorch.compiler.nest_kernels import lower_nest
 from tinytorch.compiler.pool import pool, pool_gradient
 from tinytorch.compiler.rewrite import IndexCheck
 from tinytorch.compiler.schedule import HostCall, Task
@@ -214,9 +213,7 @@ def _pad(lowering, group: Group) -> bool:
     value = Constant(out.dtype, node.params.get("value", 0.0))
     fill = Store("to", out.dtype, strides, value, home.offset)
     nest = Nest(tuple(out.shape), frozenset(), (fill,), "fill")
-    lowering.add(
-        lower_nest(lowering.target, nest), {"to": home.storage}, group.label, node.where, {"to"}
-    )
+    lowering.add_nest(nest, {"to": home.storage}, group.label, node.where, {"to"})
     place(lowering, group, node.inputs[0], tuple(node.params["before"]))
     return True
 

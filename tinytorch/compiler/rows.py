@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tinytorch.base.errors import CompileError
 from tinytorch.codegen.builder import Function, Value, size_of, vector
 from tinytorch.codegen.kernel import Kernel, build
 from tinytorch.codegen.target import Target
@@ -94,7 +95,18 @@ def plan_rows(target: Target, nest: Nest) -> Rows:
 
 
 def row_kernel(target: Target, nest: Nest) -> Kernel:
-    """The kernel of a row nest."""
+    """The kernel of a row nest.
+
+    Raises:
+        CompileError: its reduced dimensions are not the innermost ones.
+    """
+    first = len(nest.sizes) - len(nest.reduced)
+    if any(d < first for d in nest.reduced):
+        raise CompileError.own_fault(
+            "a kernel of rows was asked to reduce along an outer loop",
+            got=nest.label,
+            rule="its reduced loops are the innermost ones",
+        )
     plan = plan_rows(target, nest)
     names = arguments_of(nest.stores)
     cached = _cached(nest)

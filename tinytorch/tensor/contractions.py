@@ -184,6 +184,9 @@ def convolution_transpose(
     Returns:
         (N, K, H', W') with H' = (H - 1) stride - 2 padding + dilation (kernel - 1) + 1 +
         output_padding.
+
+    Raises:
+        ShapeError: other axes, more output_padding than fits, or an output without cells.
     """
     (x, weight), params = _inputs("convolution_transpose", x=x, weight=weight)
     steps, sides, extra, gaps = (_pair(p) for p in (stride, padding, output_padding, dilation))

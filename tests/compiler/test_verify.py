@@ -1,0 +1,243 @@
+"""What the checks between the passes refuse: former faults, put back by hand into their output.
+
+Ground truth: each damage makes the program wrong by construction; the undamaged one is accepted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.compiler.compiled import targets
+from tests.compiler.test_pass_regressions import Draft
+from tinytorch.base.dtypes import float32, int64
+from tinytorch.base.errors import CompileError
+from tinytorch.compiler.access import Access, bounds, nested
+from tinytorch.compiler.columns import column_kernel
+from tinytorch.compiler.expression import Constant, Load, Op, Reduce, Store
+from tinytorch.compiler.fuse import Fusion
+from tinytorch.compiler.homes import Home
+from tinytorch.compiler.layout import choose_orders
+from tinytorch.compiler.lower import Lowering
+from tinytorch.compiler.nest import Nest, verify_nest
+from tinytorch.compiler.nest_kernels import lower_nest
+from tinytorch.compiler.rewrite import IndexCheck, simplify
+from tinytorch.compiler.rows import row_kernel
+from tinytorch.compiler.verify import (
+    verify_access,
+    verify_groups,
+    verify_homes,
+    verify_order,
+)
+
+TARGET = targets()[-1]
+SIZES, OVER = (4, 8), frozenset([1])
+X = Load(float32, "x", (8, 1))
+COLUMN = Load(float32, "x", (1, 0))
+
+
+def total(over=OVER) -> Reduce:
+    return Reduce(float32, "sum", X, over)
+
+
+def shares(outer: int = 8, inner: int = 1) -> Nest:
+    """x / x.sum(1): something is stored at each point of the reduced loop."""
+    share = Op(float32, "div", (X, total()))
+    return Nest(SIZES, OVER, (Store("out", float32, (outer, inner), share),), "sum+div")
+
+
+# kernels
+
+
+def test_a_kernel_of_columns_does_not_store_along_its_reduced_loops():
+    """Fault: rows of an image that lies channels-last, and of a column plus a row."""
+    share = Op(float32, "div", (X, Reduce(float32, "sum", X, frozenset([0]))))
+    stored = Store("out", float32, (8, 1), share)
+    with pytest.raises(CompileError, match="kernel of columns was asked to store along"):
+        column_kernel(TARGET, Nest(SIZES, frozenset([0]), (stored,)))
+    with pytest.raises(CompileError, match="kernel of columns"):
+        column_kernel(TARGET, shares())  # and its last loop is reduced
+    with pytest.raises(CompileError, match="kernel of rows was asked to reduce"):
+        row_kernel(TARGET, Nest(SIZES, frozenset([0]), (stored,)))
+    assert lower_nest(TARGET, Nest(SIZES, frozenset([0]), (stored,))).steps
+
+
+NBYTES = {"x": 128, "out": 128, "state": 256}
+PLACE = Store("out", float32, (8, 1), X)
+BAD_LOOPS = {
+    "reaches outside": (
+        replace(PLACE, value=Load(float32, "x", (8, 2))),
+        replace(PLACE, value=Load(float32, "x", (8, 1), -1)),
+        replace(PLACE, strides=(8, 2)),
+        replace(PLACE, offset=1),
+        replace(PLACE, strides=(-8, 1)),
+        replace(PLACE, value=Load(float32, "x", (0, 1), 0, ((Constant(int64, 0), 8, 5),))),
+    ),
+    "write different numbers to one place": (
+        replace(PLACE, strides=(8, 0)), replace(PLACE, strides=(0, 1)),
+        replace(PLACE, strides=(0, 0), value=COLUMN),
+    ),
+    "two turns of its loops write one place": (replace(PLACE, strides=(1, 1)),),
+    "runs over other loops": (
+        replace(PLACE, strides=(0, 0), value=total(frozenset([0, 1]))),
+        replace(PLACE, value=Op(float32, "div", (X, total(frozenset([0]))))),
+    ),
+    "reads what another of its turns writes": (
+        Store("state", float32, (8, 1), Load(float32, "state", (8, 1), 1)),
+        Store("state", float32, (8, 1), Load(float32, "state", (8, 1)), 16),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("problem", BAD_LOOPS)
+def test_loops_that_are_wrong(problem):
+    """Reads outside an array, stores along a loop, a kernel that reads what it overwrites."""
+    for store in BAD_LOOPS[problem]:
+        with pytest.raises(CompileError, match=problem):
+            verify_nest(Nest(SIZES, OVER, (store,), "damaged"), NBYTES)
+
+
+def test_loops_that_are_right():
+    """In place, backwards, repeated, looked up, results of rows, beside each other, and nothing."""
+    for store in (
+        PLACE, replace(PLACE, value=Load(float32, "x", (-8, -1), 31)),
+        replace(PLACE, value=COLUMN), replace(PLACE, strides=(1, 0), value=total()),
+        replace(PLACE, value=Load(float32, "x", (0, 1), 0, ((Constant(int64, 0), 8, 4),))),
+        Store("x", float32, (8, 1), Op(float32, "exp", (X,))),
+        Store("x", float32, (8, 2), Load(float32, "x", (8, 2), 1)),
+    ):  # fmt: skip
+        sizes = (4, 4) if store.strides == (8, 2) else SIZES
+        verify_nest(Nest(sizes, OVER, (store,), "right"), NBYTES)
+    verify_nest(shares(), NBYTES)
+    verify_nest(Nest((0, 8), OVER, (replace(PLACE, offset=999),)), NBYTES)
+
+
+def test_strides():
+    """Closed form."""
+    assert bounds((8, -1), (4, 8), 7) == (0, 31)
+    assert nested((8, -1), (4, 8)) and not nested((7, 1), (4, 8)) and nested((0, 1), (1, 8))
+
+
+# groups
+
+
+def product() -> tuple[Draft, Fusion]:
+    """y = -x; z = exp(y @ w); two groups, the second after the first."""
+    d = Draft()
+    x, w = d.given((4, 8)), d.given((8, 8))
+    y = d("neg", x)
+    d.graph.results = [d("exp", d("matmul", y, w)), d("sum", y, axes=(1,), keepdims=False)]
+    graph = simplify(d.graph).graph
+    return d, Fusion(graph, choose_orders(graph))
+
+
+def test_groups_that_wait_for_each_other():
+    """Fault: `y[::2] *= s`, a node joined a group that what it reads came after."""
+    _, fusion = product()
+    first, second = (g for g in fusion.groups)
+    assert verify_groups(fusion) is fusion and second.label == "matmul+exp"
+    first.nodes.append(second.nodes.pop())  # exp, which reads the product, which reads neg
+    with pytest.raises(CompileError, match="groups wait for each other"):
+        verify_groups(fusion)
+
+
+def test_operations_done_nowhere_or_twice():
+    """Each node that is neither movement nor computed where it is read has one group."""
+    _, fusion = product()
+    fusion.groups[1].nodes.append(fusion.groups[0].nodes[0])
+    with pytest.raises(CompileError, match="in two groups"):
+        verify_groups(fusion)
+    fusion.groups[1].nodes.pop()
+    fusion.groups[1].nodes.pop()
+    with pytest.raises(CompileError, match="nowhere or twice"):
+        verify_groups(fusion)
+    _, fusion = product()
+    fusion.groups[0].axes = frozenset([0])
+    with pytest.raises(CompileError, match="different axes"):
+        verify_groups(fusion)
+
+
+def test_a_value_that_is_checked_is_stored():
+    """Fault: nll_loss with ignore_index over positions waited for its own labels."""
+    d = Draft()
+    x, labels = d.given((2, 3, 8)), d.given((2, 8), int64)
+    safe = d("add", labels, labels)
+    hits = d("equal", d("iota", shape=(2, 3, 8), axis=1, dtype=int64),
+             d("reshape", safe, shape=(2, 1, 8)))  # fmt: skip
+    picked = d("where", hits, x, d("full", shape=(), value=0.0, dtype=float32))
+    d.graph.results = [d("sum", picked, axes=(1,), keepdims=False)]
+    orders = choose_orders(d.graph)
+    assert verify_groups(Fusion(d.graph, orders, [safe]))
+    forgotten = Fusion(d.graph, orders)
+    forgotten.wanted.add(safe)
+    with pytest.raises(CompileError, match="wanted in memory is not stored"):
+        verify_groups(forgotten)
+
+
+# memory and order
+
+
+def training() -> Lowering:
+    """Two states, one updated from the other's old numbers, behind a check of indices."""
+    d = Draft()
+    s, t = d.given((6, 4), state=True), d.given((6, 4), state=True)
+    i = d.given((3,), int64)
+    rows = d("take", t, i, axis=0)
+    d.graph.updates = [(s, d("add", s, d("matmul", t, d.given((4, 4))))), (t, d("neg", t))]
+    d.graph.results = [rows, d("concatenate", d("exp", rows), d("abs", rows), axis=1)]
+    return Lowering(simplify(d.graph), TARGET, set())
+
+
+def test_memory_that_does_not_fit_its_values():
+    """Stores and later reads under different layouts, elements and parts over each other."""
+    placing = training().placing
+    assert verify_homes(placing) is placing
+    (old, new) = next(iter(placing.direct.values()))[0]
+    home = placing.of[new]
+    damages = {
+        "outside its memory": replace(home, offset=1),
+        "elements of a value share a place": replace(home, strides=(1, 1)),
+        "does not lie as the old one": replace(home, strides=(1, 6)),
+    }
+    for problem, damaged in damages.items():
+        placing.of[new] = damaged
+        with pytest.raises(CompileError, match=problem):
+            verify_homes(placing)
+    placing.of[new] = home
+    parts = [v for v, h in placing.of.items() if h.storage.nbytes == 96 and v.shape == (3, 4)]
+    assert len(parts) == 2  # both parts of the concatenation lie where they belong
+    placing.of[parts[1]] = placing.of[parts[0]]
+    with pytest.raises(CompileError, match="two parts of a whole lie at one place"):
+        verify_homes(placing)
+
+
+def test_a_view_that_leaves_its_array():
+    """Fault: 1 x 1 convolutions read beside a view; no kernel may be given such strides."""
+    d = Draft()
+    x = d.given((4, 4))
+    home = Home(training().storage("temporary", 64, x), (4, 1))
+    verify_access(Access(x, (2, 4), (8, 1), 4), d.given((2, 4)), home)
+    for access in (Access(x, (2, 4), (16, 1)), Access(x, (2, 4), (-8, 1), 4)):
+        with pytest.raises(CompileError, match="a view reaches outside"):
+            verify_access(access, d.given((2, 4)), home)
+
+
+def test_orders_that_are_wrong():
+    """A value read before it is made, a state after it is gone, a check that comes too late."""
+    ordering = training().ordering()
+    order = ordering.run()
+    assert verify_order(order, ordering) is order
+    with pytest.raises(CompileError, match="before it is made"):
+        verify_order(order[::-1], ordering)
+    with pytest.raises(CompileError, match="twice or never"):
+        verify_order(order[:-1], ordering)
+    check = next(i for i in order if isinstance(i, IndexCheck))
+    late = [i for i in order if i is not check] + [check]
+    with pytest.raises(CompileError, match="before an index check"):
+        verify_order(late, ordering)
+    (group,) = (g for g in ordering.direct if g.label == "neg")
+    without = [i for i in order if i is not group]
+    early = [check, group, *(i for i in without if i is not check)]
+    with pytest.raises(CompileError, match="read after it was overwritten"):
+        verify_order(early, ordering)
