@@ -34,6 +34,10 @@ def from_memory(f: Function, value: Value, dtype: DType) -> Value:
 
 def to_memory(f: Function, value: Value, dtype: DType) -> Value:
     """A register value in the form it is stored in."""
+    if dtype is bfloat16:  # it was rounded when it was made: the lower half of its bits is 0
+        n = lanes(value.type)
+        upper = f.op("lshr", f.bitcast(value, vector(n, "i32")), f.const(vector(n, "i32"), 16))
+        return f.bitcast(f.convert(upper, "i16"), vector(n, dtype.llvm))
     return f.convert(value, dtype.llvm)
 
 
