@@ -28,6 +28,7 @@ from tinytorch.compiler.verify import (
     verify_access,
     verify_groups,
     verify_homes,
+    verify_layouts,
     verify_order,
 )
 
@@ -221,6 +222,23 @@ def test_a_view_that_leaves_its_array():
     for access in (Access(x, (2, 4), (16, 1)), Access(x, (2, 4), (-8, 1), 4)):
         with pytest.raises(CompileError, match="a view reaches outside"):
             verify_access(access, d.given((2, 4)), home)
+
+
+def test_a_kernel_that_was_not_told_where_its_arrays_lie():
+    """Fault: random bits joined by a concatenation were all written at its beginning."""
+    d = Draft()
+    d.graph.results = [d("cumsum", d.given((4, 3)), axis=0)]
+    lowering = Lowering(simplify(d.graph), TARGET, set())
+    (group,) = lowering.fusion.groups
+    (out,) = group.own.outputs
+    verify_layouts(group, set(), lowering.homes)
+    lowering.homes[out] = replace(lowering.homes[out], strides=(1, 4))
+    verify_layouts(group, {out}, lowering.homes)
+    with pytest.raises(CompileError, match="does not know the layout of its arrays"):
+        verify_layouts(group, set(), lowering.homes)
+    lowering.homes[out] = replace(lowering.homes[out], strides=(3, 1), offset=12)
+    with pytest.raises(CompileError, match="does not know the layout"):
+        verify_layouts(group, set(group.own.inputs), lowering.homes)
 
 
 def test_orders_that_are_wrong():

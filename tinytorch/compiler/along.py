@@ -23,7 +23,7 @@ MOST_SCRATCH = 16 << 20  # bytes a thread may be asked for; beyond it NumPy does
 def run_kernel(lowering, group: Group, kernel: Kernel, values: dict[str, Value]) -> bool:
     """The task of a kernel whose buffers hold the values; it writes those of the node's outputs."""
     node = group.own
-    buffers = {n: lowering.homes[lowering.access(v).home].storage for n, v in values.items()}
+    buffers = {n: lowering.storage_of(v) for n, v in values.items()}
     writes = {n for n, v in values.items() if v in node.outputs}
     lowered = Lowered((Step(kernel, kernel.arguments),))
     lowering.add(lowered, buffers, group.label, node.where, writes)

@@ -18,11 +18,6 @@ from tinytorch.compiler.layout import dense_strides
 from tinytorch.compiler.nest import Nest, verify_nest
 
 
-def storage_of(lowering, v: Value):
-    """The Storage in which a value lies."""
-    return lowering.homes[lowering.access(v).home].storage
-
-
 def fused_epilogue(
     lowering, group: Group, rows: tuple[int, ...], column: int, batch: tuple[int, ...] = ()
 ):
@@ -48,10 +43,11 @@ def dense_operand(dtype, shape: tuple[int, ...]) -> Operand:
 def place(lowering, group: Group, x: Value, starts: tuple[int, ...]) -> None:
     """Copy x into the output at the given starts; if it lies there already, nothing is done."""
     node, out = group.own, group.own.outputs[0]
-    if not prod(x.shape) or lowering.homes.get(x) == lowering.homes[out] and not any(starts):
+    lowering.access(x)
+    home = lowering.home(out)
+    if not prod(x.shape) or lowering.homes.get(x) == home and not any(starts):
         return
     build, names = lowering.arithmetic(x.shape)
-    home = lowering.homes[out]
     offset = home.offset + sum(s * a for s, a in zip(home.strides, starts, strict=True))
     strides = tuple(s if n != 1 else 0 for s, n in zip(home.strides, x.shape, strict=True))
     store = Store("to", out.dtype, strides, build.value(x, identity(x.shape)), offset)

@@ -28,7 +28,13 @@ from tinytorch.compiler.own_kernels import lower_check, lower_host
 from tinytorch.compiler.rewrite import IndexCheck, Simplified, simplify
 from tinytorch.compiler.schedule import STATUS_BYTES, Schedule, Storage, Task, verify_schedule
 from tinytorch.compiler.stored import Stored
-from tinytorch.compiler.verify import verify_access, verify_groups, verify_homes, verify_order
+from tinytorch.compiler.verify import (
+    verify_access,
+    verify_groups,
+    verify_homes,
+    verify_layouts,
+    verify_order,
+)
 
 
 def schedule(graph: Graph, target: Target) -> Schedule:
@@ -71,6 +77,7 @@ class Lowering:
         )
         self.tasks: list[Task] = []
         self._accesses: dict[Value, Access] = {}
+        self.asked: set[Value] = set()  # whose strides the kernel being lowered was told
         self.status: Storage | None = None
 
     # order
@@ -134,6 +141,7 @@ class Lowering:
 
     def access(self, v: Value, own: frozenset[Value] = frozenset()) -> Access | None:
         """Where v lies in memory; None if it is computed (or made by the kernel itself: `own`)."""
+        self.asked.add(v)
         if v in own:
             return None
         if v in self._accesses:
@@ -168,15 +176,25 @@ class Lowering:
         self._copy(access, v, self.homes[copy].storage)
         return Access(copy, v.shape, strides)
 
+    def home(self, v: Value) -> Home:
+        """The memory of a stored value, whose strides the asker honours."""
+        self.asked.add(v)
+        return self.homes[v]
+
+    def storage_of(self, v: Value) -> Storage:
+        """The Storage in which a value lies; the asker is not told in which layout."""
+        asked, self.asked = self.asked, set()
+        access = self.access(v)
+        self.asked = asked
+        if access is None:
+            raise _not_stored(v)
+        return self.homes[access.home].storage
+
     def operand(self, v: Value) -> Operand:
         """Where a value that a kernel of its own reads lies."""
         access = self.access(v)
         if access is None:
-            raise CompileError.own_fault(
-                "a kernel of its own reads a value that is not stored",
-                got=repr(v),
-                rule="what crosses from group to group lies in memory",
-            )
+            raise _not_stored(v)
         return Operand(v.dtype, access.strides, access.offset)
 
     def number(self, v: Value) -> float | None:
@@ -201,7 +219,9 @@ class Lowering:
         elif item.host is None:
             self._lower_nest(item)
         else:
+            self.asked = set()
             lower_host(self, item)
+            verify_layouts(item, self.asked, self.homes)
 
     def arithmetic(
         self, sizes, own=frozenset(), axes=frozenset(), given=None
@@ -293,7 +313,7 @@ class Lowering:
 
     def store_of(self, build: Arithmetic, v: Value, coordinates) -> Store:
         """The store of a value into its home."""
-        home = self.homes[v]
+        home = self.home(v)
         strides = [0] * build.rank
         for s, c in zip(home.strides, coordinates, strict=True):
             for d in range(build.rank):
@@ -337,6 +357,14 @@ class Lowering:
         label = "fill" if isinstance(value, Constant) else "copy"
         nest = Nest(tuple(v.shape), frozenset(), (store,), label)
         self.add_nest(nest, {**names, "to": to}, label, "", {"to"})
+
+
+def _not_stored(v: Value) -> CompileError:
+    return CompileError.own_fault(
+        "a kernel of its own reads a value that is not stored",
+        got=repr(v),
+        rule="what crosses from group to group lies in memory",
+    )
 
 
 def _without(nest: Nest, dims: frozenset[int]) -> Nest:

@@ -28,7 +28,7 @@ from tinytorch.compiler.epilogue import joined, lower_product
 from tinytorch.compiler.expression import Constant, Store
 from tinytorch.compiler.fuse import Group
 from tinytorch.compiler.graph import Node, Value
-from tinytorch.compiler.hosting import dense_operand, fused_epilogue, place, storage_of
+from tinytorch.compiler.hosting import dense_operand, fused_epilogue, place
 from tinytorch.compiler.lowered import LOWERED
 from tinytorch.compiler.nest import Nest
 from tinytorch.compiler.pool import pool, pool_gradient
@@ -67,8 +67,8 @@ def host_call(lowering, node: Node) -> None:
         ),
         sum(v.spec.nbytes for v in (*node.inputs, *node.outputs)),
     )
-    given = [storage_of(lowering, v) for v, _ in ins]
-    writes = [storage_of(lowering, v) for v, _ in outs]
+    given = [lowering.storage_of(v) for v, _ in ins]
+    writes = [lowering.storage_of(v) for v, _ in outs]
     reads = frozenset(s for s in given if s.nbytes)  # of nothing, nothing is read
     lowering.tasks.append(
         Task(call, (*given, *writes), reads, frozenset(writes), call.name, node.where)
@@ -121,7 +121,7 @@ def _matmul(lowering, group: Group) -> bool:
             lowering, group, (rank - 2,), rank - 1, tuple(range(rank - 2))
         )
     spec = GemmSpec(batch, m, n, k, left, right, dense_operand(out.dtype, (*batch, m, n)))
-    buffers = {**names, "a": storage_of(lowering, a), "b": storage_of(lowering, b)}
+    buffers = {**names, "a": lowering.storage_of(a), "b": lowering.storage_of(b)}
     lowered = lower_product(lowering.target, spec, epilogue)
     lowering.add(lowered, buffers, group.label, node.where, {s.argument for s in epilogue.stores})
     return True
@@ -153,7 +153,7 @@ def _attention(lowering, group: Group) -> bool:
     key = ("attention", lowering.target.key, spec)
     lowered = LOWERED.get(key, lambda: lower_attention(lowering.target, spec))
     buffers = {
-        n: storage_of(lowering, v)
+        n: lowering.storage_of(v)
         for n, v in zip(("q", "k", "v", "out", "lse"), values, strict=True)
     }
     lowering.add(lowered, buffers, group.label, node.where, {"out", "lse"})
@@ -172,7 +172,7 @@ def _attention_gradient(lowering, group: Group) -> bool:
     whole = AttentionGradientSpec(spec, *operands)
     key = ("attention_gradient", lowering.target.key, whole)
     lowered = LOWERED.get(key, lambda: lower_attention_gradient(lowering.target, whole))
-    buffers = {n: storage_of(lowering, x) for n, x in zip(names, values, strict=True)}
+    buffers = {n: lowering.storage_of(x) for n, x in zip(names, values, strict=True)}
     lowering.add(lowered, buffers, group.label, node.where, {"g_q", "g_k", "g_v"})
     return True
 
@@ -182,8 +182,8 @@ def _random_bits(lowering, group: Group) -> bool:
     bits, new = node.outputs
     kernel = random_bits(lowering.target, prod(bits.shape))
     buffers = {
-        "state": storage_of(lowering, node.inputs[0]), "bits": storage_of(lowering, bits),
-        "new": storage_of(lowering, new),
+        "state": lowering.storage_of(node.inputs[0]), "bits": lowering.storage_of(bits),
+        "new": lowering.storage_of(new),
     }  # fmt: skip
     for v in (node.inputs[0], bits, new):  # the kernel knows neither strides nor offsets
         lies = lowering.operand(v)
@@ -199,7 +199,9 @@ def _concatenate(lowering, group: Group) -> bool:
     axis, first = node.params["axis"] % len(node.outputs[0].shape), 0
     for i, x in enumerate(node.inputs):
         starts = tuple(first if d == axis else 0 for d in range(len(x.shape)))
-        if (node, i) not in lowering.placed:
+        if (node, i) in lowering.placed:
+            lowering.access(x)  # it lies where it belongs
+        else:
             place(lowering, group, x, starts)
         first += x.shape[axis]
     return True
@@ -208,7 +210,7 @@ def _concatenate(lowering, group: Group) -> bool:
 def _pad(lowering, group: Group) -> bool:
     node = group.own
     out = node.outputs[0]
-    home = lowering.homes[out]
+    home = lowering.home(out)
     strides = tuple(s if n != 1 else 0 for s, n in zip(home.strides, out.shape, strict=True))
     value = Constant(out.dtype, node.params.get("value", 0.0))
     fill = Store("to", out.dtype, strides, value, home.offset)

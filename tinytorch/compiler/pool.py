@@ -42,8 +42,7 @@ def _add(
 ) -> None:
     """The task of a kernel whose buffers hold the values."""
     buffers = {
-        name: lowering.homes[lowering.access(v).home].storage
-        for name, v in zip(kernel.arguments, values, strict=True)
+        name: lowering.storage_of(v) for name, v in zip(kernel.arguments, values, strict=True)
     }
     lowered = Lowered((Step(kernel, kernel.arguments),))
     lowering.add(lowered, buffers, group.label, group.own.where, writes)

@@ -19,6 +19,7 @@ from tinytorch.compiler.access import Access, bounds, nested
 from tinytorch.compiler.fuse import Fusion, Group
 from tinytorch.compiler.graph import Value
 from tinytorch.compiler.homes import Home, Homes
+from tinytorch.compiler.layout import dense_strides, plain
 from tinytorch.compiler.order import Item, Ordering
 from tinytorch.compiler.rewrite import IndexCheck
 from tinytorch.compiler.schedule import Storage
@@ -147,6 +148,24 @@ def verify_access(access: Access, v: Value, home: Home) -> None:
             f"{v!r} at {low} to {high} of {access.home!r} at {first} to {last}",
             "movement shows elements of its array",
         )  # fmt: skip
+
+
+def verify_layouts(group: Group, asked: set[Value], homes: Mapping[Value, Home]) -> None:
+    """A kernel of its own that was not told how a value lies finds it dense, from the beginning.
+
+    Raises:
+        CompileError: it was given memory in another layout than it reads or writes.
+    """
+    for v in (*group.own.inputs, *group.own.outputs):
+        home = homes.get(v)
+        if v in asked or home is None or not prod(v.shape):
+            continue
+        if home.offset or home.strides != dense_strides(v.shape, plain(v)):
+            _refuse(
+                "lower", "a kernel does not know the layout of its arrays",
+                f"{v!r} at {home.offset}, strides {home.strides}, in {group.label}",
+                "strides and offset are asked for, or the array is dense",
+            )  # fmt: skip
 
 
 def _verify_shared(storage: Storage, values: list[tuple[Value, Home]], after, rule) -> None:
