@@ -325,3 +325,29 @@ def test_frozen_parameters_are_accepted_and_stay():
     adam.add_param_group({"params": [tt.Tensor([1.0])]})
     with pytest.raises(SettingError, match="nothing to train"):
         optim.Adam(model[0].parameters())
+
+
+@EACH_WAY
+def test_a_weight_unfrozen_after_many_steps_moves_by_the_rate(through):
+    """Closed form: Adam's first step is lr whatever the gradient; b was frozen for 50 steps (O01)."""
+    a, b = weight(0.0), weight(1.0)
+    adam = optim.Adam([a, b], lr=0.01, eps=0.0)
+
+    @through
+    def step():
+        (a * 3.0 + b * 7.0).sum().backward()
+        adam.step()
+        adam.zero_grad()
+
+    b.requires_grad_(False)
+    for _ in range(50):
+        step()
+    assert b.item() == 1.0
+    b.requires_grad = True
+    step()
+    assert b.item() == pytest.approx(0.99, rel=1e-15)
+    a.requires_grad = False
+    before = a.item()
+    step()
+    assert a.item() == before
+    assert [adam.state_dict()[f"step.0.{i}"].item() for i in range(2)] == [51.0, 2.0]

@@ -397,3 +397,24 @@ def test_buffers_that_no_batch_moves_are_not_copied():
                for old, _ in call.captured.graph.updates}  # fmt: skip
     assert id(masked.model.table) not in written
     assert id(masked.model.norm.running_mean) in written
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_layer_frozen_between_two_runs_stays_and_moves_young_afterwards(compile):
+    """Ground truth: its weights; Adam's first step on it is lr in size (X01, O01)."""
+    tt.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3)).to("float64")
+    adam = tt.optim.Adam(model.parameters(), lr=0.01, eps=0.0)
+    one = Trainer(model, adam, compile=compile, progress=Silent())
+    model[0].requires_grad_(False)
+    before = model[0].weight.detach().numpy().copy()
+    one.train(cut(13, 13), 2)
+    assert np.array_equal(model[0].weight.detach().numpy(), before)
+    model[0].requires_grad_(True)
+    one.train(cut(13), 1)
+    moved = np.abs(model[0].weight.detach().numpy() - before)
+    np.testing.assert_allclose(moved, 0.01, rtol=1e-12)
+    model[1].requires_grad_(False)
+    after = model[1].weight.detach().numpy().copy()
+    one.train(cut(13), 1)
+    assert np.array_equal(model[1].weight.detach().numpy(), after)
