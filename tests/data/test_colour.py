@@ -112,3 +112,14 @@ def test_bad_batches_are_named():
         Mixup(0.2, 10)((X,), Stream())
     with pytest.raises(DataError, match="not a class number"):
         Mixup(0.2, 10)((X, np.full(12, 10)), Stream())
+
+
+def test_the_kept_factors_are_those_of_the_images_at_hand():
+    """Ground truth: one normalizer for each kind of image; the last factors are kept."""
+    rng = np.random.default_rng(0)
+    small, large = (rng.integers(0, 256, (2, 3, n, n)).astype(np.uint8) for n in (2, 4))
+    one = Normalize([0.5, 0.25, 0.0], [0.5, 1.0, 2.0])
+    for images in (small, small, large, small.astype(np.float32), small, large):
+        (found,) = one((images,), Stream())
+        (expected,) = Normalize([0.5, 0.25, 0.0], [0.5, 1.0, 2.0])((images,), Stream())
+        assert found.shape == images.shape and np.array_equal(found, expected)

@@ -172,3 +172,10 @@ def test_simple_fills():
     assert nn.init.zeros_(x).tolist() == [[0.0, 0.0]] * 2
     assert nn.init.orthogonal_(x).shape == (2, 2)
     assert nn.init.calculate_gain("tanh") == pytest.approx(5 / 3)
+
+
+def test_uniform_numbers_lie_between_0_and_1_unless_said():
+    """Closed form: mean 1/2, deviation 1 / sqrt(12); five standard errors of 4,000."""
+    x = nn.init.uniform_(tt.zeros(4000)).numpy()
+    assert x.min() >= 0.0 and x.max() < 1.0
+    assert abs(x.mean() - 0.5) < 5 / np.sqrt(12 * 4000)

@@ -129,3 +129,11 @@ def test_bad_shapes_are_named(layer, shape, phrase):
         layer()(tt.zeros(*shape))
     with pytest.raises(ShapeError, match="cannot be split into groups"):
         F.group_norm(tt.zeros(2, 6), 4)
+
+
+def test_group_norm_of_samples_without_places():
+    """Closed form: of (N, C) each group of a row is normalised: (1, 3) -> (-1, 1)."""
+    found = nn.GroupNorm(2, 4, eps=0.0, affine=False)(tt.Tensor([[1.0, 3.0, 5.0, 5.5]]))
+    np.testing.assert_allclose(found.numpy(), [[-1.0, 1.0, -1.0, 1.0]], rtol=1e-5)
+    with pytest.raises(ShapeError, match="GroupNorm: input has the wrong shape"):
+        nn.GroupNorm(2, 4)(tt.ones(4))

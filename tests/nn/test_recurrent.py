@@ -127,3 +127,11 @@ def test_bad_settings_and_shapes_are_named():
         layer(tt.zeros(5, 2, 3), (tt.zeros(1, 3, 4), tt.zeros(1, 3, 4)))
     with pytest.raises(ShapeError, match="2 of"):
         layer(tt.zeros(5, 2, 3), tt.zeros(1, 2, 4))
+
+
+def test_repr_names_what_is_not_the_default():
+    """Ground truth: written by hand."""
+    assert repr(nn.LSTM(3, 4)) == "LSTM(3, 4)"
+    assert (
+        repr(nn.GRU(3, 4, 2, bidirectional=True)) == "GRU(3, 4, num_layers=2, bidirectional=True)"
+    )

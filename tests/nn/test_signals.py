@@ -63,3 +63,19 @@ def test_outputs_of_several_tensors_are_seen():
     """Ground truth: an LSTM gives a tuple; its first Tensor is shown, without a gradient."""
     rows = nn.signal(nn.LSTM(3, 2), tt.ones(2, 4, 3)).rows
     assert rows[-1].kind == "LSTM" and rows[-1].gradient is None and rows[-1].deviation > 0
+
+
+def test_the_table_with_and_without_gradients():
+    """Ground truth: written by hand; without a loss there is no such number."""
+    net, x = nn.ReLU(), tt.Tensor([[1.0, -2.0]])
+    alone, seen = (
+        str(nn.signal(net, x, loss=f)).splitlines()[1] for f in (None, lambda y: y.sum())
+    )
+    assert alone.split() == ["all:", "ReLU", "0.5", "0.5", "50%"]
+    assert seen.split() == ["all:", "ReLU", "0.5", "0.5", "50%", "1"]
+
+
+def test_outputs_without_numbers_have_no_gradient_in_size():
+    """Closed form: the norm of nothing is 0."""
+    rows = nn.signal(nn.ReLU(), tt.zeros(0, 3), loss=lambda y: y.sum()).rows
+    assert [row.gradient for row in rows] == [0.0]

@@ -329,7 +329,7 @@ def test_frozen_parameters_are_accepted_and_stay():
 
 @EACH_WAY
 def test_a_weight_unfrozen_after_many_steps_moves_by_the_rate(through):
-    """Closed form: Adam's first step is lr whatever the gradient; b was frozen for 50 steps (O01)."""
+    """Closed form: Adam's first step is lr whatever the gradient; b was frozen 50 steps (O01)."""
     a, b = weight(0.0), weight(1.0)
     adam = optim.Adam([a, b], lr=0.01, eps=0.0)
 

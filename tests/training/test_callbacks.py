@@ -213,6 +213,7 @@ def test_a_planted_leak_is_found_and_its_absence_too():
         others = [Leaking()] if leaking else []
         history = build(*others, watch).train([(X, Y)] * 60, 1)
         found[leaking] = said
+        assert (10 * history.last["memory_mb"]) % 1 == pytest.approx(0, abs=1e-6)  # in tenths
         assert history.last["memory_mb"] == pytest.approx(resident_bytes() / 2**20, rel=0.5)
     Leaking.kept.clear()
     build(watch := MemoryWatch(every=1)).train([(X, Y)], 1)

@@ -175,3 +175,21 @@ def test_state_can_be_carried_by_hand():
     second.load_state_dict(state)
     assert len(second.train(loader(), 2)) == 2
     assert all(np.array_equal(a, numbers(second)[n]) for n, a in numbers(whole).items())
+
+
+class AtTheEnd(Callback):
+    """Ctrl-C when the last epoch is over but for its row."""
+
+    def __init__(self, epoch: int):
+        self.epoch = epoch
+
+    def end_epoch(self, trainer, row):
+        if row["epoch"] == self.epoch:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(("epoch", "stopped"), [(1, True), (2, False)])
+def test_a_run_interrupted_when_all_is_done_was_not_stopped(epoch, stopped):
+    """Ground truth: the epochs asked for are there, or one is missing."""
+    history = build(callbacks=[AtTheEnd(epoch)]).train(loader(), 2)
+    assert history.stopped is stopped and len(history["loss"]) == epoch
