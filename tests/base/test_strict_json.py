@@ -2,6 +2,7 @@
 
 import pytest
 
+from tinytorch.base.errors import short
 from tinytorch.base.strict_json import NotStrictError, parse
 
 
@@ -28,3 +29,10 @@ def test_refused(text, phrase):
 def test_read():
     """Ground truth: values written by hand."""
     assert parse(b' {"a": [1, -0.5, null, true, "\\u00e9"]} ') == {"a": [1, -0.5, None, True, "é"]}
+
+
+def test_only_the_keys_that_stand_twice_are_named():
+    """Ground truth: counted by hand."""
+    with pytest.raises(NotStrictError) as raised:
+        parse(b'{"a":1,"b":2,"a":3,"c":4}')
+    assert raised.value.got == short(["a"])
