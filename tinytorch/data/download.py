@@ -88,7 +88,7 @@ def damaged(path: Path, size: int, remote: Remote) -> DataError:
         f"{remote.name} is damaged",
         got=f"{path} ({size} bytes)",
         rule=f"{remote.algorithm} {remote.digest}"
-        + (f", {remote.size} bytes" if remote.size is not None else ""),
+        + (f", at most {remote.size} bytes" if remote.size is not None else ""),
         fix=f"rm {quote(str(path))}; it is fetched again by the next run",
     )
 

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any, BinaryIO, cast
 
 from tinytorch.base import files
@@ -250,7 +251,7 @@ def _check_replaceable(target: Path, parent: int, kind: str) -> None:
         f"{target} is not a folder that can be replaced",
         got=held,
         rule=f"a new name, an empty folder, or a {kind} as it was written",
-        fix=f"another name, for example {target.name}-2",
+        fix=f"another name, for example {quote(f'{target.name}-2')}",
     )
 
 
