@@ -37,3 +37,14 @@ def test_downloads_show_on_standard_error(capsys):
     shown = capsys.readouterr()
     assert shown.out == ""
     assert " 50 %" in shown.err and shown.err.endswith("100 %\n")
+
+
+def test_nothing_moves_the_cursor(capsys):
+    """Ground truth: str.isprintable of each line, and the JSON that is read back."""
+    evil = "\x1b]0;mine\x07\x7f\x9b2J\u202e\r"
+    Report(as_json=False).facts("found", {evil: evil, "list": [evil]})
+    Report(as_json=False).text(f"{evil}\n{evil}")
+    Report(as_json=True).facts("found", {evil: evil})
+    lines = capsys.readouterr().out.split("\n")
+    assert len(lines) == 6 and all(line.isprintable() for line in lines)
+    assert json.loads(lines[4]) == {"event": "found", evil: evil}

@@ -253,6 +253,7 @@ def test_what_lies_where_a_download_goes_is_never_written(server, tmp_path, name
         with pytest.raises(StorageError) as told:
             download(sized(server), folder)
         assert told.value.got and told.value.fix
+        assert [p.name for p in folder.iterdir()] == [name] and server.ranges == []
     assert mine.read_bytes() == b"years of work" and mine.stat().st_nlink <= 2
 
 

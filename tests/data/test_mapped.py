@@ -122,6 +122,7 @@ def test_what_is_no_file_is_refused(tmp_path):
         "{'descr': '|u1', 'fortran_order': False, 'shape': 'x'}",
         "{'descr': '|O', 'fortran_order': False, 'shape': (1,)}",
         "{'descr': '|u1', 'fortran_order': False, 'shape': (1,), 'evil': __import__('os')}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (" + "1," * 65 + ")}",
         "(" * 5000,
         "\x1b[2J",
     ],

@@ -231,7 +231,7 @@ def _new(name: str, folder: int, mode: int) -> BinaryIO:
 @contextlib.contextmanager
 def _beside(name: str, folder: int, mode: int) -> Iterator[tuple[str, BinaryIO]]:
     """A new file beside `name`, and its own name; removed at the end if it still has that."""
-    old = _existing(name, folder)
+    old = check_replaceable(name, folder)
     if old is not None:
         mode = stat.S_IMODE(old.st_mode) & 0o777
     temporary = f".{name[:_LONGEST_STEM]}.{secrets.token_hex(8)}{PART}"
@@ -247,7 +247,12 @@ def _beside(name: str, folder: int, mode: int) -> Iterator[tuple[str, BinaryIO]]
             os.unlink(temporary, dir_fd=folder)
 
 
-def _existing(name: str, folder: int) -> os.stat_result | None:
+def check_replaceable(name: str, folder: int) -> os.stat_result | None:
+    """What the system knows of the regular file of that name; None if there is nothing.
+
+    Raises:
+        StorageError: there is a link, a folder or anything else that is no regular file.
+    """
     try:
         facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -334,7 +339,7 @@ def rename_over(old: str, new: str, folder: int) -> None:
         StorageError: there is something else of that name.
         OSError: the system refuses.
     """
-    _existing(new, folder)
+    check_replaceable(new, folder)
     os.replace(old, new, src_dir_fd=folder, dst_dir_fd=folder)
     os.fsync(folder)
 

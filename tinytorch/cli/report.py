@@ -33,7 +33,8 @@ class Report:
         """Names and values, one a line."""
         if self.as_json:
             named = {name.replace(" ", "_"): value for name, value in values.items()}
-            print(json.dumps({"event": event, **named}, default=str), flush=True)
+            line = json.dumps({"event": event, **named}, default=str)
+            print(line.replace("\x7f", "\\u007f"), flush=True)  # the one that JSON leaves as it is
             return
         width = max(map(len, values), default=0)
         for name, value in values.items():

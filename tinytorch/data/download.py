@@ -133,6 +133,7 @@ def download(
 def _downloaded(remote: Remote, folder: Path, place: int, progress: Progress | None) -> Path:
     target, part = folder / remote.name, f"{remote.name}{files.PART}"
     problems = []
+    files.check_replaceable(remote.name, place)  # before anything is fetched
     with _part(folder, part, place) as file:
         for address in remote.addresses:
             fitting, problem = _tried(address, file, remote, progress)

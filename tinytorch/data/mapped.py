@@ -18,6 +18,8 @@ import numpy as np
 from tinytorch.base import files
 from tinytorch.base.errors import FileFormatError, IndexRangeError
 
+MOST_AXES = 64  # NumPy's limit
+
 
 class MappedArray:
     """Records of one size in one or more files, read by their numbers as an array is.
@@ -60,6 +62,9 @@ class MappedArray:
         self._record, self._shape = np.dtype(dtype), tuple(shape)
         self._offset = offset
         size = self._record.itemsize * math.prod(shape)
+        if len(self._shape) + self._record.ndim >= MOST_AXES:
+            got, rule = f"records of {len(shape)} axes", f"at most {MOST_AXES} axes in all"
+            raise _not_records(self.paths[0], got, rule)
         self._maps: dict[int, mmap.mmap] = {}
         self._facts = []  # of each file: bytes, time of its last change
         for path in self.paths:
