@@ -294,7 +294,7 @@ def test_state_swaps_and_copies():
     a, b, c = (tt.Tensor([float(i), float(i)]) for i in range(3))
 
     def turn(x):
-        first = a.detach()
+        first = a.clone()
         a.assign_(b)
         b.assign_(c)
         c.assign_(first)

@@ -75,15 +75,19 @@ def test_a_replaced_attribute_is_noticed():
     assert STRUCTURE.value > before
 
 
-def test_a_state_dict_keeps_the_values_of_its_moment():
-    """Ground truth: a Tensor is a value."""
+def test_a_state_dict_is_live():
+    """PyTorch: it shows the module's memory, in both directions; a deep copy keeps the moment."""
     part = Part()
     state = part.state_dict()
     with tt.no_grad():
         part.weight.assign_(tt.Tensor([5.0, 5.0]))
-    assert state["weight"].tolist() == [1.0, 2.0]
-    part.load_state_dict(state)
-    assert part.weight.tolist() == [1.0, 2.0]
+    assert state["weight"].tolist() == [5.0, 5.0]
+    kept, clones = copy.deepcopy(state), {n: x.clone() for n, x in state.items()}
+    state["weight"].copy_(tt.Tensor([3.0, 4.0]))
+    assert part.weight.tolist() == [3.0, 4.0] and part.weight.requires_grad
+    assert kept["weight"].tolist() == clones["weight"].tolist() == [5.0, 5.0]
+    part.load_state_dict(kept)
+    assert part.weight.tolist() == state["weight"].tolist() == [5.0, 5.0]
 
 
 def test_loading_says_what_is_missing_unknown_or_misshapen_and_changes_nothing():

@@ -64,7 +64,8 @@ def test_frozen_weights_are_said():
 
 def memory_of(tensor_or_buffer) -> np.ndarray:
     """The array that owns the memory."""
-    array = getattr(tensor_or_buffer, "_buffer", tensor_or_buffer).array
+    held = getattr(tensor_or_buffer, "_buffer", tensor_or_buffer)
+    array = getattr(held, "array", held)  # the tape keeps the array of a view
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array

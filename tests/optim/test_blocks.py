@@ -25,9 +25,12 @@ def test_a_gradient_may_lie_across():
     np.testing.assert_array_equal(x.numpy(), g.numpy())
 
 
-def test_memory_that_others_see_is_left_alone():
-    """Invariant: a Tensor that shares its memory is not written in place."""
-    x = tt.zeros(4)
-    other = x.detach()
-    assert in_blocks((x,), tt.ones(4)) is None
-    np.testing.assert_array_equal(other.numpy(), 0.0)
+def test_views_see_what_is_written_and_the_tape_does_not():
+    """Invariants: a detached Tensor shows the new numbers; a gradient is that of the old ones."""
+    x, w = tt.zeros(4), tt.ones(4, requires_grad=True)
+    other, product = x.detach(), (w * x).sum()
+    for mine, gradient in in_blocks((x,), tt.ones(4)) or ():
+        mine += gradient
+    np.testing.assert_array_equal(other.numpy(), 1.0)
+    product.backward()
+    np.testing.assert_array_equal(w.grad.numpy(), 0.0)

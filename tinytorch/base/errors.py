@@ -6,6 +6,7 @@ TinyTorchError
 ├── SettingError (ValueError)       a setting is outside its range
 ├── IndexRangeError (IndexError)    an index is outside its axis
 ├── GradientError (RuntimeError)    a gradient cannot be computed
+├── OverlapError (RuntimeError)     one place in memory would be written twice
 ├── CompileError (RuntimeError)     a function cannot be compiled
 ├── OutOfMemoryError (MemoryError, RuntimeError)    an array does not fit into memory
 ├── DataError (ValueError)          data is missing or damaged
@@ -137,6 +138,9 @@ class OutOfMemoryError(TinyTorchError, MemoryError, RuntimeError):
             rule="what is computed at once fits into the memory that this process may have",
             fix="a smaller batch or shape; for training also tt.checkpoint(block)",
         )
+
+class OverlapError(TinyTorchError, RuntimeError):
+    """One place in memory would be written twice."""
 
 
 class CompileError(TinyTorchError, RuntimeError):

@@ -1,13 +1,14 @@
-"""A program and the Tensors it works on: which memory is which state, and who else sees it.
+"""A program and the Tensors it works on: which memory is which state, and who needs the old one.
 
-Knows Tensors, Buffers and addresses; never kernels. A state is updated in place only if nobody else
-sees its memory (tensor/buffer.py, Note [a Tensor is a value]); otherwise its Tensor moves first.
-The check runs at every call, so it is made of few loops that run inside the Python interpreter's C
-code: 100 states cost about 10 us.
+Knows Tensors, Buffers and addresses; never kernels. A state is updated in place, so that views and
+NumPy arrays over its memory show the new numbers; what the tape kept of it is copied first
+(tensor/buffer.py, Note [a view is a view]). The check runs at every call, so it is made of few
+loops that run inside the Python interpreter's C code: 250 states cost about 10 us.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import repeat
 from operator import attrgetter, is_
 from sys import getrefcount
@@ -15,43 +16,26 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.locks import ForkSafeLock
+from tinytorch.base.errors import CompileError
 from tinytorch.compiler.capture import Captured
 from tinytorch.tensor.autograd import Leaf
-from tinytorch.tensor.buffer import HELD, Buffer, copy_of, is_exclusive
+from tinytorch.tensor.buffer import Buffer, Family, copy_of
+from tinytorch.tensor.sharing import is_alone, replace_memory, writable
+from tinytorch.tensor.tensor import Tensor
 
 _BUFFER = attrgetter("_buffer")
+_ARRAY = attrgetter("array")
+_FAMILY = attrgetter("family")
 _GRADIENT = attrgetter("grad")
 
 
-class _Holders:
-    """How many references the bindings of this process hold to each Buffer and array.
-
-    `moved` counts changes of that: a reference count that was right before may not be right after.
-    """
-
-    def __init__(self) -> None:
-        self.counts = HELD
-        self.moved = 0
-        self.lock = ForkSafeLock()
-
-    def hold(self, ids: list[int]) -> None:
-        """Count references; an object held twice is listed twice."""
-        with self.lock.lock:
-            self.counts.update(ids)
-            self.moved += 1
-
-    def release(self, ids: list[int]) -> None:
-        """Forget references, before or while they are dropped."""
-        with self.lock.lock:
-            self.counts.subtract(ids)
-            for i in ids:
-                if self.counts[i] <= 0:
-                    del self.counts[i]
-            self.moved += 1
+def _counts(buffers: list[Buffer]) -> list[int]:
+    """References to each Buffer, as many more as this way of counting adds."""
+    return list(map(getrefcount, buffers))
 
 
-HOLDERS = _Holders()
+_SAMPLE = [Tensor(0.0)]
+_ALONE = _counts(list(map(_BUFFER, _SAMPLE)))  # where its Tensor alone holds it, and the list
 
 
 class Binding:
@@ -67,98 +51,130 @@ class Binding:
 
     def __init__(self, captured: Captured):
         graph = captured.graph
-        self.sources = captured.sources
+        self.sources: list[Any] = captured.sources
         self.specs = [value.spec for value in graph.states]
         index = {value: i for i, value in enumerate(graph.states)}
         self.updated = [index[old] for old, _ in graph.updates]
         self.fixed = [i for i, s in enumerate(captured.sources) if not isinstance(s, Leaf)]
-        self.tensors = [captured.sources[i] for i in self.fixed]
+        self.tensors: list[Any] = [captured.sources[i] for i in self.fixed]
+        written = set(self.updated)
+        self.written: list[Any] = [captured.sources[i] for i in self.fixed if i in written]
+        if len(self.written) == len(self.tensors):
+            self.written = self.tensors
         self.of_leaves = [(i, s) for i, s in enumerate(captured.sources) if isinstance(s, Leaf)]
-        self.aliases = [(t, captured.sources[i]) for t, i in captured.aliases]
+        self.views = captured.views
         self.leaves = [leaf for leaf, _ in captured.gradients]
         self.without = [not had for _, had in captured.gradients]
         self.addresses = [0] * len(self.specs)
         self.moved = 0
-        self.buffers: list[Buffer] = []
-        self.written: list[Buffer] = []
-        self._watched: list = []
-        self._held: list[int] = []
-        self._counts: list[int] = []
-        self._seen = -1
-
-    def __del__(self) -> None:
-        # When the interpreter ends, a module's names are gone before what it keeps.
-        if HOLDERS is not None:
-            HOLDERS.release(self._held)
+        self._arrays: list[np.ndarray] = []
+        self._counts = _ALONE * len(self.written)
+        self.owners: set[int] = set()  # ids of what holds the memory of the updated states
+        self._founded = -1  # Family.founded when no updated state had one
+        self._staged: dict[int, np.ndarray] = {}  # state -> dense memory that stands in for its own
 
     def fits(self) -> bool:
         """Whether the Tensors still stand to each other as they did at the recording."""
         if list(map(is_, map(_GRADIENT, self.leaves), repeat(None))) != self.without:
             return False
-        for tensor, source in self.aliases:
-            if isinstance(source, Leaf) or tensor._buffer is not source._buffer:
+        for tensor, taken in self.views:
+            buffer = tensor._buffer
+            if buffer.family is None or buffer.taken is not taken:
                 return False
         return all(
             (g := leaf.grad) is not None and g.spec == self.specs[i] for i, leaf in self.of_leaves
         )
 
-    def refresh(self) -> None:
-        """Bring `addresses` up to date; an updated state's memory is then its Tensor's alone."""
-        if not (
-            self._seen >= 0
-            and all(map(is_, map(_BUFFER, self.tensors), self.buffers))
-            and self._seen == HOLDERS.moved
-            and list(map(getrefcount, self._watched)) == self._counts
+    def refresh(self) -> Sequence[Buffer]:
+        """Bring `addresses` up to date, and let the states that are updated be written; these."""
+        buffers = list(map(_BUFFER, self.tensors))
+        if len(self._arrays) != len(buffers) or not all(
+            map(is_, map(_ARRAY, buffers), self._arrays)
         ):
-            with HOLDERS.lock.lock:
-                self._bind()
-                self._counts = list(map(getrefcount, self._watched))
-                self._seen = HOLDERS.moved
+            del buffers
+            self._bind()
+            buffers = list(map(_BUFFER, self.tensors))
+        written = buffers if self.written is self.tensors else list(map(_BUFFER, self.written))
+        del buffers  # so that one list alone holds them
+        founded = Family.founded
+        if founded != self._founded and not any(map(_FAMILY, written)):
+            self._founded = founded
+        if founded != self._founded or _counts(written) != self._counts:
+            written.clear()
+            for tensor in self.written:
+                writable(tensor)
+            written = list(map(_BUFFER, self.written))
         for i, leaf in self.of_leaves:
             buffer = _dense(leaf.grad)
             if self.addresses[i] != buffer.address:
                 self.addresses[i] = buffer.address
                 self.moved += 1
+        for i, dense in self._staged.items():
+            tensor: Any = self.sources[i]
+            dense[...] = tensor._buffer.array
+        return written
+
+    def wrote(self, written: Sequence[Buffer]) -> None:
+        """After the run: the states that it updated have new numbers."""
+        for buffer in written:
+            buffer.version += 1
+        for i in self.updated if self._staged else ():
+            if i in self._staged:
+                tensor: Any = self.sources[i]
+                tensor._buffer.array[...] = self._staged[i]
 
     def array(self, state: int) -> np.ndarray:
-        """The memory of a state."""
-        source = self.sources[state]
+        """The memory of a state, as the program sees it."""
+        if state in self._staged:
+            return self._staged[state]
+        source: Any = self.sources[state]
         return (source.grad if isinstance(source, Leaf) else source)._buffer.array
 
     def _bind(self) -> None:
-        for tensor in self.tensors:
-            _dense(tensor)
-        updated = set(self.updated)
+        self._staged = {}
+        written = set(self.updated)
         for i, tensor in zip(self.fixed, self.tensors, strict=True):
-            if i in updated and not is_exclusive(tensor):
-                _move(tensor)
-        buffers = list(map(_BUFFER, self.tensors))
-        if len(buffers) == len(self.buffers) and all(map(is_, buffers, self.buffers)):
-            return
-        HOLDERS.release(self._held)
-        self.buffers = buffers
-        self.written = [b for i, b in zip(self.fixed, buffers, strict=True) if i in updated]
-        for i, buffer in zip(self.fixed, buffers, strict=True):
-            self.addresses[i] = buffer.address
-        for buffer in self.written:
-            buffer.written_at = "a compiled function"
-        arrays = [b.array for b in self.written]
-        bases = [a.base for a in arrays if a.base is not None]
-        self._watched = [*self.written, *arrays, *bases]
-        self._held = list(map(id, (*self.buffers, *self.written, *self._watched)))
-        HOLDERS.hold(self._held)
+            if i in written and not tensor._buffer.array.flags.writeable:
+                writable(tensor)
+            buffer = _dense(tensor)
+            if buffer.array.flags.c_contiguous:
+                self.addresses[i] = buffer.address
+            else:
+                dense = self._staged[i] = copy_of(buffer.array, buffer.dtype)
+                self.addresses[i] = dense.__array_interface__["data"][0]
+        self._arrays = list(map(_ARRAY, map(_BUFFER, self.tensors)))
         self.moved += 1
+        self.owners = {id(owner_of(t._buffer.array)) for t in self.written}
+        if len(self.owners) < len(self.written) or len(self.written) < len(self.tensors):
+            self._refuse_overlap()
+
+    def _refuse_overlap(self) -> None:
+        """Raise if two states that do not know of each other lie over one NumPy array."""
+        neighbours: dict[int, list[Any]] = {}
+        for tensor in self.tensors:
+            neighbours.setdefault(id(owner_of(tensor._buffer.array)), []).append(tensor)
+        written = set(map(id, self.written))
+        for group in neighbours.values():
+            for i, a in enumerate(group):
+                for b in group[i + 1 :]:
+                    if id(a) not in written and id(b) not in written:
+                        continue
+                    if np.may_share_memory(a._buffer.array, b._buffer.array):
+                        raise CompileError(
+                            "a compiled function writes memory that another tensor shows too",
+                            got=f"tensors {a.shape} and {b.shape}, both made over one NumPy array",
+                            rule="a tensor that shows part of another was taken from it: x[1:]",
+                            fix="x = tt.from_numpy(array) once, and views of x",
+                        )
 
 
-def _dense(tensor: Any) -> Buffer:
-    """The Tensor's Buffer, after giving it dense writable memory if it has none."""
-    buffer = tensor._buffer
-    array = buffer.array
-    if not array.flags.c_contiguous:
-        _move(tensor)
+def owner_of(array: np.ndarray) -> Any:
+    """What holds the memory of an array."""
+    return array if array.base is None else array.base
+
+
+def _dense(tensor: Any) -> Any:
+    """The Tensor's Buffer, its memory dense from now on if nobody else can see it."""
+    if not tensor._buffer.array.flags.c_contiguous and is_alone(tensor):
+        replace_memory(tensor, copy_of(tensor._buffer.array, tensor.dtype))
     return tensor._buffer
-
-
-def _move(tensor: Any) -> None:
-    old = tensor._buffer
-    tensor._buffer = Buffer(copy_of(old.array, old.dtype), old.dtype, old.version)

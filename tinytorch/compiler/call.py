@@ -14,15 +14,18 @@ import numpy as np
 from tinytorch.base import settings
 from tinytorch.base.errors import CompileError, IndexRangeError
 from tinytorch.base.locks import ForkSafeLock
-from tinytorch.compiler.binding import Binding
+from tinytorch.compiler.binding import Binding, owner_of
 from tinytorch.compiler.capture import Captured
 from tinytorch.compiler.guards import Guard, Guards
 from tinytorch.compiler.program import Program, Runner
-from tinytorch.compiler.signature import Slot, filler
+from tinytorch.compiler.signature import Slot, filler, overlaps
 from tinytorch.tensor.autograd import Leaf
 from tinytorch.tensor.base import from_buffer
 from tinytorch.tensor.buffer import Buffer, copy_of, empty
+from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.sharing import DETACH, hold_buffer, writable
 from tinytorch.tensor.tensor import Tensor
+from tinytorch.tensor.views import taken_again
 
 
 class Call:
@@ -48,7 +51,10 @@ class Call:
         self.after = [self.binding.updated[i] for i in range(len(graph.updates))]
         self.fill = filler(captured.result)
         self._again = [filler(effect.tree) for effect in self.effects]
-        self.updated_tensors = {id(self.binding.sources[i]) for i in self.binding.updated}
+        self.states = set(map(id, self.binding.tensors))
+        self.written_arguments = {i for i, _ in captured.assigned}
+        self.writes = bool(self.binding.written or captured.assigned)
+        self.repeats = captured.repeats or bool(self.same)
         self.leaves_something = bool(captured.left or captured.assigned)
         self.before = _before(captured)
         self._lock = ForkSafeLock()
@@ -85,6 +91,18 @@ class Call:
         if len(ids) < len(placed) or not ids.isdisjoint(others):
             return None  # the same Tensor in two places was not what was recorded
         return [*leaves, *placed]
+
+    def overlaps(self, leaves: list) -> tuple[tuple, frozenset[int]] | None:
+        """Which of the arguments share memory that the program writes; see signature.overlaps."""
+        if not self.writes:
+            return None
+        for leaf in leaves:
+            if isinstance(leaf, Tensor) and (
+                leaf._buffer.family is not None or id(leaf) in self.states
+            ):
+                binding = self.binding
+                return overlaps(leaves, self.written_arguments, binding.written, binding.tensors)
+        return None
 
     def __call__(self, leaves: Sequence[Any]) -> Any:
         """Run the program on arrays in the order of the graph's arguments.
@@ -143,8 +161,8 @@ class Call:
                 tensor._buffer = Buffer(copy_of(given.array, given.dtype), given.dtype)
             else:
                 other = made.setdefault((slot.kind, slot.index), tensor)
-                made_buffer = fill(slot)._buffer if other is tensor else other._buffer
-                tensor._buffer = made_buffer
+                buffer = (fill(slot) if other is tensor else other.detach())._buffer
+                hold_buffer(tensor, buffer)
             tensor._value = None
             if type(tensor._node) is not Leaf:
                 tensor._node = None  # what was recorded of it ended with the call
@@ -152,10 +170,10 @@ class Call:
     def _run(self, leaves: Sequence[Any]) -> Any:
         binding = self.binding
         if binding.updated:
-            binding.refresh()
+            written = binding.refresh()
         else:
             with self._lock.lock:
-                binding.refresh()
+                written = binding.refresh()
         try:
             runner = self._idle.pop()  # atomic: no two threads get the same one
         except IndexError:
@@ -179,8 +197,8 @@ class Call:
             self._complete(runner, leaves, made, before, settled)
             raise
         finally:
-            for buffer in binding.written:
-                buffer.version += 1
+            if written:
+                binding.wrote(written)
             self._idle.append(runner)
 
     def _complete(self, runner: Runner, *finish: Any) -> None:
@@ -196,19 +214,20 @@ class Call:
 
     def _arguments(self, leaves: Sequence[Any]) -> tuple[list[np.ndarray], list[int]]:
         """Dense arrays that nobody writes during the run, and their addresses."""
-        kept, addresses = [], []
+        kept, addresses, owners = [], [], self.binding.owners
         for leaf in leaves:
             if isinstance(leaf, Tensor):
                 buffer = leaf._buffer
                 array = buffer.array
-                if array.flags.c_contiguous and id(leaf) not in self.updated_tensors:
+                if array.flags.c_contiguous and id(owner_of(array)) not in owners:
                     kept.append(array)
                     addresses.append(buffer.address)
                     continue
                 array = copy_of(array, buffer.dtype)
             else:
                 array = np.asarray(leaf)
-                if not array.flags.c_contiguous or not array.dtype.isnative:
+                written = id(owner_of(array)) in owners
+                if not array.flags.c_contiguous or not array.dtype.isnative or written:
                     array = np.array(array, array.dtype.newbyteorder("="), order="C")
             kept.append(array)
             addresses.append(array.__array_interface__["data"][0])
@@ -224,12 +243,24 @@ class Call:
     def _finish(
         self, leaves: Sequence[Any], made: list[Buffer], before: list[np.ndarray], settled: dict
     ) -> Any:
+        known: dict[Slot, Tensor] = {}
+
         def fill(slot: Slot) -> Any:
             kind, i = slot.kind, slot.index
             if kind == "result":
-                return from_buffer(made[i])
+                if not self.repeats:
+                    return from_buffer(made[i])
+                if slot not in known:  # a Tensor has a Buffer of its own
+                    buffer = made[i]
+                    if any(buffer is x._buffer for x in known.values()):
+                        buffer = Buffer(copy_of(buffer.array, buffer.dtype), buffer.dtype)
+                    known[slot] = from_buffer(buffer)
+                return known[slot]
             if kind == "argument":
                 return leaves[i]
+            if kind == "view":
+                base, rows = self.captured.shown[i]
+                return _view(fill(base) if isinstance(base, Slot) else base, rows)
             if kind == "before":
                 return from_buffer(Buffer(before[i], self.before[i][2]))
             spec = self.binding.specs[self.after[i]]
@@ -251,7 +282,7 @@ class Call:
         for i, slot in self.captured.assigned:
             new = fill(slot)
             if isinstance(leaves[i], Tensor):
-                leaves[i]._buffer = new._buffer
+                writable(leaves[i])[...] = new._buffer.array
             else:
                 leaves[i][...] = new._buffer.array
 
@@ -268,7 +299,8 @@ def _either(settled: dict[tuple, Any], slot: Slot, fill: Any) -> Any:
 def _alike(tensor: Any, like: Any) -> Any:
     """The numbers of a Tensor under one of another class, with a place for a gradient or not."""
     made = object.__new__(type(like))
-    made._buffer, made._value = tensor._buffer, None
+    made._value = None
+    hold_buffer(made, tensor._buffer)
     made._node = None if like._node is None else Leaf()
     return made
 
@@ -279,6 +311,17 @@ def _takes_argument(tree: Any) -> bool:
     if isinstance(tree, dict):
         return any(map(_takes_argument, tree.values()))
     return isinstance(tree, Slot) and tree.kind == "argument"
+
+
+def _view(base: Any, rows: list) -> Tensor:
+    """A view of a Tensor, or a copy of that part of an array."""
+    if isinstance(base, Tensor):
+        with no_grad():
+            out = taken_again(base, rows)
+            return out.detach() if any(row is DETACH for row, _ in rows) or out is base else out
+    for row, params in rows:
+        base = row.numpy(base, **params)
+    return Tensor(base)
 
 
 def _before(captured: Captured) -> list[tuple[str, int, Any]]:

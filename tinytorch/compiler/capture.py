@@ -7,10 +7,13 @@ recording is over, with an error or without, every Tensor is as it was before.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -20,13 +23,17 @@ from tinytorch.compiler.escapes import Carried, Escapes, find
 from tinytorch.compiler.graph import Graph, Value, verify
 from tinytorch.compiler.guards import Guard
 from tinytorch.compiler.signature import Slot, flatten, rebuild
+from tinytorch.compiler.view_layout import Layouts
 from tinytorch.compiler.watch import Watch
 from tinytorch.primitives.primitive import Primitive, Spec
 from tinytorch.tensor.autograd import Leaf, Node, Port
 from tinytorch.tensor.base import dtype_of_array, from_buffer, from_value
 from tinytorch.tensor.buffer import Buffer
 from tinytorch.tensor.interpreter import STATE, Interpreter, RecordAgain, interpreting, user_line
+from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.sharing import DETACH, taken_from
 from tinytorch.tensor.tensor import Tensor
+from tinytorch.tensor.views import place_after, put_back, root_of, take
 
 # Note [recordings and other threads]
 #     A recording writes into Tensors and Leafs that other threads may use: it has this lock alone,
@@ -44,11 +51,15 @@ class Captured:
         graph: the program. Its results are made by nodes, are all different, and are not also
             updates.
         sources: for each state the Tensor that holds it, or the Leaf whose gradient holds it.
-        aliases: (Tensor, state): Tensors that share a state's memory and must still do so.
+        views: (Tensor, how it was taken): Tensors from outside that show a state's memory.
         gradients: for each Leaf that was met, whether it had a gradient at the start.
         result: what the function returned, with a Slot for each array.
         left: (Leaf or number of an argument, Slot or None): the gradients it left behind.
         assigned: (number of an argument, Slot): arguments it assigned to.
+        shown: of each view that is returned: a Tensor from outside or a Slot, the rows that take it
+            from that.
+        repeats: whether a result is handed out more than once, or beside a view of it.
+        states: ids of arguments that are states, as they share memory that is written.
         given: values that are returned though no node made them: copied before the program runs.
         locks: of states that other threads update too (random generators), in order of identity.
         guards: what was read of the Python around it.
@@ -60,12 +71,15 @@ class Captured:
 
     graph: Graph
     sources: list[Tensor | Leaf] = field(default_factory=list)
-    aliases: list[tuple[Tensor, int]] = field(default_factory=list)
+    views: list[tuple[Tensor, tuple]] = field(default_factory=list)
     gradients: list[tuple[Leaf, bool]] = field(default_factory=list)
     result: Any = None
     left: list[tuple[Leaf | int, Slot | None]] = field(default_factory=list)
     assigned: list[tuple[int, Slot]] = field(default_factory=list)
+    shown: list[tuple[Any, list]] = field(default_factory=list)
+    repeats: bool = False
     given: list[Value] = field(default_factory=list)
+    states: frozenset[int] = frozenset()
     locks: list[Any] = field(default_factory=list)
     guards: list[Guard] = field(default_factory=list)
     nodes: list[tuple[Tensor, Any]] = field(default_factory=list)
@@ -79,6 +93,7 @@ def capture(
     args: tuple,
     kwargs: dict,
     *,
+    states: frozenset[int] = frozenset(),
     moving: Collection[tuple] = (),
     lift_numbers: bool = False,
 ) -> Captured:
@@ -87,6 +102,7 @@ def capture(
     Args:
         function: any Python function over Tensors.
         args, kwargs: as it is called; arrays in them become the graph's arguments, in order.
+        states: ids of Tensors among them that are states instead: they share memory with others.
         moving: (kind, id of an object, name or key) of places where other Tensors were found.
         lift_numbers: let single floating-point numbers be states, not constants, so that another
             number needs no other program.
@@ -100,7 +116,7 @@ def capture(
     """
     while True:
         with RECORDING, Watch() as watch:
-            recording = Capture(lift_numbers)
+            recording = Capture(states, lift_numbers)
             recording.apply = watch.unwatched(recording.apply)
             try:
                 with interpreting(recording):
@@ -125,9 +141,10 @@ def capture(
 class Capture(Interpreter):
     """The interpreter that records. One object records one call."""
 
-    def __init__(self, lift_numbers: bool = False) -> None:
+    def __init__(self, states: frozenset[int] = frozenset(), lift_numbers: bool = False) -> None:
         self.lift_numbers = lift_numbers
         self.graph = Graph()
+        self._direct = states  # ids of arguments that no stand-in takes the place of
         self.made: set[Value] = set()  # values of this recording
         self.met: list[tuple[Tensor, Value]] = []  # Tensors from outside, and what they held
         self.lifted: dict[Any, Value] = {}  # Buffer -> state
@@ -135,6 +152,9 @@ class Capture(Interpreter):
         self.arguments: list[tuple[Tensor, Leaf | None]] = []  # stand-ins of array arguments
         self.sources: dict[Value, Tensor] = {}
         self._nodes: list[tuple[Tensor, Any]] = []  # where their gradients went before
+        self.views: list[tuple[Tensor, tuple]] = []  # those from outside, and how they were taken
+        self.layouts = Layouts()
+        self._origins: dict[int, _Origin] = {}  # id of a view -> what it shows
         self._constants: dict[tuple, Value] = {}
         self._given: dict[int, Tensor] = {}  # id of an argument -> its stand-in
         self._numbers: dict[int, int] = {}  # id of a stand-in -> number of the argument
@@ -147,7 +167,11 @@ class Capture(Interpreter):
 
     def _stand_in(self, given: Any) -> Tensor:
         if id(given) not in self._given:
+            number = len(self.arguments)
             self._given[id(given)] = self._argument(given)
+            if id(given) in self._direct:
+                self._given[id(given)] = given
+                self._numbers[id(given)] = number
         return self._given[id(given)]
 
     def _argument(self, given: Any) -> Tensor:
@@ -158,6 +182,8 @@ class Capture(Interpreter):
         self.graph.arguments.append(value)
         leaf = Leaf() if isinstance(given, Tensor) and type(given._node) is Leaf else None
         tensor = from_value(value, leaf)
+        if isinstance(given, Tensor):
+            self.layouts.lifted(value, given._buffer.array)
         self._numbers[id(tensor)] = len(self.arguments)
         self.arguments.append((tensor, leaf))
         if leaf is not None and given._node.grad is not None:
@@ -188,7 +214,12 @@ class Capture(Interpreter):
         outputs = self.graph.add(primitive, inputs, params, user_line())
         self.made.update(outputs)
         if len(outputs) == 1:
-            return from_value(outputs[0])
+            out = from_value(outputs[0])
+            if primitive.view and self.layouts.note(primitive, inputs[0], outputs[0], params):
+                self.shows(out, operands[0], primitive, params)
+            elif primitive.elementwise:
+                self.layouts.join(inputs, outputs[0])
+            return out
         return tuple([from_value(v) for v in outputs])
 
     def constant(self, buffer: Any) -> Tensor:
@@ -202,11 +233,13 @@ class Capture(Interpreter):
         return from_value(value)
 
     def meet(self, tensor: Tensor) -> None:
-        """Lift a Tensor from outside, and remember the gradient it has."""
+        """Lift a Tensor from outside, and remember the gradient it has; take a view again."""
         if tensor._value is None:
             self._lift(tensor)
         elif tensor._value not in self.made:
             raise _foreign(tensor)
+        if id(tensor) in self._origins:
+            self._take_again(tensor)
         node = tensor._node
         if type(node) is Leaf and node not in self.leaves:
             self.leaves[node] = node.grad
@@ -214,7 +247,57 @@ class Capture(Interpreter):
     def assign(self, tensor: Tensor, new: Tensor) -> None:
         """From now on `tensor` holds what `new` holds."""
         self.meet(tensor)
-        tensor._value = self._value(new)
+        value = self._value(new)
+        taken = self.taken_from(tensor)
+        if taken is None:
+            tensor._value = value
+        else:
+            root, chain, _ = root_of(tensor)
+            with no_grad() if taken[1] is DETACH else nullcontext():
+                if taken[1] is DETACH:
+                    root = taken[0]
+                self.assign(root, put_back(root, chain, new))
+            if self._value(taken[0]) is not self._origins[id(tensor)].seen:
+                self._origins[id(tensor)].seen = taken[0]._value
+            tensor._value = value
+        if STATE.recording and (tensor._node is not None or new._node is not None):
+            tensor._node = place_after(tensor, new)
+
+    # views
+
+    def shows(self, view: Tensor, base: Tensor, row: Any, params: dict[str, Any]) -> None:
+        """`view` is taken again when it is read after its base was assigned to."""
+        origin = _Origin(base, row, params, STATE.recording, base._value)
+        key = id(view)
+        origin.alive = ref(view, lambda _: self._origins.pop(key, None))
+        self._origins[key] = origin
+
+    def is_contiguous(self, tensor: Tensor) -> bool:
+        """Whether it would lie row by row; see view_layout.py."""
+        return self._value(tensor) not in self.layouts.strides
+
+    def taken_from(self, tensor: Tensor) -> tuple | None:
+        """(base, row, params, whether recorded) of a view."""
+        if tensor._value is None:
+            self._lift(tensor)
+        origin = self._origins.get(id(tensor))
+        return None if origin is None else (origin.base, origin.row, origin.params, origin.recorded)
+
+    def _take_again(self, tensor: Tensor) -> None:
+        origin = self._origins[id(tensor)]
+        value = self._value(origin.base)
+        if value is origin.seen:
+            return
+        origin.seen = value
+        with interpreting(self):
+            if not origin.recorded or origin.row is DETACH:
+                with no_grad():
+                    again = take(origin.base, origin.row, origin.params)
+            else:
+                again = take(origin.base, origin.row, origin.params)
+        tensor._value = again._value
+        if type(tensor._node) is not Leaf and origin.recorded and origin.row is not DETACH:
+            tensor._node = again._node
 
     def guarded_by(self, lock: Any) -> None:
         """The program takes this lock while it runs."""
@@ -224,7 +307,12 @@ class Capture(Interpreter):
 
     def _value(self, tensor: Tensor) -> Value:
         value = tensor._value
-        if value is None or value not in self.made or tensor._buffer is not None:
+        if (
+            value is None
+            or value not in self.made
+            or tensor._buffer is not None
+            or id(tensor) in self._origins
+        ):
             self.meet(tensor)
         return tensor._value
 
@@ -232,13 +320,27 @@ class Capture(Interpreter):
         buffer = tensor._buffer
         if buffer is None:
             raise _foreign(tensor)
+        taken = taken_from(tensor)
+        if taken is not None:
+            self._lift_view(tensor, *taken)
+            return
         value = self.lifted.get(buffer)
         if value is None:
             value = self.lifted[buffer] = self._new(Spec(buffer.shape, buffer.dtype))
+            self.layouts.lifted(value, buffer.array)
             self.graph.states.append(value)
             self.sources[value] = tensor
         tensor._value = value
         self.met.append((tensor, value))
+        self._nodes.append((tensor, tensor._node))
+
+    def _lift_view(self, tensor: Tensor, base: Tensor, row: Any, params: dict, kept: bool) -> None:
+        """A view from outside is taken from the state that its base is."""
+        with interpreting(self), no_grad():
+            tensor._value = self._value(take(base, row, params))
+        self.shows(tensor, base, row, params)
+        self._origins[id(tensor)].recorded = kept
+        self.views.append((tensor, tensor._buffer.taken))
         self._nodes.append((tensor, tensor._node))
 
     def _refuse_old_tape(self, node: Node | Port, tensor: Tensor) -> None:
@@ -256,10 +358,14 @@ class Capture(Interpreter):
     def finish(self, result: list) -> Captured:
         """Everything the recording found; takes what the function returned out of `result`."""
         graph = self.graph
-        captured = Captured(graph, locks=[self.locks[i] for i in sorted(self.locks)])
+        locks = [self.locks[i] for i in sorted(self.locks)]
+        captured = Captured(graph, states=self._direct, locks=locks)
         self._updates(captured)
         slots = self._slots = _Slots(self, captured)
-        captured.result = rebuild(result.pop(), slots.returned)
+        given = result.pop()
+        rebuild(given, slots.count)
+        captured.result = rebuild(given, slots.returned)
+        del given
         numbers = {leaf: i for i, (_, leaf) in enumerate(self.arguments) if leaf is not None}
         for leaf in {**self.leaves, **numbers}:
             before = self.leaves.get(leaf)
@@ -274,10 +380,8 @@ class Capture(Interpreter):
         for value in graph.states:
             source = self.sources[value]
             captured.sources.append(of_leaf.get(id(source), source))
-        index = {value: i for i, value in enumerate(graph.states)}
-        for tensor, value in self.met:
-            if self.sources[value] is not tensor:
-                captured.aliases.append((tensor, index[value]))
+        slots.known.clear()
+        captured.views = list(self.views)
         captured.nodes = list(self._nodes)
         return captured
 
@@ -327,7 +431,7 @@ class Capture(Interpreter):
             return []
         inside = set(map(id, _containers(guard.held)))
         rest = [g for g in captured.guards if g is not guard and id(g.holder) not in inside]
-        others = {id(x) for g in rest for x in _held_by(g)} | {id(t) for t, _ in captured.aliases}
+        others = {id(x) for g in rest for x in _held_by(g)} | {id(t) for t, _ in captured.views}
         updated = {old for old, _ in captured.graph.updates}
         values: list[Any] = [self.lifted.get(getattr(t, "_buffer", None)) for t in tensors]
         for tensor, value in zip(tensors, values, strict=True):
@@ -341,7 +445,9 @@ class Capture(Interpreter):
             node = tensor._node
             if node is not None and (type(node) is not Leaf or node.grad is not None):
                 return []
-        if not any(values) or len(set(map(id, tensors))) < len(tensors) or captured.aliases:
+        if not any(values) or len(set(map(id, tensors))) < len(tensors) or captured.views:
+            return []
+        if any(base is tensor for base, _ in captured.shown for tensor in tensors):
             return []
         states, leaves = captured.graph.states, {}
         for tensor, value in zip(tensors, values, strict=True):
@@ -362,25 +468,32 @@ class Capture(Interpreter):
 
     def _updates(self, captured: Captured) -> None:
         graph = self.graph
-        for i, (tensor, value) in enumerate(self.met):
+        for tensor, value in self.met:
             new = tensor._value
             if new is value or new is None:
                 continue
-            if self.sources[value] is not tensor:  # it shares memory, and leaves that company now
-                value = self._new(value.spec)
-                graph.states.append(value)
-                self.sources[value] = tensor
-                self.met[i] = (tensor, value)
             graph.updates.append((value, new))
 
     def restore(self) -> None:
         """Give every Tensor from outside its memory and its gradient back."""
-        for tensor, _ in self.met:
+        for tensor, _ in (*self.met, *self.views):
             tensor._value = None
         for tensor, node in self._nodes:
             tensor._node = node
         for leaf, gradient in self.leaves.items():
             leaf.grad = gradient
+
+
+@dataclass(eq=False)
+class _Origin:
+    """What a view shows: its base, how it is taken, and the base's value when that was done."""
+
+    base: Tensor
+    row: Any
+    params: dict[str, Any]
+    recorded: bool
+    seen: Value
+    alive: Any = None
 
 
 class _Slots:
@@ -396,7 +509,9 @@ class _Slots:
         self.updates = {new: i for i, (_, new) in enumerate(recording.graph.updates)}
         self.results: dict[Value, int] = {}
         self.copied: dict[Value, int] = {}
-        self.outside = {id(t) for t, _ in recording.met}
+        self.known: dict[int, tuple] = {}  # id of a Tensor -> it and its Slot: they are one object
+        self._roots: Counter[int] = Counter()  # id of a Tensor -> results that show it
+        self.outside = {id(t) for t, _ in (*recording.met, *recording.views)}
 
     def returned(self, leaf: Any) -> Any:
         """For a returned array: itself if it came from outside, else where its copy is found."""
@@ -407,7 +522,37 @@ class _Slots:
             return Slot("argument", number)
         if id(leaf) in self.outside or leaf._value is None:
             return leaf
+        root, rows = self._way(leaf)
+        if any(isinstance(x, Tensor) for _, params in rows for x in params.values()):
+            return self.of(leaf)  # taken at an index that the program finds
+        if rows and (id(root) in self.outside or root is not leaf and self._roots[id(root)] > 1):
+            base = root if id(root) in self.outside else self.returned(root)
+            return self._shown(base, rows)
+        if rows and (number := self.recording._numbers.get(id(root))) is not None:
+            return self._shown(Slot("argument", number), rows)
         return self.of(leaf)
+
+    def count(self, leaf: Any) -> Any:
+        """Note a returned array, before the first one gets its Slot."""
+        if isinstance(leaf, Tensor) and leaf._value is not None:
+            self._roots[id(self._way(leaf)[0])] += 1
+        return leaf
+
+    def _way(self, tensor: Tensor) -> tuple[Tensor, list]:
+        """What a Tensor of the recording is a view of, at the end of the chain, and its rows."""
+        rows: list = []
+        while id(tensor) not in self.outside:
+            found = self.recording.taken_from(tensor)
+            if found is None:
+                break
+            tensor = found[0]
+            rows.append(found[1:3])
+        return tensor, rows[::-1]
+
+    def _shown(self, base: Any, rows: list) -> Slot:
+        self.captured.shown.append((base, rows))
+        self.captured.repeats = True
+        return Slot("view", len(self.captured.shown) - 1)
 
     def gradient(self, leaf: Leaf) -> Slot | None:
         """For the gradient a Leaf has now."""
@@ -415,7 +560,15 @@ class _Slots:
 
     def of(self, tensor: Tensor) -> Slot:
         """Where the number of a Tensor of the recording is found when the program has run."""
-        value = self.recording._value(tensor)
+        _, slot = self.known.get(id(tensor), (None, None))
+        if slot is None:
+            slot = self._of(self.recording._value(tensor))
+            self.known[id(tensor)] = tensor, slot
+        elif slot.kind == "result":
+            self.captured.repeats = True
+        return slot
+
+    def _of(self, value: Value) -> Slot:
         if value in self.updates:
             return Slot("after", self.updates[value])
         if value in self.given:
@@ -426,6 +579,8 @@ class _Slots:
         if value not in self.results:
             self.results[value] = len(self.results)
             self.captured.graph.results.append(value)
+        else:
+            self.captured.repeats = True
         return Slot("result", self.results[value])
 
 

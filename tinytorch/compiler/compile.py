@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from threading import get_ident
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinytorch.base import settings
 from tinytorch.base.errors import CompileError, SettingError
@@ -86,6 +86,13 @@ def compile(
     return Compiled(fn, precision, target, threads, guards)
 
 
+class _Overlap(NamedTuple):
+    """Arguments share memory that is written: what makes it another program, and ids of these."""
+
+    key: tuple
+    states: frozenset[int]
+
+
 class Compiled:
     """What `tt.compile` gives. Attributes it does not have are those of the function or Module."""
 
@@ -148,6 +155,10 @@ class Compiled:
         out = self._shared(made, None, leaves)
         if out is _NOT_RECORDED:
             out = self._shared(made, self._captured(made, args, kwargs, leaves), leaves)
+        if type(out) is _Overlap:  # another program, in which they are states
+            made = (*made, out.key)
+            call = self._captured(made, args, kwargs, leaves, out.states)
+            out = self._shared(made, call, leaves)
         return out
 
     def _shared(self, key: tuple, call: Call | None, leaves: list) -> Any:
@@ -159,7 +170,11 @@ class Compiled:
                 RECORDING.give_way(me)
             if call is None:
                 call = self._fresh(key, leaves)
-            return _NOT_RECORDED if call is None else call(leaves)
+            if call is None:
+                return _NOT_RECORDED
+            if not call.captured.states and (found := call.overlaps(leaves)) is not None:
+                return _Overlap(*found)
+            return call(leaves)
         finally:
             RECORDING.sharing.remove(me)
 
@@ -171,12 +186,15 @@ class Compiled:
                 return call
         return None
 
-    def _captured(self, key: tuple, args: tuple, kwargs: dict, leaves: list) -> Call:
+    def _captured(
+        self, key: tuple, args: tuple, kwargs: dict, leaves: list,
+        states: frozenset[int] = frozenset(),
+    ) -> Call:  # fmt: skip
         """A new recording, or the one that another thread has made meanwhile."""
         with self._lock.lock:
             with RECORDING:  # no thread records, so nothing that `fits` looks at is half changed
                 call = self._fresh(key, leaves)
-            return self._capture(key, args, kwargs) if call is None else call
+            return self._capture(key, args, kwargs, states) if call is None else call
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """A compiled method: the object it is called on is a static argument."""
@@ -244,14 +262,14 @@ class Compiled:
     def _mode(self):
         return precision_mode(self.precision) if self.precision else nullcontext()
 
-    def _capture(self, key: tuple, args: tuple, kwargs: dict) -> Call:
+    def _capture(self, key: tuple, args: tuple, kwargs: dict, states: frozenset[int]) -> Call:
         self._note_changes(key)
         given = given_guards(self._given)
         for g in given:
             g.held = g.now()
         with self._mode():
             captured = capture(
-                self.fn, args, kwargs, moving=self._moving,
+                self.fn, args, kwargs, states=states, moving=self._moving,
                 lift_numbers=self._numbers.get(key[1:], 0) >= NUMBERS,
             )  # fmt: skip
         self.captures += 1

@@ -7,7 +7,7 @@ static: it is part of the signature itself, so another value is another program.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from tinytorch.base.errors import CompileError
 from tinytorch.tensor.autograd import Leaf
 from tinytorch.tensor.tensor import Tensor
+from tinytorch.tensor.views import root_of
 
 _STATIC = frozenset((bool, int, str, bytes, type(None)))
 
@@ -30,6 +31,9 @@ def flatten(tree: Any, key: list, leaves: list) -> None:
     kind = type(tree)
     if kind is Tensor or isinstance(tree, Tensor):
         key.append((tree.shape, tree.dtype))
+        array = tree._buffer.array
+        if not array.flags.c_contiguous:  # whether reshape() gives a view depends on it
+            key.append(array.strides)
         leaves.append(tree)
         if tree._node is not None and type(tree._node) is Leaf:
             key.append("leaf")
@@ -60,6 +64,50 @@ def flatten(tree: Any, key: list, leaves: list) -> None:
             flatten(x, key, leaves)
     else:
         _append_static(tree, key)
+
+
+def overlaps(
+    leaves: list, written: Container[int], updated: list[Any], states: list[Any]
+) -> tuple[tuple, frozenset[int]] | None:
+    """Which arguments share memory with another, or with a state, one of which the program writes.
+
+    Args:
+        leaves: the arguments.
+        written: numbers of those that the program writes.
+        updated: the states that it writes.
+        states: all its states.
+
+    Returns:
+        What makes it another program, and ids of the arguments that are states of it; None if what
+        is written is nobody else's.
+    """
+    groups: dict[Any, list[int]] = {}
+    for i, leaf in enumerate(leaves):
+        if isinstance(leaf, Tensor):
+            groups.setdefault(_sharing(leaf), []).append(i)
+    moved, read = set(map(_sharing, updated)), set(map(_sharing, states))
+    found: list[int] = []
+    for key, group in groups.items():
+        arrays = {i: leaves[i]._buffer.array for i in group}
+        changed = [i for i in group if i in written]
+        if key in moved or (changed and key in read) or any(
+            np.may_share_memory(arrays[i], arrays[j]) for i in changed for j in group if j != i
+        ):  # fmt: skip
+            found += group
+    if not found:
+        return None
+    key: list = ["overlap"]
+    for i in found:
+        root, chain, _ = root_of(leaves[i])
+        whole, part = root._buffer, leaves[i]._buffer
+        key.append((i, id(root), part.address - whole.address, part.array.strides, bool(chain)))
+    return tuple(key), frozenset([id(leaves[i]) for i in found])
+
+
+def _sharing(tensor: Any) -> Any:
+    """The same for all Tensors over one memory."""
+    family = tensor._buffer.family
+    return id(tensor) if family is None else family
 
 
 def _append_static(tree: Any, key: list) -> None:

@@ -1,8 +1,7 @@
 """Activations that write over their input: the memory of a second array is saved.
 
-Knows blocks of numbers, never formulas. Works where nobody needs the old numbers: outside of
-recording, on memory that no view, array or tape shares. Elsewhere the Tensor holds new memory, as
-after any assignment, and gradients are those of the numbers that were used.
+Knows blocks of numbers, never formulas. Works outside of recording; there the result is computed
+beside, and gradients are those of the numbers that were used.
 """
 
 from __future__ import annotations
@@ -12,10 +11,11 @@ from collections.abc import Callable
 from tinytorch.nn import activation_functions as functions
 from tinytorch.tensor import elementwise
 from tinytorch.tensor.base import from_array
-from tinytorch.tensor.buffer import is_exclusive
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.sharing import writable
 from tinytorch.tensor.tensor import Tensor
+from tinytorch.tensor.views import is_tracked
 
 BLOCK = 2**16  # numbers; 256 KiB of float32, so that what a formula keeps meanwhile stays in L2
 
@@ -40,18 +40,16 @@ def in_place(function: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
         >>> in_place(tt.relu, x) is x, x.tolist()
         (True, [0.0, 2.0])
     """
-    recorded = STATE.recording and input.requires_grad
+    recorded = STATE.recording and is_tracked(input, None)
     if STATE.interpreter is not None or STATE.journal is not None or recorded:
         return input.assign_(function(input))
-    if not is_exclusive(input) or not input._buffer.array.flags.c_contiguous:
+    if not input._buffer.array.flags.c_contiguous:
         return input.assign_(function(input))
-    buffer = input._buffer
-    numbers = buffer.array.reshape(-1)
+    numbers = writable(input).reshape(-1)
     with no_grad():
         for first in range(0, numbers.size, BLOCK):
             block = numbers[first : first + BLOCK]
-            block[...] = function(from_array(block, buffer.dtype))._buffer.array
-    buffer.written()
+            block[...] = function(from_array(block, input.dtype))._buffer.array
     return input
 
 

@@ -309,7 +309,9 @@ class Module:
     def state_dict(self) -> dict[str, Tensor]:
         """Parameters and saved buffers by dotted name, in PyTorch's names and layouts.
 
-        The Tensors keep the values of this moment: training goes on in memory of its own.
+        Live, as in PyTorch: the Tensors show the module's memory. `state[name].copy_(new)` changes
+        the module, and training changes them. To keep the numbers of this moment:
+        `{name: x.clone() for name, x in model.state_dict().items()}`, or `copy.deepcopy`.
         """
         return {name: tensor.detach() for name, tensor in self._state()}
 

@@ -12,6 +12,7 @@ from tinytorch.base.checks import pair, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.indices import inside
 from tinytorch.tensor import shaping
+from tinytorch.tensor.dispatch import copied
 from tinytorch.tensor.indexing import one_hot as rows_of
 from tinytorch.tensor.tensor import Tensor
 
@@ -58,7 +59,9 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         before[axis], after[axis] = max(0, low), max(0, high)
     if min(pad, default=0) < 0:
         input = input[tuple(key)]
-    return shaping.pad(input, before, after, value) if max(pad, default=0) > 0 else input
+    if max(pad, default=0) > 0:
+        return shaping.pad(input, before, after, value)
+    return copied(input)
 
 
 def one_hot(input: Tensor, num_classes: int) -> Tensor:

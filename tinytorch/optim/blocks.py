@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from tinytorch.base.dtypes import bfloat16
-from tinytorch.tensor.buffer import is_exclusive
 from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.sharing import writable
 from tinytorch.tensor.tensor import Tensor
 
 # Elements: five arrays of them in float32 are 1.3 MB, less than a second-level cache of 2 MB.
@@ -28,7 +28,7 @@ def in_blocks(written: tuple[Tensor, ...], read: Tensor) -> Iterator[tuple[np.nd
 
     Returns:
         Tuples of 1-d arrays, pieces of `written` and then of `read`; None where NumPy may not write
-        there: during a capture, or where somebody else sees the memory, or for bfloat16.
+        there: during a capture, or memory that is not dense, or for bfloat16.
     """
     if STATE.interpreter is not None or STATE.journal is not None:
         return None
@@ -36,14 +36,13 @@ def in_blocks(written: tuple[Tensor, ...], read: Tensor) -> Iterator[tuple[np.nd
     if dtype is bfloat16:
         return None
     for tensor in written:
-        if tensor.dtype is not dtype or not is_exclusive(tensor):
+        if tensor.dtype is not dtype:
             return None
         if not tensor._buffer.array.flags.c_contiguous:
             return None
     arrays = []
     for tensor in written:
-        tensor._buffer.written()
-        arrays.append(tensor._buffer.array.reshape(-1))
+        arrays.append(writable(tensor).reshape(-1))
     arrays.append(read._buffer.array.reshape(-1))  # a copy, if it lies otherwise
     return _pieces(arrays)
 

@@ -1,11 +1,12 @@
 """Assigning to a Tensor: whole, in part, or by an operator with `=`.
 
-Knows when memory may be written (Note [a Tensor is a value] in buffer.py), and what an assignment
-means for gradients:
+A write to a view is a write to what it shows, and the reverse (Note [a view is a view] in
+buffer.py). Knows what an assignment means for gradients:
 
-- to a leaf that gathers a gradient, while operations are recorded: an error;
-- to anything else that is recorded: the new numbers have their own place in the tape, and what used
-  the old ones keeps the old ones, so every gradient is that of the numbers that were used;
+- to a leaf that gathers a gradient or a view of it, while operations are recorded: an error;
+- to anything else that is recorded: the new numbers have their own place in the tape, in every
+  Tensor that shows them, and what used the old ones keeps the old ones, so every gradient is that
+  of the numbers that were used;
 - under `no_grad()`: the same, and nothing is recorded.
 """
 
@@ -16,17 +17,19 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.dtypes import DType, bfloat16
-from tinytorch.base.errors import DTypeError, GradientError, ShapeError
+from tinytorch.base.errors import DTypeError, ShapeError
 from tinytorch.primitives.quiet import quiet_call
 from tinytorch.tensor import elementwise, indexing
 from tinytorch.tensor.autograd import Leaf
-from tinytorch.tensor.base import TensorBase, from_buffer
-from tinytorch.tensor.buffer import Buffer, copy_of, is_exclusive
+from tinytorch.tensor.base import TensorBase, held
+from tinytorch.tensor.buffer import Buffer, copy_of
 from tinytorch.tensor.contractions import matmul
 from tinytorch.tensor.dispatch import tensor_in, tensor_of, to_dtype
-from tinytorch.tensor.interpreter import STATE, user_line
+from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.reading import Readable
 from tinytorch.tensor.shaping import broadcast_to
+from tinytorch.tensor.sharing import hold, writable
+from tinytorch.tensor.views import is_tracked, origin, retrace
 
 
 class Assignable(Readable):
@@ -37,12 +40,15 @@ class Assignable(Readable):
     def assign_(self, new: Any) -> Any:
         """Hold the numbers of `new` from now on; shape and dtype stay. Gives itself.
 
-        Eager, they are written into its memory, or into new memory if somebody else can see the old
-        (a view, a NumPy array, the tape). In a compiled function the program writes them.
+        They are written into its memory, so views of it, what it is a view of, and NumPy arrays
+        that share the memory (`from_numpy`) show them too. In a compiled function the program
+        writes them.
 
         Raises:
             ShapeError, DTypeError: `new` does not have this shape, this dtype.
-            GradientError: this is a leaf that gathers a gradient, and recording is on.
+            GradientError: this is a leaf that gathers a gradient or a view of one, and recording is
+                on.
+            OverlapError: its elements lie at the same place (`expand`).
         """
         new = tensor_of(new)
         if new.shape != self.shape or new.dtype is not self.dtype:
@@ -53,31 +59,17 @@ class Assignable(Readable):
                 rule="both agree",
                 fix="x.copy_(new), which converts and broadcasts, or make a new tensor",
             )
-        if STATE.recording and (self._node is not None or new._node is not None):
-            if type(self._node) is Leaf:
-                raise GradientError(
-                    "a tensor that gathers a gradient was changed in place",
-                    got=f"an assignment at {user_line()}, while operations are recorded",
-                    rule="its gradient is with respect to the numbers it had",
-                    fix="with tt.no_grad(): around the assignment",
-                )
-            self._node = new._node
+        tracked = is_tracked(self, new)
         if STATE.journal is not None:
             STATE.journal.note(self)
         if STATE.interpreter is not None:
             STATE.interpreter.assign(self, new)
-        elif is_exclusive(self):
-            self._buffer.array[...] = new._buffer.array
-            self._buffer.written()
-        else:
-            self._move(copy_of(new._buffer.array, new.dtype))
+            return self
+        source = new._buffer.array
+        writable(self)[...] = source
+        if tracked:
+            retrace(self, new)
         return self
-
-    def _move(self, array: np.ndarray) -> None:
-        """Hold another array from now on; who sees the old one keeps it."""
-        old = self._buffer
-        self._buffer = Buffer(array, old.dtype, old.version)
-        self._buffer.written()
 
     def copy_(self, source: Any) -> Any:
         """Assign, converted to this dtype and broadcast to this shape. Gives itself."""
@@ -132,7 +124,7 @@ class Assignable(Readable):
             or STATE.journal is not None
             or not self.dtype.is_float
             or self.dtype is bfloat16
-            or (STATE.recording and self._node is not None)
+            or is_tracked(self, None)
         ):
             return False
         kind = type(other)
@@ -145,11 +137,8 @@ class Assignable(Readable):
             if shape and shape != self.shape[len(self.shape) - len(shape) :]:
                 return False
             other = other._buffer.array
-        if not is_exclusive(self):
-            return False
-        array = self._buffer.array
+        array = writable(self)
         quiet_call(ufunc, array, other, array)
-        self._buffer.written()
         return True
 
     def __iadd__(self, other) -> Any:
@@ -199,9 +188,8 @@ class Assignable(Readable):
         """
         if STATE.interpreter is not None:
             STATE.interpreter.refuse("the number type of a tensor made outside, to be changed")
-        new = to_dtype(from_buffer(self._buffer), dtype)
-        self._buffer = Buffer(copy_of(new._buffer.array, dtype), dtype, self._buffer.version)
-        self._buffer.written()
+        new = to_dtype(held(self), dtype)
+        hold(self, Buffer(copy_of(new._buffer.array, dtype), dtype, self._buffer.version + 1))
         if type(self._node) is Leaf and (gradient := self._node.grad) is not None:
             self._node.grad = gradient.astype(dtype)
 
@@ -209,9 +197,12 @@ class Assignable(Readable):
         return indexing.getitem(self, key)
 
     def __setitem__(self, key, value) -> None:
-        tracked = STATE.recording and (
-            self._node is not None or (isinstance(value, TensorBase) and value._node is not None)
-        )
+        tracked = is_tracked(self, value if isinstance(value, TensorBase) else None)
+        if tracked or STATE.interpreter is not None:
+            part = self._part(key)
+            if part is not None:
+                part.assign_(indexing.fit(tensor_in(value, self.dtype), part.shape))
+                return
         if (
             tracked
             or STATE.interpreter is not None
@@ -223,12 +214,21 @@ class Assignable(Readable):
         value = tensor_in(value, self.dtype)
         parts = key if isinstance(key, tuple) else (key,)
         plain = tuple([k._buffer.array if isinstance(k, TensorBase) else k for k in parts])
-        if not is_exclusive(self):
-            self._move(copy_of(self._buffer.array, self.dtype))
+        if 0 in self._buffer.array.strides and (part := self._part(key)) is not None:
+            part.assign_(indexing.fit(value, part.shape))  # the part may lie without repetition
+            return
+        array = writable(self)
         try:
-            array, plain = indexing.numbers_first(self._buffer.array, plain)
+            array, plain = indexing.numbers_first(array, plain)
             array[plain] = value._buffer.array
         except (IndexError, ValueError):
             indexing.updated(self, key, value)  # says in four parts what does not fit
             raise
-        self._buffer.written()
+
+    def _part(self, key: Any) -> Any:
+        """x[key] as a view to be written in place of x; None where that is no help."""
+        if not indexing.is_plain(key):
+            return None
+        if STATE.interpreter is None:
+            return indexing.part_of(self, key)
+        return indexing.getitem(self, key) if origin(self) is not None else None

@@ -9,12 +9,16 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Iterable, Sequence
+from sys import getrefcount
 from typing import Any
 
+import numpy as np
+
 from tinytorch.base.errors import GradientError, ShapeError
-from tinytorch.tensor.base import from_buffer, from_handle, from_value
-from tinytorch.tensor.buffer import Buffer
+from tinytorch.tensor.base import concrete, from_array, from_handle, from_value, is_held
+from tinytorch.tensor.buffer import Buffer, copy_of
 from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.sharing import relatives
 
 _count = itertools.count()
 
@@ -96,26 +100,43 @@ def record(primitive: Any, operands: Sequence[Any], params: dict, out: Any) -> A
     for handle in inputs:
         if type(handle) is Buffer:
             versions += handle.version
+            if handle.family is not None:
+                handle.family.keep(handle)
     node.versions = versions
     return out
+
+
+def record_view(primitive: Any, buffer: Buffer, parent: Any, params: dict, out: Any) -> None:
+    """Put a view on the tape: its gradient needs shapes alone, so nothing is kept of its result.
+
+    Args:
+        primitive: the row that takes it.
+        buffer: of what it was taken from.
+        parent: where that is in the tape.
+        params: the row's static parameters.
+        out: the view.
+    """
+    buffer.family.keep(buffer)  # pyright: ignore[reportOptionalMemberAccess]
+    node = out._node = Node(primitive, params, (buffer,), (parent,), out._buffer.array)
+    node.versions = buffer.version
 
 
 def identity(parent: Any, handle: Any) -> Node:
     """A Node that hands its gradient on to `parent` (None: to nobody) unchanged."""
     node = Node(None, {}, (handle,), (parent,), handle)
-    node.versions = handle.version if type(handle) is Buffer else 0
+    node.versions = 0
+    if type(handle) is Buffer:
+        node.versions = handle.version
+        if handle.family is not None:
+            handle.family.keep(handle)
     return node
 
 
 def _refuse_changed(node: Node) -> None:
-    """Raise: memory that the tape kept was overwritten (see Note [a Tensor is a value])."""
-    kept = [h for h in node.inputs if type(h) is Buffer]
-    where = next((h.written_at for h in kept if h.version and hasattr(h, "written_at")), None)
+    """Raise: memory that the tape kept was overwritten (see Note [a view is a view])."""
     raise GradientError(
         "a tensor was changed in place after it was used",
-        got=f"memory that {node.primitive} read was overwritten"
-        + (f" at {where}" if where else "")
-        + ", before backward()",
+        got=f"memory that {node.primitive} read was overwritten, before backward()",
         rule=f"backward of {node.primitive} needs the value that was read",
         fix="call backward() before the step that writes, or give it x.clone()",
     )
@@ -137,7 +158,7 @@ def _cotangents(node: Node, g: Any, final: bool) -> Sequence[Any]:
     for handle, parent in zip(node.inputs, node.parents, strict=True):
         if type(handle) is Buffer:
             versions += handle.version
-            inputs.append(from_buffer(handle, parent))
+            inputs.append(from_handle(handle, parent))
         else:
             inputs.append(from_value(handle, parent))
         needs.append(parent is not None)
@@ -145,6 +166,8 @@ def _cotangents(node: Node, g: Any, final: bool) -> Sequence[Any]:
         _refuse_changed(node)
     if type(node.output) is tuple:
         out = tuple([from_handle(h, Port(node, i)) for i, h in enumerate(node.output)])
+    elif isinstance(node.output, np.ndarray):
+        out = None  # of a view
     else:
         out = from_handle(node.output, node)
     if getattr(primitive, "asks_needs", False):
@@ -271,6 +294,25 @@ def backward(tensor: Any, gradient: Any, *, retain_graph: bool, create_graph: bo
     try:
         found = propagate([(tensor._node, gradient)], keep=retain_graph or create_graph)
         for leaf, g in found.items():
-            leaf.grad = g if leaf.grad is None else leaf.grad + g
+            leaf.grad = _owned(g) if leaf.grad is None else leaf.grad + g
     finally:
         STATE.recording = before
+
+
+def _owned(g: Any) -> Any:
+    """A gradient in memory that no other Tensor shows, since `.grad` may be written.
+
+    A rule may give one Tensor to several operands (`a + b`), a view, or what it was given.
+    """
+    if type(g) is not concrete() and not is_held(g):  # a RowGradient makes its own
+        return g
+    if g._value is not None:
+        return from_handle(g.handle(), g._node)
+    # known here, in the loop of `backward`, in what it goes through, and as getrefcount's argument
+    if getrefcount(g) <= 4 and not is_held(g) and len(relatives(g)) == 1:
+        array = g._buffer.array
+        if array.flags.writeable and 0 not in array.strides:
+            return g
+    out = from_array(copy_of(g._buffer.array, g.dtype), g.dtype)
+    out._node = g._node
+    return out

@@ -75,13 +75,25 @@ class TensorBase:
 
 
 _concrete: type[TensorBase] = TensorBase
+_held: type[TensorBase] = TensorBase
 _allocate = object.__new__
 
 
-def become_concrete(kind: type[TensorBase]) -> None:
-    """Let `kind` be the class of which new Tensors are made."""
-    global _concrete
-    _concrete = kind
+def become_concrete(kind: type[TensorBase], held: type[TensorBase]) -> None:
+    """Let `kind` be the class of which new Tensors are made, and `held` that of `from_handle`."""
+    global _concrete, _held
+    _concrete, _held = kind, held
+
+
+def is_held(x: TensorBase) -> bool:
+    """Whether it stands for numbers that were kept, which no write to another Tensor changes."""
+    return type(x) is _held
+
+
+def let_go(x: TensorBase, buffer: Buffer) -> None:
+    """Let a Tensor that `from_handle` made be one like others, over memory of its own."""
+    x._buffer = buffer
+    x.__class__ = _concrete
 
 
 def concrete() -> Any:
@@ -104,6 +116,7 @@ def from_array(array: np.ndarray, dtype: DType) -> Any:
     buffer.array = array
     buffer.dtype = dtype
     buffer.version = 0
+    buffer.family = None
     tensor = _allocate(_concrete)
     tensor._buffer = buffer
     tensor._value = None
@@ -121,8 +134,23 @@ def from_value(value: Any, node: Any = None) -> Any:
 
 
 def from_handle(handle: Any, node: Any = None) -> Any:
-    """A Tensor of what `handle()` gave."""
-    return from_buffer(handle, node) if type(handle) is Buffer else from_value(handle, node)
+    """A Tensor of what `handle()` gave: the numbers of that moment, whatever is written later."""
+    if type(handle) is not Buffer:
+        return from_value(handle, node)
+    if handle.family is not None:
+        handle.family.keep(handle)
+    tensor = _allocate(_held)
+    tensor._buffer = handle
+    tensor._value = None
+    tensor._node = node
+    return tensor
+
+
+def held(x: Any) -> Any:
+    """What x holds now, at its place in the tape, whatever is assigned to x later."""
+    if STATE.interpreter is not None:
+        STATE.interpreter.meet(x)
+    return from_handle(x.handle(), x._node)
 
 
 def to_buffer(data: Any, dtype: DType | None, *, copy: bool) -> Buffer:

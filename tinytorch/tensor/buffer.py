@@ -6,8 +6,8 @@ Knows bytes, never gradients. The device is part of it from the first day; "cpu"
 from __future__ import annotations
 
 import math
-import sys
-from collections import Counter
+from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -23,26 +23,37 @@ keep_freed_memory()
 class Buffer:
     """An array in memory.
 
-    Note [a Tensor is a value]
-        Several Tensors may share memory (views, detach(), what the tape keeps), and NumPy arrays
-        may too, but no Tensor ever changes because another one was assigned to: before memory is
-        written, `is_exclusive` says whether anybody else can see it, and if so the Tensor moves to
-        memory of its own. Eager and compiled programs agree because of this rule, and a tape never
-        meets a changed value unless memory was written past this rule, which the version tells.
+    Note [a view is a view]
+        A write to memory reaches every Tensor that sees it: a view, what it was taken from,
+        `detach()`. What must not change are the numbers that the tape kept for `backward()`, and
+        the tape keeps Buffers. So each Tensor has a Buffer of its own, whatever memory lies below,
+        and the Tensors over one memory are known (`family`). Before memory is written (sharing.py),
+        each Buffer that somebody besides its Tensor holds is given a copy of the old numbers, and
+        its Tensor a fresh Buffer over the memory. The memory itself stays where it is, so NumPy
+        arrays and compiled programs that share it go on sharing it.
 
     Args:
         array: in storage form (bfloat16 as uint16), any strides.
         dtype: what the elements are.
-        version: how often the Tensor was assigned to.
+        version: how often the memory was written.
+
+    Attributes:
+        family: who sees this memory; None if no view was taken of it.
+        taken: of a view: (what it was taken from, primitive, params, whether recorded), else None;
+            with a family only.
+        is_kept: whether the family knows that it may outlive its Tensor; with a family only.
     """
 
-    __slots__ = ("_address", "array", "dtype", "version", "written_at")
+    __slots__ = (
+        "__weakref__", "_address", "array", "dtype", "family", "is_kept", "taken", "version",
+    )  # fmt: skip
     device = "cpu"
 
     def __init__(self, array: np.ndarray, dtype: DType, version: int = 0):
         self.array = array
         self.dtype = dtype
         self.version = version
+        self.family: Family | None = None
 
     @classmethod
     def of_outside(cls, array: np.ndarray, dtype: DType) -> Buffer:
@@ -80,46 +91,41 @@ class Buffer:
         """The array in computing form: bfloat16 as float32, all else as stored."""
         return from_bfloat16(self.array) if self.dtype.name == "bfloat16" else self.array
 
-    def written(self, where: object = None) -> None:
-        """Say that the memory was written: the version moves, derived forms are out of date.
-
-        Args:
-            where: "train.py:41" or anything that prints as the writer, for errors.
-        """
-        self.version += 1
-        self.written_at = where
-
     def __repr__(self) -> str:
         return f"Buffer({self.dtype.name}{list(self.shape)}, version {self.version})"
 
 
-# id -> references to a Buffer or array by those who read it only when asked to (compiled programs):
-# they are told apart from those who would be surprised.
-HELD: Counter[int] = Counter()
+class Family:
+    """Who sees one memory.
 
-
-def is_exclusive(tensor) -> bool:
-    """Whether `tensor` alone sees its memory, so that writing there surprises nobody.
-
-    By reference counts: one Tensor holds the Buffer, the Buffer alone holds the array, the array
-    alone holds the memory it is a view of; references in HELD do not count. Cost: 0.3 us.
+    Attributes:
+        members: its Tensors, oldest first: a view comes after what it was taken from.
+        kept: Buffers that the tape may hold longer than their Tensors live.
+        limit: with more members, `tidy` forgets those that are gone.
     """
-    if not _held_by_one(tensor._buffer):
-        return False
-    if not _held_by_one(tensor._buffer.array) or not tensor._buffer.array.flags.writeable:
-        return False
-    base = tensor._buffer.array.base
-    if base is None:
-        return True
-    if type(base) is not np.ndarray or base.base is not None:
-        return False
-    return sys.getrefcount(base) - HELD.get(id(base), 0) == 3  # the array, `base`, the argument
 
+    __slots__ = ("_most", "kept", "limit", "members")
+    founded = 0  # how many there have been: who looked at that number needs not look again
 
-def _held_by_one(x: object) -> bool:
-    # whoever holds it, the caller's argument, this name, and the argument of getrefcount
-    count = sys.getrefcount(x)
-    return count == 3 or count - HELD.get(id(x), 0) == 3
+    def __init__(self) -> None:
+        Family.founded += 1
+        self.members: list[ref[Any]] = []
+        self.kept: list[ref[Buffer]] = []
+        self.limit = self._most = 32
+
+    def tidy(self) -> None:
+        """Forget who is gone; called when the members have doubled."""
+        self.members = [r for r in self.members if r() is not None]
+        self.limit = 2 * len(self.members) + 32
+
+    def keep(self, buffer: Buffer) -> None:
+        """Somebody besides its Tensor holds a Buffer over this memory."""
+        if not buffer.is_kept:
+            buffer.is_kept = True
+            self.kept.append(ref(buffer))
+            if len(self.kept) > self._most:
+                self.kept = [r for r in self.kept if r() is not None]
+                self._most = 2 * len(self.kept) + 32
 
 
 def empty(shape: tuple[int, ...], dtype: DType) -> np.ndarray:

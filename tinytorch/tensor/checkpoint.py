@@ -16,7 +16,7 @@ from typing import Any
 from tinytorch.base.errors import GradientError
 from tinytorch.tensor import autograd
 from tinytorch.tensor.autograd import Node, Port
-from tinytorch.tensor.base import TensorBase, from_handle
+from tinytorch.tensor.base import TensorBase, from_handle, held
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.modes import enable_grad, no_grad, precision
 
@@ -40,7 +40,7 @@ class _Journal:
         now = [(tensor, tensor.handle()) for tensor, _ in self.before.values()]
         outer, STATE.journal = STATE.journal, None
         try:
-            _assign(self.before.values())
+            _assign(reversed(self.before.values()))  # what was written last is put back first
             yield
         finally:
             _assign(now)
@@ -143,8 +143,8 @@ def checkpoint(function: Callable) -> Callable:
         if not STATE.recording:
             return function(*args, **named)
         start = autograd.next_sequence()
-        args = tuple(map(_held, args))
-        named = {name: _held(x) for name, x in named.items()}
+        args = tuple(map(_kept, args))
+        named = {name: _kept(x) for name, x in named.items()}
 
         def run() -> Any:
             return function(*args, **named)
@@ -162,9 +162,9 @@ def checkpoint(function: Callable) -> Callable:
     return wrapped
 
 
-def _held(x: Any) -> Any:
+def _kept(x: Any) -> Any:
     """An argument as it is now, whatever is assigned to it later."""
-    return from_handle(x.handle(), x._node) if isinstance(x, TensorBase) else x
+    return held(x) if isinstance(x, TensorBase) else x
 
 
 def _forgotten(result: Any, run: Callable, journal: _Journal, start: int) -> Any:
@@ -175,7 +175,7 @@ def _forgotten(result: Any, run: Callable, journal: _Journal, start: int) -> Any
         return result
     places = tuple(outside)
     read = [from_handle(outside[place], place) for place in places]
-    fresh = tuple([from_handle(out.handle()) for out in outs])
+    fresh = tuple([out.detach() for out in outs])
     if isinstance(result, tuple):
         autograd.record(_Block(run, places, journal), read, {}, fresh)
         given = iter(fresh)

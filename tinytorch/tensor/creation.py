@@ -16,7 +16,7 @@ from tinytorch.primitives import TABLE
 from tinytorch.tensor.base import TensorBase, concrete, from_buffer, make
 from tinytorch.tensor.buffer import Buffer
 from tinytorch.tensor.buffer import empty as empty_array
-from tinytorch.tensor.dispatch import apply, elementwise, tensor_of, to_dtype
+from tinytorch.tensor.dispatch import apply, copied, elementwise, tensor_of, to_dtype
 from tinytorch.tensor.exchange import check_device, from_dlpack
 from tinytorch.tensor.interpreter import STATE
 
@@ -59,7 +59,7 @@ def full(shape, value, dtype=None, requires_grad: bool = False, *, device=None) 
     check_device(device)
     if isinstance(value, TensorBase):
         out: Any = value if dtype is None else to_dtype(value, as_dtype(dtype))
-        return apply(TABLE["broadcast_to"], (out,), {"shape": _shape((shape,))})
+        return copied(apply(TABLE["broadcast_to"], (out,), {"shape": _shape((shape,))}))
     if isinstance(value, np.generic):
         value = value.item()
     default = bool_ if isinstance(value, bool) else int64 if isinstance(value, int) else float32
@@ -216,8 +216,9 @@ def asarray(x, dtype=None, copy: bool | None = None, *, device=None) -> Any:
         x: the numbers.
         dtype: number type; default that of `x` (Python floats: float32).
         copy: True: memory of its own. Otherwise the memory of a NumPy array is shared if its type
-            fits: the Tensor will not write there, but will see it if you do, and a gradient
-            recorded before you do is wrong. False: sharing it must be possible.
+            fits: either sees what the other writes (read-only arrays are copied before the Tensor
+            is written), and a gradient recorded before you write to the array is wrong. False:
+            sharing it must be possible.
         device: None or "cpu".
 
     Raises:
@@ -251,5 +252,15 @@ def _check_shared(copy: bool | None, shared: bool, what: object) -> None:
 
 
 def from_numpy(array: np.ndarray) -> Any:
-    """A Tensor over the memory of a NumPy array; see `asarray`."""
+    """A Tensor over the memory of a NumPy array: either sees what the other writes; see `asarray`.
+
+    Example:
+        >>> import numpy as np, tinytorch as tt
+        >>> a = np.zeros(2)
+        >>> x = tt.from_numpy(a)
+        >>> x += 1
+        >>> a[0] = 5.0
+        >>> a.tolist(), x.tolist()
+        ([5.0, 1.0], [5.0, 1.0])
+    """
     return asarray(array)

@@ -17,12 +17,15 @@ from tinytorch.base.errors import DTypeError, OutOfMemoryError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Primitive, Spec, store
 from tinytorch.tensor import autograd
-from tinytorch.tensor.base import TensorBase, from_array, from_handle, make, refuse_tensors
+from tinytorch.tensor.base import TensorBase, from_array, from_handle, held, make, refuse_tensors
+from tinytorch.tensor.buffer import copy_of
 from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.sharing import ALIAS, DETACH, Same, detached, view_of
 
 _CAST, _FULL, _WHERE = TABLE["cast"], TABLE["full"], TABLE["where"]
 _LIMIT = 4096  # entries of the caches below; a full one is emptied: a few us an entry
 
+COPY = Same("copy")
 _NONE: dict[str, Any] = {}  # params of rows without any; never written to
 
 # Output dtype of elementwise rows by (row, input dtype): their shapes are NumPy's to check.
@@ -65,6 +68,8 @@ def elementwise(primitive: Primitive, operands: tuple[Any, ...]) -> Any:
             raise OutOfMemoryError.of(problem) from None
         if type(array) is not np.ndarray or array.dtype is not result.storage:
             array = np.asarray(array, result.storage)
+        if state.recording and array is operands[0]._buffer.array:
+            array = array.copy()  # absorb gave its operand back, which the tape may keep
         out = from_array(array, result)
     if state.recording:
         for t in operands:
@@ -88,6 +93,8 @@ def apply(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any])
     operands = tuple(operands)
     if state.interpreter is not None:
         out = state.interpreter.apply(primitive, operands, params)
+    elif primitive.view and operands[0]._buffer is not None:
+        return _view(primitive, operands[0], params)
     else:
         out = _evaluate(primitive, operands, params)
     if state.recording:
@@ -129,23 +136,72 @@ def planned(primitive: Primitive, x: Any, prepare: Callable[..., dict], *argumen
     return tensor
 
 
+def _view(primitive: Primitive, x: Any, params: dict[str, Any]) -> Any:
+    """Apply a row that gives views; memory is looked at as it is stored, bfloat16 too."""
+    array = x._buffer.array
+    key = (primitive, array.shape, x._buffer.dtype, *params.items())
+    try:
+        known = key in _specs
+    except TypeError:  # a list among the params
+        known, key = False, ()
+    if not known:
+        found = primitive.infer(Spec(array.shape, x._buffer.dtype), **params), False
+        if key:
+            if len(_specs) >= _LIMIT:
+                _specs.clear()
+            _specs[key] = found
+    out = primitive.numpy(array, **params)
+    if not out.flags.writeable:  # NumPy's broadcast_to; whether it may be written is asked later
+        out.flags.writeable = array.flags.writeable
+    return viewed(primitive, x, out, params)
+
+
 def viewed(primitive: Any, x: Any, array: np.ndarray, params: dict[str, Any]) -> Any:
-    """A Tensor over `array`, which NumPy made of x's by what `primitive` stands for; recorded."""
-    out = from_array(array, x._buffer.dtype)
-    if STATE.recording and x._node is not None:
+    """A Tensor over `array`, which NumPy made of x's by what `primitive` stands for; recorded.
+
+    Whether the array is a view or a copy is NumPy's to decide (`reshape`).
+    """
+    buffer = x._buffer
+    base, whole = array.base, buffer.array
+    if base is not None and (base is whole or base is whole.base):
+        out = view_of(x, array, primitive, params)
+        if x._node is not None and STATE.recording:
+            autograd.record_view(primitive, buffer, x._node, params, out)
+        return out
+    out = from_array(array, buffer.dtype)
+    if x._node is not None and STATE.recording:
         return autograd.record(primitive, (x,), params, out)
     return out
 
 
-def alias(x: Any) -> Any:
-    """Another Tensor of the same numbers at the same place of the tape: nothing is copied.
-
-    What gives back its argument unchanged gives this, so that writing to a result never writes to
-    the argument (Note [a Tensor is a value]).
-    """
+def alias(x: Any, row: Any = ALIAS) -> Any:
+    """Another Tensor that shows all of x, a view like any other; of DETACH: without a gradient."""
+    node = x._node if row is ALIAS else None
     if STATE.interpreter is not None:
         STATE.interpreter.meet(x)
-    return from_handle(x.handle(), x._node)
+        out = from_handle(x.handle(), node)
+        STATE.interpreter.shows(out, x, row, _NONE)
+        return out
+    if row is DETACH:
+        return detached(x)
+    out = view_of(x, x._buffer.array, row, _NONE)
+    out._node = node
+    return out
+
+
+def copied(x: Any) -> Any:
+    """The same numbers in memory of their own; recorded."""
+    x = tensor_of(x)
+    if STATE.interpreter is not None:
+        return held(x)
+    return viewed(COPY, x, copy_of(x._buffer.array, x._buffer.dtype), _NONE)
+
+
+def unshared(x: Any) -> Any:
+    """x, or a copy if x is a view: what a function gives that promises memory of its own."""
+    if STATE.interpreter is not None:
+        return held(x)
+    return copied(x) if x._buffer is not None and x._buffer.family is not None else x
 
 
 def product(primitive: Primitive, a: Any, b: Any) -> Any:
@@ -208,6 +264,9 @@ def _evaluate(primitive: Primitive, operands: tuple[Any, ...], params: dict[str,
         raise OutOfMemoryError.of(problem) from None
     if type(specs) is not tuple:
         dtype = specs.dtype
+        if arrays and out is operands[0]._buffer.array and dtype is operands[0]._buffer.dtype:
+            # a cast to the type it has
+            return view_of(operands[0], out, ALIAS, _NONE)
         if type(out) is not np.ndarray or out.dtype is not dtype.storage:
             out = store(out, dtype)
         return from_array(out, dtype)

@@ -14,10 +14,10 @@ from tinytorch.base.errors import DTypeError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.base import TensorBase, make
 from tinytorch.tensor.dispatch import (
-    alias,
     apply,
     binary,
     common,
+    copied,
     elementwise,
     number,
     tensor_in,
@@ -192,18 +192,18 @@ def round(x) -> Any:
 
 def _rounded(name: str, x) -> Any:
     x = tensor_of(x)
-    return elementwise(_ROW[name], (x,)) if x.dtype.is_float else alias(x)
+    return elementwise(_ROW[name], (x,)) if x.dtype.is_float else copied(x)
 
 
 def trunc(x) -> Any:
     """The whole number between x and 0 that is nearest to x: the fraction is dropped."""
     x = tensor_of(x)
-    return where(x < 0, ceil(x), floor(x)) if x.dtype.is_float else alias(x)
+    return where(x < 0, ceil(x), floor(x)) if x.dtype.is_float else copied(x)
 
 
 def positive(x) -> Any:
-    """+x: the same numbers."""
-    return alias(tensor_of(x))
+    """+x: x itself."""
+    return tensor_of(x)
 
 
 def signbit(x) -> Any:
@@ -272,7 +272,7 @@ def clip(x, min=None, max=None) -> Any:
         max: largest result.
     """
     if min is None and max is None:
-        return alias(tensor_of(x))
+        return copied(x)
     x = x if min is None else _held(maximum, less, x, min)
     return x if max is None else _held(minimum, greater, x, max)
 
@@ -431,9 +431,13 @@ def masked_fill(x, mask, value) -> Any:
 
 
 def astype(x, dtype) -> Any:
-    """The same numbers in another type; out-of-range floats become the nearest integer, NaN 0."""
+    """The numbers in another type, always in memory of their own, as in the array API.
+
+    Out-of-range floats become the nearest integer, NaN 0. `x.to(dtype)` gives x itself where the
+    type is that already.
+    """
     x, wanted = tensor_of(x), as_dtype(dtype)
-    return alias(x) if x.dtype is wanted else to_dtype(x, wanted)
+    return copied(x) if x.dtype is wanted else to_dtype(x, wanted)
 
 
 def cube(x) -> Any:
@@ -441,4 +445,4 @@ def cube(x) -> Any:
     return multiply(multiply(x, x), x)
 
 
-_POWERS = {2: square, 3: cube, 0.5: sqrt, -0.5: rsqrt, -1: reciprocal, 1: alias}
+_POWERS = {2: square, 3: cube, 0.5: sqrt, -0.5: rsqrt, -1: reciprocal, 1: copied}

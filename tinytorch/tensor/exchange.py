@@ -1,8 +1,8 @@
 """How other libraries see the memory of a Tensor, and how theirs becomes one: DLPack, buffers.
 
 Knows the structures of DLPack (https://dmlc.github.io/dlpack) and of CPython's buffers, nothing
-of gradients. Memory is shared, never copied unless asked; what leaves is read-only where the
-protocol can say so, since a Tensor is a value (Note in buffer.py).
+of gradients. Memory is shared, never copied unless asked, and written by either side; the memory
+of a Tensor that gathers a gradient leaves read-only where the protocol can say so.
 """
 
 from __future__ import annotations
@@ -68,15 +68,16 @@ def number_type_of(where: Any, device: Any, dtype: Any) -> Any:
     return where if dtype is None else dtype
 
 
-def to_dlpack(buffer: Buffer, max_version: Any, dl_device: Any, copy: bool | None) -> Any:
+def to_dlpack(
+    buffer: Buffer, max_version: Any, dl_device: Any, copy: bool | None, read_only: bool = False
+) -> Any:
     """A DLPack capsule of the memory of a Buffer; NumPy makes it, but for bfloat16's type code."""
     check_device(dl_device)
-    array = buffer.array
+    array = buffer.array.view()
+    if read_only:
+        array.flags.writeable = False
     if copy or not (max_version or array.flags.writeable):
         array = copy_of(array, buffer.dtype)  # the old protocol has no word for read-only
-    elif max_version:
-        array = array.view()
-        array.flags.writeable = False
     capsule = array.__dlpack__(max_version=max_version)
     if buffer.dtype is bfloat16:
         _code(capsule).value = _BFLOAT
@@ -102,8 +103,8 @@ def from_dlpack(x, *, device=None, copy: bool | None = None) -> Any:
     Args:
         x: anything with `__dlpack__`, on the CPU.
         device: None or "cpu".
-        copy: True: memory of its own. Otherwise it is shared: the Tensor never writes there, but
-            sees what its owner writes, and a gradient recorded before such a write is wrong.
+        copy: True: memory of its own. Otherwise it is shared: either sees what the other writes;
+            what was recorded before its owner writes there has wrong gradients.
 
     Raises:
         DTypeError: no DLPack object, or a number type that TinyTorch has not.
@@ -159,6 +160,13 @@ def offer_buffers(kind: type) -> None:
         ctypes.c_void_p.from_address(slot).value = ctypes.cast(_fill, ctypes.c_void_p).value
 
 
+def rows_of(array: np.ndarray) -> np.ndarray:
+    """A copy, row by row, to be read: what is written to a copy would be lost."""
+    copy = np.ascontiguousarray(array)
+    copy.flags.writeable = False
+    return copy
+
+
 _AS_BUFFER = 160  # offset of tp_as_buffer: 3 words of the object's head, 17 members before it
 _get_buffer = ctypes.pythonapi.PyObject_GetBuffer
 _get_buffer.restype = ctypes.c_int
@@ -177,6 +185,6 @@ def _fill(tensor: Any, view: int, flags: int) -> int:
         try:
             return _get_buffer(array, view, flags)
         except BufferError:  # bytes(x.T): the asker knows no strides
-            return _get_buffer(np.ascontiguousarray(array), view, flags)
+            return _get_buffer(rows_of(array), view, flags)
     except Exception:
         return -1

@@ -8,6 +8,7 @@ number (or 0-d index) is taken first, so that it never moves the axes of index a
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +17,12 @@ import numpy as np
 from tinytorch.base.dtypes import bool_, int32, int64
 from tinytorch.base.errors import DTypeError, IndexRangeError, ShapeError
 from tinytorch.primitives import TABLE
-from tinytorch.tensor.base import TensorBase, make, to_buffer
+from tinytorch.tensor.base import TensorBase, held, make, to_buffer
 from tinytorch.tensor.dispatch import apply, number, tensor_in, tensor_of, to_dtype, viewed
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.shaping import axis_of, broadcast_to, concat, permute, reshape, slice_along
+from tinytorch.tensor.sharing import view_of
 
 
 @dataclass
@@ -201,7 +203,10 @@ def _apply_plan(x: Any, plan: Plan) -> Any:
         x = apply(TABLE["slice"], (x,), params)
     x = reshape(x, plan.shape)
     for axis, index in reversed(plan.points):
-        x = apply(TABLE["take"], (x, index), {"axis": axis})
+        whole, place = x, held(index)
+        x = apply(TABLE["take"], (x, place), {"axis": axis})
+        if STATE.interpreter is not None:
+            STATE.interpreter.shows(x, whole, _POINT, {"index": place, "axis": axis})
     if not plan.arrays:
         return x
     axes = [axis for axis, _ in plan.arrays]
@@ -249,7 +254,7 @@ def _check_range(index: np.ndarray, n: int) -> None:
 
 
 class _Picked:
-    """In the tape: x[key] made by NumPy itself, of numbers, slices, None and ...
+    """A row of views: x[key] made by NumPy itself, of numbers, slices, None and ...
 
     What the key means is worked out when a gradient asks, since most keys are never asked.
     """
@@ -257,21 +262,115 @@ class _Picked:
     asks_needs, selects = False, (0,)
 
     @staticmethod
+    def numpy(array: np.ndarray, *, key: Any) -> np.ndarray:
+        """The view; an array even of a single element."""
+        parts = key if type(key) is tuple else (key,)
+        return array[parts if Ellipsis in parts else (*parts, Ellipsis)]
+
+    @staticmethod
+    def take(x: Any, *, key: Any) -> Any:
+        """x[key]."""
+        return getitem(x, key)
+
+    @staticmethod
+    def put(x: Any, new: Any, *, key: Any) -> Any:
+        """A new Tensor: x with `new` at `key`."""
+        plan = _plan(x, key)
+        return put_slice(x, _in_region(new, plan), plan.start, plan.stop, plan.step)
+
+    @staticmethod
     def vjp(g: Any, out: Any, x: Any, *, key: Any) -> tuple:
         """g at its places, zeros elsewhere."""
         plan = _plan(x, key)
         params = {name: tuple(getattr(plan, name)) for name in ("start", "stop", "step")}
-        sizes = zip(plan.start, plan.stop, plan.step, strict=True)
-        region = tuple([len(range(*bounds)) for bounds in sizes])
-        return TABLE["slice"].vjp(reshape(g, region), None, x, **params)  # type: ignore[operator]
+        return TABLE["slice"].vjp(_in_region(g, plan), None, x, **params)  # type: ignore[operator]
 
     def __repr__(self) -> str:
         return "slice"
 
 
+class _Point:
+    """A row of views in a recording: x at an index that is known when the program runs."""
+
+    @staticmethod
+    def take(x: Any, *, index: Any, axis: int) -> Any:
+        """x there, without the axis."""
+        return apply(TABLE["take"], (x, index), {"axis": axis})
+
+    @staticmethod
+    def put(x: Any, new: Any, *, index: Any, axis: int) -> Any:
+        """A new Tensor: x with `new` there."""
+        order = (axis, *[i for i in range(len(x.shape)) if i != axis])
+        rows = put_rows(permute(x, *order), reshape(index, 1), reshape(new, (1, *new.shape)))
+        return permute(rows, *[order.index(i) for i in range(len(order))])
+
+    def __repr__(self) -> str:
+        return "take"
+
+
 _PICKED = _Picked()
+_POINT = _Point()
 # bool is not among them, though Python counts it as a number: it would be a mask
 _PLAIN = {int, slice, type(None), type(Ellipsis), np.int64, np.int32}
+
+
+def _in_region(new: Any, plan: Plan) -> Any:
+    """Numbers for what a plan of slices takes, under the axes of the whole."""
+    bounds = zip(plan.start, plan.stop, plan.step, strict=True)
+    return reshape(new, tuple([len(range(*b)) for b in bounds]))
+
+
+def put_slice(x: Any, new: Any, start: Sequence, stop: Sequence, step: Sequence) -> Any:
+    """A new Tensor: x with `new` at range(start, stop, step) along each axis.
+
+    Cost: of the size of `new` where steps are 1 or -1 (compiled: written in place), else of x.
+    """
+    if not new.size:
+        return x
+    turned = tuple([i for i, by in enumerate(step) if by < 0 and new.shape[i] > 1])
+    if turned:
+        new = apply(TABLE["flip"], (new,), {"axes": turned})
+    lows, ends, gaps = [], [], []
+    for first, end, by in zip(start, stop, step, strict=True):
+        taken = range(first, end, by)
+        lows.append(min(taken[0], taken[-1]))
+        ends.append(max(taken[0], taken[-1]) + 1)
+        gaps.append(abs(by) if len(taken) > 1 else 1)
+    if set(gaps) <= {1}:
+        if new.shape == x.shape:
+            return new
+        return apply(TABLE["slice_update"], (x, new, make(np.array(lows, np.int64))), {})
+    forward = {"start": tuple(lows), "stop": tuple(ends), "step": tuple(gaps)}
+    spread: Any = TABLE["slice"].vjp
+    (numbers,) = spread(new, None, x, **forward)
+    everywhere = apply(TABLE["full"], (), {"shape": new.shape, "value": True, "dtype": bool_})
+    (places,) = spread(everywhere, None, x, **forward)
+    return where(places, numbers, x)
+
+
+def is_plain(key: Any) -> bool:
+    """Whether a key is made of numbers, slices, None and ... alone: what it takes is a view."""
+    for k in key if type(key) is tuple else (key,):
+        if type(k) not in _PLAIN:
+            return False
+    return True
+
+
+def part_of(x: Any, key: Any) -> Any:
+    """x[key] as a view to be written: not recorded; None if the key does not fit (eager only)."""
+    try:
+        array = _PICKED.numpy(x._buffer.array, key=key)
+    except (IndexError, TypeError, ValueError):
+        return None
+    return view_of(x, array, _PICKED, {"key": key})
+
+
+def _single(k: Any) -> Any:
+    """An entry of a key; a whole number for a Tensor of one, whose value is known eagerly."""
+    if isinstance(k, TensorBase) and k.shape == () and k.dtype.kind in "iu":
+        tensor: Any = k
+        return int(tensor)
+    return k
 
 
 def getitem(x: Any, key: Any) -> Any:
@@ -290,6 +389,9 @@ def getitem(x: Any, key: Any) -> Any:
                 pass  # explained below
             else:
                 return viewed(_PICKED, x, array, {"key": key})
+        whole = tuple(map(_single, parts))
+        if is_plain(whole) and not is_plain(key):
+            return getitem(x, whole)
     return _apply_plan(x, _plan(x, key))
 
 
@@ -327,24 +429,19 @@ def updated(x: Any, key: Any, value: Any) -> Any:
         if new is not None:
             return new
     plan = _plan(x, key)
-    if not plan.arrays and not plan.points and set(plan.step) <= {1}:
-        region = tuple(max(0, b - a) for a, b in zip(plan.start, plan.stop, strict=True))
-        y = reshape(_fit(value, tuple(plan.shape)), region)
-        start = make(np.array(plan.start, np.int64))
-        return apply(TABLE["slice_update"], (x, y, start), {})
+    if not plan.arrays and not plan.points:
+        y = _in_region(fit(value, tuple(plan.shape)), plan)
+        return put_slice(x, y, plan.start, plan.stop, plan.step)
     places = apply(TABLE["iota"], (), {"shape": (x.size,), "axis": 0, "dtype": int64})
     places = _apply_plan(reshape(places, x.shape), plan)
-    y = reshape(_fit(value, places.shape), -1)
+    y = reshape(fit(value, places.shape), -1)
     places = reshape(places, -1)
     if not places.shape[0]:
         return x
-    if plan.arrays or plan.points:
-        order = apply(TABLE["argsort"], (places,), {"axis": 0})
-        places, y = getitem(places, order), getitem(y, order)
-        last = concat([places[1:] != places[:-1], make(np.ones(1, bool))])
-        y = where(last, y, number(0, x.dtype))
-    else:
-        last = make(np.ones(places.shape, bool))
+    order = apply(TABLE["argsort"], (places,), {"axis": 0})
+    places, y = getitem(places, order), getitem(y, order)
+    last = concat([places[1:] != places[:-1], make(np.ones(1, bool))])
+    y = where(last, y, number(0, x.dtype))
     params = {"axis": 0, "size": x.size}
     new = apply(TABLE["scatter_add"], (y, places), params)
     hits = apply(TABLE["scatter_add"], (to_dtype(last, int32), places), params)
@@ -375,7 +472,7 @@ def _behind_mask(x: Any, key: Any, value: Any) -> Any:
         value = reshape(value, value.shape[1:])
     value = reshape(value, (*(1,) * (len(rest) + 1 - len(value.shape)), *value.shape))
     n = value.shape[at]
-    value = _fit(value, (*rest[:at], n, *rest[at:]))
+    value = fit(value, (*rest[:at], n, *rest[at:]))
     if n == 1:
         value = reshape(value, (*rest[:at], *(1,) * mask.ndim, *rest[at:]))
     elif n:
@@ -392,7 +489,12 @@ def _behind_mask(x: Any, key: Any, value: Any) -> Any:
     return new if everything else updated(x, whole, new)
 
 
-def _fit(value: Any, shape: tuple[int, ...]) -> Any:
+def fit(value: Any, shape: tuple[int, ...]) -> Any:
+    """A value for a place of this shape.
+
+    Raises:
+        ShapeError: it does not broadcast to it.
+    """
     while len(value.shape) > len(shape) and value.shape[0] == 1:
         value = reshape(value, value.shape[1:])
     try:

@@ -61,17 +61,34 @@ class Interpreter:
         raise NotImplementedError
 
     def meet(self, tensor) -> None:
-        """Called before `.grad` of a Tensor is read or set, or another Tensor shares its memory.
+        """Called before `.grad` of a Tensor is read or set, or its handle or place in the tape.
 
         From then on the Tensor has a `_value`, and the interpreter remembers the gradient it had.
         """
 
     def assign(self, tensor, new) -> None:
-        """From now on `tensor` holds what `new` holds; shapes and dtypes agree already."""
+        """From now on `tensor` holds what `new` holds; shapes and dtypes agree already.
+
+        What shows some of the same memory shows the new numbers from now on.
+        """
         raise NotImplementedError
 
     def guarded_by(self, lock) -> None:
         """Called when a state is met that other threads may move on too: its lock."""
+
+    def shows(self, view, base, row, params: dict[str, Any]) -> None:
+        """`view`, just made, shows the memory of `base` as `row` takes it (tensor/views.py).
+
+        Rows of the table that give views say so themselves in `apply`.
+        """
+
+    def is_contiguous(self, tensor) -> bool:
+        """Whether the numbers would lie row by row in memory, carried out eagerly."""
+        return True
+
+    def taken_from(self, tensor) -> tuple | None:
+        """What sharing.taken_from gives, of a Tensor met or made during the capture."""
+        return None
 
     def refuse(self, what: str) -> NoReturn:
         """Raise, because `what` needs numbers that are not known while a program is recorded."""

@@ -14,7 +14,7 @@ import numpy as np
 from tinytorch.base.errors import SettingError
 from tinytorch.tensor.base import TensorBase
 from tinytorch.tensor.buffer import copy_of
-from tinytorch.tensor.dispatch import alias, tensor_of, viewed
+from tinytorch.tensor.dispatch import COPY, copied, tensor_of, viewed
 from tinytorch.tensor.interpreter import STATE
 
 _FORMATS = ("row", "column")
@@ -55,25 +55,8 @@ def _checked(order: str) -> str:
     return order
 
 
-class _Copied:
-    """In the tape: the same numbers elsewhere."""
-
-    asks_needs = False
-
-    @staticmethod
-    def vjp(g: Any, out: Any, x: Any) -> tuple:
-        """g."""
-        return (g,)
-
-    def __repr__(self) -> str:
-        return "contiguous"
-
-
-_COPIED = _Copied()
-
-
 def contiguous(x, order: str = "row") -> Any:
-    """x with its elements side by side in memory: copied if they are not.
+    """x with its elements side by side in memory: itself if they are, else a copy.
 
     Args:
         x: any shape.
@@ -86,14 +69,17 @@ def contiguous(x, order: str = "row") -> Any:
     """
     x = tensor_of(x)
     _checked(order)
-    if STATE.interpreter is not None or is_contiguous(x, order):
-        return alias(x)
+    if STATE.interpreter is not None:
+        dense = order == "row" and STATE.interpreter.is_contiguous(x)
+        return x if dense else copied(x)
+    if is_contiguous(x, order):
+        return x
     array = x._buffer.array
     if order == "column":
         array = copy_of(array.T, x.dtype).T
     else:
         array = copy_of(array, x.dtype)
-    return viewed(_COPIED, x, array, {})
+    return viewed(COPY, x, array, {})
 
 
 def shares_memory(a, b) -> bool:

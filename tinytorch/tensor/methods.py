@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinytorch.base.dtypes import bfloat16, bool_, float16, float32, float64, int32, int64
+from tinytorch.base.dtypes import as_dtype, bfloat16, bool_, float16, float32, float64, int32, int64
 from tinytorch.tensor import (
     contractions,
     creation,
@@ -23,6 +23,7 @@ from tinytorch.tensor import (
     shaping,
     trigonometry,
 )
+from tinytorch.tensor.dispatch import to_dtype
 from tinytorch.tensor.operators import Operators
 
 
@@ -35,7 +36,9 @@ class Methods(Operators):
     reshape = view = shaping.reshape
     permute = shaping.permute
     transpose = swapaxes = shaping.transpose
-    moveaxis = shaping.moveaxis
+    moveaxis = movedim = shaping.moveaxis
+    narrow = shaping.narrow
+    select = shaping.select
     flatten = shaping.flatten
     squeeze = shaping.squeeze
     unsqueeze = shaping.unsqueeze
@@ -163,9 +166,9 @@ class Methods(Operators):
         return len(self.shape)
 
     def to(self, where=None, *, device=None, dtype=None) -> Any:
-        """This Tensor in another number type, or on a device; there is one device: "cpu"."""
+        """In another number type, itself if it has that; or on a device: there is one, "cpu"."""
         dtype = exchange.number_type_of(where, device, dtype)
-        return self if dtype is None else elementwise.astype(self, dtype)
+        return self if dtype is None else to_dtype(self, as_dtype(dtype))
 
     def to_device(self, device, /, *, stream=None) -> Any:
         """Itself; there is one device: "cpu"."""
@@ -184,7 +187,7 @@ class Methods(Operators):
 
     def type_as(self, other) -> Any:
         """In the number type of `other`."""
-        return elementwise.astype(self, other.dtype)
+        return to_dtype(self, other.dtype)
 
     def cpu(self) -> Any:
         """Itself."""
@@ -192,28 +195,28 @@ class Methods(Operators):
 
     def float(self) -> Any:
         """As float32."""
-        return elementwise.astype(self, float32)
+        return to_dtype(self, float32)
 
     def double(self) -> Any:
         """As float64."""
-        return elementwise.astype(self, float64)
+        return to_dtype(self, float64)
 
     def half(self) -> Any:
         """As float16."""
-        return elementwise.astype(self, float16)
+        return to_dtype(self, float16)
 
     def bfloat16(self) -> Any:
         """As bfloat16."""
-        return elementwise.astype(self, bfloat16)
+        return to_dtype(self, bfloat16)
 
     def int(self) -> Any:
         """As int32."""
-        return elementwise.astype(self, int32)
+        return to_dtype(self, int32)
 
     def long(self) -> Any:
         """As int64."""
-        return elementwise.astype(self, int64)
+        return to_dtype(self, int64)
 
     def bool(self) -> Any:
         """As bool: whether each element is not 0."""
-        return elementwise.astype(self, bool_)
+        return to_dtype(self, bool_)

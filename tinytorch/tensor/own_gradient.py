@@ -12,7 +12,8 @@ from typing import Any
 from tinytorch.base.errors import GradientError, ShapeError
 from tinytorch.primitives import absorb
 from tinytorch.tensor import autograd
-from tinytorch.tensor.dispatch import tensor_of
+from tinytorch.tensor.base import held, is_held
+from tinytorch.tensor.dispatch import copied, tensor_of
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.modes import no_grad
 
@@ -100,9 +101,14 @@ class custom_vjp:
         if not (STATE.recording and any(t._node is not None for t in tensors)):
             return self.function(*args, **settings)
         with no_grad():
-            out, residuals = self.forward(*(t.detach() for t in tensors), **settings)
-        fresh = tuple(o.detach() for o in out) if isinstance(out, tuple) else out.detach()
+            out, residuals = self.forward(*(held(t) for t in tensors), **settings)
+        fresh = tuple(map(_given, out)) if isinstance(out, tuple) else _given(out)
         return autograd.record(_UserGradient(self, settings, residuals), tensors, {}, fresh)
+
+
+def _given(out: Any) -> Any:
+    """A result of forward as the caller gets it; forward may give back an input as it was held."""
+    return copied(out.detach()) if is_held(out) else out.detach()
 
 
 def with_slope(slope: Callable) -> Callable:

@@ -78,8 +78,8 @@ class Generator:
         self._lock = ForkSafeLock()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Where the stream is, as it can be saved."""
-        return {"state": self.state.detach()}
+        """Where the stream is now, as it can be saved; drawing leaves it as it is."""
+        return {"state": self.state.detach().clone()}
 
     def load_state_dict(self, state: Mapping) -> None:
         """Go to where `state_dict` was taken."""

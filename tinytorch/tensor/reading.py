@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tinytorch.base.dtypes import bfloat16
 from tinytorch.base.errors import CompileError, DTypeError, SettingError, ShapeError
 from tinytorch.tensor import exchange
 from tinytorch.tensor.indexing import getitem
@@ -57,9 +58,15 @@ class Readable(Methods, Layout):
         return self.read("tolist()").tolist()
 
     def numpy(self) -> np.ndarray:
-        """The numbers as a NumPy array: a read-only view (bfloat16: a float32 copy)."""
+        """The numbers as a NumPy array over the same memory (bfloat16: a read-only copy).
+
+        Writing to one writes to the other, views included. The array of a Tensor that gathers a
+        gradient or was recorded is read-only: the tape cannot see what NumPy writes. Write to
+        `x.detach().numpy()`, as in PyTorch, where what was recorded before is then not of interest.
+        """
         view = self.read("numpy()").view()
-        view.flags.writeable = False
+        if self._node is not None or self.dtype is bfloat16:
+            view.flags.writeable = False
         return view
 
     def __array__(self, dtype=None, copy: bool | None = None) -> np.ndarray:
@@ -76,18 +83,20 @@ class Readable(Methods, Layout):
 
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None) -> Any:
         self.read("DLPack")
-        return exchange.to_dlpack(self._buffer, max_version, dl_device, copy)
+        return exchange.to_dlpack(
+            self._buffer, max_version, dl_device, copy, read_only=self._node is not None
+        )
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return exchange.CPU
 
     def __buffer__(self, flags: int) -> memoryview:
-        """For `memoryview(x)`: the numbers, row by row, read-only (Python 3.12 on)."""
+        """For `memoryview(x)`: the numbers, row by row (Python 3.12 on)."""
         array: Any = self.numpy()
         try:
             return array.__buffer__(flags)
         except BufferError:  # bytes(x.T): the asker knows no strides
-            return np.ascontiguousarray(array).__buffer__(flags)  # type: ignore[attr-defined]
+            return exchange.rows_of(array).__buffer__(flags)  # type: ignore[attr-defined]
 
     def __len__(self) -> int:
         if not self.shape:

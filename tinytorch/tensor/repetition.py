@@ -15,7 +15,7 @@ from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.shapes import broadcast_shapes as _common_shape
 from tinytorch.tensor.base import TensorBase, make
-from tinytorch.tensor.dispatch import apply, tensor_of
+from tinytorch.tensor.dispatch import apply, tensor_of, unshared
 from tinytorch.tensor.shaping import _sizes, axis_of, broadcast_to, reshape, unsqueeze
 
 
@@ -54,7 +54,7 @@ def tile(x, *counts) -> Any:
     lifted = [n for s in x.shape for n in (1, s)]
     wide = [n for t, s in zip(times, x.shape, strict=True) for n in (t, s)]
     out = broadcast_to(reshape(x, lifted), wide)
-    return reshape(out, [t * s for t, s in zip(times, x.shape, strict=True)])
+    return unshared(reshape(out, [t * s for t, s in zip(times, x.shape, strict=True)]))
 
 
 def repeat_as_torch(x, *counts) -> Any:
@@ -111,7 +111,7 @@ def repeat(x, repeats, *, axis: int | None = None) -> Any:
         raise SettingError("repeat: a negative count", got=repeats, rule=">= 0", fix="repeats=1")
     wide = (*x.shape[: at + 1], int(repeats), *x.shape[at + 1 :])
     out = broadcast_to(unsqueeze(x, at + 1), wide)
-    return reshape(out, (*x.shape[:at], x.shape[at] * int(repeats), *x.shape[at + 1 :]))
+    return unshared(reshape(out, (*x.shape[:at], x.shape[at] * int(repeats), *x.shape[at + 1 :])))
 
 
 def repeat_interleave(x, repeats, dim: int | None = None) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 from tinytorch.base.dtypes import promote
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.primitives import TABLE
-from tinytorch.tensor.dispatch import alias, apply, tensor_of, to_dtype, viewed
+from tinytorch.tensor.dispatch import alias, apply, copied, tensor_of, to_dtype, unshared, viewed
 from tinytorch.tensor.interpreter import STATE
 
 _RESHAPE, _PERMUTE = TABLE["reshape"], TABLE["permute"]
@@ -158,6 +158,8 @@ def flatten(x, start_dim: int = 0, end_dim: int = -1) -> Any:
     if not x.shape:
         return reshape(x, 1)
     a, b = axis_of(x, start_dim), axis_of(x, end_dim)
+    if a == b:
+        return x
     size = 1
     for n in x.shape[a : b + 1]:
         size *= n
@@ -204,7 +206,9 @@ def broadcast_to(x, *shape) -> Any:
     sizes = tuple(
         x.shape[i - missing] if n == -1 and i >= missing else n for i, n in enumerate(sizes)
     )
-    return alias(x) if sizes == x.shape else apply(TABLE["broadcast_to"], (x,), {"shape": sizes})
+    if missing >= 0 and sizes == (1,) * missing + x.shape:
+        return reshape(x, sizes)  # nothing is repeated
+    return apply(TABLE["broadcast_to"], (x,), {"shape": sizes})
 
 
 def joined(xs: Sequence) -> list:
@@ -243,6 +247,41 @@ def slice_along(x, axis: int, start: int, stop: int) -> Any:
     begin[axis], end[axis] = start, stop
     params = {"start": tuple(begin), "stop": tuple(end), "step": (1,) * len(shape)}
     return apply(TABLE["slice"], (x,), params)
+
+
+def narrow(x, dim: int, start: int, length: int) -> Any:
+    """x[..., start:start + length, ...] along one axis; a view.
+
+    Raises:
+        ShapeError: the part leaves the axis.
+    """
+    x = tensor_of(x)
+    axis = axis_of(x, dim)
+    n = x.shape[axis]
+    first = start + n if start < 0 else start
+    if not (0 <= first <= n and 0 <= length <= n - first):
+        raise ShapeError(
+            "narrow: the part leaves the axis",
+            got=f"start={start}, length={length} along axis {axis} of a tensor {x.shape}",
+            rule=f"start + length <= {n}, length >= 0",
+            fix=f"narrow(x, {axis}, 0, {n})",
+        )
+    return slice_along(x, axis, first, first + length)
+
+
+def select(x, dim: int, index: int) -> Any:
+    """x[..., index, ...] at one place of an axis, without the axis; a view.
+
+    Raises:
+        IndexRangeError: the index is outside its axis.
+    """
+    x = tensor_of(x)
+    return x[(slice(None),) * axis_of(x, dim) + (index,)]
+
+
+def movedim(x, source: int, destination: int) -> Any:
+    """`moveaxis` by PyTorch's name."""
+    return moveaxis(x, source, destination)
 
 
 def split(x, size_or_sizes, dim: int = 0) -> tuple:
@@ -293,9 +332,10 @@ def unstack(x, *, axis: int = 0) -> tuple:
 
 
 def flip(x, dims=None, *, axis=None) -> Any:
-    """x in reverse order along axes (None: all); a view."""
+    """x in reverse order along axes (None: all), in memory of its own; `x[::-1]` is a view."""
     x = tensor_of(x)
-    return apply(TABLE["flip"], (x,), {"axes": axes_of(x, dims if axis is None else axis)})
+    axes = axes_of(x, dims if axis is None else axis)
+    return unshared(apply(TABLE["flip"], (x,), {"axes": axes}))
 
 
 def roll(x, shift, dim=None, *, axis=None) -> Any:
@@ -322,7 +362,7 @@ def _rolled(x: Any, shift: int, axis: int) -> Any:
     n = x.shape[axis]
     at = -shift % n if n else 0
     if at == 0:
-        return alias(x)
+        return copied(x)
     return concat([slice_along(x, axis, at, n), slice_along(x, axis, 0, at)], axis)
 
 

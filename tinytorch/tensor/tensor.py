@@ -19,11 +19,12 @@ from tinytorch.primitives.primitive import Primitive, store
 from tinytorch.tensor import autograd
 from tinytorch.tensor.assignment import Assignable
 from tinytorch.tensor.autograd import Leaf
-from tinytorch.tensor.base import TensorBase, become_concrete, from_handle, to_buffer
+from tinytorch.tensor.base import TensorBase, become_concrete, to_buffer
 from tinytorch.tensor.buffer import Buffer, copy_of
-from tinytorch.tensor.dispatch import on_tensors, tensor_of, to_dtype
+from tinytorch.tensor.dispatch import alias, copied, on_tensors, tensor_of, to_dtype
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.modes import enable_grad, no_grad, precision
+from tinytorch.tensor.sharing import DETACH, hold_memory_of
 
 __all__ = ["Tensor", "enable_grad", "no_grad", "precision"]
 
@@ -42,9 +43,9 @@ class Tensor(Assignable):
     Cost: an operation on small Tensors takes 1 to 2 us more than NumPy's, 3 us more when recorded
     (`python -m benchmarks.overhead`).
 
-    Differs from PyTorch: a Tensor is a value. Views share memory as long as nobody writes; writing
-    to one (`x += 1`, `x[0] = 1`) never changes another, and never spoils a gradient
-    (docs/decisions/009). `max(dim)` gives the values alone, as in the array API.
+    Differs from PyTorch: a write through a view never spoils a gradient: what was recorded keeps
+    its old numbers, where PyTorch refuses in `backward()` (docs/decisions/010). `max(dim)` gives
+    the values alone, as in the array API.
 
     Example:
         >>> import tinytorch as tt
@@ -162,19 +163,38 @@ class Tensor(Assignable):
         autograd.backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
 
     def detach(self) -> Tensor:
-        """The same numbers, cut off from what was recorded; nothing is copied."""
+        """The same memory, cut off from what was recorded: writing to one writes to the other."""
+        return alias(self, DETACH)
+
+    @property
+    def data(self) -> Tensor:
+        """`detach()`; set: hold the memory of another Tensor from now on, whatever its shape.
+
+        Setting it is no operation: the place in the tape stays, and views of the old memory keep
+        that.
+        """
+        return alias(self, DETACH)
+
+    @data.setter
+    def data(self, new: Tensor) -> None:
+        if not isinstance(new, TensorBase) or new.dtype.is_float is not self.dtype.is_float:
+            raise DTypeError(
+                "x.data can be set to a tensor of the same kind of number",
+                got=f"{getattr(new, 'dtype', type(new).__name__)} for a tensor of {self.dtype}",
+                rule="a Tensor, of floats where the old numbers are floats",
+                fix="x.data = tt.tensor(numbers)",
+            )
         if STATE.interpreter is not None:
-            STATE.interpreter.meet(self)
-        return from_handle(self.handle())
+            if new.shape != self.shape or new.dtype is not self.dtype:
+                STATE.interpreter.refuse("x.data = a tensor of another shape or number type")
+            with no_grad():
+                self.assign_(new)
+            return
+        hold_memory_of(self, new)
 
     def clone(self) -> Tensor:
         """The same numbers in memory of their own; recorded."""
-        if STATE.interpreter is not None:
-            STATE.interpreter.meet(self)
-        out = from_handle(self.handle()) if STATE.interpreter is not None else Tensor(self)
-        if STATE.recording and self._node is not None:
-            out._node = autograd.identity(self._node, out.handle())
-        return out
+        return copied(self)
 
     if not TYPE_CHECKING:  # a type checker would believe in every name
 
@@ -205,4 +225,13 @@ def _rebuild(kind: type, array: np.ndarray, dtype: str, requires_grad: bool) -> 
     return tensor
 
 
-become_concrete(Tensor)
+class Held(Tensor):
+    """Numbers that were kept at some moment, by the tape above all: a write elsewhere leaves them.
+
+    Writing to it gives it memory of its own; then it is a Tensor like others.
+    """
+
+    __slots__ = ()
+
+
+become_concrete(Tensor, Held)

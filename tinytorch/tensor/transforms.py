@@ -16,12 +16,13 @@ from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import NOT_DIFFERENTIABLE, Primitive
 from tinytorch.tensor import autograd
 from tinytorch.tensor.autograd import Leaf, Node, Port
-from tinytorch.tensor.base import TensorBase, from_handle
-from tinytorch.tensor.dispatch import tensor_of
+from tinytorch.tensor.base import TensorBase
+from tinytorch.tensor.dispatch import alias, tensor_of
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.modes import enable_grad, no_grad
 from tinytorch.tensor.own_gradient import custom_vjp
 from tinytorch.tensor.random import Generator, randn
+from tinytorch.tensor.sharing import DETACH
 
 __all__ = [
     "custom_vjp", "grad", "gradcheck", "jvp", "primitive", "value_and_grad", "vjp",
@@ -39,7 +40,9 @@ def _marked(x: Any) -> tuple[Any, Node]:
             fix="grad(f, argnums=...) to name the float arguments, or x.float()",
         )
     mark = autograd.identity(x._node if STATE.recording else None, x.handle())
-    return from_handle(x.handle(), mark), mark
+    marked = x.detach()
+    marked._node = mark
+    return marked, mark
 
 
 def _reaches_beyond(roots: Sequence[Any], marks: Sequence[Node]) -> bool:
@@ -132,7 +135,7 @@ def _outside(result: Any, loss: Any, marks: Sequence[Node]) -> Any:
     if STATE.recording and _reaches_beyond([loss], marks):
         return result
     if isinstance(result, tuple):
-        return tuple(from_handle(t.handle()) if isinstance(t, TensorBase) else t for t in result)
+        return tuple(alias(t, DETACH) if isinstance(t, TensorBase) else t for t in result)
     return result.detach()
 
 

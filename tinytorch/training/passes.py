@@ -16,6 +16,7 @@ from tinytorch.base.dtypes import bool_
 from tinytorch.base.errors import DataError
 from tinytorch.nn.loss_reduction import losses_noted
 from tinytorch.nn.module import Module
+from tinytorch.tensor.base import held
 from tinytorch.tensor.creation import asarray, full
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import current
@@ -151,7 +152,7 @@ class Passes:
 
     def _buffers(self) -> list[tuple[Tensor, Tensor]]:
         """Running statistics with the values they have before a batch moves them."""
-        return [(buffer, buffer.detach().clone()) for buffer in self.model.buffers()]
+        return [(buffer, held(buffer)) for buffer in self.model.buffers()]
 
     def _measured(
         self, output: Any, target: Tensor, loss: Tensor, weight: Tensor | float

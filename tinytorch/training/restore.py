@@ -14,7 +14,7 @@ from tinytorch.tensor.tensor import Tensor
 
 
 def gather(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """The state of each object by name; None stays None.
+    """The state of each object by name; None stays None. Tensors go on with the run: `copied`.
 
     Args:
         parts: objects with state_dict(), or None where a run has no such object.

@@ -16,6 +16,7 @@ from tinytorch.base.checks import number
 from tinytorch.base.settings import STRUCTURE
 from tinytorch.optim.clipping import all_finite, clip_grad_norm_
 from tinytorch.optim.optimizer import Optimizer
+from tinytorch.tensor.base import held
 from tinytorch.tensor.creation import full, zeros
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import current
@@ -198,7 +199,7 @@ class Update:
         with no_grad():
             self.optimizer.align()
             states = [*self.parameters, *self._kept()]
-            before = [tensor.detach().clone() for tensor in states]  # costs nothing in a recording
+            before = [held(tensor) for tensor in states]
             move()
             for tensor, old in zip(states, before, strict=True):
                 tensor.assign_(where(ok, tensor.detach(), old))
