@@ -380,7 +380,7 @@ class Capture(Interpreter):
         for value in graph.states:
             source = self.sources[value]
             captured.sources.append(of_leaf.get(id(source), source))
-        slots.known.clear()
+        slots.part()
         captured.views = list(self.views)
         captured.nodes = list(self._nodes)
         return captured
@@ -510,6 +510,7 @@ class _Slots:
         self.results: dict[Value, int] = {}
         self.copied: dict[Value, int] = {}
         self.known: dict[int, tuple] = {}  # id of a Tensor -> it and its Slot: they are one object
+        self._ways: dict[int, tuple[Tensor, list]] = {}
         self._roots: Counter[int] = Counter()  # id of a Tensor -> results that show it
         self.outside = {id(t) for t, _ in (*recording.met, *recording.views)}
 
@@ -538,8 +539,26 @@ class _Slots:
             self._roots[id(self._way(leaf)[0])] += 1
         return leaf
 
+    def part(self) -> None:
+        """When the results have their Slots: what is left of the recording holds nothing else.
+
+        Tensors that lie in the user's objects are looked for next, by who refers to them.
+        """
+        self.known.clear()
+        origins = self.recording._origins
+        for origin in list(origins.values()):
+            view = origin.alive()
+            if view is not None and id(view) not in self.outside:
+                self.recording._value(view)  # as its base is now
+                root, rows = self._way(view)
+                if id(root) in self.outside or id(root) in self.recording._numbers:
+                    self._ways[id(view)] = root, rows
+        origins.clear()
+
     def _way(self, tensor: Tensor) -> tuple[Tensor, list]:
         """What a Tensor of the recording is a view of, at the end of the chain, and its rows."""
+        if id(tensor) in self._ways:
+            return self._ways[id(tensor)]
         rows: list = []
         while id(tensor) not in self.outside:
             found = self.recording.taken_from(tensor)

@@ -17,7 +17,7 @@ from tinytorch.base.errors import DTypeError, OutOfMemoryError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Primitive, Spec, store
 from tinytorch.tensor import autograd
-from tinytorch.tensor.base import TensorBase, from_array, from_handle, held, make, refuse_tensors
+from tinytorch.tensor.base import TensorBase, from_array, from_handle, make, refuse_tensors
 from tinytorch.tensor.buffer import copy_of
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.sharing import ALIAS, DETACH, Same, detached, view_of
@@ -193,14 +193,18 @@ def copied(x: Any) -> Any:
     """The same numbers in memory of their own; recorded."""
     x = tensor_of(x)
     if STATE.interpreter is not None:
-        return held(x)
+        STATE.interpreter.meet(x)
+        out = from_handle(x.handle())
+        if STATE.recording and x._node is not None:
+            out._node = autograd.identity(x._node, out.handle())
+        return out
     return viewed(COPY, x, copy_of(x._buffer.array, x._buffer.dtype), _NONE)
 
 
 def unshared(x: Any) -> Any:
     """x, or a copy if x is a view: what a function gives that promises memory of its own."""
     if STATE.interpreter is not None:
-        return held(x)
+        return copied(x)
     return copied(x) if x._buffer is not None and x._buffer.family is not None else x
 
 
