@@ -139,6 +139,7 @@ class OutOfMemoryError(TinyTorchError, MemoryError, RuntimeError):
             fix="a smaller batch or shape; for training also tt.checkpoint(block)",
         )
 
+
 class OverlapError(TinyTorchError, RuntimeError):
     """One place in memory would be written twice."""
 
