@@ -286,3 +286,15 @@ def test_a_transposed_convolution_that_leaves_nothing_is_refused():
     for run in (F.conv_transpose2d, tt.compile(F.conv_transpose2d)):
         with pytest.raises(ShapeError, match="nothing is left"):
             run(x, w, stride=3, padding=1)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "image"), [((3, 2), (7, 5)), ((2, 3), (5, 7)), ((4, 1), (4, 3))]
+)
+def test_windows_side_by_side_that_are_not_square(kernel, image):
+    """Ground truth: the mean of each window by NumPy; rows and columns that are left over fall."""
+    x = np.random.default_rng(0).standard_normal((2, 3, *image))
+    rows, columns = image[0] // kernel[0], image[1] // kernel[1]
+    cut = x[:, :, : rows * kernel[0], : columns * kernel[1]]
+    expected = cut.reshape(2, 3, rows, kernel[0], columns, kernel[1]).mean((3, 5))
+    np.testing.assert_allclose(F.avg_pool2d(tt.Tensor(x), kernel).numpy(), expected, rtol=1e-13)
