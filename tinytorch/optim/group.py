@@ -43,11 +43,12 @@ class Part:
         steps: how often they have moved.
     """
 
-    __slots__ = ("_recording", "group", "places", "steps")
+    __slots__ = ("_found", "_recording", "group", "places", "steps")
 
     def __init__(self, group: Group, places: list[int], steps: float = 0.0):
         self.group, self.places = group, places
         self.steps: Tensor = _count(steps)
+        self._found: list[Tensor | None] | None = None  # gradients that `idle` has just read
         self._recording: Any = None  # a weak reference to that in which it was raised last
 
     @property
@@ -72,10 +73,13 @@ class Part:
             whole: a rule that mixes rows sees whole tables; other rules see, of a table whose
                 gradient is a RowGradient, the rows that were read and nothing else.
         """
-        group = self.group
-        for i in self.places:
-            parameter = group.parameters[i]
-            if (gradient := parameter.grad) is not None:
+        group, found = self.group, self._found
+        self._found = None
+        if found is None:
+            found = [group.parameters[i].grad for i in self.places]
+        for i, gradient in zip(self.places, found, strict=True):
+            if gradient is not None:
+                parameter = group.parameters[i]
                 slots = {name: tensors[i] for name, tensors in group.slots.items()}
                 if isinstance(gradient, RowGradient):
                     if not whole:
@@ -83,6 +87,12 @@ class Part:
                         continue
                     gradient = gradient.dense()
                 yield parameter, gradient, slots
+
+    def idle(self) -> list[int]:
+        """The places of those without a gradient; the gradients are kept for `live`."""
+        parameters = self.group.parameters
+        self._found = found = [parameters[i].grad for i in self.places]
+        return [i for i, g in zip(self.places, found, strict=True) if g is None]
 
     def raise_steps(self) -> None:
         """Count one more step."""
@@ -99,6 +109,7 @@ class Part:
         """
         other = Part(self.group, places, float(self.steps._buffer.array))
         self.places = [i for i in self.places if i not in places]
+        self._found = None
         recording = STATE.interpreter
         if recording is not None and self._recording is not None:
             if self._recording() is recording:
@@ -162,7 +173,7 @@ class Group:
                             slot._retype(parameter.dtype)
             self._aligned = STRUCTURE.value
         for part in list(self.parts):
-            idle = [i for i in part.places if self.parameters[i].grad is None]
+            idle = part.idle()
             if idle and len(idle) < len(part.places):
                 STRUCTURE.bump()  # programs that were recorded before raise one count for all
                 self.parts.append(part.divided(idle))
