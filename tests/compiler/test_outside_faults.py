@@ -217,14 +217,51 @@ def test_places_among_sorted_numbers_and_nan():
         (lambda y: F.softmax(y, -1), None), (lambda y: F.log_softmax(y, -1), None),
         (lambda y: F.softmin(y, -1), None), (lambda y: tt.logsumexp(y, -1), -np.inf),
         (lambda y: F.glu(y, -1), None), (lambda y: F.layer_norm(y, (0,)), None),
+        (lambda y: F.normalize(y, dim=-1), None),
     ],
-    ids=["softmax", "log_softmax", "softmin", "logsumexp", "glu", "layer_norm"],
+    ids=["softmax", "log_softmax", "softmin", "logsumexp", "glu", "layer_norm", "normalize"],
 )  # fmt: skip
 def test_an_axis_of_size_0(fn, number):
     """Closed form: of nothing a distribution is empty, a sum is 0 and its log -inf."""
     out, slope = agree(fn, random(2, 0))
     assert out.shape == ((2,) if number else (2, 0)) and slope.shape == (2, 0)
     assert number is None or (out == number).all()
+
+
+EMPTY = {  # what is done with arrays of these shapes
+    "image channels": (lambda x, w: F.conv2d(x, w), (2, 0, 5, 5), (4, 0, 3, 3)),
+    "pictures": (lambda x, w: F.conv2d(x, w, padding=1), (0, 3, 5, 5), (4, 3, 3, 3)),
+    "turned channels": (lambda x, w: F.conv_transpose2d(x, w, None, 2), (2, 0, 4, 4), (0, 2, 3, 3)),
+    "turned filters": (lambda x, w: F.conv_transpose2d(x, w), (2, 3, 4, 4), (3, 0, 3, 3)),
+    "pooled pictures": (lambda x: F.max_pool2d(x, 2), (0, 3, 4, 4)),
+    "pooled channels": (lambda x: F.avg_pool2d(x, 2), (2, 0, 4, 4)),
+    "inner axis": (lambda a, b: a @ b + 1.0, (3, 0), (0, 4)),
+    "batch": (lambda a, b: a @ b, (0, 2, 3), (0, 3, 4)),
+    "rows": (lambda x: F.layer_norm(x, (4,)), (0, 4)),
+    "groups": (lambda x: F.group_norm(x, 2), (3, 4, 0)),
+    "rows of softmax": (lambda x: F.softmax(x, -1), (0, 4)),
+    "column plus a row": (lambda x, z: F.softmax(x + z, -1), (0, 1), (1, 4)),
+    "sums": (lambda x: tt.cat([x.sum(0), x.prod(0), x.mean(0)]), (0, 4)),
+    "order": (lambda x: tt.sort(x, 1, descending=True), (4, 0)),
+    "running sums": (lambda x: tt.cumulative_sum(x, axis=1), (4, 0)),
+    "parts": (lambda x, y: tt.cat([x, y], 1), (3, 0), (3, 4)),
+    "heads": (lambda q: F.scaled_dot_product_attention(q, q, q), (2, 0, 3, 4)),
+    "head size": (lambda q: F.scaled_dot_product_attention(q, q, q, scale=1.0), (2, 2, 3, 0)),
+    "place written to": (lambda x: _write_nothing(x * 1.0), (3, 4)),
+}
+
+
+def _write_nothing(y):
+    y[0:0] = 5.0
+    y[tt.Tensor(np.zeros(0, np.int64))] = 7.0
+    return y
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_nothing_in_an_axis(name):
+    """The eager definition: NumPy does nothing, too."""
+    fn, *shapes = EMPTY[name]
+    agree(fn, *(random(*shape) for shape in shapes), targets=TARGETS[-1:], threads=(2,))
 
 
 def test_a_convolution_without_filters():
@@ -251,3 +288,21 @@ def test_subnormal_bfloat16(target):
     np.testing.assert_array_equal(found.view("u4"), wanted.view("u4"))
     seen = tt.compile(lambda x: x.to(tt.bfloat16) != 0, target=target)(tt.Tensor(x)).numpy()
     np.testing.assert_array_equal(seen, wanted != 0)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_slopes_far_out(target, dtype):
+    """Closed form: e / (1 + e)^2 with e = exp(-|x|), where it is a normal number; 8 units for two
+    functions. 1 / (1 + exp(-x)) of -200 has the slope 0, where inf times 0 would be NaN."""
+    far = [-87.0, -37.43, -20, -17, 0, 17, 20, 37.43, 87] + [-700.0, 700] * (dtype == "float64")
+    e = np.exp(-np.abs(np.array(far)))
+    x = tt.Tensor(np.array(far, dtype), requires_grad=True)
+    tt.compile(lambda x: tt.sigmoid(x).sum().backward(), target=target)(x)
+    np.testing.assert_allclose(x.grad.numpy(), e / (1 + e) ** 2, rtol=8 * np.finfo(dtype).eps)
+    value = tt.compile(tt.sigmoid, target=target)(x.detach()).numpy()
+    np.testing.assert_allclose(value, 1 / (1 + np.exp(-np.array(far))), 8 * np.finfo(dtype).eps)
+    low = tt.Tensor(np.array([-200.0, -1000], dtype), requires_grad=True)
+    tt.compile(lambda x: (1 / (1 + tt.exp(-x))).sum().backward(), target=target)(low)
+    np.testing.assert_allclose(low.grad.numpy(), [np.exp(-200.0) if dtype == "float64" else 0, 0],
+                               atol=1e-80)  # fmt: skip

@@ -16,7 +16,7 @@ from tinytorch.tensor.elementwise import isfinite, maximum, rsqrt, sqrt, where
 from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.number_types import check_one_float
-from tinytorch.tensor.reductions import amax
+from tinytorch.tensor.reductions import shift_of
 from tinytorch.tensor.repetition import broadcast_arrays
 from tinytorch.tensor.tensor import Tensor
 
@@ -130,7 +130,7 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
     """
     p = number("normalize", "p", p, "[1, inf)")
     if p == 2.0:  # the largest number is taken out first: squares of 1e20 overflow float32
-        largest = amax(tensor_abs(input), dim, True).detach()
+        largest = shift_of(tensor_abs(input), dim)
         scale = where((largest > 0.0) & isfinite(largest), largest, 1.0)
         x = input / scale
         mass = (x * x).sum(dim, keepdim=True)
