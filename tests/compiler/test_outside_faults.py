@@ -264,6 +264,22 @@ def test_nothing_in_an_axis(name):
     agree(fn, *(random(*shape) for shape in shapes), targets=TARGETS[-1:], threads=(2,))
 
 
+LOOKUPS = {
+    "rows": lambda x, i: x[i] + 1.0,
+    "tokens": lambda x, i: F.embedding(i, x),
+    "labels": lambda x, i: F.cross_entropy(x.reshape(2, 0), i),
+    "elements": lambda x, i: tt.gather(x.reshape(2, 0), 1, i.reshape(2, 1)),
+}
+
+
+@pytest.mark.parametrize("name", LOOKUPS)
+def test_looking_into_nothing(name):
+    """Invariant: no index is inside an axis of size 0, eager and compiled."""
+    for run in (LOOKUPS[name], tt.compile(LOOKUPS[name])):
+        with pytest.raises(IndexError):
+            run(tt.zeros(0, 4), tt.Tensor(np.zeros(2, np.int64)))
+
+
 def test_a_convolution_without_filters():
     """Closed form: nothing comes out, and the image's gradient is 0."""
     for stride, padding in ((1, 0), (2, 1)):

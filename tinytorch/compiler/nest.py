@@ -123,7 +123,7 @@ def verify_nest(nest: Nest, nbytes: Mapping[str, int]) -> Nest:
     for e in topological(nest.roots):
         if isinstance(e, Reduce) and e.over != nest.reduced:
             refuse("a reduction runs over other loops", sorted(e.over))
-        if isinstance(e, Load):
+        if isinstance(e, Load) and all(n for *_, n in e.lookup):  # else a check of indices refuses
             low, high = bounds(e.strides, sizes, e.offset)
             reach = [stride * (n - 1) for _, stride, n in e.lookup]
             check_inside(
