@@ -220,6 +220,8 @@ def _places(watch: Any, left: list) -> tuple[dict[int, tuple], dict[int, list[An
             children = list({id(y): y for y in gc.get_referents(x) if id(y) in ids}.values())
             mine.add(id(children))
             if watch.is_old(x, young):
+                if type(x) is tuple:  # an older one cannot hold what is new: it is this question's
+                    continue
                 places[id(x)] = (x, [*places.get(id(x), (x, []))[1], *children])
                 mine |= {id(places[id(x)]), id(places[id(x)][1])}
                 continue
