@@ -414,3 +414,52 @@ def test_an_assignment_between_steps_moves_nothing():
         step()
         assert n.tolist() == [2.0 * i]
     assert (rate._buffer.address, n._buffer.address) == addresses
+
+
+@pytest.mark.parametrize(
+    "freeze",
+    [
+        lambda w: w.requires_grad_(False),
+        lambda w: setattr(w, "requires_grad", False),
+        lambda w: [setattr(p, "requires_grad", False) for _, p in [("w", w)]],
+    ],
+)
+def test_a_weight_frozen_between_two_calls_stays(freeze):
+    """Closed form: the loss is 2 w v, the rate 1; w, v = 2, 3 become -4, -1; then w stays at -4 and
+    v goes to -1 + 8 = 7; after thawing w goes to -4 - 14 = -18, v to 7 + 8 = 15."""
+    w, v = Tensor([2.0], requires_grad=True), Tensor([3.0], requires_grad=True)
+
+    @compile
+    def step():
+        (w * v * 2).sum().backward()
+        with no_grad():
+            for p in (w, v):
+                if p.grad is not None:
+                    p.assign_(p - p.grad)
+                    p.grad = None
+
+    step()
+    assert (w.item(), v.item()) == (-4, -1)
+    freeze(w)
+    step()
+    assert (w.item(), v.item()) == (-4, 7)
+    w.requires_grad_()
+    step()
+    assert (w.item(), v.item()) == (-18, 15)
+    assert step.captures <= 3
+
+
+def test_a_state_that_begins_to_require_a_gradient_is_seen():
+    """Ground truth: eager; the gradient comes with the second call."""
+    w = Tensor([2.0])
+    x = Tensor([3.0], requires_grad=True)
+
+    @compile
+    def step():
+        (w * x).sum().backward()
+
+    step()
+    assert w.grad is None and x.grad.tolist() == [2]
+    w.requires_grad_()
+    step()
+    assert w.grad.tolist() == [3] and x.grad.tolist() == [4]

@@ -51,13 +51,15 @@ def is_library(filename: str) -> bool:
 
 
 def of_library(module: Any) -> bool:
-    """Whether a module, by its name in sys.modules, is nobody's but a library's."""
+    """Whether a module, or the one of this name, is a library's."""
     name = module if isinstance(module, str) else getattr(module, "__name__", "")
-    if name.partition(".")[0] in sys.stdlib_module_names and name != "__main__":
-        return True
+    if name == "__main__":  # in a notebook its file is a library's
+        return False
     found = sys.modules.get(name) if isinstance(module, str) else module
     file = getattr(found, "__file__", None)
-    return isinstance(file, str) and is_library(file)
+    if isinstance(file, str):
+        return is_library(file)
+    return name.partition(".")[0] in sys.stdlib_module_names
 
 
 def of_library_frame(frame: types.FrameType, code: types.CodeType) -> bool:

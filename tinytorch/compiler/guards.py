@@ -135,10 +135,18 @@ def _by_identity(x: Any) -> bool:
     return kind is str or kind is bytes or kind is CodeType or kind.__eq__ is object.__eq__
 
 
+def _getter(guard: Guard) -> Any:
+    return attrgetter(guard.key) if guard.kind == "attr" else itemgetter(guard.key)
+
+
+def _holder(guard: Guard) -> Any:
+    return vars(guard.holder) if guard.kind == "class" else guard.holder
+
+
 class _Readings:
     """Readings of attributes and elements: one getter for each object, and what they gave.
 
-    `attrgetter("a", "b")(x)` reads both in C and gives a tuple.
+    `attrgetter("a", "b")(x)` reads both in C and gives a tuple; of one name it gives what it reads.
     """
 
     def __init__(self, guards: Iterable[Guard]) -> None:
@@ -147,18 +155,16 @@ class _Readings:
             by_place.setdefault((g.kind, id(g.holder)), []).append(g)
         self.getters: list[Any] = []
         self.holders: list[Any] = []
-        self.held: list[tuple] = []
+        self.held: list[Any] = []
         for (kind, _), group in by_place.items():
-            group = group if len(group) > 1 else group * 2  # of one key a getter gives no tuple
             keys = [g.key for g in group]
             self.getters.append(attrgetter(*keys) if kind == "attr" else itemgetter(*keys))
-            self.holders.append(vars(group[0].holder) if kind == "class" else group[0].holder)
-            self.held.append(tuple([g.held for g in group]))
-        self.flat = [*chain.from_iterable(self.held)]
+            self.holders.append(_holder(group[0]))
+            self.held.append(tuple([g.held for g in group]) if len(group) > 1 else group[0].held)
 
-    def now(self) -> Any:
-        """What they give now, each when it is asked for."""
-        return map(call, self.getters, self.holders)  # pyright: ignore
+    def now(self) -> list[Any]:
+        """What they give now."""
+        return list(map(call, self.getters, self.holders))  # pyright: ignore
 
 
 class Guards:
@@ -170,8 +176,8 @@ class Guards:
     """
 
     __slots__ = (
-        "_absent", "_arrays", "_calls", "_elements", "_iterables", "_lengths", "_lists", "_numbers",
-        "_objects", "guards",
+        "_absent", "_arrays", "_calls", "_elements", "_held", "_iterables", "_lengths", "_lists",
+        "_numbers", "_objects", "guards",
     )  # fmt: skip
 
     def __init__(self, guards: Iterable[Guard]):
@@ -181,7 +187,9 @@ class Guards:
     def _arrange(self) -> None:
         read = [g for g in self.guards if g.kind in ("attr", "item", "class")]
         self._objects = _Readings(g for g in read if _by_identity(g.held))
-        self._numbers = _Readings(g for g in read if not _by_identity(g.held))
+        rest = [g for g in read if not _by_identity(g.held)]
+        self._numbers: Any = [_getter(g) for g in rest], [_holder(g) for g in rest]
+        self._held = [g.held for g in rest]
         has = [g for g in self.guards if g.kind == "has"]
         self._absent = [g.holder for g in has], [g.key for g in has], [g.held for g in has]
         whole = [g for g in self.guards if g.kind == "all"]
@@ -206,9 +214,9 @@ class Guards:
 
     def _hold_at_once(self) -> bool:
         try:
-            if list(self._objects.now()) != self._objects.held or self._lists[0] != self._lists[1]:
+            if self._objects.now() != self._objects.held or self._lists[0] != self._lists[1]:
                 return False
-            if not all(map(is_, chain.from_iterable(self._numbers.now()), self._numbers.flat)):
+            if self._held and not all(map(is_, map(call, *self._numbers), self._held)):
                 return False
             holders, keys, held = self._absent
             if holders and list(map(contains, holders, keys)) != held:

@@ -178,7 +178,8 @@ class Watch(Observer):
         self._kept.append(function)
         shown = function.__qualname__
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
-            self.add("attr", function, name, getattr(function, name), f"{shown}.{name}")
+            if (held := getattr(function, name)) is not None:
+                self.add("attr", function, name, held, f"{shown}.{name}")
         for default in function.__defaults__ or ():
             self.value(default, f"a default of {shown}", function)
         if function.__kwdefaults__ is not None:
