@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
+import tinytorch as tt
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.guards import Changes, Guard, Guards, RecompileWarning, given_guards
 from tinytorch.compiler.watch import names_read
@@ -163,3 +164,22 @@ def test_without_watching_an_attribute_is_not_the_global_of_the_same_name():
     namespace = {"step": 1.0, "o": None}
     exec("def f():\n    return o.step\n", namespace)
     assert "step" not in names(namespace["f"])
+
+
+TABLE, RATES = np.arange(6.0), [1.0, 2.0, 3.0]
+
+
+def test_parts_that_were_read_by_slices_are_guarded():
+    """Closed form. A slice cannot be in a set before Python 3.12: recording raised TypeError."""
+    compiled = tt.compile(
+        lambda x: x * TABLE[::-1].copy()[0] + TABLE[2:4].sum() + float(RATES[1:][0])
+    )
+    x, before = tt.ones(1), (TABLE.copy(), list(RATES))
+    try:
+        assert compiled(x).item() == 5.0 + 5.0 + 2.0
+        TABLE[5] = 7.0
+        assert compiled(x).item() == 7.0 + 5.0 + 2.0
+        RATES[1] = 20.0
+        assert compiled(x).item() == 7.0 + 5.0 + 20.0
+    finally:
+        TABLE[:], RATES[:] = before

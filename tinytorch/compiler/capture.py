@@ -21,7 +21,7 @@ from tinytorch.base.errors import CompileError
 from tinytorch.base.locks import SharedLock, fork_waits_for
 from tinytorch.compiler.escapes import Carried, Escapes, find
 from tinytorch.compiler.graph import Graph, Value, verify
-from tinytorch.compiler.guards import Guard
+from tinytorch.compiler.guards import Guard, place_of
 from tinytorch.compiler.signature import Slot, flatten, rebuild
 from tinytorch.compiler.view_layout import Layouts
 from tinytorch.compiler.watch import Watch
@@ -407,9 +407,9 @@ class Capture(Interpreter):
         count = len(captured.graph.arguments)
         tensors: list[Tensor] = []
         captured.guards = list(guards)
-        changed = {(e.kind, id(e.holder), e.key) for e in captured.escapes.effects} | {*moving}
+        changed = {place_of(e) for e in captured.escapes.effects} | {*moving}
         for g in guards:
-            if (g.kind, id(g.holder), g.key) in changed:
+            if place_of(g) in changed:
                 tensors += self._carry(captured, g)
         given = {id(t): i for i, t in enumerate(tensors)}
         for effect in captured.escapes.effects:

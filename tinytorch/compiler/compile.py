@@ -19,7 +19,7 @@ from tinytorch.codegen.target import NAMES, Target
 from tinytorch.compiler import show
 from tinytorch.compiler.call import Call
 from tinytorch.compiler.capture import RECORDING, capture
-from tinytorch.compiler.guards import Changes, given_guards
+from tinytorch.compiler.guards import Changes, given_guards, place_of
 from tinytorch.compiler.persist import program_for
 from tinytorch.compiler.signature import flatten
 from tinytorch.tensor.interpreter import STATE
@@ -289,7 +289,7 @@ class Compiled:
             self._numbers[key[1:]] = self._numbers.get(key[1:], 0) + 1
         for g in changed:
             if g.kind in ("attr", "item") and isinstance(g.held, Tensor):
-                self._moving.add((g.kind, id(g.holder), g.key))
+                self._moving.add(place_of(g))
         if changed:
             self._changes.note(self.name, changed)
 

@@ -83,6 +83,19 @@ class Guard:
         return type(self.held) in (int, float)
 
 
+def place_of(reading: Any) -> tuple:
+    """Kind, holder and key of a Guard or an Effect, as an element of a set.
+
+    A slice cannot be in one before Python 3.12: it is told by how it is written.
+    """
+    key = reading.key
+    try:
+        hash(key)
+    except TypeError:
+        key = repr(key)
+    return reading.kind, id(reading.holder), key
+
+
 def _same(now: Any, held: Any) -> bool:
     if now is held:
         return True

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.tensor.creation import asarray
+from tinytorch.tensor.dispatch import to_dtype
 from tinytorch.tensor.elementwise import absorb
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.tensor import Tensor
@@ -137,10 +138,11 @@ def weighed(weight: Tensor, loss: Tensor) -> Tensor:
     Its gradient is 0 there as well, in both.
 
     Args:
-        weight: broadcasts to loss; of its dtype.
+        weight: broadcasts to loss.
         loss: any shape.
     """
-    return absorb(weight * loss, weight)
+    product = weight * loss  # in the wider of their types
+    return absorb(product, to_dtype(weight, product.dtype))
 
 
 def same_shapes(owner: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
