@@ -50,6 +50,7 @@ __version__ = "0.1.0"
 
 # Names that are loaded when first used: (module, name in it; None: the module itself).
 _LATER: dict[str, tuple[str, str | None]] = {
+    "array_api": ("tinytorch.array_api", None),
     "checkpoint": ("tinytorch.tensor.checkpoint", "checkpoint"),
     "tape": ("tinytorch.tensor.tape", "tape"),
     "compile": ("tinytorch.compiler.compile", "compile"),

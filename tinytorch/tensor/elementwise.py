@@ -315,6 +315,9 @@ def greater_equal(a, b) -> Any:
     return binary(_ROW["greater_equal"], a, b)
 
 
+eq, ne, lt, le, gt, ge = equal, not_equal, less, less_equal, greater, greater_equal
+
+
 def logical_and(a, b) -> Any:
     """a and b, where anything but 0 is true."""
     return binary(_ROW["logical_and"], a, b)

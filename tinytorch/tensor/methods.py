@@ -60,17 +60,21 @@ class Methods(Operators):
     mean = reductions.mean
     var = reductions.var
     std = reductions.std
-    max = amax = reductions.amax
-    min = amin = reductions.amin
+    amax = reductions.amax
+    amin = reductions.amin
     argmax = reductions.argmax
     argmin = reductions.argmin
     any = reductions.any
     all = reductions.all
     cumsum = reductions.cumsum
     cumprod = running.cumprod
+    max = searching.max
+    min = searching.min
+    sort = searching.sort
+    equal = searching.equal
+    nonzero = searching.nonzero
     topk = searching.topk
     count_nonzero = searching.count_nonzero
-    sort = reductions.sort
     argsort = reductions.argsort
     softmax = reductions.softmax
     log_softmax = reductions.log_softmax

@@ -132,9 +132,6 @@ def amin(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = Fals
     return _reduce("min", tensor_of(x), dim if axis is None else axis, keepdim or keepdims)
 
 
-max, min = amax, amin
-
-
 def _position(name: str, x: Any, dim: Any, keepdim: bool) -> Any:
     x = tensor_of(x)
     if dim is None or not x.shape:
@@ -180,14 +177,13 @@ def cumsum(x, dim: int = -1, *, axis: int | None = None, dtype=None) -> Any:
 
 
 @as_vector
-def sort(
+def sort_values(
     x, dim: int = -1, descending: bool = False, *, axis: int | None = None, stable: bool = True
 ) -> Any:
     """x in ascending (or descending) order along an axis; NaN last, or first if descending.
 
-    A gradient goes to the places that `argsort` with the same arguments says, equal elements too.
-
-    Differs from PyTorch: the values alone, as in the array API; `argsort` gives the positions.
+    The values alone; `sort` gives the positions too. A gradient goes to the places that `argsort`
+    with the same arguments says, equal elements too.
     """
     x = tensor_of(x)
     at = axis_of(x, dim if axis is None else axis)

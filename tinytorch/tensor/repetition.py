@@ -119,14 +119,14 @@ def repeat_interleave(x, repeats, dim: int | None = None) -> Any:
     return repeat(x, repeats, axis=dim)
 
 
-def meshgrid(*xs: Any, indexing: str = "xy") -> list[Any]:
+def meshgrid(*xs: Any, indexing: str = "ij") -> list[Any]:
     """Grids of coordinates: the i-th result varies along one axis as the i-th vector does.
 
     Args:
         xs: vectors (or numbers) of one dtype; a list of them too.
-        indexing: "xy" (the first runs along axis 1) or "ij" (the i-th along axis i).
+        indexing: "ij" (the i-th runs along axis i) or "xy" (the first runs along axis 1).
 
-    Differs from PyTorch: the default is the array API's "xy".
+    Differs from the array API, where "xy" is the default: tinytorch.array_api has it.
     """
     if indexing not in ("xy", "ij"):
         raise SettingError(

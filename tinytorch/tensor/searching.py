@@ -1,4 +1,4 @@
-"""Looking for elements: nonzero, searchsorted, topk, unique values, membership.
+"""Looking for elements: extrema and order with their places, nonzero, searchsorted, unique values.
 
 Knows orders. What has as many results as the values say (`nonzero`, `unique_*`) needs the values,
 so a compiled function refuses it; everything else has a static shape.
@@ -6,6 +6,7 @@ so a compiled function refuses it; everything else has a static shape.
 
 from __future__ import annotations
 
+import builtins
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,27 +14,146 @@ import numpy as np
 from tinytorch.base.dtypes import int64
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.primitives import TABLE
-from tinytorch.tensor.base import make
-from tinytorch.tensor.dispatch import apply, common, tensor_of, to_dtype
+from tinytorch.tensor.base import TensorBase, make
+from tinytorch.tensor.dispatch import alias, apply, common, tensor_of, to_dtype
+from tinytorch.tensor.elementwise import equal as eq
+from tinytorch.tensor.elementwise import maximum, minimum
 from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.reductions import any, argsort, sum
-from tinytorch.tensor.shaping import as_vector, axis_of, reshape, slice_along
+from tinytorch.tensor.reductions import all, amax, amin, any, argmax, argmin, argsort, sum
+from tinytorch.tensor.shaping import as_vector, axes_of, axis_of, reshape, slice_along, squeeze
 
 
-def nonzero(x) -> tuple[Any, ...]:
-    """The positions of the elements that are not 0: one vector of indices for each axis.
+class ValuesIndices(NamedTuple):
+    """Elements along an axis, and where they were: what `max`, `min`, `sort` and `topk` give."""
+
+    values: Any
+    indices: Any
+
+
+def _extreme(name: str, x: Any, dim: Any, keepdim: bool) -> Any:
+    amount, place = (amax, argmax) if name == "max" else (amin, argmin)
+    if dim is None:
+        return amount(x, None, keepdim)
+    if isinstance(dim, TensorBase):
+        return (maximum if name == "max" else minimum)(x, dim)
+    if not isinstance(dim, (int, np.integer)):
+        raise ShapeError(
+            f"{name}: positions are along one axis",
+            got=f"dim={dim!r}",
+            rule="a whole number; over several axes only the value is known",
+            fix=f"tt.a{name}(x, dim={dim!r})",
+        )
+    if not x.shape:
+        axes_of(x, dim)  # refuses what no number has
+        return ValuesIndices(amount(x), place(x))
+    index = place(x, dim, True)
+    values = apply(TABLE["take_along"], (x, index), {"axis": axis_of(x, dim)})
+    out = ValuesIndices(values, index)
+    return out if keepdim else ValuesIndices(*(squeeze(part, axis_of(x, dim)) for part in out))
+
+
+def max(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+    """The largest element (NaN if one is NaN), or along an axis the largest and where they are.
+
+    Args:
+        x: any shape.
+        dim: None: over all elements, the value alone. A whole number: along this axis. A Tensor:
+            `maximum(x, dim)`, as in PyTorch.
+        keepdim: keep the axis, with size 1.
+        axis: another name of `dim`.
+        keepdims: another name of `keepdim`.
+
+    Returns:
+        one number for dim=None, else a pair (values, indices); of equal elements the first, and
+        it alone gets the gradient (`amax` shares it among them).
+
+    Raises:
+        ShapeError: no such axis, several axes (`amax` takes them), or nothing to choose from.
+
+    Differs from the array API, whose `max(x, axis=...)` is `amax`: tinytorch.array_api has it.
 
     Example:
         >>> import tinytorch as tt
-        >>> [i.tolist() for i in tt.nonzero(tt.Tensor([[0, 2], [3, 0]]))]
+        >>> values, indices = tt.max(tt.tensor([[3.0, 1.0], [2.0, 5.0]]), 1)
+        >>> values.tolist(), indices.tolist()
+        ([3.0, 5.0], [0, 1])
+    """
+    return _extreme("max", tensor_of(x), dim if axis is None else axis, keepdim or keepdims)
+
+
+def min(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+    """The smallest element, or along an axis the smallest and where they are; as `max`."""
+    return _extreme("min", tensor_of(x), dim if axis is None else axis, keepdim or keepdims)
+
+
+def sort(
+    x, dim: int = -1, descending: bool = False, stable: bool = True, *, axis: int | None = None
+) -> ValuesIndices:
+    """x in ascending (or descending) order along an axis, and where each element was.
+
+    Args:
+        x: any shape; a number counts as (1,).
+        dim: the axis.
+        descending: the largest first.
+        stable: kept for PyTorch's order of arguments; equal elements always keep their order.
+        axis: another name of `dim`.
+
+    Returns:
+        values, indices, both of x's shape; NaN is last, or first if descending.
+
+    Cost: n log n comparisons, by NumPy, also in a compiled function.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> values, indices = tt.sort(tt.tensor([3.0, 1.0, 2.0]))
+        >>> values.tolist(), indices.tolist()
+        ([1.0, 2.0, 3.0], [1, 2, 0])
+    """
+    x = tensor_of(x)
+    along = dim if axis is None else axis
+    index = argsort(x, along, descending)
+    if not x.shape:
+        return ValuesIndices(alias(x), index)
+    return ValuesIndices(apply(TABLE["take_along"], (x, index), {"axis": axis_of(x, along)}), index)
+
+
+def equal(a, b) -> bool:
+    """Whether two Tensors have the same shape and the same elements; NaN is equal to nothing.
+
+    Differs from the array API, whose `equal` compares element by element: `a == b`, `tt.eq`.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.equal(tt.ones(2), tt.ones(2)), tt.equal(tt.ones(2), tt.ones(1, 2))
+        (True, False)
+    """
+    a, b = tensor_of(a), tensor_of(b)
+    if a.shape != b.shape:
+        return False
+    return bool(all(eq(a, b)).read("equal(), whose answer is a value"))
+
+
+def nonzero(x, *, as_tuple: bool = False) -> Any:
+    """The positions of the elements that are not 0.
+
+    Args:
+        x: any shape.
+        as_tuple: False: one row for each element, (N, ndim); True: one vector (N,) for each axis,
+            with which x can be indexed.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.nonzero(tt.tensor([[0, 2], [3, 0]])).tolist()
         [[0, 1], [1, 0]]
     """
+    if not as_tuple:
+        return argwhere(x)
     array = np.atleast_1d(tensor_of(x).read("nonzero(), whose size depends on values"))
     return tuple(make(i.astype(np.int64)) for i in array.nonzero())
 
 
 def argwhere(x) -> Any:
-    """The positions of the elements that are not 0, one row for each (PyTorch's `nonzero`)."""
+    """The positions of the elements that are not 0, one row for each."""
     array = tensor_of(x).read("argwhere(), whose size depends on values")
     return make(np.argwhere(array).astype(np.int64))
 
@@ -98,7 +218,7 @@ def isin(x, values, *, invert: bool = False) -> Any:
 
 
 @as_vector
-def topk(x, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Any, Any]:
+def topk(x, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
     """The k largest (or smallest) elements along an axis, and their positions.
 
     Args:
@@ -109,7 +229,7 @@ def topk(x, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) ->
         sorted: kept for PyTorch's order of arguments; they always come in order.
 
     Returns:
-        values, indices; equal elements in the order of their positions.
+        a pair (values, indices); equal elements in the order of their positions.
 
     Example:
         >>> import tinytorch as tt
@@ -127,7 +247,7 @@ def topk(x, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) ->
             fix=f"k={x.shape[axis]}",
         )
     index = slice_along(argsort(x, axis, descending=largest), axis, 0, k)
-    return apply(TABLE["take_along"], (x, index), {"axis": axis}), index
+    return ValuesIndices(apply(TABLE["take_along"], (x, index), {"axis": axis}), index)
 
 
 class UniqueAll(NamedTuple):
@@ -201,6 +321,6 @@ def bincount(x, minlength: int = 0) -> Any:
     x = tensor_of(x)
     if STATE.interpreter is None:
         array = x.numpy()
-        minlength = max(minlength, int(array.max()) + 1 if array.size else 0)
+        minlength = builtins.max(minlength, int(array.max()) + 1 if array.size else 0)
     ones = x.ones_like(int64)
     return apply(TABLE["scatter_add"], (ones, x), {"axis": 0, "size": minlength})

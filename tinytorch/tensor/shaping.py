@@ -61,7 +61,8 @@ def as_vector(function: Callable) -> Callable:
             return function(x, *args, **settings)
         out = function(reshape(x, 1), *args, **settings)
         if isinstance(out, tuple):
-            return tuple(reshape(o, ()) if o.shape == (1,) else o for o in out)
+            parts = [reshape(o, ()) if o.shape == (1,) else o for o in out]
+            return out._make(parts) if hasattr(out, "_make") else tuple(parts)
         return reshape(out, ()) if out.shape == (1,) else out
 
     return along

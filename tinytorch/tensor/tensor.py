@@ -44,8 +44,7 @@ class Tensor(Assignable):
     (`python -m benchmarks.overhead`).
 
     Differs from PyTorch: a write through a view never spoils a gradient: what was recorded keeps
-    its old numbers, where PyTorch refuses in `backward()` (docs/decisions/010). `max(dim)` gives
-    the values alone, as in the array API.
+    its old numbers, where PyTorch refuses in `backward()` (docs/decisions/010).
 
     Example:
         >>> import tinytorch as tt
@@ -76,8 +75,8 @@ class Tensor(Assignable):
             self.requires_grad_()
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
-        """The module whose functions follow the Python array API standard: `tinytorch`."""
-        return sys.modules["tinytorch"]
+        """The module whose functions follow the standard: `tinytorch.array_api`."""
+        return sys.modules["tinytorch"].array_api
 
     @staticmethod
     def __primitive__(primitive: Primitive, operands: tuple, params: dict) -> Any:
