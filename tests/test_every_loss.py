@@ -340,13 +340,13 @@ def test_labels_outside_the_classes_are_refused(loss, compiled):
     call = tt.compile(loss.forward) if compiled else loss
     for wrong in (-1, 5):
         with pytest.raises(IndexRangeError):
-            call(tt.zeros(2, 5), tt.Tensor([0, wrong]))
+            call(tt.zeros(2, 5), tt.tensor([0, wrong]))
 
 
 def test_a_weight_of_another_number_of_classes_is_refused():
     """Ground truth: one number for each class."""
     with pytest.raises(ShapeError, match="weight is not one number for each class"):
-        nn.CrossEntropyLoss(np.ones(4))(tt.zeros(2, 5), tt.Tensor([0, 1]))
+        nn.CrossEntropyLoss(np.ones(4))(tt.zeros(2, 5), tt.tensor([0, 1]))
 
 
 def test_labels_that_are_not_whole_numbers_are_refused():

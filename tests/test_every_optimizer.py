@@ -30,8 +30,8 @@ each_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 
 def weights(dtype=tt.float64) -> list[tt.Tensor]:
     return [
-        tt.Tensor(np.array([[3.0, -2.0], [1.0, 0.5]]), dtype, requires_grad=True),
-        tt.Tensor(np.array(-4.0), dtype, requires_grad=True),
+        tt.Tensor(np.array([[3.0, -2.0], [1.0, 0.5]]), dtype=dtype, requires_grad=True),
+        tt.Tensor(np.array(-4.0), dtype=dtype, requires_grad=True),
     ]
 
 
@@ -257,7 +257,7 @@ def test_settings_common_to_all_are_checked(rule):
     with pytest.raises(SettingError, match="that an operation made"):
         rule([weights()[0] * 2.0])
     with pytest.raises(SettingError, match="of int64"):
-        rule([tt.Tensor([1])])
+        rule([tt.tensor([1])])
     with pytest.raises(SettingError, match="setting that this rule does not know"):
         rule([{"params": weights(), "speed": 2}])
 

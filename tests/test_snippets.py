@@ -76,7 +76,7 @@ def test_the_complete_framework(few_pictures):
     fresh = tt.nn.Sequential(*model)
     losses = [float(x) for x in re.findall(r"loss[ =:]+([0-9.]+)", printed)]
     assert len(losses) >= 10 and losses[-1] < losses[0]
-    tt.nn.functional.cross_entropy(fresh[:-1](tt.ones(2, 3, 32, 32)), tt.Tensor([1, 2])).backward()
+    tt.nn.functional.cross_entropy(fresh[:-1](tt.ones(2, 3, 32, 32)), tt.tensor([1, 2])).backward()
     assert all(p.grad is not None for p in model.parameters())
 
 

@@ -72,7 +72,7 @@ def test_compiled_is_eager(program, write):
     found = []
     for through in (lambda f: f, tt.compile):
         table = tt.Tensor(np.arange(21.0).reshape(7, 3))
-        index = tt.Tensor([3, 1, 3] if write is write_rows else [2, 0, 0])
+        index = tt.tensor([3, 1, 3] if write is write_rows else [2, 0, 0])
         rows = tt.Tensor(np.arange(9.0).reshape(3, 3) * 10)
         call = through(lambda i, r, table=table: program(write, table, i, r))
         with tt.no_grad():
@@ -96,7 +96,7 @@ def test_a_wrong_place_leaves_the_state_as_it_was(write):
         table.assign_(write(table, index, rows))
 
     with pytest.raises(IndexRangeError):
-        step(tt.Tensor([7, 0, 0]), tt.ones(3, 3).double())
+        step(tt.tensor([7, 0, 0]), tt.ones(3, 3).double())
     assert np.array_equal(table.numpy(), before) and not other.numpy().any()
 
 
@@ -108,6 +108,6 @@ def test_only_the_named_rows_are_moved():
     def step(index, rows):
         table.assign_(put_rows(table, index, rows))
 
-    step(tt.Tensor([5, 1, 1999]), tt.ones(3, 1024))
+    step(tt.tensor([5, 1, 1999]), tt.ones(3, 1024))
     assert table.numpy().sum() == 3 * 1024
     assert "copy" not in str(step.explain()) and "put_rows" in str(step.explain())

@@ -51,7 +51,7 @@ def test_gpt_refuses_more_tokens_than_positions():
 def test_gpt_does_not_see_the_future():
     """Invariant: another last token changes no logits before it."""
     gpt = GPT(GPTConfig(vocab=5, layers=2, heads=2, size=8, length=4))
-    a, b = (gpt(tt.Tensor([[1, 2, 3, last]])).detach().numpy() for last in (0, 4))
+    a, b = (gpt(tt.tensor([[1, 2, 3, last]])).detach().numpy() for last in (0, 4))
     assert np.array_equal(a[:, :-1], b[:, :-1])
 
 

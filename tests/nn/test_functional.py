@@ -13,7 +13,7 @@ from tinytorch.nn import functional as F
 
 def test_cross_entropy_of_equal_logits_is_log_k():
     """Closed form."""
-    assert F.cross_entropy(tt.zeros(3, 7), tt.Tensor([0, 3, 6])).item() == pytest.approx(
+    assert F.cross_entropy(tt.zeros(3, 7), tt.tensor([0, 3, 6])).item() == pytest.approx(
         math.log(7)
     )
 
@@ -22,7 +22,7 @@ def test_cross_entropy_of_equal_logits_is_log_k():
 def test_cross_entropy_is_stable_at_extreme_logits(size):
     """Closed form: the loss is the distance to the largest logit, the gradient softmax - label."""
     logits = tt.Tensor([[size, 0.0], [0.0, size]], requires_grad=True)
-    loss = F.cross_entropy(logits, tt.Tensor([0, 0]), reduction="none")
+    loss = F.cross_entropy(logits, tt.tensor([0, 0]), reduction="none")
     expected = [max(0.0, -size), max(0.0, size)]
     assert loss.tolist() == expected
     loss.sum().backward()
@@ -32,7 +32,7 @@ def test_cross_entropy_is_stable_at_extreme_logits(size):
 def test_cross_entropy_shifts_with_nothing():
     """Invariant: adding a number to all logits of a row changes nothing but rounding."""
     x = np.random.default_rng(0).standard_normal((4, 5))
-    labels = tt.Tensor([0, 1, 2, 3])
+    labels = tt.tensor([0, 1, 2, 3])
     a = F.cross_entropy(tt.Tensor(x), labels).item()
     assert F.cross_entropy(tt.Tensor(x + 100.0), labels).item() == pytest.approx(a, rel=1e-12)
 
@@ -59,9 +59,9 @@ def test_classes_lie_on_axis_1():
 def test_ignored_labels_do_not_count():
     """Invariant: leaving the rows out."""
     x = np.random.default_rng(0).standard_normal((4, 5))
-    a = F.cross_entropy(tt.Tensor(x), tt.Tensor([1, -100, 2, -100]), ignore_index=-100).item()
+    a = F.cross_entropy(tt.Tensor(x), tt.tensor([1, -100, 2, -100]), ignore_index=-100).item()
     assert a == pytest.approx(
-        F.cross_entropy(tt.Tensor(x[::2]), tt.Tensor([1, 2])).item(), rel=1e-12
+        F.cross_entropy(tt.Tensor(x[::2]), tt.tensor([1, 2])).item(), rel=1e-12
     )
 
 
@@ -71,19 +71,19 @@ def test_labels_outside_the_classes_are_refused(wrong):
     with pytest.raises(
         IndexRangeError, match=rf"label\[1\] = {wrong}, 1 of 2[\s\S]*0 <= label < 5"
     ):
-        F.cross_entropy(tt.zeros(2, 5), tt.Tensor([0, wrong]))
+        F.cross_entropy(tt.zeros(2, 5), tt.tensor([0, wrong]))
 
 
 def test_mistaken_shapes_and_settings_are_named():
     """Ground truth: the docstring."""
     with pytest.raises(ShapeError, match="labels do not belong to the logits"):
-        F.cross_entropy(tt.zeros(2, 5), tt.Tensor([0, 1, 2]))
+        F.cross_entropy(tt.zeros(2, 5), tt.tensor([0, 1, 2]))
     with pytest.raises(ShapeError, match="probabilities do not belong"):
         F.cross_entropy(tt.zeros(2, 5), tt.zeros(2))
     with pytest.raises(SettingError, match="no such reduction"):
-        F.cross_entropy(tt.zeros(2, 5), tt.Tensor([0, 1]), reduction="average")
+        F.cross_entropy(tt.zeros(2, 5), tt.tensor([0, 1]), reduction="average")
     with pytest.raises(SettingError, match="label_smoothing is outside"):
-        F.cross_entropy(tt.zeros(2, 5), tt.Tensor([0, 1]), label_smoothing=2.0)
+        F.cross_entropy(tt.zeros(2, 5), tt.tensor([0, 1]), label_smoothing=2.0)
     with pytest.raises(ShapeError, match="mse_loss"):
         F.mse_loss(tt.zeros(2, 1), tt.zeros(2))
     with pytest.raises(ShapeError, match="linear: input and weight"):
@@ -156,7 +156,7 @@ def test_targets_that_are_no_probabilities_are_refused(loss, bad):
         loss(x, tt.Tensor(bad))
     assert np.isnan(loss(x, tt.Tensor([float("nan"), 1.0])).item())
     assert loss(x, tt.Tensor([0.0, 1.0])).item() > 0
-    assert loss(x, tt.Tensor([True, False]).astype("float32")).item() > 0
+    assert loss(x, tt.tensor([True, False]).astype("float32")).item() > 0
 
 
 def test_inputs_that_are_no_probabilities_are_refused():

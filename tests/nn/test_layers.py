@@ -70,7 +70,7 @@ def test_embedding_refuses_tokens_outside_its_table():
     table = nn.Embedding(4, 2)
     for wrong in (4, -1):
         with pytest.raises(IndexRangeError, match=rf"token\[1\] = {wrong}, 1 of 2"):
-            table(tt.Tensor([0, wrong]))
+            table(tt.tensor([0, wrong]))
     with pytest.raises(DTypeError, match="tokens are whole numbers"):
         table(tt.Tensor([0.5]))
 

@@ -29,7 +29,7 @@ def test_one_hot():
     labels = np.array([[0, 2], [1, 1]])
     assert np.array_equal(F.one_hot(tt.Tensor(labels), 3).numpy(), np.eye(3)[labels])
     with pytest.raises(IndexRangeError, match=r"one_hot: a label[\s\S]*0 <= label < 3"):
-        F.one_hot(tt.Tensor([3]), 3)
+        F.one_hot(tt.tensor([3]), 3)
 
 
 def test_interpolate():
@@ -58,4 +58,4 @@ def test_mistakes_are_named():
     with pytest.raises(SettingError, match="interpolate: this is not offered"):
         F.interpolate(tt.zeros(1, 1, 2, 2), 2, "bilinear")
     with pytest.raises(SettingError, match="num_classes is not a whole number"):
-        F.one_hot(tt.Tensor([0]), 0)
+        F.one_hot(tt.tensor([0]), 0)

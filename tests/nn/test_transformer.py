@@ -134,11 +134,11 @@ def test_a_start_shifts_the_places(kind):
     layer = kind(8, 4)
     x = tt.zeros(2, 3, 4)
     rows = layer(tt.zeros(8, 4)).detach().numpy()
-    for start in (2, tt.Tensor(2)):
+    for start in (2, tt.tensor(2)):
         out = layer(x, start=start).detach().numpy()
         assert np.array_equal(out, np.broadcast_to(rows[2:5], (2, 3, 4)))
     compiled = tt.compile(lambda x, start: layer(x, start=start))
-    assert np.array_equal(compiled(x, tt.Tensor(2)).detach().numpy(), out)
+    assert np.array_equal(compiled(x, tt.tensor(2)).detach().numpy(), out)
     with pytest.raises(ShapeError, match=r"start \+ T <= 8"):
         layer(x, start=6)
     with pytest.raises(ShapeError, match="C = 4"):

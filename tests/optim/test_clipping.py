@@ -122,7 +122,7 @@ def test_lengths_that_are_not_finite_are_said(through):
     for bad in (math.inf, -math.inf, math.nan):
         for dtype in (tt.float32, tt.float64):
             for kind in (1, 2, math.inf):
-                length, _ = clipped(through, [tt.Tensor([bad, 1.0], dtype)], 1.0, kind)
+                length, _ = clipped(through, [tt.Tensor([bad, 1.0], dtype=dtype)], 1.0, kind)
                 assert repr(length.item()) == repr(abs(bad)), (bad, dtype, kind)
 
 

@@ -481,7 +481,7 @@ def test_searching_agrees_when_compiled():
 
 def test_descending_order_keeps_equal_elements_in_theirs():
     """Definition of a stable sort."""
-    x = tt.Tensor([1, 3, 1, 3, 2])
+    x = tt.tensor([1, 3, 1, 3, 2])
     assert tt.argsort(x, descending=True).tolist() == [1, 3, 4, 0, 2]
     assert tt.sort(x, descending=True).indices.tolist() == [1, 3, 4, 0, 2]
     assert xp.sort(x, descending=True).tolist() == [3, 3, 2, 1, 1]

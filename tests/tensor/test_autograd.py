@@ -219,7 +219,7 @@ def test_grad_can_only_be_set_where_it_is_kept():
 def test_integers_have_no_gradient():
     """Ground truth: the message."""
     with pytest.raises(TypeError, match="only floats have a gradient"):
-        tt.Tensor([1], requires_grad=True)
+        tt.tensor([1], requires_grad=True)
 
 
 def test_several_outputs_each_carry_their_gradient():

@@ -86,7 +86,7 @@ DO_NOT_FIT = {
     "copy_": ("uint8", lambda x: (x + 0).copy_(300)),
     "full": ("uint8", lambda x: tt.full((1,), 300, "uint8") + x),
     "full_like": ("uint8", lambda x: tt.full_like(x, -1)),
-    "Tensor": ("uint8", lambda x: tt.Tensor([300], dtype="uint8") + x),
+    "Tensor": ("uint8", lambda x: tt.tensor([300], dtype="uint8") + x),
     "Tensor nan": ("int64", lambda x: tt.Tensor([NAN], dtype="int64") + x),
     "Tensor float": ("uint8", lambda x: tt.Tensor([256.0], dtype="uint8") + x),
     "Tensor 2**63": ("int64", lambda x: tt.Tensor([2**63]) + x),
@@ -96,7 +96,7 @@ DO_NOT_FIT = {
     "linspace": ("uint8", lambda x: tt.linspace(0, 300, 2, dtype="uint8")[:1] + x),
     "randint": ("uint8", lambda x: tt.randint(0, 300, (1,), "uint8") + x),
     "pad": ("uint8", lambda x: tt.pad(x, (1,), (1,), 300)),
-    "scatter_add": ("uint8", lambda x: tt.scatter_add(x, 0, tt.Tensor([0]), [300])),
+    "scatter_add": ("uint8", lambda x: tt.scatter_add(x, 0, tt.tensor([0]), [300])),
 }
 
 

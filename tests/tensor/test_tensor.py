@@ -82,7 +82,7 @@ def test_python_numbers_take_the_tensors_type():
     assert (
         (i + 1).dtype is tt.int8 and (i * 0.5).dtype is tt.float32 and (i / 2).dtype is tt.float32
     )
-    assert (tt.Tensor([True]) + 1).dtype is tt.int64
+    assert (tt.tensor([True]) + 1).dtype is tt.int64
     assert (tt.ones(1) + np.float64(1)).dtype is tt.float32
     with pytest.raises(DTypeError, match="does not fit into the tensor's type"):
         i + 300
@@ -161,13 +161,13 @@ def test_reading():
     x = tt.Tensor([[1.0, 2.0]])
     assert x.tolist() == [[1.0, 2.0]] and x[0, 1].item() == 2.0 and float(x[0, 0]) == 1.0
     assert len(x) == 1 and [row.tolist() for row in x] == [[1.0, 2.0]]
-    assert range(5)[tt.Tensor(2)] == 2 and f"{x[0, 1]:.2f}" == "2.00"
+    assert range(5)[tt.tensor(2)] == 2 and f"{x[0, 1]:.2f}" == "2.00"
     with pytest.raises(ShapeError, match="single number"):
         x.item()
     with pytest.raises(ShapeError, match="several numbers was used as one"):
         bool(x)
     with pytest.raises(ShapeError, match="no length"):
-        len(tt.Tensor(1))
+        len(tt.tensor(1))
     with pytest.raises(DTypeError, match="whole number"):
         range(5)[tt.Tensor(2.0)]
 
@@ -338,7 +338,7 @@ def test_methods_by_pytorchs_names():
         (2**y, 2 ** a[::-1]), (x.topk(1)[0], a.max(1, keepdims=True)), (x.count_nonzero(), 4),
     ):  # fmt: skip
         assert np.allclose(found.numpy(), wanted, rtol=1e-6)
-    i = tt.Tensor([6, 3])
+    i = tt.tensor([6, 3])
     assert (i & 2).tolist() == [2, 2] and (5 | i).tolist() == [7, 7] and (i ^ 1).tolist() == [7, 2]
     assert (
         (1 & i).tolist() == [0, 1] and (i | 8).tolist() == [14, 11] and (4 ^ i).tolist() == [2, 7]

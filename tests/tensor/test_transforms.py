@@ -136,7 +136,7 @@ def test_gradcheck_finds_a_wrong_gradient():
         lambda x: x.norm(dim=1),
         lambda x: tt.where(x > 0, x * x, -x),
         lambda x: x.max(1).values + x.min(1).values,
-        lambda x: tt.gather(x, 1, tt.Tensor([[0, 0], [1, 3], [2, 2]])),
+        lambda x: tt.gather(x, 1, tt.tensor([[0, 0], [1, 3], [2, 2]])),
         lambda x: x.prod(0),
         lambda x: x.cumsum(1),
         lambda x: x @ x.mT,

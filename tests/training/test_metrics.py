@@ -47,9 +47,9 @@ def test_top_k_is_what_sorting_says(k):
 def test_equal_or_broken_numbers_are_not_right_by_chance():
     """Ground truth: of equal numbers the first is the largest; not-a-number is never right."""
     same = tt.zeros(4, 8)
-    assert accuracy(same, tt.Tensor([0, 1, 2, 3])).item() == 0.25
-    assert top_k(2)(same, tt.Tensor([0, 1, 2, 3])).item() == 0.5
-    assert top_k(3)(same * math.nan, tt.Tensor([0, 1, 2, 3])).item() == 0.0
+    assert accuracy(same, tt.tensor([0, 1, 2, 3])).item() == 0.25
+    assert top_k(2)(same, tt.tensor([0, 1, 2, 3])).item() == 0.5
+    assert top_k(3)(same * math.nan, tt.tensor([0, 1, 2, 3])).item() == 0.0
 
 
 def test_pixels_probabilities_and_ignored_labels():
@@ -97,12 +97,12 @@ def test_the_metric_nobody_named():
     assert list(default_metrics(nn.CrossEntropyLoss(label_smoothing=0.1))) == ["accuracy"]
     assert default_metrics(nn.MSELoss()) == {}
     ignoring = default_metrics(nn.CrossEntropyLoss(ignore_index=1))["accuracy"]
-    assert ignoring(tt.Tensor([[1.0, 0.0], [1.0, 0.0]]), tt.Tensor([0, 1])).item() == 1.0
+    assert ignoring(tt.Tensor([[1.0, 0.0], [1.0, 0.0]]), tt.tensor([0, 1])).item() == 1.0
 
 
 def test_compiled_metrics_are_eager_metrics():
     """Ground truth: eager."""
-    x, y = tt.Tensor(RNG.standard_normal((9, 7)).astype(np.float32)), tt.Tensor([1, 6] * 4 + [0])
+    x, y = tt.Tensor(RNG.standard_normal((9, 7)).astype(np.float32)), tt.tensor([1, 6] * 4 + [0])
     for metric in (accuracy, top_k(3), Perplexity(), Perplexity(ignore_index=6)):
         fast = tt.compile(lambda a, b, metric=metric: metric(a, b))
         assert fast(x, y).item() == pytest.approx(metric(x, y).item(), rel=1e-6)
@@ -111,7 +111,7 @@ def test_compiled_metrics_are_eager_metrics():
 def test_confusion_and_what_follows_from_it():
     """Ground truth: counted by hand: rows are right classes, columns answers."""
     matrix = ConfusionMatrix(3)
-    matrix.add(tt.Tensor([[5.0, 1, 0], [0, 2, 1], [3, 2, 1]]), tt.Tensor([0, 1, 1]))
+    matrix.add(tt.Tensor([[5.0, 1, 0], [0, 2, 1], [3, 2, 1]]), tt.tensor([0, 1, 1]))
     matrix.add(np.array([0, 1]), np.array([0, 1]))
     assert matrix.counts.tolist() == [[2, 0, 0], [1, 2, 0], [0, 0, 0]]
     assert matrix.accuracy() == pytest.approx(4 / 5)

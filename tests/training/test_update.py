@@ -91,7 +91,7 @@ def test_a_batch_of_which_nothing_counts_is_passed_over(accumulate):
 
 def test_what_a_mean_divides_by():
     """Ground truth: counted by hand."""
-    target = tt.Tensor([0, 1, 1, 2])
+    target = tt.tensor([0, 1, 1, 2])
     assert weight_of(F.mse_loss, tt.zeros(4, 3)) == 12.0
     assert weight_of(LOSSES["weighted"], target).item() == pytest.approx(0.2 + 1 + 1 + 5)
     assert weight_of(LOSSES["ignoring"], target).item() == 2.0

@@ -51,9 +51,9 @@ def cross_entropy(
 
     Example:
         >>> import tinytorch as tt
-        >>> cross_entropy(tt.zeros(2, 8), tt.Tensor([3, 7])).item() == tt.log(tt.Tensor(8.0)).item()
+        >>> cross_entropy(tt.zeros(2, 8), tt.tensor([3, 7])).item() == tt.log(tt.Tensor(8.0)).item()
         True
-        >>> cross_entropy(tt.Tensor([[1e4, -1e4]]), tt.Tensor([1])).item()
+        >>> cross_entropy(tt.Tensor([[1e4, -1e4]]), tt.tensor([1])).item()
         20000.0
     """
     reduction_of("cross_entropy", reduction)
@@ -92,7 +92,7 @@ def nll_loss(
 
     Example:
         >>> import tinytorch as tt
-        >>> nll_loss(tt.Tensor([[-1.0, -2.0]]), tt.Tensor([1])).item()
+        >>> nll_loss(tt.Tensor([[-1.0, -2.0]]), tt.tensor([1])).item()
         2.0
     """
     reduction_of("nll_loss", reduction)

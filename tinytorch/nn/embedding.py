@@ -37,7 +37,7 @@ class Embedding(Module):
 
     Example:
         >>> import tinytorch as tt
-        >>> tt.nn.Embedding(10, 4)(tt.Tensor([[1, 2, 9]])).shape
+        >>> tt.nn.Embedding(10, 4)(tt.tensor([[1, 2, 9]])).shape
         (1, 3, 4)
     """
 

@@ -177,7 +177,7 @@ class CrossEntropyLoss(_OfClasses):
 
     Example:
         >>> import tinytorch as tt
-        >>> tt.nn.CrossEntropyLoss()(tt.Tensor([[0.0, 50.0]]), tt.Tensor([1])).item()
+        >>> tt.nn.CrossEntropyLoss()(tt.Tensor([[0.0, 50.0]]), tt.tensor([1])).item()
         0.0
     """
 
@@ -217,7 +217,7 @@ class NLLLoss(_OfClasses):
 
     Example:
         >>> import tinytorch as tt
-        >>> tt.nn.NLLLoss()(tt.Tensor([[-1.0, -2.0]]), tt.Tensor([1])).item()
+        >>> tt.nn.NLLLoss()(tt.Tensor([[-1.0, -2.0]]), tt.tensor([1])).item()
         2.0
     """
 

@@ -28,7 +28,7 @@ class Parameter(Tensor):
     """A Tensor that a Module trains: it asks for a gradient and appears in `parameters()`.
 
     Args:
-        data: what `Tensor` takes; floating point.
+        data: what `tt.tensor` takes; floating point.
 
     Example:
         >>> from tinytorch import nn
@@ -39,7 +39,7 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data):
-        super().__init__(data, requires_grad=True)
+        self._hold(data, None, requires_grad=True)
 
 
 class Module:

@@ -192,7 +192,7 @@ def triu(x, diagonal: int = 0, *, k: int | None = None) -> Any:
 
 
 def tensor(data, dtype=None, device=None, requires_grad: bool = False) -> Any:
-    """A Tensor in memory of its own, as PyTorch's `tensor`; see `Tensor`.
+    """A Tensor in memory of its own, of the number type that the numbers have.
 
     Args:
         data: numbers, nested lists, a NumPy array or a Tensor; copied.
@@ -206,7 +206,9 @@ def tensor(data, dtype=None, device=None, requires_grad: bool = False) -> Any:
         Tensor([1., 2.], requires_grad=True)
     """
     check_device(device)
-    return concrete()(data, dtype, requires_grad)
+    out = object.__new__(concrete())
+    out._hold(data, dtype, requires_grad)
+    return out
 
 
 def asarray(x, dtype=None, copy: bool | None = None, *, device=None) -> Any:

@@ -47,12 +47,12 @@ class Generator:
     """
 
     def __init__(self, seed: int = 0):
-        self.state = Tensor(_seeded(seed), uint32)  # key0, key1, counter low, counter high
+        self.state = Tensor(_seeded(seed), dtype=uint32)  # key0, key1, counter low, counter high
         self._lock = ForkSafeLock()
 
     def manual_seed(self, seed: int) -> Generator:
         """Begin the stream of `seed` again; gives itself."""
-        self.state.assign_(Tensor(_seeded(seed), uint32))
+        self.state.assign_(Tensor(_seeded(seed), dtype=uint32))
         return self
 
     def bits(self, shape: tuple[int, ...]) -> Tensor:

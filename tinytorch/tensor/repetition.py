@@ -44,7 +44,7 @@ def tile(x, *counts) -> Any:
 
     Example:
         >>> import tinytorch as tt
-        >>> tt.tile(tt.Tensor([1, 2]), (2, 2)).tolist()
+        >>> tt.tile(tt.tensor([1, 2]), (2, 2)).tolist()
         [[1, 2, 1, 2], [1, 2, 1, 2]]
     """
     x = tensor_of(x)
@@ -84,7 +84,7 @@ def repeat(x, repeats, *, axis: int | None = None) -> Any:
 
     Example:
         >>> import tinytorch as tt
-        >>> tt.repeat(tt.Tensor([1, 2]), 2).tolist(), tt.repeat(tt.Tensor([1, 2]), [1, 3]).tolist()
+        >>> tt.repeat(tt.tensor([1, 2]), 2).tolist(), tt.repeat(tt.tensor([1, 2]), [1, 3]).tolist()
         ([1, 1, 2, 2], [1, 2, 2, 2])
     """
     x = tensor_of(x)

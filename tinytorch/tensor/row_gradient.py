@@ -37,7 +37,7 @@ class RowGradient(Tensor):
     Example:
         >>> import tinytorch as tt
         >>> table = tt.nn.Embedding(1000, 4, sparse=True)
-        >>> table(tt.Tensor([7, 7, 3])).sum().backward()
+        >>> table(tt.tensor([7, 7, 3])).sum().backward()
         >>> table.weight.grad.rows().tolist(), table.weight.grad.shape
         ([3, 7], (1000, 4))
     """

@@ -293,7 +293,7 @@ def unique_values(x) -> Any:
 
     Example:
         >>> import tinytorch as tt
-        >>> tt.unique_values(tt.Tensor([3, 1, 3])).tolist()
+        >>> tt.unique_values(tt.tensor([3, 1, 3])).tolist()
         [1, 3]
     """
     return unique_all(x).values

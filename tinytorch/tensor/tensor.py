@@ -11,17 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import as_dtype, bool_
-from tinytorch.base.errors import DTypeError, GradientError, ShapeError
+from tinytorch.base.dtypes import as_dtype, bool_, float32
+from tinytorch.base.errors import (
+    DTypeError,
+    GradientError,
+    OutOfMemoryError,
+    SettingError,
+    ShapeError,
+)
 from tinytorch.base.settings import LEAVES
 from tinytorch.base.unknown_names import unknown
 from tinytorch.primitives.primitive import Primitive, store
+from tinytorch.primitives.shapes import check_sizes
 from tinytorch.tensor import autograd
 from tinytorch.tensor.assignment import Assignable
 from tinytorch.tensor.autograd import Leaf
 from tinytorch.tensor.base import TensorBase, become_concrete, to_buffer
 from tinytorch.tensor.buffer import Buffer, copy_of
 from tinytorch.tensor.dispatch import alias, copied, on_tensors, tensor_of, to_dtype
+from tinytorch.tensor.exchange import check_device
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.modes import enable_grad, no_grad, precision
 from tinytorch.tensor.sharing import DETACH, hold_memory_of
@@ -33,18 +41,23 @@ class Tensor(Assignable):
     """An array of numbers of one type.
 
     Args:
-        data: numbers, nested lists, a NumPy array or a Tensor; copied.
-        dtype: number type; default that of the array, float32 for Python floats, int64 for ints.
+        data: numbers, nested lists, a NumPy array or a Tensor; copied. Whole numbers without a
+            list are sizes, as in PyTorch: `Tensor(2, 3)` is two rows of three zeros.
+        dtype: number type; default that of an array or Tensor, float32 for Python's numbers, whole
+            ones too. The function `tensor` keeps them whole. With a dtype, a number is a number.
         requires_grad: record operations on it, so that `backward()` leaves its gradient in `.grad`.
+        device: None or "cpu".
 
     Raises:
         DTypeError: no numbers, or a gradient asked of integers.
+        SettingError: several things that are not sizes.
 
     Cost: an operation on small Tensors takes 1 to 2 us more than NumPy's, 3 us more when recorded
     (`python -m benchmarks.overhead`).
 
     Differs from PyTorch: a write through a view never spoils a gradient: what was recorded keeps
     its old numbers, where PyTorch refuses in `backward()` (docs/decisions/010).
+    `Tensor(array)` keeps the array's number type, `Tensor(2.5)` is a number, sizes give zeros.
 
     Example:
         >>> import tinytorch as tt
@@ -56,7 +69,26 @@ class Tensor(Assignable):
 
     __slots__ = ()
 
-    def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False):
+    def __init__(
+        self, *data: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None
+    ):
+        check_device(device)
+        if dtype is None:
+            if not data or type(data[0]) is int:
+                data = (_of_sizes(data),)
+            elif type(data[0]) in (list, tuple) and _holds_whole_numbers(data[0]):
+                dtype = float32
+        if len(data) != 1:
+            raise SettingError(
+                "Tensor: more than one thing to hold",
+                got=", ".join(type(x).__name__ for x in data),
+                rule="numbers as one list, array or Tensor, or sizes; number types go by name",
+                fix="Tensor(data, dtype=tt.float32)",
+            )
+        self._hold(data[0], dtype, requires_grad)
+
+    def _hold(self, data: Any, dtype: Any, requires_grad: bool) -> None:
+        """Begin with a copy of `data`; see the function `tensor`."""
         wanted = as_dtype(dtype) if dtype is not None else None
         self._buffer = self._value = self._node = None
         if isinstance(data, TensorBase):
@@ -212,6 +244,22 @@ class Tensor(Assignable):
     def __reduce__(self) -> tuple:
         array = np.array(self.read("pickling"))
         return _rebuild, (type(self), array, self.dtype.name, self.requires_grad)
+
+
+def _of_sizes(sizes: tuple) -> np.ndarray:
+    """What `Tensor(2, 3)` holds."""
+    check_sizes("Tensor", sizes)
+    try:
+        return np.zeros(sizes or (0,), np.float32)
+    except MemoryError as problem:
+        raise OutOfMemoryError.of(problem) from None
+
+
+def _holds_whole_numbers(data: Any) -> bool:
+    """Whether the first number of nested lists is a Python int or bool, which become float32."""
+    while type(data) in (list, tuple) and data:
+        data = data[0]
+    return type(data) in (int, bool)
 
 
 def _rebuild(kind: type, array: np.ndarray, dtype: str, requires_grad: bool) -> Any:

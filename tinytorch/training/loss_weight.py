@@ -46,7 +46,7 @@ def weight_of(loss: Callable, target: Tensor) -> Tensor | float:
     Example:
         >>> import tinytorch as tt
         >>> skipping = tt.nn.CrossEntropyLoss(ignore_index=0)
-        >>> weight_of(skipping, tt.Tensor([0, 2, 1])).item()
+        >>> weight_of(skipping, tt.tensor([0, 2, 1])).item()
         2.0
     """
     own = getattr(loss, "batch_weight", None)

@@ -38,7 +38,7 @@ def accuracy(output: Tensor, target: Tensor, ignore_index: int | None = None) ->
 
     Example:
         >>> import tinytorch as tt
-        >>> accuracy(tt.Tensor([[0.1, 0.9], [0.8, 0.2]]), tt.Tensor([1, 1])).item()
+        >>> accuracy(tt.Tensor([[0.1, 0.9], [0.8, 0.2]]), tt.tensor([1, 1])).item()
         0.5
     """
     labels = _labels("accuracy", output, target)
@@ -58,7 +58,7 @@ def top_k(k: int) -> Callable[[Tensor, Tensor], Tensor]:
     Example:
         >>> import tinytorch as tt
         >>> output = tt.Tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
-        >>> top_k(2)(output, tt.Tensor([1, 2])).item()
+        >>> top_k(2)(output, tt.tensor([1, 2])).item()
         0.5
     """
     most = whole("top_k", "k", k, at_least=1)
@@ -87,7 +87,7 @@ class Perplexity:
     Example:
         >>> import tinytorch as tt
         >>> metric = Perplexity()
-        >>> mean = metric(tt.zeros(5, 8), tt.Tensor([0, 1, 2, 3, 4])).item()
+        >>> mean = metric(tt.zeros(5, 8), tt.tensor([0, 1, 2, 3, 4])).item()
         >>> round(metric.finish(mean), 4)
         8.0
     """
