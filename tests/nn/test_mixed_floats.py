@@ -170,7 +170,7 @@ def test_integers_join_floats_and_promote_with_and_without_axes(way):
         ]
 
     i, small = tt.arange(3), tt.Tensor(np.array([1, 2, 3], np.uint8))
-    outs = by(way, everything)(i, small, tt.Tensor(300))
+    outs = by(way, everything)(i, small, tt.tensor(300))
     kinds = ["float32", "float32", "float32", "int64", "float64"]
     assert [o.dtype.name for o in outs] == kinds
     assert outs[3].tolist() == [301, 302, 303] and outs[0].item() == 3.0

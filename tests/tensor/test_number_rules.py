@@ -89,7 +89,7 @@ DO_NOT_FIT = {
     "Tensor": ("uint8", lambda x: tt.tensor([300], dtype="uint8") + x),
     "Tensor nan": ("int64", lambda x: tt.Tensor([NAN], dtype="int64") + x),
     "Tensor float": ("uint8", lambda x: tt.Tensor([256.0], dtype="uint8") + x),
-    "Tensor 2**63": ("int64", lambda x: tt.Tensor([2**63]) + x),
+    "Tensor 2**63": ("int64", lambda x: tt.tensor([2**63]) + x),
     "asarray": ("uint8", lambda x: tt.asarray([[300]], dtype="uint8") + x),
     "arange": ("uint8", lambda x: tt.arange(300, dtype="uint8")[:1] + x),
     "arange from": ("int8", lambda x: tt.arange(127, 130, dtype="int8")[:1] + x),

@@ -160,10 +160,10 @@ def test_a_list_of_tensors_beside_a_tensor_and_as_data():
         with pytest.raises(DTypeError, match=r"a list of Tensors is no Tensor"):
             attempt()
     assert tt.tensor([a.sum().detach(), tt.Tensor(2.0)]).tolist() == [3.0, 2.0]
-    assert tt.asarray([tt.Tensor(1), tt.Tensor(2)]).tolist() == [1, 2]
+    assert tt.asarray([tt.tensor(1), tt.tensor(2)]).tolist() == [1, 2]
     with tt.no_grad():
         assert tt.tensor([a.sum(), a.mean()]).tolist() == [3.0, 1.0]
-    assert tt.sum([1, 2]).item() == 3 and a[[tt.Tensor(2), tt.Tensor(0)]].tolist() == [1.0, 1.0]
+    assert tt.sum([1, 2]).item() == 3 and a[[tt.tensor(2), tt.tensor(0)]].tolist() == [1.0, 1.0]
 
 
 def test_lists_where_pytorch_takes_them():

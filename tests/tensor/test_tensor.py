@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 
 import tinytorch as tt
 from tinytorch.base.errors import CompileError, DTypeError, SettingError, ShapeError, TinyTorchError
@@ -23,9 +24,31 @@ from tinytorch.tensor.interpreter import Interpreter, interpreting
 )  # fmt: skip
 def test_type_of_the_data(data, dtype):
     """Stated: Python floats are float32, ints int64; arrays keep their type."""
-    x = tt.Tensor(data)
+    x = tt.tensor(data)
     assert x.dtype is dtype
     assert np.array_equal(x.numpy(), np.asarray(data))
+
+
+@pytest.mark.parametrize(
+    "data", [(3,), (2, 3), (0,), (), ([1, 2],), ([[True], [False]],), ([1.5, 2],), ([],), ((1, 2),)]
+)
+def test_the_class_is_pytorchs(data):
+    """PyTorch's class: whole numbers are sizes, lists become float32; sizes give zeros here."""
+    ours, theirs = tt.Tensor(*data), torch.Tensor(*data)
+    assert ours.dtype is tt.float32 and ours.shape == tuple(theirs.shape)
+    wanted = theirs.numpy() if data and isinstance(data[0], (list, tuple)) else 0
+    assert (ours.numpy() == wanted).all()
+
+
+def test_what_the_class_takes_otherwise():
+    """Stated: arrays keep their type, one number is a number, number types go by name."""
+    assert tt.Tensor(np.arange(2)).dtype is tt.int64 and tt.Tensor(2.5).item() == 2.5
+    assert tt.Tensor(3, dtype="int64").item() == 3 and tt.Tensor(True).dtype is tt.bool_
+    assert tt.compile(lambda x: x + tt.Tensor(2) + tt.Tensor([1, 2]))(tt.ones(2)).tolist() == [2, 3]
+    with pytest.raises(SettingError, match="more than one thing"):
+        tt.Tensor([1.0], tt.float64)
+    with pytest.raises(ShapeError, match="not a size"):
+        tt.Tensor(2, -1)
 
 
 def test_the_data_is_copied_aligned_and_dense():

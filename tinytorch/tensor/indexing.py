@@ -541,7 +541,7 @@ def gather(x, dim: int, index) -> Any:
 
     Example:
         >>> import tinytorch as tt
-        >>> tt.gather(tt.Tensor([[1, 2], [3, 4]]), 0, tt.Tensor([[1]])).tolist()
+        >>> tt.gather(tt.tensor([[1, 2], [3, 4]]), 0, tt.tensor([[1]])).tolist()
         [[3]]
     """
     x, index = tensor_of(x), tensor_of(index)
@@ -593,7 +593,7 @@ def scatter_add(x, dim: int, index, source) -> Any:
 
     Example:
         >>> import tinytorch as tt
-        >>> tt.scatter_add(tt.zeros(2, 2), 0, tt.Tensor([[1], [1]]), tt.ones(2, 2)).tolist()
+        >>> tt.scatter_add(tt.zeros(2, 2), 0, tt.tensor([[1], [1]]), tt.ones(2, 2)).tolist()
         [[0.0, 0.0], [2.0, 0.0]]
     """
     x, index = tensor_of(x), tensor_of(index)
