@@ -222,7 +222,7 @@ def test_a_token_past_the_table_was_told_of_a_last_layer():
 
 def test_the_first_row_counted_from_the_end_is_a_padding_row():
     """Ground truth: -9 of 9 rows is row 0, -10 is none."""
-    weight, tokens = tt.ones(9, 2).requires_grad_(), tt.Tensor([0, 1])
+    weight, tokens = tt.ones(9, 2).requires_grad_(), tt.tensor([0, 1])
     nn.functional.embedding(tokens, weight, padding_idx=-9).sum().backward()
     assert weight.grad.tolist()[:2] == [[0.0, 0.0], [1.0, 1.0]]
     with pytest.raises(IndexRangeError, match="padding_idx points outside"):
@@ -231,11 +231,11 @@ def test_the_first_row_counted_from_the_end_is_a_padding_row():
 
 def test_shape_and_sum_of_row_gradients():
     """Ground truth: the whole table; equal types stay rows, others become a table."""
-    index = tt.Tensor([2, 0])
+    index = tt.tensor([2, 0])
     one = RowGradient(index, tt.ones(2, 3, 4), 5)
     assert one.shape == (5, 3, 4) == one.dense().shape
-    both = one + RowGradient(tt.Tensor([2]), tt.ones(1, 3, 4), 5)
+    both = one + RowGradient(tt.tensor([2]), tt.ones(1, 3, 4), 5)
     assert type(both) is RowGradient and both.dense().numpy()[2, 0, 0] == 2.0
-    other = one + RowGradient(tt.Tensor([2]), tt.ones(1, 3, 4, dtype="float64"), 5)
+    other = one + RowGradient(tt.tensor([2]), tt.ones(1, 3, 4, dtype="float64"), 5)
     assert type(other) is not RowGradient
     assert other.dtype is tt.float64 and other.numpy()[2, 0, 0] == 2.0

@@ -189,7 +189,7 @@ def test_integers_are_no_reason_to_lose_the_fractions_beside_them(way):
         ]
 
     scores, image = np.array([[1, 0], [-2, 3]]), np.arange(49).reshape(1, 1, 7, 7)
-    rest = (tt.Tensor([0, 1]), tt.Tensor([[0.3, 0.5], [0.75, 0.1]]))
+    rest = (tt.tensor([0, 1]), tt.Tensor([[0.3, 0.5], [0.75, 0.1]]))
     whole = by(way, everything)(tt.Tensor(scores), *rest, tt.Tensor(image))
     truth = everything(tt.Tensor(scores).float(), *rest, tt.Tensor(image).float())
     for mine, wanted in zip(whole, truth, strict=True):

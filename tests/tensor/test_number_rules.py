@@ -157,7 +157,7 @@ def test_filling_keeps_the_type(way):
             x.float().masked_fill(mask, tt.Tensor(1.5, dtype="float64")),
         ]  # fmt: skip
 
-    outs = by(way, everything)(tt.Tensor([1, 2]), tt.Tensor([True, False]))
+    outs = by(way, everything)(tt.tensor([1, 2]), tt.tensor([True, False]))
     assert [o.tolist() for o in outs] == [
         [1, 2], [7, 2], [2, 2], [0, 2], [True, True], [1.5, 2.0],
     ]  # fmt: skip

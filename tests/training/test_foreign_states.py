@@ -19,7 +19,7 @@ from tinytorch.training.progress import Silent
 ODD = [
     None, True, -1, 3.5, math.nan, 10**30, "x\x1b[2J", [], {}, (), b"x", [1, 2], {"a": 1},
     np.zeros(3), np.zeros((2, 2)), np.array("x"), np.array(1j), np.zeros(0, np.float32),
-    tt.Tensor([[1.0] * 5] * 9), tt.Tensor(1), tt.Tensor(math.nan),
+    tt.Tensor([[1.0] * 5] * 9), tt.tensor(1), tt.Tensor(math.nan),
 ]  # fmt: skip
 
 
