@@ -626,7 +626,7 @@ def written(w: Author) -> None:
 def compared(w: Author) -> None:
     """What gives whole numbers or truth, and what selects by it."""
     x = w.real(1, size=1)
-    how = w.number(0, 5)
+    how = w.number(0, 4)
     d = w.axis(x)
     if how == 0:
         texts = ["tt.argmax({}, {})", "tt.argsort({}, {})", "tt.argmin({}, {})"]
@@ -636,16 +636,19 @@ def compared(w: Author) -> None:
         w.line(f"{x}.masked_fill({mask}, {w.choose(['0.0', '-1e9'])})")
     elif how == 2:
         w.line(f"tt.where({x} > 0, {x}, 0.0)")
-    elif how == 3 and len(w.shape_of(x)) == 1:
-        row = w.line(f"tt.sort({x})")
-        needles = w.given((w.choose([3, 1, 8]),))
-        w.line(f"tt.searchsorted({row}, {needles}, side={w.choose(['left', 'right'])!r})")
-    elif how == 4:
+    elif how == 3:
         k = w.number(1, w.shape_of(x)[d])
         w.line(f"tt.topk({x}, {k}, {d})[{w.number(0, 1)}]")
     else:
         texts = ["tt.isnan({})", "tt.isfinite({})", "({} == 0)", "({0} != {0})"]
         w.line(w.choose(texts).format(x))
+
+
+def searched(w: Author) -> None:
+    """Where numbers belong in a row that is sorted."""
+    row = w.line(f"tt.sort({w.given((w.choose([5, 1, 8, 33]),))})")
+    needles = w.given((w.choose([3, 1, 8]),))
+    w.line(f"tt.searchsorted({row}, {needles}, side={w.choose(['left', 'right'])!r})")
 
 
 def cast(w: Author) -> None:
@@ -721,7 +724,7 @@ def _shape(w: Author) -> tuple[int, ...]:
 FAMILIES = (
     one, two, outer, along, reduced, softmax, norm, moved, product, convolved, pooled, attended,
     indexed, written, compared, cast, back, counted, dropped, recurrent, new, one, two, moved,
-    reduced, convolved, norm, written, back, kept,
+    reduced, convolved, norm, written, back, kept, searched,
 )  # fmt: skip
 
 

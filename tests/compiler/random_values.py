@@ -104,9 +104,9 @@ def numbers(seed: int, shape: tuple[int, ...], dtype: DType, kind: str = "whole"
         return store(random.integers(low, 2 if dtype is bool_ else 5, shape), dtype)
     array = random.standard_normal(shape)
     if kind == "odd" and array.size:
-        odd = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, 1.0, 1.0])
+        odd = np.array([np.nan, np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, 1.0])
         flat = array.reshape(-1)
-        places = random.integers(0, flat.size, 1 + flat.size // 8)
+        places = random.integers(0, flat.size, 1 + flat.size // 4)
         flat[places] = random.choice(odd, places.size)
     with np.errstate(all="ignore"):
         return store(array, dtype)
