@@ -215,7 +215,10 @@ def test_layers_say_what_to_type():
     with pytest.raises(DTypeError) as caught:
         layer(x)
     assert "input of float64, weight of float32" in caught.value.got
-    assert ".to(" in caught.value.fix
+    assert caught.value.fix.startswith("input.to(weight.dtype)")
+    with pytest.raises(DTypeError) as caught:
+        F.linear(tt.ones(4, 3), tt.ones(2, 3), tt.ones(2, dtype="float64"))
+    assert caught.value.fix.startswith("bias.to(input.dtype)")
     assert layer(x.to(layer.weight.dtype)).dtype is tt.float32
     assert layer.to(x.dtype)(x).dtype is tt.float64
 

@@ -97,13 +97,15 @@ def check_one_float(owner: str, /, **tensors: Any) -> None:
     floats = {n: x.dtype for n, x in tensors.items() if x is not None and x.dtype.is_float}
     kinds = set(floats.values())
     if len(kinds) > 1 and (STATE.precision == "float32" or float64 in kinds):
-        first = next(iter(floats))
-        other = next(n for n, d in floats.items() if d is not floats[first])
+        given = list(floats.values())  # what most have; of two, what the second has
+        usual = max(given, key=lambda d: (given.count(d), given[::-1].index(d) == 0))
+        odd = next(name for name, dtype in floats.items() if dtype is not usual)
+        like = next(name for name, dtype in floats.items() if dtype is usual)
         raise DTypeError(
             f"{owner}: floats of different types do not mix",
             got=", ".join(f"{name} of {dtype.name}" for name, dtype in floats.items()),
             rule="one type for all of them: a sum would quietly become the wider one",
-            fix=f"{other}.to({first}.dtype), or model.to(x.dtype) for a model",
+            fix=f"{odd}.to({like}.dtype), or for a whole model model.to(x.dtype)",
         )
 
 
