@@ -318,7 +318,7 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("compile", [False, True])
-@pytest.mark.parametrize("sizes", [(7, 7, 6, 6), (4, 6, 10, 6)])
+@pytest.mark.parametrize("sizes", [(7, 7, 6, 6), (4, 6, 10, 6), (1, 12, 1, 12)])
 @pytest.mark.parametrize("name", PLAIN)
 def test_accumulation_of_plain_functions_is_exact(name, sizes, compile):
     """Ground truth: the same 26 samples as one batch (T01)."""
@@ -348,6 +348,23 @@ def test_a_divisor_that_cannot_be_known_is_asked_for():
         with pytest.raises(SettingError, match="batch_weight"):
             before.train(cut(7, 6), 1)
         trainer(loss).train(cut(7, 6), 1)  # one batch is one batch
+
+
+@pytest.mark.parametrize("name", ["summed by hand", "mean by hand", "ignoring", "summed"])
+def test_batches_of_one_sample(name):
+    """Ground truth: the same four samples as one batch."""
+    parts, whole = trainer(PLAIN[name], accumulate=4), trainer(PLAIN[name])
+    parts.train(cut(1, 1, 1, 1), 1)
+    whole.train(cut(4), 1)
+    np.testing.assert_allclose(weights(parts), weights(whole), rtol=1e-12, atol=1e-14)
+
+
+def test_a_loss_that_tells_nothing_is_let_be(monkeypatch):
+    """Ground truth: counting: ten times the window, not every batch of a run."""
+    tried = []
+    monkeypatch.setattr("tinytorch.training.passes.is_a_sum", lambda *_: tried.append(1))
+    trainer(lambda o, y: (o * 0.0).mean(), accumulate=2).train(cut(*[1] * 26), 1)
+    assert len(tried) == 20
 
 
 def test_trying_a_loss_changes_nothing():

@@ -26,6 +26,7 @@ from tinytorch.tensor.creation import full
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.indexing import take
 from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.shaping import concat
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -101,7 +102,7 @@ def is_a_sum(loss: Callable, output: Any, target: Tensor) -> bool | None:
         output, target: of a batch, with numbers.
 
     Returns:
-        None if this batch does not tell: one sample, or a loss of 0.
+        None if this batch does not tell: a loss of 0, or nothing that counts.
 
     Raises:
         SettingError: it is neither: the gradients of several batches cannot be put together.
@@ -113,9 +114,11 @@ def is_a_sum(loss: Callable, output: Any, target: Tensor) -> bool | None:
         [True, False]
     """
     count = target.shape[0] if target.shape else 0
-    half, parts = count // 2, []
-    if not half:
+    if not count:
         return None
+    if count == 1:  # one sample beside itself
+        output, target, count = _doubled(output), concat([target, target]), 2
+    half, parts = count // 2, []
     for cut in (slice(None), slice(0, half), slice(half, count)):
         share = target[cut]
         with losses_noted() as noted:
@@ -139,6 +142,16 @@ def is_a_sum(loss: Callable, output: Any, target: Tensor) -> bool | None:
         fix="give the loss a method batch_weight(target) that returns what its mean is divided by; "
         "or use a loss of nn or nn.functional, which says it",
     )
+
+
+def _doubled(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        one = output.shape and output.shape[0] == 1
+        return concat([output, output]) if one else output
+    if isinstance(output, (list, tuple)):
+        make = getattr(type(output), "_make", type(output))
+        return make([_doubled(x) for x in output])
+    return output
 
 
 def _cut(output: Any, cut: slice, count: int) -> Any:

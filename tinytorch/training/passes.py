@@ -27,6 +27,8 @@ from tinytorch.training.loss_weight import is_a_sum, is_trusted, noted_weight, s
 from tinytorch.training.step import Step
 from tinytorch.training.update import Update
 
+TRIED = 64  # samples on which an unknown loss is tried
+
 
 class Passes:
     """A training, an evaluating and a predicting pass over one batch.
@@ -59,8 +61,10 @@ class Passes:
         self._move = Step(update.apply_window, compile)
         self.sound = True  # whether the last gradients were finite, or are nobody's business
         self._softmax_said = False
-        # Batches on which an unknown loss is still to be tried: see loss_weight.py.
+        # Batches on which an unknown loss is still to be tried: see loss_weight.py. So many may
+        # tell nothing (a loss of 0) until it is let be.
         self._untried = update.accumulate if update.accumulate > 1 and not is_trusted(loss) else 0
+        self._silent = 10 * self._untried
 
     def train(self, batch: tuple) -> tuple[dict[str, float], float, float]:
         """Learn from a batch; gives its loss and metrics, and how much each of them counts."""
@@ -139,6 +143,8 @@ class Passes:
         """See Note [what a loss was divided by]: eager, in evaluation mode, nothing changes."""
         _check(batch)
         tensors = tuple([asarray(x) for x in batch])
+        if len({x.shape[:1] for x in tensors}) == 1:
+            tensors = tuple([x[:TRIED] for x in tensors])
         training = self.model.training
         self.model.eval()
         try:
@@ -149,6 +155,9 @@ class Passes:
             self.model.train(training)
         if adds_up is not None:
             self.update.adds_up, self._untried = adds_up, self._untried - 1
+        else:
+            self._silent -= 1
+            self._untried = self._untried if self._silent else 0
 
     def _buffers(self) -> list[tuple[Tensor, Tensor]]:
         """Running statistics with the values they have before a batch moves them."""
