@@ -354,6 +354,25 @@ def test_temporary_objects_are_no_guards():
     assert {g.shown for g in held} <= {"thing", "types"}
 
 
+def test_garbage_collected_within_the_call():
+    """Ground truth: eager; what is left behind is found whatever generation it is in."""
+    o = thing(n=tt.zeros(2), state={})
+
+    def f(x):
+        if "m" not in o.state:
+            o.state["m"] = {"k": tt.zeros(2)}
+        gc.collect()
+        o.state["m"]["k"].add_(x)
+        o.n = o.n + x
+        return o.n + o.state["m"]["k"]
+
+    f = tt.compile(f)
+    warnings.simplefilter("ignore", RecompileWarning)
+    for i in range(1, 5):
+        assert f(X).tolist() == [2.0 * i, 4.0 * i]
+        assert o.state["m"]["k"].tolist() == [i, 2.0 * i]
+
+
 # --- what a user can say ---
 
 

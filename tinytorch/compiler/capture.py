@@ -404,9 +404,11 @@ class Capture(Interpreter):
                 if all(leaf is not met for met, _ in captured.left):
                     captured.left.append((leaf, self._slots.gradient(leaf)))
         del self._slots  # it holds this recording
+        captured.guards = list(guards)
+        if not captured.escapes.again:
+            return
         count = len(captured.graph.arguments)
         tensors: list[Tensor] = []
-        captured.guards = list(guards)
         changed = {place_of(e) for e in captured.escapes.effects} | {*moving}
         for g in guards:
             if place_of(g) in changed:

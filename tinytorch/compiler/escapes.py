@@ -143,7 +143,9 @@ def find(watch: Any, made: Any, slot_of: Callable[[Tensor], Any]) -> Escapes:
     level of containers, 10 ms for a million objects.
     """
     found = Escapes()
-    left: list[Any] = [x for x in gc.get_objects(generation=0) if isinstance(x, TensorBase)]
+    made_since = gc.get_objects(generation=None if watch.collected else 0)
+    left: list[Any] = [x for x in made_since if isinstance(x, TensorBase)]
+    del made_since
     left = [x for x in left if x._buffer is None and x._value in made]
     if not left:
         found.effects = _moved(watch)

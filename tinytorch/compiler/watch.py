@@ -61,6 +61,7 @@ class Watch(Observer):
         self.drawn: list[tuple[Any, str]] = []  # what gives another answer each time, and its name
         self.why = "reads what was not understood"
         self.sees = available()
+        self.collected = False
         self.saw_all = True  # else the recording is used once
         self.via: dict[int, Any] = {}  # id of a dict or array -> what it was read from
         self._collecting = False
@@ -69,9 +70,16 @@ class Watch(Observer):
         self._collecting = gc.isenabled()
         gc.disable()
         gc.collect(0)  # from now on the youngest generation holds what the call makes
+        gc.callbacks.append(self._collects)
         return self
 
+    def _collects(self, _phase: str, _found: dict) -> None:
+        """Garbage is collected during the call: what is old is no longer known."""
+        self.saw_all, self.why = False, "collects garbage"
+        self.collected = True
+
     def __exit__(self, *_problem: Any) -> None:
+        gc.callbacks.remove(self._collects)
         if self._collecting:
             gc.enable()
 
