@@ -152,17 +152,17 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     Args:
         input: any shape.
         beta: sharpness, in (0, inf).
-        threshold: kept for PyTorch's argument order; nothing overflows, so it changes nothing.
-
-    Differs from PyTorch: above the threshold not x but the formula, which is x to rounding.
+        threshold: where beta x is larger the result is x. Nothing overflows without it, and from 20
+            on, the default, it is not looked at: there the formula is x to rounding.
     """
     beta = number("softplus", "beta", beta, "(0, inf)")
-    number("softplus", "threshold", threshold, "[0, inf)")
+    threshold = number("softplus", "threshold", threshold, "(-inf, inf)")
     scaled = input if beta == 1.0 else input * beta
     # |x| is written by a comparison: at 0 the slope must be 1/2, where that of abs() is 0
     distance = where(scaled >= 0.0, scaled, -scaled)
     out = where(scaled >= 0.0, scaled, 0.0) + log1p(exp(-distance))
-    return out if beta == 1.0 else out * (1.0 / beta)
+    out = out if beta == 1.0 else out * (1.0 / beta)
+    return out if threshold >= 20.0 else where(scaled > threshold, input, out)
 
 
 @in_float32()
@@ -200,17 +200,18 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tens
     Args:
         input: any shape.
         min_val: smallest result.
-        max_val: largest result, above min_val.
+        max_val: largest result, not below min_val.
     """
-    if not min_val < max_val:
+    if not min_val <= max_val:
         raise SettingError(
             "hardtanh: the bounds are the wrong way round",
             got=f"min_val={min_val}, max_val={max_val}",
-            rule="min_val < max_val",
+            rule="min_val <= max_val",
             fix="hardtanh(x, -1.0, 1.0)",
         )
-    held = where(input >= max_val, float(max_val), input)
-    return where(input <= min_val, float(min_val), held)
+    of_type = float if input.dtype.is_float else int
+    held = where(input >= max_val, of_type(max_val), input)
+    return where(input <= min_val, of_type(min_val), held)
 
 
 @in_float32()
@@ -259,11 +260,12 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
 
 @in_float32()
-def softmin(input: Tensor, dim: int = -1) -> Tensor:
+def softmin(input: Tensor, dim: int = -1, dtype=None) -> Tensor:
     """softmax(-x) along an axis.
 
     Args:
         input: any shape.
         dim: the axis.
+        dtype: input is converted to it first.
     """
-    return softmax(-input, dim)
+    return softmax(-input, dim, dtype)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tinytorch.base.checks import number, whole
+from tinytorch.base.checks import whole
 from tinytorch.base.dtypes import float64
 from tinytorch.base.errors import ShapeError
 from tinytorch.tensor.elementwise import abs as tensor_abs
@@ -16,7 +16,7 @@ from tinytorch.tensor.elementwise import isfinite, maximum, rsqrt, sqrt, where
 from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.number_types import check_one_float
-from tinytorch.tensor.reductions import shift_of
+from tinytorch.tensor.reductions import norm, shift_of
 from tinytorch.tensor.repetition import broadcast_arrays
 from tinytorch.tensor.tensor import Tensor
 
@@ -124,21 +124,19 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
 
     Args:
         input: any shape.
-        p: which norm, in [1, inf); default 2, the length.
+        p: which norm (see `tt.norm`); default 2, the length.
         dim: the axis; default 1.
         eps: smallest divisor, so that zeros stay zeros.
     """
-    p = number("normalize", "p", p, "[1, inf)")
     if p == 2.0:  # the largest number is taken out first: squares of 1e20 overflow float32
         largest = shift_of(tensor_abs(input), dim)
         scale = where((largest > 0.0) & isfinite(largest), largest, 1.0)
         x = input / scale
         mass = (x * x).sum(dim, keepdim=True)
         # a square root has no slope at 0: those rows are divided by eps
-        length = where(mass > 0.0, sqrt(where(mass > 0.0, mass, 1.0)), 0.0) * scale
+        length = where(mass == 0.0, 0.0, sqrt(mass)) * scale
     else:
-        mass = (tensor_abs(input) ** p).sum(dim, keepdim=True)
-        length = where(mass > 0.0, where(mass > 0.0, mass, 1.0) ** (1.0 / p), 0.0)
+        length = norm(input, p, dim, True)
     return input / maximum(length, eps)
 
 

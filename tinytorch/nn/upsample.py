@@ -34,7 +34,7 @@ class Upsample(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same, enlarged."""
-        return F.interpolate(x, self.scale_factor)
+        return F.interpolate(x, scale_factor=self.scale_factor)
 
     def extra_repr(self) -> str:
         """The factor."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.checks import pair, single, whole
+from tinytorch.base.checks import pair, single
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.tensor.contractions import (
     convolution,
@@ -22,6 +22,7 @@ from tinytorch.tensor.contractions import (
     max_pool2d,
     reaching,
 )
+from tinytorch.tensor.elementwise import divide
 from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.number_types import check_one_float
 from tinytorch.tensor.shaping import pad
@@ -220,6 +221,8 @@ def avg_pool2d(
         count_include_pad: whether those zeros count in the mean; default True, as in PyTorch.
         divisor_override: what the sum of a window is divided by; default the cells that count.
 
+    Integers are divided without the fraction, as in PyTorch.
+
     Returns:
         (N, C, H', W') with H' = (H + 2 padding - kernel) // stride + 1, rounded up with ceil_mode.
 
@@ -231,8 +234,13 @@ def avg_pool2d(
     if stride is not None and stride != ():
         step = pair("avg_pool2d", "stride", stride, at_least=1)
     sides = pair("avg_pool2d", "padding", padding, at_least=0)
-    if divisor_override is not None:
-        whole("avg_pool2d", "divisor_override", divisor_override, at_least=1)
+    if divisor_override == 0 or type(divisor_override) not in (int, type(None)):
+        raise SettingError(
+            "avg_pool2d: nothing can be divided by this",
+            got=f"divisor_override={divisor_override!r}",
+            rule="a whole number, not 0, or None",
+            fix="divisor_override=1, which gives sums",
+        )
     image = input.shape[2:]
     _check_window("avg_pool2d", image, kernel, sides)
     around = tuple((p, p) for p in sides)
@@ -243,7 +251,7 @@ def avg_pool2d(
         (n + sum(p) - k) // s + 1 for n, k, s, p in zip(image, kernel, step, around, strict=True)
     )
     bare = around == ((0, 0), (0, 0))
-    if bare and step == kernel and divisor_override is None:
+    if bare and step == kernel and divisor_override is None and input.dtype.is_float:
         # windows side by side: each is two axes of a reshape
         rows, columns = sizes[0] * kernel[0], sizes[1] * kernel[1]
         if (rows, columns) != tuple(image):
@@ -256,14 +264,23 @@ def avg_pool2d(
         x = pad(input, (0, 0, top, left), (0, 0, bottom, right))
     summed = _summed(_summed(x, 2, kernel[0], step[0], sizes[0]), 3, kernel[1], step[1], sizes[1])
     if divisor_override is not None:
-        return summed * (1.0 / divisor_override)
+        return _shared(summed, np.array(divisor_override))
     if around == tuple((p, p) for p in sides) and (count_include_pad or bare):
-        return summed * (1.0 / math.prod(kernel))
+        return _shared(summed, np.array(math.prod(kernel)))
     counts = [
         _counts(*axis, count_include_pad)
         for axis in zip(image, kernel, step, sides, sizes, strict=True)
     ]
-    return summed * Tensor(1.0 / np.outer(*counts)).astype(summed.dtype)
+    return _shared(summed, np.outer(*counts))
+
+
+def _shared(summed: Tensor, counts: np.ndarray) -> Tensor:
+    """The sums of windows by their counts; of integers without the fraction, as PyTorch."""
+    if not summed.dtype.is_float:
+        return divide(summed, Tensor(counts).astype(summed.dtype), rounding_mode="trunc")
+    if not counts.shape:
+        return summed * (1.0 / float(counts))
+    return summed * Tensor(1.0 / counts).astype(summed.dtype)
 
 
 def check_padding(owner: str, kernel: tuple, padding: tuple) -> None:

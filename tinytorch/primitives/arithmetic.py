@@ -13,8 +13,8 @@ from tinytorch.primitives.comparison import absorb, equal, less, where
 from tinytorch.primitives.creation import full_like
 from tinytorch.primitives.primitive import Primitive, Sample
 from tinytorch.primitives.quiet import quiet
-from tinytorch.primitives.samples import numbers, one, two, wrong_kind, wrong_pair
-from tinytorch.primitives.shapes import FLOAT, NUMBER, binary, unary
+from tinytorch.primitives.samples import flags, numbers, one, two, wrong_kind, wrong_pair
+from tinytorch.primitives.shapes import ANY, FLOAT, NUMBER, binary, unary
 
 BOTH = (True, True)  # which cotangents a rule of two operands gives unless it is told
 
@@ -95,8 +95,8 @@ def _extreme_vjp(g, a, b, lost, needs):
     )
 
 
-def _with_integers(make):
-    """Samples of floats, then of integers that overflow and divide by zero, then of odd floats."""
+def _with_integers(make, bools=False):
+    """Samples of floats, of integers that overflow and divide by zero, of odd floats, of bools."""
     odd = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.5, -2.5, 1e308, 5e-324])
     small = np.array([-128, -7, -1, 0, 1, 3, 127], np.int8)
     return lambda: [
@@ -110,6 +110,7 @@ def _with_integers(make):
         ),
         Sample((np.array([2**31 - 1, -(2**31)], np.int32), np.array([2, -1], np.int32))),
         Sample((odd[:, None], odd[None, :])),
+        *([Sample((flags(5), flags(5, seed=1)))] if bools else []),
     ]
 
 
@@ -142,8 +143,8 @@ def _two(name, numpy, vjp, doc, kinds=NUMBER, samples=_PAIRS, selects=()):
         binary(name, kinds),
         numpy,
         vjp=vjp,
-        samples=_with_integers(samples) if kinds == NUMBER else samples,
-        error_samples=wrong_pair("float32", refused="bool", other="float64"),
+        samples=samples if kinds == FLOAT else _with_integers(samples, bools=kinds == ANY),
+        error_samples=wrong_pair("float32", None if kinds == ANY else "bool", "float64"),
         elementwise=True,
         selects=selects,
         doc=doc,
@@ -178,7 +179,8 @@ add = _two(
     "add",
     quiet(np.add),
     _add_vjp,
-    "a + b.",
+    "a + b; of bools: a or b.",
+    ANY,
 )
 sub = _two(
     "sub",
@@ -186,7 +188,7 @@ sub = _two(
     _sub_vjp,
     "a - b.",
 )
-mul = _two("mul", quiet(np.multiply), _mul_vjp, "a * b.")
+mul = _two("mul", quiet(np.multiply), _mul_vjp, "a * b; of bools: a and b.", ANY)
 div = _two(
     "div",
     quiet(np.divide),
@@ -215,6 +217,7 @@ maximum = _two(
     quiet(np.maximum),
     _larger_vjp,
     "The larger of a and b; NaN if one is NaN.",
+    ANY,
     selects=(0, 1),
 )
 minimum = _two(
@@ -222,5 +225,6 @@ minimum = _two(
     quiet(np.minimum),
     _smaller_vjp,
     "The smaller of a and b; NaN if one is NaN.",
+    ANY,
     selects=(0, 1),
 )

@@ -90,25 +90,25 @@ def empty(*shape, dtype: Any = float32, device=None, requires_grad: bool = False
     return zeros(*shape, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
-def empty_like(x, dtype=None, *, device=None) -> Any:
+def empty_like(x, dtype=None, *, device=None, requires_grad: bool = False) -> Any:
     """Zeros shaped like `x`, of its dtype unless given; see `empty`."""
-    return full_like(x, 0, dtype, device=device)
+    return full_like(x, 0, dtype, device=device, requires_grad=requires_grad)
 
 
-def full_like(x, value, dtype=None, *, device=None) -> Any:
+def full_like(x, value, dtype=None, *, device=None, requires_grad: bool = False) -> Any:
     """A Tensor shaped like `x` with `value` everywhere, of its dtype unless given."""
     check_device(device)
-    return _filled(tuple(x.shape), value, as_dtype(dtype or x.dtype), False)
+    return _filled(tuple(x.shape), value, as_dtype(dtype or x.dtype), requires_grad)
 
 
-def zeros_like(x, dtype=None, *, device=None) -> Any:
+def zeros_like(x, dtype=None, *, device=None, requires_grad: bool = False) -> Any:
     """Zeros shaped like `x`, of its dtype unless given."""
-    return full_like(x, 0, dtype, device=device)
+    return full_like(x, 0, dtype, device=device, requires_grad=requires_grad)
 
 
-def ones_like(x, dtype=None, *, device=None) -> Any:
+def ones_like(x, dtype=None, *, device=None, requires_grad: bool = False) -> Any:
     """Ones shaped like `x`, of its dtype unless given."""
-    return full_like(x, 1, dtype, device=device)
+    return full_like(x, 1, dtype, device=device, requires_grad=requires_grad)
 
 
 def iota(shape: tuple[int, ...], axis: int, dtype=int64) -> Any:
@@ -116,8 +116,20 @@ def iota(shape: tuple[int, ...], axis: int, dtype=int64) -> Any:
     return apply(TABLE["iota"], (), {"shape": tuple(shape), "axis": axis, "dtype": as_dtype(dtype)})
 
 
-def arange(start, stop=None, step=1, dtype=None, *, device=None) -> Any:
+def arange(
+    start=0, stop=None, step=1, dtype=None, *, end=None, device=None, requires_grad: bool = False
+) -> Any:
     """start, start + step, ... below stop (`arange(stop)` starts at 0); whole numbers are int64.
+
+    Args:
+        start: the first number.
+        stop: not reached.
+        step: from one to the next; negative: downwards.
+        dtype: number type; default int64 for whole numbers, else float32. An integer type counts
+            from start by step without their fractions, as in PyTorch.
+        end: `stop` by PyTorch's name.
+        device: None or "cpu".
+        requires_grad: gather a gradient.
 
     Example:
         >>> import tinytorch as tt
@@ -125,8 +137,11 @@ def arange(start, stop=None, step=1, dtype=None, *, device=None) -> Any:
         ([0, 1, 2, 3], [1.0, 1.5])
     """
     check_device(device)
+    stop = end if stop is None else stop
     if stop is None:
         start, stop = 0, start
+    if dtype and not as_dtype(dtype).is_float:
+        start, stop, step = int(start), int(stop), int(step)
     if step == 0:
         raise SettingError("arange: step is 0", got="step=0", rule="step != 0", fix="step=1")
     whole = all(isinstance(v, (int, np.integer)) for v in (start, stop, step))
@@ -134,19 +149,27 @@ def arange(start, stop=None, step=1, dtype=None, *, device=None) -> Any:
     out = as_dtype(dtype) if dtype else int64 if whole else float32
     if whole and start == 0 and step == 1:
         check_fits(max(count - 1, 0), out)
-        return iota((count,), 0, out)
+        made = iota((count,), 0, out)
+        return made.requires_grad_() if requires_grad else made
     # start + i * step in the widest type, rounded once.
     numbers = np.arange(count, dtype=np.int64 if whole else np.float64) * step + start
     check_fits(numbers, out)
-    return make(numbers, out)
+    made = make(numbers, out)
+    return made.requires_grad_() if requires_grad else made
 
 
 def linspace(
-    start: float, stop: float, num: int, dtype: Any = float32, *, device=None, endpoint: bool = True
-) -> Any:
-    """`num` numbers from start to stop (which `endpoint=False` leaves out), equally far apart."""
+    start: float, stop: float, num: int, dtype: Any = float32, *, device=None,
+    endpoint: bool = True, requires_grad: bool = False,
+) -> Any:  # fmt: skip
+    """`num` numbers from start to stop (which `endpoint=False` leaves out), equally far apart.
+
+    An integer type takes start and stop without their fractions, and drops those between.
+    """
     check_device(device)
     out = as_dtype(dtype or float32)
+    if not out.is_float:
+        start, stop = int(start), int(stop)
     if num < 0:
         raise SettingError(
             "linspace: a negative count", got=f"num={num}", rule="num >= 0", fix=f"num={-num}"
@@ -156,15 +179,20 @@ def linspace(
     except MemoryError as problem:
         raise OutOfMemoryError.of(problem) from None
     check_fits(numbers, out)
-    return make(numbers, out)
+    made = make(numbers, out)
+    return made.requires_grad_() if requires_grad else made
 
 
-def eye(n: int, m: int | None = None, dtype: Any = float32, *, k: int = 0, device=None) -> Any:
+def eye(
+    n: int, m: int | None = None, dtype: Any = float32, *, k: int = 0, device=None,
+    requires_grad: bool = False,
+) -> Any:  # fmt: skip
     """Ones where column = row + k, zeros elsewhere, (n, m)."""
     check_device(device)
     shape = (n, n if m is None else m)
     row = iota(shape, 0) + k if k else iota(shape, 0)
-    return to_dtype(elementwise(TABLE["equal"], (row, iota(shape, 1))), as_dtype(dtype or float32))
+    out = to_dtype(elementwise(TABLE["equal"], (row, iota(shape, 1))), as_dtype(dtype or float32))
+    return out.requires_grad_() if requires_grad else out
 
 
 def _triangle(x: Any, primitive: str, diagonal: int) -> Any:

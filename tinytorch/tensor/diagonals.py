@@ -12,13 +12,13 @@ import numpy as np
 from tinytorch.base.dtypes import bool_
 from tinytorch.base.errors import ShapeError
 from tinytorch.primitives import TABLE
-from tinytorch.tensor.creation import eye
+from tinytorch.tensor.creation import eye, zeros
 from tinytorch.tensor.dispatch import apply, copied, tensor_of, viewed
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.indexing import put_slice
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.reductions import sum
-from tinytorch.tensor.shaping import pad, reshape, unsqueeze
+from tinytorch.tensor.shaping import moveaxis, pad, reshape, unsqueeze
 
 
 class _Diagonal:
@@ -72,12 +72,17 @@ def _bounds(shape: tuple, offset: int) -> tuple[list, list, list]:
     return [0] * rest + [first], [*shape[:-2], end], [1] * rest + [n + 1]
 
 
-def diagonal(x, offset: int = 0) -> Any:
-    """x[..., i, i + offset] for each matrix in the last two axes; a view.
+def diagonal(x, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
+    """x[..., i, i + offset] for each matrix in two axes, which become one, the last; a view.
 
     Args:
         x: (..., M, N).
         offset: columns to the right of the main diagonal; negative: below it.
+        dim1: the axis of the rows.
+        dim2: the axis of the columns.
+
+    Differs from PyTorch: the matrices are in the last two axes by default, as in the array API, and
+    not in the first two.
     """
     x = tensor_of(x)
     if len(x.shape) < 2:
@@ -87,6 +92,8 @@ def diagonal(x, offset: int = 0) -> Any:
             rule="two axes or more",
             fix="diag(x)",
         )
+    if (dim1, dim2) != (-2, -1):
+        x = moveaxis(x, (dim1, dim2), (-2, -1))
     params = {"offset": offset}
     if STATE.interpreter is None and x._buffer is not None:
         return viewed(_DIAGONAL, x, _DIAGONAL.numpy(x._buffer.array, offset=offset), params)
@@ -110,7 +117,7 @@ def diag(x, diagonal: int = 0) -> Any:
     n = x.shape[0]
     size = n + abs(diagonal)
     wide = reshape(x, -1) if not diagonal else _shifted(x, diagonal)
-    return where(eye(size, k=diagonal, dtype=bool_), unsqueeze(wide, 1), 0)
+    return where(eye(size, k=diagonal, dtype=bool_), unsqueeze(wide, 1), zeros((), dtype=x.dtype))
 
 
 _read = diagonal

@@ -166,18 +166,20 @@ def _check_sizes(equation: str, xs: Sequence[Any], terms: Sequence[str]) -> None
                 raise _refuse(f"an operand names {c!r} twice with different sizes", equation, xs)
 
 
-def tensordot(a, b, axes: Any = 2) -> Any:
+def tensordot(a, b, axes: Any = 2, *, dims: Any = None) -> Any:
     """Sums of products over some axes of a and as many of b; the others follow one another.
 
     Args:
         a: any shape.
         b: any shape.
         axes: how many of the last axes of a and the first of b, or two lists of axes.
+        dims: `axes` by PyTorch's name.
 
     Raises:
         ShapeError: their sizes differ.
     """
     a, b = tensor_of(a), tensor_of(b)
+    axes = axes if dims is None else dims
     if isinstance(axes, int):
         of_a, of_b = list(range(len(a.shape) - axes, len(a.shape))), list(range(axes))
     else:

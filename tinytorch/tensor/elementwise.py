@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import as_dtype, bfloat16, bool_, float16, float32
-from tinytorch.base.errors import DTypeError
+from tinytorch.base.dtypes import as_dtype, bfloat16, bool_, float16, float32, float64, int64
+from tinytorch.base.errors import DTypeError, SettingError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.base import TensorBase, make
 from tinytorch.tensor.dispatch import (
@@ -32,14 +32,14 @@ from tinytorch.tensor.own_gradient import with_slope
 _ROW = TABLE
 
 
-def add(a, b) -> Any:
-    """a + b."""
-    return binary(_ROW["add"], a, b)
+def add(a, b, *, alpha: float = 1) -> Any:
+    """a + alpha * b; of bools: a or b."""
+    return binary(_ROW["add"], a, b if alpha == 1 else multiply(b, alpha))
 
 
-def subtract(a, b) -> Any:
-    """a - b."""
-    return binary(_ROW["sub"], a, b)
+def subtract(a, b, *, alpha: float = 1) -> Any:
+    """a - alpha * b."""
+    return binary(_ROW["sub"], a, b if alpha == 1 else multiply(b, alpha))
 
 
 def multiply(a, b) -> Any:
@@ -47,12 +47,44 @@ def multiply(a, b) -> Any:
     return binary(_ROW["mul"], a, b)
 
 
-def divide(a, b) -> Any:
-    """a / b; integers are divided as float32."""
+def divide(a, b, *, rounding_mode: str | None = None) -> Any:
+    """a / b; integers are divided as float32.
+
+    Args:
+        a: Tensor, array or number.
+        b: the divisor.
+        rounding_mode: None, "floor" (as `floor_divide`) or "trunc" (the fraction is dropped; an
+            integer divided by 0 gives 0). Rounded quotients keep integers, and have no gradient.
+
+    Raises:
+        SettingError: another rounding_mode.
+    """
+    if rounding_mode is not None:
+        return _rounded_quotient(a, b, rounding_mode)
     a, b = common(a, b)
     if not a.dtype.is_float:
         a, b = to_dtype(a, float32), to_dtype(b, float32)
     return elementwise(_ROW["div"], (a, b))
+
+
+def _rounded_quotient(a: Any, b: Any, mode: str) -> Any:
+    if mode not in ("floor", "trunc"):
+        raise SettingError(
+            "divide: no such rounding",
+            got=f"rounding_mode={mode!r}",
+            rule='None, "floor" or "trunc"',
+            fix='rounding_mode="floor"',
+        )
+    a, b = common(a, b)
+    if mode == "trunc" and a.dtype.is_float:
+        return trunc(divide(a, b))
+    if a.dtype is bool_:
+        a, b = to_dtype(a, int64), to_dtype(b, int64)
+    down = floor_divide(a, b)
+    if mode == "floor" or a.dtype.kind == "u":
+        return down
+    below = logical_and(less(multiply(sign(a), sign(b)), 0), not_equal(multiply(down, b), a))
+    return add(down, to_dtype(below, down.dtype))
 
 
 def floor_divide(a, b) -> Any:
@@ -85,7 +117,9 @@ def absorb(p, g) -> Any:
 
 
 def square(x) -> Any:
-    """x * x."""
+    """x * x; bools as int64."""
+    x = tensor_of(x)
+    x = to_dtype(x, int64) if x.dtype is bool_ else x
     return multiply(x, x)
 
 
@@ -185,9 +219,21 @@ def ceil(x) -> Any:
     return _rounded("ceil", x)
 
 
-def round(x) -> Any:
-    """The nearest whole number, halves to even."""
-    return _rounded("round", x)
+def round(x, *, decimals: int = 0) -> Any:
+    """The nearest whole number, halves to even; or the nearest multiple of 10^-decimals.
+
+    Args:
+        x: any shape.
+        decimals: digits after the point; negative: zeros before it.
+    """
+    if not decimals:
+        return _rounded("round", x)
+    scale = 10.0**-decimals if decimals < 0 else 10.0**decimals
+    x = tensor_of(x)
+    if not x.dtype.is_float:
+        tens = round(to_dtype(x, float64), decimals=decimals) if decimals < 0 else x
+        return to_dtype(tens, x.dtype) if decimals < 0 else alias(x)
+    return round(x / scale) * scale if decimals < 0 else round(x * scale) / scale
 
 
 def _rounded(name: str, x) -> Any:
@@ -237,6 +283,8 @@ def isclose(a, b, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = Fals
         equal_nan: NaN is close to NaN.
     """
     a, b = common(a, b)
+    if a.dtype is bool_:
+        return equal(a, b)
     near = abs(a - b) <= abs(b) * rtol + atol
     out = (a == b) | (near & (abs(b) != float("inf"))) if a.dtype.is_float else near
     return out | ((a != a) & (b != b)) if equal_nan else out

@@ -21,7 +21,16 @@ from tinytorch.tensor.base import TensorBase, held, make, to_buffer
 from tinytorch.tensor.dispatch import apply, number, tensor_in, tensor_of, to_dtype, viewed
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.shaping import axis_of, broadcast_to, concat, permute, reshape, slice_along
+from tinytorch.tensor.shaping import (
+    as_vector,
+    axes_of,
+    axis_of,
+    broadcast_to,
+    concat,
+    permute,
+    reshape,
+    slice_along,
+)
 from tinytorch.tensor.sharing import view_of
 
 
@@ -519,16 +528,18 @@ def take(x, index, dim: int = 0, *, axis: int | None = None) -> Any:
     return apply(TABLE["take"], (x, tensor_of(index)), {"axis": at})
 
 
+@as_vector
 def index_select(x, dim: int, index) -> Any:
-    """`take` with PyTorch's order of arguments."""
-    return take(x, index, dim)
+    """`take` with PyTorch's order of arguments; an index that is one number counts as (1,)."""
+    index = tensor_of(index)
+    return take(x, index if index.shape else reshape(index, 1), dim)
 
 
 def gather(x, dim: int, index) -> Any:
     """out[.., i, ..] = x[.., index[.., i, ..], ..] along one axis.
 
     Args:
-        x: any shape.
+        x: any shape; one number counts as (1,).
         dim: the axis.
         index: as many axes; on the others at most as long as x, whose first elements are meant.
 
@@ -545,6 +556,10 @@ def gather(x, dim: int, index) -> Any:
         [[3]]
     """
     x, index = tensor_of(x), tensor_of(index)
+    if not x.shape:
+        axes_of(x, dim)  # refuses what no number has
+        along = index if index.shape else reshape(index, 1)
+        return reshape(apply(TABLE["take_along"], (reshape(x, 1), along), {"axis": 0}), index.shape)
     axis = axis_of(x, dim)
     return apply(TABLE["take_along"], (_beside(x, index, axis), index), {"axis": axis})
 
@@ -582,7 +597,7 @@ def scatter_add(x, dim: int, index, source) -> Any:
         out[.., index[.., i, ..], ..] += source[.., i, ..]
 
     Args:
-        x: any shape.
+        x: any shape; one number counts as (1,).
         dim: the axis.
         index: as many axes; on the others at most as long as x, whose first elements are meant.
         source: at least as long as index on each axis; what has no index is not added.
@@ -597,8 +612,12 @@ def scatter_add(x, dim: int, index, source) -> Any:
         [[0.0, 0.0], [2.0, 0.0]]
     """
     x, index = tensor_of(x), tensor_of(index)
-    axis = axis_of(x, dim)
     source = tensor_in(source, x.dtype)
+    if not x.shape:
+        axes_of(x, dim)  # refuses what no number has
+        parts = [t if t.shape else reshape(t, 1) for t in (x, index, source)]
+        return reshape(scatter_add(parts[0], 0, parts[1], parts[2]), ())
+    axis = axis_of(x, dim)
     if index.shape and len(source.shape) == len(index.shape):
         source = _beside(source, index, axis)
         source = (

@@ -20,6 +20,7 @@ from tinytorch.primitives import TABLE
 from tinytorch.tensor.creation import _shape, full
 from tinytorch.tensor.dispatch import apply, number, tensor_of, to_dtype
 from tinytorch.tensor.elementwise import cos, log, sin, sqrt
+from tinytorch.tensor.exchange import check_device
 from tinytorch.tensor.interpreter import STATE, interpreting
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.named import copy_named
@@ -141,12 +142,14 @@ def _as_float(dtype: Any) -> Any:
 
 
 def rand(
-    *shape, dtype=float32, generator: Generator | None = None, requires_grad: bool = False
-) -> Any:
+    *shape, dtype=float32, generator: Generator | None = None, device=None,
+    requires_grad: bool = False,
+) -> Any:  # fmt: skip
     """Uniform on [0, 1), independent.
 
     float16 and bfloat16 are rounded from float32, so there 1 can occur.
     """
+    check_device(device)
     dtype = _as_float(dtype)
     out = to_dtype(_unit(_shape(shape), dtype, generator), dtype)
     return out.requires_grad_() if requires_grad else out
@@ -160,13 +163,15 @@ def uniform(
 
 
 def randn(
-    *shape, dtype=float32, generator: Generator | None = None, requires_grad: bool = False
-) -> Any:
+    *shape, dtype=float32, generator: Generator | None = None, device=None,
+    requires_grad: bool = False,
+) -> Any:  # fmt: skip
     """Normal with mean 0 and variance 1, independent.
 
     Source: Box and Muller 1958, "A note on the generation of random normal deviates". With 24 bits
     the largest possible size is sqrt(2 * 24 * log 2) = 5.77 (float64, 53 bits: 8.57).
     """
+    check_device(device)
     dtype, sizes = _as_float(dtype), _shape(shape)
     n = math.prod(sizes)
     half = -(-n // 2)
@@ -183,24 +188,33 @@ def normal(mean, std, shape, dtype=float32, generator: Generator | None = None) 
     return randn(*_shape((shape,)), dtype=dtype, generator=generator) * std + mean
 
 
-def rand_like(x, generator: Generator | None = None) -> Any:
-    """`rand` of the shape and dtype of x."""
-    return rand(*x.shape, dtype=x.dtype, generator=generator)
+def rand_like(
+    x, generator: Generator | None = None, *, dtype=None, device=None, requires_grad: bool = False
+) -> Any:
+    """`rand` of the shape of x, and of its dtype unless given."""
+    how = {"dtype": dtype or x.dtype, "device": device, "requires_grad": requires_grad}
+    return rand(tuple(x.shape), generator=generator, **how)
 
 
-def randn_like(x, generator: Generator | None = None) -> Any:
-    """`randn` of the shape and dtype of x."""
-    return randn(*x.shape, dtype=x.dtype, generator=generator)
+def randn_like(
+    x, generator: Generator | None = None, *, dtype=None, device=None, requires_grad: bool = False
+) -> Any:
+    """`randn` of the shape of x, and of its dtype unless given."""
+    how = {"dtype": dtype or x.dtype, "device": device, "requires_grad": requires_grad}
+    return randn(tuple(x.shape), generator=generator, **how)
 
 
 def randint(
-    low: int, high: int | None = None, shape=(), dtype=int64, generator: Generator | None = None
-) -> Any:
+    low: int, high: int | None = None, shape=(), dtype=int64, generator: Generator | None = None,
+    *, size=None, device=None,
+) -> Any:  # fmt: skip
     """Whole numbers low, ..., high - 1 (`randint(high)`: from 0), equally likely to within 2^-32.
 
     Raises:
         SettingError: high <= low, or more than 2^31 numbers to choose from.
     """
+    check_device(device)
+    shape = shape if size is None else size  # PyTorch's name
     if high is None or isinstance(high, (tuple, list)):  # as PyTorch's randint(high, shape)
         low, high, shape = 0, low, shape if high is None else high
     if not 0 < high - low <= 2**31:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tinytorch.base.dtypes import as_dtype, bool_, float32, int64
+from tinytorch.base.dtypes import as_dtype, bool_, float32, int64, uint8
 from tinytorch.base.errors import SettingError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor import autograd
@@ -35,8 +35,10 @@ def _countable(x: Any, dtype: Any) -> Any:
     return x if x.dtype.is_float else to_dtype(x, int64)
 
 
-def _float(x: Any) -> Any:
+def _float(x: Any, dtype: Any = None) -> Any:
     x = tensor_of(x)
+    if dtype is not None:
+        return to_dtype(x, as_dtype(dtype))
     return x if x.dtype.is_float else to_dtype(x, float32)
 
 
@@ -124,12 +126,17 @@ def std(
 
 def amax(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
     """The largest element along axes (None: all), or NaN; ties share the gradient."""
-    return _reduce("max", tensor_of(x), dim if axis is None else axis, keepdim or keepdims)
+    return _extreme("max", "any", x, dim if axis is None else axis, keepdim or keepdims)
 
 
 def amin(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
     """The smallest element along axes (None: all), or NaN; ties share the gradient."""
-    return _reduce("min", tensor_of(x), dim if axis is None else axis, keepdim or keepdims)
+    return _extreme("min", "all", x, dim if axis is None else axis, keepdim or keepdims)
+
+
+def _extreme(name: str, of_bools: str, x: Any, axes: Any, keepdim: bool) -> Any:
+    x = tensor_of(x)
+    return _reduce(of_bools if x.dtype is bool_ else name, x, axes, keepdim)
 
 
 def _position(name: str, x: Any, dim: Any, keepdim: bool) -> Any:
@@ -187,6 +194,8 @@ def sort_values(
     """
     x = tensor_of(x)
     at = axis_of(x, dim if axis is None else axis)
+    if x.dtype is bool_:
+        return to_dtype(sort(to_dtype(x, uint8), at, descending), bool_)
     if not descending:
         return apply(TABLE["sort"], (x,), {"axis": at})
     turned = {"axes": (at,)}  # as argsort, so that of equal elements each keeps its own gradient
@@ -201,6 +210,7 @@ def argsort(
     """The positions that put x in order along an axis; equal elements keep theirs."""
     x = tensor_of(x)
     at = axis_of(x, dim if axis is None else axis)
+    x = to_dtype(x, uint8) if x.dtype is bool_ else x
     if not descending:
         return apply(TABLE["argsort"], (x,), {"axis": at})
     turned = {"axes": (at,)}  # the ascending order of the reversed x, read backwards
@@ -215,23 +225,31 @@ def shift_of(x: Any, dim: Any) -> Any:
 
 
 @in_float32()
-def softmax(x, dim: int = -1) -> Any:
+def softmax(x, dim: int = -1, dtype=None) -> Any:
     """exp(x) / sum(exp(x)) along an axis, shifted by the largest element so that nothing overflows.
+
+    Args:
+        x: any shape; integers as float32.
+        dim: the axis.
+        dtype: x is converted to it first.
 
     Example:
         >>> import tinytorch as tt
         >>> tt.softmax(tt.Tensor([1000.0, 1000.0])).tolist()
         [0.5, 0.5]
     """
-    x = _float(x)
+    x = _float(x, dtype)
     powers = exp(x - shift_of(x, dim))
     return powers / sum(powers, dim, True)
 
 
 @in_float32()
-def log_softmax(x, dim: int = -1) -> Any:
-    """log(softmax(x)) along an axis, without computing the softmax: it does not underflow."""
-    x = _float(x)
+def log_softmax(x, dim: int = -1, dtype=None) -> Any:
+    """log(softmax(x)) along an axis, without computing the softmax: it does not underflow.
+
+    Args: as `softmax`.
+    """
+    x = _float(x, dtype)
     shifted = x - shift_of(x, dim)
     return shifted - log(sum(exp(shifted), dim, True))
 

@@ -114,8 +114,8 @@ def repeat(x, repeats, *, axis: int | None = None) -> Any:
     return unshared(reshape(out, (*x.shape[:at], x.shape[at] * int(repeats), *x.shape[at + 1 :])))
 
 
-def repeat_interleave(x, repeats, dim: int | None = None) -> Any:
-    """`repeat` by PyTorch's name."""
+def repeat_interleave(x, repeats, dim: int | None = None, *, output_size: int | None = None) -> Any:
+    """`repeat` by PyTorch's name; `output_size`, the length of the result, is not needed here."""
     return repeat(x, repeats, axis=dim)
 
 

@@ -83,18 +83,21 @@ def cumprod(x, dim: int, *, dtype=None) -> Any:
     return cumulative_prod(x, axis=dim, dtype=dtype)
 
 
-def diff(x, *, axis: int = -1, n: int = 1, prepend=None, append=None) -> Any:
+def diff(
+    x, n: int = 1, dim: int = -1, prepend=None, append=None, *, axis: int | None = None
+) -> Any:
     """Each element minus the one before it, along an axis, n times; of bools: are they different?
 
     Args:
         x: at least one axis.
-        axis: along which.
         n: how often, >= 0.
+        dim: along which.
         prepend: what is put in front first.
         append: what is put behind first.
+        axis: `dim` by the array API's name.
     """
     x = tensor_of(x)
-    at = axis_of(x, axis)
+    at = axis_of(x, dim if axis is None else axis)
     if n < 0:
         raise SettingError("diff: n is negative", got=f"n={n}", rule="n >= 0", fix="n=1")
     parts = [tensor_of(p) for p in (prepend, x, append) if p is not None]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinytorch.base.dtypes import int64
+from tinytorch.base.dtypes import float64, int32, int64
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.base import TensorBase, make
@@ -163,43 +163,57 @@ def count_nonzero(x, dim=None, *, axis=None, keepdims: bool = False) -> Any:
     return sum(tensor_of(x) != 0, dim if axis is None else axis, keepdims)
 
 
-def searchsorted(x1, x2, *, side: str = "left", sorter=None) -> Any:
+def searchsorted(
+    x1, x2, *, out_int32: bool = False, right: bool = False, side: str | None = None, sorter=None
+) -> Any:
     """Where each element of x2 would be inserted into the ascending vector x1; NaN sorts last.
 
     Args:
-        x1: ascending, (N,).
-        x2: any shape.
-        side: "left": before equal elements, "right": behind them.
-        sorter: positions that put x1 in order, if it is not.
+        x1: ascending, (N,); or (..., N), a vector for each row of x2.
+        x2: any shape; or (..., M) with the leading axes of x1.
+        out_int32: give int32 in place of int64.
+        right: behind equal elements, as side="right".
+        side: "left" (default): before equal elements, "right": behind them.
+        sorter: positions that put x1 in order, if it is not; shaped like x1.
 
     Raises:
-        ShapeError: x1 is no vector.
-        SettingError: another side.
+        ShapeError: x1 is a number, or its leading axes are not those of x2.
+        SettingError: another side, or right=True with side="left".
 
-    Cost: N comparisons an element in compiled code; by bisection otherwise.
+    Cost: N comparisons an element in compiled code, and where x1 has several rows; by bisection
+        otherwise.
     """
-    if side not in ("left", "right"):
+    if side not in (None, "left", "right") or (right and side == "left"):
         raise SettingError(
-            "searchsorted: no such side", got=repr(side), rule='"left" or "right"', fix='"left"'
+            "searchsorted: no such side",
+            got=f"side={side!r}, right={right}",
+            rule='"left", or "right", which right=True means too',
+            fix='side="right"',
         )
+    side = "right" if right or side == "right" else "left"
     x1, x2 = common(x1, x2)
-    if len(x1.shape) != 1:
+    if not x1.shape or (len(x1.shape) > 1 and x1.shape[:-1] != x2.shape[:-1]):
         raise ShapeError(
-            "searchsorted: the sorted numbers are no vector",
-            got=f"x1 {x1.shape}",
-            rule="one axis",
+            "searchsorted: the sorted numbers do not belong to those that are looked for",
+            got=f"x1 {x1.shape}, x2 {x2.shape}",
+            rule="x1 (N,), or x1 (..., N) and x2 (..., M) with equal leading axes",
             fix="x1.reshape(-1)",
         )
     if sorter is not None:
-        x1 = x1[tensor_of(sorter)]
-    if STATE.interpreter is None:
-        return make(np.searchsorted(x1.numpy(), x2.numpy(), side=side).astype(np.int64))
+        order = {"axis": len(x1.shape) - 1}
+        x1 = apply(TABLE["take_along"], (x1, tensor_of(sorter)), order)
+    kind = int32 if out_int32 else int64
+    if STATE.interpreter is None and len(x1.shape) == 1:
+        found = np.searchsorted(x1.numpy(), x2.numpy(), side=side)
+        return make(found.astype(kind.storage))
     column = reshape(x2, (*x2.shape, 1))
+    if len(x1.shape) > 1:
+        x1 = reshape(x1, (*x1.shape[:-1], 1, x1.shape[-1]))
     before = x1 < column if side == "left" else x1 <= column
     if x1.dtype.is_float:  # a NaN is behind every number, and equal to a NaN
         nan = column != column
         before = before | (nan & (x1 == x1) if side == "left" else nan)
-    return sum(before, -1)
+    return sum(before, -1, dtype=kind)
 
 
 def isin(x, values, *, invert: bool = False) -> Any:
@@ -311,16 +325,22 @@ def unique_inverse(x) -> UniqueInverse:
     return UniqueInverse(found.values, found.inverse_indices)
 
 
-def bincount(x, minlength: int = 0) -> Any:
-    """How often each whole number 0, 1, ... is in a vector.
+def bincount(x, weights=None, minlength: int = 0) -> Any:
+    """How often each whole number 0, 1, ... is in a vector, or the sum of its weights.
 
     Args:
         x: whole numbers >= 0, (N,).
+        weights: what each element counts, (N,); the sums are of its type (integers: float64).
+            Default: 1, and the counts are int64.
         minlength: least length of the result; in compiled code its length, which must suffice.
     """
     x = tensor_of(x)
     if STATE.interpreter is None:
         array = x.numpy()
         minlength = builtins.max(minlength, int(array.max()) + 1 if array.size else 0)
-    ones = x.ones_like(int64)
-    return apply(TABLE["scatter_add"], (ones, x), {"axis": 0, "size": minlength})
+    if weights is None:
+        weights = x.ones_like(int64)
+    else:
+        weights = tensor_of(weights)
+        weights = weights if weights.dtype.is_float else to_dtype(weights, float64)
+    return apply(TABLE["scatter_add"], (weights, x), {"axis": 0, "size": minlength})

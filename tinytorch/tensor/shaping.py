@@ -135,6 +135,8 @@ def transpose(x, a: int = -2, b: int = -1) -> Any:
     """x with axes a and b exchanged; a view."""
     x = tensor_of(x)
     rank = len(x.shape)
+    if not rank and {a, b} <= {0, -1} and (a, b) != (-2, -1):
+        return alias(x)
     if not (type(a) is type(b) is int and -rank <= a < rank and -rank <= b < rank):
         a, b = axis_of(x, a), axis_of(x, b)
     return _permuted(x, _exchanged(rank, a, b))
@@ -145,11 +147,23 @@ def reversed_axes(x) -> Any:
     return _permuted(x, tuple(range(len(x.shape) - 1, -1, -1)))
 
 
-def moveaxis(x, source: int, destination: int) -> Any:
-    """x with one axis moved to another place."""
+def moveaxis(x, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
+    """x with one axis, or several, moved to other places; those not named keep their order."""
     x = tensor_of(x)
-    order = [i for i in range(len(x.shape)) if i != axis_of(x, source)]
-    order.insert(axis_of(x, destination), axis_of(x, source))
+    taken, places = (
+        [axis_of(x, a) for a in (axes if isinstance(axes, (tuple, list)) else (axes,))]
+        for axes in (source, destination)
+    )
+    if len({*taken}) != len(taken) or len({*places}) != len(taken) or len(places) != len(taken):
+        raise ShapeError(
+            "moveaxis: the axes are not moved one to one",
+            got=f"source={source}, destination={destination}",
+            rule="as many places as axes, none of them twice",
+            fix="moveaxis(x, (0, 1), (-2, -1))",
+        )
+    order = [i for i in range(len(x.shape)) if i not in taken]
+    for place, axis in sorted(zip(places, taken, strict=True)):
+        order.insert(place, axis)
     return _permuted(x, tuple(order))
 
 
@@ -231,6 +245,8 @@ def concat(xs: Sequence, dim: int | None = 0, axis: Any = ...) -> Any:
     along = dim if axis is ... else axis
     if along is None:
         tensors, along = [reshape(t, -1) for t in tensors], 0
+    if any(t.shape == (0,) for t in tensors):  # of nothing nothing is known: PyTorch's rule
+        tensors = [t for t in tensors if t.shape != (0,)] or tensors[:1]
     at = axis_of(tensors[0], along)
     return apply(TABLE["concatenate"], tensors, {"axis": at})
 
