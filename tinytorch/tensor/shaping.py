@@ -150,10 +150,8 @@ def reversed_axes(x) -> Any:
 def moveaxis(x, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
     """x with one axis, or several, moved to other places; those not named keep their order."""
     x = tensor_of(x)
-    taken, places = (
-        [axis_of(x, a) for a in (axes if isinstance(axes, (tuple, list)) else (axes,))]
-        for axes in (source, destination)
-    )
+    named = [a if isinstance(a, Sequence) else (a,) for a in (source, destination)]
+    taken, places = ([axis_of(x, a) for a in axes] for axes in named)
     if len({*taken}) != len(taken) or len({*places}) != len(taken) or len(places) != len(taken):
         raise ShapeError(
             "moveaxis: the axes are not moved one to one",
