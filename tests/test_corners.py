@@ -398,3 +398,50 @@ def test_eager(order):
 def test_compiled(target, order):
     """Ground truth: the closed form in the row."""
     check(tt.compile(question(order), target=target)(*inputs()), order)
+
+
+def heads(*shape, seed):
+    return np.random.default_rng(seed).standard_normal((1, 2, *shape)).astype(np.float32)
+
+
+def attended(q, k, v):
+    """The rows before the last, and their gradient for the queries."""
+    y = tt.attention(q, k, v, causal=True)[:, :, :-1]
+    return y, tt.grad(lambda q: (tt.attention(q, k, v, causal=True)[:, :, :-1] ** 2).sum())(q)
+
+
+@pytest.mark.parametrize("bad", ["k", "v"])
+@pytest.mark.parametrize(("queries", "keys", "size"), [(5, 5, 4), (33, 70, 20), (70, 33, 8)])
+def test_what_causal_attention_hides_may_be_nan(queries, keys, size, bad):
+    """Ground truth: the same with the last key (seen by the last query alone) as it was."""
+    q, k, v = heads(queries, size, seed=0), heads(keys, size, seed=1), heads(keys, size, seed=2)
+    wanted = attended(*map(T, (q, k, v)))
+    spoiled = {"k": k.copy(), "v": v.copy()}
+    spoiled[bad][:, :, -1] = [NAN, INF] * (size // 2)
+    given = [T(x) for x in (q, spoiled["k"], spoiled["v"])]
+    for ask in (attended, *(tt.compile(attended, target=t.name) for t in targets())):
+        for y, z in zip(ask(*given), wanted, strict=True):
+            # sums of at most 70 products of size 20, rounded: 100 units of the largest
+            np.testing.assert_allclose(
+                y.numpy()[:, :, : queries - 1], z.numpy()[:, :, : queries - 1], 1e-5, 1e-5
+            )
+
+
+@pytest.mark.parametrize("kind", ["bools", "floats"])
+def test_what_a_mask_hides_from_all_may_be_nan(kind):
+    """Ground truth: the same with hidden keys and values as they were; all three gradients."""
+    q, k, v = (heads(5, 4, seed=i) for i in range(3))
+    mask = np.array([True, True, True, False, False])
+    mask = T(mask if kind == "bools" else np.where(mask, 0.0, -INF).astype(np.float32))
+
+    def ask(q, k, v):
+        def loss(q, k, v):
+            return (F.scaled_dot_product_attention(q, k, v, mask.reshape(1, 5)) ** 2).sum()
+
+        return tt.grad(loss, (0, 1, 2))(q, k, v)
+
+    wanted = ask(*map(T, (q, k, v)))
+    k[:, :, 3:], v[:, :, 3:] = NAN, INF
+    for asked in (ask, tt.compile(ask)):
+        for y, z in zip(asked(*map(T, (q, k, v))), wanted, strict=True):
+            np.testing.assert_allclose(y.numpy(), z.numpy(), 1e-5, 1e-5)

@@ -15,7 +15,7 @@ import math
 
 from tinytorch.codegen.builder import Function, Value
 from tinytorch.codegen.kernel import Kernel, Lowered, Step, store_at
-from tinytorch.kernels.attention_keys import KeyWalk, visible
+from tinytorch.kernels.attention_keys import KeyRows, KeyWalk, visible
 from tinytorch.kernels.attention_spec import (
     LOWEST,
     AttentionSpec,
@@ -141,12 +141,41 @@ class AttentionForward:
             self.keep_logits(s, masked),
         )  # fmt: skip
         self.weights(count, masked)
-        block_product(
-            f, self.machine, self.type, (self.block, self.width, count),
-            Left(self.scratch.at("weight"), 1, self.block), Right(v, v_stride),
-            self.keep_sums, self.changed_sums,
-            column_limit=None if self.copied["v"] else spec.size,
-        )  # fmt: skip
+
+        def add_product() -> None:
+            block_product(
+                f, self.machine, self.type, (self.block, self.width, count),
+                Left(self.scratch.at("weight"), 1, self.block), Right(v, v_stride),
+                self.keep_sums, self.changed_sums,
+                column_limit=None if self.copied["v"] else spec.size,
+            )  # fmt: skip
+
+        if not masked:
+            add_product()
+            return
+        rows = KeyRows(v, v_stride, spec.size, self.type)
+        finite = rows.finite(f, self.n, count)
+        with f.when(finite):
+            add_product()
+        with f.when(f.op("xor", finite, f.const("i1", 1))):
+            self.add_seen(rows, s, count)
+
+    def add_seen(self, rows: KeyRows, s: Value, count: int) -> None:
+        """The weighted sum over the keys that each query sees: what it does not see may be NaN."""
+        f = self.f
+        with f.loop("t", 0, self.block) as t:
+            for column in range(0, self.width, self.n):
+                at = f.add(f.mul(t.index, f.index(self.width)), f.index(column))
+                changed = self.changed_sums(f, t.index, f.index(column))
+                f.store(changed, self.scratch.at("sum", at))
+
+        def weight(t: Value, key: Value) -> Value:
+            return self.scratch.at("weight", f.add(f.mul(key, f.index(self.block)), t))
+
+        def place(t: Value, column: int) -> Value:
+            return self.scratch.at("sum", f.add(f.mul(t, f.index(self.width)), f.index(column)))
+
+        rows.add_seen(f, self.n, self.walk, (self.t, s), count, weight, place)
 
     def keep_logits(self, s: Value, masked: bool):
         """Store finished logits (keys down, queries across) and the maxima of their columns."""

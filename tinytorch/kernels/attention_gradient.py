@@ -24,7 +24,7 @@ from tinytorch.codegen.builder import Function, Value
 from tinytorch.codegen.kernel import Kernel, Lowered, Operand, Step, store_at
 from tinytorch.codegen.polynomial import muladd
 from tinytorch.kernels.attention_gradient_tiles import TileGradient, suits_heads
-from tinytorch.kernels.attention_keys import KeyWalk, visible
+from tinytorch.kernels.attention_keys import KeyRows, KeyWalk, visible
 from tinytorch.kernels.attention_spec import (
     AttentionGradientSpec,
     head_pointer,
@@ -238,7 +238,7 @@ class AttentionGradient:
         across = (count, self.block, size)
         turned = {x: Right(self.scratch.at(x + "_turned"), self.block) for x in "qg"}
         self.product(across, Left(k, k_stride, 1), turned["q"], self.keep_weights(s, masked))
-        self.product(across, Left(v, v_stride, 1), turned["g"], self.keep_changes)
+        self.product(across, Left(v, v_stride, 1), turned["g"], self.keep_changes(s, masked))
         down = (count, self.width, self.block)
         for name, left, right in (("g_v", "weight", "g"), ("g_k", "change", "q")):
             start, end = self.adding(name, own)
@@ -248,7 +248,23 @@ class AttentionGradient:
         start, end = self.adding("g_q", f.index(0))
         limit = None if self.copied["k"] else size
         left = Left(self.scratch.at("change"), 1, self.block)
-        self.product((self.block, self.width, count), left, Right(k, k_stride), end, start, limit)
+        sizes = (self.block, self.width, count)
+        if not masked:
+            self.product(sizes, left, Right(k, k_stride), end, start, limit)
+            return
+        rows = KeyRows(k, k_stride, size, self.compute.llvm)
+        finite = rows.finite(f, self.n, count)
+        with f.when(finite):
+            self.product(sizes, left, Right(k, k_stride), end, start, limit)
+        with f.when(f.op("xor", finite, f.const("i1", 1))):
+
+            def change(t: Value, key: Value) -> Value:
+                return self.scratch.at("change", f.add(f.mul(key, f.index(self.block)), t))
+
+            def place(t: Value, column: int) -> Value:
+                return self.scratch.at("g_q", f.add(f.mul(t, f.index(self.width)), f.index(column)))
+
+            rows.add_seen(f, self.n, self.walk, (self.t, s), count, change, place)
 
     def product(self, sizes, left: Left, right: Right, end, start=None, limit=None) -> None:
         """One of the five products."""
@@ -274,15 +290,24 @@ class AttentionGradient:
 
         return end
 
-    def keep_changes(self, f: Function, values, row: Value, column: Value) -> None:
-        """dP becomes dS = P * (dP - delta)."""
-        for j in range(len(values[0])):
-            across = f.add(column, f.index(j * self.n))
-            delta = self.scratch.load("delta", across)
-            for i, line in enumerate(values):
-                at = f.add(f.mul(f.add(row, f.index(i)), f.index(self.block)), across)
-                x = f.mul(self.scratch.load("weight", at), f.sub(line[j], delta))
-                self.scratch.store("change", at, x)
+    def keep_changes(self, s: Value, masked: bool):
+        """dP becomes dS = P * (dP - delta), 0 where not seen, whatever dP is there."""
+
+        def end(f: Function, values, row: Value, column: Value) -> None:
+            for j in range(len(values[0])):
+                across = f.add(column, f.index(j * self.n))
+                delta = self.scratch.load("delta", across)
+                seen = None
+                if masked:
+                    seen = self.walk.last_seen(f, self.n, f.add(self.t, across), f.add(s, row))
+                for i, line in enumerate(values):
+                    at = f.add(f.mul(f.add(row, f.index(i)), f.index(self.block)), across)
+                    x = f.mul(self.scratch.load("weight", at), f.sub(line[j], delta))
+                    if seen is not None:
+                        x = f.select(visible(f, seen, i), x, f.const(x.type, 0.0))
+                    self.scratch.store("change", at, x)
+
+        return end
 
     def adding(self, name: str, first: Value):
         """Start and end of a product that adds to rows of a scratch array, from row `first` on."""

@@ -11,12 +11,12 @@ from tinytorch.base.errors import ShapeError
 from tinytorch.nn.dropout_functions import dropout
 from tinytorch.tensor.contractions import attention, matmul
 from tinytorch.tensor.creation import iota
-from tinytorch.tensor.elementwise import exp, where
-from tinytorch.tensor.half_precision import in_float32
+from tinytorch.tensor.elementwise import exp, logical_not, where
+from tinytorch.tensor.reductions import all as every
 from tinytorch.tensor.reductions import shift_of
 from tinytorch.tensor.reductions import sum as total
 from tinytorch.tensor.repetition import repeat_interleave
-from tinytorch.tensor.shaping import transpose
+from tinytorch.tensor.shaping import broadcast_to, transpose
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -30,7 +30,7 @@ def scaled_dot_product_attention(
     Without mask and dropout it is one primitive, which never holds T x S numbers when compiled.
 
     Args:
-        query: (..., A, T, D).
+        query: (..., A, T, D); leading axes of the three broadcast.
         key: (..., A, S, D).
         value: (..., A, S, D).
         attn_mask: broadcasts to (..., A, T, S): bools (True takes part) or floats (added).
@@ -41,7 +41,9 @@ def scaled_dot_product_attention(
             by side (Ainslie et al. 2023, https://arxiv.org/abs/2305.13245).
 
     Returns:
-        (..., A, T, D). A query that may see nothing gets zeros.
+        (..., A, T, D). A query that may see nothing gets zeros. What is_causal hides from a query,
+        and keys that attn_mask hides from all of several queries, may be infinite or NaN: neither
+        the query nor its gradient learns of them.
 
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 1.
 
@@ -60,9 +62,11 @@ def scaled_dot_product_attention(
     if enable_gqa:
         key, value = _shared(query, key), _shared(query, value)
     if attn_mask is None and dropout_p == 0.0:
-        lead = tuple(query.shape[:-2])
+        lead = _together((query, key, value))
         q, k, v = (_four_axes(x, lead) for x in (query, key, value))
         return attention(q, k, v, causal=is_causal, scale=scale).reshape(*lead, *q.shape[2:])
+    if attn_mask is not None and query.shape[-2] > 1:
+        key, value = _seen_by_some(key, attn_mask), _seen_by_some(value, attn_mask)
     scores = matmul(query, transpose(key)) * scale  # (..., T, S)
     if is_causal:
         rows, columns = scores.shape[-2:]
@@ -93,14 +97,25 @@ def _shared(query: Tensor, x: Tensor) -> Tensor:
     return repeat_interleave(x, heads // shared, len(x.shape) - 3)
 
 
-def _four_axes(x: Tensor, lead: tuple[int, ...]) -> Tensor:
-    if tuple(x.shape[:-2]) != lead:
+def _together(parts: tuple[Tensor, ...]) -> tuple[int, ...]:
+    """The leading axes (batch, heads) that queries, keys and values stretch to."""
+    leads = [tuple(x.shape[:-2]) for x in parts]
+    rank = max(len(lead) for lead in leads)
+    sizes = zip(*((1,) * (rank - len(lead)) + lead for lead in leads), strict=True)
+    several = [{n for n in axis if n != 1} for axis in sizes]
+    if any(len(found) > 1 for found in several):
         raise ShapeError(
             "scaled_dot_product_attention: leading axes differ",
-            got=f"query {lead} + (T, D), and {tuple(x.shape)}",
-            rule="query, key and value have the same batch and heads",
+            got=", ".join(str(tuple(x.shape)) for x in parts),
+            rule="query, key and value have the same batch and heads, or 1",
             fix="enable_gqa=True for fewer heads, or expand key and value to those of the query",
         )
+    return tuple(found.pop() if found else 1 for found in several)
+
+
+def _four_axes(x: Tensor, lead: tuple[int, ...]) -> Tensor:
+    if tuple(x.shape[:-2]) != lead:
+        x = broadcast_to(x, (*lead, *x.shape[-2:]))
     return (
         x
         if len(lead) == 2
@@ -108,7 +123,14 @@ def _four_axes(x: Tensor, lead: tuple[int, ...]) -> Tensor:
     )
 
 
-@in_float32()
+def _seen_by_some(x: Tensor, mask: Tensor) -> Tensor:
+    """Keys or values, 0 where the mask hides one from every query: it may be NaN."""
+    hidden = mask == -math.inf if mask.dtype.is_float else logical_not(mask)
+    if len(mask.shape) > 1:
+        hidden = every(hidden, -2)
+    return where(hidden.unsqueeze(-1), 0.0, x)
+
+
 def _safe_softmax(scores: Tensor) -> Tensor:
     """Softmax over the last axis in which a row of -inf becomes zeros, not NaN."""
     largest = shift_of(scores, -1)

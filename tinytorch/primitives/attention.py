@@ -2,7 +2,8 @@
 
 Knows queries (B, A, T, D), keys and values (B, A, S, D). What is kept for the gradient is the row's
 log-sum-exp, (B, A, T), never the T x S probabilities. With `causal`, query t sees the keys
-s <= t + S - T; a query that sees none gives 0, with log-sum-exp -inf.
+s <= t + S - T; a query that sees none gives 0, with log-sum-exp -inf. What a query does not see
+does not reach it, nor its gradient, were it infinite or NaN.
 
 Sources: Vaswani et al. 2017 (https://arxiv.org/abs/1706.03762), equation 1; the gradient from the
 log-sum-exp: Dao et al. 2022 (https://arxiv.org/abs/2205.14135), algorithm 4.
@@ -107,8 +108,16 @@ def _attention(q, k, v, *, causal, scale, dtype=None):
         total = weights.sum(axis=-1, keepdims=True)
         lse[head] = (largest + np.log(total))[:, 0]
         total[total == 0] = 1
-        out[head] = np.matmul(weights, v[head]) / total
+        out[head] = _weighted(weights, v[head], hidden) / total
     return out, lse
+
+
+def _weighted(factors: np.ndarray, rows: np.ndarray, hidden: np.ndarray | None) -> np.ndarray:
+    """factors @ rows over the keys that each query sees; one it does not see may be NaN."""
+    if hidden is None or np.isfinite(rows).all():
+        return np.matmul(factors, rows)
+    seen = (~hidden).sum(axis=1)  # the first so many
+    return np.stack([np.matmul(factors[t, :n], rows[:n]) for t, n in enumerate(seen)])
 
 
 @quietly
@@ -127,7 +136,9 @@ def _gradient(g, q, k, v, out, lse, *, causal, scale, dtype=None):
         g_scores -= delta[head]
         g_scores *= weights
         g_scores *= working.type(scale)
-        g_q[head] = np.matmul(g_scores, k[head])
+        if hidden is not None:
+            np.copyto(g_scores, 0, where=hidden)
+        g_q[head] = _weighted(g_scores, k[head], hidden)
         g_k[head] = np.matmul(g_scores.T, q[head])
     return g_q, g_k, g_v
 
