@@ -31,10 +31,11 @@ OTHER = {
     "normal": "PyTorch's takes tensors of means and deviations",
     "bool": "a dtype here",
     "bfloat16": "a dtype here",
+    "bernoulli": "of one probability and a shape here; PyTorch's takes a tensor of probabilities",
 }
 # Their numbers are random, or not written: shape and number type are asked
 RANDOM = frozenset(
-    ("bernoulli", "randn", "randn_like", "rand_like", "randint", "empty", "empty_like",
+    ("randn", "randn_like", "rand_like", "randint", "empty", "empty_like",
      "nn.functional.dropout", "nn.functional.dropout2d")
 )  # fmt: skip
 # Samples that begin with another argument than the function
@@ -44,6 +45,7 @@ IN_OTHER_ORDER = {
         lambda weight, tokens, **how: function(tokens, weight, **how)
     ),
 }
+IN_OTHER_ORDER["einsum"] = lambda function: lambda parts, equation: function(equation, parts)
 METHODS = frozenset(("repeat", "expand", "view"))  # the function of that name is NumPy's
 
 
@@ -110,7 +112,7 @@ def difference(found: Any, wanted: Any, values: bool) -> str | None:
         return "shape"
     for a, b in zip(mine, theirs, strict=True):
         if hasattr(a, "dtype") and hasattr(b, "dtype"):
-            if a.dtype.name != str(b.dtype).rsplit(".", 1)[1]:
+            if str(a.dtype).rsplit(".", 1)[1] != str(b.dtype).rsplit(".", 1)[1]:
                 return "dtype"
         a, b = array(a), array(b)
         if a.shape != b.shape:
@@ -147,8 +149,13 @@ def ask(op: Any, function: Any, sample: Any, kind: str) -> tuple[str, str, str]:
     if reason := documented(op.name, sample):
         return "differs as documented", "", reason
     random = op.name in RANDOM or sample.kwargs.get("dropout_p")
-    if op.name == "topk":  # which of equal elements is PyTorch's choice of the moment
+    # which of equal elements comes first is PyTorch's choice of the moment
+    if op.name == "topk":
         found, wanted = found[0], wanted[0]
+    if op.name == "argsort" and not sample.kwargs.get("stable") and sample.input.shape:
+        dim = sample.kwargs.get("dim", sample.args[0] if sample.args else -1)
+        places = torch.tensor(found.numpy())
+        found, wanted = (sample.input.gather(dim, i).detach() for i in (places, wanted))
     wrong = difference(found, wanted, not random)
     if wrong:
         return f"wrong {wrong}", "", f"{shown(found)}, not {shown(wanted)}"

@@ -163,6 +163,13 @@ def batch_norm(
     _check_types("batch_norm", input, weight, bias)
     if running_mean is not None and running_mean.dtype is float64:
         check_one_float("batch_norm", input=input, running_mean=running_mean)
+    if len(input.shape) < 2:
+        raise ShapeError(
+            "batch_norm: there is no axis of channels",
+            got=f"input {tuple(input.shape)}",
+            rule="(N, C, ...)",
+            fix="input.reshape(-1, C)",
+        )
     axes = (0, *range(2, len(input.shape)))
     shape = tuple(1 if axis in axes else size for axis, size in enumerate(input.shape))
     if training or running_mean is None or running_var is None:

@@ -71,7 +71,7 @@ def pad(
         key[axis] = slice(max(0, -low), size - max(0, -high))
         before[axis], after[axis] = max(0, low), max(0, high)
     if mode != "constant":
-        return input
+        return input if any(pad) else copied(input)
     if min(pad, default=0) < 0:
         input = input[tuple(key)]
     if max(pad, default=0) > 0:

@@ -27,7 +27,7 @@ from tinytorch.tensor.dispatch import (
     unary_float,
 )
 from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.own_gradient import with_slope
+from tinytorch.tensor.own_gradient import custom_vjp, with_slope
 
 _ROW = TABLE
 
@@ -232,7 +232,7 @@ def round(x, *, decimals: int = 0) -> Any:
     x = tensor_of(x)
     if not x.dtype.is_float:
         tens = round(to_dtype(x, float64), decimals=decimals) if decimals < 0 else x
-        return to_dtype(tens, x.dtype) if decimals < 0 else alias(x)
+        return to_dtype(tens, x.dtype) if decimals < 0 else copied(x)
     return round(x / scale) * scale if decimals < 0 else round(x * scale) / scale
 
 
@@ -267,9 +267,22 @@ def copysign(a, b) -> Any:
 
 
 def nextafter(a, b) -> Any:
-    """The next number after a on the way to b, in their type; never recorded, nor compiled."""
+    """The next number after a on the way to b, in their type; never compiled.
+
+    Its gradient is that of a, as in PyTorch.
+    """
     a, b = common(a, b)
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    wide = a if a.shape == shape else apply(_ROW["broadcast_to"], (a,), {"shape": shape})
+    return _next(wide, b)
+
+
+@custom_vjp
+def _next(a: Any, b: Any) -> Any:
     return make(np.nextafter(a.read("nextafter"), b.read("nextafter")), a.dtype)
+
+
+_next.define(lambda a, b: (_next.function(a, b), None), lambda _, g: (g, None))
 
 
 def isclose(a, b, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:

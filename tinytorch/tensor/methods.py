@@ -23,6 +23,7 @@ from tinytorch.tensor import (
     shaping,
     trigonometry,
 )
+from tinytorch.tensor.base import TensorBase
 from tinytorch.tensor.dispatch import to_dtype
 from tinytorch.tensor.operators import Operators
 
@@ -169,10 +170,23 @@ class Methods(Operators):
         """Number of axes."""
         return len(self.shape)
 
-    def to(self, where=None, *, device=None, dtype=None) -> Any:
-        """In another number type, itself if it has that; or on a device: there is one, "cpu"."""
-        dtype = exchange.number_type_of(where, device, dtype)
-        return self if dtype is None else to_dtype(self, as_dtype(dtype))
+    def to(self, where=None, dtype=None, non_blocking=False, copy=False, *, device=None) -> Any:
+        """This Tensor in another number type, or on a device; there is one device: "cpu".
+
+        Args:
+            where: a device, a number type, or a Tensor whose number type is meant; behind a number
+                type or a Tensor come non_blocking and copy.
+            dtype: a number type.
+            non_blocking: kept for PyTorch's order of arguments; there is nothing to wait for.
+            copy: memory of its own, also where nothing changes.
+            device: None or "cpu".
+        """
+        if isinstance(dtype, bool):
+            dtype, copy = None, non_blocking
+        where = where.dtype if isinstance(where, TensorBase) else where
+        wanted = exchange.number_type_of(where, device, dtype)
+        out: Any = self if wanted is None else to_dtype(self, as_dtype(wanted))
+        return out.clone() if copy and out.dtype is self.dtype else out
 
     def to_device(self, device, /, *, stream=None) -> Any:
         """Itself; there is one device: "cpu"."""

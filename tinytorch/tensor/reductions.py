@@ -195,7 +195,7 @@ def sort_values(
     x = tensor_of(x)
     at = axis_of(x, dim if axis is None else axis)
     if x.dtype is bool_:
-        return to_dtype(sort(to_dtype(x, uint8), at, descending), bool_)
+        return to_dtype(sort_values(to_dtype(x, uint8), at, descending), bool_)
     if not descending:
         return apply(TABLE["sort"], (x,), {"axis": at})
     turned = {"axes": (at,)}  # as argsort, so that of equal elements each keeps its own gradient
