@@ -134,7 +134,10 @@ def test_attention_takes_any_leading_axes():
     np.testing.assert_allclose(five.numpy()[0], four.numpy(), rtol=1e-14)
     np.testing.assert_allclose(four.numpy()[1, 2], two.numpy(), rtol=1e-14)
     with pytest.raises(ShapeError, match="leading axes differ"):
-        F.scaled_dot_product_attention(q, q[0], q[0])
+        F.scaled_dot_product_attention(q, q[:, :, :2], q[:, :, :2])
+    shared = F.scaled_dot_product_attention(q, q[0], q[0, :, :1])  # they broadcast
+    alone = F.scaled_dot_product_attention(q[1, 1], q[0, 1], q[0, 1, :1].broadcast_to(3, 4, 5))
+    np.testing.assert_allclose(shared.numpy()[1, 1], alone.numpy(), rtol=1e-14)
 
 
 def test_a_query_that_sees_nothing_gets_zeros_and_a_finite_gradient():

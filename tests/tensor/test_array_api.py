@@ -503,7 +503,11 @@ def test_the_gradient_of_a_sorted_tensor_goes_where_argsort_says(sort, descendin
         (lambda: tt.repeat(tt.ones(2), [1, 2, 3], axis=0), "counts do not fit"),
         (lambda: tt.repeat(tt.ones(2), -1), "negative count"),
         (lambda: tt.meshgrid(tt.ones(2), indexing="yx"), "no such indexing"),
-        (lambda: tt.searchsorted(tt.ones(2, 2), 1.0), "no vector"),
+        (lambda: tt.searchsorted(tt.ones(2, 2), 1.0), "sorted numbers do not belong"),
+        (lambda: tt.searchsorted(tt.ones(2), 1.0, side="left", right=True), "no such side"),
+        (lambda: tt.bincount(tt.asarray([1, 2]), 6), "one weight for each element"),
+        (lambda: tt.divide(tt.ones(2), 2.0, rounding_mode="up"), "no such rounding"),
+        (lambda: tt.moveaxis(tt.ones(2, 2), (0, 0), (0, 1)), "not moved one to one"),
         (lambda: tt.searchsorted(tt.ones(2), 1.0, side="up"), "no such side"),
         (lambda: tt.topk(tt.ones(2), 3), "not so many elements"),
         (lambda: tt.tensordot(tt.ones(2, 3), tt.ones(2, 3), 1), "different sizes"),
@@ -538,12 +542,48 @@ def test_bincount_and_isin():
     """NumPy."""
     labels = np.array([0, 3, 3, 1])
     assert np.array_equal(
-        tt.bincount(tt.asarray(labels), 6).numpy(), np.bincount(labels, minlength=6)
+        tt.bincount(tt.asarray(labels), minlength=6).numpy(), np.bincount(labels, minlength=6)
     )
+    weights = np.array([0.5, 1.0, 2.0, 4.0])
+    found = tt.bincount(tt.asarray(labels), tt.asarray(weights))
+    assert np.array_equal(found.numpy(), np.bincount(labels, weights))
     assert np.array_equal(tt.isin(tt.asarray(I), [1, 2]).numpy(), np.isin(I, [1, 2]))
     assert np.array_equal(
         tt.isin(tt.asarray(I), [1], invert=True).numpy(), np.isin(I, [1], invert=True)
     )
+
+
+def test_options_of_names():
+    """NumPy; integers, bools and rows of boundaries among them."""
+    edges, rows = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 5.0]]), np.array([[2.0, 0.0], [5.0, 9.0]])
+    for right in (False, True):
+        side = "right" if right else "left"
+        wanted = [np.searchsorted(e, r, side=side) for e, r in zip(edges, rows, strict=True)]
+        for ask in (tt.searchsorted, tt.compile(tt.searchsorted)):
+            found = ask(tt.asarray(edges), tt.asarray(rows), right=right, out_int32=True)
+            assert found.dtype is tt.int32 and np.array_equal(found.numpy(), wanted)
+    a, b = np.array([-7, 7, -8, 5]), np.array([2, -2, 4, 3])
+    for kind in (np.int32, np.float64):
+        x, y = tt.asarray(a.astype(kind)), tt.asarray(b.astype(kind))
+        for mode, wanted in (("trunc", np.trunc(a / b)), ("floor", np.floor(a / b))):
+            found = tt.divide(x, y, rounding_mode=mode)
+            assert found.dtype is x.dtype and np.array_equal(found.numpy(), wanted)
+        assert np.array_equal(tt.add(x, y, alpha=3).numpy(), a + 3 * b)
+        assert np.array_equal(tt.round(x, decimals=-1).numpy(), np.round(a.astype(kind), -1))
+    p, q = np.array([True, False, True]), np.array([True, False, False])
+    for name in ("add", "multiply", "maximum", "minimum"):
+        for ask in (getattr(tt, name), tt.compile(getattr(tt, name))):
+            assert np.array_equal(
+                ask(tt.asarray(p), tt.asarray(q)).numpy(), getattr(np, name)(p, q)
+            )
+    assert np.array_equal(tt.sort(tt.asarray(p)).numpy(), np.sort(p))
+    assert tt.amax(tt.asarray(q)).item() is True and tt.amin(tt.asarray(p)).item() is False
+    cube = np.arange(24.0).reshape(2, 3, 4)
+    found = tt.diagonal(tt.asarray(cube), 1, 0, 2).numpy()
+    assert np.array_equal(found, np.diagonal(cube, 1, 0, 2))
+    found = tt.moveaxis(tt.asarray(cube), (0, 1), (-1, 0)).numpy()
+    assert np.array_equal(found, np.moveaxis(cube, (0, 1), (-1, 0)))
+    assert np.array_equal(tt.diff(tt.asarray(cube), 2, 1).numpy(), np.diff(cube, 2, 1))
 
 
 def test_allclose_and_isclose():

@@ -342,5 +342,12 @@ def bincount(x, weights=None, minlength: int = 0) -> Any:
         weights = x.ones_like(int64)
     else:
         weights = tensor_of(weights)
+        if weights.shape != x.shape:
+            raise ShapeError(
+                "bincount: there is not one weight for each element",
+                got=f"weights {weights.shape}, x {x.shape}",
+                rule="equal shapes (N,)",
+                fix="bincount(x, minlength=6), if the least length is meant",
+            )
         weights = weights if weights.dtype.is_float else to_dtype(weights, float64)
     return apply(TABLE["scatter_add"], (weights, x), {"axis": 0, "size": minlength})
