@@ -405,7 +405,7 @@ TRUTHS = {
     "isinf": (lambda x: np.abs(x) == np.inf, 0),
     "signbit": (lambda x: np.copysign(1.0, x) < 0, 0),
     "isfinite": (lambda x: np.abs(x) < np.inf, 0),
-    "add": (elementwise(lambda a, b: a + b), 1),
+    "add": (elementwise(lambda a, b: (a or b) if a is True or a is False else a + b), 1),
     "sub": (elementwise(lambda a, b: a - b), 1),
     "mul": (elementwise(lambda a, b: a * b), 1),
     "div": (elementwise(lambda a, b: a / b), 1),
