@@ -212,7 +212,7 @@ ROWS = {
     "amax": (lambda x: tt.amax(x), [1.0, 1.0, 0.0], 1, [0.5, 0.5, 0], [0] * 3),
     "maximum": (lambda x: tt.maximum(x, T([1.0, 2.0])), [1.0, 1.0], [1, 2], [0.5, 0], [0] * 2),
     "sort down": (
-        lambda x: tt.sort(x, descending=True) * T([1.0, 2.0, 4.0]),
+        lambda x: tt.sort(x, descending=True)[0] * T([1.0, 2.0, 4.0]),
         [1.0, 1.0, 3.0],
         [3, 2, 4],
         [2, 4, 1],

@@ -10,7 +10,7 @@ from typing import Any
 from tinytorch.base.dtypes import as_dtype, int64
 from tinytorch.base.errors import SettingError
 from tinytorch.tensor.creation import ones, zeros
-from tinytorch.tensor.dispatch import alias, tensor_of, to_dtype
+from tinytorch.tensor.dispatch import copied, tensor_of, to_dtype
 from tinytorch.tensor.elementwise import not_equal
 from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.reductions import cumsum
@@ -100,7 +100,7 @@ def diff(
     if n < 0:
         raise SettingError("diff: n is negative", got=f"n={n}", rule="n >= 0", fix="n=1")
     if n == 0:
-        return alias(x)
+        return copied(x)
     parts = [tensor_of(p) for p in (prepend, x, append) if p is not None]
     x = concat(parts, at) if len(parts) > 1 else x
     for _ in range(n):
