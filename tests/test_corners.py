@@ -18,7 +18,7 @@ from tests.compiler.compiled import targets
 from tinytorch.nn import functional as F
 
 INF, NAN = math.inf, math.nan
-T = tt.Tensor
+T = tt.tensor
 P20 = math.exp(-20.0) / (1.0 + math.exp(-20.0)) ** 2  # sigmoid'(20)
 P37 = math.exp(-37.43) / (1.0 + math.exp(-37.43)) ** 2
 SHARE = math.exp(1.0) / (math.exp(1.0) + math.exp(-0.8))  # softmax of [1, -inf, -0.8] at 0

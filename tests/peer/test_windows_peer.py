@@ -60,7 +60,7 @@ def together(name: str, cases, x: np.ndarray) -> None:
         wanted.append(out)
         wanted.append(torch.autograd.grad((out[0] ** 2).sum(), given)[0])
     for asked in (ask, tt.compile(ask)):
-        found = asked(tt.Tensor(x))
+        found = asked(tt.tensor(x))
         for i, (a, b) in enumerate(zip(found, wanted, strict=True)):
             for y, z in zip(parts(a), parts(b), strict=True):
                 label = f"{name} {cases[i // 2]}"
