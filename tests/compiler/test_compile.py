@@ -335,3 +335,68 @@ def test_kinds_of_calls_are_kept_up_to_their_number(monkeypatch):
     assert double.captures == 3
     double(tt.ones(1))
     assert double.captures == 4
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_an_optimizer_written_by_hand_with_state_made_at_first_use(threads):
+    """Ground truth: eager, six steps; momentum made at first use, an average reassigned, a list of
+    losses that grows. After one recording for the first step and one for all others."""
+
+    class Momentum:
+        def __init__(self, params):
+            self.params, self.state, self.average, self.losses = list(params), {}, None, []
+
+        def step(self, loss):
+            with tt.no_grad():
+                for i, p in enumerate(self.params):
+                    if i not in self.state:
+                        self.state[i] = tt.zeros_like(p.grad)
+                    b = self.state[i]
+                    b.mul_(0.9).add_(p.grad)
+                    p.sub_(b, alpha=0.1)
+                    p.grad = None
+                value = loss.detach()
+                self.average = value if self.average is None else self.average * 0.5 + value * 0.5
+                self.losses.append(value)
+
+    models = mlp(nn.ReLU), mlp(nn.ReLU)
+    optimizers = [Momentum(m.parameters()) for m in models]
+
+    def step(model, optimizer, x, y):
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step(loss)
+        return loss
+
+    compiled = tt.compile(lambda x, y: step(models[1], optimizers[1], x, y), threads=threads)
+    for x, y in batches(6):
+        a = step(models[0], optimizers[0], tt.Tensor(x), tt.Tensor(y)).item()
+        assert abs(a - compiled(x, y).item()) <= 400 * EPS * abs(a)
+    assert compiled.captures == 2
+    for a, b in zip(optimizers[0].losses, optimizers[1].losses, strict=True):
+        assert abs(a.item() - b.item()) <= 400 * EPS * abs(a.item())
+    assert abs(optimizers[0].average.item() - optimizers[1].average.item()) <= 400 * EPS * 3
+    for i, b in optimizers[0].state.items():
+        error = np.abs(b.numpy() - optimizers[1].state[i].numpy()).max()
+        assert error <= 400 * EPS * max(1.0, np.abs(b.numpy()).max())
+
+
+def test_a_buffer_reassigned_in_forward():
+    """Closed form: 1, 2, 3, 4 times the input; the state dictionary has the number."""
+
+    class Counting(nn.Module):
+        def __init__(self):
+            self.register_buffer("n", tt.zeros(()))
+
+        def forward(self, x):
+            self.n = self.n + 1
+            return x * self.n
+
+    model = Counting()
+    compiled = tt.compile(model)
+    for i in range(1, 5):
+        assert compiled(tt.ones(3)).tolist() == [i] * 3
+        assert model.state_dict()["n"].item() == i
+    model.load_state_dict({"n": tt.Tensor(10.0)})
+    assert compiled(tt.ones(3)).tolist() == [11] * 3
+    assert compiled.captures == 1

@@ -418,8 +418,25 @@ def test_an_annealed_number_makes_no_new_programs(monkeypatch):
     monkeypatch.setattr(compile_module, "program_for", program)
     o = thing(k=1.0)
     f = tt.compile(lambda x: x * o.k + 0.5)
-    with pytest.warns(RecompileWarning, match="o.k.*0-d Tensor"):
+    with pytest.warns(RecompileWarning, match="o.k.*0-d Tensor") as seen:
         for i in range(20):
             o.k = 1 / (1 + i)
             np.testing.assert_allclose(f(X).numpy(), np.array([1, 2]) * o.k + 0.5, rtol=1e-6)
     assert len(graphs) == 4
+    assert seen[0].filename == __file__  # it points at the user's call
+
+
+def test_what_is_recorded_at_every_call_says_why():
+    """Ground truth: three recordings for an iterator, and for an object made anew each time."""
+    numbers, o = iter(range(10)), thing(s=thing(n=tt.zeros(2)))
+
+    def renew(x):
+        o.s = thing(n=o.s.n + x)
+        return o.s.n
+
+    for function, why in ((lambda x: x * next(numbers), "iterator"), (renew, "not to be repeated")):
+        f = tt.compile(function)
+        with pytest.warns(RecompileWarning, match=f"recorded at every call.*{why}") as seen:
+            for _ in range(4):
+                f(X)
+        assert len(seen) == 1 and seen[0].filename == __file__

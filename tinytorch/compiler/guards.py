@@ -326,5 +326,5 @@ class Changes:
             f"compiled function {function!r} was recorded {OFTEN} times again because "
             f"{' and '.join(g.change() for g in often)}; {cure}",
             RecompileWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
