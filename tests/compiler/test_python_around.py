@@ -1446,6 +1446,153 @@ def a_cache_by_shape():
     return f, lambda: list(cache.values()), 2
 
 
+Pair = collections.namedtuple("Pair", "h c")
+
+
+@state
+def a_named_tuple_made_anew():
+    o = Thing(s=Pair(tt.zeros(2), tt.ones(2)))
+
+    def f(x):
+        o.s = Pair(o.s.h + x, o.s.c * 2)
+        return o.s.h * o.s.c
+
+    return f, lambda: list(o.s), 1
+
+
+@state
+def an_object_made_at_first_use():
+    o = Thing(part=None)
+
+    def f(x):
+        if o.part is None:
+            o.part = Thing(h=tt.zeros(2))
+        o.part.h = o.part.h + x
+        return o.part.h * 1
+
+    return f, lambda: o.part.h, 2
+
+
+@state
+def an_object_made_anew():
+    o = Thing(part=Thing(h=tt.zeros(2)))
+
+    def f(x):
+        o.part = Thing(h=o.part.h + x)
+        return o.part.h * 1
+
+    return f, lambda: o.part.h, 5
+
+
+@state
+def the_last_two_in_a_deque():
+    q = collections.deque(maxlen=2)
+
+    def f(x):
+        q.append(x * 2)
+        return x
+
+    return f, lambda: list(q), 5
+
+
+@state
+def a_buffer_registered_at_first_use():
+    class M(nn.Module):
+        def forward(self, x):
+            if not hasattr(self, "h"):
+                self.register_buffer("h", tt.zeros(2))
+            self.h = self.h + x
+            return self.h * 2
+
+    m = M()
+    return m, lambda: list(m.state_dict().values()), 2
+
+
+@state
+def a_layer_made_at_first_use():
+    class M(nn.Module):
+        def __init__(self):
+            self.inner = None
+
+        def forward(self, x):
+            if self.inner is None:
+                self.inner = nn.Linear(2, 2)
+            return self.inner(x)
+
+    tt.manual_seed(0)
+    m = M()
+    return m, lambda: list(m.state_dict().values()), 2
+
+
+@state
+def an_optimizer_made_at_first_use():
+    w, o = nn.Parameter(tt.ones(2)), Thing(optimizer=None)
+
+    def f(x):
+        if o.optimizer is None:
+            o.optimizer = tt.optim.SGD([w], lr=0.1, momentum=0.9)
+        loss = ((w * x) ** 2).sum()
+        loss.backward()
+        o.optimizer.step()
+        o.optimizer.zero_grad()
+        return loss
+
+    return f, lambda: [w], 3
+
+
+@state
+def the_state_of_a_recurrent_layer():
+    tt.manual_seed(0)
+    cell, o = nn.LSTM(2, 3), Thing(h=None)
+
+    def f(x):
+        y, o.h = cell(x.reshape(1, 1, 2), o.h)
+        return y
+
+    return f, lambda: list(o.h), 2
+
+
+@state
+def a_part_of_what_is_left():
+    o = Thing(a=tt.zeros(4), b=None)
+
+    def f(x):
+        o.a = o.a + tt.concat([x, x])
+        o.b = o.a[1:3]
+        return o.b * 1
+
+    return f, lambda: [o.a, o.b], 1
+
+
+@state
+def one_tensor_under_two_names():
+    o = Thing(a=tt.zeros(2), b=tt.zeros(2))
+
+    def f(x):
+        o.a = o.b = o.a + x
+        return o.a * 1 + o.b
+
+    return f, lambda: [o.a, o.b], 1
+
+
+@state
+def averages_of_a_state_dict():
+    net = nn.Linear(2, 2)
+    with tt.no_grad():
+        net.weight.fill_(0.5)
+        net.bias.fill_(0.1)
+    averages = {k: v.clone() for k, v in net.state_dict().items()}
+
+    def f(x):
+        with tt.no_grad():
+            net.weight.mul_(1.1)
+            for k, v in net.state_dict().items():
+                averages[k] = 0.9 * averages[k] + 0.1 * v
+        return x
+
+    return f, lambda: list(averages.values()), 1
+
+
 def stepped(update, extra=lambda: []):
     """A training function whose weights `update(weights)` moves."""
     weights = [nn.Parameter(tt.ones(2)), nn.Parameter(tt.Tensor([0.5, -1.0]))]
