@@ -242,7 +242,7 @@ EMPTY = {  # what is done with arrays of these shapes
     "rows of softmax": (lambda x: F.softmax(x, -1), (0, 4)),
     "column plus a row": (lambda x, z: F.softmax(x + z, -1), (0, 1), (1, 4)),
     "sums": (lambda x: tt.cat([x.sum(0), x.prod(0), x.mean(0)]), (0, 4)),
-    "order": (lambda x: tt.sort(x, 1, descending=True), (4, 0)),
+    "order": (lambda x: tt.sort(x, 1, descending=True).values, (4, 0)),
     "running sums": (lambda x: tt.cumulative_sum(x, axis=1), (4, 0)),
     "parts": (lambda x, y: tt.cat([x, y], 1), (3, 0), (3, 4)),
     "heads": (lambda q: F.scaled_dot_product_attention(q, q, q), (2, 0, 3, 4)),
