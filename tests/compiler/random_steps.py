@@ -314,7 +314,7 @@ TWO = (
 )  # fmt: skip
 ALONG = (
     "F.softmax({}, dim={})", "F.log_softmax({}, dim={})", "F.softmin({}, dim={})",
-    "tt.cumsum({}, {})", "tt.sort({}, dim={})", "tt.sort({}, dim={}, descending=True)",
+    "tt.cumsum({}, {})", "tt.sort({}, dim={})[0]", "tt.sort({}, dim={}, descending=True)[0]",
     "{}.flip({})", "tt.roll({}, 1, dim={})", "F.normalize({}, dim={})",
     "tt.cumulative_prod(tt.tanh({}), axis={})", "tt.diff({}, axis={})",
 )  # fmt: skip
@@ -629,7 +629,8 @@ def compared(w: Author) -> None:
     how = w.number(0, 4)
     d = w.axis(x)
     if how == 0:
-        texts = ["tt.argmax({}, {})", "tt.argsort({}, {})", "tt.argmin({}, {})"]
+        texts = ["tt.argmax({}, {})", "tt.argsort({}, {})", "tt.argmin({}, {})",
+                 "tt.max({}, {})[0]", "tt.min({}, {})[1]", "tt.sort({}, {})[1]"]  # fmt: skip
         w.line(w.choose(texts).format(x, d))
     elif how == 1:
         mask = w.line(f"{x} > {w.choose(['0', '0.5', f'{x}.mean()'])}")
@@ -646,7 +647,7 @@ def compared(w: Author) -> None:
 
 def searched(w: Author) -> None:
     """Where numbers belong in a row that is sorted."""
-    row = w.line(f"tt.sort({w.given((w.choose([5, 1, 8, 33]),))})")
+    row = w.line(f"tt.sort({w.given((w.choose([5, 1, 8, 33]),))})[0]")
     needles = w.given((w.choose([3, 1, 8]),))
     w.line(f"tt.searchsorted({row}, {needles}, side={w.choose(['left', 'right'])!r})")
 
@@ -795,9 +796,17 @@ def _one_call(what: str, plain: Callable, run: Callable, arguments: tuple, seen:
     for v, source in zip(graph.states, captured.sources, strict=True):
         arrays[v] = _held(_tensor(source))
     held = run_bounded(graph, arrays)
+    news = dict(graph.updates)
+    outside = {id(t): v for v, t in zip(graph.states, captured.sources, strict=True)}
 
     def wanted(slot: Slot) -> Bounded:
         kind, i = slot.kind, slot.index
+        if kind == "view":
+            base, rows = captured.shown[i]
+            if isinstance(base, Slot):
+                return _view(wanted(base), rows)
+            state = outside.get(id(base))
+            return _view(_held(base) if state is None else held[news.get(state, state)], rows)
         if kind == "result":
             return held[graph.results[i]]
         if kind == "after":
@@ -821,6 +830,16 @@ def _one_call(what: str, plain: Callable, run: Callable, arguments: tuple, seen:
 def _tensor(source: Any) -> Tensor:
     """What holds a state: a Tensor, or the gradient of a leaf."""
     return source if isinstance(source, Tensor) else source.grad
+
+
+def _view(base: Bounded, rows: Sequence[tuple[Any, dict]]) -> Bounded:
+    """What is shown of an array; detaching it shows all."""
+    value, error = base.value, base.error
+    for row, params in rows:
+        if hasattr(row, "numpy"):
+            value = row.numpy(value, **params)
+            error = None if error is None else row.numpy(error, **params)
+    return Bounded(value, error)
 
 
 def _stored(t: Tensor) -> np.ndarray:
