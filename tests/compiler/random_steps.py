@@ -591,6 +591,12 @@ def _places(w: Author, shape: Sequence[int], size: int) -> str:
     return name
 
 
+IN_PLACE = (
+    ".mul_(0.5)", ".zero_()", ".fill_(0.5)", ".add_(1.0)", ".clamp_(-1, 1)", ".copy_({})",
+    ".flip(0).mul_(2.0)", "[..., None].sub_(0.25)",
+)  # fmt: skip
+
+
 def written(w: Author) -> None:
     """An assignment to part of a Tensor, of values that may depend on what is written to."""
     x = w.real(1, size=1)
@@ -613,9 +619,12 @@ def written(w: Author) -> None:
     how = w.choose(["*=", "=", "+="])
     if ">" in at:  # a mask: what it reads has a size that depends on values
         how, right = "=", w.choose(["0.5", f"{target}.sum()"])
+    text = f"{target}[{at}] {how} {right}"
+    if w.rarely(3) and ">" not in at:  # through a view of it
+        text = f"{target}[{at}]" + w.choose(IN_PLACE).format(right)
     w.pool.remove(target)
     try:
-        w.run(f"{target}[{at}] {how} {right}", w.body)
+        w.run(text, w.body)
     except (IndexError, ValueError):  # shapes that do not fit, refused in NumPy's words
         raise Refused from None
     if not w._sound(w[target]):
