@@ -18,13 +18,13 @@ from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Primitive, Spec, store
 from tinytorch.tensor import autograd
 from tinytorch.tensor.base import TensorBase, from_array, from_handle, make, refuse_tensors
-from tinytorch.tensor.buffer import copy_of
 from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.sharing import ALIAS, DETACH, Same, detached, view_of
+from tinytorch.tensor.sharing import ALIAS, Same, view_of
 
 _CAST, _FULL, _WHERE = TABLE["cast"], TABLE["full"], TABLE["where"]
 _LIMIT = 4096  # entries of the caches below; a full one is emptied: a few us an entry
 
+_ABSORB = TABLE["absorb"]
 COPY = Same("copy")
 _NONE: dict[str, Any] = {}  # params of rows without any; never written to
 
@@ -68,12 +68,12 @@ def elementwise(primitive: Primitive, operands: tuple[Any, ...]) -> Any:
             raise OutOfMemoryError.of(problem) from None
         if type(array) is not np.ndarray or array.dtype is not result.storage:
             array = np.asarray(array, result.storage)
-        if state.recording and array is operands[0]._buffer.array:
-            array = array.copy()  # absorb gave its operand back, which the tape may keep
         out = from_array(array, result)
     if state.recording:
         for t in operands:
             if t._node is not None:
+                if primitive is _ABSORB and state.interpreter is None:
+                    out = copied(out)  # it gives back its operand, which the tape keeps
                 return autograd.record(primitive, operands, _NONE, out)
     return out
 
@@ -182,8 +182,6 @@ def alias(x: Any, row: Any = ALIAS) -> Any:
         out = from_handle(x.handle(), node)
         STATE.interpreter.shows(out, x, row, _NONE)
         return out
-    if row is DETACH:
-        return detached(x)
     out = view_of(x, x._buffer.array, row, _NONE)
     out._node = node
     return out
@@ -198,7 +196,7 @@ def copied(x: Any) -> Any:
         if STATE.recording and x._node is not None:
             out._node = autograd.identity(x._node, out.handle())
         return out
-    return viewed(COPY, x, copy_of(x._buffer.array, x._buffer.dtype), _NONE)
+    return viewed(COPY, x, x._buffer.array.copy(), _NONE)
 
 
 def unshared(x: Any) -> Any:

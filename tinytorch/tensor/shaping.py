@@ -221,6 +221,14 @@ def broadcast_to(x, *shape) -> Any:
     )
     if missing >= 0 and sizes == (1,) * missing + x.shape:
         return reshape(x, sizes)  # nothing is repeated
+    if STATE.interpreter is None and x._buffer is not None:
+        try:
+            array = np.broadcast_to(x._buffer.array, sizes)
+        except ValueError:
+            pass  # explained below
+        else:
+            array.flags.writeable = x._buffer.array.flags.writeable
+            return viewed(TABLE["broadcast_to"], x, array, {"shape": sizes})
     return apply(TABLE["broadcast_to"], (x,), {"shape": sizes})
 
 

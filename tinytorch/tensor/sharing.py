@@ -56,39 +56,38 @@ def view_of(x: Any, array: np.ndarray, primitive: Any, params: dict) -> Any:
     Cost: 0.3 us more than a Tensor over an array.
     """
     old = x._buffer
+    is_kept = type(x) is base._held
+    if is_kept and not STATE.recording:  # a gradient rule looks at it, and that is all
+        out = from_array(array, old.dtype)
+        out.__class__ = base._held
+        return out
     family = old.family
     if family is None:
         family = old.family = Family()
         old.taken, old.is_kept = None, False
-        if type(x) is not base._held:
+        if not is_kept:
             family.members.append(ref(x))
     out = from_array(array, old.dtype)
     new = out._buffer
     new.family = family
     new.is_kept = False
-    if type(x) is base._held:  # numbers that were kept have views that are kept
+    if is_kept:  # numbers that were kept have views that are kept
         new.taken = None
         out.__class__ = type(x)
         family.keep(old)
         family.keep(new)
         return out
-    new.taken = (x, primitive, params, STATE.recording)
+    if primitive is DETACH:
+        new.taken = ref(x), DETACH, params, False
+        first = family.members[0]()
+        if first is not None and not first._buffer.is_kept:
+            family.keep(first._buffer)  # used before it had a family, perhaps; gone before `out` is
+    else:
+        new.taken = x, primitive, params, STATE.recording
     members = family.members
     members.append(ref(out))
     if len(members) > family.limit:
         family.tidy()
-    return out
-
-
-def detached(x: Any) -> Any:
-    """A Tensor that shows all of x without a gradient, and does not keep x alive."""
-    out = view_of(x, x._buffer.array, DETACH, {})
-    if not is_held(x):
-        out._buffer.taken = (ref(x), DETACH, {}, False)
-        family = x._buffer.family
-        first = family.members[0]()
-        if first is not None:  # used before it had a family, perhaps, and gone before `out` is
-            family.keep(first._buffer)
     return out
 
 
@@ -122,11 +121,11 @@ def writable(x: Any) -> np.ndarray:
 
     Cost: 0.2 us for a Tensor without views; with them 0.2 us for each.
     """
-    if x._buffer.family is not None:
+    if x._buffer.family is not None or type(x) is base._held:
         return _of_family(x)
     buffer = x._buffer
     if getrefcount(buffer) != 3:  # x, the name here, the argument of getrefcount
-        buffer = _on_its_own(x) if is_held(x) else _parted(x)
+        buffer = _parted(x)
     if not buffer.array.flags.writeable:
         buffer = x._buffer = Buffer(
             copy_of(buffer.array, buffer.dtype), buffer.dtype, buffer.version
@@ -197,7 +196,7 @@ def hold_memory_of(x: Any, new: Any) -> None:
     if is_held(new):
         hold(x, Buffer(copy_of(new._buffer.array, new.dtype), new.dtype))
     else:
-        hold(x, detached(new)._buffer)
+        hold(x, view_of(new, new._buffer.array, DETACH, {})._buffer)
         hold_buffer(x, x._buffer)
     STRUCTURE.bump()  # compiled functions know shapes, and who shares memory with whom
 
