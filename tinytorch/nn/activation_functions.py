@@ -260,7 +260,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
 
 @in_float32()
-def softmin(input: Tensor, dim: int = -1, dtype=None) -> Tensor:
+def softmin(input: Tensor, dim: int = -1, *, dtype=None) -> Tensor:
     """softmax(-x) along an axis.
 
     Args:
@@ -268,4 +268,4 @@ def softmin(input: Tensor, dim: int = -1, dtype=None) -> Tensor:
         dim: the axis.
         dtype: input is converted to it first.
     """
-    return softmax(-input, dim, dtype)
+    return softmax(-input, dim, dtype=dtype)
