@@ -6,11 +6,13 @@ the rest are loaded when they are first used.
 
 from __future__ import annotations
 
+import builtins
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from tinytorch import primitives
 from tinytorch.base import settings
+from tinytorch.base.arguments import explain_all, explain_methods
 from tinytorch.base.dtypes import (
     bfloat16,
     bool_,
@@ -103,12 +105,35 @@ __all__ = [
 ]
 
 
+# Errors that no check foresaw come in four parts (base/arguments.py). The files named here hold
+# what is called most; they refuse wrong arguments themselves, but for a few of their functions.
+_CHECKED = ("elementwise", "exponentials", "trigonometry", "reductions", "shaping")
+_UNCHECKED = (
+    "astype", "cat", "chunk", "concat", "narrow", "nextafter", "pad", "permute_dims", "roll",
+    "select", "split", "stack", "std", "unfold", "var",
+)  # fmt: skip
+
+
+def _may_fail_raw(x: object) -> builtins.bool:
+    home = getattr(x, "__module__", "") or ""
+    return home.rpartition(".")[2] not in _CHECKED or getattr(x, "__name__", "") in _UNCHECKED
+
+
+explain_all(globals(), [name for name in __all__ if _may_fail_raw(globals().get(name))])
+for _kind in Tensor.__mro__[:-1]:
+    explain_methods(_kind, [n for n, x in vars(_kind).items() if n[0] != "_" and _may_fail_raw(x)])
+explain_methods(Tensor, ["__init__"])
+del _kind
+
+
 def __getattr__(name: str) -> Any:
     try:
         module, attribute = _LATER[name]
     except KeyError:
         raise unknown("tinytorch", name, __dir__) from None
     loaded = importlib.import_module(module)
+    if attribute is not None:
+        explain_all(vars(loaded), [attribute])
     value = loaded if attribute is None else getattr(loaded, attribute)
     globals()[name] = value
     return value

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.dtypes import (  # noqa: F401
     bool_,
     float32,
@@ -110,3 +111,6 @@ def squeeze(x, /, axis: int | tuple[int, ...]) -> Any:
                 fix="xp.reshape(x, ...)",
             )
     return shaping.squeeze(x, axis)
+
+
+_explain_all(globals(), __all__)

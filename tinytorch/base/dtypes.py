@@ -100,7 +100,7 @@ def as_dtype(x) -> DType:
         return float32  # the framework's default, as in PyTorch
     try:
         return OF_NUMPY[np.dtype(x)]
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         raise DTypeError(
             "this is not a number type TinyTorch has",
             got=repr(x),

@@ -5,6 +5,9 @@ TinyTorchError
 ├── DTypeError (TypeError)          number types do not fit
 ├── SettingError (ValueError)       a setting is outside its range
 ├── IndexRangeError (IndexError)    an index is outside its axis
+├── ArgumentError (ValueError)      an argument has a value that cannot be used
+├── ArgumentTypeError (TypeError)   an argument is of a kind that cannot be used
+├── MissingKeyError (KeyError)      a name is not among those there are
 ├── GradientError (RuntimeError)    a gradient cannot be computed
 ├── OverlapError (RuntimeError)     one place in memory would be written twice
 ├── CompileError (RuntimeError)     a function cannot be compiled
@@ -119,6 +122,21 @@ class SettingError(TinyTorchError, ValueError):
 
 class IndexRangeError(TinyTorchError, IndexError):
     """An index points outside its axis."""
+
+
+class ArgumentError(TinyTorchError, ValueError):
+    """An argument has a value that cannot be used (see base/arguments.py)."""
+
+
+class ArgumentTypeError(TinyTorchError, TypeError):
+    """An argument is of a kind that cannot be used (see base/arguments.py)."""
+
+
+class MissingKeyError(TinyTorchError, KeyError):
+    """A name is not among those there are."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
 
 
 class GradientError(TinyTorchError, RuntimeError):

@@ -3,6 +3,7 @@
 Knows NumPy arrays and files, never tensors.
 """
 
+from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.unknown_names import names_of as _names_of
 from tinytorch.data.augmentation import Compose, Cutout, RandomCrop, RandomFlip
 from tinytorch.data.cifar10 import CIFAR10_MEAN, CIFAR10_STD, load_cifar10
@@ -61,4 +62,5 @@ __all__ = [
     "random_split",
 ]
 
+_explain_all(globals(), __all__)
 __getattr__ = _names_of("data", lambda: __all__)

@@ -1,5 +1,6 @@
 """Known networks, ready to train."""
 
+from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.models.cifar_resnet import CifarResNet, cifar_resnet, resnet20, resnet32, resnet56
 from tinytorch.models.cnn import CNN
 from tinytorch.models.dcgan import (
@@ -43,3 +44,5 @@ __all__ = [
     "resnet56",
     "vae_loss",
 ]
+
+_explain_all(globals(), __all__)

@@ -12,6 +12,7 @@ grows with batch and image. Knows layers, never how a weight moves (`optim`) or 
 from (`data`).
 """
 
+from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.unknown_names import names_of as _names_of
 from tinytorch.nn import functional, init, initialisation
 from tinytorch.nn.activation import (
@@ -144,4 +145,5 @@ __all__ = [
     "signal",
 ]
 
+_explain_all(globals(), __all__)
 __getattr__ = _names_of("nn", lambda: __all__)

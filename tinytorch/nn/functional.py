@@ -6,6 +6,7 @@ gradient is derived and the compiler fuses it.
 
 from __future__ import annotations
 
+from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.errors import ShapeError
 from tinytorch.base.unknown_names import names_of as _names_of
 from tinytorch.nn.activation_functions import (
@@ -159,4 +160,5 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return out if bias is None else out + bias
 
 
+_explain_all(globals(), __all__)
 __getattr__ = _names_of("nn.functional", lambda: __all__)

@@ -5,6 +5,7 @@ Knows names and argument orders; the distributions are in `initialisation`.
 
 from __future__ import annotations
 
+from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.checks import number
 from tinytorch.nn import initialisation
 from tinytorch.nn.initialisation import gain as calculate_gain
@@ -169,3 +170,6 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
         gain: length of each row or column.
     """
     return _filled(tensor, initialisation.orthogonal(tuple(tensor.shape), gain))
+
+
+_explain_all(globals(), __all__)

@@ -1,5 +1,6 @@
 """Optimizers, learning-rate schedules, clipping, penalties: how a weight moves."""
 
+from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.unknown_names import names_of as _names_of
 from tinytorch.optim.adam import Adam
 from tinytorch.optim.adamw import AdamW
@@ -55,4 +56,5 @@ __all__ = [
     "l2_penalty",
 ]
 
+_explain_all(globals(), __all__)
 __getattr__ = _names_of("optim", lambda: __all__)

@@ -7,9 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from operator import index
 
 from tinytorch.base.dtypes import DType
-from tinytorch.base.errors import DTypeError, OutOfMemoryError, SettingError, ShapeError
+from tinytorch.base.errors import (
+    ArgumentTypeError,
+    DTypeError,
+    OutOfMemoryError,
+    SettingError,
+    ShapeError,
+    short,
+)
 from tinytorch.primitives.primitive import Spec
 
 FLOAT, NUMBER, INTEGER, BITS, BOOL, ANY = "f", "iuf", "iu", "biu", "b", "biuf"
@@ -109,6 +117,21 @@ def check_count(name: str, argument: str, entries: Sequence, rank: int) -> None:
         )
 
 
+def sizes_of(shape: Sequence) -> tuple[int, ...]:
+    """Sizes or axes, given one by one or as one tuple or list, as plain integers."""
+    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
+        shape = shape[0]
+    try:
+        return tuple([index(n) for n in shape])
+    except TypeError:
+        raise ArgumentTypeError(
+            "a size or an axis is not a whole number",
+            got=f"({', '.join(map(short, shape))})",
+            rule="integers",
+            fix="int(n) of each, or x.shape for the sizes of x",
+        ) from None
+
+
 def check_sizes(name: str, shape: Sequence[int]) -> None:
     """Refuse a shape with anything but integers from 0, and one that no memory could hold."""
     if not all(isinstance(n, int) and n >= 0 for n in shape):
@@ -116,7 +139,7 @@ def check_sizes(name: str, shape: Sequence[int]) -> None:
             f"{name}: shape has an entry that is not a size",
             got=f"shape={shape}",
             rule="integers >= 0",
-            fix=f"shape={tuple(max(int(n), 0) for n in shape)}",
+            fix="x.shape for the sizes of x",
         )
     if len(shape) > _MOST_AXES:
         raise ShapeError(

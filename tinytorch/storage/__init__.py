@@ -3,6 +3,7 @@
 Knows arrays and files, never models.
 """
 
+from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.files import replacing
 from tinytorch.storage.folder import Folder, NewFolder, reading_folder, writing_folder
 from tinytorch.storage.manifest import FutureVersionError
@@ -22,3 +23,5 @@ __all__ = [
     "save",
     "writing_folder",
 ]
+
+_explain_all(globals(), __all__)

@@ -13,6 +13,7 @@ import numpy as np
 from tinytorch.base.dtypes import DType, as_dtype, bool_, check_fits, float32, int64
 from tinytorch.base.errors import OutOfMemoryError, SettingError
 from tinytorch.primitives import TABLE
+from tinytorch.primitives.shapes import sizes_of
 from tinytorch.tensor.base import TensorBase, concrete, from_buffer, make
 from tinytorch.tensor.buffer import Buffer
 from tinytorch.tensor.buffer import empty as empty_array
@@ -23,9 +24,7 @@ from tinytorch.tensor.interpreter import STATE
 
 def _shape(sizes: tuple) -> tuple[int, ...]:
     """`zeros(2, 3)` and `zeros((2, 3))` mean the same."""
-    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
-        sizes = tuple(sizes[0])
-    shape = tuple([int(n) for n in sizes])
+    shape = sizes_of(sizes)
     if any(n < 0 for n in shape):
         raise SettingError(
             "a size is negative",

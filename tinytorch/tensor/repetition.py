@@ -14,9 +14,10 @@ import numpy as np
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.shapes import broadcast_shapes as _common_shape
+from tinytorch.primitives.shapes import sizes_of
 from tinytorch.tensor.base import TensorBase, make
 from tinytorch.tensor.dispatch import apply, tensor_of, unshared
-from tinytorch.tensor.shaping import _sizes, axis_of, broadcast_to, reshape, unsqueeze
+from tinytorch.tensor.shaping import axis_of, broadcast_to, reshape, unsqueeze
 
 
 def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
@@ -48,7 +49,7 @@ def tile(x, *counts) -> Any:
         [[1, 2, 1, 2], [1, 2, 1, 2]]
     """
     x = tensor_of(x)
-    times = _sizes(counts)
+    times = sizes_of(counts)
     times = (1,) * (len(x.shape) - len(times)) + times
     x = reshape(x, (1,) * (len(times) - len(x.shape)) + x.shape)
     lifted = [n for s in x.shape for n in (1, s)]
@@ -60,7 +61,7 @@ def tile(x, *counts) -> Any:
 def repeat_as_torch(x, *counts) -> Any:
     """`tile` by PyTorch's name for the method (`x.repeat(2, 3)`): one count for each axis."""
     x = tensor_of(x)
-    times = _sizes(counts)
+    times = sizes_of(counts)
     if len(times) < len(x.shape):
         raise ShapeError(
             "repeat: a count is missing",

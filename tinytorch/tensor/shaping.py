@@ -15,6 +15,7 @@ import numpy as np
 from tinytorch.base.dtypes import promote
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.primitives import TABLE
+from tinytorch.primitives.shapes import sizes_of
 from tinytorch.tensor.dispatch import alias, apply, copied, tensor_of, to_dtype, unshared, viewed
 from tinytorch.tensor.interpreter import STATE
 
@@ -68,12 +69,6 @@ def as_vector(function: Callable) -> Callable:
     return along
 
 
-def _sizes(shape: tuple) -> tuple[int, ...]:
-    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
-        shape = tuple(shape[0])
-    return tuple([int(n) for n in shape])
-
-
 def reshape(x, *shape) -> Any:
     """The same elements, in the same order, under other axes; one size may be -1: what is left.
 
@@ -90,7 +85,7 @@ def reshape(x, *shape) -> Any:
             pass
         else:
             return viewed(_RESHAPE, x, array, {"shape": array.shape})
-    sizes = _sizes(shape)
+    sizes = sizes_of(shape)
     if -1 in sizes:
         known = 1
         for n in sizes:
@@ -109,7 +104,7 @@ def reshape(x, *shape) -> Any:
 def permute(x, *axes) -> Any:
     """Axis i of the result is axis axes[i] of x."""
     x = tensor_of(x)
-    return _permuted(x, tuple([axis_of(x, a) for a in _sizes(axes)]))
+    return _permuted(x, tuple([axis_of(x, a) for a in sizes_of(axes)]))
 
 
 def _permuted(x: Any, order: tuple[int, ...]) -> Any:
@@ -214,7 +209,7 @@ def matrix_transpose(x) -> Any:
 def broadcast_to(x, *shape) -> Any:
     """x repeated along axes of size 1 and new leading axes; -1 keeps a size."""
     x = tensor_of(x)
-    sizes = _sizes(shape)
+    sizes = sizes_of(shape)
     missing = len(sizes) - len(x.shape)
     sizes = tuple(
         x.shape[i - missing] if n == -1 and i >= missing else n for i, n in enumerate(sizes)

@@ -3,6 +3,7 @@
 Knows text, bytes and NumPy ids, never tensors.
 """
 
+from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.text.byte_pairs import BytePairTokenizer
 from tinytorch.text.characters import CharacterTokenizer
 from tinytorch.text.gpt2 import load_gpt2_tokenizer
@@ -19,3 +20,5 @@ __all__ = [
     "load_gpt2_tokenizer",
     "pad",
 ]
+
+_explain_all(globals(), __all__)

@@ -1,5 +1,6 @@
 """How a model is trained, measured and saved."""
 
+from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.training.alerts import Alerts
 from tinytorch.training.callback import Callback
 from tinytorch.training.checkpoint import load_checkpoint, save_checkpoint
@@ -50,3 +51,5 @@ __all__ = [
     "top_k",
     "train_epoch",
 ]
+
+_explain_all(globals(), __all__)

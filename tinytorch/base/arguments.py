@@ -1,0 +1,142 @@
+"""Errors that no check foresaw: what Python or NumPy say of a wrong argument, in four parts.
+
+Knows calls and tracebacks; never what an argument means. Functions check what they can say well
+themselves. What slips through (`len(None)`, `int("text")`, an attribute that a string does not
+have) comes as an `ArgumentError` with the call's arguments, the function's signature, and the first
+error as its cause.
+
+Note [whose error it is]
+    Only errors that arose in this package, or in what it called of NumPy and of Python's library,
+    are explained. An error in the user's own code that we called (a loss, a callback, a data set)
+    goes through as it is: a frame of a file outside says so.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable
+from types import FunctionType, TracebackType
+from typing import Any
+
+import numpy as np
+
+from tinytorch.base.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    IndexRangeError,
+    MissingKeyError,
+    TinyTorchError,
+    short,
+)
+
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_LIBRARIES = (
+    _HERE,
+    os.path.dirname(os.path.abspath(np.__file__)) + os.sep,
+    sysconfig.get_paths()["stdlib"] + os.sep,
+    "<frozen ",
+    "<string>",
+    "<__array_function__ internals>",
+)
+_INSTALLED = os.sep + "site-packages" + os.sep
+
+# What is explained, and as what: PyTorch's users catch the same kinds.
+KINDS: dict[type[Exception], type[TinyTorchError]] = {
+    IndexError: IndexRangeError,
+    KeyError: MissingKeyError,
+    TypeError: ArgumentTypeError,
+    AttributeError: ArgumentTypeError,
+    ValueError: ArgumentError,
+    ArithmeticError: ArgumentError,
+    AssertionError: ArgumentError,
+    NotImplementedError: ArgumentTypeError,
+    BufferError: ArgumentTypeError,
+}
+RAW = tuple(KINDS)
+
+
+def explain(problem: Exception, call: Any, arguments: tuple, named: dict) -> Exception:
+    """The error to raise for a raw one: four parts, or the same if it is not ours.
+
+    Args:
+        problem: as caught, in the frame that made the call.
+        call: what was called, a function or an object with a name.
+        arguments, named: what it was called with.
+    """
+    if isinstance(problem, TinyTorchError) or not _is_ours(problem.__traceback__):
+        return problem
+    kind = next(ours for raw, ours in KINDS.items() if isinstance(problem, raw))
+    name = getattr(call, "__qualname__", None) or type(call).__name__
+    given = [short(x, 60) for x in arguments] + [f"{k}={short(x, 60)}" for k, x in named.items()]
+    try:
+        signature = str(inspect.signature(call))
+    except (TypeError, ValueError):
+        signature = "(...)"
+    return kind(
+        f"{name}: an argument cannot be used",
+        got=f"{name}({', '.join(given)}); {type(problem).__name__}: {problem}",
+        rule=f"{name}{signature}",
+        fix=f"help({name}) says what each argument may be",
+    )
+
+
+def _is_ours(traceback: TracebackType | None) -> bool:
+    """Whether every frame below the call's own is of this package or of a library it uses."""
+    traceback = traceback.tb_next if traceback is not None else None
+    while traceback is not None:
+        file = traceback.tb_frame.f_code.co_filename
+        ours = file.startswith(_LIBRARIES[:2]) or file.endswith(".pyx")  # NumPy's, compiled
+        if not ours and (_INSTALLED in file or not file.startswith(_LIBRARIES)):
+            return False
+        traceback = traceback.tb_next
+    return True
+
+
+def explained(function: Callable) -> Callable:
+    """`function`, with raw errors of its arguments in four parts. Cost: 0.1 us a call."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:
+            return function(*arguments, **named)
+        except RAW as problem:
+            error = explain(problem, function, arguments, named)
+            if error is problem:
+                raise
+            raise error from problem
+
+    call.__explained__ = True  # type: ignore[attr-defined]
+    return call
+
+
+def explain_all(namespace: dict[str, Any], names: Iterable[str]) -> None:
+    """Let public functions and constructors of a module explain raw errors.
+
+    A function stays plain where this package's own files imported it before: they pay nothing.
+
+    Args:
+        namespace: globals() of the module that offers the names.
+        names: its `__all__`, or a part of it.
+    """
+    for name in names:
+        x = namespace.get(name)
+        if isinstance(x, FunctionType) and not hasattr(x, "__explained__"):
+            home = vars(sys.modules[x.__module__])
+            wrapped = explained(x)
+            namespace[name] = wrapped
+            if home.get(x.__name__) is x:
+                home[x.__name__] = wrapped  # so that pickle finds what it saw
+        elif isinstance(x, type) and not issubclass(x, BaseException):
+            explain_methods(x, ["__init__"])
+
+
+def explain_methods(owner: type, names: Iterable[str]) -> None:
+    """Let methods that `owner` itself defines explain raw errors."""
+    for name in names:
+        method = vars(owner).get(name)
+        if isinstance(method, FunctionType) and not hasattr(method, "__explained__"):
+            setattr(owner, name, explained(method))
