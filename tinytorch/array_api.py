@@ -13,6 +13,7 @@ Differs from the standard: no complex numbers, no uint16 and uint64.
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 from tinytorch.base.arguments import explain_all as _explain_all
@@ -62,7 +63,9 @@ all any diff
 __all__ = STANDARD.split()  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def sort(x, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
+def sort(
+    x, /, *, axis: int = -1, descending: builtins.bool = False, stable: builtins.bool = True
+) -> Any:
     """x in order along an axis: the values alone."""
     return reductions.sort_values(x, axis, descending)
 
@@ -85,12 +88,12 @@ def meshgrid(*arrays, indexing: str = "xy") -> list[Any]:
     return repetition.meshgrid(*arrays, indexing=indexing)
 
 
-def var(x, /, *, axis=None, correction: float = 0.0, keepdims: bool = False) -> Any:
+def var(x, /, *, axis=None, correction: float = 0.0, keepdims: builtins.bool = False) -> Any:
     """The variance; its divisor is n - correction."""
     return reductions.var(x, axis, correction=correction, keepdim=keepdims)
 
 
-def std(x, /, *, axis=None, correction: float = 0.0, keepdims: bool = False) -> Any:
+def std(x, /, *, axis=None, correction: float = 0.0, keepdims: builtins.bool = False) -> Any:
     """The square root of the variance."""
     return reductions.std(x, axis, correction=correction, keepdim=keepdims)
 

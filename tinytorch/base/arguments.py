@@ -17,7 +17,6 @@ import functools
 import inspect
 import os
 import sys
-import sysconfig
 from collections.abc import Callable, Iterable
 from types import FunctionType, TracebackType
 from typing import Any
@@ -37,7 +36,7 @@ _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARIES = (
     _HERE,
     os.path.dirname(os.path.abspath(np.__file__)) + os.sep,
-    sysconfig.get_paths()["stdlib"] + os.sep,
+    os.path.dirname(os.path.abspath(os.__file__)) + os.sep,
     "<frozen ",
     "<string>",
     "<__array_function__ internals>",

@@ -63,7 +63,7 @@ def as_vector(function: Callable) -> Callable:
         out = function(reshape(x, 1), *args, **settings)
         if isinstance(out, tuple):
             parts = [reshape(o, ()) if o.shape == (1,) else o for o in out]
-            return out._make(parts) if hasattr(out, "_make") else tuple(parts)
+            return type(out)(*parts) if hasattr(out, "_fields") else tuple(parts)
         return reshape(out, ()) if out.shape == (1,) else out
 
     return along
