@@ -338,6 +338,24 @@ def test_recordings_kept_are_bounded():
     assert sum(map(len, f._calls.values())) <= compile_module.KINDS
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: tt.grad(lambda v: (v * v).sum())(x),
+        lambda x: tt.vjp(lambda v: v[1:] * 2, x)[1](x[1:]),
+        lambda x: tt.checkpoint(lambda v: v.reshape(1, 2) * 2)(x),
+        lambda x: [t * 2 for t in x.reshape(2, 1)][0],
+        lambda x: tt.value_and_grad(lambda v: (v[0] * v[1]).sum())(x)[1],
+    ],
+)
+def test_what_ends_with_the_call_is_no_state(function):
+    """Invariant: transforms, views and closures leave nothing behind: one recording serves."""
+    f = tt.compile(function)
+    for _ in range(3):
+        f(X)
+    assert f.captures == 1
+
+
 def test_temporary_objects_are_no_guards():
     """Invariant: what the function makes itself needs no look at the next call."""
 

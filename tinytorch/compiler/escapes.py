@@ -26,8 +26,11 @@ from tinytorch.compiler.guards import MISSING, Guard
 from tinytorch.compiler.signature import flatten, rebuild
 from tinytorch.tensor.autograd import Leaf, Node, Port
 from tinytorch.tensor.base import TensorBase
+from tinytorch.tensor.interpreter import Interpreter
 from tinytorch.tensor.tensor import Tensor
 
+# they end with the call
+_NO_PLACES = (types.FrameType, TensorBase, Node, Port, Leaf, Interpreter)
 HEIGHT = 6  # containers in containers that are followed from a Tensor up to where they hang
 
 
@@ -144,7 +147,8 @@ def find(watch: Any, made: Any, slot_of: Callable[[Tensor], Any]) -> Escapes:
     """
     found = Escapes()
     made_since = gc.get_objects(generation=None if watch.collected else 0)
-    left: list[Any] = [x for x in made_since if isinstance(x, TensorBase)]
+    # by type(x): asking an object for its __class__ can run anybody's code
+    left: list[Any] = [x for x in made_since if issubclass(type(x), TensorBase)]
     del made_since
     left = [x for x in left if x._buffer is None and x._value in made]
     if not left:
@@ -217,7 +221,7 @@ def _places(watch: Any, left: list) -> tuple[dict[int, tuple], dict[int, list[An
         above = []
         mine.add(id(above))
         for x in gc.get_referrers(*level):
-            if id(x) in mine or isinstance(x, (types.FrameType, TensorBase, Node, Port, Leaf)):
+            if id(x) in mine or issubclass(type(x), _NO_PLACES):
                 continue
             children = list({id(y): y for y in gc.get_referents(x) if id(y) in ids}.values())
             mine.add(id(children))
@@ -289,7 +293,7 @@ def _effects(watch: Any, holder: Any, children: list) -> list[Effect] | None:
     if isinstance(holder, dict):
         own = [e for e in written if _is_dict_of(holder, e.holder)]
         named = {e.key for e in own}
-        if not own and any(isinstance(x, type) for x in gc.get_referrers(holder)):
+        if not own and any(issubclass(type(x), type) for x in gc.get_referrers(holder)):
             return None  # a class's own, which is not written past the class
         rest = [(k, x) for k, x in holder.items() if id(x) in ids and k not in named]
         return own + [Effect("item", holder, k, x) for k, x in rest]
