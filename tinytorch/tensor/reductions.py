@@ -141,6 +141,7 @@ def _extreme(name: str, of_bools: str, x: Any, axes: Any, keepdim: bool) -> Any:
 
 def _position(name: str, x: Any, dim: Any, keepdim: bool) -> Any:
     x = tensor_of(x)
+    x = to_dtype(x, uint8) if x.dtype is bool_ else x
     if dim is None or not x.shape:
         axes_of(x, dim)  # refuses what no number has
         flat = apply(TABLE["reshape"], (x,), {"shape": (x.size,)})
