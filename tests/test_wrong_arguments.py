@@ -14,6 +14,7 @@ import pytest
 
 import tinytorch as tt
 import tinytorch.array_api as xp
+from tests.test_every_layer import LAYERS
 from tinytorch import data, models, nn, optim, storage, text, training
 from tinytorch.base.arguments import explained
 from tinytorch.base.errors import (
@@ -127,6 +128,21 @@ def test_wrong_arguments_are_refused_in_four_parts(place):
             if problem:
                 found.append(problem)
     assert not found, "\n".join(found[:20])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_refuse_wrong_inputs_in_four_parts(name):
+    """Every layer of tests/test_every_layer.py, each wrong value as its input."""
+    layer, found = LAYERS[name].make(), []
+    for k, value in WRONG.items():
+        try:
+            layer(*[value()] * len(LAYERS[name].inputs))
+        except TinyTorchError:
+            pass
+        except Exception as error:
+            found.append(f"{name}({k}): {type(error).__name__}: {error}")
+    assert not found, "\n".join(found)
 
 
 def wrong(x, kind="value"):

@@ -31,7 +31,7 @@ from tinytorch.base.dtypes import (  # noqa: F401
 from tinytorch.base.errors import ShapeError
 from tinytorch.tensor import elementwise, reductions, repetition, searching, shaping
 from tinytorch.tensor.dispatch import tensor_of
-from tinytorch.tensor.functions import *  # noqa: F403
+from tinytorch.tensor.functions import *  # noqa: F403  # pyright: ignore[reportAssignmentType]
 from tinytorch.tensor.functions import __array_namespace_info__  # noqa: F401
 
 bool = bool_

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinytorch.base.arguments import RAW, explain
 from tinytorch.base.dtypes import as_dtype
 from tinytorch.base.errors import SettingError
 from tinytorch.base.settings import STRUCTURE
@@ -84,9 +85,15 @@ class Module:
             if type(x) is np.ndarray:
                 inputs = tuple(Tensor(x) if type(x) is np.ndarray else x for x in inputs)
                 break
-        if self._hooks is None:
-            return self.forward(*inputs, **named)
-        return self._hooks.around(self, inputs, named)
+        try:
+            if self._hooks is None:
+                return self.forward(*inputs, **named)
+            return self._hooks.around(self, inputs, named)
+        except RAW as problem:
+            error = explain(problem, self.forward, inputs, named)
+            if error is problem:
+                raise
+            raise error from problem
 
     if not TYPE_CHECKING:  # a type checker would believe in every name
 
