@@ -368,3 +368,18 @@ def test_taps_of_narrow_floats_are_added_up_in_float32(dtype, wide):
         d("convolution_weight_gradient", g, x, weight_shape=(2, 1, 1, 3), **window),
         d("convolution_input_gradient", x, w, input_shape=(1, 2, 1, 6), **window),
     )
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("groups", [1, 9])
+@pytest.mark.parametrize("padding", [((1, 1), (0, 1)), ((0, 3), (2, 2)), ((4, 2), (1, 0))])
+def test_the_gradient_of_a_padding_wider_than_the_filter(padding, groups, stride):
+    """Fault of 2026-11-26: windows that lie in the padding alone were written outside the picture.
+    Ground truth: the definition."""
+    d = Draft()
+    window = {"stride": stride, "padding": padding, "dilation": (1, 2), "groups": groups}
+    shape, filters = (2, 2 * groups, 3, 4), (groups, 2, 2, 1)
+    w = d.given(filters)
+    y = d("convolution", d.given(shape), w, **window)
+    g = d.given(y.shape)
+    d.check(d("convolution_input_gradient", g, w, input_shape=shape, **window))

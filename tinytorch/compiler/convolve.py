@@ -9,6 +9,7 @@ gradient of the image is the convolution of the spread-out cotangent with the tu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -207,7 +208,22 @@ def _spread(lowering, g: Image, w_shape, node: Node) -> Image:
     if top == left == 0 and p["stride"] == (1, 1) and g.shape[2:] == sizes:
         return g
     empty = blank(lowering, g.dtype, (n, g.shape[1], *sizes), node)
-    return _place(lowering, g, empty, top, left, p["stride"], node)
+    g, (top, left) = _inside(g, (top, left), sizes, p["stride"])
+    return _place(lowering, g, empty, top, left, p["stride"], node) if prod(g.shape) else empty
+
+
+def _inside(g: Image, start: Sequence[int], sizes: Sequence[int], step: Sequence[int]):
+    """The pixels that land inside when laid `step` apart from `start` on, and where the first does.
+
+    A padding wider than the filter's reach has windows that lie in the padding alone.
+    """
+    shape, offset, first = [*g.shape[:2]], g.offset, []
+    for a, n, size, s, stride in zip(start, g.shape[2:], sizes, step, g.strides[2:], strict=True):
+        skipped = max(0, -(a // s))
+        first.append(a + skipped * s)
+        shape.append(max(0, min(n - skipped, -(-(size - first[-1]) // s))))
+        offset += skipped * stride
+    return replace(g, shape=tuple(shape), offset=offset), first
 
 
 def _windows(
