@@ -62,13 +62,13 @@ def lies(array) -> Operand:
     return Operand(OF_NUMPY[array.dtype], element_strides(array))
 
 
-def forward(target, q, k, v, causal, out=None, threads=(1,)):
+def forward(target, q, k, v, causal, out=None, threads=(1,), scale=None):
     b, a, t, d = q.shape
     out = untouched(q.shape, q.dtype) if out is None else out
     lse = untouched(q.shape[:3], q.dtype)
     buffers = {"q": q, "k": k, "v": v, "out": out, "lse": lse}
     spec = AttentionSpec(
-        b, a, t, k.shape[2], d, causal, d**-0.5, *(lies(x) for x in buffers.values())
+        b, a, t, k.shape[2], d, causal, scale or d**-0.5, *(lies(x) for x in buffers.values())
     )
     run_lowered(target, lower_attention(target, spec), buffers, threads)
     return out, lse, spec
@@ -107,6 +107,16 @@ def test_forward_is_the_definition(target, causal, shape):
     seen = np.isfinite(exact_lse)
     assert np.array_equal(lse[~seen], exact_lse[~seen].astype(np.float32))
     np.testing.assert_allclose(lse[seen], exact_lse[seen], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_scales_that_need_no_rounding(target, scale):
+    """Ground truth: as above; the bound grows with the logits."""
+    q, k, v, _ = heads((2, 3, 50, 50, 24), size=0.1)
+    out, _, _ = forward(target, q, k, v, False, scale=scale)
+    exact, _, _ = definition(q, k, v, False, scale)
+    assert np.abs(out - exact).max() <= bound(q, k, v, np.float32) * scale * 24**0.5
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
