@@ -542,8 +542,8 @@ def _attention(node: Node, inputs: Sequence[Bounded]) -> list[Bounded]:
     own = (factor + s * eps + _weights_off(node.inputs[0].dtype)) * mixed
     own = own + (1 + factor) * (p @ v.errors) + s * TINY[wide]
     none = np.where(np.isinf(lse), 0.0, worst[..., 0] + 4 * eps * np.abs(lse))
-    out = _rounded(p @ v.value, own, dtype, exactly=False)
-    return [out, Bounded(lse, none)]
+    value, lse = node.primitive.numpy(q.value, k.value, v.value, causal=causal, scale=scale)
+    return [_rounded(value, own, dtype, exactly=False), Bounded(lse, none)]
 
 
 def _attention_gradient(node: Node, inputs: Sequence[Bounded]) -> list[Bounded]:
@@ -581,8 +581,9 @@ def _attention_gradient(node: Node, inputs: Sequence[Bounded]) -> list[Bounded]:
         product(_heads(ds), _heads(e_ds), q.value, q.errors, t),
         product(_heads(p), _heads(e_p), g.value, g.errors, t),
     ]
+    defined = node.primitive.numpy(*(x.value for x in inputs), causal=causal, scale=scale)
     rounded = []
-    for (value, own), spec in zip(made, node.outputs, strict=True):
+    for value, (_, own), spec in zip(defined, made, node.outputs, strict=True):
         own = own + (t + s) * TINY[wide]
         rounded.append(_rounded(value, own, spec.dtype, exactly=False))
     return rounded
