@@ -134,8 +134,11 @@ def explain_all(namespace: dict[str, Any], names: Iterable[str]) -> None:
 
 
 def explain_methods(owner: type, names: Iterable[str]) -> None:
-    """Let methods that `owner` itself defines explain raw errors."""
+    """Let methods that `owner` itself defines, and that take arguments, explain raw errors."""
     for name in names:
         method = vars(owner).get(name)
-        if isinstance(method, FunctionType) and not hasattr(method, "__explained__"):
+        if not isinstance(method, FunctionType) or hasattr(method, "__explained__"):
+            continue
+        code = method.__code__
+        if code.co_argcount + code.co_kwonlyargcount > 1 or code.co_flags & inspect.CO_VARARGS:
             setattr(owner, name, explained(method))

@@ -1,8 +1,9 @@
 """A name that is not there: what to write instead.
 
 Knows PyTorch's names and the words that say the same here; never what a name stands for. Modules
-and classes ask it from their `__getattr__`, which runs only when a name was not found. The message
-is worked out when somebody reads it: `hasattr` and `getattr` with a default stay cheap.
+ask it from their `__getattr__`, which runs only when a name was not found; classes hold the names
+of the table. The message is worked out when somebody reads it: `hasattr` and `getattr` with a
+default stay cheap.
 """
 
 from __future__ import annotations
@@ -145,6 +146,26 @@ def names_of(owner: str, known: Callable[[], Iterable[str]]) -> Callable[[str], 
     return __getattr__
 
 
+class MissingName:
+    """What stands in a class for a name of PyTorch's that its objects do not have.
+
+    A class with a `__getattr__` pays for it at each attribute that is there (0.05 us), so the names
+    of the table are put into the class, and an attribute of that name of an object goes before.
+    """
+
+    def __init__(self, owner: str, name: str):
+        self.owner, self.name = owner, name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        raise unknown(self.owner, self.name, lambda: dir(owner))
+
+
+def put_missing_names(owner: str, into: type) -> None:
+    """Let objects of a class say what to write for the names of the table."""
+    for name in INSTEAD[owner]:
+        setattr(into, name, MissingName(owner, name))
+
+
 def unknown(owner: str, name: str, known: Callable[[], Iterable[str]]) -> AttributeError:
     """The error for a name that `owner` does not have. A name with underscores is not explained."""
     where = f"module 'tinytorch.{owner}'" if owner.islower() else f"a {owner}"
@@ -171,12 +192,7 @@ def _elsewhere(owner: str, name: str) -> str:
         return ""
     functional = getattr(sys.modules.get("tinytorch.nn"), "functional", None)
     method = getattr(top.Tensor, name, None)
-    if owner == "Tensor":
-        if name.endswith("_") and hasattr(top.Tensor, name[:-1]):
-            return f"x.copy_(x.{name[:-1]}(...))"
-        if name in top.__all__:
-            return f"tt.{name}(x, ...)"
-    elif owner in ("tinytorch", "nn", "nn.functional"):
+    if owner in ("tinytorch", "nn", "nn.functional"):
         if method is not None:
             return f"x.{name}(...)" if callable(method) else f"x.{name}"
         if owner != "tinytorch" and name in top.__all__:

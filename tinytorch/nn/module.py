@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from tinytorch.base.arguments import RAW, explain
 from tinytorch.base.dtypes import as_dtype
 from tinytorch.base.errors import SettingError
 from tinytorch.base.settings import STRUCTURE
-from tinytorch.base.unknown_names import unknown
+from tinytorch.base.unknown_names import put_missing_names
 from tinytorch.nn.hooks import HookHandle, Hooks
 from tinytorch.nn.summary import Summary, summarise
 from tinytorch.tensor.exchange import number_type_of
@@ -94,13 +94,6 @@ class Module:
             if error is problem:
                 raise
             raise error from problem
-
-    if not TYPE_CHECKING:  # a type checker would believe in every name
-
-        def __getattr__(self, name: str) -> Any:
-            if hasattr(type(self), name):  # a property that failed: say how
-                return object.__getattribute__(self, name)
-            raise unknown("Module", name, lambda: dir(self))
 
     def __setattr__(self, name: str, value) -> None:
         # A compiled function has read the old value, the class's own if there was none of this
@@ -442,3 +435,6 @@ def _each_once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         if id(tensor) not in seen:
             seen.add(id(tensor))
             yield name, tensor
+
+
+put_missing_names("Module", Module)

@@ -337,7 +337,13 @@ def to_dtype(x: Any, dtype: DType) -> Any:
 
 def tensor_in(x: Any, dtype: DType) -> Any:
     """A Tensor of `dtype` of what is written into one: Python numbers must fit, arrays are cast."""
-    return to_dtype(x, dtype) if isinstance(x, TensorBase) else make(x, dtype)
+    if isinstance(x, TensorBase):
+        return to_dtype(x, dtype)
+    if (dtype.is_float and (type(x) is float or type(x) is int)) or (
+        type(x) is int and dtype.kind in "iu"
+    ):
+        return number(x, dtype)  # made once
+    return make(x, dtype)
 
 
 def tensor_of(x: Any) -> Any:

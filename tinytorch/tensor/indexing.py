@@ -409,7 +409,10 @@ def numbers_first(array: np.ndarray, key: tuple) -> tuple[np.ndarray, tuple]:
 
     NumPy then means by the rest what `getitem` means by the whole.
     """
-    if all(type(k) in _PLAIN for k in key):
+    for k in key:
+        if type(k) not in _PLAIN:
+            break
+    else:
         return array, key
     taken: list[Any] = []
     rest: list[Any] = []

@@ -222,7 +222,9 @@ def argsort(
 def shift_of(x: Any, dim: Any) -> Any:
     """What exponentials over axes are shifted by, axes kept: the largest element; 0 of none."""
     empty = 0 in x.shape and not _count(x, dim)
-    return (sum if empty else amax)(x, dim, True).detach()
+    out = (sum if empty else amax)(x, dim, True)
+    out._node = None  # a Tensor of its own that nobody else has seen: no view is needed
+    return out
 
 
 @in_float32()

@@ -7,7 +7,7 @@ reading.py and assignment.py, what can be computed with it in the files of funct
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from tinytorch.base.errors import (
     ShapeError,
 )
 from tinytorch.base.settings import LEAVES
-from tinytorch.base.unknown_names import unknown
+from tinytorch.base.unknown_names import put_missing_names
 from tinytorch.primitives.primitive import Primitive, store
 from tinytorch.primitives.shapes import check_sizes
 from tinytorch.tensor import autograd
@@ -227,13 +227,6 @@ class Tensor(Assignable):
         """The same numbers in memory of their own; recorded."""
         return copied(self)
 
-    if not TYPE_CHECKING:  # a type checker would believe in every name
-
-        def __getattr__(self, name: str) -> Any:
-            if hasattr(type(self), name):  # a property that failed: say how
-                return object.__getattribute__(self, name)
-            raise unknown("Tensor", name, lambda: dir(self))
-
     # --- copying the object ---
 
     def __deepcopy__(self, memo: dict) -> Any:
@@ -281,4 +274,5 @@ class Held(Tensor):
     __slots__ = ()
 
 
+put_missing_names("Tensor", Tensor)
 become_concrete(Tensor, Held)
