@@ -52,7 +52,6 @@ KINDS: dict[type[Exception], type[TinyTorchError]] = {
     ValueError: ArgumentError,
     ArithmeticError: ArgumentError,
     AssertionError: ArgumentError,
-    NotImplementedError: ArgumentTypeError,
     BufferError: ArgumentTypeError,
 }
 RAW = tuple(KINDS)
