@@ -55,7 +55,7 @@ def public():
                 if not (isinstance(x, type) and issubclass(x, BaseException)):
                     yield f"{place}.{name}", x
     for name in sorted(dir(tt.Tensor)):
-        if not name.startswith("_") and callable(getattr(tt.Tensor, name)):
+        if not name.startswith("_") and callable(getattr(tt.Tensor, name, None)):
             yield f"x.{name}", getattr(tt.Tensor, name)
 
 
