@@ -48,7 +48,7 @@ class Part:
     def __init__(self, group: Group, places: list[int], steps: float = 0.0):
         self.group, self.places = group, places
         self.steps: Tensor = _count(steps)
-        self._found: list[Tensor | None] | None = None  # gradients that `idle` has just read
+        self._found: list[Tensor | None] | None = None  # gradients that `idle` read
         self._recording: Any = None  # a weak reference to that in which it was raised last
 
     @property

@@ -77,7 +77,7 @@ class Interpreter:
         """Called when a state is met that other threads may move on too: its lock."""
 
     def shows(self, view, base, row, params: dict[str, Any]) -> None:
-        """`view`, just made, shows the memory of `base` as `row` takes it (tensor/views.py).
+        """`view`, new, shows the memory of `base` as `row` takes it (tensor/views.py).
 
         Rows of the table that give views say so themselves in `apply`.
         """
