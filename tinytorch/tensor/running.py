@@ -5,6 +5,7 @@ Knows one axis at a time.
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 from tinytorch.base.dtypes import as_dtype, int64
@@ -103,7 +104,7 @@ def diff(
         return copied(x)
     parts = [tensor_of(p) for p in (prepend, x, append) if p is not None]
     x = concat(parts, at) if len(parts) > 1 else x
-    for _ in range(n):
+    for _ in range(min(index(n), x.shape[at] + 1)):  # from then on there is nothing left
         size = x.shape[at]
         later, earlier = (
             slice_along(x, at, min(1, size), size),
