@@ -196,7 +196,11 @@ def copied(x: Any) -> Any:
         if STATE.recording and x._node is not None:
             out._node = autograd.identity(x._node, out.handle())
         return out
-    return viewed(COPY, x, x._buffer.array.copy(), _NONE)
+    try:
+        array = x._buffer.array.copy()
+    except MemoryError as problem:
+        raise OutOfMemoryError.of(problem) from None
+    return viewed(COPY, x, array, _NONE)
 
 
 def unshared(x: Any) -> Any:
