@@ -105,7 +105,6 @@ def test_batch_norm_without_statistics_uses_the_batch_always():
         (lambda: nn.RMSNorm(4, eps=-1e-3), "eps is outside"),
         (lambda: nn.RMSNorm((4, 0)), "normalized_shape is not a whole number"),
         (lambda: nn.BatchNorm1d(3, track_running_stats=None), "track_running_stats is a yes or no"),
-        (lambda: F.normalize(tt.zeros(2, 2), p=0.5), "p is outside"),
     ],
 )
 def test_bad_settings_are_named(make, phrase):
