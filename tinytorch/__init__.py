@@ -123,7 +123,6 @@ explain_all(globals(), [name for name in __all__ if _may_fail_raw(globals().get(
 for _kind in Tensor.__mro__[:-1]:
     explain_methods(_kind, [n for n, x in vars(_kind).items() if n[0] != "_" and _may_fail_raw(x)])
 explain_methods(Tensor, ["__init__"])
-del _kind
 
 
 def __getattr__(name: str) -> Any:

@@ -46,10 +46,10 @@ def _extreme(name: str, x: Any, dim: Any, keepdim: bool) -> Any:
     if not x.shape:
         axes_of(x, dim)  # refuses what no number has
         return ValuesIndices(amount(x), place(x))
-    index = place(x, dim, True)
-    values = apply(TABLE["take_along"], (x, index), {"axis": axis_of(x, dim)})
-    out = ValuesIndices(values, index)
-    return out if keepdim else ValuesIndices(*(squeeze(part, axis_of(x, dim)) for part in out))
+    at = axis_of(x, int(dim))
+    index = place(x, at, True)
+    out = ValuesIndices(apply(TABLE["take_along"], (x, index), {"axis": at}), index)
+    return out if keepdim else ValuesIndices(*(squeeze(part, at) for part in out))
 
 
 def max(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
