@@ -365,7 +365,9 @@ def test_ctrl_c_ends_a_loop_over_slow_samples_at_once(tmp_path):
     """Ground truth: a clock: it took 10 seconds (attack.md)."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import os, sys, time\n"
+        "import os, signal, sys, time\n"
+        # a shell's background job ignores it
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from tinytorch.data import DataLoader\n"
         "from tests.data.test_workers import Slow\n"
         "if __name__ == '__main__':\n"

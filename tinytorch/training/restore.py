@@ -41,7 +41,7 @@ def restore(parts: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         >>> import tinytorch as tt
         >>> model = tt.nn.Linear(2, 1)
         >>> parts = {"model": model, "optimizer": tt.optim.SGD(model.parameters(), lr=0.5)}
-        >>> state = gather(parts)
+        >>> state = copied(gather(parts))
         >>> parts["optimizer"].lr = 0.25
         >>> restore(parts, state)
         >>> parts["optimizer"].lr

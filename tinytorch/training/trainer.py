@@ -370,7 +370,8 @@ class Trainer:
         """Everything needed to go on to the last bit: one flat dictionary for each part.
 
         Model, optimizer, schedule, averages, loss scale, random generator, place in the data,
-        history, gradients under way, and what callbacks keep.
+        history, gradients under way, and what callbacks keep. Its Tensors are those of the run and
+        go on with it, as in PyTorch: `copy.deepcopy` keeps a moment.
         """
         return gather(self._parts())
 
