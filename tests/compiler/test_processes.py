@@ -1,7 +1,6 @@
 """Compiled functions in Python threads and in forked children: arithmetic and invariants."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -153,27 +152,3 @@ def test_a_child_forked_while_other_threads_compile_goes_on(tmp_path):
         cwd=ROOT, env={**os.environ, "PYTHONPATH": ".", "TINYTORCH_CACHE": str(tmp_path)},
     )  # fmt: skip
     assert out.returncode == 0 and out.stdout == "[0, 0, 0, 0, 0, 0]\n", out.stderr
-
-
-def test_a_recording_begun_by_a_signal_within_a_compiled_call():
-    """Invariant: nothing waits for itself; the handler's answer and the call's are both right."""
-    answers = []
-    big = tt.compile(lambda x: (x * 2).sum())
-    x = tt.ones(200_000)
-    big(x)
-
-    def handler(number, frame):
-        k = float(len(answers))
-        answers.append(tt.compile(lambda x: x + k)(tt.ones(2)).tolist() == [1 + k] * 2)
-        signal.setitimer(signal.ITIMER_REAL, 0.01)  # not while this one is being answered
-
-    before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.01)
-    try:
-        end = time.time() + 60
-        while len(answers) < 10 and time.time() < end:
-            assert big(x).item() == 400_000
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert len(answers) >= 10 and all(answers)
