@@ -229,6 +229,25 @@ def test_rows_without_a_kernel_are_host_calls():
         assert "host calls: 1 (numpy.argsort)" in f.explain()
 
 
+def test_what_a_run_that_failed_computed_is_not_used_by_the_next(monkeypatch):
+    """Ground truth: NumPy; the first run fails when NumPy's answer is written."""
+    f = tt.compile(lambda x: (x * 2).sort(dim=0).values + 1, threads=1)
+    x = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
+    f(x)
+    (runner,) = f._last.program.idle[1]
+    host = runner.segments[1]
+    real = host._array
+
+    def failing(i, *spec):
+        return 3 if i == len(host.call.inputs) else real(i, *spec)  # cannot be written to
+
+    with monkeypatch.context() as patch:
+        patch.setattr(host, "_array", failing)
+        with pytest.raises(TypeError):
+            f(x)
+    np.testing.assert_array_equal(f(-x).numpy(), np.sort(-x * 2, 0) + 1)
+
+
 def test_two_python_threads_run_one_program():
     """Ground truth: arithmetic; each running program has memory of its own."""
     f = tt.compile(lambda x: ((x * 2).sum(dim=1, keepdim=True) + x).sum(), threads=2)

@@ -88,6 +88,7 @@ class Runner:
         self.arena = _pages(program.plan.arena)
         self.segments = self._make_segments()
         self._done = [segment.done for segment in self.segments]
+        self._hosts = [segment for segment in self.segments if isinstance(segment, _Host)]
         self.begun = False  # who runs it sets this; from then on `complete` does what is not done
         self._places: dict[str, list[tuple[memoryview, int, int]]] = {
             "argument": [],
@@ -151,6 +152,8 @@ class Runner:
             pointers[position] = results[i]
         for done in self._done:
             done[0] = 0
+        for host in self._hosts:  # what a run that failed has computed is not this one's
+            host.out = None
         self.begun = True
         for segment in self.segments:
             segment.run()
@@ -247,7 +250,7 @@ class _Host:
         self.pointers = self._pointers.data
         self.seconds = 0.0
         self.done = bytearray(1)
-        self._out: tuple[np.ndarray, ...] | None = None  # computed, perhaps not all written yet
+        self.out: tuple[np.ndarray, ...] | None = None  # computed, perhaps not all written yet
 
     def run(self) -> None:
         """Compute it: arrays are views of the program's memory.
@@ -259,12 +262,12 @@ class _Host:
         call = self.call
         arrays = [self._array(i, *spec) for i, spec in enumerate((*call.inputs, *call.outputs))]
         dtypes = tuple(operand.dtype for _, operand in call.inputs)
-        if self._out is None:
+        if self.out is None:
             out = call.primitive.evaluate(tuple(arrays[: len(dtypes)]), dtypes, call.params)
-            self._out = out if isinstance(out, tuple) else (out,)
-        for array, made in zip(arrays[len(dtypes) :], self._out, strict=True):
+            self.out = out if isinstance(out, tuple) else (out,)
+        for array, made in zip(arrays[len(dtypes) :], self.out, strict=True):
             array[...] = made
-        self.done[0], self._out = 1, None
+        self.done[0], self.out = 1, None
         self.seconds = perf_counter() - start
 
     def _array(self, i, shape, operand) -> np.ndarray:
