@@ -1,4 +1,4 @@
-"""What one call of a compiled function costs in Python when it updates 100 tensors of state."""
+"""What one call of a compiled function costs in Python when it updates 100 or 250 tensors."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import numpy as np
 
 from benchmarks.cases import Side, numbers
 
-TITLE = "a call that updates 100 small tensors"
-COUNT, SIZE = 100, 4
+TITLE = "a call that updates small tensors"
+SIZE = 4
 
 
 def settings() -> list[dict]:
-    """One."""
-    return [{"name": "call with 100 states"}]
+    """The parameters of a small and of a large model."""
+    return [{"name": f"call with {count} states", "count": count} for count in (100, 250)]
 
 
 def inputs(setting: dict) -> dict[str, np.ndarray]:
     """The state, and a number to add."""
-    return {"state": numbers((COUNT, SIZE), 1), "x": numbers((SIZE,), 2)}
+    return {"state": numbers((setting["count"], SIZE), 1), "x": numbers((SIZE,), 2)}
 
 
 def ours(setting: dict, arrays: dict) -> Side:
@@ -46,7 +46,7 @@ def peer(setting: dict, variant: str, arrays: dict) -> Side:
     x = torch.from_numpy(arrays["x"])
 
     def plain(x):
-        torch._foreach_add_(states, [x] * COUNT)
+        torch._foreach_add_(states, [x] * setting["count"])
 
     def loop(x):
         for state in states:

@@ -1,9 +1,11 @@
 """Compiled functions in Python threads and in forked children: arithmetic and invariants."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,31 @@ def test_no_draw_comes_twice():
 
     assert not together(eager, compiled, own, eager, compiled, own)
     assert len(drawn) == len(set(drawn)) == 1200
+
+
+def test_tuples_that_other_threads_make_meanwhile():
+    """Invariant: looking for what a recording left gives no tuple of another thread a second owner.
+
+    A tuple that is being made may have one owner alone: Python raises SystemError otherwise.
+    """
+    going, problems = [True], []
+
+    def tuples():
+        while going:
+            try:
+                tuple(i for i in range(30))
+            except SystemError as problem:
+                problems.append(problem)
+
+    def record():
+        try:
+            for _ in range(150):
+                tt.compile(lambda x: x * 2 + 1)(tt.ones(3))
+        finally:
+            going.clear()
+
+    assert not together(tuples, tuples, tuples, record)
+    assert not problems
 
 
 def test_first_calls_of_one_compiled_model():
@@ -151,3 +178,27 @@ def test_a_child_forked_while_other_threads_compile_goes_on(tmp_path):
         cwd=ROOT, env={**os.environ, "PYTHONPATH": ".", "TINYTORCH_CACHE": str(tmp_path)},
     )  # fmt: skip
     assert out.returncode == 0 and out.stdout == "[0, 0, 0, 0, 0, 0]\n", out.stderr
+
+
+def test_a_recording_begun_by_a_signal_within_a_compiled_call():
+    """Invariant: nothing waits for itself; the handler's answer and the call's are both right."""
+    answers = []
+    big = tt.compile(lambda x: (x * 2).sum())
+    x = tt.ones(200_000)
+    big(x)
+
+    def handler(number, frame):
+        k = float(len(answers))
+        answers.append(tt.compile(lambda x: x + k)(tt.ones(2)).tolist() == [1 + k] * 2)
+        signal.setitimer(signal.ITIMER_REAL, 0.01)  # not while this one is being answered
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    try:
+        end = time.time() + 60
+        while len(answers) < 10 and time.time() < end:
+            assert big(x).item() == 400_000
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(answers) >= 10 and all(answers)

@@ -2,8 +2,9 @@
 
 Knows Tensors, Buffers and addresses; never kernels. A state is updated in place, so that views and
 NumPy arrays over its memory show the new numbers; what the tape kept of it is copied first
-(tensor/buffer.py, Note [a view is a view]). The check runs at every call, so it is made of few
-loops that run inside the Python interpreter's C code: 250 states cost about 10 us.
+(tensor/buffer.py, Note [a view is a view]). The check runs at every call: where nothing moved it
+asks one number, and the count of references to each state that is written, in one loop that runs
+inside the Python interpreter's C code.
 """
 
 from __future__ import annotations
@@ -29,13 +30,12 @@ _FAMILY = attrgetter("family")
 _GRADIENT = attrgetter("grad")
 
 
-def _counts(buffers: list[Buffer]) -> list[int]:
-    """References to each Buffer, as many more as this way of counting adds."""
-    return list(map(getrefcount, buffers))
+def _references(tensors: Sequence[Any]) -> int:
+    """All references to the Buffers of Tensors, and as many more as this way of counting adds."""
+    return sum(map(getrefcount, map(_BUFFER, tensors)))
 
 
-_SAMPLE = [Tensor(0.0)]
-_ALONE = _counts(list(map(_BUFFER, _SAMPLE)))  # where its Tensor alone holds it, and the list
+_ALONE = _references([Tensor(0.0)])  # where its Tensor alone holds it
 
 
 class Binding:
@@ -68,42 +68,36 @@ class Binding:
         self.addresses = [0] * len(self.specs)
         self.moved = 0
         self._arrays: list[np.ndarray] = []
-        self._counts = _ALONE * len(self.written)
+        self._references = _ALONE * len(self.written)
+        self._moves = -1  # Buffer.moves when the addresses were looked up
         self.owners: set[int] = set()  # ids of what holds the memory of the updated states
         self._founded = -1  # Family.founded when no updated state had one
         self._staged: dict[int, np.ndarray] = {}  # state -> dense memory that stands in for its own
 
     def fits(self) -> bool:
         """Whether the Tensors still stand to each other as they did at the recording."""
-        if list(map(is_, map(_GRADIENT, self.leaves), repeat(None))) != self.without:
+        if self.leaves and list(map(is_, map(_GRADIENT, self.leaves), repeat(None))) != self.without:
             return False
         for tensor, taken in self.views:
             buffer = tensor._buffer
             if buffer.family is None or buffer.taken is not taken:
                 return False
-        return all(
-            (g := leaf.grad) is not None and g.spec == self.specs[i] for i, leaf in self.of_leaves
-        )
+        for i, leaf in self.of_leaves:
+            if leaf.grad is None or leaf.grad.spec != self.specs[i]:
+                return False
+        return True
 
-    def refresh(self) -> Sequence[Buffer]:
-        """Bring `addresses` up to date, and let the states that are updated be written; these."""
-        buffers = list(map(_BUFFER, self.tensors))
-        if len(self._arrays) != len(buffers) or not all(
-            map(is_, map(_ARRAY, buffers), self._arrays)
-        ):
-            del buffers
-            self._bind()
-            buffers = list(map(_BUFFER, self.tensors))
-        written = buffers if self.written is self.tensors else list(map(_BUFFER, self.written))
-        del buffers  # so that one list alone holds them
+    def refresh(self) -> None:
+        """Bring `addresses` up to date, and let the states that are updated be written."""
+        if self._moves != Buffer.moves:
+            self._look_up()
         founded = Family.founded
-        if founded != self._founded and not any(map(_FAMILY, written)):
+        if founded != self._founded and not any(map(_FAMILY, map(_BUFFER, self.written))):
             self._founded = founded
-        if founded != self._founded or _counts(written) != self._counts:
-            written.clear()
+        if founded != self._founded or _references(self.written) != self._references:
             for tensor in self.written:
                 writable(tensor)
-            written = list(map(_BUFFER, self.written))
+            self._look_up()
         for i, leaf in self.of_leaves:
             buffer = _dense(leaf.grad)
             if self.addresses[i] != buffer.address:
@@ -112,12 +106,9 @@ class Binding:
         for i, dense in self._staged.items():
             tensor: Any = self.sources[i]
             dense[...] = tensor._buffer.array
-        return written
 
-    def wrote(self, written: Sequence[Buffer]) -> None:
-        """After the run: the states that it updated have new numbers."""
-        for buffer in written:
-            buffer.version += 1
+    def wrote(self) -> None:
+        """After the run: states that are not dense in memory get what was computed for them."""
         for i in self.updated if self._staged else ():
             if i in self._staged:
                 tensor: Any = self.sources[i]
@@ -129,6 +120,13 @@ class Binding:
             return self._staged[state]
         source: Any = self.sources[state]
         return (source.grad if isinstance(source, Leaf) else source)._buffer.array
+
+    def _look_up(self) -> None:
+        """Bind the states again if the memory of one is another."""
+        self._moves = Buffer.moves  # first: another thread may move one meanwhile
+        arrays = map(_ARRAY, map(_BUFFER, self.tensors))
+        if len(self._arrays) != len(self.tensors) or not all(map(is_, arrays, self._arrays)):
+            self._bind()
 
     def _bind(self) -> None:
         self._staged = {}

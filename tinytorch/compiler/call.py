@@ -21,7 +21,7 @@ from tinytorch.compiler.program import Program, Runner
 from tinytorch.compiler.signature import Slot, filler, overlaps
 from tinytorch.tensor.autograd import Leaf
 from tinytorch.tensor.base import from_buffer
-from tinytorch.tensor.buffer import Buffer, copy_of, empty
+from tinytorch.tensor.buffer import Buffer, copy_of
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.sharing import DETACH, hold_buffer, writable
 from tinytorch.tensor.tensor import Tensor
@@ -170,10 +170,10 @@ class Call:
     def _run(self, leaves: Sequence[Any]) -> Any:
         binding = self.binding
         if binding.updated:
-            written = binding.refresh()
+            binding.refresh()
         else:
             with self._lock.lock:
-                written = binding.refresh()
+                binding.refresh()
         try:
             runner = self._idle.pop()  # atomic: no two threads get the same one
         except IndexError:
@@ -183,7 +183,7 @@ class Call:
             runner.program, runner.owner = self.program, (self._token, binding.moved)
         kept, addresses = self._arguments(leaves)
         before = [copy_of(self._given(kind, i, kept), dtype) for kind, i, dtype in self.before]
-        made = [Buffer(empty(shape, dtype), dtype) for shape, dtype in self.results]
+        made = [Buffer.empty(shape, dtype) for shape, dtype in self.results]
         for i, first in self.same:
             made[i] = made[first]
         settled: dict[tuple, Any] = {}  # what was put into the user's objects
@@ -197,8 +197,7 @@ class Call:
             self._complete(runner, leaves, made, before, settled)
             raise
         finally:
-            if written:
-                binding.wrote(written)
+            binding.wrote()
             self._idle.append(runner)
 
     def _complete(self, runner: Runner, *finish: Any) -> None:

@@ -146,6 +146,7 @@ class Capture(Interpreter):
         self.graph = Graph()
         self._direct = states  # ids of arguments that no stand-in takes the place of
         self.made: set[Value] = set()  # values of this recording
+        self._standing: list[ref[Tensor]] = []  # the Tensors that stand for them
         self.met: list[tuple[Tensor, Value]] = []  # Tensors from outside, and what they held
         self.lifted: dict[Any, Value] = {}  # Buffer -> state
         self.leaves: dict[Leaf, Tensor | None] = {}  # and the gradients they had
@@ -231,6 +232,10 @@ class Capture(Interpreter):
             value = self._constants[key] = self._new(Spec(array.shape, buffer.dtype))
             self.graph.constants[value] = array
         return from_value(value)
+
+    def stands(self, tensor: Tensor) -> None:
+        """Remember a Tensor without numbers: it may be found in the user's objects afterwards."""
+        self._standing.append(ref(tensor))
 
     def meet(self, tensor: Tensor) -> None:
         """Lift a Tensor from outside, and remember the gradient it has; take a view again."""
@@ -395,7 +400,8 @@ class Capture(Interpreter):
         """
         self.arguments, self._given, self.leaves = [], {}, {}
         with interpreting(self):
-            captured.escapes = find(watch, self.made, self._slots.returned)
+            left = [t for r in self._standing if (t := r()) is not None and t._buffer is None]
+            captured.escapes = find(watch, left, self._slots.returned)
         if captured.escapes.again and not watch.saw_all:
             captured.escapes.again, captured.escapes.why = False, watch.why
         for tensor, _ in captured.escapes.adopted:
@@ -512,7 +518,8 @@ class _Slots:
         self.results: dict[Value, int] = {}
         self.copied: dict[Value, int] = {}
         self.known: dict[int, tuple] = {}  # id of a Tensor -> it and its Slot: they are one object
-        self._ways: dict[int, tuple[Tensor, list]] = {}
+        self._ways: dict[int, tuple[Tensor, list]] = {}  # id of a view -> from outside, and rows
+        self._of_arguments: dict[int, tuple[int, list]] = {}  # of a view -> an argument, and rows
         self._roots: Counter[int] = Counter()  # id of a Tensor -> results that show it
         self.outside = {id(t) for t, _ in (*recording.met, *recording.views)}
 
@@ -525,9 +532,12 @@ class _Slots:
             return Slot("argument", number)
         if id(leaf) in self.outside or leaf._value is None:
             return leaf
+        if id(leaf) in self._of_arguments:
+            number, rows = self._of_arguments[id(leaf)]
+            return self._shown(Slot("argument", number), rows)
         root, rows = self._way(leaf)
-        if any(isinstance(x, Tensor) for _, params in rows for x in params.values()):
-            return self.of(leaf)  # taken at an index that the program finds
+        if _taken_at_tensors(rows):
+            return self.of(leaf)
         if rows and (id(root) in self.outside or root is not leaf and self._roots[id(root)] > 1):
             base = root if id(root) in self.outside else self.returned(root)
             return self._shown(base, rows)
@@ -553,8 +563,12 @@ class _Slots:
             if view is not None and id(view) not in self.outside:
                 self.recording._value(view)  # as its base is now
                 root, rows = self._way(view)
-                if id(root) in self.outside or id(root) in self.recording._numbers:
+                if _taken_at_tensors(rows):
+                    continue
+                if id(root) in self.outside:
                     self._ways[id(view)] = root, rows
+                elif id(root) in self.recording._numbers:
+                    self._of_arguments[id(view)] = self.recording._numbers[id(root)], rows
         origins.clear()
 
     def _way(self, tensor: Tensor) -> tuple[Tensor, list]:
@@ -603,6 +617,11 @@ class _Slots:
         else:
             self.captured.repeats = True
         return Slot("result", self.results[value])
+
+
+def _taken_at_tensors(rows: list) -> bool:
+    """Whether a view was taken at an index that the program finds."""
+    return any(isinstance(x, Tensor) for _, params in rows for x in params.values())
 
 
 def _held_by(guard: Guard) -> Iterator[Any]:

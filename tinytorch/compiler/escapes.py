@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import gc
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from tinytorch.compiler.guards import MISSING, Guard
@@ -134,23 +135,18 @@ def holds_tensor(x: Any, depth: int = 4) -> bool:
     return depth > 0 and isinstance(x, dict) and any(holds_tensor(y, depth - 1) for y in x.values())
 
 
-def find(watch: Any, made: Any, slot_of: Callable[[Tensor], Any]) -> Escapes:
+def find(watch: Any, left: list[Tensor], slot_of: Callable[[Tensor], Any]) -> Escapes:
     """The Tensors of a recording that are reachable from objects older than it.
 
     Args:
         watch: what was seen of the call; it is over, and the collector of garbage still stands.
-        made: the values of the recording.
+        left: the Tensors without numbers that are still there.
         slot_of: gives the Slot of a Tensor's numbers.
 
     Cost: nothing if no Tensor is left, else one look through all objects of the process for each
     level of containers, 10 ms for a million objects.
     """
     found = Escapes()
-    made_since = gc.get_objects(generation=None if watch.collected else 0)
-    # by type(x): asking an object for its __class__ can run anybody's code
-    left: list[Any] = [x for x in made_since if issubclass(type(x), TensorBase)]
-    del made_since
-    left = [x for x in left if x._buffer is None and x._value in made]
     if not left:
         found.effects = _moved(watch)
         return found
@@ -172,6 +168,16 @@ def find(watch: Any, made: Any, slot_of: Callable[[Tensor], Any]) -> Escapes:
     if not found.again or not watch.sees or any(leaf.grad is not None for leaf in leaves):
         found.again, found.effects = False, []
     return found
+
+
+def young_objects() -> Iterator[Any]:
+    """The youngest generation of the collector of garbage.
+
+    To be gone through by one call of C code, as `set(map(id, young_objects()))`. Where Python code
+    runs meanwhile another thread may run too, and a tuple that it is making may have no second
+    owner: that thread gets a SystemError ("bad argument to internal function") far from here.
+    """
+    return chain.from_iterable(map(gc.get_objects, (0,)))
 
 
 def _like(slot: Any, x: Tensor) -> Any:
@@ -209,7 +215,7 @@ def _holds_old(x: Any) -> bool:
 
 def _places(watch: Any, left: list) -> tuple[dict[int, tuple], dict[int, list[Any]]]:
     """id -> (older object, what of the recording it refers to), and who refers to what below."""
-    young = set(map(id, gc.get_objects(generation=0)))
+    young = set(map(id, young_objects()))
     places: dict[int, tuple] = {}
     parents: dict[int, list[Any]] = {}
     level = left

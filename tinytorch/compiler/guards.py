@@ -239,8 +239,9 @@ class Guards:
                 or not all(map(is_, chain.from_iterable(self._iterables), self._elements))
             ):
                 return False
-            if not all([numbers(x, key) == held for x, key, held in self._arrays]):
-                return False
+            for x, key, held in self._arrays:
+                if numbers(x, key) != held:
+                    return False
         except REFUSALS:  # a missing key, an emptied cell, two Tensors compared
             return False
         return all([g.holds() for g in self._calls])

@@ -18,7 +18,7 @@ from tinytorch.compiler.memory import size_text
 from tinytorch.compiler.program import Runner
 from tinytorch.compiler.roofline import Roofline, measure
 from tinytorch.compiler.schedule import HostCall
-from tinytorch.tensor.buffer import copy_of, empty
+from tinytorch.tensor.buffer import Buffer, copy_of
 
 if TYPE_CHECKING:
     from tinytorch.compiler.call import Call
@@ -92,7 +92,7 @@ def time_tasks(call: Call, runs: int = RUNS) -> list[float]:
     call.binding.refresh()
     states = [copy_of(call.binding.array(i), v.dtype) for i, v in enumerate(graph.states)]
     arguments = [_made_up(v) for v in graph.arguments]
-    results = [empty(v.shape, v.dtype) for v in graph.results]
+    results = [Buffer.empty(v.shape, v.dtype).array for v in graph.results]
     runner = Runner(call.program, call.threads, timed=True)
     runner.bind_states([_address(a) for a in states])
     given = [_address(a) for a in arguments], [_address(a) for a in results]
@@ -117,7 +117,7 @@ def assembly(call: Call) -> str:
 
 def _made_up(value) -> np.ndarray:
     """Numbers that any program can be run with: ones, and 0 for integers, which may be indices."""
-    array = empty(value.shape, value.dtype)
+    array = Buffer.empty(value.shape, value.dtype).array
     array[...] = 0x3F80 if value.dtype.name == "bfloat16" else 1 if value.dtype.is_float else 0
     return array
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.compiler.calls import KEYED, MUTATING, WRITE_ONLY, note_call
-from tinytorch.compiler.escapes import holds_tensor, put, refill
+from tinytorch.compiler.escapes import holds_tensor, put, refill, young_objects
 from tinytorch.compiler.frames import (
     FUNCTION,
     LOCALS,
@@ -61,7 +61,6 @@ class Watch(Observer):
         self.drawn: list[tuple[Any, str]] = []  # what gives another answer each time, and its name
         self.why = "reads what was not understood"
         self.sees = available()
-        self.collected = False
         self.saw_all = True  # else the recording is used once
         self.via: dict[int, Any] = {}  # id of a dict or array -> what it was read from
         self._collecting = False
@@ -76,7 +75,6 @@ class Watch(Observer):
     def _collects(self, _phase: str, _found: dict) -> None:
         """Garbage is collected during the call: what is old is no longer known."""
         self.saw_all, self.why = False, "collects garbage"
-        self.collected = True
 
     def __exit__(self, *_problem: Any) -> None:
         gc.callbacks.remove(self._collects)
@@ -100,8 +98,7 @@ class Watch(Observer):
         listed = self.guards.values()
         holders = [g.holder for g in listed] + [x for x, *_ in self.written.values()]
         holders += [x for x, _ in (*self.shots.values(), *self.drawn)] + list(self.via.values())
-        wanted = set(map(id, holders))
-        young = {i for i in map(id, gc.get_objects(generation=0)) if i in wanted}
+        young = set(map(id, holders)).intersection(map(id, young_objects()))
         kept = [g for g in listed if g.kind == "call" or self.is_old(g.holder, young)]
         kept = [g for g in kept if not g.soft or not g.holds()]
         self.written = {k: v for k, v in self.written.items() if self.is_old(v[0], young)}

@@ -289,7 +289,6 @@ class Module:
         for tensor in (*self.parameters(), *self.buffers()):
             if tensor.dtype.is_float and tensor.dtype is not dtype:
                 tensor._retype(dtype)
-                STRUCTURE.bump()
         return self
 
     def requires_grad_(self, flag: bool = True) -> Module:

@@ -18,6 +18,7 @@ import numpy as np
 
 from tinytorch.base.dtypes import DType, bfloat16
 from tinytorch.base.errors import DTypeError, ShapeError
+from tinytorch.base.settings import STRUCTURE
 from tinytorch.primitives.quiet import quiet_call
 from tinytorch.tensor import elementwise, indexing
 from tinytorch.tensor.autograd import Leaf
@@ -190,6 +191,7 @@ class Assignable(Readable):
             STATE.interpreter.refuse("the number type of a tensor made outside, to be changed")
         new = to_dtype(held(self), dtype)
         hold(self, Buffer(copy_of(new._buffer.array, dtype), dtype, self._buffer.version + 1))
+        STRUCTURE.bump()
         if type(self._node) is Leaf and (gradient := self._node.grad) is not None:
             self._node.grad = gradient.astype(dtype)
 

@@ -93,6 +93,7 @@ def is_held(x: TensorBase) -> bool:
 def let_go(x: TensorBase, buffer: Buffer) -> None:
     """Let a Tensor that `from_handle` made be one like others, over memory of its own."""
     x._buffer = buffer
+    Buffer.moves += 1
     x.__class__ = _concrete
 
 
@@ -130,6 +131,8 @@ def from_value(value: Any, node: Any = None) -> Any:
     tensor._buffer = None
     tensor._value = value
     tensor._node = node
+    if STATE.interpreter is not None:
+        STATE.interpreter.stands(tensor)
     return tensor
 
 

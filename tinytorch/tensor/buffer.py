@@ -16,6 +16,7 @@ from tinytorch.base.dtypes import DType, from_bfloat16
 from tinytorch.base.errors import DTypeError, OutOfMemoryError
 
 ALIGNMENT = 64  # bytes: one cache line, and one AVX-512 register
+_BYTE = np.dtype(np.uint8)
 
 keep_freed_memory()
 
@@ -35,19 +36,23 @@ class Buffer:
     Args:
         array: in storage form (bfloat16 as uint16), any strides.
         dtype: what the elements are.
-        version: how often the memory was written.
+        version: moves when the memory is written eagerly. (A compiled program writes only where
+            nobody but the Tensor holds the Buffer, so nobody remembers a version of it.)
 
     Attributes:
         family: who sees this memory; None if no view was taken of it.
         taken: of a view: (what it was taken from, primitive, params, whether recorded), else None;
             with a family only.
         is_kept: whether the family knows that it may outlive its Tensor; with a family only.
+        moves: how often any Tensor that was there got another Buffer, or any Buffer other memory:
+            who looked at addresses when it was the same number needs not look again.
     """
 
     __slots__ = (
         "__weakref__", "_address", "array", "dtype", "family", "is_kept", "taken", "version",
     )  # fmt: skip
     device = "cpu"
+    moves = 0
 
     def __init__(self, array: np.ndarray, dtype: DType, version: int = 0):
         self.array = array
@@ -72,6 +77,20 @@ class Buffer:
                 fix=f"array.astype({str(dtype.storage)!r})",
             )
         return cls(array, dtype)
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...], dtype: DType) -> Buffer:
+        """Uninitialised dense memory that starts at a multiple of 64 bytes."""
+        count = math.prod(shape) * dtype.itemsize
+        try:
+            raw = np.empty(count + ALIGNMENT, _BYTE)
+        except (MemoryError, ValueError):  # ValueError: more bytes than 63 bits can count
+            raise OutOfMemoryError.of(count) from None
+        at = raw.__array_interface__["data"][0]
+        start = -at % ALIGNMENT
+        out = cls(np.ndarray(shape, dtype.storage, raw, start), dtype)
+        out._address = at + start
+        return out
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -128,19 +147,8 @@ class Family:
                 self._most = 2 * len(self.kept) + 32
 
 
-def empty(shape: tuple[int, ...], dtype: DType) -> np.ndarray:
-    """Uninitialised dense array in storage form whose memory starts at a multiple of 64 bytes."""
-    count = math.prod(shape) * dtype.itemsize
-    try:
-        raw = np.empty(count + ALIGNMENT, np.uint8)
-    except (MemoryError, ValueError):  # ValueError: more bytes than 63 bits can count
-        raise OutOfMemoryError.of(count) from None
-    start = -raw.__array_interface__["data"][0] % ALIGNMENT
-    return raw[start : start + count].view(dtype.storage).reshape(shape)
-
-
 def copy_of(array: np.ndarray, dtype: DType) -> np.ndarray:
     """A dense copy of a stored array, at an aligned address."""
-    out = empty(array.shape, dtype)
+    out = Buffer.empty(array.shape, dtype).array
     out[...] = array
     return out

@@ -16,7 +16,6 @@ from tinytorch.primitives import TABLE
 from tinytorch.primitives.shapes import sizes_of
 from tinytorch.tensor.base import TensorBase, concrete, from_buffer, make
 from tinytorch.tensor.buffer import Buffer
-from tinytorch.tensor.buffer import empty as empty_array
 from tinytorch.tensor.dispatch import apply, copied, elementwise, tensor_of, to_dtype
 from tinytorch.tensor.exchange import check_device, from_dlpack
 from tinytorch.tensor.interpreter import STATE
@@ -41,9 +40,9 @@ def _filled(shape: tuple[int, ...], value: Any, dtype: DType, requires_grad: boo
             TABLE["full"], (), {"shape": shape, "value": value, "dtype": dtype}
         )
     else:
-        array = empty_array(shape, dtype)
-        array[...] = TABLE["full"](shape=(), value=value, dtype=dtype)
-        out = from_buffer(Buffer(array, dtype))
+        buffer = Buffer.empty(shape, dtype)
+        buffer.array[...] = TABLE["full"](shape=(), value=value, dtype=dtype)
+        out = from_buffer(buffer)
     return out.requires_grad_() if requires_grad else out
 
 

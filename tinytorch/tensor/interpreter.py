@@ -60,6 +60,9 @@ class Interpreter:
         """
         raise NotImplementedError
 
+    def stands(self, tensor) -> None:
+        """Called for each Tensor that is made without numbers, for a `_value`."""
+
     def meet(self, tensor) -> None:
         """Called before `.grad` of a Tensor is read or set, or its handle or place in the tape.
 

@@ -130,6 +130,7 @@ def writable(x: Any) -> np.ndarray:
         buffer = x._buffer = Buffer(
             copy_of(buffer.array, buffer.dtype), buffer.dtype, buffer.version
         )
+        Buffer.moves += 1
     buffer.version += 1
     return buffer.array
 
@@ -187,6 +188,7 @@ def replace_memory(x: Any, array: np.ndarray) -> None:
     buffer.array = array
     if hasattr(buffer, "_address"):
         del buffer._address
+    Buffer.moves += 1
 
 
 def hold_memory_of(x: Any, new: Any) -> None:
@@ -204,6 +206,7 @@ def hold_memory_of(x: Any, new: Any) -> None:
 def hold_buffer(x: Any, buffer: Buffer) -> None:
     """Let x hold a Buffer that no other Tensor holds from now on."""
     x._buffer = buffer
+    Buffer.moves += 1
     if buffer.family is not None:
         buffer.family.members.append(ref(x))
 
@@ -215,6 +218,7 @@ def hold(x: Any, buffer: Buffer) -> None:
         if old.family is not None and old.taken is not None and old.taken[0] is x:
             old.taken = None
     x._buffer = buffer
+    Buffer.moves += 1
 
 
 def _on_its_own(x: Any) -> Buffer:
@@ -231,7 +235,7 @@ def _parted(x: Any) -> Buffer:
     if old.family is not None:
         new.family, new.taken, new.is_kept = old.family, old.taken, False
     x._buffer = new
-    _leave(old)
+    _leave(old)  # that is a move too
     return new
 
 
@@ -245,6 +249,7 @@ def _leave(buffer: Buffer) -> None:
         buffer.array = copy_of(array, buffer.dtype)
     if hasattr(buffer, "_address"):
         del buffer._address
+    Buffer.moves += 1
     if buffer.family is not None:
         buffer.family, buffer.taken = None, None
 
@@ -274,6 +279,7 @@ def _move_family(x: Any) -> None:
         new.family = Family() if whole is None else whole._buffer.family
         new.family.members.append(ref(member))
         member._buffer = new
+    Buffer.moves += 1
 
 
 def _distinct(array: np.ndarray) -> int:

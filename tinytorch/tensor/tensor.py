@@ -19,7 +19,7 @@ from tinytorch.base.errors import (
     SettingError,
     ShapeError,
 )
-from tinytorch.base.settings import LEAVES
+from tinytorch.base.settings import LEAVES, STRUCTURE
 from tinytorch.base.unknown_names import put_missing_names
 from tinytorch.primitives.primitive import Primitive, store
 from tinytorch.primitives.shapes import check_sizes
@@ -90,12 +90,15 @@ class Tensor(Assignable):
     def _hold(self, data: Any, dtype: Any, requires_grad: bool) -> None:
         """Begin with a copy of `data`; see the function `tensor`."""
         wanted = as_dtype(dtype) if dtype is not None else None
+        if hasattr(self, "_buffer"):  # begun a second time, perhaps with another shape
+            STRUCTURE.bump()
         self._buffer = self._value = self._node = None
         if isinstance(data, TensorBase):
             source = data if wanted is None else to_dtype(data, wanted)
             if STATE.interpreter is not None:
                 STATE.interpreter.meet(source)
                 self._value = source._value
+                STATE.interpreter.stands(self)
             else:
                 self._buffer = Buffer(copy_of(source._buffer.array, source.dtype), source.dtype)
         else:
@@ -103,6 +106,7 @@ class Tensor(Assignable):
             if STATE.interpreter is not None:
                 constant = STATE.interpreter.constant(self._buffer)
                 self._buffer, self._value = constant._buffer, constant._value
+                STATE.interpreter.stands(self)
         if requires_grad:
             self.requires_grad_()
 
