@@ -76,7 +76,8 @@ class Binding:
 
     def fits(self) -> bool:
         """Whether the Tensors still stand to each other as they did at the recording."""
-        if self.leaves and list(map(is_, map(_GRADIENT, self.leaves), repeat(None))) != self.without:
+        without = map(is_, map(_GRADIENT, self.leaves), repeat(None))
+        if self.leaves and list(without) != self.without:
             return False
         for tensor, taken in self.views:
             buffer = tensor._buffer
