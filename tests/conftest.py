@@ -1,4 +1,4 @@
-"""What all tests share: which of them need files that this machine may not have.
+"""What all tests share: which of them need files that this machine may not have; fixtures.
 
 A test marked `data` reads the official files of a data set from the folder TINYTORCH_DATA. Without
 that folder such tests are left out at collection and counted as deselected; they are never skipped
@@ -6,6 +6,7 @@ in the middle, and every rule they check also has a test on made files.
 """
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,36 @@ def pytest_collection_modifyitems(config, items):
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture
+def by_numpy(monkeypatch):
+    """Programs of compiled functions are carried out by their slow definition, NumPy's."""
+    from tests.compiler.reference_program import ReferenceProgram
+
+    monkeypatch.setattr(
+        "tinytorch.compiler.compile.program_for", lambda graph, target: ReferenceProgram(graph)
+    )
+
+
+@pytest.fixture
+def refuses(monkeypatch):
+    """Let the nth call of a function of `os` fail: `with refuses("fsync", nth, OSError(...)):`."""
+
+    @contextmanager
+    def refusing(name: str, nth: int, problem: OSError):
+        real, calls = getattr(os, name), iter(range(1000))
+
+        def failing(*args, **kwargs):
+            if next(calls) == nth:
+                raise problem
+            return real(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, failing)
+            yield
+
+    return refusing
 
 
 @pytest.fixture

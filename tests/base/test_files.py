@@ -45,21 +45,13 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 @pytest.mark.parametrize("call", ["open", "fsync", "replace", "stat", "fchmod"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
-def test_whatever_the_system_refuses_the_old_file_stays(tmp_path, monkeypatch, call, code):
+def test_whatever_the_system_refuses_the_old_file_stays(tmp_path, refuses, call, code):
     """Ground truth: the old bytes and no other name, after each call was refused once."""
-    path, real = tmp_path / "weights", getattr(os, call)
+    path = tmp_path / "weights"
     path.write_bytes(b"old")
     refused = 0
     for nth in range(5):
-        calls = iter(range(100))
-
-        def failing(*args, calls=calls, nth=nth, **kwargs):
-            if next(calls) == nth:
-                raise OSError(code, os.strerror(code))
-            return real(*args, **kwargs)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, call, failing)
+        with refuses(call, nth, OSError(code, os.strerror(code))):
             try:
                 write(path)
             except StorageError as error:

@@ -6,20 +6,13 @@ import warnings
 import numpy as np
 import pytest
 
-from tests.compiler.reference_program import ReferenceProgram
 from tinytorch.base.dtypes import float64
 from tinytorch.base.errors import CompileError, SettingError
-from tinytorch.compiler import compile as compile_module
 from tinytorch.compiler.compile import compile
 from tinytorch.compiler.guards import RecompileWarning
 from tinytorch.tensor.tensor import Tensor, no_grad
 
-
-@pytest.fixture(autouse=True)
-def by_numpy(monkeypatch):
-    monkeypatch.setattr(
-        compile_module, "program_for", lambda graph, target: ReferenceProgram(graph)
-    )
+pytestmark = pytest.mark.usefixtures("by_numpy")
 
 
 def tensor(*shape, requires_grad=False, seed=0):

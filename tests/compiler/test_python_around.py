@@ -24,17 +24,10 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
-from tests.compiler.reference_program import ReferenceProgram
 from tinytorch import nn
-from tinytorch.compiler import compile as compile_module
 from tinytorch.compiler.guards import RecompileWarning
 
-
-@pytest.fixture(autouse=True)
-def by_numpy(monkeypatch):
-    monkeypatch.setattr(
-        compile_module, "program_for", lambda graph, target: ReferenceProgram(graph)
-    )
+pytestmark = pytest.mark.usefixtures("by_numpy")
 
 
 FORMS = {}

@@ -21,12 +21,7 @@ from tinytorch.compiler import compile as compile_module
 from tinytorch.compiler import frames, watch
 from tinytorch.compiler.guards import RecompileWarning
 
-
-@pytest.fixture(autouse=True)
-def by_numpy(monkeypatch):
-    monkeypatch.setattr(
-        compile_module, "program_for", lambda graph, target: ReferenceProgram(graph)
-    )
+pytestmark = pytest.mark.usefixtures("by_numpy")
 
 
 def thing(**named):

@@ -75,20 +75,12 @@ SYSTEM_CALLS = ["fsync", "rename", "mkdir", "open"]
 
 @pytest.mark.parametrize("call", SYSTEM_CALLS)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
-def test_whatever_the_system_refuses_the_old_folder_stays(tmp_path, monkeypatch, call, code):
+def test_whatever_the_system_refuses_the_old_folder_stays(tmp_path, refuses, call, code):
     """Ground truth: the old bytes, after each call of a save failed once with a system error."""
     put(tmp_path / "n", a=b"old")
-    real, failed = getattr(os, call), 0
+    failed = 0
     for nth in range(8):
-        calls = iter(range(100))
-
-        def failing(*args, calls=calls, nth=nth, **kwargs):
-            if next(calls) == nth:
-                raise OSError(code, os.strerror(code))
-            return real(*args, **kwargs)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(module.os, call, failing)
+        with refuses(call, nth, OSError(code, os.strerror(code))):
             try:
                 put(tmp_path / "n", a=b"new")
             except StorageError as error:

@@ -11,20 +11,13 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
-from tests.compiler.reference_program import ReferenceProgram
 from tinytorch import nn
-from tinytorch.compiler import compile as compile_module
 from tinytorch.nn import functional as F
 from tinytorch.optim import SGD
 from tinytorch.training import Callback, Trainer
 from tinytorch.training.progress import Silent
 
-
-@pytest.fixture(autouse=True)
-def by_numpy(monkeypatch):
-    monkeypatch.setattr(
-        compile_module, "program_for", lambda graph, target: ReferenceProgram(graph)
-    )
+pytestmark = pytest.mark.usefixtures("by_numpy")
 
 
 FORMS = {}
