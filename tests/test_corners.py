@@ -164,6 +164,10 @@ ROWS = {
     ),
     # norms and deviations
     "norm": (lambda x: tt.norm(x), [0.0, 0.0], 0, [0, 0], [0, 0]),
+    "norm .5": (lambda x: tt.norm(x, 0.5), [0.0, 1.0, 4.0], 9, [0, 3, 1.5], [0, -0.75, 0.1875]),
+    "norm .5 at 0": (lambda x: tt.norm(x, 0.5), [0.0, 0.0], 0, [0, 0], [0, 0]),
+    "norm -1": (lambda x: tt.norm(x, -1), [1.0, 2.0], 2 / 3, [4 / 9, 1 / 9], [-4 / 27, 2 / 27]),
+    "norm -1 at 0": (lambda x: tt.norm(x, -1), [0.0, 2.0], 0, [0, 0], [0, 0]),
     "norm, squared": (lambda x: tt.norm(x) ** 2, [0.0, 0.0], 0, [0, 0], None),
     "norm of rows": (
         lambda x: tt.norm(x, dim=1),

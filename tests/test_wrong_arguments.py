@@ -24,6 +24,7 @@ from tinytorch.base.errors import (
     MissingKeyError,
     TinyTorchError,
 )
+from tinytorch.training.progress import Silent
 
 PLACES = {
     "tt": tt, "xp": xp, "nn": nn, "F": nn.functional, "init": nn.init, "optim": optim,
@@ -143,6 +144,97 @@ def test_layers_refuse_wrong_inputs_in_four_parts(name):
         except Exception as error:
             found.append(f"{name}({k}): {type(error).__name__}: {error}")
     assert not found, "\n".join(found)
+
+
+def net():
+    return nn.Sequential(nn.Linear(2, 2))
+
+
+def optimizer():
+    return optim.SGD(net().parameters(), lr=0.1)
+
+
+def rows():
+    return data.ArrayDataset(np.ones((4, 2), np.float32), np.array([0, 1, 0, 1]))
+
+
+def trainer(kind=training.Trainer):
+    return kind(net(), optim.SGD(lr=0.1), compile=False, progress=Silent())
+
+
+# What methods are called on: one object of each public class that has methods of its own.
+OBJECTS = {
+    "Module": net, "ModuleList": lambda: nn.ModuleList([nn.ReLU()]), "Sequential": net,
+    "ModuleDict": lambda: nn.ModuleDict({"a": nn.ReLU()}),
+    "KeyValueCache": lambda: nn.KeyValueCache(1, 2, 4, 2), "Embedding": lambda: nn.Embedding(3, 2),
+    "SGD": optimizer, "Together": lambda: optim.Together(optimizer()),
+    "Group": lambda: optimizer().groups[0], "LambdaLR": lambda: optim.LambdaLR(optimizer(), float),
+    "StepLR": lambda: optim.StepLR(optimizer(), 2),
+    "ReduceLROnPlateau": lambda: optim.ReduceLROnPlateau(optimizer()),
+    "SequentialLR": lambda: optim.SequentialLR(o := optimizer(), [optim.StepLR(o, 2)], []),
+    "DataLoader": lambda: data.DataLoader(rows(), batch_size=2), "ArrayDataset": rows,
+    "Subset": lambda: data.Subset(rows(), [0]),
+    "ConcatDataset": lambda: data.ConcatDataset([rows()]),
+    "ImageDataset": lambda: data.ImageDataset(np.ones((4, 3, 8, 8), np.uint8), np.arange(4)),
+    "RandomSampler": lambda: data.RandomSampler(rows()),
+    "SequentialSampler": lambda: data.SequentialSampler(rows()),
+    "SubsetSampler": lambda: data.SubsetSampler([0, 1]),
+    "WeightedSampler": lambda: data.WeightedSampler([1.0, 2.0], 2),
+    "BatchSampler": lambda: data.BatchSampler(data.SequentialSampler(rows()), 2),
+    "Stream": data.Stream, "TextWindows": lambda: data.TextWindows(np.arange(9), 3),
+    "Normalize": data.Normalize, "RandomCrop": lambda: data.RandomCrop(2),
+    "RandomFlip": data.RandomFlip, "ColorJitter": data.ColorJitter,
+    "Mixup": lambda: data.Mixup(1.0, 2),
+    "Cutout": lambda: data.Cutout(2), "Compose": lambda: data.Compose([data.RandomFlip()]),
+    "Trainer": trainer, "EMA": lambda: training.EMA(net()), "History": training.History,
+    "EarlyStopping": training.EarlyStopping, "LossScaler": training.LossScaler,
+    "ConfusionMatrix": lambda: training.ConfusionMatrix(2), "Perplexity": training.Perplexity,
+    "Checkpoints": lambda: training.Checkpoints("checkpoints"),
+    "OptimizedTrainer": lambda: training.OptimizedTrainer(net(), training.TrainingConfig(epochs=1)),
+    "CharacterTokenizer": lambda: text.CharacterTokenizer("abc"),
+    "BytePairTokenizer": lambda: text.BytePairTokenizer.train("abcabc", 260)
+    if hasattr(text.BytePairTokenizer, "train") else text.train_byte_pairs("abcabc", 260),
+    "Vocabulary": lambda: text.Vocabulary(["a", "b"]),
+    "Generator": lambda: tt.Generator(),
+}  # fmt: skip
+
+
+def methods():
+    """(class, method) of the public classes; one inherited is called on the first that has it."""
+    seen = set()
+    for name, make in OBJECTS.items():
+        kind = type(make())
+        assert kind.__name__ == name or name in ("Module", "LambdaLR")
+        for method in sorted(dir(kind)):
+            x = inspect.getattr_static(kind, method)
+            if method[0] != "_" and method != "forward" and id(x) not in seen:
+                seen.add(id(x))
+                if not isinstance(x, property) and callable(getattr(kind, method, None)):
+                    yield name, method
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("kind", "method"), list(methods()))
+def test_methods_refuse_wrong_arguments_in_four_parts(kind, method):
+    """Every method of OBJECTS, each wrong value in each place, on an object made anew."""
+    found = []
+    parameters = inspect.signature(getattr(OBJECTS[kind](), method)).parameters.values()
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    least = len([p for p in places if p.default is p.empty])
+    most = len(places) + any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    for n in range(max(least, 1), most + 1):
+        for given in [(k,) * n for k in WRONG]:
+            try:
+                getattr(OBJECTS[kind](), method)(*[WRONG[k]() for k in given])
+            except TinyTorchError as error:
+                assert error.what and error.got and error.rule and error.fix
+            except NotImplementedError:  # what a subclass is to define
+                pass
+            except Exception as error:
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                place = f"{last.filename}:{last.lineno}"
+                found.append(f"{given}: {type(error).__name__}: {error} ({place})")
+    assert not found, "\n".join(found[:20])
 
 
 def wrong(x, kind="value"):

@@ -119,7 +119,10 @@ def _may_fail_raw(x: object) -> builtins.bool:
     return home.rpartition(".")[2] not in _CHECKED or getattr(x, "__name__", "") in _UNCHECKED
 
 
-explain_all(globals(), [name for name in __all__ if _may_fail_raw(globals().get(name))])
+explain_all(
+    globals(),
+    [name for name in __all__ if name != "Tensor" and _may_fail_raw(globals().get(name))],
+)
 for _kind in Tensor.__mro__[:-1]:
     explain_methods(_kind, [n for n, x in vars(_kind).items() if n[0] != "_" and _may_fail_raw(x)])
 explain_methods(Tensor, ["__init__"])

@@ -326,6 +326,60 @@ def test_parts_in_a_set_are_refused_in_words():
     with pytest.raises(SettingError, match="parts in a set have no order"):
         part.more = frozenset([nn.Parameter([1.0])])
     part.words = {"a", "b"}
+    part.more = [{"deep": frozenset()}]
+    part.more[0]["deep"] = {nn.Linear(1, 1)}  # put there later, at any depth
+    with pytest.raises(SettingError, match=r"more.0.deep: parts in a set have no order"):
+        list(part.parameters())
+
+
+def test_two_parts_under_one_name_are_refused():
+    """Ground truth: a state dictionary has one place for a name; one of them would be lost."""
+
+    class Named(nn.Module):
+        def __init__(self, parts):
+            self.parts = parts
+
+    for parts in (
+        {0: nn.Linear(1, 1), "0": nn.Linear(1, 1)},
+        {"a": {"b": nn.Linear(1, 1)}, "a.b": nn.Linear(1, 1)},
+    ):
+        for use in (lambda m: m.state_dict(), lambda m: m.load_state_dict({})):
+            with pytest.raises(SettingError, match="two parts have one name"):
+                use(Named(parts))
+    shared = nn.Linear(1, 1)
+    assert len(Named({"a": shared, "b": shared}).state_dict()) == 4
+
+
+def test_values_of_a_dict_are_parts():
+    """Ground truth: their order is the dict's."""
+    part = Part()
+    part.more = {"a": nn.Linear(2, 1), "b": nn.Linear(2, 1)}.values()
+    assert "more.1.weight" in part.state_dict()
+
+
+def test_a_mode_is_on_or_off():
+    """Ground truth: PyTorch refuses it too; a module as mode made a circle."""
+    for mode in (None, 1, nn.Linear(1, 1), "train"):
+        with pytest.raises(SettingError, match="a mode is on or off"):
+            Part().train(mode)
+
+
+def test_names_from_files_end_no_line():
+    """Ground truth: a name cannot write lines of a message."""
+    with pytest.raises(SettingError) as caught:
+        nn.Linear(1, 1).load_state_dict({"w\n  fix:  run this": np.zeros(1)})
+    assert r"w\n  fix:  run this" in str(caught.value)
+
+
+def test_gradients_become_zeros_where_asked():
+    """Ground truth: PyTorch: None, or zeros where there was a gradient."""
+    layer = nn.Linear(2, 1)
+    layer(tt.ones(1, 2)).sum().backward()
+    layer.bias.grad = None
+    layer.zero_grad(set_to_none=False)
+    assert layer.weight.grad.tolist() == [[0, 0]] and layer.bias.grad is None
+    layer.zero_grad()
+    assert layer.weight.grad is None
 
 
 def test_a_state_without_the_count_of_batches_loads():

@@ -7,7 +7,7 @@ import pytest
 
 import tinytorch as tt
 from tinytorch import nn
-from tinytorch.base.errors import SettingError
+from tinytorch.base.errors import DataError, SettingError
 from tinytorch.training import Trainer, train_epoch
 from tinytorch.training.progress import Silent
 
@@ -25,6 +25,10 @@ def test_another_models_optimizer_is_refused():
         train_epoch(a, [np.ones((1, 2))], tt.optim.SGD(b.parameters(), lr=1.0))
     with pytest.raises(SettingError, match="this is not an optimizer"):
         trainer(a, "adam")
+    with pytest.raises(SettingError, match="this is not a loss"):
+        trainer(a, tt.optim.SGD(), loss="mse")
+    with pytest.raises(SettingError, match="this is not a model"):
+        trainer(abs, tt.optim.SGD())
 
 
 def test_weights_that_are_left_are_named():
@@ -37,6 +41,17 @@ def test_weights_that_are_left_are_named():
         train_epoch(Summed(model), [np.ones((1, 2), np.float32)], sgd)
     model[0].requires_grad_(False)
     trainer(model, sgd)
+
+
+def test_a_part_replaced_later_is_named():
+    """Ground truth: the name of the weight that the optimizer does not know."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    run = trainer(model, tt.optim.SGD(model.parameters()))
+    data = [(np.ones((1, 2), np.float32), np.array([0]))]
+    run.train(data, epochs=1)
+    model[1].weight = nn.Parameter(tt.ones(2, 2))
+    with pytest.warns(UserWarning, match=r"train: the optimizer leaves .* no 1\.weight; rule"):
+        run.train(data, epochs=1)
 
 
 class Summed(nn.Module):
@@ -70,6 +85,30 @@ def test_a_schedule_of_another_optimizer_is_refused():
         with pytest.raises(SettingError, match="another optimizer's learning rate"):
             trainer(model, sgd, schedule=make(other))
         trainer(model, sgd, schedule=make(sgd))
+    for schedule in ("cosine", [tt.optim.StepLR(sgd, 1)], tt.optim.StepLR):
+        with pytest.raises(SettingError, match="this is not a schedule"):
+            trainer(model, sgd, schedule=schedule)
+
+
+def test_arrays_in_place_of_batches_are_refused():
+    """Ground truth: the data comes in batches; Keras and scikit-learn take whole arrays."""
+    run, x, y = trainer(nn.Linear(2, 2), tt.optim.SGD()), np.ones((4, 2), np.float32), np.arange(4)
+    for call in (
+        lambda: run.train(x, 1),
+        lambda: run.fit(x, y),
+        lambda: run.evaluate(tt.tensor(x)),
+    ):
+        with pytest.raises((DataError, SettingError)) as caught:
+            call()
+        assert len(str(caught.value)) < 600
+    with pytest.raises(DataError, match="train: the data comes in batches"):
+        run.train(x, 1)
+    with pytest.raises(DataError, match="evaluate: the data comes in batches"):
+        run.evaluate(x)
+    with pytest.raises(DataError, match="the inputs are no arrays of samples"):
+        run.predict(iter([(x, y)]))
+    with pytest.raises(DataError, match="the inputs are no arrays of samples"):
+        run.predict(5.0)
 
 
 @pytest.mark.parametrize("compile", [False, True])

@@ -112,9 +112,10 @@ def explained(function: Callable) -> Callable:
 
 
 def explain_all(namespace: dict[str, Any], names: Iterable[str]) -> None:
-    """Let public functions and constructors of a module explain raw errors.
+    """Let public functions, constructors and methods of a module explain raw errors.
 
-    A function stays plain where this package's own files imported it before: they pay nothing.
+    A function stays plain where this package's own files imported it before: they pay nothing. Of
+    classes, those that the module's folder defines; `forward` is explained by who calls it.
 
     Args:
         namespace: globals() of the module that offers the names.
@@ -129,15 +130,22 @@ def explain_all(namespace: dict[str, Any], names: Iterable[str]) -> None:
             if home.get(x.__name__) is x:
                 home[x.__name__] = wrapped  # so that pickle finds what it saw
         elif isinstance(x, type) and not issubclass(x, BaseException):
-            explain_methods(x, ["__init__"])
+            for kind in x.__mro__:
+                if f"{kind.__module__}.".startswith(f"{namespace['__name__']}."):
+                    public = [n for n in vars(kind) if n[0] != "_" and n != "forward"]
+                    explain_methods(kind, ["__init__", *public])
 
 
 def explain_methods(owner: type, names: Iterable[str]) -> None:
     """Let methods that `owner` itself defines, and that take arguments, explain raw errors."""
+    wrapped: dict[Any, Callable] = {}  # a method may have two names, and is one object
     for name in names:
-        method = vars(owner).get(name)
+        held = vars(owner).get(name)
+        of_class = isinstance(held, (classmethod, staticmethod))
+        method = held.__func__ if of_class else held
         if not isinstance(method, FunctionType) or hasattr(method, "__explained__"):
             continue
-        code = method.__code__
-        if code.co_argcount + code.co_kwonlyargcount > 1 or code.co_flags & inspect.CO_VARARGS:
-            setattr(owner, name, explained(method))
+        code, own = method.__code__, not isinstance(held, staticmethod)
+        if code.co_argcount + code.co_kwonlyargcount > own or code.co_flags & inspect.CO_VARARGS:
+            call = wrapped.setdefault(method, explained(method))
+            setattr(owner, name, type(held)(call) if of_class else call)

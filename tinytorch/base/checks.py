@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import numbers
 
-from tinytorch.base.errors import SettingError
+from tinytorch.base.errors import SettingError, short
 
 
 def number(owner: str, name: str, value, interval: str) -> float:
@@ -34,7 +34,7 @@ def number(owner: str, name: str, value, interval: str) -> float:
             return x
     raise SettingError(
         f"{owner}: {name} is outside its range",
-        got=f"{name}={value!r}",
+        got=f"{name}={short(value)}",
         rule=f"a number in {interval}",
         fix=f"{owner}(..., {name}={_inside(low, high):g})",
     )
@@ -61,7 +61,7 @@ def whole(owner: str, name: str, value, at_least: int) -> int:
         return int(value)
     raise SettingError(
         f"{owner}: {name} is not a whole number in its range",
-        got=f"{name}={value!r}",
+        got=f"{name}={short(value)}",
         rule=f"a whole number >= {at_least}",
         fix=f"{owner}(..., {name}={at_least})",
     )
@@ -79,7 +79,7 @@ def pair(owner: str, name: str, value, at_least: int) -> tuple[int, int]:
     if len(values) != 2:
         raise SettingError(
             f"{owner}: {name} does not fit the two image axes",
-            got=f"{name}={value!r}",
+            got=f"{name}={short(value)}",
             rule="one whole number, or two (vertical, horizontal)",
             fix=f"{owner}(..., {name}={at_least})",
         )
@@ -106,7 +106,7 @@ def flag(owner: str, name: str, value) -> bool:
         return value
     raise SettingError(
         f"{owner}: {name} is a yes or no",
-        got=f"{name}={value!r}",
+        got=f"{name}={short(value)}",
         rule="True or False",
         fix=f"{owner}(..., {name}=True)",
     )

@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+from tinytorch.base.checks import number as check_number
+
 ROUNDS = 10  # of the Feistel network: four are enough for one key (Luby & Rackoff 1988)
 ORDER, AUGMENTATION, SPLIT = 0, 1, 2  # what a stream is for: streams never share a word
 
@@ -117,6 +119,7 @@ class Stream:
 
     def gamma(self, shape: float) -> float:
         """One number of the gamma distribution with scale 1 (Marsaglia & Tsang 2000)."""
+        check_number("gamma", "shape", shape, "(0, inf)")
         if shape < 1:  # their section 6: a larger shape's number times a power of a uniform one
             return self.gamma(shape + 1) * float(1 - self.uniform(1)[0]) ** (1 / shape)
         d = shape - 1 / 3

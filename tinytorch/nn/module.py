@@ -15,11 +15,12 @@ import numpy as np
 
 from tinytorch.base.arguments import RAW, explain
 from tinytorch.base.dtypes import as_dtype
-from tinytorch.base.errors import SettingError
+from tinytorch.base.errors import SettingError, short
 from tinytorch.base.settings import STRUCTURE
 from tinytorch.base.unknown_names import put_missing_names
 from tinytorch.nn.hooks import HookHandle, Hooks
 from tinytorch.nn.summary import Summary, summarise
+from tinytorch.tensor.creation import clear_gradients
 from tinytorch.tensor.exchange import number_type_of
 from tinytorch.tensor.named import copy_named
 from tinytorch.tensor.tensor import Tensor
@@ -100,7 +101,7 @@ class Module:
         # object's: it must be captured again.
         own = vars(self)
         if type(value) is set or type(value) is frozenset:
-            _refuse_sets(self, name, value)
+            _refuse_sets(f"{type(self).__name__}.{name}", value)
         if name in own:
             if own[name] is not value:
                 STRUCTURE.bump()
@@ -259,6 +260,13 @@ class Module:
 
     def train(self, mode: bool = True) -> Module:
         """Set `training` in the whole tree; returns self. Compiled functions notice."""
+        if mode is not True and mode is not False:
+            raise SettingError(
+                f"{type(self).__name__}.train: a mode is on or off",
+                got=short(mode),
+                rule="True, or False as eval() sets it",
+                fix="model.train()",
+            )
         for module in self.modules():
             if module.training is not mode:
                 object.__setattr__(module, "training", mode)
@@ -298,10 +306,9 @@ class Module:
         STRUCTURE.bump()
         return self
 
-    def zero_grad(self) -> None:
-        """Forget the gradients: every parameter's `.grad` becomes None."""
-        for parameter in self.parameters():
-            parameter.grad = None
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, or fill them with zeros."""
+        clear_gradients(self.parameters(), set_to_none)
 
     # --- state ---
 
@@ -312,12 +319,22 @@ class Module:
         the module, and training changes them. To keep the numbers of this moment:
         `{name: x.clone() for name, x in model.state_dict().items()}`, or `copy.deepcopy`.
         """
-        return {name: tensor.detach() for name, tensor in self._state()}
+        return {name: tensor.detach() for name, tensor in self._state().items()}
 
-    def _state(self) -> Iterator[tuple[str, Tensor]]:
-        return self._named_tensors(
+    def _state(self) -> dict[str, Tensor]:
+        named = self._named_tensors(
             lambda m: iter((*m._own_parameters(), *m._own_buffers(saved_only=True)))
         )
+        state: dict[str, Tensor] = {}
+        for name, tensor in named:
+            if state.setdefault(name, tensor) is not tensor:
+                raise SettingError(
+                    f"{type(self).__name__}: two parts have one name",
+                    got=f"{name!r} for tensors {state[name].shape} and {tensor.shape}",
+                    rule="attributes and keys of dicts, joined by dots, lead to one tensor each",
+                    fix="keys without dots, and not both 0 and '0'",
+                )
+        return state
 
     def load_state_dict(self, state: dict, strict: bool = True) -> tuple[list[str], list[str]]:
         """Copy values by name into parameters and buffers; all of them or, on an error, none.
@@ -334,7 +351,7 @@ class Module:
             SettingError: a missing or unknown name (if strict); it lists them.
             ShapeError: an array of another shape; it names the first.
         """
-        own = dict(self._state())
+        own = self._state()
         state = self._in_present_names(state, own)
         for name in self._optional():
             if name not in state:
@@ -400,7 +417,7 @@ class Module:
         return "\n".join([head, *lines, ")"])
 
 
-_CONTAINERS = (list, tuple, dict, deque)
+_CONTAINERS = (list, tuple, dict, deque, type({}.values()))
 
 
 def _in_container(
@@ -415,16 +432,18 @@ def _in_container(
             yield f"{start}{place}", x
         elif isinstance(x, _CONTAINERS):
             yield from _in_container(f"{start}{place}.", x, kind, (*above, id(held)))
+        elif isinstance(x, (set, frozenset)):
+            _refuse_sets(f"{start}{place}", x)
 
 
-def _refuse_sets(owner: Module, name: str, value: set | frozenset) -> None:
+def _refuse_sets(name: str, value: set | frozenset) -> None:
     if any(isinstance(x, (Module, Parameter)) for x in value):
         raise SettingError(
-            f"{type(owner).__name__}.{name}: parts in a set have no order, so no names",
+            f"{name}: parts in a set have no order, so no names",
             got=f"a {type(value).__name__} of {len(value)}",
             rule="modules and parameters are attributes, or lie in lists, tuples or dicts of any "
             "depth",
-            fix=f"self.{name} = [...], or a dict with names",
+            fix="a list, or a dict with names",
         )
 
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 from tinytorch.base.errors import SettingError
 from tinytorch.base.settings import STRUCTURE
 from tinytorch.optim.group import Group, Part, refuse_unknown
-from tinytorch.tensor.creation import zeros
+from tinytorch.tensor.creation import clear_gradients
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.named import copy_named
 from tinytorch.tensor.tensor import Tensor
@@ -141,11 +141,7 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, or fill them with zeros."""
-        for parameter in self.parameters():
-            if set_to_none or parameter.grad is None:
-                parameter.grad = None
-            else:
-                parameter.grad = zeros(parameter.shape, dtype=parameter.dtype)
+        clear_gradients(self.parameters(), set_to_none)
 
     def parameters(self) -> Iterator[Tensor]:
         """The parameters of all groups."""

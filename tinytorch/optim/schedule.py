@@ -8,7 +8,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Mapping
 
-from tinytorch.base.errors import SettingError
+from tinytorch.base.errors import SettingError, printable
 from tinytorch.optim.group import Group
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.tensor.interpreter import STATE
@@ -118,7 +118,7 @@ class Schedule:
         if set(state) - set(rates) != set(own):
             raise SettingError(
                 f"{type(self).__name__}: the names in this state are not its names",
-                got=", ".join(sorted(state)),
+                got=printable(", ".join(map(str, state))) or "no names",
                 rule="exactly " + ", ".join(sorted(own)),
                 fix="load what state_dict() of the same schedule gave",
             )

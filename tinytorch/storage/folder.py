@@ -30,6 +30,7 @@ from tinytorch.base.errors import (
     NotFoundError,
     SettingError,
     StorageError,
+    printable,
     short,
 )
 from tinytorch.storage import manifest
@@ -240,7 +241,7 @@ def _check_replaceable(target: Path, parent: int, kind: str) -> None:
             names = sorted(os.listdir(folder))
             if not names or _is_own(folder, names, kind):
                 return
-            held = f"it holds {', '.join(names[:3])}"
+            held = f"it holds {', '.join(map(printable, names[:3]))}"
             if manifest.NAME in names:
                 held += f", but is no {kind} with these files alone"
     except OSError as error:

@@ -6,6 +6,7 @@ Knows shapes and values; during a capture everything here becomes part of the pr
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,12 @@ def full_like(x, value, dtype=None, *, device=None, requires_grad: bool = False)
     """A Tensor shaped like `x` with `value` everywhere, of its dtype unless given."""
     check_device(device)
     return _filled(tuple(x.shape), value, as_dtype(dtype or x.dtype), requires_grad)
+
+
+def clear_gradients(leaves: Iterable[Any], set_to_none: bool = True) -> None:
+    """Let the gradients of Tensors be None, or zeros where there are some."""
+    for x in leaves:
+        x.grad = None if set_to_none or x.grad is None else zeros(x.shape, dtype=x.dtype)
 
 
 def zeros_like(x, dtype=None, *, device=None, requires_grad: bool = False) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tinytorch.base.dtypes import DType
-from tinytorch.base.errors import DTypeError, SettingError, ShapeError, short
+from tinytorch.base.errors import DTypeError, SettingError, ShapeError, printable, short
 from tinytorch.tensor.base import from_buffer
 from tinytorch.tensor.buffer import Buffer
 from tinytorch.tensor.modes import no_grad
@@ -105,4 +105,4 @@ def _names_differ(
 
 def _some(names: list[str], most: int = 5) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(printable(name) for name in names[:most]) + more

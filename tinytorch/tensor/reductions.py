@@ -336,7 +336,9 @@ def norm(x, p: float | str | None = 2, dim=None, keepdim: bool = False) -> Any:
         return _reduce("max" if p > 0 else "min", size, dim, keepdim)
     if p == 1:
         return _reduce("sum", size, dim, keepdim)
-    mass = _reduce("sum", size**p, dim, keepdim)
+    zero, at_zero = x == 0, 0.0 if p > 0 else math.inf  # below 1 the slope there is infinite
+    powers = size**p if p > 1 else where(zero, at_zero, where(zero, 1.0, size) ** p)
+    mass = _reduce("sum", powers, dim, keepdim)
     known = mass > 0  # a root has no slope at 0
     return where(known, where(known, mass, 1.0) ** (1.0 / p), mass if p > 0 else 0.0)
 

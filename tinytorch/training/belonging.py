@@ -10,10 +10,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from tinytorch.base.errors import SettingError
+from tinytorch.base.errors import SettingError, short
 from tinytorch.nn.module import Module
 from tinytorch.optim.optimizer import Optimizer
-from tinytorch.optim.schedule import Schedule
 
 
 def check_parameters(owner: str, model: Module, optimizer: Optimizer, loss: Callable) -> None:
@@ -26,7 +25,8 @@ def check_parameters(owner: str, model: Module, optimizer: Optimizer, loss: Call
         loss: its parameters, if it is a Module, may be the only ones.
 
     Raises:
-        SettingError: it is no Optimizer, or moves none of the model's weights (nor the loss's).
+        SettingError: it is no Optimizer, or moves none of the model's weights (nor the loss's); the
+            model is no Module, the loss cannot be called.
 
     Warns:
         UserWarning: it moves some of them alone; it names the others. Weights that are frozen
@@ -42,10 +42,24 @@ def check_parameters(owner: str, model: Module, optimizer: Optimizer, loss: Call
         ...     print(str(error).splitlines()[0])
         Trainer: this optimizer moves another model's weights
     """
+    if not isinstance(model, Module):
+        raise SettingError(
+            f"{owner}: this is not a model",
+            got=f"model={short(model)}",
+            rule="a Module",
+            fix=f"{owner}(nn.Sequential(...), optimizer, ...)",
+        )
+    if not callable(loss):
+        raise SettingError(
+            f"{owner}: this is not a loss",
+            got=f"loss={short(loss)}",
+            rule="a function of output and target, or a Module; losses have no names as text",
+            fix=f"{owner}(model, optimizer, loss=nn.MSELoss())",
+        )
     if not isinstance(optimizer, Optimizer):
         raise SettingError(
             f"{owner}: this is not an optimizer",
-            got=f"optimizer={optimizer!r}",
+            got=f"optimizer={short(optimizer)}",
             rule="an Optimizer of the model's parameters, or one without",
             fix=f"{owner}(model, tt.optim.AdamW(lr=1e-3), ...)",
         )
@@ -78,16 +92,24 @@ def check_schedule(schedule: Any, optimizer: Optimizer) -> None:
     """See that a schedule moves the learning rate of this optimizer, or of one it is made of.
 
     Raises:
-        SettingError: it is another optimizer's.
+        SettingError: it is another optimizer's; or it is no object with a method `step`.
     """
-    if not isinstance(schedule, Schedule):
+    if schedule is None:
         return
+    if isinstance(schedule, type) or not callable(getattr(schedule, "step", None)):
+        raise SettingError(
+            "Trainer: this is not a schedule",
+            got=f"schedule={short(schedule)}",
+            rule="a Schedule of the Trainer's optimizer, or an object with a method step()",
+            fix="schedule=tt.optim.StepLR(optimizer, step_size=10)",
+        )
+    moved = getattr(schedule, "optimizer", optimizer)
     groups = {id(group) for group in optimizer.groups}
-    if not all(id(group) in groups for group in schedule.optimizer.groups):
+    if isinstance(moved, Optimizer) and not all(id(group) in groups for group in moved.groups):
         name = type(schedule).__name__
         raise SettingError(
             "Trainer: the schedule moves another optimizer's learning rate",
-            got=f"{name} of {schedule.optimizer!r}",
+            got=f"{name} of {moved!r}",
             rule="schedule.optimizer is the Trainer's optimizer",
             fix=f"{name}(optimizer, ...) with the optimizer that the Trainer is given",
         )

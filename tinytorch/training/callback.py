@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinytorch.base.errors import SettingError
+from tinytorch.base.errors import SettingError, printable
 
 if TYPE_CHECKING:
     from tinytorch.training.history import History
@@ -123,7 +123,7 @@ class Callbacks:
         if own != saved:
             raise SettingError(
                 "the callbacks are not those that were saved",
-                got=f"state of callbacks number {', '.join(sorted(saved)) or '(none)'}",
+                got=f"state of callbacks number {printable(', '.join(sorted(saved))) or '(none)'}",
                 rule=f"state of callbacks number {', '.join(sorted(own)) or '(none)'}",
                 fix="build the Trainer with the callbacks it had, in the same order",
             )

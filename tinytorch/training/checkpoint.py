@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tinytorch.base import strict_json
-from tinytorch.base.errors import DTypeError, FileFormatError, SettingError
+from tinytorch.base.errors import DTypeError, FileFormatError, SettingError, printable
 from tinytorch.base.strict_json import NotStrictError
 from tinytorch.storage import (
     Folder,
@@ -166,7 +166,7 @@ def _refuse_folder_of_checkpoints(folder: Path) -> None:
     if inside:
         raise FileFormatError(
             f"{folder} holds checkpoints, and is none itself",
-            got="a folder with " + ", ".join(inside[-3:]),
+            got="a folder with " + printable(", ".join(inside[-3:])),
             rule="the folder of one checkpoint",
             fix=f"load_checkpoint({str(folder / inside[-1])!r}), or Checkpoints(...).load()",
         )

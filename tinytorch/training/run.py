@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
+from tinytorch.base.errors import DataError
+from tinytorch.tensor.tensor import Tensor
 from tinytorch.training.averages import Averages
 from tinytorch.training.history import History
 
@@ -70,6 +74,21 @@ def keeps_its_place(loader: Any) -> bool:
     return hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
 
 
+def check_loader(owner: str, loader: Any) -> None:
+    """See that what is gone through gives batches.
+
+    Raises:
+        DataError: it is an array or Tensor, or nothing that can be gone through.
+    """
+    if isinstance(loader, (np.ndarray, Tensor, str)) or not hasattr(loader, "__iter__"):
+        raise DataError(
+            f"{owner}: the data comes in batches",
+            got=f"{type(loader).__name__} {getattr(loader, 'shape', '')}".rstrip(),
+            rule="a DataLoader, or anything to go through that gives (input, target) of arrays",
+            fix=f"{owner}(DataLoader(ArrayDataset(inputs, targets), batch_size=32), ...)",
+        )
+
+
 class Batches:
     """Where a run stands in its data: the pass it goes through, or, between passes, the loader.
 
@@ -82,6 +101,7 @@ class Batches:
     """
 
     def __init__(self, loader: Iterable):
+        check_loader("train", loader)
         self.loader: Any = loader
         self._passing: Any = None
 

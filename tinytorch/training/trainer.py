@@ -33,7 +33,7 @@ from tinytorch.training.metrics import named_metrics
 from tinytorch.training.passes import Passes
 from tinytorch.training.progress import Progress, Silent, best_for_output
 from tinytorch.training.restore import gather, load_into, restore
-from tinytorch.training.run import Batches, Run, keeps_its_place
+from tinytorch.training.run import Batches, Run, check_loader, keeps_its_place
 from tinytorch.training.saving import Saver
 from tinytorch.training.scaler import LossScaler
 from tinytorch.training.update import Update
@@ -99,6 +99,7 @@ class Trainer:
                 fix='Trainer(..., schedule_every="epoch")',
             )
         check_parameters("Trainer", model, optimizer, loss)
+        self._checked = list(map(id, model.parameters()))
         check_schedule(schedule, optimizer)
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.metrics = named_metrics(metrics, loss)
@@ -214,6 +215,9 @@ class Trainer:
     def _take_up(self, loader: Any) -> None:
         """A new run, or what `load_state_dict` or a stop within an epoch left to be done."""
         given, self._given = self._given, None
+        if (now := list(map(id, self.model.parameters()))) != self._checked:  # a part was replaced
+            check_parameters("train", self.model, self.optimizer, self.loss)
+            self._checked = now
         if given is None:
             self.run = self.run.again(same_loader=loader is self.loader)
             if not self.run.batch:
@@ -307,7 +311,7 @@ class Trainer:
             f"{what} since step {self.steps}",
             got=f"learning rate {lr:g}; the weights are those before this step",
             rule="inputs, targets, loss and gradients are finite numbers",
-            fix=f"look for NaN in the data; or lr={lr / 10:g}; or Trainer(..., clip_norm=1.0)",
+            fix=f"look for NaN in the data; or lr={lr / 10:g}; or a small clip_norm",
         )
 
     # --- measuring and asking ---
@@ -338,6 +342,7 @@ class Trainer:
         Raises:
             DataError: the loader gives no batch.
         """
+        check_loader("evaluate", loader)
         averages = Averages(self.metrics)
         with self._evaluating():
             for batch in loader:
@@ -357,6 +362,13 @@ class Trainer:
         size = whole("predict", "batch_size", batch_size, at_least=1)
         given = inputs if isinstance(inputs, tuple) else (inputs,)
         arrays = [x.numpy() if isinstance(x, Tensor) else np.asarray(x) for x in given]
+        if any(x.dtype == object or not x.ndim for x in arrays):
+            raise DataError(
+                "predict: the inputs are no arrays of samples",
+                got=", ".join(type(x).__name__ for x in given),
+                rule="one array or Tensor (N, ...), or a tuple of them: all samples at once",
+                fix="predict(inputs), or [predict(batch[0]) for batch in loader]",
+            )
         with self._evaluating():
             starts = range(0, max(len(arrays[0]), 1), size)
             parts = [self.passes.predict(*(x[i : i + size] for x in arrays)) for i in starts]
