@@ -261,7 +261,18 @@ def _cast(node: Node, inputs: Sequence[Bounded]) -> Bounded:
             return Bounded(widened(store(x.value, dtype), dtype))
         units = 2.0 if dtype is bfloat16 else 1.0  # bfloat16 goes through float32
         return _rounded(np.asarray(x.value, np.float64), error, dtype, single=True, units=units)
-    return _corners(node, inputs, lambda a: node.primitive.numpy(a, **node.params))
+    return _undecided_at_0(
+        inputs, _corners(node, inputs, lambda a: node.primitive.numpy(a, **node.params))
+    )
+
+
+def _undecided_at_0(inputs: Sequence[Bounded], out: Bounded) -> Bounded:
+    """Whether a number is 0 is undecided where its interval holds 0: corners may lie around it."""
+    if out.value.dtype == bool:
+        for x in inputs:
+            held = (np.abs(x.value) <= x.errors) & (x.errors > 0)
+            out.error = np.where(np.broadcast_to(held, out.value.shape), np.inf, out.errors)
+    return out
 
 
 def _elementwise(node: Node, inputs: Sequence[Bounded]) -> Bounded:
@@ -271,10 +282,17 @@ def _elementwise(node: Node, inputs: Sequence[Bounded]) -> Bounded:
     if name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"):
         a, b = inputs
         if out.error is not None and a is not b:  # corners may jump over equality
-            near = np.abs(a.value - b.value) <= a.errors + b.errors
+            near = ~(np.abs(a.value - b.value) > a.errors + b.errors)  # true for inf - inf
             near &= (a.errors + b.errors) > 0
             out.error = np.where(near, np.inf, 0.0)
         return out
+    if name.startswith("logical_"):
+        return _undecided_at_0(inputs, out)
+    if name == "signbit":  # the sign of a NaN that was computed is not promised
+        out.error = np.where(np.isnan(inputs[0].value), np.inf, out.errors)
+        return out
+    if name in ("remainder", "floor_div") and out.error is not None and dtype.is_float:
+        out.error = np.where(_steps(node, inputs), np.inf, out.error)
     if not dtype.is_float or name in ("where", "neg", "abs", "maximum", "minimum", "absorb"):
         return out
     below = inputs[1 if name == "div" else 0]
@@ -294,6 +312,18 @@ def _elementwise(node: Node, inputs: Sequence[Bounded]) -> Bounded:
         out.value, out.error, dtype, units=units, single=name in SINGLE,
         exactly=name not in FUNCTIONS,
     )  # fmt: skip
+
+
+def _steps(node: Node, inputs: Sequence[Bounded]) -> np.ndarray:
+    """Whether the errors reach over a step of the quotient: then the corners say nothing."""
+    x, y = inputs
+    least = np.abs(y.value) - y.errors
+    quotients = [
+        np.floor((x.value + s * x.errors) / (y.value + t * y.errors))
+        for s in (-1, 0, 1)
+        for t in (-1, 0, 1)
+    ]
+    return (least <= 0) | np.any([q != quotients[0] for q in quotients], axis=0)
 
 
 def _corners(node: Node, inputs: Sequence[Bounded], function: Callable) -> Bounded:

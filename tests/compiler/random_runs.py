@@ -109,10 +109,10 @@ def failures(
 
         def fails(made: Sequence[int], number=number, fault=first.fault) -> bool:
             try:
-                return outcome(kind, target, number, replayed=made).fault == fault
+                return outcome(kind, target, number, seed, made).fault == fault
             except Exception:  # the drawing itself went another way
                 return False
 
         small = made_small(first.made, fails, seconds)
-        found.append(Failure(kind, number, target, outcome(kind, target, number, replayed=small)))
+        found.append(Failure(kind, number, target, outcome(kind, target, number, seed, small)))
     return found, counts, operations

@@ -383,3 +383,69 @@ def test_the_gradient_of_a_padding_wider_than_the_filter(padding, groups, stride
     y = d("convolution", d.given(shape), w, **window)
     g = d.given(y.shape)
     d.check(d("convolution_input_gradient", g, w, input_shape=shape, **window))
+
+
+def test_sums_at_places_within_a_concatenation():
+    """Fault of 2026-11-26: the result of scatter_add lay in a part of another array, which is no
+    matrix of rows; a copy of it was read before anything was written. Ground truth: the definition.
+    """
+    d = Draft()
+    x, s, index = d.given((2, 3, 3, 3)), d.given((2, 3, 3, 3), state=True), d.given((3,), int64)
+    d.arrays[index] = np.array([2, 0, 2])
+    new = d("neg", d("abs", s))
+    d.graph.updates = [(s, new)]
+    sums = d("scatter_add", x, index, axis=2, size=3)
+    places = d.given((2,), int64)
+    d.arrays[places] = np.array([1, 0])
+    rows = d("put_rows", d.given((2, 3)), d.given((2, 3)), places)
+    d.check(
+        d("concatenate", sums, new, axis=1),
+        d("concatenate", d("permute", rows, axes=(1, 0)), d.given((3, 1)), axis=1),
+    )
+    for target in TARGETS:
+        assert not program_of(d.graph, target).host_calls
+
+
+def test_float64_is_rounded_to_float16_once():
+    """Fault of 2026-11-26: it went through float32, so that numbers close to a middle of two halves
+    were rounded twice. Ground truth: NumPy, which rounds once; every middle and its neighbours."""
+    halves = np.arange(0x7C01, dtype=np.uint16).view(np.float16).astype(np.float64)
+    halves[-1] = 65536.0
+    middles = (halves[1:] + halves[:-1]) / 2
+    x = np.concatenate([middles, np.nextafter(middles, 0), np.nextafter(middles, np.inf), halves])
+    x = np.concatenate([x, -x, [np.nan, np.inf, -np.inf, 1e300, -1e-300, 5e-324]])
+    d = Draft()
+    given = d.given(x.shape, float64)
+    d.arrays[given] = x
+    with np.errstate(over="ignore"):
+        d.check(d("cast", given, dtype=float16))
+
+
+@pytest.mark.parametrize("dtype", [float32, float64, bfloat16])
+def test_weights_of_attention_that_are_nothing(dtype):
+    """Fault of 2026-11-26: a weight was never under 2**-126, so that large values shone through it,
+    and a query whose logits all overflow took the mean of the values. Ground truth: the definition:
+    0 whatever it is multiplied by, zeros and a log-sum of -inf."""
+    d = Draft()
+    q, k, v = (d.given(s, dtype) for s in ((1, 1, 3, 4), (1, 1, 2, 4), (1, 1, 2, 4)))
+    g = d.given((1, 1, 3, 4), dtype)
+    large = 2.0**100 if dtype is float64 else 2.0**64  # its square overflows the sums' type or not
+    d.arrays[q] = store(np.array([[1, 0, 0, 0], [1, 0, 0, 0], [large, 0, 0, 0]]), dtype)
+    d.arrays[q] = d.arrays[q].reshape(1, 1, 3, 4)
+    keys = np.zeros((1, 1, 2, 4))
+    keys[..., 0] = [-(2.0**10), -(2.0**11)]
+    d.arrays[k] = store(keys, dtype)
+    values = np.ones((1, 1, 2, 4))
+    values[0, 0, 1] = 2.0**120
+    d.arrays[v], d.arrays[g] = store(values, dtype), store(np.ones((1, 1, 3, 4)), dtype)
+    out, lse = d.graph.add(TABLE["attention"], (q, k, v), {"causal": False, "scale": 1.0})
+    d.check(out)
+    wide = d.arrays[q].copy()
+    if dtype is not float64:
+        wide[0, 0, 2] = store(np.array([2.0**127, 0, 0, 0]), dtype)  # times -2**10: -inf
+    d.arrays[q] = wide
+    d.check(out, lse)
+    gradients = d.graph.add(
+        TABLE["attention_gradient"], (g, q, k, v, out, lse), {"causal": False, "scale": 1.0}
+    )
+    d.check(gradients[2])

@@ -293,3 +293,18 @@ def test_who_shares_memory_is_known():
                 for x in operands:
                     if tt.shares_memory(x, y):
                         assert y._buffer.family is x._buffer.family is not None, primitive
+
+
+@pytest.mark.parametrize("through", [lambda f: f, tt.compile])
+def test_a_view_of_nothing_is_written(through):
+    """Ground truth: nothing lies twice at one place, whatever strides NumPy gives (0, for sums)."""
+    p, s, t = tt.zeros(0, 2, requires_grad=True), tt.zeros(0, 2), tt.zeros(0, 2)
+
+    def step():
+        s.assign_(s * 0.5 + p.detach())
+        t.assign_(t * 0.5 + s.detach())
+        return t
+
+    step = through(step)
+    for _ in range(3):
+        assert step().shape == (0, 2)

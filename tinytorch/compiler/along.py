@@ -106,26 +106,32 @@ def scatter_rows(lowering, group: Group) -> bool:
     if not prod(out.shape):
         return True
     before, rows, columns = prod(g.shape[:axis]), prod(index.shape), prod(g.shape[axis + rank :])
+    table = _viewed(lowering, out, (before, size, columns))
+    if table is None:
+        return False
     source = _reshaped(lowering, g, (before, rows, columns))
     places = _reshaped(lowering, index, (rows,))
-    table = _reshaped(lowering, out, (before, size, columns))
-    kernel = scatter_add(
-        lowering.target, before, rows, size, columns, source[1], places[1], table[1]
-    )
-    if kernel.scratch > MOST_SCRATCH or table[0] is not out:
+    kernel = scatter_add(lowering.target, before, rows, size, columns, source[1], places[1], table)
+    if kernel.scratch > MOST_SCRATCH:
         return False
     return run_kernel(lowering, group, kernel, {"g": source[0], "index": places[0], "out": out})
 
 
-def _reshaped(lowering, v: Value, shape: tuple[int, ...]) -> tuple[Value, Operand]:
-    """(v or a dense copy of it, its strides under another shape)."""
+def _viewed(lowering, v: Value, shape: tuple[int, ...]) -> Operand | None:
+    """Where v lies under another shape; None if that is no view (what is written has to be one)."""
     access = lowering.access(v)
     strides = reshape_strides(access.shape, access.strides, shape)
-    if strides is None:
-        access = lowering.copied(v, access)
-        dense = dense_strides(shape, tuple(range(len(shape))))
-        return access.home, Operand(v.dtype, dense, access.offset)
-    return v, Operand(v.dtype, strides, access.offset)
+    return None if strides is None else Operand(v.dtype, strides, access.offset)
+
+
+def _reshaped(lowering, v: Value, shape: tuple[int, ...]) -> tuple[Value, Operand]:
+    """(v or a dense copy of it, its strides under another shape); v is read."""
+    viewed = _viewed(lowering, v, shape)
+    if viewed is not None:
+        return v, viewed
+    access = lowering.copied(v, lowering.access(v))
+    dense = dense_strides(shape, tuple(range(len(shape))))
+    return access.home, Operand(v.dtype, dense, access.offset)
 
 
 def update_slice(lowering, group: Group) -> bool:
@@ -152,15 +158,15 @@ def overwrite_rows(lowering, group: Group) -> bool:
     node = group.own
     (x, y, index), (out,) = node.inputs, node.outputs
     columns = prod(x.shape[1:])
+    table = _viewed(lowering, out, (x.shape[0], columns))
+    if table is None:
+        return False
     source = _reshaped(lowering, y, (y.shape[0], columns))
     places = lowering.operand(index)
-    table = _reshaped(lowering, out, (x.shape[0], columns))
-    if table[0] is not out:
-        return False
     place(lowering, group, x, (0,) * len(x.shape))
     if not prod(y.shape):
         return True
-    kernel = put_rows(lowering.target, y.shape[0], x.shape[0], columns, source[1], places, table[1])
+    kernel = put_rows(lowering.target, y.shape[0], x.shape[0], columns, source[1], places, table)
     return run_kernel(lowering, group, kernel, {"y": source[0], "index": index, "out": out})
 
 

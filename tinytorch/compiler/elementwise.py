@@ -53,8 +53,10 @@ def convert(f: Function, value: Value, source: DType, target: DType) -> Value:
     if source is target:
         return value
     if source.is_float and target.is_float:
+        if source is float64 and target is float16:
+            return round_to(f, _odd(f, value), target)
         value = f.convert(value, register_type(target))
-        if source is float64 and target in (float16, bfloat16):
+        if source is float64 and target is bfloat16:
             # else LLVM rounds once, by a library function that is not there
             value = f.intrinsic("arithmetic.fence", value.type, value)
         return round_to(f, value, target)
@@ -63,6 +65,23 @@ def convert(f: Function, value: Value, source: DType, target: DType) -> Value:
     if target.is_float:
         return round_to(f, f.convert(value, register_type(target), signed=signed(source)), target)
     return f.convert(value, target.llvm, signed=signed(source))
+
+
+def _odd(f: Function, x: Value) -> Value:
+    """Float64 as float32, rounded to odd: what is rounded once more is then as if rounded once.
+
+    Source: Boldo & Melquiond 2008, "Emulation of FMA and correctly rounded sums: proved algorithms
+    using rounding to odd"; it holds where the first type has two more bits than the second.
+    """
+    n = lanes(x.type)
+    near = f.convert(x, vector(n, "float"))
+    size, given = (f.intrinsic("fabs", x.type, v) for v in (f.convert(near, x.type), x))
+    bits = f.bitcast(near, vector(n, "i32"))
+    one, zero = f.const(bits.type, 1), f.const(bits.type, 0)
+    down = f.select(f.compare("gt", size, given), f.const(bits.type, -1), zero)
+    step = f.select(f.compare("lt", size, given), one, down)
+    even = f.compare("eq", f.op("and", bits, one), zero)
+    return f.bitcast(f.add(bits, f.select(even, step, zero)), near.type)
 
 
 def _zero(f: Function, v: Value) -> Value:

@@ -121,8 +121,8 @@ class Homes:
                 base = self._only_read_by(part, node)
                 if base is None or base not in made or base in self.of:
                     continue
-                if self.producer[base].primitive.name == "random_bits":
-                    continue  # its kernel writes dense arrays
+                if self.producer[base].primitive.name in ("random_bits", "scatter_add", "put_rows"):
+                    continue  # their kernels write dense arrays, or rows of a matrix
                 strides = self._strides_before(part, base, home.strides)
                 if strides is not None:
                     self.of[base] = Home(home.storage, strides, offset)

@@ -2,7 +2,8 @@
 
 Knows vectors, never what they stand for. Cheaper than `codegen.vector_math.exp` because overflow
 cannot happen, the base is two (the change of base is in the scale of the logits) and results below
-2**-126 may be any number up to 2**-126: added to a sum that holds a 1, they vanish.
+2**-126 may be off by 2**-127: added to a sum that holds a 1, that vanishes. From 2**-127 down they
+are 0, whatever they are multiplied by.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ def exp2_nonpositive(f: Function, x: Value) -> Value:
 
     Adding 1.5 * 2**(mantissa bits) rounds x to an integer that stands in the low bits of the sum:
     shifted into the exponent's place and added as an integer, it multiplies by that power of two.
+    -127 leaves nothing of the exponent of 1: that is 0.
     """
     type, n = element(x.type), lanes(x.type)
     wide = type == "double"
-    bits, mantissa, lowest = ("i64", 52, -1022.0) if wide else ("i32", 23, -126.0)
+    bits, mantissa, lowest = ("i64", 52, -1023.0) if wide else ("i32", 23, -127.0)
     whole = vector(n, bits)
     floor = f.const(x.type, lowest)
     x = f.select(f.compare("lt", x, floor), floor, x, "bounded")  # NaN compares false: kept

@@ -139,7 +139,7 @@ def _of_family(x: Any) -> np.ndarray:
     if is_held(x):
         return _on_its_own(x).array
     array = x._buffer.array
-    if 0 in array.strides:
+    if 0 in array.strides and array.size:
         _refuse_overlap(array)
     if not array.flags.writeable:
         _move_family(x)
