@@ -298,7 +298,7 @@ def test_who_shares_memory_is_known():
 @pytest.mark.parametrize("through", [lambda f: f, tt.compile])
 def test_a_view_of_nothing_is_written(through):
     """Ground truth: nothing lies twice at one place, whatever strides NumPy gives (0, for sums)."""
-    p, s, t = tt.zeros(0, 2, requires_grad=True), tt.zeros(0, 2), tt.zeros(0, 2)
+    p, s, t = tt.zeros(0, 2, requires_grad=True), tt.zeros(0, 2) * 1, tt.zeros(0, 2) * 1
 
     def step():
         s.assign_(s * 0.5 + p.detach())
