@@ -6,8 +6,9 @@ import warnings
 import numpy as np
 import pytest
 
+import tinytorch as tt
 from tinytorch.base.dtypes import float64
-from tinytorch.base.errors import CompileError, SettingError
+from tinytorch.base.errors import CompileError, GradientError, SettingError
 from tinytorch.compiler.compile import compile
 from tinytorch.compiler.guards import RecompileWarning
 from tinytorch.tensor.tensor import Tensor, no_grad
@@ -512,3 +513,49 @@ def test_a_state_that_comes_to_lie_elsewhere_is_found(move, native, monkeypatch)
         return seen
 
     assert run(compile) == run(lambda f: f)
+
+
+LOSES = {
+    "grad": lambda f, w, x: tt.grad(lambda x: f(x).sum())(x),
+    "value_and_grad": lambda f, w, x: tt.value_and_grad(lambda x: f(x).sum())(x),
+    "vjp": lambda f, w, x: tt.vjp(f, x)[1](x),
+    "jvp": lambda f, w, x: tt.jvp(f, (x,), (x,)),
+    "a head that is not compiled": lambda f, w, x: (f(x) * w).sum().backward(),
+    "an input beside it": lambda f, w, x: (f(x.requires_grad_()) + x).sum().backward(),
+    "a part of it": lambda f, w, x: (f(x)[1:] * w).sum().backward(),
+    "one compiled function after another": lambda f, w, x: (f(f(x * w)) * w).sum().backward(),
+    "what came from outside": lambda f, w, x: (f(x * w) * w).sum().backward(),
+}
+
+
+@pytest.mark.parametrize("lose", LOSES.values(), ids=LOSES)
+def test_a_gradient_that_would_be_lost_is_refused(lose):
+    """Ground truth: eager gives a gradient there; compiled gave the rest of it in silence."""
+    w, v = Tensor([2.0, 3.0], requires_grad=True), Tensor([1.0, 2.0], requires_grad=True)
+
+    def f(x):
+        return x * v
+
+    lose(f, w, Tensor([1.0, 3.0]))
+    with pytest.raises(GradientError, match="arrives at the result of a compiled function"):
+        lose(compile(f), w, Tensor([1.0, 3.0]))
+
+
+def test_results_without_a_gradient_are_as_before():
+    """Closed form; under no_grad(), after backward() within, and of numbers nothing is kept."""
+    v = Tensor([1.0, 2.0], requires_grad=True)
+    forward = compile(lambda x: x * v)
+    with no_grad():
+        assert not forward(Tensor([1.0, 3.0])).requires_grad
+    y = forward(Tensor([1.0, 3.0]))
+    y += 1  # what it gives is used like any other Tensor
+    assert y.tolist() == [2, 7] and compile(lambda h: h * 2)(y).tolist() == [4, 14]
+
+    @compile
+    def step(x):
+        loss = (x * v).sum()
+        loss.backward()
+        return loss, x + 1
+
+    loss, other = step(Tensor([1.0, 3.0]))
+    assert not loss.requires_grad and not other.requires_grad and v.grad.tolist() == [1, 3]

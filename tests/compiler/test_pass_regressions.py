@@ -449,3 +449,22 @@ def test_weights_of_attention_that_are_nothing(dtype):
         TABLE["attention_gradient"], (g, q, k, v, out, lse), {"causal": False, "scale": 1.0}
     )
     d.check(gradients[2])
+
+
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 1), (2, 3)])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("width", [1, 2])
+def test_one_rule_makes_use_of_another(width, dilation, stride, groups):
+    """Fault of 2026-11-26: a rule that was asked by a rule did not know its result (IndexError for
+    a filter for each channel, dilated, without a stride). Ground truth: the definition."""
+    d = Draft()
+    window = {"stride": stride, "padding": ((0, 0), (1, 0)), "dilation": dilation, "groups": groups}
+    x, w = d.given((1, 3, 25, 4)), d.given((3, 3 // groups, 3, width))
+    y = d("convolution", x, w, **window)
+    g = d.given(y.shape)
+    d.check(
+        y,
+        d("convolution_input_gradient", g, w, input_shape=x.shape, **window),
+        d("convolution_weight_gradient", g, x, weight_shape=w.shape, **window),
+    )

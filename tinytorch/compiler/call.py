@@ -6,7 +6,7 @@ step, so it is written for speed: about 20 us with 100 states.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,10 @@ from tinytorch.compiler.capture import Captured
 from tinytorch.compiler.guards import Guard, Guards
 from tinytorch.compiler.program import Program, Runner
 from tinytorch.compiler.signature import Slot, filler, overlaps
-from tinytorch.tensor.autograd import Leaf
+from tinytorch.tensor.autograd import Leaf, end_of_tape, ends_here, goes_back
 from tinytorch.tensor.base import from_buffer
 from tinytorch.tensor.buffer import Buffer, copy_of
+from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.sharing import DETACH, hold_buffer, writable
 from tinytorch.tensor.tensor import Tensor
@@ -272,6 +273,14 @@ class Call:
             self._settle(settled, fill)
             if settled:
                 return self.fill(lambda slot: _either(settled, slot, fill))
+        come_from = STATE.recording and any(
+            isinstance(x, Tensor)
+            and x._node is not None
+            and (goes_back(x._node) or ends_here(x._node))
+            for x in leaves
+        )
+        if come_from or self.captured.ends:
+            return self.fill(_ending(fill, come_from))
         return self.fill(fill)
 
     def _leave(self, leaves: Sequence[Any], fill: Any) -> None:
@@ -288,6 +297,18 @@ class Call:
 
 def _nothing() -> None:
     pass
+
+
+def _ending(fill: Callable[[Slot], Any], all_do: bool) -> Callable[[Slot], Any]:
+    """`fill`, whose Tensors say where the tape ends: all, where it led into the call."""
+
+    def filled(slot: Slot) -> Any:
+        tensor = fill(slot)
+        if slot.ends or all_do and slot.kind != "argument" and tensor.dtype.is_float:
+            tensor._node = end_of_tape()
+        return tensor
+
+    return filled
 
 
 def _either(settled: dict[tuple, Any], slot: Slot, fill: Any) -> Any:

@@ -26,7 +26,7 @@ from tinytorch.compiler.signature import Slot, flatten, rebuild
 from tinytorch.compiler.view_layout import Layouts
 from tinytorch.compiler.watch import Watch
 from tinytorch.primitives.primitive import Primitive, Spec
-from tinytorch.tensor.autograd import Leaf, Node, Port
+from tinytorch.tensor.autograd import Leaf, Node, Port, ends_here, goes_back
 from tinytorch.tensor.base import dtype_of_array, from_buffer, from_value
 from tinytorch.tensor.buffer import Buffer
 from tinytorch.tensor.interpreter import STATE, Interpreter, RecordAgain, interpreting, user_line
@@ -59,6 +59,7 @@ class Captured:
         shown: of each view that is returned: a Tensor from outside or a Slot, the rows that take it
             from that.
         repeats: whether a result is handed out more than once, or beside a view of it.
+        ends: whether a result depends on what gathers a gradient (see Slot).
         states: ids of arguments that are states, as they share memory that is written.
         given: values that are returned though no node made them: copied before the program runs.
         locks: of states that other threads update too (random generators), in order of identity.
@@ -78,6 +79,7 @@ class Captured:
     assigned: list[tuple[int, Slot]] = field(default_factory=list)
     shown: list[tuple[Any, list]] = field(default_factory=list)
     repeats: bool = False
+    ends: bool = False
     given: list[Value] = field(default_factory=list)
     states: frozenset[int] = frozenset()
     locks: list[Any] = field(default_factory=list)
@@ -211,7 +213,8 @@ class Capture(Interpreter):
         if STATE.recording:
             for t in operands:
                 if t._node is not None and t._buffer is not None and type(t._node) is not Leaf:
-                    self._refuse_old_tape(t._node, t)
+                    if not ends_here(t._node):
+                        self._refuse_old_tape(t._node, t)
         outputs = self.graph.add(primitive, inputs, params, user_line())
         self.made.update(outputs)
         if len(outputs) == 1:
@@ -369,7 +372,7 @@ class Capture(Interpreter):
         slots = self._slots = _Slots(self, captured)
         given = result.pop()
         rebuild(given, slots.count)
-        captured.result = rebuild(given, slots.returned)
+        captured.result = rebuild(given, slots.given_back)
         del given
         numbers = {leaf: i for i, (_, leaf) in enumerate(self.arguments) if leaf is not None}
         for leaf in {**self.leaves, **numbers}:
@@ -544,6 +547,13 @@ class _Slots:
         if rows and (number := self.recording._numbers.get(id(root))) is not None:
             return self._shown(Slot("argument", number), rows)
         return self.of(leaf)
+
+    def given_back(self, leaf: Any) -> Any:
+        """`returned`, of what the function gives: where its record ends is kept."""
+        slot = self.returned(leaf)
+        if isinstance(slot, Slot) and slot.kind != "argument" and goes_back(leaf._node):
+            slot.ends = self.captured.ends = True
+        return slot
 
     def count(self, leaf: Any) -> Any:
         """Note a returned array, before the first one gets its Slot."""

@@ -78,9 +78,11 @@ class Rewriter:
 
     def add(self, name: str, *inputs: Value, **params: Any) -> Value:
         """Apply a primitive with one output, by the rules that hold for it."""
-        node = Node(TABLE[name], inputs, params, (), self.where)
-        rule = RULES.get(name)
-        out = rule(self, node, inputs) if rule else None
+        rule, out = RULES.get(name), None
+        if rule is not None:
+            spec = TABLE[name].infer(*(v.spec for v in inputs), **params)
+            node = Node(TABLE[name], inputs, params, (Value(spec),), self.where)
+            out = rule(self, node, inputs)
         return self._add(name, inputs, params)[0] if out is None else out
 
     def _add(self, name: str, inputs: tuple[Value, ...], params: dict) -> tuple[Value, ...]:

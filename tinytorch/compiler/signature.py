@@ -146,12 +146,13 @@ class Slot:
     """A place in a result tree that each call fills: `kind` says from where, `index` which one.
 
     `like`: a Tensor whose class it has, and which gathers a gradient or not; None: a plain Tensor.
+    `ends`: it depends on what gathers a gradient, and no backward() within the call went there.
     """
 
-    __slots__ = ("index", "kind", "like")
+    __slots__ = ("ends", "index", "kind", "like")
 
     def __init__(self, kind: str, index: int, like: Any = None):
-        self.kind, self.index, self.like = kind, index, like
+        self.kind, self.index, self.like, self.ends = kind, index, like, False
 
 
 def filler(tree: Any) -> Callable[[Callable[[Slot], Any]], Any]:

@@ -60,6 +60,38 @@ class Node:
         self.inputs = self.parents = self.output = None
 
 
+class _Compiled:
+    """Stands on the tape for the call of a compiled function: no gradient goes back into it."""
+
+    vjp = None
+
+    def __repr__(self) -> str:
+        return "a compiled function"
+
+
+_COMPILED = _Compiled()
+
+
+def end_of_tape() -> Node:
+    """A Node that refuses gradients, of what a compiled function gives.
+
+    Without it a gradient would be lost in silence where other paths lead to leaves too.
+    """
+    return Node(_COMPILED, {}, None, (), None)
+
+
+def ends_here(place: Any) -> bool:
+    """Whether a place in the tape is an `end_of_tape`."""
+    return type(place) is Node and place.primitive is _COMPILED
+
+
+def goes_back(place: Any) -> bool:
+    """Whether backward() would get anywhere from here: not at a Leaf, not where it has been."""
+    if place is None or type(place) is Leaf:
+        return False
+    return (place.node if type(place) is Port else place).inputs is not None
+
+
 class Port:
     """One output of a Node with several."""
 
@@ -144,6 +176,14 @@ def _refuse_changed(node: Node) -> None:
 
 def _cotangents(node: Node, g: Any, final: bool) -> Sequence[Any]:
     """Gradients with respect to the operands of one node; `final`: the zeros of g are."""
+    if node.primitive is _COMPILED:
+        raise GradientError(
+            "a gradient arrives at the result of a compiled function",
+            got="backward(), or grad, of something computed from it",
+            rule="gradients stay within one call: what a compiled function gives has no record",
+            fix="loss and backward() inside the compiled function; or result.detach(), or "
+            "no_grad() around its call, where no gradient is wanted",
+        )
     if node.inputs is None:
         raise GradientError(
             "backward() went through this graph already",
