@@ -229,3 +229,13 @@ def test_keys_that_collide_are_refused():
         b"a": 1,
         None: 2,
     }
+
+
+def test_one_text_does_not_become_many_bytes():
+    """Invariant: what is made is no larger than the file, however often it names one text."""
+    text = b"\x80\x02X\x00\x00\x01\x00" + b"a" * (1 << 16) + b"q\x00X\x06\x00\x00\x00latin1q\x010"
+    again = b"c_codecs\nencode\nh\x00h\x01\x86R"
+    assert read_pickled_arrays(text + again + b".", "x") == b"a" * (1 << 16)
+    with pytest.raises(FileFormatError, match="x") as caught:
+        read_pickled_arrays(text + b"(" + again * 100 + b"l.", "x")
+    assert "more bytes than the file has" in str(caught.value)

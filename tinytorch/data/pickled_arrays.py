@@ -67,6 +67,14 @@ class _Reader:
         self.content, self.at = memoryview(content), 0
         self.stack: list = []
         self.memo: dict[int, object] = {}
+        self.encoded = 0
+
+    def encode(self, text: str) -> bytes:
+        """The bytes that a text stands for; all of them together are no more than the file."""
+        self.encoded += len(text)
+        if self.encoded > len(self.content):
+            raise _Refused("texts that stand for more bytes than the file has")
+        return text.encode("latin1")
 
     def take(self, n: int) -> bytes:
         """The next n bytes."""
@@ -217,7 +225,7 @@ def _reduce(reader: _Reader) -> None:
         reader.stack.append(_Array(ARRAY))
         _fill(reader.top(_Array), shape, dtype, order == "F", content)
     elif name.meaning == ENCODE and len(arguments) == 2 and arguments[1] == "latin1":
-        reader.stack.append(_text(arguments[0]).encode("latin1"))
+        reader.stack.append(reader.encode(_text(arguments[0])))
     elif name.meaning == BYTES and not arguments:
         reader.stack.append(b"")
     else:
