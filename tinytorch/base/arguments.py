@@ -28,6 +28,7 @@ from tinytorch.base.errors import (
     ArgumentTypeError,
     IndexRangeError,
     MissingKeyError,
+    OutOfMemoryError,
     TinyTorchError,
     short,
 )
@@ -54,7 +55,7 @@ KINDS: dict[type[Exception], type[TinyTorchError]] = {
     AssertionError: ArgumentError,
     BufferError: ArgumentTypeError,
 }
-RAW = tuple(KINDS)
+RAW = (*KINDS, MemoryError)
 
 
 def explain(problem: Exception, call: Any, arguments: tuple, named: dict) -> Exception:
@@ -67,6 +68,8 @@ def explain(problem: Exception, call: Any, arguments: tuple, named: dict) -> Exc
     """
     if isinstance(problem, TinyTorchError) or not _is_ours(problem.__traceback__):
         return problem
+    if isinstance(problem, MemoryError):
+        return OutOfMemoryError.of(problem)
     kind = next(ours for raw, ours in KINDS.items() if isinstance(problem, raw))
     name = getattr(call, "__qualname__", None) or type(call).__name__
     given = [short(x, 60) for x in arguments] + [f"{k}={short(x, 60)}" for k, x in named.items()]
