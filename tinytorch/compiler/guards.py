@@ -24,6 +24,7 @@ from tinytorch.tensor.base import TensorBase
 SCALARS = frozenset((bool, int, float, complex, str, bytes, type(None), type(...)))
 PLAIN = frozenset((*SCALARS, tuple, range, slice, frozenset))  # their attributes never change
 MISSING = type("Missing", (), {"__repr__": lambda self: "missing"})()
+UNSET = type("Unset", (), {"__repr__": lambda self: "not set"})()  # an attribute that may be set
 # What objects raise that cannot be read any more; other exceptions (timeouts by a signal) go on.
 REFUSALS = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError)
 OFTEN = 3  # recordings because of one name, at which a warning names it
@@ -39,7 +40,9 @@ class Guard:
     Args:
         kind: "attr" (`holder.key`), "item" (`holder[key]`), "has" (`key in holder`), "class" (what
             the class `holder` itself holds under `key`), "all" (the contents of a container),
-            "array" (the numbers of an array, or of `holder[key]`), "call" (what a function gives).
+            "array" (the numbers of an array, or of `holder[key]`), "call" (what a function gives),
+            "kind" (the class of `holder`), "again" (`holder.key` that is made anew at each reading,
+            or was not set), "names" (`dir(holder)`).
         holder, key: what was read.
         held: what it gave: for "all" (keys or elements, values), for "array" its bytes.
         shown: how the user writes it ("learning_rate", "config.steps").
@@ -62,7 +65,7 @@ class Guard:
     def holds(self) -> bool:
         """Whether it gives the same object, or an equal number, still."""
         now = self.now()
-        return now is not MISSING and _same(now, self.held)
+        return now is not MISSING and same(now, self.held)
 
     def change(self) -> str:
         """What to tell the user."""
@@ -96,7 +99,8 @@ def place_of(reading: Any) -> tuple:
     return reading.kind, id(reading.holder), key
 
 
-def _same(now: Any, held: Any) -> bool:
+def same(now: Any, held: Any) -> bool:
+    """Whether it is the same object, or an equal number, text or tuple of them."""
     if now is held:
         return True
     kind = type(now)
@@ -107,10 +111,10 @@ def _same(now: Any, held: Any) -> bool:
     if kind in SCALARS:
         return now == held
     if kind is tuple or kind is list:
-        return len(now) == len(held) and all(map(_same, now, held))
-    if isinstance(now, np.dtype):
+        return len(now) == len(held) and all(map(same, now, held))
+    if issubclass(kind, np.dtype):
         return now == held
-    return isinstance(now, np.generic) and now.tobytes() == held.tobytes()
+    return issubclass(kind, np.generic) and now.tobytes() == held.tobytes()
 
 
 def contents(x: Any) -> tuple[list, list]:
@@ -133,6 +137,9 @@ _READ: dict[str, Callable[[Any, Any], Any]] = {
     "all": lambda x, _: contents(x),
     "array": numbers,
     "call": lambda function, _: function(),
+    "kind": lambda x, _: type(x),
+    "again": lambda x, name: getattr(x, name, UNSET),
+    "names": lambda x, _: dir(x),
 }
 
 
@@ -143,7 +150,7 @@ def _by_identity(x: Any) -> bool:
     Tensors of several numbers are asked for one truth then, which they refuse.
     """
     kind = type(x)
-    if isinstance(x, TensorBase):
+    if issubclass(kind, TensorBase):
         return x.size > 1
     return kind is str or kind is bytes or kind is CodeType or kind.__eq__ is object.__eq__
 
@@ -189,8 +196,8 @@ class Guards:
     """
 
     __slots__ = (
-        "_absent", "_arrays", "_calls", "_elements", "_held", "_iterables", "_lengths", "_lists",
-        "_numbers", "_objects", "guards",
+        "_absent", "_arrays", "_calls", "_elements", "_held", "_iterables", "_kinds", "_lengths",
+        "_lists", "_numbers", "_objects", "guards",
     )  # fmt: skip
 
     def __init__(self, guards: Iterable[Guard]):
@@ -219,7 +226,9 @@ class Guards:
                     self._lengths.append(len(held))
                     self._elements += held
         self._arrays = [(g.holder, g.key, g.held) for g in self.guards if g.kind == "array"]
-        self._calls = [g for g in self.guards if g.kind == "call"]
+        kinds = [g for g in self.guards if g.kind == "kind"]
+        self._kinds = [g.holder for g in kinds], [g.held for g in kinds]
+        self._calls = [g for g in self.guards if g.kind in ("call", "again", "names")]
 
     def hold(self) -> bool:
         """Whether everything that was read is as it was."""
@@ -230,6 +239,8 @@ class Guards:
             if self._objects.now() != self._objects.held or self._lists[0] != self._lists[1]:
                 return False
             if self._held and not all(map(is_, map(call, *self._numbers), self._held)):
+                return False
+            if self._kinds[0] and list(map(type, self._kinds[0])) != self._kinds[1]:
                 return False
             holders, keys, held = self._absent
             if holders and list(map(contains, holders, keys)) != held:

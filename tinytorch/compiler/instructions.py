@@ -19,30 +19,10 @@ import numpy as np
 
 from tinytorch.compiler.frames import at, depths, library_class, places_of
 from tinytorch.compiler.guards import MISSING, REFUSALS, SCALARS
+from tinytorch.compiler.objects import CONTAINERS, found_in, hashable, is_a, short
+from tinytorch.tensor.base import TensorBase
 
-CONTAINERS = (list, dict, set, deque, bytearray, array)
-
-
-def hashable(x: Any) -> bool:
-    """Whether it can be a key."""
-    try:
-        hash(x)
-    except REFUSALS:
-        return False
-    return True
-
-
-def short(key: Any) -> str:
-    """A key as a message shows it."""
-    return repr(key) if type(key) in SCALARS else type(key).__name__
-
-
-def found_in(kind: type, name: str) -> Any:
-    """What a class and its bases hold under a name, found without running anything."""
-    for owner in kind.__mro__:
-        if name in vars(owner):
-            return vars(owner)[name]
-    return MISSING
+INSIDE = 3  # how far comparing and printing follow containers in containers
 
 
 # Each act is given the watch, the frame, where its places begin, where its stack ends, and the
@@ -50,8 +30,7 @@ def found_in(kind: type, name: str) -> Any:
 
 
 def _load_global(watch: Any, frame: Any, base: int, end: int, name: str) -> None:
-    if name in frame.f_globals:
-        watch.item(frame.f_globals, name, name)
+    watch.item(frame.f_globals, name, name)  # if it is Python's own: a global may cover it later
 
 
 def _load_name(watch: Any, frame: Any, base: int, end: int, name: str) -> None:
@@ -64,7 +43,7 @@ def _load_deref(watch: Any, frame: Any, base: int, end: int, cell: tuple[int, st
     holder = at(base + 8 * place)
     if type(holder) is not types.CellType or (id(holder), "cell_contents") in watch.written:
         return
-    watch.read("attr", holder, "cell_contents", name)
+    watch.read(holder, "cell_contents", name)
 
 
 def _store_deref(watch: Any, frame: Any, base: int, end: int, cell: tuple[int, str]) -> None:
@@ -90,22 +69,24 @@ def _store_attr(watch: Any, frame: Any, base: int, end: int, name: str) -> None:
 
 
 def _subscript(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
-    holder, key = at(end - 16), at(end - 8)
-    if isinstance(holder, dict):
+    holder, key = watch.opened(at(end - 16)), at(end - 8)
+    if type(key) not in SCALARS:
+        watch.looks(key, INSIDE)  # indices in a list or an array
+    if is_a(holder, dict):
         if found_in(type(holder), "__getitem__") in (dict.__getitem__,):
             watch.item(holder, key, f"{watch.shown(holder)}[{short(key)}]")
-    elif isinstance(holder, (list, deque, array)):
-        if isinstance(key, int):
+    elif is_a(holder, (list, deque, array)):
+        if is_a(key, int):
             watch.item(holder, key, f"{watch.shown(holder)}[{key}]")
         else:
             watch.whole(holder)
-    elif isinstance(holder, bytearray):
-        watch.whole(holder)
-    elif isinstance(holder, np.ndarray):
+    elif is_a(holder, np.ndarray):
         watch.array(holder, key)
-    elif isinstance(holder, types.MappingProxyType) or _is_mapping(holder):
+    elif _is_mapping(holder):
         with contextlib.suppress(*REFUSALS):
             watch.add("item", holder, key, holder[key], f"{watch.shown(holder)}[{short(key)}]")
+    else:
+        watch.looks(holder)
 
 
 def _is_mapping(x: Any) -> bool:
@@ -115,51 +96,67 @@ def _is_mapping(x: Any) -> bool:
 
 def _contains(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
     key, holder = at(end - 16), at(end - 8)
-    if isinstance(holder, dict):
+    if is_a(holder, dict):
         watch.item(holder, key, f"{watch.shown(holder)}[{short(key)}]")
-    elif isinstance(holder, CONTAINERS):
-        watch.whole(holder)
+    else:
+        watch.looks(holder, INSIDE)
+        watch.looks(key, INSIDE)
 
 
 def _operator(watch: Any, frame: Any, base: int, end: int, sign: str) -> None:
     _two(watch, frame, base, end, None)
     changed = at(end - 16)
-    if sign.endswith("=") and isinstance(changed, CONTAINERS):
+    if type(changed) is str:  # "%s" % numbers
+        watch.looks(at(end - 8), INSIDE)
+    if sign.endswith("=") and is_a(changed, CONTAINERS):
         watch.shot(changed)
 
 
-def _store_subscript(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
-    holder, key = at(end - 16), at(end - 8)
-    if isinstance(holder, CONTAINERS):
+def _stores(watch: Any, holder: Any, key: Any, value: Any) -> None:
+    if is_a(holder, TensorBase):  # it takes the numbers
+        watch.looks(key, INSIDE)
+        watch.looks(value, INSIDE)
+    elif is_a(holder, CONTAINERS):
         watch.shot(holder)
         if hashable(key):
             watch.set_items.add((id(holder), key))
 
 
+def _store_subscript(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
+    _stores(watch, at(end - 16), at(end - 8), at(end - 24))
+
+
+def _delete_subscript(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
+    _stores(watch, at(end - 16), at(end - 8), None)
+
+
 def _store_slice(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
-    holder = at(end - 24)
-    if isinstance(holder, CONTAINERS):
-        watch.shot(holder)
+    _stores(watch, at(end - 24), None, at(end - 32))
 
 
 def _slice(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
-    holder = at(end - 24)
-    if isinstance(holder, CONTAINERS):
-        watch.whole(holder)
+    watch.looks(at(end - 24))
 
 
-def _reads_top(count: int) -> Callable:
+def _reads_top(count: int, depth: int = 0) -> Callable:
     def act(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
         for i in range(count):
             x = at(end - 8 - 8 * i)
-            if isinstance(x, CONTAINERS):
-                watch.whole(x)
-            elif isinstance(x, np.ndarray):
-                watch.array(x)
-            elif hasattr(type(x), "__next__"):
+            watch.looks(x, depth)
+            if found_in(type(x), "__next__") is not MISSING:
                 watch.draws(x, f"the iterator {watch.shown(x)}")
 
     return act
+
+
+def _format(watch: Any, frame: Any, base: int, end: int, flags: int) -> None:
+    watch.looks(at(end - 16) if flags & 4 else at(end - 8), INSIDE)
+
+
+def _load_super(watch: Any, frame: Any, base: int, end: int, name: str) -> None:
+    if at(end - 24) is super:  # two arguments, also where none are written
+        with contextlib.suppress(*REFUSALS):
+            watch.attribute(super(at(end - 16), at(end - 8)), name)
 
 
 def _call(watch: Any, frame: Any, base: int, end: int, layout: tuple[int, int]) -> None:
@@ -178,28 +175,29 @@ def _call_with_many(watch: Any, frame: Any, base: int, end: int, flags: int) -> 
     named = at(end - 8) if flags & 1 else {}
     given = at(end - 16) if flags & 1 else at(end - 8)
     function = at(end - 24) if flags & 1 else at(end - 16)
-    if isinstance(given, CONTAINERS):
-        watch.whole(given)
-    if isinstance(named, dict) and function is not MISSING:
-        rest = list(given) if isinstance(given, (list, tuple)) else []
+    watch.looks(given)
+    if is_a(named, dict) and function is not MISSING:
+        rest = list(given) if is_a(given, (list, tuple)) else []
         watch.calls(function, [*rest, *named.values()])
 
 
 def _match_class(watch: Any, frame: Any, base: int, end: int, count: int) -> None:
     subject, kind, names = at(end - 24), at(end - 16), at(end - 8)
+    watch.kind_of(subject)
     positional = getattr(kind, "__match_args__", ())[:count]
     for name in (*positional, *names):
         watch.attribute(subject, name)
 
 
 def _match_keys(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
-    subject, keys = at(end - 16), at(end - 8)
-    for key in keys if isinstance(subject, dict) else ():
+    subject, keys = watch.opened(at(end - 16)), at(end - 8)
+    for key in keys if is_a(subject, dict) else ():
         watch.item(subject, key, f"{watch.shown(subject)}[{short(key)}]")
 
 
 _CALLEE_FIRST = sys.version_info >= (3, 13)
 _one, _two = _reads_top(1), _reads_top(2)
+_one_inside, _two_inside = _reads_top(1, INSIDE), _reads_top(2, INSIDE)
 # 3.11 calls by PRECALL and CALL, of which the first sees the whole stack.
 _ACTS: dict[str, Callable] = {
     "LOAD_GLOBAL": _load_global, "LOAD_NAME": _load_name, "LOAD_DEREF": _load_deref,
@@ -207,13 +205,17 @@ _ACTS: dict[str, Callable] = {
     "STORE_GLOBAL": _store_global, "DELETE_GLOBAL": _store_global, "LOAD_ATTR": _load_attr,
     "LOAD_METHOD": _load_attr, "IMPORT_FROM": _load_attr, "STORE_ATTR": _store_attr,
     "DELETE_ATTR": _store_attr, "BINARY_SUBSCR": _subscript, "STORE_SUBSCR": _store_subscript,
-    "DELETE_SUBSCR": _store_subscript, "BINARY_SLICE": _slice, "STORE_SLICE": _store_slice,
+    "DELETE_SUBSCR": _delete_subscript, "BINARY_SLICE": _slice, "STORE_SLICE": _store_slice,
     "PRECALL": _call, "CALL_KW": _call, "CALL_FUNCTION_EX": _call_with_many,
     "MATCH_CLASS": _match_class, "MATCH_KEYS": _match_keys, "GET_LEN": _one, "TO_BOOL": _one,
-    "UNARY_NOT": _one, "GET_ITER": _one, "UNPACK_SEQUENCE": _one, "UNPACK_EX": _one,
+    "UNARY_NOT": _one, "UNARY_NEGATIVE": _one, "UNARY_POSITIVE": _one, "UNARY_INVERT": _one,
+    "CALL_INTRINSIC_1": _one, "GET_ITER": _one, "UNPACK_SEQUENCE": _one, "UNPACK_EX": _one,
     "LIST_EXTEND": _one, "SET_UPDATE": _one, "DICT_UPDATE": _one, "DICT_MERGE": _one,
-    "GET_YIELD_FROM_ITER": _one, "CONTAINS_OP": _contains, "COMPARE_OP": _two,
-    "BINARY_OP": _operator, "FORMAT_VALUE": _one, "FORMAT_SIMPLE": _one, "CONVERT_VALUE": _one,
+    "GET_YIELD_FROM_ITER": _one, "CONTAINS_OP": _contains, "COMPARE_OP": _two_inside,
+    "BINARY_OP": _operator, "FORMAT_VALUE": _format, "FORMAT_SIMPLE": _one_inside,
+    "FORMAT_WITH_SPEC": _two_inside, "CONVERT_VALUE": _one_inside,
+    "LOAD_SUPER_ATTR": _load_super, "LOAD_FROM_DICT_OR_DEREF": _load_deref,
+    "LOAD_FROM_DICT_OR_GLOBALS": _load_name,
 }  # fmt: skip
 if sys.version_info >= (3, 12):
     _ACTS["CALL"] = _call
@@ -246,7 +248,7 @@ def plan_of(code: types.CodeType) -> dict[int, tuple]:
                 argument = (places.index(i.argval), i.argval)
             elif act is _call:
                 argument = (i.arg, int(i.opname == "CALL_KW"))
-            elif act in (_match_class, _call_with_many):
+            elif act in (_match_class, _call_with_many, _format):
                 argument = i.arg
             elif act is _operator:
                 argument = i.argrepr

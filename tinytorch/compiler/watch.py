@@ -8,15 +8,18 @@ it is still so. Containers and arrays that are handed to a library are taken as 
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import gc
+import mmap
 import types
-from collections import ChainMap, UserDict, UserList
+from collections import ChainMap
 from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
 
+from tinytorch.compiler.attributes import WRAPPERS, is_counted, note_attribute, note_class
 from tinytorch.compiler.calls import KEYED, MUTATING, WRITE_ONLY, note_call
 from tinytorch.compiler.escapes import holds_tensor, put, refill, young_objects
 from tinytorch.compiler.frames import (
@@ -26,16 +29,35 @@ from tinytorch.compiler.frames import (
     at,
     available,
     library_class,
-    of_library,
 )
-from tinytorch.compiler.guards import MISSING, PLAIN, REFUSALS, SCALARS, Guard, contents, numbers
-from tinytorch.compiler.instructions import CONTAINERS, found_in, plan_of
+from tinytorch.compiler.guards import (
+    MISSING,
+    REFUSALS,
+    SCALARS,
+    UNSET,
+    Guard,
+    contents,
+    numbers,
+    same,
+)
+from tinytorch.compiler.instructions import plan_of
 from tinytorch.compiler.names import names_read
+from tinytorch.compiler.objects import (
+    CONTAINERS,
+    bases_of,
+    can_change_class,
+    dict_of_class,
+    found_in,
+    is_a,
+    opened,
+    own_dict,
+    slots_of,
+)
 from tinytorch.tensor.base import TensorBase
 
-_IN_C = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
-_OF_SHAPE = frozenset(("shape", "ndim", "size", "dtype", "nbytes", "itemsize", "flags", "strides"))
-_WRAPPERS = (UserDict, UserList, ChainMap)
+# they show memory, whoever owns it: what lies there is not compared
+_MEMORY = (memoryview, mmap.mmap, ctypes.Array, ctypes._Pointer, np.void, np.flatiter)
+_BOUND = (types.MethodType, types.BuiltinMethodType, types.MethodWrapperType)
 DEEP = 3  # how far a library's reading of nested containers is followed
 
 
@@ -58,7 +80,7 @@ class Watch(Observer):
         self._kept: list[Any] = []  # so that no id is given to another object meanwhile
         self._functions: set[int] = set()
         self.set_items: set[tuple[int, Any]] = set()  # elements of lists and dicts that were set
-        self.drawn: list[tuple[Any, str]] = []  # what gives another answer each time, and its name
+        self.drawn: list[tuple[Any, str]] = []  # what no guard can tell of, and why
         self.why = "reads what was not understood"
         self.sees = available()
         self.saw_all = True  # else the recording is used once
@@ -104,9 +126,9 @@ class Watch(Observer):
         self.written = {k: v for k, v in self.written.items() if self.is_old(v[0], young)}
         self.shots = {k: v for k, v in self.shots.items() if self.is_old(v[0], young)}
         self.via = {i: x for i, x in self.via.items() if self.is_old(x, young)}
-        drawn = [shown for x, shown in self.drawn if self.is_old(x, young)]
+        drawn = [why for x, why in self.drawn if self.is_old(x, young)]
         if drawn:
-            self.saw_all, self.why = False, f"asks {drawn[0]}, which answers otherwise each time"
+            self.saw_all, self.why = False, drawn[0]
         self.guards, self._names, self._kept, self.drawn = {}, {}, [], []
         return kept
 
@@ -118,10 +140,12 @@ class Watch(Observer):
         were read from something old.
         """
         for _ in range(100):
-            if isinstance(x, np.ndarray) or (
+            if is_a(x, np.ndarray) or (
                 type(x) is dict and not (gc.is_tracked(x) and id(x) not in young)
             ):
                 x = self.via.get(id(x), MISSING)
+            elif type(x) is super:
+                x = x.__self__
             else:
                 break
         return x is not MISSING and id(x) not in young
@@ -133,14 +157,14 @@ class Watch(Observer):
         """
         again: list[Callable[[], None]] = []
         for holder, name, old in reversed(list(self.written.values())):
-            kind = "item" if isinstance(holder, dict) else "attr"
+            kind = "item" if is_a(holder, dict) else "attr"
             now = Guard(kind, holder, name, None, name).now()
             if now is not old and holds_tensor(now):
                 put(kind, holder, name, old)
                 again.append(functools.partial(put, kind, holder, name, now))
         for holder, before in self.shots.values():
             if any(map(holds_tensor, contents(holder)[1])):
-                now = dict(holder) if isinstance(holder, dict) else list(holder)
+                now = dict(holder) if is_a(holder, dict) else list(holder)
                 refill(holder, before)
                 again.append(functools.partial(refill, holder, now))
         self.written, self.shots = {}, {}
@@ -158,7 +182,9 @@ class Watch(Observer):
         function = at(base - LOCALS + FUNCTION)
         if id(function) not in self._functions and type(function) is types.FunctionType:
             self._functions.add(id(function))
-            self._entered(function, code, base)
+            self._entered(function)
+        if code.co_argcount and type(function) is types.FunctionType:
+            self._of_its_class(function, code, at(base))
         for i in range(code.co_argcount):
             given = at(base + 8 * i)
             if type(given) not in SCALARS and id(given) not in self._names:
@@ -178,8 +204,8 @@ class Watch(Observer):
             except REFUSALS:  # of the user's objects, or of an instruction not understood
                 self.saw_all = False
 
-    def _entered(self, function: types.FunctionType, code: types.CodeType, base: int) -> None:
-        """The user's function runs: its code and defaults, and that its class still has it."""
+    def _entered(self, function: types.FunctionType) -> None:
+        """The user's function runs: its code and defaults."""
         self._kept.append(function)
         shown = function.__qualname__
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
@@ -190,11 +216,15 @@ class Watch(Observer):
         if function.__kwdefaults__ is not None:
             self.value(function.__kwdefaults__, f"{shown}.__kwdefaults__", function)
             self.whole(function.__kwdefaults__)
-        if code.co_argcount and code.co_name == function.__name__:
-            owner = at(base)
-            kind = owner if isinstance(owner, type) else type(owner)
+
+    def _of_its_class(self, function: types.FunctionType, code: types.CodeType, owner: Any) -> None:
+        """A method runs: its class still has it, and the object is still of that class."""
+        kinds = (owner, type(owner)) if is_a(owner, type) else (type(owner),)
+        for kind in kinds:
             if not library_class(kind) and found_in(kind, code.co_name) is function:
-                self._of_class(kind, code.co_name, function)
+                note_class(self, kind, code.co_name, function)
+                if kind is type(owner):
+                    self.kind_of(owner)
 
     # what is remembered
 
@@ -204,7 +234,7 @@ class Watch(Observer):
 
     def shown(self, x: Any) -> str:
         """How the user writes an object."""
-        return self._names.get(id(x)) or (x.__name__ if isinstance(x, type) else type(x).__name__)
+        return self._names.get(id(x)) or (x.__name__ if is_a(x, type) else type(x).__name__)
 
     def add(self, kind: str, holder: Any, key: Any, held: Any, shown: str, soft=False) -> None:
         """Remember a reading, if it is the first of its kind."""
@@ -219,13 +249,13 @@ class Watch(Observer):
             return
         if id(x) not in self._names:
             self._name(x, shown)
-        if type(x) is dict or isinstance(x, np.ndarray):
+        if type(x) is dict or is_a(x, np.ndarray):
             self.via.setdefault(id(x), via)
 
     def array(self, x: np.ndarray, key: Any = None) -> None:
         """The numbers of an array from outside are read: all, or those of `x[key]`."""
         root: Any = x
-        while isinstance(root, np.ndarray):
+        while is_a(root, np.ndarray):
             if id(root) in self.via:
                 try:
                     held = numbers(x, key)
@@ -238,8 +268,12 @@ class Watch(Observer):
 
     def item(self, holder: Any, key: Any, shown: str) -> None:
         """`holder[key]` of a dict or list is read."""
-        if (id(holder), key if type(key) is str else None) in self.written:
-            return
+        if type(key) is str:
+            owner = self.via.get(id(holder), holder)
+            if (id(holder), key) in self.written:
+                return
+            if (id(owner), key) in self.written and _has_dict(owner, holder):
+                return
         if ("item", id(holder), key if type(key) in SCALARS else id(key)) in self.guards:
             return
         before = self.shots.get(id(holder))
@@ -247,14 +281,14 @@ class Watch(Observer):
             if before is not None:
                 if (id(holder), key) in self.set_items:
                     return
-                if isinstance(holder, dict):
+                if is_a(holder, dict):
                     value = before[1].get(key, MISSING)
                 elif len(holder) != len(before[1]) or holder[key] is not before[1][key]:
                     self.whole(holder)
                     return
                 else:
                     value = holder[key]
-            elif isinstance(holder, dict):
+            elif is_a(holder, dict):
                 value = holder.get(key, MISSING) if type(holder) is dict else _of_dict(holder, key)
             else:
                 value = holder[key]
@@ -275,142 +309,109 @@ class Watch(Observer):
             keys, values = contents(before)
             self.add("all", x, None, (keys, values), shown)
             for i, (key, value) in enumerate(zip(keys, values, strict=True)):
-                key = key if isinstance(before, dict) else i
+                key = key if is_a(before, dict) else i
                 self.value(value, f"{shown}[{key!r}]" if type(key) in SCALARS else shown, x)
         if depth > 0:
-            for value in before.values() if isinstance(before, dict) else before:
+            for value in before.values() if is_a(before, dict) else before:
                 self.deep(value, depth - 1)
+
+    def opened(self, x: Any) -> Any:
+        """The dict that a mappingproxy or a view of a dict shows; any other object itself."""
+        beneath = opened(x)
+        if beneath is not x:
+            self.via.setdefault(id(beneath), x)
+        return beneath
+
+    def looks(self, x: Any, depth: int = 0) -> None:
+        """An object is looked into; `depth` > 0: and into the containers in it."""
+        x = self.opened(x)
+        kind = type(x)
+        if kind in SCALARS:
+            return
+        if issubclass(kind, CONTAINERS):
+            self.whole(x, depth)
+        elif issubclass(kind, np.ndarray):
+            self.array(x)
+        elif issubclass(kind, WRAPPERS):
+            self.wrapped(x)
+        elif issubclass(kind, tuple):
+            for value in x if depth > 0 else ():
+                self.looks(value, depth - 1)
+        elif issubclass(kind, _MEMORY):
+            self.unseen(x, f"reads the memory of {self.shown(x)}, a {kind.__name__}")
+        elif depth > 0 and kind is types.SimpleNamespace:
+            self.deep(x, depth)
 
     def deep(self, x: Any, depth: int = DEEP, objects: bool = False) -> None:
         """A library reads an object; `objects`: the attributes of any, not of plain ones alone."""
+        x = self.opened(x)
         kind = type(x)
-        if kind in SCALARS or kind is types.FunctionType or isinstance(x, (TensorBase, type)):
+        if kind in SCALARS or kind is types.FunctionType or issubclass(kind, TensorBase):
             return
-        if isinstance(x, CONTAINERS):
-            self.whole(x, depth)
-        elif isinstance(x, _WRAPPERS):
-            self._wrapped(x)
-        elif isinstance(x, np.ndarray):
-            self.array(x)
-        elif isinstance(x, tuple):
+        if issubclass(kind, type):
+            for owner in bases_of(x) if objects else ():
+                if not library_class(owner):
+                    self.via.setdefault(id(dict_of_class(owner)), owner)
+                    self.whole(dict_of_class(owner))
+        elif issubclass(kind, tuple):
             for value in x if depth >= 0 else ():
-                self.deep(value, depth - 1)
-        elif isinstance(x, functools.partial):
+                self.deep(value, depth - 1, objects)
+        elif issubclass(kind, functools.partial):
             self.deep(x.args, depth)
             self.whole(x.keywords, depth)
             self.value(x.keywords, self.shown(x) + ".keywords", x)
-        elif objects or kind is types.SimpleNamespace or hasattr(kind, "__dataclass_fields__"):
-            if not library_class(kind) or kind is types.SimpleNamespace:
-                for name in list(getattr(x, "__dict__", ())) if depth >= 0 else ():
-                    self.attribute(x, name)
-                    self.deep(getattr(x, name, None), depth - 1, objects)
-
-    def attribute(self, x: Any, name: str) -> None:
-        """`x.name` is read."""
-        kind = type(x)
-        if kind in PLAIN:
-            return
-        if isinstance(x, TensorBase):  # what it holds is a state; only this is Python's
-            if name in ("requires_grad", "is_leaf"):
-                self.add("attr", x, "_node", x._node, f"{self.shown(x)}.{name}")
-            if name not in getattr(x, "__dict__", ()):
-                return
-        if (id(x), name) in self.written or ("attr", id(x), name) in self.guards:
-            return
-        if isinstance(x, CONTAINERS) and type(found_in(kind, name)) in _IN_C:
-            self._method_of(x, name)
-            return
-        if isinstance(x, _WRAPPERS):
-            self._wrapped(x)
-        if isinstance(x, types.ModuleType):
-            if not of_library(x):
-                self.via.setdefault(id(vars(x)), x)
-                self.item(vars(x), name, f"{x.__name__}.{name}")
-        elif isinstance(x, np.ndarray):
-            if name not in _OF_SHAPE:
-                self.array(x)
-        elif isinstance(x, type):
-            if not library_class(x):
-                self._of_class(x, name, found_in(x, name))
+        elif kind is types.SimpleNamespace or (
+            (objects or found_in(kind, "__dataclass_fields__") is not MISSING)
+            and not library_class(kind)
+        ):
+            for name in [*(own_dict(x) or ()), *slots_of(kind)] if depth >= 0 else ():
+                self.attribute(x, name)
+                self.deep(getattr(x, name, None), depth - 1, objects)
         else:
-            self._of_object(x, kind, name)
+            self.looks(x, depth)
+            if objects and depth > 0 and issubclass(kind, CONTAINERS):
+                for value in contents(x)[1]:
+                    self.deep(value, depth - 1, objects)
 
-    def _wrapped(self, x: Any) -> None:
+    def attribute(self, x: Any, name: str, past: bool = False) -> None:
+        """`x.name` is read; `past`: past the `__getattribute__` of its class."""
+        note_attribute(self, x, name, past)
+
+    def wrapped(self, x: Any) -> None:
         """A container of the standard library that is written in Python."""
-        for part in x.maps if isinstance(x, ChainMap) else [x.data]:
-            self.value(part, self.shown(x), x)
-            self.whole(part)
-
-    def _of_object(self, x: Any, kind: type, name: str) -> None:
-        found = found_in(kind, name)
-        of_kind = type(found)
-        shown = f"{self.shown(x)}.{name}"
-        counted = hasattr(kind, "_buffer_names")  # a Module: settings.STRUCTURE counts its changes
-        if found is not MISSING and hasattr(of_kind, "__set__"):
-            if of_kind in (types.MemberDescriptorType, types.GetSetDescriptorType):
-                if not library_class(kind):
-                    self.read("attr", x, name, shown)
-            elif not library_class(kind):
-                self._of_class(kind, name, found)
-            return
-        own = getattr(x, "__dict__", None)
-        if isinstance(own, dict):
-            self.via.setdefault(id(own), x)  # reading it may have made it
+        if is_a(x, ChainMap):
+            self.read(x, "maps", f"{self.shown(x)}.maps")
+            self.looks(x.maps, 1)
         else:
-            own = {}
-        if name in own:
-            held = own[name]
-            soft = counted and not _has_tensor(held)
-            self.add("attr", x, name, held, shown, soft)
-            self.value(held, shown, x)
-        elif found is MISSING:
-            if hasattr(x, "__dict__"):
-                self.add("has", own, name, False, shown)
-                self.value(own, f"vars({self.shown(x)})", x)
-        else:
-            if not counted and not library_class(kind) and hasattr(x, "__dict__"):
-                self.add("has", own, name, False, shown)
-                self.value(own, f"vars({self.shown(x)})", x)
-            if not library_class(kind):
-                self._of_class(kind, name, found)
+            self.read(x, "data", f"{self.shown(x)}.data")
+            self.looks(x.data)
 
-    def _of_class(self, kind: type, name: str, found: Any) -> None:
-        """`kind.name` is read, through an object or the class itself."""
-        if found is MISSING:
-            above = found_in(type(kind), name)  # of a metaclass
-            if not hasattr(type(above), "__get__") and not library_class(type(kind)):
-                self.read("attr", kind, name, f"{kind.__name__}.{name}")
-            return
-        shown = f"{kind.__name__}.{name}"
-        owner = next(c for c in kind.__mro__ if name in vars(c))
-        if library_class(owner):
-            return
-        try:
-            held = getattr(kind, name)
-            steady = held is getattr(kind, name)
-        except REFUSALS:
-            return
-        if steady:
-            self.add("attr", kind, name, held, shown)
-            self.value(held, shown, kind)
-        else:
-            self.add("class", owner, name, found, shown)
+    def kind_of(self, x: Any) -> None:
+        """Which class an object has is relied upon."""
+        kind = type(x)
+        if can_change_class(kind) and not issubclass(kind, TensorBase):
+            self.add("kind", x, None, kind, f"type({self.shown(x)})", is_counted(kind))
 
-    def read(self, kind: str, x: Any, name: str, shown: str) -> None:
+    def read(self, x: Any, name: str, shown: str) -> None:
         """An attribute is read whose reading runs no code of the user."""
+        if ("attr", id(x), name) in self.guards:
+            return
         try:
-            held = getattr(x, name)
-            steady = held is getattr(x, name)
+            held, again = getattr(x, name, UNSET), getattr(x, name, UNSET)
         except REFUSALS:
             return
-        if steady:
-            self.add(kind, x, name, held, shown)
+        if held is again and held is not UNSET:
+            self.add("attr", x, name, held, shown)
             self.value(held, shown, x)
+        elif same(held, again):  # made anew each time, or not set yet
+            self.add("again", x, name, held, shown)
+        elif type(held) not in _BOUND:
+            self.unseen(x, f"reads {shown}, another object each time")
 
-    def _method_of(self, x: Any, name: str) -> None:
+    def method_of(self, x: Any, name: str) -> None:
         """A method of a list, dict or set is about to be called."""
-        if name not in WRITE_ONLY and not (isinstance(x, dict) and name in KEYED):
-            self.whole(x)
+        if name not in WRITE_ONLY and not (is_a(x, dict) and name in KEYED):
+            self.looks(x)
         if name in MUTATING:
             self.shot(x)
 
@@ -418,7 +419,7 @@ class Watch(Observer):
         """A container is about to change: keep what it held."""
         if id(x) not in self.shots:
             self._kept.append(x)
-            self.shots[id(x)] = (x, dict(x) if isinstance(x, dict) else list(x))
+            self.shots[id(x)] = (x, dict(x) if is_a(x, dict) else list(x))
 
     def sets(self, holder: Any, name: str, old: Any) -> None:
         """A name or an attribute is about to change."""
@@ -431,35 +432,32 @@ class Watch(Observer):
 
     def draws(self, x: Any, shown: str) -> None:
         """Something gives another answer each time it is asked: an iterator, a clock."""
+        self.unseen(x, f"asks {shown}, which answers otherwise each time")
+
+    def unseen(self, x: Any, why: str) -> None:
+        """Something is read that no guard can tell of: if it is old, the recording is used once."""
         self._kept.append(x)
-        self.drawn.append((x, shown))
+        self.drawn.append((x, why))
 
     def stores_attribute(self, x: Any, name: Any) -> None:
         """`x.name` is about to be set or deleted."""
-        if isinstance(x, TensorBase) or (id(x), name) in self.written:
+        if is_a(x, TensorBase) or (id(x), name) in self.written:
             return
-        own = vars(x) if kind_of_module(x) else getattr(x, "__dict__", None)
-        if isinstance(own, dict):
+        own = dict_of_class(x) if is_a(x, type) else own_dict(x)
+        if own is not None:
             self.via.setdefault(id(own), x)  # reading it may have made it
-        if isinstance(own, (dict, types.MappingProxyType)) and name in own:
+        if own is not None and name in own:
             old = own[name]
         elif type(found_in(type(x), name)) is types.MemberDescriptorType:
             old = getattr(x, name, MISSING)
         else:
             old = MISSING
-        self.sets(vars(x) if kind_of_module(x) else x, name, old)
+        self.sets(own if type(x) is types.ModuleType else x, name, old)
 
 
-def kind_of_module(x: Any) -> bool:
-    """Whether an object is a Python module."""
-    return type(x) is types.ModuleType
-
-
-def _has_tensor(x: Any) -> bool:
-    """Whether an attribute of a Module holds Tensors that are no parameters."""
-    if isinstance(x, tuple):
-        return any(map(_has_tensor, x))
-    return isinstance(x, TensorBase) and type(x).__name__ != "Parameter"
+def _has_dict(x: Any, own: dict) -> bool:
+    """Whether the attributes of an object or a class lie in this dict."""
+    return (dict_of_class(x) if is_a(x, type) else own_dict(x)) is own
 
 
 def _of_dict(x: dict, key: Any) -> Any:
