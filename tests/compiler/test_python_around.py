@@ -4,13 +4,16 @@ Ground truth of every form: the same calls without tt.compile, in a world made a
 run by NumPy (reference_program.py), so the numbers are the same to the last bit.
 """
 
+import abc
 import array
 import collections
 import contextvars
 import copy
+import ctypes
 import dataclasses
 import enum
 import functools
+import inspect
 import operator
 import os
 import random
@@ -1115,6 +1118,742 @@ def a_flag_set_by_hand():
     return m, lambda: setattr(m, "training", False)
 
 
+# --- iteration ---
+
+
+class Values(list):
+    """A list of the user's own class."""
+
+
+def through(make, read, change=lambda v: v.__setitem__(0, 40.0)):
+    """A form: `read(v)` gives a number of what `make()` gives, which `change(v)` changes."""
+    v = make()
+    return lambda x: x * read(v), lambda: change(v)
+
+
+def refill_set(v):
+    v.clear()
+    v.add(40.0)
+
+
+for name, made, change in (
+    ("a_list", lambda: [4.0], None),
+    ("a_list_of_a_class", lambda: Values([4.0]), None),
+    ("a_deque", lambda: collections.deque([4.0]), None),
+    ("an_array", lambda: np.full(3, 4.0, np.float32), None),
+    ("a_set", lambda: {4.0}, refill_set),
+    ("a_dict", lambda: {4.0: 1}, lambda v: (v.clear(), v.update({40.0: 1}))),
+    ("an_array_of_the_standard_library", lambda: array.array("d", [4.0]), None),
+):
+    given = (change,) if change else ()
+    FORMS[f"iter_of_{name}"] = functools.partial(
+        through, made, lambda v: float(next(iter(v))), *given
+    )
+
+
+class Bag:
+    """An object that hands out the iterator of a list."""
+
+    def __init__(self):
+        self.v = [4.0]
+
+    def __iter__(self):
+        return iter(self.v)
+
+
+def first_of_a_loop(o):
+    for k in o:
+        return k
+
+
+def first_unpacked(o):
+    (k,) = o
+    return k
+
+
+for name, read in (
+    ("a_loop", first_of_a_loop),
+    ("a_comprehension", lambda o: [k for k in o][0]),
+    ("a_generator", lambda o: sum(k for k in o)),
+    ("list", lambda o: list(o)[0]),
+    ("unpacking", first_unpacked),
+    ("arguments", lambda o: (lambda k: k)(*o)),
+    ("zip", lambda o: next(zip(o, [0], strict=True))[0]),
+    ("enumerate", lambda o: next(enumerate(o))[1]),
+    ("next", lambda o: next(iter(o))),
+    ("sum", lambda o: sum(o)),
+):
+    FORMS[f"an_object_that_is_iterated_by_{name}"] = functools.partial(
+        through, Bag, read, lambda o: o.v.__setitem__(0, 40.0)
+    )
+
+
+@form
+def a_module_that_is_iterated():
+    class Scale(nn.Module):
+        def __init__(self, k):
+            self.k = k
+
+        def forward(self, x):
+            return x * self.k
+
+    class Stack(nn.Module):
+        def __init__(self):
+            self.blocks = [Scale(4.0)]
+
+        def __iter__(self):
+            return iter(self.blocks)
+
+        def forward(self, x):
+            for block in self:
+                x = block(x)
+            return x
+
+    m = Stack()
+    return m, lambda: m.blocks.append(Scale(10.0))
+
+
+# --- super() ---
+
+
+class Base:
+    """What `super()` of the forms below finds."""
+
+    k = 4.0
+
+    def number(self):
+        return 4.0
+
+
+def below(read, change):
+    """A form: `read(o)` of a class below two others, which `change(first, between, o)` changes."""
+
+    class First(Base):
+        k, of_the_object = 4.0, property(operator.attrgetter("hidden"))
+        number = Base.number
+
+    class Between(First):
+        pass
+
+    class Last(Between):
+        k = 0.0
+
+        def number(self):
+            return super().number()
+
+        def by_name(self):
+            return getattr(super(), "k")  # noqa: B009
+
+        def written_out(self):
+            return super(Last, self).k  # noqa: UP008
+
+        def from_super(self):
+            return super().k
+
+        def has_new(self):
+            return 40.0 if hasattr(super(), "new") else 4.0
+
+        def by_property(self):
+            return super().of_the_object
+
+        @classmethod
+        def of_class(cls):
+            return super().k
+
+    o = Last()
+    o.hidden = 4.0
+    return lambda x: x * read(o), lambda: change(First, Between, o)
+
+
+def puts(name, value):
+    return lambda first, between, o: setattr(first, name, value)
+
+
+def puts_between(name, value):
+    return lambda first, between, o: setattr(between, name, value)
+
+
+for name, read, change in (
+    ("an_attribute", lambda o: o.from_super(), puts("k", 40.0)),
+    ("an_attribute_of_written_out", lambda o: o.written_out(), puts("k", 40.0)),
+    ("an_attribute_by_name", lambda o: o.by_name(), puts("k", 40.0)),
+    ("an_attribute_covered_between", lambda o: o.from_super(), puts_between("k", 40.0)),
+    ("a_method_replaced", lambda o: o.number(), puts("number", lambda self: 40.0)),
+    ("a_method_covered_between", lambda o: o.number(), puts_between("number", lambda o: 40.0)),
+    ("what_is_put_later", lambda o: o.has_new(), puts("new", 1)),
+    ("a_property_in_c", lambda o: o.by_property(), lambda a, b, o: setattr(o, "hidden", 40.0)),
+    ("an_attribute_in_a_class_method", lambda o: o.of_class(), puts("k", 40.0)),
+):
+    FORMS[f"super_gives_{name}"] = functools.partial(below, read, change)
+
+
+# --- what a class holds ---
+
+
+class Empty:
+    """A base that can be replaced."""
+
+
+def of_class(read, change=lambda kind: setattr(kind, "k", 40.0)):
+    """A form: `read(class, object)` gives a number, `change(class)` changes the class."""
+
+    class A(Empty):
+        k, table = 4.0, {"k": 4.0}
+
+    o = A()
+    return lambda x: x * read(A, o), lambda: change(A)
+
+
+for name, read, *change in (
+    ("its_dict", lambda A, o: A.__dict__["k"]),
+    ("its_dict_asked", lambda A, o: A.__dict__.get("k")),
+    ("its_dict_asked_for_what_is_put_later", lambda A, o: A.__dict__.get("new", 4.0),
+     lambda A: setattr(A, "new", 40.0)),
+    ("its_dict_looked_through", lambda A, o: [v for n, v in A.__dict__.items() if n == "k"][0]),
+    ("its_dict_given_as_arguments", lambda A, o: {**A.__dict__}["k"]),
+    ("its_dict_searched", lambda A, o: 40.0 if "new" in A.__dict__ else 4.0,
+     lambda A: setattr(A, "new", 1)),
+    ("its_dict_through_an_object", lambda A, o: type(o).__dict__["k"]),
+    ("its_dict_by_vars", lambda A, o: vars(A)["k"]),
+    ("a_dict_in_its_dict", lambda A, o: A.__dict__["table"]["k"],
+     lambda A: A.table.update(k=40.0)),
+    ("what_is_put_later", lambda A, o: 40.0 if hasattr(A, "new") else 4.0,
+     lambda A: setattr(A, "new", 1)),
+    ("what_is_put_later_seen_by_an_object", lambda A, o: getattr(o, "new", 4.0),
+     lambda A: setattr(A, "new", 40.0)),
+    ("its_name", lambda A, o: float(len(A.__name__)), lambda A: setattr(A, "__name__", "Long")),
+    ("its_bases", lambda A, o: 4.0 * len(A.__mro__),
+     lambda A: setattr(A, "__bases__", (type("C", (Empty,), {}),))),
+    ("the_slot_of_its_metaclass", lambda A, o: type.__getattribute__(A, "k")),
+    ("getattr_static", lambda A, o: inspect.getattr_static(A, "k")),
+    ("members", lambda A, o: dict(inspect.getmembers(A))["k"]),
+    ("attrgetter", lambda A, o: operator.attrgetter("k")(A)),
+    ("the_class_of_self", lambda A, o: o.__class__.k),
+):  # fmt: skip
+    FORMS[f"of_a_class_{name}"] = functools.partial(of_class, read, *change)
+
+
+@form
+def a_class_whose_bases_change():
+    class A(Base):
+        pass
+
+    class Other:
+        k = 40.0
+
+    return lambda x: x * A.k, lambda: setattr(A, "__bases__", (Other,))
+
+
+@form
+def a_class_attribute_of_a_tensor_of_a_class_of_the_user():
+    class Named(tt.Tensor):
+        k = 4.0
+
+    w = Named([1.0, 1.0, 1.0])
+    return lambda x: x * w * w.k, lambda: setattr(Named, "k", 40.0)
+
+
+@form
+def a_private_class_attribute_that_a_module_covers():
+    class M(nn.Module):
+        _k = 4.0
+
+        def forward(self, x):
+            return x * self._k
+
+    m = M()
+    return m, lambda: setattr(m, "_k", 40.0)
+
+
+class Meta(type):
+    """A metaclass."""
+
+    hidden = property(operator.attrgetter("k"))
+
+    def number(cls):
+        return 4.0
+
+
+def of_metaclass(read, change):
+    kind = Meta("Kind", (), {"k": 4.0})
+    return lambda x: x * read(kind), lambda: change(kind)
+
+
+for name, read, change in (
+    ("a_property_in_c", lambda kind: kind.hidden, lambda kind: setattr(kind, "k", 40.0)),
+    (
+        "a_method_that_the_class_covers",
+        lambda kind: kind.number(),
+        lambda kind: setattr(kind, "number", lambda: 40.0),
+    ),
+):
+    FORMS[f"of_a_metaclass_{name}"] = functools.partial(of_metaclass, read, change)
+
+
+# --- what is put there later ---
+
+
+@form
+def a_name_that_is_no_name_yet():
+    globals().pop("LATER", None)
+
+    def f(x):
+        try:
+            return x * LATER
+        except NameError:
+            return x * 4.0
+
+    return f, lambda: set_global("LATER", 40.0)
+
+
+@form
+def a_global_that_covers_a_function_of_python():
+    globals().pop("pow", None)
+    return lambda x: x * pow(2.0, 2.0), lambda: set_global("pow", lambda a, b: 40.0)
+
+
+@form
+def a_slot_that_is_set_later():
+    class A:
+        __slots__ = ("k",)
+
+    a = A()
+    return lambda x: x * (a.k if hasattr(a, "k") else 4.0), lambda: setattr(a, "k", 40.0)
+
+
+@form
+def getattr_of_a_python_module_replaced():
+    cfg = types.ModuleType("cfg")
+    cfg.__getattr__ = lambda name: 4.0
+    return lambda x: x * cfg.k, lambda: setattr(cfg, "__getattr__", lambda name: 40.0)
+
+
+@form
+def getattr_of_a_python_module_that_knows_one_dict():
+    cfg = types.ModuleType("cfg")
+    cfg.known = known = {"k": 4.0}
+    cfg.__getattr__ = lambda name: known[name]
+    return lambda x: x * cfg.k, lambda: known.update(k=40.0)
+
+
+@form
+def getattr_of_a_class_replaced():
+    class A:
+        def __getattr__(self, name):
+            return 4.0
+
+    a = A()
+    return lambda x: x * a.k, lambda: setattr(A, "__getattr__", lambda self, name: 40.0)
+
+
+@form
+def a_class_registered_with_an_abc():
+    class Known(abc.ABC):  # noqa: B024
+        pass
+
+    class A:
+        pass
+
+    a = A()
+    return lambda x: x * (40.0 if isinstance(a, Known) else 4.0), lambda: Known.register(A)
+
+
+@form
+def a_function_for_a_class_registered():
+    class A:
+        pass
+
+    f, a = functools.singledispatch(lambda x: 4.0), A()
+    return lambda x: x * f(a), lambda: f.register(A, lambda x: 40.0)
+
+
+# --- attributes that are read in C ---
+
+
+@form
+def a_property_whose_getter_is_of_operator():
+    class A:
+        k = property(operator.attrgetter("_k"))
+
+    a = A()
+    a._k = 4.0
+    return lambda x: x * a.k, lambda: setattr(a, "_k", 40.0)
+
+
+@form
+def a_property_that_gets_an_element():
+    class A:
+        k = property(operator.itemgetter(0))
+
+        def __init__(self):
+            self.v = [4.0]
+
+        def __getitem__(self, i):
+            return self.v[i]
+
+    a = A()
+    return lambda x: x * a.k, lambda: a.v.__setitem__(0, 40.0)
+
+
+@form
+def an_attribute_of_a_function_by_its_dict():
+    def f():
+        pass
+
+    f.k = 4.0
+    return lambda x: x * f.__dict__["k"], lambda: setattr(f, "k", 40.0)
+
+
+@form
+def the_defaults_of_a_function():
+    def f(k=4.0):
+        return k
+
+    return lambda x: x * f.__defaults__[0], lambda: setattr(f, "__defaults__", (40.0,))
+
+
+@form
+def an_attribute_by_the_slot_of_object():
+    o = Thing(k=4.0)
+    return lambda x: x * object.__getattribute__(o, "k"), lambda: setattr(o, "k", 40.0)
+
+
+@form
+def an_attribute_by_its_own_slot():
+    o = Thing(k=4.0)
+    return lambda x: x * o.__getattribute__("k"), lambda: setattr(o, "k", 40.0)
+
+
+@form
+def a_slot_by_its_descriptor():
+    class A:
+        __slots__ = ("k",)
+
+    a = A()
+    a.k = 4.0
+    return lambda x: x * A.k.__get__(a), lambda: setattr(a, "k", 40.0)
+
+
+@form
+def an_object_asked_past_its_class():
+    o = Thing(k=4.0)
+    return lambda x: x * inspect.getattr_static(o, "k"), lambda: setattr(o, "k", 40.0)
+
+
+@form
+def the_content_of_a_cell():
+    k = 4.0
+
+    def inner():
+        return k
+
+    def change():
+        nonlocal k
+        k = 40.0
+
+    return lambda x: x * inner.__closure__[0].cell_contents, change
+
+
+@form
+def the_value_of_an_enumeration():
+    class Mode(enum.Enum):
+        SMALL = 4.0
+
+    return lambda x: x * Mode.SMALL.value, lambda: setattr(Mode.SMALL, "_value_", 40.0)
+
+
+@form
+def a_number_of_ctypes():
+    c = ctypes.c_double(4.0)
+    return lambda x: x * c.value, lambda: setattr(c, "value", 40.0)
+
+
+@form
+def a_field_of_ctypes():
+    class S(ctypes.Structure):
+        _fields_ = [("k", ctypes.c_double)]
+
+    s = S(4.0)
+    return lambda x: x * s.k, lambda: setattr(s, "k", 40.0)
+
+
+@form
+def what_a_pointer_of_ctypes_shows():
+    c = ctypes.c_double(4.0)
+    p = ctypes.pointer(c)
+    return lambda x: x * p.contents.value, lambda: setattr(c, "value", 40.0)
+
+
+def elements_of(make):
+    return lambda: through(make, lambda v: float(v[0]))
+
+
+FORMS["an_element_of_an_array_of_ctypes"] = elements_of(lambda: (ctypes.c_double * 1)(4.0))
+FORMS["an_element_of_a_flat_iterator"] = elements_of(lambda: np.full(3, 4.0).flat)
+FORMS["an_element_of_a_list_of_the_standard_library"] = elements_of(
+    lambda: collections.UserList([4.0])
+)
+FORMS["an_element_of_a_record"] = functools.partial(
+    through,
+    lambda: np.array([(4.0,)], dtype=[("k", float)])[0],
+    lambda v: float(v["k"]),
+    lambda v: v.__setitem__("k", 40.0),
+)
+FORMS["an_element_of_a_view_of_memory"] = functools.partial(
+    through,
+    lambda: memoryview(bytearray(b"\4")),
+    lambda v: float(v[0]),
+    lambda v: v.__setitem__(0, 40),
+)
+
+
+@form
+def a_method_called_by_operator():
+    o = Thing(f=lambda: 4.0)
+    return lambda x: x * operator.methodcaller("f")(o), lambda: setattr(o, "f", lambda: 40.0)
+
+
+@form
+def a_path_of_attributes():
+    o = Thing(a=Thing(k=4.0))
+    return (
+        lambda x: x * functools.reduce(getattr, ["a", "k"], o),
+        lambda: setattr(o.a, "k", 40.0),
+    )
+
+
+@form
+def attributes_got_by_map():
+    class A:
+        __slots__ = ("k",)
+
+    a = A()
+    a.k = 4.0
+    return lambda x: x * list(map(getattr, [a], ["k"]))[0], lambda: setattr(a, "k", 40.0)
+
+
+@form
+def the_names_of_an_object():
+    o = Thing()
+    return lambda x: x * len(dir(o)), lambda: setattr(o, "k", 1)
+
+
+@form
+def an_object_behind_a_weak_proxy():
+    o = Thing(k=4.0)
+    p = weakref.proxy(o)
+    return lambda x: x * p.k, lambda: setattr(o, "k", 40.0)
+
+
+@form
+def objects_in_a_weak_dict():
+    small, large = Thing(k=4.0), Thing(k=40.0)
+    d = weakref.WeakValueDictionary(k=small)
+    return lambda x: x * d["k"].k, lambda: (small, d.update(k=large))
+
+
+@form
+def a_class_that_answers_for_all_attributes():
+    class A:
+        def __getattribute__(self, name):
+            return object.__getattribute__(self, "__dict__")[name]
+
+    a = A()
+    object.__setattr__(a, "k", 4.0)
+    return lambda x: x * a.k, lambda: object.__setattr__(a, "k", 40.0)
+
+
+@form
+def a_class_that_asks_its_base_for_all_attributes():
+    class A:
+        def __getattribute__(self, name):
+            return super().__getattribute__("_" + name)
+
+    a = A()
+    object.__setattr__(a, "_k", 4.0)
+    return lambda x: x * a.k, lambda: object.__setattr__(a, "_k", 40.0)
+
+
+# --- objects whose class changes ---
+
+
+class Small:
+    """A class of which objects leave."""
+
+    k = 4.0
+
+    def number(self):
+        return 4.0
+
+    def __call__(self):
+        return 4.0
+
+    def __len__(self):
+        return 4
+
+
+class Large:
+    """A class to which objects come."""
+
+    k = 40.0
+
+    def number(self):
+        return 40.0
+
+    def __call__(self):
+        return 40.0
+
+    def __len__(self):
+        return 40
+
+
+def matched(o):
+    match o:
+        case Large():
+            return 40.0
+    return 4.0
+
+
+for name, read in (
+    ("an_attribute", lambda o: o.k),
+    ("a_method", lambda o: o.number()),
+    ("a_call", lambda o: o()),
+    ("a_special_method", len),
+    ("isinstance", lambda o: 40.0 if isinstance(o, Large) else 4.0),
+    ("type", lambda o: 40.0 if type(o) is Large else 4.0),
+    ("the_class_of_self", lambda o: o.__class__.k),
+    ("a_match_statement", matched),
+):
+    FORMS[f"another_class_of_an_object_by_{name}"] = functools.partial(
+        through, Small, read, lambda o: setattr(o, "__class__", Large)
+    )
+
+
+@form
+def another_class_of_a_module():
+    class Small(nn.Module):
+        def forward(self, x):
+            return x * 4.0
+
+    class Large(nn.Module):
+        def forward(self, x):
+            return x * 40.0
+
+    m = nn.Sequential(Small())
+    return m, lambda: setattr(m[0], "__class__", Large)
+
+
+# --- operands and indices ---
+
+
+@form
+def an_array_with_a_sign():
+    a = np.full(3, 4.0, np.float32)
+    return lambda x: x * tt.asarray(-a), lambda: a.fill(40.0)
+
+
+@form
+def what_is_in_an_array():
+    a = np.full(3, 4.0, np.float32)
+    return lambda x: x * (40.0 if 40.0 in a else 4.0), lambda: a.fill(40.0)
+
+
+for name, make in (
+    ("an_array", lambda: np.array([0, 1])),
+    ("a_list", lambda: [0, 1]),
+    ("a_number_of_an_array", lambda: np.array(0)[...]),
+):
+    FORMS[f"an_index_in_{name}"] = lambda make=make: (
+        lambda i: (lambda x: x[i] * 1, lambda: i.__setitem__(0 if np.ndim(i) else (), 2))
+    )(make())
+
+
+@form
+def an_index_of_a_tuple_in_an_array():
+    i, v = np.array(0), (4.0, 40.0)
+    return lambda x: x * v[i], lambda: i.fill(1)
+
+
+@form
+def the_end_of_a_slice_in_an_array():
+    i = np.array(1)
+    return lambda x: x[:i].sum(), lambda: i.fill(2)
+
+
+@form
+def an_array_written_into_a_part():
+    a = np.full(3, 4.0, np.float32)
+
+    def f(x):
+        y = x.clone()
+        y[:] = a
+        return y
+
+    return f, lambda: a.fill(40.0)
+
+
+@form
+def a_list_written_at_indices():
+    v, i = [4.0, 4.0], [0, 1]
+
+    def f(x):
+        y = x.clone()
+        y[i] = tt.Tensor(v)
+        return y
+
+    return f, lambda: i.__setitem__(1, 2)
+
+
+@form
+def nested_lists_compared():
+    v = [[4.0]]
+    return lambda x: x * (4.0 if v == [[4.0]] else 40.0), lambda: v[0].__setitem__(0, 40.0)
+
+
+@form
+def namespaces_compared():
+    a, b = types.SimpleNamespace(k=4.0), types.SimpleNamespace(k=4.0)
+    return lambda x: x * (4.0 if a == b else 40.0), lambda: setattr(a, "k", 40.0)
+
+
+@form
+def an_array_formatted():
+    a = np.array(4.0)
+    return lambda x: x * float(f"{a:.1f}"), lambda: a.fill(40.0)
+
+
+@form
+def nested_lists_formatted():
+    v = [[4.0]]
+    return lambda x: x * len(f"{v}"), lambda: v[0].append(40.0)
+
+
+@form
+def a_list_shown():
+    v = [4.0]
+    return lambda x: x * float(repr(v)[1:-1]), lambda: v.__setitem__(0, 40.0)
+
+
+# --- what shows a dict ---
+
+
+for name, window, read in (
+    ("values", lambda d: d.values(), lambda v: sum(v)),
+    ("items", lambda d: d.items(), lambda v: [k for _, k in v][0]),
+    ("a_proxy", types.MappingProxyType, lambda v: v["k"]),
+    ("a_proxy_asked", types.MappingProxyType, lambda v: v.get("k")),
+    ("a_proxy_looked_through", types.MappingProxyType, lambda v: list(v.values())[0]),
+    ("a_proxy_given_as_arguments", types.MappingProxyType, lambda v: (lambda k: k)(**v)),
+):
+
+    def shown(window, read):
+        d = {"k": 4.0}
+        v = window(d)
+        return lambda x: x * read(v), lambda: d.update(k=40.0)
+
+    FORMS[f"a_dict_shown_by_{name}"] = functools.partial(shown, window, read)
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_a_change_is_noticed(name):
     """Eager, in a world of its own, before the change, after it, and once more."""
@@ -1133,6 +1872,16 @@ def test_a_change_is_noticed(name):
         found += [compiled(x).tolist(), compiled(x).tolist()]
     assert found == want
     assert compiled.captures <= 3
+
+
+def test_containers_are_handed_out_as_they_are():
+    """Ground truth: eager; a list and a dict from outside among the results."""
+    v, d = [4.0], {"k": [4.0]}
+    f = tt.compile(lambda x: (x * 2, v, d))
+    x = tt.Tensor([1.0])
+    assert f(x)[1:] == ([4.0], {"k": [4.0]})
+    v[0], d["k"][0] = 40.0, 40.0
+    assert f(x)[1:] == ([40.0], {"k": [40.0]})
 
 
 def test_there_are_enough_forms():
@@ -1186,6 +1935,73 @@ def a_class_attribute_reassigned():
         return A.n * 1
 
     return f, lambda: A.n, 1
+
+
+@state
+def a_class_attribute_reassigned_through_an_object():
+    class A:
+        n = tt.zeros(2)
+
+        def __call__(self, x):
+            self.n = self.n + x
+            return self.n * 1
+
+    a = A()
+    return a, lambda: [a.n, A.n], 2
+
+
+@state
+def an_attribute_set_by_the_slot_of_object():
+    o = Thing(n=tt.zeros(2))
+
+    def f(x):
+        object.__setattr__(o, "n", object.__getattribute__(o, "n") + x)
+        return o.n * 1
+
+    return f, lambda: o.n, 1
+
+
+@state
+def a_class_attribute_read_in_its_dict():
+    class A:
+        n = tt.zeros(2)
+
+    def f(x):
+        A.n = A.__dict__["n"] + x
+        return A.__dict__["n"] * 1
+
+    return f, lambda: A.n, 5
+
+
+@state
+def an_attribute_read_through_super():
+    class A:
+        n = tt.zeros(2)
+
+    class B(A):
+        def __call__(self, x):
+            A.n = super().n + x
+            return super().n * 1
+
+    return B(), lambda: A.n, 5
+
+
+@state
+def a_list_that_is_iterated_by_its_owner():
+    class Bag:
+        def __init__(self):
+            self.v = [tt.zeros(2), tt.ones(2)]
+
+        def __iter__(self):
+            return iter(self.v)
+
+    o = Bag()
+
+    def f(x):
+        o.v = [t + x for t in o]
+        return o.v[0] + o.v[1]
+
+    return f, lambda: o.v, 1
 
 
 @state

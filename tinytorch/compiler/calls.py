@@ -8,6 +8,7 @@ are seen. Containers and arrays among them are taken as read; of those that are 
 
 from __future__ import annotations
 
+import abc
 import contextvars
 import datetime
 import functools
@@ -91,6 +92,8 @@ def _note_library(watch: Any, function: Any, arguments: list[Any]) -> None:
     if module in _DRAWN or is_a(owner, _GENERATORS):
         asked = owner if is_a(owner, _GENERATORS) else function
         watch.draws(asked, f"{module or 'random'}.{function.__name__}()")
+    if is_a(function, types.FunctionType):
+        watch.looks(function.__dict__.get("registry"))  # of functools.singledispatch
     objects = module in _READERS or any(id(x) in _ASKS for x in arguments)
     for x in arguments:
         if is_a(x, GETTERS):
@@ -114,6 +117,10 @@ def _note_look(watch: Any, function: Any, arguments: list[Any]) -> None:
         watch.attribute(x, "__mro__")
     elif function is isinstance or function is callable or function is type:
         watch.kind_of(x)
+    if function in (isinstance, issubclass) and len(arguments) > 1:
+        asked = arguments[1] if is_a(arguments[1], tuple) else (arguments[1],)
+        if any(is_a(kind, abc.ABCMeta) for kind in asked):  # others may be registered with it
+            _note_answer(watch, abc.get_cache_token, "the classes of an ABC")
 
 
 def _runs_users_code(function: Any) -> bool:

@@ -31,6 +31,7 @@ from typing import Any
 
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.compiler.guards import MISSING
+from tinytorch.compiler.objects import own_dict
 
 # --- whose code is it? ---
 
@@ -52,11 +53,12 @@ def is_library(filename: str) -> bool:
 
 def of_library(module: Any) -> bool:
     """Whether a module, or the one of this name, is a library's."""
-    name = module if isinstance(module, str) else getattr(module, "__name__", "")
+    found = sys.modules.get(module) if isinstance(module, str) else module
+    own = own_dict(found) or {}  # past a `__getattr__` of the user's module
+    name = module if isinstance(module, str) else str(own.get("__name__"))
     if name == "__main__":  # in a notebook its file is a library's
         return False
-    found = sys.modules.get(name) if isinstance(module, str) else module
-    file = getattr(found, "__file__", None)
+    file = own.get("__file__")
     if isinstance(file, str):
         return is_library(file)
     return name.partition(".")[0] in sys.stdlib_module_names

@@ -211,7 +211,7 @@ class Guards:
         self._numbers: Any = [_getter(g) for g in rest], [_holder(g) for g in rest]
         self._held = [g.held for g in rest]
         has = [g for g in self.guards if g.kind == "has"]
-        self._absent = [g.holder for g in has], [g.key for g in has], [g.held for g in has]
+        self._absent: Any = [g.holder for g in has], [g.key for g in has]
         whole = [g for g in self.guards if g.kind == "all"]
         simple = [g for g in whole if type(g.holder) is list and all(map(_by_identity, g.held[0]))]
         self._lists = [g.holder for g in simple], [g.held[0] for g in simple]
@@ -242,8 +242,7 @@ class Guards:
                 return False
             if self._kinds[0] and list(map(type, self._kinds[0])) != self._kinds[1]:
                 return False
-            holders, keys, held = self._absent
-            if holders and list(map(contains, holders, keys)) != held:
+            if self._absent[0] and any(map(contains, *self._absent)):
                 return False
             if self._iterables and (
                 list(map(len, self._iterables)) != self._lengths

@@ -113,8 +113,9 @@ def _operator(watch: Any, frame: Any, base: int, end: int, sign: str) -> None:
 
 
 def _stores(watch: Any, holder: Any, key: Any, value: Any) -> None:
-    if is_a(holder, TensorBase):  # it takes the numbers
+    if type(key) not in SCALARS:
         watch.looks(key, INSIDE)
+    if is_a(holder, TensorBase):  # it takes the numbers
         watch.looks(value, INSIDE)
     elif is_a(holder, CONTAINERS):
         watch.shot(holder)
@@ -131,11 +132,12 @@ def _delete_subscript(watch: Any, frame: Any, base: int, end: int, _: Any) -> No
 
 
 def _store_slice(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
-    _stores(watch, at(end - 24), None, at(end - 32))
+    _stores(watch, at(end - 24), slice(at(end - 16), at(end - 8)), at(end - 32))
 
 
 def _slice(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
     watch.looks(at(end - 24))
+    watch.looks(slice(at(end - 16), at(end - 8)))
 
 
 def _reads_top(count: int, depth: int = 0) -> Callable:

@@ -110,7 +110,9 @@ class Watch(Observer):
                 self.add(g.kind, g.holder, g.key, g.held, g.shown)
             return function(*args, **kwargs)
         self.calls(function, [])
-        return self.observe(function, args, kwargs)
+        result = self.observe(function, args, kwargs)
+        self.looks(result, DEEP)  # containers are handed out with what lies in them
+        return result
 
     def finish(self) -> list[Guard]:
         """The guards of the call, when it is over: of what was there before it.
@@ -337,6 +339,9 @@ class Watch(Observer):
         elif issubclass(kind, tuple):
             for value in x if depth > 0 else ():
                 self.looks(value, depth - 1)
+        elif kind is slice:
+            for part in (x.start, x.stop, x.step):
+                self.looks(part)
         elif issubclass(kind, _MEMORY):
             self.unseen(x, f"reads the memory of {self.shown(x)}, a {kind.__name__}")
         elif depth > 0 and kind is types.SimpleNamespace:

@@ -105,7 +105,7 @@ class Module:
         if name in own:
             if own[name] is not value:
                 STRUCTURE.bump()
-        elif name[0] != "_" and hasattr(type(self), name):
+        elif name[0] != "_" and hasattr(type(self), name) or name == "__class__":
             STRUCTURE.bump()
         object.__setattr__(self, name, value)
 
