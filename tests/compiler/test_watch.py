@@ -386,6 +386,75 @@ def test_garbage_collected_within_the_call():
         assert o.state["m"]["k"].tolist() == [i, 2.0 * i]
 
 
+# --- objects that answer in their own way ---
+
+
+class OwnDict:
+    """It knows what lies in its dict, and nothing else: `isinstance` asks its `__class__`."""
+
+    def __getattribute__(self, name):
+        return object.__getattribute__(self, "__dict__")[name]
+
+    def __call__(self, x):
+        return x * self.k
+
+
+class NoClass:
+    """Its class is a secret."""
+
+    k = 2.0
+
+    @property
+    def __class__(self):
+        raise ValueError("mine")
+
+    def __call__(self, x):
+        return x * self.k
+
+
+def leaves_tensor(x, o):
+    object.__setattr__(o, "n", x * 2)
+    return x * 2
+
+
+def renews(x, o):
+    kept.append(x)
+    kept[-1] = o
+    return x * 2
+
+
+kept = []
+
+
+@pytest.mark.parametrize("kind", [OwnDict, NoClass])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x, o: x * o.k,
+        lambda x, o: o(x),
+        lambda x, o: (x * 2, o)[0],
+        lambda x, o: [x * q.k for q in [o]][0],
+        lambda x, o: x * max([o], key=lambda q: q.k).k,
+        leaves_tensor,
+        renews,
+    ],
+)
+def test_objects_are_looked_at_past_their_own_code(kind, use):
+    """Ground truth: eager; the object is an argument, in a list, in a variable, and a result."""
+    o = kind()
+    object.__setattr__(o, "k", 2.0)
+    compiled = [
+        tt.compile(use),
+        tt.compile(lambda x, v: use(x, v[0])),
+        tt.compile(lambda x: use(x, o)),
+    ]
+    calls = [lambda f: f(X, o), lambda f: f(X, [o]), lambda f: f(X)]
+    for f, call in zip(compiled, calls, strict=True):
+        assert [call(f).tolist() for _ in range(3)] == [[2, 4]] * 3
+    assert tt.compile(lambda x: (x, o))(X)[1] is o
+    assert tt.compile(o)(X).tolist() == [2, 4]
+
+
 # --- what a user can say ---
 
 

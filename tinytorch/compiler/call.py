@@ -17,6 +17,7 @@ from tinytorch.base.locks import ForkSafeLock
 from tinytorch.compiler.binding import Binding, owner_of
 from tinytorch.compiler.capture import Captured
 from tinytorch.compiler.guards import Guard, Guards
+from tinytorch.compiler.objects import is_a
 from tinytorch.compiler.program import Program, Runner
 from tinytorch.compiler.signature import Slot, filler, overlaps
 from tinytorch.tensor.autograd import Leaf, end_of_tape, ends_here, goes_back
@@ -326,11 +327,11 @@ def _alike(tensor: Any, like: Any) -> Any:
 
 
 def _takes_argument(tree: Any) -> bool:
-    if isinstance(tree, (tuple, list)):
+    if is_a(tree, (tuple, list)):
         return any(map(_takes_argument, tree))
-    if isinstance(tree, dict):
+    if is_a(tree, dict):
         return any(map(_takes_argument, tree.values()))
-    return isinstance(tree, Slot) and tree.kind == "argument"
+    return is_a(tree, Slot) and tree.kind == "argument"
 
 
 def _view(base: Any, rows: list) -> Tensor:

@@ -22,6 +22,7 @@ from tinytorch.base.locks import SharedLock, fork_waits_for
 from tinytorch.compiler.escapes import Carried, Escapes, find
 from tinytorch.compiler.graph import Graph, Value, verify
 from tinytorch.compiler.guards import Guard, place_of
+from tinytorch.compiler.objects import is_a
 from tinytorch.compiler.signature import Slot, flatten, rebuild
 from tinytorch.compiler.view_layout import Layouts
 from tinytorch.compiler.watch import Watch
@@ -528,7 +529,7 @@ class _Slots:
 
     def returned(self, leaf: Any) -> Any:
         """For a returned array: itself if it came from outside, else where its copy is found."""
-        if not isinstance(leaf, Tensor):
+        if not is_a(leaf, Tensor):
             return leaf
         number = self.recording._numbers.get(id(leaf))
         if number is not None:
@@ -557,7 +558,7 @@ class _Slots:
 
     def count(self, leaf: Any) -> Any:
         """Note a returned array, before the first one gets its Slot."""
-        if isinstance(leaf, Tensor) and leaf._value is not None:
+        if is_a(leaf, Tensor) and leaf._value is not None:
             self._roots[id(self._way(leaf)[0])] += 1
         return leaf
 
@@ -640,15 +641,15 @@ def _held_by(guard: Guard) -> Iterator[Any]:
     while stack:
         x = stack.pop()
         yield x
-        if isinstance(x, tuple):
+        if is_a(x, tuple):
             stack += x
 
 
 def _containers(x: Any) -> Iterator[Any]:
     """A list, tuple or dict and those in it."""
-    if isinstance(x, (tuple, list, dict)):
+    if is_a(x, (tuple, list, dict)):
         yield x
-        for y in x.values() if isinstance(x, dict) else x:
+        for y in x.values() if is_a(x, dict) else x:
             yield from _containers(y)
 
 

@@ -20,6 +20,7 @@ from tinytorch.compiler import show
 from tinytorch.compiler.call import Call
 from tinytorch.compiler.capture import RECORDING, capture
 from tinytorch.compiler.guards import Changes, given_guards, place_of
+from tinytorch.compiler.objects import asked, is_a
 from tinytorch.compiler.persist import program_for
 from tinytorch.compiler.signature import flatten
 from tinytorch.tensor.interpreter import STATE
@@ -123,7 +124,7 @@ class Compiled:
             )
         self.fn, self.precision, self.threads = fn, precision, threads
         self.target = _runnable(target)
-        self.name = getattr(fn, "__qualname__", type(fn).__name__)
+        self.name = asked(fn, "__qualname__", type(fn).__name__)
         self.captures = 0  # how often the function was recorded
         self._given = list(guards)
         given_guards(self._given)  # refused now rather than at the first call
@@ -133,7 +134,7 @@ class Compiled:
         self._changes = Changes()
         self._last: Call | None = None
         self._lock = ForkSafeLock()  # one recording at a time
-        if hasattr(fn, "__name__"):
+        if asked(fn, "__name__", None) is not None:
             functools.update_wrapper(self, fn)
 
     def __call__(self, *args, **kwargs) -> Any:
@@ -288,7 +289,7 @@ class Compiled:
         if any(g.is_number for g in changed):
             self._numbers[key[1:]] = self._numbers.get(key[1:], 0) + 1
         for g in changed:
-            if g.kind in ("attr", "item") and isinstance(g.held, Tensor):
+            if g.kind in ("attr", "item") and is_a(g.held, Tensor):
                 self._moving.add(place_of(g))
         if changed:
             self._changes.note(self.name, changed)

@@ -24,6 +24,7 @@ from itertools import chain
 from typing import Any
 
 from tinytorch.compiler.guards import MISSING, Guard
+from tinytorch.compiler.objects import is_a, own_dict
 from tinytorch.compiler.signature import flatten, rebuild
 from tinytorch.tensor.autograd import Leaf, Node, Port
 from tinytorch.tensor.base import TensorBase
@@ -106,7 +107,7 @@ def put(kind: str, holder: Any, key: Any, value: Any) -> None:
             holder[key] = value
         else:
             holder.pop(key, None)
-    elif isinstance(holder, (type, types.CellType)):
+    elif is_a(holder, (type, types.CellType)):
         setattr(holder, key, value) if value is not MISSING else delattr(holder, key)
     elif value is not MISSING:
         object.__setattr__(holder, key, value)
@@ -116,11 +117,11 @@ def put(kind: str, holder: Any, key: Any, value: Any) -> None:
 
 def refill(container: Any, contents: Any) -> None:
     """Let a list, dict, set or deque hold this."""
-    if isinstance(container, list):
+    if is_a(container, list):
         container[:] = contents
         return
     container.clear()
-    if hasattr(container, "update"):
+    if hasattr(type(container), "update"):
         container.update(contents)
     else:
         container.extend(contents)
@@ -128,11 +129,11 @@ def refill(container: Any, contents: Any) -> None:
 
 def holds_tensor(x: Any, depth: int = 4) -> bool:
     """Whether an object is a Tensor, or a container of one."""
-    if isinstance(x, TensorBase):
+    if is_a(x, TensorBase):
         return True
-    if depth and isinstance(x, (tuple, list, set)):
+    if depth and is_a(x, (tuple, list, set)):
         return any(holds_tensor(y, depth - 1) for y in x)
-    return depth > 0 and isinstance(x, dict) and any(holds_tensor(y, depth - 1) for y in x.values())
+    return depth > 0 and is_a(x, dict) and any(holds_tensor(y, depth - 1) for y in x.values())
 
 
 def find(watch: Any, left: list[Tensor], slot_of: Callable[[Tensor], Any]) -> Escapes:
@@ -193,24 +194,24 @@ def _moved(watch: Any) -> list[Effect]:
     """What was put somewhere though it is not new: Tensors that change their places."""
     effects = []
     for owner, name, old in watch.written.values():
-        kind = "item" if isinstance(owner, dict) else "attr"
+        kind = "item" if is_a(owner, dict) else "attr"
         now = Guard(kind, owner, name, None, name).now()
         if now is not old and _holds_old(now):
             effects.append(Effect(kind, owner, name, now))
     for holder, before in watch.shots.values():
-        if isinstance(holder, (list, dict)) and len(holder) == len(before):
-            keys = holder if isinstance(holder, dict) else range(len(holder))
+        if is_a(holder, (list, dict)) and len(holder) == len(before):
+            keys = holder if is_a(holder, dict) else range(len(holder))
             for key in keys:
-                old = before.get(key) if isinstance(before, dict) else before[key]
+                old = before.get(key) if is_a(before, dict) else before[key]
                 if holder[key] is not old and _holds_old(holder[key]):
                     effects.append(Effect("item", holder, key, holder[key]))
     return effects
 
 
 def _holds_old(x: Any) -> bool:
-    if isinstance(x, tuple):
+    if is_a(x, tuple):
         return any(map(_holds_old, x)) and all(_holds_old(y) or not holds_tensor(y) for y in x)
-    return isinstance(x, TensorBase) and x._buffer is not None
+    return is_a(x, TensorBase) and x._buffer is not None
 
 
 def _places(watch: Any, left: list) -> tuple[dict[int, tuple], dict[int, list[Any]]]:
@@ -268,26 +269,26 @@ def _reached(places: dict[int, tuple], parents: dict[int, list[Any]]) -> set[int
 
 def _is_plain(x: Any) -> bool:
     """Whether it is a Tensor, or a container of Tensors and of what never changes."""
-    if isinstance(x, TensorBase):
+    if is_a(x, TensorBase):
         return True
-    if type(x) in (tuple, list) or hasattr(x, "_fields"):
+    if type(x) in (tuple, list) or hasattr(type(x), "_fields"):
         return all(map(_is_plain, x))
     if type(x) is dict:
         return all(map(_is_plain, x.values()))
-    return isinstance(x, (bool, int, float, str, bytes, type(None)))
+    return is_a(x, (bool, int, float, str, bytes, type(None)))
 
 
 def _effects(watch: Any, holder: Any, children: list) -> list[Effect] | None:
     """What put `children` where `holder` refers to them; None if that is not known."""
     ids = set(map(id, children))
-    if isinstance(holder, types.CellType):
+    if is_a(holder, types.CellType):
         return [Effect("attr", holder, "cell_contents", holder.cell_contents)]
     written = []
     for owner, name, _ in watch.written.values():
-        now = MISSING if isinstance(owner, dict) else Guard("attr", owner, name, None, name).now()
+        now = MISSING if is_a(owner, dict) else Guard("attr", owner, name, None, name).now()
         if id(now) in ids:
             written.append(Effect("attr", owner, name, now))
-    if isinstance(holder, list):
+    if is_a(holder, list):
         before = watch.shots.get(id(holder), (None, holder))[1]
         if len(holder) > len(before):
             if any(a is not b for a, b in zip(before, holder, strict=False)):
@@ -296,7 +297,7 @@ def _effects(watch: Any, holder: Any, children: list) -> list[Effect] | None:
         if len(holder) < len(before):
             return None
         return [Effect("item", holder, i, x) for i, x in enumerate(holder) if id(x) in ids]
-    if isinstance(holder, dict):
+    if is_a(holder, dict):
         own = [e for e in written if _is_dict_of(holder, e.holder)]
         named = {e.key for e in own}
         if not own and any(issubclass(type(x), type) for x in gc.get_referrers(holder)):
@@ -308,6 +309,6 @@ def _effects(watch: Any, holder: Any, children: list) -> list[Effect] | None:
 
 
 def _is_dict_of(x: dict, owner: Any) -> bool:
-    if isinstance(owner, type):
+    if is_a(owner, type):
         return any(owner is y for y in gc.get_referrers(x))
-    return getattr(owner, "__dict__", None) is x
+    return own_dict(owner) is x

@@ -16,6 +16,7 @@ from typing import Any
 
 from tinytorch.compiler.frames import is_library
 from tinytorch.compiler.guards import MISSING, SCALARS, Guard
+from tinytorch.compiler.objects import is_a, own_dict
 
 
 def names_read(function: Any) -> list[Guard]:
@@ -26,15 +27,15 @@ def names_read(function: Any) -> list[Guard]:
 
 
 def _follow(function: Any, found: dict[tuple, Guard], seen: set[int]) -> None:
-    while isinstance(function, functools.partial):
+    while is_a(function, functools.partial):
         function = function.func
-    if isinstance(function, types.MethodType):
+    if is_a(function, types.MethodType):
         _numbers_of(function.__self__, "self", function.__func__.__code__, found)
         function = function.__func__
-    if not isinstance(function, types.FunctionType):  # a Module, or another object that is called
+    if not is_a(function, types.FunctionType):  # a Module, or another object that is called
         kind = type(function)
         function = getattr(kind, "forward", None) or vars(kind).get("__call__")
-    if not isinstance(function, types.FunctionType) or id(function) in seen:
+    if not is_a(function, types.FunctionType) or id(function) in seen:
         return
     if is_library(function.__code__.co_filename):
         return
@@ -49,10 +50,10 @@ def _follow(function: Any, found: dict[tuple, Guard], seen: set[int]) -> None:
         read += [Guard("item", space, name, None, name) for name in names]
     for g in read:
         g.held = g.now()
-        if g.held is MISSING or isinstance(g.held, (types.ModuleType, type)):
+        if g.held is MISSING or is_a(g.held, (types.ModuleType, type)):
             continue
         found.setdefault((g.kind, id(g.holder), g.key), g)
-        if isinstance(g.held, (types.FunctionType, types.MethodType)):
+        if is_a(g.held, (types.FunctionType, types.MethodType)):
             _follow(g.held, found, seen)
         elif type(g.held) not in SCALARS:
             _numbers_of(g.held, g.shown, function.__code__, found)
@@ -64,13 +65,13 @@ _READS_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME")
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
     yield code
     for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
+        if is_a(constant, types.CodeType):
             yield from _codes(constant)
 
 
 def _numbers_of(owner: Any, shown: str, code: types.CodeType, found: dict[tuple, Guard]) -> None:
-    held = getattr(owner, "__dict__", None)
-    if not isinstance(held, dict):
+    held = own_dict(owner)
+    if held is None:
         return
     for name in {n for c in _codes(code) for n in c.co_names}:
         if type(held.get(name, MISSING)) in SCALARS:

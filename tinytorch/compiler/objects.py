@@ -86,6 +86,14 @@ def can_change_class(kind: type) -> bool:
     return _flags_of(kind) & (_HEAP | _FIXED) == _HEAP
 
 
+def asked(x: Any, name: str, default: Any) -> Any:
+    """What an object answers; the default also where its own code fails."""
+    try:
+        return getattr(x, name, default)
+    except REFUSALS:
+        return default
+
+
 def hashable(x: Any) -> bool:
     """Whether it can be a key."""
     try:

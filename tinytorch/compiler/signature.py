@@ -2,7 +2,8 @@
 
 Knows containers, arrays and Tensors as leaves; never graphs. Tensors and NumPy arrays are data: the
 signature keeps their shapes and number types. Everything else (numbers, strings, settings) is
-static: it is part of the signature itself, so another value is another program.
+static: it is part of the signature itself, so another value is another program. Classes are asked
+for, never `isinstance`, which runs the code of a user's object (compiler/objects.py).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def flatten(tree: Any, key: list, leaves: list) -> None:
         CompileError: an object that is neither data nor usable as a key.
     """
     kind = type(tree)
-    if kind is Tensor or isinstance(tree, Tensor):
+    if kind is Tensor or issubclass(kind, Tensor):
         key.append((tree.shape, tree.dtype))
         array = tree._buffer.array
         if not array.flags.c_contiguous:  # whether reshape() gives a view depends on it
@@ -39,7 +40,7 @@ def flatten(tree: Any, key: list, leaves: list) -> None:
             key.append("leaf")
             if tree._node.grad is not None:
                 flatten(tree._node.grad, key, leaves)
-    elif kind is np.ndarray or isinstance(tree, np.ndarray | np.generic):
+    elif kind is np.ndarray or issubclass(kind, (np.ndarray, np.generic)):
         key.append((tree.shape, tree.dtype))
         leaves.append(tree)
     elif kind in _STATIC:
@@ -52,12 +53,12 @@ def flatten(tree: Any, key: list, leaves: list) -> None:
         key.append(len(tree))
         for x in tree:
             flatten(x, key, leaves)
-    elif isinstance(tree, dict):
+    elif issubclass(kind, dict):
         key.append(kind)
         key.append(tuple(tree))
         for x in tree.values():
             flatten(x, key, leaves)
-    elif isinstance(tree, tuple | list):  # named tuples and the like
+    elif issubclass(kind, (tuple, list)):  # named tuples and the like
         key.append(kind)
         key.append(len(tree))
         for x in tree:
@@ -127,17 +128,17 @@ def _append_static(tree: Any, key: list) -> None:
 
 def rebuild(tree: Any, leaf: Callable[[Any], Any]) -> Any:
     """The same tree with each Tensor and each NumPy array replaced by `leaf(x)`, left to right."""
-    if isinstance(tree, Tensor | np.ndarray | np.generic):
-        return leaf(tree)
     kind = type(tree)
-    if isinstance(tree, dict):
+    if issubclass(kind, (Tensor, np.ndarray, np.generic)):
+        return leaf(tree)
+    if issubclass(kind, dict):
         made = {k: rebuild(x, leaf) for k, x in tree.items()}
         return made if kind is dict else kind(made)
     if kind is tuple or kind is list:
         return kind([rebuild(x, leaf) for x in tree])
-    if isinstance(tree, tuple) and hasattr(kind, "_make"):
+    if issubclass(kind, tuple) and hasattr(kind, "_make"):
         return kind._make([rebuild(x, leaf) for x in tree])
-    if isinstance(tree, tuple | list):
+    if issubclass(kind, (tuple, list)):
         return kind([rebuild(x, leaf) for x in tree])
     return tree
 
@@ -160,15 +161,15 @@ def filler(tree: Any) -> Callable[[Callable[[Slot], Any]], Any]:
 
     Worked out once for each program, because it runs at every call.
     """
-    if isinstance(tree, Slot):
-        return lambda fill: fill(tree)
     kind = type(tree)
-    if isinstance(tree, dict):
+    if kind is Slot:
+        return lambda fill: fill(tree)
+    if issubclass(kind, dict):
         parts = {k: filler(x) for k, x in tree.items()}
         return lambda fill: kind((k, part(fill)) for k, part in parts.items())
-    if isinstance(tree, tuple | list):
+    if issubclass(kind, (tuple, list)):
         each = [filler(x) for x in tree]
-        if isinstance(tree, tuple) and hasattr(kind, "_make"):
+        if issubclass(kind, tuple) and hasattr(kind, "_make"):
             return lambda fill: kind._make([part(fill) for part in each])
         return lambda fill: kind([part(fill) for part in each])
     return lambda fill: tree
