@@ -1674,6 +1674,104 @@ def a_class_that_asks_its_base_for_all_attributes():
     return lambda x: x * a.k, lambda: object.__setattr__(a, "_k", 40.0)
 
 
+def of_a_table(read, change=lambda d: d.update(k=40.0)):
+    """A form: what `read(a method bound outside)` gives of a dict that changes."""
+
+    def make(bound):
+        d = {"k": 4.0, "other": 5.0}
+        method = bound(d)
+        return lambda x: x * read(method), lambda: change(d)
+
+    return make
+
+
+def largest_first(get):
+    return 4.0 if max(["k", "other"], key=get) == "other" else 40.0
+
+
+for name, bound, read, *change in (
+    ("get", lambda d: d.get, lambda get: get("k")),
+    ("get_given_to_map", lambda d: d.get, lambda get: sum(map(get, ["k"]))),
+    ("get_as_a_key", lambda d: d.get, largest_first),
+    ("the_length", lambda d: d.__len__, lambda n: n(), lambda d: d.update(new=1.0)),
+    (
+        "whether_it_contains",
+        lambda d: d.__contains__,
+        lambda has: 4.0 + len(list(filter(has, ["new"]))),
+        lambda d: d.update(new=1.0),
+    ),
+    ("the_get_of_an_object", lambda d: vars(Thing(d=d))["d"].get, lambda get: get("k")),
+):
+    FORMS[f"a_method_bound_outside_{name}"] = functools.partial(of_a_table(read, *change), bound)
+
+FORMS["a_method_bound_outside_of_a_list"] = lambda: (
+    lambda v: (lambda get: (lambda x: x * get(0), lambda: v.__setitem__(0, 40.0)))(v.__getitem__)
+)([4.0])
+FORMS["a_method_bound_outside_of_an_array"] = lambda: (
+    lambda a: (lambda top: (lambda x: x * float(top()), lambda: a.fill(40.0)))(a.max)
+)(np.full(3, 4.0))
+
+
+def renamed(function):
+    """A decorator after which the code has another name."""
+
+    def inner(*arguments):
+        return function(*arguments)
+
+    return inner
+
+
+@form
+def a_special_method_under_another_name():
+    class A:
+        @renamed
+        def __float__(self):
+            return 4.0
+
+    a = A()
+    return lambda x: x * float(a), lambda: setattr(A, "__float__", lambda self: 40.0)
+
+
+@form
+def a_special_method_whose_self_is_used_inside():
+    class A:
+        def __float__(self):
+            return (lambda: float(len(self.__doc__ or "four")))()
+
+    a = A()
+    return lambda x: x * float(a), lambda: setattr(A, "__float__", lambda self: 40.0)
+
+
+@form
+def a_descriptor_written_by_the_user():
+    class Twice:
+        def __get__(self, o, kind):
+            return o.hidden * 2
+
+        def __set__(self, o, value):
+            o.hidden = value
+
+    class A:
+        k = Twice()
+
+    a = A()
+    a.k = 4.0
+    return lambda x: x * a.k, lambda: setattr(Twice, "__get__", lambda self, o, kind: o.hidden)
+
+
+@form
+def an_object_with_elements_in_a_loop():
+    class A:
+        def __init__(self):
+            self.v = [4.0]
+
+        def __getitem__(self, i):
+            return self.v[i]
+
+    a = A()
+    return lambda x: x * [k for k in a][0], lambda: a.v.__setitem__(0, 40.0)
+
+
 # --- objects whose class changes ---
 
 

@@ -26,6 +26,8 @@ from tinytorch.compiler.objects import (
     found_in,
     has_method,
     is_a,
+    module_of,
+    name_of,
     opened,
     own_dict,
     owner_of,
@@ -83,7 +85,7 @@ def note_attribute(watch: Any, x: Any, name: str, past: bool = False) -> None:
 
 def note_class(watch: Any, kind: type, name: str, found: Any) -> None:
     """`kind.name` is read, through an object or the class itself, and `found` is there."""
-    shown = f"{kind.__name__}.{name}"
+    shown = f"{name_of(kind)}.{name}"
     owner = owner_of(kind, name)
     if owner is None or library_class(owner):
         return
@@ -109,9 +111,9 @@ def _of_module(watch: Any, x: types.ModuleType, name: str) -> None:
         return
     own = own_dict(x)
     watch.via.setdefault(id(own), x)
-    watch.item(own, name, f"{x.__name__}.{name}")
+    watch.item(own, name, f"{watch.shown(x)}.{name}")
     if own is not None and name not in own:
-        watch.item(own, "__getattr__", f"{x.__name__}.__getattr__")
+        watch.item(own, "__getattr__", f"{watch.shown(x)}.__getattr__")
 
 
 def _of_object(watch: Any, x: Any, kind: type, name: str, past: bool) -> None:
@@ -150,7 +152,7 @@ def _beyond_own(watch: Any, x: Any, kind: type, name: str, found: Any, own: dict
     plain = found is not MISSING and not has_method(found, "__get__")
     if plain and users and not counted and found_in(kind, "__getattribute__") in _USUAL:
         # what the object gives says it all: its class, its bases, and that nothing covers them
-        watch.add("attr", x, name, found, f"{kind.__name__}.{name}")
+        watch.add("attr", x, name, found, f"{name_of(kind)}.{name}")
         watch.value(found, shown, x)
         note_class(watch, kind, name, found)  # for an object made in the call
         return
@@ -173,9 +175,9 @@ def _nowhere(watch: Any, kind: type, bases: tuple[type, ...], name: str) -> None
     for owner in users:
         own = dict_of_class(owner)
         watch.via.setdefault(id(own), owner)
-        watch.add("has", own, name, False, f"{owner.__name__}.{name}")
+        watch.add("has", own, name, False, f"{name_of(owner)}.{name}")
     if users:
-        watch.read(kind, "__mro__", f"the bases of {kind.__name__}")
+        watch.read(kind, "__mro__", f"the bases of {name_of(kind)}")
 
 
 def _by_descriptor(watch: Any, x: Any, kind: type, name: str, found: Any) -> None:
@@ -209,7 +211,7 @@ def _getter(found: Any) -> Any:
 
 
 def _package(kind: type | None) -> str:
-    return str(kind and kind.__module__).partition(".")[0]
+    return "" if kind is None else module_of(kind).partition(".")[0]
 
 
 def _of_type(watch: Any, x: type, name: str) -> None:
@@ -229,7 +231,7 @@ def _of_type(watch: Any, x: type, name: str) -> None:
             _nowhere(watch, x, bases_of(x), name)
             note_class(watch, meta, name, above)
         else:
-            watch.read(x, name, f"{x.__name__}.{name}")
+            watch.read(x, name, f"{name_of(x)}.{name}")
 
 
 def _of_super(watch: Any, x: Any, name: str) -> None:
@@ -253,7 +255,7 @@ def _of_super(watch: Any, x: Any, name: str) -> None:
     if has_method(found, "__set__"):
         _asked(watch, x, owner, name, _getter(found))
     watch.via.setdefault(id(own), holder)
-    watch.item(own, name, f"{holder.__name__}.{name}")
+    watch.item(own, name, f"{name_of(holder)}.{name}")
 
 
 def is_counted(kind: type) -> bool:
@@ -265,4 +267,4 @@ def _has_tensor(x: Any) -> bool:
     """Whether an attribute of a Module holds Tensors that are no parameters."""
     if is_a(x, tuple):
         return any(map(_has_tensor, x))
-    return is_a(x, TensorBase) and type(x).__name__ != "Parameter"
+    return is_a(x, TensorBase) and name_of(type(x)) != "Parameter"

@@ -25,6 +25,7 @@ import numpy as np
 from tinytorch.compiler.attributes import GETTERS, is_users
 from tinytorch.compiler.guards import MISSING
 from tinytorch.compiler.objects import (
+    BOUND_IN_C,
     CONTAINERS,
     dict_of_class,
     found_in,
@@ -157,6 +158,9 @@ def _is_known(watch: Any, function: Any, arguments: list[Any]) -> bool:
     if owner is datetime.datetime or owner is datetime.date:
         if name in ("now", "today", "utcnow"):
             watch.draws(owner, f"datetime.{name}()")
+    if is_a(function, BOUND_IN_C) and is_a(watch.opened(owner), (*CONTAINERS, np.ndarray)):
+        watch.via.setdefault(id(owner), function)
+        watch.attribute(owner, name)  # it may have been read long ago
     owner = watch.opened(owner)
     if not is_a(owner, CONTAINERS) and arguments:
         owner, arguments = watch.opened(arguments[0]), arguments[1:]

@@ -20,7 +20,7 @@ from tinytorch.compiler import show
 from tinytorch.compiler.call import Call
 from tinytorch.compiler.capture import RECORDING, capture
 from tinytorch.compiler.guards import Changes, given_guards, place_of
-from tinytorch.compiler.objects import asked, is_a
+from tinytorch.compiler.objects import asked, is_a, name_of
 from tinytorch.compiler.persist import program_for
 from tinytorch.compiler.signature import flatten
 from tinytorch.tensor.interpreter import STATE
@@ -124,7 +124,7 @@ class Compiled:
             )
         self.fn, self.precision, self.threads = fn, precision, threads
         self.target = _runnable(target)
-        self.name = asked(fn, "__qualname__", type(fn).__name__)
+        self.name = asked(fn, "__qualname__", name_of(type(fn)))
         self.captures = 0  # how often the function was recorded
         self._given = list(guards)
         given_guards(self._given)  # refused now rather than at the first call

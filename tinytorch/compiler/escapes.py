@@ -24,7 +24,7 @@ from itertools import chain
 from typing import Any
 
 from tinytorch.compiler.guards import MISSING, Guard
-from tinytorch.compiler.objects import is_a, own_dict
+from tinytorch.compiler.objects import is_a, name_of, own_dict
 from tinytorch.compiler.signature import flatten, rebuild
 from tinytorch.tensor.autograd import Leaf, Node, Port
 from tinytorch.tensor.base import TensorBase
@@ -159,7 +159,7 @@ def find(watch: Any, left: list[Tensor], slot_of: Callable[[Tensor], Any]) -> Es
         effects = _effects(watch, holder, children)
         if effects is None or not all(_is_plain(e.tree) for e in effects):
             found.again = False
-            found.why = f"puts new Tensors into a {type(holder).__name__}, not to be repeated alone"
+            found.why = f"puts new Tensors into a {name_of(type(holder))}, not to be repeated alone"
             break
         found.effects += effects
     found.effects += _moved(watch)

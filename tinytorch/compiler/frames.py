@@ -31,7 +31,7 @@ from typing import Any
 
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.compiler.guards import MISSING
-from tinytorch.compiler.objects import own_dict
+from tinytorch.compiler.objects import module_of, own_dict
 
 # --- whose code is it? ---
 
@@ -76,12 +76,12 @@ def of_library_frame(frame: types.FrameType, code: types.CodeType) -> bool:
 
 def library_class(kind: type) -> bool:
     """Whether a class is a library's, not the user's."""
-    return _library_module(kind.__module__)
+    return _library_module(module_of(kind))
 
 
 @functools.cache
-def _library_module(name: Any) -> bool:
-    return name == "builtins" or of_library(str(name))
+def _library_module(name: str) -> bool:
+    return name == "builtins" or of_library(name)
 
 
 # --- instructions and the stack ---

@@ -152,7 +152,9 @@ def _by_identity(x: Any) -> bool:
     kind = type(x)
     if issubclass(kind, TensorBase):
         return x.size > 1
-    return kind is str or kind is bytes or kind is CodeType or kind.__eq__ is object.__eq__
+    if kind is str or kind is bytes or kind is CodeType:
+        return True
+    return type.__getattribute__(kind, "__eq__") is object.__eq__  # past the user's metaclass
 
 
 def _getter(guard: Guard) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 
 from tinytorch.compiler.frames import at, depths, library_class, places_of
 from tinytorch.compiler.guards import MISSING, REFUSALS, SCALARS
-from tinytorch.compiler.objects import CONTAINERS, found_in, hashable, is_a, short
+from tinytorch.compiler.objects import CONTAINERS, found_in, hashable, is_a, name_of, short
 from tinytorch.tensor.base import TensorBase
 
 INSIDE = 3  # how far comparing and printing follow containers in containers
@@ -91,7 +91,7 @@ def _subscript(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:
 
 def _is_mapping(x: Any) -> bool:
     """os.environ, UserDict, ChainMap: reading one item of them has no effect."""
-    return type(x).__name__ in ("_Environ", "UserDict", "ChainMap") and library_class(type(x))
+    return name_of(type(x)) in ("_Environ", "UserDict", "ChainMap") and library_class(type(x))
 
 
 def _contains(watch: Any, frame: Any, base: int, end: int, _: Any) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from tinytorch.compiler.guards import MISSING, REFUSALS, SCALARS
 
 CONTAINERS = (list, dict, set, deque, bytearray, array)
+BOUND_IN_C = (types.BuiltinMethodType, types.MethodWrapperType)  # `table.get`, `v.__len__`
 # they show what a dict holds, and hold nothing themselves
 _WINDOWS = (types.MappingProxyType, type({}.keys()), type({}.values()), type({}.items()))
 _HEAP, _FIXED = 1 << 9, 1 << 8  # Py_TPFLAGS_HEAPTYPE, Py_TPFLAGS_IMMUTABLETYPE
@@ -23,6 +24,8 @@ _HEAP, _FIXED = 1 << 9, 1 << 8  # Py_TPFLAGS_HEAPTYPE, Py_TPFLAGS_IMMUTABLETYPE
 _bases_of = type.__dict__["__mro__"].__get__
 _dict_of = type.__dict__["__dict__"].__get__
 _flags_of = type.__dict__["__flags__"].__get__
+_name_of = type.__dict__["__name__"].__get__
+_module_of = type.__dict__["__module__"].__get__
 
 
 def is_a(x: Any, kinds: Any) -> bool:
@@ -35,6 +38,16 @@ def opened(x: Any) -> Any:
     while issubclass(type(x), _WINDOWS):
         x = gc.get_referents(x)[0]
     return x
+
+
+def name_of(kind: type) -> str:
+    """A class's name."""
+    return _name_of(kind)
+
+
+def module_of(kind: type) -> str:
+    """The name of the module where a class was made."""
+    return str(_module_of(kind))
 
 
 def bases_of(kind: type) -> tuple[type, ...]:
@@ -71,6 +84,12 @@ def found_in(kind: type, name: str) -> Any:
     return MISSING
 
 
+def names_of(kind: type, found: Any) -> list[str]:
+    """Under which names a class and its bases hold this object."""
+    names = {n for owner in _bases_of(kind) for n, x in _dict_of(owner).items() if x is found}
+    return sorted(n for n in names if found_in(kind, n) is found)
+
+
 def owner_of(kind: type, name: str) -> type | None:
     """The class among a class and its bases that holds a name."""
     return next((owner for owner in _bases_of(kind) if name in _dict_of(owner)), None)
@@ -105,4 +124,4 @@ def hashable(x: Any) -> bool:
 
 def short(key: Any) -> str:
     """A key as a message shows it."""
-    return repr(key) if type(key) in SCALARS else type(key).__name__
+    return repr(key) if type(key) in SCALARS else name_of(type(key))

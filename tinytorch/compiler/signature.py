@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.errors import CompileError
+from tinytorch.compiler.objects import is_a
 from tinytorch.tensor.autograd import Leaf
 from tinytorch.tensor.tensor import Tensor
 from tinytorch.tensor.views import root_of
@@ -129,16 +130,16 @@ def _append_static(tree: Any, key: list) -> None:
 def rebuild(tree: Any, leaf: Callable[[Any], Any]) -> Any:
     """The same tree with each Tensor and each NumPy array replaced by `leaf(x)`, left to right."""
     kind = type(tree)
-    if issubclass(kind, (Tensor, np.ndarray, np.generic)):
+    if is_a(tree, (Tensor, np.ndarray, np.generic)):
         return leaf(tree)
-    if issubclass(kind, dict):
+    if is_a(tree, dict):
         made = {k: rebuild(x, leaf) for k, x in tree.items()}
         return made if kind is dict else kind(made)
     if kind is tuple or kind is list:
         return kind([rebuild(x, leaf) for x in tree])
-    if issubclass(kind, tuple) and hasattr(kind, "_make"):
+    if is_a(tree, tuple) and hasattr(kind, "_make"):
         return kind._make([rebuild(x, leaf) for x in tree])
-    if issubclass(kind, (tuple, list)):
+    if is_a(tree, (tuple, list)):
         return kind([rebuild(x, leaf) for x in tree])
     return tree
 
@@ -164,12 +165,12 @@ def filler(tree: Any) -> Callable[[Callable[[Slot], Any]], Any]:
     kind = type(tree)
     if kind is Slot:
         return lambda fill: fill(tree)
-    if issubclass(kind, dict):
+    if is_a(tree, dict):
         parts = {k: filler(x) for k, x in tree.items()}
         return lambda fill: kind((k, part(fill)) for k, part in parts.items())
-    if issubclass(kind, (tuple, list)):
+    if is_a(tree, (tuple, list)):
         each = [filler(x) for x in tree]
-        if issubclass(kind, tuple) and hasattr(kind, "_make"):
+        if is_a(tree, tuple) and hasattr(kind, "_make"):
             return lambda fill: kind._make([part(fill) for part in each])
         return lambda fill: kind([part(fill) for part in each])
     return lambda fill: tree

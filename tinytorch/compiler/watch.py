@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import inspect
 import mmap
 import types
 from collections import ChainMap
@@ -43,12 +44,16 @@ from tinytorch.compiler.guards import (
 from tinytorch.compiler.instructions import plan_of
 from tinytorch.compiler.names import names_read
 from tinytorch.compiler.objects import (
+    BOUND_IN_C,
     CONTAINERS,
+    asked,
     bases_of,
     can_change_class,
     dict_of_class,
     found_in,
     is_a,
+    name_of,
+    names_of,
     opened,
     own_dict,
     slots_of,
@@ -57,7 +62,6 @@ from tinytorch.tensor.base import TensorBase
 
 # they show memory, whoever owns it: what lies there is not compared
 _MEMORY = (memoryview, mmap.mmap, ctypes.Array, ctypes._Pointer, np.void, np.flatiter)
-_BOUND = (types.MethodType, types.BuiltinMethodType, types.MethodWrapperType)
 DEEP = 3  # how far a library's reading of nested containers is followed
 
 
@@ -79,6 +83,7 @@ class Watch(Observer):
         self._names: dict[int, str] = {}
         self._kept: list[Any] = []  # so that no id is given to another object meanwhile
         self._functions: set[int] = set()
+        self._methods: dict[tuple[int, int], list[str]] = {}  # function, class -> its names there
         self.set_items: set[tuple[int, Any]] = set()  # elements of lists and dicts that were set
         self.drawn: list[tuple[Any, str]] = []  # what no guard can tell of, and why
         self.why = "reads what was not understood"
@@ -146,8 +151,8 @@ class Watch(Observer):
                 type(x) is dict and not (gc.is_tracked(x) and id(x) not in young)
             ):
                 x = self.via.get(id(x), MISSING)
-            elif type(x) is super:
-                x = x.__self__
+            elif is_a(x, super):
+                x = x.__self__  # pyright: ignore[reportAttributeAccessIssue]
             else:
                 break
         return x is not MISSING and id(x) not in young
@@ -181,12 +186,18 @@ class Watch(Observer):
 
     def enters(self, frame: types.FrameType, code: types.CodeType, base: int) -> None:
         """A function of the user begins."""
+        try:
+            self._begins(code, base)
+        except REFUSALS:  # of the user's objects
+            self.saw_all = False
+
+    def _begins(self, code: types.CodeType, base: int) -> None:
         function = at(base - LOCALS + FUNCTION)
         if id(function) not in self._functions and type(function) is types.FunctionType:
             self._functions.add(id(function))
             self._entered(function)
-        if code.co_argcount and type(function) is types.FunctionType:
-            self._of_its_class(function, code, at(base))
+        if type(function) is types.FunctionType:
+            self._of_its_class(function, _first_argument(code, base))
         for i in range(code.co_argcount):
             given = at(base + 8 * i)
             if type(given) not in SCALARS and id(given) not in self._names:
@@ -219,14 +230,19 @@ class Watch(Observer):
             self.value(function.__kwdefaults__, f"{shown}.__kwdefaults__", function)
             self.whole(function.__kwdefaults__)
 
-    def _of_its_class(self, function: types.FunctionType, code: types.CodeType, owner: Any) -> None:
+    def _of_its_class(self, function: types.FunctionType, owner: Any) -> None:
         """A method runs: its class still has it, and the object is still of that class."""
-        kinds = (owner, type(owner)) if is_a(owner, type) else (type(owner),)
-        for kind in kinds:
-            if not library_class(kind) and found_in(kind, code.co_name) is function:
-                note_class(self, kind, code.co_name, function)
-                if kind is type(owner):
-                    self.kind_of(owner)
+        for kind in (owner, type(owner)) if is_a(owner, type) else (type(owner),):
+            if library_class(kind):
+                continue
+            place = id(function), id(kind)
+            if place not in self._methods:
+                self._kept.append(kind)
+                self._methods[place] = names_of(kind, function)
+                for name in self._methods[place]:
+                    note_class(self, kind, name, function)
+            if self._methods[place] and kind is type(owner):
+                self.kind_of(owner)
 
     # what is remembered
 
@@ -236,7 +252,7 @@ class Watch(Observer):
 
     def shown(self, x: Any) -> str:
         """How the user writes an object."""
-        return self._names.get(id(x)) or (x.__name__ if is_a(x, type) else type(x).__name__)
+        return self._names.get(id(x)) or name_of(x if is_a(x, type) else type(x))
 
     def add(self, kind: str, holder: Any, key: Any, held: Any, shown: str, soft=False) -> None:
         """Remember a reading, if it is the first of its kind."""
@@ -343,7 +359,7 @@ class Watch(Observer):
             for part in (x.start, x.stop, x.step):
                 self.looks(part)
         elif issubclass(kind, _MEMORY):
-            self.unseen(x, f"reads the memory of {self.shown(x)}, a {kind.__name__}")
+            self.unseen(x, f"reads the memory of {self.shown(x)}, a {name_of(kind)}")
         elif depth > 0 and kind is types.SimpleNamespace:
             self.deep(x, depth)
 
@@ -358,6 +374,9 @@ class Watch(Observer):
                 if not library_class(owner):
                     self.via.setdefault(id(dict_of_class(owner)), owner)
                     self.whole(dict_of_class(owner))
+        elif kind in BOUND_IN_C:
+            self.via.setdefault(id(x.__self__), x)
+            self.looks(x.__self__)
         elif issubclass(kind, tuple):
             for value in x if depth >= 0 else ():
                 self.deep(value, depth - 1, objects)
@@ -410,7 +429,7 @@ class Watch(Observer):
             self.value(held, shown, x)
         elif same(held, again):  # made anew each time, or not set yet
             self.add("again", x, name, held, shown)
-        elif type(held) not in _BOUND:
+        elif type(held) not in (types.MethodType, *BOUND_IN_C):
             self.unseen(x, f"reads {shown}, another object each time")
 
     def method_of(self, x: Any, name: str) -> None:
@@ -458,6 +477,18 @@ class Watch(Observer):
         else:
             old = MISSING
         self.sets(own if type(x) is types.ModuleType else x, name, old)
+
+
+def _first_argument(code: types.CodeType, base: int) -> Any:
+    """What a function was given first, be it `self` or the first of `*arguments`; else None."""
+    first = at(base) if code.co_argcount else None
+    if not code.co_argcount and code.co_flags & inspect.CO_VARARGS:
+        first = at(base + 8 * code.co_kwonlyargcount)
+    if type(first) is types.CellType:  # a function inside uses it
+        first = asked(first, "cell_contents", None)
+    if type(first) is tuple and not code.co_argcount:
+        first = first[0] if first else None
+    return first
 
 
 def _has_dict(x: Any, own: dict) -> bool:
