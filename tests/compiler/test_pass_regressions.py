@@ -468,3 +468,28 @@ def test_one_rule_makes_use_of_another(width, dilation, stride, groups):
         d("convolution_input_gradient", g, w, input_shape=x.shape, **window),
         d("convolution_weight_gradient", g, x, weight_shape=w.shape, **window),
     )
+
+
+def test_a_product_whose_zeros_are_final_keeps_its_shape():
+    """Fault of 2026-11-26: `absorb` got its product without the broadcast that made its shape.
+    Ground truth: the definition."""
+    d = Draft()
+    p = d("broadcast_to", d.given((1,)), shape=(3,))
+    g = d("broadcast_to", d.given((1, 1)), shape=(2, 3))
+    d.check(d("absorb", p, p), d("absorb", d("mul", g, p), g))
+
+
+def test_a_query_of_nan_has_no_weight_on_keys_it_does_not_see():
+    """Fault of 2026-11-26: in the definition its weight on a key that a causal mask hides from it
+    was NaN, and so was the gradient of that value. Ground truth: the keys that it sees."""
+    d = Draft()
+    q, k, v, g = (d.given((1, 1, 3, 4)) for _ in range(4))
+    d.arrays[q][0, 0, 1] = np.nan
+    settings = {"causal": True, "scale": 0.5}
+    out, lse = d.graph.add(TABLE["attention"], (q, k, v), settings)
+    gradients = d.graph.add(TABLE["attention_gradient"], (g, q, k, v, out, lse), settings)
+    d.graph.results = [gradients[2]]
+    of_values = [step_reference(d.graph, d.arrays)[0]]
+    of_values += [run(program_of(d.graph, t), d.graph, d.arrays, 2)[0] for t in TARGETS]
+    for (x,) in of_values:
+        assert np.isnan(x[0, 0, :2]).all() and np.isfinite(x[0, 0, 2]).all()

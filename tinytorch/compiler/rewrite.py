@@ -370,7 +370,7 @@ RULES: dict[str, Rule] = {
     "slice": _slice, "sum": _reduction, "max": _reduction, "min": _reduction, "prod": _reduction,
     "mul": _arithmetic(_neutral(1, True)), "div": _arithmetic(_neutral(1, False)),
     "sub": _arithmetic(_neutral(0, False)), "add": _arithmetic(_add), "pow": _arithmetic(_pow),
-    "where": _arithmetic(), "absorb": _arithmetic(_absorb),
+    "where": _arithmetic(), "absorb": _absorb,
     **{name: _arithmetic() for name in _PLAIN},
     **INDEX_RULES,
     **CONVOLUTION_RULES,

@@ -131,6 +131,8 @@ def _gradient(g, q, k, v, out, lse, *, causal, scale, dtype=None):
     for head in np.ndindex(q.shape[:2]):
         weights = _scores(q[head], k[head], hidden, scale)
         np.exp(np.subtract(weights, safe[head], out=weights), out=weights)
+        if hidden is not None:  # of a query whose logits are NaN too
+            np.copyto(weights, 0, where=hidden)
         g_v[head] = np.matmul(weights.T, g[head])
         g_scores = np.matmul(g[head], v[head].T)
         g_scores -= delta[head]
