@@ -177,7 +177,8 @@ CALLS = {
     "sum": lambda x: tt.sum(), "x.sum": lambda x: x.sum(foo=1), "mean": lambda x: tt.mean(x, typ=1),
     "reshape": lambda x: tt.reshape(), "eq": lambda x: tt.eq(x), "relu": lambda x: x.relu(1),
     "sin": lambda x: tt.sin(x, out=x), "floor": lambda x: x.floor(2), "tan": lambda x: tt.tan(),
-    "log1p": lambda x: x.log1p(1), "sigmoid": lambda x: tt.sigmoid(), "clip": lambda x: x.clip(least=1),
+    "log1p": lambda x: x.log1p(1), "sigmoid": lambda x: tt.sigmoid(),
+    "clip": lambda x: x.clip(least=1),
 }  # fmt: skip
 
 

@@ -280,7 +280,8 @@ class Capture(Interpreter):
         lay = self.layouts.strides.get(before)
         if self.layouts.strides.get(value) == lay:
             return value
-        fresh = self.apply(TABLE["pad"], (from_value(value),), nothing_around(value))._value
+        fresh: Any = self.apply(TABLE["pad"], (from_value(value),), nothing_around(value))
+        fresh = fresh._value
         if lay is not None:
             self.layouts.strides[fresh] = lay
         return fresh

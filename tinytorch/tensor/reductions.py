@@ -19,7 +19,6 @@ from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.shaping import as_vector, axes_of, axis_of, refuse_bool
 
-
 _MAY_BE_BOOLS = (tuple, bool)
 
 

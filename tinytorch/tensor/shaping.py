@@ -34,7 +34,7 @@ def refuse_bool(axis: Any) -> None:
     )
 
 
-def axis_of(x: Any, axis: int, extra: int = 0) -> int:
+def axis_of(x: Any, axis: Any, extra: int = 0) -> int:
     """`axis` counted from the start.
 
     Raises:
