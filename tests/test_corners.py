@@ -212,6 +212,14 @@ ROWS = {
         None,
     ),
     "abs, sign": (lambda x: tt.abs(x) + tt.sign(x), [0.0, -0.0], [0, 0], [0, 0], [0, 0]),
+    "stairs": (
+        lambda x: tt.floor(x) + tt.ceil(x) + tt.round(x) + tt.trunc(x) + tt.sign(x) + x // 2,
+        [0.0, 1.5, -0.25],
+        [0, 1 + 2 + 2 + 1 + 1, -1 + 0 + 0 + 0 - 1 - 1],
+        [0, 0, 0],
+        [0, 0, 0],
+    ),
+    "stairs of a root": (lambda x: tt.floor(tt.sqrt(x)), [0.0, 2.0], [0, 1], [0, 0], [0, 0]),
     # ties
     "amax": (lambda x: tt.amax(x), [1.0, 1.0, 0.0], 1, [0.5, 0.5, 0], [0] * 3),
     "maximum": (lambda x: tt.maximum(x, T([1.0, 2.0])), [1.0, 1.0], [1, 2], [0.5, 0], [0] * 2),
@@ -315,6 +323,20 @@ ROWS = {
         0.36 - math.log(SHARE),
         [[SHARE - 0.8, 0, 0.8 - SHARE]],
         [[0] * 3],
+    ),
+    "cross entropy, weights, smoothed": (  # 0.9 L - 0.8 x0 - 0.1 x2, L of the first and the last
+        lambda x: F.cross_entropy(x, T([0]), T([1.0, 0.0, 1.0]), label_smoothing=0.3),
+        [[1.0, -INF, -0.8]],
+        0.18 - 0.9 * math.log(SHARE),
+        [[0.9 * SHARE - 0.8, 0, 0.8 - 0.9 * SHARE]],
+        [[0] * 3],
+    ),
+    "cross entropy, all smoothed": (  # the mean over the classes, and the label is one of them
+        lambda x: F.cross_entropy(x, T([0]), label_smoothing=1.0),
+        [[-INF, 0.0]],
+        INF,
+        None,
+        None,
     ),
     "ignored logits": (
         lambda x: F.cross_entropy(x, T([0, 5]), ignore_index=5),

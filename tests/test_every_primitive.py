@@ -251,9 +251,9 @@ def test_rows_of_several_float_operands_ask_what_is_needed():
         for c in GRADIENTS
         if sum(x.dtype.kind == "f" for x in c.values[1].inputs) > 1
     }
-    # one program computes all three gradients of attention, and those of its gradient; a staircase
-    # has none to leave out; absorb has one
-    together = {"attention", "attention_gradient", "floor_div", "absorb"}
+    # one program computes all three gradients of attention, and those of its gradient; absorb has
+    # one
+    together = {"attention", "attention_gradient", "absorb"}
     assert {name for name in several if not TABLE[name].asks_needs} == together
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import builtins
 import importlib
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from tinytorch import primitives
 from tinytorch.base import settings
-from tinytorch.base.arguments import explain_all, explain_methods
+from tinytorch.base.arguments import explain_all, explain_methods, explained
 from tinytorch.base.dtypes import (
     bfloat16,
     bool_,
@@ -106,7 +107,9 @@ __all__ = [
 
 
 # Errors that no check foresaw come in four parts (base/arguments.py). The files named here hold
-# what is called most; they refuse wrong arguments themselves, but for a few of their functions.
+# what is called most; they refuse wrong values themselves, but for a few of their functions. What
+# they cannot see, a call with too many arguments or by a wrong name, is explained at the door
+# alone: the package's own files go on calling them as they are.
 _CHECKED = ("elementwise", "exponentials", "trigonometry", "reductions", "shaping")
 _UNCHECKED = (
     "astype", "cat", "chunk", "concat", "narrow", "nextafter", "pad", "permute_dims", "roll",
@@ -126,6 +129,32 @@ explain_all(
 for _kind in Tensor.__mro__[:-1]:
     explain_methods(_kind, [n for n, x in vars(_kind).items() if n[0] != "_" and _may_fail_raw(x)])
 explain_methods(Tensor, ["__init__"])
+
+
+def _is_row(x: object, homes: tuple[str, ...] = _CHECKED) -> builtins.bool:
+    home = (getattr(x, "__module__", None) or "").rpartition(".")[2]
+    return isinstance(x, FunctionType) and home in homes and not hasattr(x, "__explained__")
+
+
+def _explain_rows() -> None:
+    doors: dict[FunctionType, Any] = {}
+    names = importlib.import_module("tinytorch.tensor.functions")
+    for name in _functions:
+        x = globals()[name]
+        if _is_row(x):
+            if x not in doors:
+                door: Any = explained(x)
+                door.__module__, door.__name__, door.__qualname__ = names.__name__, name, name
+                doors[x] = door  # pickle finds it by these names
+            globals()[name] = vars(names)[name] = doors[x]
+    for kind in Tensor.__mro__[:-1]:
+        for name, x in [*vars(kind).items()]:
+            if name[0] != "_" and _is_row(x, _CHECKED[:-1]):  # layers call x.reshape(...) often
+                doors[x] = doors.get(x) or explained(x)
+                setattr(kind, name, doors[x])
+
+
+_explain_rows()
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import tinytorch as tt
+from tinytorch.base.errors import ShapeError
+from tinytorch.nn import functional as F
 
 CASES = {}
 
@@ -545,3 +547,56 @@ def test_as_pytorch(name):
     truth = CASES[name](torch, lambda f: f)
     assert CASES[name](tt, lambda f: f) == truth
     assert CASES[name](tt, tt.compile) == truth
+
+
+def assigned(z):
+    z[0] = 5.0
+    return z
+
+
+LAID = {
+    "T": lambda x: x.T, "clone": lambda x: x.T.clone(), "tensor": lambda x: tt.tensor(x.T),
+    "contiguous": lambda x: x.T.contiguous(), "x * 2": lambda x: x.T * 2,
+    "x + x": lambda x: x.T + x.T,
+    "beside rows": lambda x: x.T + tt.ones(3, 2), "beside a row": lambda x: x.T + tt.ones(2),
+    "rows beside": lambda x: tt.ones(3, 2) + x.T, "compared": lambda x: x.T > 2,
+    "where": lambda x: tt.where(x.T > 2, x.T, 0.0), "exp": lambda x: x.T.exp(),
+    "erf": lambda x: x.T.erf(), "gelu": lambda x: F.gelu(x.T), "half": lambda x: x.T.half(),
+    "bfloat16": lambda x: x.T.bfloat16(), "softmax": lambda x: x.T.softmax(-1),
+    "layer_norm": lambda x: F.layer_norm(x.T, (2,)), "cat": lambda x: tt.cat([x.T, x.T]),
+    "many": lambda x: tt.cat([x.T, x.T * 2, x.T.clone()] * 30, 1),
+    "stack": lambda x: tt.stack([x.T] * 2),
+    "roll": lambda x: x.T.roll(1, 0), "cumsum": lambda x: x.T.cumsum(0),
+    "sort": lambda x: x.T.sort(0)[0],
+    "product": lambda x: x.T @ x, "its T": lambda x: (x @ x.T).T, "taken": lambda x: x.T[[0, 1]],
+    "pad": lambda x: tt.pad(x.T, (1, 1), (0, 0)), "tile": lambda x: x.T.tile((2, 1)),
+    "expanded": lambda x: x[:1].expand(2, 3) + 1, "backwards": lambda x: -x[:, ::-1],
+    "every second": lambda x: x[:, ::2] * 2, "written": lambda x: assigned(x.T * 1),
+    "filled": lambda x: (x.T * 1).fill_(2.0), "copied to": lambda x: tt.zeros(3, 2).copy_(x.T),
+    "added to": lambda x: (x.T * 1).add_(1.0), "three axes": lambda x: x[None].permute(2, 0, 1) * 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAID)
+def test_numbers_lie_as_they_lie_eagerly(name):
+    """Ground truth: eager, where `view` is refused, and what a write through `reshape` reaches."""
+
+    def write(x):
+        y = LAID[name](x)
+        flat = y.reshape(-1)
+        flat.zero_()
+        return y
+
+    def accepted(x):
+        try:
+            LAID[name](x).view(-1)
+        except ShapeError:
+            return False
+        return True
+
+    answers = []
+    tt.compile(lambda x: answers.append(accepted(x)) or x * 1)(tt.arange(6.0).reshape(2, 3))
+    x = tt.arange(6.0).reshape(2, 3)
+    assert answers == [accepted(x)]
+    found, wanted = tt.compile(write)(x.clone()), write(x.clone())
+    np.testing.assert_allclose(found.float().numpy(), wanted.float().numpy(), 1e-6)

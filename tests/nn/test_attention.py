@@ -73,6 +73,38 @@ def test_grouped_queries_are_heads_that_share_their_keys():
     np.testing.assert_allclose(few(x).detach().numpy(), full(x).detach().numpy(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("size", "width"), [(0, 2), (4, 6), (4, 2), (3, 0), (0, 0)])
+def test_heads_of_any_size_and_values_of_another(size, width, causal):
+    """Ground truth: softmax and product written out; no numbers to compare: the mean of values."""
+    shapes = (2, 3, 5, size), (2, 3, 5, size), (2, 3, 5, width)
+    q, k, v = (np.random.default_rng(i).normal(size=s) for i, s in enumerate(shapes))
+    sees = np.tril(np.ones((5, 5))) if causal else np.ones((5, 5))
+    scores = np.exp(q @ k.swapaxes(2, 3) * 0.5) * sees
+    wanted = scores / scores.sum(-1, keepdims=True) @ v
+    weight = np.random.default_rng(9).normal(size=wanted.shape)
+
+    def ask(q, k, v):
+        def loss(q, k, v):
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=0.5)
+            return (y * tt.tensor(weight)).sum()
+
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=0.5), tt.grad(
+            loss, (0, 1, 2)
+        )(q, k, v)
+
+    of_values = (scores / scores.sum(-1, keepdims=True)).swapaxes(2, 3) @ weight
+    for way in (ask, tt.compile(ask)):
+        y, grads = way(*(tt.tensor(x) for x in (q, k, v)))
+        np.testing.assert_allclose(y.numpy(), wanted, 1e-9, 1e-12)
+        np.testing.assert_allclose(grads[2].numpy(), of_values, 1e-9, 1e-12)
+        assert [g.shape for g in grads] == [*shapes]
+    if not size:  # no scale is needed
+        given = [tt.tensor(x) for x in (q, k, v)]
+        y = F.scaled_dot_product_attention(*given, is_causal=causal)
+        np.testing.assert_allclose(y.numpy(), wanted, 1e-9, 1e-12)
+
+
 def test_dropout_drops_weights_in_training_alone():
     """Closed form: equal keys, values 1: the output is the share of weights kept, over 1 - p."""
     q, v = tt.zeros(1, 1, 1, 4), tt.ones(1, 1, 4000, 4)

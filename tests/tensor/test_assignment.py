@@ -320,3 +320,40 @@ def test_operators_in_place_refuse_what_does_not_fit():
     with pytest.raises(tt.TinyTorchError, match="number type"):
         i /= 2
     assert x.tolist() == [1.0] * 3 and i.tolist() == [1] * 3
+
+
+BOOLS = {
+    "list": lambda z: z.__setitem__([0], False), "two": lambda z: z.__setitem__([0, 1], z[[2, 3]]),
+    "&=": lambda z: z.__setitem__([0, 1], z[[0, 1]] & z[[1, 2]]),
+    "|=": lambda z: z.__setitem__([1], z[[1]] | True),
+    "Tensor": lambda z: z.__setitem__(tt.tensor([0, 3]), tt.tensor([False, True])),
+    "number": lambda z: z.__setitem__(tt.tensor(0), False),
+    "twice": lambda z: z.__setitem__([0, 0, 1], tt.tensor([True, False, True])),
+    "floats": lambda z: z.__setitem__([0, 1], tt.tensor([0.0, 0.5])),
+    "array": lambda z: z.__setitem__(np.array([0]), np.array([False])),
+    "column": lambda z: z.reshape(2, 2).__setitem__((slice(None), [1]), True),
+    "places": lambda z: z.reshape(2, 2).__setitem__(([0, 1], [1, 0]), True),
+    "rows": lambda z: z.reshape(2, 2).T[0].fill_(False),
+    "step": lambda z: z.__setitem__(slice(None, None, -2), False),
+    "part of a place": lambda z: z[tt.tensor(1)].fill_(True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOOLS)
+def test_bools_are_written_at_an_index(name):
+    """Ground truth: NumPy on the same bools where the key is a list, and eager for the rest."""
+
+    def write(x):
+        z = x.clone()
+        BOOLS[name](z)
+        return z
+
+    x = tt.tensor([True, False, True, False])
+    wanted = write(x).tolist()
+    out = tt.compile(write)(x)
+    assert out.dtype is tt.bool_
+    assert out.tolist() == wanted
+    if name in ("list", "two", "&=", "|=", "array"):
+        z = x.numpy().copy()
+        BOOLS[name](z)
+        assert z.tolist() == wanted

@@ -5,6 +5,7 @@ import weakref
 
 import numpy as np
 import pytest
+import torch
 
 import tinytorch as tt
 from tinytorch.base.errors import GradientError, ShapeError
@@ -280,3 +281,34 @@ def test_arrays_and_numpy_numbers_on_either_side_are_recorded():
         x.grad = None
         f().sum().backward()
         assert x.grad.tolist() == list(gradient)
+
+
+STAIRS = {
+    "sign": lambda lib, x: x.sign(), "floor": lambda lib, x: x.floor(),
+    "ceil": lambda lib, x: x.ceil(), "round": lambda lib, x: x.round(),
+    "trunc": lambda lib, x: x.trunc(), "decimals": lambda lib, x: x.round(decimals=1),
+    "floored": lambda lib, x: lib.divide(x, 2.0, rounding_mode="floor"),
+    "floor of 1 / x": lambda lib, x: lib.divide(2.0, x + 1.0, rounding_mode="floor"),
+    "truncated": lambda lib, x: lib.divide(x, 2.0, rounding_mode="trunc"),
+    "behind a product": lambda lib, x: (x.reshape(1, 2) @ lib.ones(2, 3)).sign(),
+    "beside a slope": lambda lib, x: x * x.sign() + x.floor(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STAIRS)
+def test_a_staircase_leaves_zeros(name):
+    """Ground truth: PyTorch: a gradient of x's shape, zero where the function is flat."""
+    grads = []
+    for lib in (tt, torch):
+        x = lib.tensor([0.0, 1.5], requires_grad=True)
+        STAIRS[name](lib, x).sum().backward()
+        grads.append(x.grad.tolist())
+
+    def step(x):
+        x.requires_grad_()
+        STAIRS[name](tt, x).sum().backward()
+        return x.grad
+
+    assert grads[0] == grads[1]
+    assert tt.compile(step)(tt.tensor([0.0, 1.5])).tolist() == grads[1]
+    assert tt.grad(lambda x: STAIRS[name](tt, x).sum())(tt.tensor([0.0, 1.5])).tolist() == grads[1]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import tinytorch as tt
+from tinytorch.base.errors import ShapeError
 
 PAIRS = ((torch, torch.nn), (tt, tt.nn))
 
@@ -308,3 +309,42 @@ def test_a_view_of_nothing_is_written(through):
     step = through(step)
     for _ in range(3):
         assert step().shape == (0, 2)
+
+
+VIEWED = {
+    "T": lambda x: x.T.view(6), "T, itself": lambda x: x.T.view(3, 2),
+    "T, an axis more": lambda x: x.T.view(3, 1, 2), "rows": lambda x: x.view(-1),
+    "a part of rows": lambda x: x[:, :2].view(4), "one row": lambda x: x[:1].view(3),
+    "columns": lambda x: x[:, ::2].view(2, 2, 1), "repeated": lambda x: x[:1].expand(2, 3).view(6),
+    "of a product": lambda x: (x * 2).T.view(6), "of a copy": lambda x: x.T.contiguous().view(6),
+    "another number": lambda x: x.view(4), "nothing": lambda x: x[:0].T.view(0, 7),
+    "as": lambda x: x.T.view_as(x), "as it lies": lambda x: x.view_as(x.T),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VIEWED)
+def test_view_never_copies(name):
+    """Ground truth: PyTorch, which refuses where it would have to; what it gives is the same
+    memory, so that a write to it reaches x, eager and compiled."""
+    ask = VIEWED[name]
+
+    def write(x):
+        x = x * 1.0
+        y = ask(x)
+        y += 1.0
+        return y, x
+
+    try:
+        wanted = write(torch.arange(6.0).reshape(2, 3))
+    except RuntimeError:
+        wanted = None
+    for way in (write, tt.compile(write)):
+        x = tt.arange(6.0).reshape(2, 3)
+        if wanted is None:
+            with pytest.raises(ShapeError) as found:
+                way(x)
+            assert "reshape" in str(found.value)
+            continue
+        for mine, theirs in zip(way(x), wanted, strict=True):
+            assert mine.tolist() == theirs.tolist()
+    assert tt.arange(6.0).reshape(2, 3).T.reshape_as(tt.zeros(6)).tolist() == [0, 3, 1, 4, 2, 5]

@@ -26,10 +26,16 @@ from tinytorch.compiler.objects import is_a
 from tinytorch.compiler.signature import Slot, flatten, rebuild
 from tinytorch.compiler.view_layout import Layouts
 from tinytorch.compiler.watch import Watch
-from tinytorch.primitives.primitive import Primitive, Spec
+from tinytorch.primitives.primitive import TABLE, Primitive, Spec
 from tinytorch.tensor.autograd import Leaf, Node, Port, ends_here, goes_back
-from tinytorch.tensor.base import dtype_of_array, from_buffer, from_value
+from tinytorch.tensor.base import (
+    dtype_of_array,
+    from_buffer,
+    from_value,
+    refuse_tensor_params,
+)
 from tinytorch.tensor.buffer import Buffer
+from tinytorch.tensor.dispatch import nothing_around
 from tinytorch.tensor.interpreter import STATE, Interpreter, RecordAgain, interpreting, user_line
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.sharing import DETACH, taken_from
@@ -204,6 +210,7 @@ class Capture(Interpreter):
 
     def apply(self, primitive: Primitive, operands: tuple, params: dict[str, Any]):
         """Add one node; gives Tensors that stand for its outputs."""
+        refuse_tensor_params(primitive, params)
         if self.lift_numbers and primitive.name == "full" and params["shape"] == ():
             if params["dtype"].is_float:
                 array = np.asarray(primitive.evaluate((), (), params))
@@ -222,8 +229,8 @@ class Capture(Interpreter):
             out = from_value(outputs[0])
             if primitive.view and self.layouts.note(primitive, inputs[0], outputs[0], params):
                 self.shows(out, operands[0], primitive, params)
-            elif primitive.elementwise:
-                self.layouts.join(inputs, outputs[0])
+            else:
+                self.layouts.join(primitive, inputs, outputs[0])
             return out
         return tuple([from_value(v) for v in outputs])
 
@@ -259,7 +266,7 @@ class Capture(Interpreter):
         value = self._value(new)
         taken = self.taken_from(tensor)
         if taken is None:
-            tensor._value = value
+            tensor._value = self._lying_as(tensor._value, value)
         else:
             root, chain, _ = root_of(tensor)
             with no_grad() if taken[1] is DETACH else nullcontext():
@@ -271,6 +278,17 @@ class Capture(Interpreter):
             tensor._value = value
         if STATE.recording and (tensor._node is not None or new._node is not None):
             tensor._node = place_after(tensor, new)
+
+    def _lying_as(self, before: Value, value: Value) -> Value:
+        """`value` where `before` was: it is written there, and lies as that did."""
+        lay = self.layouts.strides.get(before)
+        if self.layouts.strides.get(value) == lay:
+            return value
+        fresh: Any = self.apply(TABLE["pad"], (from_value(value),), nothing_around(value))
+        fresh = fresh._value
+        if lay is not None:
+            self.layouts.strides[fresh] = lay
+        return fresh
 
     # views
 

@@ -195,6 +195,10 @@ def _broadcast(r: Rewriter, node: Node, inputs) -> Value | None:
     return r.add("broadcast_to", before.inputs[0], shape=shape) if before else None
 
 
+def _pad(r: Rewriter, node: Node, inputs) -> Value | None:
+    return None if any(node.params["before"]) or any(node.params["after"]) else inputs[0]
+
+
 def _cast(r: Rewriter, node: Node, inputs) -> Value | None:
     """A narrowing cast goes in front of movement: there it is fused into what makes the numbers,
     and views of one array share it."""
@@ -367,7 +371,8 @@ _PLAIN = (
 )  # fmt: skip
 RULES: dict[str, Rule] = {
     "reshape": _reshape, "permute": _permute, "broadcast_to": _broadcast, "cast": _cast,
-    "slice": _slice, "sum": _reduction, "max": _reduction, "min": _reduction, "prod": _reduction,
+    "slice": _slice, "pad": _pad,
+    "sum": _reduction, "max": _reduction, "min": _reduction, "prod": _reduction,
     "mul": _arithmetic(_neutral(1, True)), "div": _arithmetic(_neutral(1, False)),
     "sub": _arithmetic(_neutral(0, False)), "add": _arithmetic(_add), "pow": _arithmetic(_pow),
     "where": _arithmetic(), "absorb": _absorb,

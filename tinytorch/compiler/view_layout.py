@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from tinytorch.base.dtypes import bfloat16
 from tinytorch.compiler.graph import Value
 from tinytorch.primitives.primitive import Primitive
 
@@ -44,19 +45,31 @@ class Layouts:
             self.strides[out] = view.strides  # of bytes: an element has one
         return True
 
-    def join(self, inputs: tuple[Value, ...], out: Value) -> None:
-        """An elementwise result lies as its operands do, if they lie alike (NumPy's order K)."""
-        found = {self.strides.get(x) for x in inputs if x.shape == out.shape}
-        strides = found.pop() if len(found) == 1 else None
-        if strides is None or not all(x.shape in (out.shape, ()) for x in inputs):
+    def join(self, primitive: Primitive, inputs: tuple[Value, ...], out: Value) -> None:
+        """A result lies as NumPy lays it out beside its operands (order K): asked of NumPy.
+
+        Not what a definition lays out row by row: bfloat16, which is rounded, and erf.
+        """
+        like_operands = primitive.elementwise or primitive.name in ("cumsum", "concatenate")
+        if not like_operands or primitive.name == "erf" or out.dtype is bfloat16:
             return
-        order = sorted(range(len(strides)), key=lambda i: -abs(strides[i]))
-        dense, step = [0] * len(order), 1
-        for axis in reversed(order):
-            dense[axis] = step
-            step *= out.shape[axis]
-        if order != sorted(order):
-            self.strides[out] = tuple(dense)
+        if not out.shape or all(x not in self.strides for x in inputs):
+            return
+        parts = [_stand_in(x.shape, self.strides.get(x)) for x in inputs]
+        if primitive.name == "concatenate":  # only the order of their axes is asked
+            parts = [_stretched(part, out.shape) for part in parts]
+        parts = [*{(p.shape, p.strides): p for p in parts}.values()][:30]  # NumPy takes 32 at once
+        flags = [["readonly"]] * len(parts) + [["writeonly", "allocate"]]
+        asked = np.nditer([*parts, None], ["zerosize_ok"], flags, order="K")
+        made: Any = asked.operands[-1]  # its memory is never touched
+        if made.shape == out.shape and not made.flags.c_contiguous:
+            self.strides[out] = made.strides
+
+
+def _stretched(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The same strides for another shape; an axis of one element says nothing of the order."""
+    pairs = zip(array.shape, array.strides, strict=True)
+    return as_strided(array, shape, [0 if n == 1 else step for n, step in pairs])
 
 
 def _stand_in(shape: tuple[int, ...], strides: tuple[int, ...] | None) -> np.ndarray:

@@ -7,9 +7,11 @@ overflow on one side of zero is computed from numbers of the other side only.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from tinytorch.base.checks import number
 from tinytorch.base.errors import SettingError, ShapeError
+from tinytorch.tensor.dispatch import to_dtype
 from tinytorch.tensor.elementwise import abs as magnitude
 from tinytorch.tensor.elementwise import (
     erf,
@@ -55,16 +57,16 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
 
 @in_float32()
-def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+def leaky_relu(input: Tensor, negative_slope: Any = 0.01) -> Tensor:
     """x where x > 0, else negative_slope * x.
 
     Args:
         input: any shape.
-        negative_slope: for negative numbers; default 0.01, as in PyTorch.
+        negative_slope: for negative numbers, a number or a 0-d Tensor; default 0.01, as in PyTorch.
 
     Source: Maas, Hannun, Ng 2013, section 2.
     """
-    return where(input > 0.0, input, input * float(negative_slope))
+    return where(input > 0.0, input, input * negative_slope)
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
@@ -92,17 +94,17 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
 
 @in_float32()
-def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
+def elu(input: Tensor, alpha: Any = 1.0) -> Tensor:
     """x where x > 0, else alpha (exp(x) - 1).
 
     Args:
         input: any shape.
-        alpha: minus the limit for negative numbers; default 1.
+        alpha: minus the limit for negative numbers, a number or a 0-d Tensor; default 1.
 
     Source: Clevert, Unterthiner, Hochreiter 2015, https://arxiv.org/abs/1511.07289, equation 15.
     """
     negative = where(input > 0.0, 0.0, input)  # exp of a large number would make inf * 0 behind
-    return where(input > 0.0, input, (exp(negative) - 1.0) * float(alpha))
+    return where(input > 0.0, input, (exp(negative) - 1.0) * alpha)
 
 
 @in_float32()
@@ -194,24 +196,31 @@ def relu6(input: Tensor) -> Tensor:
     return hardtanh(input, 0.0, 6.0)
 
 
-def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+def hardtanh(input: Tensor, min_val: Any = -1.0, max_val: Any = 1.0) -> Tensor:
     """x held between two numbers.
 
     Args:
         input: any shape.
-        min_val: smallest result.
+        min_val: smallest result, a number or a 0-d Tensor.
         max_val: largest result, not below min_val.
     """
-    if not min_val <= max_val:
+    of_tensors = isinstance(min_val, Tensor) or isinstance(max_val, Tensor)
+    if not of_tensors and not min_val <= max_val:
         raise SettingError(
             "hardtanh: the bounds are the wrong way round",
             got=f"min_val={min_val}, max_val={max_val}",
             rule="min_val <= max_val",
             fix="hardtanh(x, -1.0, 1.0)",
         )
-    of_type = float if input.dtype.is_float else int
-    held = where(input >= max_val, of_type(max_val), input)
-    return where(input <= min_val, of_type(min_val), held)
+    held = where(input >= max_val, _bound(max_val, input), input)
+    return where(input <= min_val, _bound(min_val, input), held)
+
+
+def _bound(value: Any, input: Tensor) -> Any:
+    """A bound in the number type of input."""
+    if isinstance(value, Tensor):
+        return to_dtype(value, input.dtype)
+    return float(value) if input.dtype.is_float else int(value)
 
 
 @in_float32()

@@ -6,23 +6,25 @@ Knows queries, keys, values and masks, never the weights that made them.
 from __future__ import annotations
 
 import math
+from typing import Any
 
+from tinytorch.base.checks import number
 from tinytorch.base.errors import ShapeError
 from tinytorch.nn.dropout_functions import dropout
-from tinytorch.tensor.contractions import attention, matmul
+from tinytorch.tensor.contractions import attention, matmul, scale_of
 from tinytorch.tensor.creation import iota
 from tinytorch.tensor.elementwise import exp, logical_not, where
 from tinytorch.tensor.reductions import all as every
 from tinytorch.tensor.reductions import shift_of
 from tinytorch.tensor.reductions import sum as total
 from tinytorch.tensor.repetition import repeat_interleave
-from tinytorch.tensor.shaping import broadcast_to, transpose
+from tinytorch.tensor.shaping import broadcast_to, pad, transpose
 from tinytorch.tensor.tensor import Tensor
 
 
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
+    dropout_p: float = 0.0, is_causal: bool = False, scale: Any = None,
     enable_gqa: bool = False,
 ) -> Tensor:  # fmt: skip
     """softmax(query key^T * scale + mask) value, for each head.
@@ -32,16 +34,16 @@ def scaled_dot_product_attention(
     Args:
         query: (..., A, T, D); leading axes of the three broadcast.
         key: (..., A, S, D).
-        value: (..., A, S, D).
+        value: (..., A, S, V).
         attn_mask: broadcasts to (..., A, T, S): bools (True takes part) or floats (added).
         dropout_p: probability of dropping a weight, in [0, 1]; applies whenever it is not 0.
         is_causal: query t sees keys s <= t + S - T.
-        scale: default 1 / sqrt(D).
+        scale: default 1 / sqrt(D); a number or a 0-d Tensor. With D = 0 all keys are alike.
         enable_gqa: key and value may have fewer heads, each shared by so many queries' heads side
             by side (Ainslie et al. 2023, https://arxiv.org/abs/2305.13245).
 
     Returns:
-        (..., A, T, D). A query that may see nothing gets zeros. What is_causal hides from a query,
+        (..., A, T, V). A query that may see nothing gets zeros. What is_causal hides from a query,
         and keys that attn_mask hides from all of several queries, may be infinite or NaN: neither
         the query nor its gradient learns of them.
 
@@ -58,13 +60,18 @@ def scaled_dot_product_attention(
         (2, 4, 3, 8)
     """
     if scale is None:
-        scale = float(query.shape[-1]) ** -0.5
+        scale = scale_of(query)
+    if type(dropout_p) is not float:
+        dropout_p = number("scaled_dot_product_attention", "dropout_p", dropout_p, "[0, 1]")
     if enable_gqa:
         key, value = _shared(query, key), _shared(query, value)
     if attn_mask is None and dropout_p == 0.0:
         lead = _together((query, key, value))
-        q, k, v = (_four_axes(x, lead) for x in (query, key, value))
-        return attention(q, k, v, causal=is_causal, scale=scale).reshape(*lead, *q.shape[2:])
+        q, k, v = _alike(*(_four_axes(x, lead) for x in (query, key, value)))
+        out = attention(q, k, v, causal=is_causal, scale=scale)
+        width = value.shape[-1]
+        out = out if q.shape[-1] == width else out[..., :width]
+        return out.reshape(*lead, *q.shape[2:3], width)
     if attn_mask is not None and query.shape[-2] > 1:
         key, value = _seen_by_some(key, attn_mask), _seen_by_some(value, attn_mask)
     scores = matmul(query, transpose(key)) * scale  # (..., T, S)
@@ -121,6 +128,14 @@ def _four_axes(x: Tensor, lead: tuple[int, ...]) -> Tensor:
         if len(lead) == 2
         else x.reshape(math.prod(lead[:-1]), lead[-1] if lead else 1, *x.shape[-2:])
     )
+
+
+def _alike(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+    """Zeros beside queries and keys, or values, until both are as wide: no score changes."""
+    if q.shape[-1] == k.shape[-1] == v.shape[-1] > 0 or q.shape[-1] != k.shape[-1]:
+        return q, k, v
+    size = max(q.shape[-1], v.shape[-1], 1)
+    return tuple([pad(x, (0,) * 4, (0, 0, 0, size - x.shape[-1])) for x in (q, k, v)])
 
 
 def _seen_by_some(x: Tensor, mask: Tensor) -> Tensor:

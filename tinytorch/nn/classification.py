@@ -148,9 +148,10 @@ def _against_labels(logits, labels, smoothing, weight, ignore_index):
         if weight is None:
             spread = mass - logits.mean(-1)
         else:
-            spread = ((mass.unsqueeze(-1) - logits) * weight).sum(-1) * (1.0 / logits.shape[-1])
+            each = weighed(weight, mass.unsqueeze(-1) - logits)  # what has weight 0 does not count
+            spread = each.sum(-1) * (1.0 / logits.shape[-1])
         spread = spread if keep is None else where(keep, spread, 0.0)
-        losses = losses * (1.0 - smoothing) + spread * smoothing
+        losses = spread if smoothing == 1.0 else losses * (1.0 - smoothing) + spread * smoothing
     return losses, counts
 
 

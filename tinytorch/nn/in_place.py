@@ -7,6 +7,7 @@ beside, and gradients are those of the numbers that were used.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from tinytorch.nn import activation_functions as functions
 from tinytorch.tensor import elementwise
@@ -20,12 +21,13 @@ from tinytorch.tensor.views import is_tracked
 BLOCK = 2**16  # numbers; 256 KiB of float32, so that what a formula keeps meanwhile stays in L2
 
 
-def in_place(function: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
+def in_place(function: Callable[[Tensor], Tensor], input: Tensor, *settings: Any) -> Tensor:
     """`input`, which holds function(input) from now on.
 
     Args:
         function: elementwise: each result depends on the number at its place alone.
         input: any shape, floating point.
+        settings: of the function; a Tensor among them may get a gradient.
 
     Raises:
         GradientError: `input` is a leaf that gathers a gradient, and operations are recorded.
@@ -41,6 +43,7 @@ def in_place(function: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
         (True, [0.0, 2.0])
     """
     recorded = STATE.recording and is_tracked(input, None)
+    recorded = recorded or any(isinstance(x, Tensor) for x in settings)
     if STATE.interpreter is not None or STATE.journal is not None or recorded:
         return input.assign_(function(input))
     if not input._buffer.array.flags.c_contiguous:
@@ -87,7 +90,7 @@ def leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> Tensor:
         input: any shape.
         negative_slope: for negative numbers.
     """
-    return in_place(lambda x: functions.leaky_relu(x, negative_slope), input)
+    return in_place(lambda x: functions.leaky_relu(x, negative_slope), input, negative_slope)
 
 
 def elu_(input: Tensor, alpha: float = 1.0) -> Tensor:
@@ -97,7 +100,7 @@ def elu_(input: Tensor, alpha: float = 1.0) -> Tensor:
         input: any shape.
         alpha: minus the limit for negative numbers.
     """
-    return in_place(lambda x: functions.elu(x, alpha), input)
+    return in_place(lambda x: functions.elu(x, alpha), input, alpha)
 
 
 def selu_(input: Tensor) -> Tensor:
@@ -117,4 +120,4 @@ def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Ten
         min_val: smallest result.
         max_val: largest result.
     """
-    return in_place(lambda x: functions.hardtanh(x, min_val, max_val), input)
+    return in_place(lambda x: functions.hardtanh(x, min_val, max_val), input, min_val, max_val)

@@ -128,7 +128,8 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
         dim: the axis; default 1.
         eps: smallest divisor, so that zeros stay zeros.
     """
-    if p == 2.0:  # the largest number is taken out first: squares of 1e20 overflow float32
+    if not isinstance(p, Tensor) and p == 2.0:
+        # the largest number is taken out first: squares of 1e20 overflow float32
         largest = shift_of(tensor_abs(input), dim)
         scale = where((largest > 0.0) & isfinite(largest), largest, 1.0)
         x = input / scale

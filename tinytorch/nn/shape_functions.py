@@ -21,9 +21,7 @@ from tinytorch.tensor.indexing import take
 from tinytorch.tensor.tensor import Tensor
 
 
-def pad(
-    input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
-) -> Tensor:
+def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: Any = None) -> Tensor:
     """Numbers added around an array; negative counts cut off.
 
     Args:
@@ -31,7 +29,7 @@ def pad(
         pad: (before, after) of the last axis, then of the one before it, and so on.
         mode: "constant", "reflect" (a mirror on the first and on the last number, which are not
             repeated), "replicate" (those repeated) or "circular" (the other end).
-        value: what constant padding adds; default 0.
+        value: what constant padding adds, a number or a 0-d Tensor; default 0.
 
     Raises:
         ShapeError: counts that do not belong to the axes, or more than there is to mirror.
@@ -75,7 +73,7 @@ def pad(
     if min(pad, default=0) < 0:
         input = input[tuple(key)]
     if max(pad, default=0) > 0:
-        return shaping.pad(input, before, after, value or 0.0)
+        return shaping.pad(input, before, after, 0.0 if value is None else value)
     return copied(input)
 
 

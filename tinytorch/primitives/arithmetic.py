@@ -20,8 +20,15 @@ BOTH = (True, True)  # which cotangents a rule of two operands gives unless it i
 
 
 def _zero(g, out, x):
-    """The gradient of a staircase: zero wherever there is one."""
-    return (None,)
+    """The gradient of a staircase: zero wherever there is one, and final."""
+    return (full_like(g, 0.0, tuple(x.shape)),)
+
+
+def _no_slope(g, out, a, b, *, needs=BOTH):
+    return tuple(
+        full_like(g, 0.0, tuple(x.shape)) if wanted else None
+        for x, wanted in zip((a, b), needs, strict=True)
+    )
 
 
 def _add_vjp(g, out, a, b, *, needs=BOTH):
@@ -137,6 +144,10 @@ def _one(name, numpy, vjp, doc, kinds=NUMBER, samples=None, integers=True, selec
     )
 
 
+def _stairs(name, numpy, doc):
+    return _one(name, numpy, _zero, doc, FLOAT, integers=False, selects=(0,))
+
+
 def _two(name, numpy, vjp, doc, kinds=NUMBER, samples=_PAIRS, selects=()):
     return Primitive(
         name,
@@ -152,18 +163,16 @@ def _two(name, numpy, vjp, doc, kinds=NUMBER, samples=_PAIRS, selects=()):
 
 
 neg = _one("neg", np.negative, lambda g, out, x: (neg(g),), "-x; unsigned integers wrap.")
-sign = _one("sign", quiet(np.sign), _zero, "-1, 0 or 1; NaN stays NaN.")
+sign = _one("sign", quiet(np.sign), _zero, "-1, 0 or 1; NaN stays NaN.", selects=(0,))
 abs_ = _one(
     "abs",
     np.absolute,
     lambda g, out, x, *, final=False: (scaled(g, sign(x), final),),
     "|x|; the least integer wraps to itself.",
 )
-floor = _one("floor", np.floor, _zero, "The largest whole number <= x.", FLOAT, integers=False)
-ceil = _one("ceil", np.ceil, _zero, "The smallest whole number >= x.", FLOAT, integers=False)
-round_ = _one(
-    "round", np.rint, _zero, "The nearest whole number, halves to even.", FLOAT, integers=False
-)
+floor = _stairs("floor", np.floor, "The largest whole number <= x.")
+ceil = _stairs("ceil", np.ceil, "The smallest whole number >= x.")
+round_ = _stairs("round", np.rint, "The nearest whole number, halves to even.")
 reciprocal = _one(
     "reciprocal",
     quiet(np.reciprocal),
@@ -201,9 +210,10 @@ div = _two(
 floor_div = _two(
     "floor_div",
     quiet(np.floor_divide),
-    lambda g, out, a, b: (None, None),
+    _no_slope,
     "The quotient rounded down, as Python's //; an integer divided by 0 gives 0.",
     samples=two(-2.0, 2.0, 2.5, 3.0),
+    selects=(0, 1),
 )
 remainder = _two(
     "remainder",

@@ -58,6 +58,11 @@ def quiet_call(function: Callable, *args) -> Any:
     return _silence.run(function, *args)
 
 
+def quiet_cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The numbers in another type; what is too large becomes infinite without a warning."""
+    return _silence.run(array.astype, dtype)
+
+
 def quietly(function: Callable) -> Callable:
     """The same for definitions of several steps, which may call others: through `np.errstate`."""
 

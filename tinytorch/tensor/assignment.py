@@ -80,17 +80,28 @@ class Assignable(Readable):
         """Assign 0 everywhere. Gives itself."""
         return self.assign_(self.zeros_like())
 
-    def fill_(self, value: float) -> Any:
-        """Assign `value` everywhere. Gives itself."""
+    def fill_(self, value: Any) -> Any:
+        """Assign `value`, a number or a 0-d Tensor, everywhere. Gives itself.
+
+        Raises:
+            ShapeError: a Tensor with axes (`copy_` takes one).
+        """
+        if isinstance(value, TensorBase) and value.shape:
+            raise ShapeError(
+                "fill_ takes a single number",
+                got=f"a value {value.shape}",
+                rule="a number, or a tensor of no axes",
+                fix="x.copy_(value), which broadcasts",
+            )
         return self.assign_(self.full_like(value))
 
-    def add_(self, other: Any, *, alpha: float = 1) -> Any:
+    def add_(self, other: Any, *, alpha: Any = 1) -> Any:
         """x += alpha * other. Gives itself."""
-        return self.__iadd__(other if alpha == 1 else tensor_of(other) * alpha)
+        return self.__iadd__(elementwise.times(other, alpha))
 
-    def sub_(self, other: Any, *, alpha: float = 1) -> Any:
+    def sub_(self, other: Any, *, alpha: Any = 1) -> Any:
         """x -= alpha * other. Gives itself."""
-        return self.__isub__(other if alpha == 1 else tensor_of(other) * alpha)
+        return self.__isub__(elementwise.times(other, alpha))
 
     def mul_(self, other: Any) -> Any:
         """x *= other. Gives itself."""

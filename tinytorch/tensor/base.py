@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.dtypes import OF_NUMPY, DType, as_dtype, bool_, check_fits, float32, int64
-from tinytorch.base.errors import DTypeError
+from tinytorch.base.errors import ArgumentTypeError, DTypeError
 from tinytorch.primitives.casting import cast
 from tinytorch.primitives.primitive import Spec
+from tinytorch.primitives.quiet import quiet_cast
 from tinytorch.tensor.buffer import Buffer, copy_of
 from tinytorch.tensor.interpreter import STATE
 
@@ -178,7 +179,8 @@ def to_buffer(data: Any, dtype: DType | None, *, copy: bool) -> Buffer:
         if dtype is None and not isinstance(data, np.generic):
             # An empty list has no numbers to say otherwise: the framework's default float.
             default = {"f": float32, "i": int64, "b": bool_}.get(array.dtype.kind)
-            array = array if default is None else array.astype(default.storage)
+            if default is not None and array.dtype is not default.storage:
+                array = quiet_cast(array, default.storage)  # 1e40 is inf
         copy = copy and array is data
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
@@ -232,6 +234,42 @@ def _recorded(data: Any) -> bool:
     if isinstance(data, TensorBase):
         return STATE.interpreter is not None or (STATE.recording and data._node is not None)
     return isinstance(data, (list, tuple)) and any(map(_recorded, data))
+
+
+def refuse_as_number(owner: Any, name: str, x: Any) -> None:
+    """Refuse a Tensor where a plain number is asked for: what was recorded of it would be lost.
+
+    Args:
+        owner: the function or row.
+        name: its argument.
+        x: the Tensor.
+    """
+    raise ArgumentTypeError(
+        f"{owner}: {name} is a plain number, and a Tensor was given",
+        got=f"{name}: a tensor {x.shape}{' that requires a gradient' if x.requires_grad else ''}",
+        rule="no gradient reaches it, and a compiled function would keep what it was",
+        fix=f"{name}=x.item(), outside of the compiled function",
+    )
+
+
+def plain(owner: str, **numbers: Any) -> None:
+    """Refuse settings that are Tensors with a gradient, which would be lost without a word.
+
+    Args:
+        owner: the function.
+        numbers: its settings; a Tensor that nothing is recorded of may be read as a number.
+    """
+    for name, x in numbers.items():
+        if isinstance(x, TensorBase) and x._node is not None and STATE.recording:
+            refuse_as_number(owner, name, x)
+
+
+def refuse_tensor_params(owner: Any, params: dict[str, Any]) -> None:
+    """Refuse Tensors among the params of a row, which are written into programs and caches."""
+    for name, x in params.items():
+        for part in x if type(x) is tuple else (x,):
+            if isinstance(part, TensorBase):
+                refuse_as_number(owner, name, part)
 
 
 def make(data: Any, dtype: DType | None = None, *, copy: bool = False) -> Any:

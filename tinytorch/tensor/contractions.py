@@ -15,7 +15,7 @@ from tinytorch.primitives import TABLE
 from tinytorch.primitives.quiet import quiet_call
 from tinytorch.primitives.windows import reaching
 from tinytorch.tensor import autograd
-from tinytorch.tensor.base import from_array
+from tinytorch.tensor.base import TensorBase, from_array
 from tinytorch.tensor.dispatch import apply, product, tensor_of, to_dtype
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.number_types import check_one_float
@@ -232,7 +232,12 @@ def convolution_transpose(
     return pad(out, (0,) * 4, (0, 0, *beyond)) if any(beyond) else out
 
 
-def attention(q, k, v, *, causal: bool = False, scale: float | None = None) -> Any:
+def scale_of(q: Any) -> float:
+    """1 / sqrt(D) for queries (..., D); 1 where they have no numbers: any factor is right there."""
+    return float(q.shape[-1] or 1) ** -0.5
+
+
+def attention(q, k, v, *, causal: bool = False, scale: Any = None) -> Any:
     """softmax(q k^T * scale) v for each head, without ever holding T x S numbers when compiled.
 
     Args:
@@ -240,13 +245,15 @@ def attention(q, k, v, *, causal: bool = False, scale: float | None = None) -> A
         k: (B, A, S, D).
         v: (B, A, S, D).
         causal: query t sees keys s <= t + S - T.
-        scale: default 1 / sqrt(D).
+        scale: default 1 / sqrt(D), of D = 0: 1; a number or a 0-d Tensor.
 
     Returns:
         (B, A, T, D).
     """
+    if isinstance(scale, TensorBase):  # an operand like others, with its gradient
+        q, scale = tensor_of(q) * scale, 1.0
     (q, k, v), params = _inputs("attention", q=q, k=k, v=v)
-    factor = float(q.shape[-1]) ** -0.5 if scale is None else float(scale)
+    factor = scale_of(q) if scale is None else float(scale)
     params |= {"causal": bool(causal), "scale": factor}
     return apply(TABLE["attention"], (q, k, v), params)[0]
 

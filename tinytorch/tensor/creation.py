@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.dtypes import DType, as_dtype, bool_, check_fits, float32, int64
-from tinytorch.base.errors import OutOfMemoryError, SettingError
+from tinytorch.base.errors import DTypeError, OutOfMemoryError, SettingError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.shapes import sizes_of
-from tinytorch.tensor.base import TensorBase, concrete, from_buffer, make
+from tinytorch.tensor.base import TensorBase, concrete, from_buffer, make, plain
 from tinytorch.tensor.buffer import Buffer
 from tinytorch.tensor.dispatch import apply, copied, elementwise, tensor_of, to_dtype
 from tinytorch.tensor.exchange import check_device, from_dlpack
 from tinytorch.tensor.interpreter import STATE
+
+_NUMBERS = (int, float)
 
 
 def _shape(sizes: tuple) -> tuple[int, ...]:
@@ -50,6 +52,8 @@ def _filled(shape: tuple[int, ...], value: Any, dtype: DType, requires_grad: boo
 def full(shape, value, dtype=None, requires_grad: bool = False, *, device=None) -> Any:
     """A Tensor of `shape` with `value` everywhere; dtype that of the value (float: float32).
 
+    A Tensor as value is an operand like any other: it is broadcast, and gets the gradient.
+
     Example:
         >>> import tinytorch as tt
         >>> tt.full((2,), 7.0).tolist()
@@ -57,13 +61,19 @@ def full(shape, value, dtype=None, requires_grad: bool = False, *, device=None) 
     """
     check_device(device)
     if isinstance(value, TensorBase):
-        out: Any = value if dtype is None else to_dtype(value, as_dtype(dtype))
-        return copied(apply(TABLE["broadcast_to"], (out,), {"shape": _shape((shape,))}))
+        return _of_tensor(_shape((shape,)), value, dtype, requires_grad)
     if isinstance(value, np.generic):
         value = value.item()
     default = bool_ if isinstance(value, bool) else int64 if isinstance(value, int) else float32
     sizes = (shape,) if isinstance(shape, int) else shape
     return _filled(_shape((sizes,)), value, as_dtype(dtype) if dtype else default, requires_grad)
+
+
+def _of_tensor(shape: tuple[int, ...], value: Any, dtype: Any, requires_grad: bool) -> Any:
+    """`value` repeated to `shape`, in memory of its own; recorded."""
+    given = value if dtype is None else to_dtype(value, as_dtype(dtype))
+    out = copied(apply(TABLE["broadcast_to"], (given,), {"shape": shape}))
+    return out.requires_grad_() if requires_grad else out
 
 
 def zeros(*shape, dtype: Any = float32, device=None, requires_grad: bool = False) -> Any:
@@ -95,8 +105,10 @@ def empty_like(x, dtype=None, *, device=None, requires_grad: bool = False) -> An
 
 
 def full_like(x, value, dtype=None, *, device=None, requires_grad: bool = False) -> Any:
-    """A Tensor shaped like `x` with `value` everywhere, of its dtype unless given."""
+    """A Tensor shaped like `x` with `value` everywhere, of its dtype unless given; as `full`."""
     check_device(device)
+    if isinstance(value, TensorBase):
+        return _of_tensor(tuple(x.shape), value, dtype or x.dtype, requires_grad)
     return _filled(tuple(x.shape), value, as_dtype(dtype or x.dtype), requires_grad)
 
 
@@ -145,6 +157,8 @@ def arange(
     stop = end if stop is None else stop
     if stop is None:
         start, stop = 0, start
+    if type(start) not in _NUMBERS or type(stop) not in _NUMBERS or type(step) not in _NUMBERS:
+        plain("arange", start=start, stop=stop, step=step)
     if dtype and not as_dtype(dtype).is_float:
         start, stop, step = int(start), int(stop), int(step)
     if step == 0:
@@ -172,6 +186,8 @@ def linspace(
     An integer type takes start and stop without their fractions, and drops those between.
     """
     check_device(device)
+    if isinstance(start, TensorBase) or isinstance(stop, TensorBase):
+        plain("linspace", start=start, stop=stop)
     out = as_dtype(dtype or float32)
     if not out.is_float:
         start, stop = int(start), int(stop)
@@ -272,7 +288,8 @@ def asarray(x, dtype=None, copy: bool | None = None, *, device=None) -> Any:
         return out
     out = make(x, wanted, copy=bool(copy))
     own = out._buffer is not None and out._buffer.array
-    _check_shared(copy, isinstance(x, np.ndarray) and np.shares_memory(x, own), type(x).__name__)
+    shared = isinstance(x, np.ndarray) and (not x.size or np.shares_memory(x, own))
+    _check_shared(copy, shared, type(x).__name__)
     return out
 
 
@@ -289,6 +306,9 @@ def _check_shared(copy: bool | None, shared: bool, what: object) -> None:
 def from_numpy(array: np.ndarray) -> Any:
     """A Tensor over the memory of a NumPy array: either sees what the other writes; see `asarray`.
 
+    Raises:
+        DTypeError: no array, or numbers that no Tensor holds as they lie there.
+
     Example:
         >>> import numpy as np, tinytorch as tt
         >>> a = np.zeros(2)
@@ -298,4 +318,11 @@ def from_numpy(array: np.ndarray) -> Any:
         >>> a.tolist(), x.tolist()
         ([5.0, 1.0], [5.0, 1.0])
     """
+    if not isinstance(array, np.ndarray) or not array.dtype.isnative:
+        raise DTypeError(
+            "from_numpy: this memory cannot be shared",
+            got=f"{type(array).__name__} {getattr(getattr(array, 'dtype', None), 'str', '')}",
+            rule="a NumPy array whose numbers have the byte order of this machine",
+            fix="tt.tensor(x), which copies",
+        )
     return asarray(array)

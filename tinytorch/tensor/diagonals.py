@@ -5,6 +5,7 @@ Knows positions in the last two axes.
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ def diagonal(x, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
     Differs from PyTorch: the matrices are in the last two axes by default, as in the array API, and
     not in the first two.
     """
-    x = tensor_of(x)
+    x, offset = tensor_of(x), index(offset)
     if len(x.shape) < 2:
         raise ShapeError(
             "diagonal: this is no matrix",

@@ -17,11 +17,18 @@ from tinytorch.base.errors import DTypeError, OutOfMemoryError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Primitive, Spec, store
 from tinytorch.tensor import autograd
-from tinytorch.tensor.base import TensorBase, from_array, from_handle, make, refuse_tensors
+from tinytorch.tensor.base import (
+    TensorBase,
+    from_array,
+    from_handle,
+    make,
+    refuse_tensor_params,
+    refuse_tensors,
+)
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.sharing import ALIAS, Same, view_of
 
-_CAST, _FULL, _WHERE = TABLE["cast"], TABLE["full"], TABLE["where"]
+_CAST, _FULL, _WHERE, _PAD = (TABLE[name] for name in ("cast", "full", "where", "pad"))
 _LIMIT = 4096  # entries of the caches below; a full one is emptied: a few us an entry
 
 _ABSORB = TABLE["absorb"]
@@ -119,6 +126,7 @@ def planned(primitive: Primitive, x: Any, prepare: Callable[..., dict], *argumen
         params, dtype = _plans[key]
     except (KeyError, TypeError) as miss:  # TypeError: a list among the arguments
         params = prepare(x, *arguments)
+        refuse_tensor_params(primitive, params)
         dtype = primitive.infer(Spec(array.shape, buffer.dtype), **params).dtype
         if type(miss) is KeyError:
             if len(_plans) >= _LIMIT:
@@ -145,6 +153,7 @@ def _view(primitive: Primitive, x: Any, params: dict[str, Any]) -> Any:
     except TypeError:  # a list among the params
         known, key = False, ()
     if not known:
+        refuse_tensor_params(primitive, params)
         found = primitive.infer(Spec(array.shape, x._buffer.dtype), **params), False
         if key:
             if len(_specs) >= _LIMIT:
@@ -191,8 +200,7 @@ def copied(x: Any) -> Any:
     """The same numbers in memory of their own; recorded."""
     x = tensor_of(x)
     if STATE.interpreter is not None:
-        STATE.interpreter.meet(x)
-        out = from_handle(x.handle())
+        out = captured_copy(x)
         if STATE.recording and x._node is not None:
             out._node = autograd.identity(x._node, out.handle())
         return out
@@ -201,6 +209,21 @@ def copied(x: Any) -> Any:
     except MemoryError as problem:
         raise OutOfMemoryError.of(problem) from None
     return viewed(COPY, x, array, _NONE)
+
+
+def captured_copy(x: Any) -> Any:
+    """What stands for a copy of x, not recorded; it lies row by row, as the copy does."""
+    STATE.interpreter.meet(x)  # type: ignore[union-attr]
+    if STATE.interpreter.is_contiguous(x):  # type: ignore[union-attr]
+        return from_handle(x.handle())
+    # a value of its own, since it has other views; the compiler sees that nothing is done
+    return STATE.interpreter.apply(_PAD, (x,), nothing_around(x))  # type: ignore[union-attr]
+
+
+def nothing_around(x: Any) -> dict[str, Any]:
+    """Params of `pad` that add nothing: the same numbers as another value."""
+    none = (0,) * len(x.shape)
+    return {"before": none, "after": none, "value": 0}
 
 
 def unshared(x: Any) -> Any:
@@ -281,6 +304,7 @@ def _evaluate(primitive: Primitive, operands: tuple[Any, ...], params: dict[str,
 
 def _inferred(primitive: Primitive, operands: tuple[Any, ...], params: dict) -> tuple[Any, bool]:
     """The Specs of the outputs, and whether an operand is bfloat16."""
+    refuse_tensor_params(primitive, params)
     specs = [Spec(t._buffer.array.shape, t._buffer.dtype) for t in operands]
     return primitive.infer(*specs, **params), any(s.dtype is bfloat16 for s in specs)
 

@@ -12,7 +12,7 @@ import numpy as np
 from tinytorch.base.dtypes import as_dtype, bfloat16, bool_, float16, float32, float64, int64
 from tinytorch.base.errors import DTypeError, SettingError
 from tinytorch.primitives import TABLE
-from tinytorch.tensor.base import TensorBase, make
+from tinytorch.tensor.base import TensorBase, make, plain
 from tinytorch.tensor.dispatch import (
     apply,
     binary,
@@ -32,14 +32,19 @@ from tinytorch.tensor.own_gradient import custom_vjp, with_slope
 _ROW = TABLE
 
 
-def add(a, b, *, alpha: float = 1) -> Any:
+def add(a, b, *, alpha: Any = 1) -> Any:
     """a + alpha * b; of bools: a or b."""
-    return binary(_ROW["add"], a, b if alpha == 1 else multiply(b, alpha))
+    return binary(_ROW["add"], a, b if type(alpha) is int and alpha == 1 else times(b, alpha))
 
 
-def subtract(a, b, *, alpha: float = 1) -> Any:
+def subtract(a, b, *, alpha: Any = 1) -> Any:
     """a - alpha * b."""
-    return binary(_ROW["sub"], a, b if alpha == 1 else multiply(b, alpha))
+    return binary(_ROW["sub"], a, b if type(alpha) is int and alpha == 1 else times(b, alpha))
+
+
+def times(x: Any, alpha: Any) -> Any:
+    """alpha * x, or x as it is for the number 1; a Tensor is not asked what it is."""
+    return x if isinstance(alpha, (int, float)) and alpha == 1 else multiply(x, alpha)
 
 
 def multiply(a, b) -> Any:
@@ -226,6 +231,9 @@ def round(x, *, decimals: int = 0) -> Any:
         x: any shape.
         decimals: digits after the point; negative: zeros before it.
     """
+    if type(decimals) is int and not decimals:
+        return _rounded("round", x)
+    plain("round", decimals=decimals)
     if not decimals:
         return _rounded("round", x)
     scale = 10.0**-decimals if decimals < 0 else 10.0**decimals

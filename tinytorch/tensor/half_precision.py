@@ -56,6 +56,8 @@ def in_float32(*followed: str, state: tuple[str, ...] = ()) -> Callable:
             if not isinstance(first, TensorBase) or first.dtype not in _HALF:
                 return function(*args, **settings)  # a half beside float32 is widened anyway
             given: dict[str, Any] = dict(zip(names, args, strict=False)) | settings
+            if given.get("dtype") is not None:  # another type is asked for, and `function` makes it
+                return function(*args, **settings)
             kinds = [given[n].dtype for n in leads if isinstance(given.get(n), TensorBase)]
             floats = {d for d in kinds if d.is_float}
             wide = [a if n in state else _widened(a) for n, a in zip(names, args, strict=False)]

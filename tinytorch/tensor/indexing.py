@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import bool_, int32, int64
+from tinytorch.base.dtypes import bool_, int32, int64, uint8
 from tinytorch.base.errors import DTypeError, IndexRangeError, ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.base import TensorBase, held, make, to_buffer
@@ -444,6 +444,8 @@ def updated(x: Any, key: Any, value: Any) -> Any:
     if not plan.arrays and not plan.points:
         y = _in_region(fit(value, tuple(plan.shape)), plan)
         return put_slice(x, y, plan.start, plan.stop, plan.step)
+    if x.dtype is bool_:  # the rows below add numbers up
+        return to_dtype(updated(to_dtype(x, uint8), key, to_dtype(value, uint8)), bool_)
     places = apply(TABLE["iota"], (), {"shape": (x.size,), "axis": 0, "dtype": int64})
     places = _apply_plan(reshape(places, x.shape), plan)
     y = reshape(fit(value, places.shape), -1)

@@ -16,6 +16,7 @@ from tinytorch.tensor.base import TensorBase
 from tinytorch.tensor.buffer import copy_of
 from tinytorch.tensor.dispatch import COPY, copied, tensor_of, viewed
 from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.shaping import axis_of
 
 _FORMATS = ("row", "column")
 
@@ -31,7 +32,7 @@ def stride(x, dim: int | None = None) -> Any:
     x = tensor_of(x)
     x.read("stride()")
     steps = tuple([s // x.dtype.itemsize for s in x._buffer.array.strides])
-    return steps if dim is None else steps[dim]
+    return steps if dim is None else steps[axis_of(x, dim)]
 
 
 def is_contiguous(x, order: str = "row") -> bool:

@@ -34,7 +34,8 @@ class Methods(Operators):
     __slots__ = ()
 
     # shaping
-    reshape = view = shaping.reshape
+    reshape = shaping.reshape
+    view = shaping.view
     permute = shaping.permute
     transpose = swapaxes = shaping.transpose
     moveaxis = movedim = shaping.moveaxis
@@ -194,10 +195,12 @@ class Methods(Operators):
         return self
 
     def view_as(self, other) -> Any:
+        """A view shaped like `other`."""
+        return shaping.view(self, other.shape)
+
+    def reshape_as(self, other) -> Any:
         """Reshaped like `other`."""
         return shaping.reshape(self, other.shape)
-
-    reshape_as = view_as
 
     def expand_as(self, other) -> Any:
         """Broadcast to the shape of `other`."""

@@ -17,6 +17,7 @@ from tinytorch.base.errors import DTypeError, SettingError
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.base.seeds import draw_from
 from tinytorch.primitives import TABLE
+from tinytorch.tensor.base import TensorBase, plain
 from tinytorch.tensor.creation import _shape, full
 from tinytorch.tensor.dispatch import apply, number, tensor_of, to_dtype
 from tinytorch.tensor.elementwise import cos, log, sin, sqrt
@@ -238,6 +239,8 @@ def bernoulli(p: float, shape, generator: Generator | None = None) -> Any:
         generator: default: the one of `manual_seed`.
     """
     sizes = _shape((shape,))
+    if isinstance(p, TensorBase):
+        plain("bernoulli", p=p)
     if not 0.0 <= p <= 1.0:
         raise SettingError(
             "bernoulli: p is not a probability", got=f"p={p}", rule="0 <= p <= 1", fix="p=0.5"
@@ -250,6 +253,8 @@ def bernoulli(p: float, shape, generator: Generator | None = None) -> Any:
 
 def dropout_mask(shape, p: float, dtype=float32, generator: Generator | None = None) -> Any:
     """0 with probability p, else 1 / (1 - p): what dropout multiplies with (its mean is 1)."""
+    if isinstance(p, TensorBase):
+        plain("dropout_mask", p=p)
     if p >= 1.0:
         return full(_shape((shape,)), 0.0, dtype=dtype)
     keep = to_dtype(bernoulli(1.0 - p, shape, generator), as_dtype(dtype))

@@ -9,14 +9,17 @@ import math
 from typing import Any
 
 from tinytorch.base.dtypes import as_dtype, bool_, float32, int64, uint8
-from tinytorch.base.errors import SettingError
+from tinytorch.base.errors import DTypeError, SettingError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor import autograd
+from tinytorch.tensor.base import TensorBase
 from tinytorch.tensor.dispatch import apply, number, planned, tensor_of, to_dtype
 from tinytorch.tensor.elementwise import abs, exp, log, maximum, sqrt, where
 from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.shaping import as_vector, axes_of, axis_of
+from tinytorch.tensor.shaping import as_vector, axes_of, axis_of, refuse_bool
+
+_MAY_BE_BOOLS = (tuple, bool)
 
 
 def _over(x: Any, axes: Any, keepdim: bool) -> dict:
@@ -24,6 +27,10 @@ def _over(x: Any, axes: Any, keepdim: bool) -> dict:
 
 
 def _reduce(name: str, x: Any, axes: Any, keepdim: bool) -> Any:
+    if type(axes) in _MAY_BE_BOOLS:  # what is remembered of axis 0 would be found for False
+        for axis in axes if type(axes) is tuple else (axes,):
+            if axis is False or axis is True:
+                refuse_bool(axes)
     return planned(TABLE[name], x, _over, axes, keepdim)
 
 
@@ -35,10 +42,21 @@ def _countable(x: Any, dtype: Any) -> Any:
     return x if x.dtype.is_float else to_dtype(x, int64)
 
 
-def _float(x: Any, dtype: Any = None) -> Any:
+def _as(x: Any, dtype: Any, owner: str) -> Any:
+    """x in the floating-point type that a composite is asked to compute in."""
+    wanted = as_dtype(dtype)
+    if not wanted.is_float:
+        raise DTypeError(
+            f"{owner}: the result is no whole number",
+            got=f"dtype={wanted.name}",
+            rule="a floating-point type",
+            fix="dtype=tt.float32",
+        )
+    return to_dtype(tensor_of(x), wanted)
+
+
+def _float(x: Any) -> Any:
     x = tensor_of(x)
-    if dtype is not None:
-        return to_dtype(x, as_dtype(dtype))
     return x if x.dtype.is_float else to_dtype(x, float32)
 
 
@@ -70,8 +88,12 @@ def _count(x: Any, axes: Any) -> int:
 
 
 @in_float32()
-def mean(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
-    """Sum over axes divided by the number of elements; integers as float32."""
+def mean(
+    x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False, dtype=None
+) -> Any:
+    """Sum over axes divided by the number of elements; integers as float32, or all as `dtype`."""
+    if dtype is not None:
+        return mean(_as(x, dtype, "mean"), dim if axis is None else axis, keepdim or keepdims)
     x = _float(x)
     axes = dim if axis is None else axis
     total = _reduce("sum", x, axes, keepdim or keepdims)
@@ -241,7 +263,9 @@ def softmax(x, dim: int = -1, dtype=None) -> Any:
         >>> tt.softmax(tt.Tensor([1000.0, 1000.0])).tolist()
         [0.5, 0.5]
     """
-    x = _float(x, dtype)
+    if dtype is not None:
+        return softmax(_as(x, dtype, "softmax"), dim)
+    x = _float(x)
     powers = exp(x - shift_of(x, dim))
     return powers / sum(powers, dim, True)
 
@@ -252,7 +276,9 @@ def log_softmax(x, dim: int = -1, dtype=None) -> Any:
 
     Args: as `softmax`.
     """
-    x = _float(x, dtype)
+    if dtype is not None:
+        return log_softmax(_as(x, dtype, "log_softmax"), dim)
+    x = _float(x)
     shifted = x - shift_of(x, dim)
     return shifted - log(sum(exp(shifted), dim, True))
 
@@ -323,7 +349,7 @@ def norm(x, p: float | str | None = 2, dim=None, keepdim: bool = False) -> Any:
         (5.0, 7.0, 4.0)
     """
     x = _float(x)
-    if p in (2, "fro", None):
+    if not isinstance(p, TensorBase) and p in (2, "fro", None):
         return root_of_squares(_reduce("sum", x * x, dim, keepdim))
     if isinstance(p, bool) or not isinstance(p, (int, float)) or p != p:
         raise SettingError(

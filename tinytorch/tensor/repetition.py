@@ -14,7 +14,7 @@ import numpy as np
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.shapes import broadcast_shapes as _common_shape
-from tinytorch.primitives.shapes import sizes_of
+from tinytorch.primitives.shapes import check_sizes, sizes_of
 from tinytorch.tensor.base import TensorBase, make
 from tinytorch.tensor.dispatch import apply, tensor_of, unshared
 from tinytorch.tensor.shaping import axis_of, broadcast_to, reshape, unsqueeze
@@ -27,9 +27,17 @@ def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
         >>> import tinytorch as tt
         >>> tt.broadcast_shapes((3, 1), (4,))
         (3, 4)
+
+    Raises:
+        ShapeError: they do not stretch, or a size is negative.
+        ArgumentTypeError: sizes that are no whole numbers.
     """
     letters = [f"x{i}" for i in range(len(shapes))]
-    tuples = [(s,) if isinstance(s, (int, np.integer)) else tuple(s) for s in shapes]
+    tuples = [
+        sizes_of((s,) if isinstance(s, (int, np.integer, str)) else (tuple(s),)) for s in shapes
+    ]
+    for sizes in tuples:
+        check_sizes("broadcast_shapes", sizes)
     return _common_shape("broadcast_shapes", letters, tuples) if shapes else ()
 
 
@@ -50,6 +58,13 @@ def tile(x, *counts) -> Any:
     """
     x = tensor_of(x)
     times = sizes_of(counts)
+    if min(times, default=0) < 0:
+        raise SettingError(
+            "tile: a negative count",
+            got=f"counts {times}",
+            rule="whole numbers >= 0",
+            fix=f"tile(x, {tuple(max(n, 0) for n in times)})",
+        )
     times = (1,) * (len(x.shape) - len(times)) + times
     x = reshape(x, (1,) * (len(times) - len(x.shape)) + x.shape)
     lifted = [n for s in x.shape for n in (1, s)]
@@ -95,7 +110,7 @@ def repeat(x, repeats, *, axis: int | None = None) -> Any:
     if not isinstance(repeats, (int, np.integer)):
         counts = np.asarray(repeats)
         if counts.ndim == 0 or counts.size == 1:
-            repeats = int(counts.reshape(()))
+            (repeats,) = sizes_of((counts.reshape(()).item(),))
         else:
             counts = counts.astype(np.int64) if counts.size == 0 else counts  # [] has no numbers
             whole = counts.dtype.kind in "iu" and counts.min(initial=0) >= 0

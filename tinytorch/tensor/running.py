@@ -66,6 +66,9 @@ def cumulative_prod(
 
     Source: Hillis and Steele 1986, "Data parallel algorithms": log2(n) products of all.
     """
+    if dtype is not None and as_dtype(dtype).is_float:
+        wide = to_dtype(tensor_of(x), as_dtype(dtype))
+        return cumulative_prod(wide, axis=axis, include_initial=include_initial)
     x, at = _line(x, axis, dtype)
     n, none = x.shape[at], (0,) * len(x.shape)
     reach = 1

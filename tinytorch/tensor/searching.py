@@ -46,7 +46,7 @@ def _extreme(name: str, x: Any, dim: Any, keepdim: bool) -> Any:
     if not x.shape:
         axes_of(x, dim)  # refuses what no number has
         return ValuesIndices(amount(x), place(x))
-    at = axis_of(x, int(dim))
+    at = axis_of(x, dim)
     index = place(x, at, True)
     out = ValuesIndices(apply(TABLE["take_along"], (x, index), {"axis": at}), index)
     return out if keepdim else ValuesIndices(*(squeeze(part, at) for part in out))

@@ -8,27 +8,42 @@ from __future__ import annotations
 import builtins
 import functools
 from collections.abc import Callable, Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import promote
-from tinytorch.base.errors import SettingError, ShapeError
+from tinytorch.base.dtypes import bool_, promote
+from tinytorch.base.errors import ArgumentTypeError, SettingError, ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.shapes import sizes_of
+from tinytorch.tensor.base import TensorBase
 from tinytorch.tensor.dispatch import alias, apply, copied, tensor_of, to_dtype, unshared, viewed
 from tinytorch.tensor.interpreter import STATE
 
 _RESHAPE, _PERMUTE = TABLE["reshape"], TABLE["permute"]
 
 
-def axis_of(x: Any, axis: int, extra: int = 0) -> int:
+def refuse_bool(axis: Any) -> None:
+    """Refuse a bool as an axis: Python would count it as 0 or 1."""
+    raise ArgumentTypeError(
+        "a bool is no axis",
+        got=f"axis {axis!r}",
+        rule="whole numbers; a yes or no goes by its name",
+        fix="dim=0, or keepdim=True if that is meant",
+    )
+
+
+def axis_of(x: Any, axis: Any, extra: int = 0) -> int:
     """`axis` counted from the start.
 
     Raises:
         ShapeError: there is no such axis.
+        ArgumentTypeError: a bool.
     """
     rank = len(x.shape) + extra
+    if isinstance(axis, bool):
+        refuse_bool(axis)
     if not isinstance(axis, (int, np.integer)) or not -rank <= axis < rank:
         raise ShapeError(
             "there is no such axis",
@@ -47,7 +62,7 @@ def axes_of(x: Any, axes: Any) -> tuple[int, ...]:
     if axes is None:
         return tuple(range(len(x.shape)))
     given = axes if isinstance(axes, (tuple, list)) else (axes,)
-    if not x.shape and all(a in (0, -1) for a in given):
+    if not x.shape and all(type(a) is not bool and a in (0, -1) for a in given):
         return ()
     return tuple(sorted([axis_of(x, a) for a in given]))
 
@@ -101,9 +116,39 @@ def reshape(x, *shape) -> Any:
     return alias(x) if sizes == x.shape else apply(_RESHAPE, (x,), {"shape": sizes})
 
 
+def view(x, *shape) -> Any:
+    """`reshape` that never copies: a write to the result always reaches x.
+
+    Raises:
+        ShapeError: the sizes do not fit, or x does not lie in memory so that it can be seen so.
+    """
+    x = tensor_of(x)
+    if STATE.interpreter is None:
+        try:
+            whole = x._buffer.array
+            array = whole.reshape(*shape)
+        except (ValueError, TypeError, AttributeError):
+            pass
+        else:
+            if array.base is whole or (array.base is whole.base and whole.base is not None):
+                return viewed(_RESHAPE, x, array, {"shape": array.shape})
+    out = reshape(x, *shape)  # refuses what does not fit, and copies what cannot be seen
+    if STATE.interpreter is None or STATE.interpreter.taken_from(out) is None:
+        raise ShapeError(
+            "view: these axes are no view of x, whose elements lie in another order",
+            got=f"x {x.shape}, shape {out.shape}",
+            rule="joined axes lie one behind the other in memory, as those of x.T do not",
+            fix=f"x.reshape{out.shape}, which copies where it must",
+        )
+    return out
+
+
 def permute(x, *axes) -> Any:
     """Axis i of the result is axis axes[i] of x."""
     x = tensor_of(x)
+    order = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
+    if bool in map(type, order):
+        refuse_bool(order)
     return _permuted(x, tuple([axis_of(x, a) for a in sizes_of(axes)]))
 
 
@@ -130,7 +175,7 @@ def transpose(x, a: int = -2, b: int = -1) -> Any:
     """x with axes a and b exchanged; a view."""
     x = tensor_of(x)
     rank = len(x.shape)
-    if not rank and {a, b} <= {0, -1} and (a, b) != (-2, -1):
+    if not rank and {a, b} <= {0, -1} and (a, b) != (-2, -1) and bool not in (type(a), type(b)):
         return alias(x)
     if not (type(a) is type(b) is int and -rank <= a < rank and -rank <= b < rank):
         a, b = axis_of(x, a), axis_of(x, b)
@@ -246,8 +291,16 @@ def concat(xs: Sequence, dim: int | None = 0, axis: Any = ...) -> Any:
     along = dim if axis is ... else axis
     if along is None:
         tensors, along = [reshape(t, -1) for t in tensors], 0
-    if any(t.shape == (0,) for t in tensors):  # of nothing nothing is known: PyTorch's rule
+    shapes = [t.shape for t in tensors]
+    if (0,) in shapes:  # of nothing nothing is known: PyTorch's rule
         tensors = [t for t in tensors if t.shape != (0,)] or tensors[:1]
+    if () in shapes:
+        raise ShapeError(
+            "concat: a single number has no axis to be joined along",
+            got=", ".join(str(t.shape) for t in tensors),
+            rule="tensors with at least one axis",
+            fix="tt.stack(numbers), or x.reshape(1) of each number",
+        )
     at = axis_of(tensors[0], along)
     return apply(TABLE["concatenate"], tensors, {"axis": at})
 
@@ -274,7 +327,7 @@ def narrow(x, dim: int, start: int, length: int) -> Any:
         ShapeError: the part leaves the axis.
     """
     x = tensor_of(x)
-    axis = axis_of(x, dim)
+    axis, start, length = axis_of(x, dim), index(start), index(length)
     n = x.shape[axis]
     first = start + n if start < 0 else start
     if not (0 <= first <= n and 0 <= length <= n - first):
@@ -303,20 +356,31 @@ def movedim(x, source: int, destination: int) -> Any:
 
 
 def split(x, size_or_sizes, dim: int = 0) -> tuple:
-    """x cut along an axis into parts of one size (the last may be less), or of those listed."""
+    """x cut along an axis into parts of one size (the last may be less), or of those listed.
+
+    Raises:
+        ShapeError: parts below 0, of size 0 (unless the axis is empty), or that do not add up.
+    """
     x = tensor_of(x)
     axis = axis_of(x, dim)
     n = x.shape[axis]
-    if isinstance(size_or_sizes, (int, np.integer)):
-        step = builtins.max(1, int(size_or_sizes))
-        sizes = [builtins.min(step, n - i) for i in range(0, n, step)] or [0]
+    if isinstance(size_or_sizes, (tuple, list)):
+        sizes = list(sizes_of((size_or_sizes,)))
     else:
-        sizes = list(size_or_sizes)
-    if builtins.sum(sizes) != n:
+        step = sizes_of((size_or_sizes,))[0]
+        if step < 0 or (n and not step):
+            raise ShapeError(
+                "split: the size of the parts is no size",
+                got=f"{step} for axis {axis} of a tensor {x.shape}",
+                rule="a whole number >= 1" if n else "a whole number >= 0",
+                fix=f"split(x, {builtins.max(1, n // 2)}, dim={axis})",
+            )
+        sizes = [builtins.min(step, n - i) for i in range(0, n, step or 1)] or [0]
+    if builtins.sum(sizes) != n or builtins.min(sizes, default=0) < 0:
         raise ShapeError(
             "split: the parts do not add up to the axis",
             got=f"sizes {sizes} for axis {axis} of a tensor {x.shape}",
-            rule=f"their sum is {n}",
+            rule=f"whole numbers >= 0 whose sum is {n}",
             fix=f"split(x, {builtins.max(1, n // 2)}, dim={axis})",
         )
     out, at = [], 0
@@ -330,7 +394,17 @@ def chunk(x, chunks: int, dim: int = 0) -> tuple:
     """x cut along an axis into at most `chunks` parts of equal size (the last may be smaller).
 
     An axis of size 0 gives as many empty parts as asked for.
+
+    Raises:
+        SettingError: chunks < 1.
     """
+    x = tensor_of(x)
+    (chunks,) = sizes_of((chunks,))
+    if chunks < 1:
+        raise SettingError(
+            "chunk: there are no so few parts", got=f"chunks={chunks}", rule="chunks >= 1",
+            fix=f"chunk(x, 2, dim={dim})",
+        )  # fmt: skip
     n = x.shape[axis_of(x, dim)]
     if not n:
         return split(x, [0] * chunks, dim)
@@ -378,13 +452,33 @@ def roll(x, shift, dim=None, *, axis=None) -> Any:
 
 def _rolled(x: Any, shift: int, axis: int) -> Any:
     n = x.shape[axis]
-    at = -shift % n if n else 0
+    at = -index(shift) % n if n else 0
     if at == 0:
         return copied(x)
     return concat([slice_along(x, axis, at, n), slice_along(x, axis, 0, at)], axis)
 
 
-def pad(x, before: Sequence[int], after: Sequence[int], value: float = 0.0) -> Any:
-    """x with `value` around it: before[i] and after[i] elements along axis i."""
+def pad(x, before: Sequence[int], after: Sequence[int], value: Any = 0.0) -> Any:
+    """x with `value` around it: before[i] and after[i] elements along axis i.
+
+    Args:
+        x: any shape.
+        before: how many in front, for each axis.
+        after: how many behind.
+        value: a number or a 0-d Tensor, which gets the gradient of all the places it fills.
+    """
+    x = tensor_of(x)
     params = {"before": tuple(before), "after": tuple(after), "value": value}
-    return apply(TABLE["pad"], (tensor_of(x),), params)
+    if not isinstance(value, TensorBase):
+        return apply(TABLE["pad"], (x,), params)
+    if value.shape:
+        raise ShapeError(
+            "pad: value is no single number",
+            got=f"value {value.shape}",
+            rule="a number, or a tensor of no axes",
+            fix="tt.cat with what is to stand around x",
+        )
+    wide = apply(TABLE["pad"], (x,), params | {"value": 0})
+    inside = apply(TABLE["full"], (), {"shape": x.shape, "value": True, "dtype": bool_})
+    inside = apply(TABLE["pad"], (inside,), params | {"value": False})
+    return apply(TABLE["where"], (inside, wide, to_dtype(value, x.dtype)), {})

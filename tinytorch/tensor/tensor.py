@@ -28,7 +28,7 @@ from tinytorch.tensor.assignment import Assignable
 from tinytorch.tensor.autograd import Leaf
 from tinytorch.tensor.base import TensorBase, become_concrete, to_buffer
 from tinytorch.tensor.buffer import Buffer, copy_of
-from tinytorch.tensor.dispatch import alias, copied, on_tensors, tensor_of, to_dtype
+from tinytorch.tensor.dispatch import alias, captured_copy, copied, on_tensors, tensor_of, to_dtype
 from tinytorch.tensor.exchange import check_device
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.modes import enable_grad, no_grad, precision
@@ -96,8 +96,7 @@ class Tensor(Assignable):
         if isinstance(data, TensorBase):
             source = data if wanted is None else to_dtype(data, wanted)
             if STATE.interpreter is not None:
-                STATE.interpreter.meet(source)
-                self._value = source._value
+                self._value = captured_copy(source)._value
                 STATE.interpreter.stands(self)
             else:
                 self._buffer = Buffer(copy_of(source._buffer.array, source.dtype), source.dtype)
