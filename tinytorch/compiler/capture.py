@@ -8,7 +8,7 @@ recording is over, with an error or without, every Tensor is as it was before.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -19,7 +19,7 @@ import numpy as np
 
 from tinytorch.base.errors import CompileError
 from tinytorch.base.locks import SharedLock, fork_waits_for
-from tinytorch.compiler.escapes import Carried, Escapes, find
+from tinytorch.compiler.escapes import Carried, Escapes, containers, find, held_by
 from tinytorch.compiler.graph import Graph, Value, verify
 from tinytorch.compiler.guards import Guard, place_of
 from tinytorch.compiler.objects import is_a
@@ -459,9 +459,9 @@ class Capture(Interpreter):
             flatten(guard.held, key, tensors)
         except CompileError:
             return []
-        inside = set(map(id, _containers(guard.held)))
+        inside = set(map(id, containers(guard.held)))
         rest = [g for g in captured.guards if g is not guard and id(g.holder) not in inside]
-        others = {id(x) for g in rest for x in _held_by(g)} | {id(t) for t, _ in captured.views}
+        others = {id(x) for g in rest for x in held_by(g)} | {id(t) for t, _ in captured.views}
         updated = {old for old, _ in captured.graph.updates}
         values: list[Any] = [self.lifted.get(getattr(t, "_buffer", None)) for t in tensors]
         for tensor, value in zip(tensors, values, strict=True):
@@ -651,24 +651,6 @@ class _Slots:
 def _taken_at_tensors(rows: list) -> bool:
     """Whether a view was taken at an index that the program finds."""
     return any(isinstance(x, Tensor) for _, params in rows for x in params.values())
-
-
-def _held_by(guard: Guard) -> Iterator[Any]:
-    """What a guard holds, and what lies in it."""
-    stack = [*guard.held[1]] if guard.kind == "all" else [guard.held]
-    while stack:
-        x = stack.pop()
-        yield x
-        if is_a(x, tuple):
-            stack += x
-
-
-def _containers(x: Any) -> Iterator[Any]:
-    """A list, tuple or dict and those in it."""
-    if is_a(x, (tuple, list, dict)):
-        yield x
-        for y in x.values() if is_a(x, dict) else x:
-            yield from _containers(y)
 
 
 def _foreign(tensor: Tensor) -> CompileError:

@@ -136,6 +136,24 @@ def holds_tensor(x: Any, depth: int = 4) -> bool:
     return depth > 0 and is_a(x, dict) and any(holds_tensor(y, depth - 1) for y in x.values())
 
 
+def held_by(guard: Guard) -> Iterator[Any]:
+    """What a guard holds, and what lies in it."""
+    stack = [*guard.held[1]] if guard.kind == "all" else [guard.held]
+    while stack:
+        x = stack.pop()
+        yield x
+        if is_a(x, tuple):
+            stack += x
+
+
+def containers(x: Any) -> Iterator[Any]:
+    """A list, tuple or dict and those in it."""
+    if is_a(x, (tuple, list, dict)):
+        yield x
+        for y in x.values() if is_a(x, dict) else x:
+            yield from containers(y)
+
+
 def find(watch: Any, left: list[Tensor], slot_of: Callable[[Tensor], Any]) -> Escapes:
     """The Tensors of a recording that are reachable from objects older than it.
 
