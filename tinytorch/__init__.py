@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinytorch import primitives
 from tinytorch.base import settings
-from tinytorch.base.arguments import explain_all, explain_methods, explained
+from tinytorch.base.arguments import explain_all, explain_methods, fitted
 from tinytorch.base.dtypes import (
     bfloat16,
     bool_,
@@ -143,14 +143,14 @@ def _explain_rows() -> None:
         x = globals()[name]
         if _is_row(x):
             if x not in doors:
-                door: Any = explained(x)
+                door: Any = fitted(x)
                 door.__module__, door.__name__, door.__qualname__ = names.__name__, name, name
                 doors[x] = door  # pickle finds it by these names
             globals()[name] = vars(names)[name] = doors[x]
     for kind in Tensor.__mro__[:-1]:
         for name, x in [*vars(kind).items()]:
             if name[0] != "_" and _is_row(x, _CHECKED[:-1]):  # layers call x.reshape(...) often
-                doors[x] = doors.get(x) or explained(x)
+                doors[x] = doors.get(x) or fitted(x)
                 setattr(kind, name, doors[x])
 
 

@@ -19,7 +19,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from types import FunctionType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -112,6 +112,51 @@ def explained(function: Callable) -> Callable:
 
     call.__explained__ = True  # type: ignore[attr-defined]
     return call
+
+
+_GIVEN_NOTHING = object()
+_DOOR = """
+def door({parameters}, *more, **unknown):
+    if more or unknown{missing}:
+        refuse(({names}), more, unknown)
+    return function({names})
+"""
+
+
+def fitted(function: Callable) -> Callable:
+    """`function`, with a call that does not fit its parameters explained, and nothing else.
+
+    Written out for each function, as a call that passes on whatever it is given takes three times
+    as long. Cost: 0.04 us a call. A function with other kinds of parameters is `explained`.
+    """
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters or any(p.kind is not p.POSITIONAL_OR_KEYWORD for p in parameters):
+        return explained(function)
+
+    def refuse(given: tuple, more: tuple, unknown: dict[str, Any]) -> NoReturn:
+        arguments = (*[x for x in given if x is not _GIVEN_NOTHING], *more)
+        try:
+            inspect.signature(function).bind(*arguments, **unknown)
+            raise TypeError("an argument is missing")
+        except TypeError as problem:
+            raise explain(problem, function, arguments, unknown) from problem
+
+    needed = [p.name for p in parameters if p.default is p.empty]
+    space: dict[str, Any] = {
+        "function": function, "refuse": refuse, "nothing": _GIVEN_NOTHING,
+        **{f"default_{p.name}": p.default for p in parameters},
+    }  # fmt: skip
+    source = _DOOR.format(
+        parameters=", ".join(
+            f"{p.name}={'nothing' if p.name in needed else 'default_' + p.name}" for p in parameters
+        ),
+        missing="".join(f" or {name} is nothing" for name in needed),
+        names=", ".join(p.name for p in parameters) + ("," if len(parameters) == 1 else ""),
+    )
+    exec(source, space)
+    door = functools.wraps(function)(space["door"])
+    door.__explained__ = True  # type: ignore[attr-defined]
+    return door
 
 
 def explain_all(namespace: dict[str, Any], names: Iterable[str]) -> None:
