@@ -23,7 +23,6 @@ RESULTS = Path(__file__).resolve().parent / "results" / "operator_samples.json"
 KINDS = ("float32", "int64", "bool")
 # The same name for something else, as docs/from_pytorch.md says; asked by another way or not at all
 OTHER = {
-    "equal": "elementwise here, as in the array API; PyTorch's is one bool",
     "take": "along an axis here, as in the array API; PyTorch's is of the flattened tensor",
     "T": "an attribute",
     "mT": "an attribute",
