@@ -1,7 +1,9 @@
 """Calling a compiled function, apart from kernels: programs run by NumPy (reference_program.py)."""
 
+import gc
 import threading
 import warnings
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -559,3 +561,32 @@ def test_results_without_a_gradient_are_as_before():
 
     loss, other = step(Tensor([1.0, 3.0]))
     assert not loss.requires_grad and not other.requires_grad and v.grad.tolist() == [1, 3]
+
+
+KEEPS = {
+    "a result": lambda x, w: x + 1,
+    "several, one twice": lambda x, w: (y := x + 1, y, x * 2),
+    "a view of one beside it": lambda x, w: (y := x + 1, y[1:]),
+    "a recorded one": lambda x, w: x * w,
+    "a new state": lambda x, w: w.detach().assign_(w.detach() + x) * 1,
+}
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("f", KEEPS.values(), ids=KEEPS)
+def test_what_a_call_gave_goes_with_its_last_name(f, native, monkeypatch):
+    """Invariant: no circle holds it until garbage is collected: its memory serves the next call."""
+    if native:
+        monkeypatch.undo()
+    compiled, x, w = compile(f), Tensor([1.0, 2.0]), Tensor([1.0, 3.0], requires_grad=True)
+    compiled(x, w), compiled(x, w)
+    gc.collect()
+    gc.disable()
+    try:
+        out = compiled(x, w)
+        parts = out if isinstance(out, tuple) else (out,)
+        gone = [ref(part._buffer) for part in parts]
+        del out, parts
+        assert [r() for r in gone] == [None] * len(gone)
+    finally:
+        gc.enable()

@@ -244,30 +244,7 @@ class Call:
     def _finish(
         self, leaves: Sequence[Any], made: list[Buffer], before: list[np.ndarray], settled: dict
     ) -> Any:
-        known: dict[Slot, Tensor] = {}
-
-        def fill(slot: Slot) -> Any:
-            kind, i = slot.kind, slot.index
-            if kind == "result":
-                if not self.repeats:
-                    return from_buffer(made[i])
-                if slot not in known:  # a Tensor has a Buffer of its own
-                    buffer = made[i]
-                    if any(buffer is x._buffer for x in known.values()):
-                        buffer = Buffer(copy_of(buffer.array, buffer.dtype), buffer.dtype)
-                    known[slot] = from_buffer(buffer)
-                return known[slot]
-            if kind == "argument":
-                return leaves[i]
-            if kind == "view":
-                base, rows = self.captured.shown[i]
-                return _view(fill(base) if isinstance(base, Slot) else base, rows)
-            if kind == "before":
-                return from_buffer(Buffer(before[i], self.before[i][2]))
-            spec = self.binding.specs[self.after[i]]
-            array = self.binding.array(self.after[i])
-            return from_buffer(Buffer(copy_of(array, spec.dtype), spec.dtype))
-
+        fill = _Fill(self, leaves, made, before)
         if self.leaves_something:
             self._leave(leaves, fill)
         if self._fresh or self.effects:
@@ -294,6 +271,48 @@ class Call:
                 writable(leaves[i])[...] = new._buffer.array
             else:
                 leaves[i][...] = new._buffer.array
+
+
+class _Fill:
+    """What one run puts in place of each Slot.
+
+    An object and not a function that calls itself: that would be a circle, which keeps the results
+    until garbage is collected, so that each call has to fetch fresh pages of memory.
+    """
+
+    __slots__ = ("before", "call", "known", "leaves", "made")
+
+    def __init__(
+        self, call: Call, leaves: Sequence[Any], made: list[Buffer], before: list[np.ndarray]
+    ):
+        self.call, self.leaves, self.made, self.before = call, leaves, made, before
+        self.known: dict[Slot, Tensor] = {}
+
+    def __call__(self, slot: Slot) -> Any:
+        """The Tensor or array of a Slot."""
+        call, kind, i = self.call, slot.kind, slot.index
+        if kind == "result":
+            return self._repeated(slot) if call.repeats else from_buffer(self.made[i])
+        if kind == "argument":
+            return self.leaves[i]
+        if kind == "view":
+            base, rows = call.captured.shown[i]
+            return _view(self(base) if isinstance(base, Slot) else base, rows)
+        if kind == "before":
+            return from_buffer(Buffer(self.before[i], call.before[i][2]))
+        spec = call.binding.specs[call.after[i]]
+        array = call.binding.array(call.after[i])
+        return from_buffer(Buffer(copy_of(array, spec.dtype), spec.dtype))
+
+    def _repeated(self, slot: Slot) -> Any:
+        """The same Tensor for the same Slot; another one has a Buffer of its own."""
+        known = self.known
+        if slot not in known:
+            buffer = self.made[slot.index]
+            if any(buffer is x._buffer for x in known.values()):
+                buffer = Buffer(copy_of(buffer.array, buffer.dtype), buffer.dtype)
+            known[slot] = from_buffer(buffer)
+        return known[slot]
 
 
 def _nothing() -> None:
