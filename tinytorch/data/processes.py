@@ -161,16 +161,17 @@ def flattened(batch: Any) -> tuple[Any, list[np.ndarray]]:
     ({'x': 0, 'y': (1,)}, [array([0., 0.]), array([1.])])
     """
     arrays: list[np.ndarray] = []
+    return _numbered(batch, arrays), arrays
 
-    def place(x: Any) -> Any:
-        if isinstance(x, Mapping):
-            return {name: place(part) for name, part in x.items()}
-        if isinstance(x, tuple | list):
-            return getattr(type(x), "_make", tuple)([place(part) for part in x])
-        arrays.append(np.ascontiguousarray(x))
-        return len(arrays) - 1
 
-    return place(batch), arrays
+def _numbered(x: Any, arrays: list[np.ndarray]) -> Any:
+    # not a function within the one above that calls itself: such a circle would keep the arrays
+    if isinstance(x, Mapping):
+        return {name: _numbered(part, arrays) for name, part in x.items()}
+    if isinstance(x, tuple | list):
+        return getattr(type(x), "_make", tuple)([_numbered(part, arrays) for part in x])
+    arrays.append(np.ascontiguousarray(x))
+    return len(arrays) - 1
 
 
 def filled(shape: Any, arrays: Sequence[np.ndarray]) -> Any:
