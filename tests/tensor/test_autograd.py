@@ -312,3 +312,19 @@ def test_a_staircase_leaves_zeros(name):
     assert grads[0] == grads[1]
     assert tt.compile(step)(tt.tensor([0.0, 1.5])).tolist() == grads[1]
     assert tt.grad(lambda x: STAIRS[name](tt, x).sum())(tt.tensor([0.0, 1.5])).tolist() == grads[1]
+
+
+def test_gradients_are_the_arrays_that_were_computed(monkeypatch):
+    """Invariant: a gradient that nobody else holds is not copied; one that two leaves get is."""
+    copied = []
+    monkeypatch.setattr(
+        "tinytorch.tensor.autograd.copy_of", lambda a, dtype: copied.append(a.shape) or a.copy()
+    )
+    x, w, b = tt.ones(4, 3), tt.ones(3, 2, requires_grad=True), tt.ones(2, requires_grad=True)
+    for _ in range(2):
+        w.grad = b.grad = None
+        ((x @ w).tanh() + b).sum().backward()
+    assert copied == []
+    a, c = tt.ones(3, requires_grad=True), tt.ones(3, requires_grad=True)
+    (a + c).sum().backward()
+    assert copied and a.grad._buffer.array is not c.grad._buffer.array

@@ -333,7 +333,8 @@ def backward(tensor: Any, gradient: Any, *, retain_graph: bool, create_graph: bo
     before, STATE.recording = STATE.recording, create_graph
     try:
         found = propagate([(tensor._node, gradient)], keep=retain_graph or create_graph)
-        for leaf, g in found.items():
+        for leaf in [*found]:
+            g = found.pop(leaf)  # so that nobody else holds it
             leaf.grad = _owned(g) if leaf.grad is None else leaf.grad + g
     finally:
         STATE.recording = before
@@ -348,8 +349,8 @@ def _owned(g: Any) -> Any:
         return g
     if g._value is not None:
         return from_handle(g.handle(), g._node)
-    # known here, in the loop of `backward`, in what it goes through, and as getrefcount's argument
-    if getrefcount(g) <= 4 and not is_held(g) and len(relatives(g)) == 1:
+    # known here, in the loop of `backward`, and as getrefcount's argument
+    if getrefcount(g) <= 3 and not is_held(g) and len(relatives(g)) == 1:
         array = g._buffer.array
         if array.flags.writeable and 0 not in array.strides:
             return g
