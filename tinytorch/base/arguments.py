@@ -134,12 +134,14 @@ def fitted(function: Callable) -> Callable:
         return explained(function)
 
     def refuse(given: tuple, more: tuple, unknown: dict[str, Any]) -> NoReturn:
-        arguments = (*[x for x in given if x is not _GIVEN_NOTHING], *more)
+        named = {p.name: x for p, x in zip(parameters, given, strict=True)}
+        named = {name: x for name, x in named.items() if x is not _GIVEN_NOTHING}
+        arguments, named = ((*given, *more), unknown) if more else ((), named | unknown)
         try:
-            inspect.signature(function).bind(*arguments, **unknown)
-            raise TypeError("an argument is missing")
+            inspect.signature(function).bind(*arguments, **named)
         except TypeError as problem:
-            raise explain(problem, function, arguments, unknown) from problem
+            raise explain(problem, function, arguments, named) from problem
+        raise AssertionError(f"the door of {function.__qualname__} refused a call that fits")
 
     needed = [p.name for p in parameters if p.default is p.empty]
     space: dict[str, Any] = {
