@@ -16,7 +16,22 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def describe(threads: int) -> dict:
-    """The circumstances of a measurement, as plain values."""
+    """The circumstances of a measurement, as plain values. Cost: a second, for the limits."""
+    return circumstances(threads) | {"limits": _limits(threads)}
+
+
+def heading(threads: int) -> str:
+    """The circumstances of a log in one line, without measuring anything."""
+    facts = circumstances(threads)
+    return (
+        f"commit {facts['commit']}, {facts['date']}, python {facts['python']}, "
+        f"llvmlite {facts['versions']['llvmlite']}, {facts['processor']['name']}, "
+        f"{facts['system']}, {threads} threads or processes"
+    )
+
+
+def circumstances(threads: int) -> dict:
+    """What `describe` gives, but for the measured limits."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -27,7 +42,6 @@ def describe(threads: int) -> dict:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "--short", "HEAD"),
         "changed_files": len(_git("status", "--porcelain").splitlines()),
-        "limits": _limits(threads),
     }
 
 
