@@ -16,7 +16,7 @@ from tinytorch.compiler.graph import Graph, Value
 from tinytorch.compiler.launch import launch_plan
 from tinytorch.compiler.lower import schedule
 from tinytorch.compiler.memory import plan_memory, report
-from tinytorch.compiler.program import Program
+from tinytorch.compiler.run.program import Program
 from tinytorch.compiler.schedule import HostCall
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec, dtype_of

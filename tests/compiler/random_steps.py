@@ -28,8 +28,8 @@ from tests.compiler.random_values import Chooser, Refused, indices, numbers
 from tinytorch import nn
 from tinytorch.base.dtypes import float64
 from tinytorch.base.errors import TinyTorchError
-from tinytorch.compiler.capture import capture
-from tinytorch.compiler.signature import Slot
+from tinytorch.compiler.record.capture import capture
+from tinytorch.compiler.record.signature import Slot
 from tinytorch.tensor.tensor import Tensor
 
 F = nn.functional

@@ -1,7 +1,7 @@
 """A program that runs its graph by NumPy: what Call is tested with apart from kernels."""
 
-from tinytorch.compiler.program import array_at
 from tinytorch.compiler.reference import step_reference
+from tinytorch.compiler.run.program import array_at
 
 
 class ReferenceProgram:

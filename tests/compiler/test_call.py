@@ -12,7 +12,7 @@ import tinytorch as tt
 from tinytorch.base.dtypes import float64
 from tinytorch.base.errors import CompileError, GradientError, SettingError
 from tinytorch.compiler.compile import compile
-from tinytorch.compiler.guards import RecompileWarning
+from tinytorch.compiler.record.guards import RecompileWarning
 from tinytorch.tensor.tensor import Tensor, no_grad
 
 pytestmark = pytest.mark.usefixtures("by_numpy")

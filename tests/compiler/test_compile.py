@@ -5,7 +5,7 @@ import pytest
 
 import tinytorch as tt
 from tinytorch import nn
-from tinytorch.compiler.guards import RecompileWarning
+from tinytorch.compiler.record.guards import RecompileWarning
 from tinytorch.nn import functional as F
 from tinytorch.optim import SGD, AdamW
 

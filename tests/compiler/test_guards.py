@@ -8,8 +8,8 @@ import pytest
 
 import tinytorch as tt
 from tinytorch.base.errors import CompileError
-from tinytorch.compiler.guards import Changes, Guard, Guards, RecompileWarning, given_guards
-from tinytorch.compiler.watch import names_read
+from tinytorch.compiler.record.guards import Changes, Guard, Guards, RecompileWarning, given_guards
+from tinytorch.compiler.record.watch import names_read
 
 SCALE = 2.0
 UNUSED = 5

@@ -21,7 +21,7 @@ from tinytorch.compiler import persist
 from tinytorch.compiler.graph import Graph, Node, Value
 from tinytorch.compiler.launch import LaunchPlan, launch_plan
 from tinytorch.compiler.memory import plan_memory
-from tinytorch.compiler.program import Program
+from tinytorch.compiler.run.program import Program
 from tinytorch.compiler.schedule import HostCall, Schedule, Storage, Task, verify_schedule
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec
@@ -117,7 +117,7 @@ def test_a_program_made_by_hand(threads):
 def test_a_timed_runner_measures_every_task():
     """Invariant: one positive time for each task."""
     program = program_of(*hand_made())
-    from tinytorch.compiler.program import Runner
+    from tinytorch.compiler.run.program import Runner
 
     runner = Runner(program, 1, timed=True)
     x, s, out = np.ones((3, N), np.float32)

@@ -28,7 +28,7 @@ import pytest
 
 import tinytorch as tt
 from tinytorch import nn
-from tinytorch.compiler.guards import RecompileWarning
+from tinytorch.compiler.record.guards import RecompileWarning
 
 pytestmark = pytest.mark.usefixtures("by_numpy")
 

@@ -5,7 +5,7 @@ import pytest
 
 import tinytorch as tt
 from tinytorch.codegen.target import Target
-from tinytorch.compiler.roofline import measure
+from tinytorch.compiler.run.roofline import measure
 
 
 @pytest.fixture

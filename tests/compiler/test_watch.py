@@ -18,8 +18,8 @@ from tests.compiler.reference_program import ReferenceProgram
 from tinytorch import nn
 from tinytorch.base.errors import CompileError, GradientError
 from tinytorch.compiler import compile as compile_module
-from tinytorch.compiler import frames, watch
-from tinytorch.compiler.guards import RecompileWarning
+from tinytorch.compiler.record import frames, watch
+from tinytorch.compiler.record.guards import RecompileWarning
 
 pytestmark = pytest.mark.usefixtures("by_numpy")
 

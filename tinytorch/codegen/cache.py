@@ -214,8 +214,8 @@ def sources_key() -> str:
     digest = hashlib.sha256(engine.version().encode())
     package = Path(__file__).resolve().parent.parent
     for folder in _COMPILER_FOLDERS:
-        for path in sorted((package / folder).glob("*.py")):
-            digest.update(f"{folder}/{path.name}\n".encode())
+        for path in sorted((package / folder).rglob("*.py")):
+            digest.update(f"{path.relative_to(package).as_posix()}\n".encode())
             digest.update(files.contents(path, _LONGEST_SOURCE, links=True))
     return digest.hexdigest()
 

@@ -17,12 +17,12 @@ from tinytorch.base.errors import CompileError, SettingError
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.codegen.target import NAMES, Target
 from tinytorch.compiler import show
-from tinytorch.compiler.call import Call
-from tinytorch.compiler.capture import RECORDING, capture
-from tinytorch.compiler.guards import Changes, given_guards, place_of
-from tinytorch.compiler.objects import asked, is_a, name_of
 from tinytorch.compiler.persist import program_for
-from tinytorch.compiler.signature import flatten
+from tinytorch.compiler.record.capture import RECORDING, capture
+from tinytorch.compiler.record.guards import Changes, given_guards, place_of
+from tinytorch.compiler.record.objects import asked, is_a, name_of
+from tinytorch.compiler.record.signature import flatten
+from tinytorch.compiler.run.call import Call
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.modes import PRECISIONS
 from tinytorch.tensor.modes import precision as precision_mode

@@ -20,7 +20,7 @@ from tinytorch.compiler.graph import Graph
 from tinytorch.compiler.launch import LaunchPlan, launch_plan
 from tinytorch.compiler.lower import schedule as lower
 from tinytorch.compiler.memory import plan_memory, report
-from tinytorch.compiler.program import Program
+from tinytorch.compiler.run.program import Program
 from tinytorch.compiler.schedule import HostCall
 
 KEPT = 64  # programs kept in memory; one is its code and its constants, without an arena

@@ -1,7 +1,7 @@
 """What the passes hand to the runtime: kernels in order, and the memory they read and write.
 
 Knows kernels, Storages and the values they hold; never addresses, threads or Tensors. A Schedule is
-made by `compiler/lower.py` and turned into a running program by `compiler/program.py`;
+made by `compiler/lower.py` and turned into a running program by `compiler/run/program.py`;
 `verify_schedule` stands between them.
 """
 

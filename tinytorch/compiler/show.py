@@ -15,13 +15,13 @@ from tinytorch.codegen import engine
 from tinytorch.compiler.launch import LaunchTask
 from tinytorch.compiler.lower import schedule as lower
 from tinytorch.compiler.memory import size_text
-from tinytorch.compiler.program import Runner
-from tinytorch.compiler.roofline import Roofline, measure
+from tinytorch.compiler.run.program import Runner
+from tinytorch.compiler.run.roofline import Roofline, measure
 from tinytorch.compiler.schedule import HostCall
 from tinytorch.tensor.buffer import Buffer, copy_of
 
 if TYPE_CHECKING:
-    from tinytorch.compiler.call import Call
+    from tinytorch.compiler.run.call import Call
 
 RUNS = 20  # of which the median counts
 _COLUMNS = ("kernel", "operations", "runs", "bytes", "FLOPs", "time", "share", "roofline")

@@ -1,9 +1,9 @@
 """Names: what a function reads from outside, told from its code without running it.
 
 Knows code objects, cells and namespaces. It stands in where frames cannot be seen
-(compiler/frames.py), and sees less: closure cells, globals, `self` of a bound method, attributes of
-plain objects among them that hold a number, and the user's own functions; not what lies in
-containers, nor attributes of attributes.
+(frames.py), and sees less: closure cells, globals, `self` of a bound method, attributes of plain
+objects among them that hold a number, and the user's own functions; not what lies in containers,
+nor attributes of attributes.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-from tinytorch.compiler.frames import is_library
-from tinytorch.compiler.guards import MISSING, SCALARS, Guard
-from tinytorch.compiler.objects import is_a, own_dict
+from tinytorch.compiler.record.frames import is_library
+from tinytorch.compiler.record.guards import MISSING, SCALARS, Guard
+from tinytorch.compiler.record.objects import is_a, own_dict
 
 
 def names_read(function: Any) -> list[Guard]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.errors import CompileError
-from tinytorch.compiler.capture import Captured
+from tinytorch.compiler.record.capture import Captured
 from tinytorch.tensor.autograd import Leaf
 from tinytorch.tensor.buffer import Buffer, Family, copy_of
 from tinytorch.tensor.sharing import is_alone, replace_memory, writable

@@ -19,13 +19,13 @@ import numpy as np
 
 from tinytorch.base.errors import CompileError
 from tinytorch.base.locks import SharedLock, fork_waits_for
-from tinytorch.compiler.escapes import Carried, Escapes, containers, find, held_by
 from tinytorch.compiler.graph import Graph, Value, verify
-from tinytorch.compiler.guards import Guard, place_of
-from tinytorch.compiler.objects import is_a
-from tinytorch.compiler.signature import Slot, flatten, rebuild
-from tinytorch.compiler.view_layout import Layouts
-from tinytorch.compiler.watch import Watch
+from tinytorch.compiler.record.escapes import Carried, Escapes, containers, find, held_by
+from tinytorch.compiler.record.guards import Guard, place_of
+from tinytorch.compiler.record.objects import is_a
+from tinytorch.compiler.record.signature import Slot, flatten, rebuild
+from tinytorch.compiler.record.strides import Layouts
+from tinytorch.compiler.record.watch import Watch
 from tinytorch.primitives.primitive import TABLE, Primitive, Spec
 from tinytorch.tensor.autograd import Leaf, Node, Port, ends_here, goes_back
 from tinytorch.tensor.base import (

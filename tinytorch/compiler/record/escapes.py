@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from tinytorch.compiler.guards import MISSING, Guard
-from tinytorch.compiler.objects import is_a, name_of, own_dict
-from tinytorch.compiler.signature import flatten, rebuild
+from tinytorch.compiler.record.guards import MISSING, Guard
+from tinytorch.compiler.record.objects import is_a, name_of, own_dict
+from tinytorch.compiler.record.signature import flatten, rebuild
 from tinytorch.tensor.autograd import Leaf, Node, Port
 from tinytorch.tensor.base import TensorBase
 from tinytorch.tensor.interpreter import Interpreter

@@ -1,8 +1,8 @@
 """Attributes: what reading `x.name` depends on: the object, its class and bases, a descriptor.
 
 Knows in which order Python looks an attribute up; never graphs. Each function tells the watch
-(compiler/watch.py) the readings that decide what was found, and the places where nothing was found
-but something may be put later.
+(watch.py) the readings that decide what was found, and the places where nothing was found but
+something may be put later.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import numpy as np
 
-from tinytorch.compiler.frames import is_library, library_class, of_library
-from tinytorch.compiler.guards import MISSING, PLAIN, REFUSALS
-from tinytorch.compiler.objects import (
+from tinytorch.compiler.record.frames import is_library, library_class, of_library
+from tinytorch.compiler.record.guards import MISSING, PLAIN, REFUSALS
+from tinytorch.compiler.record.objects import (
     CONTAINERS,
     bases_of,
     dict_of_class,

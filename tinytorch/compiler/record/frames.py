@@ -30,12 +30,12 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from tinytorch.base.locks import ForkSafeLock
-from tinytorch.compiler.guards import MISSING
-from tinytorch.compiler.objects import module_of, own_dict
+from tinytorch.compiler.record.guards import MISSING
+from tinytorch.compiler.record.objects import module_of, own_dict
 
 # --- whose code is it? ---
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_PACKAGE = os.path.join(os.path.abspath(__file__).rpartition(os.sep + "compiler")[0], "")
 _STANDARD = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")})
 _INSTALLED = ("/site-packages/", "/dist-packages/")
 

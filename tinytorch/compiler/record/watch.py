@@ -2,7 +2,7 @@
 
 Knows objects, attributes, elements; never graphs. A recording holds what Python held when it ran: a
 number in a list, a flag of an object, which function a name stood for. The watch sees each such
-reading at the moment it happens (compiler/instructions.py), so that a Guard can ask later whether
+reading at the moment it happens (instructions.py), so that a Guard can ask later whether
 it is still so. Containers and arrays that are handed to a library are taken as read by it.
 """
 
@@ -20,10 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.compiler.attributes import WRAPPERS, is_counted, note_attribute, note_class
-from tinytorch.compiler.calls import KEYED, MUTATING, WRITE_ONLY, note_call
-from tinytorch.compiler.escapes import holds_tensor, put, refill, young_objects
-from tinytorch.compiler.frames import (
+from tinytorch.compiler.record.attributes import WRAPPERS, is_counted, note_attribute, note_class
+from tinytorch.compiler.record.escapes import holds_tensor, put, refill, young_objects
+from tinytorch.compiler.record.frames import (
     FUNCTION,
     LOCALS,
     Observer,
@@ -31,7 +30,7 @@ from tinytorch.compiler.frames import (
     available,
     library_class,
 )
-from tinytorch.compiler.guards import (
+from tinytorch.compiler.record.guards import (
     MISSING,
     REFUSALS,
     SCALARS,
@@ -41,9 +40,10 @@ from tinytorch.compiler.guards import (
     numbers,
     same,
 )
-from tinytorch.compiler.instructions import plan_of
-from tinytorch.compiler.names import names_read
-from tinytorch.compiler.objects import (
+from tinytorch.compiler.record.instructions import plan_of
+from tinytorch.compiler.record.library_functions import KEYED, MUTATING, WRITE_ONLY, note_call
+from tinytorch.compiler.record.names import names_read
+from tinytorch.compiler.record.objects import (
     BOUND_IN_C,
     CONTAINERS,
     asked,

@@ -3,7 +3,7 @@
 Knows containers, arrays and Tensors as leaves; never graphs. Tensors and NumPy arrays are data: the
 signature keeps their shapes and number types. Everything else (numbers, strings, settings) is
 static: it is part of the signature itself, so another value is another program. Classes are asked
-for, never `isinstance`, which runs the code of a user's object (compiler/objects.py).
+for, never `isinstance`, which runs the code of a user's object (compiler/record/objects.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.errors import CompileError
-from tinytorch.compiler.objects import is_a
+from tinytorch.compiler.record.objects import is_a
 from tinytorch.tensor.autograd import Leaf
 from tinytorch.tensor.tensor import Tensor
 from tinytorch.tensor.views import root_of

@@ -14,12 +14,12 @@ import numpy as np
 from tinytorch.base import settings
 from tinytorch.base.errors import CompileError, IndexRangeError
 from tinytorch.base.locks import ForkSafeLock
-from tinytorch.compiler.binding import Binding, owner_of
-from tinytorch.compiler.capture import Captured
-from tinytorch.compiler.guards import Guard, Guards
-from tinytorch.compiler.objects import is_a
-from tinytorch.compiler.program import Program, Runner
-from tinytorch.compiler.signature import Slot, filler, overlaps
+from tinytorch.compiler.record.capture import Captured
+from tinytorch.compiler.record.guards import Guard, Guards
+from tinytorch.compiler.record.objects import is_a
+from tinytorch.compiler.record.signature import Slot, filler, overlaps
+from tinytorch.compiler.run.binding import Binding, owner_of
+from tinytorch.compiler.run.program import Program, Runner
 from tinytorch.tensor.autograd import Leaf, end_of_tape, ends_here, goes_back
 from tinytorch.tensor.base import from_buffer
 from tinytorch.tensor.buffer import Buffer, copy_of

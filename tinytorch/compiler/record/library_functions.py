@@ -1,9 +1,9 @@
 """Calls: what a library's function reads and changes of the user's objects it is given.
 
 Knows Python's own functions and containers; never guards. The user's functions are watched
-themselves (compiler/watch.py); of a function of a library, or one written in C, only the arguments
-are seen. Containers and arrays among them are taken as read; of those that are known (`getattr`,
-`dict.get`, `list.append`, ...) it is told exactly.
+themselves (watch.py); of a function of a library, or one written in C, only the arguments are seen.
+Containers and arrays among them are taken as read; of those that are known (`getattr`, `dict.get`,
+`list.append`, ...) it is told exactly.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.compiler.attributes import GETTERS, is_users
-from tinytorch.compiler.guards import MISSING
-from tinytorch.compiler.objects import (
+from tinytorch.compiler.record.attributes import GETTERS, is_users
+from tinytorch.compiler.record.guards import MISSING
+from tinytorch.compiler.record.objects import (
     BOUND_IN_C,
     CONTAINERS,
     dict_of_class,

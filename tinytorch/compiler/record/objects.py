@@ -13,7 +13,7 @@ from array import array
 from collections import deque
 from typing import Any
 
-from tinytorch.compiler.guards import MISSING, REFUSALS, SCALARS
+from tinytorch.compiler.record.guards import MISSING, REFUSALS, SCALARS
 
 CONTAINERS = (list, dict, set, deque, bytearray, array)
 BOUND_IN_C = (types.BuiltinMethodType, types.MethodWrapperType)  # `table.get`, `v.__len__`
