@@ -1,13 +1,15 @@
 """Every row of the table is one kind of thing to the compiler.
 
-Ground truth: the lists in compiler/kinds.py and compiler/own_kernels.py; what is in none of them is
-a host call and is named here, so that a new row cannot become one unnoticed.
+Ground truth: the lists in compiler/plan/kinds.py and compiler/calls/library_calls.py; what is in
+none of them is a host call and is named here, so that a new row cannot become one unnoticed.
 """
 
 import pytest
 
-from tinytorch.compiler import elementwise, kinds, own_kernels
-from tinytorch.compiler.index_rules import INDEX_RULES
+from tinytorch.compiler.calls import library_calls
+from tinytorch.compiler.graph.index_rules import INDEX_RULES
+from tinytorch.compiler.loops import elementwise
+from tinytorch.compiler.plan import kinds
 from tinytorch.primitives import TABLE
 
 HOST_CALLS = {"sort", "argsort"}  # ordering is no part of the shipped models
@@ -19,9 +21,9 @@ def kinds_of(name: str) -> list[str]:
         "movement": kinds.MOVEMENT,
         "source": kinds.SOURCES,
         "reduction": kinds.REDUCTIONS,
-        "own kernel": set(own_kernels.ROWS),
+        "own kernel": set(library_calls.ROWS),
         "host call": HOST_CALLS,
-        "rewritten": set(INDEX_RULES) - set(own_kernels.ROWS) - {"take"},
+        "rewritten": set(INDEX_RULES) - set(library_calls.ROWS) - {"take"},
     }
     return [kind for kind, names in sets.items() if name in names]
 
@@ -36,7 +38,7 @@ def test_the_lists_name_rows():
     """Invariant: nothing is listed that the table does not have (aliases of is_nan aside)."""
     aliases = {"is_nan", "is_inf", "is_finite"}
     listed = kinds.ARITHMETIC | kinds.MOVEMENT | kinds.SOURCES | kinds.REDUCTIONS
-    assert listed | set(own_kernels.ROWS) | HOST_CALLS <= set(TABLE) | aliases
+    assert listed | set(library_calls.ROWS) | HOST_CALLS <= set(TABLE) | aliases
 
 
 def test_elementwise_rows_have_instructions():
