@@ -1,4 +1,4 @@
-"""embedding.py, tensor/row_gradient.py, optim/touched_rows.py: the sparse path of a table."""
+"""embedding.py, tensor/row_gradient.py, optim/group.py: the sparse path of a table."""
 
 import numpy as np
 import pytest

@@ -13,7 +13,7 @@ from tinytorch.base.errors import DataError, FileFormatError, IndexRangeError, S
 from tinytorch.core.text import BPETokenizer
 from tinytorch.data import load_tiny_shakespeare
 from tinytorch.text import BytePairTokenizer, Vocabulary, load_gpt2_tokenizer
-from tinytorch.text.splitting import LETTER
+from tinytorch.text.byte_pairs import LETTER
 
 TEXT = "to be or not to be, that is the question: whether 'tis nobler in the mind to suffer\n" * 2
 TRAINED = BytePairTokenizer.train(TEXT, merges=40, specials=("<pad>", "<end>"))

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinytorch.text.merging import learn, merged
+from tinytorch.text.byte_pairs import learn, merged
 
 WORDS = st.dictionaries(st.text("abc", min_size=1, max_size=9), st.integers(1, 9), max_size=8)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tinytorch.text import splitting
+from tinytorch.text import byte_pairs
 
 # Unicode 14, PropList.txt, White_Space.
 SPACES = [*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)]
@@ -58,14 +58,14 @@ MIXED = st.text(st.sampled_from(" \n\t'sdmtrevlLab1²一é,.-_\xa0\u2003\x1c\x85
 def test_words_are_cut_as_gpt2_does(text):
     """Ground truth: the pattern as a slow program over unicodedata. (Compared once with the
     original pattern in the library regex 2026.11.15, 60,000 random texts: the same.)"""
-    assert splitting.split(text) == slow(text)
-    assert "".join(splitting.split(text)) == text
+    assert byte_pairs.split(text) == slow(text)
+    assert "".join(byte_pairs.split(text)) == text
 
 
 def test_every_character_is_in_its_class():
     """Ground truth: unicodedata's category of all 1,114,112 code points; Unicode's White_Space."""
     every = [chr(point) for point in range(sys.maxunicode + 1)]
-    rule = splitting._rule(splitting._class("L"), splitting._class("N"))
+    rule = byte_pairs._rule(byte_pairs._class("L"), byte_pairs._class("N"))
     for wanted in ("letter", "number", "other"):
         text = "".join(c for c in every if kind(c) == wanted and c != "'")
         assert rule.fullmatch(text), wanted
@@ -74,8 +74,8 @@ def test_every_character_is_in_its_class():
 
 def test_bytes_are_spelled():
     """Ground truth: GPT-2's letters of a blank, a new line and a zero; every byte comes back."""
-    assert splitting.spelled(b" \n\0a") == "ĠĊĀa"
+    assert byte_pairs.spelled(b" \n\0a") == "ĠĊĀa"
     data = bytes(range(256))
-    assert splitting.unspelled(splitting.spelled(data)) == data
+    assert byte_pairs.unspelled(byte_pairs.spelled(data)) == data
     with pytest.raises(KeyError):
-        splitting.unspelled(" ")
+        byte_pairs.unspelled(" ")

@@ -2,28 +2,31 @@
 
 from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.unknown_names import names_of as _names_of
-from tinytorch.optim.adam import Adam
-from tinytorch.optim.adamw import AdamW
+from tinytorch.optim.adam import Adam, AdamW
 from tinytorch.optim.clipping import clip_grad_norm_, clip_grad_value_
 from tinytorch.optim.group import Group
 from tinytorch.optim.lion import Lion
 from tinytorch.optim.muon import Muon
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.optim.penalties import l1_penalty, l2_penalty
-from tinytorch.optim.plateau import ReduceLROnPlateau
-from tinytorch.optim.ramps import (
+from tinytorch.optim.rmsprop import RMSprop
+from tinytorch.optim.schedules import (
+    ConstantLR,
     CosineAnnealingLR,
     CosineAnnealingWarmRestarts,
+    ExponentialLR,
+    LambdaLR,
     LinearLR,
+    MultiStepLR,
     OneCycleLR,
     PolynomialLR,
+    ReduceLROnPlateau,
+    Schedule,
+    SequentialLR,
+    StepLR,
     WarmupCosineLR,
 )
-from tinytorch.optim.rmsprop import RMSprop
-from tinytorch.optim.schedule import Schedule
-from tinytorch.optim.sequence import SequentialLR
 from tinytorch.optim.sgd import SGD
-from tinytorch.optim.stepped import ConstantLR, ExponentialLR, LambdaLR, MultiStepLR, StepLR
 from tinytorch.optim.together import Together
 
 __all__ = [

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tinytorch.base.checks import number
-from tinytorch.optim.betas import checked_betas
-from tinytorch.optim.group import Part
+from tinytorch.optim.group import Part, Scalars, checked_betas
 from tinytorch.optim.optimizer import Optimizer
-from tinytorch.optim.scalars import Scalars
 
 
 class Lion(Optimizer):

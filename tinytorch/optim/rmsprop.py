@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tinytorch.base.checks import number
-from tinytorch.optim.group import Part
+from tinytorch.optim.group import Part, Scalars, divisor
 from tinytorch.optim.optimizer import Optimizer
-from tinytorch.optim.scalars import Scalars, divisor
 
 
 class RMSprop(Optimizer):

@@ -9,9 +9,8 @@ from collections.abc import Iterable
 
 from tinytorch.base.checks import flag, number
 from tinytorch.base.errors import SettingError
-from tinytorch.optim.group import Part
+from tinytorch.optim.group import Part, Scalars
 from tinytorch.optim.optimizer import Optimizer
-from tinytorch.optim.scalars import Scalars
 
 
 class SGD(Optimizer):

@@ -7,8 +7,7 @@ from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.text.byte_pairs import BytePairTokenizer
 from tinytorch.text.characters import CharacterTokenizer
 from tinytorch.text.gpt2 import load_gpt2_tokenizer
-from tinytorch.text.padding import TokenBatch, pad
-from tinytorch.text.tokenizer import Tokenizer
+from tinytorch.text.tokenizer import TokenBatch, Tokenizer, pad
 from tinytorch.text.vocabulary import Vocabulary
 
 __all__ = [

@@ -9,9 +9,8 @@ import os
 from collections.abc import Iterable
 
 from tinytorch.base.errors import DataError
-from tinytorch.text import json_files
 from tinytorch.text.tokenizer import Tokenizer
-from tinytorch.text.vocabulary import Vocabulary
+from tinytorch.text.vocabulary import Vocabulary, read_lists, write_lists
 
 KIND = "character tokenizer"
 
@@ -76,7 +75,7 @@ class CharacterTokenizer(Tokenizer):
             StorageError: the place cannot be written.
         """
         v = self.vocabulary
-        json_files.write(path, KIND, {"tokens": list(v.tokens), "specials": list(v.specials)})
+        write_lists(path, KIND, {"tokens": list(v.tokens), "specials": list(v.specials)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CharacterTokenizer:
@@ -89,4 +88,4 @@ class CharacterTokenizer(Tokenizer):
             FileFormatError: the file holds something else.
             StorageError: there is no such file.
         """
-        return cls(Vocabulary(**json_files.read(path, KIND, ("tokens", "specials"))))
+        return cls(Vocabulary(**read_lists(path, KIND, ("tokens", "specials"))))

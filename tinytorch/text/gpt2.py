@@ -11,10 +11,8 @@ from pathlib import Path
 from tinytorch.base import files
 from tinytorch.base.errors import DataError, FileFormatError, short
 from tinytorch.data import places
-from tinytorch.text.byte_pairs import BytePairTokenizer
-from tinytorch.text.json_files import LONGEST, parsed
-from tinytorch.text.splitting import LETTER
-from tinytorch.text.vocabulary import Vocabulary
+from tinytorch.text.byte_pairs import LETTER, BytePairTokenizer
+from tinytorch.text.vocabulary import LONGEST, Vocabulary, read_object
 
 PART = "gpt2-bpe"
 TOKENS, MERGES = "encoder.json", "vocab.bpe"
@@ -37,7 +35,7 @@ def load_gpt2_tokenizer(folder: str | os.PathLike[str] | None = None) -> BytePai
     Source: Radford et al. 2019, https://openaipublic.blob.core.windows.net/gpt-2/models/124M/.
     """
     encoder, merges = _found(TOKENS, folder), _found(MERGES, folder)
-    ids = parsed(encoder)
+    ids = read_object(encoder)
     tokens = sorted(ids, key=lambda token: short(ids[token]).zfill(9))  # ids may be no numbers yet
     numbers = [ids[token] for token in tokens]
     if numbers != list(range(len(tokens))) or any(type(n) is not int for n in numbers):

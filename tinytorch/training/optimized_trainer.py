@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tinytorch.nn.functional import cross_entropy
 from tinytorch.nn.module import Module
-from tinytorch.optim.adamw import AdamW
+from tinytorch.optim.adam import AdamW
 from tinytorch.training.callback import Callback
 from tinytorch.training.history import History
 from tinytorch.training.memory_watch import MemoryWatch

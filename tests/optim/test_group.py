@@ -3,7 +3,7 @@
 import numpy as np
 
 import tinytorch as tt
-from tinytorch.optim.blocks import BLOCK, in_blocks
+from tinytorch.optim.group import BLOCK, in_blocks
 
 
 def test_pieces_cover_everything_once():

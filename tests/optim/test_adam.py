@@ -1,4 +1,4 @@
-"""adamw.py, adam.py, adaptive_moments.py: closed forms of the rules."""
+"""adam.py: closed forms of the rules."""
 
 import numpy as np
 import pytest
