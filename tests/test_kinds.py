@@ -1,29 +1,35 @@
 """Every row of the table is one kind of thing to the compiler.
 
-Ground truth: the lists in compiler/plan/kinds.py and compiler/calls/library_calls.py; what is in
-none of them is a host call and is named here, so that a new row cannot become one unnoticed.
+Ground truth: the op class of the row and the tables of the compiler; what is in none of them is
+a host call and is named here, so that a new row cannot become one unnoticed.
 """
 
+import numpy as np
 import pytest
 
-from tinytorch.compiler.calls import library_calls
-from tinytorch.compiler.graph.index_rules import INDEX_RULES
-from tinytorch.compiler.loops import elementwise
-from tinytorch.compiler.plan import kinds
-from tinytorch.primitives import TABLE
+from tinytorch.base.dtypes import float32, float64
+from tinytorch.codegen.builder import Function
+from tinytorch.compiler import elementwise, own_kernels
+from tinytorch.compiler.index_rules import INDEX_RULES
+from tinytorch.primitives import TABLE, Spec, dtype_of
+from tinytorch.primitives.primitive import OpClass
 
 HOST_CALLS = {"sort", "argsort"}  # ordering is no part of the shipped models
 
 
+def of_class(*classes: OpClass) -> set[str]:
+    return {name for name, row in TABLE.items() if row.op_class in classes}
+
+
 def kinds_of(name: str) -> list[str]:
     sets = {  # rewritten: by a rule of indexing into other rows, always
-        "arithmetic": kinds.ARITHMETIC | {"take"},
-        "movement": kinds.MOVEMENT,
-        "source": kinds.SOURCES,
-        "reduction": kinds.REDUCTIONS,
-        "own kernel": set(library_calls.ROWS),
+        "arithmetic": of_class(OpClass.ELEMENTWISE, OpClass.LOOKUP),
+        "movement": of_class(OpClass.MOVEMENT),
+        "source": of_class(OpClass.SOURCE),
+        "reduction": of_class(OpClass.REDUCTION),
+        "own kernel": set(own_kernels.ROWS),
         "host call": HOST_CALLS,
-        "rewritten": set(INDEX_RULES) - set(library_calls.ROWS) - {"take"},
+        "rewritten": set(INDEX_RULES) - set(own_kernels.ROWS) - {"take"},
     }
     return [kind for kind, names in sets.items() if name in names]
 
@@ -35,13 +41,43 @@ def test_a_row_has_one_kind(name):
 
 
 def test_the_lists_name_rows():
-    """Invariant: nothing is listed that the table does not have (aliases of is_nan aside)."""
-    aliases = {"is_nan", "is_inf", "is_finite"}
-    listed = kinds.ARITHMETIC | kinds.MOVEMENT | kinds.SOURCES | kinds.REDUCTIONS
-    assert listed | set(library_calls.ROWS) | HOST_CALLS <= set(TABLE) | aliases
+    """Invariant: nothing is listed that the table does not have."""
+    listed = set(elementwise.RULES)
+    assert listed | set(own_kernels.ROWS) | HOST_CALLS <= set(TABLE)
 
 
 def test_elementwise_rows_have_instructions():
-    """Ground truth: the flag of the row."""
-    flagged = {name for name, row in TABLE.items() if row.elementwise}
-    assert flagged - {"cast", "where"} <= set(elementwise.RULES)
+    """Ground truth: the op class of the row."""
+    assert all(map(elementwise.has_instructions, of_class(OpClass.ELEMENTWISE)))
+
+
+def test_reductions_say_what_combines():
+    """Ground truth: the elementwise rows, and NumPy over nothing, where it does not refuse."""
+    for name in of_class(OpClass.REDUCTION):
+        row = TABLE[name]
+        assert row.combines is not None
+        combination, start = row.combines
+        assert TABLE[combination].elementwise and TABLE[combination].commutes
+        if np.isfinite(start):
+            kind = bool if isinstance(start, bool) else float
+            found = row.numpy(np.zeros(0, kind), axes=(0,), keepdims=False)
+            assert found == start and found.dtype == np.dtype(kind)
+
+
+# A division or a square root takes several times as long as any other instruction.
+SLOW = ("fdiv", "sdiv", "udiv", "frem", "srem", "urem", "sqrt")
+MOST_INSTRUCTIONS = 16
+
+
+@pytest.mark.parametrize("name", sorted(of_class(OpClass.ELEMENTWISE)))
+def test_a_row_that_costs_more_than_a_few_instructions_says_so(name):
+    """Ground truth: the instructions written for it. Else it is computed again in each loop."""
+    row = TABLE[name]
+    sample = next(s for s in row.samples() if s.inputs and s.inputs[-1].dtype != np.float16)
+    dtypes = [float32 if d is float64 else d for d in map(dtype_of, sample.inputs)]
+    out = row.infer(*(Spec((), d) for d in dtypes), **sample.params).dtype
+    f = Function("cost", [(f"x{i}", f"<8 x {d.llvm}>") for i, d in enumerate(dtypes)])
+    inputs = [getattr(f, f"x{i}") for i in range(len(dtypes))]
+    elementwise.emit(f, name, inputs, dtypes, out)
+    slow = any(word in line for line in f.lines for word in SLOW)
+    assert row.expensive == (slow or len(f.lines) > MOST_INSTRUCTIONS)

@@ -1,4 +1,4 @@
-"""convolution.py, pooling.py: slow definitions, invariants, errors."""
+"""window_functions.py, convolution.py, pooling.py: slow definitions, invariants, errors."""
 
 import numpy as np
 import pytest

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
-from tinytorch.base.errors import GradientError, ShapeError
+from tinytorch.base.errors import GradientError, SettingError, ShapeError
+from tinytorch.primitives import TABLE
 
 
 def randn(*shape, seed=0):
@@ -95,7 +96,6 @@ def test_custom_vjp_refuses_wrong_shapes_and_missing_rules():
 
 def test_primitive_adds_a_row():
     """Closed form: a user's row with its gradient."""
-    from tinytorch.primitives import TABLE
 
     double = tt.primitive(
         "test_double", infer=lambda x: x, numpy=lambda x: 2 * x, vjp=lambda g, out, x: (g * 2,)
@@ -104,6 +104,22 @@ def test_primitive_adds_a_row():
         assert tt.gradcheck(lambda x: double(x).exp(), [tt.ones(3)])
     finally:
         del TABLE["test_double"]
+
+
+def test_a_row_of_a_user_has_a_class_that_the_compiler_can_take():
+    """Ground truth: NumPy's; and of rows such as views the compiler knows each by its own rule."""
+    row = {"infer": lambda x: x, "numpy": lambda x: 2 * x}
+    with pytest.raises(SettingError, match="op_class") as caught:
+        tt.primitive("test_viewed", op_class="movement", **row)
+    assert all((caught.value.what, caught.value.got, caught.value.rule, caught.value.fix))
+    try:
+        double = tt.primitive("test_doubled", op_class="elementwise", **row)
+        viewed = tt.primitive("test_seen", infer=lambda x: x, numpy=lambda x: x[:], view=True)
+        x = tt.tensor([1.0, 2.0])
+        assert tt.compile(lambda x: viewed(double(x) + 1))(x).tolist() == [3.0, 5.0]
+    finally:
+        TABLE.pop("test_doubled", None)
+        TABLE.pop("test_seen", None)
 
 
 def test_gradcheck_finds_a_wrong_gradient():

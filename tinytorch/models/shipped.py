@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tinytorch.base.errors import SettingError
-from tinytorch.models.classifiers import CNN, MLP
+from tinytorch.models.cnn import CNN
+from tinytorch.models.mlp import MLP
 from tinytorch.nn.module import Module
 from tinytorch.storage import safetensors
 from tinytorch.tensor.elementwise import tanh

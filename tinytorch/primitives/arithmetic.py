@@ -11,7 +11,7 @@ import numpy as np
 from tinytorch.primitives.broadcasting import fold_to
 from tinytorch.primitives.comparison import absorb, equal, less, where
 from tinytorch.primitives.creation import full_like
-from tinytorch.primitives.primitive import Primitive, Sample
+from tinytorch.primitives.primitive import OpClass, Primitive, Sample
 from tinytorch.primitives.quiet import quiet
 from tinytorch.primitives.samples import flags, numbers, one, two, wrong_kind, wrong_pair
 from tinytorch.primitives.shapes import ANY, FLOAT, NUMBER, binary, unary
@@ -130,7 +130,7 @@ def _with_odd(make, integers: bool = True):
 _PAIRS = two()
 
 
-def _one(name, numpy, vjp, doc, kinds=NUMBER, samples=None, integers=True, selects=()):
+def _one(name, numpy, vjp, doc, kinds=NUMBER, samples=None, integers=True, **facts):
     return Primitive(
         name,
         unary(name, kinds),
@@ -138,9 +138,9 @@ def _one(name, numpy, vjp, doc, kinds=NUMBER, samples=None, integers=True, selec
         vjp=vjp,
         samples=_with_odd(samples or one(), integers),
         error_samples=wrong_kind("bool"),
-        elementwise=True,
-        selects=selects,
+        op_class=OpClass.ELEMENTWISE,
         doc=doc,
+        **facts,
     )
 
 
@@ -148,7 +148,7 @@ def _stairs(name, numpy, doc):
     return _one(name, numpy, _zero, doc, FLOAT, integers=False, selects=(0,))
 
 
-def _two(name, numpy, vjp, doc, kinds=NUMBER, samples=_PAIRS, selects=()):
+def _two(name, numpy, vjp, doc, kinds=NUMBER, samples=_PAIRS, **facts):
     return Primitive(
         name,
         binary(name, kinds),
@@ -156,9 +156,9 @@ def _two(name, numpy, vjp, doc, kinds=NUMBER, samples=_PAIRS, selects=()):
         vjp=vjp,
         samples=samples if kinds == FLOAT else _with_integers(samples, bools=kinds == ANY),
         error_samples=wrong_pair("float32", None if kinds == ANY else "bool", "float64"),
-        elementwise=True,
-        selects=selects,
+        op_class=OpClass.ELEMENTWISE,
         doc=doc,
+        **facts,
     )
 
 
@@ -182,6 +182,7 @@ reciprocal = _one(
     samples=one(0.5, 3.0),
     integers=False,
     selects=(0,),
+    expensive=True,
 )
 
 add = _two(
@@ -190,14 +191,24 @@ add = _two(
     _add_vjp,
     "a + b; of bools: a or b.",
     ANY,
+    commutes=True,  # its neutral number would be -0.0: -0.0 + 0.0 is 0.0
 )
 sub = _two(
     "sub",
     quiet(np.subtract),
     _sub_vjp,
     "a - b.",
+    neutral=0,
 )
-mul = _two("mul", quiet(np.multiply), _mul_vjp, "a * b; of bools: a and b.", ANY)
+mul = _two(
+    "mul",
+    quiet(np.multiply),
+    _mul_vjp,
+    "a * b; of bools: a and b.",
+    ANY,
+    commutes=True,
+    neutral=1,
+)
 div = _two(
     "div",
     quiet(np.divide),
@@ -206,6 +217,8 @@ div = _two(
     FLOAT,
     samples=two(-2.0, 2.0, 0.5, 3.0),
     selects=(1,),
+    expensive=True,
+    neutral=1,
 )
 floor_div = _two(
     "floor_div",
@@ -214,6 +227,7 @@ floor_div = _two(
     "The quotient rounded down, as Python's //; an integer divided by 0 gives 0.",
     samples=two(-2.0, 2.0, 2.5, 3.0),
     selects=(0, 1),
+    expensive=True,
 )
 remainder = _two(
     "remainder",
@@ -221,6 +235,7 @@ remainder = _two(
     _remainder_vjp,
     "What floor_div leaves, with the sign of b, as Python's %; an integer modulo 0 gives 0.",
     samples=two(0.2, 1.8, 2.5, 3.0),
+    expensive=True,
 )
 maximum = _two(
     "maximum",
@@ -229,6 +244,7 @@ maximum = _two(
     "The larger of a and b; NaN if one is NaN.",
     ANY,
     selects=(0, 1),
+    commutes=True,
 )
 minimum = _two(
     "minimum",
@@ -237,4 +253,5 @@ minimum = _two(
     "The smaller of a and b; NaN if one is NaN.",
     ANY,
     selects=(0, 1),
+    commutes=True,
 )

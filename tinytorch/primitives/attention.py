@@ -28,7 +28,7 @@ from tinytorch.primitives.contraction import (
 )
 from tinytorch.primitives.creation import full_like, iota, made_like
 from tinytorch.primitives.exponential import exp
-from tinytorch.primitives.primitive import ErrorSample, Primitive, Sample, Spec, dtype_of
+from tinytorch.primitives.primitive import ErrorSample, OpClass, Primitive, Sample, Spec, dtype_of
 from tinytorch.primitives.quiet import quietly
 from tinytorch.primitives.reshaping import reshape, swap_last
 from tinytorch.primitives.samples import numbers, strided
@@ -312,7 +312,7 @@ attention = Primitive(
     flops=lambda ins, outs, *, causal, **params: 4 * _pairs(ins[0], ins[1], causal),
     samples=_samples,
     error_samples=_errors,
-    mixes=True,
+    op_class=OpClass.CONTRACTION,
     doc="(out, lse): softmax(scale * q k^T) v, and log(sum(exp(scale * q k^T))) of each row.",
 )
 attention_gradient = Primitive(
@@ -323,6 +323,6 @@ attention_gradient = Primitive(
     flops=lambda ins, outs, *, causal, **params: 10 * _pairs(ins[1], ins[2], causal),
     samples=_gradient_samples,
     error_samples=_gradient_errors,
-    mixes=True,
+    op_class=OpClass.CONTRACTION,
     doc="(g_q, g_k, g_v) of attention for the cotangent g of its output.",
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinytorch.primitives.primitive import NOT_DIFFERENTIABLE, Primitive, Sample
+from tinytorch.primitives.primitive import NOT_DIFFERENTIABLE, OpClass, Primitive, Sample
 from tinytorch.primitives.samples import flags, numbers, of_dtype, two, wrong_kind, wrong_pair
 from tinytorch.primitives.shapes import BITS, INTEGER, binary, unary
 
@@ -28,7 +28,7 @@ def _integers():
     ]
 
 
-def _row(name, numpy, kinds, doc):
+def _row(name, numpy, kinds, doc, commutes=False):
     return Primitive(
         name,
         binary(name, kinds),
@@ -39,14 +39,17 @@ def _row(name, numpy, kinds, doc):
             *([Sample((flags(5), flags(5, seed=1)))] if kinds == BITS else []),
         ],
         error_samples=wrong_pair("int32", refused="float32", other="int8"),
-        elementwise=True,
+        op_class=OpClass.ELEMENTWISE,
+        commutes=commutes,
         doc=doc,
     )
 
 
-bitwise_and = _row("bitwise_and", np.bitwise_and, BITS, "The bits set in both.")
-bitwise_or = _row("bitwise_or", np.bitwise_or, BITS, "The bits set in either.")
-bitwise_xor = _row("bitwise_xor", np.bitwise_xor, BITS, "The bits set in one of them only.")
+bitwise_and = _row("bitwise_and", np.bitwise_and, BITS, "The bits set in both.", commutes=True)
+bitwise_or = _row("bitwise_or", np.bitwise_or, BITS, "The bits set in either.", commutes=True)
+bitwise_xor = _row(
+    "bitwise_xor", np.bitwise_xor, BITS, "The bits set in one of them only.", commutes=True
+)
 shift_left = _row("shift_left", np.left_shift, INTEGER, "a * 2^b; 0 for b >= the width.")
 shift_right = _row("shift_right", np.right_shift, INTEGER, "a / 2^b rounded down; the sign fills.")
 bitwise_not = Primitive(
@@ -60,6 +63,6 @@ bitwise_not = Primitive(
         Sample((flags(3),)),
     ],
     error_samples=wrong_kind("float32"),
-    elementwise=True,
+    op_class=OpClass.ELEMENTWISE,
     doc="Every bit turned over; of a bool, not x.",
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinytorch.base.errors import ShapeError
-from tinytorch.primitives.primitive import ErrorSample, Primitive, Sample, Spec
+from tinytorch.primitives.primitive import ErrorSample, OpClass, Primitive, Sample, Spec
 from tinytorch.primitives.quiet import quiet_call
 from tinytorch.primitives.reshaping import reshape
 from tinytorch.primitives.samples import flags, numbers, strided
@@ -65,7 +65,7 @@ broadcast_to = Primitive(
     lambda x, *, shape: np.broadcast_to(x, shape),
     vjp=lambda g, out, x, *, shape: (fold_to(g, tuple(x.shape)),),
     flops=lambda ins, outs, **params: 0,
-    view=True,
+    op_class=OpClass.MOVEMENT,
     samples=lambda: [
         Sample((numbers(),), {"shape": (2, 3)}),
         Sample((numbers(3),), {"shape": (3,)}),
@@ -102,6 +102,8 @@ sum_ = Primitive(
         ),
         ErrorSample((flags(2),), TypeError, "does not take", {"axes": (0,), "keepdims": False}),
     ],
+    op_class=OpClass.REDUCTION,
+    combines=("add", 0),
     doc="Sum over axes. Keeps the dtype: integers wrap, float16 is added up in float32.",
 )
 

@@ -19,7 +19,7 @@ from tinytorch.base.dtypes import (
     float32,
     float64,
 )
-from tinytorch.primitives.primitive import ErrorSample, Primitive, Sample, Spec, dtype_of
+from tinytorch.primitives.primitive import ErrorSample, OpClass, Primitive, Sample, Spec, dtype_of
 from tinytorch.primitives.quiet import quietly
 from tinytorch.primitives.samples import numbers, strided
 
@@ -66,7 +66,8 @@ cast = Primitive(
     _cast,
     vjp=_cast_vjp,
     flops=lambda ins, outs, **params: 0,
-    elementwise=True,
+    op_class=OpClass.ELEMENTWISE,
+    exact=True,
     samples=lambda: [
         *(Sample((numbers(3, 5, low=-9, high=9),), {"dtype": d}) for d in DTYPES),
         *(Sample((numbers(7, low=-100, high=100, dtype="int8"),), {"dtype": d}) for d in DTYPES),

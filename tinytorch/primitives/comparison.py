@@ -12,7 +12,14 @@ from tinytorch.base.dtypes import bool_
 from tinytorch.base.errors import ShapeError
 from tinytorch.primitives.broadcasting import fold_to
 from tinytorch.primitives.creation import full_like
-from tinytorch.primitives.primitive import NOT_DIFFERENTIABLE, ErrorSample, Primitive, Sample, Spec
+from tinytorch.primitives.primitive import (
+    NOT_DIFFERENTIABLE,
+    ErrorSample,
+    OpClass,
+    Primitive,
+    Sample,
+    Spec,
+)
 from tinytorch.primitives.quiet import quiet_call
 from tinytorch.primitives.samples import flags, numbers, one, strided, two, wrong_kind, wrong_pair
 from tinytorch.primitives.selection import select
@@ -44,7 +51,7 @@ def _ties():
     ]
 
 
-def _comparison(name: str, ufunc, doc: str) -> Primitive:
+def _comparison(name: str, ufunc, doc: str, commutes: bool = False) -> Primitive:
     return Primitive(
         name,
         binary(name, ANY, bool_),
@@ -52,7 +59,8 @@ def _comparison(name: str, ufunc, doc: str) -> Primitive:
         vjp=NOT_DIFFERENTIABLE,
         samples=_ties,
         error_samples=wrong_pair("float32", other="float64"),
-        elementwise=True,
+        op_class=OpClass.ELEMENTWISE,
+        commutes=commutes,
         doc=doc,
     )
 
@@ -68,7 +76,7 @@ def _question(name: str, ufunc, doc: str) -> Primitive:
             Sample((np.array([np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0]),)),
         ],
         error_samples=wrong_kind("int32"),
-        elementwise=True,
+        op_class=OpClass.ELEMENTWISE,
         doc=doc,
     )
 
@@ -117,14 +125,18 @@ def _absorb_vjp(c, out, p, g):
     return where(lost, full_like(c, 0.0), c), None
 
 
-equal = _comparison("equal", np.equal, "a == b.")
-not_equal = _comparison("not_equal", np.not_equal, "a != b.")
+equal = _comparison("equal", np.equal, "a == b.", commutes=True)
+not_equal = _comparison("not_equal", np.not_equal, "a != b.", commutes=True)
 less = _comparison("less", np.less, "a < b.")
 less_equal = _comparison("less_equal", np.less_equal, "a <= b.")
 greater = _comparison("greater", np.greater, "a > b.")
 greater_equal = _comparison("greater_equal", np.greater_equal, "a >= b.")
-logical_and = _comparison("logical_and", np.logical_and, "a and b, where anything but 0 is true.")
-logical_or = _comparison("logical_or", np.logical_or, "a or b, where anything but 0 is true.")
+logical_and = _comparison(
+    "logical_and", np.logical_and, "a and b, where anything but 0 is true.", commutes=True
+)
+logical_or = _comparison(
+    "logical_or", np.logical_or, "a or b, where anything but 0 is true.", commutes=True
+)
 isnan = _question("isnan", np.isnan, "Whether x is not a number.")
 isinf = _question("isinf", np.isinf, "Whether x is infinite.")
 signbit = _question(
@@ -141,7 +153,7 @@ logical_not = Primitive(
     error_samples=lambda: [
         ErrorSample((np.zeros(2, np.complex64),), TypeError, "not a number type")
     ],
-    elementwise=True,
+    op_class=OpClass.ELEMENTWISE,
     doc="Whether x is 0.",
 )
 where = Primitive(
@@ -163,8 +175,9 @@ where = Primitive(
         ),
         ErrorSample((flags(2), numbers(3), numbers(3)), ValueError, "do not fit together"),
     ],
-    elementwise=True,
+    op_class=OpClass.ELEMENTWISE,
     selects=(1, 2),
+    exact=True,
     doc="a where condition is true, b elsewhere.",
 )
 absorb = Primitive(
@@ -183,7 +196,7 @@ absorb = Primitive(
         ErrorSample((flags(2), flags(2)), TypeError, "does not take"),
         ErrorSample((numbers(1), numbers(3)), ValueError, "does not broadcast"),
     ],
-    elementwise=True,
+    op_class=OpClass.ELEMENTWISE,
     selects=(0,),
     doc="p, a product with the factor g; 0 where p is NaN and g is 0. See Primitive's Note.",
 )

@@ -19,7 +19,7 @@ from tinytorch.base.dtypes import DType, as_dtype, bfloat16, float32
 from tinytorch.base.errors import DTypeError, ShapeError
 from tinytorch.primitives.broadcasting import accumulator, fold_to
 from tinytorch.primitives.casting import cast_like
-from tinytorch.primitives.primitive import ErrorSample, Primitive, Sample, Spec, dtype_of
+from tinytorch.primitives.primitive import ErrorSample, OpClass, Primitive, Sample, Spec, dtype_of
 from tinytorch.primitives.quiet import quiet, quietly
 from tinytorch.primitives.reshaping import reshape, swap_last
 from tinytorch.primitives.samples import flags, numbers, strided
@@ -169,6 +169,6 @@ matmul = Primitive(
         ),
         ErrorSample((flags(2, 2),) * 2, TypeError, "does not take"),
     ],
-    mixes=True,
+    op_class=OpClass.CONTRACTION,
     doc="a @ b over the last two axes; batch axes broadcast.",
 )

@@ -12,7 +12,7 @@ import numpy as np
 from tinytorch.base.errors import ShapeError
 from tinytorch.primitives.columns import Columns
 from tinytorch.primitives.contraction import cotangent_for, output_dtype, result_type, working_type
-from tinytorch.primitives.primitive import ErrorSample, Primitive, Sample, Spec
+from tinytorch.primitives.primitive import ErrorSample, OpClass, Primitive, Sample, Spec
 from tinytorch.primitives.quiet import quietly
 from tinytorch.primitives.samples import numbers, strided
 from tinytorch.primitives.shapes import (
@@ -243,7 +243,7 @@ convolution = Primitive(
         _strided_case(),
     ],
     error_samples=_errors,
-    mixes=True,
+    op_class=OpClass.CONTRACTION,
     doc="out[n, o, y, ..] = sum of w[o, c, i, ..] x[n, c, y * stride - padding + i * dilation, ..]",
 )
 convolution_input_gradient = Primitive(
@@ -264,7 +264,7 @@ convolution_input_gradient = Primitive(
             {"input_shape": (1, 2, 4, 4), **_window()},
         ),
     ],
-    mixes=True,
+    op_class=OpClass.CONTRACTION,
     doc="The cotangent of the image: transposed convolution of g with w.",
 )
 convolution_weight_gradient = Primitive(
@@ -285,6 +285,6 @@ convolution_weight_gradient = Primitive(
             {"weight_shape": (3, 2, 3, 3), **_window()},
         ),
     ],
-    mixes=True,
+    op_class=OpClass.CONTRACTION,
     doc="The cotangent of the filter: correlation of x with g.",
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinytorch.base.dtypes import DType, as_dtype, check_fits, float32, float64, int64
-from tinytorch.primitives.primitive import ErrorSample, Primitive, Sample, Spec, dtype_of
+from tinytorch.primitives.primitive import ErrorSample, OpClass, Primitive, Sample, Spec, dtype_of
 from tinytorch.primitives.quiet import quietly
 from tinytorch.primitives.shapes import check_axis, check_sizes
 
@@ -51,6 +51,7 @@ full = Primitive(
     error_samples=lambda: [
         ErrorSample((), ValueError, "not a size", {"shape": (-1,), "value": 0.0, "dtype": float32}),
     ],
+    op_class=OpClass.SOURCE,
     doc="An array of `shape` with `value` everywhere.",
 )
 iota = Primitive(
@@ -68,6 +69,7 @@ iota = Primitive(
         ErrorSample((), ValueError, "does not exist", {"shape": (2,), "axis": 1, "dtype": int64}),
         ErrorSample((), ValueError, "not a size", {"shape": (-2,), "axis": 0, "dtype": int64}),
     ],
+    op_class=OpClass.SOURCE,
     doc="out[i0, i1, ...] = the index along `axis`.",
 )
 

@@ -12,7 +12,7 @@ from tinytorch.primitives.arithmetic import BOTH, divided, mul, neg, scaled, sub
 from tinytorch.primitives.broadcasting import fold_to
 from tinytorch.primitives.comparison import equal, where
 from tinytorch.primitives.creation import full_like
-from tinytorch.primitives.primitive import Primitive, Sample
+from tinytorch.primitives.primitive import OpClass, Primitive, Sample
 from tinytorch.primitives.quiet import quiet, quietly
 from tinytorch.primitives.samples import one, two, wrong_kind, wrong_pair
 from tinytorch.primitives.shapes import FLOAT, NUMBER, binary, unary
@@ -54,7 +54,7 @@ def _pow_vjp(g, out, a, b, *, needs=BOTH, final=False):
     return g_a, g_b
 
 
-def _row(name, numpy, vjp, doc, low=-2.0, high=2.0, selects=()):
+def _row(name, numpy, vjp, doc, low=-2.0, high=2.0, selects=(), **facts):
     odd = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e300, -1e300, 5e-324])
     return Primitive(
         name,
@@ -63,9 +63,11 @@ def _row(name, numpy, vjp, doc, low=-2.0, high=2.0, selects=()):
         vjp=vjp,
         samples=lambda: [*one(low, high)(), Sample((odd,))],
         error_samples=wrong_kind("int32"),
-        elementwise=True,
+        op_class=OpClass.ELEMENTWISE,
         selects=selects,
+        expensive=True,
         doc=doc,
+        **facts,
     )
 
 
@@ -142,6 +144,7 @@ erf = _row(
     ),
     "The error function, to 2 units in the last place of float64.",
     selects=(0,),
+    keeps_order=False,  # it goes through blocks of a flat copy
 )
 pow_ = Primitive(
     "pow",
@@ -150,6 +153,7 @@ pow_ = Primitive(
     vjp=_pow_vjp,
     samples=_whole_powers,
     error_samples=wrong_pair("float32", refused="bool", other="float64"),
-    elementwise=True,
+    op_class=OpClass.ELEMENTWISE,
+    expensive=True,
     doc="a to the b. Integers: a negative power drops its fraction, 0 to a negative power is 0.",
 )

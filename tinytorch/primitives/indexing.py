@@ -15,7 +15,7 @@ from tinytorch.primitives.arithmetic import add
 from tinytorch.primitives.broadcasting import accumulator, broadcast_to
 from tinytorch.primitives.creation import full_like, iota, made_like
 from tinytorch.primitives.movement import cut
-from tinytorch.primitives.primitive import ErrorSample, Primitive, Sample, Spec
+from tinytorch.primitives.primitive import ErrorSample, OpClass, Primitive, Sample, Spec
 from tinytorch.primitives.quiet import quietly
 from tinytorch.primitives.samples import flags, numbers, strided
 from tinytorch.primitives.shapes import (
@@ -214,6 +214,7 @@ take = Primitive(
         ErrorSample((numbers(3), np.array([0])), ValueError, "does not exist", {"axis": 1}),
     ],
     selects=(0,),
+    op_class=OpClass.LOOKUP,
     doc="x[index] along an axis: the axes of index take the place of that axis.",
 )
 scatter_add = Primitive(
@@ -239,6 +240,7 @@ scatter_add = Primitive(
         ErrorSample((numbers(1), np.array([0])), ValueError, "not a size", {"axis": 0, "size": -1}),
         ErrorSample((flags(1), np.array([0])), TypeError, "does not take", {"axis": 0, "size": 3}),
     ],
+    op_class=OpClass.SCATTER,
     doc="Zeros, to which g is added at index along an axis; equal indices add up, in their order.",
 )
 take_along = Primitive(
@@ -262,6 +264,7 @@ take_along = Primitive(
         ErrorSample((numbers(3), numbers(3)), TypeError, "does not take", {"axis": 0}),
     ],
     selects=(0,),
+    op_class=OpClass.GATHER,
     doc="out[.., i, ..] = x[.., index[.., i, ..], ..].",
 )
 scatter_along = Primitive(
@@ -284,6 +287,7 @@ scatter_along = Primitive(
             (numbers(3), np.array([0])), ValueError, "different shapes", {"axis": 0, "size": 3}
         ),
     ],
+    op_class=OpClass.SCATTER,
     doc="Zeros, to which each element of g is added at its own index along an axis.",
 )
 slice_update = Primitive(
@@ -309,5 +313,6 @@ slice_update = Primitive(
         ),
     ],
     selects=(0,),
+    op_class=OpClass.UPDATE,
     doc="x with y in place of what lies from start_index on, a position known only at run time.",
 )

@@ -10,7 +10,7 @@ import numpy as np
 from tinytorch.base.dtypes import check_fits
 from tinytorch.base.errors import ShapeError
 from tinytorch.primitives.broadcasting import broadcast_to, fold_to
-from tinytorch.primitives.primitive import ErrorSample, Primitive, Sample, Spec
+from tinytorch.primitives.primitive import ErrorSample, OpClass, Primitive, Sample, Spec
 from tinytorch.primitives.quiet import quietly
 from tinytorch.primitives.reshaping import permute, reshape, swap_last
 from tinytorch.primitives.samples import numbers, strided
@@ -170,7 +170,7 @@ slice_ = Primitive(
     _slice,
     vjp=_slice_vjp,
     flops=_free,
-    view=True,
+    op_class=OpClass.MOVEMENT,
     samples=lambda: [
         Sample((numbers(),), {"start": (), "stop": (), "step": ()}),
         Sample((numbers(7),), {"start": (1,), "stop": (6,), "step": (2,)}),
@@ -214,6 +214,7 @@ pad = Primitive(
         ),
         ErrorSample((numbers(3),), ValueError, "one entry", {"before": (1, 1), "after": (0,)}),
     ],
+    op_class=OpClass.COPY,
     doc="x with `value` around it: before[i] and after[i] times along axis i.",
 )
 flip = Primitive(
@@ -222,7 +223,7 @@ flip = Primitive(
     _flip,
     vjp=lambda g, out, x, *, axes: (flip(g, axes=axes),),
     flops=_free,
-    view=True,
+    op_class=OpClass.MOVEMENT,
     samples=lambda: [
         Sample((numbers(),), {"axes": ()}),
         Sample((numbers(5),), {"axes": (0,)}),
@@ -256,5 +257,7 @@ concatenate = Primitive(
         ),
         ErrorSample((numbers(2), numbers(2)), ValueError, "does not exist", {"axis": 1}),
     ],
+    op_class=OpClass.COPY,
+    keeps_order=True,
     doc="The arrays one after the other along an axis.",
 )

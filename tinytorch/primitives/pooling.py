@@ -12,7 +12,7 @@ from tinytorch.base.dtypes import int32
 from tinytorch.base.errors import ShapeError
 from tinytorch.primitives.broadcasting import accumulator
 from tinytorch.primitives.indexing import checked
-from tinytorch.primitives.primitive import ErrorSample, Primitive, Sample, Spec
+from tinytorch.primitives.primitive import ErrorSample, OpClass, Primitive, Sample, Spec
 from tinytorch.primitives.quiet import quietly
 from tinytorch.primitives.samples import flags, numbers, strided
 from tinytorch.primitives.selection import select
@@ -196,6 +196,7 @@ max_pool2d = Primitive(
         ErrorSample((flags(1, 1, 4, 4),), TypeError, "does not take", _window()),
     ],
     selects=(0,),
+    op_class=OpClass.WINDOW,
     doc="The largest element of each window, and its flat offset in the image (int32).",
 )
 max_pool2d_gradient = Primitive(
@@ -227,6 +228,7 @@ max_pool2d_gradient = Primitive(
             {"input_shape": (1, 2, 3, 4)},
         ),
     ],
+    op_class=OpClass.SCATTER,
     doc="Zeros of the image's shape, to which g is added at the winners.",
 )
 max_pool2d_take = Primitive(
@@ -244,5 +246,6 @@ max_pool2d_take = Primitive(
         ErrorSample((numbers(1, 2, 3, 3), _INDEX), IndexError, "outside its axis"),
         ErrorSample((numbers(1, 3, 3, 4), _INDEX), ValueError, "one pooling"),
     ],
+    op_class=OpClass.GATHER,
     doc="The elements of x at the winners of a pooling.",
 )

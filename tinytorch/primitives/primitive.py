@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,27 @@ from tinytorch.base.dtypes import (
 )
 
 OF_STORED = {**OF_NUMPY, bfloat16.storage: bfloat16}  # uint16 has no other use in the framework
+
+
+class OpClass(Enum):
+    """What kind of operation a row is, by how an output element depends on the inputs."""
+
+    ELEMENTWISE = "elementwise"  # on the (broadcast) inputs at the same place
+    REDUCTION = "reduction"  # on all elements along axes, combined two by two in any order
+    ARG_REDUCTION = "arg_reduction"  # the same, and it is a position along the axis
+    SCAN = "scan"  # on the elements before it along an axis
+    WINDOW = "window"  # on the elements of a window around it
+    CONTRACTION = "contraction"  # on sums of products over axes that two inputs share
+    MOVEMENT = "movement"  # it is one input element, which strides find: a view where NumPy can
+    COPY = "copy"  # it is one input element or a constant, laid out anew: padding, joining
+    LOOKUP = "lookup"  # it is one input element, in a row whose number another input says
+    GATHER = "gather"  # it is one input element, at a place that another input says
+    SCATTER = "scatter"  # on the elements that another input sends to its place, added up
+    UPDATE = "update"  # the first input, but for a part at run-time places that the second gives
+    SORT = "sort"  # on the order of the elements along an axis
+    SOURCE = "source"  # on no input: a constant, a position
+    RANDOM = "random"  # on the state of a generator and on its own place
+    OPAQUE = "opaque"  # nothing is known: rows that users add, unless they say
 
 
 @dataclass(frozen=True)
@@ -84,10 +106,23 @@ class Primitive:
         flops: `flops(ins, outs, **params)`, arithmetic operations (default: size of the outputs).
         samples: gives the Samples of the contract test.
         error_samples: gives the ErrorSamples.
-        elementwise: out[i] depends only on the (broadcast) inputs at i.
-        view: the definition returns a view of its input.
+        op_class: what kind of operation it is, an `OpClass` or its word. A MOVEMENT's definition
+            returns a view of its input where it can. Each cotangent of a CONTRACTION is a sum over
+            elements of `g`, whose zeros end here.
+        view: the definition returns a view of its input. Default: of movement.
+        may_copy: the definition of a view copies where strides cannot tell the new places.
         selects: operands whose cotangent is a final zero where the result does not depend on them.
-        mixes: a contraction: each cotangent is a sum over elements of `g`, whose zeros end here.
+        expensive: an element costs more than a few instructions: a division, a root, a function of
+            analysis. Such a result is kept where it is needed twice, a cheap one computed again.
+        exact: an element computes nothing that could be rounded again: it is an operand, or that in
+            another number type.
+        commutes: two operands may change places.
+        neutral: x op neutral is x, bit for bit; None where there is no such number.
+        combines: of a REDUCTION, the name of the elementwise row that it applies two by two, and
+            the number that it begins with: what it gives over nothing, or an infinity where it
+            refuses to reduce nothing.
+        keeps_order: the definition lays out its result as its operands lie (NumPy's order K).
+            Default: of elementwise rows.
 
     Note [zeros that are final]: a result that does not depend on an element gives it the cotangent
     0, and whatever made that element, its own slope counts no more: 0 times an infinite slope, or
@@ -112,18 +147,30 @@ class Primitive:
         samples: Callable[[], Sequence[Sample]],
         error_samples: Callable[[], Sequence[ErrorSample]] = tuple,
         flops: Callable[..., int] | None = None,
-        elementwise: bool = False,
-        view: bool = False,
+        op_class: OpClass | str = OpClass.OPAQUE,
+        view: bool | None = None,
+        may_copy: bool = False,
         selects: tuple[int, ...] = (),
-        mixes: bool = False,
+        expensive: bool = False,
+        exact: bool = False,
+        commutes: bool = False,
+        neutral: float | None = None,
+        combines: tuple[str, float] | None = None,
+        keeps_order: bool | None = None,
         doc: str = "",
     ):
         self.name, self.infer, self.numpy, self.vjp = name, infer, numpy, vjp
         self.asks_needs, self.asks_final = asks(vjp, "needs"), asks(vjp, "final")
-        self.selects, self.mixes = selects, mixes
+        self.op_class, self.selects = OpClass(op_class), selects
+        self.elementwise = self.op_class is OpClass.ELEMENTWISE
+        self.view = self.op_class is OpClass.MOVEMENT if view is None else view
+        self.may_copy = may_copy
+        self.mixes = self.op_class is OpClass.CONTRACTION
+        self.expensive, self.exact = expensive, exact
+        self.commutes, self.neutral, self.combines = commutes, neutral, combines
+        self.keeps_order = self.elementwise if keeps_order is None else keeps_order
         self.samples, self.error_samples = samples, error_samples
         self._flops = flops
-        self.elementwise, self.view = elementwise, view
         self.__doc__ = doc or None
         if name in TABLE:
             raise ValueError(f"primitive {name!r} is defined twice")

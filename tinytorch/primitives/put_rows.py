@@ -15,7 +15,7 @@ from tinytorch.primitives.broadcasting import broadcast_to
 from tinytorch.primitives.comparison import equal, where
 from tinytorch.primitives.creation import full_like, iota, made_like
 from tinytorch.primitives.indexing import checked, take
-from tinytorch.primitives.primitive import ErrorSample, Primitive, Sample, Spec
+from tinytorch.primitives.primitive import ErrorSample, OpClass, Primitive, Sample, Spec
 from tinytorch.primitives.reshaping import reshape
 from tinytorch.primitives.samples import numbers, strided
 from tinytorch.primitives.shapes import INTEGER, check_kind, check_same_dtype
@@ -82,5 +82,6 @@ put_rows = Primitive(
         ),
     ],
     selects=(0, 1),
+    op_class=OpClass.UPDATE,
     doc="x with row index[i] replaced by y[i]; of equal indices the last wins.",
 )  # fmt: skip

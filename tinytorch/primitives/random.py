@@ -13,7 +13,14 @@ import numpy as np
 
 from tinytorch.base.dtypes import uint32
 from tinytorch.base.errors import ShapeError
-from tinytorch.primitives.primitive import NOT_DIFFERENTIABLE, ErrorSample, Primitive, Sample, Spec
+from tinytorch.primitives.primitive import (
+    NOT_DIFFERENTIABLE,
+    ErrorSample,
+    OpClass,
+    Primitive,
+    Sample,
+    Spec,
+)
 from tinytorch.primitives.shapes import check_sizes
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)  # Salmon et al. 2011: the best found for 4x32
@@ -82,6 +89,7 @@ random_bits = Primitive(
         ErrorSample((np.zeros(4, np.int64),), ValueError, "not the state", {"shape": (2,)}),
         ErrorSample((np.zeros(4, np.uint32),), ValueError, "not a size", {"shape": (-2,)}),
     ],
+    op_class=OpClass.RANDOM,
     doc="""Uniform bits (uint32 of `shape`) and the state after them.
 
     Element i of n is word i // b of block i % b, where b = ceil(n / 4): the blocks are independent,

@@ -6,6 +6,8 @@ with a NaN is NaN, and `argmax` says where.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tinytorch.base.dtypes import int64
@@ -21,7 +23,14 @@ from tinytorch.primitives.broadcasting import (
 from tinytorch.primitives.casting import cast_like
 from tinytorch.primitives.comparison import equal
 from tinytorch.primitives.movement import cut, flip, pad
-from tinytorch.primitives.primitive import NOT_DIFFERENTIABLE, ErrorSample, Primitive, Sample, Spec
+from tinytorch.primitives.primitive import (
+    NOT_DIFFERENTIABLE,
+    ErrorSample,
+    OpClass,
+    Primitive,
+    Sample,
+    Spec,
+)
 from tinytorch.primitives.quiet import quiet_call, quietly
 from tinytorch.primitives.reshaping import permute, reshape
 from tinytorch.primitives.samples import flags, numbers, strided
@@ -146,7 +155,7 @@ def _errors(good, refused, choosing: bool):
     return made
 
 
-def _reduction(name, numpy, vjp, doc, needs_one=False, selects=()):
+def _reduction(name, numpy, vjp, doc, combines, needs_one=False, selects=()):
     return Primitive(
         name,
         _rule(name, NUMBER, needs_one),
@@ -155,6 +164,8 @@ def _reduction(name, numpy, vjp, doc, needs_one=False, selects=()):
         flops=_operations,
         samples=_samples,
         error_samples=lambda: _errors(numbers(3), flags(3), needs_one),
+        op_class=OpClass.REDUCTION,
+        combines=combines,
         selects=selects,
         doc=doc,
     )
@@ -165,6 +176,7 @@ max_ = _reduction(
     lambda x, *, axes, keepdims: quiet_call(np.maximum.reduce, x, axes, None, None, keepdims),
     _extreme_vjp,
     "The largest element over axes; NaN wins; ties share the gradient.",
+    ("maximum", -math.inf),
     needs_one=True,
     selects=(0,),
 )
@@ -173,11 +185,12 @@ min_ = _reduction(
     lambda x, *, axes, keepdims: quiet_call(np.minimum.reduce, x, axes, None, None, keepdims),
     _extreme_vjp,
     "The smallest element over axes; NaN wins; ties share the gradient.",
+    ("minimum", math.inf),
     needs_one=True,
     selects=(0,),
 )
 prod = _reduction(
-    "prod", _prod, _prod_vjp, "The product over axes. Keeps the dtype: integers wrap."
+    "prod", _prod, _prod_vjp, "The product over axes. Keeps the dtype: integers wrap.", ("mul", 1)
 )
 
 
@@ -201,6 +214,7 @@ def _position(name, numpy, doc):
             ErrorSample((numbers(2),), ValueError, "does not exist", {"axis": 1}),
             ErrorSample((flags(2),), TypeError, "does not take", {"axis": 0}),
         ],
+        op_class=OpClass.ARG_REDUCTION,
         doc=doc,
     )
 
@@ -213,7 +227,7 @@ argmin = _position(
 )
 
 
-def _verdict(name, ufunc, doc):
+def _verdict(name, ufunc, doc, combines):
     return Primitive(
         name,
         _rule(name, BOOL),
@@ -227,12 +241,18 @@ def _verdict(name, ufunc, doc):
             Sample((flags(),), {"axes": (), "keepdims": False}),
         ],
         error_samples=lambda: _errors(flags(3), numbers(3), False),
+        op_class=OpClass.REDUCTION,
+        combines=combines,
         doc=doc,
     )
 
 
-any_ = _verdict("any", np.logical_or, "Whether one is true; false of nothing.")
-all_ = _verdict("all", np.logical_and, "Whether every one is true; true of nothing.")
+any_ = _verdict(
+    "any", np.logical_or, "Whether one is true; false of nothing.", ("logical_or", False)
+)
+all_ = _verdict(
+    "all", np.logical_and, "Whether every one is true; true of nothing.", ("logical_and", True)
+)
 cumsum = Primitive(
     "cumsum",
     _running,
@@ -249,5 +269,7 @@ cumsum = Primitive(
         ErrorSample((numbers(),), ValueError, "does not exist", {"axis": 0}),
         ErrorSample((flags(2),), TypeError, "does not take", {"axis": 0}),
     ],
+    op_class=OpClass.SCAN,
+    keeps_order=True,
     doc="out[i] = x[0] + ... + x[i] along an axis. Keeps the dtype.",
 )

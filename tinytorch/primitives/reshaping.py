@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinytorch.base.errors import ShapeError
-from tinytorch.primitives.primitive import ErrorSample, Primitive, Sample, Spec
+from tinytorch.primitives.primitive import ErrorSample, OpClass, Primitive, Sample, Spec
 from tinytorch.primitives.samples import numbers, strided
 from tinytorch.primitives.shapes import check_axes, check_count, check_sizes
 
@@ -50,7 +50,8 @@ reshape = Primitive(
     lambda x, *, shape: x.reshape(shape),
     vjp=lambda g, out, x, *, shape: (reshape(g, shape=tuple(x.shape)),),
     flops=_free,
-    view=True,
+    op_class=OpClass.MOVEMENT,
+    may_copy=True,
     samples=lambda: [
         Sample((numbers(),), {"shape": (1, 1)}),
         Sample((numbers(2, 3, 5),), {"shape": (5, 6)}),
@@ -70,7 +71,7 @@ permute = Primitive(
     lambda x, *, axes: x.transpose(axes),
     vjp=lambda g, out, x, *, axes: (permute(g, axes=_inverse(axes)),),
     flops=_free,
-    view=True,
+    op_class=OpClass.MOVEMENT,
     samples=lambda: [
         Sample((numbers(),), {"axes": ()}),
         Sample((numbers(2, 3, 5),), {"axes": (2, 0, 1)}),

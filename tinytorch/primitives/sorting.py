@@ -11,7 +11,14 @@ import numpy as np
 
 from tinytorch.base.dtypes import int64
 from tinytorch.primitives.indexing import scatter_along
-from tinytorch.primitives.primitive import NOT_DIFFERENTIABLE, ErrorSample, Primitive, Sample, Spec
+from tinytorch.primitives.primitive import (
+    NOT_DIFFERENTIABLE,
+    ErrorSample,
+    OpClass,
+    Primitive,
+    Sample,
+    Spec,
+)
 from tinytorch.primitives.samples import flags, numbers, strided
 from tinytorch.primitives.shapes import NUMBER, check_axis, check_kind
 
@@ -56,6 +63,7 @@ argsort = Primitive(
     flops=_comparisons,
     samples=_samples,
     error_samples=_errors,
+    op_class=OpClass.SORT,
     doc="The positions that sort x along an axis.",
 )
 sort = Primitive(
@@ -68,5 +76,6 @@ sort = Primitive(
     flops=_comparisons,
     samples=_samples,
     error_samples=_errors,
+    op_class=OpClass.SORT,
     doc="x in ascending order along an axis.",
 )

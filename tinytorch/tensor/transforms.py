@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinytorch.base.dtypes import float64
-from tinytorch.base.errors import DTypeError, GradientError, ShapeError
+from tinytorch.base.errors import DTypeError, GradientError, SettingError, ShapeError
 from tinytorch.primitives import TABLE
-from tinytorch.primitives.primitive import NOT_DIFFERENTIABLE, Primitive
+from tinytorch.primitives.primitive import NOT_DIFFERENTIABLE, OpClass, Primitive
 from tinytorch.tensor import autograd
 from tinytorch.tensor.autograd import Leaf, Node, Port
 from tinytorch.tensor.base import TensorBase
@@ -245,6 +245,10 @@ def jvp(function: Callable, primals: Sequence, tangents: Sequence) -> tuple[Any,
     return (tuple(outs), tuple(changes)) if isinstance(result, tuple) else (outs[0], changes[0])
 
 
+# Classes of operations that rows of users may have.
+_OPEN = (OpClass.OPAQUE, OpClass.ELEMENTWISE, OpClass.CONTRACTION)
+
+
 def primitive(
     name: str,
     *,
@@ -262,7 +266,11 @@ def primitive(
         numpy: `numpy(*arrays, **params)` computes it.
         vjp: `vjp(g, out, *inputs, **params)` gives the gradients, made of Tensor operations.
         samples: gives Samples for the contract test.
-        options: the other arguments of `tinytorch.primitives.primitive.Primitive`.
+        options: the other arguments of `tinytorch.primitives.primitive.Primitive`; `op_class` is
+            "opaque", "elementwise" or "contraction".
+
+    Raises:
+        SettingError: another op_class: the compiler knows those rows one by one.
 
     Example:
         >>> import numpy as np, tinytorch as tt
@@ -272,6 +280,14 @@ def primitive(
         [2.0, 4.0]
         >>> del tt.primitives.TABLE["example_double"]
     """
+    op_class = options.get("op_class", OpClass.OPAQUE)
+    if op_class not in (*_OPEN, *(c.value for c in _OPEN)):
+        raise SettingError(
+            "primitive: no such class of operations for a row of yours",
+            got=f"op_class={op_class!r}",
+            rule="one of " + ", ".join(repr(c.value) for c in _OPEN),
+            fix='op_class="opaque", of which nothing is assumed',
+        )
     return Primitive(name, infer, numpy, vjp=vjp, samples=samples, **options)
 
 

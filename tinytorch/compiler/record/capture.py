@@ -19,7 +19,7 @@ import numpy as np
 
 from tinytorch.base.errors import CompileError
 from tinytorch.base.locks import SharedLock, fork_waits_for
-from tinytorch.compiler.graph.graph import Graph, Value, verify
+from tinytorch.compiler.graph import Graph, Value, verify
 from tinytorch.compiler.record.escapes import Carried, Escapes, containers, find, held_by
 from tinytorch.compiler.record.guards import Guard, place_of
 from tinytorch.compiler.record.objects import is_a
@@ -211,7 +211,7 @@ class Capture(Interpreter):
     def apply(self, primitive: Primitive, operands: tuple, params: dict[str, Any]):
         """Add one node; gives Tensors that stand for its outputs."""
         refuse_tensor_params(primitive, params)
-        if self.lift_numbers and primitive.name == "full" and params["shape"] == ():
+        if self.lift_numbers and "value" in params and params["shape"] == ():
             if params["dtype"].is_float:
                 array = np.asarray(primitive.evaluate((), (), params))
                 number = from_buffer(Buffer(array, params["dtype"]))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tinytorch.base.dtypes import bfloat16
-from tinytorch.compiler.graph.graph import Value
+from tinytorch.compiler.graph import Value
 from tinytorch.primitives.primitive import Primitive
 
 
@@ -31,10 +31,10 @@ class Layouts:
     def note(self, primitive: Primitive, x: Value, out: Value, params: dict[str, Any]) -> bool:
         """Note how a view of x lies; gives whether it is a view, eagerly."""
         strides = self.strides.get(x)
-        if strides is None and primitive.name == "reshape":
+        if strides is None and primitive.may_copy:
             return True
         array = _stand_in(x.shape, strides)
-        if primitive.name == "reshape":
+        if primitive.may_copy:
             try:
                 view = np.reshape(array, params["shape"], copy=False)
             except ValueError:
@@ -48,15 +48,14 @@ class Layouts:
     def join(self, primitive: Primitive, inputs: tuple[Value, ...], out: Value) -> None:
         """A result lies as NumPy lays it out beside its operands (order K): asked of NumPy.
 
-        Not what a definition lays out row by row: bfloat16, which is rounded, and erf.
+        Not what a definition lays out row by row; bfloat16, which is rounded, is one.
         """
-        like_operands = primitive.elementwise or primitive.name in ("cumsum", "concatenate")
-        if not like_operands or primitive.name == "erf" or out.dtype is bfloat16:
+        if not primitive.keeps_order or out.dtype is bfloat16:
             return
         if not out.shape or all(x not in self.strides for x in inputs):
             return
         parts = [_stand_in(x.shape, self.strides.get(x)) for x in inputs]
-        if primitive.name == "concatenate":  # only the order of their axes is asked
+        if not primitive.elementwise:  # only the order of their axes is asked
             parts = [_stretched(part, out.shape) for part in parts]
         parts = [*{(p.shape, p.strides): p for p in parts}.values()][:30]  # NumPy takes 32 at once
         flags = [["readonly"]] * len(parts) + [["writeonly", "allocate"]]

@@ -1,1 +1,0 @@
-"""Library calls: primitives that have kernels of their own."""

@@ -1,1 +1,0 @@
-"""The program as a graph, and the rules that simplify it."""

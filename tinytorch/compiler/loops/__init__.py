@@ -1,1 +1,0 @@
-"""Loop nests: expressions, and the kernels written for them."""

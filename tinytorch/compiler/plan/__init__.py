@@ -1,1 +1,0 @@
-"""From a graph to tasks over memory: the passes."""
