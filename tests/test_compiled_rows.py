@@ -15,7 +15,7 @@ import pytest
 from tests.compiler.compiled import program_of, run, targets
 from tinytorch.base.dtypes import bfloat16, bool_, float16, float32, float64, from_bfloat16
 from tinytorch.base.errors import TinyTorchError
-from tinytorch.compiler.graph import Graph, Value
+from tinytorch.compiler.graph.graph import Graph, Value
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec, dtype_of, store
 

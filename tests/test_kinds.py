@@ -9,8 +9,9 @@ import pytest
 
 from tinytorch.base.dtypes import float32, float64
 from tinytorch.codegen.builder import Function
-from tinytorch.compiler import elementwise, own_kernels
-from tinytorch.compiler.index_rules import INDEX_RULES
+from tinytorch.compiler.calls import library_calls
+from tinytorch.compiler.graph.index_rules import INDEX_RULES
+from tinytorch.compiler.loops import elementwise
 from tinytorch.primitives import TABLE, Spec, dtype_of
 from tinytorch.primitives.primitive import OpClass
 
@@ -27,9 +28,9 @@ def kinds_of(name: str) -> list[str]:
         "movement": of_class(OpClass.MOVEMENT),
         "source": of_class(OpClass.SOURCE),
         "reduction": of_class(OpClass.REDUCTION),
-        "own kernel": set(own_kernels.ROWS),
+        "own kernel": set(library_calls.ROWS),
         "host call": HOST_CALLS,
-        "rewritten": set(INDEX_RULES) - set(own_kernels.ROWS) - {"take"},
+        "rewritten": set(INDEX_RULES) - set(library_calls.ROWS) - {"take"},
     }
     return [kind for kind, names in sets.items() if name in names]
 
@@ -43,7 +44,7 @@ def test_a_row_has_one_kind(name):
 def test_the_lists_name_rows():
     """Invariant: nothing is listed that the table does not have."""
     listed = set(elementwise.RULES)
-    assert listed | set(own_kernels.ROWS) | HOST_CALLS <= set(TABLE)
+    assert listed | set(library_calls.ROWS) | HOST_CALLS <= set(TABLE)
 
 
 def test_elementwise_rows_have_instructions():

@@ -12,12 +12,12 @@ import numpy as np
 
 from tinytorch.codegen import engine
 from tinytorch.codegen.target import NAMES, Target, host_features
-from tinytorch.compiler.graph import Graph, Value
-from tinytorch.compiler.launch import launch_plan
-from tinytorch.compiler.lower import schedule
-from tinytorch.compiler.memory import plan_memory, report
+from tinytorch.compiler.graph.graph import Graph, Value
+from tinytorch.compiler.plan.arena import plan_memory, report
+from tinytorch.compiler.plan.launch import launch_plan
+from tinytorch.compiler.plan.lower import schedule
+from tinytorch.compiler.plan.tasks import HostCall
 from tinytorch.compiler.run.program import Program
-from tinytorch.compiler.schedule import HostCall
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec, dtype_of
 

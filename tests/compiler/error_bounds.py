@@ -22,7 +22,7 @@ from math import prod
 import numpy as np
 
 from tinytorch.base.dtypes import DType, bfloat16, float16, float32, float64, from_bfloat16
-from tinytorch.compiler.graph import Graph, Node, Value
+from tinytorch.compiler.graph.graph import Graph, Node, Value
 from tinytorch.primitives.primitive import Spec, store
 from tinytorch.primitives.windows import output_size
 

@@ -5,10 +5,10 @@ import numpy as np
 from tinytorch.base.dtypes import OF_NUMPY, from_bfloat16
 from tinytorch.codegen import engine
 from tinytorch.codegen.kernel import Kernel
-from tinytorch.compiler.graph import Graph, Value
-from tinytorch.compiler.launch import launch_plan
-from tinytorch.compiler.lower import schedule
-from tinytorch.compiler.memory import plan_memory
+from tinytorch.compiler.graph.graph import Graph, Value
+from tinytorch.compiler.plan.arena import plan_memory
+from tinytorch.compiler.plan.launch import launch_plan
+from tinytorch.compiler.plan.lower import schedule
 from tinytorch.compiler.run.program import Program
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec

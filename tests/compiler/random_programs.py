@@ -47,7 +47,7 @@ from tinytorch.base.dtypes import (
 )
 from tinytorch.base.errors import TinyTorchError
 from tinytorch.codegen.target import Target
-from tinytorch.compiler.graph import Graph, Value
+from tinytorch.compiler.graph.graph import Graph, Value
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec, store
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tinytorch.base.errors import CompileError
+from tinytorch.compiler.graph.reference import step_reference
 from tinytorch.compiler.record.capture import capture
-from tinytorch.compiler.reference import step_reference
 from tinytorch.tensor.tensor import Tensor, no_grad
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.compiler.test_pass_regressions import Draft
-from tinytorch.compiler.columns import Columns
-from tinytorch.compiler.nest import Nest
+from tinytorch.compiler.loops.nest import Nest
+from tinytorch.compiler.loops.outer_reductions import Columns
 
 
 @pytest.mark.parametrize("columns", [1, 16, 17, 64, 65, 128, 200])

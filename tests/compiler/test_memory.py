@@ -6,8 +6,8 @@ import pytest
 
 from tinytorch.base.errors import CompileError
 from tinytorch.codegen.kernel import Kernel
-from tinytorch.compiler.graph import Graph
-from tinytorch.compiler.memory import (
+from tinytorch.compiler.graph.graph import Graph
+from tinytorch.compiler.plan.arena import (
     ALIGNMENT,
     MemoryPlan,
     lifetimes_of,
@@ -15,7 +15,7 @@ from tinytorch.compiler.memory import (
     report,
     verify_plan,
 )
-from tinytorch.compiler.schedule import Schedule, Storage, Task
+from tinytorch.compiler.plan.tasks import Schedule, Storage, Task
 
 
 def schedule_of(*tasks: tuple[list[Storage], list[Storage]], alias=None) -> Schedule:

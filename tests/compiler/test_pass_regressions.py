@@ -1,6 +1,6 @@
 """Faults that random programs found, each as the smallest program that shows it.
 
-Ground truth: compiler/reference.py (or NumPy's strides, where it says so); every target.
+Ground truth: compiler/graph/reference.py (or NumPy's strides, where it says so); every target.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tinytorch.base.dtypes import (
     uint8,
     uint32,
 )
-from tinytorch.compiler.access import reshape_strides
-from tinytorch.compiler.fuse import Fusion
-from tinytorch.compiler.graph import Graph, Value
-from tinytorch.compiler.layout import choose_orders
-from tinytorch.compiler.reference import step_reference
-from tinytorch.compiler.rewrite import simplify
+from tinytorch.compiler.graph.graph import Graph, Value
+from tinytorch.compiler.graph.reference import step_reference
+from tinytorch.compiler.graph.rewrite import simplify
+from tinytorch.compiler.plan.access import reshape_strides
+from tinytorch.compiler.plan.fuse import Fusion
+from tinytorch.compiler.plan.layout import choose_orders
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec, store
 

@@ -18,11 +18,11 @@ from tinytorch.codegen import cache, engine
 from tinytorch.codegen.kernel import Kernel, Operand, build
 from tinytorch.codegen.target import Target
 from tinytorch.compiler import persist
-from tinytorch.compiler.graph import Graph, Node, Value
-from tinytorch.compiler.launch import LaunchPlan, launch_plan
-from tinytorch.compiler.memory import plan_memory
+from tinytorch.compiler.graph.graph import Graph, Node, Value
+from tinytorch.compiler.plan.arena import plan_memory
+from tinytorch.compiler.plan.launch import LaunchPlan, launch_plan
+from tinytorch.compiler.plan.tasks import HostCall, Schedule, Storage, Task, verify_schedule
 from tinytorch.compiler.run.program import Program
-from tinytorch.compiler.schedule import HostCall, Schedule, Storage, Task, verify_schedule
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec
 

@@ -13,18 +13,18 @@ from tests.compiler.compiled import targets
 from tests.compiler.test_pass_regressions import Draft
 from tinytorch.base.dtypes import float32, int64
 from tinytorch.base.errors import CompileError
-from tinytorch.compiler.access import Access, bounds, nested
-from tinytorch.compiler.columns import column_kernel
-from tinytorch.compiler.expression import Constant, Load, Op, Reduce, Store
-from tinytorch.compiler.fuse import Fusion
-from tinytorch.compiler.homes import Home
-from tinytorch.compiler.layout import choose_orders
-from tinytorch.compiler.lower import Lowering
-from tinytorch.compiler.nest import Nest, verify_nest
-from tinytorch.compiler.nest_kernels import lower_nest
-from tinytorch.compiler.rewrite import IndexCheck, simplify
-from tinytorch.compiler.rows import row_kernel
-from tinytorch.compiler.verify import (
+from tinytorch.compiler.graph.rewrite import IndexCheck, simplify
+from tinytorch.compiler.loops.expression import Constant, Load, Op, Reduce, Store
+from tinytorch.compiler.loops.inner_reductions import row_kernel
+from tinytorch.compiler.loops.lower_nest import lower_nest
+from tinytorch.compiler.loops.nest import Nest, verify_nest
+from tinytorch.compiler.loops.outer_reductions import column_kernel
+from tinytorch.compiler.plan.access import Access, bounds, nested
+from tinytorch.compiler.plan.buffers import Home
+from tinytorch.compiler.plan.fuse import Fusion
+from tinytorch.compiler.plan.layout import choose_orders
+from tinytorch.compiler.plan.lower import Lowering
+from tinytorch.compiler.plan.verify import (
     verify_access,
     verify_groups,
     verify_homes,

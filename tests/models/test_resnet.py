@@ -7,7 +7,7 @@ import tinytorch as tt
 from tinytorch import models
 from tinytorch.base.errors import SettingError
 from tinytorch.data import load_cifar10
-from tinytorch.models.cifar_resnet import CifarBlock
+from tinytorch.models.resnet import CifarBlock
 from tinytorch.storage import safetensors
 
 WEIGHTS = "resnet-cifar10/resnet20-12fca82f.safetensors"

@@ -5,10 +5,10 @@ import pytest
 
 import tinytorch as tt
 from tinytorch.base.errors import IndexRangeError
+from tinytorch.compiler.graph.reference import step_reference
 from tinytorch.compiler.record.capture import capture
-from tinytorch.compiler.reference import step_reference
 from tinytorch.nn import functional as F
-from tinytorch.nn.indices import inside
+from tinytorch.nn.embedding import inside
 
 
 @pytest.mark.parametrize("wrong", [-1, 4])

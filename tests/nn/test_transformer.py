@@ -6,7 +6,7 @@ import pytest
 import tinytorch as tt
 from tinytorch import nn
 from tinytorch.base.errors import SettingError, ShapeError
-from tinytorch.nn.positions import positions
+from tinytorch.nn.embedding import positions
 
 
 def tokens(*shape, dtype=np.float64):

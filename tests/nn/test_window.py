@@ -1,4 +1,4 @@
-"""window_functions.py, convolution.py, pooling.py: slow definitions, invariants, errors."""
+"""convolution.py, pooling.py: slow definitions, invariants, errors."""
 
 import numpy as np
 import pytest

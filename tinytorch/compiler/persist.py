@@ -16,12 +16,12 @@ import numpy as np
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.codegen import cache, engine
 from tinytorch.codegen.target import Target
-from tinytorch.compiler.graph import Graph
-from tinytorch.compiler.launch import LaunchPlan, launch_plan
-from tinytorch.compiler.lower import schedule as lower
-from tinytorch.compiler.memory import plan_memory, report
+from tinytorch.compiler.graph.graph import Graph
+from tinytorch.compiler.plan.arena import plan_memory, report
+from tinytorch.compiler.plan.launch import LaunchPlan, launch_plan
+from tinytorch.compiler.plan.lower import schedule as lower
+from tinytorch.compiler.plan.tasks import HostCall
 from tinytorch.compiler.run.program import Program
-from tinytorch.compiler.schedule import HostCall
 
 KEPT = 64  # programs kept in memory; one is its code and its constants, without an arena
 _programs: OrderedDict[str, Program] = OrderedDict()

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytorch.codegen import engine
-from tinytorch.compiler.launch import LaunchTask
-from tinytorch.compiler.lower import schedule as lower
-from tinytorch.compiler.memory import size_text
+from tinytorch.compiler.plan.arena import size_text
+from tinytorch.compiler.plan.launch import LaunchTask
+from tinytorch.compiler.plan.lower import schedule as lower
+from tinytorch.compiler.plan.tasks import HostCall
 from tinytorch.compiler.run.program import Runner
 from tinytorch.compiler.run.roofline import Roofline, measure
-from tinytorch.compiler.schedule import HostCall
 from tinytorch.tensor.buffer import Buffer, copy_of
 
 if TYPE_CHECKING:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-from tinytorch.nn.attention import MultiHeadAttention, SelfAttention
+from tinytorch.nn.attention import MultiHeadAttention, SelfAttention, TransformerBlock
+from tinytorch.nn.embedding import LearnedPositions, RotaryPositions, SinusoidalPositions
 from tinytorch.nn.functional import scaled_dot_product_attention, softmax
-from tinytorch.nn.positions import LearnedPositions, RotaryPositions, SinusoidalPositions
-from tinytorch.nn.transformer import TransformerBlock
 from tinytorch.tensor.creation import asarray
 from tinytorch.tensor.interpreter import current
 from tinytorch.tensor.modes import is_grad_enabled

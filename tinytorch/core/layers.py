@@ -22,9 +22,9 @@ from tinytorch.core.matmul import (
 from tinytorch.nn.activation import ReLU
 from tinytorch.nn.containers import Sequential
 from tinytorch.nn.dropout import Dropout
-from tinytorch.nn.flatten import Flatten
 from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module, Parameter
+from tinytorch.nn.shapes import Flatten
 from tinytorch.tensor.creation import zeros
 from tinytorch.tensor.dispatch import tensor_in
 from tinytorch.tensor.own_gradient import custom_vjp

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tinytorch.nn.batch_norm import BatchNorm2d
 from tinytorch.nn.convolution import Conv2d
-from tinytorch.nn.flatten import Flatten
+from tinytorch.nn.normalization import BatchNorm2d
 from tinytorch.nn.pooling import AvgPool2d, MaxPool2d
+from tinytorch.nn.shapes import Flatten
 from tinytorch.tensor.tensor import Tensor
 
 Conv2D, MaxPool2D, AvgPool2D, BatchNorm2D = Conv2d, MaxPool2d, AvgPool2d, BatchNorm2d

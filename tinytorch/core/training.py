@@ -7,7 +7,7 @@ from typing import Any
 
 from tinytorch.data.dataset import Dataset
 from tinytorch.data.loader import DataLoader
-from tinytorch.nn.loss import CrossEntropyLoss, MSELoss
+from tinytorch.nn.losses import CrossEntropyLoss, MSELoss
 from tinytorch.nn.module import Module
 from tinytorch.optim.adam import Adam
 from tinytorch.training import Trainer, accuracy

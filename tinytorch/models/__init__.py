@@ -1,8 +1,7 @@
 """Known networks, ready to train."""
 
 from tinytorch.base.arguments import explain_all as _explain_all
-from tinytorch.models.cifar_resnet import CifarResNet, cifar_resnet, resnet20, resnet32, resnet56
-from tinytorch.models.cnn import CNN
+from tinytorch.models.classifiers import CNN, MLP, LeNet
 from tinytorch.models.dcgan import (
     DCGANDiscriminator,
     DCGANGenerator,
@@ -10,9 +9,17 @@ from tinytorch.models.dcgan import (
     generator_loss,
 )
 from tinytorch.models.gpt import GPT, GPTConfig, next_token_loss
-from tinytorch.models.lenet import LeNet
-from tinytorch.models.mlp import MLP
-from tinytorch.models.resnet import ResNet, resnet18, resnet34, resnet50
+from tinytorch.models.resnet import (
+    CifarResNet,
+    ResNet,
+    cifar_resnet,
+    resnet18,
+    resnet20,
+    resnet32,
+    resnet34,
+    resnet50,
+    resnet56,
+)
 from tinytorch.models.shipped import pretrained, pretrained_facts
 from tinytorch.models.vae import ConvVAE, VAEOutput, vae_loss
 from tinytorch.models.vit import VisionTransformer

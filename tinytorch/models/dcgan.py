@@ -9,11 +9,11 @@ from tinytorch.base.checks import whole
 from tinytorch.base.errors import SettingError
 from tinytorch.nn import functional as F
 from tinytorch.nn.activation import LeakyReLU, ReLU, Tanh
-from tinytorch.nn.batch_norm import BatchNorm2d
 from tinytorch.nn.containers import Sequential
 from tinytorch.nn.convolution import Conv2d, ConvTranspose2d
 from tinytorch.nn.initialisation import normal
 from tinytorch.nn.module import Module, Parameter
+from tinytorch.nn.normalization import BatchNorm2d
 from tinytorch.tensor.creation import ones, zeros
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.random import randn

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tinytorch.base.checks import number, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn import functional as F
-from tinytorch.nn.attention import MultiHeadAttention
+from tinytorch.nn.attention import MultiHeadAttention, TransformerBlock
 from tinytorch.nn.containers import ModuleList
 from tinytorch.nn.dropout import Dropout
 from tinytorch.nn.embedding import Embedding
@@ -18,7 +18,6 @@ from tinytorch.nn.initialisation import normal
 from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.nn.normalization import LayerNorm
-from tinytorch.nn.transformer import TransformerBlock
 from tinytorch.tensor.creation import zeros
 from tinytorch.tensor.tensor import Tensor
 

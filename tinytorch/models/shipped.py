@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tinytorch.base.errors import SettingError
-from tinytorch.models.cnn import CNN
-from tinytorch.models.mlp import MLP
+from tinytorch.models.classifiers import CNN, MLP
 from tinytorch.nn.module import Module
 from tinytorch.storage import safetensors
 from tinytorch.tensor.elementwise import tanh

@@ -13,9 +13,9 @@ from tinytorch.nn import functional as F
 from tinytorch.nn.activation import ReLU
 from tinytorch.nn.containers import Sequential
 from tinytorch.nn.convolution import Conv2d, ConvTranspose2d
-from tinytorch.nn.flatten import Flatten
 from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module
+from tinytorch.nn.shapes import Flatten
 from tinytorch.tensor.modes import no_grad
 from tinytorch.tensor.random import randn
 from tinytorch.tensor.tensor import Tensor

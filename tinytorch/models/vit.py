@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from tinytorch.base.checks import whole
 from tinytorch.base.errors import SettingError, ShapeError
+from tinytorch.nn.attention import TransformerBlock
 from tinytorch.nn.containers import ModuleList
 from tinytorch.nn.dropout import Dropout
 from tinytorch.nn.initialisation import normal
-from tinytorch.nn.linear import Linear
-from tinytorch.nn.mlp import MLP
+from tinytorch.nn.linear import MLP, Linear
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.nn.normalization import LayerNorm
-from tinytorch.nn.transformer import TransformerBlock
 from tinytorch.tensor.tensor import Tensor
 
 

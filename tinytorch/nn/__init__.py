@@ -37,18 +37,19 @@ from tinytorch.nn.activation import (
     Softsign,
     Tanh,
 )
-from tinytorch.nn.attention import MultiHeadAttention, SelfAttention
-from tinytorch.nn.batch_norm import BatchNorm1d, BatchNorm2d
+from tinytorch.nn.attention import (
+    KeyValueCache,
+    MultiHeadAttention,
+    SelfAttention,
+    TransformerBlock,
+)
 from tinytorch.nn.containers import ModuleDict, ModuleList, Sequential
 from tinytorch.nn.convolution import Conv1d, Conv2d, ConvTranspose2d
 from tinytorch.nn.dropout import Dropout, Dropout2d, DropPath
-from tinytorch.nn.embedding import Embedding
-from tinytorch.nn.flatten import Flatten, Identity, Unflatten
-from tinytorch.nn.gru import GRU
+from tinytorch.nn.embedding import Embedding, LearnedPositions, RotaryPositions, SinusoidalPositions
 from tinytorch.nn.initialisation import initialise
-from tinytorch.nn.key_value_cache import KeyValueCache
-from tinytorch.nn.linear import Linear
-from tinytorch.nn.loss import (
+from tinytorch.nn.linear import MLP, Linear
+from tinytorch.nn.losses import (
     BCELoss,
     BCEWithLogitsLoss,
     CrossEntropyLoss,
@@ -59,16 +60,12 @@ from tinytorch.nn.loss import (
     NLLLoss,
     SmoothL1Loss,
 )
-from tinytorch.nn.lstm import LSTM
-from tinytorch.nn.mlp import MLP
 from tinytorch.nn.module import Module, Parameter
-from tinytorch.nn.normalization import GroupNorm, LayerNorm, RMSNorm
+from tinytorch.nn.normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
 from tinytorch.nn.pooling import AdaptiveAvgPool2d, AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
-from tinytorch.nn.positions import LearnedPositions, RotaryPositions, SinusoidalPositions
-from tinytorch.nn.rnn import RNN
+from tinytorch.nn.recurrent import GRU, LSTM, RNN
+from tinytorch.nn.shapes import Flatten, Identity, Unflatten, Upsample
 from tinytorch.nn.signals import signal
-from tinytorch.nn.transformer import TransformerBlock
-from tinytorch.nn.upsample import Upsample
 
 __all__ = [
     "AdaptiveAvgPool2d",

@@ -1,19 +1,270 @@
-"""Multi-head attention: each token gathers what it needs from the tokens it may see.
+"""Attention: each token gathers what it needs from the tokens it may see, and the block around it.
 
-Knows heads and their weights; the arithmetic is `functional.scaled_dot_product_attention`.
+In the order of the paper (Vaswani et al. 2017): the product of queries and keys as a function, what
+is kept of earlier tokens, several heads with their weights, and the block that puts a small network
+for each token behind them, each part beside a shortcut.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 from tinytorch.base.checks import flag, number, whole
+from tinytorch.base.dtypes import DType, int64
 from tinytorch.base.errors import SettingError, ShapeError
-from tinytorch.nn import functional as F
+from tinytorch.nn.activation_functions import gelu
+from tinytorch.nn.dropout import Dropout, DropPath, dropout
 from tinytorch.nn.initialisation import uniform
-from tinytorch.nn.key_value_cache import KeyValueCache
-from tinytorch.nn.linear import Linear
+from tinytorch.nn.linear import Linear, linear
 from tinytorch.nn.module import Module, Parameter
-from tinytorch.tensor.creation import zeros
+from tinytorch.nn.normalization import LayerNorm
+from tinytorch.tensor.contractions import attention, matmul, scale_of
+from tinytorch.tensor.creation import iota, zeros
+from tinytorch.tensor.elementwise import exp, logical_not, where
+from tinytorch.tensor.indexing import slice_update
+from tinytorch.tensor.interpreter import current
+from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.reductions import all as every
+from tinytorch.tensor.reductions import shift_of
+from tinytorch.tensor.reductions import sum as total
+from tinytorch.tensor.repetition import repeat_interleave
+from tinytorch.tensor.shaping import broadcast_to, concat, pad, transpose
 from tinytorch.tensor.tensor import Tensor
+
+
+def scaled_dot_product_attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0, is_causal: bool = False, scale: Any = None,
+    enable_gqa: bool = False,
+) -> Tensor:  # fmt: skip
+    """softmax(query key^T * scale + mask) value, for each head.
+
+    Without mask and dropout it is one primitive, which never holds T x S numbers when compiled.
+
+    Args:
+        query: (..., A, T, D); leading axes of the three broadcast.
+        key: (..., A, S, D).
+        value: (..., A, S, V).
+        attn_mask: broadcasts to (..., A, T, S): bools (True takes part) or floats (added).
+        dropout_p: probability of dropping a weight, in [0, 1]; applies whenever it is not 0.
+        is_causal: query t sees keys s <= t + S - T.
+        scale: default 1 / sqrt(D); a number or a 0-d Tensor. With D = 0 all keys are alike.
+        enable_gqa: key and value may have fewer heads, each shared by so many queries' heads side
+            by side (Ainslie et al. 2023, https://arxiv.org/abs/2305.13245).
+
+    Returns:
+        (..., A, T, V). A query that may see nothing gets zeros. What is_causal hides from a query,
+        and keys that attn_mask hides from all of several queries, may be infinite or NaN: neither
+        the query nor its gradient learns of them.
+
+    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 1.
+
+    Differs from PyTorch: with T != S and is_causal the last query sees all keys (as a cache of keys
+    needs it), where PyTorch aligns the first query with the first key. is_causal and attn_mask may
+    be given together.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> q, kv = tt.zeros(2, 4, 3, 8), tt.ones(2, 2, 5, 8)
+        >>> scaled_dot_product_attention(q, kv, kv, enable_gqa=True).shape
+        (2, 4, 3, 8)
+    """
+    if scale is None:
+        scale = scale_of(query)
+    if type(dropout_p) is not float:
+        dropout_p = number("scaled_dot_product_attention", "dropout_p", dropout_p, "[0, 1]")
+    if enable_gqa:
+        key, value = _shared(query, key), _shared(query, value)
+    if attn_mask is None and dropout_p == 0.0:
+        lead = _together((query, key, value))
+        q, k, v = _alike(*(_four_axes(x, lead) for x in (query, key, value)))
+        out = attention(q, k, v, causal=is_causal, scale=scale)
+        width = value.shape[-1]
+        out = out if q.shape[-1] == width else out[..., :width]
+        return out.reshape(*lead, *q.shape[2:3], width)
+    if attn_mask is not None and query.shape[-2] > 1:
+        key, value = _seen_by_some(key, attn_mask), _seen_by_some(value, attn_mask)
+    scores = matmul(query, transpose(key)) * scale  # (..., T, S)
+    if is_causal:
+        rows, columns = scores.shape[-2:]
+        sees = iota((rows, columns), 1) <= iota((rows, columns), 0) + (columns - rows)
+        scores = where(sees, scores, -math.inf)
+    if attn_mask is not None:
+        added = attn_mask.dtype.is_float
+        scores = (
+            scores + attn_mask.astype(scores.dtype)
+            if added
+            else where(attn_mask, scores, -math.inf)
+        )
+    return matmul(dropout(_safe_softmax(scores), dropout_p), value)
+
+
+def _shared(query: Tensor, x: Tensor) -> Tensor:
+    """Keys or values repeated for each of the heads that share them."""
+    if len(query.shape) < 3 or len(x.shape) < 3 or query.shape[-3] == x.shape[-3]:
+        return x
+    heads, shared = query.shape[-3], x.shape[-3]
+    if not shared or heads % shared:
+        raise ShapeError(
+            "scaled_dot_product_attention: the queries do not share the keys evenly",
+            got=f"{heads} heads of queries, {shared} of keys and values",
+            rule="the heads of the queries are a multiple of those of keys and values",
+            fix="as many heads of keys as of queries, or one",
+        )
+    return repeat_interleave(x, heads // shared, len(x.shape) - 3)
+
+
+def _together(parts: tuple[Tensor, ...]) -> tuple[int, ...]:
+    """The leading axes (batch, heads) that queries, keys and values stretch to."""
+    leads = [tuple(x.shape[:-2]) for x in parts]
+    rank = max(len(lead) for lead in leads)
+    sizes = zip(*((1,) * (rank - len(lead)) + lead for lead in leads), strict=True)
+    several = [{n for n in axis if n != 1} for axis in sizes]
+    if any(len(found) > 1 for found in several):
+        raise ShapeError(
+            "scaled_dot_product_attention: leading axes differ",
+            got=", ".join(str(tuple(x.shape)) for x in parts),
+            rule="query, key and value have the same batch and heads, or 1",
+            fix="enable_gqa=True for fewer heads, or expand key and value to those of the query",
+        )
+    return tuple(found.pop() if found else 1 for found in several)
+
+
+def _four_axes(x: Tensor, lead: tuple[int, ...]) -> Tensor:
+    if tuple(x.shape[:-2]) != lead:
+        x = broadcast_to(x, (*lead, *x.shape[-2:]))
+    return (
+        x
+        if len(lead) == 2
+        else x.reshape(math.prod(lead[:-1]), lead[-1] if lead else 1, *x.shape[-2:])
+    )
+
+
+def _alike(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+    """Zeros beside queries and keys, or values, until both are as wide: no score changes."""
+    if q.shape[-1] == k.shape[-1] == v.shape[-1] > 0 or q.shape[-1] != k.shape[-1]:
+        return q, k, v
+    size = max(q.shape[-1], v.shape[-1], 1)
+    return tuple([pad(x, (0,) * 4, (0, 0, 0, size - x.shape[-1])) for x in (q, k, v)])
+
+
+def _seen_by_some(x: Tensor, mask: Tensor) -> Tensor:
+    """Keys or values, 0 where the mask hides one from every query: it may be NaN."""
+    hidden = mask == -math.inf if mask.dtype.is_float else logical_not(mask)
+    if len(mask.shape) > 1:
+        hidden = every(hidden, -2)
+    return where(hidden.unsqueeze(-1), 0.0, x)
+
+
+def _safe_softmax(scores: Tensor) -> Tensor:
+    """Softmax over the last axis in which a row of -inf becomes zeros, not NaN."""
+    largest = shift_of(scores, -1)
+    powers = exp(scores - where(largest == -math.inf, 0.0, largest))
+    mass = total(powers, -1, keepdim=True)
+    return powers / where(mass == 0.0, 1.0, mass)
+
+
+class KeyValueCache(Module):
+    """Room for the keys and values of S tokens, filled from the front.
+
+    In eager code what has been filled is handed out; in a compiled function, where sizes are fixed,
+    all of it is, with a mask that hides the rest, so one program serves every length.
+
+    Args:
+        batch: B, sequences; at least 1.
+        heads: A, heads of the keys (`kv_heads` of the layer); at least 1.
+        length: S, tokens there is room for; at least 1.
+        head_size: D; at least 1.
+        dtype: of keys and values; default float32.
+
+    Shapes: keys and values (B, A, S, D); length 0-d int64, how many tokens are in it.
+
+    Cost: 2 B A S D numbers. A new token reads them once, in place of 2 T C^2 operations for each
+    layer to compute the T keys and values before it again.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> layer = tt.nn.MultiHeadAttention(8, 2, causal=True)
+        >>> cache = layer.new_cache(batch=1, length=16)
+        >>> for token in range(3):
+        ...     y = layer(tt.ones(1, 1, 8), cache=cache)
+        >>> y.shape, cache.length.item()
+        ((1, 1, 8), 3)
+    """
+
+    keys: Tensor
+    values: Tensor
+    length: Tensor
+
+    def __init__(
+        self, batch: int, heads: int, length: int, head_size: int, dtype: DType | str = "float32"
+    ):
+        given = (("batch", batch), ("heads", heads), ("length", length), ("head_size", head_size))
+        shape = tuple(whole("KeyValueCache", name, size, at_least=1) for name, size in given)
+        self.register_buffer("keys", zeros(shape, dtype=dtype))
+        self.register_buffer("values", zeros(shape, dtype=dtype))
+        self.register_buffer("length", zeros((), dtype=int64))
+
+    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Add the keys and values of T tokens.
+
+        Args:
+            key: (B, A, T, D).
+            value: (B, A, T, D).
+
+        Returns:
+            keys and values of all tokens so far (eager), or of all S places with a mask (T, S) of
+            those that the T tokens may see, each itself and what came before (compiled).
+
+        Raises:
+            ShapeError: no room is left, or the keys are not those of this cache.
+        """
+        b, a, room, d = self.keys.shape
+        t = key.shape[2] if len(key.shape) == 4 else -1
+        if key.shape != (b, a, t, d) or value.shape != key.shape or t > room:
+            raise ShapeError(
+                "KeyValueCache: these keys and values do not fit into it",
+                got=f"key {tuple(key.shape)}, value {tuple(value.shape)}",
+                rule=f"both ({b}, {a}, T, {d}) with T <= {room}",
+                fix="layer.new_cache(batch, length) of the layer that uses it",
+            )
+        with no_grad():
+            return self._append(key, value, t) if current() is None else self._write(key, value, t)
+
+    def _append(self, key: Tensor, value: Tensor, t: int) -> tuple[Tensor, Tensor, None]:
+        n, room = int(self.length.item()), self.keys.shape[2]
+        if n + t > room:
+            raise ShapeError(
+                "KeyValueCache: no room is left",
+                got=f"{n} tokens in it and {t} new ones",
+                rule=f"at most {room}",
+                fix="cache.clear(), or new_cache(..., length=...) with more room",
+            )
+        self.keys[:, :, n : n + t] = key
+        self.values[:, :, n : n + t] = value
+        self.length.assign_(self.length + t)
+        return self.keys[:, :, : n + t], self.values[:, :, : n + t], None
+
+    def _write(self, key: Tensor, value: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
+        start = self.length
+        none = zeros((2,), dtype=int64)
+        place = concat([none, start.reshape(1), none[:1]])
+        for held, new in ((self.keys, key), (self.values, value)):
+            held.assign_(slice_update(held, new.detach(), place))
+        room = self.keys.shape[2]
+        sees = iota((t, room), 1) <= iota((t, room), 0) + start
+        self.length.assign_(start + t)
+        return self.keys, self.values, sees
+
+    def clear(self) -> None:
+        """Forget everything; the room stays."""
+        self.length.zero_()
+
+    def extra_repr(self) -> str:
+        """Sizes."""
+        return "batch={}, heads={}, length={}, head_size={}".format(*self.keys.shape)
 
 
 class Attention(Module):
@@ -103,7 +354,7 @@ class Attention(Module):
             causal = True
             if seen is not None:
                 mask, causal = _both(seen, mask), False
-        y = F.scaled_dot_product_attention(
+        y = scaled_dot_product_attention(
             q, k, v, attn_mask=_for_heads(mask), is_causal=causal, enable_gqa=True,
             dropout_p=self.dropout if self.training else 0.0,
         )  # fmt: skip
@@ -122,7 +373,7 @@ class Attention(Module):
     def _heads(self, query: Tensor, key: Tensor | None, value: Tensor | None):
         c, shared = self.d_model, self.kv_heads * self.head_size
         if key is None and self.kdim == c == self.vdim:
-            joint = self._split(F.linear(query, self.in_proj_weight, self.in_proj_bias))
+            joint = self._split(linear(query, self.in_proj_weight, self.in_proj_bias))
             a, s = self.num_heads, self.kv_heads
             return joint[:, :a], joint[:, a : a + s], joint[:, a + s :]
         key = query if key is None else key
@@ -134,7 +385,7 @@ class Attention(Module):
             joint = self.kdim == c == self.vdim
             weight = self.in_proj_weight[rows] if joint else getattr(self, f"{name}_proj_weight")
             bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
-            parts.append(self._split(F.linear(x, weight, bias)))
+            parts.append(self._split(linear(x, weight, bias)))
         return parts
 
     def _split(self, x: Tensor) -> Tensor:
@@ -160,6 +411,22 @@ class Attention(Module):
         }  # fmt: skip
         named = [f"{name}={value}" for name, value in given.items() if value]
         return ", ".join([str(self.d_model), f"num_heads={self.num_heads}", *named])
+
+
+def _for_heads(mask: Tensor | None) -> Tensor | None:
+    """A mask of one for each sample, (B, T, S), with an axis for the heads."""
+    return mask.unsqueeze(1) if mask is not None and len(mask.shape) == 3 else mask
+
+
+def _both(seen: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return seen
+    raise SettingError(
+        "MultiHeadAttention: a compiled function with a cache takes no mask",
+        got=f"mask {tuple(mask.shape)}",
+        rule="the cache's own mask hides what has not been filled",
+        fix="leave the mask out, or call it eagerly",
+    )
 
 
 class MultiHeadAttention(Attention):
@@ -264,17 +531,94 @@ class SelfAttention(Attention):
         return self.attend(x, mask=mask, cache=cache)
 
 
-def _for_heads(mask: Tensor | None) -> Tensor | None:
-    """A mask of one for each sample, (B, T, S), with an axis for the heads."""
-    return mask.unsqueeze(1) if mask is not None and len(mask.shape) == 3 else mask
+class TransformerBlock(Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)).
 
+    The shortcuts carry the gradient past every part unchanged, so that it neither grows nor fades
+    with depth; norms before the parts (norm_first) keep it so without a warm-up.
 
-def _both(seen: Tensor, mask: Tensor | None) -> Tensor:
-    if mask is None:
-        return seen
-    raise SettingError(
-        "MultiHeadAttention: a compiled function with a cache takes no mask",
-        got=f"mask {tuple(mask.shape)}",
-        rule="the cache's own mask hides what has not been filled",
-        fix="leave the mask out, or call it eagerly",
-    )
+    Args:
+        d_model: C, numbers per token.
+        num_heads: A, attention heads; divides d_model; default 1.
+        hidden: width of the network for each token; default 4 C.
+        dropout: probability of a zero after each part in training, in [0, 1]; default 0.
+        drop_path: probability that a sample skips a part in training, in [0, 1]; default 0.
+        causal: whether a token sees only itself and those before it; default False.
+        norm_first: norms before the parts; False: after each shortcut, as in the first paper.
+        cross: attend to a memory too, between the two parts; default False.
+        activation: of the hidden numbers; default gelu.
+        attention: other settings of `MultiHeadAttention`: {"kv_heads": 2, "positions": ...}.
+
+    Shapes: (B, T, C) -> (B, T, C).
+
+    Cost: 24 T C^2 + 4 T^2 C operations for each sequence; 12 C^2 weights.
+
+    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.1; norm_first: Xiong et
+    al. 2020, https://arxiv.org/abs/2002.04745.
+
+    Differs from PyTorch's TransformerEncoderLayer (with cross: TransformerDecoderLayer), whose
+    weights it loads by name: batch first, norm_first, gelu and no dropout are the defaults.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.nn.TransformerBlock(16, num_heads=4)(tt.zeros(2, 5, 16)).shape
+        (2, 5, 16)
+    """
+
+    def __init__(
+        self, d_model: int, num_heads: int = 1, *, hidden: int | None = None, dropout: float = 0.0,
+        drop_path: float = 0.0, causal: bool = False, norm_first: bool = True, cross: bool = False,
+        activation: Callable[[Tensor], Tensor] = gelu, attention: dict | None = None,
+    ):  # fmt: skip
+        owner, settings = "TransformerBlock", attention or {}
+        self.d_model = whole(owner, "d_model", d_model, at_least=1)
+        hidden = whole(owner, "hidden", 4 * d_model if hidden is None else hidden, at_least=1)
+        dropout = number(owner, "dropout", dropout, "[0, 1]")
+        self.norm_first = flag(owner, "norm_first", norm_first)
+        self.activation = activation
+        self.self_attn = MultiHeadAttention(d_model, num_heads, causal=causal, **settings)
+        self.multihead_attn = (
+            MultiHeadAttention(d_model, num_heads) if flag(owner, "cross", cross) else None
+        )
+        self.linear1, self.linear2 = Linear(d_model, hidden), Linear(hidden, d_model)
+        self.norm1, self.norm2 = LayerNorm(d_model), LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model) if cross else None
+        self.dropout = Dropout(dropout)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(
+        self, x: Tensor, memory: Tensor | None = None, mask: Tensor | None = None, *,
+        memory_mask: Tensor | None = None, cache: KeyValueCache | None = None,
+    ) -> Tensor:  # fmt: skip
+        """(B, T, C) -> (B, T, C).
+
+        Args:
+            x: (B, T, C).
+            memory: (B, S, C), what a block with `cross` attends to.
+            mask: who takes part, as in `MultiHeadAttention`.
+            memory_mask: the same for the memory, (T, S) or (B, T, S).
+            cache: of this block's self-attention, from `new_cache`.
+        """
+        x = self._beside(x, self.norm1, lambda y: self.self_attn(y, mask=mask, cache=cache))
+        last = self.norm2
+        if self.multihead_attn is not None and self.norm3 is not None:
+            attend, last = self.multihead_attn, self.norm3
+            x = self._beside(x, self.norm2, lambda y: attend(y, memory, mask=memory_mask))
+        return self._beside(x, last, self._mlp)
+
+    def _beside(self, x: Tensor, norm: LayerNorm, part: Callable[[Tensor], Tensor]) -> Tensor:
+        """A part beside its shortcut, with its norm before or after."""
+        if self.norm_first:
+            return x + self.drop_path(self.dropout(part(norm(x))))
+        return norm(x + self.drop_path(self.dropout(part(x))))
+
+    def _mlp(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(self.activation(self.linear1(x))))
+
+    def new_cache(self, batch: int, length: int) -> KeyValueCache:
+        """An empty cache for the self-attention of this block."""
+        return self.self_attn.new_cache(batch, length)
+
+    def extra_repr(self) -> str:
+        """Size, and where the norms are."""
+        return f"{self.d_model}" + ("" if self.norm_first else ", norm_first=False")

@@ -1,20 +1,176 @@
-"""Conv1d, Conv2d, ConvTranspose2d: one small window of weights slid over an image or a signal.
+"""Convolution: one small window of weights slid over an image or a signal; functions and layers.
 
-Knows its weights and settings; the arithmetic is in `functional`.
+Knows windows and weights; the arithmetic is in `tensor.contractions`. A signal (N, C, T) is an
+image of height 1.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
-from tinytorch.base.checks import flag, pair, whole
+from tinytorch.base.checks import flag, pair, single, whole
 from tinytorch.base.errors import SettingError, ShapeError
-from tinytorch.nn import functional as F
 from tinytorch.nn.initialisation import uniform
 from tinytorch.nn.module import Module, Parameter
-from tinytorch.nn.window_functions import named_padding
+from tinytorch.tensor.contractions import (
+    convolution,
+    convolution_transpose,
+)
+from tinytorch.tensor.number_types import check_one_float
 from tinytorch.tensor.tensor import Tensor
+
+
+def of_one_sample(rank: int) -> Callable:
+    """Decorator for functions of a batch with `rank` axes: they take one sample without the first.
+
+    What they give, one Tensor or several, has no first axis then.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def either(input, *args, **named):
+            if len(input.shape) != rank - 1:
+                return function(input, *args, **named)
+            out = function(input.unsqueeze(0), *args, **named)
+            return tuple(o.squeeze(0) for o in out) if type(out) is tuple else out.squeeze(0)
+
+        return either
+
+    return decorate
+
+
+def check_rank(owner: str, name: str, x: Tensor, rank: int, axes: str) -> None:
+    """Refuse an array with another number of axes than those listed."""
+    if len(x.shape) != rank:
+        raise ShapeError(
+            f"{owner}: {name} has the wrong number of axes",
+            got=f"{name} {tuple(x.shape)}",
+            rule=axes,
+            fix=f"{name}.unsqueeze(0), if the first axis is missing",
+        )
+
+
+@of_one_sample(4)
+def conv2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None,
+    stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """Cross-correlation of images with windows of weights, plus one number per channel.
+
+    Args:
+        input: (N, C, H, W) or (C, H, W).
+        weight: (K, C / groups, kernel height, kernel width).
+        bias: (K,).
+        stride: step of the window, one number or a pair.
+        padding: zeros on each side, one number or a pair; "valid" is 0, "same" keeps the size of
+            the image (stride 1 only; an odd cell goes to the right and the bottom).
+        dilation: distance between rows of the window, one number or a pair.
+        groups: so many parts of the channels do not see each other.
+
+    Returns:
+        (N, K, H', W').
+    """
+    if isinstance(padding, str):
+        padding = named_padding("conv2d", padding, weight.shape[2:], stride, dilation)
+    out = convolution(
+        input, weight, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+    return out if bias is None else _biased("conv2d", out, bias)
+
+
+def _biased(owner: str, out: Tensor, bias: Tensor) -> Tensor:
+    """One number more for each channel."""
+    if bias.dtype is not out.dtype:
+        check_one_float(owner, output=out, bias=bias)
+    return out + bias.reshape(1, out.shape[1], *(1,) * (len(out.shape) - 2))
+
+
+def named_padding(owner: str, name: str, kernel, stride, dilation) -> tuple:
+    """Cells ((top, bottom), (left, right)) that "same" or "valid" stand for.
+
+    >>> named_padding("conv2d", "same", (3, 4), 1, (2, 1))
+    ((2, 2), (1, 2))
+    """
+    if name == "valid":
+        return ((0, 0), (0, 0))
+    strides, dilations = pair(owner, "stride", stride, 1), pair(owner, "dilation", dilation, 1)
+    if name != "same" or strides != (1, 1):
+        raise SettingError(
+            f"{owner}: no such padding",
+            got=f"padding={name!r}, stride={stride}",
+            rule='whole numbers, "valid", or "same" with stride 1',
+            fix="padding=kernel_size // 2",
+        )
+    spare = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
+    return tuple((n // 2, n - n // 2) for n in spare)
+
+
+@of_one_sample(3)
+def conv1d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None,
+    stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """Cross-correlation of signals with windows of weights, plus one number per channel.
+
+    Args:
+        input: (N, C, T) or (C, T).
+        weight: (K, C / groups, kernel).
+        bias: (K,).
+        stride: step of the window.
+        padding: zeros on each side, "valid" or "same" (see `conv2d`).
+        dilation: distance between numbers of the window.
+        groups: so many parts of the channels do not see each other.
+
+    Returns:
+        (N, K, T') with T' = (T + 2 padding - dilation (kernel - 1) - 1) // stride + 1.
+    """
+    check_rank("conv1d", "input", input, 3, "(N, C, T)")
+    check_rank("conv1d", "weight", weight, 3, "(K, C / groups, kernel)")
+    stride = single("conv1d", "stride", stride, at_least=1)
+    dilation = single("conv1d", "dilation", dilation, at_least=1)
+    if isinstance(padding, str):
+        padding = named_padding("conv1d", padding, (1, weight.shape[2]), (1, stride), (1, dilation))
+    else:
+        padding = (0, single("conv1d", "padding", padding, at_least=0))
+    out = convolution(
+        input.unsqueeze(2), weight.unsqueeze(2),
+        stride=(1, stride), padding=padding, dilation=(1, dilation), groups=groups,
+    ).squeeze(2)  # fmt: skip
+    return out if bias is None else _biased("conv1d", out, bias)
+
+
+@of_one_sample(4)
+def conv_transpose2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None,
+    stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+) -> Tensor:  # fmt: skip
+    """Each pixel of the input adds its window of weights to the output: conv2d turned round.
+
+    Args:
+        input: (N, C, H, W) or (C, H, W).
+        weight: (C, K / groups, kernel height, kernel width).
+        bias: (K,).
+        stride: distance between the windows in the output, one number or a pair.
+        padding: cells cut off on each side of the output, one number or a pair.
+        output_padding: cells added below and to the right, fewer than stride (or dilation).
+        groups: so many parts of the channels do not see each other.
+        dilation: distance between rows of the window, one number or a pair.
+
+    Returns:
+        (N, K, H', W') with H' = (H - 1) stride - 2 padding + dilation (kernel - 1) + 1 +
+        output_padding.
+
+    Source: Dumoulin, Visin 2016, https://arxiv.org/abs/1603.07285, section 4. It is the gradient of
+    conv2d with respect to its image, a primitive of its own.
+    """
+    out = convolution_transpose(
+        input, weight, stride=stride, padding=padding, output_padding=output_padding,
+        groups=groups, dilation=dilation,
+    )  # fmt: skip
+    return out if bias is None else _biased("conv_transpose2d", out, bias)
 
 
 class _Convolution(Module):
@@ -133,7 +289,7 @@ class Conv2d(_Convolution):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, K, H', W')."""
         self._check(x)
-        return F.conv2d(
+        return conv2d(
             x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
         )
 
@@ -180,7 +336,7 @@ class Conv1d(_Convolution):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T) -> (N, K, T')."""
         self._check(x)
-        return F.conv1d(
+        return conv1d(
             x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
         )
 
@@ -245,7 +401,7 @@ class ConvTranspose2d(_Convolution):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, K, H', W')."""
         self._check(x)
-        return F.conv_transpose2d(
+        return conv_transpose2d(
             x, self.weight, self.bias, self.stride, self.padding, self.output_padding,
             self.groups, self.dilation,
         )  # fmt: skip

@@ -1,16 +1,106 @@
-"""Embedding: a table with one row of numbers for each token.
+"""Embeddings: a row of numbers for each token, and numbers that say where it stands.
 
-Knows its table; the arithmetic is `functional.embedding`.
+Tokens and labels are whole numbers in [0, size), in eager and in compiled code: the primitives
+count negative indices from the end, as NumPy does, but a label of -1 is a mistake (`inside`).
+Positions are learned, sinusoidal, or a rotation of queries and keys. Knows tables and places, never
+what is in them.
 """
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from tinytorch.base.checks import flag, number, whole
-from tinytorch.nn import functional as F
-from tinytorch.nn.embedding_functions import padding_row
+from tinytorch.base.dtypes import float64, int64
+from tinytorch.base.errors import DTypeError, IndexRangeError, SettingError, ShapeError
 from tinytorch.nn.initialisation import normal
 from tinytorch.nn.module import Module, Parameter
+from tinytorch.tensor.creation import iota
+from tinytorch.tensor.elementwise import cos, sin, where
+from tinytorch.tensor.indexing import one_hot as rows_of
+from tinytorch.tensor.indexing import take
+from tinytorch.tensor.interpreter import current
+from tinytorch.tensor.row_gradient import take_rows
+from tinytorch.tensor.shaping import concat, stack
 from tinytorch.tensor.tensor import Tensor
+
+
+def inside(owner: str, name: str, index: Tensor, size: int, room: str = "classes") -> Tensor:
+    """`index`, certain to be refused where it is outside [0, size).
+
+    Args:
+        owner: the function, for the message.
+        name: what an index is called, for the message.
+        index: integers of any shape.
+        size: S, of the axis they point into.
+        room: what there are S of, for the message.
+
+    Raises:
+        IndexRangeError: at once in eager code; from the program when compiled.
+    """
+    if index.dtype.kind == "u":
+        index = index.astype("int64")
+    if current() is not None:
+        # Values are not known yet. The gather refuses what is past the end, so send the rest there.
+        return where(index < 0, size, index)
+    numbers = index.numpy()
+    wrong = (numbers < 0) | (numbers >= size)
+    if wrong.any():
+        place = tuple(int(i) for i in next(zip(*wrong.nonzero(), strict=True)))
+        raise IndexRangeError(
+            f"{owner}: a {name} points outside its axis",
+            got=f"{name}{list(place)} = {numbers[place]}, {wrong.sum()} of {wrong.size} wrong",
+            rule=f"0 <= {name} < {size}",
+            fix=f"check the data, or make room for the largest {name}: {numbers.max() + 1} {room}",
+        )
+    return index
+
+
+def embedding(
+    input: Tensor, weight: Tensor, padding_idx: int | None = None, *, sparse: bool = False
+) -> Tensor:
+    """weight[input], row by row.
+
+    Args:
+        input: integers (...) in [0, V).
+        weight: (V, C).
+        padding_idx: a row that gets no gradient, in [-V, V); default None.
+        sparse: let the gradient of the weight name the rows that were read, a RowGradient, in place
+            of V rows of which most are 0; optimizers then move those rows alone.
+
+    Returns:
+        (..., C).
+
+    Raises:
+        IndexRangeError: an index outside [0, V).
+    """
+    if input.dtype.kind not in "iu":
+        raise DTypeError(
+            "embedding: tokens are whole numbers",
+            got=f"input of dtype {input.dtype.name}",
+            rule="integers in [0, V), one for each row that is wanted",
+            fix='tokens.astype("int64")',
+        )
+    index = inside("embedding", "token", input, weight.shape[0], "rows")
+    rows = take_rows(weight, index) if sparse else take(weight, index, 0)
+    if padding_idx is None:
+        return rows
+    padding = padding_row(padding_idx, weight.shape[0])
+    return where((input == padding).unsqueeze(-1), rows.detach(), rows)
+
+
+def padding_row(padding_idx: int, size: int) -> int:
+    """The row of a table of `size` rows, counted from the end if negative."""
+    if not -size <= padding_idx < size:
+        raise IndexRangeError(
+            "embedding: padding_idx points outside the table",
+            got=f"padding_idx={padding_idx}",
+            rule=f"{-size} to {size - 1}",
+            fix="padding_idx=0, and tokens from 1 on",
+        )
+    return padding_idx % size
 
 
 class Embedding(Module):
@@ -56,10 +146,224 @@ class Embedding(Module):
 
     def forward(self, index: Tensor) -> Tensor:
         """Integers (...) -> (..., embedding_dim)."""
-        return F.embedding(index, self.weight, self.padding_idx, sparse=self.sparse)
+        return embedding(index, self.weight, self.padding_idx, sparse=self.sparse)
 
     def extra_repr(self) -> str:
         """Rows and their length."""
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
         sparse = ", sparse=True" if self.sparse else ""
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}{sparse}"
+
+
+def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
+    """Rows of zeros with a one at the place of each label.
+
+    Args:
+        input: whole numbers (...) in [0, num_classes).
+        num_classes: K; -1: one more than the largest label, which a compiled function cannot know.
+
+    Returns:
+        (..., K), int64.
+    """
+    if num_classes == -1:
+        labels = input.read("one_hot(num_classes=-1), whose size depends on values")
+        num_classes = int(labels.max(initial=0)) + 1
+    classes = whole("one_hot", "num_classes", num_classes, at_least=1)
+    return rows_of(inside("one_hot", "label", input, classes), classes)
+
+
+class LearnedPositions(Module):
+    """x + weight[start : start + T]: a vector for each place, learned like any other weight.
+
+    Args:
+        length: L, places; at least 1.
+        size: C, numbers per token; at least 1.
+        std: deviation of the initial values, in [0, inf); default 0.02.
+
+    Shapes: (..., T, C) with T <= L -> the same; weight (L, C).
+
+    Source: Gehring et al. 2017, https://arxiv.org/abs/1705.03122, section 3.1; 0.02: GPT-2's and
+    ViT's initial values.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.nn.LearnedPositions(32, 16)(tt.zeros(2, 5, 16)).shape
+        (2, 5, 16)
+    """
+
+    def __init__(self, length: int, size: int, std: float = 0.02):
+        self.length = whole("LearnedPositions", "length", length, at_least=1)
+        self.size = whole("LearnedPositions", "size", size, at_least=1)
+        self.weight = Parameter(
+            normal((length, size), number("LearnedPositions", "std", std, "[0, inf)"))
+        )
+
+    def forward(self, x: Tensor, start: int | Tensor = 0) -> Tensor:
+        """The same shape; the first token stands at place `start` (a number or a 0-d Tensor)."""
+        return x + _rows(self, self.weight, x, start)
+
+    def extra_repr(self) -> str:
+        """Places and features."""
+        return f"{self.length}, {self.size}"
+
+
+class SinusoidalPositions(Module):
+    """x + P[start : start + T], with waves from one radian a place down to one in `base`.
+
+        P[t, 2 i]     = sin(t / base^(2 i / C))
+        P[t, 2 i + 1] = cos(t / base^(2 i / C))
+
+    Args:
+        length: L, places; at least 1.
+        size: C, numbers per token; even.
+        base: how long the longest wave is, over 2 pi, in (0, inf); default 10000.
+
+    Shapes: (..., T, C) with T <= L -> the same. Nothing is trained.
+
+    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.5.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.nn.SinusoidalPositions(32, 4)(tt.zeros(1, 2, 4)).numpy().round(2)
+        array([[[0.  , 1.  , 0.  , 1.  ],
+                [0.84, 0.54, 0.01, 1.  ]]], dtype=float32)
+    """
+
+    table: Tensor
+
+    def __init__(self, length: int, size: int, base: float = 10000.0):
+        self.length = whole("SinusoidalPositions", "length", length, at_least=1)
+        self.size = _even("SinusoidalPositions", "size", size)
+        self.base = number("SinusoidalPositions", "base", base, "(0, inf)")
+        angle = np.arange(length)[:, None] * _frequencies(size, self.base)  # (L, C / 2)
+        waves = np.stack([np.sin(angle), np.cos(angle)], -1).reshape(length, size)
+        self.register_buffer("table", Tensor(waves.astype(np.float32)), persistent=False)
+
+    def forward(self, x: Tensor, start: int | Tensor = 0) -> Tensor:
+        """The same shape; the first token stands at place `start` (a number or a 0-d Tensor)."""
+        return x + _rows(self, self.table, x, start)
+
+    def extra_repr(self) -> str:
+        """Places and features."""
+        return f"{self.length}, {self.size}"
+
+
+class RotaryPositions(Module):
+    """Turns pairs of features of queries and keys by an angle that grows with the place.
+
+        angle = (start + t) / base^(2 i / D)        for pair i of D / 2
+        (a, b) -> (a cos - b sin, a sin + b cos)
+
+    The product of a query and a key then depends on their distance alone.
+
+    Args:
+        head_size: D, features of a head; even.
+        base: how long the longest wave is, over 2 pi, in (0, inf); default 10000.
+        interleaved: pairs are neighbours (2 i, 2 i + 1), as in the paper; default False: (i, i +
+            D / 2), as in GPT-NeoX and LLaMA. The two are permutations of each other.
+
+    Shapes: (..., T, D) -> the same. Nothing is trained, and no place is too far.
+
+    Source: Su et al. 2021, https://arxiv.org/abs/2104.09864, equation 34. Angles are computed in
+    float64: in float32 a place of 10^5 would be off by 10^5 * 6e-8 = 0.006 radians.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> turned = tt.nn.RotaryPositions(2)(tt.Tensor([[1.0, 0.0], [1.0, 0.0]]))
+        >>> turned.numpy().round(2)
+        array([[1.  , 0.  ],
+               [0.54, 0.84]], dtype=float32)
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, head_size: int, base: float = 10000.0, interleaved: bool = False):
+        self.head_size = _even("RotaryPositions", "head_size", head_size)
+        self.base = number("RotaryPositions", "base", base, "(0, inf)")
+        self.interleaved = flag("RotaryPositions", "interleaved", interleaved)
+
+    def forward(self, x: Tensor, start: int | Tensor = 0) -> Tensor:
+        """The same shape; the first token stands at place `start` (a number or a 0-d Tensor)."""
+        if len(x.shape) < 2 or x.shape[-1] != self.head_size:
+            raise ShapeError(
+                "RotaryPositions: input has the wrong shape",
+                got=f"x {tuple(x.shape)}",
+                rule=f"(..., T, D) with D = head_size = {self.head_size}",
+                fix="RotaryPositions(d_model // num_heads)",
+            )
+        t, half = x.shape[-2], self.head_size // 2
+        place = (iota((t, 1), 0) + start).astype(float64)
+        angle = place * Tensor(_frequencies(self.head_size, self.base))  # (T, D / 2)
+        c, s = cos(angle).astype(x.dtype), sin(angle).astype(x.dtype)
+        if self.interleaved:
+            pairs = x.reshape(*x.shape[:-1], half, 2)
+            a, b = pairs[..., 0], pairs[..., 1]
+            return stack([a * c - b * s, a * s + b * c], -1).reshape(*x.shape)
+        a, b = x[..., :half], x[..., half:]
+        return concat([a * c - b * s, a * s + b * c], -1)
+
+    def extra_repr(self) -> str:
+        """Features of a head, and the pairs."""
+        return f"{self.head_size}" + (", interleaved=True" if self.interleaved else "")
+
+
+KINDS = ("learned", "sinusoidal", "none")
+
+
+def positions(kind: str, length: int, size: int) -> Module | None:
+    """The positions that are added to tokens, by name.
+
+    Args:
+        kind: "learned", "sinusoidal" or "none" (gives None).
+        length: places.
+        size: numbers per token.
+
+    Example:
+        >>> positions("sinusoidal", 8, 4)
+        SinusoidalPositions(8, 4)
+    """
+    if kind not in KINDS:
+        raise SettingError(
+            "positions: no such kind",
+            got=f"kind={kind!r}",
+            rule="one of " + ", ".join(map(repr, KINDS)),
+            fix='positions("learned", length, size); rotary ones belong to the attention layer',
+        )
+    if kind == "none":
+        return None
+    return (LearnedPositions if kind == "learned" else SinusoidalPositions)(length, size)
+
+
+def _frequencies(size: int, base: float) -> np.ndarray:
+    """1 / base^(2 i / size) for i in [0, size / 2)."""
+    return np.exp(np.arange(0, size, 2) * (-math.log(base) / size))
+
+
+def _even(owner: str, name: str, size: int) -> int:
+    size = whole(owner, name, size, at_least=2)
+    if size % 2:
+        raise SettingError(
+            f"{owner}: {name} is odd",
+            got=f"{name}={size}",
+            rule="an even number: features go in pairs",
+            fix=f"{name}={size + 1}",
+        )
+    return size
+
+
+def _rows(layer: LearnedPositions | SinusoidalPositions, table: Tensor, x: Tensor, start) -> Tensor:
+    """The rows [start, start + T) of a table of positions."""
+    owner, room = type(layer).__name__, layer.length
+    t, features = x.shape[-2:] if len(x.shape) >= 2 else (-1, -1)
+    known = start if isinstance(start, int) else 0
+    if t < 0 or features != layer.size or not 0 <= known <= room - t:
+        raise ShapeError(
+            f"{owner}: there are not so many places, or features",
+            got=f"x {tuple(x.shape)}, start {start if isinstance(start, int) else 'in a Tensor'}",
+            rule=f"(..., T, C) with C = {layer.size} and start + T <= {room}",
+            fix=f"{owner}({max(room, known + t)}, {layer.size if t < 0 else features})",
+        )
+    table = table.astype(x.dtype)
+    if isinstance(start, int):
+        return table[start : start + t]
+    return take(table, iota((t,), 0, dtype=int64) + start, 0)

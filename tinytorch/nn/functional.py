@@ -7,7 +7,6 @@ gradient is derived and the compiler fuses it.
 from __future__ import annotations
 
 from tinytorch.base.arguments import explain_all as _explain_all
-from tinytorch.base.errors import ShapeError
 from tinytorch.base.unknown_names import names_of as _names_of
 from tinytorch.nn.activation_functions import (
     elu,
@@ -27,12 +26,10 @@ from tinytorch.nn.activation_functions import (
     softplus,
     softsign,
 )
-from tinytorch.nn.attention_functions import scaled_dot_product_attention
-from tinytorch.nn.binary import binary_cross_entropy, binary_cross_entropy_with_logits
-from tinytorch.nn.classification import cross_entropy, nll_loss
-from tinytorch.nn.divergence import kl_div
-from tinytorch.nn.dropout_functions import drop_path, dropout, dropout2d
-from tinytorch.nn.embedding_functions import embedding
+from tinytorch.nn.attention import scaled_dot_product_attention
+from tinytorch.nn.convolution import conv1d, conv2d, conv_transpose2d
+from tinytorch.nn.dropout import drop_path, dropout, dropout2d
+from tinytorch.nn.embedding import embedding, one_hot
 from tinytorch.nn.in_place import (
     elu_,
     hardtanh_,
@@ -42,7 +39,19 @@ from tinytorch.nn.in_place import (
     sigmoid_,
     tanh_,
 )
-from tinytorch.nn.norm_functions import (
+from tinytorch.nn.linear import linear
+from tinytorch.nn.losses import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    nll_loss,
+    smooth_l1_loss,
+)
+from tinytorch.nn.normalization import (
     batch_norm,
     cosine_similarity,
     group_norm,
@@ -50,23 +59,11 @@ from tinytorch.nn.norm_functions import (
     normalize,
     rms_norm,
 )
-from tinytorch.nn.regression import huber_loss, l1_loss, mse_loss, smooth_l1_loss
-from tinytorch.nn.shape_functions import interpolate, one_hot, pad
-from tinytorch.nn.window_functions import (
-    adaptive_avg_pool2d,
-    avg_pool1d,
-    avg_pool2d,
-    conv1d,
-    conv2d,
-    conv_transpose2d,
-    max_pool1d,
-)
-from tinytorch.tensor.contractions import affine, matmul, max_pool2d
+from tinytorch.nn.pooling import adaptive_avg_pool2d, avg_pool1d, avg_pool2d, max_pool1d
+from tinytorch.nn.shapes import interpolate, pad
+from tinytorch.tensor.contractions import max_pool2d
 from tinytorch.tensor.elementwise import relu, sigmoid, tanh
-from tinytorch.tensor.number_types import check_one_float
 from tinytorch.tensor.reductions import log_softmax, softmax
-from tinytorch.tensor.shaping import transpose
-from tinytorch.tensor.tensor import Tensor
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -130,34 +127,6 @@ __all__ = [
     "tanh",
     "tanh_",
 ]
-
-
-def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """input @ weight.T + bias.
-
-    Args:
-        input: (..., C).
-        weight: (K, C).
-        bias: (K,).
-
-    Returns:
-        (..., K).
-    """
-    if len(weight.shape) != 2 or not input.shape or input.shape[-1] != weight.shape[1]:
-        raise ShapeError(
-            "linear: input and weight do not belong together",
-            got=f"input {tuple(input.shape)}, weight {tuple(weight.shape)}",
-            rule="input (..., C), weight (K, C)",
-            fix="transpose the weight, or reshape the input",
-        )
-    # No reshape to one matrix: the row `matmul` and the compiler do that, and without it the
-    # arithmetic that follows still has the shape of the product and is fused into it.
-    if bias is not None and (out := affine(input, weight, bias)) is not None:
-        return out
-    if input.dtype is not weight.dtype or (bias is not None and bias.dtype is not weight.dtype):
-        check_one_float("linear", input=input, weight=weight, bias=bias)
-    out = matmul(input, transpose(weight))
-    return out if bias is None else out + bias
 
 
 _explain_all(globals(), __all__)

@@ -1,6 +1,7 @@
-"""What recurrent layers share: weights by layer and direction, and the walk along the sequence.
+"""Recurrent layers: RNN, LSTM, GRU. A state is carried along a sequence, one step for each token.
 
-Knows layers, directions and time; what one step computes is the subclass's.
+`Recurrent` holds what they share: weights by layer and direction, and the walk along the sequence.
+Each layer is its formula: one step.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from typing import Any
 
 from tinytorch.base.checks import flag, number, whole
 from tinytorch.base.errors import ShapeError
-from tinytorch.nn import functional as F
+from tinytorch.nn.dropout import dropout
 from tinytorch.nn.initialisation import uniform
+from tinytorch.nn.linear import linear
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.tensor.creation import zeros
-from tinytorch.tensor.shaping import concat, stack, transpose
+from tinytorch.tensor.elementwise import sigmoid, tanh
+from tinytorch.tensor.shaping import chunk, concat, stack, transpose
 from tinytorch.tensor.tensor import Tensor
 
 State = tuple[Tensor, ...]  # of one layer and direction, each (B, H)
@@ -90,7 +93,7 @@ class Recurrent(Module):
         """
         last: list[State] = []
         for layer in range(self.num_layers):
-            x = F.dropout(x, self.dropout, self.training) if layer else x
+            x = dropout(x, self.dropout, self.training) if layer else x
             outputs: list[Tensor] = []
             for ending in ("", "_reverse")[: self.directions]:
                 state = tuple(part[len(last)] for part in first)
@@ -105,7 +108,7 @@ class Recurrent(Module):
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         weights: list[Any] = [getattr(self, name + suffix, None) for name in names]
         w_ih, w_hh, b_ih, b_hh = weights
-        given = F.linear(x, w_ih, b_ih)  # (T, B, gates H): one product for all times
+        given = linear(x, w_ih, b_ih)  # (T, B, gates H): one product for all times
         steps = range(x.shape[0])
         outputs: list[Tensor] = []
         for t in reversed(steps) if suffix.endswith("_reverse") else steps:
@@ -168,3 +171,156 @@ class Recurrent(Module):
         }  # fmt: skip
         named = [f"{name}={value}" for name, value in given.items() if value]
         return ", ".join([str(self.input_size), str(self.hidden_size), *named])
+
+
+class RNN(Recurrent):
+    """h = tanh(W_ih x + b_ih + W_hh h + b_hh).
+
+    Args:
+        input_size: C, numbers per token; at least 1.
+        hidden_size: H, numbers of the state; at least 1.
+        num_layers: layers one above the other; at least 1.
+        bias: whether there are two for each layer and direction; default True.
+        batch_first: whether sequences are (B, T, C); default False: (T, B, C), as in PyTorch.
+        dropout: probability of a zero between layers in training, in [0, 1]; default 0.
+        bidirectional: whether each layer also reads from the end, its outputs side by side.
+
+    Shapes: (T, B, C) -> (outputs (T, B, H directions), h (layers directions, B, H)).
+
+    Cost: 2 H (C + H) operations for each token, layer and direction.
+
+    Source: Elman 1990, "Finding structure in time". Initial values as in PyTorch, uniform in
+    +-1/sqrt(H).
+
+    Differs from PyTorch: tanh alone, no packed sequences.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> out, h = tt.nn.RNN(8, 16)(tt.zeros(5, 2, 8))
+        >>> out.shape, h.shape
+        ((5, 2, 16), (1, 2, 16))
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
+    ):  # fmt: skip
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        )
+
+    def step(self, x: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
+        """The next (h,), of (B, H)."""
+        return (tanh(x + linear(state[0], weight, bias)),)
+
+
+class LSTM(Recurrent):
+    """Long short-term memory: an input, a forget and an output gate around a cell.
+
+        i, f, g, o = W_ih x + b_ih + W_hh h + b_hh              four parts of H
+        c = sigmoid(f) c + sigmoid(i) tanh(g)
+        h = sigmoid(o) tanh(c)
+
+    Args:
+        input_size: C, numbers per token; at least 1.
+        hidden_size: H, numbers of the state; at least 1.
+        num_layers: layers one above the other; at least 1.
+        bias: whether there are two for each layer and direction; default True.
+        batch_first: whether sequences are (B, T, C); default False: (T, B, C), as in PyTorch.
+        dropout: probability of a zero between layers in training, in [0, 1]; default 0.
+        bidirectional: whether each layer also reads from the end, its outputs side by side.
+
+    Shapes: (T, B, C) -> (outputs (T, B, H directions), (h, c)), h and c (layers directions, B, H).
+    weight_ih_l0 (4 H, C), weight_hh_l0 (4 H, H), bias_ih_l0, bias_hh_l0 (4 H,), with "_reverse"
+    for the other direction, "_l1" for the next layer, whose inputs are H directions.
+
+    Cost: 8 H (C + H) operations for each token, layer and direction. Compiled, the walk is written
+    out step by step: long sequences take long to compile.
+
+    Source: Hochreiter, Schmidhuber 1997; forget gate: Gers et al. 2000. Initial values as in
+    PyTorch, uniform in +-1/sqrt(H).
+
+    Differs from PyTorch: no proj_size, no packed sequences.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> out, (h, c) = tt.nn.LSTM(8, 16, batch_first=True)(tt.zeros(2, 5, 8))
+        >>> out.shape, h.shape, c.shape
+        ((2, 5, 16), (1, 2, 16), (1, 2, 16))
+    """
+
+    gates, states = 4, 2
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
+    ):  # fmt: skip
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        )
+
+    def step(self, x: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
+        """The next (h, c), each (B, H)."""
+        h, c = state
+        n = self.hidden_size
+        gates = x + linear(h, weight, bias)
+        # One sigmoid of all four parts is fewer operations than three of one each.
+        s = sigmoid(gates)
+        i, f, o = s[:, :n], s[:, n : 2 * n], s[:, 3 * n :]
+        c = f * c + i * tanh(gates[:, 2 * n : 3 * n])
+        return o * tanh(c), c
+
+
+class GRU(Recurrent):
+    """Gated recurrent unit: a reset and an update gate.
+
+        r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)
+        z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
+        n = tanh(W_in x + b_in + r (W_hn h + b_hn))
+        h = (1 - z) n + z h                                     computed as n + z (h - n)
+
+    Args:
+        input_size: C, numbers per token; at least 1.
+        hidden_size: H, numbers of the state; at least 1.
+        num_layers: layers one above the other; at least 1.
+        bias: whether there are two for each layer and direction; default True.
+        batch_first: whether sequences are (B, T, C); default False: (T, B, C), as in PyTorch.
+        dropout: probability of a zero between layers in training, in [0, 1]; default 0.
+        bidirectional: whether each layer also reads from the end, its outputs side by side.
+
+    Shapes: (T, B, C) -> (outputs (T, B, H directions), h (layers directions, B, H)). weight_ih_l0
+    (3 H, C), weight_hh_l0 (3 H, H), bias_ih_l0, bias_hh_l0 (3 H,), the rows of r, then z, then n.
+
+    Cost: 6 H (C + H) operations for each token, layer and direction. Compiled, the walk is written
+    out step by step: long sequences take long to compile.
+
+    Source: Cho et al. 2014, https://arxiv.org/abs/1406.1078, with the reset gate after the product,
+    as in PyTorch. Initial values as in PyTorch, uniform in +-1/sqrt(H).
+
+    Differs from PyTorch: no packed sequences.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> out, h = tt.nn.GRU(8, 16, batch_first=True)(tt.zeros(2, 5, 8))
+        >>> out.shape, h.shape
+        ((2, 5, 16), (1, 2, 16))
+    """
+
+    gates, states = 3, 1
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
+    ):  # fmt: skip
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        )
+
+    def step(self, x: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
+        """The next (h,), of (B, H)."""
+        (h,) = state
+        size = 2 * self.hidden_size
+        kept = linear(h, weight, bias)
+        r, z = chunk(sigmoid(x[:, :size] + kept[:, :size]), 2, -1)
+        n = tanh(x[:, size:] + r * kept[:, size:])
+        return (n + z * (h - n),)

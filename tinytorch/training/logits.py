@@ -13,7 +13,7 @@ from typing import Any
 from tinytorch.nn.activation import Softmax
 from tinytorch.nn.containers import Sequential
 from tinytorch.nn.functional import cross_entropy
-from tinytorch.nn.loss import CrossEntropyLoss
+from tinytorch.nn.losses import CrossEntropyLoss
 from tinytorch.nn.module import Module
 from tinytorch.tensor.autograd import Node
 from tinytorch.tensor.tensor import Tensor

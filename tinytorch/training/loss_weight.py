@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.errors import SettingError
-from tinytorch.nn.loss_reduction import Noted, losses_noted
+from tinytorch.nn.losses import Noted, losses_noted
 from tinytorch.tensor.creation import full
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.indexing import take

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from tinytorch.base.checks import whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.functional import cross_entropy
-from tinytorch.nn.loss import CrossEntropyLoss
+from tinytorch.nn.losses import CrossEntropyLoss
 from tinytorch.tensor.creation import iota
 from tinytorch.tensor.indexing import gather
 from tinytorch.tensor.shaping import moveaxis

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinytorch.base.dtypes import bool_
 from tinytorch.base.errors import DataError
-from tinytorch.nn.loss_reduction import losses_noted
+from tinytorch.nn.losses import losses_noted
 from tinytorch.nn.module import Module
 from tinytorch.tensor.base import held
 from tinytorch.tensor.creation import asarray, full

@@ -19,7 +19,7 @@ import numpy as np
 
 from tinytorch.base.errors import CompileError
 from tinytorch.base.locks import SharedLock, fork_waits_for
-from tinytorch.compiler.graph import Graph, Value, verify
+from tinytorch.compiler.graph.graph import Graph, Value, verify
 from tinytorch.compiler.record.escapes import Carried, Escapes, containers, find, held_by
 from tinytorch.compiler.record.guards import Guard, place_of
 from tinytorch.compiler.record.objects import is_a

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tinytorch.base.dtypes import bfloat16
-from tinytorch.compiler.graph import Value
+from tinytorch.compiler.graph.graph import Value
 from tinytorch.primitives.primitive import Primitive
 
 

@@ -20,10 +20,10 @@ from tinytorch.codegen import engine
 from tinytorch.codegen.stage_table import StageTable
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.team import Team
-from tinytorch.compiler.graph import Graph
-from tinytorch.compiler.launch import LaunchPlan, LaunchTask, host_from_json
-from tinytorch.compiler.memory import ALIGNMENT
-from tinytorch.compiler.schedule import STATUS_BYTES, HostCall
+from tinytorch.compiler.graph.graph import Graph
+from tinytorch.compiler.plan.arena import ALIGNMENT
+from tinytorch.compiler.plan.launch import LaunchPlan, LaunchTask, host_from_json
+from tinytorch.compiler.plan.tasks import STATUS_BYTES, HostCall
 
 STATUS_WORDS = STATUS_BYTES // 8  # number of the failed check, the bad index
 _LARGE_PAGE = 2 << 20  # bytes, on x86-64 and most aarch64 systems

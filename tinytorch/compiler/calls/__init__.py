@@ -1,0 +1,1 @@
+"""Library calls: primitives that have kernels of their own."""

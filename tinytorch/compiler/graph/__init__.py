@@ -1,0 +1,1 @@
+"""The program as a graph, and the rules that simplify it."""

@@ -1,0 +1,175 @@
+"""The captured program: a list of primitives over values, in the order they were called.
+
+Knows primitives and Specs, never Tensors or machine code. Every pass takes a Graph and gives a
+Graph; `verify` stands between them. `str(graph)` prints it as a Python function over the
+primitives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tinytorch.base.errors import CompileError
+from tinytorch.primitives.primitive import OpClass, Primitive, Spec
+
+
+@dataclass(eq=False)
+class Value:
+    """One array of the program, known by shape and dtype only."""
+
+    spec: Spec
+    name: str = ""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        return self.spec.shape
+
+    @property
+    def dtype(self):
+        """Number type."""
+        return self.spec.dtype
+
+    def __repr__(self) -> str:
+        return f"{self.name or 'value'}: {self.dtype.name}{list(self.shape)}"
+
+
+@dataclass(eq=False)
+class Node:
+    """One application of a primitive.
+
+    Args:
+        primitive: the row of the table.
+        inputs: values it reads.
+        params: its static parameters.
+        outputs: values it makes.
+        where: "file.py:12" of the user's line, for errors and `explain()`.
+    """
+
+    primitive: Primitive
+    inputs: tuple[Value, ...]
+    params: dict[str, Any]
+    outputs: tuple[Value, ...]
+    where: str = ""
+
+    @property
+    def constant(self) -> float | None:
+        """The number that a source gives everywhere; None where it is none, or counts."""
+        source = self.primitive.op_class is OpClass.SOURCE
+        return self.params.get("value") if source else None
+
+
+@dataclass(eq=False)
+class Graph:
+    """A program.
+
+    Args:
+        arguments: values given anew at each call.
+        states: values that live in the user's Tensors between calls: weights, optimizer state.
+        constants: values fixed at capture, with their arrays (in storage form).
+        nodes: in an order in which every value is made before it is read.
+        results: values returned to the caller in fresh memory.
+        updates: (state, new value) pairs: after the call the state's memory holds the new value.
+    """
+
+    arguments: list[Value] = field(default_factory=list)
+    states: list[Value] = field(default_factory=list)
+    constants: dict[Value, np.ndarray] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    results: list[Value] = field(default_factory=list)
+    updates: list[tuple[Value, Value]] = field(default_factory=list)
+
+    @property
+    def outputs(self) -> list[Value]:
+        """Everything that must exist when the program ends: results, then new states."""
+        return [*self.results, *(new for _, new in self.updates)]
+
+    def add(
+        self, primitive: Primitive, inputs: tuple[Value, ...], params: dict, where: str = ""
+    ) -> tuple[Value, ...]:
+        """Append one application; its shape rule says what the outputs are."""
+        specs = primitive.infer(*(v.spec for v in inputs), **params)
+        outputs = tuple(Value(s) for s in (specs if isinstance(specs, tuple) else (specs,)))
+        self.nodes.append(Node(primitive, inputs, params, outputs, where))
+        return outputs
+
+    def users(self) -> dict[Value, list[Node]]:
+        """For each value the nodes that read it."""
+        out: dict[Value, list[Node]] = {}
+        for node in self.nodes:
+            for v in dict.fromkeys(node.inputs):
+                out.setdefault(v, []).append(node)
+        return out
+
+    def name_values(self) -> None:
+        """A unique name for every value: a0 argument, s0 state, c0 constant, v0 all others."""
+        for letter, values in (
+            ("a", self.arguments),
+            ("s", self.states),
+            ("c", list(self.constants)),
+        ):
+            for i, v in enumerate(values):
+                v.name = f"{letter}{i}"
+        i = 0
+        for node in self.nodes:
+            for v in node.outputs:
+                v.name = f"v{i}"
+                i += 1
+
+    def __str__(self) -> str:
+        self.name_values()
+        given = ", ".join(repr(v) for v in (*self.arguments, *self.states))
+        lines = [f"def program({given}):"]
+        for v, array in self.constants.items():
+            shown = array.item() if array.size == 1 else f"<{array.size} numbers>"
+            lines.append(f"    {v.name} = {shown}  # {v.dtype.name}{list(v.shape)}")
+        for node in self.nodes:
+            left = ", ".join(v.name for v in node.outputs)
+            right = ", ".join(
+                [*(v.name for v in node.inputs), *(f"{k}={p!r}" for k, p in node.params.items())]
+            )
+            shapes = ", ".join(f"{v.dtype.name}{list(v.shape)}" for v in node.outputs)
+            lines.append(f"    {left} = {node.primitive.name}({right})  # {shapes}")
+        lines.extend(f"    {old.name}[...] = {new.name}" for old, new in self.updates)
+        lines.append("    return " + (", ".join(v.name for v in self.results) or "None"))
+        return "\n".join(lines)
+
+
+def verify(graph: Graph, after: str) -> Graph:
+    """Check what every pass must leave true; returns the graph. `after` names the pass."""
+
+    def refuse(problem: str, got: object) -> None:
+        raise CompileError.own_fault(
+            f"the compiler pass {after!r} made an invalid program: {problem}",
+            got=got,
+            rule="every value is made once, before it is read, with the Spec its primitive infers",
+        )
+
+    made = {*graph.arguments, *graph.states, *graph.constants}
+    for v, array in graph.constants.items():
+        if array.shape != v.shape or array.dtype != v.dtype.storage:
+            refuse("a constant differs from its Spec", v)
+    for node in graph.nodes:
+        for v in node.inputs:
+            if v not in made:
+                refuse("a value is read before it is made", f"{v!r} in {node.primitive.name}")
+        specs = node.primitive.infer(*(v.spec for v in node.inputs), **node.params)
+        specs = specs if isinstance(specs, tuple) else (specs,)
+        if tuple(v.spec for v in node.outputs) != specs:
+            refuse(
+                "an output differs from the shape rule", f"{node.outputs} of {node.primitive.name}"
+            )
+        for v in node.outputs:
+            if v in made:
+                refuse("a value is made twice", v)
+            made.add(v)
+    for v in graph.outputs:
+        if v not in made:
+            refuse("an output is never made", v)
+    for old, new in graph.updates:
+        if old not in graph.states or old.spec != new.spec:
+            refuse("an update does not fit its state", f"{old!r} from {new!r}")
+    return graph

@@ -1,0 +1,1 @@
+"""Loop nests: expressions, and the kernels written for them."""

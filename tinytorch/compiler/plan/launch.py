@@ -1,0 +1,264 @@
+"""The launch plan: all a program needs besides its machine code, in a form that can be saved.
+
+Knows the order of tasks, the storages by number and place, and what `explain()` prints; never
+addresses. It is made from a Schedule and a MemoryPlan once; a warm start reads it back from the
+cache instead of running the passes.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tinytorch.base.dtypes import DType, dtype_named
+from tinytorch.codegen.kernel import Operand
+from tinytorch.compiler.graph.graph import Graph, Value
+from tinytorch.compiler.plan.arena import MemoryPlan
+from tinytorch.compiler.plan.tasks import HostCall, Schedule, Storage
+from tinytorch.primitives.primitive import TABLE
+
+FORMAT = 1  # raise when the meaning of a field changes: entries written before are then not found
+
+
+@dataclass
+class LaunchTask:
+    """One task: fields as in `schedule.Task`, storages by their number.
+
+    Args:
+        symbol: the kernel's name in the object code; for a host call "numpy.<primitive>".
+        node: which node of the captured graph it came from, -1 if none: that says the user's line.
+        host: a host call in saved form, else None.
+    """
+
+    symbol: str
+    tiles: int
+    arguments: list[int]
+    label: str = ""
+    node: int = -1
+    check: bool = False
+    details: dict[str, int] = field(default_factory=dict)
+    flops: int = 0
+    bytes: int = 0
+    host: dict[str, Any] | None = None
+
+
+@dataclass
+class LaunchPlan:
+    """A whole program.
+
+    Args:
+        tasks: in order.
+        storages: (kind, bytes, place): the place is an offset in the arena for a temporary, for the
+            others the position among the graph's arguments, states, results or `constants`.
+        arena: bytes of the arena.
+        scratch: bytes each thread needs.
+        tiles: whether a kernel uses the processor's matrix tiles (AMX).
+        same: for each result the first result that is the same value: they share memory.
+        constants: for each constant its number in the captured graph, or its bytes where a pass
+            made it.
+        memory: the text `memory()` prints.
+    """
+
+    tasks: list[LaunchTask]
+    storages: list[tuple[str, int, int]]
+    arena: int
+    scratch: int
+    tiles: bool
+    same: list[int]
+    constants: list[int | str]
+    memory: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON can say it."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> LaunchPlan:
+        """The plan that `to_json` wrote.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is damaged or of another format.
+        """
+        fields = dict(fields)
+        if fields.pop("format") != FORMAT:
+            raise ValueError("a launch plan of another format")
+        if not all(type(fields[n]) is list for n in ("tasks", "storages", "same", "constants")):
+            raise TypeError("what is a list is something else")
+        fields["tasks"] = [LaunchTask(**t) for t in fields["tasks"]]
+        fields["storages"] = [(kind, n, place) for kind, n, place in fields["storages"]]
+        return cls(**fields)
+
+    def check(self, graph: Graph) -> None:
+        """See that a plan that was read is one for `graph`: every number in its range.
+
+        Raises:
+            ValueError, TypeError, IndexError: it is not.
+        """
+        ends = {
+            "argument": len(graph.arguments),
+            "state": len(graph.states),
+            "result": len(graph.results),
+            "constant": len(self.constants),
+            "temporary": self.arena,
+            "status": 1,
+        }
+        for n in {n for task in self.tasks for n in task.arguments}:
+            kind, nbytes, place = self.storages[n]
+            end = place + (nbytes if kind == "temporary" else 1)
+            if min(n, nbytes, place) < 0 or end > ends[kind]:
+                raise ValueError(f"storage {n} is out of its range")
+        numbers = [self.arena, self.scratch, *(t.tiles for t in self.tasks), *self.same]
+        if not all(type(n) is int and n >= 0 for n in numbers):
+            raise TypeError("a count that is no whole number >= 0")
+        if not all(isinstance(text, str) for t in self.tasks for text in (t.symbol, t.label)):
+            raise TypeError("a name that is no text")
+        if len(self.same) != len(graph.results) or any(n > i for i, n in enumerate(self.same)):
+            raise ValueError("results that are of another graph")
+
+    def constant_arrays(self, graph: Graph) -> list[np.ndarray]:
+        """The bytes of every constant; `graph` is the captured one."""
+        given = list(graph.constants.values())
+        return [
+            np.ascontiguousarray(given[c])
+            if isinstance(c, int)
+            else np.frombuffer(base64.b64decode(c), np.uint8)
+            for c in self.constants
+        ]
+
+
+def launch_plan(schedule: Schedule, memory: MemoryPlan, text: str, captured: Graph) -> LaunchPlan:
+    """Number the storages and tasks of a schedule.
+
+    Args:
+        schedule: after `verify_schedule`.
+        memory: its memory plan.
+        text: the plan for people.
+        captured: the graph before the passes. They keep arguments, states and results in their
+            places in the lists, so places are what the two have in common.
+    """
+    places = _Places(schedule, memory, captured)
+    number = {s: i for i, s in enumerate(schedule.storages)}
+    storages = [(s.kind, s.nbytes, places.of(s)) for s in schedule.storages]
+    lines: dict[str, int] = {}
+    for i, node in enumerate(captured.nodes):
+        lines.setdefault(node.where, i)
+    tasks = [
+        LaunchTask(
+            symbol=t.kernel.name,
+            tiles=1 if isinstance(t.kernel, HostCall) else t.kernel.tiles,
+            arguments=[number[s] for s in t.arguments],
+            label=t.shown,
+            node=lines.get(t.where, -1),
+            check=t.check,
+            details=dict(t.details),
+            flops=t.kernel.flops,
+            bytes=t.kernel.bytes,
+            host=_host_to_json(t.kernel) if isinstance(t.kernel, HostCall) else None,
+        )
+        for t in schedule.tasks
+    ]
+    scratch = max(
+        (t.kernel.scratch for t in schedule.tasks if not isinstance(t.kernel, HostCall)), default=0
+    )
+    results = schedule.graph.results
+    same = [results.index(v) for v in results]
+    return LaunchPlan(
+        tasks, storages, memory.arena, scratch, _uses_tiles(schedule), same, places.constants, text
+    )
+
+
+def _uses_tiles(schedule: Schedule) -> bool:
+    return any(
+        "llvm.x86.tile" in d for t in schedule.tasks if not isinstance(t.kernel, HostCall)
+        for d in t.kernel.declarations
+    )  # fmt: skip
+
+
+class _Places:
+    """The place of each storage (see LaunchPlan.storages)."""
+
+    def __init__(self, schedule: Schedule, memory: MemoryPlan, captured: Graph):
+        graph = schedule.graph
+        self.offsets = memory.offsets
+        self.places: dict[Storage, int] = {}
+        for values, held in (
+            (graph.arguments, schedule.arguments),
+            (graph.states, schedule.states),
+            (graph.results, schedule.results),
+        ):
+            for i, v in enumerate(values):
+                if v in held:
+                    self.places.setdefault(held[v], i)
+        self.constants: list[int | str] = []
+        numbers = {v: i for i, v in enumerate(captured.constants)}
+        for v, storage in schedule.constants.items():
+            self.places[storage] = len(self.constants)
+            self.constants.append(
+                numbers[v] if _unchanged(v, captured, graph) else _saved(graph, v)
+            )
+
+    def of(self, s: Storage) -> int:
+        if s.kind == "temporary":
+            return self.offsets.get(s, 0)
+        return self.places.get(s, 0)
+
+
+def _unchanged(v: Value, captured: Graph, graph: Graph) -> bool:
+    return v in captured.constants and captured.constants[v] is graph.constants[v]
+
+
+def _saved(graph: Graph, v: Value) -> str:
+    return base64.b64encode(np.ascontiguousarray(graph.constants[v]).tobytes()).decode()
+
+
+def _host_to_json(call: HostCall) -> dict[str, Any]:
+    def arrays(of):
+        return [[list(shape), o.dtype.name, list(o.strides), o.offset] for shape, o in of]
+
+    return {
+        "primitive": call.primitive.name,
+        "params": _to_json(call.params),
+        "inputs": arrays(call.inputs),
+        "outputs": arrays(call.outputs),
+    }
+
+
+def host_from_json(saved: dict[str, Any]) -> HostCall:
+    """The host call that was saved in a LaunchTask."""
+
+    def arrays(of):
+        return tuple(
+            (tuple(shape), Operand(dtype_named(dtype), tuple(strides), offset))
+            for shape, dtype, strides, offset in of
+        )
+
+    return HostCall(
+        TABLE[saved["primitive"]],
+        _from_json(saved["params"]),
+        arrays(saved["inputs"]),
+        arrays(saved["outputs"]),
+    )
+
+
+def _to_json(x: Any) -> Any:
+    if isinstance(x, DType):
+        return {"dtype": x.name}
+    if isinstance(x, tuple | list):
+        return {"tuple": [_to_json(e) for e in x]}
+    if isinstance(x, dict):
+        return {"dict": {k: _to_json(e) for k, e in x.items()}}
+    return x
+
+
+def _from_json(x: Any) -> Any:
+    if not isinstance(x, dict):
+        return x
+    (kind, inner), *_ = x.items()
+    if kind == "dtype":
+        return dtype_named(inner)
+    if kind == "tuple":
+        return tuple(_from_json(e) for e in inner)
+    return {k: _from_json(e) for k, e in inner.items()}
