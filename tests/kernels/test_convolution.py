@@ -10,8 +10,13 @@ from tests.kernels.lowered_runner import element_strides, run_lowered
 from tinytorch.base.dtypes import bfloat16, float32, round_to_bfloat16
 from tinytorch.codegen.kernel import Operand, offset_of
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.convolution import ConvolutionSpec, lower_convolution, parts_of
-from tinytorch.kernels.convolution_weights import lower_weights, suits_weights
+from tinytorch.kernels.convolution import (
+    ConvolutionSpec,
+    lower_convolution,
+    lower_weights,
+    parts_of,
+    suits_weights,
+)
 from tinytorch.primitives import TABLE
 
 TARGETS = ("avx512", "avx2", "vector128")

@@ -17,7 +17,8 @@ from tinytorch.base.dtypes import (
 from tinytorch.codegen.engine import module_text
 from tinytorch.codegen.kernel import Operand, offset_of
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.gemm import GemmSpec, lower_gemm
+from tinytorch.kernels.gemm import lower_gemm
+from tinytorch.kernels.gemm_plan import GemmSpec
 
 HOST = Target.named("avx512")
 TARGETS = {

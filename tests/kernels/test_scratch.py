@@ -2,7 +2,7 @@
 
 import pytest
 
-from tinytorch.kernels.scratch import LINE, Scratch
+from tinytorch.kernels.blocking import LINE, Scratch
 
 
 @pytest.mark.parametrize("itemsize", [4, 8])

@@ -15,9 +15,8 @@ from tinytorch.base.dtypes import int32
 from tinytorch.codegen.builder import Function, Value, element, vector
 from tinytorch.codegen.kernel import Kernel, Operand
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.lines import better
-from tinytorch.kernels.naming import named_kernel
-from tinytorch.kernels.tiling import unravel
+from tinytorch.kernels.axis_ops import better
+from tinytorch.kernels.blocking import named_kernel, unravel
 
 # A tile should take about 10 us (0.2 ns an element read): taking it costs 0.1 us.
 TILE_ELEMENTS = 50_000

@@ -14,8 +14,8 @@ from tinytorch.compiler.graph.graph import Value
 from tinytorch.compiler.plan.access import reshape_strides
 from tinytorch.compiler.plan.fuse import Group
 from tinytorch.compiler.plan.layout import dense_strides
-from tinytorch.kernels import along
-from tinytorch.kernels.scatter import put_rows, scatter_add
+from tinytorch.kernels import axis_ops, gather_scatter
+from tinytorch.kernels.gather_scatter import put_rows, scatter_add
 
 MOST_SCRATCH = 16 << 20  # bytes a thread may be asked for; beyond it NumPy does the work
 
@@ -46,7 +46,7 @@ def extreme_position(lowering, group: Group) -> bool:
     (x,), (out,) = node.inputs, node.outputs
     axis = node.params["axis"] % len(x.shape)
     operand, step = _line(lowering, x, axis)
-    kernel = along.extreme_position(
+    kernel = axis_ops.extreme_position(
         lowering.target, _beside(x.shape, axis), x.shape[axis], operand, step,
         lowering.operand(out), node.primitive.name == "argmax",
     )  # fmt: skip
@@ -62,7 +62,7 @@ def running_sum(lowering, group: Group) -> bool:
         return True
     operands = (*_line(lowering, x, axis), *_line(lowering, out, axis))
     beside = _beside(x.shape, axis)
-    kernel = along.running_sum(lowering.target, beside, x.shape[axis], *operands)
+    kernel = axis_ops.running_sum(lowering.target, beside, x.shape[axis], *operands)
     return run_kernel(lowering, group, kernel, {"x": x, "out": out})
 
 
@@ -74,7 +74,7 @@ def take_along(lowering, group: Group) -> bool:
     if not prod(out.shape):
         return True
     (a, i), (b, j), (c, k) = (_line(lowering, v, axis) for v in (x, index, out))
-    kernel = along.take_along(
+    kernel = gather_scatter.take_along(
         lowering.target, _beside(x.shape, axis), index.shape[axis], x.shape[axis], a, b, c,
         (i, j, k),
     )  # fmt: skip
@@ -91,7 +91,7 @@ def scatter_along(lowering, group: Group) -> bool:
     if g.dtype.is_float and g.dtype.itemsize == 2 and 4 * size > MOST_SCRATCH:
         return False
     (a, i), (b, j), (c, k) = (_line(lowering, v, axis) for v in (g, index, out))
-    kernel = along.scatter_along(
+    kernel = gather_scatter.scatter_along(
         lowering.target, _beside(g.shape, axis), g.shape[axis], size, a, b, c, (i, j, k)
     )
     return run_kernel(lowering, group, kernel, {"g": g, "index": index, "out": out})
@@ -146,7 +146,7 @@ def update_slice(lowering, group: Group) -> bool:
         return _overwrite(lowering, group)
     line, step = _line(lowering, y, 0)
     out_line, out_step = _line(lowering, out, 0)
-    kernel = along.place_at(
+    kernel = gather_scatter.place_at(
         lowering.target, y.shape[1:], x.shape, y.shape[0], line, out_line, (step, out_step),
         to.strides, lowering.operand(start),
     )  # fmt: skip
@@ -182,7 +182,7 @@ def integer_product(lowering, group: Group, operands: tuple[Operand, Operand]) -
     if not prod(out.shape):
         return True
     left, right = operands
-    kernel = along.integer_product(
+    kernel = axis_ops.integer_product(
         lowering.target, out.shape, a.shape[-1], replace(left, strides=(*left.strides[:-1], 0)),
         replace(right, strides=(*right.strides[:-2], 0, right.strides[-1])), lowering.operand(out),
         (left.strides[-1], right.strides[-2]),

@@ -23,7 +23,7 @@ from tinytorch.compiler.loops.nest import Nest
 from tinytorch.compiler.plan.fuse import Group
 from tinytorch.compiler.plan.layout import dense_strides
 from tinytorch.compiler.plan.tasks import Storage
-from tinytorch.kernels.gemm import GemmSpec
+from tinytorch.kernels.gemm_plan import GemmSpec
 
 ROW_AXES = (0, 2, 3)  # of a result (N, C, H, W): the rows of the product; C is its columns
 

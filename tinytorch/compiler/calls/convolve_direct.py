@@ -22,9 +22,13 @@ from tinytorch.compiler.loops.lowered import LOWERED
 from tinytorch.compiler.loops.nest import Nest
 from tinytorch.compiler.plan.fuse import Group
 from tinytorch.compiler.plan.layout import dense_strides
-from tinytorch.kernels.convolution import ConvolutionSpec, lower_convolution
-from tinytorch.kernels.convolution_weights import lower_weights, suits_weights
-from tinytorch.kernels.scratch import round_up
+from tinytorch.kernels.blocking import round_up
+from tinytorch.kernels.convolution import (
+    ConvolutionSpec,
+    lower_convolution,
+    lower_weights,
+    suits_weights,
+)
 
 
 def forward(lowering, group: Group) -> bool:

@@ -37,8 +37,8 @@ from tinytorch.compiler.plan.tasks import HostCall, Task
 from tinytorch.kernels.attention import lower_attention
 from tinytorch.kernels.attention_gradient import AttentionGradientSpec, lower_attention_gradient
 from tinytorch.kernels.attention_spec import AttentionSpec
-from tinytorch.kernels.gemm import GemmSpec
-from tinytorch.kernels.index_check import index_check
+from tinytorch.kernels.gather_scatter import index_check
+from tinytorch.kernels.gemm_plan import GemmSpec
 from tinytorch.kernels.random_bits import random_bits
 
 Row = Callable[[Any, Group], bool]  # (the Lowering, the group): True if it took the node

@@ -23,7 +23,8 @@ from tinytorch.compiler.loops.expression import (
 )
 from tinytorch.compiler.loops.lowered import LOWERED
 from tinytorch.compiler.loops.nest import arguments_of, rebuild
-from tinytorch.kernels.gemm import GemmSpec, lower_gemm
+from tinytorch.kernels.gemm import lower_gemm
+from tinytorch.kernels.gemm_plan import GemmSpec
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from math import prod
 from tinytorch.codegen.builder import FLOATS, Function, Value, element, vector
 from tinytorch.codegen.kernel import Kernel, Operand
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.naming import named_kernel
+from tinytorch.kernels.blocking import named_kernel
 
 # A tile should take about 10 us at 0.2 ns an element (taking it costs 0.1 us).
 TILE_ELEMENTS = 50_000
@@ -154,3 +154,101 @@ def better(f: Function, x: Value, best: Value, signed: bool, largest: bool = Tru
     number = f.compare("eq", best, best, stem="number")
     no_better = f.compare("le" if largest else "ge", x, best)
     return f.op("and", f.op("xor", no_better, f.const(number.type, 1)), number)
+
+
+# MERGED tinytorch.kernels.axis_ops: Operations along one axis: positions of extremes, running
+# sums, picking and adding at indices.
+#
+# Knows lines, strides and indices, never graphs. Indices were checked before; negative ones count
+# from the end. Sums of float16 and bfloat16 are kept in float32 and rounded once.
+
+
+def extreme_position(
+    target: Target,
+    beside: Sequence[int],
+    n: int,
+    x: Operand,
+    step: int,
+    out: Operand,
+    largest: bool,
+) -> Kernel:
+    """The place of the first largest (or smallest) of n, the first NaN before all; "x", "out".
+
+    Args:
+        beside: sizes of the other axes; x, out (int64): strides over them.
+        n: length of the axis; step: its stride in x.
+    """
+    signed = x.dtype.kind == "i"
+
+    def body(line: Line) -> None:
+        f = line.f
+        first = line.load("x", f.index(0))
+        place = f.const(vector(line.width, "i64"), 0)
+        with f.loop("k", 1, n, carry=[first, place]) as k:
+            value = line.load("x", f.mul(k.index, f.index(step)))
+            wins = better(f, value, k.carried[0], signed, largest)
+            here = f.splat(k.index, line.width)
+            k.next(f.select(wins, value, k.carried[0]), f.select(wins, here, k.carried[1]))
+        line.store(k.results[1], "out", f.index(0))
+
+    count = prod(beside)
+    return over_lines(
+        "argmax" if largest else "argmin", target, beside, {"x": x, "out": out}, body, elements=n,
+        written=("out",), flops=count * n, bytes=count * (n * x.dtype.itemsize + 8),
+    )  # fmt: skip
+
+
+def running_sum(
+    target: Target,
+    beside: Sequence[int],
+    n: int,
+    x: Operand,
+    step: int,
+    out: Operand,
+    out_step: int,
+) -> Kernel:
+    """out[i] = x[0] + ... + x[i]; buffers "x", "out"."""
+
+    def body(line: Line) -> None:
+        f = line.f
+        first = line.load("x", f.index(0))
+        line.store(first, "out", f.index(0))
+        with f.loop("k", 1, n, carry=[first]) as k:
+            total = f.add(k.carried[0], line.load("x", f.mul(k.index, f.index(step))))
+            line.store(total, "out", f.mul(k.index, f.index(out_step)))
+            k.next(total)
+
+    count = prod(beside) * n
+    return over_lines(
+        "cumsum", target, beside, {"x": x, "out": out}, body, elements=2 * n, written=("out",),
+        flops=count, bytes=2 * count * x.dtype.itemsize,
+    )  # fmt: skip
+
+
+def integer_product(
+    target: Target, beside: Sequence[int], k: int, a: Operand, b: Operand, out: Operand,
+    steps: tuple[int, int],
+) -> Kernel:  # fmt: skip
+    """out = the sum over k of a * b, wrapping; buffers "a", "b", "out".
+
+    Args:
+        beside: (*batch, m, n); a, b, out: strides over them, 0 where an operand repeats.
+        k: length of the sums; steps: its strides in a and b.
+    """
+
+    def body(line: Line) -> None:
+        f = line.f
+        with f.loop("k", 0, k, carry=[line.zero("out")]) as i:
+            pair = (
+                line.load(name, f.mul(i.index, f.index(step)))
+                for name, step in zip("ab", steps, strict=True)
+            )
+            left, right = (f.convert(x, out.dtype.llvm, a.dtype.kind == "i") for x in pair)
+            i.next(f.add(i.carried[0], f.mul(left, right)))
+        line.store(i.results[0], "out", f.index(0))
+
+    count = prod(beside)
+    return over_lines(
+        "integer_matmul", target, beside, {"a": a, "b": b, "out": out}, body, elements=2 * k,
+        written=("out",), flops=2 * count * k, bytes=count * out.dtype.itemsize,
+    )  # fmt: skip
