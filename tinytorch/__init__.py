@@ -31,13 +31,15 @@ from tinytorch.base.dtypes import bool_ as bool
 from tinytorch.base.errors import TinyTorchError
 from tinytorch.base.settings import num_threads, set_num_threads
 from tinytorch.base.unknown_names import unknown
+from tinytorch.tensor.autograd import custom_vjp
 from tinytorch.tensor.functions import *  # noqa: F403
 from tinytorch.tensor.functions import __all__ as _functions
-from tinytorch.tensor.modes import enable_grad, is_grad_enabled, no_grad, precision
+from tinytorch.tensor.interpreter import enable_grad, is_grad_enabled, no_grad, precision
 from tinytorch.tensor.random import Generator, default_generator, manual_seed
+from tinytorch.tensor.tape import tape
 from tinytorch.tensor.tensor import Tensor
 from tinytorch.tensor.transforms import (
-    custom_vjp,
+    checkpoint,
     grad,
     gradcheck,
     jvp,
@@ -54,8 +56,6 @@ __version__ = "0.1.0"
 # Names that are loaded when first used: (module, name in it; None: the module itself).
 _LATER: dict[str, tuple[str, str | None]] = {
     "array_api": ("tinytorch.array_api", None),
-    "checkpoint": ("tinytorch.tensor.checkpoint", "checkpoint"),
-    "tape": ("tinytorch.tensor.tape", "tape"),
     "compile": ("tinytorch.compiler.compile", "compile"),
     "data": ("tinytorch.data", None),
     "models": ("tinytorch.models", None),
@@ -74,6 +74,7 @@ __all__ = [
     "bfloat16",
     "bool",
     "bool_",
+    "checkpoint",
     "custom_vjp",
     "default_generator",
     "enable_grad",
@@ -96,6 +97,7 @@ __all__ = [
     "primitives",
     "set_num_threads",
     "settings",
+    "tape",
     "tensor",
     "uint32",
     "uint8",
@@ -112,8 +114,12 @@ __all__ = [
 # alone: the package's own files go on calling them as they are.
 _CHECKED = ("elementwise", "exponentials", "trigonometry", "reductions", "shaping")
 _UNCHECKED = (
-    "astype", "cat", "chunk", "concat", "narrow", "nextafter", "pad", "permute_dims", "roll",
-    "select", "split", "stack", "std", "unfold", "var",
+    "argwhere", "astype", "bincount", "broadcast_arrays", "broadcast_shapes", "cat", "chunk",
+    "concat", "count_nonzero", "cumprod", "cumulative_prod", "cumulative_sum", "diff", "isin",
+    "max", "meshgrid", "min", "narrow", "nextafter", "nonzero", "pad", "permute_dims", "repeat",
+    "repeat_as_torch", "repeat_interleave", "roll", "searchsorted", "select", "sort", "split",
+    "stack", "std", "tile", "topk", "unfold", "unique_all", "unique_counts", "unique_inverse",
+    "unique_values", "var",
 )  # fmt: skip
 
 

@@ -29,10 +29,10 @@ from tinytorch.base.dtypes import (  # noqa: F401
     uint32,
 )
 from tinytorch.base.errors import ShapeError
-from tinytorch.tensor import elementwise, reductions, repetition, searching, shaping
-from tinytorch.tensor.dispatch import tensor_of
+from tinytorch.tensor import elementwise, reductions, shaping
 from tinytorch.tensor.functions import *  # noqa: F403  # pyright: ignore[reportAssignmentType]
 from tinytorch.tensor.functions import __array_namespace_info__  # noqa: F401
+from tinytorch.tensor.operands import tensor_of
 
 bool = bool_
 max, min, equal = reductions.amax, reductions.amin, elementwise.equal
@@ -80,12 +80,12 @@ def nonzero(x, /) -> tuple[Any, ...]:
             rule="at least one axis, says the standard",
             fix="xp.reshape(x, (1,))",
         )
-    return searching.nonzero(x, as_tuple=True)
+    return reductions.nonzero(x, as_tuple=True)
 
 
 def meshgrid(*arrays, indexing: str = "xy") -> list[Any]:
     """Grids of coordinates, the first along axis 1."""
-    return repetition.meshgrid(*arrays, indexing=indexing)
+    return shaping.meshgrid(*arrays, indexing=indexing)
 
 
 def var(x, /, *, axis=None, correction: float = 0.0, keepdims: builtins.bool = False) -> Any:

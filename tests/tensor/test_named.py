@@ -4,7 +4,7 @@ import numpy as np
 
 import tinytorch as tt
 from tinytorch.base.dtypes import bfloat16
-from tinytorch.tensor.named import copy_named
+from tinytorch.tensor.assignment import copy_named
 
 
 def test_pairs_of_stored_bits_and_type_are_taken():

@@ -9,8 +9,8 @@ import torch
 
 import tinytorch as tt
 from tinytorch.base.errors import CompileError, DTypeError, SettingError, ShapeError, TinyTorchError
-from tinytorch.tensor.base import from_value
 from tinytorch.tensor.interpreter import Interpreter, interpreting
+from tinytorch.tensor.memory import from_value
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from tinytorch.base.errors import (
     TinyTorchError,
 )
 from tinytorch.storage import manifest, safetensors
-from tinytorch.tensor.buffer import Buffer
+from tinytorch.tensor.memory import Buffer
 from tinytorch.training import (
     Checkpoints,
     History,

@@ -23,9 +23,8 @@ from tinytorch.compiler.record.guards import Changes, given_guards, place_of
 from tinytorch.compiler.record.objects import asked, is_a, name_of
 from tinytorch.compiler.record.signature import flatten
 from tinytorch.compiler.run.call import Call
-from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.modes import PRECISIONS
-from tinytorch.tensor.modes import precision as precision_mode
+from tinytorch.tensor.interpreter import PRECISIONS, STATE
+from tinytorch.tensor.interpreter import precision as precision_mode
 from tinytorch.tensor.tensor import Tensor
 
 KINDS = 64  # recordings kept; those of the kind of call (shapes, static values) made first go

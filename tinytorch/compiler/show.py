@@ -18,7 +18,7 @@ from tinytorch.compiler.plan.lower import schedule as lower
 from tinytorch.compiler.plan.tasks import HostCall
 from tinytorch.compiler.run.program import Runner
 from tinytorch.compiler.run.roofline import Roofline, measure
-from tinytorch.tensor.buffer import Buffer, copy_of
+from tinytorch.tensor.memory import Buffer, copy_of
 
 if TYPE_CHECKING:
     from tinytorch.compiler.run.call import Call

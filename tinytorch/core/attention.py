@@ -9,8 +9,7 @@ from tinytorch.nn.attention import MultiHeadAttention, SelfAttention, Transforme
 from tinytorch.nn.embedding import LearnedPositions, RotaryPositions, SinusoidalPositions
 from tinytorch.nn.functional import scaled_dot_product_attention, softmax
 from tinytorch.tensor.creation import asarray
-from tinytorch.tensor.interpreter import current
-from tinytorch.tensor.modes import is_grad_enabled
+from tinytorch.tensor.interpreter import current, is_grad_enabled
 from tinytorch.tensor.tensor import Tensor
 
 __all__ = [

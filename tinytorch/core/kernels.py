@@ -14,10 +14,10 @@ from tinytorch.core.matmul import (
     matmul_vectorized,
 )
 from tinytorch.nn.functional import relu
+from tinytorch.tensor.autograd import custom_vjp
 from tinytorch.tensor.creation import asarray
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import current
-from tinytorch.tensor.own_gradient import custom_vjp
 from tinytorch.tensor.tensor import Tensor
 
 __all__ = [

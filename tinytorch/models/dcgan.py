@@ -15,7 +15,7 @@ from tinytorch.nn.initialisation import normal
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.nn.normalization import BatchNorm2d
 from tinytorch.tensor.creation import ones, zeros
-from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.interpreter import no_grad
 from tinytorch.tensor.random import randn
 from tinytorch.tensor.tensor import Tensor
 

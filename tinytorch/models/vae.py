@@ -16,7 +16,7 @@ from tinytorch.nn.convolution import Conv2d, ConvTranspose2d
 from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module
 from tinytorch.nn.shapes import Flatten
-from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.interpreter import no_grad
 from tinytorch.tensor.random import randn
 from tinytorch.tensor.tensor import Tensor
 

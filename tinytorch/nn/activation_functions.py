@@ -11,7 +11,7 @@ from typing import Any
 
 from tinytorch.base.checks import number
 from tinytorch.base.errors import SettingError, ShapeError
-from tinytorch.tensor.dispatch import to_dtype
+from tinytorch.tensor.dispatch import in_float32, to_dtype
 from tinytorch.tensor.elementwise import abs as magnitude
 from tinytorch.tensor.elementwise import (
     erf,
@@ -21,8 +21,7 @@ from tinytorch.tensor.elementwise import (
     where,
 )
 from tinytorch.tensor.exponentials import log1p
-from tinytorch.tensor.half_precision import in_float32
-from tinytorch.tensor.number_types import check_one_float
+from tinytorch.tensor.operands import check_one_float
 from tinytorch.tensor.reductions import softmax
 from tinytorch.tensor.shaping import chunk
 from tinytorch.tensor.tensor import Tensor

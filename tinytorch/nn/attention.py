@@ -24,13 +24,11 @@ from tinytorch.tensor.contractions import attention, matmul, scale_of
 from tinytorch.tensor.creation import iota, zeros
 from tinytorch.tensor.elementwise import exp, logical_not, where
 from tinytorch.tensor.indexing import slice_update
-from tinytorch.tensor.interpreter import current
-from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.interpreter import current, no_grad
 from tinytorch.tensor.reductions import all as every
 from tinytorch.tensor.reductions import shift_of
 from tinytorch.tensor.reductions import sum as total
-from tinytorch.tensor.repetition import repeat_interleave
-from tinytorch.tensor.shaping import broadcast_to, concat, pad, transpose
+from tinytorch.tensor.shaping import broadcast_to, concat, pad, repeat_interleave, transpose
 from tinytorch.tensor.tensor import Tensor
 
 

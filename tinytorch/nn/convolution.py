@@ -19,7 +19,7 @@ from tinytorch.tensor.contractions import (
     convolution,
     convolution_transpose,
 )
-from tinytorch.tensor.number_types import check_one_float
+from tinytorch.tensor.operands import check_one_float
 from tinytorch.tensor.tensor import Tensor
 
 

@@ -11,12 +11,10 @@ from typing import Any
 
 from tinytorch.nn import activation_functions as functions
 from tinytorch.tensor import elementwise
-from tinytorch.tensor.base import from_array
-from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.modes import no_grad
-from tinytorch.tensor.sharing import writable
+from tinytorch.tensor.assignment import is_tracked
+from tinytorch.tensor.interpreter import STATE, no_grad
+from tinytorch.tensor.memory import from_array, writable
 from tinytorch.tensor.tensor import Tensor
-from tinytorch.tensor.views import is_tracked
 
 BLOCK = 2**16  # numbers; 256 KiB of float32, so that what a formula keeps meanwhile stays in L2
 

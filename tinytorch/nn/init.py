@@ -10,7 +10,7 @@ from tinytorch.base.checks import number
 from tinytorch.nn import initialisation
 from tinytorch.nn.initialisation import gain as calculate_gain
 from tinytorch.tensor.creation import eye, full
-from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.interpreter import no_grad
 from tinytorch.tensor.random import rand, randn
 from tinytorch.tensor.tensor import Tensor
 

@@ -15,7 +15,7 @@ from tinytorch.base.checks import number
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.tensor.creation import ones, zeros
 from tinytorch.tensor.elementwise import where
-from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.interpreter import no_grad
 from tinytorch.tensor.random import rand, randn
 from tinytorch.tensor.tensor import Tensor
 

@@ -15,7 +15,7 @@ from tinytorch.nn.initialisation import uniform
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.tensor.contractions import affine, matmul
 from tinytorch.tensor.elementwise import relu
-from tinytorch.tensor.number_types import check_one_float
+from tinytorch.tensor.operands import check_one_float
 from tinytorch.tensor.shaping import transpose
 from tinytorch.tensor.tensor import Tensor
 

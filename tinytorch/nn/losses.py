@@ -16,14 +16,13 @@ from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.embedding import inside
 from tinytorch.nn.module import Module
 from tinytorch.tensor.creation import asarray
-from tinytorch.tensor.dispatch import to_dtype
+from tinytorch.tensor.dispatch import in_float32, to_dtype
 from tinytorch.tensor.elementwise import abs as magnitude
 from tinytorch.tensor.elementwise import absorb, exp, log, maximum, where
 from tinytorch.tensor.exponentials import log1p
-from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.indexing import gather, take
 from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.number_types import check_one_float
+from tinytorch.tensor.operands import check_one_float
 from tinytorch.tensor.reductions import logsumexp
 from tinytorch.tensor.shaping import moveaxis
 from tinytorch.tensor.tensor import Tensor

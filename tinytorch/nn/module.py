@@ -20,9 +20,9 @@ from tinytorch.base.settings import STRUCTURE
 from tinytorch.base.unknown_names import put_missing_names
 from tinytorch.nn.hooks import HookHandle, Hooks
 from tinytorch.nn.summary import Summary, summarise
+from tinytorch.tensor.assignment import copy_named
 from tinytorch.tensor.creation import clear_gradients
-from tinytorch.tensor.exchange import number_type_of
-from tinytorch.tensor.named import copy_named
+from tinytorch.tensor.interchange import number_type_of
 from tinytorch.tensor.tensor import Tensor
 
 

@@ -16,13 +16,13 @@ from tinytorch.base.dtypes import float32, float64, int64
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.tensor.creation import ones, zeros
+from tinytorch.tensor.dispatch import in_float32
 from tinytorch.tensor.elementwise import abs as tensor_abs
 from tinytorch.tensor.elementwise import isfinite, maximum, rsqrt, sqrt, where
-from tinytorch.tensor.half_precision import in_float32
-from tinytorch.tensor.modes import no_grad
-from tinytorch.tensor.number_types import check_one_float
+from tinytorch.tensor.interpreter import no_grad
+from tinytorch.tensor.operands import check_one_float
 from tinytorch.tensor.reductions import norm, shift_of
-from tinytorch.tensor.repetition import broadcast_arrays
+from tinytorch.tensor.shaping import broadcast_arrays
 from tinytorch.tensor.tensor import Tensor
 
 

@@ -20,8 +20,8 @@ from tinytorch.tensor.contractions import (
     max_pool2d,
     reaching,
 )
+from tinytorch.tensor.dispatch import in_float32
 from tinytorch.tensor.elementwise import divide
-from tinytorch.tensor.half_precision import in_float32
 from tinytorch.tensor.shaping import pad
 from tinytorch.tensor.tensor import Tensor
 

@@ -15,8 +15,7 @@ from tinytorch.base.checks import pair, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.module import Module
 from tinytorch.tensor import shaping
-from tinytorch.tensor.dispatch import copied
-from tinytorch.tensor.half_precision import in_float32
+from tinytorch.tensor.dispatch import copied, in_float32
 from tinytorch.tensor.indexing import take
 from tinytorch.tensor.tensor import Tensor
 

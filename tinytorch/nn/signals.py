@@ -17,7 +17,7 @@ from tinytorch.nn.hooks import Hooks, Watcher, watching
 from tinytorch.nn.module import Module
 from tinytorch.nn.summary import tensors_in
 from tinytorch.tensor.creation import zeros_like
-from tinytorch.tensor.modes import enable_grad
+from tinytorch.tensor.interpreter import enable_grad
 from tinytorch.tensor.random import default_generator
 from tinytorch.tensor.tensor import Tensor
 

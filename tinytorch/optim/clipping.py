@@ -14,8 +14,7 @@ from tinytorch.base.dtypes import float32, float64
 from tinytorch.base.errors import GradientError, SettingError
 from tinytorch.tensor.creation import full, zeros
 from tinytorch.tensor.elementwise import isfinite, where
-from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.interpreter import STATE, no_grad
 from tinytorch.tensor.tensor import Tensor
 
 

@@ -17,14 +17,11 @@ from tinytorch.base.checks import number
 from tinytorch.base.dtypes import DType, bfloat16, float16, float64
 from tinytorch.base.errors import SettingError
 from tinytorch.base.settings import STRUCTURE
-from tinytorch.tensor.base import from_buffer
-from tinytorch.tensor.buffer import Buffer
 from tinytorch.tensor.creation import full, zeros
 from tinytorch.tensor.indexing import put_rows, take
-from tinytorch.tensor.interpreter import STATE, RecordAgain, current, interpreting
-from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.interpreter import STATE, RecordAgain, current, interpreting, no_grad
+from tinytorch.tensor.memory import Buffer, from_buffer, writable
 from tinytorch.tensor.row_gradient import RowGradient
-from tinytorch.tensor.sharing import writable
 from tinytorch.tensor.tensor import Tensor
 
 

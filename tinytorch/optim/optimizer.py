@@ -12,9 +12,9 @@ from typing import NoReturn
 from tinytorch.base.errors import SettingError
 from tinytorch.base.settings import STRUCTURE
 from tinytorch.optim.group import Group, Part, refuse_unknown
+from tinytorch.tensor.assignment import copy_named
 from tinytorch.tensor.creation import clear_gradients
-from tinytorch.tensor.modes import no_grad
-from tinytorch.tensor.named import copy_named
+from tinytorch.tensor.interpreter import no_grad
 from tinytorch.tensor.tensor import Tensor
 
 

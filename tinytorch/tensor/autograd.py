@@ -1,4 +1,4 @@
-"""The tape: how a gradient flows back through recorded operations.
+"""How a gradient flows back through the tape, and functions with a gradient of their own.
 
 Knows nodes and the `vjp` of primitives; each gradient is made of the same operations, so recording
 them (`create_graph`) gives second derivatives, and an interpreter captures them like any others.
@@ -6,162 +6,32 @@ them (`create_graph`) gives second derivatives, and an interpreter captures them
 
 from __future__ import annotations
 
+import functools
 import heapq
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from sys import getrefcount
 from typing import Any
 
 import numpy as np
 
 from tinytorch.base.errors import GradientError, ShapeError
-from tinytorch.tensor.base import concrete, from_array, from_handle, from_value, is_held
-from tinytorch.tensor.buffer import Buffer, copy_of
-from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.sharing import relatives
-
-_count = itertools.count()
-
-
-class Leaf:
-    """Where gradients end: a Tensor that asked for them. All aliases of the Tensor share it."""
-
-    __slots__ = ("__weakref__", "grad", "sequence")
-
-    def __init__(self):
-        self.sequence = next(_count)
-        self.grad: Any = None
-
-
-class Node:
-    """One recorded operation.
-
-    Args:
-        primitive: answers `vjp(g, out, *inputs, **params)`; None for an identity.
-        params: its static parameters.
-        inputs: what each operand held when the operation ran (Buffers or captured values).
-        parents: for each operand the Leaf, Node or Port its gradient goes to, or None.
-        output: what the operation gave (a tuple for several outputs), in the same form.
-    """
-
-    __slots__ = (
-        "__weakref__", "inputs", "output", "params", "parents", "primitive", "sequence", "versions",
-    )  # fmt: skip
-
-    def __init__(self, primitive, params, inputs, parents, output):
-        self.sequence = next(_count)
-        self.primitive, self.params = primitive, params
-        self.inputs: Any = inputs
-        self.parents: Any = parents
-        self.output: Any = output
-
-    def free(self) -> None:
-        """Forget what backward needs; a second backward() through here is an error."""
-        self.inputs = self.parents = self.output = None
-
-
-class _Compiled:
-    """Stands on the tape for the call of a compiled function: no gradient goes back into it."""
-
-    vjp = None
-
-    def __repr__(self) -> str:
-        return "a compiled function"
-
-
-_COMPILED = _Compiled()
-
-
-def end_of_tape() -> Node:
-    """A Node that refuses gradients, of what a compiled function gives.
-
-    Without it a gradient would be lost in silence where other paths lead to leaves too.
-    """
-    return Node(_COMPILED, {}, None, (), None)
-
-
-def ends_here(place: Any) -> bool:
-    """Whether a place in the tape is an `end_of_tape`."""
-    return type(place) is Node and place.primitive is _COMPILED
-
-
-def goes_back(place: Any) -> bool:
-    """Whether backward() would get anywhere from here: not at a Leaf, not where it has been."""
-    if place is None or type(place) is Leaf:
-        return False
-    return (place.node if type(place) is Port else place).inputs is not None
-
-
-class Port:
-    """One output of a Node with several."""
-
-    __slots__ = ("index", "node")
-
-    def __init__(self, node: Node, index: int):
-        self.node, self.index = node, index
-
-
-def record(primitive: Any, operands: Sequence[Any], params: dict, out: Any) -> Any:
-    """Put an operation on the tape; gives `out` back, connected.
-
-    Args:
-        primitive: the row of the table, or an object with the same `vjp`.
-        operands: the Tensors it was applied to.
-        params: its static parameters.
-        out: the new Tensor, or tuple of Tensors, that it gave.
-    """
-    if type(primitive.vjp) is str:
-        return out
-    if STATE.interpreter is None:  # whatever another thread records with these Tensors
-        inputs = tuple([t._buffer for t in operands])
-    else:
-        inputs = tuple([t._buffer if t._value is None else t._value for t in operands])
-    parents = tuple([t._node for t in operands])
-    if type(out) is tuple:
-        node = Node(primitive, params, inputs, parents, tuple([t.handle() for t in out]))
-        for i, t in enumerate(out):
-            if t.dtype.is_float:
-                t._node = Port(node, i)
-    else:
-        value = out._value
-        if not (out._buffer if value is None else value).dtype.is_float:
-            return out
-        node = Node(primitive, params, inputs, parents, out._buffer if value is None else value)
-        out._node = node
-    versions = 0
-    for handle in inputs:
-        if type(handle) is Buffer:
-            versions += handle.version
-            if handle.family is not None:
-                handle.family.keep(handle)
-    node.versions = versions
-    return out
-
-
-def record_view(primitive: Any, buffer: Buffer, parent: Any, params: dict, out: Any) -> None:
-    """Put a view on the tape: its gradient needs shapes alone, so nothing is kept of its result.
-
-    Args:
-        primitive: the row that takes it.
-        buffer: of what it was taken from.
-        parent: where that is in the tape.
-        params: the row's static parameters.
-        out: the view.
-    """
-    buffer.family.keep(buffer)  # pyright: ignore[reportOptionalMemberAccess]
-    node = out._node = Node(primitive, params, (buffer,), (parent,), out._buffer.array)
-    node.versions = buffer.version
-
-
-def identity(parent: Any, handle: Any) -> Node:
-    """A Node that hands its gradient on to `parent` (None: to nobody) unchanged."""
-    node = Node(None, {}, (handle,), (parent,), handle)
-    node.versions = 0
-    if type(handle) is Buffer:
-        node.versions = handle.version
-        if handle.family is not None:
-            handle.family.keep(handle)
-    return node
+from tinytorch.primitives import absorb
+from tinytorch.tensor import tape
+from tinytorch.tensor.dispatch import copied
+from tinytorch.tensor.interpreter import STATE, no_grad
+from tinytorch.tensor.memory import (
+    Buffer,
+    concrete,
+    copy_of,
+    from_array,
+    from_handle,
+    from_value,
+    held,
+    is_held,
+    relatives,
+)
+from tinytorch.tensor.operands import tensor_of
+from tinytorch.tensor.tape import _COMPILED, Leaf, Node, Port, sequence_of
 
 
 def _refuse_changed(node: Node) -> None:
@@ -293,16 +163,6 @@ def propagate(
     return found
 
 
-def sequence_of(place: Any) -> int:
-    """When a place came into the tape."""
-    return place.node.sequence if type(place) is Port else place.sequence
-
-
-def next_sequence() -> int:
-    """A moment: what is in the tape already is older, what comes is newer."""
-    return next(_count)
-
-
 def backward(tensor: Any, gradient: Any, *, retain_graph: bool, create_graph: bool) -> None:
     """Add the gradient of `tensor` to `.grad` of every leaf that it depends on."""
     if tensor._node is None:
@@ -357,3 +217,110 @@ def _owned(g: Any) -> Any:
     out = from_array(copy_of(g._buffer.array, g.dtype), g.dtype)
     out._node = g._node
     return out
+
+
+# --- functions with a gradient of their own ---
+
+
+class _UserGradient:
+    """Stands in the tape for a function with a gradient of the user's."""
+
+    asks_final = True
+
+    def __init__(self, rule: custom_vjp, named: dict, residuals: Any):
+        self.rule, self.named, self.residuals = rule, named, residuals
+
+    def vjp(self, g, out, *inputs, final=False):
+        """One gradient for each Tensor argument."""
+        residuals = self.residuals
+        if STATE.recording:  # what forward kept must be connected to the inputs: compute it again
+            _, residuals = self.rule.forward(*inputs, **self.named)
+        grads = self.rule.backward(residuals, g)
+        grads = grads if isinstance(grads, tuple) else (grads,)
+        shapes = [None if d is None else tuple(d.shape) for d in grads]
+        wanted = [x.shape for x in inputs]
+        if len(shapes) != len(wanted) or any(
+            s not in (None, w) for s, w in zip(shapes, wanted, strict=True)
+        ):
+            raise ShapeError(
+                f"custom_vjp {self}: backward gave gradients that do not fit the arguments",
+                got=f"gradients {shapes} for arguments {wanted}",
+                rule="one gradient (or None) for each argument, of its shape",
+                fix="return a tuple, one entry an argument",
+            )
+        grads = tuple(None if d is None else tensor_of(d) for d in grads)
+        if final and self.rule.elementwise:
+            return tuple(None if d is None else absorb(d, g) for d in grads)
+        return grads
+
+    def __repr__(self) -> str:
+        return self.rule.__name__
+
+
+class custom_vjp:
+    """A function of Tensors with a gradient of your own.
+
+    `forward(*tensors, **settings)` gives (result, residuals), `backward(residuals, g)` one gradient
+    (or None) for each Tensor argument. Second derivatives follow from both, if `backward` is made
+    of Tensor operations.
+
+    Args:
+        function: gives the result; used where nothing is recorded.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> @tt.custom_vjp
+        ... def straight_through(x):
+        ...     return x.round()
+        >>> _ = straight_through.define(lambda x: (x.round(), None), lambda kept, g: (g,))
+        >>> tt.grad(lambda x: straight_through(x).sum())(tt.Tensor([0.2, 0.7])).tolist()
+        [1.0, 1.0]
+    """
+
+    def __init__(self, function: Callable):
+        functools.update_wrapper(self, function)
+        self.function, self.elementwise = function, False
+        self.__name__: str = getattr(function, "__name__", "function")
+        self.forward: Callable = self._undefined
+        self.backward: Callable = self._undefined
+
+    def define(self, forward: Callable, backward: Callable) -> custom_vjp:
+        """Set the two rules; gives itself."""
+        self.forward, self.backward = forward, backward
+        return self
+
+    defvjp = define
+
+    def _undefined(self, *args, **named):
+        raise GradientError(
+            f"custom_vjp {self.__name__}: no gradient is defined",
+            got="a call whose gradient is needed",
+            rule="forward and backward are given before the first such call",
+            fix=f"{self.__name__}.define(forward, backward)",
+        )
+
+    def __call__(self, *args, **settings):
+        """The function, recorded with its own gradient."""
+        tensors = [tensor_of(x) for x in args]
+        if not (STATE.recording and any(t._node is not None for t in tensors)):
+            return self.function(*args, **settings)
+        with no_grad():
+            out, residuals = self.forward(*(held(t) for t in tensors), **settings)
+        fresh = tuple(map(_given, out)) if isinstance(out, tuple) else _given(out)
+        return tape.record(_UserGradient(self, settings, residuals), tensors, {}, fresh)
+
+
+def _given(out: Any) -> Any:
+    """A result of forward as the caller gets it; forward may give back an input as it was held."""
+    return copied(out.detach()) if is_held(out) else out.detach()
+
+
+def with_slope(slope: Callable) -> Callable:
+    """Decorator for a function of one Tensor whose derivative at x is `slope(x)`."""
+
+    def decorate(function: Callable) -> custom_vjp:
+        rule = custom_vjp(function)
+        rule.elementwise = True
+        return rule.define(lambda x: (function(x), x), lambda x, g: (g * slope(x),))
+
+    return decorate

@@ -1,40 +1,38 @@
 """How one operation on Tensors is carried out: by NumPy or the interpreter, then recorded.
 
-Knows operands and rows of the table. Promotion of number types and weak Python numbers live here:
-a row of the table sees operands of one dtype.
+Knows operands and rows of the table. A row sees operands of one dtype: `common` and `binary` bring
+them together, weak Python numbers too.
+
+Note [half precision inside a composite]
+    A row of the table computes its own result in float32 and rounds it (primitives). A formula of
+    several rows would round after each, and what it holds in between (a sum of 70,000 ones, a
+    square) need not fit at all. So `in_float32` computes it in float32 and rounds once, at the end.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from tinytorch.base.dtypes import DType, bfloat16, bool_, float32, from_bfloat16, int64, promote
+from tinytorch.base.dtypes import DType, bfloat16, float16, float32, from_bfloat16
 from tinytorch.base.errors import DTypeError, OutOfMemoryError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Primitive, Spec, store
-from tinytorch.tensor import autograd
-from tinytorch.tensor.base import (
-    TensorBase,
-    from_array,
-    from_handle,
-    make,
-    refuse_tensor_params,
-    refuse_tensors,
-)
+from tinytorch.tensor import tape
 from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.sharing import ALIAS, Same, view_of
+from tinytorch.tensor.memory import ALIAS, Same, TensorBase, from_array, from_handle, view_of
+from tinytorch.tensor.operands import joint_dtype, make, refuse_tensor_params, tensor_of, weak_dtype
 
 _CAST, _FULL, _WHERE, _PAD = (TABLE[name] for name in ("cast", "full", "where", "pad"))
 _LIMIT = 4096  # entries of the caches below; a full one is emptied: a few us an entry
-
 _ABSORB = TABLE["absorb"]
 COPY = Same("copy")
 _NONE: dict[str, Any] = {}  # params of rows without any; never written to
-
 # Output dtype of elementwise rows by (row, input dtype): their shapes are NumPy's to check.
 _result: dict[tuple[Primitive, DType], DType] = {}
 # What `infer` answered, and whether an operand is bfloat16, by row, shapes, dtypes and params.
@@ -81,7 +79,7 @@ def elementwise(primitive: Primitive, operands: tuple[Any, ...]) -> Any:
             if t._node is not None:
                 if primitive is _ABSORB and state.interpreter is None:
                     out = copied(out)  # it gives back its operand, which the tape keeps
-                return autograd.record(primitive, operands, _NONE, out)
+                return tape.record(primitive, operands, _NONE, out)
     return out
 
 
@@ -107,7 +105,7 @@ def apply(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any])
     if state.recording:
         for t in operands:
             if t._node is not None:
-                return autograd.record(primitive, operands, params, out)
+                return tape.record(primitive, operands, params, out)
     return out
 
 
@@ -140,7 +138,7 @@ def planned(primitive: Primitive, x: Any, prepare: Callable[..., dict], *argumen
         out = np.asarray(out, dtype.storage)
     tensor = from_array(out, dtype)
     if state.recording and x._node is not None:
-        return autograd.record(primitive, (x,), params, tensor)
+        return tape.record(primitive, (x,), params, tensor)
     return tensor
 
 
@@ -175,11 +173,11 @@ def viewed(primitive: Any, x: Any, array: np.ndarray, params: dict[str, Any]) ->
     if base is not None and (base is whole or base is whole.base):
         out = view_of(x, array, primitive, params)
         if x._node is not None and STATE.recording:
-            autograd.record_view(primitive, buffer, x._node, params, out)
+            tape.record_view(primitive, buffer, x._node, params, out)
         return out
     out = from_array(array, buffer.dtype)
     if x._node is not None and STATE.recording:
-        return autograd.record(primitive, (x,), params, out)
+        return tape.record(primitive, (x,), params, out)
     return out
 
 
@@ -202,7 +200,7 @@ def copied(x: Any) -> Any:
     if STATE.interpreter is not None:
         out = captured_copy(x)
         if STATE.recording and x._node is not None:
-            out._node = autograd.identity(x._node, out.handle())
+            out._node = tape.identity(x._node, out.handle())
         return out
     try:
         array = x._buffer.array.copy()
@@ -254,7 +252,7 @@ def product(primitive: Primitive, a: Any, b: Any) -> Any:
         array = array.astype(dtype.storage)
     out = from_array(array, dtype)
     if state.recording and (a._node is not None or b._node is not None):
-        return autograd.record(primitive, (a, b), _NONE, out)
+        return tape.record(primitive, (a, b), _NONE, out)
     return out
 
 
@@ -337,27 +335,6 @@ def number(value: Any, dtype: DType) -> Any:
     return tensor
 
 
-def weak_dtype(value: Any, dtype: DType) -> DType:
-    """The type that a Python number and an array of `dtype` meet in: the array's, if it can."""
-    if isinstance(value, bool) or dtype.is_float:
-        return dtype
-    if isinstance(value, int):
-        return int64 if dtype is bool_ else dtype
-    return float32
-
-
-def joint_dtype(a: Any, b: Any) -> DType:
-    """The type that two Tensors meet in: as `promote`, but a 0-d float widens no float with axes.
-
-    So a rate or a factor kept in a 0-d float32 Tensor leaves half precision what it is, as a Python
-    number does and as in PyTorch; 0-d integers promote like all others, since they could not fit.
-    """
-    p, q = a.dtype, b.dtype
-    if p is not q and p.is_float and q.is_float and bool(a.shape) != bool(b.shape):
-        return p if a.shape else q
-    return promote(p, q)
-
-
 def to_dtype(x: Any, dtype: DType) -> Any:
     """`x` in another number type; itself if it has that already."""
     return x if x.dtype is dtype else apply(_CAST, (x,), {"dtype": dtype})
@@ -372,14 +349,6 @@ def tensor_in(x: Any, dtype: DType) -> Any:
     ):
         return number(x, dtype)  # made once
     return make(x, dtype)
-
-
-def tensor_of(x: Any) -> Any:
-    """A Tensor of anything that an operand may be: a Tensor, an array, a list, a number."""
-    if isinstance(x, TensorBase):
-        return x
-    refuse_tensors(x)
-    return make(x)
 
 
 def common(a: Any, b: Any) -> tuple[Any, Any]:
@@ -456,3 +425,67 @@ def on_tensors(primitive: Primitive, operands: Sequence[Any], params: dict[str, 
         else:
             joined.append(tensor_of(x))
     return apply(primitive, joined, params)
+
+
+# --- composites in half precision; see Note [half precision inside a composite] ---
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_HALF = (float16, bfloat16)
+
+
+def in_float32(*followed: str, state: tuple[str, ...] = ()) -> Callable:
+    """Decorator for a composite: float16 and bfloat16 arguments are float32 inside.
+
+    The result is rounded to the type of the followed arguments. Their gradients are computed in
+    float32 too, and rounded once. In a compiled function the conversions are part of the kernels
+    that read and write.
+
+    Args:
+        followed: names of the arguments whose type the result has; default the first one. Two of
+            different types: the wider one.
+        state: names of arguments that the composite assigns to, which stay what they are.
+
+    Cost: 0.3 us a call where nothing is half; else a float32 copy of each argument, eagerly.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        names = tuple(inspect.signature(function).parameters)
+        leads = followed or names[:1]
+
+        @functools.wraps(function)
+        def composite(*args: P.args, **settings: P.kwargs) -> R:
+            try:  # the usual case by the shortest way
+                if args[0]._buffer.dtype is float32:  # type: ignore[union-attr]
+                    return function(*args, **settings)
+            except (AttributeError, IndexError):  # captured, no Tensor, or given by name
+                pass
+            first: Any = args[0] if args else settings.get(leads[0])
+            if args and isinstance(first, np.ndarray) and first.dtype == np.float16:
+                first = tensor_of(first)
+                args = (first, *args[1:])  # type: ignore[assignment]
+            if not isinstance(first, TensorBase) or first.dtype not in _HALF:
+                return function(*args, **settings)  # a half beside float32 is widened anyway
+            given: dict[str, Any] = dict(zip(names, args, strict=False)) | settings
+            if given.get("dtype") is not None:  # another type is asked for, and `function` makes it
+                return function(*args, **settings)
+            kinds = [given[n].dtype for n in leads if isinstance(given.get(n), TensorBase)]
+            floats = {d for d in kinds if d.is_float}
+            wide = [a if n in state else _widened(a) for n, a in zip(names, args, strict=False)]
+            named = {n: a if n in state else _widened(a) for n, a in settings.items()}
+            out: Any = function(*wide, *args[len(wide) :], **named)  # type: ignore[arg-type]
+            return _rounded(out, floats.pop()) if len(floats) == 1 else out
+
+        return composite
+
+    return decorate
+
+
+def _widened(x: Any) -> Any:
+    return to_dtype(x, float32) if isinstance(x, TensorBase) and x.dtype in _HALF else x
+
+
+def _rounded(out: Any, dtype: DType) -> Any:
+    if isinstance(out, tuple):
+        return tuple(_rounded(o, dtype) for o in out)
+    return to_dtype(out, dtype) if out.dtype is float32 else out

@@ -12,7 +12,7 @@ import numpy as np
 from tinytorch.base.dtypes import as_dtype, bfloat16, bool_, float16, float32, float64, int64
 from tinytorch.base.errors import DTypeError, SettingError
 from tinytorch.primitives import TABLE
-from tinytorch.tensor.base import TensorBase, make, plain
+from tinytorch.tensor.autograd import custom_vjp, with_slope
 from tinytorch.tensor.dispatch import (
     apply,
     binary,
@@ -21,13 +21,13 @@ from tinytorch.tensor.dispatch import (
     elementwise,
     number,
     tensor_in,
-    tensor_of,
     to_dtype,
     unary,
     unary_float,
 )
 from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.own_gradient import custom_vjp, with_slope
+from tinytorch.tensor.memory import TensorBase
+from tinytorch.tensor.operands import make, plain, tensor_of
 
 _ROW = TABLE
 

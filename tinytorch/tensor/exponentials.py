@@ -9,10 +9,10 @@ import math
 from typing import Any
 
 from tinytorch.base.dtypes import float32
-from tinytorch.tensor.dispatch import common, tensor_of, to_dtype
+from tinytorch.tensor.autograd import with_slope
+from tinytorch.tensor.dispatch import common, in_float32, to_dtype
 from tinytorch.tensor.elementwise import abs, exp, log, maximum, minimum, where
-from tinytorch.tensor.half_precision import in_float32
-from tinytorch.tensor.own_gradient import with_slope
+from tinytorch.tensor.operands import tensor_of
 
 
 def _float(x: Any) -> Any:

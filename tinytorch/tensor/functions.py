@@ -11,13 +11,18 @@ from tinytorch.tensor.contractions import (
     attention,
     convolution,
     dot,
+    einsum,
     matmul,
     max_pool2d,
     outer,
+    tensordot,
+    vecdot,
 )
 from tinytorch.tensor.creation import (
     arange,
     asarray,
+    diag,
+    diagonal,
     empty,
     empty_like,
     eye,
@@ -27,20 +32,11 @@ from tinytorch.tensor.creation import (
     linspace,
     ones,
     ones_like,
+    trace,
     tril,
     triu,
     zeros,
     zeros_like,
-)
-from tinytorch.tensor.diagonals import (
-    diag,
-    diagonal,
-    trace,
-)
-from tinytorch.tensor.einsum import (
-    einsum,
-    tensordot,
-    vecdot,
 )
 from tinytorch.tensor.elementwise import (
     abs,
@@ -105,9 +101,6 @@ from tinytorch.tensor.elementwise import (
     trunc,
     where,
 )
-from tinytorch.tensor.exchange import (
-    from_dlpack,
-)
 from tinytorch.tensor.exponentials import (
     expm1,
     log1p,
@@ -123,13 +116,14 @@ from tinytorch.tensor.indexing import (
     take,
     take_along_axis,
 )
-from tinytorch.tensor.layout import (
+from tinytorch.tensor.interchange import (
     contiguous,
+    from_dlpack,
     is_contiguous,
     shares_memory,
     stride,
 )
-from tinytorch.tensor.number_types import (
+from tinytorch.tensor.operands import (
     __array_namespace_info__,
     can_cast,
     finfo,
@@ -160,49 +154,39 @@ from tinytorch.tensor.reductions import (
     argmax,
     argmin,
     argsort,
-    cumsum,
-    log_softmax,
-    logsumexp,
-    mean,
-    norm,
-    prod,
-    softmax,
-    std,
-    sum,
-    var,
-)
-from tinytorch.tensor.repetition import (
-    broadcast_arrays,
-    broadcast_shapes,
-    meshgrid,
-    repeat,
-    repeat_interleave,
-    tile,
-)
-from tinytorch.tensor.running import (
-    cumprod,
-    cumulative_prod,
-    cumulative_sum,
-    diff,
-)
-from tinytorch.tensor.searching import (
     argwhere,
     bincount,
     count_nonzero,
+    cumprod,
+    cumsum,
+    cumulative_prod,
+    cumulative_sum,
+    diff,
     equal,
     isin,
+    log_softmax,
+    logsumexp,
     max,
+    mean,
     min,
     nonzero,
+    norm,
+    prod,
     searchsorted,
+    softmax,
     sort,
+    std,
+    sum,
     topk,
     unique_all,
     unique_counts,
     unique_inverse,
     unique_values,
+    var,
 )
 from tinytorch.tensor.shaping import (
+    broadcast_arrays,
+    broadcast_shapes,
     broadcast_to,
     chunk,
     concat,
@@ -210,17 +194,21 @@ from tinytorch.tensor.shaping import (
     flatten,
     flip,
     matrix_transpose,
+    meshgrid,
     moveaxis,
     movedim,
     narrow,
     pad,
     permute,
     permute_dims,
+    repeat,
+    repeat_interleave,
     reshape,
     roll,
     split,
     squeeze,
     stack,
+    tile,
     transpose,
     unbind,
     unsqueeze,

@@ -17,10 +17,11 @@ import numpy as np
 from tinytorch.base.dtypes import bool_, int32, int64, uint8
 from tinytorch.base.errors import DTypeError, IndexRangeError, ShapeError
 from tinytorch.primitives import TABLE
-from tinytorch.tensor.base import TensorBase, held, make, to_buffer
-from tinytorch.tensor.dispatch import apply, number, tensor_in, tensor_of, to_dtype, viewed
+from tinytorch.tensor.dispatch import apply, number, tensor_in, to_dtype, viewed
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.memory import TensorBase, held, view_of
+from tinytorch.tensor.operands import make, tensor_of, to_buffer
 from tinytorch.tensor.shaping import (
     as_vector,
     axes_of,
@@ -31,7 +32,6 @@ from tinytorch.tensor.shaping import (
     reshape,
     slice_along,
 )
-from tinytorch.tensor.sharing import view_of
 
 
 @dataclass

@@ -1,7 +1,8 @@
-"""Who decides how an operation on Tensors is carried out, for each thread.
+"""Who decides how an operation on Tensors is carried out, for each thread, and in which mode.
 
 Without an interpreter an operation is carried out at once, by NumPy. The compiler pushes one to
-record a program instead. Knows Tensors as opaque objects; knows no compiler.
+record a program instead. Modes say whether operations are recorded for gradients and how precise
+contractions are. Knows Tensors as opaque objects; knows no compiler.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tinytorch.base.errors import CompileError
+from tinytorch.base.errors import CompileError, SettingError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -28,7 +29,7 @@ class Interpreter:
 
     Note [what a Tensor is during a capture]
         A Tensor made by an operation has `_value` (opaque here; it answers `.shape` and `.dtype`)
-        and no `_buffer`; `tinytorch.tensor.base.from_value` makes one. A Tensor made before the
+        and no `_buffer`; `tinytorch.tensor.memory.from_value` makes one. A Tensor made before the
         capture has a `_buffer`, and the interpreter lifts it when it first meets it. It must lift
         by the identity of the Buffer, not of the Tensor: `detach()` and the tape give it other
         Tensor objects over the same Buffer. A Tensor that was assigned during the capture has
@@ -54,7 +55,7 @@ class Interpreter:
         raise NotImplementedError
 
     def constant(self, buffer) -> Any:
-        """A Tensor of the numbers in `buffer` (tinytorch.tensor.buffer.Buffer), fixed from now on.
+        """A Tensor of the numbers in `buffer` (tinytorch.tensor.memory.Buffer), fixed from now on.
 
         Called for NumPy arrays and lists that meet Tensors, or become Tensors, during the capture.
         """
@@ -80,7 +81,7 @@ class Interpreter:
         """Called when a state is met that other threads may move on too: its lock."""
 
     def shows(self, view, base, row, params: dict[str, Any]) -> None:
-        """`view`, new, shows the memory of `base` as `row` takes it (tensor/views.py).
+        """`view`, new, shows the memory of `base` as `row` takes it (tensor/assignment.py).
 
         Rows of the table that give views say so themselves in `apply`.
         """
@@ -113,7 +114,7 @@ class ThreadState(threading.local):
 
     `interpreter`: who carries operations out (None: NumPy, at once); `recording`: whether the tape
     is written; `precision`: of contractions; `journal`: who is told before a Tensor is assigned to
-    (tensor/checkpoint.py), None mostly.
+    (tensor/transforms.py), None mostly.
     """
 
     interpreter: Interpreter | None = None
@@ -154,3 +155,93 @@ def user_line() -> str:
     if frame is None:
         return "an unknown line"
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+# --- modes: contexts, no_grad and enable_grad decorators too ---
+
+PRECISIONS = ("float32", "bf16", "float16")
+
+
+class _Recording(ContextDecorator):
+    """Set whether operations are recorded, within a block."""
+
+    on = True
+
+    def __init__(self):
+        self._before: list[bool] = []
+
+    def __enter__(self):
+        self._before.append(STATE.recording)
+        STATE.recording = self.on
+        return self
+
+    def __exit__(self, *problem):
+        STATE.recording = self._before.pop()
+        return False
+
+
+class no_grad(_Recording):
+    """Record nothing within the block (or the decorated function): results need no gradient.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> w = tt.Tensor([1.0], requires_grad=True)
+        >>> with tt.no_grad():
+        ...     y = w * 2
+        >>> y.requires_grad
+        False
+    """
+
+    on = False
+
+
+class enable_grad(_Recording):
+    """Record within the block, even inside `no_grad()`."""
+
+    on = True
+
+
+class precision:
+    """Compute matmul, convolution and attention on inputs of this precision, within the block.
+
+    "bf16": float32 inputs of contractions are rounded to bfloat16, sums stay float32, results are
+    float32; the tape keeps the rounded inputs, at half the memory. Everything else stays as it is.
+
+    "float16": float32 inputs of contractions, and the gradients that come back to them, are rounded
+    to float16 and computed with as float32. Gradients below 2**-25 become 0 there, so the loss is
+    scaled (training/scaler.py). It shows on a CPU what float16 does; it saves neither time nor
+    memory.
+
+    Args:
+        name: "float32", "bf16" or "float16".
+
+    Example:
+        >>> import tinytorch as tt
+        >>> x = tt.Tensor([[1.001]])
+        >>> with tt.precision("bf16"):
+        ...     (x @ x).item()
+        1.0
+    """
+
+    def __init__(self, name: str):
+        if name not in PRECISIONS:
+            raise SettingError(
+                "precision: no such precision",
+                got=repr(name),
+                rule="one of " + ", ".join(map(repr, PRECISIONS)),
+                fix='precision("bf16")',
+            )
+        self.name = name
+
+    def __enter__(self):
+        self._before, STATE.precision = STATE.precision, self.name
+        return self
+
+    def __exit__(self, *problem):
+        STATE.precision = self._before
+        return False
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are recorded on this thread."""
+    return STATE.recording

@@ -11,24 +11,19 @@ from tinytorch.base.dtypes import as_dtype, bfloat16, bool_, float16, float32, f
 from tinytorch.tensor import (
     contractions,
     creation,
-    diagonals,
     elementwise,
-    exchange,
     exponentials,
     indexing,
+    interchange,
     reductions,
-    repetition,
-    running,
-    searching,
     shaping,
     trigonometry,
 )
-from tinytorch.tensor.base import TensorBase
 from tinytorch.tensor.dispatch import to_dtype
-from tinytorch.tensor.operators import Operators
+from tinytorch.tensor.memory import TensorBase
 
 
-class Methods(Operators):
+class Methods(TensorBase):
     """Methods that are functions with the Tensor as first argument."""
 
     __slots__ = ()
@@ -50,12 +45,12 @@ class Methods(Operators):
     unbind = shaping.unbind
     flip = shaping.flip
     roll = shaping.roll
-    repeat = repetition.repeat_as_torch
-    repeat_interleave = repetition.repeat_interleave
-    tile = repetition.tile
+    repeat = shaping.repeat_as_torch
+    repeat_interleave = shaping.repeat_interleave
+    tile = shaping.tile
     unstack = shaping.unstack
-    diagonal = diagonals.diagonal
-    trace = diagonals.trace
+    diagonal = creation.diagonal
+    trace = creation.trace
     # reductions
     sum = reductions.sum
     prod = reductions.prod
@@ -69,14 +64,14 @@ class Methods(Operators):
     any = reductions.any
     all = reductions.all
     cumsum = reductions.cumsum
-    cumprod = running.cumprod
-    max = searching.max
-    min = searching.min
-    sort = searching.sort
-    equal = searching.equal
-    nonzero = searching.nonzero
-    topk = searching.topk
-    count_nonzero = searching.count_nonzero
+    cumprod = reductions.cumprod
+    max = reductions.max
+    min = reductions.min
+    sort = reductions.sort
+    equal = reductions.equal
+    nonzero = reductions.nonzero
+    topk = reductions.topk
+    count_nonzero = reductions.count_nonzero
     argsort = reductions.argsort
     softmax = reductions.softmax
     log_softmax = reductions.log_softmax
@@ -185,13 +180,13 @@ class Methods(Operators):
         if isinstance(dtype, bool):
             dtype, copy = None, non_blocking
         where = where.dtype if isinstance(where, TensorBase) else where
-        wanted = exchange.number_type_of(where, device, dtype)
+        wanted = interchange.number_type_of(where, device, dtype)
         out: Any = self if wanted is None else to_dtype(self, as_dtype(wanted))
         return out.clone() if copy and out.dtype is self.dtype else out
 
     def to_device(self, device, /, *, stream=None) -> Any:
         """Itself; there is one device: "cpu"."""
-        exchange.check_device(device)
+        interchange.check_device(device)
         return self
 
     def view_as(self, other) -> Any:

@@ -17,14 +17,14 @@ from tinytorch.base.errors import DTypeError, SettingError
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.base.seeds import draw_from
 from tinytorch.primitives import TABLE
-from tinytorch.tensor.base import TensorBase, plain
+from tinytorch.tensor.assignment import copy_named
 from tinytorch.tensor.creation import _shape, full
-from tinytorch.tensor.dispatch import apply, number, tensor_of, to_dtype
+from tinytorch.tensor.dispatch import apply, number, to_dtype
 from tinytorch.tensor.elementwise import cos, log, sin, sqrt
-from tinytorch.tensor.exchange import check_device
-from tinytorch.tensor.interpreter import STATE, interpreting
-from tinytorch.tensor.modes import no_grad
-from tinytorch.tensor.named import copy_named
+from tinytorch.tensor.interchange import check_device
+from tinytorch.tensor.interpreter import STATE, interpreting, no_grad
+from tinytorch.tensor.memory import TensorBase
+from tinytorch.tensor.operands import plain, tensor_of
 from tinytorch.tensor.reductions import argmax, argsort
 from tinytorch.tensor.shaping import concat, reshape, slice_along
 from tinytorch.tensor.tensor import Tensor

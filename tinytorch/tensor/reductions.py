@@ -1,23 +1,49 @@
-"""Functions that sum up along axes: sum, mean, variance, extrema, softmax, sorting.
+"""Functions along axes: sums, means, extrema, softmax, running sums, sorting and searching.
 
-Knows axes by both names: PyTorch's `dim`, `keepdim` and the array API's `axis`, `keepdims`.
+Knows axes by both names: PyTorch's `dim`, `keepdim` and the array API's `axis`, `keepdims`. What
+has as many results as the values say (`nonzero`, `unique_*`) needs the values, so a compiled
+function refuses it; everything else has a static shape.
 """
 
 from __future__ import annotations
 
+import builtins
 import math
-from typing import Any
+from operator import index
+from typing import Any, NamedTuple
 
-from tinytorch.base.dtypes import as_dtype, bool_, float32, int64, uint8
-from tinytorch.base.errors import DTypeError, SettingError
+import numpy as np
+
+from tinytorch.base.dtypes import as_dtype, bool_, float32, float64, int32, int64, uint8
+from tinytorch.base.errors import DTypeError, SettingError, ShapeError
 from tinytorch.primitives import TABLE
-from tinytorch.tensor import autograd
-from tinytorch.tensor.base import TensorBase
-from tinytorch.tensor.dispatch import apply, number, planned, tensor_of, to_dtype
-from tinytorch.tensor.elementwise import abs, exp, log, maximum, sqrt, where
-from tinytorch.tensor.half_precision import in_float32
+from tinytorch.tensor import tape
+from tinytorch.tensor.dispatch import (
+    alias,
+    apply,
+    common,
+    copied,
+    in_float32,
+    number,
+    planned,
+    to_dtype,
+)
+from tinytorch.tensor.elementwise import abs, exp, log, maximum, minimum, not_equal, sqrt, where
+from tinytorch.tensor.elementwise import equal as eq
 from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.shaping import as_vector, axes_of, axis_of, refuse_bool
+from tinytorch.tensor.memory import TensorBase
+from tinytorch.tensor.operands import make, tensor_of
+from tinytorch.tensor.shaping import (
+    as_vector,
+    axes_of,
+    axis_of,
+    concat,
+    pad,
+    refuse_bool,
+    reshape,
+    slice_along,
+    squeeze,
+)
 
 _MAY_BE_BOOLS = (tuple, bool)
 
@@ -293,7 +319,7 @@ def logsumexp(x, dim: int = -1, keepdim: bool = False) -> Any:
     exponentials, total, shift = _exponentials(x.detach(), dim)
     out = log(total) + shift
     if STATE.recording and x._node is not None:
-        out = autograd.record(_LogSumExp(exponentials, total, dim), (x,), {}, out)
+        out = tape.record(_LogSumExp(exponentials, total, dim), (x,), {}, out)
     return out if keepdim else out.squeeze(dim)
 
 
@@ -374,3 +400,444 @@ def root_of_squares(squares: Any) -> Any:
     if squares._node is None:
         return sqrt(squares)
     return where(squares == 0, number(0.0, squares.dtype), sqrt(squares))
+
+
+# --- running sums and products, and differences, which undo them ---
+
+
+def _line(x: Any, axis: int | None, dtype: Any) -> tuple[Any, int]:
+    x = tensor_of(x)
+    if axis is None:
+        if len(x.shape) != 1:
+            raise SettingError(
+                "cumulative sums and products run along one axis",
+                got=f"axis=None for a tensor {x.shape}",
+                rule="an axis, where there is more than one",
+                fix="axis=-1",
+            )
+        axis = 0
+    wanted = x.dtype if x.dtype.is_float else int64
+    return to_dtype(x, as_dtype(dtype) if dtype else wanted), axis_of(x, axis)
+
+
+def _first(x: Any, axis: int, value: int) -> Any:
+    """What stands in front of the first element."""
+    shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+    return apply(TABLE["full"], (), {"shape": shape, "value": value, "dtype": x.dtype})
+
+
+def cumulative_sum(x, *, axis: int | None = None, dtype=None, include_initial: bool = False) -> Any:
+    """Running sums along an axis; bools and integers are added up as int64 unless `dtype` is given.
+
+    Args:
+        x: any shape.
+        axis: may be left out for a vector.
+        dtype: number type of the sums; whole numbers wrap around in it.
+        include_initial: begin with 0, one element more.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.cumulative_sum(tt.arange(4)).tolist()
+        [0, 1, 3, 6]
+    """
+    x, at = _line(x, axis, dtype)
+    out = cumsum(x, at, dtype=x.dtype)
+    return concat([_first(x, at, 0), out], at) if include_initial else out
+
+
+@in_float32()
+def cumulative_prod(
+    x, *, axis: int | None = None, dtype=None, include_initial: bool = False
+) -> Any:
+    """Running products along an axis; bools and integers are multiplied as int64.
+
+    Args: as `cumulative_sum`; `include_initial` begins with 1.
+
+    Source: Hillis and Steele 1986, "Data parallel algorithms": log2(n) products of all.
+    """
+    if dtype is not None and as_dtype(dtype).is_float:
+        wide = to_dtype(tensor_of(x), as_dtype(dtype))
+        return cumulative_prod(wide, axis=axis, include_initial=include_initial)
+    x, at = _line(x, axis, dtype)
+    n, none = x.shape[at], (0,) * len(x.shape)
+    reach = 1
+    out = x
+    while reach < n:
+        before = (*none[:at], reach, *none[at + 1 :])
+        out = out * pad(slice_along(out, at, 0, n - reach), before, none, 1)
+        reach *= 2
+    return concat([_first(x, at, 1), out], at) if include_initial else out
+
+
+@as_vector
+def cumprod(x, dim: int, *, dtype=None) -> Any:
+    """`cumulative_prod` by PyTorch's name."""
+    return cumulative_prod(x, axis=dim, dtype=dtype)
+
+
+def diff(
+    x, n: int = 1, dim: int = -1, prepend=None, append=None, *, axis: int | None = None
+) -> Any:
+    """Each element minus the one before it, along an axis, n times; of bools: are they different?
+
+    Args:
+        x: at least one axis.
+        n: how often, >= 0.
+        dim: along which.
+        prepend: what is put in front first.
+        append: what is put behind first.
+        axis: `dim` by the array API's name.
+    """
+    x = tensor_of(x)
+    at = axis_of(x, dim if axis is None else axis)
+    if n < 0:
+        raise SettingError("diff: n is negative", got=f"n={n}", rule="n >= 0", fix="n=1")
+    if n == 0:
+        return copied(x)
+    parts = [tensor_of(p) for p in (prepend, x, append) if p is not None]
+    x = concat(parts, at) if len(parts) > 1 else x
+    for _ in range(builtins.min(index(n), x.shape[at] + 1)):  # from then on there is nothing left
+        size = x.shape[at]
+        later, earlier = (
+            slice_along(x, at, builtins.min(1, size), size),
+            slice_along(x, at, 0, builtins.max(size - 1, 0)),
+        )
+        x = not_equal(later, earlier) if x.dtype.kind == "b" else later - earlier
+    return x
+
+
+# --- extrema and order with their places, nonzero, searchsorted, unique values ---
+
+
+class ValuesIndices(NamedTuple):
+    """Elements along an axis, and where they were: what `max`, `min`, `sort` and `topk` give."""
+
+    values: Any
+    indices: Any
+
+
+def _extreme_and_place(name: str, x: Any, dim: Any, keepdim: bool) -> Any:
+    amount, place = (amax, argmax) if name == "max" else (amin, argmin)
+    if dim is None:
+        return amount(x, None, keepdim)
+    if isinstance(dim, TensorBase):
+        return (maximum if name == "max" else minimum)(x, dim)
+    if not isinstance(dim, (int, np.integer)):
+        raise ShapeError(
+            f"{name}: positions are along one axis",
+            got=f"dim={dim!r}",
+            rule="a whole number; over several axes only the value is known",
+            fix=f"tt.a{name}(x, dim={dim!r})",
+        )
+    if not x.shape:
+        axes_of(x, dim)  # refuses what no number has
+        return ValuesIndices(amount(x), place(x))
+    at = axis_of(x, dim)
+    index = place(x, at, True)
+    out = ValuesIndices(apply(TABLE["take_along"], (x, index), {"axis": at}), index)
+    return out if keepdim else ValuesIndices(*(squeeze(part, at) for part in out))
+
+
+def max(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+    """The largest element (NaN if one is NaN), or along an axis the largest and where they are.
+
+    Args:
+        x: any shape.
+        dim: None: over all elements, the value alone. A whole number: along this axis. A Tensor:
+            `maximum(x, dim)`, as in PyTorch.
+        keepdim: keep the axis, with size 1.
+        axis: another name of `dim`.
+        keepdims: another name of `keepdim`.
+
+    Returns:
+        one number for dim=None, else a pair (values, indices); of equal elements the first, and
+        it alone gets the gradient (`amax` shares it among them).
+
+    Raises:
+        ShapeError: no such axis, several axes (`amax` takes them), or nothing to choose from.
+
+    Differs from the array API, whose `max(x, axis=...)` is `amax`: tinytorch.array_api has it.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> values, indices = tt.max(tt.tensor([[3.0, 1.0], [2.0, 5.0]]), 1)
+        >>> values.tolist(), indices.tolist()
+        ([3.0, 5.0], [0, 1])
+    """
+    return _extreme_and_place(
+        "max", tensor_of(x), dim if axis is None else axis, keepdim or keepdims
+    )
+
+
+def min(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+    """The smallest element, or along an axis the smallest and where they are; as `max`."""
+    return _extreme_and_place(
+        "min", tensor_of(x), dim if axis is None else axis, keepdim or keepdims
+    )
+
+
+def sort(
+    x, dim: int = -1, descending: bool = False, stable: bool = True, *, axis: int | None = None
+) -> ValuesIndices:
+    """x in ascending (or descending) order along an axis, and where each element was.
+
+    Args:
+        x: any shape; a number counts as (1,).
+        dim: the axis.
+        descending: the largest first.
+        stable: kept for PyTorch's order of arguments; equal elements always keep their order.
+        axis: another name of `dim`.
+
+    Returns:
+        values, indices, both of x's shape; NaN is last, or first if descending.
+
+    Cost: n log n comparisons, by NumPy, also in a compiled function.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> values, indices = tt.sort(tt.tensor([3.0, 1.0, 2.0]))
+        >>> values.tolist(), indices.tolist()
+        ([1.0, 2.0, 3.0], [1, 2, 0])
+    """
+    x = tensor_of(x)
+    along = dim if axis is None else axis
+    index = argsort(x, along, descending)
+    if not x.shape:
+        return ValuesIndices(alias(x), index)
+    return ValuesIndices(apply(TABLE["take_along"], (x, index), {"axis": axis_of(x, along)}), index)
+
+
+def equal(a, b) -> bool:
+    """Whether two Tensors have the same shape and the same elements; NaN is equal to nothing.
+
+    Differs from the array API, whose `equal` compares element by element: `a == b`, `tt.eq`.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.equal(tt.ones(2), tt.ones(2)), tt.equal(tt.ones(2), tt.ones(1, 2))
+        (True, False)
+    """
+    a, b = tensor_of(a), tensor_of(b)
+    if a.shape != b.shape:
+        return False
+    return bool(all(eq(a, b)).read("equal(), whose answer is a value"))
+
+
+def nonzero(x, *, as_tuple: bool = False) -> Any:
+    """The positions of the elements that are not 0.
+
+    Args:
+        x: any shape.
+        as_tuple: False: one row for each element, (N, ndim); True: one vector (N,) for each axis,
+            with which x can be indexed.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.nonzero(tt.tensor([[0, 2], [3, 0]])).tolist()
+        [[0, 1], [1, 0]]
+    """
+    if not as_tuple:
+        return argwhere(x)
+    array = np.atleast_1d(tensor_of(x).read("nonzero(), whose size depends on values"))
+    return tuple(make(i.astype(np.int64)) for i in array.nonzero())
+
+
+def argwhere(x) -> Any:
+    """The positions of the elements that are not 0, one row for each."""
+    array = tensor_of(x).read("argwhere(), whose size depends on values")
+    return make(np.argwhere(array).astype(np.int64))
+
+
+def count_nonzero(x, dim=None, *, axis=None, keepdims: bool = False) -> Any:
+    """How many elements are not 0, over axes (None: all)."""
+    return sum(tensor_of(x) != 0, dim if axis is None else axis, keepdims)
+
+
+def searchsorted(
+    x1, x2, *, out_int32: bool = False, right: bool = False, side: str | None = None, sorter=None
+) -> Any:
+    """Where each element of x2 would be inserted into the ascending vector x1; NaN sorts last.
+
+    Args:
+        x1: ascending, (N,); or (..., N), a vector for each row of x2.
+        x2: any shape; or (..., M) with the leading axes of x1.
+        out_int32: give int32 in place of int64.
+        right: behind equal elements, as side="right".
+        side: "left" (default): before equal elements, "right": behind them.
+        sorter: positions that put x1 in order, if it is not; shaped like x1.
+
+    Raises:
+        ShapeError: x1 is a number, or its leading axes are not those of x2.
+        SettingError: another side, or right=True with side="left".
+
+    Cost: N comparisons an element in compiled code, and where x1 has several rows; by bisection
+        otherwise.
+    """
+    if side not in (None, "left", "right") or (right and side == "left"):
+        raise SettingError(
+            "searchsorted: no such side",
+            got=f"side={side!r}, right={right}",
+            rule='"left", or "right", which right=True means too',
+            fix='side="right"',
+        )
+    side = "right" if right or side == "right" else "left"
+    x1, x2 = common(x1, x2)
+    if not x1.shape or (len(x1.shape) > 1 and x1.shape[:-1] != x2.shape[:-1]):
+        raise ShapeError(
+            "searchsorted: the sorted numbers do not belong to those that are looked for",
+            got=f"x1 {x1.shape}, x2 {x2.shape}",
+            rule="x1 (N,), or x1 (..., N) and x2 (..., M) with equal leading axes",
+            fix="x1.reshape(-1)",
+        )
+    if sorter is not None:
+        order = {"axis": len(x1.shape) - 1}
+        x1 = apply(TABLE["take_along"], (x1, tensor_of(sorter)), order)
+    kind = int32 if out_int32 else int64
+    if STATE.interpreter is None and len(x1.shape) == 1:
+        found = np.searchsorted(x1.numpy(), x2.numpy(), side=side)
+        return make(found.astype(kind.storage))
+    column = reshape(x2, (*x2.shape, 1))
+    if len(x1.shape) > 1:
+        x1 = reshape(x1, (*x1.shape[:-1], 1, x1.shape[-1]))
+    before = x1 < column if side == "left" else x1 <= column
+    if x1.dtype.is_float:  # a NaN is behind every number, and equal to a NaN
+        nan = column != column
+        before = before | (nan & (x1 == x1) if side == "left" else nan)
+    return sum(before, -1, dtype=kind)
+
+
+def isin(x, values, *, invert: bool = False) -> Any:
+    """Whether each element of x is among `values`.
+
+    Args:
+        x: any shape.
+        values: any shape.
+        invert: answer the opposite.
+
+    Cost: one comparison for each pair.
+    """
+    x, values = common(x, values)
+    found = any(reshape(x, (*x.shape, 1)) == reshape(values, -1), -1)
+    return found == False if invert else found  # noqa: E712
+
+
+@as_vector
+def topk(x, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
+    """The k largest (or smallest) elements along an axis, and their positions.
+
+    Args:
+        x: any shape.
+        k: how many, 0 <= k <= size of the axis.
+        dim: the axis.
+        largest: False: the smallest.
+        sorted: kept for PyTorch's order of arguments; they always come in order.
+
+    Returns:
+        a pair (values, indices); equal elements in the order of their positions.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> values, indices = tt.topk(tt.Tensor([3.0, 1.0, 2.0]), 2)
+        >>> values.tolist(), indices.tolist()
+        ([3.0, 2.0], [0, 2])
+    """
+    x = tensor_of(x)
+    axis = axis_of(x, dim)
+    if not 0 <= k <= x.shape[axis]:
+        raise SettingError(
+            "topk: there are not so many elements",
+            got=f"k={k} along an axis of {x.shape[axis]}",
+            rule=f"0 <= k <= {x.shape[axis]}",
+            fix=f"k={x.shape[axis]}",
+        )
+    index = slice_along(argsort(x, axis, descending=largest), axis, 0, k)
+    return ValuesIndices(apply(TABLE["take_along"], (x, index), {"axis": axis}), index)
+
+
+class UniqueAll(NamedTuple):
+    """What `unique_all` finds."""
+
+    values: Any
+    indices: Any
+    inverse_indices: Any
+    counts: Any
+
+
+class UniqueCounts(NamedTuple):
+    """What `unique_counts` finds."""
+
+    values: Any
+    counts: Any
+
+
+class UniqueInverse(NamedTuple):
+    """What `unique_inverse` finds."""
+
+    values: Any
+    inverse_indices: Any
+
+
+def unique_all(x) -> UniqueAll:
+    """The different values of x in ascending order; where each is first, where x has it, how often.
+
+    Each NaN is a value of its own, as the array API asks.
+    """
+    x = tensor_of(x)
+    array = x.read("unique values, whose number depends on values")
+    values, first, inverse, counts = np.unique(
+        array, return_index=True, return_inverse=True, return_counts=True, equal_nan=False
+    )
+    back = to_dtype(make(values), x.dtype)
+    index = [make(i.astype(np.int64)) for i in (first, inverse.reshape(array.shape), counts)]
+    return UniqueAll(back, *index)
+
+
+def unique_values(x) -> Any:
+    """The different values of x, in ascending order.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.unique_values(tt.tensor([3, 1, 3])).tolist()
+        [1, 3]
+    """
+    return unique_all(x).values
+
+
+def unique_counts(x) -> UniqueCounts:
+    """The different values of x, and how often each is there."""
+    found = unique_all(x)
+    return UniqueCounts(found.values, found.counts)
+
+
+def unique_inverse(x) -> UniqueInverse:
+    """The different values of x, and for each element of x the position of its value."""
+    found = unique_all(x)
+    return UniqueInverse(found.values, found.inverse_indices)
+
+
+def bincount(x, weights=None, minlength: int = 0) -> Any:
+    """How often each whole number 0, 1, ... is in a vector, or the sum of its weights.
+
+    Args:
+        x: whole numbers >= 0, (N,).
+        weights: what each element counts, (N,); the sums are of its type (integers: float64).
+            Default: 1, and the counts are int64.
+        minlength: least length of the result; in compiled code its length, which must suffice.
+    """
+    x = tensor_of(x)
+    if STATE.interpreter is None:
+        array = x.numpy()
+        minlength = builtins.max(minlength, int(array.max()) + 1 if array.size else 0)
+    if weights is None:
+        weights = x.ones_like(int64)
+    else:
+        weights = tensor_of(weights)
+        if weights.shape != x.shape:
+            raise ShapeError(
+                "bincount: there is not one weight for each element",
+                got=f"weights {weights.shape}, x {x.shape}",
+                rule="equal shapes (N,)",
+                fix="bincount(x, minlength=6), if the least length is meant",
+            )
+        weights = weights if weights.dtype.is_float else to_dtype(weights, float64)
+    return apply(TABLE["scatter_add"], (weights, x), {"axis": 0, "size": minlength})

@@ -12,12 +12,12 @@ import numpy as np
 
 from tinytorch.base.dtypes import as_dtype, int64
 from tinytorch.primitives import TABLE
-from tinytorch.tensor import autograd
-from tinytorch.tensor.base import TensorBase, from_array, held
+from tinytorch.tensor import tape
 from tinytorch.tensor.creation import iota
 from tinytorch.tensor.dispatch import apply, to_dtype
 from tinytorch.tensor.indexing import put_rows, take
 from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.memory import TensorBase, from_array, held
 from tinytorch.tensor.shaping import concat, reshape
 from tinytorch.tensor.tensor import Tensor
 
@@ -189,4 +189,4 @@ def take_rows(table: Any, index: Any) -> Any:
     out = take(table.detach(), index, 0)
     if not STATE.recording or table._node is None:
         return out
-    return autograd.record(_Rows(held(index)), (table,), {}, out)
+    return tape.record(_Rows(held(index)), (table,), {}, out)

@@ -1,17 +1,176 @@
-"""Looking at the tape: which operations a Tensor was computed by, and what they keep in memory.
+"""The tape: what is recorded of operations, so that a gradient can flow back through them.
 
-Knows what autograd.py recorded; changes nothing.
+Knows places in the tape (Leaf, Node, Port) and how they come into it; `tape(x)` shows what is
+there. The way back is in autograd.py.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tinytorch.base.errors import GradientError
-from tinytorch.tensor.autograd import Leaf, Node, Port
-from tinytorch.tensor.buffer import Buffer
+from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.memory import Buffer
+
+_count = itertools.count()
+
+
+class Leaf:
+    """Where gradients end: a Tensor that asked for them. All aliases of the Tensor share it."""
+
+    __slots__ = ("__weakref__", "grad", "sequence")
+
+    def __init__(self):
+        self.sequence = next(_count)
+        self.grad: Any = None
+
+
+class Node:
+    """One recorded operation.
+
+    Args:
+        primitive: answers `vjp(g, out, *inputs, **params)`; None for an identity.
+        params: its static parameters.
+        inputs: what each operand held when the operation ran (Buffers or captured values).
+        parents: for each operand the Leaf, Node or Port its gradient goes to, or None.
+        output: what the operation gave (a tuple for several outputs), in the same form.
+    """
+
+    __slots__ = (
+        "__weakref__", "inputs", "output", "params", "parents", "primitive", "sequence", "versions",
+    )  # fmt: skip
+
+    def __init__(self, primitive, params, inputs, parents, output):
+        self.sequence = next(_count)
+        self.primitive, self.params = primitive, params
+        self.inputs: Any = inputs
+        self.parents: Any = parents
+        self.output: Any = output
+
+    def free(self) -> None:
+        """Forget what backward needs; a second backward() through here is an error."""
+        self.inputs = self.parents = self.output = None
+
+
+class _Compiled:
+    """Stands on the tape for the call of a compiled function: no gradient goes back into it."""
+
+    vjp = None
+
+    def __repr__(self) -> str:
+        return "a compiled function"
+
+
+_COMPILED = _Compiled()
+
+
+def end_of_tape() -> Node:
+    """A Node that refuses gradients, of what a compiled function gives.
+
+    Without it a gradient would be lost in silence where other paths lead to leaves too.
+    """
+    return Node(_COMPILED, {}, None, (), None)
+
+
+def ends_here(place: Any) -> bool:
+    """Whether a place in the tape is an `end_of_tape`."""
+    return type(place) is Node and place.primitive is _COMPILED
+
+
+def goes_back(place: Any) -> bool:
+    """Whether backward() would get anywhere from here: not at a Leaf, not where it has been."""
+    if place is None or type(place) is Leaf:
+        return False
+    return (place.node if type(place) is Port else place).inputs is not None
+
+
+class Port:
+    """One output of a Node with several."""
+
+    __slots__ = ("index", "node")
+
+    def __init__(self, node: Node, index: int):
+        self.node, self.index = node, index
+
+
+def record(primitive: Any, operands: Sequence[Any], params: dict, out: Any) -> Any:
+    """Put an operation on the tape; gives `out` back, connected.
+
+    Args:
+        primitive: the row of the table, or an object with the same `vjp`.
+        operands: the Tensors it was applied to.
+        params: its static parameters.
+        out: the new Tensor, or tuple of Tensors, that it gave.
+    """
+    if type(primitive.vjp) is str:
+        return out
+    if STATE.interpreter is None:  # whatever another thread records with these Tensors
+        inputs = tuple([t._buffer for t in operands])
+    else:
+        inputs = tuple([t._buffer if t._value is None else t._value for t in operands])
+    parents = tuple([t._node for t in operands])
+    if type(out) is tuple:
+        node = Node(primitive, params, inputs, parents, tuple([t.handle() for t in out]))
+        for i, t in enumerate(out):
+            if t.dtype.is_float:
+                t._node = Port(node, i)
+    else:
+        value = out._value
+        if not (out._buffer if value is None else value).dtype.is_float:
+            return out
+        node = Node(primitive, params, inputs, parents, out._buffer if value is None else value)
+        out._node = node
+    versions = 0
+    for handle in inputs:
+        if type(handle) is Buffer:
+            versions += handle.version
+            if handle.family is not None:
+                handle.family.keep(handle)
+    node.versions = versions
+    return out
+
+
+def record_view(primitive: Any, buffer: Buffer, parent: Any, params: dict, out: Any) -> None:
+    """Put a view on the tape: its gradient needs shapes alone, so nothing is kept of its result.
+
+    Args:
+        primitive: the row that takes it.
+        buffer: of what it was taken from.
+        parent: where that is in the tape.
+        params: the row's static parameters.
+        out: the view.
+    """
+    buffer.family.keep(buffer)  # pyright: ignore[reportOptionalMemberAccess]
+    node = out._node = Node(primitive, params, (buffer,), (parent,), out._buffer.array)
+    node.versions = buffer.version
+
+
+def identity(parent: Any, handle: Any) -> Node:
+    """A Node that hands its gradient on to `parent` (None: to nobody) unchanged."""
+    node = Node(None, {}, (handle,), (parent,), handle)
+    node.versions = 0
+    if type(handle) is Buffer:
+        node.versions = handle.version
+        if handle.family is not None:
+            handle.family.keep(handle)
+    return node
+
+
+def sequence_of(place: Any) -> int:
+    """When a place came into the tape."""
+    return place.node.sequence if type(place) is Port else place.sequence
+
+
+def next_sequence() -> int:
+    """A moment: what is in the tape already is older, what comes is newer."""
+    return next(_count)
+
+
+# --- looking at it ---
 
 _SHOWN = 40  # operations that a printed tape lists
 

@@ -1,12 +1,14 @@
 """Tensor: an array whose operations can be recorded, differentiated and compiled.
 
-Knows how a Tensor is made and where its gradient is. How it is read and assigned to is in
-reading.py and assignment.py, what can be computed with it in the files of functions.
+Knows how a Tensor is made and where its gradient is. Its operators
+and methods are functions: those that read it are in interchange.py, those that write it in
+assignment.py, those that compute with it in the other files.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,23 +23,57 @@ from tinytorch.base.errors import (
 )
 from tinytorch.base.settings import LEAVES, STRUCTURE
 from tinytorch.base.unknown_names import put_missing_names
+from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Primitive, store
 from tinytorch.primitives.shapes import check_sizes
-from tinytorch.tensor import autograd
-from tinytorch.tensor.assignment import Assignable
-from tinytorch.tensor.autograd import Leaf
-from tinytorch.tensor.base import TensorBase, become_concrete, to_buffer
-from tinytorch.tensor.buffer import Buffer, copy_of
-from tinytorch.tensor.dispatch import alias, captured_copy, copied, on_tensors, tensor_of, to_dtype
-from tinytorch.tensor.exchange import check_device
-from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.modes import enable_grad, no_grad, precision
-from tinytorch.tensor.sharing import DETACH, hold_memory_of
+from tinytorch.tensor import (
+    assignment,
+    autograd,
+    contractions,
+    elementwise,
+    indexing,
+    interchange,
+)
+from tinytorch.tensor.dispatch import (
+    alias,
+    binary,
+    captured_copy,
+    copied,
+    on_tensors,
+    to_dtype,
+    unary,
+)
+from tinytorch.tensor.dispatch import elementwise as apply_elementwise
+from tinytorch.tensor.interchange import check_device
+from tinytorch.tensor.interpreter import STATE, enable_grad, no_grad, precision
+from tinytorch.tensor.memory import (
+    DETACH,
+    Buffer,
+    TensorBase,
+    become_concrete,
+    copy_of,
+    hold_memory_of,
+)
+from tinytorch.tensor.methods import Methods
+from tinytorch.tensor.operands import tensor_of, to_buffer
+from tinytorch.tensor.tape import Leaf
+
+_ADD, _SUB, _MUL, _DIV = (TABLE[name] for name in ("add", "sub", "mul", "div"))
+_NEG = TABLE["neg"]
 
 __all__ = ["Tensor", "enable_grad", "no_grad", "precision"]
 
 
-class Tensor(Assignable):
+def _reflected(function: Callable[[Any, Any], Any]) -> Any:
+    """The method of an operator whose left operand is no Tensor."""
+
+    def reflected(self: Any, other: Any) -> Any:
+        return function(other, self)
+
+    return reflected
+
+
+class Tensor(Methods):
     """An array of numbers of one type.
 
     Args:
@@ -230,6 +266,162 @@ class Tensor(Assignable):
         """The same numbers in memory of their own; recorded."""
         return copied(self)
 
+    # --- operators; a row's own are written out, since a level more costs as much as the rest ---
+
+    # An array on the left leaves the operation to the Tensor on the right.
+    __array_ufunc__ = None
+    __array_priority__ = 1000
+
+    def __add__(self, other) -> Any:
+        return binary(_ADD, self, other)
+
+    def __radd__(self, other) -> Any:
+        return binary(_ADD, other, self)
+
+    def __sub__(self, other) -> Any:
+        return binary(_SUB, self, other)
+
+    def __rsub__(self, other) -> Any:
+        return binary(_SUB, other, self)
+
+    def __mul__(self, other) -> Any:
+        return binary(_MUL, self, other)
+
+    def __rmul__(self, other) -> Any:
+        return binary(_MUL, other, self)
+
+    def __truediv__(self, other) -> Any:
+        if isinstance(other, TensorBase) and other.dtype is self.dtype is float32:
+            return apply_elementwise(_DIV, (self, other))
+        return elementwise.divide(self, other)
+
+    def __rtruediv__(self, other) -> Any:
+        return elementwise.divide(other, self)
+
+    def __neg__(self) -> Any:
+        return unary(_NEG, self)
+
+    __pos__ = elementwise.positive
+    __matmul__ = contractions.matmul
+    __rmatmul__ = _reflected(contractions.matmul)
+    __floordiv__ = elementwise.floor_divide
+    __rfloordiv__ = _reflected(elementwise.floor_divide)
+    __mod__ = elementwise.remainder
+    __rmod__ = _reflected(elementwise.remainder)
+    __pow__ = elementwise.power
+    __rpow__ = _reflected(elementwise.power)
+    __abs__ = elementwise.abs
+
+    def __eq__(self, other) -> Any:  # type: ignore[override]
+        if other is None or type(other) is str:  # not numbers: Python says False
+            return NotImplemented
+        return elementwise.equal(self, other)
+
+    def __ne__(self, other) -> Any:  # type: ignore[override]
+        if other is None or type(other) is str:
+            return NotImplemented
+        return elementwise.not_equal(self, other)
+
+    __hash__ = object.__hash__
+    __lt__ = elementwise.less
+    __le__ = elementwise.less_equal
+    __gt__ = elementwise.greater
+    __ge__ = elementwise.greater_equal
+    __and__ = elementwise.bitwise_and
+    __rand__ = _reflected(elementwise.bitwise_and)
+    __or__ = elementwise.bitwise_or
+    __ror__ = _reflected(elementwise.bitwise_or)
+    __xor__ = elementwise.bitwise_xor
+    __rxor__ = _reflected(elementwise.bitwise_xor)
+    __invert__ = elementwise.bitwise_not
+    __lshift__ = elementwise.shift_left
+    __rshift__ = elementwise.shift_right
+    __rlshift__ = _reflected(elementwise.shift_left)
+    __rrshift__ = _reflected(elementwise.shift_right)
+    __iadd__ = assignment.iadd
+    __isub__ = assignment.isub
+    __imul__ = assignment.imul
+    __itruediv__ = assignment.itruediv
+    __ifloordiv__ = assignment.ifloordiv
+    __imod__ = assignment.imod
+    __ipow__ = assignment.ipow
+    __imatmul__ = assignment.imatmul
+    __iand__ = assignment.iand
+    __ior__ = assignment.ior
+    __ixor__ = assignment.ixor
+    __ilshift__ = assignment.ilshift
+    __irshift__ = assignment.irshift
+
+    # --- reading the numbers ---
+
+    item = interchange.item
+    tolist = interchange.tolist
+    numpy = interchange.numpy
+    __array__ = interchange.as_array
+    __array_function__ = interchange.call_numpy
+    __dlpack__ = interchange.as_dlpack
+    __buffer__ = interchange.as_memoryview
+    __getitem__ = indexing.getitem
+    __len__ = interchange.length
+    __contains__ = interchange.contains
+    __iter__ = interchange.rows
+    __index__ = interchange.as_index
+    __format__ = interchange.as_format
+    __repr__ = interchange.as_text
+    _repr_html_ = interchange.as_html
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return interchange.CPU
+
+    def __bool__(self) -> bool:
+        return bool(interchange.single_number(self, "a yes or no (if, while, and, or)"))
+
+    def __float__(self) -> float:
+        return float(interchange.single_number(self, "float()"))
+
+    def __int__(self) -> int:
+        return int(interchange.single_number(self, "int()"))
+
+    # --- writing them; shape and number type stay ---
+
+    assign_ = assignment.assign_
+    copy_ = assignment.copy_
+    zero_ = assignment.zero_
+    fill_ = assignment.fill_
+    add_ = assignment.add_
+    sub_ = assignment.sub_
+    mul_ = assignment.mul_
+    div_ = assignment.div_
+    clamp_ = clip_ = assignment.clamp_
+    masked_fill_ = assignment.masked_fill_
+    __setitem__ = assignment.setitem
+    _retype = assignment.retype
+
+    # --- memory ---
+
+    stride = interchange.stride
+    is_contiguous = interchange.is_contiguous
+    contiguous = interchange.contiguous
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements, stored densely."""
+        return self.size * self.dtype.itemsize
+
+    def element_size(self) -> int:
+        """Bytes of one element, by PyTorch's name."""
+        return self.dtype.itemsize
+
+    def data_ptr(self) -> int:
+        """Address of the first element."""
+        self.read("data_ptr()")
+        return self._buffer.address
+
     # --- copying the object ---
 
     def __deepcopy__(self, memo: dict) -> Any:
@@ -279,3 +471,4 @@ class Held(Tensor):
 
 put_missing_names("Tensor", Tensor)
 become_concrete(Tensor, Held)
+interchange.offer_buffers(Tensor)

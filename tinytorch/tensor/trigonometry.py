@@ -10,7 +10,8 @@ import math
 from typing import Any
 
 from tinytorch.base.dtypes import float32
-from tinytorch.tensor.dispatch import common, number, tensor_of, to_dtype
+from tinytorch.tensor.autograd import with_slope
+from tinytorch.tensor.dispatch import common, in_float32, number, to_dtype
 from tinytorch.tensor.elementwise import (
     abs,
     cos,
@@ -28,9 +29,8 @@ from tinytorch.tensor.elementwise import (
     where,
 )
 from tinytorch.tensor.exponentials import expm1, log1p
-from tinytorch.tensor.half_precision import in_float32
-from tinytorch.tensor.modes import no_grad
-from tinytorch.tensor.own_gradient import with_slope
+from tinytorch.tensor.interpreter import no_grad
+from tinytorch.tensor.operands import tensor_of
 from tinytorch.tensor.reductions import root_of_squares
 
 

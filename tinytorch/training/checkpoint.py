@@ -30,8 +30,7 @@ from tinytorch.storage import (
 )
 from tinytorch.storage.header import METADATA
 from tinytorch.storage.manifest import NAME as MANIFEST
-from tinytorch.tensor.base import from_buffer
-from tinytorch.tensor.buffer import Buffer
+from tinytorch.tensor.memory import Buffer, from_buffer
 from tinytorch.tensor.tensor import Tensor
 
 KIND = "tinytorch checkpoint"

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from tinytorch.base.checks import number
 from tinytorch.base.dtypes import float64
 from tinytorch.nn.module import Module
+from tinytorch.tensor.assignment import copy_named
 from tinytorch.tensor.creation import full
-from tinytorch.tensor.modes import no_grad
-from tinytorch.tensor.named import copy_named
+from tinytorch.tensor.interpreter import no_grad
 from tinytorch.tensor.tensor import Tensor
 
 

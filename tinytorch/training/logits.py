@@ -15,7 +15,7 @@ from tinytorch.nn.containers import Sequential
 from tinytorch.nn.functional import cross_entropy
 from tinytorch.nn.losses import CrossEntropyLoss
 from tinytorch.nn.module import Module
-from tinytorch.tensor.autograd import Node
+from tinytorch.tensor.tape import Node
 from tinytorch.tensor.tensor import Tensor
 
 

@@ -25,7 +25,7 @@ from tinytorch.nn.losses import Noted, losses_noted
 from tinytorch.tensor.creation import full
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.indexing import take
-from tinytorch.tensor.modes import no_grad
+from tinytorch.tensor.interpreter import no_grad
 from tinytorch.tensor.shaping import concat
 from tinytorch.tensor.tensor import Tensor
 

@@ -16,11 +16,10 @@ from tinytorch.base.dtypes import bool_
 from tinytorch.base.errors import DataError
 from tinytorch.nn.losses import losses_noted
 from tinytorch.nn.module import Module
-from tinytorch.tensor.base import held
 from tinytorch.tensor.creation import asarray, full
 from tinytorch.tensor.elementwise import where
-from tinytorch.tensor.interpreter import current
-from tinytorch.tensor.modes import no_grad, precision
+from tinytorch.tensor.interpreter import current, no_grad, precision
+from tinytorch.tensor.memory import held
 from tinytorch.tensor.tensor import Tensor
 from tinytorch.training.logits import scored_by, warn_of_softmax
 from tinytorch.training.loss_weight import is_a_sum, is_trusted, noted_weight, setting

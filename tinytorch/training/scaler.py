@@ -10,10 +10,10 @@ from typing import cast
 
 from tinytorch.base.checks import number, whole
 from tinytorch.optim.clipping import all_finite
+from tinytorch.tensor.assignment import copy_named
 from tinytorch.tensor.creation import full
 from tinytorch.tensor.elementwise import where
-from tinytorch.tensor.modes import no_grad
-from tinytorch.tensor.named import copy_named
+from tinytorch.tensor.interpreter import no_grad
 from tinytorch.tensor.tensor import Tensor
 
 

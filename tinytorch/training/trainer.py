@@ -19,7 +19,7 @@ from tinytorch.base.errors import DataError, GradientError, SettingError
 from tinytorch.nn.functional import cross_entropy
 from tinytorch.nn.module import Module
 from tinytorch.optim.optimizer import Optimizer
-from tinytorch.tensor.modes import precision as check_precision
+from tinytorch.tensor.interpreter import precision as check_precision
 from tinytorch.tensor.random import default_generator
 from tinytorch.tensor.tensor import Tensor
 from tinytorch.training.averages import Averages

@@ -16,12 +16,11 @@ from tinytorch.base.checks import number
 from tinytorch.base.settings import STRUCTURE
 from tinytorch.optim.clipping import all_finite, clip_grad_norm_
 from tinytorch.optim.optimizer import Optimizer
-from tinytorch.tensor.base import held
+from tinytorch.tensor.assignment import copy_named
 from tinytorch.tensor.creation import full, zeros
 from tinytorch.tensor.elementwise import where
-from tinytorch.tensor.interpreter import current
-from tinytorch.tensor.modes import no_grad
-from tinytorch.tensor.named import copy_named
+from tinytorch.tensor.interpreter import current, no_grad
+from tinytorch.tensor.memory import held
 from tinytorch.tensor.row_gradient import RowGradient
 from tinytorch.tensor.tensor import Tensor
 from tinytorch.training.ema import EMA

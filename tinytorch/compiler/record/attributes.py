@@ -32,7 +32,7 @@ from tinytorch.compiler.record.objects import (
     own_dict,
     owner_of,
 )
-from tinytorch.tensor.base import TensorBase
+from tinytorch.tensor.memory import TensorBase
 
 # containers of the standard library that are written in Python
 WRAPPERS = (UserDict, UserList, ChainMap, WeakValueDictionary, WeakKeyDictionary, WeakSet)

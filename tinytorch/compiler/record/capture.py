@@ -27,20 +27,20 @@ from tinytorch.compiler.record.signature import Slot, flatten, rebuild
 from tinytorch.compiler.record.strides import Layouts
 from tinytorch.compiler.record.watch import Watch
 from tinytorch.primitives.primitive import TABLE, Primitive, Spec
-from tinytorch.tensor.autograd import Leaf, Node, Port, ends_here, goes_back
-from tinytorch.tensor.base import (
-    dtype_of_array,
-    from_buffer,
-    from_value,
-    refuse_tensor_params,
-)
-from tinytorch.tensor.buffer import Buffer
+from tinytorch.tensor.assignment import place_after, put_back, root_of, take
 from tinytorch.tensor.dispatch import nothing_around
-from tinytorch.tensor.interpreter import STATE, Interpreter, RecordAgain, interpreting, user_line
-from tinytorch.tensor.modes import no_grad
-from tinytorch.tensor.sharing import DETACH, taken_from
+from tinytorch.tensor.interpreter import (
+    STATE,
+    Interpreter,
+    RecordAgain,
+    interpreting,
+    no_grad,
+    user_line,
+)
+from tinytorch.tensor.memory import DETACH, Buffer, from_buffer, from_value, taken_from
+from tinytorch.tensor.operands import dtype_of_array, refuse_tensor_params
+from tinytorch.tensor.tape import Leaf, Node, Port, ends_here, goes_back
 from tinytorch.tensor.tensor import Tensor
-from tinytorch.tensor.views import place_after, put_back, root_of, take
 
 # Note [recordings and other threads]
 #     A recording writes into Tensors and Leafs that other threads may use: it has this lock alone,

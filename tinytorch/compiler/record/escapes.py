@@ -26,9 +26,9 @@ from typing import Any
 from tinytorch.compiler.record.guards import MISSING, Guard
 from tinytorch.compiler.record.objects import is_a, name_of, own_dict
 from tinytorch.compiler.record.signature import flatten, rebuild
-from tinytorch.tensor.autograd import Leaf, Node, Port
-from tinytorch.tensor.base import TensorBase
 from tinytorch.tensor.interpreter import Interpreter
+from tinytorch.tensor.memory import TensorBase
+from tinytorch.tensor.tape import Leaf, Node, Port
 from tinytorch.tensor.tensor import Tensor
 
 # they end with the call

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.errors import CompileError
-from tinytorch.tensor.base import TensorBase
+from tinytorch.tensor.memory import TensorBase
 
 SCALARS = frozenset((bool, int, float, complex, str, bytes, type(None), type(...)))
 PLAIN = frozenset((*SCALARS, tuple, range, slice, frozenset))  # their attributes never change

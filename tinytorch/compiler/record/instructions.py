@@ -20,7 +20,7 @@ import numpy as np
 from tinytorch.compiler.record.frames import at, depths, library_class, places_of
 from tinytorch.compiler.record.guards import MISSING, REFUSALS, SCALARS
 from tinytorch.compiler.record.objects import CONTAINERS, found_in, hashable, is_a, name_of, short
-from tinytorch.tensor.base import TensorBase
+from tinytorch.tensor.memory import TensorBase
 
 INSIDE = 3  # how far comparing and printing follow containers in containers
 

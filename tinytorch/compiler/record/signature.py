@@ -15,9 +15,9 @@ import numpy as np
 
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.record.objects import is_a
-from tinytorch.tensor.autograd import Leaf
+from tinytorch.tensor.assignment import root_of
+from tinytorch.tensor.tape import Leaf
 from tinytorch.tensor.tensor import Tensor
-from tinytorch.tensor.views import root_of
 
 _STATIC = frozenset((bool, int, str, bytes, type(None)))
 

@@ -58,7 +58,7 @@ from tinytorch.compiler.record.objects import (
     own_dict,
     slots_of,
 )
-from tinytorch.tensor.base import TensorBase
+from tinytorch.tensor.memory import TensorBase
 
 # they show memory, whoever owns it: what lies there is not compared
 _MEMORY = (memoryview, mmap.mmap, ctypes.Array, ctypes._Pointer, np.void, np.flatiter)

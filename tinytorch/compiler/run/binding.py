@@ -2,7 +2,7 @@
 
 Knows Tensors, Buffers and addresses; never kernels. A state is updated in place, so that views and
 NumPy arrays over its memory show the new numbers; what the tape kept of it is copied first
-(tensor/buffer.py, Note [a view is a view]). The check runs at every call: where nothing moved it
+(tensor/memory.py, Note [a view is a view]). The check runs at every call: where nothing moved it
 asks one number, and the count of references to each state that is written, in one loop that runs
 inside the Python interpreter's C code.
 """
@@ -19,9 +19,8 @@ import numpy as np
 
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.record.capture import Captured
-from tinytorch.tensor.autograd import Leaf
-from tinytorch.tensor.buffer import Buffer, Family, copy_of
-from tinytorch.tensor.sharing import is_alone, replace_memory, writable
+from tinytorch.tensor.memory import Buffer, Family, copy_of, is_alone, replace_memory, writable
+from tinytorch.tensor.tape import Leaf
 from tinytorch.tensor.tensor import Tensor
 
 _BUFFER = attrgetter("_buffer")

@@ -20,14 +20,11 @@ from tinytorch.compiler.record.objects import is_a
 from tinytorch.compiler.record.signature import Slot, filler, overlaps
 from tinytorch.compiler.run.binding import Binding, owner_of
 from tinytorch.compiler.run.program import Program, Runner
-from tinytorch.tensor.autograd import Leaf, end_of_tape, ends_here, goes_back
-from tinytorch.tensor.base import from_buffer
-from tinytorch.tensor.buffer import Buffer, copy_of
-from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.modes import no_grad
-from tinytorch.tensor.sharing import DETACH, hold_buffer, writable
+from tinytorch.tensor.assignment import taken_again
+from tinytorch.tensor.interpreter import STATE, no_grad
+from tinytorch.tensor.memory import DETACH, Buffer, copy_of, from_buffer, hold_buffer, writable
+from tinytorch.tensor.tape import Leaf, end_of_tape, ends_here, goes_back
 from tinytorch.tensor.tensor import Tensor
-from tinytorch.tensor.views import taken_again
 
 
 class Call:

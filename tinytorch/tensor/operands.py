@@ -1,7 +1,8 @@
-"""Questions about number types: which one results, which holds which, how large and how fine.
+"""What may be an operand, and in which number type operands meet.
 
-Knows the table in base/dtypes.py, and Tensors as things that have a type. Names and rules are those
-of the Python array API standard (https://data-apis.org/array-api/2024.12), without complex numbers.
+Knows how numbers, lists and arrays become Tensors, what is refused, which type results from two,
+and answers questions about number types by the names and rules of the Python array API standard
+(https://data-apis.org/array-api/2024.12), without complex numbers.
 """
 
 from __future__ import annotations
@@ -11,11 +12,188 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import DTYPES, DType, as_dtype, bfloat16, float64, promote
-from tinytorch.base.errors import DTypeError, SettingError
-from tinytorch.tensor.base import TensorBase
-from tinytorch.tensor.dispatch import tensor_of, weak_dtype
+from tinytorch.base.dtypes import (
+    DTYPES,
+    OF_NUMPY,
+    DType,
+    as_dtype,
+    bfloat16,
+    bool_,
+    check_fits,
+    float32,
+    float64,
+    int64,
+    promote,
+)
+from tinytorch.base.errors import ArgumentTypeError, DTypeError, SettingError
+from tinytorch.primitives.casting import cast
+from tinytorch.primitives.quiet import quiet_cast
 from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.memory import Buffer, TensorBase, copy_of, from_buffer
+
+
+def to_buffer(data: Any, dtype: DType | None, *, copy: bool) -> Buffer:
+    """The numbers in a list, a Python number or a NumPy array, as a Buffer.
+
+    Python floats become float32, ints int64; NumPy arrays keep their type unless `dtype` is given.
+    """
+    array = data
+    if not isinstance(data, np.ndarray):
+        if holds_tensors(data) and _recorded(data):
+            refuse_tensors(data)
+        try:
+            array = np.asarray(data)
+        except ValueError as problem:
+            raise DTypeError(
+                "these numbers do not form an array",
+                got=str(problem),
+                rule="nested lists have equal lengths on each level",
+                fix="pad the short rows",
+            ) from None
+        array = _fitting(array, dtype)
+        if dtype is None and not isinstance(data, np.generic):
+            # An empty list has no numbers to say otherwise: the framework's default float.
+            default = {"f": float32, "i": int64, "b": bool_}.get(array.dtype.kind)
+            if default is not None and array.dtype is not default.storage:
+                array = quiet_cast(array, default.storage)  # 1e40 is inf
+        copy = copy and array is data
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    own = dtype_of_array(array)
+    if dtype is not None and dtype is not own:
+        return Buffer(cast(array, dtype=dtype), dtype)
+    return Buffer(copy_of(array, own) if copy else array, own)
+
+
+def _fitting(array: np.ndarray, dtype: DType | None) -> np.ndarray:
+    """Python numbers, if what they become can hold them (None: int64 for whole ones)."""
+    kind = array.dtype.kind
+    if kind == "O" and array.size and all(type(v) is int for v in array.flat):  # beyond 64 bits
+        for number in array.flat:
+            check_fits(number, dtype or int64)
+        return array.astype(np.float64)
+    if kind == "u" and dtype is None:
+        check_fits(array, int64)
+    elif kind in "iuf" and dtype is not None:
+        check_fits(array, dtype)
+    return array
+
+
+_NUMBERS = frozenset((float, int, bool))
+
+
+def holds_tensors(data: Any) -> bool:
+    """Whether a list, or a list in it, has a Tensor among its elements."""
+    if not isinstance(data, (list, tuple)):
+        return False
+    kinds = set(map(type, data))
+    if kinds <= _NUMBERS:
+        return False
+    if any(issubclass(kind, TensorBase) for kind in kinds):
+        return True
+    return bool(kinds & {list, tuple}) and any(map(holds_tensors, data))
+
+
+def refuse_tensors(data: Any) -> None:
+    """Refuse a list of Tensors where numbers are asked for: their gradients would be lost."""
+    if holds_tensors(data):
+        raise DTypeError(
+            "a list of Tensors is no Tensor",
+            got=f"a {type(data).__name__} of {len(data)}",
+            rule="one Tensor, array, number or list of numbers",
+            fix="tt.stack(tensors), or tt.cat(tensors), which are recorded",
+        )
+
+
+def _recorded(data: Any) -> bool:
+    if isinstance(data, TensorBase):
+        return STATE.interpreter is not None or (STATE.recording and data._node is not None)
+    return isinstance(data, (list, tuple)) and any(map(_recorded, data))
+
+
+def refuse_as_number(owner: Any, name: str, x: Any) -> None:
+    """Refuse a Tensor where a plain number is asked for: what was recorded of it would be lost.
+
+    Args:
+        owner: the function or row.
+        name: its argument.
+        x: the Tensor.
+    """
+    raise ArgumentTypeError(
+        f"{owner}: {name} is a plain number, and a Tensor was given",
+        got=f"{name}: a tensor {x.shape}{' that requires a gradient' if x.requires_grad else ''}",
+        rule="no gradient reaches it, and a compiled function would keep what it was",
+        fix=f"{name}=x.item(), outside of the compiled function",
+    )
+
+
+def plain(owner: str, **numbers: Any) -> None:
+    """Refuse settings that are Tensors with a gradient, which would be lost without a word.
+
+    Args:
+        owner: the function.
+        numbers: its settings; a Tensor that nothing is recorded of may be read as a number.
+    """
+    for name, x in numbers.items():
+        if isinstance(x, TensorBase) and x._node is not None and STATE.recording:
+            refuse_as_number(owner, name, x)
+
+
+def refuse_tensor_params(owner: Any, params: dict[str, Any]) -> None:
+    """Refuse Tensors among the params of a row, which are written into programs and caches."""
+    for name, x in params.items():
+        for part in x if type(x) is tuple else (x,):
+            if isinstance(part, TensorBase):
+                refuse_as_number(owner, name, part)
+
+
+def make(data: Any, dtype: DType | None = None, *, copy: bool = False) -> Any:
+    """A Tensor of the numbers in `data`, a constant if a program is being captured."""
+    buffer = to_buffer(data, dtype, copy=copy)
+    if STATE.interpreter is not None:
+        return STATE.interpreter.constant(buffer)
+    return from_buffer(buffer)
+
+
+def dtype_of_array(array: np.ndarray) -> DType:
+    """The number type of a NumPy array (never bfloat16)."""
+    known = OF_NUMPY.get(array.dtype)
+    return as_dtype(array.dtype) if known is None else known
+
+
+# --- which type results ---
+
+
+def weak_dtype(value: Any, dtype: DType) -> DType:
+    """The type that a Python number and an array of `dtype` meet in: the array's, if it can."""
+    if isinstance(value, bool) or dtype.is_float:
+        return dtype
+    if isinstance(value, int):
+        return int64 if dtype is bool_ else dtype
+    return float32
+
+
+def joint_dtype(a: Any, b: Any) -> DType:
+    """The type that two Tensors meet in: as `promote`, but a 0-d float widens no float with axes.
+
+    So a rate or a factor kept in a 0-d float32 Tensor leaves half precision what it is, as a Python
+    number does and as in PyTorch; 0-d integers promote like all others, since they could not fit.
+    """
+    p, q = a.dtype, b.dtype
+    if p is not q and p.is_float and q.is_float and bool(a.shape) != bool(b.shape):
+        return p if a.shape else q
+    return promote(p, q)
+
+
+def tensor_of(x: Any) -> Any:
+    """A Tensor of anything that an operand may be: a Tensor, an array, a list, a number."""
+    if isinstance(x, TensorBase):
+        return x
+    refuse_tensors(x)
+    return make(x)
+
+
+# --- questions about number types ---
 
 _KINDS = {
     "bool": "b",
