@@ -30,34 +30,12 @@ from tinytorch.optim.sgd import SGD
 from tinytorch.optim.together import Together
 
 __all__ = [
-    "Adam",
-    "AdamW",
-    "ConstantLR",
-    "CosineAnnealingLR",
-    "CosineAnnealingWarmRestarts",
-    "ExponentialLR",
-    "Group",
-    "LambdaLR",
-    "LinearLR",
-    "Lion",
-    "MultiStepLR",
-    "Muon",
-    "OneCycleLR",
-    "Optimizer",
-    "PolynomialLR",
-    "RMSprop",
-    "ReduceLROnPlateau",
-    "SGD",
-    "Schedule",
-    "SequentialLR",
-    "StepLR",
-    "Together",
-    "WarmupCosineLR",
-    "clip_grad_norm_",
-    "clip_grad_value_",
-    "l1_penalty",
-    "l2_penalty",
-]
+    "Adam", "AdamW", "ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts",
+    "ExponentialLR", "Group", "LambdaLR", "LinearLR", "Lion", "MultiStepLR", "Muon",
+    "OneCycleLR", "Optimizer", "PolynomialLR", "RMSprop", "ReduceLROnPlateau", "SGD",
+    "Schedule", "SequentialLR", "StepLR", "Together", "WarmupCosineLR", "clip_grad_norm_",
+    "clip_grad_value_", "l1_penalty", "l2_penalty",
+]  # fmt: skip
 
 _explain_all(globals(), __all__)
 __getattr__ = _names_of("optim", lambda: __all__)

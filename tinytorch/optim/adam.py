@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.checks import number
 from tinytorch.base.dtypes import DType
 from tinytorch.optim.group import Part, checked_betas, divisor, sqrt
 from tinytorch.optim.optimizer import Optimizer
@@ -62,11 +61,8 @@ class Adam(Optimizer):
 
     def check(self, settings: dict) -> dict:
         """Ranges of betas, eps and weight_decay."""
-        return {
-            "betas": checked_betas(self.name, settings["betas"]),
-            "eps": number(self.name, "eps", settings["eps"], "[0, inf)"),
-            "weight_decay": number(self.name, "weight_decay", settings["weight_decay"], "[0, inf)"),
-        }
+        betas = checked_betas(self.name, settings["betas"])
+        return {"betas": betas, **self.in_ranges(settings, eps="[0, inf)", weight_decay="[0, inf)")}
 
     def slot_names(self, settings: dict) -> tuple[str, ...]:
         """PyTorch's names for m and v."""

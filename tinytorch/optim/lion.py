@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tinytorch.base.checks import number
 from tinytorch.optim.group import Part, Scalars, checked_betas
 from tinytorch.optim.optimizer import Optimizer
 
@@ -52,8 +51,8 @@ class Lion(Optimizer):
 
     def check(self, settings: dict) -> dict:
         """Ranges of betas and weight_decay."""
-        decay = number("Lion", "weight_decay", settings["weight_decay"], "[0, inf)")
-        return {"betas": checked_betas("Lion", settings["betas"]), "weight_decay": decay}
+        betas = checked_betas(self.name, settings["betas"])
+        return {"betas": betas, **self.in_ranges(settings, weight_decay="[0, inf)")}
 
     def slot_names(self, settings: dict) -> tuple[str, ...]:
         """The name of m."""

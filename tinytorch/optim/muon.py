@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from tinytorch.base.checks import flag, number, whole
+from tinytorch.base.checks import flag, whole
 from tinytorch.base.errors import SettingError
 from tinytorch.optim.clipping import common_length
 from tinytorch.optim.group import Part
@@ -72,10 +72,9 @@ class Muon(Optimizer):
     def check(self, settings: dict) -> dict:
         """Ranges of the settings."""
         return {
-            "weight_decay": number("Muon", "weight_decay", settings["weight_decay"], "[0, inf)"),
-            "momentum": number("Muon", "momentum", settings["momentum"], "[0, 1)"),
-            "nesterov": flag("Muon", "nesterov", settings["nesterov"]),
-            "ns_steps": whole("Muon", "ns_steps", settings["ns_steps"], at_least=1),
+            **self.in_ranges(settings, weight_decay="[0, inf)", momentum="[0, 1)"),
+            "nesterov": flag(self.name, "nesterov", settings["nesterov"]),
+            "ns_steps": whole(self.name, "ns_steps", settings["ns_steps"], at_least=1),
         }
 
     def slot_names(self, settings: dict) -> tuple[str, ...]:

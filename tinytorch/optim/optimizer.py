@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NoReturn
 
+from tinytorch.base.checks import number
 from tinytorch.base.errors import SettingError
 from tinytorch.base.settings import STRUCTURE
 from tinytorch.optim.group import Group, Part, refuse_unknown
@@ -62,6 +63,15 @@ class Optimizer:
 
     def accept(self, parameter: Tensor) -> None:
         """Raise a SettingError if the rule cannot move this parameter; most move any."""
+
+    def in_ranges(self, settings: dict, **intervals: str) -> dict[str, float]:
+        """Those of the settings that are numbers, each checked to lie in its interval.
+
+        Args:
+            settings: as `check` is given them.
+            intervals: name -> "[0, 1)" and the like, as in `base.checks.number`.
+        """
+        return {name: number(self.name, name, settings[name], r) for name, r in intervals.items()}
 
     # --- what a user calls ---
 

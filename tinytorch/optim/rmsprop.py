@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tinytorch.base.checks import number
 from tinytorch.optim.group import Part, Scalars, divisor
 from tinytorch.optim.optimizer import Optimizer
 
@@ -58,12 +57,9 @@ class RMSprop(Optimizer):
 
     def check(self, settings: dict) -> dict:
         """Ranges of alpha, eps, weight_decay and momentum."""
-        return {
-            "alpha": number("RMSprop", "alpha", settings["alpha"], "[0, 1)"),
-            "eps": number("RMSprop", "eps", settings["eps"], "[0, inf)"),
-            "weight_decay": number("RMSprop", "weight_decay", settings["weight_decay"], "[0, inf)"),
-            "momentum": number("RMSprop", "momentum", settings["momentum"], "[0, 1)"),
-        }
+        return self.in_ranges(
+            settings, alpha="[0, 1)", eps="[0, inf)", weight_decay="[0, inf)", momentum="[0, 1)"
+        )
 
     def slot_names(self, settings: dict) -> tuple[str, ...]:
         """PyTorch's names for v and b."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tinytorch.base.checks import flag, number
+from tinytorch.base.checks import flag
 from tinytorch.base.errors import SettingError
 from tinytorch.optim.group import Part, Scalars
 from tinytorch.optim.optimizer import Optimizer
@@ -66,17 +66,16 @@ class SGD(Optimizer):
 
     def check(self, settings: dict) -> dict:
         """Ranges of momentum, weight_decay and nesterov."""
-        momentum = number("SGD", "momentum", settings["momentum"], "[0, 1)")
-        decay = number("SGD", "weight_decay", settings["weight_decay"], "[0, inf)")
-        nesterov = flag("SGD", "nesterov", settings["nesterov"])
-        if nesterov and momentum == 0:
+        numbers = self.in_ranges(settings, momentum="[0, 1)", weight_decay="[0, inf)")
+        nesterov = flag(self.name, "nesterov", settings["nesterov"])
+        if nesterov and numbers["momentum"] == 0:
             raise SettingError(
                 "SGD: nesterov looks ahead along the momentum, and there is none",
                 got="nesterov=True, momentum=0",
                 rule="momentum > 0 with nesterov",
                 fix="SGD(..., momentum=0.9, nesterov=True)",
             )
-        return {"momentum": momentum, "weight_decay": decay, "nesterov": nesterov}
+        return {**numbers, "nesterov": nesterov}
 
     def update(self, group: Part) -> None:
         """One step of the rule above."""
