@@ -36,27 +36,36 @@ def parameters(node: ast.AST) -> list[str]:
     return [x.arg for x in every if x is not None and x.arg not in ("self", "cls")]
 
 
-def fields(node: ast.ClassDef) -> list[str]:
-    """What builds an object: the arguments of __init__, or the fields of a dataclass."""
+def fields(node: ast.ClassDef, beside: dict[str, ast.ClassDef]) -> list[str]:
+    """What builds an object: the arguments of __init__, or the fields of a dataclass.
+
+    Args:
+        node: the class.
+        beside: the classes of its file: from one of them it may have its __init__.
+    """
     for item in node.body:
         if isinstance(item, FUNCTION) and item.name == "__init__":
             return parameters(item)
-    return [
+    own = [
         item.target.id
         for item in node.body
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
     ]
+    bases = [b.id for b in node.bases if isinstance(b, ast.Name) and b.id in beside]
+    return own + [name for base in bases for name in fields(beside[base], beside)]
 
 
 def documented():
     """(where, docstring, real names) of every function and class with a docstring."""
     for path in files():
-        for node in ast.walk(ast.parse(path.read_text())):
+        tree = ast.parse(path.read_text())
+        beside = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
+        for node in ast.walk(tree):
             if not isinstance(node, (*FUNCTION, ast.ClassDef)):
                 continue
             text = ast.get_docstring(node, clean=False)
             if text:
-                names = fields(node) if isinstance(node, ast.ClassDef) else parameters(node)
+                names = fields(node, beside) if isinstance(node, ast.ClassDef) else parameters(node)
                 yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", text, names
 
 

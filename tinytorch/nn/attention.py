@@ -14,7 +14,7 @@ from typing import Any
 from tinytorch.base.checks import flag, number, whole
 from tinytorch.base.dtypes import DType, int64
 from tinytorch.base.errors import SettingError, ShapeError
-from tinytorch.nn.activation_functions import gelu
+from tinytorch.nn.activation import gelu
 from tinytorch.nn.dropout import Dropout, DropPath, dropout
 from tinytorch.nn.initialisation import uniform
 from tinytorch.nn.linear import Linear, linear

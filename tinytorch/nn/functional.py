@@ -8,37 +8,35 @@ from __future__ import annotations
 
 from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.unknown_names import names_of as _names_of
-from tinytorch.nn.activation_functions import (
+from tinytorch.nn.activation import (
     elu,
+    elu_,
     gelu,
     glu,
     hardsigmoid,
     hardswish,
     hardtanh,
+    hardtanh_,
     leaky_relu,
+    leaky_relu_,
     logsigmoid,
     mish,
     prelu,
     relu6,
+    relu_,
     selu,
+    selu_,
+    sigmoid_,
     silu,
     softmin,
     softplus,
     softsign,
+    tanh_,
 )
 from tinytorch.nn.attention import scaled_dot_product_attention
 from tinytorch.nn.convolution import conv1d, conv2d, conv_transpose2d
 from tinytorch.nn.dropout import drop_path, dropout, dropout2d
 from tinytorch.nn.embedding import embedding, one_hot
-from tinytorch.nn.in_place import (
-    elu_,
-    hardtanh_,
-    leaky_relu_,
-    relu_,
-    selu_,
-    sigmoid_,
-    tanh_,
-)
 from tinytorch.nn.linear import linear
 from tinytorch.nn.losses import (
     binary_cross_entropy,
