@@ -29,7 +29,7 @@ EXCEPTIONS = {
     ("storage/folder.py", "rmdir"): "the same",
     ("storage/folder.py", "rename"): "the same",
     ("storage/folder.py", "unlink"): "the same",
-    ("training/checkpoints.py", "rename"): "what is no checkpoint is moved aside, by name",
+    ("training/checkpoint.py", "rename"): "what is no checkpoint is moved aside, by name",
     ("codegen/cache.py", "open"): "the descriptor of the folder that was checked",
     ("codegen/cache.py", "unlink"): "entries, in that folder",
     ("codegen/cache.py", "utime"): "the time of last use, in that folder",

@@ -25,8 +25,8 @@ from tinytorch import nn
 from tinytorch.data import ArrayDataset, Compose, DataLoader, RandomCrop, RandomFlip
 from tinytorch.storage import folder as storage_folder
 from tinytorch.training import Checkpoints, EarlyStopping, Trainer
-from tinytorch.training.callback import Callback
 from tinytorch.training.progress import Silent
+from tinytorch.training.trainer import Callback
 
 EPOCHS, SAMPLES, BATCH = 3, 75, 8  # ten batches an epoch, the last of three samples
 MOMENTS = ("before_batch", "after_update", "end_validation", "write", "fsync", "rename", "remove")

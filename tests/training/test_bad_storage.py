@@ -15,8 +15,8 @@ from tinytorch.base.errors import FileFormatError, ShapeError, StorageError
 from tinytorch.data import ArrayDataset, DataLoader
 from tinytorch.storage import FutureVersionError, manifest
 from tinytorch.training import Checkpoints, Trainer
-from tinytorch.training.callback import Callback
 from tinytorch.training.progress import Silent
+from tinytorch.training.trainer import Callback
 
 X = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int64)

@@ -22,9 +22,9 @@ from tinytorch.training import (
     TrainingConfig,
     train_epoch,
 )  # fmt: skip
-from tinytorch.training.callback import MOMENTS, Callback
-from tinytorch.training.memory_watch import resident_bytes
+from tinytorch.training.callbacks import resident_bytes
 from tinytorch.training.progress import PlainLines, Silent
+from tinytorch.training.trainer import MOMENTS, Callback
 
 X = np.eye(4, dtype=np.float32)
 Y = np.arange(4)

@@ -174,7 +174,7 @@ def test_when_one_is_due(tmp_path, monkeypatch):
     assert not kept.due(6)
     assert not Checkpoints(tmp_path).due(5)
     now = [100.0]
-    monkeypatch.setattr("tinytorch.training.checkpoints.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tinytorch.training.checkpoint.time.monotonic", lambda: now[0])
     kept = Checkpoints(tmp_path, every_seconds=60)
     now[0] = 159.0
     assert not kept.due(7)
@@ -205,7 +205,7 @@ def test_an_old_one_that_cannot_be_removed_ends_nothing(tmp_path, monkeypatch):
     def refused(path, kind):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("tinytorch.training.checkpoints.remove_folder", refused)
+    monkeypatch.setattr("tinytorch.training.checkpoint.remove_folder", refused)
     kept.save({"step": 2}, 2)
     assert kept.steps() == [1, 2]
 

@@ -7,8 +7,8 @@ import tinytorch as tt
 from tinytorch import nn
 from tinytorch.base.errors import SettingError
 from tinytorch.training import EMA, Trainer
-from tinytorch.training.callback import Callback
 from tinytorch.training.progress import Silent
+from tinytorch.training.trainer import Callback
 
 RNG = np.random.default_rng(5)
 X = RNG.standard_normal((24, 4)).astype(np.float32)

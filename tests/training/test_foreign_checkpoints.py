@@ -33,8 +33,8 @@ from tinytorch.training import (
     save_checkpoint,
 )
 from tinytorch.training import checkpoint as module
+from tinytorch.training.callbacks import HistoryFile
 from tinytorch.training.checkpoint import about_checkpoint
-from tinytorch.training.history_file import HistoryFile
 
 
 def sealed(folder: Path, change=None) -> None:

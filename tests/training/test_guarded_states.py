@@ -6,7 +6,7 @@ import pytest
 import tinytorch as tt
 from tinytorch.models import MLP
 from tinytorch.nn.functional import cross_entropy
-from tinytorch.training.passes import Passes
+from tinytorch.training.step import Passes
 from tinytorch.training.update import Update
 
 

@@ -11,7 +11,7 @@ import tinytorch as tt
 from tinytorch import nn
 from tinytorch.nn import functional as F
 from tinytorch.training import Trainer
-from tinytorch.training.logits import scored_by
+from tinytorch.training.loss import scored_by
 from tinytorch.training.progress import Silent
 
 X = np.random.default_rng(0).standard_normal((12, 4)).astype(np.float32)

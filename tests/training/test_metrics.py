@@ -17,8 +17,7 @@ from tinytorch.training import (
     mean_absolute_error,
     top_k,
 )  # fmt: skip
-from tinytorch.training.averages import Averages
-from tinytorch.training.metrics import default_metrics
+from tinytorch.training.metrics import Averages, default_metrics
 from tinytorch.training.progress import Silent
 
 RNG = np.random.default_rng(3)

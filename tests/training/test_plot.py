@@ -7,7 +7,7 @@ import pytest
 
 from tinytorch.base.errors import DataError, FileFormatError
 from tinytorch.training import History
-from tinytorch.training.plot import svg_plot, text_plot
+from tinytorch.training.history import svg_plot, text_plot
 
 
 def curve(*losses: float) -> History:

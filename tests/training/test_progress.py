@@ -8,7 +8,7 @@ import pytest
 import tinytorch as tt
 from tinytorch.base.errors import ShapeError
 from tinytorch.training import History, accuracy
-from tinytorch.training.averages import Averages
+from tinytorch.training.metrics import Averages
 from tinytorch.training.progress import LiveLine, PlainLines, best_for_output
 
 

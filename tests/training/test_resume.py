@@ -14,8 +14,8 @@ from tinytorch import nn
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.data import ArrayDataset, DataLoader
 from tinytorch.training import Checkpoints, Trainer
-from tinytorch.training.callback import Callback
 from tinytorch.training.progress import Silent
+from tinytorch.training.trainer import Callback
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((36, 6)).astype(np.float32)

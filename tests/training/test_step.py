@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tinytorch.training import step as module
-from tinytorch.training.interruption import Interruption
+from tinytorch.training.run import Interruption
 from tinytorch.training.step import Step
 
 

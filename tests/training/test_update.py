@@ -14,9 +14,9 @@ from tinytorch import nn
 from tinytorch.base.errors import GradientError, IndexRangeError, SettingError
 from tinytorch.nn import functional as F
 from tinytorch.training import Trainer
-from tinytorch.training.callback import Callback
-from tinytorch.training.loss_weight import adds_up, weight_of
+from tinytorch.training.loss import adds_up, weight_of
 from tinytorch.training.progress import Silent
+from tinytorch.training.trainer import Callback
 
 RNG = np.random.default_rng(1)
 X = RNG.standard_normal((26, 5))
@@ -362,7 +362,7 @@ def test_batches_of_one_sample(name):
 def test_a_loss_that_tells_nothing_is_let_be(monkeypatch):
     """Ground truth: counting: ten times the window, not every batch of a run."""
     tried = []
-    monkeypatch.setattr("tinytorch.training.passes.is_a_sum", lambda *_: tried.append(1))
+    monkeypatch.setattr("tinytorch.training.step.is_a_sum", lambda *_: tried.append(1))
     trainer(lambda o, y: (o * 0.0).mean(), accumulate=2).train(cut(*[1] * 26), 1)
     assert len(tried) == 20
 

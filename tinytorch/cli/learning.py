@@ -15,8 +15,8 @@ from tinytorch.cli.recipe import WARMUP, WEIGHT_DECAY
 from tinytorch.cli.run_folder import RunFolder, Settings
 from tinytorch.data import DataLoader
 from tinytorch.training import Checkpoints, History, Trainer
-from tinytorch.training.callback import Callback
 from tinytorch.training.progress import Progress
+from tinytorch.training.trainer import Callback
 
 KEPT = 2  # checkpoints: the newest, and the one before it
 

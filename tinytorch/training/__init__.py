@@ -1,26 +1,29 @@
 """How a model is trained, measured and saved."""
 
 from tinytorch.base.arguments import explain_all as _explain_all
-from tinytorch.training.alerts import Alerts
-from tinytorch.training.callback import Callback
-from tinytorch.training.checkpoint import load_checkpoint, save_checkpoint
-from tinytorch.training.checkpoints import Checkpoints
-from tinytorch.training.confusion import ConfusionMatrix
-from tinytorch.training.early_stopping import EarlyStopping
-from tinytorch.training.ema import EMA
+from tinytorch.training.callbacks import Alerts, EarlyStopping, HistoryFile, MemoryWatch
+from tinytorch.training.checkpoint import (
+    Checkpoints,
+    ModelCheckpointer,
+    gather,
+    load_checkpoint,
+    load_weights,
+    restore,
+    save_checkpoint,
+    save_weights,
+)
+from tinytorch.training.finders import find_learning_rate, overfit_one_batch
 from tinytorch.training.history import History
-from tinytorch.training.history_file import HistoryFile
-from tinytorch.training.memory_watch import MemoryWatch
-from tinytorch.training.metrics import Perplexity, accuracy, mean_absolute_error, top_k
-from tinytorch.training.model_checkpointer import ModelCheckpointer
-from tinytorch.training.optimized_trainer import OptimizedTrainer, TrainingConfig
-from tinytorch.training.overfit import overfit_one_batch
-from tinytorch.training.rate_finder import find_learning_rate
-from tinytorch.training.restore import gather, restore
-from tinytorch.training.scaler import LossScaler
-from tinytorch.training.train_epoch import train_epoch
-from tinytorch.training.trainer import Trainer
-from tinytorch.training.weights import load_weights, save_weights
+from tinytorch.training.metrics import (
+    ConfusionMatrix,
+    Perplexity,
+    accuracy,
+    mean_absolute_error,
+    top_k,
+)
+from tinytorch.training.shortcuts import OptimizedTrainer, TrainingConfig, train_epoch
+from tinytorch.training.trainer import Callback, Trainer
+from tinytorch.training.update import EMA, LossScaler
 
 __all__ = [
     "Alerts",

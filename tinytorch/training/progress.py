@@ -11,7 +11,7 @@ import time
 from importlib.util import find_spec
 from typing import Protocol
 
-from tinytorch.training.averages import Averages
+from tinytorch.training.metrics import Averages
 
 
 class Progress(Protocol):

@@ -1,11 +1,16 @@
-"""Run: where a training run stands, so that it can be put away and taken up again.
+"""Run: where a training run stands, so that it can be put away, stopped and taken up again.
 
-Knows counts, averages and the history, never the model.
+Knows counts, averages, the history, the place in the data and one signal, never the model. Ctrl-C
+is a question asked between steps, so that no step is half done.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,8 +20,8 @@ import numpy as np
 
 from tinytorch.base.errors import DataError
 from tinytorch.tensor.tensor import Tensor
-from tinytorch.training.averages import Averages
 from tinytorch.training.history import History
+from tinytorch.training.metrics import Averages
 
 
 @dataclass
@@ -89,6 +94,13 @@ def check_loader(owner: str, loader: Any) -> None:
         )
 
 
+def no_batches(rule: str, fix: str = "a smaller batch_size, or drop_last=False") -> DataError:
+    """The error of an epoch in which a loader gave no batch."""
+    return DataError(
+        "there is nothing to go through", got="a loader that gave no batch", rule=rule, fix=fix
+    )
+
+
 class Batches:
     """Where a run stands in its data: the pass it goes through, or, between passes, the loader.
 
@@ -127,3 +139,43 @@ class Batches:
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Let the next pass begin there."""
         self.loader.load_state_dict(state)
+
+
+STANDARD_ERROR = 2  # the descriptor
+SAID = b"\nstopping after this step; Ctrl-C again stops at once\n"
+
+
+class Interruption:
+    """Within the block the first Ctrl-C sets `requested`; a second one raises KeyboardInterrupt.
+
+    The first one is answered at once, on standard error: a step that is being compiled can take
+    seconds.
+
+    Outside the main thread, where Python has no signals, it does nothing.
+
+    Example:
+        >>> with Interruption() as stop:
+        ...     stop.requested
+        False
+    """
+
+    def __init__(self):
+        self.requested = False
+        self._before = None
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _handle(self, number, frame) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        # Written past Python's buffers: a handler may run while they are in use.
+        with contextlib.suppress(OSError):
+            os.write(STANDARD_ERROR, SAID)

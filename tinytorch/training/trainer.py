@@ -1,6 +1,7 @@
-"""Trainer: the loop that turns batches into a trained model.
+"""Trainer: the loop that turns batches into a trained model, and the moments at which it calls.
 
-Knows the order of things (epochs, batches, validation, saving), never how any of them is done.
+Knows the order of things (epochs, batches, validation, saving) and the names of the moments, never
+how any of them is done, nor what callbacks do at them.
 """
 
 from __future__ import annotations
@@ -10,36 +11,159 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from tinytorch.base.checks import whole
-from tinytorch.base.errors import DataError, GradientError, SettingError
+from tinytorch.base.errors import DataError, GradientError, SettingError, printable
 from tinytorch.nn.functional import cross_entropy
 from tinytorch.nn.module import Module
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.tensor.interpreter import precision as check_precision
 from tinytorch.tensor.random import default_generator
 from tinytorch.tensor.tensor import Tensor
-from tinytorch.training.averages import Averages
 from tinytorch.training.belonging import check_parameters, check_schedule
-from tinytorch.training.callback import Callback, Callbacks
-from tinytorch.training.ema import EMA
+from tinytorch.training.checkpoint import (
+    Checkpoints,
+    checkpoints_of_run,
+    gather,
+    load_into,
+    restore,
+)
 from tinytorch.training.history import History
-from tinytorch.training.interruption import Interruption
-from tinytorch.training.loss_weight import adds_up
-from tinytorch.training.metrics import named_metrics
-from tinytorch.training.passes import Passes
+from tinytorch.training.loss import adds_up
+from tinytorch.training.metrics import Averages, named_metrics
 from tinytorch.training.progress import Progress, Silent, best_for_output
-from tinytorch.training.restore import gather, load_into, restore
-from tinytorch.training.run import Batches, Run, check_loader, keeps_its_place
-from tinytorch.training.saving import Saver
-from tinytorch.training.scaler import LossScaler
-from tinytorch.training.update import Update
+from tinytorch.training.run import (
+    Batches,
+    Interruption,
+    Run,
+    check_loader,
+    keeps_its_place,
+    no_batches,
+)
+from tinytorch.training.step import Passes
+from tinytorch.training.update import EMA, LossScaler, Update
 
-if TYPE_CHECKING:
-    from tinytorch.training.checkpoints import Checkpoints
+
+class Callback:
+    """Something that happens during training: subclass it and define the moments you need.
+
+    A moment that is not defined costs nothing. Every moment is given the Trainer: its `run.epoch`,
+    `steps`, `model` and `optimizer` can be looked at, `trainer.stop(reason)` ends the run after the
+    present batch or epoch.
+
+    Example:
+        >>> class Counting(Callback):
+        ...     batches = 0
+        ...     def after_batch(self, trainer, values):
+        ...         self.batches += 1
+        >>> len(Callbacks([Counting()]).moments["after_batch"]), len(MOMENTS)
+        (1, 12)
+    """
+
+    def begin_training(self, trainer: Trainer) -> None:
+        """The run begins, or goes on after a resume."""
+
+    def begin_epoch(self, trainer: Trainer) -> None:
+        """An epoch begins, or goes on."""
+
+    def before_batch(self, trainer: Trainer, batch: tuple) -> None:
+        """This batch comes next."""
+
+    def after_batch(self, trainer: Trainer, values: dict[str, float]) -> None:
+        """A batch is done; `values` are its loss and metrics."""
+
+    def after_update(self, trainer: Trainer) -> None:
+        """The weights have moved."""
+
+    def begin_validation(self, trainer: Trainer) -> None:
+        """The validation data come next."""
+
+    def end_validation(self, trainer: Trainer, values: dict[str, float]) -> None:
+        """They are done; `values` are their loss and metrics."""
+
+    def end_epoch(self, trainer: Trainer, row: dict[str, float]) -> None:
+        """An epoch is over; what is added to `row` is kept in the history."""
+
+    def saved(self, trainer: Trainer, place: Path) -> None:
+        """A checkpoint lies in `place`."""
+
+    def interrupted(self, trainer: Trainer) -> None:
+        """The user pressed Ctrl-C; nothing is saved yet."""
+
+    def failed(self, trainer: Trainer, error: BaseException) -> None:
+        """An error ends the run; it is raised afterwards."""
+
+    def end_training(self, trainer: Trainer, history: History) -> None:
+        """The run has ended, early or not."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has to be saved for going on exactly; nothing by default."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take what `state_dict` gave."""
+
+
+MOMENTS = tuple(
+    name
+    for name, value in vars(Callback).items()
+    if callable(value) and not name.startswith("_") and not name.endswith("state_dict")
+)
+
+
+class Callbacks:
+    """Several callbacks, told and saved together.
+
+    Args:
+        callbacks: in the order they are told.
+
+    Raises:
+        SettingError: something else is among them.
+    """
+
+    def __init__(self, callbacks: Iterable[Callback]):
+        self.all = list(callbacks)
+        self.moments: dict[str, list[Callable]] = {name: [] for name in MOMENTS}
+        for callback in self.all:
+            if not isinstance(callback, Callback):
+                raise SettingError(
+                    "Trainer: this is not a callback",
+                    got=repr(callback),
+                    rule="objects of subclasses of Callback",
+                    fix="class Mine(Callback): ..., then callbacks=[Mine()]",
+                )
+            for name, methods in self.moments.items():
+                if getattr(type(callback), name) is not getattr(Callback, name):
+                    methods.append(getattr(callback, name))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of all, each name with the place of its callback before it."""
+        return {
+            f"{place}.{name}": value
+            for place, callback in enumerate(self.all)
+            for name, value in callback.state_dict().items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Hand out what `state_dict` of the same callbacks gathered."""
+        saved = {name.partition(".")[0] for name in state}
+        own = {name.partition(".")[0] for name in self.state_dict()}
+        if own != saved:
+            raise SettingError(
+                "the callbacks are not those that were saved",
+                got=f"state of callbacks number {printable(', '.join(sorted(saved))) or '(none)'}",
+                rule=f"state of callbacks number {', '.join(sorted(own)) or '(none)'}",
+                fix="build the Trainer with the callbacks it had, in the same order",
+            )
+        for place, callback in enumerate(self.all):
+            begins = f"{place}."
+            names = [name for name in state if name.startswith(begins)]
+            if names:
+                callback.load_state_dict({n.removeprefix(begins): state[n] for n in names})
+
 
 LEAST_SCALE = 2.0**-10  # float16 spans 2**40: a loss scaled further down has no gradient at all
 
@@ -57,7 +181,7 @@ class Trainer:
         schedule: moves this optimizer's learning rate (see `optim`); its `step()` is called.
         schedule_every: "epoch" or "step" (each time the weights have moved).
         accumulate: batches whose gradients are put together before the weights move, at least 1;
-            exact for sums, and for means over batches of any sizes (update.py, loss_weight.py).
+            exact for sums, and for means over batches of any sizes (update.py, loss.py).
         clip_norm: longest common gradient, in (0, inf), or None.
         clip_value: largest number in a gradient, in (0, inf), or None.
         ema: decay of an average of the weights, in [0, 1), or None; `evaluate` and `predict` then
@@ -120,6 +244,7 @@ class Trainer:
         self.shown: Progress = Silent()
         self.reason = ""
         self._interruption = Interruption()
+        self._checkpoints: Checkpoints | None = None
 
     # --- the loop ---
 
@@ -147,10 +272,10 @@ class Trainer:
             GradientError: the loss or a gradient is no longer a number; weights, averages and
                 running statistics are those before that step.
             SettingError: there are checkpoints already and resume is False; or, with `accumulate`,
-                the loss over several batches is not that of its parts (loss_weight.py).
+                the loss over several batches is not that of its parts (loss.py).
         """
         epochs = whole("train", "epochs", epochs, at_least=0)
-        with self._running(loader, checkpoint, resume) as saver:
+        with self._running(loader, checkpoint, resume):
             while self.run.epoch < epochs and not self.stopping:
                 self._begin_epoch(epochs)
                 for batch in self._batches.remaining(self.run.batch):
@@ -158,14 +283,15 @@ class Trainer:
                     values = self._learn(batch)
                     self._move_if_due()
                     self.tell("after_batch", values)
-                    saver.after_batch()
+                    if self._checkpoints is not None and self._checkpoints.due(self.steps):
+                        self._save()
                     if self.stopping:
                         break
                 else:
                     self._move_if_due(at_the_end=True)
                     self._end_epoch(validation)
-                    saver.after_epoch()
-            saver.at_the_end(epochs)
+                    self._save(self.run.history.last)  # its numbers say which one is best
+            self._save_the_rest(epochs)
         return self.run.history
 
     fit = train
@@ -194,17 +320,17 @@ class Trainer:
         return self._interruption.requested
 
     @contextlib.contextmanager
-    def _running(self, loader: Any, checkpoint: Any, resume: bool) -> Iterator[Saver]:
+    def _running(self, loader: Any, checkpoint: Any, resume: bool) -> Iterator[None]:
         """Around the loop: restores before it, reports errors in it, tidies up after it."""
         self._take_up(loader)
         self.reason, self._interruption = "", Interruption()
         self.shown = self.progress or best_for_output()
         try:
-            saver = Saver(self, checkpoint, resume)
+            self._begin_saving(checkpoint, resume)
             self.optimizer.zero_grad()
             with self._interruption:
                 self.tell("begin_training")
-                yield saver
+                yield
             self.tell("end_training", self.run.history)
         except BaseException as error:
             self.tell("failed", error)
@@ -231,6 +357,46 @@ class Trainer:
     def resumed(self) -> None:
         """The state that was loaded is being used."""
         self._given = None
+
+    # --- saving ---
+
+    def _begin_saving(self, checkpoint: str | Path | Checkpoints | None, resume: bool) -> None:
+        self._checkpoints, state = checkpoints_of_run(checkpoint, resume)
+        if state is not None:
+            self.load_state_dict(state)
+            self.resumed()
+            self.shown.message(f"going on after step {self.steps}, epoch {self.run.epoch + 1}")
+        if self._checkpoints is not None:
+            self._checkpoints.prepare()
+
+    def _save(self, row: Mapping[str, float] | None = None) -> None:
+        if self._checkpoints is not None:
+            self.tell("saved", self._checkpoints.save(self.state_dict(), self.steps, row))
+
+    def _save_the_rest(self, epochs: int) -> None:
+        """Save what a stop left unsaved, and say how to go on."""
+        run, history = self.run, self.run.history
+        history.stopped, history.reason = self.interrupted and run.epoch < epochs, self.reason
+        if history.stopped:
+            self.tell("interrupted")
+        if run.batch:
+            self._save()
+        if history.stopped:
+            self.shown.message(self._how_to_go_on(epochs))
+        elif history.reason:
+            self.shown.message(f"stopped after epoch {run.epoch}: {history.reason}")
+
+    def _how_to_go_on(self, epochs: int) -> str:
+        begins = f"stopped after step {self.steps}"
+        if self._checkpoints is None:
+            return f"{begins}. To go on: trainer.train(loader, epochs={epochs - self.run.epoch})"
+        folder = str(self._checkpoints.folder)
+        return (
+            f"{begins}; saved in {folder}. To go on: trainer.train(loader, epochs={epochs}, "
+            f"checkpoint={folder!r}, resume=True)"
+        )
+
+    # --- one epoch ---
 
     def _begin_epoch(self, epochs: int) -> None:
         self._began = time.perf_counter() - self.run.seconds
@@ -423,10 +589,8 @@ def _length(loader: Any) -> int | None:
 def _some(averages: Averages) -> dict[str, float]:
     found = averages.means()
     if not found:
-        raise DataError(
-            "there is nothing to go through",
-            got="a loader that gave no batch",
-            rule="at least one batch with at least one sample in an epoch",
-            fix="a smaller batch_size, drop_last=False, or a new iterator for each epoch",
+        raise no_batches(
+            "at least one batch with at least one sample in an epoch",
+            "a smaller batch_size, drop_last=False, or a new iterator for each epoch",
         )
     return found

@@ -1,19 +1,23 @@
 """Update: the way from the gradients of one or several batches to moved weights.
 
-Knows gradients, never how they came about: adding up, unscaling, clipping, moving, averaging. All
-of it is made of Tensor operations, so a compiled step contains it.
+Knows gradients, never how they came about: scaling the loss, adding up, unscaling, clipping,
+moving, averaging the weights. All of it is made of Tensor operations, so a compiled step contains
+it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, cast
 
 import numpy as np
 
-from tinytorch.base.checks import number
+from tinytorch.base.checks import number, whole
+from tinytorch.base.dtypes import float64
 from tinytorch.base.settings import STRUCTURE
+from tinytorch.nn.module import Module
 from tinytorch.optim.clipping import all_finite, clip_grad_norm_
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.tensor.assignment import copy_named
@@ -23,15 +27,168 @@ from tinytorch.tensor.interpreter import current, no_grad
 from tinytorch.tensor.memory import held
 from tinytorch.tensor.row_gradient import RowGradient
 from tinytorch.tensor.tensor import Tensor
-from tinytorch.training.ema import EMA
-from tinytorch.training.scaler import LossScaler
+
+
+class LossScaler:
+    """Multiplies the loss before backward and divides the gradients after it.
+
+    A step whose gradients are not all finite is left out and the factor is multiplied by `backoff`;
+    after `interval` good steps in a row it is multiplied by `growth`. The factor is a Tensor, so a
+    compiled step reads and writes it in place.
+
+    Args:
+        scale: first factor, in (0, inf); default 2**16, as in PyTorch.
+        growth: in [1, inf); default 2.
+        backoff: in (0, 1); default 0.5.
+        interval: good steps before it grows, at least 1; default 2000.
+
+    Source: Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740, section 3.2; defaults are
+    those of torch.amp.GradScaler.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> scaler = LossScaler(scale=8.0)
+        >>> scaler.scaled(tt.Tensor(0.5)).item()
+        4.0
+        >>> scaler.update(tt.Tensor(False))             # an overflow
+        >>> scaler.scale.item()
+        4.0
+    """
+
+    def __init__(
+        self, scale: float = 2.0**16, growth: float = 2.0, backoff: float = 0.5,
+        interval: int = 2000,
+    ):  # fmt: skip
+        first = number("LossScaler", "scale", scale, "(0, inf)")
+        self.growth = number("LossScaler", "growth", growth, "[1, inf)")
+        self.backoff = number("LossScaler", "backoff", backoff, "(0, 1)")
+        self.interval = whole("LossScaler", "interval", interval, at_least=1)
+        self.scale = full((), first)
+        self.good = full((), 0.0)  # good steps since the factor last changed
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """loss * scale; call backward() on it."""
+        return loss * self.scale.detach().astype(loss.dtype)
+
+    def unscale(self, parameters: Iterable[Tensor]) -> Tensor:
+        """Divide the gradients by the factor.
+
+        Args:
+            parameters: those without a gradient are passed over.
+
+        Returns:
+            0-d bool: whether all gradients are finite.
+        """
+        with no_grad():
+            inverse, held = 1.0 / self.scale, [p for p in parameters if p.grad is not None]
+            for parameter in held:
+                gradient = cast(Tensor, parameter.grad)
+                parameter.grad = gradient * inverse.astype(gradient.dtype)
+            return all_finite([cast(Tensor, parameter.grad) for parameter in held])
+
+    def update(self, ok: Tensor) -> None:
+        """Change the factor after a step that was good or not."""
+        with no_grad():
+            good = self.good + 1.0
+            grows = good >= float(self.interval)
+            grown = where(grows, self.scale * self.growth, self.scale)
+            self.good.assign_(where(ok, where(grows, 0.0, good), 0.0))
+            self.scale.assign_(where(ok, grown, self.scale * self.backoff))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The factor and how long it has been good."""
+        return {"scale": self.scale.detach(), "good": self.good.detach()}
+
+    def load_state_dict(self, state: Mapping) -> None:
+        """Copy what `state_dict` gave."""
+        copy_named({"scale": self.scale, "good": self.good}, state, owner="LossScaler")
+
+
+class EMA:
+    """The exponential moving average of a model's parameters and saved buffers.
+
+    After update number t = 0, 1, 2, ...
+
+        d = min(decay, (1 + t) / (10 + t))       young averages follow quickly
+        average = d * average + (1 - d) * weight
+
+    Whole-number buffers are copied.
+
+    Args:
+        model: whose weights are averaged; the average begins at their present values.
+        decay: how much of the past stays, in [0, 1); default 0.999.
+
+    Cost: one extra array for each weight; 2 reads and 1 write a weight and step.
+
+    Source: Polyak & Juditsky 1992; the warm-up (1 + t) / (10 + t) is that of TensorFlow's
+    `tf.train.ExponentialMovingAverage(num_updates)`.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> model = tt.nn.Linear(1, 1, bias=False)
+        >>> _ = model.weight.detach()
+        >>> with tt.no_grad():
+        ...     _ = model.weight.fill_(0.0)
+        >>> ema = EMA(model, decay=0.9)
+        >>> with tt.no_grad():
+        ...     _ = model.weight.fill_(1.0)
+        >>> ema.update()                        # d = 1 / 10
+        >>> ema.averages["weight"].item().__round__(3)
+        0.9
+    """
+
+    def __init__(self, model: Module, decay: float = 0.999):
+        self.decay = number("EMA", "decay", decay, "[0, 1)")
+        self.updates = full((), 0.0, dtype=float64)
+        saved = model.state_dict().keys()  # tables that are not saved are not state either
+        named = (*model.named_parameters(), *model.named_buffers())
+        self._live = {name: tensor for name, tensor in named if name in saved}
+        self.averages = {name: Tensor(tensor.detach()) for name, tensor in self._live.items()}
+
+    def update(self) -> None:
+        """Take the present weights in."""
+        with no_grad():
+            t = self.updates
+            keep = ((t + 1.0) / (t + 10.0)).minimum(self.decay)
+            for name, live in self._live.items():
+                average, new = self.averages[name], live.detach()
+                if new.dtype.is_float:
+                    d = keep.astype(new.dtype)
+                    new = average * d + new * (1.0 - d)
+                average.assign_(new)
+            self.updates.assign_(t + 1.0)
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within the block the model has the averages; afterwards its own weights again."""
+        own = {name: Tensor(tensor.detach()) for name, tensor in self._live.items()}
+        self._give(self.averages)
+        try:
+            yield
+        finally:
+            self._give(own)
+
+    def _give(self, values: Mapping[str, Tensor]) -> None:
+        with no_grad():
+            for name, live in self._live.items():
+                live.assign_(values[name])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages by name, and "updates"."""
+        averages = {f"average.{name}": t.detach() for name, t in self.averages.items()}
+        return {"updates": self.updates.detach(), **averages}
+
+    def load_state_dict(self, state: Mapping) -> None:
+        """Copy what `state_dict` of the same model's average gave."""
+        own = {f"average.{name}": t for name, t in self.averages.items()}
+        copy_named({"updates": self.updates, **own}, state, owner="EMA")
 
 
 class Update:
     """Moves the weights once for each window of `accumulate` batches.
 
     Note [exact accumulation]
-        Each batch's gradient is that of a mean over its weight w (see loss_weight.py). Kept are
+        Each batch's gradient is that of a mean over its weight w (see loss.py). Kept are
         G = sum of w * g and W = sum of w; G / W is the gradient of the mean over the whole window,
         whatever the sizes of its batches, and also when an epoch ends before the window is full.
         Layers that look at a whole batch (batch norm) still see the parts.
