@@ -34,13 +34,12 @@ EXCEPTIONS = {
     ("codegen/cache.py", "unlink"): "entries, in that folder",
     ("codegen/cache.py", "utime"): "the time of last use, in that folder",
     ("codegen/cache.py", "truncate"): "of a file that base/files.py opened",
-    ("data/download.py", "truncate"): "the same",
-    ("data/download.py", "unlink"): "an empty part, in the opened folder",
+    ("data/official.py", "truncate"): "the same",
+    ("data/official.py", "unlink"): "an empty part, in the opened folder",
     ("data/cifar10.py", "open"): "tarfile.open of bytes in memory: tar members are never extracted",
-    ("cli/saved_model.py", "open"): "RunFolder.open",
     ("cli/curve.py", "open"): "RunFolder.open",
     ("cli/train.py", "open"): "RunFolder.open",
-    ("cli/run_folder.py", "open"): "RunFolder.open",
+    ("cli/runs.py", "open"): "RunFolder.open",
 }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import benchmarks.runs
 from benchmarks.kept import RESULTS
-from tinytorch.data import places
+from tinytorch.data import official
 
 CIFAR = "cifar-10-batches-bin"  # the folder of the official archive
 
@@ -28,13 +28,13 @@ def main() -> None:
     """Do the runs named on the command line, one after the other."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.runs", description=__doc__)
     parser.add_argument("names", nargs="+", choices=[*names(), "all"])
-    parser.add_argument("--data-dir", default=os.environ.get(places.VARIABLE), type=Path,
-                        help=f"folder of the data sets; default {places.VARIABLE}")  # fmt: skip
+    parser.add_argument("--data-dir", default=os.environ.get(official.VARIABLE), type=Path,
+                        help=f"folder of the data sets; default {official.VARIABLE}")  # fmt: skip
     parser.add_argument("--results", default=RESULTS, type=Path, help="where findings are kept")
     parser.add_argument("--full", action="store_true", help="the larger sizes, where there are any")
     given = parser.parse_args()
     if given.data_dir is None:
-        parser.error(f"where are the data sets? --data-dir FOLDER or {places.VARIABLE}=FOLDER")
+        parser.error(f"where are the data sets? --data-dir FOLDER or {official.VARIABLE}=FOLDER")
     given.results.mkdir(parents=True, exist_ok=True)
     for name in names() if "all" in given.names else given.names:
         module = importlib.import_module(f"benchmarks.runs.{name}")

@@ -15,9 +15,9 @@ import numpy as np
 from benchmarks import feature_maps
 from benchmarks.kept import Record
 from benchmarks.png import write_png
-from tinytorch.cli.learning import Learning
-from tinytorch.cli.recipe import recipe_for
-from tinytorch.cli.run_folder import RunFolder, Settings
+from tinytorch.cli.recipes import recipe_for
+from tinytorch.cli.runs import RunFolder, Settings
+from tinytorch.cli.train import Learning
 from tinytorch.training.progress import PlainLines
 
 MILESTONE = 0.75  # of the course, "Achieve 75% accuracy milestone"

@@ -44,9 +44,9 @@ def run(folder: Path, log: Path) -> dict:
     from tinytorch.core.dataloader import CIFAR10Dataset, DataLoader
     from tinytorch.core.optimizers import Adam
     from tinytorch.core.training import CrossEntropyLoss, Trainer
-    from tinytorch.data import places
+    from tinytorch.data import official
 
-    os.environ[places.VARIABLE] = str(folder.parent)  # the document names no folder
+    os.environ[official.VARIABLE] = str(folder.parent)  # the document names no folder
     record = Record(log, "Does the document's model train, how well and how long?", {
         "epochs": EPOCHS, "batch": BATCH, "optimizer": "Adam, lr 0.001", "seed": SEED,
         "pictures": f"{PICTURES} of 50000",

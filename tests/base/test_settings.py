@@ -90,12 +90,12 @@ pwd.getpwuid = getpwuid
 warnings.simplefilter("always")
 import tinytorch as tt
 from tinytorch.base.settings import cache_folder
-from tinytorch.data import places
+from tinytorch.data import official
 x = tt.Tensor([1.0, 2.0])
 assert tt.compile(lambda x: x + x)(x).tolist() == [2.0, 4.0]
 assert tt.compile(lambda x: x * x)(x).tolist() == [1.0, 4.0]
 folder = cache_folder()
-assert folder == cache_folder() and places.user_cache().parent == folder
+assert folder == cache_folder() and official.user_cache().parent == folder
 assert os.stat(folder).st_mode & 0o777 == 0o700 and len(os.listdir(folder / "programs")) == 2
 if os.fork() == 0:
     sys.exit(0)

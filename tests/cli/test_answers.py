@@ -3,9 +3,9 @@
 import numpy as np
 
 import tinytorch as tt
-from tinytorch.cli.answers import logits_of, softmax
-from tinytorch.cli.networks import build
-from tinytorch.cli.saved_model import SavedModel
+from tinytorch.cli.evaluate import logits_of, softmax
+from tinytorch.cli.recipes import build
+from tinytorch.cli.runs import SavedModel
 
 
 def test_logits_are_the_networks(tmp_path):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from tinytorch.base.errors import SettingError
-from tinytorch.cli.data_sets import DATA_SETS, data_set
-from tinytorch.cli.recipe import recipe_for
+from tinytorch.cli.recipes import DATA_SETS, data_set, recipe_for
 
 
 def test_ten_classes_each():

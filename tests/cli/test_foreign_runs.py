@@ -13,7 +13,7 @@ import pytest
 from tests.test_cli import tito
 from tests.training.test_foreign_checkpoints import everything, extension
 from tinytorch.base.errors import FileFormatError
-from tinytorch.cli.run_folder import RunFolder, Settings
+from tinytorch.cli.runs import RunFolder, Settings
 from tinytorch.storage import read, save
 from tinytorch.training import Trainer
 
@@ -23,8 +23,8 @@ ASKED = Settings("digits", "mlp", 3, 500, 1e-3)
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
     """A run of one epoch of three, as Ctrl-C leaves it, with a model file."""
-    from tinytorch.cli.learning import Learning
-    from tinytorch.cli.saved_model import save_model
+    from tinytorch.cli.runs import save_model
+    from tinytorch.cli.train import Learning
     from tinytorch.training.progress import Silent
 
     run = RunFolder.begin(ASKED, tmp_path_factory.mktemp("runs") / "theirs")

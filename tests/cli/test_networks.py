@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
-from tinytorch.cli.data_sets import DATA_SETS
-from tinytorch.cli.networks import NETWORKS, build
+from tinytorch.cli.recipes import DATA_SETS, NETWORKS, build
 
 SHAPES = sorted({known.shape for known in DATA_SETS.values()})
 

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from tinytorch.cli.picture import PLAIN_SHADES, SHADES, draw, shades_for_output, side_by_side
+from tinytorch.cli.report import PLAIN_SHADES, SHADES, draw, shades_for_output, side_by_side
 
 
 def test_every_level_has_its_shade():

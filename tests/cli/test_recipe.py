@@ -3,9 +3,7 @@
 import pytest
 
 from tinytorch.base.errors import SettingError
-from tinytorch.cli.data_sets import DATA_SETS, data_set
-from tinytorch.cli.networks import NETWORKS, build
-from tinytorch.cli.recipe import RECIPES, recipe_for
+from tinytorch.cli.recipes import DATA_SETS, NETWORKS, RECIPES, build, data_set, recipe_for
 
 
 def test_every_data_set_has_a_recipe_for_every_network():

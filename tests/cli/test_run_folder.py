@@ -6,7 +6,7 @@ import os
 import pytest
 
 from tinytorch.base.errors import FileFormatError, SettingError
-from tinytorch.cli.run_folder import RunFolder, Settings
+from tinytorch.cli.runs import RunFolder, Settings
 
 ASKED = Settings("digits", "mlp", 3, 64, 1e-3, seed=7)
 

@@ -5,9 +5,8 @@ import pytest
 
 import tinytorch as tt
 from tinytorch.base.errors import FileFormatError
-from tinytorch.cli.networks import build
-from tinytorch.cli.run_folder import RunFolder, Settings
-from tinytorch.cli.saved_model import load_model, save_model
+from tinytorch.cli.recipes import build
+from tinytorch.cli.runs import RunFolder, Settings, load_model, save_model
 from tinytorch.storage import save
 
 

@@ -9,14 +9,8 @@ import numpy as np
 import pytest
 
 from tinytorch.base.errors import DataError, FileFormatError, SettingError
-from tinytorch.data import (
-    CIFAR10_MEAN,
-    CIFAR10_STD,
-    cifar10,
-    load_cifar10,
-    places,
-)
-from tinytorch.data.download import Remote
+from tinytorch.data import CIFAR10_MEAN, CIFAR10_STD, cifar10, load_cifar10, official
+from tinytorch.data.official import Remote
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
@@ -63,7 +57,7 @@ def small(monkeypatch, tmp_path):
         archive = Remote(getattr(cifar10, name).name, digest, ("http://127.0.0.1:9/x",))
         monkeypatch.setattr(cifar10, name, archive)
     monkeypatch.setenv("TINYTORCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv(places.VARIABLE, raising=False)
+    monkeypatch.delenv(official.VARIABLE, raising=False)
 
 
 def archive_name(part):
@@ -105,7 +99,7 @@ def test_every_kind_of_file(small, tmp_path, part, how):
 def test_places(small, tmp_path, monkeypatch):
     """Ground truth: the documented places; the folder asked for is the only one."""
     put(tmp_path / "named", cifar10.BINARY, "folder")
-    monkeypatch.setenv(places.VARIABLE, str(tmp_path / "named"))
+    monkeypatch.setenv(official.VARIABLE, str(tmp_path / "named"))
     assert_loaded(None)
     with pytest.raises(DataError, match="not here"):
         load_cifar10(True, tmp_path / "asked")

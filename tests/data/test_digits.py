@@ -7,8 +7,7 @@ import pytest
 
 from tinytorch.base.errors import SettingError
 from tinytorch.data import load_digits
-from tinytorch.data.digits import FILES
-from tinytorch.data.idx import read_idx
+from tinytorch.data.mnist import SHIPPED, read_idx
 
 SHA256 = "8f26b2bd9d135c256808f68f14fdabddde6d9c7f869ae419704b051f0f14b3b3"  # of its 115,008 pixels
 
@@ -24,7 +23,7 @@ def test_the_published_numbers():
 
 def test_the_pixels_are_the_published_ones():
     """Ground truth: the sum over scikit-learn's copy, and its first image's first row."""
-    images = read_idx(FILES / "digits-images-idx3-ubyte.gz")
+    images = read_idx(SHIPPED / "digits-images-idx3-ubyte.gz")
     assert images[0, 0].tolist() == [0, 0, 5, 13, 9, 1, 0, 0]
     assert int(images.sum()) == 561718
     assert hashlib.sha256(images.tobytes()).hexdigest() == SHA256
@@ -44,6 +43,6 @@ def test_the_split_is_fixed_stratified_and_complete():
 
 def test_the_attribution_ships_beside_the_files():
     """Ground truth: CC BY 4.0 asks for creator, licence, and the changes made."""
-    text = (FILES / "ATTRIBUTION.txt").read_text()
+    text = (SHIPPED / "ATTRIBUTION.txt").read_text()
     for needed in ("E. Alpaydin", "C. Kaynak", "CC BY 4.0", "Changes made"):
         assert needed in text

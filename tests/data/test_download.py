@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from tinytorch.base.errors import DataError, StorageError, TinyTorchError
-from tinytorch.data.download import Remote, download, read_intact
+from tinytorch.data.official import Remote, download, read_intact
 
 CONTENT = bytes(i * i % 251 for i in range(300_000))
 
@@ -215,7 +215,7 @@ def test_a_server_that_lies_costs_one_address(server, tmp_path, behaviour):
 
 def test_an_endless_file_of_unknown_size(server, tmp_path, monkeypatch):
     """Ground truth: no more bytes than the limit, and what is on its way, were taken."""
-    monkeypatch.setattr("tinytorch.data.download.LARGEST", 1 << 20)
+    monkeypatch.setattr("tinytorch.data.official.LARGEST", 1 << 20)
     server.behaviour = "endless"
     with pytest.raises(DataError, match="could not be fetched"):
         download(remote(server), tmp_path)

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from tinytorch.base.errors import DataError, SettingError
-from tinytorch.data import fashion_mnist, load_fashion_mnist, mnist, places
-from tinytorch.data.download import Remote
+from tinytorch.data import load_fashion_mnist, mnist, official
+from tinytorch.data.official import Remote
 
 
 def test_loaded_from_made_files(tmp_path, monkeypatch):
     """Ground truth: two made images; a damaged file is refused; without one the error helps."""
     contents = {}
     for remote, array in zip(
-        fashion_mnist.FILES["test"],
+        mnist.FASHION_FILES["test"],
         [np.full((2, 28, 28), 51, np.uint8), np.array([9, 0], np.uint8)],
         strict=True,
     ):
@@ -26,11 +26,11 @@ def test_loaded_from_made_files(tmp_path, monkeypatch):
         Remote(n, hashlib.md5(c).hexdigest(), ("http://127.0.0.1:9/x",))
         for n, c in contents.items()
     ]
-    monkeypatch.setitem(fashion_mnist.FILES, "test", files)
+    monkeypatch.setitem(mnist.FASHION_FILES, "test", files)
     folder = tmp_path / "fashion-mnist"
     with pytest.raises(DataError, match="Fashion-MNIST is not here") as raised:
         load_fashion_mnist("test", tmp_path)
-    assert str(folder) in raised.value.fix and places.VARIABLE in raised.value.fix
+    assert str(folder) in raised.value.fix and official.VARIABLE in raised.value.fix
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     data = load_fashion_mnist("test", tmp_path)
@@ -44,8 +44,8 @@ def test_loaded_from_made_files(tmp_path, monkeypatch):
 
 def test_as_many_files_as_mnist_and_none_the_same():
     """Ground truth: the checksums: no file of one data set is taken for one of the other."""
-    ours, theirs = ({f.digest for files in m.FILES.values() for f in files}
-                    for m in (fashion_mnist, mnist))  # fmt: skip
+    ours, theirs = ({f.digest for files in found.values() for f in files}
+                    for found in (mnist.FASHION_FILES, mnist.FILES))  # fmt: skip
     assert len(ours) == len(theirs) == 4 and not ours & theirs
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tinytorch.base.errors import FileFormatError
-from tinytorch.data.idx import read_idx
+from tinytorch.data.mnist import read_idx
 
 
 def idx(shape, data, kind=8):

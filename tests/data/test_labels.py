@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinytorch.base.errors import DataError
-from tinytorch.data.labels import class_numbers
+from tinytorch.data.dataset import class_numbers
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, np.float32, bool])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tinytorch.base.errors import DataError, SettingError
-from tinytorch.data import load_mnist, mnist, places
-from tinytorch.data.download import Remote
+from tinytorch.data import load_mnist, mnist, official
+from tinytorch.data.official import Remote
 
 IMAGES = np.arange(3 * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(3, 28, 28)
 LABELS = np.array([7, 0, 9], np.uint8)
@@ -35,7 +35,7 @@ def small(monkeypatch, tmp_path):
     )
     monkeypatch.setitem(mnist.FILES, "test", files)
     monkeypatch.setenv("TINYTORCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv(places.VARIABLE, raising=False)
+    monkeypatch.delenv(official.VARIABLE, raising=False)
 
 
 def put(folder):
@@ -58,9 +58,9 @@ def test_found_in_every_place(small, tmp_path, monkeypatch, part):
     with pytest.raises(DataError):
         load_mnist("test")
     put(tmp_path / "named" / part)
-    monkeypatch.setenv(places.VARIABLE, str(tmp_path / "named"))
+    monkeypatch.setenv(official.VARIABLE, str(tmp_path / "named"))
     assert_loaded(load_mnist("test"))
-    monkeypatch.delenv(places.VARIABLE)
+    monkeypatch.delenv(official.VARIABLE)
     put(tmp_path / "cache" / "data" / part)
     assert_loaded(load_mnist("test"))
 
@@ -68,14 +68,14 @@ def test_found_in_every_place(small, tmp_path, monkeypatch, part):
 def test_the_folder_asked_for_is_the_only_one(small, tmp_path, monkeypatch):
     """Ground truth: an empty folder that the user names is an error, not a reason to look on."""
     put(tmp_path / "named")
-    monkeypatch.setenv(places.VARIABLE, str(tmp_path / "named"))
+    monkeypatch.setenv(official.VARIABLE, str(tmp_path / "named"))
     with pytest.raises(DataError, match="not here"):
         load_mnist("test", tmp_path / "asked")
 
 
 def test_without_a_network_the_error_says_what_to_put_where(small, tmp_path, monkeypatch):
     """Ground truth: the four parts: the file missed, the places looked at, all names, the cure."""
-    monkeypatch.setenv(places.VARIABLE, str(tmp_path / "named"))
+    monkeypatch.setenv(official.VARIABLE, str(tmp_path / "named"))
     with pytest.raises(DataError, match="could not be downloaded") as raised:
         load_mnist("test")
     error = raised.value

@@ -2,22 +2,22 @@
 
 from pathlib import Path
 
-from tinytorch.data import places
+from tinytorch.data import official
 
 
 def test_downloads_lie_in_the_users_cache(monkeypatch):
     """Ground truth: the variable that names the cache folder (base/settings.py)."""
     monkeypatch.setenv("TINYTORCH_CACHE", "/somewhere")
-    assert places.user_cache() == Path("/somewhere/data")
+    assert official.user_cache() == Path("/somewhere/data")
 
 
 def test_order_of_places(monkeypatch):
     """Ground truth: asked for, else the variable's folder and then the cache."""
     monkeypatch.setenv("TINYTORCH_DATA", "/named")
-    assert places.folders("/asked") == [Path("/asked")]
-    assert places.folders() == [Path("/named"), places.user_cache()]
+    assert official.folders("/asked") == [Path("/asked")]
+    assert official.folders() == [Path("/named"), official.user_cache()]
     monkeypatch.delenv("TINYTORCH_DATA")
-    assert places.folders() == [places.user_cache()]
+    assert official.folders() == [official.user_cache()]
 
 
 def test_the_subfolder_comes_first(tmp_path):
@@ -25,6 +25,6 @@ def test_the_subfolder_comes_first(tmp_path):
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / "x").touch()
     (tmp_path / "x").touch()
-    assert places.find("x", "mnist", [tmp_path]) == tmp_path / "mnist" / "x"
-    assert places.find("x", "text", [tmp_path]) == tmp_path / "x"
-    assert places.find("y", "text", [tmp_path]) is None
+    assert official.find("x", "mnist", [tmp_path]) == tmp_path / "mnist" / "x"
+    assert official.find("x", "text", [tmp_path]) == tmp_path / "x"
+    assert official.find("y", "text", [tmp_path]) is None

@@ -5,7 +5,7 @@ import pytest
 
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.data import DataLoader
-from tinytorch.data.samples import take
+from tinytorch.data.dataset import take
 
 
 class Squares:

@@ -22,7 +22,7 @@ from tinytorch.data import (
     RandomCrop,
     RandomFlip,
 )
-from tinytorch.data.threads import in_order
+from tinytorch.data.workers import in_order
 
 RNG = np.random.default_rng(0)
 IMAGES = ImageDataset(RNG.integers(0, 256, (50, 3, 8, 8), dtype=np.uint8), np.arange(50))

@@ -12,7 +12,7 @@ import typer
 
 from tinytorch.base.errors import DataError
 from tinytorch.cli.report import Report
-from tinytorch.cli.run_folder import RunFolder
+from tinytorch.cli.runs import RunFolder
 from tinytorch.training import History
 
 WIDTH, HEIGHT = 60, 12  # of a plot, in characters

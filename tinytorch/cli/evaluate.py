@@ -1,18 +1,45 @@
 """`tito evaluate`: how good a saved model is, class by class, and what it takes for what.
 
-Knows counts; the model comes from `saved_model`.
+Knows logits, probabilities and counts, never pictures on a terminal; the model comes from `runs`.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import typer
 
-from tinytorch.cli.answers import logits_of
+import tinytorch as tt
 from tinytorch.cli.report import Report, show_download
-from tinytorch.cli.saved_model import load_model
+from tinytorch.cli.runs import SavedModel, load_model
+from tinytorch.nn import Module
+from tinytorch.training import Trainer
+from tinytorch.training.progress import Silent
+
+
+def logits_of(saved: SavedModel, images: np.ndarray, eager: bool = False) -> np.ndarray:
+    """(N, C, H, W) -> (N, K), compiled or line by line."""
+    return _asked(saved.network, eager).predict(images, batch_size=max(1, len(images))).numpy()
+
+
+@cache
+def _asked(network: Module, eager: bool) -> Trainer:
+    sgd = tt.optim.SGD(network.parameters(), lr=0.0)  # nothing is trained
+    return Trainer(network, sgd, compile=not eager, progress=Silent())
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of each row.
+
+    Example:
+        >>> softmax(np.zeros((1, 4)))
+        array([[0.25, 0.25, 0.25, 0.25]])
+    """
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
 
 MISTAKES = 5  # shown
 

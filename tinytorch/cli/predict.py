@@ -1,6 +1,6 @@
 """`tito predict`: show a saved model a few test images and draw what it says.
 
-Knows pictures and probabilities; the model comes from `saved_model`.
+Knows pictures and probabilities; the model comes from `runs`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from shlex import quote
 import numpy as np
 import typer
 
-from tinytorch.cli.answers import logits_of, softmax
-from tinytorch.cli.picture import draw, shades_for_output, side_by_side
-from tinytorch.cli.report import Report, show_download
-from tinytorch.cli.saved_model import load_model
+from tinytorch.cli.evaluate import logits_of, softmax
+from tinytorch.cli.report import Report, draw, shades_for_output, show_download, side_by_side
+from tinytorch.cli.runs import load_model
 
 
 def predict(

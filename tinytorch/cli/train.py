@@ -1,11 +1,13 @@
 """`tito train`: learn a data set, measure, keep everything, and say how to go on.
 
-Knows the order of these; the recipe knows the numbers and the Trainer the loop.
+Knows the order of these and how the parts of a training are put together; the recipe knows the
+numbers and the Trainer the loop.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -13,16 +15,80 @@ from shlex import quote
 
 import typer
 
+import tinytorch as tt
 from tinytorch.base.errors import SettingError, TinyTorchError
 from tinytorch.base.settings import num_threads
-from tinytorch.cli.data_sets import nearest
-from tinytorch.cli.learning import Learning
-from tinytorch.cli.recipe import recipe_for
+from tinytorch.cli.recipes import WARMUP, WEIGHT_DECAY, build, data_set, nearest, recipe_for
 from tinytorch.cli.report import JsonProgress, Report, show_download, without_python
-from tinytorch.cli.run_folder import SETTINGS, RunFolder, Settings
-from tinytorch.cli.saved_model import save_model
-from tinytorch.training import History
-from tinytorch.training.progress import Silent, best_for_output
+from tinytorch.cli.runs import SETTINGS, RunFolder, Settings, save_model
+from tinytorch.data import DataLoader
+from tinytorch.training import Checkpoints, History, Trainer
+from tinytorch.training.progress import Progress, Silent, best_for_output
+from tinytorch.training.trainer import Callback
+
+KEPT = 2  # checkpoints: the newest, and the one before it
+
+
+class KeepHistory(Callback):
+    """Writes the history beside each checkpoint, so that it can be looked at during the run."""
+
+    file: Path | None = None  # JSON lines, one an epoch
+
+    def saved(self, trainer: Trainer, place: Path) -> None:
+        """Write all rows."""
+        if self.file is not None:
+            trainer.run.history.save(self.file)
+
+
+class Learning:
+    """Everything a run needs, made from its settings alone.
+
+    Args:
+        settings: what was asked.
+        progress: who shows it, or None for the best that the output can do.
+        downloading: told about downloads, or None.
+    """
+
+    def __init__(
+        self, settings: Settings, progress: Progress | None = None,
+        downloading: Callable | None = None,
+    ):  # fmt: skip
+        self.known = known = data_set(settings.data)
+        folder = None if settings.data_dir is None else Path(settings.data_dir)
+        self.parts = {split: known.load(split, folder, downloading) for split in ("train", "test")}
+        tt.manual_seed(settings.seed)
+        self.settings, self.keep_history = settings, KeepHistory()
+        self.model = build(settings.model, known.shape)
+        # Every batch has one shape: one compiled program serves the whole run.
+        size = min(settings.batch_size, len(self.parts["train"]))
+        self.loader = DataLoader(
+            self.parts["train"], size, shuffle=True, seed=settings.seed, drop_last=True,
+            transform=known.transform(), prefetch=2,
+        )  # fmt: skip
+        self.test_loader = DataLoader(self.parts["test"], known.test_batch)
+        self.optimizer = tt.optim.AdamW(
+            self.model.parameters(), lr=settings.lr, weight_decay=WEIGHT_DECAY
+        )
+        steps = max(1, settings.epochs * len(self.loader))
+        self.trainer = Trainer(
+            self.model, self.optimizer, precision=settings.precision, compile=not settings.eager,
+            schedule=tt.optim.WarmupCosineLR(self.optimizer, int(WARMUP * steps), steps),
+            schedule_every="step", progress=progress, callbacks=[self.keep_history],
+        )  # fmt: skip
+
+    def learn(self, folder: RunFolder, resume: bool) -> History:
+        """Train, from the beginning or from the newest checkpoint; the folder gets the state."""
+        self.keep_history.file = folder.checked().history
+        kept = Checkpoints(folder.checkpoints, keep=KEPT)
+        return self.trainer.train(
+            self.loader, self.settings.epochs, validation=self.test_loader, checkpoint=kept,
+            resume=resume,
+        )  # fmt: skip
+
+    def evaluate(self) -> dict[str, float]:
+        """Loss and accuracy on the test part."""
+        return self.trainer.evaluate(self.test_loader)
+
 
 PRECISIONS = ("float32", "bf16")
 COMPARED_STEPS = 10  # steps timed for --compare: enough for a median, 0.3 s of eager digits

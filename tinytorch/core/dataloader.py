@@ -9,8 +9,7 @@ import numpy as np
 
 from tinytorch.base.checks import whole
 from tinytorch.data import load_cifar10
-from tinytorch.data.dataset import ArrayDataset, Dataset
-from tinytorch.data.images import ImageDataset
+from tinytorch.data.dataset import ArrayDataset, Dataset, ImageDataset
 from tinytorch.data.loader import DataLoader
 
 __all__ = ["ArrayDataset", "CIFAR10Dataset", "DataLoader", "Dataset"]

@@ -5,16 +5,28 @@ Knows NumPy arrays and files, never tensors.
 
 from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.unknown_names import names_of as _names_of
-from tinytorch.data.augmentation import Compose, Cutout, RandomCrop, RandomFlip
+from tinytorch.data.augmentation import (
+    ColorJitter,
+    Compose,
+    Cutout,
+    Mixup,
+    Normalize,
+    RandomCrop,
+    RandomFlip,
+)
 from tinytorch.data.cifar10 import CIFAR10_MEAN, CIFAR10_STD, load_cifar10
-from tinytorch.data.colour import ColorJitter, Mixup, Normalize
-from tinytorch.data.dataset import ArrayDataset, Dataset, IterableDataset
-from tinytorch.data.digits import load_digits
-from tinytorch.data.fashion_mnist import load_fashion_mnist
-from tinytorch.data.images import ImageDataset
+from tinytorch.data.dataset import (
+    ArrayDataset,
+    ConcatDataset,
+    Dataset,
+    ImageDataset,
+    IterableDataset,
+    Subset,
+    random_split,
+)
 from tinytorch.data.loader import DataLoader
 from tinytorch.data.mapped import MappedArray, map_npy
-from tinytorch.data.mnist import load_mnist
+from tinytorch.data.mnist import load_digits, load_fashion_mnist, load_mnist
 from tinytorch.data.samplers import (
     BatchSampler,
     RandomSampler,
@@ -24,7 +36,6 @@ from tinytorch.data.samplers import (
     WeightedSampler,
 )
 from tinytorch.data.stream import Stream
-from tinytorch.data.subsets import ConcatDataset, Subset, random_split
 from tinytorch.data.text import TextWindows, load_tiny_shakespeare
 
 __all__ = [

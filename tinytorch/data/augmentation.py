@@ -1,6 +1,7 @@
-"""Changes at random that keep what a picture shows: crop, flip, cutout, for a whole batch at once.
+"""Augmentation: changes at random that keep what a picture shows, for a whole batch at once.
 
-Knows images (B, C, H, W) as bytes or numbers, and a stream of random numbers; never files.
+Places (crop, flip, cutout), then colour and scale (jitter, normalisation, mixing two pictures).
+Knows images (B, C, H, W) as bytes or numbers, labels, and a stream of random numbers; never files.
 A transform is any callable `transform(batch, stream) -> batch` on tuples of arrays, the images
 first. It never changes the arrays it is given.
 """
@@ -13,6 +14,7 @@ import numpy as np
 
 from tinytorch.base import checks
 from tinytorch.base.errors import SettingError, ShapeError
+from tinytorch.data.dataset import class_numbers
 from tinytorch.data.stream import Stream
 
 Batch = tuple[np.ndarray, ...]
@@ -226,3 +228,199 @@ def images_of(batch: Batch, owner: str) -> np.ndarray:
         rule="images (B, C, H, W) of numbers first, each with at least one",
         fix="images[:, None] for grey images (B, H, W)",
     )
+
+
+WHITE = 255  # the byte that means 1.0
+# How bright red, green and blue look: ITU-R BT.601, as torchvision rounds it.
+LUMA = np.array([0.2989, 0.587, 0.114], np.float32).reshape(1, 3, 1, 1)
+
+
+class Normalize:
+    """Each channel moved and scaled, out = (x - mean) / std; bytes become numbers first (x / 255).
+
+    Args:
+        mean: one number, or one for each channel.
+        std: likewise, each > 0. With the defaults bytes become numbers from 0 to 1.
+
+    Shapes: (B, C, H, W) -> the same, float32.
+
+    Raises:
+        SettingError: a setting outside its range.
+        ShapeError: no batch of images, or another number of channels.
+
+    Cost: two passes over the images.
+
+    Differs from torchvision: works on a batch, and takes bytes.
+
+    Example:
+        >>> images = np.array([0, 255], np.uint8).reshape(1, 1, 1, 2)
+        >>> Normalize(0.5, 0.25)((images,), Stream())[0].tolist()
+        [[[[-2.0, 2.0]]]]
+    """
+
+    def __init__(self, mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0):
+        self.mean = _per_channel("mean", mean, "(-inf, inf)")
+        self.std = _per_channel("std", std, "(0, inf)")
+        self._last: tuple[tuple, np.ndarray, np.ndarray] | None = None
+
+    def __call__(self, batch: Batch, stream: Stream) -> Batch:
+        """The batch with its images normalised."""
+        x = images_of(batch, "Normalize")
+        if {self.mean.size, self.std.size} - {1, x.shape[1]}:
+            raise ShapeError(
+                "Normalize: the channels do not fit",
+                got=f"images {x.shape}, {self.mean.size} means, {self.std.size} deviations",
+                rule="one number, or as many as the images have channels",
+                fix=f"Normalize([0.5] * {x.shape[1]}, [0.25] * {x.shape[1]})",
+            )
+        scale, shift = self._for(x.shape[1:], WHITE if x.dtype == np.uint8 else 1)
+        out = x.astype(np.float32)
+        out *= scale
+        out -= shift
+        return (out, *batch[1:])
+
+    def _for(self, shape: tuple[int, ...], white: int) -> tuple[np.ndarray, np.ndarray]:
+        """Factor and difference written out for a whole image: NumPy's loops over (C, 1, 1) take a
+        third longer. The last ones are kept."""
+        last = self._last
+        if last is None or last[0] != (shape, white):
+            scale = np.broadcast_to(1 / (white * self.std), (1, *shape)).astype(np.float32)
+            shift = np.broadcast_to(self.mean / self.std, (1, *shape)).astype(np.float32)
+            last = ((shape, white), np.ascontiguousarray(scale), np.ascontiguousarray(shift))
+            self._last = last  # one assignment: other threads see the old ones or these
+        return last[1], last[2]
+
+
+class ColorJitter:
+    """Brightness, contrast and saturation of each image changed at random, in this order.
+
+        brightness: f * x
+        contrast:   f * x + (1 - f) * (mean brightness of the image)
+        saturation: f * x + (1 - f) * (brightness of the pixel)
+
+    each cut to [0, 1], with f uniform in [max(0, 1 - setting), 1 + setting) for each image.
+
+    Args:
+        brightness: how far f may be from 1, >= 0; 0 leaves the step out.
+        contrast: likewise.
+        saturation: likewise; needs three channels.
+
+    Shapes: (B, C, H, W) in [0, 1], or bytes -> the same shape, float32 in [0, 1].
+
+    Raises:
+        SettingError: a setting outside its range.
+        ShapeError: no batch of images, or not three channels where they are needed.
+
+    Cost: about four passes over the images for each step.
+
+    Differs from torchvision: a batch at once, no hue, always this order (there a random one).
+
+    Example:
+        >>> grey = ColorJitter(saturation=1.0)((np.full((1, 3, 1, 1), 0.5),), Stream())[0]
+        >>> grey.round(3).ravel().tolist()  # without colour nothing changes
+        [0.5, 0.5, 0.5]
+    """
+
+    def __init__(self, brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0):
+        self.brightness = checks.number("ColorJitter", "brightness", brightness, "[0, inf)")
+        self.contrast = checks.number("ColorJitter", "contrast", contrast, "[0, inf)")
+        self.saturation = checks.number("ColorJitter", "saturation", saturation, "[0, inf)")
+
+    def __call__(self, batch: Batch, stream: Stream) -> Batch:
+        """The batch with other colours."""
+        (x,) = Normalize()((images_of(batch, "ColorJitter"),), stream)
+        if self.brightness:
+            x = _blend(x, np.float32(0), _factors(stream, self.brightness, len(x)))
+        if self.contrast:
+            grey = _brightness(x).mean(axis=(1, 2, 3), keepdims=True)
+            x = _blend(x, grey, _factors(stream, self.contrast, len(x)))
+        if self.saturation:
+            if x.shape[1] != 3:
+                raise ShapeError(
+                    "ColorJitter: saturation needs colours",
+                    got=f"images {x.shape}",
+                    rule="(B, 3, H, W): red, green, blue",
+                    fix="ColorJitter(brightness, contrast)",
+                )
+            x = _blend(x, _brightness(x), _factors(stream, self.saturation, len(x)))
+        return (x, *batch[1:])
+
+
+class Mixup:
+    """Each image mixed with another of the batch, and its label with the other's.
+
+        x = l * x + (1 - l) * x[other],  y likewise on one-hot labels,  l from Beta(alpha, alpha)
+
+    with one l and one random order of the batch, as in the authors' code.
+
+    Args:
+        alpha: > 0; large mixes evenly, small hardly at all. The paper uses 0.2 to 0.4 for images.
+        classes: number of classes K, >= 2.
+
+    Shapes: images (B, C, H, W), labels (B,) -> images float32, labels (B, K) float32: the
+        probabilities that cross-entropy takes in place of class numbers.
+
+    Raises:
+        SettingError: a setting outside its range.
+        ShapeError: no batch of images and labels.
+        DataError: a label is outside 0..K-1.
+
+    Cost: three passes over the images.
+
+    Source: H. Zhang et al. (2018), mixup: beyond empirical risk minimization, arXiv:1710.09412,
+    equation 1 and figure 1a.
+
+    Example:
+        >>> batch = np.ones((2, 1, 1, 1)), np.array([0, 2])
+        >>> images, labels = Mixup(0.4, classes=3)(batch, Stream(seed=1))
+        >>> labels.shape, labels.sum(axis=1).tolist()
+        ((2, 3), [1.0, 1.0])
+    """
+
+    def __init__(self, alpha: float, classes: int):
+        self.alpha = checks.number("Mixup", "alpha", alpha, "(0, inf)")
+        self.classes = checks.whole("Mixup", "classes", classes, at_least=2)
+
+    def __call__(self, batch: Batch, stream: Stream) -> Batch:
+        """The batch with every image and label mixed with another."""
+        (x,) = Normalize()((images_of(batch, "Mixup"),), stream)
+        if len(batch) < 2 or np.shape(batch[1]) != x.shape[:1]:
+            raise ShapeError(
+                "Mixup: the batch does not hold images and labels",
+                got=f"shapes {[np.shape(a) for a in batch]}",
+                rule="images (B, C, H, W) and labels (B,)",
+                fix="put Mixup last: it turns labels (B,) into probabilities (B, K)",
+            )
+        labels = class_numbers(batch[1], self.classes)
+        share = np.float32(stream.beta(self.alpha, self.alpha))
+        other = stream.permutation(len(x))
+        y = np.zeros((len(x), self.classes), np.float32)
+        y[np.arange(len(x)), labels] = 1
+        x = share * x + (1 - share) * x[other]
+        return (x, share * y + (1 - share) * y[other], *batch[2:])
+
+
+def _per_channel(name: str, value: float | Sequence[float], interval: str) -> np.ndarray:
+    values = np.atleast_1d(np.asarray(value)).tolist()
+    if not values:
+        raise SettingError(
+            f"Normalize: {name} is empty",
+            got=f"{name}={value!r}",
+            rule="one number, or one for each channel",
+            fix=f"Normalize({name}=0.5)",
+        )
+    numbers = [checks.number("Normalize", name, v, interval) for v in values]
+    return np.array(numbers).reshape(1, -1, 1, 1)
+
+
+def _factors(stream: Stream, reach: float, n: int) -> np.ndarray:
+    return stream.uniform(n, max(0.0, 1 - reach), 1 + reach).astype(np.float32).reshape(n, 1, 1, 1)
+
+
+def _blend(x: np.ndarray, y: np.ndarray | np.float32, share: np.ndarray) -> np.ndarray:
+    return np.clip(share * x + (1 - share) * y, 0, 1, dtype=np.float32)
+
+
+def _brightness(x: np.ndarray) -> np.ndarray:
+    """(B, 1, H, W): the weighted sum of three channels, or the only channel's own value."""
+    return (x * LUMA).sum(axis=1, keepdims=True) if x.shape[1] == 3 else x

@@ -17,8 +17,10 @@ import numpy as np
 
 from tinytorch.base import files
 from tinytorch.base.errors import DataError, FileFormatError, SettingError, short
-from tinytorch.data import places
-from tinytorch.data.download import (
+from tinytorch.data import official
+from tinytorch.data.dataset import ImageDataset
+from tinytorch.data.mapped import MappedArray
+from tinytorch.data.official import (
     Progress,
     Remote,
     content_digest,
@@ -26,8 +28,6 @@ from tinytorch.data.download import (
     download,
     read_intact,
 )
-from tinytorch.data.images import ImageDataset
-from tinytorch.data.mapped import MappedArray
 from tinytorch.data.pickled_arrays import read_pickled_arrays
 
 CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
@@ -152,7 +152,7 @@ def load_cifar10(
             rule="True for the 50,000 training pictures, False for the 10,000 test pictures",
             fix="load_cifar10(train=False)",
         )
-    looked = places.folders(folder)
+    looked = official.folders(folder)
     if memory_map:
         records = _mapped(_found(BINARY, train, looked) or _fetched(train, looked, progress))
         images, labels = records.field("image"), records.field("label")[:]
@@ -182,7 +182,7 @@ def _fetched(train: bool, looked: list[Path], progress: Progress | None) -> _Fou
 
 def _found(part: str, train: bool, looked: list[Path]) -> _Found | None:
     """Where the unpacked files are, if all are there; not yet whether they are intact."""
-    found = [(places.find(file.name, part, looked), file) for file in FILES[part][train]]
+    found = [(official.find(file.name, part, looked), file) for file in FILES[part][train]]
     there = [(path, file) for path, file in found if path is not None]
     return there if len(there) == len(found) else None
 
@@ -211,7 +211,7 @@ def _unpacked(train: bool, looked: list[Path]) -> list[tuple[np.ndarray, np.ndar
 
 def _packed(train: bool, looked: list[Path]) -> list[tuple[np.ndarray, np.ndarray]] | None:
     for part, archive in ((BINARY, BINARY_ARCHIVE), (PICKLED, PICKLED_ARCHIVE)):
-        path = places.find(archive.name, part, looked)
+        path = official.find(archive.name, part, looked)
         if path is not None:
             wanted = {f.name: f for f in FILES[part][train]}
             contents = dict(members(read_intact(path, archive), path, part, set(wanted)))
@@ -279,7 +279,7 @@ def fetch(looked: list[Path], progress: Progress | None = None) -> Path:
             rule=f"the folder {BINARY} or {PICKLED}, or the archive {BINARY_ARCHIVE.name} or "
             f"{PICKLED_ARCHIVE.name}, unchanged",
             fix=f"put one of them into {quote(str(target))}, or name the folder it lies in: "
-            f"--data-dir FOLDER or {places.VARIABLE}=FOLDER",
+            f"--data-dir FOLDER or {official.VARIABLE}=FOLDER",
         ) from error
     return target / BINARY
 

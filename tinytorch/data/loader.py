@@ -18,12 +18,10 @@ from tinytorch.base import checks
 from tinytorch.base.errors import DTypeError, SettingError
 from tinytorch.base.seeds import draw_seed
 from tinytorch.data.augmentation import Transform
-from tinytorch.data.dataset import Dataset, IterableDataset, check_dataset
-from tinytorch.data.processes import Processes
+from tinytorch.data.dataset import Dataset, IterableDataset, check_dataset, stacked, take
 from tinytorch.data.samplers import BatchSampler, RandomSampler, Sampler, SequentialSampler
-from tinytorch.data.samples import stacked, take
 from tinytorch.data.stream import Stream
-from tinytorch.data.threads import Job, Pool, Threads, in_order
+from tinytorch.data.workers import Job, Pool, Processes, Threads, in_order
 
 
 class BatchMaker:

@@ -10,9 +10,9 @@ import os
 import numpy as np
 
 from tinytorch.base.errors import SettingError
-from tinytorch.data import places
+from tinytorch.data import official
 from tinytorch.data.dataset import check_index
-from tinytorch.data.download import Progress, Remote, download, read_intact
+from tinytorch.data.official import Progress, Remote, download, read_intact
 
 PART = "text"
 TINY_SHAKESPEARE = Remote(
@@ -87,8 +87,8 @@ def load_tiny_shakespeare(
 
     Source: A. Karpathy (2015), char-rnn.
     """
-    looked = places.folders(folder)
-    found = places.find(TINY_SHAKESPEARE.name, PART, looked)
+    looked = official.folders(folder)
+    found = official.find(TINY_SHAKESPEARE.name, PART, looked)
     if found is None:
         found = download(TINY_SHAKESPEARE, looked[-1] / PART, progress, links=False)
     return read_intact(found, TINY_SHAKESPEARE).decode("utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tinytorch.base import files
 from tinytorch.base.errors import DataError, FileFormatError, short
-from tinytorch.data import places
+from tinytorch.data import official
 from tinytorch.text.byte_pairs import LETTER, BytePairTokenizer
 from tinytorch.text.vocabulary import LONGEST, Vocabulary, read_object
 
@@ -79,8 +79,8 @@ def _pairs(path: Path) -> list[tuple[str, str]]:
 
 def _found(name: str, folder: str | os.PathLike[str] | None) -> Path:
     """Where a file is."""
-    looked = places.folders(folder)
-    path = places.find(name, PART, looked)
+    looked = official.folders(folder)
+    path = official.find(name, PART, looked)
     if path is None:
         raise DataError(
             f"{name} of GPT-2's vocabulary is not there",

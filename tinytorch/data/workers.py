@@ -1,6 +1,7 @@
-"""Batches made by processes of their own, for data sets whose work is Python.
+"""Who makes batches: threads of this process, or processes of their own.
 
-Knows jobs, pipes and arrays; never what a job makes.
+Knows jobs, their order, pipes and arrays; never what a job makes. Processes are for data sets whose
+work is Python.
 
 Note [who holds which end]: a worker's pipe has one end in the worker and one here, and no other
 process has either (forkserver passes single descriptors). So when this process ends, however it
@@ -16,16 +17,73 @@ import signal
 import time
 import traceback
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from tinytorch.base.errors import DataError
-from tinytorch.data.threads import Job
+
+T = TypeVar("T")
+Job = tuple[int, int, int]  # seed, epoch, batch
+
+
+class Pool(Protocol):
+    """Who makes batches: give jobs with `submit`, take the results in the same order."""
+
+    def submit(self, job: Job) -> Callable[[], tuple]:
+        """Begin a job; what comes back waits for its result when called."""
+        ...
+
+    def close(self) -> None:
+        """End the workers; jobs that nobody waits for are dropped."""
+        ...
+
+
+class Threads:
+    """Workers that are threads: nothing is copied, and NumPy's long loops run side by side.
+
+    Args:
+        make: what a job does; called by several threads at once.
+        workers: how many threads, >= 1.
+    """
+
+    def __init__(self, make: Callable[[Job], tuple], workers: int):
+        self._make = make
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="tinytorch-loader")
+
+    def submit(self, job: Job) -> Callable[[], tuple]:
+        """Begin a job."""
+        return self._threads.submit(self._make, job).result
+
+    def close(self) -> None:
+        """Let running jobs end, drop the others."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+
+def in_order(jobs: Iterable[Job], pool: Pool, ahead: int) -> Iterator[tuple]:
+    """The results of all jobs in their order, `ahead` of them begun before they are asked for.
+
+    An error of a job is raised at its place in the order.
+
+    Args:
+        jobs: what to do.
+        pool: who does it.
+        ahead: >= 0.
+    """
+    waiting: deque[Callable[[], tuple]] = deque()
+    for job in jobs:
+        waiting.append(pool.submit(job))
+        if len(waiting) > ahead:
+            yield waiting.popleft()()
+    while waiting:
+        yield waiting.popleft()()
+
 
 START = "forkserver"  # a fork of this process would copy its threads' locks in whatever state
 WAIT = 5.0  # seconds given to a worker whose pipe broke, to say how it ended

@@ -1,13 +1,13 @@
-"""Run folders: what belongs to one training, in one place.
+"""Run folders and saved models: what belongs to one training, in one place.
 
-Knows file names and settings, never how training is done. A run may be of somebody else: its
-settings are checked one by one, and nothing in its folder may be a link.
+Knows file names, settings and the notes of a weights file, never how training is done. A run may be
+of somebody else: its settings are checked one by one, and nothing in its folder may be a link.
 
     runs/mnist-cnn/
         settings.json       what was asked
         checkpoints/        the whole state, after each epoch and at Ctrl-C
         history.jsonl       what each epoch measured
-        model.safetensors   the weights of the end
+        model.safetensors   the weights of the end, and which network they belong to
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ from typing import Any
 import tinytorch
 from tinytorch.base import files, strict_json
 from tinytorch.base.errors import FileFormatError, SettingError, short
+from tinytorch.cli.recipes import DATA_SETS, NETWORKS, DataSet, build
+from tinytorch.nn import Module
+from tinytorch.storage import read
+from tinytorch.training import save_weights
 
 RUNS = Path("runs")
 FORMAT = 1
@@ -240,3 +244,68 @@ def _free(path: Path) -> Path:
         number += 1
         found = path.with_name(f"{path.name}-{number}")
     return found
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A network with its weights, and what was noted of them.
+
+    Args:
+        path: the file.
+        network: in evaluation mode.
+        data: name of the data set it learned.
+        model: name of the network.
+        facts: all notes of the file.
+    """
+
+    path: Path
+    network: Module
+    data: str
+    model: str
+    facts: dict[str, str]
+
+    @property
+    def data_set(self) -> DataSet:
+        """What it learned."""
+        return DATA_SETS[self.data]
+
+
+def save_model(network: Module, data: str, model: str, path: Path, facts: dict[str, str]) -> None:
+    """Write the weights, and in the file's notes what they are."""
+    save_weights(network, path, {"data": data, "model": model, **facts})
+
+
+def load_model(path: Path | None = None) -> SavedModel:
+    """A model that `save_model` wrote.
+
+    Args:
+        path: the file, or the folder of a run; default the newest run in runs/.
+
+    Raises:
+        FileFormatError: there is no such file, it is damaged, or `tito train` did not write it.
+    """
+    path = RunFolder.newest().path if path is None else path
+    file = RunFolder.open(path).weights if path.is_dir() else path
+    if not file.is_file():
+        raise FileFormatError(
+            "there is no such model file",
+            got=file,
+            rule="a file or a run that tito train saved",
+            fix=f"tito train --resume --run {quote(str(path))}"
+            if path.is_dir()
+            else "tito train digits",
+        )
+    found = read(file)
+    facts = found.metadata
+    data, model = facts.get("data", ""), facts.get("model", "")
+    if data not in DATA_SETS or model not in NETWORKS:
+        raise FileFormatError(
+            "this file does not say which model it belongs to",
+            got=f"{file} with the notes {short(facts)}",
+            rule='tito reads files whose notes name "data" and "model", as tito train writes them',
+            fix="tinytorch.training.load_weights(model, path), with a model of your own making",
+        )
+    network = build(model, DATA_SETS[data].shape)
+    network.load_state_dict(found.arrays)
+    network.eval()
+    return SavedModel(file, network, data, model, facts)
