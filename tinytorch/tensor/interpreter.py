@@ -209,7 +209,7 @@ class precision:
 
     "float16": float32 inputs of contractions, and the gradients that come back to them, are rounded
     to float16 and computed with as float32. Gradients below 2**-25 become 0 there, so the loss is
-    scaled (training/scaler.py). It shows on a CPU what float16 does; it saves neither time nor
+    scaled (training/update.py). It shows on a CPU what float16 does; it saves neither time nor
     memory.
 
     Args:

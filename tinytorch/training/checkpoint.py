@@ -60,8 +60,7 @@ from tinytorch.storage.folder import (
 )
 from tinytorch.storage.header import METADATA
 from tinytorch.storage.manifest import NAME as MANIFEST
-from tinytorch.tensor.base import from_buffer
-from tinytorch.tensor.buffer import Buffer
+from tinytorch.tensor.memory import Buffer, from_buffer
 from tinytorch.tensor.random import default_generator
 from tinytorch.tensor.tensor import Tensor
 

@@ -16,11 +16,10 @@ from tinytorch.base.dtypes import bool_
 from tinytorch.base.errors import DataError
 from tinytorch.nn.losses import losses_noted
 from tinytorch.nn.module import Module
-from tinytorch.tensor.base import held
 from tinytorch.tensor.creation import asarray, full
 from tinytorch.tensor.elementwise import where
-from tinytorch.tensor.interpreter import current
-from tinytorch.tensor.modes import no_grad, precision
+from tinytorch.tensor.interpreter import current, no_grad, precision
+from tinytorch.tensor.memory import held
 from tinytorch.tensor.tensor import Tensor
 from tinytorch.training.loss import (
     is_a_sum,
