@@ -7,6 +7,7 @@ of a float32, in an array of uint16, and computed with in float32.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class DType:
         """Bytes of one element in memory."""
         return self.storage.itemsize
 
-    @property
+    @cached_property  # asked at every operation
     def is_float(self) -> bool:
         """Whether numbers of this type have a fraction, and so a gradient."""
         return self.kind == "f"

@@ -17,10 +17,10 @@ from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.activation import gelu
 from tinytorch.nn.dropout import Dropout, DropPath, dropout
 from tinytorch.nn.initialisation import uniform
-from tinytorch.nn.linear import Linear, linear
+from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.nn.normalization import LayerNorm
-from tinytorch.tensor.contractions import attention, matmul, scale_of
+from tinytorch.tensor.contractions import attention, linear, matmul, scale_of
 from tinytorch.tensor.creation import iota, zeros
 from tinytorch.tensor.elementwise import exp, logical_not, where
 from tinytorch.tensor.indexing import slice_update

@@ -37,7 +37,6 @@ from tinytorch.nn.attention import scaled_dot_product_attention
 from tinytorch.nn.convolution import conv1d, conv2d, conv_transpose2d
 from tinytorch.nn.dropout import drop_path, dropout, dropout2d
 from tinytorch.nn.embedding import embedding, one_hot
-from tinytorch.nn.linear import linear
 from tinytorch.nn.losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -59,7 +58,7 @@ from tinytorch.nn.normalization import (
 )
 from tinytorch.nn.pooling import adaptive_avg_pool2d, avg_pool1d, avg_pool2d, max_pool1d
 from tinytorch.nn.shapes import interpolate, pad
-from tinytorch.tensor.contractions import max_pool2d
+from tinytorch.tensor.contractions import linear, max_pool2d
 from tinytorch.tensor.elementwise import relu, sigmoid, tanh
 from tinytorch.tensor.reductions import log_softmax, softmax
 

@@ -13,39 +13,9 @@ from tinytorch.nn.containers import ModuleList
 from tinytorch.nn.dropout import Dropout
 from tinytorch.nn.initialisation import uniform
 from tinytorch.nn.module import Module, Parameter
-from tinytorch.tensor.contractions import affine, matmul
+from tinytorch.tensor.contractions import linear
 from tinytorch.tensor.elementwise import relu
-from tinytorch.tensor.operands import check_one_float
-from tinytorch.tensor.shaping import transpose
 from tinytorch.tensor.tensor import Tensor
-
-
-def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """input @ weight.T + bias.
-
-    Args:
-        input: (..., C).
-        weight: (K, C).
-        bias: (K,).
-
-    Returns:
-        (..., K).
-    """
-    if len(weight.shape) != 2 or not input.shape or input.shape[-1] != weight.shape[1]:
-        raise ShapeError(
-            "linear: input and weight do not belong together",
-            got=f"input {tuple(input.shape)}, weight {tuple(weight.shape)}",
-            rule="input (..., C), weight (K, C)",
-            fix="transpose the weight, or reshape the input",
-        )
-    # No reshape to one matrix: the row `matmul` and the compiler do that, and without it the
-    # arithmetic that follows still has the shape of the product and is fused into it.
-    if bias is not None and (out := affine(input, weight, bias)) is not None:
-        return out
-    if input.dtype is not weight.dtype or (bias is not None and bias.dtype is not weight.dtype):
-        check_one_float("linear", input=input, weight=weight, bias=bias)
-    out = matmul(input, transpose(weight))
-    return out if bias is None else out + bias
 
 
 class Linear(Module):
@@ -80,7 +50,8 @@ class Linear(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
-        if not x.shape or x.shape[-1] != self.in_features:
+        shape = x.shape
+        if not shape or shape[-1] != self.in_features:
             raise ShapeError(
                 "Linear: input has the wrong number of features",
                 got=f"x {tuple(x.shape)}",

@@ -13,8 +13,8 @@ from tinytorch.base.checks import flag, number, whole
 from tinytorch.base.errors import ShapeError
 from tinytorch.nn.dropout import dropout
 from tinytorch.nn.initialisation import uniform
-from tinytorch.nn.linear import linear
 from tinytorch.nn.module import Module, Parameter
+from tinytorch.tensor.contractions import linear
 from tinytorch.tensor.creation import zeros
 from tinytorch.tensor.elementwise import sigmoid, tanh
 from tinytorch.tensor.shaping import chunk, concat, stack, transpose

@@ -31,6 +31,7 @@ from tinytorch.tensor.shaping import (
     permute,
     reshape,
     squeeze,
+    transpose,
     unsqueeze,
 )
 
@@ -97,7 +98,7 @@ def matmul(a, b) -> Any:
 
 
 class _Affine:
-    """Stands in the tape for x @ w.T + b of matrices: one entry for three, 15 us less."""
+    """Stands in the tape for `linear` of matrices in memory: one entry for three, 15 us less."""
 
     asks_needs, mixes = True, True
 
@@ -117,22 +118,47 @@ class _Affine:
 _AFFINE = _Affine()
 
 
-def affine(x: Any, w: Any, b: Any) -> Any:
-    """x @ w.T + b for matrices x (N, C), w (K, C) and b (K,) in memory; None for anything else."""
-    if STATE.interpreter is not None or STATE.precision != "float32":
-        return None
-    parts = [t._buffer for t in (x, w, b)]
-    if any(p is None or p.dtype is not parts[0].dtype for p in parts):
-        return None
-    left, right, bias = (p.array for p in parts)
-    if left.dtype.char not in "fd" or left.ndim != 2 or bias.shape != right.shape[:1]:
-        return None
-    array = _MATMUL.numpy(left, right.T)
-    quiet_call(np.add, array, bias, array)
-    out = from_array(array, parts[0].dtype)
-    if STATE.recording and any(t._node is not None for t in (x, w, b)):
-        return tape.record(_AFFINE, (x, w, b), {}, out)
-    return out
+def linear(input: Any, weight: Any, bias: Any = None) -> Any:
+    """input @ weight.T + bias.
+
+    Args:
+        input: (..., C).
+        weight: (K, C).
+        bias: (K,).
+
+    Returns:
+        (..., K).
+    """
+    if bias is not None and STATE.interpreter is None and STATE.precision == "float32":
+        x, w, b = input._buffer, weight._buffer, bias._buffer
+        if x is not None and w is not None and b is not None and x.dtype is w.dtype is b.dtype:
+            rows, matrix, shift = x.array, w.array, b.array
+            if (
+                rows.dtype.char in "fd"
+                and rows.ndim == matrix.ndim == 2
+                and rows.shape[1] == matrix.shape[1]
+                and shift.shape == matrix.shape[:1]
+            ):
+                array = quiet_call(np.matmul, rows, matrix.T)
+                quiet_call(np.add, array, shift, array)
+                out = from_array(array, x.dtype)
+                places = input._node, weight._node, bias._node
+                if STATE.recording and places != (None, None, None):
+                    return tape.record(_AFFINE, (input, weight, bias), {}, out)
+                return out
+    if len(weight.shape) != 2 or not input.shape or input.shape[-1] != weight.shape[1]:
+        raise ShapeError(
+            "linear: input and weight do not belong together",
+            got=f"input {tuple(input.shape)}, weight {tuple(weight.shape)}",
+            rule="input (..., C), weight (K, C)",
+            fix="transpose the weight, or reshape the input",
+        )
+    # No reshape to one matrix: the row `matmul` and the compiler do that, and without it the
+    # arithmetic that follows still has the shape of the product and is fused into it.
+    if input.dtype is not weight.dtype or (bias is not None and bias.dtype is not weight.dtype):
+        check_one_float("linear", input=input, weight=weight, bias=bias)
+    out = matmul(input, transpose(weight))
+    return out if bias is None else out + bias
 
 
 def outer(a, b) -> Any:

@@ -108,29 +108,30 @@ def record(primitive: Any, operands: Sequence[Any], params: dict, out: Any) -> A
     """
     if type(primitive.vjp) is str:
         return out
-    if STATE.interpreter is None:  # whatever another thread records with these Tensors
-        inputs = tuple([t._buffer for t in operands])
-    else:
-        inputs = tuple([t._buffer if t._value is None else t._value for t in operands])
-    parents = tuple([t._node for t in operands])
     if type(out) is tuple:
-        node = Node(primitive, params, inputs, parents, tuple([t.handle() for t in out]))
-        for i, t in enumerate(out):
-            if t.dtype.is_float:
-                t._node = Port(node, i)
+        output: Any = tuple([t.handle() for t in out])
     else:
-        value = out._value
-        if not (out._buffer if value is None else value).dtype.is_float:
+        output = out._buffer if out._value is None else out._value
+        if not output.dtype.is_float:
             return out
-        node = Node(primitive, params, inputs, parents, out._buffer if value is None else value)
-        out._node = node
-    versions = 0
-    for handle in inputs:
+    eager = STATE.interpreter is None  # whatever another thread records with these Tensors
+    inputs, parents, versions = [], [], 0
+    for t in operands:
+        handle = t._buffer if eager or t._value is None else t._value
+        inputs.append(handle)
+        parents.append(t._node)
         if type(handle) is Buffer:
             versions += handle.version
             if handle.family is not None:
                 handle.family.keep(handle)
+    node = Node(primitive, params, tuple(inputs), tuple(parents), output)
     node.versions = versions
+    if type(out) is tuple:
+        for i, t in enumerate(out):
+            if t.dtype.is_float:
+                t._node = Port(node, i)
+    else:
+        out._node = node
     return out
 
 
