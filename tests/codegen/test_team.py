@@ -14,9 +14,8 @@ import pytest
 from tinytorch.base.errors import CompileError, SettingError
 from tinytorch.codegen import engine, run_loop
 from tinytorch.codegen.kernel import build
-from tinytorch.codegen.stage_table import StageTable, tile_configuration
 from tinytorch.codegen.target import Target
-from tinytorch.codegen.team import Crew, Team
+from tinytorch.codegen.team import Crew, StageTable, Team, tile_configuration
 
 ROOT = Path(__file__).resolve().parents[2]
 

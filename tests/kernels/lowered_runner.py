@@ -3,8 +3,7 @@
 import numpy as np
 
 from tinytorch.codegen.engine import compile_text, load, module_text
-from tinytorch.codegen.stage_table import StageTable, aligned_bytes
-from tinytorch.codegen.team import Team
+from tinytorch.codegen.team import StageTable, Team, aligned_bytes
 
 
 def run_lowered(target, lowered, buffers, threads=(1,)):

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from tinytorch.base.dtypes import bfloat16, float16, float32, from_bfloat16, round_to_bfloat16
 from tinytorch.base.errors import DTypeError, FileFormatError
 from tinytorch.storage import load, read, save
-from tinytorch.storage.header import NAMES
+from tinytorch.storage.safetensors import NAMES
 
 PLAIN = [d for d in NAMES if d is not bfloat16]
 

@@ -1,4 +1,5 @@
-"""How TinyTorch is configured on this machine: threads, the cache folder, the structure counter.
+"""How TinyTorch is configured on this machine: threads, the cache folder, the structure counter,
+where seeds come from, what becomes of freed memory.
 
 Knows environment variables and the operating system, never tensors. Each answer is worked out when
 asked for, so that a changed environment is seen, and costs nothing at import.
@@ -6,9 +7,12 @@ asked for, so that a changed environment is seen, and costs nothing at import.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import warnings
+from collections.abc import Callable
+from itertools import count
 from typing import TYPE_CHECKING
 
 from tinytorch.base.errors import SettingError
@@ -196,3 +200,51 @@ def _temporary_folder(why: str) -> Path:
                 stacklevel=4,
             )
         return _temporary
+
+
+# --- where a seed comes from when nobody gives one ---
+
+# One function that draws whole numbers: that of the default generator of random Tensors, once there
+# is one. Loaders stand on a lower floor and ask here, so `tt.manual_seed` decides their order.
+_seed_source: Callable[[], int] = count().__next__
+
+
+def draw_from(source: Callable[[], int]) -> None:
+    """Let `source` give the seeds from now on: whole numbers in [0, 2**64)."""
+    global _seed_source
+    _seed_source = source
+
+
+def draw_seed() -> int:
+    """A seed that nobody else gets: of the stream that `tt.manual_seed` began."""
+    return _seed_source()
+
+
+# --- memory that is freed ---
+
+# Note [why freed memory is kept]
+#     An eager operation allocates its result and soon frees it. glibc gives blocks over 128 KiB
+#     back to the system at once, and each new block is then filled with zeros page by page, which
+#     costs as much as the operation. Measured on an eager step of a small convolutional network:
+#     412 ms, of them 58 ms for pages (docs/log.md, 2026-11-21).
+
+# Numbers of mallopt(3), from malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+# Freed bytes at the end of the heap that stay; beyond that the system gets them back.
+KEPT = 256 << 20
+# The largest that glibc takes (HEAP_MAX_SIZE / 2): larger blocks are mapped one by one.
+LARGEST = 32 << 20
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep up to 256 MiB of freed memory; True where it could be told.
+
+    >>> keep_freed_memory() in (True, False)
+    True
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(mallopt(_TRIM_THRESHOLD, KEPT)) and bool(mallopt(_MMAP_THRESHOLD, LARGEST))

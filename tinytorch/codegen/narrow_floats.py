@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import re
 
-from tinytorch.codegen.builder import Function, Value, lanes, mangle, vector
-from tinytorch.codegen.ir_types import FLUSHES
+from tinytorch.codegen.builder import FLUSHES, Function, Value, lanes, mangle, vector
 from tinytorch.codegen.target import Target
 
 _LINE = re.compile(

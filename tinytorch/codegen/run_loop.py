@@ -1,7 +1,7 @@
 """The native loop that runs a table of stages: what the caller and every worker of a team execute.
 
 Knows words, counters and waiting; never Python, kernels' meaning or arrays. Written as IR text, for
-its atomics. The layout of the memory it shares with `team.py` and `stage_table.py` is defined here.
+its atomics. The layout of the memory it shares with `team.py` is defined here.
 
     for each stage:  while a tile is left: take it (compare-and-swap), run the kernel on it
                      add the number of tiles done; wait until all tiles of the stage are done

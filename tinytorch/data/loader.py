@@ -16,7 +16,7 @@ import numpy as np
 
 from tinytorch.base import checks
 from tinytorch.base.errors import DTypeError, SettingError
-from tinytorch.base.seeds import draw_seed
+from tinytorch.base.settings import draw_seed
 from tinytorch.data.augmentation import Transform
 from tinytorch.data.dataset import Dataset, IterableDataset, check_dataset, stacked, take
 from tinytorch.data.samplers import BatchSampler, RandomSampler, Sampler, SequentialSampler

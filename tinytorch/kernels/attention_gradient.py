@@ -22,7 +22,7 @@ from functools import reduce
 from tinytorch.base.dtypes import DType, float32
 from tinytorch.codegen.builder import Function, Value
 from tinytorch.codegen.kernel import Kernel, Lowered, Operand, Step, store_at
-from tinytorch.codegen.polynomial import muladd
+from tinytorch.codegen.vector_math import muladd
 from tinytorch.kernels.attention import BLOCK, WIDE, TileBlocks, suits_tiles
 from tinytorch.kernels.attention_spec import (
     LOG2_E,

@@ -12,8 +12,7 @@ from functools import reduce
 from tinytorch.base.dtypes import DType, float32, float64
 from tinytorch.codegen.builder import Function, Value, element, lanes, vector
 from tinytorch.codegen.kernel import Operand
-from tinytorch.codegen.polynomial import muladd
-from tinytorch.codegen.vector_math import log
+from tinytorch.codegen.vector_math import log, muladd
 from tinytorch.kernels.packing import load_row_piece
 from tinytorch.kernels.register_tile import sum_of_lanes
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from tinytorch.base.dtypes import DType
 from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.builder import lanes as lanes_of
-from tinytorch.codegen.polynomial import muladd
 from tinytorch.codegen.target import Target
+from tinytorch.codegen.vector_math import muladd
 from tinytorch.kernels.blocking import LINE
 from tinytorch.kernels.packing import RowPointer, transpose
 

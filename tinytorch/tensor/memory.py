@@ -14,10 +14,9 @@ from weakref import ref
 
 import numpy as np
 
-from tinytorch.base.allocation import keep_freed_memory
 from tinytorch.base.dtypes import DType, from_bfloat16
 from tinytorch.base.errors import CompileError, DTypeError, OutOfMemoryError, OverlapError
-from tinytorch.base.settings import STRUCTURE
+from tinytorch.base.settings import STRUCTURE, keep_freed_memory
 from tinytorch.primitives.primitive import Spec
 from tinytorch.tensor.interpreter import STATE
 

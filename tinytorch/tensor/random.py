@@ -15,7 +15,7 @@ import numpy as np
 from tinytorch.base.dtypes import as_dtype, bool_, check_fits, float32, float64, int64, uint32
 from tinytorch.base.errors import DTypeError, SettingError
 from tinytorch.base.locks import ForkSafeLock
-from tinytorch.base.seeds import draw_from
+from tinytorch.base.settings import draw_from
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.assignment import copy_named
 from tinytorch.tensor.creation import _shape, full

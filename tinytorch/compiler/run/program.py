@@ -17,9 +17,8 @@ import numpy as np
 
 from tinytorch.base.errors import IndexRangeError, OutOfMemoryError
 from tinytorch.codegen import engine
-from tinytorch.codegen.stage_table import StageTable
 from tinytorch.codegen.target import Target
-from tinytorch.codegen.team import Team
+from tinytorch.codegen.team import StageTable, Team
 from tinytorch.compiler.graph.graph import Graph
 from tinytorch.compiler.plan.arena import ALIGNMENT
 from tinytorch.compiler.plan.launch import LaunchPlan, LaunchTask, host_from_json
@@ -27,7 +26,7 @@ from tinytorch.compiler.plan.tasks import STATUS_BYTES, HostCall
 
 STATUS_WORDS = STATUS_BYTES // 8  # number of the failed check, the bad index
 _LARGE_PAGE = 2 << 20  # bytes, on x86-64 and most aarch64 systems
-_SHORT_SECONDS = 20e-6  # waking sleeping workers costs as much: see codegen/stage_table.py
+_SHORT_SECONDS = 20e-6  # waking sleeping workers costs as much: see codegen/team.py
 
 
 class Program:

@@ -15,9 +15,8 @@ from tinytorch.base.dtypes import float32
 from tinytorch.codegen import engine
 from tinytorch.codegen.builder import Function, Value
 from tinytorch.codegen.kernel import Kernel, build
-from tinytorch.codegen.stage_table import StageTable, aligned_bytes
 from tinytorch.codegen.target import Target
-from tinytorch.codegen.team import Team
+from tinytorch.codegen.team import StageTable, Team, aligned_bytes
 
 _CHAINS = (
     12  # independent sums: more than latency (4 to 5 cycles) x units (2), fewer than registers

@@ -4,7 +4,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from tinytorch.codegen.ir_types import constant_text, element, lanes, mangle, size_of, vector
+from tinytorch.codegen.builder import constant_text, element, lanes, mangle, size_of, vector
 
 
 def test_vectors_and_their_elements():
