@@ -58,8 +58,8 @@ from tinytorch.storage.folder import (
     remove_folder,
     remove_leftovers,
 )
-from tinytorch.storage.header import METADATA
 from tinytorch.storage.manifest import NAME as MANIFEST
+from tinytorch.storage.safetensors import METADATA
 from tinytorch.tensor.memory import Buffer, from_buffer
 from tinytorch.tensor.random import default_generator
 from tinytorch.tensor.tensor import Tensor
