@@ -6,7 +6,7 @@ import pytest
 
 from tinytorch.base.dtypes import bfloat16, float32, int64
 from tinytorch.base.errors import FileFormatError
-from tinytorch.storage import safetensors
+from tinytorch.storage.safetensors import LONGEST, decode_header, encode_header
 
 
 def entry(dtype="F32", shape=(2,), offsets=(0, 8), **more):
@@ -21,10 +21,10 @@ def test_what_is_encoded_is_decoded():
         "c": (int64, (2, 0)),
         "d": (int64, (1,)),
     }
-    text, order = safetensors.encode_header(described, {"epoch": "3"})
+    text, order = encode_header(described, {"epoch": "3"})
     assert order == ["c", "d", "a", "b"]
     assert len(text) % 8 == 0
-    found = safetensors.decode_header(text[8:], 8 + 4 + 6)
+    found = decode_header(text[8:], 8 + 4 + 6)
     assert {n: (e.dtype, e.shape) for n, e in found.entries.items()} == described
     assert all(e.start % e.dtype.itemsize == 0 for e in found.entries.values())
     assert found.metadata == {"epoch": "3"}
@@ -59,7 +59,7 @@ def test_refused(case):
     """Ground truth: the rules of the format's page; a phrase of each refusal."""
     table, size, phrase = REFUSED[case]
     with pytest.raises(FileFormatError, match=phrase):
-        safetensors.decode_header(json.dumps(table).encode(), size)
+        decode_header(json.dumps(table).encode(), size)
 
 
 BAD_TEXT = {
@@ -81,17 +81,17 @@ def test_refused_text(case):
     """Ground truth: JSON (RFC 8259) and UTF-8, read strictly."""
     text, phrase = BAD_TEXT[case]
     with pytest.raises(FileFormatError, match=phrase):
-        safetensors.decode_header(text, 0)
+        decode_header(text, 0)
 
 
 def test_names_that_cannot_be_written():
     """Ground truth: a lone surrogate has no UTF-8; "__metadata__" is taken."""
     with pytest.raises(FileFormatError, match="not valid Unicode"):
-        safetensors.encode_header({"\ud800": (float32, (1,))}, {})
+        encode_header({"\ud800": (float32, (1,))}, {})
     with pytest.raises(FileFormatError, match="not free as a name"):
-        safetensors.encode_header({"__metadata__": (float32, (1,))}, {})
+        encode_header({"__metadata__": (float32, (1,))}, {})
     with pytest.raises(FileFormatError, match="metadata is not text"):
-        safetensors.encode_header({}, {"epoch": 3})  # type: ignore[dict-item]
+        encode_header({}, {"epoch": 3})  # type: ignore[dict-item]
 
 
 def raw(header_text: bytes) -> bytes:
@@ -116,7 +116,7 @@ def test_read_as_the_reference_reads(text):
     """Ground truth: the format's reference library: null metadata, blanks, surrogate pairs."""
     import safetensors.numpy
 
-    found = safetensors.decode_header(text, 4)
+    found = decode_header(text, 4)
     assert list(found.entries) == list(safetensors.numpy.load(raw(text)))
 
 
@@ -137,7 +137,7 @@ def test_half_a_character_is_refused(text):
     with pytest.raises(safetensors.SafetensorError):
         safetensors.numpy.load(raw(text))
     with pytest.raises(FileFormatError) as told:
-        safetensors.decode_header(text, 4)
+        decode_header(text, 4)
     assert str(told.value).encode()
 
 
@@ -149,7 +149,7 @@ def test_what_a_hostile_header_says_stays_short_and_printable():
         {"x": entry(shape=[odd] * 10**5)}, {"__metadata__": {odd: [long]}}, {odd: entry()},
     ):  # fmt: skip
         with pytest.raises(FileFormatError) as told:
-            safetensors.decode_header(json.dumps(table).encode(), 7)
+            decode_header(json.dumps(table).encode(), 7)
         text = str(told.value)
         assert len(text) < 2000 and text.replace("\n", "").isprintable()
 
@@ -160,10 +160,10 @@ def test_a_header_longer_than_any_model_needs_is_not_read(tmp_path):
 
     path = tmp_path / "x.safetensors"
     with path.open("wb") as file:
-        file.write((safetensors.LONGEST + 8).to_bytes(8, "little"))
+        file.write((LONGEST + 8).to_bytes(8, "little"))
         file.truncate(1 << 30)
     with pytest.raises(FileFormatError, match="length is impossible"):
         safetensors.read(path)
-    names = {"x" * 1000 + str(i): (float32, (0,)) for i in range(safetensors.LONGEST // 1000)}
+    names = {"x" * 1000 + str(i): (float32, (0,)) for i in range(LONGEST // 1000)}
     with pytest.raises(FileFormatError, match="too long"):
-        safetensors.encode_header(names, {})
+        encode_header(names, {})
