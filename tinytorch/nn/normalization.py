@@ -26,6 +26,36 @@ from tinytorch.tensor.shaping import broadcast_arrays
 from tinytorch.tensor.tensor import Tensor
 
 
+def _moments(x: Tensor, axes: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, distances from it, and their mean square: a variance in two passes."""
+    mean = x.mean(axes, keepdim=True)
+    centered = x - mean
+    return mean, centered, (centered * centered).mean(axes, keepdim=True)
+
+
+def _scaled(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[int, ...] | None = None
+) -> Tensor:
+    """x * weight + bias, as far as there are such; both are brought to a shape first."""
+    if weight is not None:
+        x = x * (weight if shape is None else weight.reshape(*shape))
+    if bias is not None:
+        x = x + (bias if shape is None else bias.reshape(*shape))
+    return x
+
+
+class _Norm(Module):
+    """What layers that normalise keep: eps, a scale that is 1 at first and a shift that is 0."""
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def _keep(self, eps: float, shape: tuple[int, ...], weight: bool, bias: bool) -> None:
+        self.eps = number(type(self).__name__, "eps", eps, "[0, inf)")
+        self.weight = Parameter(ones(shape)) if weight else None
+        self.bias = Parameter(zeros(shape)) if bias else None
+
+
 @in_float32()
 def layer_norm(
     input: Tensor, normalized_shape, weight=None, bias=None, eps: float = 1e-5
@@ -45,14 +75,11 @@ def layer_norm(
     """
     axes = _last_axes("layer_norm", "LayerNorm", input, normalized_shape)
     _check_types("layer_norm", input, weight, bias)
-    centered = input - input.mean(axes, keepdim=True)
-    variance = (centered * centered).mean(axes, keepdim=True)
-    out = centered * rsqrt(variance + eps)
-    out = out if weight is None else out * weight
-    return out if bias is None else out + bias
+    _, centered, variance = _moments(input, axes)
+    return _scaled(centered * rsqrt(variance + eps), weight, bias)
 
 
-class LayerNorm(Module):
+class LayerNorm(_Norm):
     """(x - mean) / sqrt(variance + eps) * weight + bias, over the last axes of each sample.
 
     Args:
@@ -72,21 +99,13 @@ class LayerNorm(Module):
     """
 
     def __init__(
-        self,
-        normalized_shape: Any,
-        eps: float = 1e-5,
-        elementwise_affine: bool = True,
+        self, normalized_shape: Any, eps: float = 1e-5, elementwise_affine: bool = True,
         bias: bool = True,
-    ):
+    ):  # fmt: skip
         self.normalized_shape = _sizes("LayerNorm", normalized_shape)
-        self.eps = number("LayerNorm", "eps", eps, "[0, inf)")
         affine = flag("LayerNorm", "elementwise_affine", elementwise_affine)
-        self.weight = Parameter(ones(self.normalized_shape)) if affine else None
-        self.bias = (
-            Parameter(zeros(self.normalized_shape))
-            if affine and flag("LayerNorm", "bias", bias)
-            else None
-        )
+        shifted = affine and flag("LayerNorm", "bias", bias)
+        self._keep(eps, self.normalized_shape, affine, shifted)
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape; each sample's last axes normalised."""
@@ -116,8 +135,7 @@ def rms_norm(
     _check_types("rms_norm", input, weight, None)
     if eps is None:
         eps = step_of(input.dtype)
-    out = input * rsqrt((input * input).mean(axes, keepdim=True) + eps)
-    return out if weight is None else out * weight
+    return _scaled(input * rsqrt((input * input).mean(axes, keepdim=True) + eps), weight, None)
 
 
 def step_of(dtype) -> float:
@@ -168,8 +186,7 @@ class RMSNorm(Module):
 
 def _last_axes(owner: str, layer: str, input: Tensor, normalized_shape) -> tuple[int, ...]:
     """The axes that are normalised, sizes checked."""
-    several = isinstance(normalized_shape, (list, tuple))
-    sizes = tuple(normalized_shape) if several else (normalized_shape,)
+    sizes = _several(normalized_shape)
     if tuple(input.shape[-len(sizes) :]) != sizes:
         raise ShapeError(
             f"{owner}: the last axes are not those of the layer",
@@ -181,9 +198,13 @@ def _last_axes(owner: str, layer: str, input: Tensor, normalized_shape) -> tuple
 
 
 def _sizes(owner: str, normalized_shape: Any) -> tuple[int, ...]:
-    several = isinstance(normalized_shape, (list, tuple))
-    sizes = tuple(normalized_shape) if several else (normalized_shape,)
+    sizes = _several(normalized_shape)
     return tuple(whole(owner, "normalized_shape", size, at_least=1) for size in sizes)
+
+
+def _several(normalized_shape: Any) -> tuple[Any, ...]:
+    several = isinstance(normalized_shape, (list, tuple))
+    return tuple(normalized_shape) if several else (normalized_shape,)
 
 
 @in_float32()
@@ -215,15 +236,12 @@ def group_norm(
     shape = tuple(input.shape)
     numbers = math.prod(shape[1:]) // num_groups
     x = input.reshape(shape[0], num_groups, numbers)
-    centered = x - x.mean(-1, keepdim=True)
-    variance = (centered * centered).mean(-1, keepdim=True)
+    _, centered, variance = _moments(x, -1)
     out = (centered * rsqrt(variance + eps)).reshape(*shape)
-    per_channel = (shape[1], *(1,) * (len(shape) - 2))
-    out = out if weight is None else out * weight.reshape(*per_channel)
-    return out if bias is None else out + bias.reshape(*per_channel)
+    return _scaled(out, weight, bias, (shape[1], *(1,) * (len(shape) - 2)))
 
 
-class GroupNorm(Module):
+class GroupNorm(_Norm):
     """(x - mean) / sqrt(variance + eps) * weight + bias, each sample's channels in groups.
 
     Args:
@@ -252,10 +270,8 @@ class GroupNorm(Module):
                 rule="num_channels is a multiple of num_groups",
                 fix="num_groups=1, or a divisor of num_channels",
             )
-        self.eps = number("GroupNorm", "eps", eps, "[0, inf)")
         affine = flag("GroupNorm", "affine", affine)
-        self.weight = Parameter(ones((num_channels,))) if affine else None
-        self.bias = Parameter(zeros((num_channels,))) if affine else None
+        self._keep(eps, (num_channels,), affine, affine)
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape; each group of each sample normalised."""
@@ -306,9 +322,7 @@ def batch_norm(
     axes = (0, *range(2, len(input.shape)))
     shape = tuple(1 if axis in axes else size for axis, size in enumerate(input.shape))
     if training or running_mean is None or running_var is None:
-        mean = input.mean(axes, keepdim=True)
-        centered = input - mean
-        variance = (centered * centered).mean(axes, keepdim=True)
+        mean, centered, variance = _moments(input, axes)
         if running_mean is not None and running_var is not None:
             n = _values_per_channel(input)
             with no_grad():
@@ -318,10 +332,8 @@ def batch_norm(
         mean, variance = running_mean.reshape(*shape), running_var.reshape(*shape)
         centered = input - mean
     # Scaling factors are joined first: there are only C of them.
-    scale = rsqrt(variance + eps)
-    scale = scale if weight is None else scale * weight.reshape(*shape)
-    out = centered * scale
-    return out if bias is None else out + bias.reshape(*shape)
+    scale = _scaled(rsqrt(variance + eps), weight, None, shape)
+    return _scaled(centered * scale, None, bias, shape)
 
 
 def _values_per_channel(input: Tensor) -> int:
@@ -341,18 +353,8 @@ def _move(running: Tensor, new: Tensor, momentum: Any) -> None:
     running.assign_((running * (1.0 - momentum) + new * momentum).astype(running.dtype))
 
 
-class _BatchNorm(Module):
-    """What all batch norms are; each says which inputs it takes.
-
-    Args:
-        num_features: C, channels; at least 1.
-        eps: added to the variance; default 1e-5.
-        momentum: weight of the newest batch in the running averages, in [0, 1]; None: their plain
-            mean over all batches so far.
-        affine: whether there are a weight and a bias.
-        track_running_stats: whether there are running averages; without them evaluation uses the
-            batch's own statistics too.
-    """
+class _BatchNorm(_Norm):
+    """What all batch norms are; each says which inputs it takes."""
 
     running_mean: Tensor | None
     running_var: Tensor | None
@@ -365,13 +367,22 @@ class _BatchNorm(Module):
         self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1,
         affine: bool = True, track_running_stats: bool = True,
     ):  # fmt: skip
+        """Scale 1, shift 0, running averages 0 and 1.
+
+        Args:
+            num_features: C, features or channels; at least 1.
+            eps: added to the variance; default 1e-5.
+            momentum: weight of the newest batch in the running averages, in [0, 1]; default 0.1.
+                None: their plain mean over all batches so far.
+            affine: whether there are a weight and a bias.
+            track_running_stats: whether there are running averages; without them evaluation uses
+                the batch's own statistics too.
+        """
         owner = type(self).__name__
         self.num_features = whole(owner, "num_features", num_features, at_least=1)
-        self.eps = number(owner, "eps", eps, "[0, inf)")
         self.momentum = None if momentum is None else number(owner, "momentum", momentum, "[0, 1]")
         affine = flag(owner, "affine", affine)
-        self.weight = Parameter(ones((num_features,))) if affine else None
-        self.bias = Parameter(zeros((num_features,))) if affine else None
+        self._keep(eps, (num_features,), affine, affine)
         if flag(owner, "track_running_stats", track_running_stats):
             self.register_buffer("running_mean", zeros((num_features,)))
             self.register_buffer("running_var", ones((num_features,)))
@@ -418,14 +429,7 @@ class BatchNorm2d(_BatchNorm):
 
     In evaluation (`eval()`) the running averages are used and nothing changes.
 
-    Args:
-        num_features: C, channels; at least 1.
-        eps: added to the variance; default 1e-5.
-        momentum: weight of the newest batch in the running averages, in [0, 1]; default 0.1. None:
-            their plain mean over all batches so far.
-        affine: whether there are a weight and a bias.
-        track_running_stats: whether there are running averages; without them evaluation uses the
-            batch's own statistics too.
+    Arguments: `help(nn.BatchNorm2d.__init__)`.
 
     Shapes: (N, C, H, W) -> the same; weight, bias, running_mean, running_var (C,).
 
@@ -440,23 +444,11 @@ class BatchNorm2d(_BatchNorm):
 
     _axes, _ranks = ("(N, C, H, W)",), (4,)
 
-    def __init__(
-        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1,
-        affine: bool = True, track_running_stats: bool = True,
-    ):  # fmt: skip
-        super().__init__(num_features, eps, momentum, affine, track_running_stats)
-
 
 class BatchNorm1d(_BatchNorm):
     """`BatchNorm2d` for rows of features or for signals.
 
-    Args:
-        num_features: C, features or channels; at least 1.
-        eps: added to the variance; default 1e-5.
-        momentum: weight of the newest batch in the running averages, in [0, 1]; default 0.1. None:
-            their plain mean over all batches so far.
-        affine: whether there are a weight and a bias.
-        track_running_stats: whether there are running averages.
+    Arguments: `help(nn.BatchNorm1d.__init__)`.
 
     Shapes: (N, C) or (N, C, T) -> the same; weight, bias, running_mean, running_var (C,).
 
@@ -469,12 +461,6 @@ class BatchNorm1d(_BatchNorm):
     """
 
     _axes, _ranks = ("(N, C)", "(N, C, T)"), (2, 3)
-
-    def __init__(
-        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1,
-        affine: bool = True, track_running_stats: bool = True,
-    ):  # fmt: skip
-        super().__init__(num_features, eps, momentum, affine, track_running_stats)
 
 
 @in_float32()

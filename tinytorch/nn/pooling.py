@@ -7,6 +7,7 @@ Knows windows; the arithmetic is in `tensor.contractions`. A signal (N, C, T) is
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,7 @@ from tinytorch.base.checks import flag, pair, single
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.convolution import check_rank, of_one_sample
 from tinytorch.nn.module import Module
-from tinytorch.tensor.contractions import (
-    matmul,
-    max_pool2d,
-    reaching,
-)
+from tinytorch.tensor.contractions import matmul, max_pool2d, reaching
 from tinytorch.tensor.dispatch import in_float32
 from tinytorch.tensor.elementwise import divide
 from tinytorch.tensor.shaping import pad
@@ -52,11 +49,7 @@ def avg_pool2d(
     Cost: kernel height + kernel width additions for each output: rows first, then columns.
     """
     check_rank("avg_pool2d", "input", input, 4, "(N, C, H, W)")
-    kernel = pair("avg_pool2d", "kernel_size", kernel_size, at_least=1)
-    step = kernel
-    if stride is not None and stride != ():
-        step = pair("avg_pool2d", "stride", stride, at_least=1)
-    sides = pair("avg_pool2d", "padding", padding, at_least=0)
+    kernel, step, sides = _window("avg_pool2d", pair, kernel_size, stride, padding)
     if divisor_override == 0 or type(divisor_override) not in (int, type(None)):
         raise SettingError(
             "avg_pool2d: nothing can be divided by this",
@@ -125,8 +118,10 @@ def _counts(n: int, kernel: int, step: int, side: int, size: int, padding: bool)
     return np.minimum(first + kernel, n) - np.maximum(first, 0)
 
 
-def check_padding(owner: str, kernel: tuple, padding: tuple) -> None:
+def check_padding(owner: str, kernel: Any, padding: Any) -> None:
     """Refuse padding wider than half the window: some window would see nothing else."""
+    if isinstance(kernel, int):
+        kernel, padding = (kernel,), (padding,)
     if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
         raise SettingError(
             f"{owner}: padding is wider than half the window",
@@ -219,9 +214,9 @@ def max_pool1d(
         (N, C, T'), or two of them with return_indices.
     """
     check_rank("max_pool1d", "input", input, 3, "(N, C, T)")
-    kernel, step, side = _signal_window("max_pool1d", kernel_size, stride, padding)
+    kernel, step, side = _window("max_pool1d", single, kernel_size, stride, padding)
     gap = single("max_pool1d", "dilation", dilation, at_least=1)
-    check_padding("max_pool1d", (kernel,), (side,))
+    check_padding("max_pool1d", kernel, side)
     out = max_pool2d(
         input.unsqueeze(2), (1, kernel), (1, step), (0, side), (1, gap), ceil_mode, return_indices
     )
@@ -248,28 +243,32 @@ def avg_pool1d(
         (N, C, T').
     """
     check_rank("avg_pool1d", "input", input, 3, "(N, C, T)")
-    kernel, step, side = _signal_window("avg_pool1d", kernel_size, stride, padding)
+    kernel, step, side = _window("avg_pool1d", single, kernel_size, stride, padding)
     return avg_pool2d(
         input.unsqueeze(2), (1, kernel), (1, step), (0, side), ceil_mode, count_include_pad
     ).squeeze(2)
 
 
-def _signal_window(owner: str, kernel_size, stride, padding) -> tuple[int, int, int]:
-    kernel = single(owner, "kernel_size", kernel_size, at_least=1)
-    step = kernel if stride is None or stride == () else single(owner, "stride", stride, at_least=1)
-    return kernel, step, single(owner, "padding", padding, at_least=0)
+def _window(owner: str, checked: Callable, kernel_size, stride, padding) -> tuple[Any, Any, Any]:
+    """Window, step and padding, of images (`pair`) or of signals (`single`)."""
+    kernel = checked(owner, "kernel_size", kernel_size, at_least=1)
+    whole_window = stride is None or stride == ()
+    step = kernel if whole_window else checked(owner, "stride", stride, at_least=1)
+    return kernel, step, checked(owner, "padding", padding, at_least=0)
 
 
-class _Pool2d(Module):
-    """Window, stride (default: the window) and padding, checked."""
+class _Pool(Module):
+    """Window, stride (default: the window) and padding, checked; subclasses say for which axes."""
+
+    _checked: Callable[..., Any]  # `pair` for images, `single` for signals
 
     def __init__(self, kernel_size, stride, padding, ceil_mode):
-        owner = type(self).__name__
-        self.kernel_size = pair(owner, "kernel_size", kernel_size, at_least=1)
+        owner, checked = type(self).__name__, self._checked
+        self.kernel_size = checked(owner, "kernel_size", kernel_size, at_least=1)
         self.stride = (
-            self.kernel_size if stride is None else pair(owner, "stride", stride, at_least=1)
+            self.kernel_size if stride is None else checked(owner, "stride", stride, at_least=1)
         )
-        self.padding = pair(owner, "padding", padding, at_least=0)
+        self.padding = checked(owner, "padding", padding, at_least=0)
         self.ceil_mode = flag(owner, "ceil_mode", ceil_mode)
         check_padding(owner, self.kernel_size, self.padding)
 
@@ -278,34 +277,43 @@ class _Pool2d(Module):
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class _Pool1d(Module):
-    """Window, stride (default: the window) and padding of a signal, checked."""
+class _MaxPool(_Pool):
+    """What layers of largest numbers share; subclasses name their function."""
 
-    def __init__(self, kernel_size, stride, padding, ceil_mode):
+    _pooled: Callable[..., Any]
+
+    def __init__(
+        self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+        return_indices: bool = False, ceil_mode: bool = False,
+    ):  # fmt: skip
+        """One number for a signal; for an image one number, or a pair (vertical, horizontal).
+
+        Args:
+            kernel_size: of the window.
+            stride: step of the window; default: kernel_size.
+            padding: cells of minus infinity on each side, at most half the window; default 0.
+            dilation: distance between cells of the window; default 1.
+            return_indices: give the places of the largest numbers too, h * W + w in an image.
+            ceil_mode: a window that begins before the end reaches over it, so that none is left
+                over.
+        """
+        super().__init__(kernel_size, stride, padding, ceil_mode)
         owner = type(self).__name__
-        self.kernel_size = single(owner, "kernel_size", kernel_size, at_least=1)
-        self.stride = (
-            self.kernel_size if stride is None else single(owner, "stride", stride, at_least=1)
-        )
-        self.padding = single(owner, "padding", padding, at_least=0)
-        self.ceil_mode = flag(owner, "ceil_mode", ceil_mode)
-        check_padding(owner, (self.kernel_size,), (self.padding,))
+        self.dilation = self._checked(owner, "dilation", dilation, at_least=1)
+        self.return_indices = flag(owner, "return_indices", return_indices)
 
-    def extra_repr(self) -> str:
-        """Window, stride, padding."""
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+    def forward(self, x: Tensor) -> Any:
+        """The same axes, the last ones shorter; with return_indices two of them."""
+        return self._pooled(
+            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
+            self.return_indices,
+        )  # fmt: skip
 
 
-class MaxPool2d(_Pool2d):
+class MaxPool2d(_MaxPool):
     """The largest number of each window, channel by channel.
 
-    Args:
-        kernel_size: window, one number or (vertical, horizontal).
-        stride: step of the window, one number or a pair; default: kernel_size.
-        padding: cells of minus infinity on each side, at most half the window; default 0.
-        dilation: distance between rows of the window, one number or a pair; default 1.
-        return_indices: give the places h * W + w of the largest numbers too.
-        ceil_mode: a window that begins before the end reaches over it, so that none is left over.
+    Arguments: `help(nn.MaxPool2d.__init__)`.
 
     Shapes: (N, C, H, W) -> (N, C, H', W') with H' = (H + 2 padding - dilation (kernel - 1) - 1)
         // stride + 1, rounded up with ceil_mode; (C, H, W) -> (C, H', W').
@@ -316,23 +324,10 @@ class MaxPool2d(_Pool2d):
         (2, 3, 4, 4)
     """
 
-    def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
-        return_indices: bool = False, ceil_mode: bool = False,
-    ):  # fmt: skip
-        super().__init__(kernel_size, stride, padding, ceil_mode)
-        self.dilation = pair("MaxPool2d", "dilation", dilation, at_least=1)
-        self.return_indices = flag("MaxPool2d", "return_indices", return_indices)
-
-    def forward(self, x: Tensor) -> Any:
-        """(N, C, H, W) -> (N, C, H', W'), with return_indices two of them."""
-        return max_pool2d(
-            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
-            self.return_indices,
-        )  # fmt: skip
+    _checked, _pooled = staticmethod(pair), staticmethod(max_pool2d)
 
 
-class AvgPool2d(_Pool2d):
+class AvgPool2d(_Pool):
     """The mean of each window, channel by channel.
 
     Args:
@@ -351,6 +346,8 @@ class AvgPool2d(_Pool2d):
         >>> tt.nn.AvgPool2d(2)(tt.arange(4.0).reshape(1, 1, 2, 2)).item()
         1.5
     """
+
+    _checked = staticmethod(pair)
 
     def __init__(
         self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
@@ -395,38 +392,19 @@ class AdaptiveAvgPool2d(Module):
         return f"output_size={self.output_size}"
 
 
-class MaxPool1d(_Pool1d):
+class MaxPool1d(_MaxPool):
     """The largest number of each window of a signal.
 
-    Args:
-        kernel_size: of the window.
-        stride: step of the window; default: kernel_size.
-        padding: cells of minus infinity on each side, at most half the window; default 0.
-        dilation: distance between numbers of the window; default 1.
-        return_indices: give the places of the largest numbers too.
-        ceil_mode: a window that begins before the end reaches over it.
+    Arguments: `help(nn.MaxPool1d.__init__)`.
 
     Shapes: (N, C, T) -> (N, C, T') with T' = (T + 2 padding - dilation (kernel - 1) - 1) // stride
         + 1, rounded up with ceil_mode; (C, T) -> (C, T').
     """
 
-    def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
-        return_indices: bool = False, ceil_mode: bool = False,
-    ):  # fmt: skip
-        super().__init__(kernel_size, stride, padding, ceil_mode)
-        self.dilation = single("MaxPool1d", "dilation", dilation, at_least=1)
-        self.return_indices = flag("MaxPool1d", "return_indices", return_indices)
-
-    def forward(self, x: Tensor) -> Any:
-        """(N, C, T) -> (N, C, T'), with return_indices two of them."""
-        return max_pool1d(
-            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
-            self.return_indices,
-        )  # fmt: skip
+    _checked, _pooled = staticmethod(single), staticmethod(max_pool1d)
 
 
-class AvgPool1d(_Pool1d):
+class AvgPool1d(_Pool):
     """The mean of each window of a signal.
 
     Args:
@@ -439,6 +417,8 @@ class AvgPool1d(_Pool1d):
     Shapes: (N, C, T) -> (N, C, T') with T' = (T + 2 padding - kernel) // stride + 1, rounded up
         with ceil_mode; (C, T) -> (C, T').
     """
+
+    _checked = staticmethod(single)
 
     def __init__(
         self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,

@@ -21,20 +21,11 @@ from tinytorch.tensor.shaping import chunk, concat, stack, transpose
 from tinytorch.tensor.tensor import Tensor
 
 State = tuple[Tensor, ...]  # of one layer and direction, each (B, H)
+_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of the input, of the state
 
 
 class Recurrent(Module):
-    """Abstract: a subclass names its `gates` and `states`, and computes one step.
-
-    Args:
-        input_size: C, numbers per token; at least 1.
-        hidden_size: H, numbers of the state; at least 1.
-        num_layers: layers one above the other; at least 1.
-        bias: whether there are two for each layer and direction; default True.
-        batch_first: whether sequences are (B, T, C); default False: (T, B, C), as in PyTorch.
-        dropout: probability of a zero between layers in training, in [0, 1]; default 0.
-        bidirectional: whether each layer also reads from the end, its outputs side by side.
-    """
+    """Abstract: a subclass names its `gates` and `states`, and computes one step."""
 
     gates: int = 1
     states: int = 1
@@ -43,6 +34,17 @@ class Recurrent(Module):
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
     ):  # fmt: skip
+        """Layers one above the other, each with weights of its own for each direction.
+
+        Args:
+            input_size: C, numbers per token; at least 1.
+            hidden_size: H, numbers of the state; at least 1.
+            num_layers: layers one above the other; at least 1.
+            bias: whether there are two for each layer and direction; default True.
+            batch_first: whether sequences are (B, T, C); default False: (T, B, C), as in PyTorch.
+            dropout: probability of a zero between layers in training, in [0, 1]; default 0.
+            bidirectional: whether each layer also reads from the end, its outputs side by side.
+        """
         owner = type(self).__name__
         self.input_size = whole(owner, "input_size", input_size, at_least=1)
         self.hidden_size = whole(owner, "hidden_size", hidden_size, at_least=1)
@@ -54,11 +56,10 @@ class Recurrent(Module):
         rows, bound = self.gates * hidden_size, hidden_size**-0.5
         for suffix, layer in self._suffixes():
             inputs = input_size if layer == 0 else hidden_size * self.directions
-            setattr(self, "weight_ih" + suffix, Parameter(uniform((rows, inputs), bound)))
-            setattr(self, "weight_hh" + suffix, Parameter(uniform((rows, hidden_size), bound)))
-            if self.bias:
-                setattr(self, "bias_ih" + suffix, Parameter(uniform((rows,), bound)))
-                setattr(self, "bias_hh" + suffix, Parameter(uniform((rows,), bound)))
+            shapes = ((rows, inputs), (rows, hidden_size), (rows,), (rows,))
+            for name, shape in zip(_WEIGHTS, shapes, strict=True):
+                if self.bias or len(shape) > 1:
+                    setattr(self, name + suffix, Parameter(uniform(shape, bound)))
 
     def _suffixes(self) -> Iterator[tuple[str, int]]:
         """PyTorch's endings of names, and the layer: "_l0", "_l0_reverse", "_l1", ..."""
@@ -105,8 +106,7 @@ class Recurrent(Module):
 
     def _one_way(self, x: Tensor, state: State, suffix: str) -> tuple[Tensor, State]:
         """One layer in one direction: (T, B, C) -> (T, B, H) and the last state."""
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        weights: list[Any] = [getattr(self, name + suffix, None) for name in names]
+        weights: list[Any] = [getattr(self, name + suffix, None) for name in _WEIGHTS]
         w_ih, w_hh, b_ih, b_hh = weights
         given = linear(x, w_ih, b_ih)  # (T, B, gates H): one product for all times
         steps = range(x.shape[0])
@@ -176,14 +176,7 @@ class Recurrent(Module):
 class RNN(Recurrent):
     """h = tanh(W_ih x + b_ih + W_hh h + b_hh).
 
-    Args:
-        input_size: C, numbers per token; at least 1.
-        hidden_size: H, numbers of the state; at least 1.
-        num_layers: layers one above the other; at least 1.
-        bias: whether there are two for each layer and direction; default True.
-        batch_first: whether sequences are (B, T, C); default False: (T, B, C), as in PyTorch.
-        dropout: probability of a zero between layers in training, in [0, 1]; default 0.
-        bidirectional: whether each layer also reads from the end, its outputs side by side.
+    Arguments: `help(nn.RNN.__init__)`.
 
     Shapes: (T, B, C) -> (outputs (T, B, H directions), h (layers directions, B, H)).
 
@@ -201,14 +194,6 @@ class RNN(Recurrent):
         ((5, 2, 16), (1, 2, 16))
     """
 
-    def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
-        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
-    ):  # fmt: skip
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
-        )
-
     def step(self, x: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
         """The next (h,), of (B, H)."""
         return (tanh(x + linear(state[0], weight, bias)),)
@@ -221,14 +206,7 @@ class LSTM(Recurrent):
         c = sigmoid(f) c + sigmoid(i) tanh(g)
         h = sigmoid(o) tanh(c)
 
-    Args:
-        input_size: C, numbers per token; at least 1.
-        hidden_size: H, numbers of the state; at least 1.
-        num_layers: layers one above the other; at least 1.
-        bias: whether there are two for each layer and direction; default True.
-        batch_first: whether sequences are (B, T, C); default False: (T, B, C), as in PyTorch.
-        dropout: probability of a zero between layers in training, in [0, 1]; default 0.
-        bidirectional: whether each layer also reads from the end, its outputs side by side.
+    Arguments: `help(nn.LSTM.__init__)`.
 
     Shapes: (T, B, C) -> (outputs (T, B, H directions), (h, c)), h and c (layers directions, B, H).
     weight_ih_l0 (4 H, C), weight_hh_l0 (4 H, H), bias_ih_l0, bias_hh_l0 (4 H,), with "_reverse"
@@ -251,14 +229,6 @@ class LSTM(Recurrent):
 
     gates, states = 4, 2
 
-    def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
-        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
-    ):  # fmt: skip
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
-        )
-
     def step(self, x: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
         """The next (h, c), each (B, H)."""
         h, c = state
@@ -279,14 +249,7 @@ class GRU(Recurrent):
         n = tanh(W_in x + b_in + r (W_hn h + b_hn))
         h = (1 - z) n + z h                                     computed as n + z (h - n)
 
-    Args:
-        input_size: C, numbers per token; at least 1.
-        hidden_size: H, numbers of the state; at least 1.
-        num_layers: layers one above the other; at least 1.
-        bias: whether there are two for each layer and direction; default True.
-        batch_first: whether sequences are (B, T, C); default False: (T, B, C), as in PyTorch.
-        dropout: probability of a zero between layers in training, in [0, 1]; default 0.
-        bidirectional: whether each layer also reads from the end, its outputs side by side.
+    Arguments: `help(nn.GRU.__init__)`.
 
     Shapes: (T, B, C) -> (outputs (T, B, H directions), h (layers directions, B, H)). weight_ih_l0
     (3 H, C), weight_hh_l0 (3 H, H), bias_ih_l0, bias_hh_l0 (3 H,), the rows of r, then z, then n.
@@ -307,14 +270,6 @@ class GRU(Recurrent):
     """
 
     gates, states = 3, 1
-
-    def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
-        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
-    ):  # fmt: skip
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
-        )
 
     def step(self, x: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
         """The next (h,), of (B, H)."""
