@@ -25,31 +25,10 @@ from tinytorch.models.vae import ConvVAE, VAEOutput, vae_loss
 from tinytorch.models.vit import VisionTransformer
 
 __all__ = [
-    "CNN",
-    "CifarResNet",
-    "ConvVAE",
-    "DCGANDiscriminator",
-    "DCGANGenerator",
-    "GPT",
-    "GPTConfig",
-    "LeNet",
-    "MLP",
-    "ResNet",
-    "VAEOutput",
-    "VisionTransformer",
-    "cifar_resnet",
-    "discriminator_loss",
-    "generator_loss",
-    "next_token_loss",
-    "pretrained",
-    "pretrained_facts",
-    "resnet18",
-    "resnet20",
-    "resnet32",
-    "resnet34",
-    "resnet50",
-    "resnet56",
-    "vae_loss",
-]
+    "CNN", "CifarResNet", "ConvVAE", "DCGANDiscriminator", "DCGANGenerator", "GPT", "GPTConfig",
+    "LeNet", "MLP", "ResNet", "VAEOutput", "VisionTransformer", "cifar_resnet",
+    "discriminator_loss", "generator_loss", "next_token_loss", "pretrained", "pretrained_facts",
+    "resnet18", "resnet20", "resnet32", "resnet34", "resnet50", "resnet56", "vae_loss",
+]  # fmt: skip
 
 _explain_all(globals(), __all__)

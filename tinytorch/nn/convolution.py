@@ -182,7 +182,6 @@ class _Convolution(Module):
     dilation: Any
     _image = "(N, C, H, W)"
     _rank = 4
-    _unset: dict[str, Any] = {}  # settings that repr leaves out
 
     def _channels(self, in_channels: int, out_channels: int, groups: int) -> None:
         owner = type(self).__name__
@@ -218,10 +217,8 @@ class _Convolution(Module):
     def extra_repr(self) -> str:
         """Sizes, then the settings that are not the default."""
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
-        for name, default in self._unset.items():
-            if getattr(self, name) != default:
-                text += f", {name}={getattr(self, name)!r}"
-        return text + ("" if self.bias is not None else ", bias=False")
+        without = "" if self.bias is not None else "bias=False"
+        return ", ".join(part for part in (text, super().extra_repr(), without) if part)
 
 
 def _fix(x: Tensor, layer: _Convolution) -> str:
@@ -234,27 +231,58 @@ def _fix(x: Tensor, layer: _Convolution) -> str:
     return f"{type(layer).__name__}(C, {layer.out_channels}, ...) with the C of the input"
 
 
-def _named_or(owner: str, padding: Any, checked: Any, kernel, stride, dilation) -> Any:
-    """ "same" or "valid" as they are, if they can be; numbers checked."""
-    if isinstance(padding, str):
-        named_padding(owner, padding, kernel, stride, dilation)
-        return padding
-    return checked(owner, "padding", padding, at_least=0)
+class _Correlation(_Convolution):
+    """What Conv1d and Conv2d share; each names its function and the check of its settings."""
+
+    _checked: Callable[..., Any]
+    _function: Callable[..., Tensor]
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1,
+        padding: Any = 0, dilation: Any = 1, groups: int = 1, bias: bool = True,
+    ):  # fmt: skip
+        """One number for a signal; for an image one number, or a pair (vertical, horizontal).
+
+        Args:
+            in_channels: C of the input; at least 1, divisible by groups.
+            out_channels: K of the output; at least 1, divisible by groups.
+            kernel_size: of the window.
+            stride: step of the window; default 1.
+            padding: zeros added on each side; default 0. "valid" is 0, "same" keeps the size
+                (stride 1 only).
+            dilation: distance between the numbers, or rows, of the window; default 1.
+            groups: channels are split in so many parts that do not see each other; default 1.
+            bias: whether to add one number per output channel.
+        """
+        owner, checked = type(self).__name__, self._checked
+        self._channels(in_channels, out_channels, groups)
+        self.kernel_size = checked(owner, "kernel_size", kernel_size, at_least=1)
+        self.stride = checked(owner, "stride", stride, at_least=1)
+        self.dilation = checked(owner, "dilation", dilation, at_least=1)
+        window = [
+            n if isinstance(n, tuple) else (1, n)
+            for n in (self.kernel_size, self.stride, self.dilation)
+        ]
+        if isinstance(padding, str):
+            named_padding(owner, padding, *window)  # refused, if there is no such
+        else:
+            padding = checked(owner, "padding", padding, at_least=0)
+        self.padding = padding
+        kernel = window[0] if self._rank == 4 else (self.kernel_size,)
+        self._weights((out_channels, in_channels // groups, *kernel), bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, K, H', W'), or (N, C, T) -> (N, K, T')."""
+        self._check(x)
+        return self._function(
+            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
 
 
-class Conv2d(_Convolution):
+class Conv2d(_Correlation):
     """2-D convolution (cross-correlation, as everywhere in deep learning) of images.
 
-    Args:
-        in_channels: C of the input; at least 1, divisible by groups.
-        out_channels: K of the output; at least 1, divisible by groups.
-        kernel_size: window, one number or (vertical, horizontal).
-        stride: step of the window, one number or a pair; default 1.
-        padding: zeros added on each side, one number or a pair; default 0. "valid" is 0, "same"
-            keeps the size of the image (stride 1 only).
-        dilation: distance between the rows of the window, one number or a pair; default 1.
-        groups: channels are split in so many parts that do not see each other; default 1.
-        bias: whether to add one number per output channel.
+    Arguments: `help(nn.Conv2d.__init__)`.
 
     Shapes: (N, C, H, W) -> (N, K, H', W') with H' = (H + 2 padding - dilation (kernel - 1) - 1) //
     stride + 1; weight (K, C / groups, kernel, kernel), bias (K,).
@@ -271,41 +299,14 @@ class Conv2d(_Convolution):
         (2, 16, 8, 8)
     """
 
-    _unset = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1,
-        padding: Any = 0, dilation: Any = 1, groups: int = 1, bias: bool = True,
-    ):  # fmt: skip
-        self._channels(in_channels, out_channels, groups)
-        self.kernel_size = pair("Conv2d", "kernel_size", kernel_size, at_least=1)
-        self.stride = pair("Conv2d", "stride", stride, at_least=1)
-        self.dilation = pair("Conv2d", "dilation", dilation, at_least=1)
-        self.padding = _named_or(
-            "Conv2d", padding, pair, self.kernel_size, self.stride, self.dilation
-        )
-        self._weights((out_channels, in_channels // groups, *self.kernel_size), bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, K, H', W')."""
-        self._check(x)
-        return conv2d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+    _default_settings = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+    _checked, _function = staticmethod(pair), staticmethod(conv2d)
 
 
-class Conv1d(_Convolution):
+class Conv1d(_Correlation):
     """1-D convolution (cross-correlation) of signals.
 
-    Args:
-        in_channels: C of the input; at least 1, divisible by groups.
-        out_channels: K of the output; at least 1, divisible by groups.
-        kernel_size: window.
-        stride: step of the window; default 1.
-        padding: zeros added on each side; default 0. "valid" is 0, "same" keeps the length.
-        dilation: distance between the numbers of the window; default 1.
-        groups: channels are split in so many parts that do not see each other; default 1.
-        bias: whether to add one number per output channel.
+    Arguments: `help(nn.Conv1d.__init__)`.
 
     Shapes: (N, C, T) -> (N, K, T') with T' = (T + 2 padding - dilation (kernel - 1) - 1) // stride
     + 1; weight (K, C / groups, kernel), bias (K,).
@@ -319,26 +320,8 @@ class Conv1d(_Convolution):
     """
 
     _image, _rank = "(N, C, T)", 3
-    _unset = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1,
-        padding: Any = 0, dilation: int = 1, groups: int = 1, bias: bool = True,
-    ):  # fmt: skip
-        self._channels(in_channels, out_channels, groups)
-        self.kernel_size = whole("Conv1d", "kernel_size", kernel_size, at_least=1)
-        self.stride = whole("Conv1d", "stride", stride, at_least=1)
-        self.dilation = whole("Conv1d", "dilation", dilation, at_least=1)
-        window = ((1, self.kernel_size), (1, self.stride), (1, self.dilation))
-        self.padding = _named_or("Conv1d", padding, whole, *window)
-        self._weights((out_channels, in_channels // groups, self.kernel_size), bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, T) -> (N, K, T')."""
-        self._check(x)
-        return conv1d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+    _default_settings = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+    _checked, _function = staticmethod(whole), staticmethod(conv1d)
 
 
 class ConvTranspose2d(_Convolution):
@@ -371,7 +354,7 @@ class ConvTranspose2d(_Convolution):
         (2, 3, 16, 16)
     """
 
-    _unset = {
+    _default_settings = {
         "stride": (1, 1), "padding": (0, 0), "output_padding": (0, 0), "groups": 1,
         "dilation": (1, 1),
     }  # fmt: skip

@@ -196,17 +196,19 @@ def note_logits(logits: Tensor) -> None:
 
 
 class Loss(Module):
-    """Abstract: a prediction and a target give one number, the smaller the better.
-
-    Args:
-        reduction: "mean", "sum" or "none".
-    """
+    """Abstract: a prediction and a target give one number, the smaller the better."""
 
     reductions = REDUCTIONS
+    _default_settings = {"reduction": "mean"}
     weight: Tensor | None  # of classes or elements, of the losses that have one
     pos_weight: Tensor | None
 
     def __init__(self, reduction: str = "mean"):
+        """What becomes of one number for each element.
+
+        Args:
+            reduction: "mean", "sum" or "none".
+        """
         self.reduction = reduction_of(type(self).__name__, reduction, self.reductions)
 
     def _set_weight(self, name: str, weight) -> None:
@@ -223,10 +225,6 @@ class Loss(Module):
                 fix=f'{name}.astype("float32")',
             )
         self.register_buffer(name, weight.detach())
-
-    def extra_repr(self) -> str:
-        """The reduction, if it is not the mean."""
-        return "" if self.reduction == "mean" else f"reduction={self.reduction!r}"
 
 
 @in_float32("input", "target")
@@ -257,8 +255,7 @@ def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tenso
 class MSELoss(Loss):
     """Mean of squared differences.
 
-    Args:
-        reduction: "mean", "sum" or "none".
+    Arguments: `help(nn.MSELoss.__init__)`.
 
     Shapes: two of the same shape -> 0-d.
 
@@ -267,9 +264,6 @@ class MSELoss(Loss):
         >>> tt.nn.MSELoss()(tt.Tensor([1.0, 2.0]), tt.Tensor([1.0, 4.0])).item()
         2.0
     """
-
-    def __init__(self, reduction: str = "mean"):
-        super().__init__(reduction)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Two Tensors of one shape -> 0-d."""
@@ -297,8 +291,7 @@ def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor
 class L1Loss(Loss):
     """Mean of absolute differences.
 
-    Args:
-        reduction: "mean", "sum" or "none".
+    Arguments: `help(nn.L1Loss.__init__)`.
 
     Shapes: two of the same shape -> 0-d.
 
@@ -307,9 +300,6 @@ class L1Loss(Loss):
         >>> tt.nn.L1Loss()(tt.Tensor([1.0, 2.0]), tt.Tensor([1.0, 4.0])).item()
         1.0
     """
-
-    def __init__(self, reduction: str = "mean"):
-        super().__init__(reduction)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Two Tensors of one shape -> 0-d."""
@@ -738,20 +728,22 @@ def _last(target: Tensor, input: Tensor) -> Tensor:
 class _OfClasses(Loss):
     """What the losses with class weights and a label that does not count share."""
 
+    _default_settings = {"ignore_index": None, "reduction": "mean"}
+
     def __init__(self, weight=None, ignore_index: int | None = None, reduction: str = "mean"):
+        """How much each class counts.
+
+        Args:
+            weight: (K,), how much a class counts; default None: all alike.
+            ignore_index: a label that does not count; default None: every label counts.
+            reduction: "mean", "sum" or "none".
+        """
         super().__init__(reduction)
         self._set_weight("weight", weight)
         # Any whole number may be the label that does not count; -100 is the custom.
-        self.ignore_index = (
-            None
-            if ignore_index is None
-            else whole(type(self).__name__, "ignore_index", ignore_index, at_least=-(2**31))
-        )
-
-    def extra_repr(self) -> str:
-        """Settings that are not the default."""
-        ignored = "" if self.ignore_index is None else f"ignore_index={self.ignore_index}"
-        return ", ".join(text for text in (ignored, super().extra_repr()) if text)
+        if ignore_index is not None:
+            ignore_index = whole(type(self).__name__, "ignore_index", ignore_index, -(2**31))
+        self.ignore_index = ignore_index
 
 
 class CrossEntropyLoss(_OfClasses):
@@ -773,6 +765,8 @@ class CrossEntropyLoss(_OfClasses):
         0.0
     """
 
+    _default_settings = {"ignore_index": None, "reduction": "mean", "label_smoothing": 0.0}
+
     def __init__(
         self, weight=None, ignore_index: int | None = None, reduction: str = "mean",
         label_smoothing: float = 0.0,
@@ -789,19 +783,11 @@ class CrossEntropyLoss(_OfClasses):
             label_smoothing=self.label_smoothing,
         )  # fmt: skip
 
-    def extra_repr(self) -> str:
-        """Settings that are not the default."""
-        smoothing = f"label_smoothing={self.label_smoothing:g}" if self.label_smoothing else ""
-        return ", ".join(text for text in (super().extra_repr(), smoothing) if text)
-
 
 class NLLLoss(_OfClasses):
     """Mean of -log-probability[label].
 
-    Args:
-        weight: (K,), how much a class counts; default None: all alike.
-        ignore_index: a label that does not count; default None: every label counts.
-        reduction: "mean", "sum" or "none".
+    Arguments: `help(nn.NLLLoss.__init__)`.
 
     Shapes: log-probabilities (N, K), labels (N,) -> 0-d.
 
@@ -812,9 +798,6 @@ class NLLLoss(_OfClasses):
         >>> tt.nn.NLLLoss()(tt.Tensor([[-1.0, -2.0]]), tt.tensor([1])).item()
         2.0
     """
-
-    def __init__(self, weight=None, ignore_index: int | None = None, reduction: str = "mean"):
-        super().__init__(weight, ignore_index, reduction)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Log-probabilities (N, K) and labels (N,) -> 0-d."""
