@@ -266,13 +266,7 @@ class KeyValueCache(Module):
 
 
 class Attention(Module):
-    """Abstract: weights and arithmetic of `MultiHeadAttention`, which explains the settings.
-
-    Args:
-        d_model: C, numbers per token.
-        num_heads: A.
-        causal, bias, dropout, kv_heads, kdim, vdim, positions: as there.
-    """
+    """Abstract: weights and arithmetic of attention with several heads."""
 
     # Names of files written before the weights had PyTorch's names.
     former_names = {
@@ -285,6 +279,21 @@ class Attention(Module):
         dropout: float = 0.0, kv_heads: int | None = None, kdim: int | None = None,
         vdim: int | None = None, positions: Module | None = None,
     ):  # fmt: skip
+        """Linear layers for queries, keys and values of each head, and one behind all heads.
+
+        Args:
+            d_model: C, numbers per token; divisible by num_heads.
+            num_heads: A; at least 1.
+            causal: whether a token sees only itself and those before it; default False.
+            bias: whether the linear layers have one; default True.
+            dropout: probability of dropping a weight of the softmax in training, in [0, 1];
+                default 0.
+            kv_heads: heads of keys and values; default A. With fewer, so many queries share one
+                (grouped queries; 1 is multi-query): num_heads is a multiple of it.
+            kdim: numbers per token of the key; default C.
+            vdim: numbers per token of the value; default C.
+            positions: a module that turns q and k of (B, A, T, D), such as `RotaryPositions`.
+        """
         owner = type(self).__name__
         self.d_model = whole(owner, "d_model", d_model, at_least=1)
         self.num_heads = whole(owner, "num_heads", num_heads, at_least=1)
@@ -297,6 +306,11 @@ class Attention(Module):
         self.head_size = d_model // num_heads
         self.positions = positions
         self._make_weights(flag(owner, "bias", bias))
+
+    @property
+    def _is_joint(self) -> bool:
+        """Whether one matrix makes q, k and v."""
+        return self.kdim == self.d_model == self.vdim
 
     def _check_heads(self, owner: str) -> None:
         c, heads, shared = self.d_model, self.num_heads, self.kv_heads
@@ -319,7 +333,7 @@ class Attention(Module):
     def _make_weights(self, bias: bool) -> None:
         c, shared = self.d_model, self.kv_heads * self.head_size
         rows = {"q": (c, c), "k": (shared, self.kdim), "v": (shared, self.vdim)}
-        if self.kdim == c == self.vdim:
+        if self._is_joint:
             # Glorot's bound sqrt(6 / (inputs + outputs)) for the matrix (3 C, C).
             self.in_proj_weight = Parameter(uniform((c + 2 * shared, c), (6.0 / (4 * c)) ** 0.5))
         else:
@@ -370,17 +384,16 @@ class Attention(Module):
 
     def _heads(self, query: Tensor, key: Tensor | None, value: Tensor | None):
         c, shared = self.d_model, self.kv_heads * self.head_size
-        if key is None and self.kdim == c == self.vdim:
+        if key is None and self._is_joint:
             joint = self._split(linear(query, self.in_proj_weight, self.in_proj_bias))
             a, s = self.num_heads, self.kv_heads
             return joint[:, :a], joint[:, a : a + s], joint[:, a + s :]
         key = query if key is None else key
         inputs = (query, key, key if value is None else value)
-        ends = (0, c, c + shared, c + 2 * shared)
-        parts = []
-        for i, (name, x) in enumerate(zip("qkv", inputs, strict=True)):
-            rows = slice(ends[i], ends[i + 1])
-            joint = self.kdim == c == self.vdim
+        parts, first = [], 0
+        for name, x, end in zip("qkv", inputs, (c, c + shared, c + 2 * shared), strict=True):
+            rows, first = slice(first, end), end
+            joint = self._is_joint
             weight = self.in_proj_weight[rows] if joint else getattr(self, f"{name}_proj_weight")
             bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
             parts.append(self._split(linear(x, weight, bias)))
@@ -435,17 +448,7 @@ class MultiHeadAttention(Attention):
     With the query alone it is self-attention; with a key (and a value, else the key again) it is
     cross-attention.
 
-    Args:
-        d_model: C, numbers per token; divisible by num_heads.
-        num_heads: A; at least 1.
-        causal: whether a token sees only itself and those before it; default False.
-        bias: whether the linear layers have one; default True.
-        dropout: probability of dropping a weight of the softmax in training, in [0, 1]; default 0.
-        kv_heads: heads of keys and values; default A. With fewer, so many queries share one
-            (grouped queries; 1 is multi-query): num_heads is a multiple of it.
-        kdim: numbers per token of the key; default C.
-        vdim: numbers per token of the value; default C.
-        positions: a module that turns q and k of (B, A, T, D), such as `RotaryPositions`.
+    Arguments: `help(nn.MultiHeadAttention.__init__)`.
 
     Shapes: query (B, T, C), key (B, S, kdim), value (B, S, vdim) -> (B, T, C). in_proj_weight
     (C + 2 D kv_heads, C) holds the rows of q, then k, then v, in_proj_bias as many; with another
@@ -470,16 +473,6 @@ class MultiHeadAttention(Attention):
         >>> cross(tt.zeros(2, 5, 16), tt.zeros(2, 9, 16)).shape
         (2, 5, 16)
     """
-
-    def __init__(
-        self, d_model: int, num_heads: int, *, causal: bool = False, bias: bool = True,
-        dropout: float = 0.0, kv_heads: int | None = None, kdim: int | None = None,
-        vdim: int | None = None, positions: Module | None = None,
-    ):  # fmt: skip
-        super().__init__(
-            d_model, num_heads, causal=causal, bias=bias, dropout=dropout, kv_heads=kv_heads,
-            kdim=kdim, vdim=vdim, positions=positions,
-        )  # fmt: skip
 
     def forward(
         self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None,

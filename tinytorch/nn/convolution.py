@@ -299,7 +299,7 @@ class Conv2d(_Correlation):
         (2, 16, 8, 8)
     """
 
-    _default_settings = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+    _shown = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
     _checked, _function = staticmethod(pair), staticmethod(conv2d)
 
 
@@ -320,7 +320,7 @@ class Conv1d(_Correlation):
     """
 
     _image, _rank = "(N, C, T)", 3
-    _default_settings = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+    _shown = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
     _checked, _function = staticmethod(whole), staticmethod(conv1d)
 
 
@@ -354,7 +354,7 @@ class ConvTranspose2d(_Convolution):
         (2, 3, 16, 16)
     """
 
-    _default_settings = {
+    _shown = {
         "stride": (1, 1), "padding": (0, 0), "output_padding": (0, 0), "groups": 1,
         "dilation": (1, 1),
     }  # fmt: skip

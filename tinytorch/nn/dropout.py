@@ -6,139 +6,14 @@ framework's generator.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tinytorch.base.checks import number
 from tinytorch.base.errors import ShapeError
 from tinytorch.nn.module import Module
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.random import rand
 from tinytorch.tensor.tensor import Tensor
-
-
-def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
-    """Zeros with probability p, everything else divided by 1 - p; unchanged outside training.
-
-    Args:
-        input: any shape.
-        p: probability of a zero, in [0, 1].
-        training: False passes the input on.
-
-    Source: Srivastava et al. 2014, https://jmlr.org/papers/v15/srivastava14a.html.
-    """
-    p = number("dropout", "p", p, "[0, 1]")
-    if not training or p == 0.0:
-        return input
-    if p == 1.0:
-        return input * 0.0
-    return where(rand(*input.shape) >= p, input * (1.0 / (1.0 - p)), 0.0)
-
-
-class Dropout(Module):
-    """In training each number is 0 with probability p, else divided by 1 - p; else unchanged.
-
-    Args:
-        p: probability of a zero, in [0, 1]; default 0.5.
-
-    Source: Srivastava et al. 2014, https://jmlr.org/papers/v15/srivastava14a.html.
-
-    Example:
-        >>> import tinytorch as tt
-        >>> layer = tt.nn.Dropout(0.5).eval()
-        >>> layer(tt.ones(3)).tolist()
-        [1.0, 1.0, 1.0]
-    """
-
-    def __init__(self, p: float = 0.5):
-        self.p = number("Dropout", "p", p, "[0, 1]")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The same shape."""
-        return dropout(x, self.p, self.training)
-
-    def extra_repr(self) -> str:
-        """The probability."""
-        return f"p={self.p:g}"
-
-
-def dropout2d(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
-    """Whole channels become zero with probability p, the others are divided by 1 - p.
-
-    Args:
-        input: (N, C, H, W) or (N, C, T).
-        p: probability of dropping a channel, in [0, 1].
-        training: False passes the input on.
-
-    Source: Tompson et al. 2014, https://arxiv.org/abs/1411.4280, section 3.2.
-    """
-    return _by_leading_axes("dropout2d", input, p, training, kept=2)
-
-
-class Dropout2d(Module):
-    """In training each channel is 0 with probability p, else divided by 1 - p; else unchanged.
-
-    Args:
-        p: probability of a zero, in [0, 1]; default 0.5.
-
-    Shapes: (N, C, ...) -> the same.
-
-    Source: Tompson et al. 2014, https://arxiv.org/abs/1411.4280, section 3.2.
-    """
-
-    def __init__(self, p: float = 0.5):
-        self.p = number("Dropout2d", "p", p, "[0, 1]")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The same shape."""
-        return dropout2d(x, self.p, self.training)
-
-    def extra_repr(self) -> str:
-        """The probability."""
-        return f"p={self.p:g}"
-
-
-def drop_path(input: Tensor, p: float = 0.0, training: bool = False) -> Tensor:
-    """Whole samples become zero with probability p, the others are divided by 1 - p.
-
-    Meant for the branch beside a residual connection: a dropped sample skips the block.
-
-    Args:
-        input: (N, ...).
-        p: probability of dropping a sample, in [0, 1].
-        training: False passes the input on.
-
-    Source: Huang et al. 2016, https://arxiv.org/abs/1603.09382 (stochastic depth).
-    """
-    return _by_leading_axes("drop_path", input, p, training, kept=1)
-
-
-class DropPath(Module):
-    """In training each sample is 0 with probability p, else divided by 1 - p; else unchanged.
-
-    Put it on the branch beside a residual connection: `x + drop_path(block(x))`. A dropped sample
-    skips the block, so a deep network trains as a mixture of shallower ones.
-
-    Args:
-        p: probability of dropping a sample, in [0, 1]; default 0.1.
-
-    Shapes: (N, ...) -> the same.
-
-    Source: Huang et al. 2016, https://arxiv.org/abs/1603.09382 (stochastic depth).
-
-    Example:
-        >>> import tinytorch as tt
-        >>> tt.nn.DropPath(1.0)(tt.ones(2, 3)).tolist()
-        [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
-    """
-
-    def __init__(self, p: float = 0.1):
-        self.p = number("DropPath", "p", p, "[0, 1]")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The same shape."""
-        return drop_path(x, self.p, self.training)
-
-    def extra_repr(self) -> str:
-        """The probability."""
-        return f"p={self.p:g}"
 
 
 def _by_leading_axes(owner: str, input: Tensor, p: float, training: bool, kept: int) -> Tensor:
@@ -157,3 +32,115 @@ def _by_leading_axes(owner: str, input: Tensor, p: float, training: bool, kept: 
         return input * 0.0
     shape = (*input.shape[:kept], *(1,) * (len(input.shape) - kept))
     return where(rand(*shape) >= p, input * (1.0 / (1.0 - p)), 0.0)
+
+
+class _Dropping(Module):
+    """What these layers share; each names its function."""
+
+    _shown = {"p": ...}
+    _function: Callable[..., Tensor]
+
+    def __init__(self, p: float = 0.5):
+        self.p = number(type(self).__name__, "p", p, "[0, 1]")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return self._function(x, self.p, self.training)
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """Zeros with probability p, everything else divided by 1 - p; unchanged outside training.
+
+    Args:
+        input: any shape.
+        p: probability of a zero, in [0, 1].
+        training: False passes the input on.
+
+    Source: Srivastava et al. 2014, https://jmlr.org/papers/v15/srivastava14a.html.
+    """
+    return _by_leading_axes("dropout", input, p, training, kept=len(input.shape))
+
+
+class Dropout(_Dropping):
+    """In training each number is 0 with probability p, else divided by 1 - p; else unchanged.
+
+    Args:
+        p: probability of a zero, in [0, 1]; default 0.5.
+
+    Source: Srivastava et al. 2014, https://jmlr.org/papers/v15/srivastava14a.html.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> layer = tt.nn.Dropout(0.5).eval()
+        >>> layer(tt.ones(3)).tolist()
+        [1.0, 1.0, 1.0]
+    """
+
+    _function = staticmethod(dropout)
+
+
+def dropout2d(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """Whole channels become zero with probability p, the others are divided by 1 - p.
+
+    Args:
+        input: (N, C, H, W) or (N, C, T).
+        p: probability of dropping a channel, in [0, 1].
+        training: False passes the input on.
+
+    Source: Tompson et al. 2014, https://arxiv.org/abs/1411.4280, section 3.2.
+    """
+    return _by_leading_axes("dropout2d", input, p, training, kept=2)
+
+
+class Dropout2d(_Dropping):
+    """In training each channel is 0 with probability p, else divided by 1 - p; else unchanged.
+
+    Args:
+        p: probability of a zero, in [0, 1]; default 0.5.
+
+    Shapes: (N, C, ...) -> the same.
+
+    Source: Tompson et al. 2014, https://arxiv.org/abs/1411.4280, section 3.2.
+    """
+
+    _function = staticmethod(dropout2d)
+
+
+def drop_path(input: Tensor, p: float = 0.0, training: bool = False) -> Tensor:
+    """Whole samples become zero with probability p, the others are divided by 1 - p.
+
+    Meant for the branch beside a residual connection: a dropped sample skips the block.
+
+    Args:
+        input: (N, ...).
+        p: probability of dropping a sample, in [0, 1].
+        training: False passes the input on.
+
+    Source: Huang et al. 2016, https://arxiv.org/abs/1603.09382 (stochastic depth).
+    """
+    return _by_leading_axes("drop_path", input, p, training, kept=1)
+
+
+class DropPath(_Dropping):
+    """In training each sample is 0 with probability p, else divided by 1 - p; else unchanged.
+
+    Put it on the branch beside a residual connection: `x + drop_path(block(x))`. A dropped sample
+    skips the block, so a deep network trains as a mixture of shallower ones.
+
+    Args:
+        p: probability of dropping a sample, in [0, 1]; default 0.1.
+
+    Shapes: (N, ...) -> the same.
+
+    Source: Huang et al. 2016, https://arxiv.org/abs/1603.09382 (stochastic depth).
+
+    Example:
+        >>> import tinytorch as tt
+        >>> tt.nn.DropPath(1.0)(tt.ones(2, 3)).tolist()
+        [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+
+    _function = staticmethod(drop_path)
+
+    def __init__(self, p: float = 0.1):
+        super().__init__(p)

@@ -196,19 +196,18 @@ def note_logits(logits: Tensor) -> None:
 
 
 class Loss(Module):
-    """Abstract: a prediction and a target give one number, the smaller the better."""
+    """Abstract: a prediction and a target give one number, the smaller the better.
+
+    Args:
+        reduction: "mean", "sum" or "none".
+    """
 
     reductions = REDUCTIONS
-    _default_settings = {"reduction": "mean"}
+    _shown = {"reduction": "mean"}
     weight: Tensor | None  # of classes or elements, of the losses that have one
     pos_weight: Tensor | None
 
     def __init__(self, reduction: str = "mean"):
-        """What becomes of one number for each element.
-
-        Args:
-            reduction: "mean", "sum" or "none".
-        """
         self.reduction = reduction_of(type(self).__name__, reduction, self.reductions)
 
     def _set_weight(self, name: str, weight) -> None:
@@ -255,7 +254,8 @@ def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tenso
 class MSELoss(Loss):
     """Mean of squared differences.
 
-    Arguments: `help(nn.MSELoss.__init__)`.
+    Args:
+        reduction: "mean", "sum" or "none".
 
     Shapes: two of the same shape -> 0-d.
 
@@ -291,7 +291,8 @@ def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor
 class L1Loss(Loss):
     """Mean of absolute differences.
 
-    Arguments: `help(nn.L1Loss.__init__)`.
+    Args:
+        reduction: "mean", "sum" or "none".
 
     Shapes: two of the same shape -> 0-d.
 
@@ -728,16 +729,9 @@ def _last(target: Tensor, input: Tensor) -> Tensor:
 class _OfClasses(Loss):
     """What the losses with class weights and a label that does not count share."""
 
-    _default_settings = {"ignore_index": None, "reduction": "mean"}
+    _shown = {"ignore_index": None, "reduction": "mean"}
 
     def __init__(self, weight=None, ignore_index: int | None = None, reduction: str = "mean"):
-        """How much each class counts.
-
-        Args:
-            weight: (K,), how much a class counts; default None: all alike.
-            ignore_index: a label that does not count; default None: every label counts.
-            reduction: "mean", "sum" or "none".
-        """
         super().__init__(reduction)
         self._set_weight("weight", weight)
         # Any whole number may be the label that does not count; -100 is the custom.
@@ -765,7 +759,7 @@ class CrossEntropyLoss(_OfClasses):
         0.0
     """
 
-    _default_settings = {"ignore_index": None, "reduction": "mean", "label_smoothing": 0.0}
+    _shown = {"ignore_index": None, "reduction": "mean", "label_smoothing": 0.0}
 
     def __init__(
         self, weight=None, ignore_index: int | None = None, reduction: str = "mean",
@@ -787,7 +781,10 @@ class CrossEntropyLoss(_OfClasses):
 class NLLLoss(_OfClasses):
     """Mean of -log-probability[label].
 
-    Arguments: `help(nn.NLLLoss.__init__)`.
+    Args:
+        weight: (K,), how much a class counts; default None: all alike.
+        ignore_index: a label that does not count; default None: every label counts.
+        reduction: "mean", "sum" or "none".
 
     Shapes: log-probabilities (N, K), labels (N,) -> 0-d.
 

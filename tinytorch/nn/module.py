@@ -73,7 +73,8 @@ class Module:
     optional_names: tuple[str, ...] = ()
     _named_by_place = ""  # the attribute whose elements bear their place alone as a name
     _hooks: Hooks | None = None  # made when the first one is registered
-    _default_settings: Mapping[str, Any] = {}  # settings that `repr` names if they are not these
+    # Settings that `repr` names, unless they are these; ...: whatever they are.
+    _shown: Mapping[str, Any] = {}
 
     def _undefined(self, *inputs: Any, **named: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward(): define one")
@@ -404,12 +405,12 @@ class Module:
         return summarise(self, inputs, named)
 
     def extra_repr(self) -> str:
-        """The settings shown between the brackets of `repr`: those that are not the default."""
-        given = {name: getattr(self, name) for name in self._default_settings}
+        """The settings shown between the brackets of `repr`; here, those of `_shown`."""
+        given = {name: getattr(self, name) for name in self._shown}
         return ", ".join(
             f"{name}={value:g}" if isinstance(value, float) else f"{name}={value!r}"
             for name, value in given.items()
-            if value != self._default_settings[name]
+            if value != self._shown[name]
         )
 
     def __repr__(self) -> str:

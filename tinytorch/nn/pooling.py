@@ -260,6 +260,7 @@ def _window(owner: str, checked: Callable, kernel_size, stride, padding) -> tupl
 class _Pool(Module):
     """Window, stride (default: the window) and padding, checked; subclasses say for which axes."""
 
+    _shown = {"kernel_size": ..., "stride": ..., "padding": ...}
     _checked: Callable[..., Any]  # `pair` for images, `single` for signals
 
     def __init__(self, kernel_size, stride, padding, ceil_mode):
@@ -271,10 +272,6 @@ class _Pool(Module):
         self.padding = checked(owner, "padding", padding, at_least=0)
         self.ceil_mode = flag(owner, "ceil_mode", ceil_mode)
         check_padding(owner, self.kernel_size, self.padding)
-
-    def extra_repr(self) -> str:
-        """Window, stride, padding."""
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
 class _MaxPool(_Pool):
@@ -379,6 +376,8 @@ class AdaptiveAvgPool2d(Module):
         (2, 3, 1, 1)
     """
 
+    _shown = {"output_size": ...}
+
     def __init__(self, output_size: Any):
         output_sizes("AdaptiveAvgPool2d", output_size, (1, 1))
         self.output_size = tuple(output_size) if isinstance(output_size, list) else output_size
@@ -386,10 +385,6 @@ class AdaptiveAvgPool2d(Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, rows, columns)."""
         return adaptive_avg_pool2d(x, self.output_size)
-
-    def extra_repr(self) -> str:
-        """Rows and columns."""
-        return f"output_size={self.output_size}"
 
 
 class MaxPool1d(_MaxPool):

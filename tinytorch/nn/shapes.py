@@ -83,6 +83,8 @@ class Unflatten(Module):
         (2, 3, 4, 4)
     """
 
+    _shown = {"dim": ..., "unflattened_size": ...}
+
     def __init__(self, dim: int, unflattened_size: tuple[int, ...]):
         self.dim = dim
         self.unflattened_size = tuple(
@@ -101,10 +103,6 @@ class Unflatten(Module):
                 fix="give the layer before it that many features",
             )
         return x.reshape(*shape[:at], *self.unflattened_size, *shape[at + 1 :])
-
-    def extra_repr(self) -> str:
-        """Axis and sizes."""
-        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
 
 
 class Identity(Module):
@@ -363,13 +361,11 @@ class Upsample(Module):
         [[[[1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 2.0, 2.0]]]]
     """
 
+    _shown = {"scale_factor": ...}
+
     def __init__(self, scale_factor: Any = 2):
         self.scale_factor = pair("Upsample", "scale_factor", scale_factor, at_least=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same, enlarged."""
         return interpolate(x, scale_factor=self.scale_factor)
-
-    def extra_repr(self) -> str:
-        """The factor."""
-        return f"scale_factor={self.scale_factor}"
