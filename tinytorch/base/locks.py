@@ -101,10 +101,10 @@ class SharedLock:
         self._lock.release()
 
 
-_waited: list[tuple[int, AbstractContextManager]] = []
+_waited: list[tuple[int, AbstractContextManager[object]]] = []
 
 
-def fork_waits_for(lock: AbstractContextManager, place: int) -> None:
+def fork_waits_for(lock: AbstractContextManager[object], place: int) -> None:
     """Let `os.fork` take `lock` first, so that the child finds its work whole and the lock open.
 
     Args:

@@ -16,14 +16,17 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from tinytorch.base.dtypes import round_to_bfloat16
+from tinytorch.codegen.target import Target
+
+Number: TypeAlias = float | np.floating[Any] | np.integer[Any] | np.bool_
 
 INTS = {"i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64}
 FLUSHES = "  ; flushes"  # ends a conversion to bfloat16 that may take subnormal numbers for 0
@@ -61,7 +64,7 @@ def mangle(type: str) -> str:
     return f"v{lanes(type)}{short}" if type[0] == "<" else short
 
 
-def constant_text(type: str, number) -> str:
+def constant_text(type: str, number: Number) -> str:
     """A scalar constant as IR text; floats as the exact bits of the type they are rounded to."""
     if type == "i1":
         return "true" if number else "false"
@@ -94,11 +97,11 @@ class Loop:
 
     def __init__(self, index: Value, carried: list[Value]):
         self.index, self.carried, self.results = index, carried, carried
-        self._next: list[Value] | None = None if carried else []
+        self.following: list[Value] | None = None if carried else []
 
     def next(self, *values: Value) -> None:
         """Say what the carried values are in the next turn. Call once, at the body's end."""
-        self._next = list(values)
+        self.following = list(values)
 
 
 class Function:
@@ -127,12 +130,12 @@ class Function:
     ):
         self.name = name
         # who will run it, where that is known: then better instructions are chosen
-        self.target: Any = None
+        self.target: Target | None = None
         self.declarations: set[str] = set()
         self._first_lane: set[str] = set()  # masks that leave lane 0 alone
         self.lines: list[str] = []
         self._counts: dict[str, int] = {}
-        self._block = "entry"
+        self.current_block = "entry"
         self._ended = False
         self._result = result
         listed = ", ".join(f'{t} %"{n}"' for n, t in parameters)
@@ -164,7 +167,7 @@ class Function:
     def block(self, name: str) -> None:
         """Begin a basic block."""
         self.lines.append(f'"{name}":')
-        self._block = name
+        self.current_block = name
 
     def branch(self, block: str) -> None:
         """Jump to a block."""
@@ -174,7 +177,7 @@ class Function:
         """Jump to `yes` or `no`."""
         self.emit(f'br i1 {condition.text}, label %"{yes}", label %"{no}"')
 
-    def const(self, type: str, number) -> Value:
+    def const(self, type: str, number: Number) -> Value:
         """A constant; for a vector type every lane holds it."""
         scalar = element(type)
         text = constant_text(scalar, number)
@@ -466,47 +469,58 @@ class Function:
 
     @contextmanager
     def loop(
-        self, name: str, start, stop, step=1, carry: Sequence[Value] = (), unroll: bool = True
-    ) -> Iterator[Loop]:
+        self,
+        name: str,
+        start: Value | int,
+        stop: Value | int,
+        step: Value | int = 1,
+        carry: Sequence[Value] = (),
+        unroll: bool = True,
+    ) -> Generator[Loop, None, None]:
         """`for index in range(start, stop, step)`, carrying values from turn to turn.
 
         with f.loop("k", 0, n, carry=[total]) as k:
             k.next(f.add(k.carried[0], ...))
         total, = k.results
         """
-        start, stop, step = (
+        first, last, stride = (
             self.index(x) if isinstance(x, int) else x for x in (start, stop, step)
         )
         name = self.fresh(name)
-        before, head, body, done = self._block, f"{name}.head", f"{name}.body", f"{name}.done"
+        before, head, body, done = (
+            self.current_block,
+            f"{name}.head",
+            f"{name}.body",
+            f"{name}.done",
+        )
         self.branch(head)
         self.block(head)
         index = Value(f'%"{name}"', "i64")
         place = len(self.lines)
         carried = [Value(f'%"{name}.carry{i}"', c.type) for i, c in enumerate(carry)]
-        more = self.compare("lt", index, stop, stem=f"{name}.more")
+        more = self.compare("lt", index, last, stem=f"{name}.more")
         self.branch_if(more, body, done)
         self.block(body)
         loop = Loop(index, carried)
         yield loop
-        if loop._next is None or len(loop._next) != len(carried):
+        if loop.following is None or len(loop.following) != len(carried):
             raise ValueError(f"loop {name!r}: next() must be given {len(carried)} values")
-        following = self.define("i64", f"add i64 {index.text}, {step.text}", f"{name}.next")
-        end = self._block
+        following = self.define("i64", f"add i64 {index.text}, {stride.text}", f"{name}.next")
+        end = self.current_block
         self.branch(head)
         phis = [
-            f'  {index.text} = phi i64 [{start.text}, %"{before}"], [{following.text}, %"{end}"]'
+            f'  {index.text} = phi i64 [{first.text}, %"{before}"], [{following.text}, %"{end}"]'
         ]
-        for c, first, after in zip(carried, carry, loop._next, strict=True):
+        for c, given, after in zip(carried, carry, loop.following, strict=True):
             phis.append(
-                f'  {c.text} = phi {c.type} [{first.text}, %"{before}"], [{after.text}, %"{end}"]'
+                f'  {c.text} = phi {c.type} [{given.text}, %"{before}"], [{after.text}, %"{end}"]'
             )
         self.lines[place:place] = phis
         self.block(done)
         loop.results = carried
 
     @contextmanager
-    def when(self, condition: Value, name: str = "when") -> Iterator[None]:
+    def when(self, condition: Value, name: str = "when") -> Generator[None, None, None]:
         """Run the body only if the condition (i1) holds."""
         name = self.fresh(name)
         self.branch_if(condition, f"{name}.then", f"{name}.done")

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 from tinytorch.base import files, settings
 from tinytorch.base.errors import CompileError, FileFormatError
@@ -147,7 +147,7 @@ class ProgramCache:
 
     def _prune(self, folder: int) -> int:
         """Remove the least recently used if there are too many; how many bytes are left."""
-        entries = []
+        entries: list[tuple[float, int, str]] = []
         with os.scandir(folder) as found:
             for entry in found:
                 if entry.name.endswith(_SUFFIX):
@@ -247,15 +247,17 @@ def _decode(content: bytes) -> tuple[list[bytes], Any] | None:
         sizes, plan = head["sizes"], head["plan"]
     except (ValueError, RecursionError, TypeError, KeyError):
         return None
-    if not isinstance(sizes, list) or not all(type(n) is int and n >= 0 for n in sizes):
+    if not _are_sizes(sizes) or end + sum(sizes) != len(body):
         return None
-    if end + sum(sizes) != len(body):
-        return None
-    objects = []
+    objects: list[bytes] = []
     for size in sizes:
         objects.append(body[end : end + size])
         end += size
     return objects, plan
+
+
+def _are_sizes(x: object) -> TypeGuard[list[int]]:
+    return isinstance(x, list) and all(type(n) is int and n >= 0 for n in cast("list[object]", x))
 
 
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH

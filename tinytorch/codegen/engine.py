@@ -14,7 +14,7 @@ from __future__ import annotations
 import ctypes
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import llvmlite.binding as llvm
@@ -40,7 +40,7 @@ EXTERNAL = (
 )
 
 # intrinsics named so need the target property
-_INTRINSICS = (
+_INTRINSICS: tuple[tuple[str, str, Callable[[Target], bool]], ...] = (
     (r"llvm\.x86\.(ldtilecfg|sttilecfg|tile|td|internal\.amx)", "AMX tiles", lambda t: t.has_amx),
     (r"llvm\.x86\.avx512bf16", "bfloat16 dot products", lambda t: t.has_bf16_dot),
     (r"llvm\.x86\.avx512fp16", "float16 arithmetic", lambda t: t.has_fp16),
@@ -54,7 +54,7 @@ _lock = threading.RLock()  # one TargetMachine and one pass manager serve all th
 # LLVM's memory must be whole in a forked child: a fork waits for what is being compiled (at most
 # some seconds). llvmlite has a lock of its own, which other users of it may hold.
 fork_waits_for(_lock, place=20)
-fork_waits_for(llvm.ffi.lib._lock, place=30)
+fork_waits_for(llvm.ffi.lib._lock, place=30)  # pyright: ignore[reportPrivateUsage]
 
 
 def module_text(kernels: Iterable[Kernel]) -> str:
@@ -255,7 +255,8 @@ def _passes(target: Target) -> tuple[llvm.ModulePassManager, llvm.PassBuilder]:
 
 
 _LIBRARIES = 16  # loaded by one JIT
-_filling: list = [None, _LIBRARIES]  # the JIT that takes the next library, and how many it has
+_filling: llvm.LLJIT | None = None  # the JIT that takes the next library
+_filled = 0  # how many libraries it has
 
 
 def _place() -> tuple[llvm.LLJIT, str]:
@@ -264,14 +265,15 @@ def _place() -> tuple[llvm.LLJIT, str]:
     LLVM gives 9 KiB of each library back only with the whole JIT. A new one takes 1 ms and 0.1 MiB,
     so some libraries share it; when the last of them is gone, it goes too.
     """
-    if _filling[1] == _LIBRARIES:
+    global _filling, _filled
+    if _filling is None or _filled == _LIBRARIES:
         # suppress_errors: a failed link is raised, not printed as well
-        _filling[0] = llvm.create_lljit_compiler(
+        _filling = llvm.create_lljit_compiler(
             _machine(Target.host()), use_jit_link=True, suppress_errors=True
         )
-        _filling[1] = 0
-    _filling[1] += 1
-    return _filling[0], f"tinytorch.{_filling[1]}"
+        _filled = 0
+    _filled += 1
+    return _filling, f"tinytorch.{_filled}"
 
 
 def _never_free(thing: object) -> None:
@@ -281,11 +283,11 @@ def _never_free(thing: object) -> None:
 @lru_cache
 def _external_addresses() -> dict[str, int]:
     process = ctypes.CDLL(None)
-    out = {}
+    out: dict[str, int] = {}
     for name in EXTERNAL:
         try:
             function = getattr(process, name)
         except AttributeError:  # not on this system; a kernel that needs it fails to link
             continue
-        out[name] = ctypes.cast(function, ctypes.c_void_p).value
+        out[name] = ctypes.cast(function, ctypes.c_void_p).value or 0
     return out

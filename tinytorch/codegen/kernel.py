@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tinytorch.base.dtypes import DType
-from tinytorch.codegen.builder import Function, Value
+from tinytorch.codegen.builder import Function, Value, lanes
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Lowered:
     """
 
     steps: tuple[Step, ...]
-    temporaries: Mapping[str, int] = field(default_factory=dict)
+    temporaries: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 class Epilogue(Protocol):
@@ -123,11 +123,18 @@ class StoreEpilogue:
         """Equal keys, equal code."""
         return f"store({self.out.dtype.name},{self.out.strides},{self.out.offset})"
 
-    def emit(self, f, value, index, mask, pointers) -> None:
+    def emit(
+        self,
+        f: Function,
+        value: Value,
+        index: Sequence[Value],
+        mask: Value | None,
+        pointers: Mapping[str, Value],
+    ) -> None:
         """Store `value` at `index`."""
         store_at(f, value, pointers["out"], self.out, index, mask)
 
-    def prefetch(self, f, index, pointers) -> None:
+    def prefetch(self, f: Function, index: Sequence[Value], pointers: Mapping[str, Value]) -> None:
         """It reads nothing."""
 
 
@@ -140,10 +147,11 @@ def offset_of(f: Function, operand: Operand, index: Sequence[Value]) -> Value:
     return total
 
 
-def store_at(f: Function, value: Value, pointer: Value, operand: Operand, index, mask) -> None:
+def store_at(
+    f: Function, value: Value, pointer: Value, operand: Operand, index: Sequence[Value],
+    mask: Value | None,
+) -> None:  # fmt: skip
     """Store a scalar or a vector along the last axis, whatever that axis's stride is."""
-    from tinytorch.codegen.builder import lanes
-
     llvm = operand.dtype.llvm
     value = f.convert(value, llvm)
     base = f.at(pointer, offset_of(f, operand, index), llvm, "out.at")
@@ -173,7 +181,7 @@ def build(
 ) -> Kernel:
     """Write a kernel: `body(f, pointers)` emits one tile (`f.tile`, `f.scratch`)."""
     f = Function(name, [("arguments", "ptr"), ("tile", "i64"), ("scratch", "ptr")])
-    pointers = {}
+    pointers: dict[str, Value] = {}
     for i, argument in enumerate(arguments):
         slot = f.at(f.arguments, f.index(i), "ptr", f"{argument}.slot")
         pointers[argument] = f.load_pointer(slot, argument)

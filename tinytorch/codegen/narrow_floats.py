@@ -22,7 +22,7 @@ _LINE = re.compile(
 
 def spell_out(text: str, target: Target) -> str:
     """The module with every conversion the target lacks replaced."""
-    lacking = set()
+    lacking: set[str] = set()
     if not target.has_bf16_dot:
         lacking.add("bfloat")
     if target.name == "vector128" and target.architecture == "x86_64":  # F16C came with AVX
@@ -31,7 +31,7 @@ def spell_out(text: str, target: Target) -> str:
         return text
     needed: dict[str, Function] = {}
 
-    def replace(match: re.Match) -> str:
+    def replace(match: re.Match[str]) -> str:
         op, source, value, to, flushes = match.groups()
         narrow = (to if op == "fptrunc" else source).rstrip(">").split()[-1]
         # bfloat16 is widened by bits everywhere: LLVM 22 compares bfloat16 for AVX-512 by a node it
@@ -45,7 +45,7 @@ def spell_out(text: str, target: Target) -> str:
         return f'= call {to} @"{name}"({source} {value})'
 
     text = _LINE.sub(replace, text)
-    declared = set().union(*(f.declarations for f in needed.values())) if needed else set()
+    declared = {d for f in needed.values() for d in f.declarations}
     fresh = sorted(d for d in declared if d not in text)
     return "\n".join([*fresh, text, *(f.finish() for f in needed.values())]) + "\n"
 

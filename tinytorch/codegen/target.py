@@ -166,7 +166,7 @@ def _normal(architecture: str) -> str:
 
 
 def _x86(name: str, triple: str, here: bool) -> Target:
-    present = host_features() if here else frozenset()
+    present = host_features() if here else frozenset[str]()
     listed = [*_REQUIRED[name], *(f for f in _OPTIONAL[name] if f in present)]
     amx = name == "avx512" and amx_permitted()
     if amx:

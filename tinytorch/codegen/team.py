@@ -258,8 +258,8 @@ class Crew:
 class Team:
     """All crews of the process, through which tables are run."""
 
-    _idle: list[Crew] = []
-    _all: list[Crew] = []
+    idle: list[Crew] = []
+    crews: list[Crew] = []  # idle or not
 
     def run(self, table: StageTable, threads: int) -> int:
         """Run every stage of the table, with up to `threads` threads, the calling one included.
@@ -283,33 +283,33 @@ class Team:
                 fix="set_num_threads(2)",
             )
         try:
-            crew = self._idle.pop()  # atomic: two Python threads never get the same crew
+            crew = self.idle.pop()  # atomic: two Python threads never get the same crew
         except IndexError:
             crew = Crew()
-            self._all.append(crew)
+            self.crews.append(crew)
         table.release = _release
         try:
             return crew.run(table, threads if table.parallel else 1)
         finally:
-            self._idle.append(crew)
+            self.idle.append(crew)
 
 
 def _release(table: int) -> None:
-    for crew in Team._all:
+    for crew in Team.crews:
         if crew.looks_at(table):
             wait_until(lambda crew=crew: not crew.looks_at(table))
 
 
 def _forget() -> None:
     """In a forked child: the workers exist only in the parent, and so do their numbers."""
-    Team._idle.clear()
-    Team._all.clear()
+    Team.idle.clear()
+    Team.crews.clear()
 
 
 def _stop() -> None:
     """At exit: end the workers that wait, so that none runs code that is being unloaded."""
-    while Team._idle:
-        Team._idle.pop().stop()
+    while Team.idle:
+        Team.idle.pop().stop()
 
 
 if hasattr(os, "register_at_fork"):
@@ -343,10 +343,10 @@ class _Native:
         self.spin = _spin_count(pauses)
 
 
-def _spin_count(pauses) -> int:
+def _spin_count(pauses: Callable[[int], object]) -> int:
     """How many pauses take about 50 us; the least of three, as anything else only adds time."""
     count = 500
-    took = []
+    took: list[float] = []
     for _ in range(3):
         start = time.perf_counter()
         pauses(count)

@@ -41,6 +41,7 @@ from tinytorch.codegen.math_coefficients import (
     TWO_OVER_PI,
     TWO_THIRDS,
 )
+from tinytorch.codegen.target import Target
 
 __all__ = [
     "absolute", "ceil", "copysign", "cos", "erf", "exp", "floor", "log", "muladd", "pow", "round",
@@ -111,7 +112,7 @@ def copysign(f: Function, size: Value, sign: Value) -> Value:
     return f.intrinsic("copysign", size.type, size, sign)
 
 
-def exp(f: Function, x: Value, *, target=None, nonpositive: bool = False) -> Value:
+def exp(f: Function, x: Value, *, target: Target | None = None, nonpositive: bool = False) -> Value:
     """e^x = 2^n e^r with n = round(x / ln 2), |r| <= ln 2 / 2.
 
     Args:
@@ -336,7 +337,7 @@ def _log_of_special(f: Function, x: Value, result: Value) -> Value:
 def _two_product(f: Function, a: Value, b: Value) -> tuple[Value, Value]:
     """a * b as an unevaluated sum (Veltkamp and Dekker 1971), without needing a fused product."""
 
-    def halves(x):
+    def halves(x: Value) -> tuple[Value, Value]:
         grown = f.mul(x, f.const(x.type, 2.0**27 + 1))
         high = f.sub(grown, f.sub(grown, x))
         return high, f.sub(x, high)
@@ -443,9 +444,13 @@ def _sin_or_cos(f: Function, x: Value, quarter: int) -> Value:
     if element(x.type) == "double":  # what 1 - z / 2 lost in rounding
         lost = muladd(f, z, f.const(x.type, -0.5), f.sub(one, half))
         cosine = f.add(half, muladd(f, f.mul(z, z), polynomial(f, "COS", z), lost), "cosine")
-    zero, bit = f.const(n.type, 0), lambda i: f.op("and", n, f.const(n.type, i))
-    result = f.select(f.compare("eq", bit(1), zero), sine, cosine)
-    return f.select(f.compare("eq", bit(2), zero), result, f.neg(result), ("sin", "cos")[quarter])
+
+    def is_clear(bit: int) -> Value:
+        found = f.op("and", n, f.const(n.type, bit))
+        return f.compare("eq", found, f.const(n.type, 0))
+
+    result = f.select(is_clear(1), sine, cosine)
+    return f.select(is_clear(2), result, f.neg(result), ("sin", "cos")[quarter])
 
 
 def _reduce_by_half_pi(f: Function, x: Value, compensate: bool) -> tuple[Value, Value]:
@@ -482,7 +487,7 @@ def _reduce_large_lanes(f: Function, x: Value, r: Value, n: Value) -> tuple[Valu
         else f.intrinsic("vector.reduce.or", "i1", large, suffix=mangle(large.type))
     )
     name = f.fresh("large.lanes")
-    before = f._block
+    before = f.current_block
     f.branch_if(some, f"{name}.then", f"{name}.done")
     f.block(f"{name}.then")
     f.declarations.update((_PAYNE_HANEK, *_NEEDED))
@@ -502,7 +507,7 @@ def _reduce_large_lanes(f: Function, x: Value, r: Value, n: Value) -> tuple[Valu
     f.branch(f"{name}.done")
     f.block(f"{name}.done")
 
-    def merge(old, new, stem):
+    def merge(old: Value, new: Value, stem: str) -> Value:
         pairs = f'[{old.text}, %"{before}"], [{new.text}, %"{name}.then"]'
         return f.define(old.type, f"phi {old.type} {pairs}", stem)
 

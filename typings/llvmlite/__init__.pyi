@@ -1,0 +1,2 @@
+# What codegen/ uses of llvmlite, which comes without types.
+__version__: str
