@@ -28,7 +28,7 @@ from tests.compiler.random_values import Chooser, Refused, indices, numbers
 from tinytorch import nn
 from tinytorch.base.dtypes import float64
 from tinytorch.base.errors import TinyTorchError
-from tinytorch.compiler.record.capture import capture
+from tinytorch.compiler.record.recording import record
 from tinytorch.compiler.record.signature import Slot
 from tinytorch.tensor.tensor import Tensor
 
@@ -798,7 +798,7 @@ def check(drawn: Step, target: str, threads: int) -> Checked:
 
 
 def _one_call(what: str, plain: Callable, run: Callable, arguments: tuple, seen: Checked) -> None:
-    captured = capture(plain, arguments, {})
+    captured = record(plain, arguments, {})
     graph = captured.graph
     unique = list({id(a): a for a in arguments}.values())
     arrays = {v: _held(t) for v, t in zip(graph.arguments, unique, strict=True)}
@@ -811,7 +811,7 @@ def _one_call(what: str, plain: Callable, run: Callable, arguments: tuple, seen:
     def wanted(slot: Slot) -> Bounded:
         kind, i = slot.kind, slot.index
         if kind == "view":
-            base, rows = captured.shown[i]
+            base, rows = captured.returned_views[i]
             if isinstance(base, Slot):
                 return _view(wanted(base), rows)
             state = outside.get(id(base))

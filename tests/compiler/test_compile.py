@@ -325,7 +325,7 @@ def test_kinds_of_calls_are_kept_up_to_their_number(monkeypatch):
     """The oldest goes when there is one more; those kept are not recorded again."""
     import tinytorch.compiler.compile as module
 
-    monkeypatch.setattr(module, "KINDS", 2)
+    monkeypatch.setattr(module, "MOST_RECORDINGS", 2)
     double = tt.compile(lambda x: x + x)
     for n in (1, 2, 1, 2):
         double(tt.ones(n))

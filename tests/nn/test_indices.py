@@ -6,7 +6,7 @@ import pytest
 import tinytorch as tt
 from tinytorch.base.errors import IndexRangeError
 from tinytorch.compiler.graph.reference import step_reference
-from tinytorch.compiler.record.capture import capture
+from tinytorch.compiler.record.recording import record
 from tinytorch.nn import functional as F
 from tinytorch.nn.embedding import inside
 
@@ -15,7 +15,7 @@ from tinytorch.nn.embedding import inside
 def test_a_captured_program_refuses_too(wrong):
     """Ground truth: [0, K). NumPy counts -1 from the end; the graph must not."""
     logits, labels = np.zeros((2, 4), np.float32), np.array([0, wrong])
-    graph = capture(F.cross_entropy, (logits, labels), {}).graph
+    graph = record(F.cross_entropy, (logits, labels), {}).graph
     with pytest.raises(IndexRangeError):
         step_reference(graph, dict(zip(graph.arguments, (logits, labels), strict=True)))
 

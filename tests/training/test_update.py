@@ -410,8 +410,8 @@ def test_buffers_that_no_batch_moves_are_not_copied():
     masked = Trainer(Masked(), tt.optim.SGD(), compile=True, progress=Silent())
     masked.train([(X.astype(np.float32), Y)], 1)
     call = masked.passes.steps["train"].compiled._last
-    written = {id(call.captured.sources[call.captured.graph.states.index(old)])
-               for old, _ in call.captured.graph.updates}  # fmt: skip
+    written = {id(call.recording.sources[call.recording.graph.states.index(old)])
+               for old, _ in call.recording.graph.updates}  # fmt: skip
     assert id(masked.model.table) not in written
     assert id(masked.model.norm.running_mean) in written
 

@@ -18,23 +18,25 @@ from tinytorch.base.locks import ForkSafeLock
 from tinytorch.codegen.target import NAMES, Target
 from tinytorch.compiler import show
 from tinytorch.compiler.persist import program_for
-from tinytorch.compiler.record.capture import RECORDING, capture
-from tinytorch.compiler.record.guards import Changes, given_guards, place_of
+from tinytorch.compiler.record.guards import Changes, Place, given_guards, place_of
 from tinytorch.compiler.record.objects import asked, is_a, name_of
+from tinytorch.compiler.record.recording import RECORDING_LOCK, record
 from tinytorch.compiler.record.signature import flatten
-from tinytorch.compiler.run.call import Call
+from tinytorch.compiler.run.executable import Executable
 from tinytorch.tensor.interpreter import PRECISIONS, STATE
 from tinytorch.tensor.interpreter import precision as precision_mode
 from tinytorch.tensor.tensor import Tensor
 
-KINDS = 64  # recordings kept; those of the kind of call (shapes, static values) made first go
+# A kind of call: shapes, number types, static arguments, settings.
+MOST_RECORDINGS = 64  # kept; those of the kind of call made first go
+MOST_VARIANTS = 8  # kept of one kind of call, which differ by values of the Python around it
+MOST_NUMBERS = 3  # recordings that another number caused, after which numbers become states
 _NOT_RECORDED = object()
-VARIANTS = 8  # recordings kept for one kind of call that differ by captured Python values
-NUMBERS = 3  # recordings caused by another number, after which single numbers become inputs
+Key = tuple[Any, ...]  # what a kind of call is known by
 
 
 def compile(
-    fn: Callable | None = None,
+    fn: Callable[..., Any] | None = None,
     *,
     precision: str | None = None,
     target: str | Target | None = None,
@@ -89,7 +91,7 @@ def compile(
 class _Overlap(NamedTuple):
     """Arguments share memory that is written: what makes it another program, and ids of these."""
 
-    key: tuple
+    key: Key
     states: frozenset[int]
 
 
@@ -97,7 +99,7 @@ class Compiled:
     """What `tt.compile` gives. Attributes it does not have are those of the function or Module."""
 
     def __init__(
-        self, fn: Callable, precision: str | None, target: str | Target | None,
+        self, fn: Callable[..., Any], precision: str | None, target: str | Target | None,
         threads: int | None, guards: Iterable[Any] = (),
     ):  # fmt: skip
         if not callable(fn):
@@ -127,16 +129,16 @@ class Compiled:
         self.captures = 0  # how often the function was recorded
         self._given = list(guards)
         given_guards(self._given)  # refused now rather than at the first call
-        self._moving: set[tuple] = set()  # places where other Tensors were found
-        self._numbers: dict[tuple, int] = {}  # recordings that another number caused, by kind
-        self._calls: dict[tuple, list[Call]] = {}
+        self._moving: set[Place] = set()  # places where other Tensors were found
+        self._numbers: dict[Key, int] = {}  # recordings that another number caused, by kind
+        self._calls: dict[Key, list[Executable]] = {}  # by kind of call, the newest first
         self._changes = Changes()
-        self._last: Call | None = None
+        self._last: Executable | None = None
         self._lock = ForkSafeLock()  # one recording at a time
         if asked(fn, "__name__", None) is not None:
             functools.update_wrapper(self, fn)
 
-    def __call__(self, *args, **kwargs) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program for this kind of call; make it first if there is none."""
         state = STATE
         if (
@@ -144,57 +146,63 @@ class Compiled:
         ):  # part of another compiled function: it is recorded with it
             with self._mode():
                 return self.fn(*args, **kwargs)
-        key: list = [settings.STRUCTURE.value, state.recording, self.precision or state.precision]
-        leaves: list = []
+        key: list[Any] = [
+            settings.STRUCTURE.value,
+            state.recording,
+            self.precision or state.precision,
+        ]
+        leaves: list[Any] = []
         flatten(args, key, leaves)
         if kwargs:
             flatten(kwargs, key, leaves)
         if len(leaves) > 1 and len(set(map(id, leaves))) < len(leaves):
             leaves = _each_once(leaves, key)
-        made = tuple(key)
-        out = self._shared(made, None, leaves)
+        kind = tuple(key)
+        out = self._run(kind, None, leaves)
         if out is _NOT_RECORDED:
-            out = self._shared(made, self._captured(made, args, kwargs, leaves), leaves)
+            out = self._run(kind, self._recorded(kind, args, kwargs, leaves), leaves)
         if type(out) is _Overlap:  # another program, in which they are states
-            made = (*made, out.key)
-            call = self._captured(made, args, kwargs, leaves, out.states)
-            out = self._shared(made, call, leaves)
+            kind = (*kind, out.key)
+            executable = self._recorded(kind, args, kwargs, leaves, out.states)
+            out = self._run(kind, executable, leaves)
         return out
 
-    def _shared(self, key: tuple, call: Call | None, leaves: list) -> Any:
+    def _run(self, key: Key, executable: Executable | None, leaves: list[Any]) -> Any:
         """Run a recording while no other thread records; the one that is right if none is given."""
         me = get_ident()
         try:  # Note [how it is shared] in base/locks.py
-            RECORDING.sharing.append(me)
-            if RECORDING.owner is not None:
-                RECORDING.give_way(me)
-            if call is None:
-                call = self._fresh(key, leaves)
-            if call is None:
+            RECORDING_LOCK.sharing.append(me)
+            if RECORDING_LOCK.owner is not None:
+                RECORDING_LOCK.give_way(me)
+            if executable is None:
+                executable = self._found(key, leaves)
+            if executable is None:
                 return _NOT_RECORDED
-            if not call.captured.states and (found := call.overlaps(leaves)) is not None:
-                return _Overlap(*found)
-            return call(leaves)
+            if not executable.recording.states:
+                found = executable.overlaps(leaves)
+                if found is not None:
+                    return _Overlap(*found)
+            return executable(leaves)
         finally:
-            RECORDING.sharing.remove(me)
+            RECORDING_LOCK.sharing.remove(me)
 
-    def _fresh(self, key: tuple, leaves: list) -> Call | None:
+    def _found(self, key: Key, leaves: list[Any]) -> Executable | None:
         """A recording of this kind that is still right."""
-        for call in self._calls.get(key, ()):
-            if call.fits(leaves):
-                self._last = call
-                return call
+        for executable in self._calls.get(key, ()):
+            if executable.fits(leaves):
+                self._last = executable
+                return executable
         return None
 
-    def _captured(
-        self, key: tuple, args: tuple, kwargs: dict, leaves: list,
+    def _recorded(
+        self, key: Key, args: tuple[Any, ...], kwargs: dict[str, Any], leaves: list[Any],
         states: frozenset[int] = frozenset(),
-    ) -> Call:  # fmt: skip
+    ) -> Executable:  # fmt: skip
         """A new recording, or the one that another thread has made meanwhile."""
         with self._lock.lock:
-            with RECORDING:  # no thread records, so nothing that `fits` looks at is half changed
-                call = self._fresh(key, leaves)
-            return self._capture(key, args, kwargs, states) if call is None else call
+            with RECORDING_LOCK:  # no thread records: nothing that `fits` looks at is half changed
+                found = self._found(key, leaves)
+            return self._record(key, args, kwargs, states) if found is None else found
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """A compiled method: the object it is called on is a static argument."""
@@ -210,7 +218,7 @@ class Compiled:
 
     # looking inside
 
-    def explain(self, *args, **kwargs) -> str:
+    def explain(self, *args: Any, **kwargs: Any) -> str:
         """Time every kernel and say what it does: operations, bytes, FLOPs, time, roofline.
 
         Args:
@@ -219,23 +227,23 @@ class Compiled:
         """
         return show.explain(self._the_call(args, kwargs))
 
-    def graph(self, *args, **kwargs) -> str:
+    def graph(self, *args: Any, **kwargs: Any) -> str:
         """The recorded program, as Python over the primitives."""
-        return str(self._the_call(args, kwargs).captured.graph)
+        return str(self._the_call(args, kwargs).recording.graph)
 
-    def memory(self, *args, **kwargs) -> str:
+    def memory(self, *args: Any, **kwargs: Any) -> str:
         """What memory it takes and where the busiest moment is."""
         return self._the_call(args, kwargs).program.plan.memory
 
-    def llvm(self, *args, **kwargs) -> str:
+    def llvm(self, *args: Any, **kwargs: Any) -> str:
         """The LLVM IR of its kernels, as written."""
         return show.llvm(self._the_call(args, kwargs))
 
-    def asm(self, *args, **kwargs) -> str:
+    def asm(self, *args: Any, **kwargs: Any) -> str:
         """The assembly of its kernels."""
         return show.assembly(self._the_call(args, kwargs))
 
-    def _the_call(self, args: tuple, kwargs: dict) -> Call:
+    def _the_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Executable:
         if args or kwargs:
             return self._prepare(args, kwargs)
         if self._last is None:
@@ -247,44 +255,50 @@ class Compiled:
             )
         return self._last
 
-    def _prepare(self, args: tuple, kwargs: dict) -> Call:
-        key: list = [settings.STRUCTURE.value, STATE.recording, self.precision or STATE.precision]
-        leaves: list = []
+    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Executable:
+        key: list[Any] = [
+            settings.STRUCTURE.value,
+            STATE.recording,
+            self.precision or STATE.precision,
+        ]
+        leaves: list[Any] = []
         flatten(args, key, leaves)
         if kwargs:
             flatten(kwargs, key, leaves)
         if len(set(map(id, leaves))) < len(leaves):
             leaves = _each_once(leaves, key)
-        return self._captured(tuple(key), args, kwargs, leaves)
+        return self._recorded(tuple(key), args, kwargs, leaves)
 
     # compiling
 
     def _mode(self):
         return precision_mode(self.precision) if self.precision else nullcontext()
 
-    def _capture(self, key: tuple, args: tuple, kwargs: dict, states: frozenset[int]) -> Call:
+    def _record(
+        self, key: Key, args: tuple[Any, ...], kwargs: dict[str, Any], states: frozenset[int]
+    ) -> Executable:
         self._note_changes(key)
         given = given_guards(self._given)
         for g in given:
             g.held = g.now()
         with self._mode():
-            captured = capture(
+            recording = record(
                 self.fn, args, kwargs, states=states, moving=self._moving,
-                lift_numbers=self._numbers.get(key[1:], 0) >= NUMBERS,
+                lift_numbers=self._numbers.get(key[1:], 0) >= MOST_NUMBERS,
             )  # fmt: skip
         self.captures += 1
-        program = program_for(captured.graph, self.target or Target.host())
-        call = Call(captured, program, given, self.threads or settings.num_threads())
-        if captured.escapes.again:
-            self._keep(call, key)
+        program = program_for(recording.graph, self.target or Target.host())
+        threads = self.threads or settings.num_threads()
+        self._last = executable = Executable(recording, program, given, threads)
+        if recording.escapes.again:
+            self._keep(executable, key)
         else:
-            self._changes.note_once(self.name, captured.escapes.why)
-        self._last = call
-        return call
+            self._changes.note_once(self.name, recording.escapes.why)
+        return executable
 
-    def _note_changes(self, key: tuple) -> None:
+    def _note_changes(self, key: Key) -> None:
         """Learn from what the newest recording of this kind of call no longer agrees with."""
-        changed = [g for call in self._calls.get(key, ())[:1] for g in call.changed()]
+        changed = [g for newest in self._calls.get(key, ())[:1] for g in newest.changed()]
         if any(g.is_number for g in changed):
             self._numbers[key[1:]] = self._numbers.get(key[1:], 0) + 1
         for g in changed:
@@ -293,14 +307,14 @@ class Compiled:
         if changed:
             self._changes.note(self.name, changed)
 
-    def _keep(self, call: Call, key: tuple) -> None:
+    def _keep(self, executable: Executable, key: Key) -> None:
         """Let later calls find it; forget recordings that nothing leads to, and the oldest."""
         now = settings.STRUCTURE.value  # the function may have moved it while it was recorded
         for old in [k for k in self._calls if k[0] != now]:
             del self._calls[old]
-        calls = self._calls.pop((now, *key[1:]), [])
-        self._calls[now, *key[1:]] = [call, *calls[: VARIANTS - 1]]
-        while len(self._calls) > 1 and sum(map(len, self._calls.values())) > KINDS:
+        variants = self._calls.pop((now, *key[1:]), [])
+        self._calls[now, *key[1:]] = [executable, *variants[: MOST_VARIANTS - 1]]
+        while len(self._calls) > 1 and sum(map(len, self._calls.values())) > MOST_RECORDINGS:
             del self._calls[next(iter(self._calls))]
 
 
@@ -318,10 +332,10 @@ def _runnable(target: str | Target | None) -> Target | None:
     return (Target.named(target) if isinstance(target, str) else target).runnable()
 
 
-def _each_once(leaves: list, key: list) -> list:
+def _each_once(leaves: list[Any], key: list[Any]) -> list[Any]:
     """The leaves without repetitions; the key says which were the same."""
     place: dict[int, int] = {}
-    once: list = []
+    once: list[Any] = []
     for leaf in leaves:
         if id(leaf) not in place:
             place[id(leaf)] = len(once)

@@ -21,13 +21,13 @@ from tinytorch.compiler.run.roofline import Roofline, measure
 from tinytorch.tensor.memory import Buffer, copy_of
 
 if TYPE_CHECKING:
-    from tinytorch.compiler.run.call import Call
+    from tinytorch.compiler.run.executable import Executable
 
 RUNS = 20  # of which the median counts
 _COLUMNS = ("kernel", "operations", "runs", "bytes", "FLOPs", "time", "share", "roofline")
 
 
-def explain(call: Call) -> str:
+def explain(call: Executable) -> str:
     """The table of `Compiled.explain`: a row for each kernel in order of first use, and the sums.
 
     Tasks with equal code and operations share a row; "runs" counts them. "roofline" is the least
@@ -86,9 +86,9 @@ class _Row:
         )
 
 
-def time_tasks(call: Call, runs: int = RUNS) -> list[float]:
+def time_tasks(call: Executable, runs: int = RUNS) -> list[float]:
     """Seconds each task takes: the median of several runs, on copies of the states."""
-    graph = call.captured.graph
+    graph = call.recording.graph
     call.binding.refresh()
     states = [copy_of(call.binding.array(i), v.dtype) for i, v in enumerate(graph.states)]
     arguments = [_made_up(v) for v in graph.arguments]
@@ -103,14 +103,14 @@ def time_tasks(call: Call, runs: int = RUNS) -> list[float]:
     return [median(times) for times in zip(*measured[1:], strict=True)]
 
 
-def llvm(call: Call) -> str:
+def llvm(call: Executable) -> str:
     """The kernels' IR as the compiler writes it, before LLVM's passes."""
     program = call.program
     tasks = lower(program.graph, program.target).tasks
     return engine.module_text(t.kernel for t in tasks if not isinstance(t.kernel, HostCall))
 
 
-def assembly(call: Call) -> str:
+def assembly(call: Executable) -> str:
     """The kernels' assembly."""
     return engine.assembly_text(llvm(call), call.program.target)
 

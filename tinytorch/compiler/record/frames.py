@@ -21,70 +21,15 @@ from __future__ import annotations
 import ctypes
 import dis
 import functools
-import os
 import sys
-import sysconfig
 import threading
 import types
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, cast
 
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.compiler.record.guards import MISSING
-from tinytorch.compiler.record.objects import module_of, own_dict
-
-# --- whose code is it? ---
-
-_PACKAGE = os.path.join(os.path.abspath(__file__).rpartition(os.sep + "compiler")[0], "")
-_STANDARD = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")})
-_INSTALLED = ("/site-packages/", "/dist-packages/")
-
-
-@functools.cache
-def is_library(filename: str) -> bool:
-    """Whether code of this file is TinyTorch's, the standard library's or an installed one's."""
-    path = filename.replace("\\", "/")
-    if any(part in path for part in _INSTALLED) or filename.startswith((_PACKAGE, "<frozen ")):
-        return True
-    if filename == "<__array_function__ internals>":
-        return True
-    return filename.startswith(_STANDARD)
-
-
-def of_library(module: Any) -> bool:
-    """Whether a module, or the one of this name, is a library's."""
-    found = sys.modules.get(module) if isinstance(module, str) else module
-    own = own_dict(found) or {}  # past a `__getattr__` of the user's module
-    name = module if isinstance(module, str) else str(own.get("__name__"))
-    if name == "__main__":  # in a notebook its file is a library's
-        return False
-    file = own.get("__file__")
-    if isinstance(file, str):
-        return is_library(file)
-    return name.partition(".")[0] in sys.stdlib_module_names
-
-
-def of_library_frame(frame: types.FrameType, code: types.CodeType) -> bool:
-    """Whether a frame runs a library's code."""
-    name = code.co_filename
-    if code in _ours:
-        return False
-    if name[:1] == "<" and name != "<stdin>":  # made by exec: it is whose names it uses
-        return is_library(name) or of_library(str(frame.f_globals.get("__name__")))
-    return is_library(name)
-
-
-def library_class(kind: type) -> bool:
-    """Whether a class is a library's, not the user's."""
-    return _library_module(module_of(kind))
-
-
-@functools.cache
-def _library_module(name: str) -> bool:
-    return name == "builtins" or of_library(name)
-
-
-# --- instructions and the stack ---
+from tinytorch.compiler.record.objects import is_library, of_library
 
 _ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "INTERPRETER_EXIT")
 _ALWAYS = ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "JUMP_ABSOLUTE")
@@ -98,7 +43,7 @@ def depths(code: types.CodeType) -> dict[int, int]:
     # where an exception is caught: the stack is cut, then the instruction's place (if kept) and the
     # exception are put on it
     starts = [(0, 0)]
-    for entry in dis._parse_exception_table(code):  # type: ignore[attr-defined]
+    for entry in cast(list[Any], dis._parse_exception_table(code)):  # pyright: ignore
         starts.append((entry.target, entry.depth + 1 + bool(entry.lasti)))
     found: dict[int, int] = {}
     while starts:
@@ -138,7 +83,7 @@ def at(address: int) -> Any:
         return MISSING
 
 
-# --- being called before each instruction ---
+# being called before each instruction
 
 
 class Observer:
@@ -156,7 +101,7 @@ class Observer:
 
     tracer: Any = None  # what `sys.settrace` was given, if nobody else has set one
 
-    def unwatched(self, function: Callable) -> Callable:
+    def unwatched(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function that runs none of the user's code: while it runs nothing is looked at.
 
         With `sys.settrace` every call of a function costs 1 us more, a library's too.
@@ -173,18 +118,35 @@ class Observer:
 
         return quiet
 
-    def observe(self, function: Callable, args: tuple, kwargs: dict) -> Any:
+    def observe(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """Call the function; gives its result."""
         if sys.version_info >= (3, 12):
             return _monitored(self, function, args, kwargs)
         return _traced(self, function, args, kwargs)
 
 
+_watched: set[types.CodeType] = set()  # code of this file that is watched like a user's
+
+
+def _of_library_frame(frame: types.FrameType, code: types.CodeType) -> bool:
+    """Whether a frame runs a library's code."""
+    name = code.co_filename
+    if code in _watched:
+        return False
+    if name[:1] == "<" and name != "<stdin>":  # made by exec: it is whose names it uses
+        return is_library(name) or of_library(str(frame.f_globals.get("__name__")))
+    return is_library(name)
+
+
 def _base(frame: types.FrameType) -> int:
     return (_pointer(id(frame) + _FRAME).value or 0) + LOCALS
 
 
-def _traced(observer: Observer, function: Callable, args: tuple, kwargs: dict) -> Any:
+def _traced(
+    observer: Observer, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     """By `sys.settrace`. A debugger or a measure of coverage that is set sees all it saw before."""
     before = sys.gettrace()
 
@@ -198,7 +160,7 @@ def _traced(observer: Observer, function: Callable, args: tuple, kwargs: dict) -
             theirs = before(frame, event, arg)
             if sys.gettrace() is not begin:  # some put themselves in place at each call
                 sys.settrace(begin)
-        if of_library_frame(frame, code):
+        if _of_library_frame(frame, code):
             if before is None and code.co_filename[:1] != "<":
                 files.add(code.co_filename)
             return theirs
@@ -219,12 +181,12 @@ def _traced(observer: Observer, function: Callable, args: tuple, kwargs: dict) -
         sys.settrace(before)
 
 
-def _opcode(act: Callable, code: Any, base: int, frame: Any, event: str, _: Any) -> None:
+def _opcode(act: Callable[..., Any], code: Any, base: int, frame: Any, event: str, _: Any) -> None:
     if event == "opcode":
         act(frame, code, base)
 
 
-def _shared(begin: Callable, theirs: Any, act: Callable) -> Callable:
+def _shared(begin: Callable[..., Any], theirs: Any, act: Callable[..., Any]) -> Callable[..., Any]:
     """A local trace function for another tracer and ours."""
 
     def local(frame: types.FrameType, event: str, arg: Any) -> Any:
@@ -244,10 +206,13 @@ def _shared(begin: Callable, theirs: Any, act: Callable) -> Callable:
 _observing: dict[int, Observer] = {}  # thread -> who sees what it runs (3.12 and later)
 _instrumented: dict[int, types.CodeType] = {}  # by id: equal code is instrumented apart
 _instrumenting = ForkSafeLock()
+_MONITORING: Any = getattr(sys, "monitoring", None)
 _TOOLS = (4, 3)  # numbers of tools that Python leaves to anybody
 
 
-def _monitored(observer: Observer, function: Callable, args: tuple, kwargs: dict) -> Any:
+def _monitored(
+    observer: Observer, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     """By `sys.monitoring`, beside all other tools; a library's code costs one event, once."""
     thread = threading.get_ident()
     outer = _observing.get(thread)
@@ -267,56 +232,55 @@ def _monitored(observer: Observer, function: Callable, args: tuple, kwargs: dict
 
 
 def _tool() -> int:
-    monitoring: Any = sys.monitoring  # type: ignore[attr-defined]
     for tool in _TOOLS:
-        if monitoring.get_tool(tool) == "tinytorch":
+        if _MONITORING.get_tool(tool) == "tinytorch":
             return tool
-    tool = next(t for t in _TOOLS if monitoring.get_tool(t) is None)
-    monitoring.use_tool_id(tool, "tinytorch")
-    events = monitoring.events
+    tool = next(t for t in _TOOLS if _MONITORING.get_tool(t) is None)
+    _MONITORING.use_tool_id(tool, "tinytorch")
+    events = _MONITORING.events
 
     def begins(code: types.CodeType, _offset: int) -> Any:
         observer = _observing.get(threading.get_ident())
-        frame = sys._getframe(1)
-        if of_library_frame(frame, code):
-            return monitoring.DISABLE
+        frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+        if _of_library_frame(frame, code):
+            return _MONITORING.DISABLE
         if observer is not None:
             observer.enters(frame, code, _base(frame))
             if id(code) not in _instrumented:
                 _instrumented[id(code)] = code
-                monitoring.set_local_events(tool, code, events.INSTRUCTION)
+                _MONITORING.set_local_events(tool, code, events.INSTRUCTION)
         return None
 
     def instruction(code: types.CodeType, offset: int) -> Any:
         observer = _observing.get(threading.get_ident())
         if observer is not None:
             if offset not in observer.offsets(code):
-                return monitoring.DISABLE
-            frame = sys._getframe(1)
+                return _MONITORING.DISABLE
+            frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
             observer.instruction(frame, code, _base(frame))
         return None
 
-    monitoring.register_callback(tool, events.PY_START, begins)
-    monitoring.register_callback(tool, events.PY_RESUME, begins)
-    monitoring.register_callback(tool, events.INSTRUCTION, instruction)
-    monitoring.set_events(tool, events.PY_START | events.PY_RESUME)
+    _MONITORING.register_callback(tool, events.PY_START, begins)
+    _MONITORING.register_callback(tool, events.PY_RESUME, begins)
+    _MONITORING.register_callback(tool, events.INSTRUCTION, instruction)
+    _MONITORING.set_events(tool, events.PY_START | events.PY_RESUME)
     return tool
 
 
 def _give_back(tool: int) -> None:
-    monitoring: Any = sys.monitoring  # type: ignore[attr-defined]
-    monitoring.set_events(tool, 0)
+    _MONITORING.set_events(tool, 0)
     for code in _instrumented.values():
-        monitoring.set_local_events(tool, code, 0)
+        _MONITORING.set_local_events(tool, code, 0)
     _instrumented.clear()
-    monitoring.free_tool_id(tool)
+    _MONITORING.free_tool_id(tool)
 
 
 class _Probe(Observer):
     """Looks whether a frame of its own is laid out as it is read here."""
 
     def __init__(self) -> None:
-        self.sample, self.seen = types.SimpleNamespace(part=[object()]), []
+        self.sample = types.SimpleNamespace(part=[object()])
+        self.seen: list[bool] = []
         self.code = self.read.__code__
         self.places, self.deep = places_of(self.code), depths(self.code)
         self.names = {i.offset: i.opname for i in dis.get_instructions(self.code)}
@@ -351,9 +315,6 @@ def available() -> bool:
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         return False
     probe = _Probe()
-    _ours.add(probe.code)
+    _watched.add(probe.code)
     probe.observe(probe.read, (probe.sample, probe.seen), {})
     return len(probe.seen) == 6 and all(probe.seen)
-
-
-_ours: set[types.CodeType] = set()  # code of this file that is watched like a user's

@@ -9,12 +9,14 @@ holds the function is recorded again.
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import chain
-from operator import attrgetter, call, contains, is_, itemgetter
+from operator import attrgetter, contains, getitem, is_, itemgetter
 from types import CodeType
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -23,10 +25,22 @@ from tinytorch.tensor.memory import TensorBase
 
 SCALARS = frozenset((bool, int, float, complex, str, bytes, type(None), type(...)))
 PLAIN = frozenset((*SCALARS, tuple, range, slice, frozenset))  # their attributes never change
-MISSING = type("Missing", (), {"__repr__": lambda self: "missing"})()
-UNSET = type("Unset", (), {"__repr__": lambda self: "not set"})()  # an attribute that may be set
+
+
+class _Marker:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+MISSING = _Marker("missing")
+UNSET = _Marker("not set")  # an attribute that may be set
+class_of: Callable[[object], type[Any]] = type  # `x.__class__` may run the user's code
 # What objects raise that cannot be read any more; other exceptions (timeouts by a signal) go on.
 REFUSALS = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError)
+_call = cast(Callable[[Any, Any], Any], operator.call)
 OFTEN = 3  # recordings because of one name, at which a warning names it
 
 
@@ -46,14 +60,16 @@ class Guard:
         holder, key: what was read.
         held: what it gave: for "all" (keys or elements, values), for "array" its bytes.
         shown: how the user writes it ("learning_rate", "config.steps").
-        soft: a change would be counted in `settings.STRUCTURE`: it needs no look at every call.
+        counted: a change is counted in `settings.STRUCTURE`: it needs no look at every call.
     """
 
-    __slots__ = ("held", "holder", "key", "kind", "shown", "soft")
+    __slots__ = ("counted", "held", "holder", "key", "kind", "shown")
 
-    def __init__(self, kind: str, holder: Any, key: Any, held: Any, shown: str, soft: bool = False):
+    def __init__(
+        self, kind: str, holder: Any, key: Any, held: Any, shown: str, counted: bool = False
+    ):
         self.kind, self.holder, self.key = kind, holder, key
-        self.held, self.shown, self.soft = held, shown, soft
+        self.held, self.shown, self.counted = held, shown, counted
 
     def now(self) -> Any:
         """What the same reading gives now; MISSING if it fails."""
@@ -86,7 +102,18 @@ class Guard:
         return type(self.held) in (int, float)
 
 
-def place_of(reading: Any) -> tuple:
+Place = tuple[str, int, Any]  # kind, id of the holder, key
+
+
+class Placed(Protocol):
+    """What is read or written somewhere: a Guard, an Effect."""
+
+    kind: str
+    holder: Any
+    key: Any
+
+
+def place_of(reading: Placed) -> Place:
     """Kind, holder and key of a Guard or an Effect, as an element of a set.
 
     A slice cannot be in one before Python 3.12: it is told by how it is written.
@@ -103,27 +130,25 @@ def same(now: Any, held: Any) -> bool:
     """Whether it is the same object, or an equal number, text or tuple of them."""
     if now is held:
         return True
-    kind = type(now)
-    if kind is not type(held):
+    cls = class_of(now)
+    if cls is not class_of(held):
         return False
-    if kind is float or kind is complex:
+    if cls is float or cls is complex:
         return repr(now) == repr(held)  # tells -0.0 from 0.0, and nan equals itself
-    if kind in SCALARS:
+    if cls in SCALARS or issubclass(cls, np.dtype):
         return now == held
-    if kind is tuple or kind is list:
+    if cls is tuple or cls is list:
         return len(now) == len(held) and all(map(same, now, held))
-    if issubclass(kind, np.dtype):
-        return now == held
-    return issubclass(kind, np.generic) and now.tobytes() == held.tobytes()
+    return issubclass(cls, np.generic) and now.tobytes() == held.tobytes()
 
 
-def contents(x: Any) -> tuple[list, list]:
+def contents(x: Any) -> tuple[list[Any], list[Any]]:
     """(keys, values) of a dict, else (elements, elements)."""
     elements = list(x)
-    return elements, (list(x.values()) if isinstance(x, dict) else elements)
+    return elements, (list(x.values()) if issubclass(class_of(x), dict) else elements)
 
 
-def numbers(x: np.ndarray, key: Any = None) -> tuple:
+def numbers(x: np.ndarray, key: Any = None) -> tuple[tuple[int, ...], np.dtype[Any], bytes]:
     """Shape, number type and numbers of an array, or of a part of it, as they are now."""
     part = x if key is None else np.asarray(x[key])
     return part.shape, part.dtype, part.tobytes()
@@ -131,13 +156,13 @@ def numbers(x: np.ndarray, key: Any = None) -> tuple:
 
 _READ: dict[str, Callable[[Any, Any], Any]] = {
     "attr": getattr,
-    "item": lambda holder, key: holder[key],
+    "item": getitem,
     "has": contains,
-    "class": lambda kind, name: vars(kind)[name],
+    "class": lambda cls, name: cls.__dict__[name],
     "all": lambda x, _: contents(x),
     "array": numbers,
     "call": lambda function, _: function(),
-    "kind": lambda x, _: type(x),
+    "kind": lambda x, _: class_of(x),
     "again": lambda x, name: getattr(x, name, UNSET),
     "names": lambda x, _: dir(x),
 }
@@ -149,44 +174,31 @@ def _by_identity(x: Any) -> bool:
     Python compares lists and tuples without a call where both hold the same object. Two different
     Tensors of several numbers are asked for one truth then, which they refuse.
     """
-    kind = type(x)
-    if issubclass(kind, TensorBase):
+    cls = class_of(x)
+    if issubclass(cls, TensorBase):
         return x.size > 1
-    if kind is str or kind is bytes or kind is CodeType:
+    if cls is str or cls is bytes or cls is CodeType:
         return True
-    return type.__getattribute__(kind, "__eq__") is object.__eq__  # past the user's metaclass
+    return type.__getattribute__(cls, "__eq__") is object.__eq__  # past the user's metaclass
 
 
-def _getter(guard: Guard) -> Any:
-    return attrgetter(guard.key) if guard.kind == "attr" else itemgetter(guard.key)
+_Lookups = tuple[list[Callable[[Any], Any]], list[Any], list[Any]]
 
 
-def _holder(guard: Guard) -> Any:
-    return vars(guard.holder) if guard.kind == "class" else guard.holder
-
-
-class _Readings:
-    """Readings of attributes and elements: one getter for each object, and what they gave.
+def _lookups(groups: Iterable[list[Guard]]) -> _Lookups:
+    """Getters, what they are applied to, and what they gave; one for guards with one holder.
 
     `attrgetter("a", "b")(x)` reads both in C and gives a tuple; of one name it gives what it reads.
     """
-
-    def __init__(self, guards: Iterable[Guard]) -> None:
-        by_place: dict[tuple[str, int], list[Guard]] = {}
-        for g in guards:
-            by_place.setdefault((g.kind, id(g.holder)), []).append(g)
-        self.getters: list[Any] = []
-        self.holders: list[Any] = []
-        self.held: list[Any] = []
-        for (kind, _), group in by_place.items():
-            keys = [g.key for g in group]
-            self.getters.append(attrgetter(*keys) if kind == "attr" else itemgetter(*keys))
-            self.holders.append(_holder(group[0]))
-            self.held.append(tuple([g.held for g in group]) if len(group) > 1 else group[0].held)
-
-    def now(self) -> list[Any]:
-        """What they give now."""
-        return list(map(call, self.getters, self.holders))  # pyright: ignore
+    getters: list[Callable[[Any], Any]] = []
+    holders: list[Any] = []
+    held: list[Any] = []
+    for group in groups:
+        first, keys = group[0], [g.key for g in group]
+        getters.append(attrgetter(*keys) if first.kind == "attr" else itemgetter(*keys))
+        holders.append(vars(first.holder) if first.kind == "class" else first.holder)
+        held.append(tuple([g.held for g in group]) if len(group) > 1 else first.held)
+    return getters, holders, held
 
 
 class Guards:
@@ -198,8 +210,8 @@ class Guards:
     """
 
     __slots__ = (
-        "_absent", "_arrays", "_calls", "_elements", "_held", "_iterables", "_kinds", "_lengths",
-        "_lists", "_numbers", "_objects", "guards",
+        "_absent", "_arrays", "_classes", "_elements", "_iterables", "_lengths", "_lists",
+        "_numbers", "_objects", "_slow", "guards",
     )  # fmt: skip
 
     def __init__(self, guards: Iterable[Guard]):
@@ -207,30 +219,37 @@ class Guards:
         self._arrange()
 
     def _arrange(self) -> None:
-        read = [g for g in self.guards if g.kind in ("attr", "item", "class")]
-        self._objects = _Readings(g for g in read if _by_identity(g.held))
-        rest = [g for g in read if not _by_identity(g.held)]
-        self._numbers: Any = [_getter(g) for g in rest], [_holder(g) for g in rest]
-        self._held = [g.held for g in rest]
-        has = [g for g in self.guards if g.kind == "has"]
-        self._absent: Any = [g.holder for g in has], [g.key for g in has]
-        whole = [g for g in self.guards if g.kind == "all"]
-        simple = [g for g in whole if type(g.holder) is list and all(map(_by_identity, g.held[0]))]
-        self._lists = [g.holder for g in simple], [g.held[0] for g in simple]
+        of_kind: dict[str, list[Guard]] = {kind: [] for kind in _READ}
+        for g in self.guards:
+            of_kind[g.kind].append(g)
+        read = [*of_kind["attr"], *of_kind["item"], *of_kind["class"]]
+        by_place: dict[tuple[str, int], list[Guard]] = {}
+        for g in read:
+            if _by_identity(g.held):
+                by_place.setdefault((g.kind, id(g.holder)), []).append(g)
+        self._objects = _lookups(by_place.values())
+        self._numbers = _lookups([g] for g in read if not _by_identity(g.held))
+        self._absent = [g.holder for g in of_kind["has"]], [g.key for g in of_kind["has"]]
+        self._lists: tuple[list[Any], list[Any]] = [], []
         self._iterables: list[Any] = []
         self._lengths: list[int] = []
         self._elements: list[Any] = []
-        for g in whole:
-            if g not in simple:
-                parts = [g.holder, g.holder.values()] if isinstance(g.holder, dict) else [g.holder]
-                for part, held in zip(parts, g.held, strict=False):
-                    self._iterables.append(part)
-                    self._lengths.append(len(held))
-                    self._elements += held
-        self._arrays = [(g.holder, g.key, g.held) for g in self.guards if g.kind == "array"]
-        kinds = [g for g in self.guards if g.kind == "kind"]
-        self._kinds = [g.holder for g in kinds], [g.held for g in kinds]
-        self._calls = [g for g in self.guards if g.kind in ("call", "again", "names")]
+        for g in of_kind["all"]:
+            keys, values = g.held
+            if class_of(g.holder) is list and all(map(_by_identity, keys)):
+                self._lists[0].append(g.holder)
+                self._lists[1].append(keys)
+                continue
+            parts = [(g.holder, keys)]
+            if issubclass(class_of(g.holder), dict):
+                parts.append((g.holder.values(), values))
+            for part, held in parts:
+                self._iterables.append(part)
+                self._lengths.append(len(held))
+                self._elements += held
+        self._arrays = [(g.holder, g.key, g.held) for g in of_kind["array"]]
+        self._classes = [g.holder for g in of_kind["kind"]], [g.held for g in of_kind["kind"]]
+        self._slow = [*of_kind["call"], *of_kind["again"], *of_kind["names"]]
 
     def hold(self) -> bool:
         """Whether everything that was read is as it was."""
@@ -238,11 +257,13 @@ class Guards:
 
     def _hold_at_once(self) -> bool:
         try:
-            if self._objects.now() != self._objects.held or self._lists[0] != self._lists[1]:
+            getters, holders, held = self._objects
+            if list(map(_call, getters, holders)) != held or self._lists[0] != self._lists[1]:
                 return False
-            if self._held and not all(map(is_, map(call, *self._numbers), self._held)):
+            getters, holders, held = self._numbers
+            if held and not all(map(is_, map(_call, getters, holders), held)):
                 return False
-            if self._kinds[0] and list(map(type, self._kinds[0])) != self._kinds[1]:
+            if self._classes[0] and list(map(type, self._classes[0])) != self._classes[1]:
                 return False
             if self._absent[0] and any(map(contains, *self._absent)):
                 return False
@@ -256,7 +277,7 @@ class Guards:
                     return False
         except REFUSALS:  # a missing key, an emptied cell, two Tensors compared
             return False
-        return all([g.holds() for g in self._calls])
+        return all([g.holds() for g in self._slow])
 
     def changed(self) -> list[Guard]:
         """The guards that no longer hold."""
@@ -274,15 +295,15 @@ def given_guards(given: Any) -> list[Guard]:
     Raises:
         CompileError: something else is given.
     """
-    found = []
+    found: list[Guard] = []
     try:
         items = list(given)
     except TypeError:
         items = [given]
     for i, item in enumerate(items):
-        if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], str):
+        if issubclass(class_of(item), tuple) and len(item) == 2 and isinstance(item[1], str):
             owner, path = item
-            read = _reader(attrgetter(path), owner)
+            read = partial(attrgetter(path), owner)
             shown = f"{getattr(owner, '__name__', type(owner).__name__)}.{path}"
         elif callable(item):
             read, shown = item, f"guards[{i}]"
@@ -295,10 +316,6 @@ def given_guards(given: Any) -> list[Guard]:
             )
         found.append(Guard("call", read, None, MISSING, shown))
     return found
-
-
-def _reader(getter: Callable, owner: Any) -> Callable[[], Any]:
-    return lambda: getter(owner)
 
 
 class Changes:
@@ -321,7 +338,7 @@ class Changes:
 
     def note(self, function: str, changed: list[Guard]) -> None:
         """Count a recording that these guards caused; the warning points at the user's call."""
-        often = []
+        often: list[Guard] = []
         for g in {g.shown: g for g in changed}.values():
             self.counts[g.shown] = self.counts.get(g.shown, 0) + 1
             if self.counts[g.shown] == OFTEN:

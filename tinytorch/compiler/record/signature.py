@@ -3,7 +3,7 @@
 Knows containers, arrays and Tensors as leaves; never graphs. Tensors and NumPy arrays are data: the
 signature keeps their shapes and number types. Everything else (numbers, strings, settings) is
 static: it is part of the signature itself, so another value is another program. Classes are asked
-for, never `isinstance`, which runs the code of a user's object (compiler/record/objects.py).
+for, never `isinstance`, which runs the code of a user's object (objects.py).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.errors import CompileError
+from tinytorch.compiler.record.guards import class_of
 from tinytorch.compiler.record.objects import is_a
 from tinytorch.tensor.assignment import root_of
 from tinytorch.tensor.tape import Leaf
@@ -22,7 +23,7 @@ from tinytorch.tensor.tensor import Tensor
 _STATIC = frozenset((bool, int, str, bytes, type(None)))
 
 
-def flatten(tree: Any, key: list, leaves: list) -> None:
+def flatten(tree: Any, key: list[Any], leaves: list[Any]) -> None:
     """Append the leaves of `tree` to `leaves`, and to `key` all that makes it another program.
 
     Cost: about 0.5 us a leaf; it runs at every call of a compiled function.
@@ -30,8 +31,8 @@ def flatten(tree: Any, key: list, leaves: list) -> None:
     Raises:
         CompileError: an object that is neither data nor usable as a key.
     """
-    kind = type(tree)
-    if kind is Tensor or issubclass(kind, Tensor):
+    cls = class_of(tree)
+    if cls is Tensor or issubclass(cls, Tensor):
         key.append((tree.shape, tree.dtype))
         array = tree._buffer.array
         if not array.flags.c_contiguous:  # whether reshape() gives a view depends on it
@@ -41,26 +42,26 @@ def flatten(tree: Any, key: list, leaves: list) -> None:
             key.append("leaf")
             if tree._node.grad is not None:
                 flatten(tree._node.grad, key, leaves)
-    elif kind is np.ndarray or issubclass(kind, (np.ndarray, np.generic)):
+    elif cls is np.ndarray or issubclass(cls, (np.ndarray, np.generic)):
         key.append((tree.shape, tree.dtype))
         leaves.append(tree)
-    elif kind in _STATIC:
-        key.append(kind)
+    elif cls in _STATIC:
+        key.append(cls)
         key.append(tree)
-    elif kind is float:
+    elif cls is float:
         key.append(tree.hex())  # tells -0.0 from 0.0, and nan equals itself
-    elif kind is tuple or kind is list:
-        key.append(kind)
+    elif cls is tuple or cls is list:
+        key.append(cls)
         key.append(len(tree))
         for x in tree:
             flatten(x, key, leaves)
-    elif issubclass(kind, dict):
-        key.append(kind)
+    elif issubclass(cls, dict):
+        key.append(cls)
         key.append(tuple(tree))
         for x in tree.values():
             flatten(x, key, leaves)
-    elif issubclass(kind, (tuple, list)):  # named tuples and the like
-        key.append(kind)
+    elif issubclass(cls, (tuple, list)):  # named tuples and the like
+        key.append(cls)
         key.append(len(tree))
         for x in tree:
             flatten(x, key, leaves)
@@ -69,8 +70,8 @@ def flatten(tree: Any, key: list, leaves: list) -> None:
 
 
 def overlaps(
-    leaves: list, written: Container[int], updated: list[Any], states: list[Any]
-) -> tuple[tuple, frozenset[int]] | None:
+    leaves: list[Any], written: Container[int], updated: list[Any], states: list[Any]
+) -> tuple[tuple[Any, ...], frozenset[int]] | None:
     """Which arguments share memory with another, or with a state, one of which the program writes.
 
     Args:
@@ -98,7 +99,7 @@ def overlaps(
             found += group
     if not found:
         return None
-    key: list = ["overlap"]
+    key: list[Any] = ["overlap"]
     for i in found:
         root, chain, _ = root_of(leaves[i])
         whole, part = root._buffer, leaves[i]._buffer
@@ -112,7 +113,7 @@ def _sharing(tensor: Any) -> Any:
     return id(tensor) if family is None else family
 
 
-def _append_static(tree: Any, key: list) -> None:
+def _append_static(tree: Any, key: list[Any]) -> None:
     try:
         hash(tree)
     except TypeError:
@@ -125,23 +126,6 @@ def _append_static(tree: Any, key: list) -> None:
         ) from None
     key.append(type(tree))
     key.append(tree)
-
-
-def rebuild(tree: Any, leaf: Callable[[Any], Any]) -> Any:
-    """The same tree with each Tensor and each NumPy array replaced by `leaf(x)`, left to right."""
-    kind = type(tree)
-    if is_a(tree, (Tensor, np.ndarray, np.generic)):
-        return leaf(tree)
-    if is_a(tree, dict):
-        made = {k: rebuild(x, leaf) for k, x in tree.items()}
-        return made if kind is dict else kind(made)
-    if kind is tuple or kind is list:
-        return kind([rebuild(x, leaf) for x in tree])
-    if is_a(tree, tuple) and hasattr(kind, "_make"):
-        return kind._make([rebuild(x, leaf) for x in tree])
-    if is_a(tree, (tuple, list)):
-        return kind([rebuild(x, leaf) for x in tree])
-    return tree
 
 
 class Slot:
@@ -157,20 +141,27 @@ class Slot:
         self.kind, self.index, self.like, self.ends = kind, index, like, False
 
 
-def filler(tree: Any) -> Callable[[Callable[[Slot], Any]], Any]:
-    """A function that makes a fresh copy of `tree` with every Slot replaced by `fill(slot)`.
+def filler(tree: Any, leaves: Any = Slot) -> Callable[[Callable[[Any], Any]], Any]:
+    """A function that makes a fresh copy of `tree` with every leaf replaced by `fill(leaf)`.
 
-    Worked out once for each program, because it runs at every call.
+    Worked out once for each program, because it runs at every call. Leaves are the objects of the
+    classes given, left to right.
     """
-    kind = type(tree)
-    if kind is Slot:
+    cls: Any = class_of(tree)
+    if issubclass(cls, leaves):
         return lambda fill: fill(tree)
     if is_a(tree, dict):
-        parts = {k: filler(x) for k, x in tree.items()}
-        return lambda fill: kind((k, part(fill)) for k, part in parts.items())
+        parts = [(k, filler(x, leaves)) for k, x in tree.items()]
+        if cls is dict:
+            return lambda fill: {k: part(fill) for k, part in parts}
+        return lambda fill: cls({k: part(fill) for k, part in parts})
     if is_a(tree, (tuple, list)):
-        each = [filler(x) for x in tree]
-        if is_a(tree, tuple) and hasattr(kind, "_make"):
-            return lambda fill: kind._make([part(fill) for part in each])
-        return lambda fill: kind([part(fill) for part in each])
+        each = [filler(x, leaves) for x in tree]
+        make = cls._make if is_a(tree, tuple) and hasattr(cls, "_make") else cls
+        return lambda fill: make([part(fill) for part in each])
     return lambda fill: tree
+
+
+def rebuild(tree: Any, leaf: Callable[[Any], Any]) -> Any:
+    """The same tree with each Tensor and each NumPy array replaced by `leaf(x)`, left to right."""
+    return filler(tree, (Tensor, np.ndarray, np.generic))(leaf)

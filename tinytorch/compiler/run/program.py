@@ -12,11 +12,13 @@ import mmap
 from collections.abc import Sequence
 from contextlib import suppress
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
 from tinytorch.base.errors import IndexRangeError, OutOfMemoryError
 from tinytorch.codegen import engine
+from tinytorch.codegen.kernel import Operand
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.team import StageTable, Team
 from tinytorch.compiler.graph.graph import Graph
@@ -90,9 +92,7 @@ class Runner:
         self._hosts = [segment for segment in self.segments if isinstance(segment, _Host)]
         self.begun = False  # who runs it sets this; from then on `complete` does what is not done
         self._places: dict[str, list[tuple[memoryview, int, int]]] = {
-            "argument": [],
-            "state": [],
-            "result": [],
+            kind: [] for kind in ("argument", "state", "result")
         }
         self._arguments: Sequence[int] = ()  # those last written into the tables
         for segment in self.segments:
@@ -114,19 +114,18 @@ class Runner:
 
     def _place(self, segment: _Native | _Host) -> None:
         """Write the addresses that never change; note where the others go."""
-        plan = self.program.plan
-        fixed = {
-            "temporary": lambda place: _address(self.arena) + place,
-            "constant": lambda place: _address(self.program.constants[place]),
-            "status": lambda place: segment.status,
-        }
+        plan, pointers = self.program.plan, segment.pointers
         numbers = (n for i in segment.tasks for n in plan.tasks[i].arguments)
         for position, number in enumerate(numbers):
             kind, _, place = plan.storages[number]
-            if kind in fixed:
-                segment.pointers[position] = fixed[kind](place)
+            if kind == "temporary":
+                pointers[position] = address_of(self.arena) + place
+            elif kind == "constant":
+                pointers[position] = address_of(self.program.constants[place])
+            elif kind == "status":
+                pointers[position] = segment.status
             else:
-                self._places[kind].append((segment.pointers, position, place))
+                self._places[kind].append((pointers, position, place))
 
     def bind_states(self, addresses: Sequence[int]) -> None:
         """Say where the states are."""
@@ -192,7 +191,7 @@ class _Native:
             stages, plan.scratch, tiles_config=plan.tiles, wake=seconds > _SHORT_SECONDS
         )
         self.pointers = self.table.pointers.data
-        self.status = _address(self.table.status)
+        self.status = address_of(self.table.status)
         self.done = self.table.done  # native code writes 1 there, in the step that ends the work
         self.measured = self.table.record_times() if runner.timed else None
 
@@ -269,7 +268,7 @@ class _Host:
         self.done[0], self.out = 1, None
         self.seconds = perf_counter() - start
 
-    def _array(self, i, shape, operand) -> np.ndarray:
+    def _array(self, i: int, shape: tuple[int, ...], operand: Operand) -> np.ndarray:
         size = operand.dtype.itemsize
         address = self.pointers[i] + operand.offset * size
         return array_at(address, shape, operand.dtype.storage, [s * size for s in operand.strides])
@@ -282,26 +281,27 @@ class _Host:
 class _Memory:
     """Memory at an address, as NumPy's array interface describes it."""
 
-    def __init__(self, address, shape, dtype, strides):
-        self.__array_interface__ = {
-            "version": 3,
-            "data": (address, False),
-            "shape": shape,
-            "typestr": dtype.str,
-            "strides": tuple(strides),
-        }
+    def __init__(self, interface: dict[str, Any]):
+        self.__array_interface__ = interface
 
 
-def array_at(address: int, shape: tuple[int, ...], dtype: np.dtype, strides=None) -> np.ndarray:
+def array_at(
+    address: int, shape: tuple[int, ...], dtype: np.dtype, strides: Sequence[int] | None = None
+) -> np.ndarray:
     """An array over memory that somebody else keeps alive; strides in bytes, default dense."""
-    if strides is None:
-        strides, step = [], dtype.itemsize
-        for n in reversed(shape):
-            strides.insert(0, step)
-            step *= max(n, 1)
     if 0 in shape:
         return np.empty(shape, dtype)
-    return np.asarray(_Memory(int(address), shape, dtype, strides))
+    return np.asarray(
+        _Memory(
+            {
+                "version": 3,
+                "data": (int(address), False),
+                "shape": shape,
+                "typestr": dtype.str,
+                "strides": None if strides is None else tuple(strides),
+            }
+        )
+    )
 
 
 def _pages(nbytes: int) -> np.ndarray:
@@ -321,7 +321,7 @@ def _pages(nbytes: int) -> np.ndarray:
         with suppress(OSError):  # a system without large pages
             pages.madvise(mmap.MADV_HUGEPAGE)
     raw = np.frombuffer(pages, np.uint8)
-    start = -_address(raw) % _LARGE_PAGE
+    start = -address_of(raw) % _LARGE_PAGE
     return raw[start : start + nbytes]
 
 
@@ -331,7 +331,7 @@ def _aligned(nbytes: int) -> np.ndarray:
         raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
     except MemoryError:
         raise OutOfMemoryError.of(nbytes) from None
-    start = -_address(raw) % ALIGNMENT
+    start = -address_of(raw) % ALIGNMENT
     return raw[start : start + nbytes]
 
 
@@ -341,5 +341,6 @@ def _aligned_copy(array: np.ndarray) -> np.ndarray:
     return out
 
 
-def _address(array: np.ndarray) -> int:
+def address_of(array: np.ndarray) -> int:
+    """Where the memory of an array begins."""
     return array.__array_interface__["data"][0]

@@ -7,9 +7,13 @@ and number of threads; about 0.2 s.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 from time import perf_counter
+
+import numpy as np
 
 from tinytorch.base.dtypes import float32
 from tinytorch.codegen import engine
@@ -18,9 +22,8 @@ from tinytorch.codegen.kernel import Kernel, build
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.team import StageTable, Team, aligned_bytes
 
-_CHAINS = (
-    12  # independent sums: more than latency (4 to 5 cycles) x units (2), fewer than registers
-)
+# independent sums: more than latency (4 to 5 cycles) x units (2), fewer than registers
+_CHAINS = 12
 _ROUNDS = 100_000
 _TILES = 16
 _READ_BYTES = 64 << 20  # of each pass; several times the last cache one core can claim
@@ -66,69 +69,65 @@ def measure(target: Target, threads: int) -> Roofline:
     return Roofline(rates[0], rates[2] if len(rates) > 2 else 0.0, _READ_BYTES / seconds[1])
 
 
-def _best(address: int, kernel: Kernel, memory, target: Target, threads: int) -> float:
-    table = StageTable(
-        [(address, kernel.tiles, [memory.ctypes.data])], kernel.scratch, tiles_config=target.has_amx
-    )
-    team, times = Team(), []
+def _best(address: int, kernel: Kernel, memory: np.ndarray, target: Target, threads: int) -> float:
+    stage = address, kernel.tiles, [memory.ctypes.data]
+    table = StageTable([stage], kernel.scratch, tiles_config=target.has_amx)
+    team, best = Team(), inf
     for _ in range(_REPEATS):
         start = perf_counter()
         team.run(table, threads)
-        times.append(perf_counter() - start)
-    return min(times)
+        best = min(best, perf_counter() - start)
+    return best
 
 
 def _multiply(target: Target) -> Kernel:
     """Fused multiply-adds on numbers that stay in registers."""
     n = target.lanes(float32)
-    type = f"<{n} x float>"
-
-    def body(f: Function, p) -> None:
-        base = f.at(p["memory"], f.mul(f.tile, f.index(4 * n * _CHAINS)), "float")
-        sums = [f.load(f.at(base, f.index(i * n), "float"), type) for i in range(_CHAINS)]
-        a = f.const(type, 0.999)
-        with f.loop("i", 0, _ROUNDS, carry=sums) as i:
-            i.next(*[f.fma(c, a, a) for c in i.carried])
-        for j, s in enumerate(i.results):
-            f.store(s, f.at(base, f.index(j * n), "float"))
-
-    return build(
-        "roofline_multiply",
-        ["memory"],
-        body,
-        tiles=_TILES,
-        flops=2 * n * _CHAINS * _ROUNDS * _TILES,
-    )
+    return _chains(
+        "roofline_multiply", n, 2 * n,
+        lambda f, _: f.const(f"<{n} x float>", 0.999), lambda f, s, a: f.fma(s, a, a),
+    )  # fmt: skip
 
 
 def _multiply_bf16() -> Kernel:
-    """Dot products of pairs of bfloat16 (vdpbf16ps): 32 products into 16 sums."""
-    type, pairs = "<16 x float>", "<32 x bfloat>"
+    """Dot products of pairs of bfloat16: 32 products into 16 sums."""
+    dot = "llvm.x86.avx512bf16.dpbf16ps.512"
+    return _chains(
+        "roofline_multiply_bf16", 16, 64,
+        lambda f, base: f.load(base, "<32 x bfloat>", align=4),
+        lambda f, s, a: f.call("<16 x float>", dot, s, a, a),
+    )  # fmt: skip
 
-    def body(f: Function, p) -> None:
-        base = f.at(p["memory"], f.mul(f.tile, f.index(4 * 16 * _CHAINS)), "float")
-        sums = [f.load(f.at(base, f.index(i * 16), "float"), type) for i in range(_CHAINS)]
-        a = f.load(base, pairs, align=4)
-        name = "llvm.x86.avx512bf16.dpbf16ps.512"
+
+def _chains(
+    name: str, n: int, flops: int, factor: Callable[[Function, Value], Value],
+    step: Callable[[Function, Value, Value], Value],
+) -> Kernel:  # fmt: skip
+    """Sums of n lanes in registers, each made `_ROUNDS` times by `step` from itself and a factor.
+
+    Args:
+        flops: of one step.
+        factor: given the address of the sums.
+    """
+    type = f"<{n} x float>"
+
+    def body(f: Function, pointers: Mapping[str, Value]) -> None:
+        base = f.at(pointers["memory"], f.mul(f.tile, f.index(4 * n * _CHAINS)), "float")
+        sums = [f.load(f.at(base, f.index(i * n), "float"), type) for i in range(_CHAINS)]
+        a = factor(f, base)
         with f.loop("i", 0, _ROUNDS, carry=sums) as i:
-            i.next(*[f.call(type, name, c, a, a) for c in i.carried])
+            i.next(*[step(f, s, a) for s in i.carried])
         for j, s in enumerate(i.results):
-            f.store(s, f.at(base, f.index(j * 16), "float"))
+            f.store(s, f.at(base, f.index(j * n), "float"))
 
-    return build(
-        "roofline_multiply_bf16",
-        ["memory"],
-        body,
-        tiles=_TILES,
-        flops=2 * 32 * _CHAINS * _ROUNDS * _TILES,
-    )
+    return build(name, ["memory"], body, tiles=_TILES, flops=flops * _CHAINS * _ROUNDS * _TILES)
 
 
 def _multiply_tiles() -> Kernel:
     """Products of AMX tiles: 16 x 32 by 32 x 16 bfloat16 numbers, four sums at a time."""
     rounds = _ROUNDS // 4
 
-    def body(f: Function, p) -> None:
+    def body(f: Function, pointers: Mapping[str, Value]) -> None:
         for tile in range(8):
             f.call("void", "llvm.x86.tilezero", Value(str(tile), "i8"))
         with f.loop("i", 0, rounds):
@@ -146,8 +145,8 @@ def _read(target: Target) -> Kernel:
     n = target.lanes(float32)
     type, count = f"<{n} x float>", _READ_BYTES // 4 // _TILES
 
-    def body(f: Function, p) -> None:
-        base = f.at(p["memory"], f.mul(f.tile, f.index(count)), "float")
+    def body(f: Function, pointers: Mapping[str, Value]) -> None:
+        base = f.at(pointers["memory"], f.mul(f.tile, f.index(count)), "float")
         zero = f.const(type, 0.0)
         with f.loop("i", 0, count, n * 8, carry=[zero] * 8) as i:
             loads = [

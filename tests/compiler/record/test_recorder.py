@@ -8,7 +8,7 @@ import pytest
 
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.reference import step_reference
-from tinytorch.compiler.record.capture import capture
+from tinytorch.compiler.record.recording import record
 from tinytorch.tensor.tensor import Tensor, no_grad
 
 
@@ -32,7 +32,7 @@ def test_a_function_becomes_its_operations():
     def f(x):
         return (x @ w).tanh()
 
-    captured = capture(f, (x,), {})
+    captured = record(f, (x,), {})
     (out,), updates = step_reference(captured.graph, arrays_of(captured, x.numpy()))
     assert out.tolist() == f(x).tolist()
     assert updates == {}
@@ -56,7 +56,7 @@ def test_a_training_step_is_one_graph():
         return loss
 
     before = w.numpy().copy(), w._buffer, count._buffer
-    captured = capture(step, (x, y), {})
+    captured = record(step, (x, y), {})
     assert (w._buffer, count._buffer) == before[1:]
     assert w._value is None and w.grad is None and w.is_leaf
     assert (w.numpy() == before[0]).all()
@@ -81,7 +81,7 @@ def test_an_exception_leaves_everything_as_it_was():
         raise KeyError("from the user")
 
     with pytest.raises(KeyError, match="from the user"):
-        capture(step, (tensor(3),), {})
+        record(step, (tensor(3),), {})
     assert w.grad is gradient and w._value is None
     assert (w * 1).tolist() == w.tolist()
 
@@ -99,8 +99,8 @@ def test_an_exception_leaves_everything_as_it_was():
 def test_looking_at_values_is_refused_with_the_line(look):
     """The message names what was asked, and this file."""
     with pytest.raises(CompileError, match="cannot look at values") as caught:
-        capture(look, (tensor(3),), {})
-    assert "test_capture.py:" in caught.value.got
+        record(look, (tensor(3),), {})
+    assert "test_recorder.py:" in caught.value.got
     assert "tt.where" in caught.value.fix
 
 
@@ -110,7 +110,7 @@ def test_equal_constants_become_one():
     def f(x):
         return x + np.ones(3, np.float32) + np.ones(3, np.float32) * np.zeros(3, np.float32)
 
-    captured = capture(f, (tensor(3),), {})
+    captured = record(f, (tensor(3),), {})
     assert len(captured.graph.constants) <= 2
     (out,), _ = step_reference(captured.graph, {captured.graph.arguments[0]: np.zeros(3, "f4")})
     assert out.tolist() == [1, 1, 1]
@@ -124,7 +124,7 @@ def test_two_tensors_over_one_memory_are_one_state():
     def f(x):
         return x * w + view + w.detach()
 
-    captured = capture(f, (tensor(3),), {})
+    captured = record(f, (tensor(3),), {})
     assert len(captured.graph.states) == 1
     assert [tensor for tensor, _ in captured.views] == [view]
 
@@ -138,7 +138,7 @@ def test_an_assigned_alias_is_an_update_of_what_it_shows():
         view.assign_(view + 1)
         return w + 0
 
-    captured = capture(f, (), {})
+    captured = record(f, (), {})
     (out,), new = step_reference(captured.graph, arrays_of(captured))
     assert np.allclose(out, w.numpy() + 1)
     assert [
@@ -154,14 +154,14 @@ def test_gradients_that_stay_are_results():
         (w * w * x).sum().backward()
 
     x = tensor(3, seed=3)
-    captured = capture(f, (x,), {})
+    captured = record(f, (x,), {})
     ((leaf, slot),) = captured.left
     assert leaf is w._node and slot.kind == "result"
     assert captured.gradients == [(leaf, False)]
     (gradient,), _ = step_reference(captured.graph, arrays_of(captured, x.numpy()))
     f(x)
     assert gradient.tolist() == w.grad.tolist()
-    captured = capture(f, (x,), {})
+    captured = record(f, (x,), {})
     assert captured.gradients == [(leaf, True)]
     assert any(s is leaf for s in captured.sources)  # it is added to what is there
     (gradient,), _ = step_reference(captured.graph, arrays_of(captured, x.numpy()))
@@ -178,7 +178,7 @@ def test_zero_grad_inside_the_step_is_seen_before_anything_else():
         w.grad = None
         (w * x).sum().backward()
 
-    captured = capture(f, (tensor(3),), {})
+    captured = record(f, (tensor(3),), {})
     assert captured.gradients == [(w._node, True)]
     assert len(captured.graph.states) <= 1  # the old gradient is not read
 
@@ -186,21 +186,21 @@ def test_zero_grad_inside_the_step_is_seen_before_anything_else():
 def test_an_array_given_twice_is_one_argument():
     """Invariant: identity of arguments is kept."""
     x = tensor(3)
-    captured = capture(lambda a, b: a * b, (x, x), {})
+    captured = record(lambda a, b: a * b, (x, x), {})
     assert len(captured.graph.arguments) == 1
 
 
 def test_an_argument_that_is_also_closed_over_stays_apart():
     """Invariant: the next call may be given another array, so the two must not be mixed up."""
     w = tensor(3)
-    captured = capture(lambda x: x + w, (w,), {})
+    captured = record(lambda x: x + w, (w,), {})
     assert len(captured.graph.arguments) == len(captured.graph.states) == 1
 
 
 def test_results_that_are_inputs_come_back_as_they_are():
     """Invariant: no node, no copy for a Tensor that the function hands through."""
     w = tensor(3)
-    captured = capture(lambda x: (x, w, {"n": 5}), (tensor(3),), {})
+    captured = record(lambda x: (x, w, {"n": 5}), (tensor(3),), {})
     assert captured.graph.results == []
     assert captured.result[0].kind == "argument"
     assert captured.result[1] is w
@@ -215,9 +215,9 @@ def test_a_tensor_of_another_recording_is_refused():
         operator.setitem(kept, 0, x * 2)  # a way to put it there that is not seen
         return x
 
-    capture(leak, (tensor(3),), {})
+    record(leak, (tensor(3),), {})
     with pytest.raises(CompileError, match="has no numbers"):
-        capture(lambda x: x + kept[0], (tensor(3),), {})
+        record(lambda x: x + kept[0], (tensor(3),), {})
 
 
 def test_a_recording_that_does_not_run_leaves_nothing():
@@ -230,7 +230,7 @@ def test_a_recording_that_does_not_run_leaves_nothing():
         place.y = (x, x)
         return x
 
-    captured = capture(leave, (tensor(3),), {})
+    captured = record(leave, (tensor(3),), {})
     assert kept == [] and vars(place) == {"x": 1}
     captured.put_again()
     assert len(kept) == 1 and set(vars(place)) == {"x", "y"}
@@ -241,8 +241,8 @@ def test_a_tensor_on_an_older_tape_is_refused():
     w = tensor(3, requires_grad=True)
     outside = w * 2
     with pytest.raises(CompileError, match="recorded for"):
-        capture(lambda x: (x * outside).sum(), (tensor(3),), {})
-    capture(lambda x: (x * outside.detach()).sum(), (tensor(3),), {})
+        record(lambda x: (x * outside).sum(), (tensor(3),), {})
+    record(lambda x: (x * outside.detach()).sum(), (tensor(3),), {})
 
 
 def test_argument_containers_are_rebuilt():
@@ -253,6 +253,6 @@ def test_argument_containers_are_rebuilt():
         seen.append((type(a), type(more), more["k"]))
         return a[0] + more["x"][1]
 
-    captured = capture(f, ((tensor(3), 1),), {"more": {"x": [0, np.ones(3, "f4")], "k": 7}})
+    captured = record(f, ((tensor(3), 1),), {"more": {"x": [0, np.ones(3, "f4")], "k": 7}})
     assert seen == [(tuple, dict, 7)]
     assert len(captured.graph.arguments) == 2

@@ -172,7 +172,7 @@ def test_a_damaged_cache_is_compiled_again(damage, tmp_path):
         path.unlink()
         compiled = tt.compile(f)
         compiled(x)
-        graph = compiled._last.captured.graph
+        graph = compiled._last.recording.graph
         folder.put(persist.key_of(graph, Target.host()), [b"\x7fELF"], {"format": 0})
         content = bytearray(next(tmp_path.rglob("*.program")).read_bytes())
     path.write_bytes(bytes(content))
