@@ -199,7 +199,7 @@ class Crew:
 
     def run(self, table: StageTable, threads: int) -> int:
         """Run the table with the calling thread and threads - 1 workers."""
-        if threads > 1 and len(self._handles) < threads - 1:
+        if len(self._handles) < threads - 1:
             self._start(threads - 1)
         if table.scratch_bytes > self._stride or threads * self._stride > self._scratch.size:
             self._grow_scratch(table.scratch_bytes, threads)
