@@ -13,10 +13,7 @@ import numpy as np
 from tinytorch.codegen import engine
 from tinytorch.codegen.target import NAMES, Target, host_features
 from tinytorch.compiler.graph.graph import Graph, Value
-from tinytorch.compiler.plan.arena import plan_memory, report
-from tinytorch.compiler.plan.launch import launch_plan
-from tinytorch.compiler.plan.lower import schedule
-from tinytorch.compiler.plan.tasks import HostCall
+from tinytorch.compiler.pipeline import compile_graph
 from tinytorch.compiler.run.program import Program
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec, dtype_of
@@ -47,10 +44,7 @@ def graph_of(name: str, arrays: Sequence[np.ndarray], params: Mapping) -> Graph:
 
 def program_of(graph: Graph, target: Target) -> Program:
     """The graph as machine code."""
-    made = schedule(graph, target)
-    memory = plan_memory(made)
-    plan = launch_plan(made, memory, report(memory, made), graph)
-    kernels = [t.kernel for t in made.tasks if not isinstance(t.kernel, HostCall)]
+    plan, kernels = compile_graph(graph, target)
     return Program(plan, [engine.compile_text(engine.module_text(kernels), target)], graph, target)
 
 

@@ -4,11 +4,8 @@ import numpy as np
 
 from tinytorch.base.dtypes import OF_NUMPY, from_bfloat16
 from tinytorch.codegen import engine
-from tinytorch.codegen.kernel import Kernel
 from tinytorch.compiler.graph.graph import Graph, Value
-from tinytorch.compiler.plan.arena import plan_memory
-from tinytorch.compiler.plan.launch import launch_plan
-from tinytorch.compiler.plan.lower import schedule
+from tinytorch.compiler.pipeline import compile_graph
 from tinytorch.compiler.run.program import Program
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec
@@ -19,13 +16,10 @@ class GraphRun:
 
     def __init__(self, graph, target):
         self.graph = graph
-        made = schedule(graph, target)
-        kernels = list(
-            {t.kernel.name: t.kernel for t in made.tasks if isinstance(t.kernel, Kernel)}.values()
-        )
-        self.host_calls = [t.kernel.name for t in made.tasks if not isinstance(t.kernel, Kernel)]
+        plan, kernels = compile_graph(graph, target)
+        kernels = list({k.name: k for k in kernels}.values())
+        self.host_calls = [t.symbol for t in plan.tasks if t.host is not None]
         objects = [engine.compile_text(engine.module_text(kernels), target)] if kernels else []
-        plan = launch_plan(made, plan_memory(made), "", graph)
         self.program = Program(plan, objects, graph, target)
 
     def __call__(self, *arrays, threads=1):

@@ -1,6 +1,7 @@
 """The memory plan: no two living temporaries share memory, and little is wasted."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -9,16 +10,15 @@ from tinytorch.codegen.kernel import Kernel
 from tinytorch.compiler.graph.graph import Graph
 from tinytorch.compiler.plan.arena import (
     ALIGNMENT,
-    MemoryPlan,
+    check_arena,
     lifetimes_of,
-    plan_memory,
+    plan_arena,
     report,
-    verify_plan,
 )
-from tinytorch.compiler.plan.tasks import Schedule, Storage, Task
+from tinytorch.compiler.plan.tasks import Storage, Task, TaskList
 
 
-def schedule_of(*tasks: tuple[list[Storage], list[Storage]], alias=None) -> Schedule:
+def tasks_of(*tasks: tuple[list[Storage], list[Storage]]) -> TaskList:
     made = []
     for reads, writes in tasks:
         arguments = (*reads, *writes)
@@ -27,7 +27,7 @@ def schedule_of(*tasks: tuple[list[Storage], list[Storage]], alias=None) -> Sche
         )
         made.append(Task(kernel, arguments, frozenset(reads), frozenset(writes)))
     storages = list(dict.fromkeys(s for t in made for s in t.arguments))
-    return Schedule(made, storages, {}, {}, {}, {}, Graph(), alias or {})
+    return TaskList(made, storages, {}, {}, {}, {}, Graph(), Graph())
 
 
 def temporaries(*sizes: int) -> list[Storage]:
@@ -37,47 +37,19 @@ def temporaries(*sizes: int) -> list[Storage]:
 def test_a_chain_needs_two_places():
     """Closed form: in a chain of equal temporaries two are alive at once."""
     chain = temporaries(*[1024] * 10)
-    schedule = schedule_of(
+    program = tasks_of(
         ([], [chain[0]]), *(([a], [b]) for a, b in zip(chain, chain[1:], strict=False))
     )
-    plan = plan_memory(schedule)
+    plan = plan_arena(program)
     assert plan.arena == plan.peak == 2048
     assert plan.total == 10 * 1024
-
-
-def test_an_alias_takes_the_place_of_what_it_replaces():
-    """Closed form: a chain done in place needs one place."""
-    chain = temporaries(*[1024] * 10)
-    pairs = list(zip(chain, chain[1:], strict=False))
-    schedule = schedule_of(
-        ([], [chain[0]]), *(([a], [b]) for a, b in pairs), alias={b: a for a, b in pairs}
-    )
-    plan = plan_memory(schedule)
-    assert plan.arena == 1024
-    assert set(plan.offsets.values()) == {0}
-
-
-def test_an_alias_over_living_memory_is_refused():
-    """Invariant: what lies under an alias must be dead when the alias is written."""
-    a, b, c = temporaries(64, 64, 64)
-    schedule = schedule_of(([], [a]), ([a], [b]), ([a, b], [c]), alias={b: a})
-    with pytest.raises(CompileError, match="still needed"):
-        plan_memory(schedule)
-
-
-def test_two_aliases_of_one_memory_are_refused():
-    """Invariant: two outputs of one task cannot both take the memory of its input."""
-    a, b, c, d = temporaries(64, 64, 64, 64)
-    schedule = schedule_of(([], [a]), ([a], [b, c]), ([b, c], [d]), alias={b: a, c: a})
-    with pytest.raises(CompileError, match="overlap"):
-        plan_memory(schedule)
 
 
 def test_only_temporaries_are_placed():
     """Invariant: arguments, states and results have memory of their own."""
     x, state, out = Storage("argument", 64), Storage("state", 64), Storage("result", 64)
     (t,) = temporaries(100)
-    plan = plan_memory(schedule_of(([x], [t]), ([t, state], [out, state])))
+    plan = plan_arena(tasks_of(([x], [t]), ([t, state], [out, state])))
     assert list(plan.offsets) == [t]
     assert plan.arena == 128  # 100 bytes in whole lines of 64
 
@@ -98,8 +70,8 @@ def test_random_programs_never_overlap_and_stay_near_the_bound(seed):
         )
         tasks.append((reads, writes))
         made.extend(writes)
-    schedule = schedule_of(*tasks)
-    plan = plan_memory(schedule)
+    program = tasks_of(*tasks)
+    plan = plan_arena(program)
     for task in range(len(tasks)):
         owner: dict[int, Storage] = {}
         for s, (first, last) in plan.lifetimes.items():
@@ -112,29 +84,26 @@ def test_random_programs_never_overlap_and_stay_near_the_bound(seed):
 def test_overlap_is_found():
     """A plan damaged by hand is refused: the verifier does not trust the planner."""
     a, b, c = temporaries(128, 128, 64)
-    schedule = schedule_of(([], [a]), ([a], [b]), ([b], [c]))
-    plan = plan_memory(schedule)
-    damaged = MemoryPlan(
-        {**plan.offsets, b: plan.offsets[a]}, plan.lifetimes, plan.arena, plan.total, plan.peak, 0
-    )
+    program = tasks_of(([], [a]), ([a], [b]), ([b], [c]))
+    plan = plan_arena(program)
+    damaged = replace(plan, offsets={**plan.offsets, b: plan.offsets[a]})
     with pytest.raises(CompileError, match="two temporaries overlap"):
-        verify_plan(damaged, schedule)
-    short = {**plan.lifetimes, b: (1, 1)}  # it is read by task 2
-    forgotten = MemoryPlan(plan.offsets, short, plan.arena, plan.total, plan.peak, 0)
+        check_arena(damaged)
+    forgotten = replace(plan, lifetimes={**plan.lifetimes, b: (1, 1)})  # it is read by task 2
     with pytest.raises(CompileError, match="outside its lifetime"):
-        verify_plan(forgotten, schedule)
+        check_arena(forgotten)
 
 
 def test_lifetimes_are_first_and_last_touch():
     """Closed form on a program of three tasks."""
     a, b, c = temporaries(64, 64, 64)
-    schedule = schedule_of(([], [a]), ([a], [b]), ([a, b], [c]))
-    assert lifetimes_of(schedule) == {a: (0, 2), b: (1, 2), c: (2, 2)}
+    program = tasks_of(([], [a]), ([a], [b]), ([a, b], [c]))
+    assert lifetimes_of(program) == {a: (0, 2), b: (1, 2), c: (2, 2)}
 
 
 def test_report_names_what_is_alive_at_the_busiest_task():
     """The report's numbers are the plan's."""
     a, b = temporaries(1 << 20, 2048)
-    schedule = schedule_of(([], [a]), ([a], [b]))
-    text = report(plan_memory(schedule), schedule)
+    program = tasks_of(([], [a]), ([a], [b]))
+    text = report(plan_arena(program))
     assert "1.0 MiB" in text and "busiest task: 1" in text

@@ -25,10 +25,8 @@ from tinytorch.base.dtypes import (
 )
 from tinytorch.compiler.graph.graph import Graph, Value
 from tinytorch.compiler.graph.reference import step_reference
-from tinytorch.compiler.graph.rewrite import simplify
+from tinytorch.compiler.pipeline import stage
 from tinytorch.compiler.plan.access import reshape_strides
-from tinytorch.compiler.plan.fuse import Fusion
-from tinytorch.compiler.plan.layout import choose_orders
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec, store
 
@@ -179,8 +177,7 @@ def test_reshape_strides(seed):
 
 
 def groups_of(graph: Graph) -> list[str]:
-    simple = simplify(graph).graph
-    return [g.label for g in Fusion(simple, choose_orders(simple)).groups]
+    return [g.label for g in stage(graph, TARGETS[0], "fuse").groups]
 
 
 def test_groups_of_softmax_and_of_a_product_with_bias():

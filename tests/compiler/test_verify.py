@@ -6,6 +6,7 @@ Ground truth: each damage makes the program wrong by construction; the undamaged
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,24 +14,22 @@ from tests.compiler.compiled import targets
 from tests.compiler.test_pass_regressions import Draft
 from tinytorch.base.dtypes import float32, int64
 from tinytorch.base.errors import CompileError
-from tinytorch.compiler.graph.rewrite import IndexCheck, simplify
+from tinytorch.compiler.graph.graph import Captured
+from tinytorch.compiler.graph.rewriter import IndexCheck, Simplified
 from tinytorch.compiler.loops.expression import Constant, Load, Op, Reduce, Store
 from tinytorch.compiler.loops.inner_reductions import row_kernel
 from tinytorch.compiler.loops.lower_nest import lower_nest
 from tinytorch.compiler.loops.nest import Nest, verify_nest
 from tinytorch.compiler.loops.outer_reductions import column_kernel
+from tinytorch.compiler.pipeline import stage
 from tinytorch.compiler.plan.access import Access, bounds, nested
-from tinytorch.compiler.plan.buffers import Home
-from tinytorch.compiler.plan.fuse import Fusion
-from tinytorch.compiler.plan.layout import choose_orders
-from tinytorch.compiler.plan.lower import Lowering
-from tinytorch.compiler.plan.verify import (
-    verify_access,
-    verify_groups,
-    verify_homes,
-    verify_layouts,
-    verify_order,
-)
+from tinytorch.compiler.plan.buffers import check_buffers
+from tinytorch.compiler.plan.fuse import check_groups, fuse
+from tinytorch.compiler.plan.layout import choose_layouts
+from tinytorch.compiler.plan.lowering import verify_access, verify_layouts
+from tinytorch.compiler.plan.order import check_order
+from tinytorch.compiler.plan.stages import Fused, Placement
+from tinytorch.compiler.plan.tasks import Storage
 
 TARGET = targets()[-1]
 SIZES, OVER = (4, 8), frozenset([1])
@@ -123,40 +122,44 @@ def test_strides():
 # groups
 
 
-def product() -> tuple[Draft, Fusion]:
+def product() -> tuple[Draft, Fused]:
     """y = -x; z = exp(y @ w); two groups, the second after the first."""
     d = Draft()
     x, w = d.given((4, 8)), d.given((8, 8))
     y = d("neg", x)
     d.graph.results = [d("exp", d("matmul", y, w)), d("sum", y, axes=(1,), keepdims=False)]
-    graph = simplify(d.graph).graph
-    return d, Fusion(graph, choose_orders(graph))
+    return d, stage(d.graph, TARGET, "fuse")
+
+
+def with_nodes(fused: Fused, *nodes: tuple) -> Fused:
+    """The same with other nodes in its groups."""
+    groups = [replace(g, nodes=tuple(n)) for g, n in zip(fused.groups, nodes, strict=True)]
+    return replace(fused, groups=tuple(groups))
 
 
 def test_groups_that_wait_for_each_other():
     """Fault: `y[::2] *= s`, a node joined a group that what it reads came after."""
-    _, fusion = product()
-    first, second = (g for g in fusion.groups)
-    assert verify_groups(fusion) is fusion and second.label == "matmul+exp"
-    first.nodes.append(second.nodes.pop())  # exp, which reads the product, which reads neg
+    _, fused = product()
+    first, second = (g for g in fused.groups)
+    check_groups(fused)
+    assert second.label == "matmul+exp"
+    # exp, which reads the product, which reads neg
+    circle = with_nodes(fused, (*first.nodes, second.nodes[-1]), second.nodes[:-1])
     with pytest.raises(CompileError, match="groups wait for each other"):
-        verify_groups(fusion)
+        check_groups(circle)
 
 
 def test_operations_done_nowhere_or_twice():
     """Each node that is neither movement nor computed where it is read has one group."""
-    _, fusion = product()
-    fusion.groups[1].nodes.append(fusion.groups[0].nodes[0])
+    _, fused = product()
+    first, second = (g.nodes for g in fused.groups)
     with pytest.raises(CompileError, match="in two groups"):
-        verify_groups(fusion)
-    fusion.groups[1].nodes.pop()
-    fusion.groups[1].nodes.pop()
+        check_groups(with_nodes(fused, first, (*second, first[0])))
     with pytest.raises(CompileError, match="nowhere or twice"):
-        verify_groups(fusion)
-    _, fusion = product()
-    fusion.groups[0].axes = frozenset([0])
+        check_groups(with_nodes(fused, first, second[:-1]))
+    other = replace(fused.groups[0], axes=frozenset([0]))
     with pytest.raises(CompileError, match="different axes"):
-        verify_groups(fusion)
+        check_groups(replace(fused, groups=(other, fused.groups[1])))
 
 
 def test_a_value_that_is_checked_is_stored():
@@ -168,18 +171,18 @@ def test_a_value_that_is_checked_is_stored():
              d("reshape", safe, shape=(2, 1, 8)))  # fmt: skip
     picked = d("where", hits, x, d("full", shape=(), value=0.0, dtype=float32))
     d.graph.results = [d("sum", picked, axes=(1,), keepdims=False)]
-    orders = choose_orders(d.graph)
-    assert verify_groups(Fusion(d.graph, orders, [safe]))
-    forgotten = Fusion(d.graph, orders)
-    forgotten.wanted.add(safe)
+    check = IndexCheck(safe, 3, "take", "")
+    captured = Captured(d.graph, TARGET)
+    check_groups(fuse(choose_layouts(Simplified(captured, d.graph, (check,)))))
+    forgotten = fuse(choose_layouts(Simplified(captured, d.graph)))
     with pytest.raises(CompileError, match="wanted in memory is not stored"):
-        verify_groups(forgotten)
+        check_groups(replace(forgotten, wanted=forgotten.wanted | {safe}))
 
 
 # memory and order
 
 
-def training() -> Lowering:
+def training(name: str) -> Any:
     """Two states, one updated from the other's old numbers, behind a check of indices."""
     d = Draft()
     s, t = d.given((6, 4), state=True), d.given((6, 4), state=True)
@@ -187,75 +190,76 @@ def training() -> Lowering:
     rows = d("take", t, i, axis=0)
     d.graph.updates = [(s, d("add", s, d("matmul", t, d.given((4, 4))))), (t, d("neg", t))]
     d.graph.results = [rows, d("concatenate", d("exp", rows), d("abs", rows), axis=1)]
-    return Lowering(simplify(d.graph), TARGET, set())
+    return stage(d.graph, TARGET, name)
 
 
 def test_memory_that_does_not_fit_its_values():
     """Stores and later reads under different layouts, elements and parts over each other."""
-    placing = training().placing
-    assert verify_homes(placing) is placing
-    (old, new) = next(iter(placing.direct.values()))[0]
-    home = placing.of[new]
+    buffers = training("assign buffers")
+    check_buffers(buffers)
+    (old, new) = next(iter(buffers.in_place.values()))[0]
+    place = buffers.of[new]
     damages = {
-        "outside its memory": replace(home, offset=1),
-        "elements of a value share a place": replace(home, strides=(1, 1)),
-        "does not lie as the old one": replace(home, strides=(1, 6)),
+        "outside its memory": replace(place, offset=1),
+        "elements of a value share a place": replace(place, strides=(1, 1)),
+        "does not lie as the old one": replace(place, strides=(1, 6)),
     }
     for problem, damaged in damages.items():
-        placing.of[new] = damaged
         with pytest.raises(CompileError, match=problem):
-            verify_homes(placing)
-    placing.of[new] = home
-    parts = [v for v, h in placing.of.items() if h.storage.nbytes == 96 and v.shape == (3, 4)]
+            check_buffers(replace(buffers, of={**buffers.of, new: damaged}))
+    parts = [v for v, p in buffers.of.items() if p.storage.nbytes == 96 and v.shape == (3, 4)]
     assert len(parts) == 2  # both parts of the concatenation lie where they belong
-    placing.of[parts[1]] = placing.of[parts[0]]
     with pytest.raises(CompileError, match="two parts of a whole lie at one place"):
-        verify_homes(placing)
+        check_buffers(replace(buffers, of={**buffers.of, parts[1]: buffers.of[parts[0]]}))
 
 
 def test_a_view_that_leaves_its_array():
     """Fault: 1 x 1 convolutions read beside a view; no kernel may be given such strides."""
     d = Draft()
     x = d.given((4, 4))
-    home = Home(training().storage("temporary", 64, x), (4, 1))
-    verify_access(Access(x, (2, 4), (8, 1), 4), d.given((2, 4)), home)
+    place = Placement(Storage("temporary", 64, x), (4, 1))
+    verify_access(Access(x, (2, 4), (8, 1), 4), d.given((2, 4)), place)
     for access in (Access(x, (2, 4), (16, 1)), Access(x, (2, 4), (-8, 1), 4)):
         with pytest.raises(CompileError, match="a view reaches outside"):
-            verify_access(access, d.given((2, 4)), home)
+            verify_access(access, d.given((2, 4)), place)
 
 
 def test_a_kernel_that_was_not_told_where_its_arrays_lie():
     """Fault: random bits joined by a concatenation were all written at its beginning."""
     d = Draft()
     d.graph.results = [d("cumsum", d.given((4, 3)), axis=0)]
-    lowering = Lowering(simplify(d.graph), TARGET, set())
-    (group,) = lowering.fusion.groups
-    (out,) = group.own.outputs
-    verify_layouts(group, set(), lowering.homes)
-    lowering.homes[out] = replace(lowering.homes[out], strides=(1, 4))
-    verify_layouts(group, {out}, lowering.homes)
+    buffers = stage(d.graph, TARGET, "assign buffers")
+    (group,) = buffers.fused.groups
+    (out,) = group.called.outputs
+    verify_layouts(group, set(), buffers.of)
+    of = {**buffers.of, out: replace(buffers.of[out], strides=(1, 4))}
+    verify_layouts(group, {out}, of)
     with pytest.raises(CompileError, match="does not know the layout of its arrays"):
-        verify_layouts(group, set(), lowering.homes)
-    lowering.homes[out] = replace(lowering.homes[out], strides=(3, 1), offset=12)
+        verify_layouts(group, set(), of)
+    of[out] = replace(of[out], strides=(3, 1), offset=12)
     with pytest.raises(CompileError, match="does not know the layout"):
-        verify_layouts(group, set(group.own.inputs), lowering.homes)
+        verify_layouts(group, set(group.called.inputs), of)
 
 
 def test_orders_that_are_wrong():
     """A value read before it is made, a state after it is gone, a check that comes too late."""
-    ordering = training().ordering()
-    order = ordering.run()
-    assert verify_order(order, ordering) is order
+    ordered = training("order tasks")
+    order = ordered.items
+
+    def check_as(items) -> None:
+        check_order(replace(ordered, items=tuple(items)))
+
+    check_as(order)
     with pytest.raises(CompileError, match="before it is made"):
-        verify_order(order[::-1], ordering)
+        check_as(order[::-1])
     with pytest.raises(CompileError, match="twice or never"):
-        verify_order(order[:-1], ordering)
+        check_as(order[:-1])
     check = next(i for i in order if isinstance(i, IndexCheck))
     late = [i for i in order if i is not check] + [check]
     with pytest.raises(CompileError, match="before an index check"):
-        verify_order(late, ordering)
-    (group,) = (g for g in ordering.direct if g.label == "neg")
+        check_as(late)
+    (group,) = (g for g in ordered.buffers.in_place if g.label == "neg")
     without = [i for i in order if i is not group]
     early = [check, group, *(i for i in without if i is not check)]
     with pytest.raises(CompileError, match="read after it was overwritten"):
-        verify_order(early, ordering)
+        check_as(early)

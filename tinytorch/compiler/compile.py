@@ -16,7 +16,7 @@ from tinytorch.base import settings
 from tinytorch.base.errors import CompileError, SettingError
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.codegen.target import NAMES, Target
-from tinytorch.compiler import show
+from tinytorch.compiler import pipeline, show
 from tinytorch.compiler.persist import program_for
 from tinytorch.compiler.record.guards import Changes, Place, given_guards, place_of
 from tinytorch.compiler.record.objects import asked, is_a, name_of
@@ -230,6 +230,18 @@ class Compiled:
     def graph(self, *args: Any, **kwargs: Any) -> str:
         """The recorded program, as Python over the primitives."""
         return str(self._the_call(args, kwargs).recording.graph)
+
+    def stages(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What each pass of the compiler makes of the program, by the name of the pass.
+
+        Args:
+            args, kwargs: the kind of call to look at; default the last one.
+
+        The passes run again, each result is checked; `print(result)` shows it. The names are those
+        of `compiler/pipeline.py`, after "capture", the recorded program.
+        """
+        program = self._the_call(args, kwargs).program
+        return dict(pipeline.stages(program.graph, program.target))
 
     def memory(self, *args: Any, **kwargs: Any) -> str:
         """What memory it takes and where the busiest moment is."""

@@ -17,10 +17,8 @@ from tinytorch.base.locks import ForkSafeLock
 from tinytorch.codegen import cache, engine
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.graph.graph import Graph
-from tinytorch.compiler.plan.arena import plan_memory, report
-from tinytorch.compiler.plan.launch import LaunchPlan, launch_plan
-from tinytorch.compiler.plan.lower import schedule as lower
-from tinytorch.compiler.plan.tasks import HostCall
+from tinytorch.compiler.pipeline import compile_graph
+from tinytorch.compiler.plan.launch import LaunchPlan
 from tinytorch.compiler.run.program import Program
 
 KEPT = 64  # programs kept in memory; one is its code and its constants, without an arena
@@ -76,10 +74,7 @@ def _from_disk(key: str, graph: Graph, target: Target) -> Program | None:
 
 
 def _from_passes(key: str, graph: Graph, target: Target) -> Program:
-    schedule = lower(graph, target)
-    memory = plan_memory(schedule)
-    plan = launch_plan(schedule, memory, report(memory, schedule), graph)
-    kernels = [t.kernel for t in schedule.tasks if not isinstance(t.kernel, HostCall)]
+    plan, kernels = compile_graph(graph, target)
     objects = [engine.compile_text(engine.module_text(kernels), target)]
     folder = cache.open_cache()
     if folder is not None:

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinytorch.codegen import engine
+from tinytorch.compiler.pipeline import compile_graph
 from tinytorch.compiler.plan.arena import size_text
 from tinytorch.compiler.plan.launch import LaunchTask
-from tinytorch.compiler.plan.lower import schedule as lower
-from tinytorch.compiler.plan.tasks import HostCall
 from tinytorch.compiler.run.program import Runner
 from tinytorch.compiler.run.roofline import Roofline, measure
 from tinytorch.tensor.memory import Buffer, copy_of
@@ -106,8 +105,7 @@ def time_tasks(call: Executable, runs: int = RUNS) -> list[float]:
 def llvm(call: Executable) -> str:
     """The kernels' IR as the compiler writes it, before LLVM's passes."""
     program = call.program
-    tasks = lower(program.graph, program.target).tasks
-    return engine.module_text(t.kernel for t in tasks if not isinstance(t.kernel, HostCall))
+    return engine.module_text(compile_graph(program.graph, program.target)[1])
 
 
 def assembly(call: Executable) -> str:

@@ -19,9 +19,9 @@ from tinytorch.codegen.kernel import Kernel, Operand, build
 from tinytorch.codegen.target import Target
 from tinytorch.compiler import persist
 from tinytorch.compiler.graph.graph import Graph, Node, Value
-from tinytorch.compiler.plan.arena import plan_memory
+from tinytorch.compiler.plan.arena import plan_arena
 from tinytorch.compiler.plan.launch import LaunchPlan, launch_plan
-from tinytorch.compiler.plan.tasks import HostCall, Schedule, Storage, Task, verify_schedule
+from tinytorch.compiler.plan.tasks import HostCall, Storage, Task, TaskList, check_tasks
 from tinytorch.compiler.run.program import Program
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec
@@ -52,7 +52,7 @@ def axpy(name: str, a: float, tiles: int = 4) -> Kernel:
     return build(name, ("x", "y", "out"), body, tiles=tiles, flops=2 * N, bytes=12 * N, label=name)
 
 
-def hand_made() -> tuple[Schedule, Graph]:
+def hand_made() -> tuple[TaskList, Graph]:
     """t = 2 x + s; u = sort(t) by NumPy; s = s + u in place; result = 3 u + x."""
     graph = Graph()
     x, s = Value(Spec((N,), float32)), Value(Spec((N,), float32))
@@ -81,19 +81,21 @@ def hand_made() -> tuple[Schedule, Graph]:
         task(axpy("once_000000000002", 1.0, 8), (u, state), state),
         task(axpy("thrice_000000000003", 3.0), (u, given), out),
     ]
-    schedule = Schedule(
-        tasks, [given, state, out, t, u], {x: given}, {s: state}, {}, {result: out}, graph
+    program = TaskList(
+        tasks, [given, state, out, t, u], {x: given}, {s: state}, {}, {result: out}, graph, graph
     )
-    return verify_schedule(schedule), graph
+    check_tasks(program)
+    return program, graph
 
 
-def program_of(schedule: Schedule, graph: Graph) -> Program:
+def program_of(tasks: TaskList, graph: Graph) -> Program:
     target = Target.host()
-    plan = launch_plan(schedule, plan_memory(schedule), "", graph)
+    plan = launch_plan(plan_arena(tasks)).plan
     again = LaunchPlan.from_json(plan.to_json())  # what the cache would give back
     assert again == plan
-    kernels = [t.kernel for t in schedule.tasks if isinstance(t.kernel, Kernel)]
-    return Program(again, [engine.compile_text(engine.module_text(kernels), target)], graph, target)
+    return Program(
+        again, [engine.compile_text(engine.module_text(tasks.kernels), target)], graph, target
+    )
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -140,11 +142,11 @@ def test_compiled_equals_eager_and_is_found_again():
     def refuse(*_):
         raise AssertionError("the passes ran on a warm start")
 
-    before, persist.lower = persist.lower, refuse
+    before, persist.compile_graph = persist.compile_graph, refuse
     try:
         again = tt.compile(f)(x)
     finally:
-        persist.lower = before
+        persist.compile_graph = before
     np.testing.assert_allclose(again.numpy(), f(x).numpy(), rtol=0, atol=8 * 2**-23)
 
 

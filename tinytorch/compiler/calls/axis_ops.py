@@ -1,4 +1,4 @@
-"""How operations along one axis, and at run-time places, are lowered to the kernels for them.
+"""The library calls of operations along one axis, and at places that are known at run time.
 
 Knows the lowering and strides, never instructions.
 """
@@ -8,54 +8,42 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-from tinytorch.codegen.kernel import Kernel, Lowered, Operand, Step
-from tinytorch.compiler.calls.hosting import place
+from tinytorch.codegen.kernel import Operand
 from tinytorch.compiler.graph.graph import Value
-from tinytorch.compiler.plan.access import reshape_strides
-from tinytorch.compiler.plan.fuse import Group
-from tinytorch.compiler.plan.layout import dense_strides
+from tinytorch.compiler.plan.access import dense_strides, reshape_strides
+from tinytorch.compiler.plan.lowering import Lowering
+from tinytorch.compiler.plan.stages import Group
 from tinytorch.kernels import axis_ops, gather_scatter
-from tinytorch.kernels.gather_scatter import put_rows, scatter_add
 
 MOST_SCRATCH = 16 << 20  # bytes a thread may be asked for; beyond it NumPy does the work
-
-
-def run_kernel(lowering, group: Group, kernel: Kernel, values: dict[str, Value]) -> bool:
-    """The task of a kernel whose buffers hold the values; it writes those of the node's outputs."""
-    node = group.own
-    buffers = {n: lowering.storage_of(v) for n, v in values.items()}
-    writes = {n for n, v in values.items() if v in node.outputs}
-    lowered = Lowered((Step(kernel, kernel.arguments),))
-    lowering.add(lowered, buffers, group.label, node.where, writes)
-    return True
 
 
 def _beside(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return (*shape[:axis], *shape[axis + 1 :])
 
 
-def _line(lowering, v: Value, axis: int) -> tuple[Operand, int]:
+def _line(lowering: Lowering, v: Value, axis: int) -> tuple[Operand, int]:
     """(strides over the axes beside the axis, stride of the axis)."""
     o = lowering.operand(v)
     return replace(o, strides=_beside(o.strides, axis)), o.strides[axis]
 
 
-def extreme_position(lowering, group: Group) -> bool:
+def extreme_position(lowering: Lowering, group: Group, largest: bool) -> bool:
     """argmax and argmin."""
-    node = group.own
+    node = group.called
     (x,), (out,) = node.inputs, node.outputs
     axis = node.params["axis"] % len(x.shape)
     operand, step = _line(lowering, x, axis)
     kernel = axis_ops.extreme_position(
         lowering.target, _beside(x.shape, axis), x.shape[axis], operand, step,
-        lowering.operand(out), node.primitive.name == "argmax",
+        lowering.operand(out), largest,
     )  # fmt: skip
-    return run_kernel(lowering, group, kernel, {"x": x, "out": out})
+    return lowering.run_kernel(group, kernel, {"x": x, "out": out})
 
 
-def running_sum(lowering, group: Group) -> bool:
+def running_sum(lowering: Lowering, group: Group) -> bool:
     """cumsum."""
-    node = group.own
+    node = group.called
     (x,), (out,) = node.inputs, node.outputs
     axis = node.params["axis"] % len(x.shape)
     if not prod(x.shape):
@@ -63,12 +51,12 @@ def running_sum(lowering, group: Group) -> bool:
     operands = (*_line(lowering, x, axis), *_line(lowering, out, axis))
     beside = _beside(x.shape, axis)
     kernel = axis_ops.running_sum(lowering.target, beside, x.shape[axis], *operands)
-    return run_kernel(lowering, group, kernel, {"x": x, "out": out})
+    return lowering.run_kernel(group, kernel, {"x": x, "out": out})
 
 
-def take_along(lowering, group: Group) -> bool:
+def take_along(lowering: Lowering, group: Group) -> bool:
     """Elements at indices, line by line."""
-    node = group.own
+    node = group.called
     (x, index), (out,) = node.inputs, node.outputs
     axis = node.params["axis"] % len(x.shape)
     if not prod(out.shape):
@@ -78,12 +66,12 @@ def take_along(lowering, group: Group) -> bool:
         lowering.target, _beside(x.shape, axis), index.shape[axis], x.shape[axis], a, b, c,
         (i, j, k),
     )  # fmt: skip
-    return run_kernel(lowering, group, kernel, {"x": x, "index": index, "out": out})
+    return lowering.run_kernel(group, kernel, {"x": x, "index": index, "out": out})
 
 
-def scatter_along(lowering, group: Group) -> bool:
+def scatter_along(lowering: Lowering, group: Group) -> bool:
     """Sums at indices, line by line."""
-    node = group.own
+    node = group.called
     (g, index), (out,) = node.inputs, node.outputs
     axis, size = node.params["axis"] % len(g.shape), node.params["size"]
     if not prod(out.shape):
@@ -94,12 +82,12 @@ def scatter_along(lowering, group: Group) -> bool:
     kernel = gather_scatter.scatter_along(
         lowering.target, _beside(g.shape, axis), g.shape[axis], size, a, b, c, (i, j, k)
     )
-    return run_kernel(lowering, group, kernel, {"g": g, "index": index, "out": out})
+    return lowering.run_kernel(group, kernel, {"g": g, "index": index, "out": out})
 
 
-def scatter_rows(lowering, group: Group) -> bool:
+def scatter_rows(lowering: Lowering, group: Group) -> bool:
     """scatter_add: rows added up at indices along an axis."""
-    node = group.own
+    node = group.called
     (g, index), (out,) = node.inputs, node.outputs
     axis, size, rank = node.params["axis"], node.params["size"], len(index.shape)
     axis %= len(out.shape)
@@ -111,34 +99,36 @@ def scatter_rows(lowering, group: Group) -> bool:
         return False
     source = _reshaped(lowering, g, (before, rows, columns))
     places = _reshaped(lowering, index, (rows,))
-    kernel = scatter_add(lowering.target, before, rows, size, columns, source[1], places[1], table)
+    kernel = gather_scatter.scatter_add(
+        lowering.target, before, rows, size, columns, source[1], places[1], table
+    )
     if kernel.scratch > MOST_SCRATCH:
         return False
-    return run_kernel(lowering, group, kernel, {"g": source[0], "index": places[0], "out": out})
+    return lowering.run_kernel(group, kernel, {"g": source[0], "index": places[0], "out": out})
 
 
-def _viewed(lowering, v: Value, shape: tuple[int, ...]) -> Operand | None:
+def _viewed(lowering: Lowering, v: Value, shape: tuple[int, ...]) -> Operand | None:
     """Where v lies under another shape; None if that is no view (what is written has to be one)."""
-    access = lowering.access(v)
+    access = lowering.located(v)
     strides = reshape_strides(access.shape, access.strides, shape)
     return None if strides is None else Operand(v.dtype, strides, access.offset)
 
 
-def _reshaped(lowering, v: Value, shape: tuple[int, ...]) -> tuple[Value, Operand]:
+def _reshaped(lowering: Lowering, v: Value, shape: tuple[int, ...]) -> tuple[Value, Operand]:
     """(v or a dense copy of it, its strides under another shape); v is read."""
     viewed = _viewed(lowering, v, shape)
     if viewed is not None:
         return v, viewed
-    access = lowering.copied(v, lowering.access(v))
+    access = lowering.copied(v, lowering.located(v))
     dense = dense_strides(shape, tuple(range(len(shape))))
     return access.home, Operand(v.dtype, dense, access.offset)
 
 
-def update_slice(lowering, group: Group) -> bool:
+def update_slice(lowering: Lowering, group: Group) -> bool:
     """slice_update: a copy of x with y written over it at a run-time position."""
-    node = group.own
+    node = group.called
     (x, y, start), (out,) = node.inputs, node.outputs
-    place(lowering, group, x, (0,) * len(x.shape))
+    lowering.put(group, x, (0,) * len(x.shape))
     if not prod(y.shape):
         return True
     to = lowering.operand(out)
@@ -150,12 +140,12 @@ def update_slice(lowering, group: Group) -> bool:
         lowering.target, y.shape[1:], x.shape, y.shape[0], line, out_line, (step, out_step),
         to.strides, lowering.operand(start),
     )  # fmt: skip
-    return run_kernel(lowering, group, kernel, {"y": y, "start": start, "out": out})
+    return lowering.run_kernel(group, kernel, {"y": y, "start": start, "out": out})
 
 
-def overwrite_rows(lowering, group: Group) -> bool:
+def put_rows(lowering: Lowering, group: Group) -> bool:
     """put_rows: a copy of x, unless it lies where x lay, with rows of y at run-time places."""
-    node = group.own
+    node = group.called
     (x, y, index), (out,) = node.inputs, node.outputs
     columns = prod(x.shape[1:])
     table = _viewed(lowering, out, (x.shape[0], columns))
@@ -163,28 +153,15 @@ def overwrite_rows(lowering, group: Group) -> bool:
         return False
     source = _reshaped(lowering, y, (y.shape[0], columns))
     places = lowering.operand(index)
-    place(lowering, group, x, (0,) * len(x.shape))
+    lowering.put(group, x, (0,) * len(x.shape))
     if not prod(y.shape):
         return True
-    kernel = put_rows(lowering.target, y.shape[0], x.shape[0], columns, source[1], places, table)
-    return run_kernel(lowering, group, kernel, {"y": source[0], "index": index, "out": out})
+    kernel = gather_scatter.put_rows(
+        lowering.target, y.shape[0], x.shape[0], columns, source[1], places, table
+    )
+    return lowering.run_kernel(group, kernel, {"y": source[0], "index": index, "out": out})
 
 
-def _overwrite(lowering, group: Group) -> bool:
-    place(lowering, group, group.own.inputs[1], ())
+def _overwrite(lowering: Lowering, group: Group) -> bool:
+    lowering.put(group, group.called.inputs[1], ())
     return True
-
-
-def integer_product(lowering, group: Group, operands: tuple[Operand, Operand]) -> bool:
-    """A product of integers; operands: strides over (*batch, m, k) and (*batch, k, n)."""
-    node = group.own
-    (a, b), (out,) = node.inputs, node.outputs
-    if not prod(out.shape):
-        return True
-    left, right = operands
-    kernel = axis_ops.integer_product(
-        lowering.target, out.shape, a.shape[-1], replace(left, strides=(*left.strides[:-1], 0)),
-        replace(right, strides=(*right.strides[:-2], 0, right.strides[-1])), lowering.operand(out),
-        (left.strides[-1], right.strides[-2]),
-    )  # fmt: skip
-    return run_kernel(lowering, group, kernel, {"a": a, "b": b, "out": out})

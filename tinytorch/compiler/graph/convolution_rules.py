@@ -1,23 +1,33 @@
-"""Rewrite rules of dilated and grouped convolution: both become plain ones, which have a kernel.
+"""Rewrite rules of convolutions without a kernel of their own: dilated, grouped, depthwise.
 
 Knows primitives, never kernels. A filter dilated by d reads every d-th pixel, so the d x d pictures
 made of every d-th pixel are convolved without dilation (Yu, Koltun 2016, "Multi-scale context
 aggregation by dilated convolutions"; the splitting is the a trous algorithm of wavelets). A few
-groups are so many convolutions side by side.
+groups are so many convolutions side by side. With one channel a group (depthwise) there is no
+matrix to multiply: a product of matrices for each channel would be as many programs as channels.
+Written as slices, products and sums, all taps become one loop over the picture; narrow floats are
+multiplied and added up in float32 and rounded once, as the row says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from itertools import product
+from typing import Any
 
-from tinytorch.compiler.graph.depthwise_rules import DEPTHWISE_RULES
+from tinytorch.base.dtypes import DType, float32, float64
 from tinytorch.compiler.graph.graph import Node, Value
+from tinytorch.compiler.graph.rewriter import Inputs, Rewriter, Rule
 
+Params = dict[str, Any]
+Pair = Sequence[int]  # of a picture: rows, columns
+Padding = Sequence[Sequence[int]]  # (top, bottom), (left, right)
 MOST_GROUPS = 8  # beyond that the programs of the groups outweigh what each of them does
 NONE = ((0, 0), (0, 0))
 
 
-def _plain(p: dict, **changes) -> dict:
+def _plain(p: Params, **changes: Any) -> Params:
     return {**p, "dilation": (1, 1), "padding": NONE, **changes}
 
 
@@ -30,7 +40,7 @@ class _Phases:
         padding, dilation: of the convolution.
     """
 
-    def __init__(self, size, kernel, padding, dilation):
+    def __init__(self, size: Pair, kernel: Pair, padding: Padding, dilation: Pair):
         self.d, self.size, self.padding = dilation, size, padding
         whole = [n + sum(p) for n, p in zip(size, padding, strict=True)]
         # rounded up to whole steps of d, so that every phase has one size
@@ -38,16 +48,16 @@ class _Phases:
         reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         self.out = [n - r for n, r in zip(self.padded, reach, strict=True)]
 
-    def image(self, r, x: Value) -> Value:
+    def image(self, r: Rewriter, x: Value) -> Value:
         """(N, C, H, W) -> (d d N, C, padded H / d, padded W / d)."""
         before = [p[0] for p in self.padding]
         return self._split(r, x, before, self.padded)
 
-    def output(self, r, g: Value) -> Value:
+    def output(self, r: Rewriter, g: Value) -> Value:
         """A cotangent (N, O, OH, OW) in phases; zeros where the picture was rounded up."""
         return self._split(r, g, (0, 0), self.out)
 
-    def _split(self, r, x: Value, before, size) -> Value:
+    def _split(self, r: Rewriter, x: Value, before: Pair, size: Pair) -> Value:
         n, c, h, w = x.shape
         after = [m - b - k for m, b, k in zip(size, before, (h, w), strict=True)]
         if any((*before, *after)):
@@ -57,7 +67,7 @@ class _Phases:
         x = r.add("permute", x, axes=(3, 5, 0, 1, 2, 4))
         return r.add("reshape", x, shape=(dh * dw * n, c, rows, columns))
 
-    def together(self, r, x: Value, start, size) -> Value:
+    def together(self, r: Rewriter, x: Value, start: Pair, size: Pair) -> Value:
         """Phases back into one picture, of which the part at `start` of `size` is given."""
         (dh, dw), (many, c, rows, columns) = self.d, x.shape
         n = many // (dh * dw)
@@ -68,17 +78,17 @@ class _Phases:
         return r.add("slice", x, start=(0, 0, *start), stop=(n, c, *stop), step=(1,) * 4)
 
 
-def _dilated(p: dict, kernel: tuple[int, ...]) -> bool:
+def _dilated(p: Params, kernel: Pair) -> bool:
     """Whether the filter leaves pixels out between its taps, one step at a time."""
     taps = zip(p["dilation"], kernel, strict=True)
     return p["stride"] == (1, 1) and any(d > 1 and k > 1 for d, k in taps)
 
 
-def _grouped(p: dict) -> bool:
+def _grouped(p: Params) -> bool:
     return 1 < p["groups"] <= MOST_GROUPS
 
 
-def _part(r, x: Value, axis: int, number: int, many: int) -> Value:
+def _part(r: Rewriter, x: Value, axis: int, number: int, many: int) -> Value:
     """One of `many` equal parts along an axis."""
     size = x.shape[axis] // many
     start, stop = [0] * 4, list(x.shape)
@@ -86,13 +96,15 @@ def _part(r, x: Value, axis: int, number: int, many: int) -> Value:
     return r.add("slice", x, start=tuple(start), stop=tuple(stop), step=(1,) * 4)
 
 
-def _by_group(r, name: str, p: dict, pairs, axis: int, **sizes) -> Value:
+def _by_group(
+    r: Rewriter, name: str, p: Params, pairs: Iterable[Inputs], axis: int, **sizes: Any
+) -> Value:
     """A primitive for each group's operands, side by side along `axis`."""
     parts = [r.add(name, a, b, **{**p, "groups": 1, **sizes}) for a, b in pairs]
     return r.add("concatenate", *parts, axis=axis)
 
 
-def _convolution(r, node: Node, inputs) -> Value | None:
+def _convolution(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     (x, w), p = inputs, node.params
     if _dilated(p, w.shape[2:]):
         phases = _Phases(x.shape[2:], w.shape[2:], p["padding"], p["dilation"])
@@ -105,7 +117,7 @@ def _convolution(r, node: Node, inputs) -> Value | None:
     return None
 
 
-def _input_gradient(r, node: Node, inputs) -> Value | None:
+def _input_gradient(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     (g, w), p = inputs, node.params
     n, c, *size = p["input_shape"]
     if _dilated(p, w.shape[2:]):
@@ -122,7 +134,7 @@ def _input_gradient(r, node: Node, inputs) -> Value | None:
     return None
 
 
-def _weight_gradient(r, node: Node, inputs) -> Value | None:
+def _weight_gradient(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     (g, x), p = inputs, node.params
     o, c, *kernel = p["weight_shape"]
     if _dilated(p, tuple(kernel)):
@@ -137,8 +149,117 @@ def _weight_gradient(r, node: Node, inputs) -> Value | None:
     return None
 
 
-def _first_of(depthwise: Callable, other: Callable) -> Callable:
-    def rule(r, node: Node, inputs) -> Value | None:
+# depthwise: a sum of shifted products
+
+# Beyond this many taps the loop's body grows past what a compiler likes to see (11 x 11 filters).
+MOST_TAPS = 64
+
+
+def _is_depthwise(node: Node, filters: tuple[int, ...], x: Value) -> bool:
+    p = node.params
+    one_each = p["groups"] == filters[0] > 1 and filters[1] == 1
+    return one_each and filters[2] * filters[3] <= MOST_TAPS and 0 not in x.shape
+
+
+def _to(r: Rewriter, x: Value, dtype: DType) -> Value:
+    return x if x.dtype is dtype else r.add("cast", x, dtype=dtype)
+
+
+def _product(r: Rewriter, a: Value, b: Value) -> Value:
+    """a * b in the type that products are added up in."""
+    wide = float64 if a.dtype is float64 else float32
+    return r.add("mul", _to(r, a, wide), _to(r, b, wide))
+
+
+def _tap(r: Rewriter, x: Value, place: tuple[int, int], size: Pair, stride: Pair) -> Value:
+    """What tap `place` of a filter reads for each output of `size`; x is padded."""
+    start = (0, 0, *place)
+    ends = (a + s * (n - 1) + 1 for a, s, n in zip(place, stride, size, strict=True))
+    return r.add("slice", x, start=start, stop=(*x.shape[:2], *ends), step=(1, 1, *stride))
+
+
+def _weight(r: Rewriter, w: Value, i: int, j: int) -> Value:
+    """Tap (i, j) of every filter, (1, C, 1, 1)."""
+    one = r.add("slice", w, start=(0, 0, i, j), stop=(w.shape[0], 1, i + 1, j + 1), step=(1,) * 4)
+    return r.add("reshape", one, shape=(1, w.shape[0], 1, 1))
+
+
+def _padded(r: Rewriter, x: Value, padding: Padding) -> Value:
+    (top, bottom), (left, right) = padding
+    if not any((top, bottom, left, right)):
+        return x
+    return r.add("pad", x, before=(0, 0, top, left), after=(0, 0, bottom, right), value=0.0)
+
+
+def _correlate(
+    r: Rewriter, x: Value, w: Value, size: Pair, stride: Pair, dilation: Pair, turned: bool
+) -> Value:
+    """The sum over all taps of a padded picture; `turned` reads the filter backwards."""
+    kh, kw = w.shape[2:]
+    parts = []
+    for i, j in product(range(kh), range(kw)):
+        seen = _tap(r, x, (i * dilation[0], j * dilation[1]), size, stride)
+        tap = (kh - 1 - i, kw - 1 - j) if turned else (i, j)
+        parts.append(_product(r, seen, _weight(r, w, *tap)))
+    return reduce(lambda total, part: r.add("add", total, part), parts)
+
+
+def _depthwise_convolution(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
+    (x, w), p = inputs, node.params
+    if not _is_depthwise(node, w.shape, x):
+        return None
+    out = node.outputs[0]
+    x = _padded(r, x, p["padding"])
+    total = _correlate(r, x, w, out.shape[2:], p["stride"], p["dilation"], turned=False)
+    return _to(r, total, out.dtype)
+
+
+def _depthwise_input_gradient(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
+    (g, w), p = inputs, node.params
+    shape, stride = p["input_shape"], p["stride"]
+    reach = [e * (k - 1) for e, k in zip(p["dilation"], w.shape[2:], strict=True)]
+    before = [m - pad[0] for m, pad in zip(reach, p["padding"], strict=True)]
+    spread = [s * (n - 1) + 1 for s, n in zip(stride, g.shape[2:], strict=True)]
+    after = [n + m - b - d for n, m, b, d in zip(shape[2:], reach, before, spread, strict=True)]
+    if not _is_depthwise(node, w.shape, g) or min(before + after) < 0:
+        return None
+    around = tuple(zip(before, after, strict=True))
+    wide = _padded(r, _spread(r, g, stride), around)
+    total = _correlate(r, wide, w, shape[2:], (1, 1), p["dilation"], turned=True)
+    return _to(r, total, node.outputs[0].dtype)
+
+
+def _spread(r: Rewriter, g: Value, stride: tuple[int, int]) -> Value:
+    """g with stride - 1 zeros between its elements."""
+    if stride == (1, 1):
+        return g
+    (n, c, h, w), (sh, sw) = g.shape, stride
+    cells = r.add("reshape", g, shape=(n, c, h, 1, w, 1))
+    gaps = (0, 0, 0, sh - 1, 0, sw - 1)
+    cells = r.add("pad", cells, before=(0,) * 6, after=gaps, value=0.0)
+    whole = r.add("reshape", cells, shape=(n, c, h * sh, w * sw))
+    stop = (n, c, sh * (h - 1) + 1, sw * (w - 1) + 1)
+    return r.add("slice", whole, start=(0,) * 4, stop=stop, step=(1,) * 4)
+
+
+def _depthwise_weight_gradient(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
+    (g, x), p = inputs, node.params
+    shape = p["weight_shape"]
+    if not _is_depthwise(node, shape, x):
+        return None
+    x = _padded(r, x, p["padding"])
+    sums = []
+    for i, j in product(range(shape[2]), range(shape[3])):
+        place = (i * p["dilation"][0], j * p["dilation"][1])
+        seen = _tap(r, x, place, g.shape[2:], p["stride"])
+        total = r.add("sum", _product(r, g, seen), axes=(0, 2, 3), keepdims=False)
+        sums.append(r.add("reshape", total, shape=(shape[0], 1, 1, 1)))
+    together = sums[0] if len(sums) == 1 else r.add("concatenate", *sums, axis=3)
+    return _to(r, r.add("reshape", together, shape=shape), node.outputs[0].dtype)
+
+
+def _of(depthwise: Rule, other: Rule) -> Rule:
+    def rule(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
         if any(0 in v.shape for v in (*inputs, *node.outputs)):
             return None
         found = depthwise(r, node, inputs)
@@ -147,11 +268,8 @@ def _first_of(depthwise: Callable, other: Callable) -> Callable:
     return rule
 
 
-CONVOLUTION_RULES = {
-    name: _first_of(DEPTHWISE_RULES[name], rule)
-    for name, rule in (
-        ("convolution", _convolution),
-        ("convolution_input_gradient", _input_gradient),
-        ("convolution_weight_gradient", _weight_gradient),
-    )
+CONVOLUTION_RULES: dict[str, Rule] = {
+    "convolution": _of(_depthwise_convolution, _convolution),
+    "convolution_input_gradient": _of(_depthwise_input_gradient, _input_gradient),
+    "convolution_weight_gradient": _of(_depthwise_weight_gradient, _weight_gradient),
 }

@@ -1,8 +1,7 @@
 """The captured program: a list of primitives over values, in the order they were called.
 
-Knows primitives and Specs, never Tensors or machine code. Every pass takes a Graph and gives a
-Graph; `verify` stands between them. `str(graph)` prints it as a Python function over the
-primitives.
+Knows primitives and Specs, never Tensors or machine code. `str(graph)` prints it as a Python
+function over the primitives, `graph.source()` as a module that can be run.
 """
 
 from __future__ import annotations
@@ -12,8 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from tinytorch.base.dtypes import DType
 from tinytorch.base.errors import CompileError
+from tinytorch.codegen.target import Target
 from tinytorch.primitives.primitive import OpClass, Primitive, Spec
+
+WRITTEN_OUT = 16  # elements of a constant that is printed as a list
 
 
 @dataclass(eq=False)
@@ -29,7 +32,7 @@ class Value:
         return self.spec.shape
 
     @property
-    def dtype(self):
+    def dtype(self) -> DType:
         """Number type."""
         return self.spec.dtype
 
@@ -88,7 +91,11 @@ class Graph:
         return [*self.results, *(new for _, new in self.updates)]
 
     def add(
-        self, primitive: Primitive, inputs: tuple[Value, ...], params: dict, where: str = ""
+        self,
+        primitive: Primitive,
+        inputs: tuple[Value, ...],
+        params: dict[str, Any],
+        where: str = "",
     ) -> tuple[Value, ...]:
         """Append one application; its shape rule says what the outputs are."""
         specs = primitive.infer(*(v.spec for v in inputs), **params)
@@ -121,21 +128,69 @@ class Graph:
 
     def __str__(self) -> str:
         self.name_values()
-        given = ", ".join(repr(v) for v in (*self.arguments, *self.states))
+        given = ", ".join(f'{v.name}: "{_text(v.spec)}"' for v in (*self.arguments, *self.states))
         lines = [f"def program({given}):"]
         for v, array in self.constants.items():
-            shown = array.item() if array.size == 1 else f"<{array.size} numbers>"
-            lines.append(f"    {v.name} = {shown}  # {v.dtype.name}{list(v.shape)}")
+            lines.append(f"    {v.name} = {_array_text(v.name, array)}  # {_text(v.spec)}")
         for node in self.nodes:
             left = ", ".join(v.name for v in node.outputs)
             right = ", ".join(
                 [*(v.name for v in node.inputs), *(f"{k}={p!r}" for k, p in node.params.items())]
             )
-            shapes = ", ".join(f"{v.dtype.name}{list(v.shape)}" for v in node.outputs)
+            shapes = ", ".join(_text(v.spec) for v in node.outputs)
             lines.append(f"    {left} = {node.primitive.name}({right})  # {shapes}")
         lines.extend(f"    {old.name}[...] = {new.name}" for old, new in self.updates)
         lines.append("    return " + (", ".join(v.name for v in self.results) or "None"))
         return "\n".join(lines)
+
+    def source(self, constants: str = "") -> str:
+        """A Python module whose function `program` does what the graph says, by NumPy.
+
+        Args:
+            constants: an .npz file with the arrays too long to be written out, which
+                `np.savez(constants, **graph.long_constants())` makes.
+
+        The function takes stored arrays (bfloat16 as uint16), overwrites those of the states that
+        are updated, and returns the results.
+        """
+        names = dict.fromkeys(node.primitive.name for node in self.nodes)
+        lines = ["from math import inf, nan", "", "import numpy as np", "", "import tinytorch"]
+        lines += ["from tinytorch.primitives.primitive import TABLE", ""]
+        lines += [f'{name} = TABLE["{name}"]' for name in names]
+        if self.long_constants():
+            lines.append(f"constants = np.load({constants!r})")
+        return "\n".join([*lines, "", "", str(self), ""])
+
+    def long_constants(self) -> dict[str, np.ndarray]:
+        """The constants that the text does not write out, by name."""
+        self.name_values()
+        return {v.name: a for v, a in self.constants.items() if a.size > WRITTEN_OUT}
+
+
+def _text(spec: Spec) -> str:
+    return f"{spec.dtype.name}{list(spec.shape)}"
+
+
+def _array_text(name: str, array: np.ndarray) -> str:
+    if array.size > WRITTEN_OUT:
+        return f'constants["{name}"]'
+    return f'np.array({array.tolist()!r}, "{array.dtype.name}").reshape({array.shape})'
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """A program as it was recorded, and the machine to write code for."""
+
+    graph: Graph
+    target: Target
+
+    def __str__(self) -> str:
+        return str(self.graph)
+
+
+def check_captured(captured: Captured) -> None:
+    """See `verify`."""
+    verify(captured.graph, "capture")
 
 
 def verify(graph: Graph, after: str) -> Graph:

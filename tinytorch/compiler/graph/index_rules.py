@@ -1,67 +1,49 @@
 """Rewrite rules of the primitives with run-time positions, and the checks they ask for.
 
 Knows primitives, never kernels. Each rule is given the rewriter, a node and its simplified inputs,
-as those of `compiler/graph/rewrite.py`. Checks run before anything is written; kernels rely on it.
+as those of `compiler/graph/simplify.py`. Checks run before anything is written; kernels rely on it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tinytorch.base.dtypes import bool_, int64
 from tinytorch.compiler.graph.graph import Node, Value
+from tinytorch.compiler.graph.rewriter import IndexCheck, Inputs, Rewriter, Rule
 
 
-@dataclass(frozen=True, eq=False)
-class IndexCheck:
-    """Indices that must lie in an axis before anything is written.
-
-    Args:
-        index: the integers.
-        size: of the axis they look into.
-        name: the primitive that uses them.
-        where: the user's line.
-    """
-
-    index: Value
-    size: int
-    name: str
-    where: str
-
-
-def _check(r, node: Node, index: Value, size: int) -> None:
+def _check(r: Rewriter, node: Node, index: Value, size: int) -> None:
     r.checks.append(IndexCheck(index, size, node.primitive.name, node.where or r.where))
 
 
-def _wrapped(r, index: Value, size: int) -> Value:
+def _wrapped(r: Rewriter, index: Value, size: int) -> Value:
     index = r.add("cast", index, dtype=int64)
     past = r.add("add", index, r.scalar(size, index))
     return r.add("where", r.add("less", index, r.scalar(0, index)), past, index)
 
 
-def _hits(r, index: Value, shape: tuple[int, ...], axis: int) -> Value:
+def _hits(r: Rewriter, index: Value, shape: tuple[int, ...], axis: int) -> Value:
     """Where position along the axis = index, as booleans of `shape`; index has size 1 there."""
     places = r.add("iota", shape=shape, axis=axis, dtype=int64)
     return r.add("equal", places, _wrapped(r, index, shape[axis]))
 
 
-def _take(r, node: Node, inputs) -> Value | None:
+def _take(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     x, index = inputs
     _check(r, node, index, x.shape[node.params["axis"]])
     return None
 
 
-def _scatter_add(r, node: Node, inputs) -> Value | None:
+def _scatter_add(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     _check(r, node, inputs[1], node.params["size"])
     return None
 
 
-def _put_rows(r, node: Node, inputs) -> Value | None:
+def _put_rows(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     _check(r, node, inputs[2], inputs[0].shape[0])
     return None if inputs[1].spec.size else inputs[0]
 
 
-def _take_along(r, node: Node, inputs) -> Value | None:
+def _take_along(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     x, index = inputs
     axis = node.params["axis"] % len(x.shape)
     _check(r, node, index, x.shape[axis])
@@ -81,7 +63,7 @@ def _take_along(r, node: Node, inputs) -> Value | None:
     return r.add("sum", picked, axes=(axis,), keepdims=True)
 
 
-def _scatter_along(r, node: Node, inputs) -> Value | None:
+def _scatter_along(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     g, index = inputs
     axis, size = node.params["axis"] % len(g.shape), node.params["size"]
     _check(r, node, index, size)
@@ -92,7 +74,7 @@ def _scatter_along(r, node: Node, inputs) -> Value | None:
     return r.add("where", _hits(r, index, shape, axis), g, zero)
 
 
-def _slice_update(r, node: Node, inputs) -> Value | None:
+def _slice_update(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     """One check an axis: a position outside stays itself, any other counts from the front."""
     x, y, start = inputs
     for axis, (n, m) in enumerate(zip(x.shape, y.shape, strict=True)):
@@ -106,12 +88,12 @@ def _slice_update(r, node: Node, inputs) -> Value | None:
     return None if y.spec.size else x
 
 
-def _flat_images(r, *values: Value) -> list[Value]:
+def _flat_images(r: Rewriter, *values: Value) -> list[Value]:
     """(N, C, H, W) as (N, C, H * W)."""
     return [r.add("reshape", v, shape=(*v.shape[:2], v.shape[2] * v.shape[3])) for v in values]
 
 
-def _pool_gradient(r, node: Node, inputs) -> Value | None:
+def _pool_gradient(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     """Unknown indices are scattered to; those of a pooling in this program need no check."""
     g, index = inputs
     shape = tuple(node.params["input_shape"])
@@ -122,7 +104,7 @@ def _pool_gradient(r, node: Node, inputs) -> Value | None:
     return r.add("reshape", flat, shape=shape)
 
 
-def _pool_take(r, node: Node, inputs) -> Value | None:
+def _pool_take(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     x, index = inputs
     if not index.spec.size:
         return r.add("full", shape=index.shape, value=0, dtype=x.dtype)
@@ -131,7 +113,7 @@ def _pool_take(r, node: Node, inputs) -> Value | None:
     )
 
 
-INDEX_RULES = {
+INDEX_RULES: dict[str, Rule] = {
     "take": _take,
     "scatter_add": _scatter_add,
     "put_rows": _put_rows,

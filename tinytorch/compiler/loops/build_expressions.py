@@ -13,8 +13,9 @@ from tinytorch.base.dtypes import int64
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.loops.expression import Constant, Expression, Iota, Load, Op, Reduce
-from tinytorch.compiler.plan import kinds
-from tinytorch.compiler.plan.access import Access, Coordinate, at, broadcast, move_coordinates
+from tinytorch.compiler.plan import op_class
+from tinytorch.compiler.plan.access import Access, Coordinate, at, broadcast
+from tinytorch.compiler.plan.movement import move_coordinates
 
 
 def _own_fault(problem: str, got: object) -> CompileError:
@@ -84,17 +85,17 @@ class Arithmetic:
             strides, offset = at(access, coordinates, self.rank)
             return Load(v.dtype, self.name(access.home), strides, offset)
         node = self.producer[v]
-        if kinds.is_movement(node):
+        if op_class.is_movement(node):
             moved = move_coordinates(node, coordinates, self.rank)
             if moved is None:
                 raise _own_fault("a reshape of a value that is not stored", v)
             return self.value(node.inputs[0], moved)
-        if kinds.is_position(node):
+        if op_class.is_position(node):
             c = coordinates[node.params["axis"]]
             return Iota(v.dtype, c.strides, c.offset)
-        if kinds.is_reduction(node):
+        if op_class.is_reduction(node):
             return self._reduce(node, coordinates)
-        if kinds.is_lookup(node):
+        if op_class.is_lookup(node):
             return self._lookup(node, coordinates)
         operands = tuple(
             self.value(x, broadcast(coordinates, x.shape, v.shape) if x.shape else ())
@@ -104,7 +105,7 @@ class Arithmetic:
 
     def _reduce(self, node: Node, coordinates: tuple[Coordinate, ...]) -> Expression:
         x, v = node.inputs[0], node.outputs[0]
-        axes = kinds.reduced_axes(node)
+        axes = op_class.reduced_axes(node)
         rest = iter(coordinates)
         kept = node.params.get("keepdims")
         inner = []

@@ -69,6 +69,11 @@ class Load(Expression):
         """The index expressions."""
         return tuple(e for e, *_ in self.lookup)
 
+    def is_at(self, store: Store) -> bool:
+        """Whether it reads the element that the store writes."""
+        place = (store.argument, store.strides, store.offset)
+        return (self.argument, self.strides, self.offset) == place and not self.lookup
+
     def text(self, number):
         """See Expression."""
         looked = ",".join(f"{number[e]}*{s}%{n}" for e, s, n in self.lookup)
@@ -392,11 +397,7 @@ class Emitter:
         if not (masks and isinstance(e, Op) and e.name == "where"):
             return None
         condition, new, old = e.operands
-        same = (
-            isinstance(old, Load)
-            and not old.lookup
-            and (old.argument, old.strides, old.offset) == (s.argument, s.strides, s.offset)
-        )
+        same = isinstance(old, Load) and old.is_at(s)
         narrow = register_type(s.dtype) not in ("float", "double")
         return None if not same or narrow or self.lane in condition.dims else (condition, new)
 

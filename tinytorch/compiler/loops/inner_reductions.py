@@ -328,7 +328,7 @@ class _Writer:
         em.index[self.last], em.mask = at, mask
         em.push()
         here = self._scratch_index(at)
-        for e in self.in_scratch:
+        for e in [e for e in self.places if e in self.in_scratch]:  # a set has no order
             em.know(e, self.f.load(self._place(e, here), self._scratch_vector(e), stem="kept"))
         out = body(copy, carried)
         for e in self.places:

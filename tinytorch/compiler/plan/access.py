@@ -1,6 +1,6 @@
-"""Where the elements of a value are found: strides over a buffer, through any chain of movement.
+"""Where the elements of a value are found: strides over a buffer, and coordinates over loops.
 
-Knows shapes, strides and movement primitives, never kernels.
+Knows shapes and strides, never primitives or kernels.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinytorch.compiler.graph.graph import Node, Value
+from tinytorch.compiler.graph.graph import Value
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,28 @@ def nowhere(rank: int) -> Coordinate:
     return Coordinate((0,) * rank)
 
 
+def plain(value: Value) -> tuple[int, ...]:
+    """The order of the axes as they are written."""
+    return tuple(range(len(value.shape)))
+
+
 def identity(shape: Sequence[int]) -> tuple[Coordinate, ...]:
     """Each axis is the loop of the same number; an axis of size 1 stays at 0."""
     rank = len(shape)
     return tuple(unit(rank, d) if n != 1 else nowhere(rank) for d, n in enumerate(shape))
+
+
+def dense_strides(shape: tuple[int, ...], order: tuple[int, ...]) -> tuple[int, ...]:
+    """Element strides of a dense array whose axes lie in `order`, outermost first.
+
+    >>> dense_strides((2, 3, 4, 5), (0, 2, 3, 1))
+    (60, 1, 15, 3)
+    """
+    strides, total = [0] * len(shape), 1
+    for axis in reversed(order):
+        strides[axis] = total
+        total *= shape[axis]
+    return tuple(strides)
 
 
 def at(access: Access, coordinates: Sequence[Coordinate], rank: int) -> tuple[tuple[int, ...], int]:
@@ -99,64 +117,6 @@ def broadcast(
     )
 
 
-def move_coordinates(
-    node: Node, coordinates: Sequence[Coordinate], rank: int
-) -> tuple[Coordinate, ...] | None:
-    """Coordinates in a movement node's input from those in its output; None: a real reshape."""
-    x, out, name, p = node.inputs[0], node.outputs[0], node.primitive.name, node.params
-    if name == "permute":
-        back = {a: i for i, a in enumerate(p["axes"])}
-        return tuple(coordinates[back[a]] for a in range(len(x.shape)))
-    if name == "broadcast_to":
-        return broadcast(coordinates, x.shape, out.shape)
-    if name == "slice":
-        return tuple(
-            c.times(step, start)
-            for c, start, step in zip(coordinates, p["start"], p["step"], strict=True)
-        )
-    if name == "flip":
-        axes = {a % len(x.shape) for a in p["axes"]}
-        return tuple(
-            c.times(-1, n - 1) if d in axes else c
-            for d, (c, n) in enumerate(zip(coordinates, x.shape, strict=True))
-        )
-    if name == "reshape" and [n for n in x.shape if n != 1] == [n for n in out.shape if n != 1]:
-        real = iter(c for c, n in zip(coordinates, out.shape, strict=True) if n != 1)
-        return tuple(next(real) if n != 1 else nowhere(rank) for n in x.shape)
-    return None
-
-
-def move_access(node: Node, access: Access) -> Access | None:
-    """The access of a movement node's output from that of its input; None if a copy is needed."""
-    out, name, p = node.outputs[0], node.primitive.name, node.params
-    if name == "reshape":
-        strides = reshape_strides(access.shape, access.strides, out.shape)
-        return None if strides is None else Access(access.home, out.shape, strides, access.offset)
-    if name == "permute":
-        return Access(
-            access.home, out.shape, tuple(access.strides[a] for a in p["axes"]), access.offset
-        )
-    if name == "broadcast_to":
-        lead = len(out.shape) - len(access.shape)
-        spread = (
-            s if n == m else 0
-            for s, n, m in zip(access.strides, access.shape, out.shape[lead:], strict=True)
-        )
-        return Access(access.home, out.shape, (*(0,) * lead, *spread), access.offset)
-    if name == "slice":
-        offset = access.offset
-        if all(out.shape):
-            offset += sum(s * a for s, a in zip(access.strides, p["start"], strict=True))
-        strides = tuple(s * step for s, step in zip(access.strides, p["step"], strict=True))
-        return Access(access.home, out.shape, strides, offset)
-    axes = {a % len(access.shape) for a in p["axes"]}  # flip
-    offset = access.offset + sum(
-        access.strides[a] * (access.shape[a] - 1) for a in axes if access.shape[a]
-    )
-    strides = tuple(-s if d in axes else s for d, s in enumerate(access.strides))
-    return Access(access.home, out.shape, strides, offset)
-
-
 def reshape_strides(
     shape: Sequence[int], strides: Sequence[int], new: Sequence[int]
 ) -> tuple[int, ...] | None:
@@ -191,10 +151,3 @@ def reshape_strides(
             step *= new[k]
         i, d = j + 1, d + 1
     return tuple(out)
-
-
-def source(value: Value, producer: dict[Value, Node], stored) -> Value:
-    """The stored value that the movement in front of `value` begins at."""
-    while value not in stored:
-        value = producer[value].inputs[0]
-    return value

@@ -1,4 +1,4 @@
-"""The memory plan: where in one arena each temporary lies, the dead making room for the living.
+"""The arena: one piece of memory in which each temporary has a place while it is needed.
 
 Knows Storages and the order of tasks, never addresses. A temporary lives from the first task that
 writes it to the last that touches it; two that live at the same time never overlap. Placing them
@@ -10,19 +10,21 @@ Pisarchyk & Lee 2020, https://arxiv.org/abs/2001.03288, section 5.
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tinytorch.base.errors import CompileError
-from tinytorch.compiler.plan.tasks import Schedule, Storage
+from tinytorch.compiler.plan.tasks import Storage, TaskList
 
 ALIGNMENT = 64  # bytes: a cache line, and an AVX-512 vector
 
 
 @dataclass(frozen=True)
-class MemoryPlan:
+class Arena:
     """Where the temporaries lie.
 
     Args:
+        program: whose temporaries they are.
         offsets: byte offset in the arena of each temporary.
         lifetimes: (first task, last task) of each temporary, both included.
         arena: bytes of the arena.
@@ -31,6 +33,7 @@ class MemoryPlan:
         busiest: index of that task.
     """
 
+    program: TaskList
     offsets: dict[Storage, int]
     lifetimes: dict[Storage, tuple[int, int]]
     arena: int
@@ -38,8 +41,11 @@ class MemoryPlan:
     peak: int
     busiest: int
 
+    def __str__(self) -> str:
+        return report(self)
 
-def plan_memory(schedule: Schedule) -> MemoryPlan:
+
+def plan_arena(program: TaskList) -> Arena:
     """Give every temporary, largest first, the lowest place that is free in its time.
 
     Cost: n log n + the pairs that are alive together, for n temporaries (2 000: 0.2 s).
@@ -47,45 +53,42 @@ def plan_memory(schedule: Schedule) -> MemoryPlan:
     Raises:
         CompileError: a temporary is read but never written (from `lifetimes_of`).
     """
-    lifetimes = lifetimes_of(schedule)
-    groups = _groups(schedule, lifetimes)
+    lifetimes = lifetimes_of(program)
     placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
     offsets: dict[Storage, int] = {}
-    order = sorted(groups, key=lambda g: (-g.nbytes, g.first, g.last))
-    for group in order:
-        size = _aligned(group.nbytes)
-        at = 0
-        for offset, end, first, last in placed:  # in order of offset
-            if first > group.last or last < group.first or end <= at:
+    for s in sorted(lifetimes, key=lambda s: (-s.nbytes, *lifetimes[s])):
+        size, at = _aligned(s.nbytes), 0
+        first, last = lifetimes[s]
+        for offset, end, begun, done in placed:  # in order of offset
+            if begun > last or done < first or end <= at:
                 continue
             if offset - at >= size:
                 break
             at = end
-        insort(placed, (at, at + size, group.first, group.last))
-        offsets.update(dict.fromkeys(group.members, at))
+        insort(placed, (at, at + size, first, last))
+        offsets[s] = at
     arena = max((end for _, end, _, _ in placed), default=0)
-    peak, busiest = _peak(groups, len(schedule.tasks))
+    peak, busiest = _peak(lifetimes, len(program.tasks))
     total = sum(_aligned(s.nbytes) for s in lifetimes)
-    plan = MemoryPlan(offsets, lifetimes, arena, total, peak, busiest)
-    return verify_plan(plan, schedule)
+    return Arena(program, offsets, lifetimes, arena, total, peak, busiest)
 
 
-def lifetimes_of(schedule: Schedule) -> dict[Storage, tuple[int, int]]:
+def lifetimes_of(program: TaskList) -> dict[Storage, tuple[int, int]]:
     """The (first, last) task that touches each temporary, in order of first use."""
     lifetimes: dict[Storage, tuple[int, int]] = {}
-    for i, task in enumerate(schedule.tasks):
+    for i, task in enumerate(program.tasks):
         for s in dict.fromkeys((*task.arguments, *task.reads, *task.writes)):
             if s.kind == "temporary":
                 lifetimes[s] = (lifetimes.get(s, (i, i))[0], i)
     return lifetimes
 
 
-def verify_plan(plan: MemoryPlan, schedule: Schedule) -> MemoryPlan:
-    """Check that no two temporaries that live together share a byte, aliases excepted.
+def check_arena(plan: Arena) -> None:
+    """Check that no two temporaries that are needed together share a byte.
 
-    How long each lives is counted anew.
-    An alias may begin in the very task in which the one below it is read for the last time, not
-    before.
+    Raises:
+        CompileError: they do; or one is not aligned, outside the arena, or touched by a task
+            outside its lifetime, which is counted anew.
     """
 
     def refuse(problem: str, got: object) -> None:
@@ -95,15 +98,10 @@ def verify_plan(plan: MemoryPlan, schedule: Schedule) -> MemoryPlan:
             rule="memory is shared only by temporaries that are never alive at the same time",
         )
 
-    if plan.lifetimes != lifetimes_of(schedule):
+    if plan.lifetimes != lifetimes_of(plan.program):
         refuse("a temporary is touched outside its lifetime", len(plan.lifetimes))
-    for alias, of in schedule.alias.items():
-        if alias in plan.lifetimes and of in plan.lifetimes:
-            if plan.lifetimes[of][1] > plan.lifetimes[alias][0]:
-                refuse("an alias is written while the memory below it is still needed", alias)
-    order = sorted(plan.lifetimes, key=lambda s: plan.lifetimes[s][0])
     alive: list[Storage] = []
-    for s in order:
+    for s in sorted(plan.lifetimes, key=lambda s: plan.lifetimes[s][0]):
         first = plan.lifetimes[s][0]
         low, high = plan.offsets[s], plan.offsets[s] + s.nbytes
         if low % ALIGNMENT or high > plan.arena:
@@ -111,16 +109,15 @@ def verify_plan(plan: MemoryPlan, schedule: Schedule) -> MemoryPlan:
         alive = [t for t in alive if plan.lifetimes[t][1] >= first]
         for t in alive:
             if low < plan.offsets[t] + t.nbytes and plan.offsets[t] < high:
-                if t not in _below(schedule, s) and s not in _below(schedule, t):
-                    refuse("two temporaries overlap", f"{s!r} at {low}, {t!r} at {plan.offsets[t]}")
+                refuse("two temporaries overlap", f"{s!r} at {low}, {t!r} at {plan.offsets[t]}")
         alive.append(s)
-    return plan
 
 
-def report(plan: MemoryPlan, schedule: Schedule, rows: int = 12) -> str:
+def report(plan: Arena, rows: int = 12) -> str:
     """The plan as text: totals, then what is alive at the busiest task, largest first."""
+    program = plan.program
     by_kind = {kind: 0 for kind in ("argument", "state", "constant", "result")}
-    for s in schedule.storages:
+    for s in program.storages:
         if s.kind in by_kind:
             by_kind[s.kind] += s.nbytes
     lines = [f"{kind + 's':<12} {size_text(n):>10}" for kind, n in by_kind.items()]
@@ -128,8 +125,8 @@ def report(plan: MemoryPlan, schedule: Schedule, rows: int = 12) -> str:
         f"{'temporaries':<12} {size_text(plan.arena):>10}  one arena; "
         f"at once {size_text(plan.peak)}, without reuse {size_text(plan.total)}"
     )
-    if schedule.tasks:
-        lines.append(f"busiest task: {plan.busiest} {schedule.tasks[plan.busiest].shown}")
+    if program.tasks:
+        lines.append(f"busiest task: {plan.busiest} {program.tasks[plan.busiest].shown}")
     at_peak = [s for s, (a, b) in plan.lifetimes.items() if a <= plan.busiest <= b]
     for s in sorted(at_peak, key=lambda s: -s.nbytes)[:rows]:
         held = repr(s.value) if s.value is not None else "scratch of a kernel"
@@ -152,48 +149,16 @@ def size_text(n: int) -> str:
     return f"{n} B"
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Temporaries that share one place: a temporary and what is aliased to it."""
-
-    members: tuple[Storage, ...]
-    nbytes: int
-    first: int
-    last: int
-
-
-def _groups(schedule: Schedule, lifetimes: dict[Storage, tuple[int, int]]) -> list[_Group]:
-    members: dict[Storage, list[Storage]] = {}
-    for s in lifetimes:
-        members.setdefault(_below(schedule, s)[-1], []).append(s)
-    return [
-        _Group(
-            tuple(of),
-            max(s.nbytes for s in of),
-            min(lifetimes[s][0] for s in of),
-            max(lifetimes[s][1] for s in of),
-        )
-        for of in members.values()
-    ]
-
-
-def _below(schedule: Schedule, s: Storage) -> list[Storage]:
-    """The temporary itself and those its memory was taken from, one after the other."""
-    chain = [s]
-    while (below := schedule.alias.get(chain[-1])) is not None:
-        chain.append(below)
-    return chain
-
-
 def _aligned(nbytes: int) -> int:
     return -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT
 
 
-def _peak(groups: list[_Group], tasks: int) -> tuple[int, int]:
+def _peak(lifetimes: Mapping[Storage, tuple[int, int]], tasks: int) -> tuple[int, int]:
+    """(bytes alive at the busiest task, that task)."""
     change = [0] * (tasks + 1)
-    for g in groups:
-        change[g.first] += _aligned(g.nbytes)
-        change[g.last + 1] -= _aligned(g.nbytes)
+    for s, (first, last) in lifetimes.items():
+        change[first] += _aligned(s.nbytes)
+        change[last + 1] -= _aligned(s.nbytes)
     best, busiest, now = 0, 0, 0
     for i in range(tasks):
         now += change[i]

@@ -10,41 +10,47 @@ the group of what it reads if both run over the same points and the groups still
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import NoReturn
 
 from tinytorch.base.errors import CompileError
-from tinytorch.compiler.graph.graph import Graph, Node, Value
-from tinytorch.compiler.plan import kinds
+from tinytorch.compiler.graph.graph import Node, Value
+from tinytorch.compiler.operations import has_epilogue
+from tinytorch.compiler.plan import op_class
 from tinytorch.compiler.plan.access import (
     Coordinate,
     broadcast,
     identity,
-    move_coordinates,
     nowhere,
     unit,
 )
+from tinytorch.compiler.plan.movement import move_coordinates
+from tinytorch.compiler.plan.stages import Fused, Group, LaidOut, Paths
+
+
+def fuse(laid_out: LaidOut) -> Fused:
+    """The groups of a program."""
+    wanted = frozenset((*laid_out.graph.outputs, *(c.index for c in laid_out.program.checks)))
+    fusion = _Fusion(laid_out, wanted)
+    groups: dict[int, Group] = {}
+    for g in fusion.groups:
+        if g.nodes:
+            groups[g.number] = Group(g.number, g.domain, g.axes, g.call, g.outer, tuple(g.nodes))
+    of = {node: groups[g.number] for node, g in fusion.of.items()}
+    return Fused(laid_out, tuple(groups.values()), fusion.paths, wanted, of)
 
 
 @dataclass(eq=False)
-class Group:
-    """Nodes that become one kernel.
-
-    Args:
-        number: its place among the groups as they were begun.
-        domain: the logical sizes it runs over.
-        axes: the reduced axes of the domain; None while it has no reduction.
-        host: the node with a kernel of its own, if it has one.
-        columns: the reduced axes are not the innermost in memory.
-        nodes: in program order.
-    """
+class _Draft:
+    """A group while nodes join it; fields as in Group."""
 
     number: int
     domain: tuple[int, ...]
     axes: frozenset[int] | None = None
-    host: Node | None = None
-    columns: bool = False
+    call: Node | None = None
+    outer: bool = False
     nodes: list[Node] = field(default_factory=list)
 
     @property
@@ -53,88 +59,29 @@ class Group:
         axes = self.axes or frozenset()
         return tuple(n for d, n in enumerate(self.domain) if d not in axes and n != 1)
 
-    @property
-    def own(self) -> Node:
-        """The node with a kernel of its own.
 
-        Raises:
-            CompileError: the group has none.
-        """
-        if self.host is None:
-            raise CompileError.own_fault(
-                "a group without a kernel of its own was asked for it",
-                got=self.label,
-                rule="loops are lowered as loops",
-            )
-        return self.host
+class _Fusion:
+    """The groups while they are made."""
 
-    @property
-    def label(self) -> str:
-        """The operations in it."""
-        names = [n.primitive.name for n in self.nodes]
-        return "+".join(dict.fromkeys(names))
-
-
-class Fusion:
-    """The groups of a graph.
-
-    Args:
-        graph: simplified.
-        orders: for each value its axes from outermost to innermost in memory.
-        also: values that are wanted in memory beside the graph's outputs: indices to be checked.
-
-    `groups` holds the groups; `of` the group of each node that has one. Nodes without a group are
-    movement, sources, and arithmetic computed inside the column groups that read it.
-    """
-
-    def __init__(
-        self, graph: Graph, orders: dict[Value, tuple[int, ...]], also: Sequence[Value] = ()
-    ):
-        self.graph, self.orders, self.wanted = graph, orders, {*graph.outputs, *also}
-        self.producer = kinds.producers(graph.nodes)
-        self.users = graph.users()
-        self._place_of = {n: i for i, n in enumerate(graph.nodes)}
-        self.of: dict[Node, Group] = {}
-        self.groups: list[Group] = []
+    def __init__(self, laid_out: LaidOut, wanted: frozenset[Value]):
+        self.graph, self.orders, self.wanted = laid_out.graph, laid_out.orders, wanted
+        self.producer = op_class.producers(self.graph.nodes)
+        self.users = self.graph.users()
+        self._place_of = {n: i for i, n in enumerate(self.graph.nodes)}
+        self.of: dict[Node, _Draft] = {}
+        self.groups: list[_Draft] = []
         self._before: dict[int, int] = {}  # group number -> bit set of the groups it needs
         self._apart: dict[int, int] = {}  # and of those it reads at other places: never one kernel
-        self.inlined = self._find_inlined()
-        for node in graph.nodes:
-            if kinds.is_movement(node) or kinds.is_source(node) or node in self.inlined:
-                continue
-            self._place(node)
-        self.groups = [g for g in self.groups if g.nodes]
+        self.paths = Paths(self.producer, frozenset(self._find_inlined()))
+        for node in self.graph.nodes:
+            apart = op_class.is_movement(node) or op_class.is_source(node)
+            if not apart and node not in self.paths.inlined:
+                self._place(node)
 
-    # paths
-
-    def base(self, value: Value) -> tuple[Value, bool]:
-        """(the value that the movement before `value` begins at, whether all of it is simple)."""
-        simple = True
-        while (node := self.producer.get(value)) is not None and kinds.is_movement(node):
-            simple = simple and kinds.is_simple(node)
-            value = node.inputs[0]
-        return value, simple
-
-    def sources_of(self, node: Node) -> list[tuple[Value, bool]]:
-        """(base value, simple path) of all a node reads, looking through inlined nodes."""
-        out: list[tuple[Value, bool]] = []
-        stack = [(v, True) for v in node.inputs]
-        data = node.inputs[0] if kinds.is_lookup(node) else None
-        while stack:
-            value, simple = stack.pop()
-            base, direct = self.base(value)
-            simple = simple and direct and value is not data
-            made = self.producer.get(base)
-            if made is not None and made in self.inlined:
-                stack.extend((v, simple and not kinds.is_lookup(made)) for v in made.inputs)
-            elif made is None or not kinds.is_source(made):
-                out.append((base, simple))
-        return out
-
-    def is_column(self, node: Node) -> bool:
+    def is_outer(self, node: Node) -> bool:
         """Whether a reduction runs over axes that are not the innermost ones in memory."""
         source = node.inputs[0]
-        axes = kinds.reduced_axes(node)
+        axes = op_class.reduced_axes(node)
         order = [a for a in self.orders[source] if source.shape[a] != 1]
         inner = [a for a in order if a in axes]
         return order[len(order) - len(inner) :] != inner
@@ -143,7 +90,7 @@ class Fusion:
         """Arithmetic that only column reductions read: computed there, never stored."""
         inlined: set[Node] = set()
         for node in reversed(self.graph.nodes):
-            if not kinds.is_arithmetic(node) or kinds.is_lookup(node):
+            if not op_class.is_arithmetic(node) or op_class.is_lookup(node):
                 continue
             if node.outputs[0] in self.wanted:
                 continue
@@ -151,7 +98,7 @@ class Fusion:
                 continue
             readers = self._readers(node.outputs[0])
             if readers and all(
-                simple and ((kinds.is_reduction(r) and self.is_column(r)) or r in inlined)
+                simple and ((op_class.is_reduction(r) and self.is_outer(r)) or r in inlined)
                 for r, simple in readers
             ):
                 inlined.add(node)
@@ -163,10 +110,10 @@ class Fusion:
         while stack:
             v, simple = stack.pop()
             for node in self.users.get(v, []):
-                if kinds.is_movement(node):
+                if op_class.is_movement(node):
                     if node.outputs[0] in self.wanted:
                         out.append((node, False))
-                    stack.append((node.outputs[0], simple and kinds.is_simple(node)))
+                    stack.append((node.outputs[0], simple and op_class.is_simple(node)))
                 else:
                     out.append((node, simple))
         return out
@@ -174,7 +121,7 @@ class Fusion:
     # placing
 
     def _place(self, node: Node) -> None:
-        sources = self.sources_of(node)
+        sources = self.paths.sources(node)
         sources = [(base, simple and self._in_line(node, base)) for base, simple in sources]
         needed = apart = 0
         for base, simple in sources:
@@ -186,8 +133,8 @@ class Fusion:
         if group is None:
             group = self._begin(node)
         group.nodes.append(node)
-        if kinds.is_reduction(node):
-            group.axes = kinds.reduced_axes(node)
+        if op_class.is_reduction(node):
+            group.axes = op_class.reduced_axes(node)
         self.of[node] = group
         self._apart[group.number] |= apart
         self._need(group, needed)
@@ -203,9 +150,9 @@ class Fusion:
             return False  # a kernel of its own reads whole arrays
         if group is None or group.axes is None or self.is_full(group, base):
             return True
-        if kinds.is_lookup(node):
+        if op_class.is_lookup(node):
             return False
-        shape = node.inputs[0].shape if kinds.is_reduction(node) else node.outputs[0].shape
+        shape = node.inputs[0].shape if op_class.is_reduction(node) else node.outputs[0].shape
         own = row_coordinates(base.shape, group.domain, group.axes)
         if shape == group.domain:
             here = identity(shape)
@@ -217,7 +164,7 @@ class Fusion:
         for v in node.inputs:
             found = broadcast(here, v.shape, shape) if v.shape else ()
             while found is not None and v is not base and (n := self.producer.get(v)) is not None:
-                if not kinds.is_movement(n):
+                if not op_class.is_movement(n):
                     break
                 found, v = move_coordinates(n, found, rank), n.inputs[0]
             if v is base and found != own:
@@ -226,21 +173,21 @@ class Fusion:
 
     @staticmethod
     def _may_join(node: Node) -> bool:
-        return kinds.is_arithmetic(node) or kinds.is_reduction(node)
+        return op_class.is_arithmetic(node) or op_class.is_reduction(node)
 
-    def _begin(self, node: Node) -> Group:
-        if kinds.is_reduction(node):
-            domain, axes = node.inputs[0].shape, kinds.reduced_axes(node)
-            group = Group(len(self.groups), domain, axes, columns=self.is_column(node))
-        elif kinds.is_arithmetic(node):
-            group = Group(len(self.groups), node.outputs[0].shape)
+    def _begin(self, node: Node) -> _Draft:
+        if op_class.is_reduction(node):
+            domain, axes = node.inputs[0].shape, op_class.reduced_axes(node)
+            group = _Draft(len(self.groups), domain, axes, outer=self.is_outer(node))
+        elif op_class.is_arithmetic(node):
+            group = _Draft(len(self.groups), node.outputs[0].shape)
         else:
-            group = Group(len(self.groups), node.outputs[0].shape, host=node)
+            group = _Draft(len(self.groups), node.outputs[0].shape, call=node)
         self.groups.append(group)
         self._before[group.number] = self._apart[group.number] = 0
         return group
 
-    def _join(self, node: Node, sources: list[tuple[Value, bool]]) -> Group | None:
+    def _join(self, node: Node, sources: list[tuple[Value, bool]]) -> _Draft | None:
         """The group the node goes into, after merging those of its sources that can be merged."""
         simple, barred = {}, set()
         for base, direct in sources:
@@ -255,7 +202,7 @@ class Fusion:
         candidates = [
             g for n, g in simple.items() if n not in barred and self._fits(node, g, sources)
         ]
-        candidates.sort(key=lambda g: (g.host is None, g.axes is None, -g.number))
+        candidates.sort(key=lambda g: (g.call is None, g.axes is None, -g.number))
         for chosen in candidates:
             others = (set(simple) | barred) - {chosen.number}
             if any(self._before[o] >> chosen.number & 1 for o in others):
@@ -267,25 +214,25 @@ class Fusion:
                 if not any(self._before[o] >> other.number & 1 for o in rest):
                     self._merge(chosen, other)
             return chosen
-        if kinds.is_reduction(node) and self.is_column(node):
+        if op_class.is_reduction(node) and self.is_outer(node):
             return self._sibling(node, sources)
         return None
 
-    def _fits(self, node: Node, group: Group, sources: list[tuple[Value, bool]]) -> bool:
+    def _fits(self, node: Node, group: _Draft, sources: list[tuple[Value, bool]]) -> bool:
         """Whether the node runs over the group's points or rows, reading them where they are."""
-        if group.host is not None and not kinds.has_epilogue(group.host):
+        if group.call is not None and not has_epilogue(group.call):
             return False
-        if kinds.is_reduction(node):
-            if group.host is not None or group.columns or self.is_column(node):
+        if op_class.is_reduction(node):
+            if group.call is not None or group.outer or self.is_outer(node):
                 return False
-            axes = kinds.reduced_axes(node)
+            axes = op_class.reduced_axes(node)
             if node.inputs[0].shape != group.domain or prod(group.domain) == 1:
                 return False
             return group.axes is None or group.axes == axes
         shape = node.outputs[0].shape
-        if shape == group.domain and not group.columns:
+        if shape == group.domain and not group.outer:
             return True
-        if group.axes is None or group.host is not None:
+        if group.axes is None or group.call is not None:
             return False
         if not self._is_per_row(group, shape):
             return False
@@ -296,32 +243,32 @@ class Fusion:
         return True
 
     @staticmethod
-    def _is_per_row(group: Group, shape: tuple[int, ...]) -> bool:
+    def _is_per_row(group: _Draft, shape: tuple[int, ...]) -> bool:
         """Whether arrays of this shape have one element for each result of its reductions."""
         return group.axes is not None and tuple(n for n in shape if n != 1) == group.kept
 
-    def is_full(self, group: Group, value: Value) -> bool:
+    def is_full(self, group: _Draft, value: Value) -> bool:
         """Whether a value of the group has an element at each point, not one a row."""
         if group.axes is None:
             return True
         made = self.producer[value]
-        if kinds.is_reduction(made):
+        if op_class.is_reduction(made):
             return False
         return value.shape == group.domain and self._rowless(group)
 
     @staticmethod
-    def _rowless(group: Group) -> bool:
+    def _rowless(group: _Draft) -> bool:
         return prod(group.domain) != prod(group.kept)
 
-    def _sibling(self, node: Node, sources: list[tuple[Value, bool]]) -> Group | None:
+    def _sibling(self, node: Node, sources: list[tuple[Value, bool]]) -> _Draft | None:
         """A column group over the same domain with an input in common: one pass serves both."""
         mine = {base for base, _ in sources}
-        axes = kinds.reduced_axes(node)
+        axes = op_class.reduced_axes(node)
         for group in reversed(self.groups[-16:]):
-            if not (group.columns and group.domain == node.inputs[0].shape and group.axes == axes):
+            if not (group.outer and group.domain == node.inputs[0].shape and group.axes == axes):
                 continue
-            firsts = [n for n in group.nodes if kinds.is_reduction(n)]
-            shared = mine & {b for n in firsts for b, _ in self.sources_of(n)}
+            firsts = [n for n in group.nodes if op_class.is_reduction(n)]
+            shared = mine & {b for n in firsts for b, _ in self.paths.sources(n)}
             needs = 0
             for base, _ in sources:
                 made = self.producer.get(base)
@@ -332,10 +279,10 @@ class Fusion:
 
     # order
 
-    def _with(self, group: Group) -> int:
+    def _with(self, group: _Draft) -> int:
         return self._before[group.number] | 1 << group.number
 
-    def _need(self, group: Group, needed: int) -> None:
+    def _need(self, group: _Draft, needed: int) -> None:
         """Record that a group needs others, for it and for all that need it."""
         needed &= ~(1 << group.number)
         if needed & ~self._before[group.number]:
@@ -343,15 +290,15 @@ class Fusion:
                 if other == group.number or self._before[other] >> group.number & 1:
                     self._before[other] |= needed
 
-    def _merge(self, into: Group, other: Group) -> bool:
+    def _merge(self, into: _Draft, other: _Draft) -> bool:
         """Put `other` into `into` if they run over the same points with nothing between them."""
-        if other.host is not None or other.columns:
+        if other.call is not None or other.outer:
             return False
         per_row = other.axes is None and self._is_per_row(into, other.domain)
-        if not per_row and (into.columns or other.domain != into.domain):
+        if not per_row and (into.outer or other.domain != into.domain):
             return False
         if other.axes is not None and (
-            into.host is not None or into.axes not in (None, other.axes)
+            into.call is not None or into.axes not in (None, other.axes)
         ):
             return False
         a, b = into.number, other.number
@@ -380,8 +327,87 @@ class Fusion:
         return True
 
 
-def row_coordinates(shape, domain, axes: frozenset[int]) -> tuple[Coordinate, ...]:
+def row_coordinates(
+    shape: Sequence[int], domain: Sequence[int], axes: frozenset[int]
+) -> tuple[Coordinate, ...]:
     """For each axis of an array with one element a row, the loop of the domain it runs along."""
     rank = len(domain)
     loops = iter(d for d, n in enumerate(domain) if d not in axes and n != 1)
     return tuple(unit(rank, next(loops)) if n != 1 else nowhere(rank) for n in shape)
+
+
+def check_groups(fused: Fused) -> None:
+    """Each operation is done once, and there is an order in which groups can be done.
+
+    Raises:
+        CompileError: a node is in no group or in two; groups wait for each other; a value that is
+            wanted in memory is computed only where it is read; a group's reductions run over
+            different axes.
+    """
+    holder: dict[Node, Group] = {}
+    for group in fused.groups:
+        for node in group.nodes:
+            if node in holder:
+                _refuse("an operation is in two groups", node.primitive.name)
+            holder[node] = group
+            if op_class.is_reduction(node) and op_class.reduced_axes(node) != group.axes:
+                _refuse("a group reduces over different axes", group.label)
+    inlined = fused.paths.inlined
+    for node in fused.graph.nodes:
+        apart = op_class.is_movement(node) or op_class.is_source(node)
+        if not apart and (node in inlined) == (node in holder):
+            _refuse("an operation is done nowhere or twice", node.primitive.name)
+        if node in inlined and not fused.wanted.isdisjoint(node.outputs):
+            _refuse("a value wanted in memory is not stored", node.outputs[0])
+    circle = _circle({g: _needs(fused, g, holder) for g in fused.groups})
+    if circle:
+        _refuse("groups wait for each other", [g.label for g in circle])
+
+
+def _refuse(problem: str, got: object) -> NoReturn:
+    raise CompileError.own_fault(
+        f"the compiler pass 'fuse' made an invalid program: {problem}",
+        got=got,
+        rule="every node in one group, groups in an order, one set of reduced axes",
+    )
+
+
+def _needs(fused: Fused, group: Group, holder: Mapping[Node, Group]) -> list[Group]:
+    """The other groups whose results a group reads, through movement and inlined arithmetic."""
+    found: dict[Group, None] = {}
+    stack = [v for n in group.nodes for v in n.inputs]
+    seen: set[Value] = set()
+    while stack:
+        v = stack.pop()
+        if v in seen or (made := fused.producer.get(v)) is None:
+            continue
+        seen.add(v)
+        other = holder.get(made)
+        if other is None:
+            stack.extend(made.inputs)
+        elif other is not group:
+            found[other] = None
+    return list(found)
+
+
+def _circle(needs: Mapping[Group, list[Group]]) -> list[Group]:
+    """Groups that wait for each other in a circle; empty if there is none."""
+    done: dict[Group, bool] = {}  # False: being looked at
+    for root in needs:
+        if root in done:
+            continue
+        done[root] = False
+        stack = [(root, iter(needs[root]))]
+        while stack:
+            group, rest = stack[-1]
+            following = next(rest, None)
+            if following is None:
+                done[group] = True
+                stack.pop()
+            elif done.get(following) is False:
+                path = [g for g, _ in stack]
+                return path[path.index(following) :]
+            elif following not in done:
+                done[following] = False
+                stack.append((following, iter(needs[following])))
+    return []

@@ -1,8 +1,7 @@
 """The launch plan: all a program needs besides its machine code, in a form that can be saved.
 
 Knows the order of tasks, the storages by number and place, and what `explain()` prints; never
-addresses. It is made from a Schedule and a MemoryPlan once; a warm start reads it back from the
-cache instead of running the passes.
+addresses. It is made once; a warm start reads it back from the cache instead of running the passes.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ import numpy as np
 from tinytorch.base.dtypes import DType, dtype_named
 from tinytorch.codegen.kernel import Operand
 from tinytorch.compiler.graph.graph import Graph, Value
-from tinytorch.compiler.plan.arena import MemoryPlan
-from tinytorch.compiler.plan.tasks import HostCall, Schedule, Storage
+from tinytorch.compiler.plan.arena import Arena
+from tinytorch.compiler.plan.tasks import HostCall, Storage
 from tinytorch.primitives.primitive import TABLE
 
 FORMAT = 1  # raise when the meaning of a field changes: entries written before are then not found
 
 
-@dataclass
+@dataclass(frozen=True)
 class LaunchTask:
-    """One task: fields as in `schedule.Task`, storages by their number.
+    """One task: fields as in `tasks.Task`, storages by their number.
 
     Args:
         symbol: the kernel's name in the object code; for a host call "numpy.<primitive>".
@@ -45,7 +44,7 @@ class LaunchTask:
     host: dict[str, Any] | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class LaunchPlan:
     """A whole program.
 
@@ -129,21 +128,32 @@ class LaunchPlan:
         ]
 
 
-def launch_plan(schedule: Schedule, memory: MemoryPlan, text: str, captured: Graph) -> LaunchPlan:
-    """Number the storages and tasks of a schedule.
+@dataclass(frozen=True, eq=False)
+class Launch:
+    """The end of the pipeline: the plan, and the arena it was made from."""
 
-    Args:
-        schedule: after `verify_schedule`.
-        memory: its memory plan.
-        text: the plan for people.
-        captured: the graph before the passes. They keep arguments, states and results in their
-            places in the lists, so places are what the two have in common.
-    """
-    places = _Places(schedule, memory, captured)
-    number = {s: i for i, s in enumerate(schedule.storages)}
-    storages = [(s.kind, s.nbytes, places.of(s)) for s in schedule.storages]
+    arena: Arena
+    plan: LaunchPlan
+
+    def __str__(self) -> str:
+        plan = self.plan
+        lines = [
+            f"{t.symbol} in {t.tiles} tiles on storages {t.arguments}, line {t.node}"
+            for t in plan.tasks
+        ]
+        kinds = [
+            f"{i}: {kind}, {n} bytes, at {at}" for i, (kind, n, at) in enumerate(plan.storages)
+        ]
+        return "\n".join([*kinds, *lines, f"arena {plan.arena} bytes, scratch {plan.scratch}"])
+
+
+def launch_plan(arena: Arena) -> Launch:
+    """Number the storages and tasks of a program."""
+    program = arena.program
+    places = _Places(arena)
+    number = {s: i for i, s in enumerate(program.storages)}
     lines: dict[str, int] = {}
-    for i, node in enumerate(captured.nodes):
+    for i, node in enumerate(program.captured.nodes):
         lines.setdefault(node.where, i)
     tasks = [
         LaunchTask(
@@ -158,43 +168,46 @@ def launch_plan(schedule: Schedule, memory: MemoryPlan, text: str, captured: Gra
             bytes=t.kernel.bytes,
             host=_host_to_json(t.kernel) if isinstance(t.kernel, HostCall) else None,
         )
-        for t in schedule.tasks
+        for t in program.tasks
     ]
-    scratch = max(
-        (t.kernel.scratch for t in schedule.tasks if not isinstance(t.kernel, HostCall)), default=0
+    results = program.graph.results
+    plan = LaunchPlan(
+        tasks,
+        storages=[(s.kind, s.nbytes, places.of(s)) for s in program.storages],
+        arena=arena.arena,
+        scratch=max((k.scratch for k in program.kernels), default=0),
+        tiles=any("llvm.x86.tile" in d for k in program.kernels for d in k.declarations),
+        same=[results.index(v) for v in results],
+        constants=places.constants,
+        memory=str(arena),
     )
-    results = schedule.graph.results
-    same = [results.index(v) for v in results]
-    return LaunchPlan(
-        tasks, storages, memory.arena, scratch, _uses_tiles(schedule), same, places.constants, text
-    )
+    return Launch(arena, plan)
 
 
-def _uses_tiles(schedule: Schedule) -> bool:
-    return any(
-        "llvm.x86.tile" in d for t in schedule.tasks if not isinstance(t.kernel, HostCall)
-        for d in t.kernel.declarations
-    )  # fmt: skip
+def check_launch(launch: Launch) -> None:
+    """See `LaunchPlan.check`."""
+    launch.plan.check(launch.arena.program.captured)
 
 
 class _Places:
     """The place of each storage (see LaunchPlan.storages)."""
 
-    def __init__(self, schedule: Schedule, memory: MemoryPlan, captured: Graph):
-        graph = schedule.graph
-        self.offsets = memory.offsets
+    def __init__(self, arena: Arena):
+        program = arena.program
+        graph, captured = program.graph, program.captured
+        self.offsets = arena.offsets
         self.places: dict[Storage, int] = {}
         for values, held in (
-            (graph.arguments, schedule.arguments),
-            (graph.states, schedule.states),
-            (graph.results, schedule.results),
+            (graph.arguments, program.arguments),
+            (graph.states, program.states),
+            (graph.results, program.results),
         ):
             for i, v in enumerate(values):
                 if v in held:
                     self.places.setdefault(held[v], i)
         self.constants: list[int | str] = []
         numbers = {v: i for i, v in enumerate(captured.constants)}
-        for v, storage in schedule.constants.items():
+        for v, storage in program.constants.items():
             self.places[storage] = len(self.constants)
             self.constants.append(
                 numbers[v] if _unchanged(v, captured, graph) else _saved(graph, v)

@@ -7,40 +7,43 @@ keeps channels in the lanes of a vector.
 
 from __future__ import annotations
 
-from tinytorch.compiler.graph.graph import Graph, Node, Value
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from tinytorch.base.errors import CompileError
+from tinytorch.compiler.graph.graph import Graph, Node, Value, verify
+from tinytorch.compiler.graph.rewriter import Simplified
 from tinytorch.compiler.loops.reduction import accumulator
-from tinytorch.compiler.plan import kinds
-from tinytorch.compiler.plan.access import reshape_strides
+from tinytorch.compiler.operations import operation_of
+from tinytorch.compiler.plan import op_class
+from tinytorch.compiler.plan.access import plain
+from tinytorch.compiler.plan.movement import movement_of
+from tinytorch.compiler.plan.stages import Axes, LaidOut
 from tinytorch.primitives.primitive import TABLE, Primitive
 
-CHANNELS_LAST = (0, 2, 3, 1)
-# Position of the outputs that are images.
-_IMAGES = {
-    "convolution": (0,), "convolution_input_gradient": (0,),
-    "max_pool2d": (0, 1), "max_pool2d_gradient": (0,), "max_pool2d_take": (0,),
-}  # fmt: skip
-# Attention reads and writes heads side by side: (B, A, T, D) lies as (B, T, A, D), which is the
-# (B, T, C) that the projections around it see.
-HEADS_INSIDE = (0, 2, 1, 3)
-_HEADS = {"attention": (0,), "attention_gradient": (0, 1, 2)}
+
+def choose_layouts(program: Simplified) -> LaidOut:
+    """An order of the axes for every value."""
+    return LaidOut(program, choose_orders(program.graph))
 
 
-def dense_strides(shape: tuple[int, ...], order: tuple[int, ...]) -> tuple[int, ...]:
-    """Element strides of a dense array whose axes lie in `order`, outermost first.
+def check_layouts(laid_out: LaidOut) -> None:
+    """Each value has an order, which names each of its axes once.
 
-    >>> dense_strides((2, 3, 4, 5), CHANNELS_LAST)
-    (60, 1, 15, 3)
+    Raises:
+        CompileError: one has not.
     """
-    strides, total = [0] * len(shape), 1
-    for axis in reversed(order):
-        strides[axis] = total
-        total *= shape[axis]
-    return tuple(strides)
-
-
-def plain(value: Value) -> tuple[int, ...]:
-    """The order of the axes as they are written."""
-    return tuple(range(len(value.shape)))
+    graph, orders = laid_out.graph, laid_out.orders
+    given = (*graph.arguments, *graph.states, *graph.constants)
+    for v in (*given, *(v for n in graph.nodes for v in n.outputs)):
+        if sorted(orders.get(v, (-1,))) != list(plain(v)):
+            raise CompileError.own_fault(
+                "the compiler pass 'choose layouts' made an invalid program: an order of axes is"
+                " missing or wrong",
+                got=f"{v!r}: {orders.get(v)}",
+                rule="each axis of each value once",
+            )
 
 
 def choose_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
@@ -52,77 +55,91 @@ def choose_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
     return orders
 
 
-def _order(node: Node, i: int, v: Value, orders: dict[Value, tuple[int, ...]]) -> tuple[int, ...]:
-    name = node.primitive.name
-    if i in _IMAGES.get(name, ()):
-        return CHANNELS_LAST
-    if i in _HEADS.get(name, ()):
-        return HEADS_INSIDE
-    if kinds.is_arithmetic(node) and not kinds.is_lookup(node) or name == "broadcast_to":
-        special = [
-            orders[x] for x in node.inputs if len(x.shape) == len(v.shape) and orders[x] != plain(x)
-        ]
-        full = [
-            o
-            for o, x in zip((orders[x] for x in node.inputs), node.inputs, strict=True)
-            if x.shape == v.shape
-        ]
-        if special and not (full and all(o == plain(v) for o in full) and special[0] not in full):
-            return special[0]
-    if kinds.is_reduction(node) and len(v.shape) == len(node.inputs[0].shape):
-        return orders[node.inputs[0]]
-    if name in ("slice", "flip", "pad"):
-        return orders[node.inputs[0]]
-    if name == "permute":
-        axes = node.params["axes"]
-        back = {a: i for i, a in enumerate(axes)}
-        return tuple(back[a] for a in orders[node.inputs[0]])
-    if name == "reshape":
-        return _order_seen(node.inputs[0], v, orders[node.inputs[0]])
+def _order(node: Node, i: int, v: Value, orders: Mapping[Value, Axes]) -> Axes:
+    rule = operation_of(node).orders
+    if i in rule:
+        return rule[i]
+    first = orders[node.inputs[0]] if node.inputs else plain(v)
+    if op_class.is_movement(node):
+        return movement_of(node).order(node, first)
+    if op_class.is_reduction(node) or operation_of(node).keeps_order:
+        return first if len(v.shape) == len(node.inputs[0].shape) else plain(v)
+    if op_class.is_arithmetic(node) and not op_class.is_lookup(node):
+        return _largest(node, v, orders)
     return plain(v)
 
 
-def _order_seen(x: Value, v: Value, order: tuple[int, ...]) -> tuple[int, ...]:
-    """The order of the axes of v, another shape of x, if it is seen where x lies."""
-    if order == plain(x):
+def _largest(node: Node, v: Value, orders: Mapping[Value, Axes]) -> Axes:
+    """The order of the operands of elementwise arithmetic that is not the plain one."""
+    ranked = [x for x in node.inputs if len(x.shape) == len(v.shape) and orders[x] != plain(x)]
+    full = [orders[x] for x in node.inputs if x.shape == v.shape]
+    if not ranked:
         return plain(v)
-    strides = reshape_strides(x.shape, dense_strides(x.shape, order), v.shape)
-    if strides is None:  # a copy, which is plain
-        return plain(v)
-    ones = [d for d, n in enumerate(v.shape) if n == 1]
-    rest = sorted((d for d, n in enumerate(v.shape) if n != 1), key=lambda d: -strides[d])
-    return plain(v) if rest == sorted(rest) else (*ones, *rest)
+    special = orders[ranked[0]]
+    only_plain = full and all(o == plain(v) for o in full)
+    return plain(v) if only_plain and special not in full else special
 
 
-def split_reductions(graph: Graph) -> Graph:
+def split_reductions(program: Simplified) -> Simplified:
     """Reductions over the innermost axis and others not beside it become two steps."""
+    graph = program.graph
     orders = choose_orders(graph)
     nodes: list[Node] = []
     for node in graph.nodes:
-        if not kinds.is_reduction(node):
+        if op_class.is_reduction(node):
+            _split(nodes, node, orders)
+        else:
             nodes.append(node)
-            continue
-        x, out = node.inputs[0], node.outputs[0]
-        axes = kinds.reduced_axes(node)
-        order = [a for a in orders[x] if x.shape[a] != 1]
-        inner = _suffix(order, axes)
-        if not inner or inner == axes.intersection(order):
-            nodes.append(node)
-            continue
-        first, wide = {"axes": tuple(sorted(inner)), "keepdims": True}, accumulator(x.dtype)
-        if wide is x.dtype:
-            half = _append(nodes, node, node.primitive, x, first)
-            nodes.append(Node(node.primitive, (half,), node.params, (out,), node.where))
-            continue
-        half = _append(nodes, node, TABLE["cast"], x, {"dtype": wide})  # rounded once, at the end
-        half = _append(nodes, node, node.primitive, half, first)
-        half = _append(nodes, node, node.primitive, half, node.params)
-        nodes.append(Node(TABLE["cast"], (half,), {"dtype": x.dtype}, (out,), node.where))
-    graph.nodes = nodes
-    return graph
+    return replace(program, graph=replace(graph, nodes=nodes))
 
 
-def _append(nodes: list[Node], of: Node, primitive: Primitive, x: Value, params: dict) -> Value:
+def check_split(program: Simplified) -> None:
+    """See `graph.verify`; every reduction runs over innermost axes or over none of them.
+
+    Raises:
+        CompileError: one is left that runs over both.
+    """
+    graph = verify(program.graph, "split reductions")
+    orders = choose_orders(graph)
+    for node in graph.nodes:
+        if op_class.is_reduction(node) and _mixed(node, orders):
+            raise CompileError.own_fault(
+                "the compiler pass 'split reductions' made an invalid program: a reduction runs"
+                " over innermost axes and others",
+                got=repr(node.outputs[0]),
+                rule="a reduction runs over the innermost axes in memory, or over none of them",
+            )
+
+
+def _mixed(node: Node, orders: Mapping[Value, Axes]) -> frozenset[int]:
+    """The innermost axes of a reduction that also runs over others; none: it is one step."""
+    x, axes = node.inputs[0], op_class.reduced_axes(node)
+    order = [a for a in orders[x] if x.shape[a] != 1]
+    inner = _suffix(order, axes)
+    return frozenset() if inner == axes.intersection(order) else inner
+
+
+def _split(nodes: list[Node], node: Node, orders: Mapping[Value, Axes]) -> None:
+    """Append the reduction, in two steps where its axes are not beside each other."""
+    inner = _mixed(node, orders)
+    if not inner:
+        nodes.append(node)
+        return
+    x, out = node.inputs[0], node.outputs[0]
+    first, wide = {"axes": tuple(sorted(inner)), "keepdims": True}, accumulator(x.dtype)
+    if wide is x.dtype:
+        half = _append(nodes, node, node.primitive, x, first)
+        nodes.append(Node(node.primitive, (half,), node.params, (out,), node.where))
+        return
+    half = _append(nodes, node, TABLE["cast"], x, {"dtype": wide})  # rounded once, at the end
+    half = _append(nodes, node, node.primitive, half, first)
+    half = _append(nodes, node, node.primitive, half, node.params)
+    nodes.append(Node(TABLE["cast"], (half,), {"dtype": x.dtype}, (out,), node.where))
+
+
+def _append(
+    nodes: list[Node], of: Node, primitive: Primitive, x: Value, params: dict[str, Any]
+) -> Value:
     """A node that stands for a step of the node `of`; its output."""
     out = Value(primitive.infer(x.spec, **params))
     nodes.append(Node(primitive, (x,), params, (out,), of.where))

@@ -8,10 +8,13 @@ than a handful of instructions on each element (x-hat of a layer norm, the cdf i
 from __future__ import annotations
 
 from math import prod
+from typing import NoReturn
 
+from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.graph import Node, Value
-from tinytorch.compiler.plan import kinds
-from tinytorch.compiler.plan.fuse import Fusion, Group
+from tinytorch.compiler.operations import has_epilogue
+from tinytorch.compiler.plan import op_class
+from tinytorch.compiler.plan.stages import Fused, Group, Materialized
 
 # Limits for computing again. One costly function is about 15 instructions on a vector, 5 ns for 64
 # bytes; writing and reading 64 bytes beyond the caches takes 2 x 1.5 ns on each core, and space.
@@ -19,66 +22,138 @@ MOST_COSTLY, MOST_OPERATIONS, MOST_LEAVES = 2, 16, 2
 ROW_FRACTION = 16  # a value with 16 times fewer elements than its group's domain is stored for free
 
 
-class Stored:
-    """The stored values of a fused graph.
+def materialize(fused: Fused) -> Materialized:
+    """The values that get memory, and what each group reads of them."""
+    values = frozenset(_Choice(fused).values)
+    graph = fused.graph
+    made = (v for n in graph.nodes for v in n.outputs)
+    given = (*graph.arguments, *graph.states, *graph.constants)
+    places = {v: i for i, v in enumerate((*given, *made))}
+    loads = {
+        g: tuple(sorted(_loads(fused, values, g), key=places.__getitem__)) for g in fused.groups
+    }
+    return Materialized(fused, values, loads, places)
 
-    `values` holds them; `loads(group)` those a group reads from memory.
+
+def _loads(fused: Fused, values: frozenset[Value], group: Group) -> set[Value]:
+    """The stored values a group reads, through movement and values computed again."""
+    own, found, seen = group.makes, set[Value](), set[Value]()
+    stack = [v for n in group.nodes for v in n.inputs]
+    while stack:
+        v = stack.pop()
+        if v in seen:
+            continue
+        seen.add(v)
+        if v in values and v not in own:
+            found.add(v)
+        elif v not in own and (node := fused.producer.get(v)) is not None:
+            stack.extend(node.inputs)
+    return found
+
+
+def check_materialized(materialized: Materialized) -> None:
+    """What crosses from one group to another, and what is wanted, can be had.
+
+    Raises:
+        CompileError: an output or a checked index has no memory below its movement; a library call
+            reads, or makes without an epilogue, a value without memory; a group would have to
+            compute what only a library call computes.
     """
+    fused, values = materialized.fused, materialized.values
 
-    def __init__(self, fusion: Fusion, also: list[Value]):
-        self.fusion, self.producer = fusion, fusion.producer
-        graph = fusion.graph
-        self.given = {*graph.arguments, *graph.states, *graph.constants}
+    def held(v: Value) -> bool:
+        base, _ = fused.paths.base(v)
+        made = fused.producer.get(base)
+        return v in values or base in values or (made is not None and op_class.is_source(made))
+
+    for group in fused.groups:
+        call, own = group.call, group.makes
+        for v in () if call is None else call.inputs:
+            if not held(v):
+                _refuse("a library call reads a value without memory", v)
+        stack, seen = [v for n in group.nodes for v in n.inputs], set[Value]()
+        while stack:
+            v = stack.pop()
+            if v in seen or v in values or v in own:
+                continue
+            seen.add(v)
+            node = fused.producer.get(v)
+            other = None if node is None else fused.of.get(node)
+            if node is None or (other is not None and other.call is node):
+                _refuse("a group needs what lies in no memory", v)
+            stack.extend(node.inputs)
+    for v in fused.wanted:
+        if not held(v):
+            _refuse("a value wanted in memory has none", v)
+
+
+def _refuse(problem: str, got: object) -> NoReturn:
+    raise CompileError.own_fault(
+        f"the compiler pass 'materialize' made an invalid program: {problem}",
+        got=got,
+        rule="what crosses from group to group lies in memory, or is computed again from what does",
+    )
+
+
+class _Choice:
+    """The stored values while they are chosen; `hard`: those that cannot be computed again."""
+
+    def __init__(self, fused: Fused):
+        self.fused, self.paths, self.producer = fused, fused.paths, fused.producer
+        self.graph = graph = fused.graph
         self.hard: set[Value] = set()
-        self.values: set[Value] = set(self.given)
+        self.values: set[Value] = {*graph.arguments, *graph.states, *graph.constants}
         self._store_reshaped_counts()
-        for v in (*graph.outputs, *also):
+        for v in (*graph.outputs, *(c.index for c in fused.laid_out.program.checks)):
             self._require(v)
         self._find_crossing()
         self._drop()
 
+    def made_by(self, group: Group) -> list[Value]:
+        """The stored values a group writes."""
+        return [v for n in group.nodes for v in n.outputs if v in self.values]
+
     def _store_reshaped_counts(self) -> None:
         """An iota behind a reshape is no longer one number plus strides times indices."""
-        for node in self.fusion.graph.nodes:
-            if node.primitive.may_copy and not kinds.is_simple(node):
-                base, _ = self.fusion.base(node.outputs[0])
+        for node in self.graph.nodes:
+            if node.primitive.may_copy and not op_class.is_simple(node):
+                base, _ = self.paths.base(node.outputs[0])
                 made = self.producer.get(base)
-                if made is not None and kinds.is_position(made):
+                if made is not None and op_class.is_position(made):
                     self.hard.add(base)
                     self.values.add(base)
 
     def _require(self, v: Value) -> None:
-        base, _ = self.fusion.base(v)
+        base, _ = self.paths.base(v)
         made = self.producer.get(base)
-        if made is not None and kinds.is_source(made) and base not in self.values:
+        if made is not None and op_class.is_source(made) and base not in self.values:
             base = v  # a view of a constant array: it is filled in where it is needed
         self.hard.add(base)
         self.values.add(base)
 
     def _find_crossing(self) -> None:
-        for group in self.fusion.groups:
+        for group in self.fused.groups:
             for node in group.nodes:
-                own_kernel = node is group.host
-                if own_kernel:
+                if node is group.call:
                     for v in node.inputs:
                         self._require(v)
                     self.values.update(node.outputs if len(node.outputs) > 1 else ())
-                    if not kinds.has_epilogue(node):
+                    if not has_epilogue(node):
                         self.values.update(node.outputs)
                         self.hard.update(node.outputs)
                     continue
-                if kinds.is_lookup(node):
+                if op_class.is_lookup(node):
                     self._require(node.inputs[0])
                 self._cross(group, node)
 
     def _cross(self, group: Group, node: Node) -> None:
-        for base, simple in self.fusion.sources_of(node):
+        for base, simple in self.paths.sources(node):
             made = self.producer.get(base)
             if made is None:
                 continue
             if not simple:
                 self._require(base)
-            elif self.fusion.of[made] is not group:
+            elif self.fused.of[made] is not group:
                 self.values.add(base)
 
     def _add_roots(self) -> None:
@@ -86,7 +161,7 @@ class Stored:
 
         Of GELU's backward pass the cdf, the pdf and x / 2 are wanted: x alone gives them all.
         """
-        for group in self.fusion.groups:
+        for group in self.fused.groups:
             made = self.made_by(group)
             soft = [v for v in made if self._may_drop(v)]
             if len(soft) < 2:
@@ -107,13 +182,13 @@ class Stored:
 
     def _may_drop(self, v: Value, stored: bool = True) -> bool:
         node = self.producer.get(v)
-        if node is None or not kinds.is_arithmetic(node) or kinds.is_lookup(node):
+        if node is None or not op_class.is_arithmetic(node) or op_class.is_lookup(node):
             return False
         return (v in self.values or not stored) and v not in self.hard and prod(v.shape) > 1
 
     def _drop(self) -> None:
         self._add_roots()
-        for node in self.fusion.graph.nodes:
+        for node in self.graph.nodes:
             v = node.outputs[0]
             if self._may_drop(v):
                 rows = self._rows_if_cheap(v)
@@ -123,7 +198,7 @@ class Stored:
 
     def _rows_if_cheap(self, value: Value) -> set[Value] | None:
         """The row values to store so that `value` can be computed again cheaply, or None."""
-        group = self.fusion.of.get(self.producer[value])
+        group = self.fused.of.get(self.producer[value])
         if group is None:
             return None
         operations = costly = 0
@@ -139,19 +214,19 @@ class Stored:
                 leaves.add(v)
                 continue
             node = self.producer[v]
-            if kinds.is_source(node):
+            if op_class.is_source(node):
                 continue
-            if kinds.is_movement(node):
-                if not kinds.is_simple(node):
+            if op_class.is_movement(node):
+                if not op_class.is_simple(node):
                     return None
                 stack.append(node.inputs[0])
                 continue
             if v is not value and prod(v.shape) * ROW_FRACTION <= prod(group.domain):
-                if self.fusion.of.get(node) is None:
+                if self.fused.of.get(node) is None:
                     return None
                 rows.add(v)
                 continue
-            if not kinds.is_arithmetic(node) or kinds.is_lookup(node):
+            if not op_class.is_arithmetic(node) or op_class.is_lookup(node):
                 return None
             operations += 1
             costly += node.primitive.expensive
@@ -160,24 +235,3 @@ class Stored:
         cheap = operations <= MOST_OPERATIONS and costly <= MOST_COSTLY and len(full) <= MOST_LEAVES
         read = sum(v.dtype.itemsize for v in full)
         return rows if cheap and read <= 2 * value.dtype.itemsize else None
-
-    def loads(self, group: Group) -> set[Value]:
-        """The stored values a group reads, through movement and values computed again."""
-        own = {v for n in group.nodes for v in n.outputs}
-        found: set[Value] = set()
-        stack = [v for n in group.nodes for v in n.inputs]
-        seen: set[Value] = set()
-        while stack:
-            v = stack.pop()
-            if v in seen:
-                continue
-            seen.add(v)
-            if v in self.values and v not in own:
-                found.add(v)
-            elif v not in own and (node := self.producer.get(v)) is not None:
-                stack.extend(node.inputs)
-        return found
-
-    def made_by(self, group: Group) -> list[Value]:
-        """The stored values a group writes."""
-        return [v for n in group.nodes for v in n.outputs if v in self.values]

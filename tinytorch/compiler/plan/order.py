@@ -1,106 +1,77 @@
-"""In which order the groups of a program are carried out.
+"""In which order the groups, copies and checks of a program are carried out.
 
-Knows who reads and writes what, never how. Every item comes after those whose results it reads, and
-the one that overwrites a state after all that read the old one and after every check of indices,
-so that a bad index leaves all states as they were. Items are taken in program order,
-each after what it needs, so that results are used soon after they are made.
+Knows who reads and writes what, never how. Items are taken in program order, each after what it
+needs (dependences.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.graph import Value
-from tinytorch.compiler.graph.rewrite import IndexCheck
-from tinytorch.compiler.plan.buffers import Copy
-from tinytorch.compiler.plan.fuse import Group
-
-Item = Group | Copy | IndexCheck
+from tinytorch.compiler.graph.rewriter import IndexCheck
+from tinytorch.compiler.plan.dependences import Circle, Dependences, item_loads
+from tinytorch.compiler.plan.stages import Buffers, Copy, Group, Item, Ordered
 
 
-class NotInPlace(Exception):
-    """A state cannot be updated in place after all."""
-
-    def __init__(self, state: Value):
-        self.state = state
-
-
-class Ordering:
+def order_tasks(buffers: Buffers) -> Ordered:
     """The order of a program's items.
 
-    Args:
-        items: in program order.
-        loads: the stored values an item reads, in a fixed order.
-        maker: the item that writes each stored value.
-        direct: the (old, new) states each group updates in place.
+    Raises:
+        CompileError: groups wait for each other.
     """
-
-    def __init__(
-        self,
-        items: Sequence[Item],
-        loads: Callable[[Item], Sequence[Value]],
-        maker: dict[Value, Item],
-        direct: dict[Group, list[tuple[Value, Value]]],
-    ):
-        self.items, self.maker, self.direct = items, maker, direct
-        self.loads = {id(i): loads(i) for i in items}
-        self.checks = [i for i in items if isinstance(i, IndexCheck)]
-        self.readers: dict[Value, list[Item]] = {}
-        for i in items:
-            for v in self.loads[id(i)]:
-                self.readers.setdefault(v, []).append(i)
-
-    def _needs(self, item: Item) -> list[tuple[Item, Value | None]]:
-        """What must come before, each with the state that is the reason, if one is."""
-        first: list[tuple[Item, Value | None]] = [
-            (self.maker[v], None) for v in self.loads[id(item)] if v in self.maker
-        ]
-        for old, _ in self.direct.get(item, []) if isinstance(item, Group) else []:
-            first += [(r, old) for r in self.readers.get(old, []) if r is not item]
-            first += [(check, old) for check in self.checks]
-        return first
-
-    def run(self) -> list[Item]:
-        """All items in order.
-
-        Raises:
-            NotInPlace: a state cannot be overwritten before all its readers have run.
-        """
-        order: list[Item] = []
-        begun: dict[int, bool] = {}  # False: what it needs is being placed; True: placed
-        for root in self.items:
-            if id(root) in begun:
-                continue
-            begun[id(root)] = False
-            stack = [(root, self._needs(root))]
-            while stack:
-                item, waiting = stack[-1]
-                if not waiting:
-                    stack.pop()
-                    begun[id(item)] = True
-                    order.append(item)
-                    continue
-                following, because = waiting.pop(0)
-                if begun.get(id(following)) is False:
-                    raise self._circle(stack, following, because)
-                if id(following) not in begun:
-                    begun[id(following)] = False
-                    stack.append((following, self._needs(following)))
-        return order
-
-    def _circle(self, stack, following: Item, because: Value | None) -> Exception:
-        """A circle closed: some state on it is not updated in place."""
-        if because is not None:
-            return NotInPlace(because)
-        for item, _ in reversed(stack):
-            if isinstance(item, Group) and item in self.direct:
-                return NotInPlace(self.direct[item][0][0])
-            if item is following:
-                break
-        names = [i.label for i, _ in stack if isinstance(i, Group)]
-        return CompileError.own_fault(
+    materialized = buffers.materialized
+    fused = materialized.fused
+    maker: dict[Value, Item] = {v: g for g in fused.groups for v in materialized.stored_by(g)}
+    maker.update({c.value: c for c in buffers.copies if buffers.holds(c.value, c.to)})
+    items: list[Item] = [*fused.laid_out.program.checks, *fused.groups, *buffers.copies]
+    loads = {
+        i: item_loads(materialized, i, isinstance(i, Copy) and buffers.holds(i.value, i.to))
+        for i in items
+    }
+    order = Dependences(items, loads, maker, buffers.in_place).order()
+    if isinstance(order, Circle):
+        raise CompileError.own_fault(
             "the compiler made groups that wait for each other",
-            got=names,
+            got=order.groups,
             rule="every group can be done after those whose results it reads",
         )
+    return Ordered(buffers, tuple(order), loads, maker)
+
+
+def check_order(ordered: Ordered) -> None:
+    """What is read has been made and is still there.
+
+    Raises:
+        CompileError: an item reads a value before it is made, or a state after it was overwritten;
+            or a state is overwritten before an index check; or an item is done twice or never.
+    """
+    buffers = ordered.buffers
+    fused = buffers.fused
+    done: set[Item] = set()
+    gone: set[Value] = set()
+    checks = len(fused.laid_out.program.checks)
+    for item in ordered.items:
+        checks -= isinstance(item, IndexCheck)
+        for v in ordered.loads[item]:
+            if v in ordered.maker and ordered.maker[v] not in done:
+                _refuse("a value is read before it is made", v)
+            if v in gone:
+                _refuse("a state is read after it was overwritten", v)
+        done.add(item)
+        olds = buffers.in_place.get(item, ()) if isinstance(item, Group) else ()
+        if olds and checks:
+            _refuse("a state is overwritten before an index check", olds[0][0])
+        gone.update(old for old, _ in olds)
+    everything = {*fused.laid_out.program.checks, *fused.groups, *buffers.copies}
+    if done != everything or len(ordered.items) != len(done):
+        _refuse("an item is done twice or never", len(ordered.items))
+
+
+def _refuse(problem: str, got: object) -> NoReturn:
+    raise CompileError.own_fault(
+        f"the compiler pass 'order tasks' made an invalid program: {problem}",
+        got=got,
+        rule="made, then read, then overwritten; indices checked before states change",
+    )

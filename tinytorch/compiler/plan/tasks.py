@@ -1,12 +1,13 @@
 """What the passes hand to the runtime: kernels in order, and the memory they read and write.
 
-Knows kernels, Storages and the values they hold; never addresses, threads or Tensors. A Schedule is
+Knows kernels, Storages and the values they hold; never addresses, threads or Tensors. A TaskList is
 made by `compiler/plan/lower.py` and turned into a running program by `compiler/run/program.py`;
-`verify_schedule` stands between them.
+`check_tasks` stands between them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ STATUS_BYTES = 64  # one cache line: word 0 is the abort flag the thread team lo
 
 @dataclass(eq=False)
 class Storage:
-    """One piece of memory of the program; two share memory only if `alias` says so.
+    """One piece of memory of the program; two never share memory but in the arena.
 
     Args:
         kind: where its memory comes from: an argument's, a state's or a constant's array, fresh
@@ -75,7 +76,7 @@ class HostCall:
         )
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Task:
     """One kernel and the memory it is given.
 
@@ -106,8 +107,8 @@ class Task:
         return self.label or self.kernel.label or self.kernel.name
 
 
-@dataclass(eq=False)
-class Schedule:
+@dataclass(frozen=True, eq=False)
+class TaskList:
     """A program as kernels.
 
     Args:
@@ -116,24 +117,38 @@ class Schedule:
         arguments, states, constants, results: the Storage of each such value of the graph. A value
             that no task needs may be missing from the first three. A result's Storage is its own:
             two different results, or a result and an argument, are never one.
-        alias: a temporary that may take the memory of another temporary whose last reader is the
-            task that writes it (an elementwise kernel in place).
         graph: the program it came from; `graph.updates` is done by the tasks (in place, or by a
             copy).
+        captured: that program as it was recorded. The passes keep arguments, states and results in
+            their places in the lists, so places are what the two have in common.
     """
 
-    tasks: list[Task]
-    storages: list[Storage]
-    arguments: dict[Value, Storage]
-    states: dict[Value, Storage]
-    constants: dict[Value, Storage]
-    results: dict[Value, Storage]
+    tasks: Sequence[Task]
+    storages: Sequence[Storage]
+    arguments: Mapping[Value, Storage]
+    states: Mapping[Value, Storage]
+    constants: Mapping[Value, Storage]
+    results: Mapping[Value, Storage]
     graph: Graph
-    alias: dict[Storage, Storage] = field(default_factory=dict)
+    captured: Graph
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """The kernels of all tasks; equal ones as often as they run."""
+        return [t.kernel for t in self.tasks if isinstance(t.kernel, Kernel)]
+
+    def __str__(self) -> str:
+        self.graph.name_values()
+        return "\n".join(
+            f"{i}: {t.shown} ({t.kernel.name})\n"
+            f"    reads {', '.join(sorted(map(repr, t.reads)))}\n"
+            f"    writes {', '.join(sorted(map(repr, t.writes)))}"
+            for i, t in enumerate(self.tasks)
+        )
 
 
-def verify_schedule(schedule: Schedule) -> Schedule:
-    """Check what the runtime relies on; returns the schedule.
+def check_tasks(program: TaskList) -> None:
+    """Check what the runtime relies on.
 
     Raises:
         CompileError: a task reads memory nobody has written, names an unlisted Storage, gives a
@@ -143,15 +158,15 @@ def verify_schedule(schedule: Schedule) -> Schedule:
 
     def refuse(problem: str, got: object) -> None:
         raise CompileError.own_fault(
-            f"the lowering made an invalid schedule: {problem}",
+            f"the compiler pass 'lower' made an invalid program: {problem}",
             got=got,
             rule="memory is written before it is read, indices are checked before states change",
         )
 
-    listed = set(schedule.storages)
-    written = {s for s in schedule.storages if s.kind in (*GIVEN, "status")}
+    listed = set(program.storages)
+    written = {s for s in program.storages if s.kind in (*GIVEN, "status")}
     touched: set[Storage] = set()
-    for task in schedule.tasks:
+    for task in program.tasks:
         if len(task.arguments) != len(task.kernel.arguments):
             refuse(
                 "a kernel is given the wrong number of buffers",
@@ -168,16 +183,12 @@ def verify_schedule(schedule: Schedule) -> Schedule:
             refuse("an index check comes after a state was written", task.shown)
         written |= task.writes
         touched |= task.writes
-    for value, storage in schedule.results.items():
+    for value, storage in program.results.items():
         if storage.kind != "result" or storage not in touched and value.spec.nbytes:
             refuse("a result is never written", value)
-    for old, new in schedule.graph.updates:
+    for old, new in program.graph.updates:
         if new is old:
             continue
-        storage = schedule.states.get(old)
+        storage = program.states.get(old)
         if old.spec.nbytes and (storage is None or storage not in touched):
             refuse("an updated state is never written", old)
-    for alias, of in schedule.alias.items():
-        if alias.kind != "temporary" or of.kind != "temporary" or alias.nbytes > of.nbytes:
-            refuse("an alias is not a temporary that fits into another", f"{alias!r} in {of!r}")
-    return schedule

@@ -1,13 +1,15 @@
-"""What the compiler makes of each primitive: arithmetic, movement, a kernel of its own...
+"""What the op class of a node's row means to the passes.
 
-Knows names of primitives, never their code. A test asserts that every row of the table
-has one kind.
+Knows classes of operations, never names of primitives.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.loops import elementwise
+from tinytorch.compiler.plan.movement import movement_of
 from tinytorch.primitives.primitive import OpClass
 
 
@@ -46,37 +48,9 @@ def is_update(node: Node) -> bool:
     return node.primitive.op_class is OpClass.UPDATE
 
 
-def has_epilogue(node: Node) -> bool:
-    """Its kernel hands each result, while in registers, to the arithmetic that follows.
-
-    Not the gradient of filters: its kernel has output channels in its lanes, weights have them
-    outermost in memory, and an update would read three arrays number by number.
-    """
-    return is_product(node) and node.primitive.name != "convolution_weight_gradient"
-
-
-def is_product(node: Node) -> bool:
-    """It is a matrix product or a convolution that has native kernels."""
-    name, p = node.primitive.name, node.params
-    if not node.inputs or not node.inputs[0].dtype.is_float:
-        return False
-    if name == "convolution_input_gradient":  # else the cotangent would begin outside the image
-        reach = [d * (k - 1) for d, k in zip(p["dilation"], node.inputs[1].shape[2:], strict=True)]
-        return all(r >= pad[0] for r, pad in zip(reach, p["padding"], strict=True))
-    return name in ("matmul", "convolution", "convolution_weight_gradient")
-
-
-def drops_only_ones(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
-    """Whether a reshape only adds or removes axes of size 1."""
-    return [n for n in before if n != 1] == [n for n in after if n != 1]
-
-
 def is_simple(node: Node) -> bool:
     """A movement that leaves each element at the place of the same name: broadcasting..."""
-    name = node.primitive.name
-    if name == "broadcast_to":
-        return True
-    return name == "reshape" and drops_only_ones(node.inputs[0].shape, node.outputs[0].shape)
+    return movement_of(node).is_simple(node)
 
 
 def reduced_axes(node: Node) -> frozenset[int]:
@@ -86,6 +60,6 @@ def reduced_axes(node: Node) -> frozenset[int]:
     return frozenset(range(rank) if axes is None else (a % rank for a in axes))
 
 
-def producers(nodes: list[Node]) -> dict[Value, Node]:
+def producers(nodes: Sequence[Node]) -> dict[Value, Node]:
     """The node that makes each value."""
     return {v: n for n in nodes for v in n.outputs}

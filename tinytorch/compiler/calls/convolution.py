@@ -1,0 +1,381 @@
+"""The library calls of convolution and its two gradients.
+
+Knows the lowering, strides and the kernels, never instructions. Where it can, a kernel reads the
+pictures themselves: float32 and narrower floats without groups or dilation, those of the shipped
+networks. Else the windows of a channels-last image are copied into rows of KH * KW * C numbers
+(im2col; K. Chellapilla et al., "High performance convolutional neural networks for document
+processing", 2006), and a product with the filters as a (KH * KW * C, O) matrix gives channels-last
+results. Both pass their results through the same epilogue as any product. The gradient of the image
+is the convolution of the cotangent, its pixels spread by the stride, with the turned filters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+
+from tinytorch.base.dtypes import DType, bfloat16, float16, float32
+from tinytorch.codegen.kernel import Operand
+from tinytorch.compiler.graph.graph import Node, Value
+from tinytorch.compiler.loops.epilogue import FusedEpilogue, joined, lower_product
+from tinytorch.compiler.loops.expression import Constant, Expression, Load, Op, Store
+from tinytorch.compiler.loops.lowered import LOWERED
+from tinytorch.compiler.loops.nest import Nest
+from tinytorch.compiler.plan.access import dense_strides
+from tinytorch.compiler.plan.lowering import Lowering, dense_operand
+from tinytorch.compiler.plan.stages import Group
+from tinytorch.compiler.plan.tasks import Storage
+from tinytorch.kernels.blocking import round_up
+from tinytorch.kernels.convolution import (
+    ConvolutionSpec,
+    lower_convolution,
+    lower_weights,
+    suits_weights,
+)
+from tinytorch.kernels.gemm_plan import GemmSpec
+
+Axes = tuple[int, ...]
+Pair = tuple[int, int]  # of a picture: rows, columns
+Padding = tuple[Pair, Pair]  # (top, bottom), (left, right)
+LAST = (0, 2, 3, 1)  # channels innermost
+ROW_AXES = (0, 2, 3)  # of a result (N, C, H, W): the rows of the product; C is its columns
+
+
+@dataclass(frozen=True)
+class Image:
+    """Pictures in memory: strides over (N, C, H, W)."""
+
+    storage: Storage
+    dtype: DType
+    shape: Axes
+    strides: Axes
+    offset: int = 0
+
+    @property
+    def operand(self) -> Operand:
+        """Where they lie in their buffer."""
+        return Operand(self.dtype, self.strides, self.offset)
+
+
+def has_kernel(node: Node) -> bool:
+    """Whether there is native code for it: for floats, where no cotangent begins outside."""
+    p = node.params
+    if not node.inputs[0].dtype.is_float:
+        return False
+    if "input_shape" not in p:
+        return True
+    return all(r >= pad[0] for r, pad in zip(_reach(node), p["padding"], strict=True))
+
+
+def _reach(node: Node) -> list[int]:
+    """How far the filter reaches from its first tap, in pixels, along both axes."""
+    kernel = node.inputs[1].shape[2:]
+    return [d * (k - 1) for d, k in zip(node.params["dilation"], kernel, strict=True)]
+
+
+def _reads_pictures(node: Node) -> bool:
+    """Whether a kernel reads the pictures themselves.
+
+    Note [narrow convolutions]: bfloat16 is widened while it is copied, and multiplied as float32.
+    Slower than matrix tiles could be, but not than writing windows for them.
+    """
+    p = node.params
+    known = {v.dtype for v in (*node.inputs, *node.outputs)} <= {float32, bfloat16, float16}
+    work = prod(node.outputs[0].shape) * prod(node.inputs[1].shape)
+    return p["groups"] == 1 and p["dilation"] == (1, 1) and known and work > 0
+
+
+def forward(lowering: Lowering, group: Group) -> bool:
+    """Every window of the image times the filters."""
+    node = group.called
+    (x, w), p = node.inputs, node.params
+    if not has_kernel(node):
+        return False
+    (top, _), (left, _) = p["padding"]
+    if _reads_pictures(node):
+        image = _image_of(lowering, x)
+        _correlate(lowering, group, image, w, (top, left), (1, 1), p["stride"], turned=False)
+    else:
+        image = _padded(lowering, _image_of(lowering, x), p["padding"], node)
+        _multiply_windows(lowering, group, image, w, p["stride"], turned=False)
+    return True
+
+
+def input_gradient(lowering: Lowering, group: Group) -> bool:
+    """The cotangent, spread by the stride and padded, correlated with the turned filters."""
+    node = group.called
+    (g, w), p = node.inputs, node.params
+    if not has_kernel(node):
+        return False
+    top, left = (k - 1 - pad[0] for k, pad in zip(w.shape[2:], p["padding"], strict=True))
+    if _reads_pictures(node):
+        image = _image_of(lowering, g)
+        _correlate(lowering, group, image, w, (top, left), p["stride"], (1, 1), turned=True)
+    else:
+        image = _spread(lowering, _image_of(lowering, g), node)
+        _multiply_windows(lowering, group, image, w, (1, 1), turned=True)
+    return True
+
+
+def weight_gradient(lowering: Lowering, group: Group) -> bool:
+    """Windows of the image, each times the cotangent that belongs to it, added up."""
+    node = group.called
+    if not has_kernel(node):
+        return False
+    g, x = node.inputs
+    image, cotangent = _image_of(lowering, x), _image_of(lowering, g)
+    suits = _reads_pictures(node) and suits_weights(lowering.target, node.outputs[0].shape[0])
+    if not suits:
+        _multiply_window_columns(lowering, group, image, cotangent)
+        return True
+    p, out = node.params, node.outputs[0]
+    (top, _), (left, _) = p["padding"]
+    if g.dtype is float32:
+        cotangent = _channels_last(lowering, cotangent, node)
+    spec = ConvolutionSpec(
+        image.operand, image.shape, top, left, (1, 1), g.shape[2:], out.shape[2:], p["stride"],
+        out.shape[0],
+    )  # fmt: skip
+    epilogue, names = lowering.fused_epilogue(group, (2, 3, 1), 0)
+    target, places = lowering.target, cotangent.operand
+    key = ("convolution_weights", target.key, spec, places, epilogue.arguments, epilogue.key)
+    lowered = LOWERED.get(key, lambda: lower_weights(target, spec, places, epilogue))
+    buffers = {**names, "x": image.storage, "g": cotangent.storage}
+    lowering.call(group, lowered, buffers, epilogue)
+    return True
+
+
+# pictures read where they lie
+
+
+def _correlate(
+    lowering: Lowering, group: Group, image: Image, w: Value, start: Pair, step: Pair,
+    stride: Pair, turned: bool,
+) -> None:  # fmt: skip
+    """Every window of the image times the filters, and the epilogue."""
+    out = group.called.outputs[0]
+    size, filters = out.shape[2:], out.shape[1]
+    packed = _packed_filters(lowering, w, filters, turned, group.called)
+    top, left = start
+    spec = ConvolutionSpec(
+        image.operand, image.shape, top, left, step, size, w.shape[2:], stride, filters
+    )
+    epilogue, names = lowering.fused_epilogue(group, ROW_AXES, 1)
+    epilogue = joined(epilogue)
+    target = lowering.target
+    key = ("convolution", target.key, spec, epilogue.arguments, epilogue.key)
+    lowered = LOWERED.get(key, lambda: lower_convolution(target, spec, epilogue))
+    lowering.call(group, lowered, {**names, "x": image.storage, "w": packed}, epilogue)
+
+
+def _packed_filters(
+    lowering: Lowering, w: Value, filters: int, turned: bool, node: Node
+) -> Storage:
+    """(KH, KW, inner channels, outer channels rounded up to whole vectors); turned: upside down."""
+    source = _image_of(lowering, w)
+    outer, inner, height, width = w.shape
+    strides, offset = _filter_strides(source, turned)
+    inner = outer if turned else inner
+    room = round_up(filters, lowering.target.lanes(float32))
+    sizes = (height, width, inner, filters)
+    dense = dense_strides((height, width, inner, room), (0, 1, 2, 3))
+    if room == filters:
+        to = lowering.temporary(4 * prod(sizes))
+    else:
+        to = _blank(lowering, float32, (height, width, inner, room), node).storage
+    number: Expression = Load(w.dtype, "x", strides, offset)
+    if w.dtype is not float32:
+        number = Op(float32, "cast", (number,))
+    nest = Nest(sizes, frozenset(), (Store("to", float32, dense, number),), "filters")
+    lowering.add_nest(nest, {"x": source.storage, "to": to}, "filters", node.where, {"to"})
+    return to
+
+
+def _filter_strides(w: Image, turned: bool) -> tuple[Axes, int]:
+    """Strides over (KH, KW, inner channels, outer channels), and the offset of the first."""
+    o, c, h, x = w.strides
+    height, width = w.shape[2:]
+    if not turned:
+        return (h, x, c, o), w.offset
+    return (-h, -x, o, c), w.offset + h * (height - 1) + x * (width - 1)
+
+
+# windows as the rows of a matrix
+
+
+def _multiply_windows(
+    lowering: Lowering, group: Group, image: Image, w: Value, stride: Pair, turned: bool
+) -> None:
+    """Every window of the image times the filters; turned: upside down, their axes swapped."""
+    node, out = group.called, group.called.outputs[0]
+    groups, dilation = node.params["groups"], node.params["dilation"]
+    n, _, rows, columns = out.shape
+    height, width = w.shape[2:]
+    per_group = w.shape[0] // groups
+    inner, outer = (per_group, w.shape[1]) if turned else (w.shape[1], per_group)
+    m, k = n * rows * columns, height * width * inner
+    window = (height, width, stride, dilation)
+    for number in range(groups):
+        patches = _windows(lowering, image, (rows, columns), window, number * inner, inner, node)
+        filters = _filter_matrix(lowering, w, number * per_group, inner, outer, turned, node)
+        epilogue, names = lowering.fused_epilogue(group, ROW_AXES, 1)
+        epilogue = replace(joined(epilogue), shift=number * outer)
+        a, b = Operand(image.dtype, (k, 1)), Operand(w.dtype, (outer, 1))
+        spec = GemmSpec((), m, outer, k, a, b, dense_operand(out.dtype, (m, outer)))
+        _multiply(lowering, group, spec, epilogue, {**names, "a": patches, "b": filters})
+
+
+def _multiply_window_columns(
+    lowering: Lowering, group: Group, image: Image, cotangent: Image
+) -> None:
+    """windows(x)^T @ g for each group of channels."""
+    node, out = group.called, group.called.outputs[0]
+    p = node.params
+    filters, channels, height, width = out.shape
+    image = _padded(lowering, image, p["padding"], node)
+    cotangent = _channels_last(lowering, cotangent, node)
+    n, _, rows, columns = cotangent.shape
+    per_group = filters // p["groups"]
+    m, k = n * rows * columns, height * width * channels
+    window = (height, width, p["stride"], p["dilation"])
+    for number in range(p["groups"]):
+        first = number * channels
+        patches = _windows(lowering, image, (rows, columns), window, first, channels, node)
+        epilogue, names = lowering.fused_epilogue(group, (2, 3, 1), 0)
+        epilogue = replace(epilogue, shift=number * per_group)
+        a, g = Operand(image.dtype, (1, k)), cotangent.operand
+        b = Operand(g.dtype, (g.strides[3], 1), g.offset + number * per_group)
+        spec = GemmSpec((), k, per_group, m, a, b, dense_operand(out.dtype, (k, per_group)))
+        _multiply(lowering, group, spec, epilogue, {**names, "a": patches, "b": cotangent.storage})
+
+
+def _multiply(
+    lowering: Lowering, group: Group, spec: GemmSpec, epilogue: FusedEpilogue,
+    buffers: dict[str, Storage],
+) -> None:  # fmt: skip
+    lowered = lower_product(lowering.target, spec, epilogue)
+    lowering.call(group, lowered, buffers, epilogue)
+
+
+def _windows(
+    lowering: Lowering, image: Image, size: Pair, window: tuple[int, int, Pair, Pair], first: int,
+    channels: int, node: Node,
+) -> Storage:  # fmt: skip
+    """Rows (n, y, x) of columns (i, j, c): the numbers under each window."""
+    height, width, stride, dilation = window
+    n, c, h, w = image.strides
+    sizes = (image.shape[0], *size, height, width, channels)
+    strides = (n, h * stride[0], w * stride[1], h * dilation[0], w * dilation[1], c)
+    storage = lowering.temporary(prod(sizes) * image.dtype.itemsize)
+    dense = dense_strides(sizes, tuple(range(6)))
+    load = Load(image.dtype, "x", strides, image.offset + first * c)
+    _copy(lowering, sizes, image.storage, load, storage, dense, 0, node, "windows")
+    return storage
+
+
+def _filter_matrix(
+    lowering: Lowering, w: Value, first: int, inner: int, outer: int, turned: bool, node: Node
+) -> Storage:
+    """The filters as rows (i, j, inner channel) of outer channels."""
+    source = _image_of(lowering, w)
+    strides, offset = _filter_strides(source, turned)
+    sizes = (*w.shape[2:], inner, outer)
+    storage = lowering.temporary(prod(sizes) * w.dtype.itemsize)
+    dense = dense_strides(sizes, (0, 1, 2, 3))
+    load = Load(w.dtype, "x", strides, offset + first * source.strides[0])
+    _copy(lowering, sizes, source.storage, load, storage, dense, 0, node, "filters")
+    return storage
+
+
+# images
+
+
+def _image_of(lowering: Lowering, v: Value) -> Image:
+    """Where the pixels of a value lie."""
+    access = lowering.located(v)
+    storage = lowering.of[access.home].storage
+    return Image(storage, v.dtype, v.shape, access.strides, access.offset)
+
+
+def _copy(
+    lowering: Lowering, sizes: Axes, source: Storage, load: Load, to: Storage, strides: Axes,
+    offset: int, node: Node, label: str,
+) -> None:  # fmt: skip
+    """Copy elements between two strided places, over loops of the given sizes."""
+    store = Store("to", load.dtype, strides, load, offset)
+    nest = Nest(sizes, frozenset(), (store,), label)
+    lowering.add_nest(nest, {"x": source, "to": to}, label, node.where, {"to"})
+
+
+def _blank(lowering: Lowering, dtype: DType, shape: Axes, node: Node) -> Image:
+    """Channels-last zeros."""
+    storage = lowering.temporary(prod(shape) * dtype.itemsize)
+    fill = Store("to", dtype, (1,), Constant(dtype, 0))
+    nest = Nest((prod(shape),), frozenset(), (fill,), "fill")
+    lowering.add_nest(nest, {"to": storage}, "fill", node.where, {"to"})
+    return Image(storage, dtype, shape, dense_strides(shape, LAST))
+
+
+def _write(
+    lowering: Lowering, image: Image, to: Storage, strides: Axes, offset: int, node: Node,
+    label: str,
+) -> None:  # fmt: skip
+    """All pixels of the image copied to storage."""
+    load = Load(image.dtype, "x", image.strides, image.offset)
+    _copy(lowering, image.shape, image.storage, load, to, strides, offset, node, label)
+
+
+def _put(
+    lowering: Lowering, image: Image, blank: Image, first: Pair, step: Pair, node: Node
+) -> Image:
+    """The image written into zeros from its pixel `first` on, pixels `step` apart."""
+    n, c, h, w = blank.strides
+    strides, offset = (n, c, h * step[0], w * step[1]), first[0] * h + first[1] * w
+    _write(lowering, image, blank.storage, strides, offset, node, "pad")
+    return blank
+
+
+def _padded(lowering: Lowering, image: Image, padding: Padding, node: Node) -> Image:
+    (top, bottom), (left, right) = padding
+    if not (top or bottom or left or right):
+        return image
+    n, c, h, w = image.shape
+    empty = _blank(lowering, image.dtype, (n, c, h + top + bottom, w + left + right), node)
+    return _put(lowering, image, empty, (top, left), (1, 1), node)
+
+
+def _channels_last(lowering: Lowering, image: Image, node: Node) -> Image:
+    """The image densely with channels innermost; as it is if it lies so."""
+    strides = dense_strides(image.shape, LAST)
+    if all(s == t for s, t, n in zip(image.strides, strides, image.shape, strict=True) if n != 1):
+        return replace(image, strides=strides)
+    storage = lowering.temporary(prod(image.shape) * image.dtype.itemsize)
+    _write(lowering, image, storage, strides, 0, node, "channels last")
+    return Image(storage, image.dtype, image.shape, strides)
+
+
+def _spread(lowering: Lowering, g: Image, node: Node) -> Image:
+    """The cotangent, laid so that its windows of stride 1 are what each pixel has touched."""
+    p, reach = node.params, _reach(node)
+    n, _, height, width = p["input_shape"]
+    top, left = (r - pad[0] for r, pad in zip(reach, p["padding"], strict=True))
+    sizes = (height + reach[0], width + reach[1])
+    if top == left == 0 and p["stride"] == (1, 1) and g.shape[2:] == sizes:
+        return g
+    empty = _blank(lowering, g.dtype, (n, g.shape[1], *sizes), node)
+    g, first = _inside(g, (top, left), sizes, p["stride"])
+    return _put(lowering, g, empty, first, p["stride"], node) if prod(g.shape) else empty
+
+
+def _inside(g: Image, start: Pair, sizes: Pair, step: Pair) -> tuple[Image, Pair]:
+    """The pixels that land inside when laid `step` apart from `start` on, and where the first does.
+
+    A padding wider than the filter's reach has windows that lie in the padding alone.
+    """
+    shape, offset, first = [*g.shape[:2]], g.offset, list[int]()
+    for a, n, size, s, stride in zip(start, g.shape[2:], sizes, step, g.strides[2:], strict=True):
+        skipped = max(0, -(a // s))
+        first.append(a + skipped * s)
+        shape.append(max(0, min(n - skipped, -(-(size - first[-1]) // s))))
+        offset += skipped * stride
+    return replace(g, shape=tuple(shape), offset=offset), (first[0], first[1])

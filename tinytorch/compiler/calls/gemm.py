@@ -1,0 +1,77 @@
+"""The library call of matrix products.
+
+Knows the lowering, strides and the matrix kernels, never instructions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+from tinytorch.codegen.kernel import Operand
+from tinytorch.compiler.graph.graph import Node, Value
+from tinytorch.compiler.loops.epilogue import joined, lower_product
+from tinytorch.compiler.plan.access import reshape_strides
+from tinytorch.compiler.plan.lowering import Lowering, dense_operand
+from tinytorch.compiler.plan.stages import Group
+from tinytorch.kernels import axis_ops
+from tinytorch.kernels.gemm_plan import GemmSpec
+
+
+def of_floats(node: Node) -> bool:
+    """Whether it is a product of floats: one of integers has no epilogue."""
+    return node.inputs[0].dtype.is_float
+
+
+def matmul(lowering: Lowering, group: Group) -> bool:
+    """The product of two arrays of matrices, and the arithmetic on it."""
+    node = group.called
+    (a, b), out = node.inputs, node.outputs[0]
+    if not of_floats(node):
+        batch = out.shape[:-2]
+        return _of_integers(
+            lowering, group, _batched(lowering, a, batch), _batched(lowering, b, batch)
+        )
+    rank, batch, (m, n), k = len(out.shape), out.shape[:-2], out.shape[-2:], a.shape[-1]
+    left, right = (_batched(lowering, v, batch) for v in (a, b))
+    rows = None
+    if batch and not any(s for s, c in zip(right.strides, batch, strict=False) if c != 1):
+        # b is the same for all: batches of rows become one tall matrix, where memory allows it
+        rows = reshape_strides((*batch, m), left.strides[:-1], (prod(batch) * m,))
+    if rows is not None:
+        epilogue, names = lowering.fused_epilogue(group, tuple(range(rank - 1)), rank - 1)
+        epilogue = joined(epilogue)
+        left = Operand(left.dtype, (*rows, left.strides[-1]), left.offset)
+        right = Operand(right.dtype, right.strides[-2:], right.offset)
+        batch, m = (), prod(batch) * m
+    else:
+        epilogue, names = lowering.fused_epilogue(
+            group, (rank - 2,), rank - 1, tuple(range(rank - 2))
+        )
+    spec = GemmSpec(batch, m, n, k, left, right, dense_operand(out.dtype, (*batch, m, n)))
+    buffers = {**names, "a": lowering.storage_of(a), "b": lowering.storage_of(b)}
+    lowered = lower_product(lowering.target, spec, epilogue)
+    lowering.call(group, lowered, buffers, epilogue)
+    return True
+
+
+def _batched(lowering: Lowering, v: Value, batch: tuple[int, ...]) -> Operand:
+    """The operand with a stride for each batch axis of the result, 0 where it is repeated."""
+    o = lowering.operand(v)
+    own = v.shape[:-2]
+    lead = len(batch) - len(own)
+    strides = [0] * lead + [s if n != 1 else 0 for s, n in zip(o.strides, own, strict=False)]
+    return Operand(o.dtype, (*strides, *o.strides[-2:]), o.offset)
+
+
+def _of_integers(lowering: Lowering, group: Group, left: Operand, right: Operand) -> bool:
+    """A product of integers; left and right: strides over (*batch, m, k) and (*batch, k, n)."""
+    (a, b), (out,) = group.called.inputs, group.called.outputs
+    if not prod(out.shape):
+        return True
+    kernel = axis_ops.integer_product(
+        lowering.target, out.shape, a.shape[-1], replace(left, strides=(*left.strides[:-1], 0)),
+        replace(right, strides=(*right.strides[:-2], 0, right.strides[-1])), lowering.operand(out),
+        (left.strides[-1], right.strides[-2]),
+    )  # fmt: skip
+    return lowering.run_kernel(group, kernel, {"a": a, "b": b, "out": out})

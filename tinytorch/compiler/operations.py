@@ -1,0 +1,93 @@
+"""The compiler's table: what it does with a primitive beyond what the op class of its row says.
+
+Knows names of primitives and the library call of each; the only place of the compiler, but for
+rewrite rules and the instructions of elementwise rows (loops/elementwise.py), where names are told
+apart. What has no library call and is no loop is a host call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from tinytorch.compiler.calls import attention, axis_ops, convolution, copies, gemm, pooling, random
+from tinytorch.compiler.graph.graph import Node
+from tinytorch.compiler.plan.lowering import Lowering
+from tinytorch.compiler.plan.stages import Group
+
+Axes = tuple[int, ...]
+Call = Callable[[Lowering, Group], bool]  # appends tasks; False, and nothing done: a host call
+
+# Of images (N, C, H, W): a convolution reads all channels of a pixel from one place, and a sum over
+# the batch keeps channels in the lanes of a vector.
+CHANNELS_LAST = (0, 2, 3, 1)
+# Attention reads and writes heads side by side: (B, A, T, D) lies as (B, T, A, D), which is the
+# (B, T, C) that the projections around it see.
+HEADS_INSIDE = (0, 2, 1, 3)
+
+
+def _never(node: Node) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A row.
+
+    Args:
+        call: its library call.
+        orders: of which outputs the axes lie in another order than they are written.
+        keeps_order: the result lies as the first operand does.
+        epilogue: whether the call hands each result, while in registers, to the arithmetic that
+            follows.
+        joins: the result is its operands side by side; they may be written where they belong.
+        writes_dense: its kernel writes dense arrays, or rows of a matrix: never a part of an array.
+    """
+
+    call: Call | None = None
+    orders: Mapping[int, Axes] = field(default_factory=dict[int, Axes])
+    keeps_order: bool = False
+    epilogue: Callable[[Node], bool] = _never
+    joins: bool = False
+    writes_dense: bool = False
+
+
+_IMAGE, _HEADS = {0: CHANNELS_LAST}, {0: HEADS_INSIDE}
+OPERATIONS: dict[str, Operation] = {
+    "matmul": Operation(gemm.matmul, epilogue=gemm.of_floats),
+    "convolution": Operation(convolution.forward, _IMAGE, epilogue=convolution.has_kernel),
+    "convolution_input_gradient": Operation(
+        convolution.input_gradient, _IMAGE, epilogue=convolution.has_kernel
+    ),
+    # No epilogue: its kernel has output channels in its lanes, weights have them outermost in
+    # memory, and an update would read three arrays number by number.
+    "convolution_weight_gradient": Operation(convolution.weight_gradient),
+    "attention": Operation(attention.forward, _HEADS),
+    "attention_gradient": Operation(attention.gradient, dict.fromkeys(range(3), HEADS_INSIDE)),
+    "max_pool2d": Operation(pooling.max_pool, dict.fromkeys(range(2), CHANNELS_LAST)),
+    "max_pool2d_gradient": Operation(pooling.max_pool_gradient, _IMAGE),
+    "max_pool2d_take": Operation(orders=_IMAGE),
+    "argmax": Operation(partial(axis_ops.extreme_position, largest=True)),
+    "argmin": Operation(partial(axis_ops.extreme_position, largest=False)),
+    "cumsum": Operation(axis_ops.running_sum),
+    "take_along": Operation(axis_ops.take_along),
+    "scatter_along": Operation(axis_ops.scatter_along),
+    "scatter_add": Operation(axis_ops.scatter_rows, writes_dense=True),
+    "slice_update": Operation(axis_ops.update_slice),
+    "put_rows": Operation(axis_ops.put_rows, writes_dense=True),
+    "random_bits": Operation(random.random_bits, writes_dense=True),
+    "concatenate": Operation(copies.concatenate, joins=True),
+    "pad": Operation(copies.pad, keeps_order=True),
+}
+_ORDINARY = Operation()
+
+
+def operation_of(node: Node) -> Operation:
+    """The row of a node; one that says nothing where the table has none."""
+    return OPERATIONS.get(node.primitive.name, _ORDINARY)
+
+
+def has_epilogue(node: Node) -> bool:
+    """See Operation."""
+    return operation_of(node).epilogue(node)

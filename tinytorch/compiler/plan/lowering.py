@@ -1,0 +1,274 @@
+"""What a library call may ask of the plan, and how it says what is to run.
+
+Knows stages, loops and tasks; never which primitive is lowered. Kernels are given to it with the
+buffers they read and write, and become tasks in the order in which they are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from math import prod
+
+from tinytorch.base.dtypes import DType
+from tinytorch.base.errors import CompileError
+from tinytorch.codegen.kernel import Kernel, Lowered, Operand, Step
+from tinytorch.compiler.graph.graph import Value
+from tinytorch.compiler.loops.build_expressions import Given
+from tinytorch.compiler.loops.epilogue import FusedEpilogue
+from tinytorch.compiler.loops.expression import Constant, Expression, Load, Store, topological
+from tinytorch.compiler.loops.lower_nest import lower_nest
+from tinytorch.compiler.loops.nest import Nest, verify_nest
+from tinytorch.compiler.plan.access import Access, bounds, dense_strides, identity, plain
+from tinytorch.compiler.plan.reader import NONE, Names, PlanReader
+from tinytorch.compiler.plan.stages import Buffers, Copy, Group, Placement
+from tinytorch.compiler.plan.tasks import Kind, Storage, Task
+
+
+class Lowering(PlanReader):
+    """The tasks of a program while they are made.
+
+    Args:
+        buffers: the memory that is given out so far; kernels ask for more.
+    """
+
+    def __init__(self, buffers: Buffers):
+        super().__init__(buffers.materialized, buffers.of)
+        self.buffers, self.target = buffers, buffers.captured.target
+        self.storages = list(buffers.storages)
+        self.tasks: list[Task] = []
+        self.asked: set[Value] = set()  # whose layout the kernel being lowered was told
+        self.status: Storage | None = None
+
+    # memory
+
+    def storage(self, kind: Kind, nbytes: int, value: Value | None = None) -> Storage:
+        """A new Storage of the program."""
+        s = Storage(kind, nbytes, value)
+        self.storages.append(s)
+        return s
+
+    def temporary(self, nbytes: int, value: Value | None = None) -> Storage:
+        """New memory in the arena."""
+        return self.storage("temporary", nbytes, value)
+
+    def access(self, v: Value, own: frozenset[Value] = NONE) -> Access | None:
+        """See PlanReader; the asker honours the layout it is told."""
+        self.asked.add(v)
+        return super().access(v, own)
+
+    def located(self, v: Value) -> Access:
+        """The access of a value that has one.
+
+        Raises:
+            CompileError: it has not: it lies in no memory.
+        """
+        access = self.access(v)
+        if access is None:
+            raise CompileError.own_fault(
+                "a kernel of its own reads a value that is not stored",
+                got=repr(v),
+                rule="what crosses from group to group lies in memory",
+            )
+        return access
+
+    def check_access(self, access: Access, v: Value) -> None:
+        """See `verify_access`."""
+        verify_access(access, v, self.of[access.home])
+
+    def copied(self, v: Value, access: Access) -> Access:
+        """A dense copy of a view that cannot be reshaped where it lies."""
+        copy = super().copied(v, access)
+        build, names = self.arithmetic(v.shape)
+        value = Load(v.dtype, build.name(access.home), access.strides, access.offset)
+        self.store_dense(value, v, self.of[copy.home].storage, names)
+        return copy
+
+    def place(self, v: Value) -> Placement:
+        """Where a stored value lies, whose layout the asker honours."""
+        self.asked.add(v)
+        return self.of[v]
+
+    def storage_of(self, v: Value) -> Storage:
+        """The Storage in which a value lies; the asker is not told in which layout."""
+        asked, self.asked = self.asked, set()
+        access = self.located(v)
+        self.asked = asked
+        return self.of[access.home].storage
+
+    def operand(self, v: Value) -> Operand:
+        """Where a value that a library call reads or writes lies."""
+        access = self.located(v)
+        return Operand(v.dtype, access.strides, access.offset)
+
+    # tasks
+
+    def add(
+        self, lowered: Lowered, buffers: Mapping[str, Storage], label: str, where: str,
+        writes: Set[str],
+    ) -> None:  # fmt: skip
+        """Append the tasks of a lowered operation.
+
+        Args:
+            buffers: the memory of each buffer the kernels name, but for their own temporaries.
+            label: the operations, for `explain()`.
+            where: the user's line.
+            writes: names of the buffers that are written.
+        """
+        given = dict(buffers)
+        for name, size in lowered.temporaries.items():
+            given[name] = self.temporary(size)
+        begun: set[str] = set()
+        for step in lowered.steps:
+            if not step.kernel.tiles:
+                continue
+            named = set(step.arguments)
+            temporary = {n for n in named if n in lowered.temporaries}
+            written = {given[n] for n in (named & writes) | temporary}
+            read = {given[n] for n in (named - writes - (temporary - begun))}
+            begun |= temporary
+            arguments = tuple(given[n] for n in step.arguments)
+            # of nothing, nothing is read
+            reads = frozenset(s for s in read if s.nbytes)
+            self.tasks.append(Task(step.kernel, arguments, reads, frozenset(written), label, where))
+
+    def add_nest(
+        self, nest: Nest, buffers: Mapping[str, Storage], label: str, where: str, writes: Set[str]
+    ) -> None:
+        """Append the tasks of a loop nest, checked; arguments as those of `add`."""
+        verify_nest(nest, {name: s.nbytes for name, s in buffers.items()})
+        self.add(lower_nest(self.target, nest), buffers, label, where, writes)
+
+    def run_kernel(self, group: Group, kernel: Kernel, values: Mapping[str, Value]) -> bool:
+        """Append the task of one kernel whose buffers hold these values; gives True.
+
+        It writes those that the library call makes.
+        """
+        node = group.called
+        buffers = {n: self.storage_of(v) for n, v in values.items()}
+        writes = {n for n, v in values.items() if v in node.outputs}
+        lowered = Lowered((Step(kernel, kernel.arguments),))
+        self.add(lowered, buffers, group.label, node.where, writes)
+        return True
+
+    def call(
+        self, group: Group, lowered: Lowered, buffers: Mapping[str, Storage],
+        epilogue: FusedEpilogue,
+    ) -> None:  # fmt: skip
+        """Append the tasks of a library call whose epilogue stores its results."""
+        writes = {s.argument for s in epilogue.stores}
+        self.add(lowered, buffers, group.label, group.called.where, writes)
+
+    def fused_epilogue(
+        self, group: Group, rows: tuple[int, ...], column: int, batch: tuple[int, ...] = ()
+    ) -> tuple[FusedEpilogue, Names]:
+        """The group's arithmetic on the result of its library call, and its buffers.
+
+        Args:
+            rows, column, batch: which axes of the result the kernel's indices are; see
+                FusedEpilogue.
+        """
+        out = group.called.outputs[0]
+        given = Given(out.dtype, len(out.shape))
+        stores, names = self.group_stores(group, given)
+        nest = Nest(out.shape, frozenset(), tuple(stores), group.label)
+        verify_nest(nest, {name: s.nbytes for name, s in names.items()})
+        e = FusedEpilogue(nest.stores, given, out.shape, rows, column, self.target, batch)
+        return e, names
+
+    def group_stores(self, group: Group, given: Given | None = None) -> tuple[list[Store], Names]:
+        """See `PlanReader.stores_of`; a state is read where it is overwritten, and nowhere else.
+
+        Raises:
+            CompileError: it is read elsewhere.
+        """
+        self.asked.update(self.materialized.stored_by(group))
+        stores, names = self.stores_of(group, given)
+        loads = [e for e in topological(s.value for s in stores) if isinstance(e, Load)]
+        olds = {self.of[old].storage for old, _ in self.buffers.in_place.get(group, ())}
+        for s in stores:
+            for e in loads if names[s.argument] in olds else ():
+                if e.argument == s.argument and not e.is_at(s):
+                    raise CompileError.own_fault(
+                        "a kernel would overwrite a state that it reads at another place",
+                        got=group.label,
+                        rule="such a state is copied when all is done",
+                    )
+        return stores, names
+
+    # copies
+
+    def put(self, group: Group, x: Value, starts: Sequence[int]) -> None:
+        """Copy x into the output at the given starts; if it lies there already, nothing is done."""
+        node, out = group.called, group.called.outputs[0]
+        self.access(x)
+        place = self.place(out)
+        if not prod(x.shape) or (self.of.get(x) == place and not any(starts)):
+            return
+        build, names = self.arithmetic(x.shape)
+        offset = place.offset + sum(s * a for s, a in zip(place.strides, starts, strict=True))
+        strides = tuple(s if n != 1 else 0 for s, n in zip(place.strides, x.shape, strict=True))
+        store = Store("to", out.dtype, strides, build.value(x, identity(x.shape)), offset)
+        nest = Nest(tuple(x.shape), frozenset(), (store,), node.primitive.name)
+        self.add_nest(nest, {**names, "to": place.storage}, group.label, node.where, {"to"})
+
+    def fill(self, copy: Copy) -> None:
+        """Write a value densely to a Storage of its own."""
+        v = copy.value
+        own = frozenset([v]) if v in self.of and self.of[v].storage is copy.to else NONE
+        build, names = self.arithmetic(v.shape, own)
+        self.store_dense(build.value(v, identity(v.shape)), v, copy.to, names)
+
+    def copy_kept(self, v: Value, kept: Storage, to: Storage) -> None:
+        """Copy a value that was kept densely."""
+        strides = dense_strides(v.shape, plain(v))
+        self.store_dense(Load(v.dtype, "x0", strides), v, to, {"x0": kept})
+
+    def store_dense(self, value: Expression, v: Value, to: Storage, names: Names) -> None:
+        """Store an expression over the axes of v in the order they are written."""
+        store = Store("to", v.dtype, dense_strides(v.shape, plain(v)), value)
+        label = "fill" if isinstance(value, Constant) else "copy"
+        nest = Nest(tuple(v.shape), frozenset(), (store,), label)
+        self.add_nest(nest, {**names, "to": to}, label, "", {"to"})
+
+
+def dense_operand(dtype: DType, shape: tuple[int, ...]) -> Operand:
+    """An array without gaps in the order its axes are written."""
+    return Operand(dtype, dense_strides(shape, tuple(range(len(shape)))))
+
+
+def verify_access(access: Access, v: Value, place: Placement) -> None:
+    """What a kernel reads of a stored value through movement lies within that value.
+
+    Raises:
+        CompileError: an element of v would be read beside the value it is a view of.
+    """
+    if not prod(v.shape):
+        return
+    low, high = bounds(access.strides, v.shape, access.offset)
+    first, last = bounds(place.strides, access.home.shape, place.offset)
+    if low < first or high > last:
+        raise CompileError.own_fault(
+            "the compiler pass 'lower' made an invalid program: a view reaches outside what it is a"
+            " view of",
+            got=f"{v!r} at {low} to {high} of {access.home!r} at {first} to {last}",
+            rule="movement shows elements of its array",
+        )
+
+
+def verify_layouts(group: Group, asked: set[Value], of: Mapping[Value, Placement]) -> None:
+    """A kernel of its own that was not told how a value lies finds it dense, from the beginning.
+
+    Raises:
+        CompileError: it was given memory in another layout than it reads or writes.
+    """
+    for v in (*group.called.inputs, *group.called.outputs):
+        place = of.get(v)
+        if v in asked or place is None or not prod(v.shape):
+            continue
+        if place.offset or place.strides != dense_strides(v.shape, plain(v)):
+            raise CompileError.own_fault(
+                "the compiler pass 'lower' made an invalid program: a kernel does not know the"
+                " layout of its arrays",
+                got=f"{v!r} at {place.offset}, strides {place.strides}, in {group.label}",
+                rule="strides and offset are asked for, or the array is dense",
+            )

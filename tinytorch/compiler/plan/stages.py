@@ -1,0 +1,335 @@
+"""What the passes of the plan hand on: groups, memory and an order, each frozen once made.
+
+Knows graphs, shapes and memory, never kernels. A stage holds the one before it, so that a pass
+takes one and gives one; `str(stage)` prints what it adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tinytorch.base.errors import CompileError
+from tinytorch.compiler.graph.graph import Captured, Graph, Node, Value
+from tinytorch.compiler.graph.rewriter import IndexCheck, Simplified
+from tinytorch.compiler.plan import op_class
+from tinytorch.compiler.plan.tasks import Storage
+
+Axes = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LaidOut:
+    """In which order the axes of each value would lie in memory.
+
+    Args:
+        program: simplified, its reductions split.
+        orders: the axes of each value, outermost first.
+    """
+
+    program: Simplified
+    orders: Mapping[Value, Axes]
+
+    @property
+    def captured(self) -> Captured:
+        """The program as it was recorded, and its machine."""
+        return self.program.captured
+
+    @property
+    def graph(self) -> Graph:
+        """The operations."""
+        return self.program.graph
+
+    def __str__(self) -> str:
+        self.graph.name_values()
+        other = {v: o for v, o in self.orders.items() if o != tuple(range(len(o)))}
+        lines = [f"{v!r} lies as axes {list(o)}" for v, o in other.items()]
+        return "\n".join(lines or ["every value lies in the order its axes are written"])
+
+
+# fuse
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Nodes that become one kernel.
+
+    Args:
+        number: its place among the groups as they were begun.
+        domain: the logical sizes it runs over.
+        axes: the reduced axes of the domain; None where it has no reduction.
+        call: the node that a library call does, if it has one.
+        outer: the reduced axes are not the innermost in memory.
+        nodes: in program order.
+    """
+
+    number: int
+    domain: tuple[int, ...]
+    axes: frozenset[int] | None
+    call: Node | None
+    outer: bool
+    nodes: tuple[Node, ...]
+
+    @property
+    def called(self) -> Node:
+        """The node that a library call does.
+
+        Raises:
+            CompileError: the group has none.
+        """
+        if self.call is None:
+            raise CompileError.own_fault(
+                "a group without a library call was asked for it",
+                got=self.label,
+                rule="loops are lowered as loops",
+            )
+        return self.call
+
+    @property
+    def makes(self) -> frozenset[Value]:
+        """All that its nodes compute."""
+        return frozenset(v for n in self.nodes for v in n.outputs)
+
+    @property
+    def label(self) -> str:
+        """The operations in it."""
+        return "+".join(dict.fromkeys(n.primitive.name for n in self.nodes))
+
+
+@dataclass(frozen=True, eq=False)
+class Paths:
+    """What a value is read from, through movement and nodes that are computed where they are read.
+
+    Args:
+        producer: the node that makes each value.
+        inlined: arithmetic computed inside the groups that read it.
+    """
+
+    producer: Mapping[Value, Node]
+    inlined: frozenset[Node]
+
+    def base(self, value: Value) -> tuple[Value, bool]:
+        """(the value that the movement before `value` begins at, whether all of it is simple)."""
+        simple = True
+        while (node := self.producer.get(value)) is not None and op_class.is_movement(node):
+            simple = simple and op_class.is_simple(node)
+            value = node.inputs[0]
+        return value, simple
+
+    def sources(self, node: Node) -> list[tuple[Value, bool]]:
+        """(base value, simple path) of all a node reads, looking through inlined nodes."""
+        out: list[tuple[Value, bool]] = []
+        stack = [(v, True) for v in node.inputs]
+        data = node.inputs[0] if op_class.is_lookup(node) else None
+        while stack:
+            value, simple = stack.pop()
+            base, direct = self.base(value)
+            simple = simple and direct and value is not data
+            made = self.producer.get(base)
+            if made is not None and made in self.inlined:
+                stack.extend((v, simple and not op_class.is_lookup(made)) for v in made.inputs)
+            elif made is None or not op_class.is_source(made):
+                out.append((base, simple))
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Fused:
+    """The groups of a program.
+
+    Args:
+        laid_out: the stage before.
+        groups: in the order they were begun.
+        paths: from what each value is read.
+        wanted: values that must be in memory: outputs, and indices to be checked.
+        of: the group of each node that has one. Nodes without are movement, sources, and
+            arithmetic computed inside the groups that read it.
+    """
+
+    laid_out: LaidOut
+    groups: tuple[Group, ...]
+    paths: Paths
+    wanted: frozenset[Value]
+    of: Mapping[Node, Group]
+
+    @property
+    def captured(self) -> Captured:
+        """The program as it was recorded, and its machine."""
+        return self.laid_out.captured
+
+    @property
+    def graph(self) -> Graph:
+        """The operations."""
+        return self.laid_out.graph
+
+    @property
+    def producer(self) -> Mapping[Value, Node]:
+        """The node that makes each value."""
+        return self.paths.producer
+
+    def __str__(self) -> str:
+        self.graph.name_values()
+        return "\n".join(
+            f"group {g.number}: {g.label}; over {g.domain}"
+            + (f", reduced over axes {sorted(g.axes)}" if g.axes else "")
+            + f"\n    computes {', '.join(v.name for n in g.nodes for v in n.outputs)}"
+            for g in self.groups
+        )
+
+
+# materialize
+
+
+@dataclass(frozen=True, eq=False)
+class Materialized:
+    """Which values get memory; the others are computed where they are read.
+
+    Args:
+        fused: the stage before.
+        values: those with memory, what the program is given among them.
+        loads: of each group the values with memory that it reads, in program order.
+        places: of all values of the program: what is given, then what nodes make, in their order.
+    """
+
+    fused: Fused
+    values: frozenset[Value]
+    loads: Mapping[Group, tuple[Value, ...]]
+    places: Mapping[Value, int]
+
+    @property
+    def captured(self) -> Captured:
+        """The program as it was recorded, and its machine."""
+        return self.fused.captured
+
+    @property
+    def graph(self) -> Graph:
+        """The operations."""
+        return self.fused.graph
+
+    def stored_by(self, group: Group) -> list[Value]:
+        """The values with memory that a group makes."""
+        return [v for n in group.nodes for v in n.outputs if v in self.values]
+
+    def __str__(self) -> str:
+        self.graph.name_values()
+        return "\n".join(
+            f"group {g.number} reads {', '.join(v.name for v in self.loads[g]) or 'nothing'},"
+            f" stores {', '.join(v.name for v in self.stored_by(g)) or 'nothing'}"
+            for g in self.fused.groups
+        )
+
+
+# assign buffers
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a value lies: strides in elements over a piece of memory."""
+
+    storage: Storage
+    strides: tuple[int, ...]
+    offset: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Copy:
+    """A value written densely to a Storage of its own."""
+
+    value: Value
+    to: Storage
+
+
+Item = Group | Copy | IndexCheck
+
+
+@dataclass(frozen=True, eq=False)
+class Buffers:
+    """The memory of every stored value.
+
+    Args:
+        materialized: the stage before.
+        of: where each stored value lies.
+        storages: all pieces of memory so far; kernels may ask for more.
+        results: the memory of each result.
+        copies: what must be written on the way beside what groups write.
+        last: new states that are copied when all is done: (value, memory of the state, where it is
+            kept meanwhile: None if it lies somewhere anyway).
+        in_place: the (old, new) states each group writes where the old ones lie.
+        parts: (concatenation, number) of the operands that are written where they belong.
+    """
+
+    materialized: Materialized
+    of: Mapping[Value, Placement]
+    storages: tuple[Storage, ...]
+    results: Mapping[Value, Storage]
+    copies: tuple[Copy, ...]
+    last: tuple[tuple[Value, Storage, Storage | None], ...]
+    in_place: Mapping[Group, tuple[tuple[Value, Value], ...]]
+    parts: frozenset[tuple[Node, int]]
+
+    @property
+    def captured(self) -> Captured:
+        """The program as it was recorded, and its machine."""
+        return self.materialized.captured
+
+    @property
+    def graph(self) -> Graph:
+        """The operations."""
+        return self.materialized.graph
+
+    @property
+    def fused(self) -> Fused:
+        """The groups."""
+        return self.materialized.fused
+
+    def holds(self, v: Value, storage: Storage) -> bool:
+        """Whether the value lies in that Storage."""
+        return v in self.of and self.of[v].storage is storage
+
+    def __str__(self) -> str:
+        self.graph.name_values()
+        lines = [
+            f"{v.name or 'value'} in {p.storage!r}, strides {p.strides}"
+            + (f", offset {p.offset}" if p.offset else "")
+            for v, p in self.of.items()
+        ]
+        lines += [f"copy {c.value.name} to {c.to!r}" for c in self.copies]
+        lines += [f"at the end {v.name} to {to!r}" for v, to, _ in self.last]
+        return "\n".join(lines)
+
+
+# order tasks
+
+
+@dataclass(frozen=True, eq=False)
+class Ordered:
+    """What is done, in order.
+
+    Args:
+        buffers: the stage before.
+        items: groups, copies and checks of indices.
+        loads: of each item the stored values it reads.
+        maker: the item that writes each stored value.
+    """
+
+    buffers: Buffers
+    items: tuple[Item, ...]
+    loads: Mapping[Item, tuple[Value, ...]]
+    maker: Mapping[Value, Item]
+
+    @property
+    def captured(self) -> Captured:
+        """The program as it was recorded, and its machine."""
+        return self.buffers.captured
+
+    def __str__(self) -> str:
+        self.buffers.graph.name_values()
+        return "\n".join(f"{i}: {_said(item)}" for i, item in enumerate(self.items))
+
+
+def _said(item: Item) -> str:
+    if isinstance(item, Group):
+        return f"group {item.number}, {item.label}"
+    if isinstance(item, Copy):
+        return f"copy {item.value.name} to {item.to!r}"
+    return f"check of indices {item.index.name} below {item.size}"
