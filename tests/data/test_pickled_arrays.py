@@ -2,12 +2,14 @@
 
 import collections
 import pickle
+import pickletools
 import random
 
 import numpy as np
 import pytest
 
 from tinytorch.base.errors import FileFormatError
+from tinytorch.data import pickled_arrays as module
 from tinytorch.data.pickled_arrays import read_pickled_arrays
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -239,3 +241,61 @@ def test_one_text_does_not_become_many_bytes():
     with pytest.raises(FileFormatError, match="x") as caught:
         read_pickled_arrays(text + b"(" + again * 100 + b"l.", "x")
     assert "more bytes than the file has" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x82\x01.", b"\x83\x01\x00.", b"\x84\x01\x00\x00\x00.",  # EXT1, EXT2, EXT4
+        b"Pname\n.", b"K\x01Q.",  # PERSID, BINPERSID
+        b"(icollections\nOrderedDict\n.", b"(cnumpy\nndarray\no.",  # INST, OBJ
+        b"cnumpy\nndarray\n)\x81.", b"cnumpy\nndarray\n)}\x92.",  # NEWOBJ, NEWOBJ_EX
+        b"\x8f.", b"(\x91.",  # EMPTY_SET, FROZENSET
+        b"\x97.", b"\x98.",  # NEXT_BUFFER, READONLY_BUFFER
+        b"cnumpy\ndtype\n}X\x04\x00\x00\x00evilK\x01sb0N.",  # BUILD of a name
+        b"cnumpy\ndtype\nN}X\x0c\x00\x00\x00__defaults__)s\x86b0N.",  # of its attributes
+        b"]K\x01K\x01sN.", b"]K\x01b0N.", b"}K\x01aN.",  # SETITEM, BUILD and APPEND of others
+    ],
+)  # fmt: skip
+def test_whatever_else_the_machine_of_pickle_does_is_refused(content):
+    """Ground truth: the opcodes of pickletools beyond plain values: copyreg's registry, objects of
+    classes, persistent ids, sets, buffers; and attributes set on what the file may name."""
+    with pytest.raises(FileFormatError, match="not a pickle of plain data"):
+        read_pickled_arrays(content, "x")
+
+
+def test_every_opcode_is_plain_or_refused():
+    """Ground truth: the list of pickletools; which of it plain values and arrays do not need."""
+    refused = set()
+    for opcode in pickletools.opcodes:
+        reader = module._Reader(b"")
+        reader.stack = [()] * 4
+        try:
+            reader.do(opcode.name, None)
+        except module._Refused as reason:
+            if "is not one of plain data" in str(reason):
+                refused.add(opcode.name)
+        except (AttributeError, TypeError):  # it looked at its argument
+            pass
+    assert refused == set(
+        "EXT1 EXT2 EXT4 PERSID BINPERSID INST OBJ NEWOBJ NEWOBJ_EX EMPTY_SET ADDITEMS FROZENSET "
+        "DUP POP_MARK NEXT_BUFFER READONLY_BUFFER STOP".split()
+    )
+
+
+def test_a_place_far_away_costs_nothing():
+    """Ground truth: memory: the library's reader keeps a place for every number up to 2**32 - 1."""
+    assert read_pickled_arrays(b"K\x07r\xff\xff\xff\xff0j\xff\xff\xff\xff.", "x") == 7
+
+
+def test_lengths_without_content_cost_nothing():
+    """Ground truth: memory: these ask for 2**40 bytes and have none."""
+    for code in (b"\x8e", b"\x96", b"\x8d"):
+        with pytest.raises(FileFormatError, match="not a pickle of plain data"):
+            read_pickled_arrays(code + (1 << 40).to_bytes(8, "little") + b".", "x")
+
+
+def test_long_strings_of_protocol_0():
+    """Ground truth: Python 2's repr, with bytes above 127: pictures are longer than 1,024 bytes."""
+    text = b"".join(b"\\x%02x" % i for i in range(256)) * 8
+    assert read_pickled_arrays(b"S'" + text + b"'\n.", "x") == bytes(range(256)) * 8

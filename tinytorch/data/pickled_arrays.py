@@ -1,35 +1,52 @@
 """Reading a pickle of plain values and NumPy arrays without executing it.
 
-Knows the opcodes of the format and a few names; never imports or calls what a file asks for. The
-standard library's reader is a machine that runs the file's program, which may call any function;
-this one knows numbers, strings, containers and the steps that rebuild an array of plain numbers.
+Knows the opcodes of the format and a few names; never imports or calls what a file asks for.
+
+Note [why not pickle.Unpickler]
+    The standard library's reader is a machine that runs the file's program. With a `find_class`
+    that admits known names alone it still sets attributes of what it is given (BUILD), takes what
+    other code registered (EXT1, EXT2, EXT4), fills dictionaries with keys that were chosen to
+    collide or whose hash takes for ever, and keeps a place for every number up to the one that a
+    file remembers something by (LONG_BINPUT): memory without end from six bytes. So opcodes and
+    their arguments are read by `pickletools.genops`, which never does what they say, and what plain
+    values and arrays need of them is done here. Whatever has no line in `_Reader.do` is refused.
 
 Source: the Python standard library's pickletools (a description of each opcode), and PEP 3154, 574.
 """
 
 from __future__ import annotations
 
+import io
+import pickletools
 import re
-import struct
-from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from tinytorch.base.errors import FileFormatError, short
 
 # What a file may name, and what each stands for here. Python 2 and NumPy 1 and 2 spell them so.
-RECONSTRUCT, FROM_BYTES, ARRAY, DTYPE = "reconstruct", "from bytes", "ndarray", "dtype"
-ENCODE, BYTES = "encode", "bytes"
 KNOWN = {
-    ("numpy.core.multiarray", "_reconstruct"): RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): RECONSTRUCT,
-    ("numpy.core.numeric", "_frombuffer"): FROM_BYTES,
-    ("numpy._core.numeric", "_frombuffer"): FROM_BYTES,
-    ("numpy", "ndarray"): ARRAY,
-    ("numpy", "dtype"): DTYPE,
-    ("_codecs", "encode"): ENCODE,
-    ("__builtin__", "bytes"): BYTES,
+    "numpy.core.multiarray _reconstruct": "reconstruct",
+    "numpy._core.multiarray _reconstruct": "reconstruct",
+    "numpy.core.numeric _frombuffer": "from bytes",
+    "numpy._core.numeric _frombuffer": "from bytes",
+    "numpy ndarray": "ndarray",
+    "numpy dtype": "dtype",
+    "_codecs encode": "encode",
+    "__builtin__ bytes": "bytes",
 }
+# Opcodes whose argument is the value.
+VALUES = frozenset(
+    "INT LONG LONG1 LONG4 BININT BININT1 BININT2 FLOAT BINFLOAT STRING BINBYTES SHORT_BINBYTES "
+    "BINBYTES8 UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8".split()
+)
+# How many values an opcode takes; those that are not here take all above a mark.
+TAKEN = {
+    "STOP": 1, "POP": 1, "APPEND": 1, "SETITEM": 2, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3,
+    "STACK_GLOBAL": 2, "REDUCE": 2, "BUILD": 2,
+}  # fmt: skip
 # A dtype's code: as NumPy writes those of plain numbers. Others are whole languages.
 PLAIN = re.compile(r"[<>|=]?[biuf](1|2|4|8|16)")
 MOST_AXES = 64  # NumPy's limit
@@ -40,20 +57,44 @@ ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"\\": b"\\", b"'": b"'", b'"'
 class _Name:
     """A name that the file asked for and that is known; nothing is imported."""
 
-    def __init__(self, meaning: str):
-        self.meaning = meaning
+    def __init__(self, asked: str):
+        if asked not in KNOWN:
+            raise _Refused(f"it asks for {asked}")
+        self.meaning = KNOWN[asked]
+
+
+class _Dtype:
+    """A dtype that is being rebuilt: BUILD brings its byte order."""
+
+    def __init__(self, code: object):
+        code = _text(code)
+        if not PLAIN.fullmatch(code):
+            raise _Refused(f"an array of {short(code)}")
+        self.dtype, self.whole = np.dtype(code), False
+
+    def bring_order(self, order: str) -> None:
+        """Take the byte order."""
+        if order not in ("<", ">", "|", "="):
+            raise _Refused("a dtype of another byte order")
+        self.dtype, self.whole = self.dtype.newbyteorder(order), True
 
 
 class _Array:
-    """An array or dtype that is being rebuilt."""
+    """An array that is being rebuilt: BUILD brings what it holds."""
 
-    def __init__(self, kind: str, code: str = ""):
-        self.kind, self.code = kind, code
+    def __init__(self):
         self.array: np.ndarray | None = None
-        self.dtype: np.dtype | None = None
 
-
-_MARK = object()
+    def fill(self, shape: object, dtype: object, fortran: bool, content: object) -> None:
+        """Take what NumPy wrote of an array."""
+        if not (isinstance(dtype, _Dtype) and dtype.whole and isinstance(content, bytes)):
+            raise _Refused("an array whose content is not bytes")
+        if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
+            raise _Refused("an array whose shape is not a tuple of whole numbers >= 0")
+        if len(shape) > MOST_AXES:
+            raise _Refused(f"an array of {len(shape)} axes")
+        flat = np.frombuffer(content, dtype.dtype) if content else np.empty(0, dtype.dtype)
+        self.array = flat.reshape(shape, order="F" if fortran else "C")
 
 
 class _Refused(Exception):
@@ -61,76 +102,131 @@ class _Refused(Exception):
 
 
 class _Reader:
-    """Goes through the opcodes of one pickle with a stack of values."""
+    """Does the opcodes of one pickle with a stack of values; a mark begins another stack."""
 
     def __init__(self, content: bytes):
-        self.content, self.at = memoryview(content), 0
         self.stack: list = []
+        self.below: list[list] = []  # the stacks under the marks
         self.memo: dict[int, object] = {}
-        self.encoded = 0
+        self.left = len(content)  # bytes that texts may stand for: no more than the file has
 
-    def encode(self, text: str) -> bytes:
-        """The bytes that a text stands for; all of them together are no more than the file."""
-        self.encoded += len(text)
-        if self.encoded > len(self.content):
-            raise _Refused("texts that stand for more bytes than the file has")
-        return text.encode("latin1")
+    def do(self, name: str, argument: Any) -> None:
+        """One opcode, by its name in pickletools."""
+        if name in VALUES:
+            self.stack.append(argument)
+            return
+        match name:
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                self.memo[argument] = self.top(object)
+            case "MEMOIZE":
+                self.memo[len(self.memo)] = self.top(object)
+            case "GET" | "BINGET" | "LONG_BINGET":
+                if argument not in self.memo:
+                    raise _Refused(f"a value is recalled that was never remembered ({argument})")
+                self.stack.append(self.memo[argument])
+            case "PROTO" | "FRAME":  # a version, and a hint for buffering
+                pass
+            case "MARK":
+                self.below.append(self.stack)
+                self.stack = []
+            case "POP":
+                self.taken(name)
+            case "NONE":
+                self.stack.append(None)
+            case "NEWTRUE" | "NEWFALSE":
+                self.stack.append(name == "NEWTRUE")
+            case "BINSTRING" | "SHORT_BINSTRING":  # of Python 2: bytes, which come as latin-1
+                self.stack.append(argument.encode("latin1"))
+            case "BYTEARRAY8":
+                self.stack.append(bytes(argument))
+            case "EMPTY_LIST":
+                self.stack.append([])
+            case "EMPTY_DICT":
+                self.stack.append({})
+            case "EMPTY_TUPLE":
+                self.stack.append(())
+            case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
+                values = tuple(self.taken(name))
+                self.stack.append(values)
+            case "LIST":
+                values = self.taken(name)
+                self.stack.append(values)
+            case "DICT":
+                values = _items(self.taken(name))
+                self.stack.append(values)
+            case "APPEND" | "APPENDS":
+                values = self.taken(name)
+                self.top(list).extend(values)
+            case "SETITEM" | "SETITEMS":
+                values = _items(self.taken(name))
+                self.top(dict).update(values)
+            case "GLOBAL":
+                self.stack.append(_Name(argument))
+            case "STACK_GLOBAL":
+                module, found = self.taken(name)
+                self.stack.append(_Name(f"{_text(module)} {_text(found)}"))
+            case "REDUCE":
+                self.reduce(*self.taken(name))
+            case "BUILD":
+                self.build(*self.taken(name))
+            case _:
+                raise _Refused(f"opcode {name} is not one of plain data")
 
-    def take(self, n: int) -> bytes:
-        """The next n bytes."""
-        if n < 0 or self.at + n > len(self.content):
-            raise _Refused(f"it ends early: {n} bytes wanted at byte {self.at}")
-        piece = bytes(self.content[self.at : self.at + n])
-        self.at += n
-        return piece
-
-    def number(self, form: str) -> int:
-        """A number in `struct`'s notation."""
-        return struct.unpack(form, self.take(struct.calcsize(form)))[0]
-
-    def line(self) -> bytes:
-        """The bytes up to the next line end."""
-        rest = self.content[self.at : self.at + 1024].tobytes()
-        end = rest.find(b"\n")
-        if end < 0:
-            raise _Refused(f"a text without an end at byte {self.at}")
-        self.at += end + 1
-        return rest[:end]
-
-    def pop(self):
-        """The value on top of the stack."""
-        if not self.stack or self.stack[-1] is _MARK:
-            raise _Refused(f"a value is missing at byte {self.at}")
-        return self.stack.pop()
-
-    def top(self, kind: type):
-        """The container on top of the stack, which stays there."""
-        if not self.stack or type(self.stack[-1]) is not kind:
-            raise _Refused(f"no {kind.__name__} to fill at byte {self.at}")
+    def top(self, kind: type) -> Any:
+        """The value on top of the stack, which stays there."""
+        if not self.stack or not isinstance(self.stack[-1], kind):
+            raise _Refused(f"no {kind.__name__} to fill or to remember")
         return self.stack[-1]
 
-    def to_mark(self) -> list:
-        """All values above the topmost mark, which goes too."""
-        for i in range(len(self.stack) - 1, -1, -1):
-            if self.stack[i] is _MARK:
-                values = self.stack[i + 1 :]
-                del self.stack[i:]
-                return values
-        raise _Refused(f"a mark is missing at byte {self.at}")
+    def taken(self, name: str) -> list:
+        """The values that an opcode takes: so many, or all above the topmost mark, which goes."""
+        if name in TAKEN:
+            values = self.stack[-TAKEN[name] :]
+            if len(values) < TAKEN[name]:
+                raise _Refused(f"a value is missing for {name}")
+            del self.stack[-TAKEN[name] :]
+            return values
+        if not self.below:
+            raise _Refused(f"a mark is missing for {name}")
+        values, self.stack = self.stack, self.below.pop()
+        return values
 
-    def run(self):
-        """The one value that the pickle holds."""
-        while True:
-            code = self.take(1)
-            if code == b".":
-                return finished(self.pop(), {})
-            action = ACTIONS.get(code)
-            if action is None:
-                raise _Refused(f"opcode {code!r} at byte {self.at - 1} is not one of plain data")
-            action(self)
+    def reduce(self, name: object, arguments: object) -> None:
+        """Calls of the original; here those that make an array, its shell, a dtype, and bytes."""
+        if not isinstance(name, _Name) or type(arguments) is not tuple:
+            raise _Refused("a call of something that is not a known name")
+        match name.meaning, arguments:
+            case "reconstruct", _:
+                made = _Array()
+            case "dtype", (code, *_):
+                made = _Dtype(code)
+            case "from bytes", (content, dtype, shape, order):
+                made = _Array()
+                made.fill(shape, dtype, order == "F", content)
+            case "encode", (text, "latin1"):
+                made = _text(text).encode("latin1")
+                self.left -= len(made)
+                if self.left < 0:
+                    raise _Refused("texts that stand for more bytes than the file has")
+            case "bytes", ():
+                made = b""
+            case _:
+                raise _Refused(f"a call of {name.meaning} with other arguments")
+        self.stack.append(made)
+
+    def build(self, target: object, state: object) -> None:
+        """The state of an array (version, shape, dtype, Fortran order, bytes) or of a dtype."""
+        match target, state:
+            case _Array(), (_, shape, dtype, fortran, content) if type(state) is tuple:
+                target.fill(shape, dtype, bool(fortran), content)
+            case _Dtype(), (_, order, None, None, None, *_) if type(state) is tuple:
+                target.bring_order(_text(order))
+            case _:
+                raise _Refused("a state that is not one of an array of plain numbers")
+        self.stack.append(target)
 
 
-def read_pickled_arrays(content: bytes, name: str):
+def read_pickled_arrays(content: bytes, name: str) -> Any:
     """The value in a pickle of None, booleans, numbers, strings, lists, tuples, dicts and arrays.
 
     Args:
@@ -144,7 +240,7 @@ def read_pickled_arrays(content: bytes, name: str):
         FileFormatError: the pickle is damaged, or holds something else, whatever that is: nothing
             that it names is imported or called.
 
-    Cost: one pass; about 1 us a value; the arrays once. A value that stands in many places is
+    Cost: one pass; about 1 us a value; the arrays twice. A value that stands in many places is
         handed out once: what comes back may be small and have no end when it is printed.
 
     Example:
@@ -152,9 +248,20 @@ def read_pickled_arrays(content: bytes, name: str):
         >>> read_pickled_arrays(pickle.dumps({"labels": [3, 1]}), "batch")
         {'labels': [3, 1]}
     """
+    reader = _Reader(content)
     try:
-        return _Reader(content).run()
-    except (_Refused, RecursionError, TypeError, ValueError, OverflowError, IndexError) as reason:
+        for opcode, argument in _opcodes(content):
+            reader.do(opcode, argument)
+        (value,) = reader.taken("STOP")
+        return finished(value, {})
+    except (
+        _Refused,
+        RecursionError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        DeprecationWarning,
+    ) as reason:
         raise FileFormatError(
             f"{name} is not a pickle of plain data",
             got=reason,
@@ -163,7 +270,26 @@ def read_pickled_arrays(content: bytes, name: str):
         ) from None
 
 
-def finished(value, done: dict[int, object]):
+def _opcodes(content: bytes) -> Iterator[tuple[str, Any]]:
+    """The name and argument of each opcode before STOP.
+
+    Strings of protocol 0 are read here: the library's reader takes escapes that nobody writes, and
+    before Python 3.12 no bytes above 127.
+    """
+    file = io.BytesIO(content)
+    steps = pickletools.genops(file)
+    while True:
+        if content[file.tell() : file.tell() + 1] == b"S":
+            file.read(1)
+            yield "STRING", _quoted(file.readline())
+            continue
+        opcode, argument, _ = next(steps)
+        if opcode.name == "STOP":
+            return
+        yield opcode.name, argument
+
+
+def finished(value: Any, done: dict[int, object]) -> Any:
     """The value with rebuilt arrays in place of their parts.
 
     Args:
@@ -175,7 +301,7 @@ def finished(value, done: dict[int, object]):
         if value.array is None:
             raise _Refused("an array without content")
         return value.array
-    if isinstance(value, _Name) or value is _MARK:
+    if isinstance(value, (_Name, _Dtype)):
         raise _Refused("a name where a value should be")
     if type(value) not in (list, tuple, dict):
         return value
@@ -192,136 +318,32 @@ def finished(value, done: dict[int, object]):
     return done[id(value)]
 
 
-def _global(reader: _Reader, module: str, name: str) -> None:
-    meaning = KNOWN.get((module, name))
-    if meaning is None:
-        raise _Refused(f"it asks for {module}.{name}")
-    reader.stack.append(_Name(meaning))
-
-
-def _global_lines(reader: _Reader) -> None:
-    module, name = reader.line().decode("ascii"), reader.line().decode("ascii")
-    _global(reader, module, name)
-
-
-def _global_stacked(reader: _Reader) -> None:
-    name, module = reader.pop(), reader.pop()
-    if not isinstance(name, str) or not isinstance(module, str):
-        raise _Refused("a name that is not a string")
-    _global(reader, module, name)
-
-
-def _reduce(reader: _Reader) -> None:
-    """Calls of the original; here the three that make an array's shell, a dtype, and bytes."""
-    arguments, name = reader.pop(), reader.pop()
-    if not isinstance(name, _Name) or type(arguments) is not tuple:
-        raise _Refused("a call of something that is not a known name")
-    if name.meaning == RECONSTRUCT:
-        reader.stack.append(_Array(ARRAY))
-    elif name.meaning == DTYPE and arguments:
-        reader.stack.append(_Array(DTYPE, _text(arguments[0])))
-    elif name.meaning == FROM_BYTES and len(arguments) == 4:
-        content, dtype, shape, order = arguments
-        reader.stack.append(_Array(ARRAY))
-        _fill(reader.top(_Array), shape, dtype, order == "F", content)
-    elif name.meaning == ENCODE and len(arguments) == 2 and arguments[1] == "latin1":
-        reader.stack.append(reader.encode(_text(arguments[0])))
-    elif name.meaning == BYTES and not arguments:
-        reader.stack.append(b"")
-    else:
-        raise _Refused(f"a call of {name.meaning} with other arguments")
-
-
-def _build(reader: _Reader) -> None:
-    """The state of an array (version, shape, dtype, Fortran order, bytes) or of a dtype."""
-    state, target = reader.pop(), reader.top(_Array)
-    if type(state) is not tuple:
-        raise _Refused("a state that is not a tuple")
-    if target.kind == DTYPE:
-        order = _text(state[1])
-        if order not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
-            raise _Refused("a dtype that is not of plain numbers")
-        if not PLAIN.fullmatch(target.code):
-            raise _Refused(f"an array of {short(target.code)}")
-        target.dtype = np.dtype(target.code).newbyteorder(order)
-        return
-    _, shape, dtype, fortran, content = state
-    _fill(target, shape, dtype, bool(fortran), content)
-
-
-def _fill(target: _Array, shape, dtype, fortran: bool, content) -> None:
-    if not isinstance(dtype, _Array) or dtype.dtype is None or not isinstance(content, bytes):
-        raise _Refused("an array whose content is not bytes")
-    if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
-        raise _Refused("an array whose shape is not a tuple of whole numbers >= 0")
-    if len(shape) > MOST_AXES:
-        raise _Refused(f"an array of {len(shape)} axes")
-    flat = np.frombuffer(content, dtype.dtype) if content else np.empty(0, dtype.dtype)
-    target.array = flat.reshape(shape, order="F" if fortran else "C")
-
-
-def _text(value) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str | bytes):
         raise _Refused("something else where a text should be")
     return value.decode("ascii") if isinstance(value, bytes) else value
 
 
-def _append(reader: _Reader, values: list) -> None:
-    reader.top(list).extend(values)
-
-
-def _put_items(reader: _Reader, values: list) -> None:
-    if len(values) % 2:
-        raise _Refused("a key without a value")
+def _items(values: list) -> dict:
+    """Keys and values, one after the other."""
     keys = values[::2]
-    if not all(map(_is_key, keys)):
-        raise _Refused("a key that is not plain")
-    reader.top(dict).update(zip(keys, values[1::2], strict=True))
+    if len(values) % 2 or not all(map(_is_key, keys)):
+        raise _Refused("a key without a value, or one that is not plain")
+    return dict(zip(keys, values[1::2], strict=True))
 
 
-def _is_key(key) -> bool:
+def _is_key(key: object) -> bool:
     if isinstance(key, int):
         return abs(key) < LARGEST_KEY
     return key is None or isinstance(key, str | bytes)
 
 
-def _set_item(reader: _Reader) -> None:
-    value, key = reader.pop(), reader.pop()
-    _put_items(reader, [key, value])
-
-
-def _append_one(reader: _Reader) -> None:
-    value = reader.pop()
-    _append(reader, [value])
-
-
-def _tuple(n: int) -> Callable[[_Reader], None]:
-    def action(reader: _Reader) -> None:
-        values = [reader.pop() for _ in range(n)]
-        reader.stack.append(tuple(reversed(values)))
-
-    return action
-
-
-def _value(make: Callable[[_Reader], object]) -> Callable[[_Reader], None]:
-    return lambda reader: reader.stack.append(make(reader))
-
-
-def _remember(where: Callable[[_Reader], int]) -> Callable[[_Reader], None]:
-    def action(reader: _Reader) -> None:
-        value = reader.pop()
-        reader.stack.append(value)
-        reader.memo[where(reader)] = value
-
-    return action
-
-
-def _quoted(reader: _Reader) -> bytes:
+def _quoted(line: bytes) -> bytes:
     """A string of protocol 0: in quotes, special characters escaped."""
-    line = reader.line()
-    if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
-        raise _Refused("a string without quotes")
-    return re.sub(rb"\\(x[0-9a-fA-F]{2}|.?)", _unescaped, line[1:-1], flags=re.S)
+    text = line.removesuffix(b"\n")
+    if len(text) < 2 or text == line or text[:1] != text[-1:] or text[:1] not in (b"'", b'"'):
+        raise _Refused("a string without quotes, or without an end")
+    return re.sub(rb"\\(x[0-9a-fA-F]{2}|.?)", _unescaped, text[1:-1], flags=re.S)
 
 
 def _unescaped(match: re.Match[bytes]) -> bytes:
@@ -331,91 +353,3 @@ def _unescaped(match: re.Match[bytes]) -> bytes:
     if code not in ESCAPES:
         raise _Refused(f"an unknown escape {match[0]!r}")
     return ESCAPES[code]
-
-
-def _decimal(reader: _Reader) -> int | bool:
-    line = reader.line()
-    if line in (b"00", b"01"):  # how protocol 0 writes False and True
-        return line == b"01"
-    return int(line.rstrip(b"L"))
-
-
-def _long(form: str) -> Callable[[_Reader], int]:
-    return lambda reader: int.from_bytes(reader.take(reader.number(form)), "little", signed=True)
-
-
-def _counted(form: str, text: bool) -> Callable[[_Reader], object]:
-    def make(reader: _Reader) -> object:
-        piece = reader.take(reader.number(form))
-        return piece.decode("utf-8", "surrogatepass") if text else piece
-
-    return make
-
-
-def _recall(where: Callable[[_Reader], int]) -> Callable[[_Reader], object]:
-    def make(reader: _Reader) -> object:
-        at = where(reader)
-        if at not in reader.memo:
-            raise _Refused(f"a value is recalled that was never remembered ({at})")
-        return reader.memo[at]
-
-    return make
-
-
-def _line_number(reader: _Reader) -> int:
-    return int(reader.line())
-
-
-ACTIONS: dict[bytes, Callable[[_Reader], object]] = {
-    b"\x80": lambda r: r.take(1),  # PROTO
-    b"\x95": lambda r: r.take(8),  # FRAME: a hint for buffering
-    b"(": lambda r: r.stack.append(_MARK),
-    b"0": lambda r: r.pop(),
-    b"N": _value(lambda r: None),
-    b"\x88": _value(lambda r: True),
-    b"\x89": _value(lambda r: False),
-    b"I": _value(_decimal),
-    b"L": _value(_decimal),
-    b"F": _value(lambda r: float(r.line())),
-    b"J": _value(lambda r: r.number("<i")),
-    b"K": _value(lambda r: r.number("<B")),
-    b"M": _value(lambda r: r.number("<H")),
-    b"G": _value(lambda r: r.number(">d")),
-    b"\x8a": _value(_long("<B")),
-    b"\x8b": _value(_long("<i")),
-    b"S": _value(_quoted),
-    b"T": _value(_counted("<i", text=False)),
-    b"U": _value(_counted("<B", text=False)),
-    b"B": _value(_counted("<I", text=False)),
-    b"C": _value(_counted("<B", text=False)),
-    b"\x8e": _value(_counted("<Q", text=False)),
-    b"\x96": _value(_counted("<Q", text=False)),
-    b"V": _value(lambda r: r.line().decode("raw-unicode-escape")),
-    b"X": _value(_counted("<I", text=True)),
-    b"\x8c": _value(_counted("<B", text=True)),
-    b"\x8d": _value(_counted("<Q", text=True)),
-    b"]": _value(lambda r: []),
-    b"}": _value(lambda r: {}),
-    b")": _value(lambda r: ()),
-    b"l": _value(lambda r: r.to_mark()),
-    b"t": _value(lambda r: tuple(r.to_mark())),
-    b"d": lambda r: (lambda v: (r.stack.append({}), _put_items(r, v)))(r.to_mark()),
-    b"\x85": _tuple(1),
-    b"\x86": _tuple(2),
-    b"\x87": _tuple(3),
-    b"a": _append_one,
-    b"e": lambda r: _append(r, r.to_mark()),
-    b"s": _set_item,
-    b"u": lambda r: _put_items(r, r.to_mark()),
-    b"p": _remember(_line_number),
-    b"q": _remember(lambda r: r.number("<B")),
-    b"r": _remember(lambda r: r.number("<I")),
-    b"\x94": _remember(lambda r: len(r.memo)),
-    b"g": _value(_recall(_line_number)),
-    b"h": _value(_recall(lambda r: r.number("<B"))),
-    b"j": _value(_recall(lambda r: r.number("<I"))),
-    b"c": _global_lines,
-    b"\x93": _global_stacked,
-    b"R": _reduce,
-    b"b": _build,
-}
