@@ -59,8 +59,8 @@ def _for_people(value: object) -> str:
     return str(value)
 
 
-class JsonProgress:
-    """The trainer's progress as JSON lines: one for each epoch.
+class JsonProgress(Progress):
+    """The trainer's progress as JSON lines: one for each epoch that is over.
 
     Args:
         report: where they go.
@@ -69,12 +69,6 @@ class JsonProgress:
     def __init__(self, report: Report):
         self.report = report
 
-    def begin_epoch(self, epoch: int, epochs: int, batches: int | None) -> None:
-        """Nothing: the line comes when the epoch is over."""
-
-    def batch(self, index: int, averages: object) -> None:
-        """Nothing."""
-
     def end_epoch(self, row: dict[str, float]) -> None:
         """Print the row of the history."""
         self.report.facts("epoch", dict(row))
@@ -82,9 +76,6 @@ class JsonProgress:
     def message(self, text: str) -> None:
         """Print what the user should read."""
         self.report.facts("message", {"text": text})
-
-    def close(self) -> None:
-        """Nothing."""
 
 
 def show_download(name: str, have: int, total: int) -> None:

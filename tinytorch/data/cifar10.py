@@ -38,84 +38,57 @@ RECORD = RECORDS.itemsize
 # Mean and deviation of each channel over the 50,000 training pictures, held by a test.
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
-ADDRESS = "https://www.cs.toronto.edu/~kriz/"
 BINARY, PICKLED = "cifar-10-batches-bin", "cifar-10-batches-py"
-# md5 of the archives as the data set's page gives them, and their bytes.
-BINARY_ARCHIVE = Remote(
-    "cifar-10-binary.tar.gz",
-    "c32a1d4ab5d03f1284b67883e8d87530",
-    (ADDRESS + "cifar-10-binary.tar.gz",),
-    size=170_052_171,
-)
 LARGEST = 1 << 25  # bytes of a file in the archives; each has 10,000 pictures, 31 MB
-PICKLED_ARCHIVE = Remote(
-    "cifar-10-python.tar.gz",
-    "c58f30108f718f92721af3b95e74349a",
-    (ADDRESS + "cifar-10-python.tar.gz",),
-    size=170_498_071,
+
+
+def _archive(name: str, digest: str, size: int) -> Remote:
+    return Remote(name, digest, (f"https://www.cs.toronto.edu/~kriz/{name}",), size=size)
+
+
+# md5 of the archives as the data set's page gives them, and their bytes.
+BINARY_ARCHIVE = _archive("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 170_052_171)
+PICKLED_ARCHIVE = _archive(
+    "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", 170_498_071
 )
 
 
-def _file(name: str, digest: str) -> Remote:
-    if name.endswith(".bin"):
-        return Remote(name, digest, (), "sha256", 10_000 * RECORD)
-    return Remote(name, digest, (), "md5", LARGEST)
+def _files(ending: str, algorithm: str, size: int, *digests: str) -> dict[bool, tuple[Remote, ...]]:
+    """The files of an archive, in the order of their names: five to train with, one for testing."""
+    names = (*(f"data_batch_{i}{ending}" for i in range(1, 6)), f"test_batch{ending}")
+    found = [Remote(name, digest, (), algorithm, size)
+             for name, digest in zip(names, digests, strict=True)]  # fmt: skip
+    return {True: tuple(found[:5]), False: tuple(found[5:])}
 
 
 # sha256 of the files in the official binary archive; md5 of those in the pickled one, as
 # torchvision checks them.
 FILES = {
-    BINARY: {
-        True: (
-            _file(
-                "data_batch_1.bin",
-                "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
-            ),
-            _file(
-                "data_batch_2.bin",
-                "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
-            ),
-            _file(
-                "data_batch_3.bin",
-                "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
-            ),
-            _file(
-                "data_batch_4.bin",
-                "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
-            ),
-            _file(
-                "data_batch_5.bin",
-                "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
-            ),
-        ),
-        False: (
-            _file(
-                "test_batch.bin",
-                "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
-            ),
-        ),
-    },
-    PICKLED: {
-        True: (
-            _file("data_batch_1", "c99cafc152244af753f735de768cd75f"),
-            _file("data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"),
-            _file("data_batch_3", "54ebc095f3ab1f0389bbae665268c751"),
-            _file("data_batch_4", "634d18415352ddfa80567beed471001a"),
-            _file("data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb"),
-        ),
-        False: (_file("test_batch", "40351d587109b95175f43aff81a1287e"),),
-    },
-}
+    BINARY: _files(
+        ".bin", "sha256", 10_000 * RECORD,
+        "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+        "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+        "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+        "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+        "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+        "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
+    ),
+    PICKLED: _files(
+        "", "md5", LARGEST,
+        "c99cafc152244af753f735de768cd75f",
+        "d4bba439e000b95fd0a9bffe97cbabec",
+        "54ebc095f3ab1f0389bbae665268c751",
+        "634d18415352ddfa80567beed471001a",
+        "482c414d41f54cd18b22e5b47cb7c3cb",
+        "40351d587109b95175f43aff81a1287e",
+    ),
+}  # fmt: skip
 
 
 def load_cifar10(
-    train: bool = True,
-    folder: str | os.PathLike[str] | None = None,
-    *,
-    as_bytes: bool = False,
-    memory_map: bool = False,
-    progress: Progress | None = None,
-) -> ImageDataset:
+    train: bool = True, folder: str | os.PathLike[str] | None = None, *, as_bytes: bool = False,
+    memory_map: bool = False, progress: Progress | None = None,
+) -> ImageDataset:  # fmt: skip
     """The CIFAR-10 data set.
 
     Looked for in `folder` if given, else in `TINYTORCH_DATA` and the user's cache, in this order:
@@ -157,9 +130,11 @@ def load_cifar10(
         records = _mapped(_found(BINARY, train, looked) or _fetched(train, looked, progress))
         images, labels = records.field("image"), records.field("label")[:]
         return ImageDataset(images, labels, classes=CLASSES, as_bytes=as_bytes)
-    parts = _unpacked(train, looked) or _packed(train, looked)
-    if parts is None:
-        parts = _contents(BINARY, _fetched(train, looked, progress))
+    parts = (
+        _unpacked(train, looked)
+        or _packed(train, looked)
+        or _contents(BINARY, _fetched(train, looked, progress))
+    )
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return ImageDataset(images, labels, classes=CLASSES, as_bytes=as_bytes)
 

@@ -245,13 +245,9 @@ class ImageDataset:
     """
 
     def __init__(
-        self,
-        images: np.ndarray | MappedArray,
-        labels: np.ndarray,
-        largest: int = 255,
-        classes: Sequence[str] = (),
-        as_bytes: bool = False,
-    ):
+        self, images: np.ndarray | MappedArray, labels: np.ndarray, largest: int = 255,
+        classes: Sequence[str] = (), as_bytes: bool = False,
+    ):  # fmt: skip
         labels = np.asarray(labels)
         if not isinstance(images, MappedArray):
             images = np.asarray(images)

@@ -110,20 +110,11 @@ class DataLoader:
     """
 
     def __init__(
-        self,
-        dataset: Dataset | IterableDataset,
-        batch_size: int = 1,
-        *,
-        shuffle: bool = False,
-        seed: int | None = None,
-        drop_last: bool = False,
-        prefetch: int | None = None,
-        sampler: Sampler | BatchSampler | None = None,
-        transform: Transform | None = None,
-        workers: int = 0,
-        processes: bool = False,
-        generator: Any = None,
-    ):
+        self, dataset: Dataset | IterableDataset, batch_size: int = 1, *, shuffle: bool = False,
+        seed: int | None = None, drop_last: bool = False, prefetch: int | None = None,
+        sampler: Sampler | BatchSampler | None = None, transform: Transform | None = None,
+        workers: int = 0, processes: bool = False, generator: Any = None,
+    ):  # fmt: skip
         check_dataset(dataset)
         _check("batch_size", batch_size, 1, 2**31)
         if seed is not None:

@@ -51,13 +51,9 @@ class MappedArray:
     """
 
     def __init__(
-        self,
-        paths: Sequence[str | os.PathLike[str]],
-        dtype: np.dtype | type,
-        shape: tuple[int, ...] = (),
-        offset: int = 0,
-        field: str | None = None,
-    ):
+        self, paths: Sequence[str | os.PathLike[str]], dtype: np.dtype | type,
+        shape: tuple[int, ...] = (), offset: int = 0, field: str | None = None,
+    ):  # fmt: skip
         self.paths = [Path(p).absolute() for p in paths]
         self._record, self._shape = np.dtype(dtype), tuple(shape)
         self._offset = offset

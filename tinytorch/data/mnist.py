@@ -90,40 +90,55 @@ def _damaged(path: Path, got: object, rule: str) -> FileFormatError:
     )
 
 
+def _mirrored(
+    mirrors: tuple[str, ...], *files: tuple[str, int, str]
+) -> dict[str, tuple[Remote, ...]]:
+    """The pictures and the labels of each split: names, bytes and md5 sums; in every mirror."""
+    found = [Remote(name, digest, tuple(mirror + name for mirror in mirrors), size=size)
+             for name, size, digest in files]  # fmt: skip
+    return {"train": tuple(found[:2]), "test": tuple(found[2:])}
+
+
 # The two public mirrors of the official files (the original server no longer hands them out).
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-
 # Bytes and md5 sums as published with the files.
-FILES = {
-    "train": (
-        Remote.mirrored(
-            "train-images-idx3-ubyte.gz", 9912422, "f68b3c2dcbeaaa9fbdd348bbdeb94873", MIRRORS
-        ),
-        Remote.mirrored(
-            "train-labels-idx1-ubyte.gz", 28881, "d53e105ee54ea40749a09fcbcd1e9432", MIRRORS
-        ),
-    ),
-    "test": (
-        Remote.mirrored(
-            "t10k-images-idx3-ubyte.gz", 1648877, "9fb629c4189551a2d022fa330f9573f3", MIRRORS
-        ),
-        Remote.mirrored(
-            "t10k-labels-idx1-ubyte.gz", 4542, "ec29112dd5afa0611ce80d1b7f02629c", MIRRORS
-        ),
-    ),
-}
+FILES = _mirrored(
+    MIRRORS,
+    ("train-images-idx3-ubyte.gz", 9912422, "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+    ("train-labels-idx1-ubyte.gz", 28881, "d53e105ee54ea40749a09fcbcd1e9432"),
+    ("t10k-images-idx3-ubyte.gz", 1648877, "9fb629c4189551a2d022fa330f9573f3"),
+    ("t10k-labels-idx1-ubyte.gz", 4542, "ec29112dd5afa0611ce80d1b7f02629c"),
+)
 MNIST = Published("MNIST", "mnist", FILES)
 DIGITS = tuple("0123456789")
 
+# The authors' server and their repository.
+FASHION_MIRRORS = (
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+)
+# Bytes of the files, and their md5 sums as the authors' page gives them.
+FASHION_FILES = _mirrored(
+    FASHION_MIRRORS,
+    ("train-images-idx3-ubyte.gz", 26421880, "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+    ("train-labels-idx1-ubyte.gz", 29515, "25c81989df183df01b3e8a0aad5dffbe"),
+    ("t10k-images-idx3-ubyte.gz", 4422102, "bef4ecab320f06d8554ea6380940ec79"),
+    ("t10k-labels-idx1-ubyte.gz", 5148, "bb300cfdad3c16e7a12a480ee83cd310"),
+)
+FASHION_MNIST = Published("Fashion-MNIST", "fashion-mnist", FASHION_FILES)
+CLOTHES = (
+    "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
+    "ankle boot",
+)  # fmt: skip
+
 
 def load_mnist(
-    split: str = "train",
-    folder: str | os.PathLike[str] | None = None,
+    split: str = "train", folder: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
-) -> ImageDataset:
+) -> ImageDataset:  # fmt: skip
     """The MNIST data set.
 
     The files are looked for in `folder` if given, else in `TINYTORCH_DATA` and the user's cache;
@@ -147,64 +162,13 @@ def load_mnist(
     Source: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner (1998), Gradient-based learning applied to
     document recognition, Proceedings of the IEEE 86(11).
     """
-    check_split(split, tuple(FILES))
-    images, labels = (
-        unpacked(obtain(file, MNIST, folder, progress), file.name) for file in FILES[split]
-    )
-    return ImageDataset(images, labels, classes=DIGITS)
-
-
-CLOTHES = (
-    "T-shirt/top",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
-)
-# The authors' server and their repository.
-FASHION_MIRRORS = (
-    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-)
-
-# Bytes of the files, and their md5 sums as the authors' page gives them.
-FASHION_FILES = {
-    "train": (
-        Remote.mirrored(
-            "train-images-idx3-ubyte.gz",
-            26421880,
-            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-            FASHION_MIRRORS,
-        ),
-        Remote.mirrored(
-            "train-labels-idx1-ubyte.gz", 29515, "25c81989df183df01b3e8a0aad5dffbe", FASHION_MIRRORS
-        ),
-    ),
-    "test": (
-        Remote.mirrored(
-            "t10k-images-idx3-ubyte.gz",
-            4422102,
-            "bef4ecab320f06d8554ea6380940ec79",
-            FASHION_MIRRORS,
-        ),
-        Remote.mirrored(
-            "t10k-labels-idx1-ubyte.gz", 5148, "bb300cfdad3c16e7a12a480ee83cd310", FASHION_MIRRORS
-        ),
-    ),
-}
-FASHION_MNIST = Published("Fashion-MNIST", "fashion-mnist", FASHION_FILES)
+    return _loaded(MNIST, DIGITS, split, folder, progress)
 
 
 def load_fashion_mnist(
-    split: str = "train",
-    folder: str | os.PathLike[str] | None = None,
+    split: str = "train", folder: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
-) -> ImageDataset:
+) -> ImageDataset:  # fmt: skip
     """The Fashion-MNIST data set: as large as MNIST, and harder.
 
     Found or downloaded as in `load_mnist`; the subfolder is "fashion-mnist". The files are named
@@ -229,12 +193,18 @@ def load_fashion_mnist(
     Source: H. Xiao, K. Rasul, R. Vollgraf (2017), Fashion-MNIST: a novel image dataset for
     benchmarking machine learning algorithms, arXiv:1708.07747.
     """
-    check_split(split, tuple(FASHION_FILES))
+    return _loaded(FASHION_MNIST, CLOTHES, split, folder, progress)
+
+
+def _loaded(
+    data: Published, classes: tuple[str, ...], split: str,
+    folder: str | os.PathLike[str] | None, progress: Progress | None,
+) -> ImageDataset:  # fmt: skip
+    check_split(split, tuple(data.files))
     images, labels = (
-        unpacked(obtain(file, FASHION_MNIST, folder, progress), file.name)
-        for file in FASHION_FILES[split]
+        unpacked(obtain(file, data, folder, progress), file.name) for file in data.files[split]
     )
-    return ImageDataset(images, labels, classes=CLOTHES)
+    return ImageDataset(images, labels, classes=classes)
 
 
 SHIPPED = Path(__file__).parent / "files"

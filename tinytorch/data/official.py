@@ -78,11 +78,9 @@ class Published:
 
 
 def obtain(
-    file: Remote,
-    data: Published,
-    folder: str | os.PathLike[str] | None = None,
+    file: Remote, data: Published, folder: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
-) -> bytes:
+) -> bytes:  # fmt: skip
     """The content of one of the files: found and intact, or downloaded.
 
     Args:
@@ -140,11 +138,6 @@ class Remote:
     addresses: Sequence[str]
     algorithm: str = "md5"
     size: int | None = None
-
-    @classmethod
-    def mirrored(cls, name: str, size: int, digest: str, mirrors: Sequence[str]) -> Remote:
-        """A file that lies under its own name in each of these folders; `digest` is its md5."""
-        return cls(name, digest, tuple(mirror + name for mirror in mirrors), size=size)
 
     @property
     def most(self) -> int:

@@ -26,6 +26,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -132,12 +133,13 @@ def is_a_sum(loss: Callable, output: Any, target: Tensor) -> bool | None:
     if not count:
         return None
     if count == 1:  # one sample beside itself
-        output, target, count = _doubled(output), concat([target, target]), 2
+        output = each_tensor(output, lambda x: concat([x, x]), samples=1)
+        target, count = concat([target, target]), 2
     half, parts = count // 2, []
     for cut in (slice(None), slice(0, half), slice(half, count)):
         share = target[cut]
         with losses_noted() as noted:
-            found = loss(_cut(output, cut, count), share)
+            found = loss(each_tensor(output, itemgetter(cut), samples=count), share)
         weight = noted_weight(loss, share, noted)
         weight = weight.item() if isinstance(weight, Tensor) else weight
         parts.append((found.item() if weight else 0.0, weight))
@@ -159,23 +161,21 @@ def is_a_sum(loss: Callable, output: Any, target: Tensor) -> bool | None:
     )
 
 
-def _doubled(output: Any) -> Any:
-    if isinstance(output, Tensor):
-        one = output.shape and output.shape[0] == 1
-        return concat([output, output]) if one else output
-    if isinstance(output, (list, tuple)):
-        make = getattr(type(output), "_make", type(output))
-        return make([_doubled(x) for x in output])
-    return output
+def each_tensor(output: Any, change: Callable[[Tensor], Tensor], samples: int | None = None) -> Any:
+    """What a model gave, with `change` of every Tensor in it: alone or in lists and tuples.
 
-
-def _cut(output: Any, cut: slice, count: int) -> Any:
+    Args:
+        output: of a model.
+        change: what to do.
+        samples: of Tensors with so many alone, where it is given.
+    """
     if isinstance(output, Tensor):
-        return output[cut] if output.shape and output.shape[0] == count else output
-    if isinstance(output, (list, tuple)):
-        make = getattr(type(output), "_make", type(output))
-        return make([_cut(x, cut, count) for x in output])
-    return output
+        fits = samples is None or (output.shape and output.shape[0] == samples)
+        return change(output) if fits else output
+    if not isinstance(output, (list, tuple)):
+        return output
+    make = getattr(type(output), "_make", type(output))  # named tuples are made by another name
+    return make([each_tensor(x, change, samples) for x in output])
 
 
 def setting(loss: Callable, name: str) -> Any:

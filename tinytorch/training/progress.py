@@ -9,55 +9,34 @@ from __future__ import annotations
 import sys
 import time
 from importlib.util import find_spec
-from typing import Protocol
 
 from tinytorch.training.metrics import Averages
 
 
-class Progress(Protocol):
-    """What the trainer tells whoever shows it."""
+class Progress:
+    """What the trainer tells whoever shows it; a moment that is not defined shows nothing."""
 
     def begin_epoch(self, epoch: int, epochs: int, batches: int | None) -> None:
         """Epoch `epoch` of `epochs` (from 1) begins; it has `batches` batches, if that is known."""
-        ...
 
     def batch(self, index: int, averages: Averages) -> None:
         """Batch `index` (from 1) is done; `averages` are those of the epoch so far."""
-        ...
 
     def end_epoch(self, row: dict[str, float]) -> None:
         """The epoch is over; `row` is its line of the history."""
-        ...
 
     def message(self, text: str) -> None:
         """Something the user should read."""
-        ...
 
     def close(self) -> None:
         """Nothing more will come."""
-        ...
 
 
-class Silent:
+class Silent(Progress):
     """Shows nothing."""
 
-    def begin_epoch(self, epoch: int, epochs: int, batches: int | None) -> None:
-        """Nothing."""
 
-    def batch(self, index: int, averages: Averages) -> None:
-        """Nothing."""
-
-    def end_epoch(self, row: dict[str, float]) -> None:
-        """Nothing."""
-
-    def message(self, text: str) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""
-
-
-class PlainLines(Silent):
+class PlainLines(Progress):
     """One line for each epoch, for logs and pipes."""
 
     def begin_epoch(self, epoch: int, epochs: int, batches: int | None) -> None:
@@ -76,9 +55,8 @@ class PlainLines(Silent):
 class LiveLine(PlainLines):
     """A bar that moves, by rich, and a plain line for each epoch that is over."""
 
-    REFRESH = (
-        0.1  # seconds between updates: what an eye follows, and 0.2 % of the time at 0.2 ms each
-    )
+    # Seconds between updates: what an eye follows, and 0.2 % of the time at 0.2 ms each.
+    REFRESH = 0.1
 
     def __init__(self):
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

@@ -22,6 +22,7 @@ from tinytorch.tensor.interpreter import current, no_grad, precision
 from tinytorch.tensor.memory import held
 from tinytorch.tensor.tensor import Tensor
 from tinytorch.training.loss import (
+    each_tensor,
     is_a_sum,
     is_trusted,
     noted_weight,
@@ -228,7 +229,7 @@ class Passes:
     def _measured(
         self, output: Any, target: Tensor, loss: Tensor, weight: Tensor | float
     ) -> tuple[Tensor, ...]:
-        output = _detached(output)
+        output = each_tensor(output, Tensor.detach)
         with no_grad():
             measured = [metric(output, target) for metric in self.metrics.values()]
         return (loss.detach(), *measured, *([weight] if isinstance(weight, Tensor) else []))
@@ -269,15 +270,6 @@ def _give_back(buffers: list[tuple[Tensor, Tensor]], finite: Tensor) -> None:
 def _settings(function: partial) -> tuple:
     """What a partial function gives its function."""
     return (function.func, *function.args, *function.keywords.items())
-
-
-def _detached(output: Any) -> Any:
-    if isinstance(output, Tensor):
-        return output.detach()
-    if not isinstance(output, (list, tuple)):
-        return output
-    make = getattr(type(output), "_make", type(output))  # named tuples are made by another name
-    return make(map(_detached, output))
 
 
 def _check(batch: Any) -> None:
