@@ -1,4 +1,4 @@
-"""update.py, loss_weight.py: accumulation against the batch in one piece, clipping, bad numbers.
+"""Updates: exact accumulation, clipping, what is left out, loss scaling, averaged weights.
 
 Float64 throughout, so that a sum in another order differs by about 1e-16 relative.
 """
@@ -12,11 +12,15 @@ import pytest
 import tinytorch as tt
 from tinytorch import nn
 from tinytorch.base.errors import GradientError, IndexRangeError, SettingError
+from tinytorch.models import MLP
 from tinytorch.nn import functional as F
-from tinytorch.training import Trainer
+from tinytorch.nn.functional import cross_entropy
+from tinytorch.training import EMA, LossScaler, Trainer
 from tinytorch.training.loss import adds_up, weight_of
 from tinytorch.training.progress import Silent
+from tinytorch.training.step import Passes
 from tinytorch.training.trainer import Callback
+from tinytorch.training.update import Update
 
 RNG = np.random.default_rng(1)
 X = RNG.standard_normal((26, 5))
@@ -435,3 +439,236 @@ def test_a_layer_frozen_between_two_runs_stays_and_moves_young_afterwards(compil
     after = model[1].weight.detach().numpy().copy()
     one.train(cut(13), 1)
     assert np.array_equal(model[1].weight.detach().numpy(), after)
+
+
+# --- A compiled step without a finite loss leaves every state as it was, to the last bit ---
+
+
+@pytest.mark.parametrize("sizes", [(3, 5, 2), (70, 133, 10)])
+def test_states_of_a_step_that_is_left_out(sizes):
+    """Invariant: weights, averages and count before and after are the same bits.
+
+    Sizes beside whole vectors and tiles: the guard shares its mask with their ends.
+    """
+    tt.manual_seed(0)
+    model = MLP(sizes)
+    adamw = tt.optim.AdamW(model.parameters(), lr=0.1)
+    passes = Passes(model, cross_entropy, {}, Update(adamw), "float32", True)
+    x = np.random.default_rng(0).standard_normal((16, sizes[0])).astype(np.float32)
+    y = np.arange(16) % sizes[-1]
+    passes.train((x, y))
+
+    def states():
+        found = {**model.state_dict(), **{f"o.{k}": v for k, v in adamw.state_dict().items()}}
+        return {name: tensor.numpy().copy() for name, tensor in found.items()}
+
+    before = states()
+    spoilt = x.copy()
+    spoilt[3, 1] = np.nan
+    values, *_ = passes.train((spoilt, y))
+    assert np.isnan(values["loss"])
+    for name, value in states().items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+    passes.train((x, y))
+    moved = states()
+    assert all(np.isfinite(v).all() for v in moved.values())
+    assert not np.array_equal(moved["o.exp_avg.0.0"], before["o.exp_avg.0.0"])
+
+
+# --- scaler.py and precision "float16": small gradients survive, overflows are left out ---
+
+TINY = 1e-9  # below 2**-25 = 3e-8, half the smallest float16: rounds to 0 without scaling
+
+
+def trained(precision: str, factor: float, compile: bool, steps: int = 1, scale=None):
+    """A linear model whose loss is `factor` times its output's sum."""
+    tt.manual_seed(0)
+    model = nn.Linear(4, 1, bias=False)
+    with tt.no_grad():
+        model.weight.fill_(0.0)  # what it moves by is then seen to the last bit
+    trainer = Trainer(
+        model, tt.optim.SGD(lr=1.0), lambda out, y: (out * y).sum(), metrics={},
+        precision=precision, compile=compile, progress=Silent(),
+    )  # fmt: skip
+    if scale is not None:
+        trainer.scaler.scale.fill_(scale)
+    x, y = np.ones((2, 4), np.float32), np.full((2, 1), factor, np.float32)
+    trainer.train([(x, y)] * steps, 1)
+    return trainer, -model.weight.detach().numpy()
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_gradients_too_small_for_float16_survive(compile):
+    """Ground truth: d/dw sum(y * w x) = sum of y over the batch, 2e-9; unscaled it would be 0."""
+    _, moved = trained("float16", TINY, compile)
+    np.testing.assert_allclose(moved, 2 * TINY, rtol=2**-10)  # one rounding to float16
+    _, lost = trained("float16", TINY, compile, scale=1.0)
+    assert np.all(lost == 0.0)
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_an_overflow_is_left_out_and_the_scale_halved(compile):
+    """Ground truth: the gradient is 2 * 8; times 2**16 .. 2**12 it is at least 65536, infinite in
+    float16; the sixth step, at 2**11, moves the weights by 16."""
+    trainer, moved = trained("float16", 8.0, compile, steps=5)
+    assert trainer.scaler.scale.item() == 2.0**11 and np.all(moved == 0.0)
+    assert trainer.optimizer.state_dict()["step.0.0"].item() == 0.0
+    trainer, moved = trained("float16", 8.0, compile, steps=6)
+    assert trainer.scaler.scale.item() == 2.0**11
+    assert np.all(moved == 16.0)
+
+
+def test_a_scale_that_falls_without_end_is_an_error():
+    """Ground truth: an infinite input has no gradient at any scale."""
+    trainer, _ = trained("float16", 1.0, False)
+    x = np.full((2, 4), np.inf, np.float32)
+    with pytest.raises(GradientError, match="the loss scale fell to"), np.errstate(all="ignore"):
+        trainer.train([(x, np.ones((2, 1), np.float32))] * 40, 1)
+    assert np.isfinite(trainer.model.weight.numpy()).all()
+
+
+def test_the_scale_grows_after_enough_good_steps():
+    """Ground truth: by hand: interval 3, growth 4."""
+    scaler, seen = LossScaler(scale=2.0, growth=4.0, interval=3), []
+    for ok in (True, True, True, True, True, False, True, True, True):
+        scaler.update(tt.Tensor(ok))
+        seen.append(scaler.scale.item())
+    assert seen == [2.0, 2.0, 8.0, 8.0, 8.0, 4.0, 4.0, 4.0, 16.0]
+    other = LossScaler()
+    other.load_state_dict(scaler.state_dict())
+    assert other.scale.item() == 16.0
+
+
+def test_settings_are_checked():
+    """Ground truth: the docstring."""
+    for settings in ({"scale": 0.0}, {"growth": 0.5}, {"backoff": 1.0}, {"interval": 0}):
+        with pytest.raises(SettingError, match=next(iter(settings))):
+            LossScaler(**settings)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "float16"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_mixed_precision_learns_as_float32_does(precision, accumulate):
+    """Ground truth: the float32 run. Inputs rounded to 8 or 11 bits change a loss of about 1 by
+    2**-8 or 2**-11 a step; 40 steps with momentum add up to no more than a few percent."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((64, 10)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int64)
+    batches = [(x[i : i + 16], y[i : i + 16]) for i in range(0, 64, 16)]
+    found = []
+    for p in ("float32", precision):
+        tt.manual_seed(0)
+        model = nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 2))
+        trainer = Trainer(model, tt.optim.AdamW(lr=0.01), precision=p, accumulate=accumulate,
+                          compile=False, progress=Silent())  # fmt: skip
+        found.append(trainer.train(batches, 10).last["loss"])
+    assert found[1] == pytest.approx(found[0], rel=0.03) and found[1] != found[0]
+
+
+# --- ema.py: against the recurrence written in NumPy, and where the averages are used ---
+
+NUMBERS = np.random.default_rng(5)
+LINE = NUMBERS.standard_normal((24, 4)).astype(np.float32)
+ON_THE_LINE = NUMBERS.integers(0, 3, 24)
+BATCHES = [(LINE[i : i + 8], ON_THE_LINE[i : i + 8]) for i in range(0, 24, 8)]
+
+
+class Keeping(Callback):
+    """The weights after every update."""
+
+    def __init__(self):
+        self.seen: list[np.ndarray] = []
+
+    def after_update(self, trainer):
+        self.seen.append(trainer.model[0].weight.detach().numpy().copy())
+
+
+def build(*callbacks, ema=0.8, **settings) -> Trainer:
+    tt.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    settings = {"compile": False, "progress": Silent(), **settings}
+    return Trainer(model, tt.optim.SGD(lr=0.5), ema=ema, callbacks=callbacks, **settings)
+
+
+@pytest.mark.parametrize("settings", [{}, {"accumulate": 2}, {"compile": True}])
+def test_the_average_is_the_recurrence(settings):
+    """Ground truth: average = d * average + (1 - d) * weight, d = min(0.8, (1 + t) / (10 + t)).
+
+    Float32: each step rounds twice, and 30 steps of weights near 1 add at most 30 * 1.2e-7.
+    """
+    keeping = Keeping()
+    trainer = build(keeping, **settings)
+    expected = trainer.model[0].weight.detach().numpy().astype(np.float64)
+    trainer.train(BATCHES, 10)
+    for t, weight in enumerate(keeping.seen):
+        d = min(0.8, (1 + t) / (10 + t))
+        expected = d * expected + (1 - d) * weight
+    found = trainer.ema.averages["0.weight"].numpy()
+    np.testing.assert_allclose(found, expected, atol=4e-6)
+    assert len(keeping.seen) == (20 if settings.get("accumulate") else 30)
+
+
+def test_buffers_are_averaged_and_counts_copied():
+    """Ground truth: the names of the model's state; a whole number has no average."""
+    trainer = build()
+    trainer.train(BATCHES, 2)
+    averages, own = trainer.ema.averages, trainer.model.state_dict()
+    assert set(own) <= set(averages)
+    for name, tensor in own.items():
+        same = np.array_equal(averages[name].numpy(), tensor.numpy())
+        assert same is not tensor.dtype.is_float, name
+
+
+def test_tables_that_are_not_saved_are_left_alone():
+    """Ground truth: a table with -inf, which no average survives at decay 0."""
+    model = nn.Linear(2, 2)
+    model.register_buffer("mask", tt.Tensor([-np.inf, 0.0]), persistent=False)
+    ema = EMA(model, 0.0)
+    ema.update()
+    with ema.applied():
+        assert model.mask.tolist() == [-np.inf, 0.0]
+    assert sorted(ema.averages) == ["bias", "weight"]
+
+
+def test_measuring_and_asking_use_the_average_and_training_goes_on_without_it():
+    """Ground truth: a model that was given the averages by hand."""
+    trainer = build()
+    trainer.train(BATCHES, 2)
+    own = {n: t.numpy().copy() for n, t in trainer.model.state_dict().items()}
+    other = build(ema=None)
+    other.model.load_state_dict({n: trainer.ema.averages[n] for n in own})
+    assert trainer.evaluate(BATCHES) == other.evaluate(BATCHES)
+    assert np.array_equal(trainer.predict(LINE).numpy(), other.predict(LINE).numpy())
+    with trainer.averaged():
+        inside = trainer.model[0].weight.detach().numpy().copy()
+    assert np.array_equal(inside, trainer.ema.averages["0.weight"].numpy())
+    assert all(np.array_equal(t.numpy(), own[n]) for n, t in trainer.model.state_dict().items())
+
+
+def test_an_error_while_measuring_gives_the_weights_back():
+    """Ground truth: the weights before."""
+    trainer = build()
+    trainer.train(BATCHES, 1)
+    before = trainer.model[0].weight.detach().numpy().copy()
+    with pytest.raises(Exception, match="linear|features"):
+        trainer.predict(np.zeros((2, 7), np.float32))
+    assert np.array_equal(trainer.model[0].weight.detach().numpy(), before)
+
+
+def test_state_comes_back():
+    """Ground truth: what was saved."""
+    model = nn.Linear(2, 2)
+    ema = EMA(model, 0.5)
+    with tt.no_grad():
+        model.weight.fill_(3.0)
+    ema.update()
+    other = EMA(nn.Linear(2, 2), 0.5)
+    other.load_state_dict(ema.state_dict())
+    assert np.array_equal(other.averages["weight"].numpy(), ema.averages["weight"].numpy())
+    assert other.updates.item() == 1.0
+
+
+def test_decay_is_checked():
+    """Ground truth: the docstring."""
+    with pytest.raises(SettingError, match="decay"):
+        EMA(nn.Linear(1, 1), 1.0)

@@ -6,15 +6,18 @@ and the measurements behind the settings are in docs/log.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from tinytorch import data, models
 from tinytorch.base.errors import SettingError
+from tinytorch.data.cifar10 import CLASSES as THINGS
+from tinytorch.data.mnist import DIGITS
 from tinytorch.nn import Module
 
-DIGITS = tuple("0123456789")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,6 @@ def _digits(split: str, folder: Path | None, progress: Callable | None):
     return data.load_digits(split)
 
 
-def _mnist(split: str, folder: Path | None, progress: Callable | None):
-    return data.load_mnist(split, folder, progress)
-
-
-def _fashion(split: str, folder: Path | None, progress: Callable | None):
-    return data.load_fashion_mnist(split, folder, progress)
-
-
 def _cifar10(split: str, folder: Path | None, progress: Callable | None):
     return data.load_cifar10(split == "train", folder, progress=progress)
 
@@ -64,14 +59,13 @@ def _cifar10(split: str, folder: Path | None, progress: Callable | None):
 CLOTHES = (
     "T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot",
 )  # fmt: skip
-THINGS = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
 
 DATA_SETS = {
     "digits": DataSet("UCI handwritten digits, 8x8, shipped", (1, 8, 8), _digits, test_batch=355),
-    "mnist": DataSet("MNIST, 28x28, official files", (1, 28, 28), _mnist),
-    "fashion": DataSet("Fashion-MNIST, 28x28, official files", (1, 28, 28), _fashion, CLOTHES),
+    "mnist": DataSet("MNIST, 28x28, official files", (1, 28, 28), data.load_mnist),
+    "fashion": DataSet(
+        "Fashion-MNIST, 28x28, official files", (1, 28, 28), data.load_fashion_mnist, CLOTHES
+    ),
     "cifar10": DataSet(
         "CIFAR-10, 32x32 in colour, official files", (3, 32, 32), _cifar10, THINGS, augmented=True
     ),
@@ -84,14 +78,18 @@ def data_set(name: str) -> DataSet:
     Raises:
         SettingError: there is none of that name.
     """
-    if name not in DATA_SETS:
+    return _known("data set", DATA_SETS, name, "tito train")
+
+
+def _known(kind: str, table: Mapping[str, T], name: str, fix: str) -> T:
+    if name not in table:
         raise SettingError(
-            "tito knows no data set of that name",
+            f"tito knows no {kind} of that name",
             got=repr(name),
-            rule="one of " + ", ".join(DATA_SETS),
-            fix=f"tito train {nearest(name, DATA_SETS)}",
+            rule="one of " + ", ".join(table),
+            fix=f"{fix} {nearest(name, table)}",
         )
-    return DATA_SETS[name]
+    return table[name]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -156,14 +154,7 @@ def build(name: str, shape: Shape) -> Module:
     Raises:
         SettingError: there is none of that name.
     """
-    if name not in NETWORKS:
-        raise SettingError(
-            "tito knows no network of that name",
-            got=repr(name),
-            rule="one of " + ", ".join(NETWORKS),
-            fix=f"--model {nearest(name, NETWORKS)}",
-        )
-    return NETWORKS[name](shape)
+    return _known("network", NETWORKS, name, "--model")(shape)
 
 
 # Weight decay of AdamW and share of the steps in which the rate rises: the same for all.
@@ -217,11 +208,5 @@ def recipe_for(data: str, model: str) -> Recipe:
         SettingError: there is no such data set or network.
     """
     data_set(data)
-    if model not in NETWORKS:
-        raise SettingError(
-            "tito knows no network of that name",
-            got=repr(model),
-            rule="one of " + ", ".join(NETWORKS),
-            fix=f"--model {nearest(model, NETWORKS)}",
-        )
+    _known("network", NETWORKS, model, "--model")
     return RECIPES[data, model]

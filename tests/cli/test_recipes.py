@@ -1,10 +1,11 @@
-"""What `tito` knows of data sets."""
+"""What `tito` knows by name: data sets, networks, and the settings that learn them."""
 
 import numpy as np
 import pytest
 
+import tinytorch as tt
 from tinytorch.base.errors import SettingError
-from tinytorch.cli.recipes import DATA_SETS, data_set, recipe_for
+from tinytorch.cli.recipes import DATA_SETS, NETWORKS, RECIPES, build, data_set, recipe_for
 
 
 def test_ten_classes_each():
@@ -64,3 +65,45 @@ def test_the_nearest_name_is_proposed(typed, meant):
         data_set(typed)
     with pytest.raises(SettingError, match="--model resnet20"):
         recipe_for("digits", "resnet")
+
+
+# --- Networks for pictures of every data set's shape ---
+
+SHAPES = sorted({known.shape for known in DATA_SETS.values()})
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_fits_every_data_set(name, shape):
+    """Ground truth: ten finite numbers for each of two pictures."""
+    tt.manual_seed(0)
+    network = build(name, shape).eval()
+    found = network(tt.Tensor(np.full((2, *shape), 0.5, np.float32))).numpy()
+    assert found.shape == (2, 10) and np.isfinite(found).all()
+
+
+# --- Recipes: what `tito` knows of each data set and network ---
+
+
+def test_every_data_set_has_a_recipe_for_every_network():
+    """Ground truth: the two tables; no recipe is for something else."""
+    assert set(RECIPES) == {(data, model) for data in DATA_SETS for model in NETWORKS}
+    assert recipe_for("mnist", "cnn") is RECIPES["mnist", "cnn"]
+
+
+def test_the_test_batches_divide_the_test_parts():
+    """Ground truth: 355 and 10,000 images; so that measuring needs one compiled program."""
+    sizes = {"digits": 355, "mnist": 10_000, "fashion": 10_000, "cifar10": 10_000}
+    assert all(sizes[name] % known.test_batch == 0 for name, known in DATA_SETS.items())
+
+
+def test_unknown_names_are_refused():
+    """Ground truth: names that are in no table; the message lists those that are."""
+    with pytest.raises(SettingError, match="no data set of that name"):
+        recipe_for("cats", "cnn")
+    with pytest.raises(SettingError, match="no network of that name"):
+        recipe_for("mnist", "cats")
+    with pytest.raises(SettingError, match="no network of that name"):
+        build("cats", (1, 8, 8))
+    with pytest.raises(SettingError, match="no data set of that name"):
+        data_set("cats")
