@@ -121,7 +121,7 @@ def test_the_official_files(official_data, split, n, first):
     assert np.bincount(data.labels, minlength=10).min() > n // 12
 
 
-# --- The idx_file format, read strictly ---
+# --- The idx format, read strictly ---
 
 
 def idx_file(shape, data, kind=8):
@@ -155,7 +155,7 @@ def test_refused(case, tmp_path):
     """Ground truth: the published layout and gzip's own checksum."""
     path = tmp_path / "x.gz"
     path.write_bytes(BAD[case])
-    with pytest.raises(FileFormatError, match=r"x\.gz is not a valid idx_file file"):
+    with pytest.raises(FileFormatError, match=r"x\.gz is not a valid idx file"):
         read_idx(path)
 
 
@@ -171,7 +171,7 @@ def test_a_small_file_of_gigabytes_is_not_unpacked(tmp_path):
         head = packer.compress(idx_file((said,), b"")) + packer.flush(zlib.Z_FULL_FLUSH)
         block = packer.compress(bytes(1 << 26)) + packer.flush(zlib.Z_FULL_FLUSH)
         path.write_bytes(head + 32 * block)
-        with pytest.raises(FileFormatError, match="not a valid idx_file file") as told:
+        with pytest.raises(FileFormatError, match="not a valid idx file") as told:
             read_idx(path)
         assert "bytes" in told.value.rule
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # KiB
