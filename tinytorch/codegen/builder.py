@@ -475,7 +475,6 @@ class Function:
         stop: Value | int,
         step: Value | int = 1,
         carry: Sequence[Value] = (),
-        unroll: bool = True,
     ) -> Generator[Loop, None, None]:
         """`for index in range(start, stop, step)`, carrying values from turn to turn.
 
