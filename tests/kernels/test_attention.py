@@ -8,8 +8,8 @@ from tinytorch.base.dtypes import OF_NUMPY
 from tinytorch.codegen.kernel import Operand
 from tinytorch.codegen.target import Target
 from tinytorch.kernels.attention import lower_attention
-from tinytorch.kernels.attention_gradient import AttentionGradientSpec, lower_attention_gradient
-from tinytorch.kernels.attention_spec import AttentionSpec
+from tinytorch.kernels.attention_gradient import lower_attention_gradient
+from tinytorch.kernels.attention_spec import AttentionGradientSpec, AttentionSpec
 
 TARGETS = [Target.named(name) for name in ("avx512", "avx2", "vector128")]
 # B, A, T, S, D: one of each, primes, T != S both ways, ragged against every block and vector

@@ -1,9 +1,12 @@
-"""Attention with a streaming softmax: out = softmax(scale * q k^T) v, never T x S in memory.
+"""Attention with a streaming softmax: out = softmax(scale q k^T) v, never T x S in memory.
 
 Knows pointers, strides and register tiles; never tensors or graphs. A tile of the kernel is a run
 of query blocks of one head. For each block of keys the logits are made transposed, keys down and
-queries across, so that the maxima and sums of the softmax are lane by lane and q is the only
-operand that is ever transposed: k and v are read where they lie.
+queries across, so that the maxima and sums of the softmax are lane by lane.
+
+    VectorForward   q is the only operand that is ever transposed: k and v are read where they lie
+    AmxForward      bfloat16 inputs by AMX tiles: every operand of a product is copied once into
+                    the order tiles want, and the weighted sum is transposed (D down) to its end
 
 Source: Milakov and Gimelshein 2018 (arXiv 1805.02867) for the running softmax, Dao et al. 2022
 (arXiv 2205.14135) for its blocks.
@@ -11,48 +14,52 @@ Source: Milakov and Gimelshein 2018 (arXiv 1805.02867) for the running softmax, 
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Mapping, Sequence
 
 from tinytorch.base.dtypes import bfloat16
-from tinytorch.codegen.builder import Function, Value, vector
+from tinytorch.codegen.builder import Function, Value
 from tinytorch.codegen.kernel import Kernel, Lowered, Operand, Step, store_at
+from tinytorch.codegen.target import Target
 from tinytorch.kernels.attention_spec import (
     LOG2_E,
     LOWEST,
     PAGE,
     AttentionSpec,
+    HeadWriter,
     KeyRows,
     KeyWalk,
     exp2_nonpositive,
-    head_pointer,
-    log_of_sum,
     must_copy,
-    rows_from,
     visible,
 )
-from tinytorch.kernels.blocking import Scratch, named_kernel, round_up
-from tinytorch.kernels.packing import pack_rows, pack_transposed, transpose
+from tinytorch.kernels.blocking import Pointers, Scratch, ceil_div, named_kernel, round_up
+from tinytorch.kernels.packing import (
+    amx_paired,
+    amx_pairs,
+    amx_turned,
+    pack_amx_rows,
+    pack_rows,
+    pack_transposed,
+    transpose,
+)
 from tinytorch.kernels.register_tile import (
-    GRAIN,
-    ROWS,
+    AMX_DEPTH,
+    AMX_ROWS,
+    BlockProduct,
+    End,
     Left,
-    Machine,
     Right,
-    block_product,
-    copy_rows,
-    interleave_rows,
-    machine_of,
-    paired,
-    tile_product,
-    turn_pairs,
+    amx_block_product,
 )
 
 QUERIES = 32  # query rows of a block; 48 and 64 are 2 to 15 % slower at (8, 8, 256, 64)
 KEYS = 64  # key rows of a block; 128 is no faster
 TILES = 256  # tiles to aim for, so that any number of threads ends together
+AMX_BLOCK = 64  # queries of a block, and keys of a block: 16 AMX tiles of sums
+AMX_TILES = 64  # the same as TILES: each copies its head's k and v anew
 
 
-def lower_attention(target, spec: AttentionSpec) -> Lowered:
+def lower_attention(target: Target, spec: AttentionSpec) -> Lowered:
     """The kernel of one attention.
 
     Args:
@@ -64,107 +71,106 @@ def lower_attention(target, spec: AttentionSpec) -> Lowered:
 
     Cost: 4 D operations a (query, key) pair and one exponential.
     """
-    if suits_tiles(target, spec.q, spec.k, spec.v):
-        kernel = TileForward(spec).kernel()
+    if suits_amx_attention(target, spec.q, spec.k, spec.v):
+        kernel = AmxForward(spec).kernel()
     else:
-        kernel = AttentionForward(machine_of(target, spec.compute), spec).kernel()
+        kernel = VectorForward(target, spec).kernel()
     return Lowered((Step(kernel, kernel.arguments),))
 
 
-class AttentionForward:
-    """Writes the forward kernel; its fields are the plan, its methods its parts."""
+def suits_amx_attention(target: Target, *operands: Operand) -> bool:
+    """Whether the target has AMX tiles and the operands are bfloat16 rows without gaps."""
+    return target.has_amx and all(o.dtype is bfloat16 and o.strides[3] == 1 for o in operands)
 
-    def __init__(self, machine: Machine, spec: AttentionSpec):
-        self.machine, self.spec, self.n = machine, spec, machine.lanes
-        self.type = spec.compute.llvm
-        self.block = min(QUERIES, round_up(max(spec.queries, 1), self.n))
-        self.walk = KeyWalk.of(spec, self.block, KEYS)
-        self.width = round_up(spec.size, self.n)
-        self.blocks = -(-spec.queries // self.block)
-        self.run = max(1, -(-self.blocks * spec.batch * spec.heads // TILES))
-        self.groups = -(-self.blocks // self.run)
-        self.copied = {
-            "k": must_copy(spec.k, spec.compute),
-            "v": must_copy(spec.v, spec.compute),
-        }
+
+def _operands(spec: AttentionSpec) -> dict[str, Operand]:
+    return {"q": spec.q, "k": spec.k, "v": spec.v}
+
+
+def _named(
+    kind: str, label: str, spec: AttentionSpec, body: Callable[[Function, Pointers], None],
+    groups: int, scratch: int, itemsize: int,
+) -> Kernel:  # fmt: skip
+    """The forward kernel, whose tiles are (head, run of query blocks)."""
+    heads = spec.batch * spec.heads
+    return named_kernel(
+        kind, ("q", "k", "v", "out", "lse"), body, tiles=heads * groups, scratch=scratch,
+        flops=4 * spec.size * spec.pairs,
+        bytes=heads * spec.size * 2 * (spec.queries + spec.keys) * itemsize,
+        label=f"attention {spec.queries}x{spec.keys}x{spec.size}{label}",
+    )  # fmt: skip
+
+
+class VectorForward(HeadWriter):
+    """Writes the forward kernel of float32 and float64 products."""
+
+    def __init__(self, target: Target, spec: AttentionSpec):
+        n = target.lanes(spec.compute)
+        block = min(QUERIES, round_up(max(spec.queries, 1), n))
+        super().__init__(spec, n, block, round_up(spec.size, n), _operands(spec))
+        self.product = BlockProduct(self.type, n, target.registers)
+        self.walk = KeyWalk.of(spec, block, KEYS)
+        self.run = max(1, ceil_div(self.blocks * spec.batch * spec.heads, TILES))
+        self.groups = ceil_div(self.blocks, self.run)
+        self.copied = {name: must_copy(self.operands[name], spec.compute) for name in "kv"}
         sizes = {
-            "query": spec.size * self.block,  # transposed: (D, block)
-            "weight": self.walk.step * self.block,  # (keys, block)
-            "sum": self.block * self.width,  # (block, D)
-            "largest": self.block,
-            "total": self.block,
-            "change": self.block,
+            "query": spec.size * block,  # transposed: (D, block)
+            "weight": self.walk.step * block,  # (keys, block)
+            "sum": block * self.width,  # (block, D)
+            **dict.fromkeys(("largest", "total", "change"), block),
             **{name: self.walk.step * self.width for name, copied in self.copied.items() if copied},
         }
-        self.scratch = Scratch(self.type, spec.compute.itemsize, self.n, sizes)
+        self.scratch = Scratch(self.type, spec.compute.itemsize, n, sizes)
 
     def kernel(self) -> Kernel:
         """The whole kernel."""
-        spec = self.spec
-        traffic = spec.batch * spec.heads * spec.size * 2 * (spec.queries + spec.keys)
-        return named_kernel(
-            "attention",
-            ("q", "k", "v", "out", "lse"),
-            self.tile,
-            tiles=spec.batch * spec.heads * self.groups,
-            scratch=self.scratch.bytes,
-            flops=4 * spec.size * spec.pairs,
-            bytes=traffic * spec.q.dtype.itemsize,
-            label=f"attention {spec.queries}x{spec.keys}x{spec.size}",
+        itemsize = self.spec.q.dtype.itemsize
+        return _named(
+            "attention", "", self.spec, self.tile, self.groups, self.scratch.bytes, itemsize
         )
 
-    def tile(self, f: Function, p) -> None:
-        """One run of query blocks of one head, the last block (for causal: the longest) first."""
-        spec = self.spec
-        self.f, self.p = f, p
-        self.scratch.begin(f, f.scratch)
-        head, group = f.div(f.tile, f.index(self.groups)), f.rem(f.tile, f.index(self.groups))
-        self.b, self.a = f.div(head, f.index(spec.heads)), f.rem(head, f.index(spec.heads))
-        self.heads = {
-            name: head_pointer(f, p[name], getattr(spec, name), self.b, self.a) for name in "qkv"
-        }
-        last = f.sub(f.index(self.blocks - 1), f.mul(group, f.index(self.run)))
-        with f.loop("block", 0, self.run) as i:
-            block = f.sub(last, i.index)
-            with f.when(f.compare("ge", block, f.index(0))):
-                self.query_block(f.mul(block, f.index(self.block), "t"))
+    def tile(self, f: Function, p: Pointers) -> None:
+        """One run of query blocks of one head."""
+        groups = f.index(self.groups)
+        self.begin(f, p, f.div(f.tile, groups))
+        self.each_query_block(f.rem(f.tile, groups), self.run, self.query_block)
 
     def query_block(self, t: Value) -> None:
         """Attention of the query rows t, t + 1, ... t + block - 1."""
         f, spec = self.f, self.spec
         self.t = t
+        ragged = spec.queries if spec.queries % self.block else None
         pack_transposed(
-            f, self.n,
-            rows_from(self.heads["q"], spec.q, t, spec.queries, spec.queries % self.block != 0),
-            (spec.q.dtype.llvm, spec.q.strides[3]), self.scratch.at("query"), self.type,
+            f, self.n, self.rows("q", t, ragged), self.scratch.at("query"), self.type,
             (self.block, spec.size), spec.scale * LOG2_E,
         )  # fmt: skip
         self.scratch.fill("largest", self.block, LOWEST)
         self.scratch.fill("total", self.block, 0.0)
         self.scratch.fill("sum", self.block * self.width, 0.0)
         self.walk.visit(f, t, f.index(0), f.index(spec.keys), self.key_block)
-        self.finish()
+        rows = f.minimum(f.index(self.block), f.sub(f.index(spec.queries), t))
+        with f.loop("t", 0, self.block, self.n) as i:
+            self.scratch.store("change", i.index, self.put_statistics(t, i.index, rows))
+        self.put_rows("sum", spec.out, self.p["out"], t, rows, self.change)
 
     def key_block(self, s: Value, count: int, masked: bool) -> None:
         """Take the keys s .. s + count - 1 into the running maximum, total and weighted sum."""
         f, spec = self.f, self.spec
-        k, k_stride = self.rows("k", s, count)
-        v, v_stride = self.rows("v", s, count)
+        k, k_stride = self.key_rows("k", s, count)
+        v, v_stride = self.key_rows("v", s, count)
         with f.loop("t", 0, self.block, self.n) as i:  # the maximum so far, to see the change
-            f.store(self.scratch.load("largest", i.index), self.scratch.at("change", i.index))
-        block_product(
-            f, self.machine, self.type, (count, self.block, spec.size),
-            Left(k, k_stride, 1), Right(self.scratch.at("query"), self.block),
-            self.keep_logits(s, masked),
+            self.scratch.store("change", i.index, self.scratch.load("largest", i.index))
+        self.product.emit(
+            f, (count, self.block, spec.size), Left(k, k_stride, 1),
+            Right(self.scratch.at("query"), self.block), self.keep_logits(s, masked),
         )  # fmt: skip
         self.weights(count, masked)
 
         def add_product() -> None:
-            block_product(
-                f, self.machine, self.type, (self.block, self.width, count),
-                Left(self.scratch.at("weight"), 1, self.block), Right(v, v_stride),
-                self.keep_sums, self.changed_sums,
-                column_limit=None if self.copied["v"] else spec.size,
+            limit = None if self.copied["v"] else spec.size
+            self.product.emit(
+                f, (self.block, self.width, count), Left(self.scratch.at("weight"), 1, self.block),
+                Right(v, v_stride, limit), self.keep_sums, self.changed_sums,
             )  # fmt: skip
 
         if not masked:
@@ -182,36 +188,36 @@ class AttentionForward:
         f = self.f
         with f.loop("t", 0, self.block) as t:
             for column in range(0, self.width, self.n):
-                at = f.add(f.mul(t.index, f.index(self.width)), f.index(column))
-                changed = self.changed_sums(f, t.index, f.index(column))
-                f.store(changed, self.scratch.at("sum", at))
+                changed = self.changed_sums(t.index, f.index(column))
+                f.store(changed, self.sum_at(t.index, f.index(column)))
 
         def weight(t: Value, key: Value) -> Value:
             return self.scratch.at("weight", f.add(f.mul(key, f.index(self.block)), t))
 
         def place(t: Value, column: int) -> Value:
-            return self.scratch.at("sum", f.add(f.mul(t, f.index(self.width)), f.index(column)))
+            return self.sum_at(t, f.index(column))
 
         rows.add_seen(f, self.n, self.walk, (self.t, s), count, weight, place)
 
-    def keep_logits(self, s: Value, masked: bool):
+    def keep_logits(self, s: Value, masked: bool) -> End:
         """Store finished logits (keys down, queries across) and the maxima of their columns."""
+        f, scratch = self.f, self.scratch
 
-        def end(f: Function, values, row: Value, column: Value) -> None:
+        def end(values: Sequence[Sequence[Value]], row: Value, column: Value) -> None:
             for j in range(len(values[0])):
                 across = f.add(column, f.index(j * self.n))
-                largest = self.scratch.load("largest", across)
+                largest = scratch.load("largest", across)
                 seen = None
                 if masked:
                     seen = self.walk.last_seen(f, self.n, f.add(self.t, across), f.add(s, row))
-                for i in range(len(values)):
-                    x = values[i][j]
+                for i, line in enumerate(values):
+                    x = line[j]
                     if seen is not None:
-                        x = f.select(visible(f, seen, i), x, f.const(self.scratch.wide, LOWEST))
+                        x = f.select(visible(f, seen, i), x, f.const(self.wide, LOWEST))
                     largest = f.select(f.compare("gt", x, largest), x, largest, "largest")
                     at = f.add(f.mul(f.add(row, f.index(i)), f.index(self.block)), across)
-                    f.store(x, self.scratch.at("weight", at))
-                f.store(largest, self.scratch.at("largest", across))
+                    scratch.store("weight", at, x)
+                scratch.store("largest", across, largest)
 
         return end
 
@@ -220,274 +226,184 @@ class AttentionForward:
         f = self.f
         with f.loop("t", 0, self.block, self.n) as i:
             largest = self.scratch.load("largest", i.index)
-            change = self.exp2(f.sub(self.scratch.load("change", i.index), largest))
-            f.store(change, self.scratch.at("change", i.index))
+            change = exp2_nonpositive(f, f.sub(self.scratch.load("change", i.index), largest))
+            self.scratch.store("change", i.index, change)
             total = f.mul(self.scratch.load("total", i.index), change)
             with f.loop("s", 0, count, carry=[total]) as s:
                 at = self.scratch.at("weight", f.add(f.mul(s.index, f.index(self.block)), i.index))
-                x = f.load(at, self.scratch.wide)
-                weight = self.exp2(f.sub(x, largest))
-                if masked:
-                    hidden = f.compare("le", x, f.const(self.scratch.wide, LOWEST))
-                    weight = f.select(hidden, f.const(self.scratch.wide, 0.0), weight)
+                x = f.load(at, self.wide)
+                weight = _weight(f, x, largest, masked)
                 f.store(weight, at)
                 s.next(f.add(s.carried[0], weight))
-            f.store(s.results[0], self.scratch.at("total", i.index))
+            self.scratch.store("total", i.index, s.results[0])
 
-    def changed_sums(self, f: Function, row: Value, column: Value) -> Value:
+    def change(self, row: Value) -> Value:
+        """A row's factor in every lane."""
+        return self.f.splat(self.f.load(self.scratch.at("change", row), self.type), self.n)
+
+    def sum_at(self, row: Value, column: Value) -> Value:
+        """Where a row's weighted sum lies, from a column on."""
+        f = self.f
+        return self.scratch.at("sum", f.add(f.mul(row, f.index(self.width)), column))
+
+    def changed_sums(self, row: Value, column: Value) -> Value:
         """The sum so far in the scale of the new maximum."""
-        change = f.splat(f.load(self.scratch.at("change", row), self.type), self.n)
-        at = f.add(f.mul(row, f.index(self.width)), column)
-        return f.mul(self.scratch.load("sum", at), change)
+        change = self.change(row)
+        return self.f.mul(self.f.load(self.sum_at(row, column), self.wide, stem="sum"), change)
 
-    def keep_sums(self, f: Function, values, row: Value, column: Value) -> None:
+    def keep_sums(self, values: Sequence[Sequence[Value]], row: Value, column: Value) -> None:
         """Store a register tile of weighted sums."""
+        f = self.f
         for i, line in enumerate(values):
             for j, x in enumerate(line):
-                at = f.add(f.mul(f.add(row, f.index(i)), f.index(self.width)), column)
-                f.store(x, self.scratch.at("sum", f.add(at, f.index(j * self.n))))
+                at = f.add(column, f.index(j * self.n))
+                f.store(x, self.sum_at(f.add(row, f.index(i)), at))
 
-    def finish(self) -> None:
-        """Divide by the totals and store the rows that exist; one that sees no key is 0, -inf."""
-        f, spec = self.f, self.spec
-        rows = f.minimum(f.index(self.block), f.sub(f.index(spec.queries), self.t))
-        with f.loop("t", 0, self.block, self.n) as i:
-            total = self.scratch.load("total", i.index)
-            largest = self.scratch.load("largest", i.index)
-            empty = f.compare("eq", total, f.const(self.scratch.wide, 0.0))
-            lse = log_of_sum(f, largest, total)
-            lse = f.select(empty, f.const(self.scratch.wide, -math.inf), lse)
-            index = [self.b, self.a, f.add(self.t, i.index)]
-            mask = f.mask_below(self.n, f.sub(rows, i.index))
-            store_at(f, lse, self.p["lse"], spec.lse, index, mask)
-            inverse = f.div(f.const(self.scratch.wide, 1.0), total)
-            inverse = f.select(empty, f.const(self.scratch.wide, 0.0), inverse)
-            f.store(inverse, self.scratch.at("change", i.index))
-        with f.loop("t", 0, rows) as i:
-            factor = f.splat(f.load(self.scratch.at("change", i.index), self.type), self.n)
-            for column in range(0, spec.size, self.n):
-                at = f.add(f.mul(i.index, f.index(self.width)), f.index(column))
-                x = f.mul(self.scratch.load("sum", at), factor)
-                index = [self.b, self.a, f.add(self.t, i.index), f.index(column)]
-                short = spec.size - column < self.n
-                mask = f.mask_below(self.n, f.index(spec.size - column)) if short else None
-                store_at(f, x, self.p["out"], spec.out, index, mask)
-
-    def exp2(self, x: Value) -> Value:
-        """2**x for x <= 0."""
-        return exp2_nonpositive(self.f, x)
-
-    def rows(self, name: str, s: Value, count: int) -> tuple[Value, int]:
+    def key_rows(self, name: str, s: Value, count: int) -> tuple[Value, int]:
         """Address and row stride of rows s .. s + count - 1 of k or v, copied if they must be."""
-        f, operand = self.f, getattr(self.spec, name)
-        pointer = rows_from(self.heads[name], operand, s, self.spec.keys, False)
+        f, rows = self.f, self.rows(name, s)
         if not self.copied[name]:
-            return pointer(f, f.index(0)), operand.strides[2]
-        source = (operand.dtype.llvm, operand.strides[3])
+            return rows.at(f.index(0)), self.operands[name].strides[2]
         place, sizes = self.scratch.at(name), (f.index(count), self.spec.size)
-        pack_rows(f, self.n, pointer, source, place, self.type, sizes, self.width)
+        pack_rows(f, self.n, rows, place, self.type, sizes, self.width)
         return place, self.width
 
 
-# MERGED tinytorch.kernels.attention: Attention of bfloat16 inputs by AMX tiles, with float32
-# sums and softmax.
-#
-# Knows tiles and scratch; the method is that of `attention.py`, with every operand of a product
-# copied once into the order tiles want. A tile of the kernel is a run of query blocks of one head.
-# The logits are transposed (keys down, queries across), so is the weighted sum (D down) to its end.
-
-BLOCK = 64  # queries of a block, and keys of a block: 16 tiles of sums
-AMX_TILES = 64  # tiles of the kernel to aim for; each copies its head's k and v anew
-WIDE = vector(ROWS, "float")
+def _weight(f: Function, x: Value, largest: Value, masked: bool) -> Value:
+    """exp2(logit - maximum), 0 where it is not seen."""
+    weight = exp2_nonpositive(f, f.sub(x, largest))
+    if not masked:
+        return weight
+    hidden = f.compare("le", x, f.const(x.type, LOWEST))
+    return f.select(hidden, f.const(x.type, 0.0), weight)
 
 
-def suits_tiles(target, *operands: Operand) -> bool:
-    """Whether the target has tiles and the operands are bfloat16 rows without gaps."""
-    return target.has_amx and all(o.dtype is bfloat16 and o.strides[3] == 1 for o in operands)
+class AmxWriter(HeadWriter):
+    """What both directions of attention by AMX tiles share. Sizes in scratch are of float32."""
 
-
-class TileBlocks:
-    """What both directions of attention by tiles share: sizes, scratch, the walk over key blocks.
-
-    Args:
-        spec: the attention.
-    """
-
-    scratch: Scratch
-
-    def __init__(self, spec: AttentionSpec):
-        self.spec = spec
-        self.width = round_up(spec.size, GRAIN)
-        self.keys = round_up(spec.keys, BLOCK)
+    def __init__(self, spec: AttentionSpec, operands: Mapping[str, Operand]):
+        super().__init__(spec, AMX_ROWS, AMX_BLOCK, round_up(spec.size, AMX_DEPTH), operands)
+        self.walk = KeyWalk(spec, AMX_BLOCK, AMX_BLOCK, AMX_BLOCK, padded=True)
+        self.keys = round_up(spec.keys, AMX_BLOCK)
         # numbers in a row of turned k or v: rows a page apart would share a set of the cache
-        self.line = self.keys + (GRAIN if 2 * self.keys % PAGE == 0 else 0)
-        self.blocks = -(-spec.queries // BLOCK)
+        self.line = self.keys + (AMX_DEPTH if 2 * self.keys % PAGE == 0 else 0)
 
-    def begin(self, f: Function, p, head: Value) -> None:
-        """Note where the head lies."""
-        self.f, self.p = f, p
-        self.scratch.begin(f, f.scratch)
-        self.b, self.a = (
-            f.div(head, f.index(self.spec.heads)),
-            f.rem(head, f.index(self.spec.heads)),
-        )
+    def take(self, name: str, first: Value, exist: Value, rows: int) -> None:
+        """Copy rows first .. first + rows - 1 of a head to the scratch array of its name."""
+        sizes, place = (rows, self.width), self.scratch.at(name)
+        pack_amx_rows(self.f, self.rows(name, first), (exist, self.spec.size), place, sizes)
 
-    def take(self, name: str, operand: Operand, first: Value, exist: Value, rows: int) -> None:
-        """Copy rows first .. first + rows - 1 of a head to the scratch array `name`."""
-        f = self.f
-        head = head_pointer(f, self.p[name], operand, self.b, self.a)
-        pointer = rows_from(head, operand, first, 0, False)
-        place = self.scratch.start[name]
-        copy_rows(f, pointer, (exist, self.spec.size), place, (rows, self.width))
+    def take_keys(self, *turned: str) -> None:
+        """Copy k and v, and of those named the pairs of keys and the turned pairs."""
+        f, start = self.f, self.scratch.start
+        for name in "kv":
+            self.take(name, f.index(0), f.index(self.spec.keys), self.keys)
+        for name in turned:
+            pairs, sizes = start[name + "_pairs"], (self.keys, self.width)
+            amx_pairs(f, start[name], pairs, sizes)
+            sizes = (self.keys // 2, self.width)
+            amx_turned(f, pairs, start[name + "_turned"], sizes, self.line // 2)
 
-    def each_key_block(self, t: Value, visit) -> None:
-        """visit(s, masked) for the key blocks that the queries t .. t + BLOCK - 1 see, in order."""
-        f, spec = self.f, self.spec
-        everyone, anyone = f.index(spec.keys), f.index(spec.keys)
-        if spec.causal:
-            zero = f.index(0)
-            everyone = f.add(t, f.index(spec.shift + 1))
-            everyone = f.minimum(f.maximum(everyone, zero), f.index(spec.keys))
-            anyone = f.maximum(f.add(t, f.index(spec.shift + BLOCK)), zero)
-            anyone = f.minimum(anyone, f.index(spec.keys))
-        whole = f.mul(f.div(everyone, f.index(BLOCK)), f.index(BLOCK), "whole")
-        with f.loop("keys", 0, whole, BLOCK) as s:
-            visit(s.index, False)
-        if spec.causal or spec.keys % BLOCK:
-            with f.loop("edge", whole, anyone, BLOCK) as s:
-                visit(s.index, True)
+    def take_queries(self, name: str, t: Value) -> None:
+        """Copy the block's rows of q or g, and their turned pairs."""
+        f, start = self.f, self.scratch.start
+        self.take(name, t, f.sub(f.index(self.spec.queries), t), AMX_BLOCK)
+        amx_turned(f, start[name], start[name + "_turned"], (AMX_BLOCK, self.width // 2))
 
-    def last_seen(self, t: Value, s: Value) -> Value:
-        """Lane by lane the last key that query t + lane sees, counted from key s."""
-        f, spec = self.f, self.spec
-        last = f.splat(f.convert(f.sub(f.index(spec.keys - 1), s), "i32"), ROWS)
-        if not spec.causal:
-            return last
-        own = f.convert(f.sub(f.add(t, f.index(spec.shift)), s), "i32")
-        return f.minimum(f.add(f.splat(own, ROWS), f.step(ROWS, "i32")), last)
-
-    def place(self, name: str, index: Value, type: str = "float") -> Value:
-        """The address of one element of a scratch array."""
-        return self.f.at(self.scratch.start[name], index, type)
-
-    def load(self, name: str, index: Value) -> Value:
-        """16 float32 numbers of a scratch array."""
-        return self.f.load(self.place(name, index), WIDE, stem=name)
-
-    def fill(self, name: str, count: int, number: float) -> None:
-        """Set float32 numbers of a scratch array."""
-        with self.f.loop("fill", 0, count, ROWS) as i:
-            self.f.store(self.f.const(WIDE, number), self.place(name, i.index))
-
-    def put_turned(self, name: str, out: str, operand: Operand, t: Value, factor) -> None:
-        """Store a (D, BLOCK) scratch array as the rows t, t + 1, ... of an operand.
+    def put_turned(
+        self, name: str, operand: Operand, pointer: Value, t: Value,
+        factor: Callable[[Value], Value],
+    ) -> None:  # fmt: skip
+        """Store a (D, AMX_BLOCK) scratch array as the rows t, t + 1, ... of an operand.
 
         Args:
             factor: gives, for the first of 16 queries of the block, what their numbers are
                 multiplied by, lane by lane.
         """
-        f, size = self.f, self.spec.size
-        rows = f.minimum(f.index(BLOCK), f.sub(f.index(self.spec.queries), t))
-        with f.loop("t", 0, rows, ROWS) as i:
+        f = self.f
+        rows = f.minimum(f.index(AMX_BLOCK), f.sub(f.index(self.spec.queries), t))
+        with f.loop("t", 0, rows, AMX_ROWS) as i:
             by = factor(i.index)
-            for column in range(0, size, ROWS):
-                lines = [
-                    f.mul(self.load(name, f.add(f.index((column + d) * BLOCK), i.index)), by)
-                    for d in range(ROWS)
-                ]
-                count = size - column
-                mask = f.mask_below(ROWS, f.index(count)) if count < ROWS else None
+            for column in range(0, self.spec.size, AMX_ROWS):
+                lines: list[Value] = []
+                for d in range(AMX_ROWS):
+                    at = f.add(f.index((column + d) * AMX_BLOCK), i.index)
+                    lines.append(f.mul(self.scratch.load(name, at), by))
+                mask = self.columns_mask(column)
                 for lane, line in enumerate(transpose(f, lines)):
                     own = f.add(i.index, f.index(lane))
                     with f.when(f.compare("lt", own, rows)):
                         index = [self.b, self.a, f.add(t, own), f.index(column)]
-                        store_at(f, line, self.p[out], operand, index, mask)
+                        store_at(f, line, pointer, operand, index, mask)
 
 
-class TileForward(TileBlocks):
-    """Writes the forward kernel."""
+class AmxForward(AmxWriter):
+    """Writes the forward kernel of bfloat16 inputs."""
 
     def __init__(self, spec: AttentionSpec):
-        super().__init__(spec)
-        heads = spec.batch * spec.heads
-        self.run = max(1, -(-self.blocks * heads // AMX_TILES))
-        self.groups = -(-self.blocks // self.run)
-        rows, block = 2 * self.keys * self.width, 2 * BLOCK * self.width
+        super().__init__(spec, _operands(spec))
+        self.run = max(1, ceil_div(self.blocks * spec.batch * spec.heads, AMX_TILES))
+        self.groups = ceil_div(self.blocks, self.run)
+        rows, block = self.keys * self.width // 2, AMX_BLOCK * self.width // 2
         sizes = {
             **dict.fromkeys(("k", "v", "v_pairs"), rows),
-            "v_turned": 2 * self.line * self.width,
+            "v_turned": self.line * self.width // 2,
             **dict.fromkeys(("q", "q_turned"), block),
-            "logit": 4 * BLOCK * BLOCK,
-            "weight": 2 * BLOCK * BLOCK,
-            "sum": 4 * BLOCK * self.width,
-            **dict.fromkeys(("largest", "total", "change"), 4 * BLOCK),
+            "logit": AMX_BLOCK * AMX_BLOCK,
+            "weight": AMX_BLOCK * AMX_BLOCK // 2,
+            "sum": AMX_BLOCK * self.width,
+            **dict.fromkeys(("largest", "total"), AMX_BLOCK),
         }
-        self.scratch = Scratch("i8", 1, ROWS, sizes)
+        self.scratch = Scratch("float", 4, AMX_ROWS, sizes)
 
     def kernel(self) -> Kernel:
         """The whole kernel."""
-        spec = self.spec
-        return named_kernel(
-            "attention_tiles",
-            ("q", "k", "v", "out", "lse"),
-            self.tile,
-            tiles=spec.batch * spec.heads * self.groups,
-            scratch=self.scratch.bytes,
-            flops=4 * spec.size * spec.pairs,
-            bytes=spec.batch * spec.heads * spec.size * 4 * (spec.queries + spec.keys),
-            label=f"attention {spec.queries}x{spec.keys}x{spec.size} (tiles)",
+        bytes, itemsize = self.scratch.bytes, 2
+        return _named(
+            "attention_tiles", " (tiles)", self.spec, self.tile, self.groups, bytes, itemsize
         )
 
-    def tile(self, f: Function, p) -> None:
-        """One run of query blocks of one head, the last block (for causal: the longest) first."""
-        spec = self.spec
-        self.begin(f, p, f.div(f.tile, f.index(self.groups)))
-        group = f.rem(f.tile, f.index(self.groups))
-        start = self.scratch.start
-        for name, operand in (("k", spec.k), ("v", spec.v)):
-            self.take(name, operand, f.index(0), f.index(spec.keys), self.keys)
-        interleave_rows(f, start["v"], start["v_pairs"], (self.keys, self.width))
-        sizes = (self.keys // 2, self.width)
-        turn_pairs(f, start["v_pairs"], start["v_turned"], sizes, self.line // 2)
-        last = f.sub(f.index(self.blocks - 1), f.mul(group, f.index(self.run)))
-        with f.loop("block", 0, self.run) as i:
-            block = f.sub(last, i.index)
-            with f.when(f.compare("ge", block, f.index(0))):
-                self.query_block(f.mul(block, f.index(BLOCK), "t"))
+    def tile(self, f: Function, p: Pointers) -> None:
+        """One run of query blocks of one head."""
+        groups = f.index(self.groups)
+        self.begin(f, p, f.div(f.tile, groups))
+        self.take_keys("v")
+        self.each_query_block(f.rem(f.tile, groups), self.run, self.query_block)
 
     def query_block(self, t: Value) -> None:
-        """Attention of the query rows t .. t + BLOCK - 1."""
-        f, spec, start = self.f, self.spec, self.scratch.start
+        """Attention of the query rows t .. t + AMX_BLOCK - 1."""
+        f, spec = self.f, self.spec
         self.t = t
-        self.take("q", spec.q, t, f.sub(f.index(spec.queries), t), BLOCK)
-        turn_pairs(f, start["q"], start["q_turned"], (BLOCK, self.width // 2))
-        self.fill("largest", BLOCK, LOWEST)
-        self.fill("total", BLOCK, 0.0)
-        self.fill("sum", BLOCK * self.width, 0.0)
-        self.each_key_block(t, self.key_block)
-        self.finish()
+        self.take_queries("q", t)
+        self.scratch.fill("largest", AMX_BLOCK, LOWEST)
+        self.scratch.fill("total", AMX_BLOCK, 0.0)
+        self.scratch.fill("sum", AMX_BLOCK * self.width, 0.0)
+        self.walk.visit(f, t, f.index(0), f.index(spec.keys), self.key_block)
+        rows = f.minimum(f.index(AMX_BLOCK), f.sub(f.index(spec.queries), t))
+        self.put_turned(
+            "sum", spec.out, self.p["out"], t, lambda i: self.put_statistics(t, i, rows)
+        )
 
-    def key_block(self, s: Value, masked: bool) -> None:
+    def key_block(self, s: Value, count: int, masked: bool) -> None:
         """Take a block of keys into the running maximum, total and weighted sum."""
         f, start = self.f, self.scratch.start
-        row = 2 * self.width
+        row, line = 2 * self.width, 4 * AMX_BLOCK
         k = f.at(start["k"], f.mul(s, f.index(row)), "i8")
-        turned = start["q_turned"], 4 * BLOCK
-        sizes = (BLOCK, BLOCK, self.width)
-        tile_product(f, sizes, (k, row), turned, (start["logit"], 4 * BLOCK), False)
-        with f.loop("t", 0, BLOCK, ROWS) as i:
+        turned, sizes = (start["q_turned"], line), (AMX_BLOCK, AMX_BLOCK, self.width)
+        amx_block_product(f, sizes, (k, row), turned, (start["logit"], line), False)
+        with f.loop("t", 0, AMX_BLOCK, AMX_ROWS) as i:
             self.weights(i.index, s, masked)
         v = f.at(start["v_turned"], f.mul(s, f.index(2)), "i8"), 2 * self.line
-        weight, sums = (start["weight"], 4 * BLOCK), (start["sum"], 4 * BLOCK)
-        tile_product(f, (self.width, BLOCK, BLOCK), v, weight, sums, True)
+        weight, sums = (start["weight"], line), (start["sum"], line)
+        amx_block_product(f, (self.width, AMX_BLOCK, AMX_BLOCK), v, weight, sums, True)
 
     def weights(self, t: Value, s: Value, masked: bool) -> None:
         """Logits of 16 queries become weights in pairs; their maximum, total and sums follow."""
-        f = self.f
-        seen = self.last_seen(f.add(self.t, t), s) if masked else None
-        before = self.load("largest", t)
-        with f.loop("s", 0, BLOCK, 4, carry=[before] * 4) as i:
-            found = []
+        f, scratch = self.f, self.scratch
+        seen = self.walk.last_seen(f, self.n, f.add(self.t, t), s) if masked else None
+        before = scratch.load("largest", t)
+        with f.loop("s", 0, AMX_BLOCK, 4, carry=[before] * 4) as i:
+            found: list[Value] = []
             for j in range(4):
                 x = self.logit(f.add(i.index, f.index(j)), t, seen)
                 found.append(f.select(f.compare("gt", x, i.carried[j]), x, i.carried[j]))
@@ -496,49 +412,26 @@ class TileForward(TileBlocks):
         for x in i.results[1:]:
             largest = f.select(f.compare("gt", x, largest), x, largest, "largest")
         change = exp2_nonpositive(f, f.sub(before, largest))
-        total = f.mul(self.load("total", t), change)
-        with f.loop("s", 0, BLOCK, 2, carry=[total]) as i:
-            total, halves = i.carried[0], []
+        total = f.mul(scratch.load("total", t), change)
+        with f.loop("s", 0, AMX_BLOCK, 2, carry=[total]) as i:
+            total = i.carried[0]
+            halves: list[Value] = []
             for j in range(2):
                 x = self.logit(f.add(i.index, f.index(j)), t, seen)
-                weight = exp2_nonpositive(f, f.sub(x, largest))
-                if masked:
-                    hidden = f.compare("le", x, f.const(WIDE, LOWEST))
-                    weight = f.select(hidden, f.const(WIDE, 0.0), weight)
-                total = f.add(total, weight)
-                halves.append(weight)
-            at = f.add(f.mul(i.index, f.index(BLOCK // 2)), t)
-            f.store(paired(f, *halves), self.place("weight", at, "i32"))
+                halves.append(_weight(f, x, largest, masked))
+                total = f.add(total, halves[j])
+            at = f.add(f.mul(i.index, f.index(AMX_BLOCK // 2)), t)
+            f.store(amx_paired(f, *halves), scratch.at("weight", at, "i32"))
             i.next(total)
-        f.store(i.results[0], self.place("total", t))
-        f.store(largest, self.place("largest", t))
+        scratch.store("total", t, i.results[0])
+        scratch.store("largest", t, largest)
         with f.loop("d", 0, self.width) as d:
-            at = f.add(f.mul(d.index, f.index(BLOCK)), t)
-            f.store(f.mul(self.load("sum", at), change), self.place("sum", at))
+            at = f.add(f.mul(d.index, f.index(AMX_BLOCK)), t)
+            scratch.store("sum", at, f.mul(scratch.load("sum", at), change))
 
     def logit(self, s: Value, t: Value, seen: Value | None) -> Value:
         """The logits of one key of the block and 16 queries, in units of log 2."""
         f = self.f
-        x = self.load("logit", f.add(f.mul(s, f.index(BLOCK)), t))
-        x = f.mul(x, f.const(WIDE, self.spec.scale * LOG2_E))
-        if seen is None:
-            return x
-        visible = f.compare("ge", seen, f.splat(f.convert(s, "i32"), ROWS))
-        return f.select(visible, x, f.const(WIDE, LOWEST))
-
-    def finish(self) -> None:
-        """Divide by the totals and store the rows that exist; one that sees no key is 0, -inf."""
-        f, spec = self.f, self.spec
-        rows = f.minimum(f.index(BLOCK), f.sub(f.index(spec.queries), self.t))
-
-        def inverse(t: Value) -> Value:
-            total = self.load("total", t)
-            empty = f.compare("eq", total, f.const(WIDE, 0.0))
-            lse = log_of_sum(f, self.load("largest", t), total)
-            lse = f.select(empty, f.const(WIDE, -math.inf), lse)
-            index = [self.b, self.a, f.add(self.t, t)]
-            store_at(f, lse, self.p["lse"], spec.lse, index, f.mask_below(ROWS, f.sub(rows, t)))
-            by = f.div(f.const(WIDE, 1.0), total)
-            return f.select(empty, f.const(WIDE, 0.0), by)
-
-        self.put_turned("sum", "out", spec.out, self.t, inverse)
+        x = self.scratch.load("logit", f.add(f.mul(s, f.index(AMX_BLOCK)), t))
+        x = f.mul(x, f.const(self.wide, self.spec.scale * LOG2_E))
+        return x if seen is None else f.select(visible(f, seen, s), x, f.const(self.wide, LOWEST))

@@ -6,50 +6,61 @@ With P = exp(scale q k^T - lse):
     delta = rowsum(g * out)        dP = g v^T        dS = P * (dP - delta)
     g_v = P^T g        g_k = scale * dS^T q        g_q = scale * dS k
 
-A tile of the kernel is one head, or a run of its keys where there are few heads. It walks query
-blocks, and for each the key blocks: P and dS are kept transposed, keys down and queries across,
-in which form all five products read k, v, q and g by rows. g_k and g_v of the run stay in scratch
-until its end. Several runs of one head each give a part of g_q; a second step adds the parts.
+    VectorGradient   a tile is one head, or a run of its keys where there are few heads. It walks
+                     query blocks, and for each the key blocks: P and dS are kept transposed, keys
+                     down and queries across, in which form all five products read k, v, q and g by
+                     rows. g_k and g_v of the run stay in scratch until its end. Several runs of one
+                     head each give a part of g_q; a second step adds the parts.
+    AmxGradient      bfloat16 inputs by AMX tiles; a tile of work is one head. P and dS are kept
+                     transposed too: as rows for g_v and g_k, as pairs of keys for g_q, which is
+                     summed with D down and turned at the end of each query block.
 
 Source: Dao et al. 2022 (arXiv 2205.14135), appendix B.4.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Sequence
 from functools import reduce
 
-from tinytorch.base.dtypes import DType, float32
 from tinytorch.codegen.builder import Function, Value
 from tinytorch.codegen.kernel import Kernel, Lowered, Operand, Step, store_at
-from tinytorch.codegen.vector_math import muladd
-from tinytorch.kernels.attention import BLOCK, WIDE, TileBlocks, suits_tiles
+from tinytorch.codegen.target import Target
+from tinytorch.kernels.attention import AMX_BLOCK, AmxWriter, suits_amx_attention
 from tinytorch.kernels.attention_spec import (
     LOG2_E,
     AttentionGradientSpec,
+    HeadWriter,
     KeyRows,
     KeyWalk,
     exp2_nonpositive,
-    head_pointer,
     must_copy,
-    rows_from,
     visible,
 )
-from tinytorch.kernels.blocking import Scratch, named_kernel, round_up
-from tinytorch.kernels.packing import load_row_piece, pack_rows, pack_transposed
+from tinytorch.kernels.blocking import (
+    Pointers,
+    Scratch,
+    address,
+    ceil_div,
+    named_kernel,
+    round_up,
+)
+from tinytorch.kernels.packing import (
+    Rows,
+    amx_paired,
+    amx_pairs,
+    amx_rounded,
+    pack_rows,
+    pack_transposed,
+)
 from tinytorch.kernels.register_tile import (
-    ROWS,
+    AMX_ROWS,
+    BlockProduct,
+    End,
     Left,
-    Machine,
     Right,
-    block_product,
-    interleave_rows,
-    machine_of,
-    paired,
-    rounded,
-    sum_of_lanes,
-    tile_product,
-    turn_pairs,
+    Start,
+    amx_block_product,
 )
 
 # Query rows of a block, the depth of the products that give g_k and g_v, and key rows of a block.
@@ -57,10 +68,11 @@ from tinytorch.kernels.register_tile import (
 QUERIES = 64
 KEYS = 64
 TILES = 32  # tiles to aim for where there are few heads
-FAR = 3.0e38  # lse of rows that do not exist: their weights vanish
+SUM_ROWS = 64  # query rows of a tile of the kernel that adds parts of g_q
+FEWEST_HEADS = 4  # with fewer, AMX tiles, one head each, keep fewer threads busy than runs of keys
 
 
-def lower_attention_gradient(target, spec: AttentionGradientSpec) -> Lowered:
+def lower_attention_gradient(target: Target, spec: AttentionGradientSpec) -> Lowered:
     """The kernels of one attention's gradient.
 
     Args:
@@ -74,83 +86,86 @@ def lower_attention_gradient(target, spec: AttentionGradientSpec) -> Lowered:
     Cost: 10 D operations a (query, key) pair and one exponential.
     """
     forward = spec.forward
-    if suits_tiles(target, spec.g, forward.q, forward.k, forward.v) and suits_heads(spec):
-        kernel = TileGradient(spec).kernel()
+    many = forward.batch * forward.heads >= FEWEST_HEADS
+    if many and suits_amx_attention(target, spec.g, forward.q, forward.k, forward.v):
+        kernel = AmxGradient(spec).kernel()
         return Lowered((Step(kernel, kernel.arguments),))
-    whole = AttentionGradient(machine_of(target, spec.forward.compute), spec)
-    kernel = whole.kernel()
-    steps = [Step(kernel, kernel.arguments)]
-    if whole.runs == 1:
-        return Lowered(tuple(steps))
-    add = whole.add_kernel()
-    steps.append(Step(add, add.arguments))
-    return Lowered(tuple(steps), {"temporary.g_q": whole.parts_bytes})
+    writer = VectorGradient(target, spec)
+    kernels = [writer.kernel()] if writer.runs == 1 else [writer.kernel(), writer.sum_kernel()]
+    temporaries = {} if writer.runs == 1 else {"temporary.g_q": writer.parts_bytes}
+    return Lowered(tuple(Step(k, k.arguments) for k in kernels), temporaries)
 
 
-class AttentionGradient:
-    """Writes the gradient kernel; its fields are the plan, its methods the parts of one tile."""
+def _operands(spec: AttentionGradientSpec) -> dict[str, Operand]:
+    x = spec.forward
+    return {"g": spec.g, "q": x.q, "k": x.k, "v": x.v, "out": x.out, "lse": x.lse}
 
-    def __init__(self, machine: Machine, spec: AttentionGradientSpec):
-        self.machine, self.all, self.n = machine, spec, machine.lanes
-        self.spec = forward = spec.forward
-        self.compute: DType = forward.compute
-        self.block = min(QUERIES, round_up(max(forward.queries, 1), self.n))
-        self.walk = KeyWalk.of(forward, self.block, KEYS)
-        self.width = round_up(forward.size, self.n)
-        blocks = -(-forward.keys // self.walk.step)
+
+def _named(
+    kind: str, label: str, spec: AttentionGradientSpec, body: Callable[[Function, Pointers], None],
+    g_q: str, tiles: int, scratch: int, itemsize: int,
+) -> Kernel:  # fmt: skip
+    """The gradient kernel."""
+    x = spec.forward
+    return named_kernel(
+        kind, (*_operands(spec), g_q, "g_k", "g_v"), body, tiles=tiles, scratch=scratch,
+        flops=10 * x.size * x.pairs,
+        bytes=x.batch * x.heads * x.size * 4 * (x.queries + x.keys) * itemsize,
+        label=f"attention gradient {x.queries}x{x.keys}x{x.size}{label}",
+    )  # fmt: skip
+
+
+class VectorGradient(HeadWriter):
+    """Writes the gradient kernel of float32 and float64 products."""
+
+    def __init__(self, target: Target, spec: AttentionGradientSpec):
+        forward = spec.forward
+        n = target.lanes(forward.compute)
+        block = min(QUERIES, round_up(max(forward.queries, 1), n))
+        super().__init__(forward, n, block, round_up(forward.size, n), _operands(spec))
+        self.all = spec
+        self.product = BlockProduct(self.type, n, target.registers)
+        self.walk = KeyWalk.of(forward, block, KEYS)
+        blocks = ceil_div(forward.keys, self.walk.step)
         heads = max(forward.batch * forward.heads, 1)
-        runs = max(1, min(blocks, -(-TILES // heads)))
-        self.run = max(1, -(-blocks // runs)) * self.walk.step  # keys of a run
-        self.runs = max(1, -(-forward.keys // self.run))
+        runs = max(1, min(blocks, ceil_div(TILES, heads)))
+        self.run = max(1, ceil_div(blocks, runs)) * self.walk.step  # keys of a run
+        self.runs = max(1, ceil_div(forward.keys, self.run))
         held = min(self.run, forward.keys) * self.width
-        self.copied = {name: must_copy(getattr(forward, name), self.compute) for name in "kv"}
+        self.copied = {name: must_copy(self.operands[name], forward.compute) for name in "kv"}
         sizes = {
-            **dict.fromkeys(("q", "g", "g_q"), self.block * self.width),
-            **dict.fromkeys(("q_turned", "g_turned"), self.block * forward.size),
-            **dict.fromkeys(("lse", "delta"), self.block),
-            **dict.fromkeys(("weight", "change"), self.walk.step * self.block),
+            **dict.fromkeys(("q", "g", "g_q"), block * self.width),
+            **dict.fromkeys(("q_turned", "g_turned"), block * forward.size),
+            **dict.fromkeys(("lse", "delta"), block),
+            **dict.fromkeys(("weight", "change"), self.walk.step * block),
             **dict.fromkeys(("g_k", "g_v"), held),
             **{name: held for name, copied in self.copied.items() if copied},
         }
-        self.scratch = Scratch(self.compute.llvm, self.compute.itemsize, self.n, sizes)
+        self.scratch = Scratch(self.type, forward.compute.itemsize, n, sizes)
         # a part of g_q: (B * A, runs, T, D), dense
         part = forward.queries * forward.size
         head = self.runs * part
-        self.part = Operand(self.compute, (forward.heads * head, head, forward.size, 1))
-        self.parts_bytes = forward.batch * forward.heads * head * self.compute.itemsize
+        self.part = Operand(forward.compute, (forward.heads * head, head, forward.size, 1))
+        self.parts_bytes = forward.batch * forward.heads * head * forward.compute.itemsize
+        self.g_q = "g_q" if self.runs == 1 else "temporary.g_q"
 
     def kernel(self) -> Kernel:
         """The kernel that does everything but adding parts of g_q."""
-        spec = self.spec
-        elements = spec.batch * spec.heads * spec.size * 4 * (spec.queries + spec.keys)
-        return named_kernel(
-            "attention_gradient",
-            ("g", "q", "k", "v", "out", "lse", self.g_q_name, "g_k", "g_v"),
-            self.tile,
-            tiles=spec.batch * spec.heads * self.runs,
-            scratch=self.scratch.bytes,
-            flops=10 * spec.size * spec.pairs,
-            bytes=elements * spec.q.dtype.itemsize,
-            label=f"attention gradient {spec.queries}x{spec.keys}x{spec.size}",
-        )
+        tiles = self.spec.batch * self.spec.heads * self.runs
+        return _named(
+            "attention_gradient", "", self.all, self.tile, self.g_q, tiles, self.scratch.bytes,
+            self.spec.q.dtype.itemsize,
+        )  # fmt: skip
 
-    @property
-    def g_q_name(self) -> str:
-        """The buffer that the query gradient goes to."""
-        return "g_q" if self.runs == 1 else "temporary.g_q"
-
-    def tile(self, f: Function, p) -> None:
+    def tile(self, f: Function, p: Pointers) -> None:
         """One run of keys of one head; the first (for causal: the longest) run first."""
         spec = self.spec
-        self.f, self.p = f, p
-        self.scratch.begin(f, f.scratch)
         per_run = f.index(spec.batch * spec.heads)
-        run, head = f.div(f.tile, per_run), f.rem(f.tile, per_run)
-        self.b, self.a = f.div(head, f.index(spec.heads)), f.rem(head, f.index(spec.heads))
-        self.this_run = run
-        self.first = f.mul(run, f.index(self.run), "first") if self.runs > 1 else f.index(0)
-        self.last = f.index(spec.keys)
+        self.this_run = f.div(f.tile, per_run)
+        self.begin(f, p, f.rem(f.tile, per_run))
+        self.first, self.last = f.index(0), f.index(spec.keys)
         if self.runs > 1:
+            self.first = f.mul(self.this_run, f.index(self.run), "first")
             self.last = f.minimum(f.add(self.first, f.index(self.run)), self.last)
         count = f.sub(self.last, self.first)
         self.held = {name: self.held_rows(name, count) for name in "kv"}
@@ -158,423 +173,305 @@ class AttentionGradient:
             with f.loop("row", 0, count) as row:
                 for column in range(0, self.width, self.n):
                     at = f.add(f.mul(row.index, f.index(self.width)), f.index(column))
-                    self.scratch.store(name, at, f.const(self.scratch.wide, 0.0))
+                    self.scratch.store(name, at, f.const(self.wide, 0.0))
         with f.loop("t", 0, spec.queries, self.block) as t:
             self.query_block(t.index)
-        self.put_rows("g_k", self.all.g_k, "g_k", self.first, count, spec.scale)
-        self.put_rows("g_v", self.all.g_v, "g_v", self.first, count, 1.0)
+        self.put_rows("g_k", self.all.g_k, p["g_k"], self.first, count, spec.scale)
+        self.put_rows("g_v", self.all.g_v, p["g_v"], self.first, count)
 
     def query_block(self, t: Value) -> None:
         """Everything that the query rows t .. t + block - 1 add to the three gradients."""
         f, spec = self.f, self.spec
         self.t = t
         rows = f.minimum(f.index(self.block), f.sub(f.index(spec.queries), t))
-        self.take_rows("q", spec.q, rows)
-        self.take_rows("g", self.all.g, rows)
-        dense = (self.compute.llvm, 1)
+        self.take_rows("q", rows)
+        self.take_rows("g", rows)
         for name, scale in (("q", spec.scale * LOG2_E), ("g", 1.0)):
-            pointer = self.row_of(name)
-            place = self.scratch.at(name + "_turned")
-            sizes = (self.block, spec.size)
-            pack_transposed(f, self.n, pointer, dense, place, self.compute.llvm, sizes, scale)
-        self.take_statistics(rows)
+            place, sizes = self.scratch.at(name + "_turned"), (self.block, spec.size)
+            pack_transposed(f, self.n, self.own_rows(name), place, self.type, sizes, scale)
+        self.take_statistics(t, rows, self.type)
         self.scratch.fill("g_q", self.block * self.width, 0.0)
         self.walk.visit(f, t, self.first, self.last, self.key_block)
-        operand = self.all.g_q if self.runs == 1 else self.part
-        pointer = self.p[self.g_q_name]
-        if self.runs > 1:
-            skip = f.mul(self.this_run, f.index(spec.queries * spec.size))
-            pointer = f.at(pointer, skip, self.compute.llvm)
-        self.put_rows("g_q", operand, pointer, t, rows, spec.scale if self.runs == 1 else 1.0)
+        if self.runs == 1:
+            self.put_rows("g_q", self.all.g_q, self.p["g_q"], t, rows, spec.scale)
+            return
+        skip = f.mul(self.this_run, f.index(spec.queries * spec.size))
+        self.put_rows("g_q", self.part, f.at(self.p[self.g_q], skip, self.type), t, rows)
 
-    def take_rows(self, name: str, operand: Operand, rows: Value) -> None:
+    def take_rows(self, name: str, rows: Value) -> None:
         """Copy the block's rows of q or g into scratch; rows that do not exist are 0."""
-        f = self.f
-        head = head_pointer(f, self.p[name], operand, self.b, self.a)
-        pointer = rows_from(head, operand, self.t, self.spec.queries, False)
-        source = (operand.dtype.llvm, operand.strides[3])
-        sizes = (rows, self.spec.size)
-        pack_rows(
-            f, self.n, pointer, source, self.scratch.at(name), self.compute.llvm, sizes, self.width
-        )
+        f, source = self.f, self.rows(name, self.t)
+        sizes, place = (rows, self.spec.size), self.scratch.at(name)
+        pack_rows(f, self.n, source, place, self.type, sizes, self.width)
         if self.spec.queries % self.block:
             start, stop = (f.mul(x, f.index(self.width)) for x in (rows, f.index(self.block)))
             with f.loop("fill", start, stop, self.n) as i:
-                self.scratch.store(name, i.index, f.const(self.scratch.wide, 0.0))
+                self.scratch.store(name, i.index, f.const(self.wide, 0.0))
 
-    def take_statistics(self, rows: Value) -> None:
-        """lse in units of log 2, and delta = rowsum(g * out), of the block's rows."""
-        f, spec = self.f, self.spec
-        type = self.compute.llvm
-        head = head_pointer(f, self.p["out"], spec.out, self.b, self.a)
-        pointer = rows_from(head, spec.out, self.t, spec.queries, False)
-        if spec.queries % self.block:
-            self.scratch.fill("lse", self.block, FAR)
-            self.scratch.fill("delta", self.block, 0.0)
-        lse_at = head_pointer(f, self.p["lse"], spec.lse, self.b, self.a)
-        with f.loop("t", 0, rows) as t:
-            step = f.mul(f.add(self.t, t.index), f.index(spec.lse.strides[2]))
-            kind = spec.lse.dtype.llvm
-            lse = f.convert(f.load(f.at(lse_at, step, kind), kind), type)
-            # a row that saw no key has lse = -inf; its weights must vanish, not become NaN
-            empty = f.compare("eq", lse, f.const(type, -math.inf))
-            lse = f.select(empty, f.const(type, FAR), f.mul(lse, f.const(type, LOG2_E)))
-            f.store(lse, self.scratch.at("lse", t.index))
-            delta = self.row_product(pointer(f, t.index), t.index)
-            f.store(delta, self.scratch.at("delta", t.index))
-
-    def row_product(self, out_row: Value, t: Value) -> Value:
-        """The inner product of a row of out with the same row of g in scratch."""
-        f, spec = self.f, self.spec
-        type, stride = self.compute.llvm, spec.out.strides[3]
-        total = f.const(self.scratch.wide, 0.0)
-        for column in range(0, spec.size, self.n):
-            at = f.at(out_row, f.index(column * stride), spec.out.dtype.llvm)
-            count = spec.size - column
-            x = load_row_piece(f, at, spec.out.dtype.llvm, stride, self.n, count, type)
-            g = self.scratch.load("g", f.add(f.mul(t, f.index(self.width)), f.index(column)))
-            total = muladd(f, x, g, total)
-        return sum_of_lanes(f, total)
+    def own_rows(self, name: str) -> Rows:
+        """The rows of a scratch array."""
+        f = self.f
+        return Rows(lambda i: self.scratch.at(name, f.mul(i, f.index(self.width))), self.type, 1)
 
     def key_block(self, s: Value, count: int, masked: bool) -> None:
         """What the keys s .. s + count - 1 give to, and get from, the block of queries."""
-        f, size = self.f, self.spec.size
+        f, size, scratch = self.f, self.spec.size, self.scratch
         own = f.sub(s, self.first)  # counted from the run's first key
-        k, k_stride = self.rows("k", s, own)
-        v, v_stride = self.rows("v", s, own)
+        k, k_stride = self.key_rows("k", own)
+        v, v_stride = self.key_rows("v", own)
         across = (count, self.block, size)
-        turned = {x: Right(self.scratch.at(x + "_turned"), self.block) for x in "qg"}
-        self.product(across, Left(k, k_stride, 1), turned["q"], self.keep_weights(s, masked))
-        self.product(across, Left(v, v_stride, 1), turned["g"], self.keep_changes(s, masked))
+        turned = {x: Right(scratch.at(x + "_turned"), self.block) for x in "qg"}
+        weights, changes = self.keep_weights(s, masked), self.keep_changes(s, masked)
+        self.product.emit(f, across, Left(k, k_stride, 1), turned["q"], weights)
+        self.product.emit(f, across, Left(v, v_stride, 1), turned["g"], changes)
         down = (count, self.width, self.block)
         for name, left, right in (("g_v", "weight", "g"), ("g_k", "change", "q")):
             start, end = self.adding(name, own)
-            turned_left = Left(self.scratch.at(left), self.block, 1)
-            right_rows = Right(self.scratch.at(right), self.width)
-            self.product(down, turned_left, right_rows, end, start)
-        start, end = self.adding("g_q", f.index(0))
-        limit = None if self.copied["k"] else size
-        left = Left(self.scratch.at("change"), 1, self.block)
-        sizes = (self.block, self.width, count)
+            turned_left = Left(scratch.at(left), self.block, 1)
+            right_rows = Right(scratch.at(right), self.width)
+            self.product.emit(f, down, turned_left, right_rows, end, start)
+
+        def add_product() -> None:
+            start, end = self.adding("g_q", f.index(0))
+            left = Left(scratch.at("change"), 1, self.block)
+            rows = Right(k, k_stride, None if self.copied["k"] else size)
+            self.product.emit(f, (self.block, self.width, count), left, rows, end, start)
+
         if not masked:
-            self.product(sizes, left, Right(k, k_stride), end, start, limit)
+            add_product()
             return
-        rows = KeyRows(k, k_stride, size, self.compute.llvm)
+        rows = KeyRows(k, k_stride, size, self.type)
         finite = rows.finite(f, self.n, count)
         with f.when(finite):
-            self.product(sizes, left, Right(k, k_stride), end, start, limit)
+            add_product()
         with f.when(f.op("xor", finite, f.const("i1", 1))):
 
             def change(t: Value, key: Value) -> Value:
-                return self.scratch.at("change", f.add(f.mul(key, f.index(self.block)), t))
+                return scratch.at("change", f.add(f.mul(key, f.index(self.block)), t))
 
             def place(t: Value, column: int) -> Value:
-                return self.scratch.at("g_q", f.add(f.mul(t, f.index(self.width)), f.index(column)))
+                return scratch.at("g_q", f.add(f.mul(t, f.index(self.width)), f.index(column)))
 
             rows.add_seen(f, self.n, self.walk, (self.t, s), count, change, place)
 
-    def product(self, sizes, left: Left, right: Right, end, start=None, limit=None) -> None:
-        """One of the five products."""
-        type = self.compute.llvm
-        block_product(self.f, self.machine, type, sizes, left, right, end, start, limit)
-
-    def keep_weights(self, s: Value, masked: bool):
+    def keep_weights(self, s: Value, masked: bool) -> End:
         """Logits (keys down, queries across) become exp2(logit - lse), 0 where not seen."""
+        f = self.f
 
-        def end(f: Function, values, row: Value, column: Value) -> None:
-            for j in range(len(values[0])):
-                across = f.add(column, f.index(j * self.n))
-                lse = self.scratch.load("lse", across)
-                seen = None
-                if masked:
-                    seen = self.walk.last_seen(f, self.n, f.add(self.t, across), f.add(s, row))
-                for i, line in enumerate(values):
-                    x = exp2_nonpositive(f, f.sub(line[j], lse))
-                    if seen is not None:
-                        x = f.select(visible(f, seen, i), x, f.const(x.type, 0.0))
-                    at = f.add(f.mul(f.add(row, f.index(i)), f.index(self.block)), across)
-                    self.scratch.store("weight", at, x)
+        def weight(logit: Value, lse: Value, at: Value) -> Value:
+            return exp2_nonpositive(f, f.sub(logit, lse))
 
-        return end
+        return self._keep("weight", "lse", weight, s, masked)
 
-    def keep_changes(self, s: Value, masked: bool):
+    def keep_changes(self, s: Value, masked: bool) -> End:
         """dP becomes dS = P * (dP - delta), 0 where not seen, whatever dP is there."""
+        f = self.f
 
-        def end(f: Function, values, row: Value, column: Value) -> None:
+        def change(slope: Value, delta: Value, at: Value) -> Value:
+            return f.mul(self.scratch.load("weight", at), f.sub(slope, delta))
+
+        return self._keep("change", "delta", change, s, masked)
+
+    def _keep(
+        self,
+        name: str,
+        statistic: str,
+        number: Callable[[Value, Value, Value], Value],
+        s: Value,
+        masked: bool,
+    ) -> End:
+        """Store what `number` makes of finished sums and their query's statistic."""
+        f = self.f
+
+        def end(values: Sequence[Sequence[Value]], row: Value, column: Value) -> None:
             for j in range(len(values[0])):
                 across = f.add(column, f.index(j * self.n))
-                delta = self.scratch.load("delta", across)
+                of_query = self.scratch.load(statistic, across)
                 seen = None
                 if masked:
                     seen = self.walk.last_seen(f, self.n, f.add(self.t, across), f.add(s, row))
                 for i, line in enumerate(values):
                     at = f.add(f.mul(f.add(row, f.index(i)), f.index(self.block)), across)
-                    x = f.mul(self.scratch.load("weight", at), f.sub(line[j], delta))
+                    x = number(line[j], of_query, at)
                     if seen is not None:
                         x = f.select(visible(f, seen, i), x, f.const(x.type, 0.0))
-                    self.scratch.store("change", at, x)
+                    self.scratch.store(name, at, x)
 
         return end
 
-    def adding(self, name: str, first: Value):
+    def adding(self, name: str, first: Value) -> tuple[Start, End]:
         """Start and end of a product that adds to rows of a scratch array, from row `first` on."""
+        f = self.f
 
-        def place(f: Function, row: Value, column: Value) -> Value:
+        def place(row: Value, column: Value) -> Value:
             return f.add(f.mul(f.add(first, row), f.index(self.width)), column)
 
-        def start(f: Function, row: Value, column: Value) -> Value:
-            return self.scratch.load(name, place(f, row, column))
+        def start(row: Value, column: Value) -> Value:
+            return self.scratch.load(name, place(row, column))
 
-        def end(f: Function, values, row: Value, column: Value) -> None:
+        def end(values: Sequence[Sequence[Value]], row: Value, column: Value) -> None:
             for i, line in enumerate(values):
                 for j, x in enumerate(line):
-                    at = place(f, f.add(row, f.index(i)), f.add(column, f.index(j * self.n)))
+                    at = place(f.add(row, f.index(i)), f.add(column, f.index(j * self.n)))
                     self.scratch.store(name, at, x)
 
         return start, end
 
-    def put_rows(self, name: str, operand: Operand, pointer, first, rows, scale: float) -> None:
-        """Store rows of a scratch array, times `scale`, as rows first, ... of an operand."""
-        f, size = self.f, self.spec.size
-        pointer = self.p[pointer] if isinstance(pointer, str) else pointer
-        with f.loop("row", 0, rows) as row:
-            for column in range(0, size, self.n):
-                at = f.add(f.mul(row.index, f.index(self.width)), f.index(column))
-                x = self.scratch.load(name, at)
-                x = x if scale == 1.0 else f.mul(x, f.const(x.type, scale))
-                count = size - column
-                mask = f.mask_below(self.n, f.index(count)) if count < self.n else None
-                index = [self.b, self.a, f.add(first, row.index), f.index(column)]
-                store_at(f, x, pointer, operand, index, mask)
-
-    def row_of(self, name: str):
-        """Gives the address of a row of a scratch array."""
-        return lambda f, i: self.scratch.at(name, f.mul(i, f.index(self.width)))
-
     def held_rows(self, name: str, count: Value) -> tuple[Value, int]:
         """Address and row stride of the run's rows of k or v, copied once if they must be."""
-        f, operand = self.f, getattr(self.spec, name)
-        head = head_pointer(f, self.p[name], operand, self.b, self.a)
-        pointer = rows_from(head, operand, self.first, self.spec.keys, False)
+        f, rows = self.f, self.rows(name, self.first)
         if not self.copied[name]:
-            return pointer(f, f.index(0)), operand.strides[2]
-        source, sizes = (operand.dtype.llvm, operand.strides[3]), (count, self.spec.size)
-        place = self.scratch.at(name)
-        pack_rows(f, self.n, pointer, source, place, self.compute.llvm, sizes, self.width)
+            return rows.at(f.index(0)), self.operands[name].strides[2]
+        place, sizes = self.scratch.at(name), (count, self.spec.size)
+        pack_rows(f, self.n, rows, place, self.type, sizes, self.width)
         return place, self.width
 
-    def rows(self, name: str, s: Value, own: Value) -> tuple[Value, int]:
-        """Address and row stride of the rows from key s on."""
+    def key_rows(self, name: str, own: Value) -> tuple[Value, int]:
+        """Address and row stride of the rows from a key on."""
         pointer, stride = self.held[name]
-        return self.f.at(pointer, self.f.mul(own, self.f.index(stride)), self.compute.llvm), stride
+        return self.f.at(pointer, self.f.mul(own, self.f.index(stride)), self.type), stride
 
-    def add_kernel(self) -> Kernel:
+    def sum_kernel(self) -> Kernel:
         """g_q = scale * the sum of its parts, in the order of the runs."""
-        spec, n = self.spec, self.n
-        rows = 64  # query rows of a tile
-        blocks = -(-spec.queries // rows)
+        spec = self.spec
+        blocks = ceil_div(spec.queries, SUM_ROWS)
 
-        def tile(f: Function, p) -> None:
+        def tile(f: Function, p: Pointers) -> None:
             head, block = f.div(f.tile, f.index(blocks)), f.rem(f.tile, f.index(blocks))
             b, a = f.div(head, f.index(spec.heads)), f.rem(head, f.index(spec.heads))
-            start = f.mul(block, f.index(rows))
-            stop = f.minimum(f.add(start, f.index(rows)), f.index(spec.queries))
-            base = head_pointer(f, p["temporary.g_q"], self.part, b, a)
+            self.f = f
+            start = f.mul(block, f.index(SUM_ROWS))
+            stop = f.minimum(f.add(start, f.index(SUM_ROWS)), f.index(spec.queries))
             with f.loop("t", start, stop) as t:
-                for column in range(0, spec.size, n):
-                    count = spec.size - column
-                    mask = f.mask_below(n, f.index(count)) if count < n else None
-                    at = f.add(f.mul(t.index, f.index(spec.size)), f.index(column))
-                    parts = []
+                for column in range(0, spec.size, self.n):
+                    mask = self.columns_mask(column)
+                    index = [b, a, t.index, f.index(column)]
+                    parts: list[Value] = []
                     for run in range(self.runs):
-                        place = f.add(at, f.index(run * spec.queries * spec.size))
-                        place = f.at(base, place, self.compute.llvm)
-                        parts.append(f.load(place, self.scratch.wide, mask=mask))
+                        part = Operand(
+                            self.part.dtype, self.part.strides, run * spec.queries * spec.size
+                        )
+                        place = address(f, p["temporary.g_q"], part, index)
+                        parts.append(f.load(place, self.wide, mask=mask))
                     total = reduce(f.add, parts)
                     total = f.mul(total, f.const(total.type, spec.scale))
-                    index = [b, a, t.index, f.index(column)]
                     store_at(f, total, p["g_q"], self.all.g_q, index, mask)
 
         elements = spec.batch * spec.heads * spec.queries * spec.size
         return named_kernel(
             "attention_gradient_sum", ("temporary.g_q", "g_q"), tile,
             tiles=spec.batch * spec.heads * blocks, flops=elements * self.runs,
-            bytes=elements * self.compute.itemsize * (self.runs + 1),
+            bytes=elements * spec.compute.itemsize * (self.runs + 1),
             label="attention gradient, parts",
         )  # fmt: skip
 
 
-# MERGED tinytorch.kernels.attention_gradient: The gradient of attention of bfloat16 inputs by
-# AMX tiles, with float32 sums.
-#
-# Knows tiles and scratch; the method is that of `attention_gradient.py`, with every operand of a
-# product copied once into the order tiles want. A tile of the kernel is one head. P and
-# dS = P * (dP - delta) are kept transposed (keys down, queries across): as rows for g_v and g_k, as
-# pairs of keys for g_q, which is summed with D down and turned at the end of each query block.
-
-FEWEST_HEADS = 4  # with fewer, the other kernel, which splits heads by keys, keeps threads busy
-
-
-class TileGradient(TileBlocks):
-    """Writes the gradient kernel."""
+class AmxGradient(AmxWriter):
+    """Writes the gradient kernel of bfloat16 inputs."""
 
     def __init__(self, spec: AttentionGradientSpec):
-        super().__init__(spec.forward)
+        super().__init__(spec.forward, _operands(spec))
         self.all = spec
-        rows, block = self.keys * self.width, BLOCK * self.width
+        rows, block = self.keys * self.width, AMX_BLOCK * self.width
         sizes = {
-            **dict.fromkeys(("k", "v", "k_pairs"), 2 * rows),
-            "k_turned": 2 * self.line * self.width,
-            **dict.fromkeys(("g_k", "g_v"), 4 * rows),
-            **dict.fromkeys(("q", "q_turned", "q_pairs", "g", "g_turned", "g_pairs"), 2 * block),
-            "g_q": 4 * block,
-            **dict.fromkeys(("logit", "slope"), 4 * BLOCK * BLOCK),
-            **dict.fromkeys(("weight", "change", "change_pairs"), 2 * BLOCK * BLOCK),
-            **dict.fromkeys(("lse", "delta"), 4 * BLOCK),
+            **dict.fromkeys(("k", "v", "k_pairs"), rows // 2),
+            "k_turned": self.line * self.width // 2,
+            **dict.fromkeys(("g_k", "g_v"), rows),
+            **dict.fromkeys(("q", "q_turned", "q_pairs", "g", "g_turned", "g_pairs"), block // 2),
+            "g_q": block,
+            **dict.fromkeys(("logit", "slope"), AMX_BLOCK * AMX_BLOCK),
+            **dict.fromkeys(("weight", "change", "change_pairs"), AMX_BLOCK * AMX_BLOCK // 2),
+            **dict.fromkeys(("lse", "delta"), AMX_BLOCK),
         }
-        self.scratch = Scratch("i8", 1, ROWS, sizes)
+        self.scratch = Scratch("float", 4, AMX_ROWS, sizes)
 
     def kernel(self) -> Kernel:
         """The whole kernel."""
-        spec = self.spec
-        return named_kernel(
-            "attention_gradient_tiles",
-            ("g", "q", "k", "v", "out", "lse", "g_q", "g_k", "g_v"),
-            self.tile,
-            tiles=spec.batch * spec.heads,
-            scratch=self.scratch.bytes,
-            flops=10 * spec.size * spec.pairs,
-            bytes=spec.batch * spec.heads * spec.size * 12 * (spec.queries + spec.keys),
-            label=f"attention gradient {spec.queries}x{spec.keys}x{spec.size} (tiles)",
-        )
+        tiles = self.spec.batch * self.spec.heads
+        return _named(
+            "attention_gradient_tiles", " (tiles)", self.all, self.tile, "g_q", tiles,
+            self.scratch.bytes, 3,
+        )  # fmt: skip
 
-    def tile(self, f: Function, p) -> None:
+    def tile(self, f: Function, p: Pointers) -> None:
         """One head."""
-        spec, scratch = self.spec, self.scratch
+        spec = self.spec
         self.begin(f, p, f.tile)
-        start, keys = scratch.start, f.index(spec.keys)
-        for name, operand in (("k", spec.k), ("v", spec.v)):
-            self.take(name, operand, f.index(0), keys, self.keys)
-        interleave_rows(f, start["k"], start["k_pairs"], (self.keys, self.width))
-        sizes = (self.keys // 2, self.width)
-        turn_pairs(f, start["k_pairs"], start["k_turned"], sizes, self.line // 2)
+        self.take_keys("k")
         for name in ("g_k", "g_v"):
-            self.fill(name, self.keys * self.width, 0.0)
-        with f.loop("t", 0, spec.queries, BLOCK) as t:
+            self.scratch.fill(name, self.keys * self.width, 0.0)
+        with f.loop("t", 0, spec.queries, AMX_BLOCK) as t:
             self.query_block(t.index)
-        self.put_rows("g_k", self.all.g_k, spec.scale)
-        self.put_rows("g_v", self.all.g_v, 1.0)
+        self.put_rows("g_k", self.all.g_k, p["g_k"], f.index(0), spec.keys, spec.scale)
+        self.put_rows("g_v", self.all.g_v, p["g_v"], f.index(0), spec.keys)
 
     def query_block(self, t: Value) -> None:
-        """Everything that the query rows t .. t + BLOCK - 1 add to the three gradients."""
+        """Everything that the query rows t .. t + AMX_BLOCK - 1 add to the three gradients."""
         f, spec, start = self.f, self.spec, self.scratch.start
         self.t = t
-        left = f.sub(f.index(spec.queries), t)
-        for name, operand in (("q", spec.q), ("g", self.all.g)):
-            self.take(name, operand, t, left, BLOCK)
-            turn_pairs(f, start[name], start[name + "_turned"], (BLOCK, self.width // 2))
-            interleave_rows(f, start[name], start[name + "_pairs"], (BLOCK, self.width))
-        self.take_statistics(f.minimum(left, f.index(BLOCK)))
-        self.fill("g_q", BLOCK * self.width, 0.0)
-        self.each_key_block(t, self.key_block)
-        scale = f.const(WIDE, spec.scale)
-        self.put_turned("g_q", "g_q", self.all.g_q, t, lambda _: scale)
+        for name in "qg":
+            self.take_queries(name, t)
+            amx_pairs(f, start[name], start[name + "_pairs"], (AMX_BLOCK, self.width))
+        rows = f.minimum(f.sub(f.index(spec.queries), t), f.index(AMX_BLOCK))
+        self.take_statistics(t, rows, "bfloat")
+        self.scratch.fill("g_q", AMX_BLOCK * self.width, 0.0)
+        self.walk.visit(f, t, f.index(0), f.index(spec.keys), self.key_block)
+        scale = f.const(self.wide, spec.scale)
+        self.put_turned("g_q", self.all.g_q, self.p["g_q"], t, lambda _: scale)
 
-    def take_statistics(self, rows: Value) -> None:
-        """lse in units of log 2, and delta = rowsum(g * out), of the block's rows."""
-        f, spec = self.f, self.spec
-        kind = spec.lse.dtype.llvm
-        out = rows_from(
-            head_pointer(f, self.p["out"], spec.out, self.b, self.a), spec.out, self.t, 0, False
-        )
-        lse_head = head_pointer(f, self.p["lse"], spec.lse, self.b, self.a)
-        self.fill("lse", BLOCK, FAR)
-        self.fill("delta", BLOCK, 0.0)
-        with f.loop("t", 0, rows) as t:
-            step = f.mul(f.add(self.t, t.index), f.index(spec.lse.strides[2]))
-            lse = f.convert(f.load(f.at(lse_head, step, kind), kind), "float")
-            empty = f.compare("eq", lse, f.const("float", -math.inf))
-            lse = f.select(empty, f.const("float", FAR), f.mul(lse, f.const("float", LOG2_E)))
-            f.store(lse, self.place("lse", t.index))
-            f.store(self.row_product(out(f, t.index), t.index), self.place("delta", t.index))
-
-    def row_product(self, out_row: Value, t: Value) -> Value:
-        """The inner product of a row of out with the same row of g in scratch."""
-        f, operand = self.f, self.spec.out
-        total, stride = f.const(WIDE, 0.0), operand.strides[3]
-        for column in range(0, self.spec.size, ROWS):
-            at = f.at(out_row, f.index(column * stride), operand.dtype.llvm)
-            count = self.spec.size - column
-            x = load_row_piece(f, at, operand.dtype.llvm, stride, ROWS, count, float32.llvm)
-            place = f.add(f.mul(t, f.index(self.width)), f.index(column))
-            g = f.load(self.place("g", place, "bfloat"), f"<{ROWS} x bfloat>")
-            total = muladd(f, x, f.convert(g, "float"), total)
-        return sum_of_lanes(f, total)
-
-    def key_block(self, s: Value, masked: bool) -> None:
+    def key_block(self, s: Value, count: int, masked: bool) -> None:
         """What a block of keys gives to, and gets from, the block of queries."""
         f, start = self.f, self.scratch.start
-        row, line = 2 * self.width, 4 * BLOCK
+        row, line = 2 * self.width, 4 * AMX_BLOCK
         offset = f.mul(s, f.index(row))
-        across = (BLOCK, BLOCK, self.width)
+        across = (AMX_BLOCK, AMX_BLOCK, self.width)
         for name, turned, out in (("k", "q_turned", "logit"), ("v", "g_turned", "slope")):
             left = f.at(start[name], offset, "i8"), row
-            tile_product(f, across, left, (start[turned], line), (start[out], line), False)
-        with f.loop("t", 0, BLOCK, 2 * ROWS) as t:
+            right, sums = (start[turned], line), (start[out], line)
+            amx_block_product(f, across, left, right, sums, False)
+        with f.loop("t", 0, AMX_BLOCK, 2 * AMX_ROWS) as t:
             self.weights(t.index, s, masked)
-        down = (BLOCK, self.width, BLOCK)
+        down = (AMX_BLOCK, self.width, AMX_BLOCK)
         for left, right, out in (("weight", "g_pairs", "g_v"), ("change", "q_pairs", "g_k")):
             sums = f.at(start[out], f.mul(s, f.index(2 * row)), "i8"), 2 * row
-            tile_product(f, down, (start[left], 2 * BLOCK), (start[right], 2 * row), sums, True)
+            sides = (start[left], 2 * AMX_BLOCK), (start[right], 2 * row)
+            amx_block_product(f, down, *sides, sums, True)
         k = f.at(start["k_turned"], f.mul(s, f.index(2)), "i8"), 2 * self.line
-        sums = start["g_q"], line
-        tile_product(f, (self.width, BLOCK, BLOCK), k, (start["change_pairs"], line), sums, True)
+        sides = k, (start["change_pairs"], line)
+        sizes = (self.width, AMX_BLOCK, AMX_BLOCK)
+        amx_block_product(f, sizes, *sides, (start["g_q"], line), True)
 
     def weights(self, t: Value, s: Value, masked: bool) -> None:
         """P and dS of 32 queries and the block's keys, as rows; dS as pairs of keys too."""
-        f = self.f
-        starts = [f.add(t, f.index(j * ROWS)) for j in range(2)]
-        seen = [self.last_seen(f.add(self.t, x), s) for x in starts] if masked else None
-        lse = [self.load("lse", x) for x in starts]
-        delta = [self.load("delta", x) for x in starts]
-        with f.loop("s", 0, BLOCK, 2) as i:
+        f, scratch = self.f, self.scratch
+        starts = [f.add(t, f.index(j * AMX_ROWS)) for j in range(2)]
+        seen = [
+            self.walk.last_seen(f, self.n, f.add(self.t, x), s) if masked else None for x in starts
+        ]
+        lse = [scratch.load("lse", x) for x in starts]
+        delta = [scratch.load("delta", x) for x in starts]
+        with f.loop("s", 0, AMX_BLOCK, 2) as i:
             changes: list[list[Value]] = [[], []]
             for k in range(2):
                 key = f.add(i.index, f.index(k))
-                row = f.mul(key, f.index(BLOCK))
-                weights = []
+                row = f.mul(key, f.index(AMX_BLOCK))
+                weights: list[Value] = []
                 for j in range(2):
                     at = f.add(row, starts[j])
-                    x = self.load("logit", at)
-                    x = f.sub(f.mul(x, f.const(WIDE, self.spec.scale * LOG2_E)), lse[j])
-                    weight = exp2_nonpositive(f, x)
-                    if seen is not None:
-                        visible = f.compare("ge", seen[j], f.splat(f.convert(key, "i32"), ROWS))
-                        weight = f.select(visible, weight, f.const(WIDE, 0.0))
-                    change = f.mul(weight, f.sub(self.load("slope", at), delta[j]))
+                    logit = f.mul(
+                        scratch.load("logit", at), f.const(self.wide, self.spec.scale * LOG2_E)
+                    )
+                    weight = exp2_nonpositive(f, f.sub(logit, lse[j]))
+                    if (last := seen[j]) is not None:
+                        there = visible(f, last, key)
+                        weight = f.select(there, weight, f.const(self.wide, 0.0))
                     weights.append(weight)
-                    changes[j].append(change)
+                    slope = f.sub(scratch.load("slope", at), delta[j])
+                    changes[j].append(f.mul(weight, slope))
                 place = f.add(row, t)
-                f.store(rounded(f, *weights), self.place("weight", place, "i16"))
-                change = rounded(f, changes[0][k], changes[1][k])
-                f.store(change, self.place("change", place, "i16"))
+                f.store(amx_rounded(f, *weights), scratch.at("weight", place, "i16"))
+                change = amx_rounded(f, changes[0][k], changes[1][k])
+                f.store(change, scratch.at("change", place, "i16"))
             for j in range(2):
-                at = f.add(f.mul(i.index, f.index(BLOCK // 2)), starts[j])
-                f.store(paired(f, *changes[j]), self.place("change_pairs", at, "i32"))
-
-    def put_rows(self, name: str, operand: Operand, scale: float) -> None:
-        """Store the head's g_k or g_v, times `scale`."""
-        f, size = self.f, self.spec.size
-        with f.loop("row", 0, self.spec.keys) as row:
-            for column in range(0, size, ROWS):
-                at = f.add(f.mul(row.index, f.index(self.width)), f.index(column))
-                x = f.mul(self.load(name, at), f.const(WIDE, scale))
-                count = size - column
-                mask = f.mask_below(ROWS, f.index(count)) if count < ROWS else None
-                index = [self.b, self.a, row.index, f.index(column)]
-                store_at(f, x, self.p[name], operand, index, mask)
-
-
-def suits_heads(spec: AttentionGradientSpec) -> bool:
-    """Whether there are enough heads for one tile each."""
-    return spec.forward.batch * spec.forward.heads >= FEWEST_HEADS
+                at = f.add(f.mul(i.index, f.index(AMX_BLOCK // 2)), starts[j])
+                f.store(amx_paired(f, *changes[j]), scratch.at("change_pairs", at, "i32"))

@@ -1,22 +1,26 @@
-"""What one attention is: sizes, layouts, and how a kernel finds a head's rows.
+"""What attention's kernels share: sizes and layouts, the keys that queries see, a head's rows, exp.
 
-Knows sizes and strides; never register tiles.
+Knows pointers, strides and loop bounds; never register tiles, tensors or graphs. Key blocks that
+nobody sees are never visited.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
 from tinytorch.base.dtypes import DType, float32, float64
 from tinytorch.codegen.builder import Function, Value, element, lanes, vector
-from tinytorch.codegen.kernel import Operand
+from tinytorch.codegen.kernel import Operand, store_at
 from tinytorch.codegen.vector_math import log, muladd
-from tinytorch.kernels.packing import load_row_piece
+from tinytorch.kernels.blocking import Pointers, Scratch, ceil_div
+from tinytorch.kernels.packing import Rows, load_row_piece
 from tinytorch.kernels.register_tile import sum_of_lanes
 
 LOWEST = -3.0e38  # below every finite logit, and finite itself: lowest - lowest is 0, not NaN
+FAR = 3.0e38  # lse of rows that do not exist or see nothing: their weights vanish
 PAGE = 4096  # bytes; rows this far apart fall into the same set of a first-level cache
 
 
@@ -80,26 +84,6 @@ class AttentionGradientSpec:
     g_v: Operand
 
 
-def head_pointer(f: Function, pointer: Value, operand: Operand, b: Value, a: Value) -> Value:
-    """Where the rows of head (b, a) begin."""
-    offset = f.add(f.mul(b, f.index(operand.strides[0])), f.mul(a, f.index(operand.strides[1])))
-    return f.at(pointer, f.add(offset, f.index(operand.offset)), operand.dtype.llvm, "head")
-
-
-def rows_from(
-    head: Value, operand: Operand, first: Value, count: int, ragged: bool
-) -> Callable[[Function, Value], Value]:
-    """Gives the address of row `first` + i; if ragged, rows beyond `count` are the last row."""
-
-    def pointer(f: Function, i: Value) -> Value:
-        row = f.add(first, i)
-        if ragged:
-            row = f.minimum(row, f.index(count - 1))
-        return f.at(head, f.mul(row, f.index(operand.strides[2])), operand.dtype.llvm, "row")
-
-    return pointer
-
-
 def must_copy(operand: Operand, compute: DType) -> bool:
     """Whether rows cannot be read where they lie: another type, spread out, bad for the cache."""
     return (
@@ -109,11 +93,7 @@ def must_copy(operand: Operand, compute: DType) -> bool:
     )
 
 
-# MERGED tinytorch.kernels.attention_spec: Which keys a block of queries sees: the walk over key
-# blocks, and the mask along the diagonal.
-#
-# Knows sizes and loop bounds, and the sum over the keys that are seen; never softmax. Blocks that
-# nobody sees are never visited.
+# ---- which keys a block of queries sees
 
 # visit(s, count, masked): take the keys s .. s + count - 1; masked: some queries miss some of them
 Visit = Callable[[Value, int, bool], None]
@@ -121,25 +101,27 @@ Visit = Callable[[Value, int, bool], None]
 
 @dataclass(frozen=True)
 class KeyWalk:
-    """The key blocks of one attention.
+    """The walk over the key blocks of one attention.
 
     Args:
         spec: the attention.
         block: queries of a block.
         step: keys of a whole block.
         small: keys of a block on the diagonal; divides `step`.
+        padded: whether keys behind the last can be read, so that blocks are whole, and masked.
     """
 
     spec: AttentionSpec
     block: int
     step: int
     small: int
+    padded: bool = False
 
-    @classmethod
-    def of(cls, spec: AttentionSpec, block: int, keys: int) -> KeyWalk:
+    @staticmethod
+    def of(spec: AttentionSpec, block: int, keys: int) -> KeyWalk:
         """The walk whose whole blocks have about `keys` keys."""
         small = max(1, min(block, spec.keys))
-        return cls(spec, block, max(small, min(keys, spec.keys) // small * small), small)
+        return KeyWalk(spec, block, max(small, min(keys, spec.keys) // small * small), small)
 
     def visit(self, f: Function, t: Value, first: Value, last: Value, visit: Visit) -> None:
         """Visit the keys in [first, last) that the queries t .. t + block - 1 see, in order.
@@ -148,26 +130,27 @@ class KeyWalk:
             first, last: multiples of `step`, or `last` the number of keys.
         """
         spec = self.spec
-        if spec.causal:
-            self._visit_causal(f, t, first, last, visit)
+        if not spec.causal and not self.padded:
+            rest = spec.keys % self.step
+            stop = f.minimum(last, f.index(spec.keys - rest)) if rest else last
+            with f.loop("keys", first, stop, self.step) as s:
+                visit(s.index, self.step, False)
+            if rest:
+                with f.when(f.compare("eq", last, f.index(spec.keys))):
+                    visit(f.index(spec.keys - rest), rest, False)
             return
-        rest = spec.keys % self.step
-        stop = f.minimum(last, f.index(spec.keys - rest)) if rest else last
-        with f.loop("keys", first, stop, self.step) as s:
-            visit(s.index, self.step, False)
-        if rest:
-            with f.when(f.compare("eq", last, f.index(spec.keys))):
-                visit(f.index(spec.keys - rest), rest, False)
-
-    def _visit_causal(self, f, t, first, last, visit) -> None:
-        spec, step = self.spec, f.index(self.step)
-        everyone = f.add(t, f.index(spec.shift + 1), "everyone")
-        everyone = f.minimum(f.maximum(everyone, first), last)
+        everyone = anyone = last
+        if spec.causal:
+            everyone = f.add(t, f.index(spec.shift + 1), "everyone")
+            everyone = f.minimum(f.maximum(everyone, first), last)
+            anyone = f.minimum(f.add(t, f.index(spec.shift + self.block), "anyone"), last)
+        step = f.index(self.step)
         whole = f.add(f.mul(f.div(f.sub(everyone, first), step), step), first, "whole")
         with f.loop("keys", first, whole, self.step) as s:
             visit(s.index, self.step, False)
-        anyone = f.minimum(f.add(t, f.index(spec.shift + self.block), "anyone"), last)
-        rest = spec.keys % self.small
+        if not spec.causal and spec.keys % self.step == 0:
+            return
+        rest = 0 if self.padded else spec.keys % self.small
         stop = f.minimum(anyone, f.index(spec.keys - rest)) if rest else anyone
         with f.loop("diagonal", whole, stop, self.small) as s:
             visit(s.index, self.small, True)
@@ -178,7 +161,20 @@ class KeyWalk:
     def last_seen(self, f: Function, n: int, t: Value, s: Value) -> Value:
         """For the queries t .. t + n - 1, lane by lane, the last key seen, counted from key s."""
         last = f.convert(f.sub(f.add(t, f.index(self.spec.shift)), s), "i32")
-        return f.add(f.splat(last, n), f.step(n, "i32"), "seen")
+        own = f.add(f.splat(last, n), f.step(n, "i32"), "seen") if self.spec.causal else None
+        if own is not None and not self.padded:
+            return own
+        end = f.splat(f.convert(f.sub(f.index(self.spec.keys - 1), s), "i32"), n)
+        return end if own is None else f.minimum(own, end)
+
+
+def visible(f: Function, seen: Value, key: Value | int) -> Value:
+    """Lane by lane whether a key is seen, counted as `seen`, which is from `last_seen`."""
+    if isinstance(key, int):
+        every = f.const(seen.type, key)
+    else:
+        every = f.splat(f.convert(key, "i32"), lanes(seen.type))
+    return f.compare("ge", seen, every, stem="visible")
 
 
 @dataclass(frozen=True)
@@ -209,7 +205,16 @@ class KeyRows:
         total = sum_of_lanes(f, reduce(f.add, s.results, zero))
         return f.compare("eq", total, f.const(self.type, 0.0), stem="finite")
 
-    def add_seen(self, f: Function, n: int, walk: KeyWalk, first, count: int, factor, out) -> None:
+    def add_seen(
+        self,
+        f: Function,
+        n: int,
+        walk: KeyWalk,
+        first: tuple[Value, Value],
+        count: int,
+        factor: Callable[[Value, Value], Value],
+        out: Callable[[Value, int], Value],
+    ) -> None:
         """out row t += sum over the keys s that query t sees of factor(t, s) * row s, key by key.
 
         Args:
@@ -230,20 +235,152 @@ class KeyRows:
                     f.store(f.add(f.load(at, vector(n, self.type)), x), at)
 
 
-def visible(f: Function, seen: Value, i: int) -> Value:
-    """Lane by lane whether key s + i is seen; `seen` from `last_seen`."""
-    return f.compare("ge", seen, f.const(seen.type, i), stem="visible")
+# ---- one head
 
 
-# MERGED tinytorch.kernels.attention_spec: The exponential inside attention, where the argument
-# is never above zero.
+class HeadWriter:
+    """Writes code that works on one head of an attention at a time; its fields are the plan.
+
+    Args:
+        spec: the attention.
+        lanes: elements of a vector.
+        block: queries of a block.
+        width: numbers of a row of D in scratch.
+        operands: buffers whose heads are read, with strides over (B, A, ...).
+    """
+
+    scratch: Scratch
+
+    def __init__(
+        self,
+        spec: AttentionSpec,
+        lanes: int,
+        block: int,
+        width: int,
+        operands: Mapping[str, Operand],
+    ):
+        self.spec, self.n, self.block, self.width = spec, lanes, block, width
+        self.type, self.wide = spec.compute.llvm, vector(lanes, spec.compute.llvm)
+        self.blocks = ceil_div(spec.queries, block)
+        self.operands = operands
+
+    def begin(self, f: Function, p: Pointers, head: Value) -> None:
+        """Note where the head lies."""
+        self.f, self.p = f, p
+        self.scratch.begin(f)
+        a = f.index(self.spec.heads)
+        self.b, self.a = f.div(head, a), f.rem(head, a)
+        self.heads: dict[str, Value] = {}
+        for name, operand in self.operands.items():
+            b_stride, a_stride = operand.strides[:2]
+            at = f.add(f.mul(self.b, f.index(b_stride)), f.mul(self.a, f.index(a_stride)))
+            at = f.add(at, f.index(operand.offset))
+            self.heads[name] = f.at(p[name], at, operand.dtype.llvm, "head")
+
+    def each_query_block(
+        self, group: Value, run: int, query_block: Callable[[Value], None]
+    ) -> None:
+        """`query_block(t)` for the run of blocks `group`, the last (for causal: longest) first."""
+        f = self.f
+        last = f.sub(f.index(self.blocks - 1), f.mul(group, f.index(run)))
+        with f.loop("block", 0, run) as i:
+            block = f.sub(last, i.index)
+            with f.when(f.compare("ge", block, f.index(0))):
+                query_block(f.mul(block, f.index(self.block), "t"))
+
+    def rows(self, name: str, first: Value, end: int | None = None) -> Rows:
+        """The rows first, first + 1, ... of the head; those from `end` on are the last row."""
+        f, operand = self.f, self.operands[name]
+
+        def at(i: Value) -> Value:
+            row = f.add(first, i)
+            if end is not None:
+                row = f.minimum(row, f.index(end - 1))
+            return f.at(
+                self.heads[name], f.mul(row, f.index(operand.strides[2])), operand.dtype.llvm, "row"
+            )
+
+        return Rows(at, operand.dtype.llvm, operand.strides[3])
+
+    def columns_mask(self, column: int) -> Value | None:
+        """Which lanes of the vector at a column of D exist, or None for all."""
+        count = self.spec.size - column
+        return self.f.mask_below(self.n, self.f.index(count)) if count < self.n else None
+
+    def put_rows(
+        self,
+        name: str,
+        operand: Operand,
+        pointer: Value,
+        first: Value,
+        rows: Value | int,
+        factor: float | Callable[[Value], Value] = 1.0,
+    ) -> None:
+        """Store rows of a scratch array as the rows first, first + 1, ... of an operand.
+
+        Args:
+            factor: what all numbers are multiplied by, or what gives it, lane by lane, for a row.
+        """
+        f = self.f
+        with f.loop("row", 0, rows) as row:
+            by = factor(row.index) if callable(factor) else f.const(self.wide, factor)
+            for column in range(0, self.spec.size, self.n):
+                at = f.add(f.mul(row.index, f.index(self.width)), f.index(column))
+                x = self.scratch.load(name, at)
+                x = x if factor == 1.0 else f.mul(x, by)
+                index = [self.b, self.a, f.add(first, row.index), f.index(column)]
+                store_at(f, x, pointer, operand, index, self.columns_mask(column))
+
+    def put_statistics(self, t0: Value, t: Value, rows: Value) -> Value:
+        """Store `lse` of the queries t0 + t, ... from their maxima and totals in scratch.
+
+        Gives what their weighted sums are multiplied by; a row that sees no key has 0 and -inf.
+        """
+        f, zero = self.f, self.f.const(self.wide, 0.0)
+        total, largest = self.scratch.load("total", t), self.scratch.load("largest", t)
+        empty = f.compare("eq", total, zero)
+        lse = f.select(empty, f.const(self.wide, -math.inf), log_of_sum(f, largest, total))
+        index = [self.b, self.a, f.add(t0, t)]
+        mask = f.mask_below(self.n, f.sub(rows, t))
+        store_at(f, lse, self.p["lse"], self.spec.lse, index, mask)
+        return f.select(empty, zero, f.div(f.const(self.wide, 1.0), total))
+
+    def take_statistics(self, t0: Value, rows: Value, g_type: str) -> None:
+        """Scratch "lse" in units of log 2, and "delta" = rowsum(g * out), of rows t0, ...
+
+        Args:
+            rows: how many there are; those behind them have weights that vanish.
+            g_type: LLVM type of the rows of g in scratch.
+        """
+        f, spec, type = self.f, self.spec, self.type
+        out = self.rows("out", t0)
+        if spec.queries % self.block:
+            self.scratch.fill("lse", self.block, FAR)
+            self.scratch.fill("delta", self.block, 0.0)
+        with f.loop("t", 0, rows) as t:
+            step = f.mul(f.add(t0, t.index), f.index(spec.lse.strides[2]))
+            kind = spec.lse.dtype.llvm
+            lse = f.convert(f.load(f.at(self.heads["lse"], step, kind), kind), type)
+            # a row that saw no key has lse = -inf; its weights must vanish, not become NaN
+            empty = f.compare("eq", lse, f.const(type, -math.inf))
+            lse = f.select(empty, f.const(type, FAR), f.mul(lse, f.const(type, LOG2_E)))
+            f.store(lse, self.scratch.at("lse", t.index))
+            total = f.const(self.wide, 0.0)
+            for column in range(0, spec.size, self.n):
+                count = spec.size - column
+                x = out.piece(f, t.index, f.index(column), self.n, count, type)
+                at = f.add(f.mul(t.index, f.index(self.width)), f.index(column))
+                g = f.load(self.scratch.at("g", at, g_type), vector(self.n, g_type), stem="g")
+                total = muladd(f, x, f.convert(g, type), total)
+            f.store(sum_of_lanes(f, total), self.scratch.at("delta", t.index))
+
+
+# ---- the exponential
 #
-# Knows vectors, never what they stand for. Cheaper than `codegen.vector_math.exp` because overflow
-# cannot happen, the base is two (the change of base is in the scale of the logits) and results
-# below
-# 2**-126 may be off by 2**-127: added to a sum that holds a 1, that vanishes. From 2**-127 down
-# they
-# are 0, whatever they are multiplied by.
+# Cheaper than `codegen.vector_math.exp` because the argument is never above zero, so overflow
+# cannot happen; because the base is two (the change of base is in the scale of the logits); and
+# because results below 2**-126 may be off by 2**-127: added to a sum that holds a 1, that vanishes.
+# From 2**-127 down they are 0, whatever they are multiplied by.
 
 # 2**r on [-1/2, 1/2], lowest power first. float: the polynomial of least relative error, 7.5e-8
 # (Remez exchange); double: Taylor's terms ln(2)**k / k!, whose 14th is 4e-18 at r = 1/2.

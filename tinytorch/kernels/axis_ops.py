@@ -1,6 +1,7 @@
-"""Loops over all lines of arrays along one axis; neighbouring lines lie in the lanes of a vector.
+"""Operations along one axis: loops over all lines of arrays, positions of extremes, running sums.
 
-Knows pointers and strides, not what is done with a line. Tiles are blocks of lines.
+Knows pointers, strides and lines, never graphs. A line is the elements along the axis at one place
+of the other axes; neighbouring lines lie in the lanes of a vector. Tiles are blocks of lines.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ from math import prod
 from tinytorch.codegen.builder import FLOATS, Function, Value, element, vector
 from tinytorch.codegen.kernel import Kernel, Operand
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.blocking import named_kernel
-
-# A tile should take about 10 us at 0.2 ns an element (taking it costs 0.1 us).
-TILE_ELEMENTS = 50_000
-LEAST_TILES = 8  # so that a few threads can share what is worth sharing at all
+from tinytorch.kernels.blocking import (
+    Pointers,
+    Shares,
+    address,
+    ceil_div,
+    lane_width,
+    named_kernel,
+    register_bytes,
+    register_type,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +34,6 @@ class Line:
     operands: Mapping[str, Operand]
     width: int
     mask: Value | None
-    scratch: Value
 
     def at(self, name: str, offset: Value) -> Value:
         """The address `offset` elements further."""
@@ -42,7 +47,7 @@ class Line:
         else:
             type = vector(self.width, o.dtype.llvm)
             x = f.load(self.at(name, offset), type, mask=self.mask)
-        return f.convert(x, register(o))
+        return f.convert(x, register_type(o))
 
     def store(self, value: Value, name: str, offset: Value) -> None:
         """Write an element of each line."""
@@ -51,12 +56,7 @@ class Line:
 
     def zero(self, name: str) -> Value:
         """0 in the register form of the operand."""
-        return self.f.const(vector(self.width, register(self.operands[name])), 0)
-
-
-def register(operand: Operand) -> str:
-    """The type a number of the operand has in a register."""
-    return "float" if operand.dtype.llvm in ("half", "bfloat") else operand.dtype.llvm
+        return self.f.const(vector(self.width, register_type(self.operands[name])), 0)
 
 
 def over_lines(
@@ -86,22 +86,14 @@ def over_lines(
         vectors: whether the body can work on several lines at once.
         scratch: bytes the body uses.
     """
-    operands, sizes = _innermost(dict(operands), list(beside), written)
-    fits = all(o.strides[-1] in ((1,) if n in written else (0, 1)) for n, o in operands.items())
-    width = 1
-    if vectors and fits:
-        width = target.vector_bytes // max(4, *(o.dtype.itemsize for o in operands.values()))
-        while width > 1 and width // 2 >= sizes[-1]:
-            width //= 2
-    blocks = -(-sizes[-1] // width)
-    turns = prod(sizes[:-1]) * blocks
-    per_tile = max(1, TILE_ELEMENTS // max(1, elements * width))
-    per_tile = min(per_tile, max(1, -(-turns // LEAST_TILES)))
+    moved, sizes = _innermost(operands, beside, written)
+    shared = dict(given or {})
+    width = lane_width(target, register_bytes(*moved.values()), sizes[-1]) if vectors else 1
+    blocks = ceil_div(sizes[-1], width)
+    shares = Shares.of(prod(sizes[:-1]) * blocks, elements * width)
 
-    def emit(f: Function, p) -> None:
-        start = f.mul(f.tile, f.index(per_tile))
-        stop = f.minimum(f.add(start, f.index(per_tile)), f.index(turns))
-        with f.loop("line", start, stop) as line:
+    def emit(f: Function, p: Pointers) -> None:
+        with shares.loop(f, "line") as line:
             rest = line.index
             first = (
                 f.mul(f.rem(rest, f.index(blocks)), f.index(width)) if blocks > 1 else f.index(0)
@@ -111,28 +103,26 @@ def over_lines(
             for n in reversed(sizes[:-1]):
                 index.insert(0, f.rem(rest, f.index(n)) if n > 1 else f.index(0))
                 rest = f.div(rest, f.index(n))
-            starts = {n: _start(f, p[n], o, index) for n, o in operands.items()}
-            starts |= {n: _start(f, p[n], o, []) for n, o in (given or {}).items()}
+            starts = {n: address(f, p[n], o, index) for n, o in moved.items()}
+            for name, o in shared.items():
+                starts[name] = f.at(p[name], f.index(o.offset), o.dtype.llvm)
             left = f.sub(f.index(sizes[-1]), first)
             mask = f.mask_below(width, left) if sizes[-1] % width else None
-            body(Line(f, starts, {**operands, **(given or {})}, width, mask, f.scratch))
+            body(Line(f, starts, moved | shared, width, mask))
 
-    tiles = -(-turns // per_tile)
-    arguments = (*operands, *(given or {}))
     return named_kernel(
-        kind, arguments, emit, tiles=tiles, scratch=scratch, flops=flops, bytes=bytes, label=kind
-    )
+        kind, (*moved, *shared), emit, tiles=shares.tiles, scratch=scratch, flops=flops,
+        bytes=bytes, label=kind,
+    )  # fmt: skip
 
 
-def _start(f: Function, pointer: Value, operand: Operand, index: Sequence[Value]) -> Value:
-    total = f.index(operand.offset)
-    for i, stride in zip(index, operand.strides, strict=False):
-        total = f.add(f.mul(i, f.index(stride)), total, "start")
-    return f.at(pointer, total, operand.dtype.llvm)
+def _innermost(
+    operands: Mapping[str, Operand], sizes: Sequence[int], written: Sequence[str]
+) -> tuple[dict[str, Operand], list[int]]:
+    """Operands and sizes with the longest axis along which lines lie side by side last.
 
-
-def _innermost(operands: dict[str, Operand], sizes: list[int], written: Sequence[str]):
-    """The axis along which lines lie side by side comes last, if there is one."""
+    Where there is none, a new axis of size 1 is last.
+    """
     best = None
     for d, n in enumerate(sizes):
         side_by_side = all(
@@ -154,13 +144,6 @@ def better(f: Function, x: Value, best: Value, signed: bool, largest: bool = Tru
     number = f.compare("eq", best, best, stem="number")
     no_better = f.compare("le" if largest else "ge", x, best)
     return f.op("and", f.op("xor", no_better, f.const(number.type, 1)), number)
-
-
-# MERGED tinytorch.kernels.axis_ops: Operations along one axis: positions of extremes, running
-# sums, picking and adding at indices.
-#
-# Knows lines, strides and indices, never graphs. Indices were checked before; negative ones count
-# from the end. Sums of float16 and bfloat16 are kept in float32 and rounded once.
 
 
 def extreme_position(

@@ -1,18 +1,131 @@
-"""Small pieces that loop nests over tiles share: runs of a split, batch indices, finished sums.
+"""How the work of a kernel is cut: tiles for the threads, lanes of a vector, arrays in scratch.
 
-Knows loops and indices, not what is computed in them.
+Knows integers, loops and indices, never what is computed in them. A tile is what one thread takes
+at a time; its size is fixed before the program runs, so that a result never depends on the number
+of threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from tinytorch.base.dtypes import DType
 from tinytorch.codegen.builder import Function, Loop, Value, vector
-from tinytorch.codegen.kernel import Epilogue, Kernel, build
+from tinytorch.codegen.kernel import Kernel, Operand, build, offset_of
+from tinytorch.codegen.target import Target
+
+Pointers = Mapping[str, Value]  # the buffers of a kernel, by name
+Body = Callable[[Function, Pointers], None]  # writes one tile
+
+# A tile should take about 10 us at 0.2 ns an element: taking it costs 0.1 us.
+TILE_ELEMENTS = 50_000
+LEAST_TILES = 8  # so that a few threads can share what is worth sharing at all
+LINE = 64  # bytes of a cache line, and of the widest vector
+
+_PLACE = "@@"  # stands for the kernel's name while its code is written
+
+
+def ceil_div(a: int, b: int) -> int:
+    """a / b, rounded up."""
+    return -(-a // b)
+
+
+def round_up(number: int, step: int) -> int:
+    """The smallest multiple of `step` that is not below `number`.
+
+    >>> round_up(65, 16)
+    80
+    """
+    return ceil_div(number, step) * step
+
+
+def named_kernel(
+    kind: str,
+    arguments: Sequence[str],
+    body: Body,
+    *,
+    tiles: int,
+    scratch: int = 0,
+    flops: int = 0,
+    bytes: int = 0,
+    label: str = "",
+    helpers: Callable[[str], list[Function]] | None = None,
+) -> Kernel:
+    """Build a kernel whose name ends in a hash of its text, so that equal kernels are one kernel.
+
+    Args:
+        kind: the name's first word.
+        arguments, body, tiles, scratch, flops, bytes, label: as in `codegen.kernel.build`.
+        helpers: called after the body with the name's prefix; private functions that belong to it.
+    """
+    kernel = build(
+        _PLACE, arguments, body, tiles=tiles, scratch=scratch, flops=flops, bytes=bytes, label=label
+    )
+    written = helpers(_PLACE) if helpers else []
+    text = "\n".join([*(h.finish() for h in written), kernel.ir])
+    declarations = kernel.declarations.union(*(h.declarations for h in written))
+    name = f"{kind}_{sha256((text + str(arguments)).encode()).hexdigest()[:12]}"
+    return replace(kernel, name=name, ir=text.replace(_PLACE, name), declarations=declarations)
+
+
+def lane_width(target: Target, itemsize: int, length: int | None = None) -> int:
+    """Lanes of a vector of such elements; fewer, by halves, where `length` elements need no more.
+
+    >>> avx2 = Target.named("avx2", architecture="x86_64")
+    >>> lane_width(avx2, 4), lane_width(avx2, 4, 3), lane_width(avx2, 8, 1)
+    (8, 4, 1)
+    """
+    lanes = target.vector_bytes // itemsize
+    while length is not None and lanes > 1 and lanes // 2 >= length:
+        lanes //= 2
+    return lanes
+
+
+def register_bytes(*operands: Operand) -> int:
+    """Bytes of a number of the widest operand in a register, where narrow floats are float32."""
+    return max(4, *(o.dtype.itemsize for o in operands))
+
+
+def register_type(operand: Operand) -> str:
+    """The LLVM type a number of the operand has in a register: narrow floats become float32."""
+    return "float" if operand.dtype.llvm in ("half", "bfloat") else operand.dtype.llvm
+
+
+def address(f: Function, pointer: Value, operand: Operand, index: Sequence[Value]) -> Value:
+    """Where the operand's element at a logical index lies."""
+    return f.at(pointer, offset_of(f, operand, index), operand.dtype.llvm)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """`units` of work shared out: each tile does `each` of them, the last one what is left."""
+
+    units: int
+    each: int
+
+    @staticmethod
+    def of(units: int, cost: int, budget: int = TILE_ELEMENTS) -> Shares:
+        """Tiles of about `budget`, where a unit costs `cost`.
+
+        >>> Shares.of(1000, 100), Shares.of(1000, 100).tiles
+        (Shares(units=1000, each=125), 8)
+        """
+        return Shares(units, max(1, min(budget // max(1, cost), ceil_div(units, LEAST_TILES))))
+
+    @property
+    def tiles(self) -> int:
+        """How many tiles there are."""
+        return ceil_div(self.units, self.each)
+
+    @contextmanager
+    def loop(self, f: Function, name: str, step: int = 1) -> Generator[Loop, None, None]:
+        """Run over the units of this tile, `step` at a time."""
+        start = f.mul(f.tile, f.index(self.each))
+        stop = f.minimum(f.add(start, f.index(self.each)), f.index(self.units))
+        with f.loop(name, start, stop, step) as loop:
+            yield loop
 
 
 @dataclass(frozen=True)
@@ -46,30 +159,28 @@ class Split:
         """Length of each run."""
         return (self.base + 1,) * self.longer + (self.base,) * (self.parts - self.longer)
 
+    def start(self, f: Function, part: Value) -> Value:
+        """Where a run begins."""
+        start = f.mul(part, f.index(self.base), "start")
+        if not self.longer:
+            return start
+        return f.add(start, f.minimum(part, f.index(self.longer)), "start")
 
-def start_of(f: Function, split: Split, part: Value) -> Value:
-    """Where a part of a split begins."""
-    start = f.mul(part, f.index(split.base), "start")
-    if not split.longer:
-        return start
-    return f.add(start, f.minimum(part, f.index(split.longer)), "start")
-
-
-@contextmanager
-def run_of(f: Function, split: Split, part: Value, name: str) -> Iterator[Loop]:
-    """Loop over the things in one part of a split."""
-    if split.parts == 1:
-        start, end = f.index(0), f.index(split.total)
-    else:
-        start = start_of(f, split, part)
-        end = start_of(f, split, f.add(part, f.index(1)))
-    with f.loop(name, start, end) as loop:
-        yield loop
+    @contextmanager
+    def loop(self, f: Function, part: Value, name: str) -> Generator[Loop, None, None]:
+        """Run over the things in one run."""
+        if self.parts == 1:
+            start, end = f.index(0), f.index(self.total)
+        else:
+            start = self.start(f, part)
+            end = self.start(f, f.add(part, f.index(1)))
+        with f.loop(name, start, end) as loop:
+            yield loop
 
 
 def unravel(f: Function, flat: Value, sizes: Sequence[int]) -> list[Value]:
     """The index along each axis of the flat index `flat`, last axis fastest."""
-    index = []
+    index: list[Value] = []
     for n in reversed(sizes[1:]):
         above = f.div(flat, f.index(n), "above")
         index.append(f.sub(flat, f.mul(above, f.index(n)), "index"))
@@ -77,124 +188,8 @@ def unravel(f: Function, flat: Value, sizes: Sequence[int]) -> list[Value]:
     return [flat, *reversed(index)] if sizes else []
 
 
-AHEAD = 4  # rows between asking for memory and reading it, where sums lie in scratch for long
-
-
-def emit_prefetch(
-    f: Function, epilogue: Epilogue, pointers, index, row, rows, column, width: int, lanes: int
-) -> None:
-    """Ask for what the epilogue will read of a rectangle, before its sums are computed."""
-    with f.loop("ask", 0, rows) as i:
-        for part in range(0, width, lanes):
-            at = (*index, f.add(row, i.index), f.add(column, f.index(part)))
-            epilogue.prefetch(f, at, pointers)
-
-
-def emit_epilogue(
-    f: Function,
-    epilogue: Epilogue,
-    pointers,
-    sums: Value,
-    sums_row: int,
-    compute: DType,
-    lanes: int,
-    index: Sequence[Value],
-    row: Value,
-    rows: Value,
-    column: Value,
-    width: Value,
-    n: int,
-    unrolled: int = 0,
-    ahead: bool = False,
-) -> None:
-    """Give a rectangle of sums to the epilogue, vector by vector.
-
-    Args:
-        sums, sums_row: where the rectangle lies, and elements from one row to the next.
-        index: the batch index.
-        row, rows, column, width: the rectangle in the output; it may end at column n only
-            within a vector.
-        n: columns of the output.
-        unrolled: if not 0, `width` is always this many columns, a whole number of vectors.
-        ahead: ask for what the epilogue reads some rows before it does.
-    """
-    type = vector(lanes, compute.llvm)
-    with f.loop("row", 0, rows) as i:
-        line = f.at(sums, f.mul(i.index, f.index(sums_row)), compute.llvm, "sums")
-        out_row = f.add(row, i.index, "i")
-        if ahead:
-            coming = f.add(
-                out_row, f.minimum(f.index(AHEAD), f.sub(f.sub(rows, f.index(1)), i.index))
-            )
-            with f.loop("ask", 0, width, lanes) as j:
-                epilogue.prefetch(f, (*index, coming, f.add(column, j.index)), pointers)
-        for part in range(0, unrolled, lanes):
-            value = f.load(f.at(line, f.index(part), compute.llvm), type, stem="total")
-            at = (*index, out_row, f.add(column, f.index(part), "j"))
-            epilogue.emit(f, value, at, None, pointers)
-        whole = width if n % lanes == 0 else f.op("and", width, f.index(-lanes))
-        if n >= lanes and not unrolled:
-            with f.loop("column", 0, whole, lanes) as j:
-                value = f.load(f.at(line, j.index, compute.llvm), type, stem="total")
-                at = (*index, out_row, f.add(column, j.index, "j"))
-                epilogue.emit(f, value, at, None, pointers)
-        if n % lanes and not unrolled:
-            with f.when(f.compare("lt", whole, width)):
-                value = f.load(f.at(line, whole, compute.llvm), type, stem="total")
-                mask = f.mask_below(lanes, f.sub(width, whole))
-                epilogue.emit(
-                    f, value, (*index, out_row, f.add(column, whole, "j")), mask, pointers
-                )
-
-
-# MERGED tinytorch.kernels.blocking: Names a kernel after its code, so that equal kernels are
-# one kernel.
-#
-# Knows text and hashes.
-
-_PLACE = "@@"  # stands for the kernel's name while its code is written
-
-
-def named_kernel(
-    kind: str,
-    arguments: Sequence[str],
-    body: Callable,
-    helpers: Callable[[str], list[Function]] | None = None,
-    **known,
-) -> Kernel:
-    """Build a kernel whose name ends in a hash of its text.
-
-    Args:
-        kind: the name's first word.
-        arguments, body, known: as in `codegen.kernel.build`.
-        helpers: called after the body with the name's prefix; private functions that belong to it.
-    """
-    kernel = build(_PLACE, arguments, body, **known)
-    written = helpers(_PLACE) if helpers else []
-    text = "\n".join([*(h.finish() for h in written), kernel.ir])
-    declarations = kernel.declarations.union(*(h.declarations for h in written))
-    name = f"{kind}_{sha256((text + str(arguments)).encode()).hexdigest()[:12]}"
-    return replace(kernel, name=name, ir=text.replace(_PLACE, name), declarations=declarations)
-
-
-# MERGED tinytorch.kernels.blocking: Named arrays in the scratch memory of a thread.
-#
-# Knows names, sizes and offsets; never what the arrays hold.
-
-LINE = 64  # bytes of a cache line, and of the widest vector
-
-
-def round_up(number: int, step: int) -> int:
-    """The smallest multiple of `step` that is not below `number`.
-
-    >>> round_up(65, 16)
-    80
-    """
-    return -(-number // step) * step
-
-
 class Scratch:
-    """Arrays of one scalar type, each beginning on a cache line.
+    """Arrays of one scalar type in the scratch memory of a thread, each on a cache line.
 
     Args:
         type: LLVM type of the elements.
@@ -202,6 +197,9 @@ class Scratch:
         lanes: elements of one vector.
         sizes: elements of each array; an array of none has no place.
     """
+
+    f: Function  # set by `begin`
+    start: dict[str, Value]
 
     def __init__(self, type: str, itemsize: int, lanes: int, sizes: Mapping[str, int]):
         self.type, self.lanes, self.wide = type, lanes, vector(lanes, type)
@@ -211,22 +209,19 @@ class Scratch:
             self.offsets[name] = self.bytes
             self.bytes = round_up(self.bytes + size * itemsize, LINE)
 
-    def begin(self, f: Function, base: Value) -> None:
+    def begin(self, f: Function) -> None:
         """Write the addresses, once, where the kernel begins."""
         self.f = f
-        self.start = {n: f.at(base, f.index(o), "i8", n) for n, o in self.offsets.items()}
+        self.start = {n: f.at(f.scratch, f.index(o), "i8", n) for n, o in self.offsets.items()}
 
-    def at(self, name: str, index: Value | None = None) -> Value:
-        """The address of one element."""
-        return self.f.at(self.start[name], self.f.index(0) if index is None else index, self.type)
+    def at(self, name: str, index: Value | None = None, type: str | None = None) -> Value:
+        """The address of one element, or of an element of an array of another type."""
+        index = self.f.index(0) if index is None else index
+        return self.f.at(self.start[name], index, type or self.type)
 
     def load(self, name: str, index: Value) -> Value:
         """The vector that begins at an element."""
         return self.f.load(self.at(name, index), self.wide, stem=name)
-
-    def every(self, name: str, index: Value) -> Value:
-        """One element in every lane."""
-        return self.f.splat(self.f.load(self.at(name, index), self.type, stem=name), self.lanes)
 
     def store(self, name: str, index: Value, x: Value) -> None:
         """Store a vector that begins at an element."""

@@ -1,28 +1,58 @@
-"""Convolution straight from the picture: a register tile of pixels times output channels.
+"""Convolution straight from the picture: register tiles over windows that are never written out.
 
 Knows pointers, strides and epilogues, never graphs. A tile of work copies the rows it needs into
-scratch (channels innermost, zeros around: `window_rows`); a window is then KH runs of KW * C
-numbers, so no array of windows is ever written. The register tile is that of Georganas et al.,
-"Anatomy of high-performance deep learning convolutions on SIMD architectures", 2018, on
-channels-last pictures.
+scratch (channels innermost, zeros around: `PictureRows`); a window is then KH runs of KW * C
+numbers. The register tile is that of Georganas et al., "Anatomy of high-performance deep learning
+convolutions on SIMD architectures", 2018, on channels-last pictures: pixels times output channels,
+summed over the window. In the gradient of the filters it is window places times output channels,
+summed over pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tinytorch.base.dtypes import float32
 from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.kernel import Epilogue, Kernel, Lowered, Operand, Step
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.blocking import Scratch, emit_epilogue, named_kernel
-from tinytorch.kernels.register_tile import Block, Turn, rows_that_fit, write_block
+from tinytorch.kernels.blocking import (
+    LINE,
+    Pointers,
+    Scratch,
+    Shares,
+    ceil_div,
+    named_kernel,
+)
+from tinytorch.kernels.register_tile import (
+    EpilogueWriter,
+    Rectangle,
+    RegisterTile,
+    Turns,
+    rows_that_fit,
+    write_micro_kernel,
+)
 
 # A tile of work: 2 million operations take about 15 us on one core, 150 times what taking it costs.
 TILE_FLOPS = 2_000_000
 # Rows of the picture that a tile keeps, in bytes: a part of the second-level cache (1-2 MB) that
 # leaves room for the filters.
 KEPT_BYTES = 256 << 10
+# Turns between asking for a line of b and using it: filters of 32 or more channels stream from the
+# second-level cache (14 cycles away, a turn takes 11-14). Of 0, 4, 8, 16 and 32 turns all but 0
+# were alike, up to 5 % faster than 0 (docs/log.md, 2026-11-20).
+AHEAD = 8
+# The filters' gradient is made in parts: tiles of work, enough for 8 threads to share evenly, few
+# enough to add up cheaply.
+MOST_PARTS = 16
+# A part should be worth its share of the final sum: 1 million operations, about 7 us on one core.
+PART_FLOPS = 1_000_000
+# The cotangent of a block of rows is read once for each register tile of window places: with the
+# rows of the picture it should stay in the first-level cache. Of 4, 8, 16 and 32 KB, 16 was best
+# (docs/log.md, 2026-11-20).
+KEPT_COTANGENT_BYTES = 16 << 10
 
 
 @dataclass(frozen=True)
@@ -59,6 +89,12 @@ class ConvolutionSpec:
         depth = c * self.window[0] * self.window[1]
         return 2 * n * self.size[0] * self.size[1] * depth * self.filters
 
+    @property
+    def bytes(self) -> int:
+        """Memory read and written, filters aside."""
+        n, c, h, w = self.shape
+        return 4 * (n * c * h * w + n * self.filters * self.size[0] * self.size[1])
+
 
 @dataclass(frozen=True)
 class Part:
@@ -68,6 +104,12 @@ class Part:
     start: int
     count: int
 
+    @contextmanager
+    def loop(self, f: Function, name: str) -> Generator[Value, None, None]:
+        """Run over where the pieces begin."""
+        with f.loop(name, 0, self.count) as i:
+            yield f.add(f.mul(i.index, f.index(self.size)), f.index(self.start))
+
 
 def parts_of(total: int, most: int) -> list[Part]:
     """`total` cut into as few pieces of at most `most` as it takes, as equal as can be.
@@ -75,7 +117,7 @@ def parts_of(total: int, most: int) -> list[Part]:
     >>> parts_of(32, 14)
     [Part(size=11, start=0, count=2), Part(size=10, start=22, count=1)]
     """
-    pieces = -(-total // most)
+    pieces = ceil_div(total, most)
     size, longer = divmod(total, pieces)
     found = [Part(size + 1, 0, longer), Part(size, longer * (size + 1), pieces - longer)]
     return [p for p in found if p.count]
@@ -89,140 +131,12 @@ def vector_parts(vectors: int) -> list[Part]:
     return [p for p in pairs if p.count]
 
 
-def rows_of(target: Target, spec: ConvolutionSpec, block: int) -> Rows:
-    """What a block of output rows reads."""
-    count = (block - 1) * spec.stride[0] + spec.window[0]
-    width = (spec.size[1] - 1) * spec.stride[1] + spec.window[1]
-    lanes = target.lanes(float32)
-    return Rows(
-        spec.image, spec.shape, spec.top, spec.left, spec.step, count, width, lanes
-    )  # fmt: skip
-
-
-def rows_in_block(target: Target, spec: ConvolutionSpec) -> int:
-    """Output rows done together: a divisor of OH, within what scratch keeps and a tile does."""
-    flops = spec.flops // max(1, spec.shape[0])
-    best = 1
-    for block in range(1, spec.size[0] + 1):
-        if spec.size[0] % block:
-            continue
-        fits = 4 * rows_of(target, spec, block).size <= KEPT_BYTES
-        if fits and flops * block // spec.size[0] <= 2 * TILE_FLOPS:
-            best = block
-    return best
-
-
-def lower_convolution(target: Target, spec: ConvolutionSpec, epilogue: Epilogue) -> Lowered:
-    """The kernel of a convolution; buffers "x", "w" and the epilogue's.
-
-    The epilogue is given each output once, as vectors along O: index ((n * OH + y) * OW + x, o).
-    """
-    if not spec.flops:
-        raise ValueError("a convolution without work")
-    kernel = _Forward(target, spec, epilogue).kernel()
-    return Lowered((Step(kernel, kernel.arguments),))
-
-
-class _Forward:
-    """Writes one kernel."""
-
-    def __init__(self, target: Target, spec: ConvolutionSpec, epilogue: Epilogue):
-        self.target, self.spec, self.epilogue = target, spec, epilogue
-        self.lanes = target.lanes(float32)
-        self.vectors = -(-spec.filters // self.lanes)
-        self.block = rows_in_block(target, spec)
-        self.rows = rows_of(target, spec, self.block)
-        self.blocks: dict[str, Block] = {}
-        sums = 20 * 3 * self.lanes  # more than any register tile
-        sizes = {"rows": self.rows.size, "sums": sums}
-        self.scratch = Scratch("float", 4, self.lanes, sizes)
-
-    def kernel(self):
-        """The kernel and its private functions."""
-        spec = self.spec
-        units = spec.shape[0] * (spec.size[0] // self.block)
-        per_unit = max(1, spec.flops // units)
-        together = max(1, min(TILE_FLOPS // per_unit, -(-units // 8)))
-
-        def body(f: Function, p) -> None:
-            self.scratch.begin(f, f.scratch)
-            start = f.mul(f.tile, f.index(together))
-            stop = f.minimum(f.add(start, f.index(together)), f.index(units))
-            with f.loop("unit", start, stop) as unit:
-                self._unit(f, p, unit.index)
-
-        n, c, h, w = spec.shape
-        moved = 4 * (n * c * h * w + n * spec.filters * spec.size[0] * spec.size[1])
-        return named_kernel(
-            "convolution", ("x", "w", *self.epilogue.arguments), body, tiles=-(-units // together),
-            helpers=lambda prefix: [
-                write_block(f"{prefix}.{name}", b) for name, b in self.blocks.items()
-            ],
-            scratch=self.scratch.bytes, flops=spec.flops, bytes=moved, label="convolution",
-        )  # fmt: skip
-
-    def _unit(self, f: Function, p, unit: Value) -> None:
-        """One block of output rows of one picture."""
-        spec = self.spec
-        height, width = spec.size
-        above = f.index(height // self.block)
-        number = f.div(unit, above)
-        first = f.mul(f.rem(unit, above), f.index(self.block), "first")
-        self.rows.emit(
-            f, p["x"], self.scratch.at("rows"), number, f.mul(first, f.index(spec.stride[0]))
-        )
-        line = f.mul(f.add(f.mul(number, f.index(height)), first), f.index(width), "line")
-        for vectors in vector_parts(self.vectors):
-            fits = rows_that_fit(self.target, vectors.size)
-            lines = parts_of(self.block, max(1, fits // width))
-            pixels = parts_of(width, fits)
-            with f.loop("channels", 0, vectors.count) as c:
-                column = f.add(f.mul(c.index, f.index(vectors.size)), f.index(vectors.start))
-                column = f.mul(column, f.index(self.lanes), "column")
-                for tall in lines:
-                    with f.loop("row", 0, tall.count) as i:
-                        y = f.add(f.mul(i.index, f.index(tall.size)), f.index(tall.start), "y")
-                        for wide in pixels:
-                            with f.loop("pixel", 0, wide.count) as j:
-                                x = f.add(f.mul(j.index, f.index(wide.size)), f.index(wide.start))
-                                shape = (tall.size, wide.size, vectors.size)
-                                self._tile(f, p, shape, line, y, x, column)
-
-    def _tile(self, f: Function, p, shape, line: Value, y: Value, x: Value, column: Value) -> None:
-        """A register tile: its sums, then the epilogue."""
-        spec, lanes = self.spec, self.lanes
-        tall, wide, vectors = shape
-        channels, row = spec.shape[1], self.rows.row
-        down, right = spec.stride[0] * row, spec.stride[1] * channels
-        offsets = tuple(i * down + j * right for i in range(tall) for j in range(wide))
-        name = f"block.{tall}.{wide}.{vectors}"
-        self.blocks[name] = Block(
-            offsets, vectors, lanes, Turn(spec.window[0], row), Turn(spec.window[1] * channels, 1),
-            self.vectors * lanes, vectors * lanes, False, self.target.has_fma,
-        )  # fmt: skip
-        place = f.add(f.mul(y, f.index(down)), f.mul(x, f.index(right)))
-        a, c = self.scratch.at("rows", place), self.scratch.at("sums")
-        f.call("void", f"@@.{name}", a, f.at(p["w"], column, "float"), c)
-        first = f.add(f.add(line, f.mul(y, f.index(spec.size[1]))), x)
-        whole = spec.filters % lanes == 0
-        size = vectors * lanes
-        width = f.minimum(f.index(size), f.sub(f.index(spec.filters), column))
-        emit_epilogue(
-            f, self.epilogue, p, c, size, float32, lanes, (), first, f.index(len(offsets)), column,
-            f.index(size) if whole else width, spec.filters, size if whole else 0,
-        )  # fmt: skip
-
-
-# MERGED tinytorch.kernels.convolution: Rows of a picture copied into scratch, channels
-# innermost, with zeros around and in between.
-#
-# Knows pointers and strides, not what reads the rows. What a tile of a convolution reads lies close
-# together then, whatever the layout of the picture, and edges need no code of their own.
-
-
 @dataclass(frozen=True)
-class Rows:
-    """Some rows of one picture, as scratch holds them.
+class PictureRows:
+    """Some rows of one picture, as scratch holds them: channels innermost, zeros around.
+
+    What a tile reads lies close together then, whatever the layout of the picture, and edges need
+    no code of their own.
 
     Args:
         image: strides over (N, C, H, W); bfloat16 and float16 become float32 on the way.
@@ -241,6 +155,15 @@ class Rows:
     count: int
     width: int
     lanes: int
+
+    @staticmethod
+    def read_by(spec: ConvolutionSpec, block: int, lanes: int) -> PictureRows:
+        """What a block of output rows reads."""
+        count = (block - 1) * spec.stride[0] + spec.window[0]
+        width = (spec.size[1] - 1) * spec.stride[1] + spec.window[1]
+        return PictureRows(
+            spec.image, spec.shape, spec.top, spec.left, spec.step, count, width, lanes
+        )
 
     @property
     def llvm(self) -> str:
@@ -275,22 +198,22 @@ class Rows:
             with f.when(inside, "inside"):
                 self._row(f, f.at(base, f.mul(y, f.index(stride[2])), self.llvm), line)
             with f.when(f.op("xor", inside, f.const("i1", 1)), "outside"):
-                _zeros(f, line, self.row, self.lanes)
+                self._zeros(f, line, self.row)
 
     def _row(self, f: Function, source: Value, line: Value) -> None:
         _, channels, _, width = self.shape
         _, c, _, w = self.image.strides
         every, left = self.step[1], self.left
-        copied = min(width, -(-(self.width - left) // every))
+        copied = min(width, ceil_div(self.width - left, every))
         side_by_side = c == 1 or channels == 1
         if every == 1 and side_by_side and w == channels:
-            _zeros(f, line, left * channels, self.lanes)
+            self._zeros(f, line, left * channels)
             to = f.at(line, f.index(left * channels), "float")
             self._copy(f, source, to, copied * channels)
             right = (left + copied) * channels
-            _zeros(f, f.at(line, f.index(right), "float"), self.row - right, self.lanes)
+            self._zeros(f, f.at(line, f.index(right), "float"), self.row - right)
             return
-        _zeros(f, line, self.row, self.lanes)
+        self._zeros(f, line, self.row)
         with f.loop("x", 0, copied) as x:
             of = f.at(source, f.mul(x.index, f.index(w)), self.llvm)
             place = f.mul(f.add(f.mul(x.index, f.index(every)), f.index(left)), f.index(channels))
@@ -303,51 +226,180 @@ class Rows:
                     f.store(f.convert(value, "float"), f.at(to, k.index, "float"))
 
     def _copy(self, f: Function, of: Value, to: Value, count: int) -> None:
-        whole, rest = _runs(count, self.lanes)
-
         def move(i: Value, width: int) -> None:
             value = f.load(f.at(of, i, self.llvm), vector(width, self.llvm))
             f.store(f.convert(value, "float"), f.at(to, i, "float"))
 
+        self._in_runs(f, count, move)
+
+    def _zeros(self, f: Function, to: Value, count: int) -> None:
+        def clear(i: Value, width: int) -> None:
+            f.store(f.const(vector(width, "float"), 0), f.at(to, i, "float"))
+
+        self._in_runs(f, count, clear)
+
+    def _in_runs(self, f: Function, count: int, write: Callable[[Value, int], None]) -> None:
+        """`write(at, width)` for whole vectors, then for single numbers."""
+        whole = count // self.lanes * self.lanes
         if whole:
             with f.loop("run", 0, whole, self.lanes) as i:
-                move(i.index, self.lanes)
-        if rest:
+                write(i.index, self.lanes)
+        if count - whole:
             with f.loop("last", whole, count) as i:
-                move(i.index, 1)
+                write(i.index, 1)
 
 
-def _runs(count: int, lanes: int) -> tuple[int, int]:
-    """(numbers moved by whole vectors, the rest)."""
-    return count // lanes * lanes, count % lanes
+class _Convolution:
+    """What both kernels share: blocks of rows, scratch, register tiles and their private functions.
+
+    Args:
+        target, spec: what is written.
+        block: output rows done together.
+        arrays: more of scratch, numbers of each.
+    """
+
+    def __init__(self, target: Target, spec: ConvolutionSpec, block: int, arrays: dict[str, int]):
+        self.target, self.spec, self.block = target, spec, block
+        self.lanes = target.lanes(float32)
+        self.rows = PictureRows.read_by(spec, block, self.lanes)
+        self.units = spec.shape[0] * (spec.size[0] // block)
+        self.scratch = Scratch("float", 4, self.lanes, {"rows": self.rows.size, **arrays})
+        self.tiles: dict[str, RegisterTile] = {}
+
+    def helpers(
+        self, prefix: str, c_row: Callable[[RegisterTile], int], add: bool
+    ) -> list[Function]:
+        """The private functions."""
+        return [
+            write_micro_kernel(f"{prefix}.{name}", tile, c_row(tile), add)
+            for name, tile in self.tiles.items()
+        ]
+
+    def take_rows(self, f: Function, p: Pointers, unit: Value) -> tuple[Value, Value]:
+        """Copy what a unit of work reads; gives the picture's number and the first output row."""
+        above = f.index(self.spec.size[0] // self.block)
+        number = f.div(unit, above)
+        first = f.mul(f.rem(unit, above), f.index(self.block), "first")
+        top = f.mul(first, f.index(self.spec.stride[0]))
+        self.rows.emit(f, p["x"], self.scratch.at("rows"), number, top)
+        return number, first
+
+    @contextmanager
+    def columns(self, f: Function, vectors: Part) -> Generator[Value, None, None]:
+        """Run over the first channels of register tiles."""
+        with vectors.loop(f, "channels") as c:
+            yield f.mul(c, f.index(self.lanes), "column")
+
+    def tile(
+        self, shape: Sequence[int], offsets: tuple[int, ...], loops: tuple[Turns, Turns],
+        b_step: int,
+    ) -> str:  # fmt: skip
+        """Note that a register tile is needed, whose last size is in vectors; gives its name."""
+        name, vectors = "block." + ".".join(map(str, shape)), shape[-1]
+        fetches = range(0, 4 * vectors * self.lanes, LINE)
+        self.tiles[name] = RegisterTile(
+            "float", self.lanes, vectors, offsets, loops, b_step,
+            tuple(4 * AHEAD * b_step + place for place in fetches),
+        )  # fmt: skip
+        return f"@@.{name}"
 
 
-def _zeros(f: Function, to: Value, count: int, lanes: int) -> None:
-    whole, rest = _runs(count, lanes)
-    if whole:
-        with f.loop("zeros", 0, whole, lanes) as i:
-            f.store(f.const(vector(lanes, "float"), 0), f.at(to, i.index, "float"))
-    if rest:
-        with f.loop("zero", whole, count) as i:
-            f.store(f.const("float", 0), f.at(to, i.index, "float"))
+# ---- forward
 
 
-# MERGED tinytorch.kernels.convolution: The gradient of a convolution's filters: register tiles
-# of window places times output channels.
-#
-# Knows pointers, strides and epilogues, never graphs. A tile of work goes over some pictures, keeps
-# the rows it needs in scratch as the forward pass does, and adds up sums of its own over all their
-# pixels; a second kernel adds the parts in their order. How pictures are shared out depends on the
-# shapes only, so the result does not depend on the number of threads.
+def lower_convolution(target: Target, spec: ConvolutionSpec, epilogue: Epilogue) -> Lowered:
+    """The kernel of a convolution; buffers "x", "w" and the epilogue's.
 
-# Parts are tiles of work: enough for 8 threads to share evenly, few enough to add up cheaply.
-MOST_PARTS = 16
-# A part should be worth its share of the final sum: 1 million operations, about 7 us on one core.
-PART_FLOPS = 1_000_000
-# The cotangent of a block of rows is read once for each register tile of window places: with the
-# rows of the picture it should stay in the first-level cache. Of 4, 8, 16 and 32 KB, 16 was best
-# (docs/log.md, 2026-11-20).
-KEPT_COTANGENT_BYTES = 16 << 10
+    The epilogue is given each output once, as vectors along O: index ((n * OH + y) * OW + x, o).
+    """
+    if not spec.flops:
+        raise ValueError("a convolution without work")
+    kernel = _Forward(target, spec, epilogue).kernel()
+    return Lowered((Step(kernel, kernel.arguments),))
+
+
+def rows_in_block(target: Target, spec: ConvolutionSpec) -> int:
+    """Output rows done together: a divisor of OH, within what scratch keeps and a tile does."""
+    flops = spec.flops // max(1, spec.shape[0])
+    best, lanes = 1, target.lanes(float32)
+    for block in range(1, spec.size[0] + 1):
+        if spec.size[0] % block:
+            continue
+        fits = 4 * PictureRows.read_by(spec, block, lanes).size <= KEPT_BYTES
+        if fits and flops * block // spec.size[0] <= 2 * TILE_FLOPS:
+            best = block
+    return best
+
+
+class _Forward(_Convolution):
+    """Writes the forward kernel."""
+
+    def __init__(self, target: Target, spec: ConvolutionSpec, epilogue: Epilogue):
+        sums = 20 * 3 * target.lanes(float32)  # more than any register tile
+        super().__init__(target, spec, rows_in_block(target, spec), {"sums": sums})
+        self.epilogue = epilogue
+        self.vectors = ceil_div(spec.filters, self.lanes)
+
+    def kernel(self) -> Kernel:
+        """The kernel and its private functions."""
+        spec = self.spec
+        shares = Shares.of(self.units, spec.flops // self.units, TILE_FLOPS)
+
+        def body(f: Function, p: Pointers) -> None:
+            self.scratch.begin(f)
+            with shares.loop(f, "unit") as unit:
+                self._unit(f, p, unit.index)
+
+        return named_kernel(
+            "convolution", ("x", "w", *self.epilogue.arguments), body, tiles=shares.tiles,
+            helpers=lambda prefix: self.helpers(prefix, lambda t: t.vectors * t.lanes, False),
+            scratch=self.scratch.bytes, flops=spec.flops, bytes=spec.bytes, label="convolution",
+        )  # fmt: skip
+
+    def _unit(self, f: Function, p: Pointers, unit: Value) -> None:
+        """One block of output rows of one picture."""
+        height, width = self.spec.size
+        number, first = self.take_rows(f, p, unit)
+        line = f.mul(f.add(f.mul(number, f.index(height)), first), f.index(width), "line")
+        for vectors in vector_parts(self.vectors):
+            fits = rows_that_fit(self.target, vectors.size)
+            lines = parts_of(self.block, max(1, fits // width))
+            pixels = parts_of(width, fits)
+            with self.columns(f, vectors) as column:
+                for tall in lines:
+                    with tall.loop(f, "row") as y:
+                        for wide in pixels:
+                            with wide.loop(f, "pixel") as x:
+                                shape = (tall.size, wide.size, vectors.size)
+                                self._tile(f, p, shape, line, y, x, column)
+
+    def _tile(
+        self, f: Function, p: Pointers, shape: tuple[int, int, int], line: Value, y: Value,
+        x: Value, column: Value,
+    ) -> None:  # fmt: skip
+        """A register tile: its sums, then the epilogue."""
+        spec, lanes = self.spec, self.lanes
+        tall, wide, vectors = shape
+        channels, row = spec.shape[1], self.rows.row
+        down, right = spec.stride[0] * row, spec.stride[1] * channels
+        offsets = tuple(i * down + j * right for i in range(tall) for j in range(wide))
+        loops = Turns(spec.window[0], row), Turns(spec.window[1] * channels, 1)
+        name = self.tile(shape, offsets, loops, self.vectors * lanes)
+        place = f.add(f.mul(y, f.index(down)), f.mul(x, f.index(right)))
+        a, c = self.scratch.at("rows", place), self.scratch.at("sums")
+        f.call("void", name, a, f.at(p["w"], column, "float"), c)
+        first = f.add(f.add(line, f.mul(y, f.index(spec.size[1]))), x)
+        whole = spec.filters % lanes == 0
+        size = vectors * lanes
+        width = f.minimum(f.index(size), f.sub(f.index(spec.filters), column))
+        part = Rectangle(
+            (), first, f.index(len(offsets)), column, f.index(size) if whole else width
+        )
+        results = EpilogueWriter(self.epilogue, "float", lanes, spec.filters, size if whole else 0)
+        results.emit(f, p, part, c, size)
+
+
+# ---- the gradient of the filters
 
 
 def suits_weights(target: Target, filters: int) -> bool:
@@ -356,88 +408,70 @@ def suits_weights(target: Target, filters: int) -> bool:
 
 
 def lower_weights(target: Target, spec: ConvolutionSpec, g: Operand, epilogue: Epilogue) -> Lowered:
-    """The kernels; buffers "x", "g", the epilogue's, and "temporary.parts".
+    """The kernels of the filters' gradient; buffers "x", "g", the epilogue's, "temporary.parts".
 
     The epilogue is given each number once, as vectors along O: index ((i * KW + j) * C + c, o).
+    A tile of work goes over some pictures and adds up sums of its own over all their pixels; a
+    second kernel adds the parts in their order. How pictures are shared out depends on the shapes
+    only, so the result does not depend on the number of threads.
 
     Args:
         spec: of the forward pass; step is (1, 1).
         g: strides over (N, O, OH, OW); if float32, channels innermost and without gaps.
     """
     writer = _Weights(target, spec, g)
-    first = writer.kernel()
-    second = _combine(target, writer.places, spec.filters, writer.parts, epilogue)
+    first, second = writer.kernel(), writer.sum_kernel(epilogue)
     return Lowered(
         (Step(first, first.arguments), Step(second, second.arguments)),
-        {"temporary.parts": 4 * writer.parts * writer.places * spec.filters},
+        {"temporary.parts": 4 * writer.shares.tiles * writer.places * spec.filters},
     )
 
 
-class _Weights:
-    """Writes the kernel that makes the parts."""
+class _Weights(_Convolution):
+    """Writes the kernel that makes the parts, and the one that adds them up."""
 
     def __init__(self, target: Target, spec: ConvolutionSpec, g: Operand):
-        self.target, self.spec, self.g = target, spec, g
-        self.lanes = target.lanes(float32)
+        lanes, (height, width) = target.lanes(float32), spec.size
+        columns = min(spec.filters, 2 * lanes)
+        block = max(
+            b for b in range(1, height + 1)
+            if b == 1 or height % b == 0 and 4 * b * width * columns <= KEPT_COTANGENT_BYTES
+        )  # fmt: skip
+        shape = (spec.shape[0], spec.filters, *spec.size)
+        self.g, self.cotangent = g, PictureRows(g, shape, 0, 0, (1, 1), block, width, lanes)
+        super().__init__(
+            target, spec, block, {} if g.dtype is float32 else {"g": self.cotangent.size}
+        )
         self.run = spec.window[1] * spec.shape[1]  # numbers of a window that lie side by side
         self.places = spec.window[0] * self.run
-        self.block = self._rows_in_block()
-        self.rows = rows_of(target, spec, self.block)
-        self.units = spec.shape[0] * (spec.size[0] // self.block)
-        self.parts = max(1, min(MOST_PARTS, self.units, spec.flops // PART_FLOPS))
-        self.each = -(-self.units // self.parts)
-        self.parts = -(-self.units // self.each)
-        self.blocks: dict[str, Block] = {}
-        shape = (spec.shape[0], spec.filters, *spec.size)
-        lanes = self.lanes
-        self.cotangent = Rows(g, shape, 0, 0, (1, 1), self.block, spec.size[1], lanes)
-        wide = {} if g.dtype is float32 else {"g": self.cotangent.size}
-        self.scratch = Scratch("float", 4, lanes, {"rows": self.rows.size, **wide})
-
-    def _rows_in_block(self) -> int:
-        height, width = self.spec.size
-        columns = min(self.spec.filters, 2 * self.lanes)
-        fits = [
-            b for b in range(1, height + 1)
-            if height % b == 0 and 4 * b * width * columns <= KEPT_COTANGENT_BYTES
-        ]  # fmt: skip
-        return max(fits, default=1)
+        parts = max(1, min(MOST_PARTS, self.units, spec.flops // PART_FLOPS))
+        self.shares = Shares(self.units, ceil_div(self.units, parts))
 
     def kernel(self) -> Kernel:
         """The kernel and its private functions."""
-        size = self.places * self.spec.filters
+        filters = self.spec.filters
+        size = self.places * filters
 
-        def body(f: Function, p) -> None:
-            self.scratch.begin(f, f.scratch)
+        def body(f: Function, p: Pointers) -> None:
+            self.scratch.begin(f)
             sums = f.at(p["temporary.parts"], f.mul(f.tile, f.index(size)), "float", "sums")
             with f.loop("zero", 0, size, self.lanes) as i:
                 zero = f.const(vector(self.lanes, "float"), 0)
                 f.store(zero, f.at(sums, i.index, "float"))
-            start = f.mul(f.tile, f.index(self.each))
-            stop = f.minimum(f.add(start, f.index(self.each)), f.index(self.units))
-            with f.loop("unit", start, stop) as unit:
+            with self.shares.loop(f, "unit") as unit:
                 self._unit(f, p, sums, unit.index)
 
-        n, c, h, w = self.spec.shape
-        pixels = n * self.spec.size[0] * self.spec.size[1]
-        moved = 4 * (n * c * h * w + pixels * self.spec.filters)
         return named_kernel(
-            "convolution_weights", ("x", "g", "temporary.parts"), body, tiles=self.parts,
-            helpers=lambda prefix: [
-                write_block(f"{prefix}.{name}", b) for name, b in self.blocks.items()
-            ],
-            scratch=self.scratch.bytes, flops=self.spec.flops, bytes=moved,
+            "convolution_weights", ("x", "g", "temporary.parts"), body, tiles=self.shares.tiles,
+            helpers=lambda prefix: self.helpers(prefix, lambda _: filters, True),
+            scratch=self.scratch.bytes, flops=self.spec.flops, bytes=self.spec.bytes,
             label="convolution weights",
         )  # fmt: skip
 
-    def _unit(self, f: Function, p, sums: Value, unit: Value) -> None:
+    def _unit(self, f: Function, p: Pointers, sums: Value, unit: Value) -> None:
         """One block of rows of one picture."""
         spec, g = self.spec, self.g
-        above = f.index(spec.size[0] // self.block)
-        number = f.div(unit, above)
-        first = f.mul(f.rem(unit, above), f.index(self.block), "first")
-        top = f.mul(first, f.index(spec.stride[0]))
-        self.rows.emit(f, p["x"], self.scratch.at("rows"), number, top)
+        number, first = self.take_rows(f, p, unit)
         begin = f.add(f.mul(number, f.index(g.strides[0])), f.mul(first, f.index(g.strides[2])))
         if g.dtype is float32:
             cotangent = f.at(p["g"], f.add(begin, f.index(g.offset)), "float", "cotangent")
@@ -446,59 +480,48 @@ class _Weights:
             self.cotangent.emit(f, p["g"], cotangent, number, first)
         for vectors in vector_parts(spec.filters // self.lanes):
             fits = rows_that_fit(self.target, vectors.size)
-            lines, run = (spec.window[0], self.run)
+            lines, pieces = spec.window[0], parts_of(self.run, fits)
             if self.places <= fits:  # small windows of few channels: all places in one block
-                pieces = [Part(self.places, 0, 1)]
-                lines = 1
-            else:
-                pieces = parts_of(run, fits)
-            with f.loop("channels", 0, vectors.count) as c:
-                column = f.add(f.mul(c.index, f.index(vectors.size)), f.index(vectors.start))
-                column = f.mul(column, f.index(self.lanes), "column")
-                with f.loop("i", 0, lines) as i:
-                    for piece in pieces:
-                        with f.loop("piece", 0, piece.count) as j:
-                            place = f.add(f.mul(j.index, f.index(piece.size)), f.index(piece.start))
-                            shape = (piece.size, vectors.size)
-                            self._tile(f, shape, i.index, place, cotangent, column, sums)
+                lines, pieces = 1, [Part(self.places, 0, 1)]
+            with self.columns(f, vectors) as column, f.loop("i", 0, lines) as i:
+                for piece in pieces:
+                    with piece.loop(f, "piece") as place:
+                        shape = (piece.size, vectors.size)
+                        self._tile(f, shape, i.index, place, cotangent, column, sums)
 
-    def _tile(self, f: Function, shape, line: Value, place: Value, g, column: Value, sums) -> None:
+    def _tile(
+        self, f: Function, shape: tuple[int, int], line: Value, place: Value, g: Value,
+        column: Value, sums: Value,
+    ) -> None:  # fmt: skip
         """A register tile of places times output channels, over all pixels of the block."""
         spec, row = self.spec, self.rows.row
-        size, vectors = shape
-        offsets = tuple(k // self.run * row + k % self.run for k in range(size))
-        name = f"block.{size}.{vectors}"
-        self.blocks[name] = Block(
-            offsets, vectors, self.lanes, Turn(self.block, spec.stride[0] * row),
-            Turn(spec.size[1], spec.stride[1] * spec.shape[1]), spec.filters, spec.filters, True,
-            self.target.has_fma,
-        )  # fmt: skip
+        offsets = tuple(k // self.run * row + k % self.run for k in range(shape[0]))
+        pixels = Turns(spec.size[1], spec.stride[1] * spec.shape[1])
+        loops = Turns(self.block, spec.stride[0] * row), pixels
+        name = self.tile(shape, offsets, loops, spec.filters)
         a = self.scratch.at("rows", f.add(f.mul(line, f.index(row)), place))
         at = f.mul(f.add(f.mul(line, f.index(self.run)), place), f.index(spec.filters))
         c = f.at(sums, f.add(at, column), "float")
-        f.call("void", f"@@.{name}", a, f.at(g, column, "float"), c)
+        f.call("void", name, a, f.at(g, column, "float"), c)
 
+    def sum_kernel(self, epilogue: Epilogue) -> Kernel:
+        """Adds up the parts, first to last, and hands each sum on."""
+        filters, places, parts = self.spec.filters, self.places, self.shares.tiles
+        shares = Shares.of(places, filters * parts)
 
-def _combine(target: Target, places: int, filters: int, parts: int, epilogue: Epilogue) -> Kernel:
-    """Adds up the parts, first to last, and hands each sum on."""
-    lanes = target.lanes(float32)
-    per_tile = max(1, min(-(-places // 8), 50_000 // (filters * parts)))
+        def body(f: Function, p: Pointers) -> None:
+            type = vector(self.lanes, "float")
+            with shares.loop(f, "place") as place, f.loop("o", 0, filters, self.lanes) as column:
+                first = f.add(f.mul(place.index, f.index(filters)), column.index)
+                total = f.load(f.at(p["temporary.parts"], first, "float"), type)
+                with f.loop("part", 1, parts, carry=[total]) as part:
+                    at = f.add(f.mul(part.index, f.index(places * filters)), first)
+                    more = f.load(f.at(p["temporary.parts"], at, "float"), type)
+                    part.next(f.add(part.carried[0], more))
+                epilogue.emit(f, part.results[0], (place.index, column.index), None, p)
 
-    def body(f: Function, p) -> None:
-        start = f.mul(f.tile, f.index(per_tile))
-        stop = f.minimum(f.add(start, f.index(per_tile)), f.index(places))
-        type = vector(lanes, "float")
-        with f.loop("place", start, stop) as place, f.loop("column", 0, filters, lanes) as column:
-            first = f.add(f.mul(place.index, f.index(filters)), column.index)
-            total = f.load(f.at(p["temporary.parts"], first, "float"), type)
-            with f.loop("part", 1, parts, carry=[total]) as part:
-                at = f.add(f.mul(part.index, f.index(places * filters)), first)
-                more = f.load(f.at(p["temporary.parts"], at, "float"), type)
-                part.next(f.add(part.carried[0], more))
-            epilogue.emit(f, part.results[0], (place.index, column.index), None, p)
-
-    return named_kernel(
-        "convolution_weights_sum", ("temporary.parts", *epilogue.arguments), body,
-        tiles=-(-places // per_tile), flops=parts * places * filters,
-        bytes=4 * (parts + 1) * places * filters, label="convolution weights: sum",
-    )  # fmt: skip
+        return named_kernel(
+            "convolution_weights_sum", ("temporary.parts", *epilogue.arguments), body,
+            tiles=shares.tiles, flops=parts * places * filters,
+            bytes=4 * (parts + 1) * places * filters, label="convolution weights: sum",
+        )  # fmt: skip

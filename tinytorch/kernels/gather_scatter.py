@@ -1,8 +1,9 @@
-"""Adds rows up in a table, or puts them there, at run-time places: gradient and step of a table.
+"""Picks elements, rows and slices at places known at run time only, adds them up there, or puts them.
 
-Knows pointers and strides, never graphs. A tile owns some columns of the whole table and goes
-through the rows in their order, so equal indices are added in the same order whatever the threads
-do. Sums of float16 and bfloat16 are kept in float32, in memory of the thread, and rounded once.
+Knows pointers, strides and indices, never graphs. Indices are checked before anything is written,
+by `index_check`; negative ones count from the end. A tile goes through the indices in their order,
+so equal indices are added in the same order whatever the threads do. Sums of float16 and bfloat16
+are kept in float32, in memory of the thread, and rounded once.
 """
 
 from __future__ import annotations
@@ -13,8 +14,19 @@ from math import prod
 from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.kernel import Kernel, Operand
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.axis_ops import Line, over_lines, register
-from tinytorch.kernels.blocking import named_kernel
+from tinytorch.kernels.axis_ops import Line, over_lines
+from tinytorch.kernels.blocking import (
+    Pointers,
+    address,
+    ceil_div,
+    lane_width,
+    named_kernel,
+    register_bytes,
+    register_type,
+)
+
+BLOCK = 4  # vectors of one tile of `scatter_add`: 256 bytes of each row on AVX-512
+CHECKED = 8  # indices looked at together: 64-bit lanes of a 512-bit vector; others split it
 
 
 def wrapped(f: Function, i: Value, operand: Operand, size: int) -> Value:
@@ -23,127 +35,8 @@ def wrapped(f: Function, i: Value, operand: Operand, size: int) -> Value:
     return f.select(f.compare("lt", i, f.index(0)), f.add(i, f.index(size)), i)
 
 
-BLOCK = 4  # vectors of one tile: 256 bytes of each row on AVX-512
-
-
-def scatter_add(
-    target: Target, before: int, rows: int, size: int, columns: int, g: Operand, index: Operand,
-    out: Operand,
-) -> Kernel:  # fmt: skip
-    """out[b, index[r]] += g[b, r] from zero; buffers "g", "index", "out".
-
-    Args:
-        before: tables beside each other; rows: indices; size: rows of a table; columns: length of
-            a row.
-        g: strides over (before, rows, columns); index: over (rows,); out: over
-            (before, size, columns).
-    """
-    llvm, wide = g.dtype.llvm, register(g)
-    narrow = llvm != wide
-    side_by_side = g.strides[2] == out.strides[2] == 1
-    lanes = target.vector_bytes // max(4, g.dtype.itemsize) if side_by_side else 1
-    vectors = 1 if narrow or not side_by_side else BLOCK
-    block = lanes * vectors
-    blocks = -(-columns // block)
-
-    def body(f: Function, p) -> None:
-        start = f.mul(f.rem(f.tile, f.index(blocks)), f.index(block))
-        table_number = f.div(f.tile, f.index(blocks))
-        spots = [f.add(start, f.index(i * lanes)) for i in range(vectors)]
-        masks = [
-            None if columns % block == 0 else f.mask_below(lanes, f.sub(f.index(columns), s))
-            for s in spots
-        ]
-        table = _start(f, p["out"], out, table_number)
-        source = _start(f, p["g"], g, table_number)
-
-        def sums(row: Value, spot: int) -> Value:
-            """The address of a vector of sums."""
-            if narrow:
-                return f.at(f.scratch, f.mul(row, f.index(block)), wide)
-            return element(table, out, row, spot)
-
-        def element(base: Value, operand: Operand, row: Value, spot: int) -> Value:
-            column = f.mul(spots[spot], f.index(operand.strides[2]))
-            return f.at(base, f.add(f.mul(row, f.index(operand.strides[1])), column), llvm)
-
-        type = vector(lanes, wide)
-        with f.loop("zero", 0, size) as z:
-            for s, m in enumerate(masks):
-                f.store(f.const(type, 0), sums(z.index, s), mask=m)
-        with f.loop("row", 0, rows) as r:
-            place = f.add(f.mul(r.index, f.index(index.strides[0])), f.index(index.offset))
-            i = f.load(f.at(p["index"], place, index.dtype.llvm), index.dtype.llvm)
-            i = wrapped(f, i, index, size)
-            for s, m in enumerate(masks):
-                new = f.load(element(source, g, r.index, s), vector(lanes, llvm), mask=m)
-                to = sums(i, s)
-                f.store(f.add(f.load(to, type, mask=m), f.convert(new, wide)), to, mask=m)
-        if narrow:
-            with f.loop("round", 0, size) as i:
-                total = f.load(sums(i.index, 0), type, mask=masks[0])
-                f.store(f.convert(total, llvm), element(table, out, i.index, 0), mask=masks[0])
-
-    moved = (3 * rows + size) * before * columns * g.dtype.itemsize
-    return named_kernel(
-        "scatter_add", ("g", "index", "out"), body, tiles=before * blocks,
-        scratch=size * block * 4 if narrow else 0, flops=before * rows * columns, bytes=moved,
-        label="scatter_add",
-    )  # fmt: skip
-
-
-def put_rows(
-    target: Target, rows: int, size: int, columns: int, y: Operand, index: Operand, out: Operand
-) -> Kernel:
-    """out[index[r]] = y[r], the last of equal indices last; buffers "y", "index", "out".
-
-    Args:
-        rows: indices; size: rows of the table; columns: length of a row.
-        y: strides over (rows, columns); index: over (rows,); out: over (size, columns).
-    """
-    llvm = y.dtype.llvm
-    lanes = target.vector_bytes // y.dtype.itemsize if y.strides[1] == out.strides[1] == 1 else 1
-    blocks = -(-columns // lanes)
-
-    def body(f: Function, p) -> None:
-        column = f.mul(f.tile, f.index(lanes))
-        mask = (
-            None if columns % lanes == 0 else f.mask_below(lanes, f.sub(f.index(columns), column))
-        )
-
-        def element(name: str, operand: Operand, row: Value) -> Value:
-            across = f.add(f.mul(column, f.index(operand.strides[1])), f.index(operand.offset))
-            down = f.mul(row, f.index(operand.strides[0]))
-            return f.at(p[name], f.add(down, across), llvm)
-
-        with f.loop("row", 0, rows) as r:
-            place = f.add(f.mul(r.index, f.index(index.strides[0])), f.index(index.offset))
-            i = f.load(f.at(p["index"], place, index.dtype.llvm), index.dtype.llvm)
-            i = wrapped(f, i, index, size)
-            new = f.load(element("y", y, r.index), vector(lanes, llvm), mask=mask)
-            f.store(new, element("out", out, i), mask=mask)
-
-    return named_kernel(
-        "put_rows", ("y", "index", "out"), body, tiles=blocks, flops=0,
-        bytes=2 * rows * columns * y.dtype.itemsize, label="put_rows",
-    )  # fmt: skip
-
-
-def _start(f: Function, pointer: Value, operand: Operand, table: Value) -> Value:
-    offset = f.add(f.index(operand.offset), f.mul(table, f.index(operand.strides[0])))
-    return f.at(pointer, offset, operand.dtype.llvm)
-
-
-# MERGED tinytorch.kernels.gather_scatter: Looks at indices before anything is written: the
-# first one outside its axis stops the program.
-#
-# Knows integers and the status words, never graphs.
-
-WIDTH = 8  # 64-bit lanes of a 512-bit vector; narrower targets split it
-
-
 def index_check(count: int, index: Operand, size: int, number: int) -> Kernel:
-    """The kernel over buffers "index" and "status".
+    """The first index outside its axis stops the program; buffers "index" and "status".
 
     Args:
         count: how many indices, one after the other in memory.
@@ -153,40 +46,41 @@ def index_check(count: int, index: Operand, size: int, number: int) -> Kernel:
     """
     llvm, signed = index.dtype.llvm, index.dtype.kind == "i"
 
-    def body(f: Function, p) -> None:
+    def body(f: Function, p: Pointers) -> None:
         base = f.at(p["index"], f.index(index.offset), llvm)
-        type = f"<{WIDTH} x i64>"
-        low, high = f.const(type, -size), f.const(type, size)
 
-        def bad(mask, at):
-            x = f.load(f.at(base, at, llvm), f"<{WIDTH} x {llvm}>", mask=mask)
+        def outside(at: Value, lanes: int, mask: Value | None = None) -> tuple[Value, Value]:
+            """The indices from `at` on, and which of them are bad."""
+            x = f.load(f.at(base, at, llvm), vector(lanes, llvm), mask=mask)
             x = f.convert(x, "i64", signed)
-            outside = f.op("or", f.compare("lt", x, low), f.compare("ge", x, high))
-            return outside if mask is None else f.op("and", outside, mask)
+            low, high = f.const(x.type, -size), f.const(x.type, size)
+            bad = f.op("or", f.compare("lt", x, low), f.compare("ge", x, high))
+            return x, bad if mask is None else f.op("and", bad, mask)
 
-        whole = count // WIDTH * WIDTH
-        with f.loop("i", 0, whole, WIDTH, carry=[f.const(f"<{WIDTH} x i1>", 0)]) as i:
-            i.next(f.op("or", i.carried[0], bad(None, i.index)))
-        (any_bad,) = i.results
-        if count % WIDTH:
-            left = f.mask_below(WIDTH, f.index(count % WIDTH))
-            any_bad = f.op("or", any_bad, bad(left, f.index(whole)))
-        found = f.define("i8", f"bitcast <{WIDTH} x i1> {any_bad.text} to i8", "found")
-        with f.when(f.compare("ne", found, f.const("i8", 0)), "report"):
+        whole = count // CHECKED * CHECKED
+        none = f.const(vector(CHECKED, "i1"), 0)
+        with f.loop("i", 0, whole, CHECKED, carry=[none]) as i:
+            i.next(f.op("or", i.carried[0], outside(i.index, CHECKED)[1]))
+        any_bad = i.results[0]
+        if count % CHECKED:
+            left = f.mask_below(CHECKED, f.index(count % CHECKED))
+            any_bad = f.op("or", any_bad, outside(f.index(whole), CHECKED, left)[1])
+        found = f.bitcast(any_bad, f"i{CHECKED}", "found")
+        with f.when(f.compare("ne", found, f.const(found.type, 0)), "report"):
             with f.loop("j", 0, count, carry=[f.index(0), f.const("i1", 0)]) as j:
-                x = f.convert(f.load(f.at(base, j.index, llvm), llvm), "i64", signed)
-                outside = f.op(
-                    "or", f.compare("lt", x, f.index(-size)), f.compare("ge", x, f.index(size))
-                )
-                new = f.op("and", outside, f.op("xor", j.carried[1], f.const("i1", 1)))
-                j.next(f.select(new, x, j.carried[0]), f.op("or", outside, j.carried[1]))
+                x, bad = outside(j.index, 1)
+                new = f.op("and", bad, f.op("xor", j.carried[1], f.const("i1", 1)))
+                j.next(f.select(new, x, j.carried[0]), f.op("or", bad, j.carried[1]))
             f.store(j.results[0], f.at(p["status"], f.index(1), "i64"))
             f.emit(f"store atomic i64 {number}, ptr {p['status'].text} release, align 8")
 
     return named_kernel(
-        "index_check", ("index", "status"), body, tiles=1, flops=0,
+        "index_check", ("index", "status"), body, tiles=1,
         bytes=count * index.dtype.itemsize, label="check indices",
     )  # fmt: skip
+
+
+# ---- along one axis, line by line
 
 
 def take_along(
@@ -196,16 +90,16 @@ def take_along(
     """out[k] = x[index[k]] in every line; buffers "x", "index", "out".
 
     Args:
+        beside: sizes of the other axes; x, index, out: strides over them.
         count: indices in a line; size: of the axis in x.
         steps: the axis's strides in x, index and out.
     """
 
     def body(line: Line) -> None:
-        f = line.f
+        f, type = line.f, x.dtype.llvm
         with f.loop("k", 0, count) as k:
             i = line.load("index", f.mul(k.index, f.index(steps[1])))
             i = wrapped(f, i, index, size)
-            type = x.dtype.llvm
             value = f.load(line.at("x", f.mul(i, f.index(steps[0]))), type)
             f.store(value, line.at("out", f.mul(k.index, f.index(steps[2]))))
 
@@ -224,15 +118,16 @@ def scatter_along(
     """out[index[k]] += g[k] from zero in every line; buffers "g", "index", "out".
 
     Args:
+        beside: sizes of the other axes; g, index, out: strides over them.
         count: indices in a line; size: of the axis in out.
         steps: the axis's strides in g, index and out.
     """
-    wide = register(g)
+    wide = register_type(g)
     narrow = wide != g.dtype.llvm
 
     def body(line: Line) -> None:
         f = line.f
-        sums, step = (line.scratch, 1) if narrow else (line.starts["out"], steps[2])
+        sums, step = (f.scratch, 1) if narrow else (line.starts["out"], steps[2])
 
         def place(i: Value) -> Value:
             return f.at(sums, f.mul(i, f.index(step)), wide)
@@ -272,18 +167,15 @@ def place_at(
     """
 
     def body(line: Line) -> None:
-        f = line.f
+        f, type = line.f, vector(line.width, y.dtype.llvm)
         shift = f.index(0)
         for axis, (n, stride) in enumerate(zip(sizes, strides, strict=True)):
             if n > 1:
                 i = f.load(line.at("start", f.index(axis * start.strides[0])), "i64")
-                i = f.select(f.compare("lt", i, f.index(0)), f.add(i, f.index(n)), i)
-                shift = f.add(shift, f.mul(i, f.index(stride)))
+                shift = f.add(shift, f.mul(wrapped(f, i, start, n), f.index(stride)))
         with f.loop("k", 0, length) as k:
-            value = f.load(
-                line.at("y", f.mul(k.index, f.index(steps[0]))), vector(line.width, y.dtype.llvm),
-                mask=line.mask,
-            )  # fmt: skip
+            from_ = line.at("y", f.mul(k.index, f.index(steps[0])))
+            value = f.load(from_, type, mask=line.mask)
             to = line.at("out", f.add(shift, f.mul(k.index, f.index(steps[1]))))
             f.store(value, to, mask=line.mask)
 
@@ -292,4 +184,117 @@ def place_at(
         "slice_update", target, beside, {"y": y, "out": out}, body, elements=length,
         written=("y", "out"), given={"start": start},
         bytes=2 * total * y.dtype.itemsize,
+    )  # fmt: skip
+
+
+# ---- rows of a table: a tile owns some columns of the whole table
+
+
+class _Columns:
+    """The columns of one tile: `vectors` vectors of `lanes`, those past the end masked off."""
+
+    def __init__(self, f: Function, number: Value, columns: int, lanes: int, vectors: int = 1):
+        start = f.mul(number, f.index(lanes * vectors))
+        self.f, self.lanes = f, lanes
+        self.spots = [f.add(start, f.index(i * lanes)) for i in range(vectors)]
+        whole = columns % (lanes * vectors) == 0
+        self.masks = [
+            None if whole else f.mask_below(lanes, f.sub(f.index(columns), spot))
+            for spot in self.spots
+        ]
+
+    def at(self, pointer: Value, operand: Operand, row: Value, spot: int) -> Value:
+        """The address of a vector in a row of an operand with strides (rows, columns)."""
+        return address(self.f, pointer, operand, (row, self.spots[spot]))
+
+
+def _row_number(f: Function, pointer: Value, index: Operand, r: Value, size: int) -> Value:
+    """The r-th index."""
+    i = f.load(address(f, pointer, index, (r,)), index.dtype.llvm)
+    return wrapped(f, i, index, size)
+
+
+def scatter_add(
+    target: Target, before: int, rows: int, size: int, columns: int, g: Operand, index: Operand,
+    out: Operand,
+) -> Kernel:  # fmt: skip
+    """out[b, index[r]] += g[b, r] from zero; buffers "g", "index", "out".
+
+    Args:
+        before: tables beside each other; rows: indices; size: rows of a table; columns: length of
+            a row.
+        g: strides over (before, rows, columns); index: over (rows,); out: over
+            (before, size, columns).
+    """
+    llvm, wide = g.dtype.llvm, register_type(g)
+    narrow = llvm != wide
+    side_by_side = g.strides[2] == out.strides[2] == 1
+    lanes = lane_width(target, register_bytes(g)) if side_by_side else 1
+    vectors = 1 if narrow or not side_by_side else BLOCK
+    block = lanes * vectors
+    blocks = ceil_div(columns, block)
+
+    def body(f: Function, p: Pointers) -> None:
+        part = _Columns(f, f.rem(f.tile, f.index(blocks)), columns, lanes, vectors)
+        number = f.div(f.tile, f.index(blocks))
+        nothing = f.index(0)
+        table, source = (
+            address(f, p[name], o, (number, nothing, nothing))
+            for name, o in (("out", out), ("g", g))
+        )
+        in_table, in_source = (Operand(o.dtype, o.strides[1:]) for o in (out, g))
+
+        def sums(row: Value, spot: int) -> Value:
+            """The address of a vector of sums."""
+            if narrow:
+                return f.at(f.scratch, f.mul(row, f.index(block)), wide)
+            return part.at(table, in_table, row, spot)
+
+        type = vector(lanes, wide)
+        with f.loop("zero", 0, size) as z:
+            for s, m in enumerate(part.masks):
+                f.store(f.const(type, 0), sums(z.index, s), mask=m)
+        with f.loop("row", 0, rows) as r:
+            i = _row_number(f, p["index"], index, r.index, size)
+            for s, m in enumerate(part.masks):
+                new = f.load(part.at(source, in_source, r.index, s), vector(lanes, llvm), mask=m)
+                to = sums(i, s)
+                f.store(f.add(f.load(to, type, mask=m), f.convert(new, wide)), to, mask=m)
+        if narrow:
+            with f.loop("round", 0, size) as i:
+                total = f.load(sums(i.index, 0), type, mask=part.masks[0])
+                to = part.at(table, in_table, i.index, 0)
+                f.store(f.convert(total, llvm), to, mask=part.masks[0])
+
+    moved = (3 * rows + size) * before * columns * g.dtype.itemsize
+    return named_kernel(
+        "scatter_add", ("g", "index", "out"), body, tiles=before * blocks,
+        scratch=size * block * 4 if narrow else 0, flops=before * rows * columns, bytes=moved,
+        label="scatter_add",
+    )  # fmt: skip
+
+
+def put_rows(
+    target: Target, rows: int, size: int, columns: int, y: Operand, index: Operand, out: Operand
+) -> Kernel:
+    """out[index[r]] = y[r], the last of equal indices last; buffers "y", "index", "out".
+
+    Args:
+        rows: indices; size: rows of the table; columns: length of a row.
+        y: strides over (rows, columns); index: over (rows,); out: over (size, columns).
+    """
+    side_by_side = y.strides[1] == out.strides[1] == 1
+    lanes = lane_width(target, y.dtype.itemsize) if side_by_side else 1
+
+    def body(f: Function, p: Pointers) -> None:
+        part = _Columns(f, f.tile, columns, lanes)
+        with f.loop("row", 0, rows) as r:
+            i = _row_number(f, p["index"], index, r.index, size)
+            from_ = part.at(p["y"], y, r.index, 0)
+            new = f.load(from_, vector(lanes, y.dtype.llvm), mask=part.masks[0])
+            f.store(new, part.at(p["out"], out, i, 0), mask=part.masks[0])
+
+    return named_kernel(
+        "put_rows", ("y", "index", "out"), body, tiles=ceil_div(columns, lanes),
+        bytes=2 * rows * columns * y.dtype.itemsize, label="put_rows",
     )  # fmt: skip

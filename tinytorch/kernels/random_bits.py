@@ -9,7 +9,7 @@ from __future__ import annotations
 from tinytorch.codegen.builder import Function, Value
 from tinytorch.codegen.kernel import Kernel
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.blocking import named_kernel
+from tinytorch.kernels.blocking import Pointers, Shares, ceil_div, lane_width, named_kernel
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)  # golden ratio and sqrt(3) - 1, as 32-bit fractions
@@ -23,11 +23,11 @@ def random_bits(target: Target, n: int) -> Kernel:
     Element i is word i // nb of block i % nb with nb = ceil(n / 4): words of one kind lie side by
     side, so vectors of blocks give vectors of elements.
     """
-    blocks = -(-n // 4)
-    width = target.vector_bytes // 4
-    tiles = max(1, -(-blocks // BLOCKS_PER_TILE))
+    blocks = ceil_div(n, 4)
+    width = lane_width(target, 4)
+    shares = Shares(blocks, BLOCKS_PER_TILE)
 
-    def body(f: Function, p) -> None:
+    def body(f: Function, p: Pointers) -> None:
         key = [f.load(f.at(p["state"], f.index(i), "i32"), "i32", stem="key") for i in (0, 1)]
         low = f.load(f.at(p["state"], f.index(2), "i32"), "i32", stem="low")
         high = f.load(f.at(p["state"], f.index(3), "i32"), "i32", stem="high")
@@ -44,9 +44,7 @@ def random_bits(target: Target, n: int) -> Kernel:
             upper = f.convert(f.op("lshr", after, f.index(32)), "i32")
             f.store(upper, f.at(p["new"], f.index(3), "i32"))
         keys = _key_schedule(f, key, width)
-        start = f.mul(f.tile, f.index(BLOCKS_PER_TILE))
-        stop = f.minimum(f.add(start, f.index(BLOCKS_PER_TILE)), f.index(blocks))
-        with f.loop("block", start, stop, width) as b:
+        with shares.loop(f, "block", width) as b:
             at = f.splat(f.add(counter, b.index), width)
             words = philox(f, f.add(at, f.step(width)), keys, width)
             for w, word in enumerate(words):
@@ -57,21 +55,21 @@ def random_bits(target: Target, n: int) -> Kernel:
                 f.store(word, f.at(p["bits"], place, "i32"), mask=mask)
 
     return named_kernel(
-        "random_bits", ("state", "bits", "new"), body, tiles=tiles,
+        "random_bits", ("state", "bits", "new"), body, tiles=max(1, shares.tiles),
         flops=blocks * ROUNDS * 10, bytes=4 * n + 32, label="random_bits",
     )  # fmt: skip
 
 
 def _key_schedule(f: Function, key: list[Value], width: int) -> list[tuple[Value, Value]]:
-    keys = []
+    keys: list[tuple[Value, Value]] = []
     for i in range(ROUNDS):
-        keys.append(tuple(f.splat(k, width) for k in key))
+        keys.append((f.splat(key[0], width), f.splat(key[1], width)))
         if i < ROUNDS - 1:
             key = [f.add(k, f.const("i32", w)) for k, w in zip(key, WEYL, strict=True)]
     return keys
 
 
-def philox(f: Function, counter: Value, keys, width: int) -> list[Value]:
+def philox(f: Function, counter: Value, keys: list[tuple[Value, Value]], width: int) -> list[Value]:
     """The four words of each block; counter holds 64-bit block numbers, one a lane."""
     words32 = f"<{width} x i32>"
     c0 = f.convert(counter, words32)

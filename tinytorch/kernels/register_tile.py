@@ -1,231 +1,237 @@
-"""The innermost piece of a matrix product: a block of sums in registers, a multiply-add each turn.
+"""How a tile multiplies: a block of sums that stays in registers while the summed axis runs.
 
-Knows one block of rows and one panel of columns; not where they come from nor where the sums go
-(they are left in scratch, for the epilogue).
+The one place that knows multiplying instructions. There are two writers:
+
+    RegisterTile   vectors of sums; a number of `a` in every lane times a vector of `b`
+    amx_product    up to 2 x 2 AMX tiles of 16 x 16 sums; an instruction adds 32 products to each
+
+Matrix products and convolutions call them as private functions (micro-kernels), which leave their
+sums in scratch for `emit_epilogue`; attention writes them into its own code, where the blocks lie
+in the first caches. Knows pointers, steps and sizes; never what the product is for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tinytorch.base.dtypes import DType
-from tinytorch.codegen.builder import Function, Value, vector
-from tinytorch.codegen.builder import lanes as lanes_of
+from tinytorch.codegen.builder import Function, Value, lanes, vector
+from tinytorch.codegen.kernel import Epilogue
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.vector_math import muladd
-from tinytorch.kernels.blocking import LINE
-from tinytorch.kernels.packing import RowPointer, transpose
+from tinytorch.kernels.blocking import Pointers, ceil_div
 
+AHEAD = 4  # rows between asking for memory and reading it, where sums lie in scratch for long
 # The parameters of a matrix product's micro-kernel behind a, b and c.
 DEPTH_COUNT_REST = (("depth", "i64"), ("count", "i64"), ("rest", "ptr"))
 
 
+def multiply_add(f: Function, x: Value, y: Value, total: Value) -> Value:
+    """total + x * y, lane by lane: how vectors multiply, in every register tile."""
+    return muladd(f, x, y, total)
+
+
+# ---- vectors of sums
+
+
 @dataclass(frozen=True)
-class Micro:
-    """One micro-kernel: c[i][j] (+)= sum over k of a[i][k] * b[k][j].
+class Turns:
+    """One loop of a register tile.
 
     Args:
-        rows, vectors: size of the block; columns are `vectors * lanes`.
-        a_row, a_depth: element strides of a.
-        b_depth: element stride of b from one k to the next; its columns lie side by side.
-        c_row: element stride of c.
-        masked: read only the columns below a `count`, given at run time.
-        add: start from the sums in c.
-        fused: the machine multiplies and adds with one rounding.
-        ahead: bytes that packed operands are fetched into the first-level cache before their use.
+        count: how many turns; None: the micro-kernel's parameter `depth`.
+        a_step: elements that `a` moves each time.
     """
 
-    compute: DType
+    count: int | None
+    a_step: int
+
+
+@dataclass(frozen=True)
+class RegisterTile:
+    """sums[i][j] += the sum over all turns of a[offsets[i]] * b[j], in registers.
+
+    Args:
+        type: "float" or "double".
+        lanes: elements of a vector.
+        vectors: vectors of b side by side.
+        offsets: where each row finds its number of a, in elements.
+        loops: the outermost first. b moves by `b_step` in each innermost turn and goes on from
+            there.
+        b_step: elements of b from one turn to the next.
+        fetches: bytes beyond b that are brought into the first-level cache each turn.
+    """
+
+    type: str
     lanes: int
-    rows: int
     vectors: int
-    a_row: int
-    a_depth: int
-    b_depth: int
-    c_row: int
-    masked: bool
-    add: bool
-    fused: bool
-    ahead: int = 0
+    offsets: tuple[int, ...]
+    loops: tuple[Turns, ...]
+    b_step: int
+    fetches: tuple[int, ...] = ()
 
     @property
-    def suffix(self) -> str:
-        """Ends the symbol; the rest of the code is the same within one kernel."""
-        return f"micro.{self.rows}x{self.vectors}{'.masked' if self.masked else ''}"
+    def wide(self) -> str:
+        """The type of a vector."""
+        return vector(self.lanes, self.type)
+
+    def emit(
+        self, f: Function, a: Value, b: Value, first: Sequence[Value], masks: Sequence[Value | None]
+    ) -> list[Value]:
+        """The sums, row by row, that began as `first`; masks: which lanes of each vector exist."""
+
+        def nest(depth: int, carried: Sequence[Value]) -> list[Value]:
+            turns = self.loops[depth]
+            count = f.depth if turns.count is None else f.index(turns.count)
+            with f.loop("turn", 0, count, carry=carried) as loop:
+                *sums, a, b = loop.carried
+                innermost = depth + 1 == len(self.loops)
+                if innermost:
+                    sums = self._turn(f, sums, a, b, masks)
+                else:
+                    *sums, _, b = nest(depth + 1, loop.carried)
+                a = f.at(a, f.index(turns.a_step), self.type, "a.next")
+                if innermost:
+                    b = f.at(b, f.index(self.b_step), self.type, "b.next")
+                loop.next(*sums, a, b)
+            return loop.results
+
+        return nest(0, [*first, a, b])[:-2]
+
+    def _turn(
+        self,
+        f: Function,
+        sums: Sequence[Value],
+        a: Value,
+        b: Value,
+        masks: Sequence[Value | None],
+    ) -> list[Value]:
+        """The sums after one turn."""
+        columns = [
+            f.load(f.at(b, f.index(j * self.lanes), self.type), self.wide, mask=mask, stem="b.k")
+            for j, mask in enumerate(masks)
+        ]
+        for ahead in self.fetches:
+            fetch(f, b, ahead)
+        after: list[Value] = []
+        for i, offset in enumerate(self.offsets):
+            x = f.load(f.at(a, f.index(offset), self.type), self.type, stem="a.k")
+            x = f.splat(x, self.lanes)
+            for j, column in enumerate(columns):
+                after.append(multiply_add(f, x, column, sums[i * self.vectors + j]))
+        return after
 
 
-def begin_micro(name: str, others: Sequence[tuple[str, str]] = DEPTH_COUNT_REST) -> Function:
+def fetch(f: Function, pointer: Value, ahead: int) -> None:
+    """Ask for the cache line `ahead` bytes further on; a hint that never fails."""
+    there = f.at(pointer, f.index(ahead), "i8", "ahead")
+    read, first_level, data = f.const("i32", 0), f.const("i32", 3), f.const("i32", 1)
+    f.call("void", "llvm.prefetch.p0", there, read, first_level, data)
+
+
+def begin_micro_kernel(name: str, others: Sequence[tuple[str, str]]) -> Function:
     """The function `name(a, b, c, others)`, seen by its own kernel only."""
     parameters = [*((x, "ptr noalias") for x in "abc"), *others]
     return Function(name, parameters, attributes="nounwind noinline", linkage="internal")
 
 
-def write_micro(name: str, micro: Micro) -> Function:
-    """The private function `name(a, b, c, depth, count, rest)`; rest is not used."""
-    f = begin_micro(name)
-    scalar, type = micro.compute.llvm, vector(micro.lanes, micro.compute.llvm)
-    a, b, c = f.a, f.b, f.c
-    cells = [(i, j) for i in range(micro.rows) for j in range(micro.vectors)]
-    places = [f.at(c, f.index(i * micro.c_row + j * micro.lanes), scalar, "c.at") for i, j in cells]
-    zero = f.const(type, 0)
-    sums = [f.load(p, type, stem="sum") if micro.add else zero for p in places]
-    masks = [
-        f.mask_below(micro.lanes, f.sub(f.count, f.index(j * micro.lanes)))
-        if micro.masked
-        else None
-        for j in range(micro.vectors)
+def write_micro_kernel(
+    name: str,
+    tile: RegisterTile,
+    c_row: int,
+    add: bool,
+    masked: bool = False,
+    others: Sequence[tuple[str, str]] = (),
+) -> Function:
+    """The private function `name(a, b, c, others)`, which leaves a register tile's sums in c.
+
+    Args:
+        c_row: elements from one row of sums to the next.
+        add: start from the sums in c.
+        masked: read only the columns of b below the parameter `count`.
+    """
+    f = begin_micro_kernel(name, others)
+    rows, columns = range(len(tile.offsets)), range(tile.vectors)
+    places = [
+        f.at(f.c, f.index(i * c_row + j * tile.lanes), tile.type, "c.at")
+        for i in rows
+        for j in columns
     ]
-    with f.loop("k", 0, f.depth, carry=[*sums, a, b]) as k:
-        *sums, a, b = k.carried
-        columns = [
-            f.load(f.at(b, f.index(j * micro.lanes), scalar), type, mask=masks[j], stem="b.k")
-            for j in range(micro.vectors)
-        ]
-        if micro.ahead:
-            for j in range(micro.vectors):
-                fetch(f, b, micro.ahead + j * 64)
-        after = []
-        for i in range(micro.rows):
-            x = f.load(f.at(a, f.index(i * micro.a_row), scalar), scalar, stem="a.k")
-            x = f.splat(x, micro.lanes)
-            for j in range(micro.vectors):
-                old = sums[i * micro.vectors + j]
-                if micro.fused:
-                    after.append(f.fma(x, columns[j], old))
-                else:
-                    after.append(f.add(f.mul(x, columns[j]), old))
-        a = f.at(a, f.index(micro.a_depth), scalar, "a.next")
-        b = f.at(b, f.index(micro.b_depth), scalar, "b.next")
-        k.next(*after, a, b)
-    for place, total in zip(places, k.results, strict=False):
+    zero = f.const(tile.wide, 0)
+    first = [f.load(place, tile.wide, stem="sum") if add else zero for place in places]
+    masks = [
+        f.mask_below(tile.lanes, f.sub(f.count, f.index(j * tile.lanes))) if masked else None
+        for j in columns
+    ]
+    for place, total in zip(places, tile.emit(f, f.a, f.b, first, masks), strict=True):
         f.store(total, place)
     return f
 
 
-def fetch(f: Function, pointer: Value, ahead: int, level: int = 3) -> None:
-    """Ask for the cache line `ahead` bytes further on; a hint that never fails.
+# ---- how large a block of sums is
 
-    Level 3 is the first-level cache, 2 the second.
+
+def product_block(m: int, n: int, lanes: int, registers: int) -> tuple[int, int]:
+    """Most rows, and vectors, of the block of sums of a matrix product.
+
+    With 32 registers 14 x 2 leaves four for operands, with 16 it is 6 x 2: the widest blocks whose
+    loads (rows + vectors) stay below their multiplications. Few rows take more vectors instead, so
+    that enough independent sums hide the latency of a multiplication (4 cycles, 2 a cycle).
     """
-    there = f.at(pointer, f.index(ahead), "i8", "ahead")
-    read, keep, data = f.const("i32", 0), f.const("i32", level), f.const("i32", 1)
-    f.call("void", "llvm.prefetch.p0", there, read, keep, data)
-
-
-# MERGED tinytorch.kernels.register_tile: The innermost piece of a convolution: a block of sums
-# in registers over two nested loops.
-#
-# Knows pointers and constant steps. In the forward pass a row of the block is a pixel and the loops
-# run over the window; in the gradient of the filters a row is a place in the window and the
-# loops run
-# over pixels. The plan is that of the kernels for matrix products: each number of `a` is spread
-# over
-# the lanes and multiplied with vectors of `b`.
-
-# Turns between asking for a line of b and using it: filters of 32 or more channels stream from the
-# second-level cache (14 cycles away, a turn takes 11-14). Of 0, 4, 8, 16 and 32 turns all but 0
-# were alike, up to 5 % faster than 0 (docs/log.md, 2026-11-20).
-AHEAD = 8
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One loop: how often, and how far `a` moves each time."""
-
-    count: int
-    a_step: int
-
-
-@dataclass(frozen=True)
-class Block:
-    """c[i * c_row + j] (+)= the sum over both loops of a[offsets[i]] * b[j].
-
-    Args:
-        offsets: where each row finds its number of a.
-        vectors: vectors of b side by side; lanes: of one.
-        outer, inner: the loops. b moves by `b_step` in each inner turn and goes on from there.
-        c_row: elements from one row of sums to the next.
-        add: start from the sums in c.
-        fused: the machine multiplies and adds with one rounding.
-    """
-
-    offsets: tuple[int, ...]
-    vectors: int
-    lanes: int
-    outer: Turn
-    inner: Turn
-    b_step: int
-    c_row: int
-    add: bool
-    fused: bool
+    most = (registers - 4) // 2
+    vectors = ceil_div(n, lanes)
+    if m <= 6:
+        room = (registers - 4 - registers // 8) // max(m, 1)
+        return max(m, 1), max(1, min(vectors, 8, max(2, room)))
+    return most, min(2, vectors)
 
 
 def rows_that_fit(target: Target, vectors: int) -> int:
     """Rows whose sums, with the vectors of b and a number of a, fill the registers."""
     others = vectors + (1 if target.has_fma else 2)
-    # 14: more rows do not raise the ratio of work to loads any further (kernels/gemm_plan.py)
+    # 14: more rows do not raise the ratio of work to loads any further (`product_block`)
     return max(1, min(14 if vectors > 1 else 20, (target.registers - others) // vectors))
 
 
-def write_block(name: str, block: Block) -> Function:
-    """The private function `name(a, b, c)`."""
-    f = begin_micro(name, ())
-    a, b, c = f.a, f.b, f.c
-    type = vector(block.lanes, "float")
-    places = [
-        f.at(c, f.index(i * block.c_row + j * block.lanes), "float", "c.at")
-        for i in range(len(block.offsets))
-        for j in range(block.vectors)
-    ]
-    zero = f.const(type, 0)
-    sums = [f.load(p, type, stem="sum") if block.add else zero for p in places]
-    with f.loop("outer", 0, block.outer.count, carry=[*sums, a, b]) as y:
-        *inside, row, b_row = y.carried
-        with f.loop("inner", 0, block.inner.count, carry=[*inside, row, b_row]) as k:
-            *now, a_now, b_now = k.carried
-            columns = [
-                f.load(f.at(b_now, f.index(j * block.lanes), "float"), type, stem="b")
-                for j in range(block.vectors)
-            ]
-            for place in range(0, 4 * block.vectors * block.lanes, LINE):
-                fetch(f, b_now, 4 * AHEAD * block.b_step + place)
-            after = []
-            for i, offset in enumerate(block.offsets):
-                x = f.splat(f.load(f.at(a_now, f.index(offset), "float"), "float"), block.lanes)
-                for j, column in enumerate(columns):
-                    old = now[i * block.vectors + j]
-                    both = f.fma(x, column, old) if block.fused else f.add(f.mul(x, column), old)
-                    after.append(both)
-            a_next = f.at(a_now, f.index(block.inner.a_step), "float", "a.next")
-            k.next(*after, a_next, f.at(b_now, f.index(block.b_step), "float", "b.next"))
-        *done, _, b_end = k.results
-        y.next(*done, f.at(row, f.index(block.outer.a_step), "float", "a.row"), b_end)
-    for place, total in zip(places, y.results, strict=False):
-        f.store(total, place)
-    return f
+def fastest_block(registers: int, rows: int, vectors: int, depth: int) -> tuple[int, int]:
+    """Rows and vectors of the register tile that runs a (rows x vectors) block fastest.
 
+    The estimate counts cycles of one step along the depth: two multiply-adds and two loads a cycle,
+    and a chain of additions that takes four; beginning and ending a tile costs about two
+    instructions a sum. One register holds the broadcast element, one each vector of the right side.
 
-# MERGED tinytorch.kernels.register_tile: Products of small blocks that lie in the first caches,
-# one register tile after the other.
-#
-# Knows pointers, static sizes and vector registers; never tensors or what the product is for. The
-# sums of a tile stay in registers while the depth runs; what comes before and after is the
-# caller's.
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What shapes a register tile.
-
-    Args:
-        lanes: elements of one vector register.
-        registers: vector registers.
+    >>> fastest_block(32, 64, 2, 64), fastest_block(16, 64, 2, 64)
+    ((13, 2), (6, 2))
     """
+    best, choice = float("inf"), (1, 1)
+    for across in range(1, min(vectors, 4) + 1):
+        for down in range(1, min(rows, 16) + 1):
+            if down * across + across + 1 > registers:
+                break
+            if ceil_div(rows, ceil_div(rows, down)) != down:
+                continue  # fewer rows a tile give as many tiles
+            cycles = 0.0
+            for r in _pieces(rows, down):
+                for c in _pieces(vectors, across):
+                    step = max(r * c / 2, (r + c) / 2, 4.0)
+                    cycles += step * depth + 2 * r * c + 8
+            if cycles < best:
+                best, choice = cycles, (down, across)
+    return choice
 
-    lanes: int
-    registers: int
+
+def _pieces(total: int, size: int) -> list[int]:
+    """`total` cut into pieces of `size`, the rest last."""
+    return [size] * (total // size) + ([total % size] if total % size else [])
+
+
+# ---- products of small blocks within a kernel's own code
+
+# start(row, column) gives the first value of a sum; end(values, row, column) takes the finished
+# ones: values[i][j] is row + i and the vector that begins at column + j * lanes.
+Start = Callable[[Value, Value], Value]
+End = Callable[[Sequence[Sequence[Value]], Value, Value], None]
 
 
 @dataclass(frozen=True)
@@ -239,110 +245,104 @@ class Left:
 
 @dataclass(frozen=True)
 class Right:
-    """The operand read in vectors along its columns, which are contiguous: (depth, column)."""
+    """The operand read in vectors along its columns, which are contiguous: (depth, column).
+
+    Args:
+        limit: columns that may be read (default: all of them).
+    """
 
     pointer: Value
     depth_stride: int
+    limit: int | None = None
 
 
-def machine_of(target, dtype: DType) -> Machine:
-    """The target's vectors as they are for one number type."""
-    return Machine(target.lanes(dtype), target.registers)
-
-
-# start(f, row, column) gives the first value of a sum; end(f, values, row, column) takes the
-# finished ones: values[i][j] is row + i and the vector that begins at column + j * lanes.
-Start = Callable[[Function, Value, Value], Value]
-End = Callable[[Function, Sequence[Sequence[Value]], Value, Value], None]
-
-
-def register_tile(machine: Machine, rows: int, vectors: int, depth: int) -> tuple[int, int]:
-    """Rows and vectors of the register tile that runs a (rows x vectors) block fastest.
-
-    The estimate counts cycles of one step along the depth: two multiply-adds and two loads a cycle,
-    and a chain of additions that takes four; beginning and ending a tile costs about two
-    instructions a sum. One register holds the broadcast element, one each vector of the right side.
-
-    >>> register_tile(Machine(16, 32), 64, 2, 64), register_tile(Machine(8, 16), 64, 2, 64)
-    ((13, 2), (6, 2))
-    """
-    best, choice = float("inf"), (1, 1)
-    for across in range(1, min(vectors, 4) + 1):
-        for down in range(1, min(rows, 16) + 1):
-            if down * across + across + 1 > machine.registers:
-                break
-            down_even = -(-rows // -(-rows // down))
-            if down_even != down:
-                continue
-            cycles = 0.0
-            for r in pieces(rows, down):
-                for c in pieces(vectors, across):
-                    step = max(r * c / 2, (r + c) / 2, 4.0)
-                    cycles += step * depth + 2 * r * c + 8
-            if cycles < best:
-                best, choice = cycles, (down, across)
-    return choice
-
-
-def pieces(total: int, size: int) -> list[int]:
-    """`total` cut into pieces of `size`, the rest last.
-
-    >>> pieces(64, 13)
-    [13, 13, 13, 13, 12]
-    """
-    return [size] * (total // size) + ([total % size] if total % size else [])
-
-
-def block_product(
-    f: Function,
-    machine: Machine,
-    type: str,
-    sizes: tuple[int, int, int],
-    left: Left,
-    right: Right,
-    end: End,
-    start: Start | None = None,
-    column_limit: int | None = None,
-) -> None:
-    """Write out[row, column] = start + sum over depth of left[row, depth] * right[depth, column].
+@dataclass(frozen=True)
+class BlockProduct:
+    """Writes products of small blocks, one register tile after the other.
 
     Args:
         type: "float" or "double".
-        sizes: (rows, columns, depth), all static; columns a multiple of the lanes.
-        end: takes the finished sums.
-        start: gives the first value of each sum, zero by default.
-        column_limit: columns of the right side that may be read (default: all of them).
+        lanes: elements of a vector; registers: how many vectors the machine holds.
     """
-    rows, columns, depth = sizes
-    lanes = machine.lanes
-    down, across = register_tile(machine, rows, columns // lanes, depth)
 
-    def tile(height: int, width: int, row: Value, column: Value, cut: int | None) -> None:
-        size = (height, width, depth)
-        sums = _tile(f, lanes, type, size, left, right, start, row, column, cut)
-        end(f, sums, row, column)
+    type: str
+    lanes: int
+    registers: int
 
-    def down_rows(width: int, column: Value, cut: int | None) -> None:
-        full = rows // down * down
+    def emit(
+        self,
+        f: Function,
+        sizes: tuple[int, int, int],
+        left: Left,
+        right: Right,
+        end: End,
+        start: Start | None = None,
+    ) -> None:
+        """Write out[row, column] = start + sum over depth of left[row, depth] * right[depth, column].
+
+        Args:
+            sizes: (rows, columns, depth), all static; columns a multiple of the lanes.
+            end: takes the finished sums.
+            start: gives the first value of each sum, zero by default.
+        """
+        rows, columns, depth = sizes
+        down, across = fastest_block(self.registers, rows, columns // self.lanes, depth)
+
+        def tile(height: int, width: int, row: Value, column: Value, cut: int | None) -> None:
+            sums = self._tile(f, (height, width, depth), left, right, start, row, column, cut)
+            end([sums[i * width : (i + 1) * width] for i in range(height)], row, column)
+
+        def down_rows(width: int, column: Value, cut: int | None) -> None:
+            full = rows // down * down
+            if full:
+                with _each(f, "row", full, down) as row:
+                    tile(down, width, row, column, cut)
+            if rows - full:
+                tile(rows - full, width, f.index(full), column, cut)
+
+        whole = columns if right.limit is None else right.limit // self.lanes * self.lanes
+        span = across * self.lanes
+        full = whole // span * span
         if full:
-            with _each(f, "row", full, down) as row:
-                tile(down, width, row, column, cut)
-        if rows - full:
-            tile(rows - full, width, f.index(full), column, cut)
+            with _each(f, "column", full, span) as column:
+                down_rows(across, column, None)
+        if columns - full:
+            cut = None if right.limit in (None, columns) else right.limit - full
+            down_rows((columns - full) // self.lanes, f.index(full), cut)
 
-    whole = columns if column_limit is None else column_limit // lanes * lanes
-    span = across * lanes
-    full = whole // span * span
-    if full:
-        with _each(f, "column", full, span) as column:
-            down_rows(across, column, None)
-    if columns - full:
-        cut = None if column_limit is None or column_limit == columns else column_limit - full
-        down_rows((columns - full) // lanes, f.index(full), cut)
+    def _tile(
+        self,
+        f: Function,
+        sizes: tuple[int, int, int],
+        left: Left,
+        right: Right,
+        start: Start | None,
+        row: Value,
+        column: Value,
+        cut: int | None,
+    ) -> list[Value]:
+        """One register tile's sums; `cut`: only that many columns of the right side exist."""
+        (height, width, depth), n = sizes, self.lanes
+        masks = [
+            f.mask_below(n, f.index(cut - j * n)) if cut is not None and cut < (j + 1) * n else None
+            for j in range(width)
+        ]
+        offsets = tuple(i * left.row_stride for i in range(height))
+        loops = (Turns(depth, left.depth_stride),)
+        tile = RegisterTile(self.type, n, width, offsets, loops, right.depth_stride)
+        a = f.at(left.pointer, f.mul(row, f.index(left.row_stride)), self.type, "left.at")
+        b = f.at(right.pointer, column, self.type, "right.at")
+        zero = f.const(tile.wide, 0.0)
+        first = [
+            start(f.add(row, f.index(i)), f.add(column, f.index(j * n))) if start else zero
+            for i in range(height)
+            for j in range(width)
+        ]
+        return tile.emit(f, a, b, first, masks)
 
 
 @contextmanager
-def _each(f: Function, name: str, stop: int, step: int) -> Iterator[Value]:
+def _each(f: Function, name: str, stop: int, step: int) -> Generator[Value, None, None]:
     """The index of a loop over range(0, stop, step), or 0 where there is one turn."""
     if stop == step:
         yield f.index(0)
@@ -351,44 +351,9 @@ def _each(f: Function, name: str, stop: int, step: int) -> Iterator[Value]:
         yield loop.index
 
 
-def _tile(f, n, type, sizes, left, right, start, row, column, cut) -> list[list[Value]]:
-    """One register tile's sums; `cut`: only that many columns of the right side exist."""
-    height, width, depth = sizes
-    wide = vector(n, type)
-    masks: list[Value | None] = [None] * width
-    if cut is not None:
-        masks = [
-            f.mask_below(n, f.index(cut - j * n)) if cut < (j + 1) * n else None
-            for j in range(width)
-        ]
-    left_at = f.at(left.pointer, f.mul(row, f.index(left.row_stride)), type, "left.at")
-    right_at = f.at(right.pointer, column, type, "right.at")
-    zero = f.const(wide, 0.0)
-    first = [
-        start(f, f.add(row, f.index(i)), f.add(column, f.index(j * n))) if start else zero
-        for i in range(height)
-        for j in range(width)
-    ]
-    with f.loop("depth", 0, depth, carry=first) as k:
-        across = f.at(right_at, f.mul(k.index, f.index(right.depth_stride)), type)
-        vectors = [
-            f.load(f.at(across, f.index(j * n), type), wide, mask=masks[j], stem="right")
-            for j in range(width)
-        ]
-        down = f.at(left_at, f.mul(k.index, f.index(left.depth_stride)), type)
-        sums = []
-        for i in range(height):
-            one = f.load(f.at(down, f.index(i * left.row_stride), type), type, stem="left")
-            every = f.splat(one, n)
-            for j in range(width):
-                sums.append(muladd(f, every, vectors[j], k.carried[i * width + j]))
-        k.next(*sums)
-    return [k.results[i * width : (i + 1) * width] for i in range(height)]
-
-
 def sum_of_lanes(f: Function, x: Value) -> Value:
     """The sum of a vector's lanes, halves added to halves: the same order on every machine."""
-    n = lanes_of(x.type)
+    n = lanes(x.type)
     if n == 1:
         return x
     while n > 2:
@@ -398,26 +363,105 @@ def sum_of_lanes(f: Function, x: Value) -> Value:
     return f.add(f.extract(x, 0), f.extract(x, 1), "total")
 
 
-# MERGED tinytorch.kernels.register_tile: Products of small bfloat16 blocks in scratch memory by
-# AMX tiles, and the copies that feed them.
+# ---- AMX tiles of sums
 #
-# Knows pointers, static sizes and the eight tile registers; never tensors or what the product
-# is for.
-# A tile holds 16 rows of 64 bytes. One instruction adds the product of 16 rows of 32 numbers
-# with 32
-# rows of 16 numbers to 16 x 16 float32 sums; the second operand lies in pairs: number (depth,
-# column)
-# beside (depth + 1, column), a "pair" of 32 bits. Tiles are configured by the thread team.
-#
+# A tile register holds 16 rows of 64 bytes. One instruction adds the product of 16 rows of 32
+# numbers with 32 rows of 16 numbers to 16 x 16 float32 sums; the second operand lies in pairs:
+# number (depth, column) beside (depth + 1, column).
 # Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, TDPBF16PS.
 
-ROWS = 16  # rows of a tile, and its columns of 4 bytes
-GRAIN = 32  # sizes of all blocks are multiples: two tiles of sums, or the depth of one instruction
-_A, _B = (4, 5), (6, 7)  # tile registers of the operands; the sums are in 0 .. 3
-_PAIRS = vector(ROWS, "i32")
+AMX_ROWS = 16  # rows of an AMX tile, and its columns of 4 bytes
+AMX_DEPTH = 32  # bfloat16 numbers in a row of 64 bytes: what one instruction sums
+# tile registers; the sums of tile row i and tile column j are in 2 i + j
+_SUMS, _A, _B = (0, 1, 2, 3), (4, 5), (6, 7)
 
 
-def tile_product(
+@dataclass(frozen=True)
+class AmxOperand:
+    """Tiles in memory.
+
+    Args:
+        pointer: where they begin.
+        tiles: bytes from there to each tile: one or two of a and b, of the sums row by row.
+        row: bytes from one row of a tile to the next.
+        step: bytes to the tiles of the next turn; of the sums 0.
+    """
+
+    pointer: Value
+    tiles: tuple[int, ...]
+    row: int
+    step: int = 0
+
+
+def amx_product(
+    f: Function,
+    a: AmxOperand,
+    b: AmxOperand,
+    sums: AmxOperand,
+    depth: Value,
+    add: bool,
+    rest: AmxOperand | None = None,
+) -> None:
+    """sums (+)= a b, for up to 2 x 2 tiles; float32 sums of bfloat16 products.
+
+    Args:
+        depth: numbers summed; a multiple of 32 unless there is a `rest`.
+        add: start from the sums in memory.
+        rest: where a's tiles of the last, incomplete, turn lie, if there is one.
+    """
+    columns = range(len(b.tiles))
+    places = [f.at(sums.pointer, f.index(x), "i8", "c.at") for x in sums.tiles]
+    cells = [(_SUMS[2 * i + j], i * len(b.tiles) + j) for i in range(len(a.tiles)) for j in columns]
+    for number, cell in cells:
+        if add:
+            _amx_memory(f, "tileloadd64", number, places[cell], sums.row)
+        else:
+            f.call("void", "llvm.x86.tilezero", _amx_register(f, number))
+
+    def turn(left: AmxOperand, a_at: Value, b_at: Value) -> None:
+        for i, tile in enumerate(left.tiles):
+            _amx_memory(f, "tileloadd64", _A[i], f.at(a_at, f.index(tile), "i8"), left.row)
+            for j in columns:
+                if i == 0:
+                    place = f.at(b_at, f.index(b.tiles[j]), "i8")
+                    _amx_memory(f, "tileloadd64", _B[j], place, b.row)
+                which = [_amx_register(f, x) for x in (_SUMS[2 * i + j], _A[i], _B[j])]
+                f.call("void", "llvm.x86.tdpbf16ps", *which)
+
+    whole = f.op("and", depth, f.index(-AMX_DEPTH)) if rest else depth
+    with f.loop("turn", 0, whole, AMX_DEPTH, carry=[a.pointer, b.pointer]) as k:
+        turn(a, *k.carried)
+        a_next = f.at(k.carried[0], f.index(a.step), "i8", "a.next")
+        k.next(a_next, f.at(k.carried[1], f.index(b.step), "i8", "b.next"))
+    if rest:
+        with f.when(f.compare("lt", whole, depth)):
+            turn(rest, rest.pointer, k.results[1])
+    for number, cell in cells:
+        _amx_memory(f, "tilestored64", number, places[cell], sums.row)
+
+
+def _amx_register(f: Function, number: int) -> Value:
+    return f.const("i8", number)
+
+
+def _amx_memory(f: Function, name: str, number: int, place: Value, row: int) -> None:
+    f.call("void", f"llvm.x86.{name}", _amx_register(f, number), place, f.index(row))
+
+
+def amx_configure(f: Function) -> None:
+    """Say how large the tiles are: palette 1, all of 16 rows by 64 bytes. Overwrites scratch.
+
+    Source: Intel 64 and IA-32 Architectures Software Developer's Manual, LDTILECFG: byte 0 is
+    the palette, bytes 16.. are 16-bit row lengths, bytes 48.. are row counts.
+    """
+    f.store(f.const("<16 x i32>", 0), f.scratch)
+    f.store(f.const("i8", 1), f.scratch)
+    f.store(f.const("<8 x i16>", 64), f.at(f.scratch, f.index(16), "i8"))
+    f.store(f.const("<8 x i8>", AMX_ROWS), f.at(f.scratch, f.index(48), "i8"))
+    f.call("void", "llvm.x86.ldtilecfg", f.scratch)
+
+
+def amx_block_product(
     f: Function,
     sizes: tuple[int, int, int],
     a: tuple[Value, int],
@@ -425,126 +469,96 @@ def tile_product(
     c: tuple[Value, int],
     add: bool,
 ) -> None:
-    """c = a b, or c += a b: float32 sums of bfloat16 products.
+    """c = a b, or c += a b, for blocks in scratch. Tiles are configured by the thread team.
 
     Args:
         sizes: (rows, columns, depth), multiples of 32.
-        a: address and bytes from row to row; a row is `depth` numbers.
+        a: address and bytes from row to row; a row is `depth` bfloat16 numbers.
         b: the same; a row is `columns` pairs, there are depth / 2.
         c: the same; a row is `columns` float32 numbers.
         add: whether c's numbers are the sums' beginning.
     """
     rows, columns, depth = sizes
-    with f.loop("row", 0, rows, GRAIN) as i, f.loop("column", 0, columns, GRAIN) as j:
-        places = []
-        for down in range(2):
-            for across in range(2):
-                row = f.add(i.index, f.index(down * ROWS))
-                at = f.add(f.mul(row, f.index(c[1])), f.mul(j.index, f.index(4)))
-                places.append(f.at(c[0], f.add(at, f.index(across * 4 * ROWS)), "i8"))
-        for tile, place in enumerate(places):
-            if add:
-                _amx_load(f, tile, place, c[1])
-            else:
-                f.call("void", "llvm.x86.tilezero", _amx_register(tile))
-        with f.loop("depth", 0, depth, GRAIN) as k:
-            for down, tile in enumerate(_A):
-                row = f.add(i.index, f.index(down * ROWS))
-                at = f.add(f.mul(row, f.index(a[1])), f.mul(k.index, f.index(2)))
-                _amx_load(f, tile, f.at(a[0], at, "i8"), a[1])
-            for across, tile in enumerate(_B):
-                at = f.add(f.mul(k.index, f.index(b[1] // 2)), f.mul(j.index, f.index(4)))
-                _amx_load(f, tile, f.at(b[0], f.add(at, f.index(across * 4 * ROWS)), "i8"), b[1])
-            for sums in range(4):
-                given = (
-                    _amx_register(sums),
-                    _amx_register(_A[sums // 2]),
-                    _amx_register(_B[sums % 2]),
-                )
-                f.call("void", "llvm.x86.tdpbf16ps", *given)
-        for tile, place in enumerate(places):
-            f.call("void", "llvm.x86.tilestored64", _amx_register(tile), place, f.index(c[1]))
+    side = 4 * AMX_ROWS  # bytes of a row of a tile
+    with f.loop("row", 0, rows, 2 * AMX_ROWS) as i, f.loop("column", 0, columns, 2 * AMX_ROWS) as j:
+        across = f.mul(j.index, f.index(4))
+        at = f.add(f.mul(i.index, f.index(c[1])), across)
+        lower = AMX_ROWS * c[1]
+        sums = AmxOperand(f.at(c[0], at, "i8"), (0, side, lower, lower + side), c[1])
+        left = f.at(a[0], f.mul(i.index, f.index(a[1])), "i8")
+        amx_product(
+            f, AmxOperand(left, (0, AMX_ROWS * a[1]), a[1], 2 * AMX_DEPTH),
+            AmxOperand(f.at(b[0], across, "i8"), (0, side), b[1], AMX_DEPTH // 2 * b[1]),
+            sums, f.index(depth), add,
+        )  # fmt: skip
 
 
-def _amx_register(number: int) -> Value:
-    return Value(str(number), "i8")
+# ---- what becomes of the sums
 
 
-def _amx_load(f: Function, tile: int, place: Value, step: int) -> None:
-    f.call("void", "llvm.x86.tileloadd64", _amx_register(tile), place, f.index(step))
+@dataclass(frozen=True, eq=False)
+class Rectangle:
+    """A rectangle of the output: the batch index, and which rows and columns of that matrix."""
+
+    index: Sequence[Value]
+    row: Value
+    rows: Value
+    column: Value
+    width: Value
 
 
-def copy_rows(
-    f: Function, row_pointer: RowPointer, exist: tuple[Value, int], out: Value, sizes
-) -> None:
-    """Copy bfloat16 rows without gaps between them; rows and columns that do not exist are 0.
+@dataclass(frozen=True)
+class EpilogueWriter:
+    """Hands sums that lie in scratch to an epilogue, vector by vector.
 
     Args:
-        row_pointer: gives the address of a row that exists.
-        exist: how many rows (at least 1) and columns exist.
-        out: (rows, columns) numbers.
-        sizes: rows and columns of `out`, multiples of 32.
+        epilogue: takes them.
+        type: of the sums; lanes: of a vector.
+        n: columns of the output; a rectangle may end there only within a vector.
+        unrolled: if not 0, all rectangles have this many columns, a whole number of vectors.
+        ahead: ask for what the epilogue reads some rows before it does.
     """
-    rows, columns = sizes
-    wide = vector(GRAIN, "i16")
-    last = f.sub(exist[0], f.index(1))
-    with f.loop("row", 0, rows) as row:
-        start = row_pointer(f, f.minimum(row.index, last))
-        there = f.compare("le", row.index, last)
-        for column in range(0, columns, GRAIN):
-            count = exist[1] - column
-            mask = f.mask_below(GRAIN, f.index(count)) if count < GRAIN else None
-            x = f.load(f.at(start, f.index(column), "i16"), wide, mask=mask)
-            x = f.select(there, x, f.const(wide, 0))
-            at = f.add(f.mul(row.index, f.index(columns)), f.index(column))
-            f.store(x, f.at(out, at, "i16"))
 
+    epilogue: Epilogue
+    type: str
+    lanes: int
+    n: int
+    unrolled: int = 0
+    ahead: bool = False
 
-def interleave_rows(f: Function, source: Value, out: Value, sizes: tuple[int, int]) -> None:
-    """out pair (i, column) = source (2 i, column) and (2 i + 1, column), for dense blocks."""
-    rows, columns = sizes
-    wide = vector(GRAIN, "i16")
-    low = [x for i in range(ROWS) for x in (i, GRAIN + i)]
-    high = [x + ROWS for x in low]
-    with f.loop("row", 0, rows, 2) as row:
-        for column in range(0, columns, GRAIN):
-            at = f.add(f.mul(row.index, f.index(columns)), f.index(column))
-            upper = f.load(f.at(source, at, "i16"), wide)
-            lower = f.load(f.at(source, f.add(at, f.index(columns)), "i16"), wide)
-            to = f.add(f.mul(row.index, f.index(columns)), f.index(2 * column))
-            f.store(f.shuffle(upper, lower, low), f.at(out, to, "i16"))
-            f.store(f.shuffle(upper, lower, high), f.at(out, f.add(to, f.index(GRAIN)), "i16"))
+    def prefetch(self, f: Function, pointers: Pointers, part: Rectangle, width: int) -> None:
+        """Ask for what the epilogue will read of a rectangle, before its sums are computed."""
+        with f.loop("ask", 0, part.rows) as i:
+            for column in range(0, width, self.lanes):
+                at = f.add(part.row, i.index), f.add(part.column, f.index(column))
+                self.epilogue.prefetch(f, (*part.index, *at), pointers)
 
+    def emit(
+        self, f: Function, pointers: Pointers, part: Rectangle, sums: Value, sums_row: int
+    ) -> None:
+        """Write the loop; `sums_row`: elements from one row of sums to the next."""
+        n, unrolled, lanes = self.n, self.unrolled, self.lanes
+        with f.loop("row", 0, part.rows) as i:
+            line = f.at(sums, f.mul(i.index, f.index(sums_row)), self.type, "sums")
+            row = f.add(part.row, i.index, "i")
 
-def turn_pairs(
-    f: Function, source: Value, out: Value, sizes: tuple[int, int], line: int = 0
-) -> None:
-    """out (column, row) = source (row, column), blocks of pairs; sizes (rows, columns).
+            def give(column: Value, mask: Value | None = None) -> None:
+                x = f.load(f.at(line, column, self.type), vector(lanes, self.type), stem="total")
+                at = (*part.index, row, f.add(part.column, column, "j"))
+                self.epilogue.emit(f, x, at, mask, pointers)
 
-    Args:
-        line: pairs from one row of `out` to the next; default: no gap.
-    """
-    rows, columns = sizes
-    line = line or rows
-    with f.loop("row", 0, rows, ROWS) as row, f.loop("column", 0, columns, ROWS) as column:
-        base = f.add(f.mul(row.index, f.index(columns)), column.index)
-        lines = [
-            f.load(f.at(source, f.add(base, f.index(i * columns)), "i32"), _PAIRS)
-            for i in range(ROWS)
-        ]
-        to = f.add(f.mul(column.index, f.index(line)), row.index)
-        for i, turned in enumerate(transpose(f, lines)):
-            f.store(turned, f.at(out, f.add(to, f.index(i * line)), "i32"))
-
-
-def rounded(f: Function, first: Value, second: Value) -> Value:
-    """16 and 16 float32 numbers as 32 bfloat16, one after the other."""
-    both = f.shuffle(first, second, range(2 * ROWS), "both")
-    return f.bitcast(f.convert_flushed(both), vector(2 * ROWS, "i16"))
-
-
-def paired(f: Function, first: Value, second: Value) -> Value:
-    """The same as pairs: number i of the first beside number i of the second."""
-    order = [x for i in range(ROWS) for x in (i, ROWS + i)]
-    both = rounded(f, first, second)
-    return f.shuffle(both, both, order, "pairs")
+            if self.ahead:
+                last = f.sub(f.sub(part.rows, f.index(1)), i.index)
+                coming = f.add(row, f.minimum(f.index(AHEAD), last))
+                with f.loop("ask", 0, part.width, lanes) as j:
+                    at = (*part.index, coming, f.add(part.column, j.index))
+                    self.epilogue.prefetch(f, at, pointers)
+            for column in range(0, unrolled, lanes):
+                give(f.index(column))
+            whole = part.width if n % lanes == 0 else f.op("and", part.width, f.index(-lanes))
+            if n >= lanes and not unrolled:
+                with f.loop("column", 0, whole, lanes) as j:
+                    give(j.index)
+            if n % lanes and not unrolled:
+                with f.when(f.compare("lt", whole, part.width)):
+                    give(whole, f.mask_below(lanes, f.sub(part.width, whole)))
