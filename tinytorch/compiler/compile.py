@@ -116,7 +116,7 @@ class Compiled:
                 rule="one of " + ", ".join(map(repr, PRECISIONS)),
                 fix='compile(..., precision="bf16")',
             )
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
+        if threads is not None and (not is_a(threads, int) or threads < 1):
             raise SettingError(
                 "compile: threads is outside its range",
                 got=f"threads={threads!r}",
@@ -334,7 +334,7 @@ def _runnable(target: str | Target | None) -> Target | None:
     """The target meant, which this machine can run."""
     if target is None:
         return None
-    if not isinstance(target, (str, Target)):
+    if not is_a(target, (str, Target)):
         raise SettingError(
             "compile: this is not a target",
             got=f"target={target!r}",

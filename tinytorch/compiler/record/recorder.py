@@ -158,9 +158,9 @@ class Recorder(Interpreter):
                         self._refuse_old_tape(t._node, t)
         outputs: tuple[Value, ...] = self.graph.add(primitive, inputs, params, user_line())
         self._made.update(outputs)
-        if len(outputs) > 1:
-            return tuple([from_value(v) for v in outputs])
-        out = from_value(outputs[0])
+        out, *others = [from_value(v) for v in outputs]
+        if others:
+            return out, *others
         if primitive.view and self.strides.note_view(primitive, inputs[0], outputs[0], params):
             self.shows(out, operands[0], primitive, params)
         else:

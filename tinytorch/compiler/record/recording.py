@@ -550,7 +550,12 @@ def _moved(seen: Readings) -> list[Effect]:
 def _holds_old(x: Any) -> bool:
     if is_a(x, tuple):
         return any(map(_holds_old, x)) and all(_holds_old(y) or not holds_tensor(y) for y in x)
-    return is_a(x, TensorBase) and x._buffer is not None
+    return is_a(x, TensorBase) and not _is_new(x)
+
+
+def _is_new(x: Any) -> bool:
+    """Whether it is a Tensor of the recording, which has no numbers yet."""
+    return is_a(x, TensorBase) and x._buffer is None
 
 
 def _places(
@@ -614,8 +619,8 @@ def _is_plain(x: Any) -> bool:
         return True
     if class_of(x) in (tuple, list) or hasattr(class_of(x), "_fields"):
         return all(map(_is_plain, x))
-    if class_of(x) is dict:
-        return all(map(_is_plain, x.values()))
+    if class_of(x) is dict:  # whose keys stay what they are
+        return not any(map(_is_new, x)) and all(map(_is_plain, x.values()))
     return is_a(x, (bool, int, float, str, bytes, type(None)))
 
 
