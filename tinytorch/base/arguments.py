@@ -18,7 +18,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable
-from types import FunctionType, TracebackType
+from types import FunctionType, MethodType, TracebackType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -72,6 +72,8 @@ def explain(problem: Exception, call: Any, arguments: tuple, named: dict) -> Exc
         return OutOfMemoryError.of(problem)
     kind = next(ours for raw, ours in KINDS.items() if isinstance(problem, raw))
     name = getattr(call, "__qualname__", None) or type(call).__name__
+    if isinstance(call, MethodType) and not isinstance(call.__self__, type):
+        name = f"{type(call.__self__).__name__}.{call.__name__}"  # not that of a base class
     given = [short(x, 60) for x in arguments] + [f"{k}={short(x, 60)}" for k, x in named.items()]
     try:
         signature = str(inspect.signature(call))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tinytorch.base.checks import flag, number, whole
@@ -28,8 +28,6 @@ from tinytorch.tensor.shaping import moveaxis
 from tinytorch.tensor.tensor import Tensor
 
 ROUNDED = 1e-4  # of mixed or smoothed labels, in any float type but the 8 bits of bfloat16
-
-
 REDUCTIONS = ("mean", "sum", "none")
 
 
@@ -202,6 +200,8 @@ class Loss(Module):
         reduction: "mean", "sum" or "none".
     """
 
+    function: Callable[..., Tensor]
+    settings: tuple[str, ...] = ("reduction",)  # attributes that the function gets, by name
     reductions = REDUCTIONS
     _shown = {"reduction": "mean"}
     weight: Tensor | None  # of classes or elements, of the losses that have one
@@ -209,6 +209,10 @@ class Loss(Module):
 
     def __init__(self, reduction: str = "mean"):
         self.reduction = reduction_of(type(self).__name__, reduction, self.reductions)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Prediction and target, shaped as the class says -> 0-d; for "none" one for each."""
+        return self.function(input, target, **{name: getattr(self, name) for name in self.settings})
 
     def _set_weight(self, name: str, weight) -> None:
         """Keep the weights of classes or elements as state that is not trained, or None."""
@@ -265,9 +269,7 @@ class MSELoss(Loss):
         2.0
     """
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Two Tensors of one shape -> 0-d."""
-        return mse_loss(input, target, reduction=self.reduction)
+    function = staticmethod(mse_loss)
 
 
 @in_float32("input", "target")
@@ -302,9 +304,7 @@ class L1Loss(Loss):
         1.0
     """
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Two Tensors of one shape -> 0-d."""
-        return l1_loss(input, target, reduction=self.reduction)
+    function = staticmethod(l1_loss)
 
 
 @in_float32("input", "target")
@@ -354,13 +354,12 @@ class HuberLoss(Loss):
         2.5
     """
 
+    function = staticmethod(huber_loss)
+    settings = ("reduction", "delta")
+
     def __init__(self, reduction: str = "mean", delta: float = 1.0):
         super().__init__(reduction)
         self.delta = number("HuberLoss", "delta", delta, "(0, inf)")
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Two Tensors of one shape -> 0-d."""
-        return huber_loss(input, target, reduction=self.reduction, delta=self.delta)
 
 
 @in_float32("input", "target")
@@ -409,13 +408,12 @@ class SmoothL1Loss(Loss):
         0.25
     """
 
+    function = staticmethod(smooth_l1_loss)
+    settings = ("reduction", "beta")
+
     def __init__(self, reduction: str = "mean", beta: float = 1.0):
         super().__init__(reduction)
         self.beta = number("SmoothL1Loss", "beta", beta, "[0, inf)")
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Two Tensors of one shape -> 0-d."""
-        return smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
 
 
 @in_float32("input", "target")
@@ -483,16 +481,13 @@ class BCEWithLogitsLoss(Loss):
         10000.0
     """
 
+    function = staticmethod(binary_cross_entropy_with_logits)
+    settings = ("weight", "reduction", "pos_weight")
+
     def __init__(self, weight=None, reduction: str = "mean", pos_weight=None):
         super().__init__(reduction)
         self._set_weight("weight", weight)
         self._set_weight("pos_weight", pos_weight)
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Logits and targets in [0, 1] of one shape -> 0-d."""
-        return binary_cross_entropy_with_logits(
-            input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
-        )
 
 
 @in_float32("input", "target")
@@ -551,13 +546,12 @@ class BCELoss(Loss):
         Tensor(0.6931472)
     """
 
+    function = staticmethod(binary_cross_entropy)
+    settings = ("weight", "reduction")
+
     def __init__(self, weight=None, reduction: str = "mean"):
         super().__init__(reduction)
         self._set_weight("weight", weight)
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Probabilities and targets in [0, 1] of one shape -> 0-d."""
-        return binary_cross_entropy(input, target, self.weight, reduction=self.reduction)
 
 
 @in_float32("input", "target")
@@ -601,9 +595,7 @@ def cross_entropy(
     input, target = asarray(input), asarray(target)
     note_logits(input)
     smoothing = number("cross_entropy", "label_smoothing", label_smoothing, "[0, 1]")
-    logits = _classes_last(input)
-    logits = logits if logits.dtype.is_float else logits.astype("float32")
-    _check_weight("cross_entropy", weight, logits)
+    logits = _scores("cross_entropy", input, weight)
     if target.dtype.is_float:
         losses = _against_probabilities(logits, _last(target, input), smoothing, weight)
         return averaged("cross_entropy", losses, None, reduction)
@@ -638,21 +630,18 @@ def nll_loss(
     """
     reduction_of("nll_loss", reduction)
     input, target = asarray(input), asarray(target)
-    scores = _classes_last(input)
-    scores = scores if scores.dtype.is_float else scores.astype("float32")
-    _check_weight("nll_loss", weight, scores)
+    scores = _scores("nll_loss", input, weight)
     labels, keep = _labels("nll_loss", scores, target, ignore_index)
     losses = -gather(scores, -1, labels.unsqueeze(-1)).squeeze(-1)
     losses, counts = _weighted(losses, labels, weight, keep)
     return averaged("nll_loss", losses, counts, reduction)
 
 
-def _classes_last(x: Tensor) -> Tensor:
-    return x if len(x.shape) < 3 else moveaxis(x, 1, -1)
-
-
-def _check_weight(owner: str, weight: Tensor | None, logits: Tensor) -> None:
-    classes = logits.shape[-1] if logits.shape else 0
+def _scores(owner: str, input: Tensor, weight: Tensor | None) -> Tensor:
+    """Floats with the classes on the last axis; a weight belongs to them."""
+    scores = input if len(input.shape) < 3 else moveaxis(input, 1, -1)
+    scores = scores if scores.dtype.is_float else scores.astype("float32")
+    classes = scores.shape[-1] if scores.shape else 0
     if weight is not None and tuple(weight.shape) != (classes,):
         raise ShapeError(
             f"{owner}: weight is not one number for each class",
@@ -660,7 +649,8 @@ def _check_weight(owner: str, weight: Tensor | None, logits: Tensor) -> None:
             rule="weight (K,)",
             fix="one weight for each class, in the order of the labels",
         )
-    check_one_float(owner, input=logits, weight=weight)
+    check_one_float(owner, input=scores, weight=weight)
+    return scores
 
 
 def _labels(owner: str, logits: Tensor, labels: Tensor, ignore_index: int | None):
@@ -759,6 +749,9 @@ class CrossEntropyLoss(_OfClasses):
         0.0
     """
 
+    function = staticmethod(cross_entropy)
+    settings = ("weight", "ignore_index", "reduction", "label_smoothing")
+
     _shown = {"ignore_index": None, "reduction": "mean", "label_smoothing": 0.0}
 
     def __init__(
@@ -769,13 +762,6 @@ class CrossEntropyLoss(_OfClasses):
         self.label_smoothing = number(
             "CrossEntropyLoss", "label_smoothing", label_smoothing, "[0, 1]"
         )
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Logits (N, K) and labels (N,) -> 0-d."""
-        return cross_entropy(
-            input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction,
-            label_smoothing=self.label_smoothing,
-        )  # fmt: skip
 
 
 class NLLLoss(_OfClasses):
@@ -796,11 +782,8 @@ class NLLLoss(_OfClasses):
         2.0
     """
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Log-probabilities (N, K) and labels (N,) -> 0-d."""
-        return nll_loss(
-            input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction
-        )
+    function = staticmethod(nll_loss)
+    settings = ("weight", "ignore_index", "reduction")
 
 
 @in_float32("input", "target")
@@ -860,12 +843,11 @@ class KLDivLoss(Loss):
         0.0
     """
 
+    function = staticmethod(kl_div)
+    settings = ("reduction", "log_target")
+
     reductions = (*REDUCTIONS, "batchmean")
 
     def __init__(self, reduction: str = "mean", log_target: bool = False):
         super().__init__(reduction)
         self.log_target = flag("KLDivLoss", "log_target", log_target)
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Log-probabilities and probabilities of one shape -> 0-d."""
-        return kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
