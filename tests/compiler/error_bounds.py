@@ -23,8 +23,8 @@ import numpy as np
 
 from tinytorch.base.dtypes import DType, bfloat16, float16, float32, float64, from_bfloat16
 from tinytorch.compiler.graph.graph import Graph, Node, Value
+from tinytorch.primitives.pooling import output_size
 from tinytorch.primitives.primitive import Spec, store
-from tinytorch.primitives.windows import output_size
 
 # The distance of neighbours at 1. For float64 twice that: the reference is float64 itself.
 EPS = {float64: 2.0**-51, float32: 2.0**-23, float16: 2.0**-10, bfloat16: 2.0**-7}

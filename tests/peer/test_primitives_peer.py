@@ -10,7 +10,7 @@ import torch
 
 from tests.reverse_mode import Traced, gradient
 from tinytorch.primitives import TABLE, attention, convolution, max_pool2d
-from tinytorch.primitives.samples import numbers
+from tinytorch.primitives.primitive import numbers
 
 pytestmark = pytest.mark.peer
 functional = torch.nn.functional

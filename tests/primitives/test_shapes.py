@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.reverse_mode import Traced, gradient
 from tinytorch.base.errors import ShapeError
 from tinytorch.primitives import TABLE, fold_to, slice_
-from tinytorch.primitives.samples import numbers
+from tinytorch.primitives.primitive import numbers
 from tinytorch.primitives.shapes import broadcast_shapes
 
 SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)

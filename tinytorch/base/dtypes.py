@@ -87,7 +87,7 @@ def dtype_named(name: str) -> DType:
     return _BY_NAME[name]
 
 
-def as_dtype(x) -> DType:
+def as_dtype(x: Any) -> DType:
     """The DType meant by a DType, a name, a NumPy type or Python's bool, int, float.
 
     >>> as_dtype("float32"), as_dtype(np.int64), as_dtype(float)

@@ -6,37 +6,28 @@ Knows arrays, never tensors or graphs.
 
 from __future__ import annotations
 
-from tinytorch.primitives.arithmetic import (
-    abs_,
-    add,
-    ceil,
-    div,
-    floor,
-    floor_div,
-    maximum,
-    minimum,
-    mul,
-    neg,
-    reciprocal,
-    remainder,
-    round_,
-    sign,
-    sub,
+from tinytorch.primitives.contraction import attention, attention_gradient, matmul
+from tinytorch.primitives.convolution import (
+    convolution,
+    convolution_input_gradient,
+    convolution_weight_gradient,
 )
-from tinytorch.primitives.attention import attention, attention_gradient
-from tinytorch.primitives.bits import (
+from tinytorch.primitives.creation import full, full_like, iota, random_bits
+from tinytorch.primitives.elementwise import (
+    abs_,
+    absorb,
+    add,
     bitwise_and,
     bitwise_not,
     bitwise_or,
     bitwise_xor,
-    shift_left,
-    shift_right,
-)
-from tinytorch.primitives.broadcasting import broadcast_to, fold_to, sum_
-from tinytorch.primitives.casting import cast, cast_like
-from tinytorch.primitives.comparison import (
-    absorb,
+    cast,
+    cast_like,
+    ceil,
+    div,
     equal,
+    floor,
+    floor_div,
     greater,
     greater_equal,
     isfinite,
@@ -47,20 +38,40 @@ from tinytorch.primitives.comparison import (
     logical_and,
     logical_not,
     logical_or,
+    maximum,
+    minimum,
+    mul,
+    neg,
     not_equal,
+    reciprocal,
+    remainder,
+    round_,
+    shift_left,
+    shift_right,
+    sign,
     signbit,
+    sub,
     where,
 )
-from tinytorch.primitives.contraction import matmul
-from tinytorch.primitives.convolution import (
-    convolution,
-    convolution_input_gradient,
-    convolution_weight_gradient,
+from tinytorch.primitives.indexing import (
+    put_rows,
+    scatter_add,
+    scatter_along,
+    slice_update,
+    take,
+    take_along,
 )
-from tinytorch.primitives.creation import full, full_like, iota
-from tinytorch.primitives.exponential import cos, erf, exp, log, pow_, rsqrt, sin, sqrt, tanh
-from tinytorch.primitives.indexing import scatter_add, scatter_along, slice_update, take, take_along
-from tinytorch.primitives.movement import concatenate, flip, pad, slice_
+from tinytorch.primitives.movement import (
+    broadcast_to,
+    concatenate,
+    flip,
+    fold_to,
+    pad,
+    permute,
+    reshape,
+    slice_,
+    sum_,
+)
 from tinytorch.primitives.pooling import max_pool2d, max_pool2d_gradient, max_pool2d_take
 from tinytorch.primitives.primitive import (
     NOT_DIFFERENTIABLE,
@@ -70,11 +81,19 @@ from tinytorch.primitives.primitive import (
     Spec,
     dtype_of,
 )
-from tinytorch.primitives.put_rows import put_rows
-from tinytorch.primitives.random import random_bits
-from tinytorch.primitives.reductions import all_, any_, argmax, argmin, cumsum, max_, min_, prod
-from tinytorch.primitives.reshaping import permute, reshape
-from tinytorch.primitives.sorting import argsort, sort
+from tinytorch.primitives.reductions import (
+    all_,
+    any_,
+    argmax,
+    argmin,
+    argsort,
+    cumsum,
+    max_,
+    min_,
+    prod,
+    sort,
+)
+from tinytorch.primitives.transcendental import cos, erf, exp, log, pow_, rsqrt, sin, sqrt, tanh
 
 __all__ = [
     "NOT_DIFFERENTIABLE",

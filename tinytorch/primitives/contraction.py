@@ -1,4 +1,4 @@
-"""Matmul: sums of products over one common axis.
+"""Contractions: matmul, sums of products over one common axis; attention, two of them in one.
 
 Knows matrices in the last two axes and batches before them. float16 and bfloat16 are multiplied and
 added up in float32. `dtype` asks for another type of output: float32 for products of bfloat16.
@@ -7,23 +7,66 @@ added up in float32. `dtype` asks for another type of output: float32 for produc
 In mixed precision the operands are bfloat16 and the output float32. The cotangent g is then rounded
 to bfloat16 to be an input like the others, and the gradients come out in g's own float32: they are
 sums, and sums are not rounded. Without `dtype` everything has one type and this says nothing.
+
+Sources: attention is Vaswani et al. 2017 (https://arxiv.org/abs/1706.03762), equation 1; its
+gradient from the log-sum-exp Dao et al. 2022 (https://arxiv.org/abs/2205.14135), algorithm 4.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import DType, as_dtype, bfloat16, float32
+from tinytorch.base.dtypes import DType, as_dtype, bfloat16, float32, float64, int64
 from tinytorch.base.errors import DTypeError, ShapeError
-from tinytorch.primitives.broadcasting import accumulator, fold_to
-from tinytorch.primitives.casting import cast_like
-from tinytorch.primitives.primitive import ErrorSample, OpClass, Primitive, Sample, Spec, dtype_of
-from tinytorch.primitives.quiet import quiet, quietly
-from tinytorch.primitives.reshaping import reshape, swap_last
-from tinytorch.primitives.samples import flags, numbers, strided
-from tinytorch.primitives.shapes import NUMBER, broadcast_shapes, check_kind, check_same_dtype
+from tinytorch.primitives.creation import full_like, iota, made_like
+from tinytorch.primitives.elementwise import (
+    BOTH,
+    Needs,
+    add,
+    cast,
+    cast_like,
+    less_equal,
+    mul,
+    neg,
+    sub,
+    where,
+)
+from tinytorch.primitives.ieee import ieee, ieee_steps
+from tinytorch.primitives.movement import (
+    accumulator,
+    broadcast_to,
+    fold_to,
+    reshape,
+    sum_,
+    swap_last,
+)
+from tinytorch.primitives.primitive import (
+    Array,
+    Cotangents,
+    ErrorSample,
+    OpClass,
+    Operand,
+    Primitive,
+    Sample,
+    Spec,
+    dtype_of,
+    flags,
+    numbers,
+    strided,
+)
+from tinytorch.primitives.shapes import (
+    FLOAT,
+    NUMBER,
+    broadcast_shapes,
+    check_kind,
+    check_rank,
+    check_same_dtype,
+)
+from tinytorch.primitives.transcendental import exp
 
 
 def output_dtype(name: str, operand: Spec, dtype: DType | None) -> DType:
@@ -39,7 +82,7 @@ def output_dtype(name: str, operand: Spec, dtype: DType | None) -> DType:
     return out
 
 
-def working_type(x: np.ndarray, dtype: DType | None) -> np.dtype:
+def working_type(x: Array, dtype: DType | None) -> np.dtype[Any]:
     """The NumPy type in which a contraction of x is added up."""
     own = accumulator(x.dtype)
     if x.dtype.kind == "f" or dtype is None:
@@ -47,12 +90,12 @@ def working_type(x: np.ndarray, dtype: DType | None) -> np.dtype:
     return as_dtype(dtype).compute  # integers wrap modulo the output's width
 
 
-def result_type(x: np.ndarray, dtype: DType | None) -> np.dtype:
+def result_type(x: Array, dtype: DType | None) -> np.dtype[Any]:
     """The NumPy type of what a contraction of x returns."""
     return x.dtype if dtype is None else as_dtype(dtype).compute
 
 
-def cotangent_for(g, operand):
+def cotangent_for(g: Operand, operand: Operand) -> tuple[Operand, DType | None]:
     """g in the operand's type, and the `dtype` to ask its contractions for: see the Note."""
     return cast_like(g, operand), (None if dtype_of(g) is dtype_of(operand) else dtype_of(g))
 
@@ -79,10 +122,10 @@ def _product(a: Spec, b: Spec, *, dtype: DType | None = None) -> Spec:
     return Spec((*batch, a.shape[-2], b.shape[-1]), output_dtype("matmul", a, dtype))
 
 
-_product_of = quiet(np.matmul)
+_product_of = ieee(np.matmul)
 
 
-def _matmul(a: np.ndarray, b: np.ndarray, *, dtype: DType | None = None):
+def _matmul(a: Array, b: Array, *, dtype: DType | None = None) -> Array:
     if dtype is None and a.dtype.char in "fd":  # the common case by the shortest way: 3 us less
         if b.ndim > 2 or a.ndim == 2:
             return _product_of(a, b)
@@ -91,19 +134,22 @@ def _matmul(a: np.ndarray, b: np.ndarray, *, dtype: DType | None = None):
     return _wide_matmul(a, b, dtype)
 
 
-@quietly
-def _wide_matmul(a: np.ndarray, b: np.ndarray, dtype: DType | None):
+@ieee_steps
+def _wide_matmul(a: Array, b: Array, dtype: DType | None) -> Array:
     working, result = working_type(a, dtype), result_type(a, dtype)
     a, b = a.astype(working, copy=False), b.astype(working, copy=False)
     if b.ndim == 2 and a.ndim > 2:  # one product of all rows instead of one for each batch
-        rows = a.reshape(int(np.prod(a.shape[:-1], dtype=np.int64)), a.shape[-1])
+        rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
         out = np.matmul(rows, b).reshape(*a.shape[:-1], b.shape[-1])
     else:
         out = np.matmul(a, b)
     return out.astype(result, copy=False)
 
 
-def _matmul_vjp(g, out, a, b, *, dtype=None, needs=(True, True)):
+def _matmul_vjp(
+    g: Operand, out: Operand, a: Operand, b: Operand,
+    *, dtype: DType | None = None, needs: Needs = BOTH,
+) -> Cotangents:  # fmt: skip
     g, wanted = cotangent_for(g, a)
     g_a = None
     if needs[0]:
@@ -119,14 +165,20 @@ def _matmul_vjp(g, out, a, b, *, dtype=None, needs=(True, True)):
     return g_a, fold_to(matmul(swap_last(a), g, dtype=wanted), tuple(b.shape))
 
 
-def _lies_by_columns(x) -> bool:
+def _lies_by_columns(x: Operand) -> bool:
     """Whether the elements of a matrix in memory go down its columns (False in a capture)."""
-    array = x if isinstance(x, np.ndarray) else getattr(getattr(x, "_buffer", None), "array", None)
-    return array is not None and array.flags.f_contiguous and not array.flags.c_contiguous
+    array: Any = getattr(getattr(x, "_buffer", None), "array", x)
+    if not isinstance(array, np.ndarray):
+        return False
+    return array.flags.f_contiguous and not array.flags.c_contiguous
 
 
-def _rows(x) -> int:
-    return int(np.prod(tuple(x.shape)[:-1], dtype=np.int64))
+def _rows(x: Operand) -> int:
+    return math.prod(tuple(x.shape)[:-1])
+
+
+def _matmul_flops(ins: Sequence[Spec], outs: Sequence[Spec], **params: Any) -> int:
+    return 2 * outs[0].size * ins[0].shape[-1]
 
 
 matmul = Primitive(
@@ -134,7 +186,7 @@ matmul = Primitive(
     _product,
     _matmul,
     vjp=_matmul_vjp,
-    flops=lambda ins, outs, **params: 2 * outs[0].size * ins[0].shape[-1],
+    flops=_matmul_flops,
     samples=lambda: [
         Sample((numbers(1, 1), numbers(1, 1, seed=1))),
         Sample((numbers(3, 5), numbers(5, 2, seed=1))),
@@ -171,4 +223,329 @@ matmul = Primitive(
     ],
     op_class=OpClass.CONTRACTION,
     doc="a @ b over the last two axes; batch axes broadcast.",
+)
+# --- attention: out = softmax(scale * q k^T) v for each head, and its gradient ---
+# Queries (B, A, T, D), keys and values (B, A, S, D). What is kept for the gradient is the row's
+# log-sum-exp, (B, A, T), never the T x S probabilities. With `causal`, query t sees the keys
+# s <= t + S - T; a query that sees none gives 0, with log-sum-exp -inf. What a query does not see
+# does not reach it, nor its gradient, were it infinite or NaN.
+
+_LETTERS = "(B, A, T, D): batch, heads, time, head size"
+
+
+def _check_heads(name: str, q: Spec, k: Spec, v: Spec) -> None:
+    check_kind(name, "q", q, FLOAT)
+    check_same_dtype(name, "qkv", (q, k, v))
+    for argument, x in zip("qkv", (q, k, v), strict=True):
+        check_rank(name, argument, x, 4, _LETTERS)
+    if k.shape != v.shape or q.shape[:2] != k.shape[:2] or q.shape[3] != k.shape[3]:
+        raise ShapeError(
+            f"{name}: q, k and v do not fit together",
+            got=f"q {q.shape}, k {k.shape}, v {v.shape}",
+            rule="q (B, A, T, D), k and v (B, A, S, D)",
+            fix="split features into heads: reshape to (B, T, A, D), then permute to (B, A, T, D)",
+        )
+
+
+def _sum_dtype(x: DType) -> DType:
+    return float64 if x is float64 else float32
+
+
+def _attended(
+    q: Spec, k: Spec, v: Spec, *, causal: bool, scale: float, dtype: DType | None = None
+) -> tuple[Spec, Spec]:
+    _check_heads("attention", q, k, v)
+    out = Spec(q.shape, output_dtype("attention", q, dtype))
+    return out, Spec(q.shape[:3], _sum_dtype(q.dtype))
+
+
+def _gradients(
+    g: Spec, q: Spec, k: Spec, v: Spec, out: Spec, lse: Spec,
+    *, causal: bool, scale: float, dtype: DType | None = None,
+) -> tuple[Spec, ...]:  # fmt: skip
+    name = "attention_gradient"
+    _check_heads(name, q, k, v)
+    check_same_dtype(name, "qg", (q, g))
+    check_kind(name, "out", out, FLOAT)
+    if g.shape != q.shape or out.shape != q.shape or lse != Spec(q.shape[:3], _sum_dtype(q.dtype)):
+        raise ShapeError(
+            f"{name}: g, out and lse do not belong to this attention",
+            got=f"q {q.shape}, g {g.shape}, out {out.shape}, lse {lse.dtype.name}{lse.shape}",
+            rule="g and out have q's shape, lse is (B, A, T), float32 (float64 for float64)",
+            fix="give the out and lse that attention returned for these q, k, v",
+        )
+    given = output_dtype(name, q, dtype)
+    return tuple(Spec(x.shape, given) for x in (q, k, v))
+
+
+def _hidden(t: int, s: int) -> Array:
+    """Which keys (columns) each query (row) does not see under `causal`."""
+    return np.arange(s) > np.arange(t)[:, None] + (s - t)
+
+
+def _scores(q: Array, k: Array, hidden: Array | None, scale: float) -> Array:
+    """scale * q k^T of one head, -inf where a query does not see a key."""
+    scores = np.matmul(q, k.T)
+    scores *= scores.dtype.type(scale)
+    if hidden is not None:
+        np.copyto(scores, -np.inf, where=hidden)
+    return scores
+
+
+@ieee_steps
+def _attention(
+    q: Array, k: Array, v: Array, *, causal: bool, scale: float, dtype: DType | None = None
+) -> tuple[Array, Array]:
+    """Head by head, so that the T x S weights stay in the cache."""
+    working, result = working_type(q, dtype), result_type(q, dtype)
+    out, lse = np.empty(q.shape, result), np.empty(q.shape[:3], working)
+    q, k, v = (x.astype(working, copy=False) for x in (q, k, v))
+    hidden = _hidden(q.shape[2], k.shape[2]) if causal else None
+    for head in np.ndindex(q.shape[:2]):
+        weights = _scores(q[head], k[head], hidden, scale)
+        largest = weights.max(axis=-1, keepdims=True, initial=-np.inf)
+        largest[largest == -np.inf] = 0  # a query that sees nothing
+        np.exp(np.subtract(weights, largest, out=weights), out=weights)
+        total = weights.sum(axis=-1, keepdims=True)
+        lse[head] = (largest + np.log(total))[:, 0]
+        total[total == 0] = 1
+        out[head] = _weighted(weights, v[head], hidden) / total
+    return out, lse
+
+
+def _weighted(factors: Array, rows: Array, hidden: Array | None) -> Array:
+    """factors @ rows over the keys that each query sees; one it does not see may be NaN."""
+    if hidden is None or np.isfinite(rows).all():
+        return np.matmul(factors, rows)
+    seen = (~hidden).sum(axis=1)  # the first so many
+    return np.stack([np.matmul(factors[t, :n], rows[:n]) for t, n in enumerate(seen)])
+
+
+@ieee_steps
+def _gradient(
+    g: Array, q: Array, k: Array, v: Array, out: Array, lse: Array,
+    *, causal: bool, scale: float, dtype: DType | None = None,
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    working, result = working_type(q, dtype), result_type(q, dtype)
+    g_q, g_k, g_v = (np.empty(x.shape, result) for x in (q, k, v))
+    g, q, k, v, out = (x.astype(working, copy=False) for x in (g, q, k, v, out))
+    hidden = _hidden(q.shape[2], k.shape[2]) if causal else None
+    safe = np.where(lse == -np.inf, working.type(0), lse)[..., None]
+    delta = (g * out).sum(axis=-1, keepdims=True)
+    for head in np.ndindex(q.shape[:2]):
+        weights = _scores(q[head], k[head], hidden, scale)
+        np.exp(np.subtract(weights, safe[head], out=weights), out=weights)
+        if hidden is not None:  # of a query whose logits are NaN too
+            np.copyto(weights, 0, where=hidden)
+        g_v[head] = np.matmul(weights.T, g[head])
+        g_scores = np.matmul(g[head], v[head].T)
+        g_scores -= delta[head]
+        g_scores *= weights
+        g_scores *= working.type(scale)
+        if hidden is not None:
+            np.copyto(g_scores, 0, where=hidden)
+        g_q[head] = _weighted(g_scores, k[head], hidden)
+        g_k[head] = np.matmul(g_scores.T, q[head])
+    return g_q, g_k, g_v
+
+
+def _column(x: Operand) -> Operand:
+    """(B, A, T) as (B, A, T, 1)."""
+    return reshape(x, shape=(*x.shape, 1))
+
+
+def _weights(q: Operand, k: Operand, lse: Operand, causal: bool, scale: float) -> Operand:
+    """The probabilities P = exp(scale * q k^T - lse), in primitives: T x S of them."""
+    t, s = int(q.shape[2]), int(k.shape[2])
+    scores = mul(matmul(q, swap_last(k)), full_like(q, scale))
+    shifted = sub(scores, _column(lse))
+    if causal:
+        rows = made_like(q, iota, shape=(t, s), axis=0, dtype=int64)
+        columns = made_like(q, iota, shape=(t, s), axis=1, dtype=int64)
+        seen = less_equal(columns, add(rows, full_like(q, s - t, dtype=int64)))
+        shifted = where(seen, shifted, full_like(q, float("-inf")))
+    return exp(shifted)
+
+
+def _attention_vjp(
+    g: Cotangents, out: tuple[Operand, Operand], q: Operand, k: Operand, v: Operand,
+    *, causal: bool, scale: float, dtype: DType | None = None,
+) -> Cotangents:  # fmt: skip
+    g_out, g_lse = g
+    (y, lse), g_q, g_k, g_v = out, None, None, None
+    if g_out is not None:
+        g_out, wanted = cotangent_for(g_out, q)
+        g_q, g_k, g_v = attention_gradient(
+            g_out, q, k, v, y, lse, causal=causal, scale=scale, dtype=wanted
+        )
+    if g_lse is not None:  # lse's own gradient is P: g_scores = g_lse * P
+        kind = dtype_of(g[0]) if g_out is not None else dtype_of(q)
+        wide_q, wide_k = (_to(x, dtype_of(lse)) for x in (q, k))
+        g_scores = mul(_weights(wide_q, wide_k, lse, causal, scale), _column(g_lse))
+        g_scores = mul(g_scores, full_like(g_scores, scale))
+        more_q = _to(matmul(g_scores, wide_k), kind)
+        more_k = _to(matmul(swap_last(g_scores), wide_q), kind)
+        g_q = more_q if g_q is None else add(g_q, more_q)
+        g_k = more_k if g_k is None else add(g_k, more_k)
+    return g_q, g_k, g_v
+
+
+def _to(x: Operand, dtype: DType) -> Operand:
+    return x if dtype_of(x) is dtype else cast(x, dtype=dtype)
+
+
+def _gradient_vjp(
+    cotangents: Cotangents, grads: tuple[Operand, ...], g: Operand, q: Operand, k: Operand,
+    v: Operand, out: Operand, lse: Operand,
+    *, causal: bool, scale: float, dtype: DType | None = None,
+) -> Cotangents:  # fmt: skip
+    """The gradient of the gradient, in compositions (T x S in memory).
+
+    With P = exp(S - lse), S = scale q k^T, dP = g v^T and delta the row sums of g * out,
+    the outputs are dS = P * (dP - delta), g_q = scale dS k, g_k = scale dS^T q, g_v = P^T g.
+    """
+    wide = dtype_of(lse)
+    kinds = [dtype_of(x) for x in (g, q, k, v, out, lse)]
+    g, q, k, v, out = (_to(x, wide) for x in (g, q, k, v, out))
+    c_q, c_k, c_v = (None if c is None else _to(c, wide) for c in cotangents)
+    factor = full_like(q, scale)
+    p = _weights(q, k, lse, causal, scale)
+    delta = _column(sum_(mul(g, out), axes=(3,), keepdims=False))
+    slope = sub(matmul(g, swap_last(v)), delta)  # dP - delta
+    total = _Sums()
+    c_p = None
+    if c_q is not None or c_k is not None:
+        d_s = mul(mul(p, slope), factor)
+        c_ds = _Sums()
+        if c_q is not None:
+            c_ds.add("s", matmul(c_q, swap_last(k)))
+            total.add("k", matmul(swap_last(d_s), c_q))
+        if c_k is not None:
+            c_ds.add("s", matmul(q, swap_last(c_k)))
+            total.add("q", matmul(d_s, c_k))
+        c_ds = mul(c_ds["s"], factor)
+        c_p, c_dp = mul(c_ds, slope), mul(c_ds, p)
+        c_delta = neg(_column(sum_(c_dp, axes=(3,), keepdims=False)))
+        total.add(
+            "g", add(matmul(c_dp, v), mul(out, broadcast_to(c_delta, shape=tuple(out.shape))))
+        )
+        total.add("v", matmul(swap_last(c_dp), g))
+        total.add("out", mul(g, broadcast_to(c_delta, shape=tuple(g.shape))))
+    if c_v is not None:
+        total.add("g", matmul(p, c_v))
+        through_v = matmul(g, swap_last(c_v))
+        c_p = through_v if c_p is None else add(c_p, through_v)
+    if c_p is not None:
+        c_s = mul(c_p, p)
+        total.add("lse", neg(sum_(c_s, axes=(3,), keepdims=False)))
+        c_s = mul(c_s, factor)
+        total.add("q", matmul(c_s, k))
+        total.add("k", matmul(swap_last(c_s), q))
+    sums = (total[name] for name in ("g", "q", "k", "v", "out", "lse"))
+    return tuple(None if x is None else _to(x, kind) for x, kind in zip(sums, kinds, strict=True))
+
+
+class _Sums:
+    """Cotangents by name; a name never added to is None."""
+
+    def __init__(self) -> None:
+        self.terms: dict[str, Operand] = {}
+
+    def add(self, name: str, term: Operand) -> None:
+        have = self.terms.get(name)
+        self.terms[name] = term if have is None else add(have, term)
+
+    def __getitem__(self, name: str) -> Operand | None:
+        return self.terms.get(name)
+
+
+def _heads(b: int, a: int, t: int, s: int, d: int) -> tuple[Array, Array, Array]:
+    return numbers(b, a, t, d), numbers(b, a, s, d, seed=1), numbers(b, a, s, d, seed=2)
+
+
+def _options(causal: bool = False, scale: float = 0.5) -> dict[str, Any]:
+    return {"causal": causal, "scale": scale}
+
+
+_SIZES = ((1, 1, 1, 1, 1), (2, 3, 5, 5, 2), (1, 2, 3, 7, 4), (1, 1, 5, 3, 2), (0, 1, 2, 2, 3),
+          (1, 2, 0, 3, 2), (1, 1, 3, 0, 2))  # fmt: skip
+
+
+def _samples() -> list[Sample]:
+    made = [Sample(_heads(*size), _options(causal)) for size in _SIZES for causal in (False, True)]
+    crooked = (strided(1, 2, 3, 4), strided(1, 2, 3, 4, seed=1), strided(1, 2, 3, 4, seed=2))
+    return [*made, Sample(crooked, _options(scale=30.0))]
+
+
+def _gradient_samples() -> list[Sample]:
+    made: list[Sample] = []
+    for sample in _samples()[:-1]:
+        out, lse = _attention(*sample.inputs, **sample.params)
+        made.append(Sample((numbers(*out.shape, seed=3), *sample.inputs, out, lse), sample.params))
+    return made
+
+
+def _errors() -> list[ErrorSample]:
+    q, k, v = _heads(1, 2, 3, 4, 2)
+    return [
+        ErrorSample((q, k, v[:, :, :2]), ValueError, "do not fit together", _options()),
+        ErrorSample((q[:, :, :, :1], k, v), ValueError, "do not fit together", _options()),
+        ErrorSample((q[0], k, v), ValueError, "wrong number of axes", _options()),
+        ErrorSample((q, k.astype("float32"), v), TypeError, "different number types", _options()),
+        ErrorSample(
+            tuple(x.astype("int32") for x in (q, k, v)), TypeError, "does not take", _options()
+        ),
+    ]
+
+
+def _gradient_errors() -> list[ErrorSample]:
+    sample = _gradient_samples()[2]
+    g, q, k, v, out, lse = sample.inputs
+    return [
+        ErrorSample((g, q, k, v, out, lse[0]), ValueError, "do not belong", sample.params),
+        ErrorSample((g[:1], q, k, v, out, lse), ValueError, "do not belong", sample.params),
+    ]
+
+
+def _pairs(q: Spec, k: Spec, causal: bool) -> int:
+    """Query-key pairs, times the head size."""
+    b, a, t, d = q.shape
+    s = k.shape[2]
+    seen = sum(min(max(i + s - t + 1, 0), s) for i in range(t)) if causal else t * s
+    return b * a * seen * d
+
+
+def _attention_flops(
+    ins: Sequence[Spec], outs: Sequence[Spec], *, causal: bool, **params: Any
+) -> int:
+    return 4 * _pairs(ins[0], ins[1], causal)
+
+
+def _gradient_flops(
+    ins: Sequence[Spec], outs: Sequence[Spec], *, causal: bool, **params: Any
+) -> int:
+    return 10 * _pairs(ins[1], ins[2], causal)
+
+
+attention = Primitive(
+    "attention",
+    _attended,
+    _attention,
+    vjp=_attention_vjp,
+    flops=_attention_flops,
+    samples=_samples,
+    error_samples=_errors,
+    op_class=OpClass.CONTRACTION,
+    doc="(out, lse): softmax(scale * q k^T) v, and log(sum(exp(scale * q k^T))) of each row.",
+)
+attention_gradient = Primitive(
+    "attention_gradient",
+    _gradients,
+    _gradient,
+    vjp=_gradient_vjp,
+    flops=_gradient_flops,
+    samples=_gradient_samples,
+    error_samples=_gradient_errors,
+    op_class=OpClass.CONTRACTION,
+    doc="(g_q, g_k, g_v) of attention for the cotangent g of its output.",
 )

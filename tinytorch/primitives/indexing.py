@@ -1,4 +1,4 @@
-"""Rows whose positions are known only at run time: take and scatter, by rows or by elements.
+"""Rows whose positions are known only at run time: take, scatter and write, rows or elements.
 
 Knows indices. A negative index counts from the end; one outside its axis raises IndexRangeError
 before anything is written. `take` and `scatter_add` are each other's gradient, `take_along` and
@@ -11,13 +11,24 @@ import numpy as np
 
 from tinytorch.base.dtypes import int64
 from tinytorch.base.errors import IndexRangeError, ShapeError
-from tinytorch.primitives.arithmetic import add
-from tinytorch.primitives.broadcasting import accumulator, broadcast_to
 from tinytorch.primitives.creation import full_like, iota, made_like
-from tinytorch.primitives.movement import cut
-from tinytorch.primitives.primitive import ErrorSample, OpClass, Primitive, Sample, Spec
-from tinytorch.primitives.quiet import quietly
-from tinytorch.primitives.samples import flags, numbers, strided
+from tinytorch.primitives.elementwise import add, equal, where
+from tinytorch.primitives.ieee import ieee_steps
+from tinytorch.primitives.movement import accumulator, broadcast_to, cut, reduced_flops, reshape
+from tinytorch.primitives.primitive import (
+    Array,
+    Cotangents,
+    ErrorSample,
+    OpClass,
+    Operand,
+    Primitive,
+    Sample,
+    Spec,
+    flags,
+    no_flops,
+    numbers,
+    strided,
+)
 from tinytorch.primitives.shapes import (
     INTEGER,
     NUMBER,
@@ -28,11 +39,7 @@ from tinytorch.primitives.shapes import (
 )
 
 
-def _free(ins, outs, **params) -> int:
-    return 0
-
-
-def checked(name: str, index: np.ndarray, size: int) -> np.ndarray:
+def checked(name: str, index: Array, size: int) -> Array:
     """`index` as int64 between 0 and size - 1, negative ones counted from the end."""
     wide = index.astype(np.int64)
     outside = (wide < -size) | (wide >= size)
@@ -52,8 +59,12 @@ def _taken(x: Spec, index: Spec, *, axis: int) -> Spec:
     return Spec((*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]), x.dtype)
 
 
-def _take(x: np.ndarray, index: np.ndarray, *, axis: int):
+def _take(x: Array, index: Array, *, axis: int) -> Array:
     return np.take(x, checked("take", index, x.shape[axis]), axis=axis)
+
+
+def _take_vjp(g: Operand, out: Operand, x: Operand, index: Operand, *, axis: int) -> Cotangents:
+    return scatter_add(g, index, axis=axis, size=int(x.shape[axis])), None
 
 
 def _scattered(g: Spec, index: Spec, *, axis: int, size: int) -> Spec:
@@ -72,8 +83,8 @@ def _scattered(g: Spec, index: Spec, *, axis: int, size: int) -> Spec:
     return Spec((*g.shape[:axis], size, *g.shape[axis + rank :]), g.dtype)
 
 
-@quietly
-def _scatter_add(g: np.ndarray, index: np.ndarray, *, axis: int, size: int):
+@ieee_steps
+def _scatter_add(g: Array, index: Array, *, axis: int, size: int) -> Array:
     """Equal indices are brought side by side (their order kept), then each run is added up."""
     places = checked("scatter_add", index, size).ravel()
     before, after = g.shape[:axis], g.shape[axis + index.ndim :]
@@ -86,6 +97,12 @@ def _scatter_add(g: np.ndarray, index: np.ndarray, *, axis: int, size: int):
         first = np.flatnonzero(np.diff(places, prepend=-1))
         out[places[first]] = np.add.reduceat(rows[order], first, axis=0)
     return np.moveaxis(out, 0, axis).astype(g.dtype, copy=False)
+
+
+def _scatter_add_vjp(
+    g: Operand, out: Operand, x: Operand, index: Operand, *, axis: int, size: int
+) -> Cotangents:
+    return take(g, index, axis=axis), None
 
 
 def _check_along(name: str, x: Spec, index: Spec, axis: int) -> None:
@@ -120,12 +137,12 @@ def _scattered_along(g: Spec, index: Spec, *, axis: int, size: int) -> Spec:
     return Spec((*g.shape[:axis], size, *g.shape[axis + 1 :]), g.dtype)
 
 
-def _take_along(x: np.ndarray, index: np.ndarray, *, axis: int):
+def _take_along(x: Array, index: Array, *, axis: int) -> Array:
     return np.take_along_axis(x, checked("take_along", index, x.shape[axis]), axis)
 
 
-@quietly
-def _scatter_along(g: np.ndarray, index: np.ndarray, *, axis: int, size: int):
+@ieee_steps
+def _scatter_along(g: Array, index: Array, *, axis: int, size: int) -> Array:
     places = checked("scatter_along", index, size)
     shape = (*g.shape[:axis], size, *g.shape[axis + 1 :])
     inner = int(np.prod(shape[axis + 1 :], dtype=np.int64))
@@ -135,6 +152,18 @@ def _scatter_along(g: np.ndarray, index: np.ndarray, *, axis: int, size: int):
     out = np.zeros(outer * size * inner, accumulator(g.dtype))
     np.add.at(out, flat.ravel(), g.ravel().astype(out.dtype, copy=False))
     return out.reshape(shape).astype(g.dtype, copy=False)
+
+
+def _take_along_vjp(
+    g: Operand, out: Operand, x: Operand, index: Operand, *, axis: int
+) -> Cotangents:
+    return scatter_along(g, index, axis=axis, size=int(x.shape[axis])), None
+
+
+def _scatter_along_vjp(
+    g: Operand, out: Operand, x: Operand, index: Operand, *, axis: int, size: int
+) -> Cotangents:
+    return take_along(g, index, axis=axis), None
 
 
 def _updated(x: Spec, y: Spec, start_index: Spec) -> Spec:
@@ -156,8 +185,8 @@ def _updated(x: Spec, y: Spec, start_index: Spec) -> Spec:
     return x
 
 
-def _slice_update(x: np.ndarray, y: np.ndarray, start_index: np.ndarray):
-    where_to = []
+def _slice_update(x: Array, y: Array, start_index: Array) -> Array:
+    where_to: list[slice] = []
     for axis, (n, m) in enumerate(zip(x.shape, y.shape, strict=True)):
         first = int(start_index[axis])
         at = first + n if first < 0 else first
@@ -174,7 +203,10 @@ def _slice_update(x: np.ndarray, y: np.ndarray, start_index: np.ndarray):
     return out
 
 
-def _slice_update_vjp(g, out, x, y, start_index, *, needs=(True, True, False)):
+def _slice_update_vjp(
+    g: Operand, out: Operand, x: Operand, y: Operand, start_index: Operand,
+    *, needs: tuple[bool, ...] = (True, True, False),
+) -> Cotangents:  # fmt: skip
     """y gets what lies at its place, x gets the rest."""
     g_x = None
     if needs[0]:
@@ -195,11 +227,8 @@ take = Primitive(
     "take",
     _taken,
     _take,
-    vjp=lambda g, out, x, index, *, axis: (
-        scatter_add(g, index, axis=axis, size=int(x.shape[axis])),
-        None,
-    ),
-    flops=_free,
+    vjp=_take_vjp,
+    flops=no_flops,
     samples=lambda: [
         Sample((numbers(5), np.array(3)), {"axis": 0}),
         Sample((numbers(3, 4), _ROWS), {"axis": 0}),
@@ -221,8 +250,8 @@ scatter_add = Primitive(
     "scatter_add",
     _scattered,
     _scatter_add,
-    vjp=lambda g, out, x, index, *, axis, size: (take(g, index, axis=axis), None),
-    flops=lambda ins, outs, **params: ins[0].size,
+    vjp=_scatter_add_vjp,
+    flops=reduced_flops,
     samples=lambda: [
         Sample((numbers(), np.array(3)), {"axis": 0, "size": 5}),
         Sample((numbers(2, 2, 4), _ROWS), {"axis": 0, "size": 3}),
@@ -247,11 +276,8 @@ take_along = Primitive(
     "take_along",
     _taken_along,
     _take_along,
-    vjp=lambda g, out, x, index, *, axis: (
-        scatter_along(g, index, axis=axis, size=int(x.shape[axis])),
-        None,
-    ),
-    flops=_free,
+    vjp=_take_along_vjp,
+    flops=no_flops,
     samples=lambda: [
         Sample((numbers(5), np.array([3, 3, -1])), {"axis": 0}),
         Sample((strided(2, 3), np.array([[1], [-1]], np.int32)), {"axis": 1}),
@@ -271,8 +297,8 @@ scatter_along = Primitive(
     "scatter_along",
     _scattered_along,
     _scatter_along,
-    vjp=lambda g, out, x, index, *, axis, size: (take_along(g, index, axis=axis), None),
-    flops=lambda ins, outs, **params: ins[0].size,
+    vjp=_scatter_along_vjp,
+    flops=reduced_flops,
     samples=lambda: [
         Sample((numbers(3), np.array([3, 3, -1])), {"axis": 0, "size": 5}),
         Sample((strided(2, 1), np.array([[1], [-1]], np.int32)), {"axis": 1, "size": 3}),
@@ -295,7 +321,7 @@ slice_update = Primitive(
     _updated,
     _slice_update,
     vjp=_slice_update_vjp,
-    flops=_free,
+    flops=no_flops,
     samples=lambda: [
         Sample((numbers(), numbers(seed=1), np.zeros(0, np.int64))),
         Sample((numbers(7), numbers(3, seed=1), np.array([4]))),
@@ -316,3 +342,75 @@ slice_update = Primitive(
     op_class=OpClass.UPDATE,
     doc="x with y in place of what lies from start_index on, a position known only at run time.",
 )
+# --- put_rows: what a sparse update is made of; of equal indices the last wins ---
+# A compiled program that assigns the result to the table itself writes the named rows and nothing
+# else.
+
+
+def _put(x: Spec, y: Spec, index: Spec) -> Spec:
+    check_kind("put_rows", "index", index, INTEGER)
+    check_same_dtype("put_rows", ("x", "y"), (x, y))
+    if not x.shape or len(index.shape) != 1 or y.shape != (*index.shape, *x.shape[1:]):
+        raise ShapeError(
+            "put_rows: the rows do not fit the table",
+            got=f"x {x.shape}, y {y.shape}, index {index.shape}",
+            rule="x (V, ...), y (N, ...) with the same rows, index (N,)",
+            fix="y.reshape(index.size, *x.shape[1:]), index.reshape(-1)",
+        )
+    return x
+
+
+def _put_rows(x: Array, y: Array, index: Array) -> Array:
+    out = x.copy()
+    places = checked("put_rows", index, x.shape[0])
+    # NumPy does not say which of equal places wins: name each once, by its last mention.
+    rows, backwards = np.unique(places[::-1], return_index=True)
+    out[rows] = y[len(places) - 1 - backwards]
+    return out
+
+
+def _put_rows_vjp(
+    g: Operand, out: Operand, x: Operand, y: Operand, index: Operand,
+    *, needs: tuple[bool, ...] = (True, True, False),
+) -> Cotangents:  # fmt: skip
+    """x gets the rows that were not written, each row of y that won its own."""
+    n, rank = int(y.shape[0]), len(tuple(y.shape))
+    zeros = full_like(g, 0.0, tuple(y.shape))
+    g_x = put_rows(g, zeros, index) if needs[0] else None
+    if not needs[1]:
+        return g_x, None, None
+    turn = made_like(g, iota, shape=(n,), axis=0, dtype=int64)
+    none = full_like(g, 0, (int(x.shape[0]),), dtype=int64)
+    won = equal(take(put_rows(none, turn, index), index, axis=0), turn)
+    won = broadcast_to(reshape(won, shape=(n, *(1,) * (rank - 1))), shape=tuple(y.shape))
+    return g_x, where(won, take(g, index, axis=0), zeros), None
+
+
+put_rows = Primitive(
+    "put_rows",
+    _put,
+    _put_rows,
+    vjp=_put_rows_vjp,
+    flops=no_flops,
+    samples=lambda: [
+        Sample((numbers(5, 3), numbers(2, 3, seed=1), np.array([4, 0]))),
+        Sample((numbers(4), numbers(3, seed=1), np.array([1, -1, 1], np.int32))),
+        Sample((strided(3, 2, 4), strided(2, 2, 4, seed=1), np.array([2, 2]))),
+        Sample((numbers(3, 2), numbers(0, 2, seed=1), np.zeros(0, np.int64))),
+        Sample((numbers(3, 0), numbers(1, 0, seed=1), np.array([1]))),
+    ],
+    error_samples=lambda: [
+        ErrorSample((numbers(3, 2), numbers(1, 2), np.array([3])), IndexError, "outside its axis"),
+        ErrorSample((numbers(3, 2), numbers(1, 2), np.array([-4])), IndexError, "outside its axis"),
+        ErrorSample((numbers(3, 2), numbers(2, 2), np.array([1])), ValueError, "do not fit"),
+        ErrorSample((numbers(3, 2), numbers(1, 2), np.array([[1]])), ValueError, "do not fit"),
+        ErrorSample((numbers(3, 2), numbers(1, 2), numbers(1)), TypeError, "does not take"),
+        ErrorSample(
+            (numbers(3, 2), numbers(1, 2).astype("float32"), np.array([1])),
+            TypeError, "different number types",
+        ),
+    ],
+    selects=(0, 1),
+    op_class=OpClass.UPDATE,
+    doc="x with row index[i] replaced by y[i]; of equal indices the last wins.",
+)  # fmt: skip

@@ -1,28 +1,113 @@
-"""Max pooling of images (N, C, H, W): the largest element of each window, and where it was.
+"""Windows, and max pooling: the largest element of each window of images, and where it was.
 
-Knows windows and positions. A winner is known by its flat offset h * W + w inside its image; the
-first of equal elements wins, a NaN wins over everything, padding never wins.
+Knows images (N, C, H, W), sizes, steps and padding. A winner is known by its flat offset h * W + w
+inside its image; the first of equal elements wins, a NaN wins over everything, padding never wins.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinytorch.base.dtypes import int32
 from tinytorch.base.errors import ShapeError
-from tinytorch.primitives.broadcasting import accumulator
+from tinytorch.primitives.ieee import ieee_steps, select
 from tinytorch.primitives.indexing import checked
-from tinytorch.primitives.primitive import ErrorSample, OpClass, Primitive, Sample, Spec
-from tinytorch.primitives.quiet import quietly
-from tinytorch.primitives.samples import flags, numbers, strided
-from tinytorch.primitives.selection import select
-from tinytorch.primitives.shapes import INTEGER, NUMBER, check_kind, check_rank
-from tinytorch.primitives.windows import IMAGE, check_window, output_size, padded
+from tinytorch.primitives.movement import Sizes, accumulator, reduced_flops
+from tinytorch.primitives.primitive import (
+    Array,
+    Cotangents,
+    ErrorSample,
+    OpClass,
+    Operand,
+    Primitive,
+    Sample,
+    Spec,
+    flags,
+    no_flops,
+    numbers,
+    strided,
+)
+from tinytorch.primitives.shapes import INTEGER, NUMBER, check_kind, check_positive, check_rank
+
+IMAGE = "(N, C, H, W)"
+
+
+Pair = tuple[int, int]  # along H and W
+Padding = tuple[Pair, Pair]  # before and behind, along H and W
+
+
+class Window(NamedTuple):
+    """How filters step over images."""
+
+    stride: Pair
+    padding: Padding
+    dilation: Pair
+    groups: int
+
+
+def output_size(n: int, k: int, stride: int, padding: tuple[int, int], dilation: int = 1) -> int:
+    """Positions of a filter of k taps along an axis of n."""
+    return (n + padding[0] + padding[1] - dilation * (k - 1) - 1) // stride + 1
+
+
+def reaching(
+    n: int, k: int, stride: int, padding: tuple[int, int], dilation: int = 1
+) -> tuple[int, int]:
+    """Padding before and behind an axis of n so that a last window, begun before the end, fits.
+
+    That is PyTorch's `ceil_mode`: no cell of the image is left over, and no window begins in the
+    padding behind it.
+
+    >>> reaching(5, 2, 2, (0, 0)), reaching(4, 2, 2, (0, 0)), reaching(3, 2, 2, (1, 1))
+    ((0, 1), (0, 0), (1, 1))
+    """
+    before, behind = padding
+    whole = n + before + behind - dilation * (k - 1) - 1
+    last = -(-whole // stride)
+    if last * stride >= n + before:
+        last -= 1
+    return before, behind + max(0, last * stride - whole)
+
+
+def check_window(
+    name: str, size: Sizes, kernel: Sizes, stride: Pair, padding: Padding, dilation: Pair = (1, 1)
+) -> None:
+    """Refuse steps that do not exist and kernels larger than the padded image."""
+    for argument, pair in (("kernel", kernel), ("stride", stride), ("dilation", dilation)):
+        check_positive(name, argument, pair)
+    check_positive(name, "padding", (*padding[0], *padding[1]), least=0)
+    for axis, n, k, p, d in zip("HW", size, kernel, padding, dilation, strict=True):
+        if d * (k - 1) + 1 > n + sum(p):
+            raise ShapeError(
+                f"{name}: the kernel is larger than the padded image",
+                got=f"{axis} = {n}, padding {p}, kernel {k} with dilation {d}",
+                rule="dilation * (kernel - 1) + 1 <= size + padding",
+                fix="use a smaller kernel, more padding, or fewer poolings before it",
+            )
+
+
+def padded(x: Array, padding: Padding, value: float, extra_rows: int = 0) -> Array:
+    """Images with `value` around them, and below them `extra_rows` more."""
+    (top, bottom), (left, right) = padding
+    if not (top or bottom or left or right or extra_rows):
+        return x
+    n, c, h, w = x.shape
+    out = np.full((n, c, top + h + bottom + extra_rows, left + w + right), value, x.dtype)
+    out[:, :, top : top + h, left : left + w] = x
+    return out
+
+
+# --- max pooling ---
 
 NAME = "max_pool2d"
 
 
-def _pooled(x: Spec, *, kernel, stride, padding, dilation=(1, 1)) -> tuple[Spec, Spec]:
+def _pooled(
+    x: Spec, *, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair = (1, 1)
+) -> tuple[Spec, Spec]:
     check_kind(NAME, "x", x, NUMBER)
     check_rank(NAME, "x", x, 4, IMAGE)
     check_window(NAME, x.shape[2:], kernel, stride, padding, dilation)
@@ -42,7 +127,7 @@ def _pooled(x: Spec, *, kernel, stride, padding, dilation=(1, 1)) -> tuple[Spec,
     return Spec(shape, x.dtype), Spec(shape, int32)
 
 
-def _sees_padding_only(n: int, k: int, stride: int, padding: tuple, dilation: int) -> bool:
+def _sees_padding_only(n: int, k: int, stride: int, padding: Pair, dilation: int) -> bool:
     """Whether some window along an axis has no cell in 0 .. n - 1."""
     windows = output_size(n, k, stride, padding, dilation)
     for start in (-padding[0] + stride * i for i in range(windows)):
@@ -52,8 +137,10 @@ def _sees_padding_only(n: int, k: int, stride: int, padding: tuple, dilation: in
     return False
 
 
-@quietly
-def _max_pool2d(x: np.ndarray, *, kernel, stride, padding, dilation=(1, 1)):
+@ieee_steps
+def _max_pool2d(
+    x: Array, *, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair = (1, 1)
+) -> tuple[Array, Array]:
     """One pass for each position in the window, keeping the best so far."""
     _, _, height, width = x.shape
     lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
@@ -63,24 +150,25 @@ def _max_pool2d(x: np.ndarray, *, kernel, stride, padding, dilation=(1, 1)):
     )
     places = np.arange(height * width, dtype=np.int32).reshape(1, 1, height, width)
     x, places = padded(x, padding, lowest), padded(places, padding, -1)
-    best = index = None
-    for i in range(kernel[0]):
-        for j in range(kernel[1]):
-            pick = (
-                ...,
-                slice(i * dilation[0], i * dilation[0] + stride[0] * (oh - 1) + 1, stride[0]),
-                slice(j * dilation[1], j * dilation[1] + stride[1] * (ow - 1) + 1, stride[1]),
-            )
-            candidate, place = x[pick].copy(), places[pick]
-            if best is None or index is None:
-                best, index = candidate, np.broadcast_to(place, candidate.shape).copy()
-                continue
-            # "not <=" lets a NaN win, "best == best" keeps the first NaN, index -1 is padding
-            better = ~(candidate <= best) & (best == best)
-            if padding != ((0, 0), (0, 0)):
-                better = (better | (index < 0)) & (place >= 0)
-            best = select(better, candidate, best)
-            index = select(better, np.broadcast_to(place, better.shape).copy(), index)
+    picks = [
+        (
+            ...,
+            slice(i * dilation[0], i * dilation[0] + stride[0] * (oh - 1) + 1, stride[0]),
+            slice(j * dilation[1], j * dilation[1] + stride[1] * (ow - 1) + 1, stride[1]),
+        )
+        for i in range(kernel[0])
+        for j in range(kernel[1])
+    ]
+    best = x[picks[0]].copy()
+    index = np.broadcast_to(places[picks[0]], best.shape).copy()
+    for pick in picks[1:]:
+        candidate, place = x[pick].copy(), places[pick]
+        # "not <=" lets a NaN win, "best == best" keeps the first NaN, index -1 is padding
+        better = ~(candidate <= best) & (best == best)
+        if padding != ((0, 0), (0, 0)):
+            better = (better | (index < 0)) & (place >= 0)
+        best = select(better, candidate, best)
+        index = select(better, np.broadcast_to(place, better.shape).copy(), index)
     return best, index
 
 
@@ -89,7 +177,7 @@ def _check_index(name: str, index: Spec) -> None:
     check_rank(name, "index", index, 4, "(N, C, OH, OW)")
 
 
-def _spread(g: Spec, index: Spec, *, input_shape) -> Spec:
+def _spread(g: Spec, index: Spec, *, input_shape: Sizes) -> Spec:
     name = "max_pool2d_gradient"
     check_kind(name, "g", g, NUMBER)
     _check_index(name, index)
@@ -117,17 +205,17 @@ def _picked(x: Spec, index: Spec) -> Spec:
     return Spec(index.shape, x.dtype)
 
 
-def _flat(name: str, index: np.ndarray, size: int) -> np.ndarray:
+def _flat(name: str, index: Array, size: int) -> Array:
     """Offsets into all images laid end to end, checked."""
-    images = index.shape[0] * index.shape[1]
+    images: int = index.shape[0] * index.shape[1]
     inside = checked(name, index, size).reshape(images, -1)
     return inside + size * np.arange(images)[:, None]
 
 
-@quietly
-def _gradient(g: np.ndarray, index: np.ndarray, *, input_shape):
+@ieee_steps
+def _gradient(g: Array, index: Array, *, input_shape: Sizes) -> Array:
     size = input_shape[2] * input_shape[3]
-    out = np.zeros(input_shape[0] * input_shape[1] * size, accumulator(g.dtype))
+    out: Array = np.zeros(input_shape[0] * input_shape[1] * size, accumulator(g.dtype))
     if g.size:
         np.add.at(
             out,
@@ -137,22 +225,42 @@ def _gradient(g: np.ndarray, index: np.ndarray, *, input_shape):
     return out.reshape(input_shape).astype(g.dtype, copy=False)
 
 
-def _take(x: np.ndarray, index: np.ndarray):
+def _take(x: Array, index: Array) -> Array:
     if not index.size:
         return np.zeros(index.shape, x.dtype)
     flat = _flat("max_pool2d_take", index, x.shape[2] * x.shape[3])
     return x.reshape(-1)[flat].reshape(index.shape)
 
 
-def _max_pool2d_vjp(g, out, x, **window):
+def _max_pool2d_vjp(
+    g: Cotangents, out: tuple[Operand, Operand], x: Operand, **window: Any
+) -> Cotangents:
     g_out, index = g[0], out[1]
     if g_out is None:
         return (None,)
     return (max_pool2d_gradient(g_out, index, input_shape=tuple(x.shape)),)
 
 
-def _window(kernel=(2, 2), stride=(2, 2), padding=((0, 0), (0, 0))) -> dict:
-    return {"kernel": kernel, "stride": stride, "padding": padding}
+def _gradient_vjp(
+    c: Operand, out: Operand, g: Operand, index: Operand, *, input_shape: Sizes
+) -> Cotangents:
+    return max_pool2d_take(c, index), None
+
+
+def _take_vjp(c: Operand, out: Operand, x: Operand, index: Operand) -> Cotangents:
+    return max_pool2d_gradient(c, index, input_shape=tuple(x.shape)), None
+
+
+def _max_pool2d_flops(
+    ins: Sequence[Spec], outs: Sequence[Spec], *, kernel: Pair, **params: Any
+) -> int:
+    return outs[0].size * kernel[0] * kernel[1]
+
+
+def _window(
+    kernel: Pair = (2, 2), stride: Pair = (2, 2), padding: Padding = ((0, 0), (0, 0)), **more: Pair
+) -> dict[str, Any]:
+    return {"kernel": kernel, "stride": stride, "padding": padding, **more}
 
 
 _INDEX = np.array([[[[0, 5], [5, 11]], [[3, 3], [3, 2]]]], np.int32)  # (1, 2, 2, 2) into 3 x 4
@@ -161,7 +269,7 @@ max_pool2d = Primitive(
     _pooled,
     _max_pool2d,
     vjp=_max_pool2d_vjp,
-    flops=lambda ins, outs, *, kernel, **params: outs[0].size * kernel[0] * kernel[1],
+    flops=_max_pool2d_flops,
     samples=lambda: [
         Sample((numbers(1, 1, 1, 1),), _window((1, 1), (1, 1))),
         Sample((numbers(2, 3, 4, 6),), _window()),
@@ -172,10 +280,10 @@ max_pool2d = Primitive(
         Sample((np.zeros((1, 1, 4, 4), np.int32),), _window((3, 3), (1, 1), ((1, 1), (1, 1)))),
         Sample((np.array([[[[1.0, np.nan], [np.nan, 2.0]]]]),), _window()),
         Sample((np.full((1, 1, 3, 3), -np.inf),), _window((2, 2), (1, 1), ((1, 1), (1, 1)))),
-        Sample((numbers(2, 3, 7, 6),), _window((2, 3), (1, 2)) | {"dilation": (3, 2)}),
+        Sample((numbers(2, 3, 7, 6),), _window((2, 3), (1, 2), dilation=(3, 2))),
         Sample(
             (numbers(1, 2, 5, 6) - 9.0,),
-            _window((3, 2), (2, 1), ((1, 2), (1, 0))) | {"dilation": (2, 3)},
+            _window((3, 2), (2, 1), ((1, 2), (1, 0)), dilation=(2, 3)),
         ),
     ],
     error_samples=lambda: [
@@ -203,8 +311,8 @@ max_pool2d_gradient = Primitive(
     "max_pool2d_gradient",
     _spread,
     _gradient,
-    vjp=lambda c, out, g, index, *, input_shape: (max_pool2d_take(c, index), None),
-    flops=lambda ins, outs, **params: ins[0].size,
+    vjp=_gradient_vjp,
+    flops=reduced_flops,
     samples=lambda: [
         Sample((numbers(1, 2, 2, 2), _INDEX), {"input_shape": (1, 2, 3, 4)}),
         Sample(
@@ -235,8 +343,8 @@ max_pool2d_take = Primitive(
     "max_pool2d_take",
     _picked,
     _take,
-    vjp=lambda c, out, x, index: (max_pool2d_gradient(c, index, input_shape=tuple(x.shape)), None),
-    flops=lambda ins, outs, **params: 0,
+    vjp=_take_vjp,
+    flops=no_flops,
     samples=lambda: [
         Sample((numbers(1, 2, 3, 4), _INDEX)),
         Sample((strided(1, 2, 3, 4), _INDEX)),

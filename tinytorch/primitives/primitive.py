@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinytorch.base.dtypes import (
     OF_NUMPY,
@@ -23,6 +24,7 @@ from tinytorch.base.dtypes import (
     round_to_bfloat16,
 )
 
+Array = np.ndarray[Any, np.dtype[Any]]
 OF_STORED = {**OF_NUMPY, bfloat16.storage: bfloat16}  # uint16 has no other use in the framework
 
 
@@ -65,22 +67,40 @@ class Spec:
         return self.size * self.dtype.itemsize
 
 
+class Operand(Protocol):
+    """What a gradient rule computes with: an array, a Tensor, a value of a captured program."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its sizes."""
+        ...
+
+    @property
+    def dtype(self) -> Any:
+        """Its number type, NumPy's or ours: `dtype_of` asks."""
+        ...
+
+
+# What a gradient rule gives: a cotangent for each input, None where there is none to give.
+Cotangents = tuple[Operand | None, ...]
+
+
 @dataclass(frozen=True)
 class Sample:
     """Inputs on which the contract test asks a primitive its questions."""
 
-    inputs: tuple[np.ndarray, ...]
-    params: dict[str, Any] = field(default_factory=dict)
+    inputs: tuple[Array, ...]
+    params: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True)
 class ErrorSample:
     """Inputs that must be refused, and a phrase of the refusal."""
 
-    inputs: tuple[np.ndarray, ...]
+    inputs: tuple[Array, ...]
     error: type[Exception]
     phrase: str
-    params: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 NOT_DIFFERENTIABLE = "not differentiable"
@@ -106,6 +126,11 @@ class Primitive:
         flops: `flops(ins, outs, **params)`, arithmetic operations (default: size of the outputs).
         samples: gives the Samples of the contract test.
         error_samples: gives the ErrorSamples.
+        functions: names under which an elementwise row is a function of Tensors (`tt.tanh`), the
+            first its own; none where tensor/elementwise.py writes a function that does more.
+        methods: names under which that function is a method of Tensors (`x.tanh()`).
+        kinds: letters of the number types that its operands may have; where it takes floats alone
+            the function makes float32 of integers.
         op_class: what kind of operation it is, an `OpClass` or its word. A MOVEMENT's definition
             returns a view of its input where it can. Each cotangent of a CONTRACTION is a sum over
             elements of `g`, whose zeros end here.
@@ -140,13 +165,16 @@ class Primitive:
     def __init__(
         self,
         name: str,
-        infer: Callable[..., Any],
+        infer: Callable[..., Spec | tuple[Spec, ...]],
         numpy: Callable[..., Any],
         *,
-        vjp: Callable[..., tuple] | str,
+        vjp: Callable[..., Cotangents] | str,
         samples: Callable[[], Sequence[Sample]],
         error_samples: Callable[[], Sequence[ErrorSample]] = tuple,
         flops: Callable[..., int] | None = None,
+        functions: tuple[str, ...] = (),
+        methods: tuple[str, ...] = (),
+        kinds: str = "",
         op_class: OpClass | str = OpClass.OPAQUE,
         view: bool | None = None,
         may_copy: bool = False,
@@ -161,6 +189,7 @@ class Primitive:
     ):
         self.name, self.infer, self.numpy, self.vjp = name, infer, numpy, vjp
         self.asks_needs, self.asks_final = asks(vjp, "needs"), asks(vjp, "final")
+        self.functions, self.methods, self.kinds = functions, methods, kinds
         self.op_class, self.selects = OpClass(op_class), selects
         self.elementwise = self.op_class is OpClass.ELEMENTWISE
         self.view = self.op_class is OpClass.MOVEMENT if view is None else view
@@ -176,16 +205,18 @@ class Primitive:
             raise ValueError(f"primitive {name!r} is defined twice")
         TABLE[name] = self
 
-    def __call__(self, *operands, **params) -> Any:
+    def __call__(self, *operands: Any, **params: Any) -> Any:
         """Apply to arrays, or to whatever the first special operand makes of it."""
         for x in operands:
-            handler = getattr(type(x), "__primitive__", None)
+            handler = getattr(x.__class__, "__primitive__", None)
             if handler is not None:
                 return handler(self, operands, params)
         arrays = tuple(np.asarray(x) for x in operands)
         return self.evaluate(arrays, tuple(dtype_of(a) for a in arrays), params)
 
-    def evaluate(self, arrays: tuple, dtypes: tuple[DType, ...], params: dict):
+    def evaluate(
+        self, arrays: tuple[Array, ...], dtypes: tuple[DType, ...], params: dict[str, Any]
+    ) -> Any:
         """The definition on stored arrays; bfloat16 (uint16) is widened before, rounded after."""
         specs = self.infer(
             *(Spec(a.shape, d) for a, d in zip(arrays, dtypes, strict=True)), **params
@@ -198,7 +229,7 @@ class Primitive:
             return tuple(store(o, s.dtype) for o, s in zip(out, specs, strict=True))
         return store(out, specs.dtype)
 
-    def flops(self, ins: Sequence[Spec], outs: Sequence[Spec], **params) -> int:
+    def flops(self, ins: Sequence[Spec], outs: Sequence[Spec], **params: Any) -> int:
         """Arithmetic operations on inputs of these Specs."""
         if self._flops is not None:
             return self._flops(ins, outs, **params)
@@ -208,7 +239,12 @@ class Primitive:
         return self.name
 
 
-def asks(vjp: Callable[..., tuple] | str, argument: str) -> bool:
+def no_flops(ins: Sequence[Spec], outs: Sequence[Spec], **params: Any) -> int:
+    """Of rows that move or convert numbers: that is no arithmetic."""
+    return 0
+
+
+def asks(vjp: Callable[..., Cotangents] | str, argument: str) -> bool:
     """Whether a gradient rule has a parameter of that name."""
     code = getattr(vjp, "__code__", None)
     return (
@@ -217,7 +253,7 @@ def asks(vjp: Callable[..., tuple] | str, argument: str) -> bool:
     )
 
 
-def dtype_of(x) -> DType:
+def dtype_of(x: Any) -> DType:
     """Number type of an operand: a NumPy array (in storage form) or anything with a `dtype`."""
     dtype = x.dtype
     if isinstance(dtype, DType):
@@ -225,8 +261,107 @@ def dtype_of(x) -> DType:
     return OF_STORED.get(dtype) or as_dtype(dtype)
 
 
-def store(x, dtype: DType) -> np.ndarray:
+def store(x: ArrayLike, dtype: DType) -> Array:
     """`x` as the stored array of `dtype`: rounded for bfloat16, otherwise converted if need be."""
     if dtype is bfloat16:
         return round_to_bfloat16(np.asarray(x, dtype=np.float32))
     return np.asarray(x, dtype=dtype.storage)
+
+
+# Numbers for the samples of the contract test: reproducible, distinct, of any shape and dtype. No
+# random generator: the multiples of the golden ratio, modulo one, spread evenly and never repeat
+# (Weyl's sequence), so no two are closer than about 1 / (2 n).
+_GOLDEN = 0.6180339887498949  # (sqrt(5) - 1) / 2
+_PLASTIC = 0.7548776662466927  # the real root of x^3 + x^2 = 1: unrelated to the golden ratio
+
+
+def numbers(
+    *shape: int, low: float = -2.0, high: float = 2.0, seed: int = 0, dtype: str = "float64"
+) -> Array:
+    """Distinct numbers between `low` and `high` in no simple order.
+
+    >>> numbers(3, low=0, high=10, dtype="int32")
+    array([6, 2, 8], dtype=int32)
+    """
+    n = int(np.prod(shape, dtype=np.int64))
+    unit = (np.arange(1, 1 + n) * _GOLDEN + seed * _PLASTIC) % 1.0
+    return (low + (high - low) * unit).reshape(shape).astype(dtype)
+
+
+def flags(*shape: int, seed: int = 0) -> Array:
+    """Booleans of both kinds."""
+    return np.asarray(numbers(*shape, low=0.0, high=1.0, seed=seed) < 0.5)
+
+
+def strided(*shape: int, low: float = -2.0, high: float = 2.0, seed: int = 0) -> Array:
+    """`numbers` in a view with a negative and a doubled stride, so that nothing relies on order."""
+    wide = numbers(*(2 * n for n in shape), low=low, high=high, seed=seed)
+    return wide[tuple(slice(None, None, -2 if i == 0 else 2) for i in range(len(shape)))]
+
+
+Samples = Callable[[], Sequence[Sample]]
+ErrorSamples = Callable[[], Sequence[ErrorSample]]
+
+
+def one(low: float = -2.0, high: float = 2.0) -> Samples:
+    """Samples of a row with one operand, numbers in the given range."""
+
+    def samples() -> list[Any]:
+        shapes = ((), (1,), (7,), (2, 3), (0,), (3, 0, 2), (5, 1, 3))
+        made = [Sample((numbers(*s, low=low, high=high),)) for s in shapes]
+        return [*made, Sample((strided(3, 5, low=low, high=high),))]
+
+    return samples
+
+
+def two(
+    low: float = -2.0, high: float = 2.0, low_b: float | None = None, high_b: float | None = None
+) -> Samples:
+    """Samples of a row with two operands, broadcast in every way."""
+    low_b, high_b = low if low_b is None else low_b, high if high_b is None else high_b
+
+    def samples() -> list[Any]:
+        pairs = (
+            ((), ()), ((3,), (3,)), ((2, 3), (3,)), ((2, 1), (1, 5)), ((), (2, 2)),
+            ((4, 1, 3), (7, 1)), ((0,), (1,)), ((2, 0), (2, 1)), ((1,), (1, 1, 1)),
+        )  # fmt: skip
+        made = [
+            Sample((numbers(*a, low=low, high=high), numbers(*b, low=low_b, high=high_b, seed=1)))
+            for a, b in pairs
+        ]
+        crooked = (strided(3, 5, low=low, high=high), strided(5, low=low_b, high=high_b, seed=1))
+        return [*made, Sample(crooked)]
+
+    return samples
+
+
+def of_dtype(make: Samples, dtype: str) -> Samples:
+    """The same samples converted to another dtype."""
+    return lambda: [Sample(tuple(x.astype(dtype) for x in s.inputs), s.params) for s in make()]
+
+
+def wrong_kind(dtype: str) -> ErrorSamples:
+    """Error samples: operands of a number type that the row refuses."""
+    x = np.zeros((2,), dtype)
+    return lambda: [ErrorSample((x,), TypeError, "number type")]
+
+
+def wrong_pair(good: str, refused: str | None = None, other: str | None = None) -> ErrorSamples:
+    """Error samples of a row with two operands.
+
+    Args:
+        good: a dtype the row takes.
+        refused: one it does not take, if there is any.
+        other: another dtype it takes, to be refused when mixed with `good`.
+    """
+
+    def samples() -> list[Any]:
+        a, b = np.zeros((2, 3), good), np.zeros((2, 4), good)
+        made = [ErrorSample((a, b), ValueError, "do not fit together")]
+        if refused:
+            made.append(ErrorSample((a.astype(refused),) * 2, TypeError, "does not take"))
+        if other:
+            made.append(ErrorSample((a, a.astype(other)), TypeError, "different number types"))
+        return made
+
+    return samples

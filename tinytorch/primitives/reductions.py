@@ -1,58 +1,66 @@
-"""Reductions and running sums: many numbers become one, along axes. (`sum` is in broadcasting.py.)
+"""Reductions, positions of extremes, running sums, sorting. (`sum` is in movement.py.)
 
 Knows orders and products. NaN is larger and smaller than everything, so it wins: `max` of anything
-with a NaN is NaN, and `argmax` says where.
+with a NaN is NaN, and `argmax` says where. Sorting puts NaN last, equal elements in their order.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import int64
+from tinytorch.base.dtypes import DType, int64
 from tinytorch.base.errors import ShapeError
-from tinytorch.primitives.arithmetic import divided, mul, scaled
-from tinytorch.primitives.broadcasting import (
+from tinytorch.primitives.elementwise import cast_like, divided, equal, mul, scaled
+from tinytorch.primitives.ieee import ieee_call, ieee_steps
+from tinytorch.primitives.indexing import scatter_along
+from tinytorch.primitives.movement import (
+    Sizes,
     accumulator,
     broadcast_to,
+    cut,
+    flip,
     kept_shape,
+    over,
+    pad,
+    permute,
+    reduced_flops,
     reduced_shape,
+    reshape,
     sum_,
 )
-from tinytorch.primitives.casting import cast_like
-from tinytorch.primitives.comparison import equal
-from tinytorch.primitives.movement import cut, flip, pad
 from tinytorch.primitives.primitive import (
     NOT_DIFFERENTIABLE,
+    Array,
+    Cotangents,
     ErrorSample,
     OpClass,
+    Operand,
     Primitive,
     Sample,
     Spec,
+    flags,
+    numbers,
+    strided,
 )
-from tinytorch.primitives.quiet import quiet_call, quietly
-from tinytorch.primitives.reshaping import permute, reshape
-from tinytorch.primitives.samples import flags, numbers, strided
 from tinytorch.primitives.shapes import BOOL, NUMBER, check_axis, check_kind
 
 
-def _operations(ins, outs, **params) -> int:
-    return ins[0].size
-
-
-def _rule(name: str, kinds: str, needs_one: bool = False, out=None):
-    def infer(x: Spec, *, axes: tuple[int, ...], keepdims: bool) -> Spec:
+def _rule(name: str, kinds: str, needs_one: bool = False) -> Callable[..., Spec]:
+    def infer(x: Spec, *, axes: Sizes, keepdims: bool) -> Spec:
         check_kind(name, "x", x, kinds)
         shape = reduced_shape(name, x, axes, keepdims)
         if needs_one:
             _check_not_empty(name, x, axes)
-        return Spec(shape, out or x.dtype)
+        return Spec(shape, x.dtype)
 
     return infer
 
 
-def _check_not_empty(name: str, x: Spec, axes: tuple[int, ...]) -> None:
+def _check_not_empty(name: str, x: Spec, axes: Sizes) -> None:
     if any(x.shape[a] == 0 for a in axes):
         raise ShapeError(
             f"{name}: there is nothing to choose from",
@@ -62,23 +70,19 @@ def _check_not_empty(name: str, x: Spec, axes: tuple[int, ...]) -> None:
         )
 
 
-def _rule_arg(name: str):
-    def infer(x: Spec, *, axis: int) -> Spec:
-        check_kind(name, "x", x, NUMBER)
-        check_axis(name, len(x.shape), axis)
-        _check_not_empty(name, x, (axis,))
-        return Spec((*x.shape[:axis], *x.shape[axis + 1 :]), int64)
-
-    return infer
-
-
-def _running(x: Spec, *, axis: int) -> Spec:
-    check_kind("cumsum", "x", x, NUMBER)
-    check_axis("cumsum", len(x.shape), axis)
-    return x
+def _errors(good: Array, refused: Array, choosing: bool) -> list[ErrorSample]:
+    made = [
+        ErrorSample((refused,), TypeError, "does not take", over(0)),
+        ErrorSample((good,), ValueError, "does not exist", over(1)),
+    ]
+    if choosing:
+        made.append(ErrorSample((numbers(0, 2),), ValueError, "nothing to choose from", over(0)))
+    return made
 
 
-def _extreme_vjp(g, out, x, *, axes, keepdims, final=False):
+def _extreme_vjp(
+    g: Operand, out: Operand, x: Operand, *, axes: Sizes, keepdims: bool, final: bool = False
+) -> Cotangents:
     """All elements that are the extreme share the gradient equally, as in PyTorch's amax."""
     shape = tuple(x.shape)
     kept = kept_shape(shape, axes)
@@ -87,12 +91,12 @@ def _extreme_vjp(g, out, x, *, axes, keepdims, final=False):
     return (mul(winners, share),)
 
 
-def _products_before(x, axis: int):
+def _products_before(x: Operand, axis: int) -> Operand:
     """out[i] = x[0] * ... * x[i-1] along an axis, by doubling (Hillis and Steele 1986)."""
     shape = tuple(x.shape)
     n, none = shape[axis], (0,) * len(shape)
 
-    def shifted(y, by):
+    def shifted(y: Operand, by: int) -> Operand:
         before = (*none[:axis], by, *none[axis + 1 :])
         return pad(cut(y, axis, 0, n - by), before=before, after=none, value=1.0)
 
@@ -102,7 +106,9 @@ def _products_before(x, axis: int):
     return product
 
 
-def _prod_vjp(g, out, x, *, axes, keepdims, final=False):
+def _prod_vjp(
+    g: Operand, out: Operand, x: Operand, *, axes: Sizes, keepdims: bool, final: bool = False
+) -> Cotangents:
     """g times the product of all others: of those before and those after, so zeros do no harm."""
     shape = tuple(x.shape)
     if 0 in shape or not axes:
@@ -111,7 +117,7 @@ def _prod_vjp(g, out, x, *, axes, keepdims, final=False):
     order = others + tuple(axes)
     moved = permute(x, axes=order)
     rest = tuple(shape[i] for i in others)
-    flat = reshape(moved, shape=(*rest, int(np.prod([shape[i] for i in axes]))))
+    flat = reshape(moved, shape=(*rest, math.prod(shape[i] for i in axes)))
     last = len(rest)
     after = flip(_products_before(flip(flat, axes=(last,)), last), axes=(last,))
     of_others = mul(_products_before(flat, last), after)
@@ -120,49 +126,47 @@ def _prod_vjp(g, out, x, *, axes, keepdims, final=False):
     return (permute(g_moved, axes=tuple(order.index(i) for i in range(len(shape)))),)
 
 
-@quietly
-def _prod(x, *, axes, keepdims):
-    wide = np.multiply.reduce(x, axis=axes, dtype=accumulator(x.dtype), keepdims=keepdims)
+@ieee_steps
+def _prod(x: Array, *, axes: Sizes, keepdims: bool) -> Array:
+    wide: Array = np.multiply.reduce(x, axis=axes, dtype=accumulator(x.dtype), keepdims=keepdims)
     return wide if wide.dtype == x.dtype else wide.astype(x.dtype)
 
 
-@quietly
-def _cumsum(x, *, axis):
-    return np.add.accumulate(x, axis=axis, dtype=accumulator(x.dtype)).astype(x.dtype, copy=False)
+def _cumsum_vjp(g: Operand, out: Operand, x: Operand, *, axis: int) -> Cotangents:
+    return (flip(cumsum(flip(g, axes=(axis,)), axis=axis), axes=(axis,)),)
 
 
-def _samples():
-    return [
-        Sample((numbers(),), {"axes": (), "keepdims": False}),
-        Sample((numbers(2, 3, 5),), {"axes": (0, 2), "keepdims": False}),
-        Sample((numbers(2, 3, 5),), {"axes": (1,), "keepdims": True}),
-        Sample((strided(3, 4),), {"axes": (1, 0), "keepdims": False}),
-        Sample((numbers(3, 0),), {"axes": (0,), "keepdims": True}),
-        Sample((numbers(7),), {"axes": (0,), "keepdims": False}),
-        Sample((numbers(5, low=0, high=9, dtype="uint8"),), {"axes": (0,), "keepdims": False}),
-        Sample((np.array([[1.0, np.nan], [np.inf, 2.0]]),), {"axes": (1,), "keepdims": False}),
-    ]
+@ieee_steps
+def _cumsum(x: Array, *, axis: int) -> Array:
+    wide: Array = np.add.accumulate(x, axis=axis, dtype=accumulator(x.dtype))
+    return wide.astype(x.dtype, copy=False)
 
 
-def _errors(good, refused, choosing: bool):
-    over = {"axes": (0,), "keepdims": False}
-    made = [
-        ErrorSample((refused,), TypeError, "does not take", over),
-        ErrorSample((good,), ValueError, "does not exist", {"axes": (1,), "keepdims": False}),
-    ]
-    if choosing:
-        made.append(ErrorSample((numbers(0, 2),), ValueError, "nothing to choose from", over))
-    return made
-
-
-def _reduction(name, numpy, vjp, doc, combines, needs_one=False, selects=()):
+def _reduction(
+    name: str,
+    numpy: Callable[..., Array],
+    vjp: Callable[..., Cotangents],
+    doc: str,
+    combines: tuple[str, float],
+    selects: tuple[int, ...] = (),
+) -> Primitive:
+    needs_one = math.isinf(combines[1])
     return Primitive(
         name,
         _rule(name, NUMBER, needs_one),
         numpy,
         vjp=vjp,
-        flops=_operations,
-        samples=_samples,
+        flops=reduced_flops,
+        samples=lambda: [
+            Sample((numbers(),), over()),
+            Sample((numbers(2, 3, 5),), over(0, 2)),
+            Sample((numbers(2, 3, 5),), over(1, keepdims=True)),
+            Sample((strided(3, 4),), over(1, 0)),
+            Sample((numbers(3, 0),), over(0, keepdims=True)),
+            Sample((numbers(7),), over(0)),
+            Sample((numbers(5, low=0, high=9, dtype="uint8"),), over(0)),
+            Sample((np.array([[1.0, np.nan], [np.inf, 2.0]]),), over(1)),
+        ],
         error_samples=lambda: _errors(numbers(3), flags(3), needs_one),
         op_class=OpClass.REDUCTION,
         combines=combines,
@@ -171,74 +175,42 @@ def _reduction(name, numpy, vjp, doc, combines, needs_one=False, selects=()):
     )
 
 
+def _max(x: Array, *, axes: Sizes, keepdims: bool) -> Array:
+    return ieee_call(np.maximum.reduce, x, axes, None, None, keepdims)
+
+
+def _min(x: Array, *, axes: Sizes, keepdims: bool) -> Array:
+    return ieee_call(np.minimum.reduce, x, axes, None, None, keepdims)
+
+
 max_ = _reduction(
-    "max",
-    lambda x, *, axes, keepdims: quiet_call(np.maximum.reduce, x, axes, None, None, keepdims),
-    _extreme_vjp,
-    "The largest element over axes; NaN wins; ties share the gradient.",
-    ("maximum", -math.inf),
-    needs_one=True,
-    selects=(0,),
-)
+    "max", _max, _extreme_vjp, "The largest element over axes; NaN wins; ties share the gradient.",
+    ("maximum", -math.inf), selects=(0,),
+)  # fmt: skip
 min_ = _reduction(
-    "min",
-    lambda x, *, axes, keepdims: quiet_call(np.minimum.reduce, x, axes, None, None, keepdims),
-    _extreme_vjp,
-    "The smallest element over axes; NaN wins; ties share the gradient.",
-    ("minimum", math.inf),
-    needs_one=True,
-    selects=(0,),
-)
+    "min", _min, _extreme_vjp, "The smallest element over axes; NaN wins; ties share the gradient.",
+    ("minimum", math.inf), selects=(0,),
+)  # fmt: skip
 prod = _reduction(
     "prod", _prod, _prod_vjp, "The product over axes. Keeps the dtype: integers wrap.", ("mul", 1)
 )
 
 
-def _position(name, numpy, doc):
-    return Primitive(
-        name,
-        _rule_arg(name),
-        numpy,
-        vjp=NOT_DIFFERENTIABLE,
-        flops=_operations,
-        samples=lambda: [
-            Sample((numbers(7),), {"axis": 0}),
-            Sample((strided(3, 4),), {"axis": 1}),
-            Sample((numbers(2, 1, 3),), {"axis": 1}),
-            Sample((numbers(0, 2),), {"axis": 1}),
-            Sample((np.array([[2, 5, 5, 1, 1], [0, 0, 0, 0, 0]], np.int8),), {"axis": 1}),
-            Sample((np.array([1.0, np.nan, np.inf, np.nan]),), {"axis": 0}),
-        ],
-        error_samples=lambda: [
-            ErrorSample((numbers(2, 0),), ValueError, "nothing to choose from", {"axis": 1}),
-            ErrorSample((numbers(2),), ValueError, "does not exist", {"axis": 1}),
-            ErrorSample((flags(2),), TypeError, "does not take", {"axis": 0}),
-        ],
-        op_class=OpClass.ARG_REDUCTION,
-        doc=doc,
-    )
+def _verdict(name: str, ufunc: np.ufunc, doc: str, combines: tuple[str, bool]) -> Primitive:
+    def numpy(x: Array, *, axes: Sizes, keepdims: bool) -> Array:
+        return ufunc.reduce(x, axis=axes, keepdims=keepdims)
 
-
-argmax = _position(
-    "argmax", lambda x, *, axis: np.argmax(x, axis), "Position of the first largest (or NaN)."
-)
-argmin = _position(
-    "argmin", lambda x, *, axis: np.argmin(x, axis), "Position of the first smallest (or NaN)."
-)
-
-
-def _verdict(name, ufunc, doc, combines):
     return Primitive(
         name,
         _rule(name, BOOL),
-        lambda x, *, axes, keepdims: ufunc.reduce(x, axis=axes, keepdims=keepdims),
+        numpy,
         vjp=NOT_DIFFERENTIABLE,
-        flops=_operations,
+        flops=reduced_flops,
         samples=lambda: [
-            Sample((flags(2, 3),), {"axes": (1,), "keepdims": False}),
-            Sample((flags(2, 3),), {"axes": (0, 1), "keepdims": True}),
-            Sample((flags(0, 3),), {"axes": (0,), "keepdims": False}),
-            Sample((flags(),), {"axes": (), "keepdims": False}),
+            Sample((flags(2, 3),), over(1)),
+            Sample((flags(2, 3),), over(0, 1, keepdims=True)),
+            Sample((flags(0, 3),), over(0)),
+            Sample((flags(),), over()),
         ],
         error_samples=lambda: _errors(flags(3), numbers(3), False),
         op_class=OpClass.REDUCTION,
@@ -253,23 +225,125 @@ any_ = _verdict(
 all_ = _verdict(
     "all", np.logical_and, "Whether every one is true; true of nothing.", ("logical_and", True)
 )
+
+
+# --- along one axis: positions of extremes, running sums, sorting ---
+
+
+def _along(axis: int) -> dict[str, Any]:
+    return {"axis": axis}
+
+
+def _rule_along(name: str, out: DType | None = None) -> Callable[..., Spec]:
+    def infer(x: Spec, *, axis: int) -> Spec:
+        check_kind(name, "x", x, NUMBER)
+        check_axis(name, len(x.shape), axis)
+        return Spec(x.shape, out or x.dtype)
+
+    return infer
+
+
+def _errors_along() -> list[ErrorSample]:
+    return [
+        ErrorSample((numbers(3),), ValueError, "does not exist", _along(1)),
+        ErrorSample((flags(3),), TypeError, "does not take", _along(0)),
+    ]
+
+
+def _position(name: str, ufunc: Callable[[Array, int], Array], doc: str) -> Primitive:
+    def infer(x: Spec, *, axis: int) -> Spec:
+        out = _rule_along(name, int64)(x, axis=axis)
+        _check_not_empty(name, x, (axis,))
+        return Spec((*x.shape[:axis], *x.shape[axis + 1 :]), out.dtype)
+
+    def numpy(x: Array, *, axis: int) -> Array:
+        return ufunc(x, axis)
+
+    return Primitive(
+        name,
+        infer,
+        numpy,
+        vjp=NOT_DIFFERENTIABLE,
+        flops=reduced_flops,
+        samples=lambda: [
+            Sample((numbers(7),), _along(0)),
+            Sample((strided(3, 4),), _along(1)),
+            Sample((numbers(2, 1, 3),), _along(1)),
+            Sample((numbers(0, 2),), _along(1)),
+            Sample((np.array([[2, 5, 5, 1, 1], [0, 0, 0, 0, 0]], np.int8),), _along(1)),
+            Sample((np.array([1.0, np.nan, np.inf, np.nan]),), _along(0)),
+        ],
+        error_samples=lambda: [
+            ErrorSample((numbers(2, 0),), ValueError, "nothing to choose from", _along(1)),
+            *_errors_along(),
+        ],
+        op_class=OpClass.ARG_REDUCTION,
+        doc=doc,
+    )
+
+
+argmax = _position("argmax", np.argmax, "Position of the first largest (or NaN).")
+argmin = _position("argmin", np.argmin, "Position of the first smallest (or NaN).")
 cumsum = Primitive(
     "cumsum",
-    _running,
+    _rule_along("cumsum"),
     _cumsum,
-    vjp=lambda g, out, x, *, axis: (flip(cumsum(flip(g, axes=(axis,)), axis=axis), axes=(axis,)),),
+    vjp=_cumsum_vjp,
     samples=lambda: [
-        Sample((numbers(7),), {"axis": 0}),
-        Sample((strided(3, 4),), {"axis": 1}),
-        Sample((numbers(2, 0, 3),), {"axis": 1}),
-        Sample((numbers(2, 0, 3),), {"axis": 0}),
-        Sample((np.array([100, 100, 100], np.int8),), {"axis": 0}),
+        Sample((numbers(7),), _along(0)),
+        Sample((strided(3, 4),), _along(1)),
+        Sample((numbers(2, 0, 3),), _along(1)),
+        Sample((numbers(2, 0, 3),), _along(0)),
+        Sample((np.array([100, 100, 100], np.int8),), _along(0)),
     ],
     error_samples=lambda: [
-        ErrorSample((numbers(),), ValueError, "does not exist", {"axis": 0}),
-        ErrorSample((flags(2),), TypeError, "does not take", {"axis": 0}),
+        ErrorSample((numbers(),), ValueError, "does not exist", _along(0)),
+        *_errors_along(),
     ],
     op_class=OpClass.SCAN,
     keeps_order=True,
     doc="out[i] = x[0] + ... + x[i] along an axis. Keeps the dtype.",
 )
+
+
+def _comparisons(ins: Sequence[Spec], outs: Sequence[Spec], *, axis: int) -> int:
+    n = ins[0].shape[axis]
+    return int(ins[0].size * max(math.log2(n), 1)) if n else 0
+
+
+def _sorting(
+    name: str, out: DType | None, function: Callable[..., Array],
+    vjp: Callable[..., Cotangents] | str, doc: str,
+) -> Primitive:  # fmt: skip
+    def numpy(x: Array, *, axis: int) -> Array:
+        return function(x, axis, kind="stable")
+
+    return Primitive(
+        name,
+        _rule_along(name, out),
+        numpy,
+        vjp=vjp,
+        flops=_comparisons,
+        samples=lambda: [
+            Sample((numbers(7),), _along(0)),
+            Sample((strided(3, 4),), _along(1)),
+            Sample((numbers(3, 1, 5),), _along(0)),
+            Sample((numbers(2, 0),), _along(1)),
+            Sample((np.array([3, 1, 3, 1, 2], np.int8),), _along(0)),
+            Sample((np.array([1.0, np.nan, -np.inf, np.inf, 0.0]),), _along(0)),
+        ],
+        error_samples=_errors_along,
+        op_class=OpClass.SORT,
+        doc=doc,
+    )
+
+
+def _sort_vjp(g: Operand, out: Operand, x: Operand, *, axis: int) -> Cotangents:
+    places = argsort(x, axis=axis)
+    return (scatter_along(g, places, axis=axis, size=int(x.shape[axis])),)
+
+
+argsort = _sorting(
+    "argsort", int64, np.argsort, NOT_DIFFERENTIABLE, "The positions that sort x along an axis."
+)
+sort = _sorting("sort", None, np.sort, _sort_vjp, "x in ascending order along an axis.")

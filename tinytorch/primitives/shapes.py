@@ -6,10 +6,10 @@ Knows Specs and argument names, never values.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import index
+from typing import Any, cast
 
-from tinytorch.base.dtypes import DType
 from tinytorch.base.errors import (
     ArgumentTypeError,
     DTypeError,
@@ -78,7 +78,7 @@ def check_rank(name: str, argument: str, spec: Spec, rank: int, letters: str) ->
         )
 
 
-def check_axis(name: str, rank: int, axis: int, what: str = "axis") -> None:
+def check_axis(name: str, rank: int, axis: object, what: str = "axis") -> None:
     """Refuse an axis that is not one of 0 .. rank - 1 (counting from the end is resolved above)."""
     if not (isinstance(axis, int) and 0 <= axis < rank):
         raise ShapeError(
@@ -106,7 +106,7 @@ def check_axes(name: str, rank: int, axes: tuple[int, ...]) -> None:
         )
 
 
-def check_count(name: str, argument: str, entries: Sequence, rank: int) -> None:
+def check_count(name: str, argument: str, entries: Sequence[object], rank: int) -> None:
     """Refuse a parameter that has not one entry for each axis."""
     if len(entries) != rank:
         raise ShapeError(
@@ -117,22 +117,23 @@ def check_count(name: str, argument: str, entries: Sequence, rank: int) -> None:
         )
 
 
-def sizes_of(shape: Sequence) -> tuple[int, ...]:
+def sizes_of(shape: Sequence[Any]) -> tuple[int, ...]:
     """Sizes or axes, given one by one or as one tuple or list, as plain integers."""
+    given: Sequence[Any] = shape
     if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
-        shape = shape[0]
+        given = cast(Sequence[Any], shape[0])
     try:
-        return tuple([index(n) for n in shape])
+        return tuple([index(n) for n in given])
     except TypeError:
         raise ArgumentTypeError(
             "a size or an axis is not a whole number",
-            got=f"({', '.join(map(short, shape))})",
+            got=f"({', '.join(map(short, given))})",
             rule="integers",
             fix="int(n) of each, or x.shape for the sizes of x",
         ) from None
 
 
-def check_sizes(name: str, shape: Sequence[int]) -> None:
+def check_sizes(name: str, shape: Sequence[Any]) -> None:
     """Refuse a shape with anything but integers from 0, and one that no memory could hold."""
     if not all(isinstance(n, int) and n >= 0 for n in shape):
         raise ShapeError(
@@ -152,7 +153,7 @@ def check_sizes(name: str, shape: Sequence[int]) -> None:
         raise OutOfMemoryError.of(math.prod(shape))
 
 
-def check_positive(name: str, argument: str, values: Sequence[int], least: int = 1) -> None:
+def check_positive(name: str, argument: str, values: Sequence[Any], least: int = 1) -> None:
     """Refuse a setting with an entry below `least`."""
     if not all(isinstance(v, int) and v >= least for v in values):
         raise SettingError(
@@ -164,7 +165,7 @@ def check_positive(name: str, argument: str, values: Sequence[int], least: int =
 
 
 def broadcast_shapes(
-    name: str, arguments: Sequence[str], shapes: Sequence[tuple]
+    name: str, arguments: Sequence[str], shapes: Sequence[tuple[int, ...]]
 ) -> tuple[int, ...]:
     """The common shape by NumPy's rules: aligned at the right, size 1 stretches.
 
@@ -189,29 +190,3 @@ def broadcast_shapes(
                 )
             out[-i] = n
     return tuple(out)
-
-
-def unary(name: str, kinds: str, out: DType | None = None) -> Callable[..., Spec]:
-    """Rule of an elementwise row with one operand; `out`: another dtype than the operand's."""
-
-    def infer(x: Spec) -> Spec:
-        if x.dtype.kind not in kinds:
-            check_kind(name, "x", x, kinds)
-        return x if out is None else Spec(x.shape, out)
-
-    return infer
-
-
-def binary(name: str, kinds: str, out: DType | None = None) -> Callable[..., Spec]:
-    """Rule of an elementwise row with two operands of one dtype, broadcast."""
-
-    def infer(a: Spec, b: Spec) -> Spec:
-        if a.dtype.kind not in kinds:
-            check_kind(name, "a", a, kinds)
-        if a.dtype is not b.dtype:
-            check_same_dtype(name, ("a", "b"), (a, b))
-        if a.shape == b.shape:
-            return a if out is None else Spec(a.shape, out)
-        return Spec(broadcast_shapes(name, ("a", "b"), (a.shape, b.shape)), out or a.dtype)
-
-    return infer

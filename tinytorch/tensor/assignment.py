@@ -29,7 +29,7 @@ from tinytorch.base.errors import (
     short,
 )
 from tinytorch.base.settings import STRUCTURE
-from tinytorch.primitives.quiet import quiet_call
+from tinytorch.primitives.ieee import ieee_call
 from tinytorch.tensor import elementwise, indexing
 from tinytorch.tensor.contractions import matmul
 from tinytorch.tensor.creation import tensor
@@ -175,7 +175,7 @@ def _written_by(x, ufunc: np.ufunc, other: Any) -> bool:
             return False
         other = other._buffer.array
     array = writable(x)
-    quiet_call(ufunc, array, other, array)
+    ieee_call(ufunc, array, other, array)
     return True
 
 

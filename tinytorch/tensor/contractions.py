@@ -14,8 +14,8 @@ import numpy as np
 from tinytorch.base.dtypes import bfloat16, float16, float32, int64, promote
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.primitives import TABLE
-from tinytorch.primitives.quiet import quiet_call
-from tinytorch.primitives.windows import reaching
+from tinytorch.primitives.ieee import ieee_call
+from tinytorch.primitives.pooling import reaching
 from tinytorch.tensor import tape
 from tinytorch.tensor.creation import arange
 from tinytorch.tensor.dispatch import apply, common, in_float32, product, to_dtype
@@ -139,8 +139,8 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
                 and rows.shape[1] == matrix.shape[1]
                 and shift.shape == matrix.shape[:1]
             ):
-                array = quiet_call(np.matmul, rows, matrix.T)
-                quiet_call(np.add, array, shift, array)
+                array = ieee_call(np.matmul, rows, matrix.T)
+                ieee_call(np.add, array, shift, array)
                 out = from_array(array, x.dtype)
                 places = input._node, weight._node, bias._node
                 if STATE.recording and places != (None, None, None):

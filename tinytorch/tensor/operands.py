@@ -26,8 +26,8 @@ from tinytorch.base.dtypes import (
     promote,
 )
 from tinytorch.base.errors import ArgumentTypeError, DTypeError, SettingError
-from tinytorch.primitives.casting import cast
-from tinytorch.primitives.quiet import quiet_cast
+from tinytorch.primitives.elementwise import cast
+from tinytorch.primitives.ieee import ieee_cast
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import Buffer, TensorBase, copy_of, from_buffer
 
@@ -55,7 +55,7 @@ def to_buffer(data: Any, dtype: DType | None, *, copy: bool) -> Buffer:
             # An empty list has no numbers to say otherwise: the framework's default float.
             default = {"f": float32, "i": int64, "b": bool_}.get(array.dtype.kind)
             if default is not None and array.dtype is not default.storage:
-                array = quiet_cast(array, default.storage)  # 1e40 is inf
+                array = ieee_cast(array, default.storage)  # 1e40 is inf
         copy = copy and array is data
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
@@ -282,7 +282,7 @@ def check_one_float(owner: str, /, **tensors: Any) -> None:
         raise DTypeError(
             f"{owner}: floats of different types do not mix",
             got=", ".join(f"{name} of {dtype.name}" for name, dtype in floats.items()),
-            rule="one type for all of them: a sum would quietly become the wider one",
+            rule="one type for all of them: a sum would ieee_steps become the wider one",
             fix=f"{odd}.to({like}.dtype), or for a whole model model.to(x.dtype)",
         )
 

@@ -6,8 +6,7 @@ import pytest
 from tests.reverse_mode import Traced, gradient, inner
 from tinytorch.base.dtypes import bfloat16, float32, from_bfloat16
 from tinytorch.primitives import TABLE, attention, attention_gradient, cast
-from tinytorch.primitives.primitive import store
-from tinytorch.primitives.samples import numbers
+from tinytorch.primitives.primitive import numbers, store
 
 SIZE = (1, 2, 3, 4)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinytorch.primitives import random_bits
-from tinytorch.primitives.random import philox
+from tinytorch.primitives.creation import philox
 
 # Random123 1.14, tests/kat_vectors, lines "philox4x32 10": counter, key, result
 KNOWN = [
