@@ -45,6 +45,24 @@ def files() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
+def module(path: Path) -> str:
+    """The dotted name of a file of the package; a folder's __init__.py has the folder's."""
+    name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+def import_graph(sources: dict[str, str]) -> dict[str, set[str]]:
+    """Which modules each module imports, of those given (dotted name -> source)."""
+    graph = {}
+    for here, source in sources.items():
+        graph[here] = set()
+        for name, _ in imports(source):
+            while name and name not in sources:  # a name inside a module
+                name = name.rpartition(".")[0]
+            graph[here] |= {name} - {"", here}
+    return graph
+
+
 def imports(source: str):
     """(full module name, line) of every import: also inside functions, under TYPE_CHECKING, and
     through importlib with a name written out. `from a import b` gives "a.b"."""

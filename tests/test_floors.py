@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.floors import PACKAGE, ROOT, TABLE, files, imports, table
+from tests.floors import PACKAGE, ROOT, TABLE, files, import_graph, imports, module, table
 
 ANYWHERE = {"numpy"} | set(sys.stdlib_module_names)
 # What __init__.py hands on may come from anywhere below the command line.
@@ -55,6 +55,45 @@ def test_the_floors_are_acyclic():
         assert all(TABLE[name].floor < row.floor for name in row.may_import), folder
     order = graphlib.TopologicalSorter({f: r.may_import for f, r in TABLE.items()}).static_order()
     assert set(order) == set(TABLE)
+
+
+def cycle(sources: dict[str, str]) -> list[str]:
+    """Files that import each other in a circle, the first again at the end; none: empty."""
+    try:
+        graphlib.TopologicalSorter(import_graph(sources)).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1][::-1]
+    return []
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    """Ground truth: graphlib over the imports of every file, those inside functions and under
+    TYPE_CHECKING too. A `__main__.py` is a program of its own, which nobody imports."""
+    sources = {module(p): p.read_text() for p in files() if p.name != "__main__.py"}
+    found = cycle(sources)
+    assert not found, (
+        "a circle of imports: " + " -> ".join(found) + "; move what both ends need to a file below "
+        "them (docs/floors.md)"
+    )
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from tinytorch.nn import above",
+        "import tinytorch.nn.above",
+        "from tinytorch.nn.above import Above",
+        "def f():\n    from tinytorch.nn.above import Above",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import tinytorch.nn.above",
+    ],
+)
+def test_a_circle_of_files_is_seen(back):
+    """Ground truth: two files made by hand, the lower of which imports the upper."""
+    sources = {"tinytorch.nn.above": "from tinytorch.nn.below import Below"}
+    assert not cycle({**sources, "tinytorch.nn.below": "import numpy"})
+    found = cycle({**sources, "tinytorch.nn.below": back})
+    assert set(found) == {"tinytorch.nn.above", "tinytorch.nn.below"}
+    assert found[0] == found[-1]
 
 
 @pytest.mark.parametrize(
