@@ -37,6 +37,8 @@ CLOSED = {
     "hardsigmoid": lambda x: min(max(x + 3.0, 0.0), 6.0) / 6.0,
     "hardswish": lambda x: x * min(max(x + 3.0, 0.0), 6.0) / 6.0,
 }
+
+
 each = pytest.mark.parametrize("name", CLOSED)
 
 
@@ -223,3 +225,19 @@ def test_layers_take_the_setting(layer):
     assert np.array_equal(given.numpy(), expected)
     compiled = tt.compile(lambda x: over(x * 1.0) + 0.0)
     np.testing.assert_allclose(compiled(tt.Tensor(x)).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gelu_against_the_normal_distribution():
+    """Ground truth: math.erf in float64; the tanh formula stays within 5e-4 of it."""
+    x = np.linspace(-6, 6, 41)
+    exact = np.array([v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x])
+    assert F.gelu(tt.Tensor(x)).numpy() == pytest.approx(exact, abs=1e-13)
+    assert F.gelu(tt.Tensor(x), "tanh").numpy() == pytest.approx(exact, abs=5e-4)
+
+
+def test_formulas_that_there_are_not():
+    """Ground truth: the two names in the docstring."""
+    with pytest.raises(SettingError, match="gelu: approximate"):
+        F.gelu(tt.zeros(2), "sigmoid")
+    with pytest.raises(SettingError, match="approximate has two values"):
+        nn.GELU("fast")

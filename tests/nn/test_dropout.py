@@ -1,4 +1,4 @@
-"""dropout_functions.py: what is dropped together, how much, and when."""
+"""dropout.py: what is dropped together, how much, and when."""
 
 import numpy as np
 import pytest
@@ -67,3 +67,19 @@ def test_dropout_narrows_the_gap_between_training_and_test():
         )
         gaps[p] = test - train
     assert gaps[0.5] < 0.9 * gaps[0.0]
+
+
+def test_dropout_keeps_the_expectation_and_its_extremes():
+    """Binomial: the share of zeros of 1e5 draws lies within 5 standard deviations, 0.008, of p."""
+    tt.manual_seed(0)
+    out = nn.Dropout(0.25)(tt.ones(100_000)).numpy()
+    assert set(np.unique(out).tolist()) == {0.0, np.float32(1 / 0.75).item()}
+    assert (out == 0).mean() == pytest.approx(0.25, abs=0.008)
+    assert nn.Dropout(0.0)(tt.ones(3)).tolist() == [1.0] * 3
+    assert nn.Dropout(1.0)(tt.ones(3)).tolist() == [0.0] * 3
+
+
+def test_a_probability_outside_its_range_is_named():
+    """Ground truth: the range in the docstring."""
+    with pytest.raises(SettingError, match="p is outside its range"):
+        nn.Dropout(1.5)

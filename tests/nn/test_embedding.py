@@ -1,16 +1,24 @@
-"""embedding.py, tensor/row_gradient.py, optim/group.py: the sparse path of a table."""
+"""embedding.py: tokens outside their table, its sparse path (with tensor and optim), positions."""
 
 import numpy as np
 import pytest
 
 import tinytorch as tt
 from tinytorch import nn
-from tinytorch.base.errors import IndexRangeError
+from tinytorch.base.errors import DTypeError, IndexRangeError, SettingError, ShapeError
+from tinytorch.compiler.graph.reference import step_reference
+from tinytorch.compiler.record.recording import record
+from tinytorch.nn import functional as F
+from tinytorch.nn.embedding import inside, positions
 from tinytorch.tensor.row_gradient import RowGradient
 from tinytorch.training import Trainer
 
 TOKENS = np.array([[7, 3, 7], [0, 3, 9]])
+
+
 READ = [0, 3, 7, 9]
+
+
 RULES = {
     "SGD": lambda p: tt.optim.SGD(p, lr=0.1),
     "SGD momentum": lambda p: tt.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01),
@@ -19,6 +27,8 @@ RULES = {
     "RMSprop": lambda p: tt.optim.RMSprop(p, lr=0.1),
     "Lion": lambda p: tt.optim.Lion(p, lr=0.1),
 }
+
+
 each_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 
 
@@ -239,3 +249,125 @@ def test_shape_and_sum_of_row_gradients():
     other = one + RowGradient(tt.tensor([2]), tt.ones(1, 3, 4, dtype="float64"), 5)
     assert type(other) is not RowGradient
     assert other.dtype is tt.float64 and other.numpy()[2, 0, 0] == 2.0
+
+
+def test_embedding_refuses_tokens_outside_its_table():
+    """Ground truth: [0, V); -1 is a mistake, not the last row."""
+    table = nn.Embedding(4, 2)
+    for wrong in (4, -1):
+        with pytest.raises(IndexRangeError, match=rf"token\[1\] = {wrong}, 1 of 2"):
+            table(tt.tensor([0, wrong]))
+    with pytest.raises(DTypeError, match="tokens are whole numbers"):
+        table(tt.Tensor([0.5]))
+
+
+def test_a_size_is_named():
+    """Ground truth: the ranges in the docstring."""
+    with pytest.raises(SettingError, match="embedding_dim is not a whole number"):
+        nn.Embedding(3, 0)
+
+
+@pytest.mark.parametrize("wrong", [-1, 4])
+def test_a_captured_program_refuses_too(wrong):
+    """Ground truth: [0, K). NumPy counts -1 from the end; the graph must not."""
+    logits, labels = np.zeros((2, 4), np.float32), np.array([0, wrong])
+    graph = record(F.cross_entropy, (logits, labels), {}).graph
+    with pytest.raises(IndexRangeError):
+        step_reference(graph, dict(zip(graph.arguments, (logits, labels), strict=True)))
+
+
+def test_small_unsigned_labels_are_taken():
+    """Ground truth: bytes as read from a file are labels like any other."""
+    labels = tt.Tensor(np.array([0, 3], np.uint8))
+    assert inside("f", "label", labels, 4).dtype is tt.int64
+    assert F.cross_entropy(tt.zeros(2, 4), labels).item() == pytest.approx(np.log(4))
+
+
+def test_one_hot():
+    """Ground truth: rows of the unit matrix."""
+    labels = np.array([[0, 2], [1, 1]])
+    assert np.array_equal(F.one_hot(tt.Tensor(labels), 3).numpy(), np.eye(3)[labels])
+    with pytest.raises(IndexRangeError, match=r"one_hot: a label[\s\S]*0 <= label < 3"):
+        F.one_hot(tt.tensor([3]), 3)
+    with pytest.raises(SettingError, match="num_classes is not a whole number"):
+        F.one_hot(tt.tensor([0]), 0)
+
+
+def features(*shape, dtype=np.float64):
+    return np.random.default_rng(1).standard_normal(shape).astype(dtype)
+
+
+# --- positions ---
+def test_sinusoidal_positions_are_those_of_the_paper():
+    """Closed form: section 3.5 of Vaswani et al. 2017, entry by entry."""
+    table = nn.SinusoidalPositions(20, 6).to(tt.float64)(tt.zeros(20, 6, dtype="float64")).numpy()
+    for t in range(20):
+        for i in range(3):
+            angle = t / 10000 ** (2 * i / 6)
+            # The table is kept in float32: half a unit in the last place of 1 is 6e-8.
+            assert table[t, 2 * i] == pytest.approx(np.sin(angle), abs=6e-8)
+            assert table[t, 2 * i + 1] == pytest.approx(np.cos(angle), abs=6e-8)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_rotary_products_depend_on_the_distance_alone(interleaved):
+    """Invariant: the product of q at m and k at n is a function of m - n; lengths stay."""
+    turn = nn.RotaryPositions(8, interleaved=interleaved)
+    q, k = tt.Tensor(features(1, 8)), tt.Tensor(features(1, 8)[:, ::-1].copy())
+    products = [
+        float((turn(q, start=m) * turn(k, start=n)).sum().item()) for m, n in ((3, 1), (103, 101))
+    ]
+    assert products[0] == pytest.approx(products[1], rel=1e-12)
+    assert float((turn(q, start=7) ** 2).sum().item()) == pytest.approx(float((q * q).sum().item()))
+    assert np.array_equal(turn(q).numpy(), q.numpy())
+
+
+def test_rotary_pairs_are_permutations_of_each_other():
+    """Invariant: neighbours (2 i, 2 i + 1) against (i, i + D / 2)."""
+    x = features(5, 6)
+    order = np.array([0, 2, 4, 1, 3, 5])
+    halves = nn.RotaryPositions(6)(tt.Tensor(x[:, order])).numpy()
+    neighbours = nn.RotaryPositions(6, interleaved=True)(tt.Tensor(x)).numpy()
+    np.testing.assert_allclose(halves, neighbours[:, order], rtol=1e-14)
+
+
+def test_rotary_angles_far_out_keep_their_digits():
+    """Ground truth: NumPy in float64, at place 10^6; angles in float32 would be off by 0.06."""
+    x = np.array([[1.0, 0.0]], np.float32)
+    out = nn.RotaryPositions(2)(tt.Tensor(x), start=10**6).numpy()
+    assert out[0] == pytest.approx([np.cos(1e6), np.sin(1e6)], abs=1e-7)
+
+
+@pytest.mark.parametrize("kind", [nn.LearnedPositions, nn.SinusoidalPositions])
+def test_a_start_shifts_the_places(kind):
+    """Invariant: x[t] at start s gets row s + t; s is a number or a Tensor, compiled too."""
+    layer = kind(8, 4)
+    x = tt.zeros(2, 3, 4)
+    rows = layer(tt.zeros(8, 4)).detach().numpy()
+    for start in (2, tt.tensor(2)):
+        out = layer(x, start=start).detach().numpy()
+        assert np.array_equal(out, np.broadcast_to(rows[2:5], (2, 3, 4)))
+    compiled = tt.compile(lambda x, start: layer(x, start=start))
+    assert np.array_equal(compiled(x, tt.tensor(2)).detach().numpy(), out)
+    with pytest.raises(ShapeError, match=r"start \+ T <= 8"):
+        layer(x, start=6)
+    with pytest.raises(ShapeError, match="C = 4"):
+        layer(tt.zeros(2, 3, 5))
+
+
+def test_positions_by_name():
+    """Ground truth: the classes; learned ones train, fixed ones do not (S4-68)."""
+    learned, fixed = positions("learned", 8, 4), positions("sinusoidal", 8, 4)
+    assert [p.shape for p in learned.parameters()] == [(8, 4)] and not list(fixed.parameters())
+    assert positions("none", 8, 4) is None
+    assert list(fixed.state_dict()) == []
+
+
+def test_bad_settings_of_positions_are_named():
+    """Ground truth: the ranges in the docstrings."""
+    with pytest.raises(SettingError, match="size is odd"):
+        nn.SinusoidalPositions(4, 3)
+    with pytest.raises(SettingError, match="head_size is odd"):
+        nn.RotaryPositions(5)
+    with pytest.raises(SettingError, match="no such kind"):
+        positions("rotary", 4, 4)

@@ -1,4 +1,4 @@
-"""recurrent.py, lstm.py, gru.py, rnn.py: closed forms, invariants, errors."""
+"""recurrent.py: closed forms, invariants, errors."""
 
 import numpy as np
 import pytest

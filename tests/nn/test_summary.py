@@ -1,4 +1,4 @@
-"""summary.py and shapes_only.py: counted by hand, and nothing of the model changes."""
+"""summary.py: counted by hand, and nothing of the model changes."""
 
 import numpy as np
 import pytest

@@ -88,6 +88,15 @@ def _shortcut(channels_in: int, channels: int, stride: int) -> Sequential | None
     return Sequential(conv, BatchNorm2d(channels))
 
 
+def _stage(
+    block: type[BasicBlock] | type[Bottleneck] | type[CifarBlock], count: int, channels_in: int,
+    width: int, stride: int,
+) -> Sequential:  # fmt: skip
+    """Blocks of one width, of which the first changes the sizes."""
+    rest = (block(block.expansion * width, width) for _ in range(count - 1))
+    return Sequential(block(channels_in, width, stride), *rest)
+
+
 class ResNet(Module):
     """A 7x7 convolution, four stages of blocks, the mean of the image, a linear layer.
 
@@ -132,10 +141,10 @@ class ResNet(Module):
         self.bn1 = BatchNorm2d(width)
         self.maxpool = MaxPool2d(3, stride=2, padding=1)
         out = block.expansion
-        self.layer1 = _wide_stage(block, counts[0], width, width, 1)
-        self.layer2 = _wide_stage(block, counts[1], out * width, 2 * width, 2)
-        self.layer3 = _wide_stage(block, counts[2], 2 * out * width, 4 * width, 2)
-        self.layer4 = _wide_stage(block, counts[3], 4 * out * width, 8 * width, 2)
+        self.layer1 = _stage(block, counts[0], width, width, 1)
+        self.layer2 = _stage(block, counts[1], out * width, 2 * width, 2)
+        self.layer3 = _stage(block, counts[2], 2 * out * width, 4 * width, 2)
+        self.layer4 = _stage(block, counts[3], 4 * out * width, 8 * width, 2)
         self.fc = Linear(8 * out * width, whole("ResNet", "classes", classes, at_least=1))
         self.apply(_initialise_by_outputs)
 
@@ -144,14 +153,6 @@ class ResNet(Module):
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(x.mean(axis=(2, 3)))
-
-
-def _wide_stage(
-    block: type[BasicBlock] | type[Bottleneck], count: int, channels_in: int, width: int,
-    stride: int,
-) -> Sequential:  # fmt: skip
-    rest = (block(block.expansion * width, width) for _ in range(count - 1))
-    return Sequential(block(channels_in, width, stride), *rest)
 
 
 def _initialise_by_outputs(module: Module) -> None:
@@ -200,6 +201,8 @@ class CifarBlock(Module):
 
     Shapes: (N, channels_in, H, W) -> (N, channels, H // stride, W // stride).
     """
+
+    expansion = 1  # channels of the output / width
 
     def __init__(self, channels_in: int, channels: int, stride: int = 1):
         self.stride, self.added = stride, channels - channels_in
@@ -252,11 +255,11 @@ class CifarResNet(Module):
         channels = whole("CifarResNet", "channels", channels, at_least=1)
         self.conv1 = Conv2d(channels, width, 3, padding=1, bias=False)
         self.bn1 = BatchNorm2d(width)
-        self.layer1 = _stage(blocks, width, width, 1)
-        self.layer2 = _stage(blocks, width, 2 * width, 2)
-        self.layer3 = _stage(blocks, 2 * width, 4 * width, 2)
+        self.layer1 = _stage(CifarBlock, blocks, width, width, 1)
+        self.layer2 = _stage(CifarBlock, blocks, width, 2 * width, 2)
+        self.layer3 = _stage(CifarBlock, blocks, 2 * width, 4 * width, 2)
         self.linear = Linear(4 * width, whole("CifarResNet", "classes", classes, at_least=1))
-        self.apply(_initialise)
+        self.apply(_initialise_by_inputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, classes)."""
@@ -265,12 +268,7 @@ class CifarResNet(Module):
         return self.linear(x.mean(axis=(2, 3)))
 
 
-def _stage(blocks: int, channels_in: int, channels: int, stride: int) -> Sequential:
-    rest = (CifarBlock(channels, channels) for _ in range(blocks - 1))
-    return Sequential(CifarBlock(channels_in, channels, stride), *rest)
-
-
-def _initialise(module: Module) -> None:
+def _initialise_by_inputs(module: Module) -> None:
     if isinstance(module, (Conv2d, Linear)):
         module.weight = Parameter(kaiming_normal(module.weight.shape))
 

@@ -235,7 +235,7 @@ class _Correlation(_Convolution):
     """What Conv1d and Conv2d share; each names its function and the check of its settings."""
 
     _checked: Callable[..., Any]
-    _function: Callable[..., Tensor]
+    function: Callable[..., Tensor]
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1,
@@ -274,7 +274,7 @@ class _Correlation(_Convolution):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, K, H', W'), or (N, C, T) -> (N, K, T')."""
         self._check(x)
-        return self._function(
+        return self.function(
             x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
         )
 
@@ -300,7 +300,7 @@ class Conv2d(_Correlation):
     """
 
     _shown = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
-    _checked, _function = staticmethod(pair), staticmethod(conv2d)
+    _checked, function = staticmethod(pair), staticmethod(conv2d)
 
 
 class Conv1d(_Correlation):
@@ -321,7 +321,7 @@ class Conv1d(_Correlation):
 
     _image, _rank = "(N, C, T)", 3
     _shown = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-    _checked, _function = staticmethod(whole), staticmethod(conv1d)
+    _checked, function = staticmethod(whole), staticmethod(conv1d)
 
 
 class ConvTranspose2d(_Convolution):

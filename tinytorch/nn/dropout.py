@@ -38,14 +38,14 @@ class _Dropping(Module):
     """What these layers share; each names its function."""
 
     _shown = {"p": ...}
-    _function: Callable[..., Tensor]
+    function: Callable[..., Tensor]
 
     def __init__(self, p: float = 0.5):
         self.p = number(type(self).__name__, "p", p, "[0, 1]")
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
-        return self._function(x, self.p, self.training)
+        return self.function(x, self.p, self.training)
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
@@ -76,7 +76,7 @@ class Dropout(_Dropping):
         [1.0, 1.0, 1.0]
     """
 
-    _function = staticmethod(dropout)
+    function = staticmethod(dropout)
 
 
 def dropout2d(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
@@ -103,7 +103,7 @@ class Dropout2d(_Dropping):
     Source: Tompson et al. 2014, https://arxiv.org/abs/1411.4280, section 3.2.
     """
 
-    _function = staticmethod(dropout2d)
+    function = staticmethod(dropout2d)
 
 
 def drop_path(input: Tensor, p: float = 0.0, training: bool = False) -> Tensor:
@@ -140,7 +140,7 @@ class DropPath(_Dropping):
         [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
 
-    _function = staticmethod(drop_path)
+    function = staticmethod(drop_path)
 
     def __init__(self, p: float = 0.1):
         super().__init__(p)

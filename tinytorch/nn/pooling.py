@@ -277,7 +277,7 @@ class _Pool(Module):
 class _MaxPool(_Pool):
     """What layers of largest numbers share; subclasses name their function."""
 
-    _pooled: Callable[..., Any]
+    function: Callable[..., Any]
 
     def __init__(
         self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
@@ -301,7 +301,7 @@ class _MaxPool(_Pool):
 
     def forward(self, x: Tensor) -> Any:
         """The same axes, the last ones shorter; with return_indices two of them."""
-        return self._pooled(
+        return self.function(
             x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
             self.return_indices,
         )  # fmt: skip
@@ -321,7 +321,7 @@ class MaxPool2d(_MaxPool):
         (2, 3, 4, 4)
     """
 
-    _checked, _pooled = staticmethod(pair), staticmethod(max_pool2d)
+    _checked, function = staticmethod(pair), staticmethod(max_pool2d)
 
 
 class AvgPool2d(_Pool):
@@ -396,7 +396,7 @@ class MaxPool1d(_MaxPool):
         + 1, rounded up with ceil_mode; (C, T) -> (C, T').
     """
 
-    _checked, _pooled = staticmethod(single), staticmethod(max_pool1d)
+    _checked, function = staticmethod(single), staticmethod(max_pool1d)
 
 
 class AvgPool1d(_Pool):

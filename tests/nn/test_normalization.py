@@ -1,4 +1,4 @@
-"""norm_functions.py, normalization.py, batch_norm.py: invariants, closed forms, errors."""
+"""normalization.py: invariants, closed forms, errors."""
 
 import numpy as np
 import pytest
@@ -97,9 +97,47 @@ def test_batch_norm_without_statistics_uses_the_batch_always():
     assert norm.state_dict() == {}
 
 
+def test_group_norm_of_samples_without_places():
+    """Closed form: of (N, C) each group of a row is normalised: (1, 3) -> (-1, 1)."""
+    found = nn.GroupNorm(2, 4, eps=0.0, affine=False)(tt.Tensor([[1.0, 3.0, 5.0, 5.5]]))
+    np.testing.assert_allclose(found.numpy(), [[-1.0, 1.0, -1.0, 1.0]], rtol=1e-5)
+    with pytest.raises(ShapeError, match="GroupNorm: input has the wrong shape"):
+        nn.GroupNorm(2, 4)(tt.ones(4))
+
+
+def test_batch_norm_moves_its_running_statistics_towards_the_batch():
+    """Closed form: numbers 0 and 2: mean 1, unbiased variance 2; momentum 0.1."""
+    norm = nn.BatchNorm2d(1)
+    norm(tt.Tensor(np.array([0.0, 2.0], np.float32).reshape(2, 1, 1, 1)))
+    assert norm.running_mean.item() == pytest.approx(0.1)
+    assert norm.running_var.item() == pytest.approx(0.9 + 0.2)
+    assert norm.num_batches_tracked.item() == 1
+    norm.eval()(tt.ones(1, 1, 2, 2))
+    assert norm.num_batches_tracked.item() == 1
+
+
+def test_norms_keep_their_digits_far_from_zero():
+    """Closed form: 1e4 +- 1 normalises to +-1; one-pass variances lose it in float32."""
+    x = np.array([9999.0, 10001.0], np.float32)
+    assert nn.LayerNorm(2)(tt.Tensor(x[None])).detach().numpy() == pytest.approx(
+        np.array([[-1.0, 1.0]]), abs=1e-4
+    )
+    out = nn.BatchNorm2d(1)(tt.Tensor(x.reshape(2, 1, 1, 1))).detach().numpy().ravel()
+    assert out == pytest.approx([-1.0, 1.0], abs=1e-4)
+
+
+def test_cosine_similarity():
+    """Closed form: 1 for multiples, -1 for opposites, 0 at right angles, 0 for zeros."""
+    a = tt.Tensor([[1.0, 0.0], [1.0, 2.0], [1.0, 1.0], [0.0, 0.0]])
+    b = tt.Tensor([[5.0, 0.0], [-2.0, -4.0], [1.0, -1.0], [1.0, 1.0]])
+    assert F.cosine_similarity(a, b).numpy() == pytest.approx([1.0, -1.0, 0.0, 0.0], abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "phrase"),
     [
+        (lambda: nn.LayerNorm(4, eps=-1.0), "eps is outside its range"),
+        (lambda: nn.BatchNorm2d(4, momentum=2), "momentum is outside its range"),
         (lambda: nn.GroupNorm(3, 4), "the channels cannot be split"),
         (lambda: nn.GroupNorm(0, 4), "num_groups is not a whole number"),
         (lambda: nn.RMSNorm(4, eps=-1e-3), "eps is outside"),
@@ -116,6 +154,9 @@ def test_bad_settings_are_named(make, phrase):
 @pytest.mark.parametrize(
     ("layer", "shape", "phrase"),
     [
+        (lambda: nn.LayerNorm(4), (2, 3), "last axes are not those of the layer"),
+        (lambda: nn.BatchNorm2d(4), (2, 3, 5, 5), "C = num_features = 4"),
+        (lambda: nn.BatchNorm2d(3), (1, 3, 1, 1), "needs two numbers for each channel"),
         (lambda: nn.GroupNorm(2, 4), (2, 6, 3), "C = num_channels = 4"),
         (lambda: nn.BatchNorm1d(3), (2, 3, 4, 4), r"\(N, C\) or \(N, C, T\)"),
         (lambda: nn.BatchNorm1d(3), (1, 3), "needs two numbers for each channel"),
@@ -130,9 +171,6 @@ def test_bad_shapes_are_named(layer, shape, phrase):
         F.group_norm(tt.zeros(2, 6), 4)
 
 
-def test_group_norm_of_samples_without_places():
-    """Closed form: of (N, C) each group of a row is normalised: (1, 3) -> (-1, 1)."""
-    found = nn.GroupNorm(2, 4, eps=0.0, affine=False)(tt.Tensor([[1.0, 3.0, 5.0, 5.5]]))
-    np.testing.assert_allclose(found.numpy(), [[-1.0, 1.0, -1.0, 1.0]], rtol=1e-5)
-    with pytest.raises(ShapeError, match="GroupNorm: input has the wrong shape"):
-        nn.GroupNorm(2, 4)(tt.ones(4))
+def test_an_empty_batch_passes_through():
+    """Ground truth: the shapes of the docstrings, with N = 0."""
+    assert nn.GroupNorm(2, 4)(tt.zeros(0, 4, 6, 6)).shape == (0, 4, 6, 6)

@@ -1,10 +1,36 @@
-"""lenet.py: sizes and messages."""
+"""classifiers.py: MLP, LeNet and CNN: settings, errors, counts."""
 
 import pytest
 
 import tinytorch as tt
 from tinytorch.base.errors import SettingError, ShapeError
-from tinytorch.models import LeNet
+from tinytorch.models import CNN, MLP, LeNet
+
+
+def weights(model) -> int:
+    return sum(p.size for p in model.parameters())
+
+
+def test_parameter_counts():
+    """Closed form, layer by layer."""
+    assert weights(MLP([784, 256, 128, 10])) == 785 * 256 + 257 * 128 + 129 * 10
+    conv = 9 * (32 + 32 * 32 + 32 * 64 + 64 * 64)
+    assert weights(CNN(28)) == conv + 2 * (2 * 32 + 2 * 64) + 64 * 49 * 10 + 10
+
+
+@pytest.mark.parametrize(
+    ("make", "phrase"),
+    [
+        (lambda: MLP([10]), "sizes name the features"),
+        (lambda: MLP([10, 0]), r"sizes\[1\] is not a whole number"),
+        (lambda: CNN(3, widths=(4, 4)), "image is too small for so many stages"),
+        (lambda: CNN(8, widths=(4, -1)), "widths is not a whole number"),
+    ],
+)
+def test_bad_sizes_are_named(make, phrase):
+    """Ground truth: the ranges in the docstrings."""
+    with pytest.raises(SettingError, match=phrase):
+        make()
 
 
 def test_numbers_of_weights():

@@ -1,11 +1,46 @@
-"""shape_functions.py: NumPy's functions, closed forms, errors."""
+"""shapes.py: axes that join and come apart, NumPy's functions, closed forms, errors."""
 
 import numpy as np
 import pytest
 
 import tinytorch as tt
-from tinytorch.base.errors import IndexRangeError, SettingError, ShapeError
+from tinytorch import nn
+from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn import functional as F
+
+
+@pytest.mark.parametrize(("first", "last"), [(1, -1), (0, -1), (1, 2), (-2, -1), (0, 0)])
+def test_neighbouring_axes_join_and_come_apart(first, last):
+    """Ground truth: NumPy's reshape; Unflatten undoes it."""
+    x = np.arange(120.0).reshape(2, 3, 4, 5)
+    low, high = first % 4, last % 4
+    joined = nn.Flatten(first, last)(tt.Tensor(x))
+    sizes = x.shape[low : high + 1]
+    assert joined.shape == (*x.shape[:low], int(np.prod(sizes)), *x.shape[high + 1 :])
+    apart = nn.Unflatten(low - len(joined.shape), sizes)(joined)
+    assert np.array_equal(apart.numpy(), x)
+
+
+def test_numbers_without_features_are_one_feature_each():
+    """Ground truth: the product of no sizes is 1; an empty batch stays empty."""
+    assert nn.Flatten()(tt.zeros(3)).shape == (3, 1)
+    assert nn.Flatten()(tt.zeros(0, 3, 4)).shape == (0, 12)
+
+
+def test_mistakes_with_axes_are_named():
+    """Ground truth: the docstrings."""
+    with pytest.raises(SettingError, match="start_dim is no axis"):
+        nn.Flatten("first")
+    with pytest.raises(ShapeError, match="does not have these axes"):
+        nn.Flatten(2)(tt.zeros(2, 3))
+    with pytest.raises(ShapeError, match="does not come apart"):
+        nn.Unflatten(1, (2, 2))(tt.zeros(3, 5))
+    assert repr(nn.Flatten(0, 1)) == "Flatten(start_dim=0, end_dim=1)"
+
+
+def test_an_empty_batch_is_flattened():
+    """Ground truth: the shapes of the docstrings, with N = 0."""
+    assert nn.Flatten()(tt.zeros(0, 4, 6, 6)).shape == (0, 144)
 
 
 @pytest.mark.parametrize("pad", [(), (1, 2), (0, 0, 3, 1), (1, 0, 0, 2, 4, 0)])
@@ -22,14 +57,6 @@ def test_negative_padding_cuts_off():
     x = np.arange(12.0).reshape(3, 4)
     assert np.array_equal(F.pad(tt.Tensor(x), (-1, 2, 0, -2)).numpy(), [[1, 2, 3, 0, 0]])
     assert F.pad(tt.Tensor(x), (-2, -2)).shape == (3, 0)
-
-
-def test_one_hot():
-    """Ground truth: rows of the unit matrix."""
-    labels = np.array([[0, 2], [1, 1]])
-    assert np.array_equal(F.one_hot(tt.Tensor(labels), 3).numpy(), np.eye(3)[labels])
-    with pytest.raises(IndexRangeError, match=r"one_hot: a label[\s\S]*0 <= label < 3"):
-        F.one_hot(tt.tensor([3]), 3)
 
 
 def test_interpolate():
@@ -75,13 +102,6 @@ def test_padding_with_numbers_of_its_own(mode, numpys):
     assert np.array_equal(g[0].ravel(), np.bincount(places.ravel(), minlength=12))
 
 
-def test_cosine_similarity():
-    """Closed form: 1 for multiples, -1 for opposites, 0 at right angles, 0 for zeros."""
-    a = tt.Tensor([[1.0, 0.0], [1.0, 2.0], [1.0, 1.0], [0.0, 0.0]])
-    b = tt.Tensor([[5.0, 0.0], [-2.0, -4.0], [1.0, -1.0], [1.0, 1.0]])
-    assert F.cosine_similarity(a, b).numpy() == pytest.approx([1.0, -1.0, 0.0, 0.0], abs=1e-6)
-
-
 def test_mistakes_are_named():
     """Ground truth: the docstrings."""
     x = tt.zeros(2, 3)
@@ -97,5 +117,3 @@ def test_mistakes_are_named():
         F.interpolate(tt.zeros(1, 1, 2, 2), 2, mode="linear")
     with pytest.raises(SettingError, match="no new size"):
         F.interpolate(tt.zeros(1, 1, 2, 2))
-    with pytest.raises(SettingError, match="num_classes is not a whole number"):
-        F.one_hot(tt.tensor([0]), 0)
