@@ -62,7 +62,7 @@ def _processor() -> dict:
 def _limits(threads: int) -> dict:
     """Operations and bytes a second, measured now."""
     from tinytorch.codegen.target import Target
-    from tinytorch.compiler.run.roofline import measure
+    from tinytorch.compiler.run.explain import measure
 
     limits = measure(Target.host(), threads)
     return {

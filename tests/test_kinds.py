@@ -9,7 +9,7 @@ import pytest
 
 from tinytorch.base.dtypes import float32, float64
 from tinytorch.codegen.builder import Function
-from tinytorch.compiler.graph.index_rules import INDEX_RULES
+from tinytorch.compiler.graph.simplify import INDEX_RULES
 from tinytorch.compiler.loops import elementwise
 from tinytorch.compiler.operations import OPERATIONS
 from tinytorch.primitives import TABLE, Spec, dtype_of

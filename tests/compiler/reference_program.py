@@ -1,6 +1,6 @@
 """A program that runs its graph by NumPy: what Call is tested with apart from kernels."""
 
-from tinytorch.compiler.graph.reference import step_reference
+from tinytorch.compiler.graph.graph import step_reference
 from tinytorch.compiler.run.program import array_at
 
 

@@ -15,7 +15,7 @@ from tinytorch.compiler.plan.arena import (
     plan_arena,
     report,
 )
-from tinytorch.compiler.plan.tasks import Storage, Task, TaskList
+from tinytorch.compiler.plan.stages import Storage, Task, TaskList
 
 
 def tasks_of(*tasks: tuple[list[Storage], list[Storage]]) -> TaskList:

@@ -1,6 +1,6 @@
 """Faults that random programs found, each as the smallest program that shows it.
 
-Ground truth: compiler/graph/reference.py (or NumPy's strides, where it says so); every target.
+Ground truth: compiler/graph/graph.py (or NumPy's strides, where it says so); every target.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from tinytorch.base.dtypes import (
     uint8,
     uint32,
 )
-from tinytorch.compiler.graph.graph import Graph, Value
-from tinytorch.compiler.graph.reference import step_reference
+from tinytorch.compiler.graph.graph import Graph, Value, step_reference
 from tinytorch.compiler.pipeline import stage
 from tinytorch.compiler.plan.access import reshape_strides
 from tinytorch.primitives import TABLE

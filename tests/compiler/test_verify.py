@@ -28,8 +28,7 @@ from tinytorch.compiler.plan.fuse import check_groups, fuse
 from tinytorch.compiler.plan.layout import choose_layouts
 from tinytorch.compiler.plan.lowering import verify_access, verify_layouts
 from tinytorch.compiler.plan.order import check_order
-from tinytorch.compiler.plan.stages import Fused, Placement
-from tinytorch.compiler.plan.tasks import Storage
+from tinytorch.compiler.plan.stages import Fused, Placement, Storage
 
 TARGET = targets()[-1]
 SIZES, OVER = (4, 8), frozenset([1])

@@ -43,7 +43,7 @@ MEANING = {
     "materialize": "Which values get memory (`plan/materialize.py`); the others stay in registers,"
     " or are computed again.",
     "assign buffers": "Where each of them lies (`plan/buffers.py`); new states lie where the old"
-    " ones lay, where that can be (`plan/in_place.py`).",
+    " ones lay, where that can be.",
     "order tasks": "What is done after what (`plan/order.py`).",
     "lower": "The kernels, with the memory they read and write (`plan/lower.py`).",
     "plan the arena": "Temporaries share one piece of memory (`plan/arena.py`).",

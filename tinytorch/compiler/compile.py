@@ -16,13 +16,14 @@ from tinytorch.base import settings
 from tinytorch.base.errors import CompileError, SettingError
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.codegen.target import NAMES, Target
-from tinytorch.compiler import pipeline, show
-from tinytorch.compiler.persist import program_for
+from tinytorch.compiler import pipeline
 from tinytorch.compiler.record.guards import Changes, Place, given_guards, place_of
 from tinytorch.compiler.record.objects import asked, is_a, name_of
 from tinytorch.compiler.record.recording import RECORDING_LOCK, record
 from tinytorch.compiler.record.signature import flatten
+from tinytorch.compiler.run import explain
 from tinytorch.compiler.run.executable import Executable
+from tinytorch.compiler.run.program_cache import program_for
 from tinytorch.tensor.interpreter import PRECISIONS, STATE
 from tinytorch.tensor.interpreter import precision as precision_mode
 from tinytorch.tensor.tensor import Tensor
@@ -225,7 +226,7 @@ class Compiled:
             args, kwargs: the kind of call to look at; default the last one. They are not changed,
                 and neither are the states: the program runs on copies.
         """
-        return show.explain(self._the_call(args, kwargs))
+        return explain.explain(self._the_call(args, kwargs))
 
     def graph(self, *args: Any, **kwargs: Any) -> str:
         """The recorded program, as Python over the primitives."""
@@ -249,11 +250,11 @@ class Compiled:
 
     def llvm(self, *args: Any, **kwargs: Any) -> str:
         """The LLVM IR of its kernels, as written."""
-        return show.llvm(self._the_call(args, kwargs))
+        return explain.llvm(self._the_call(args, kwargs))
 
     def asm(self, *args: Any, **kwargs: Any) -> str:
         """The assembly of its kernels."""
-        return show.assembly(self._the_call(args, kwargs))
+        return explain.assembly(self._the_call(args, kwargs))
 
     def _the_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Executable:
         if args or kwargs:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from tinytorch.compiler.calls import attention, axis_ops, convolution, copies, gemm, pooling, random
+from tinytorch.compiler.calls import attention, axis_ops, copies, gemm, random, windows
 from tinytorch.compiler.graph.graph import Node
 from tinytorch.compiler.plan.lowering import Lowering
 from tinytorch.compiler.plan.stages import Group
@@ -56,17 +56,17 @@ class Operation:
 _IMAGE, _HEADS = {0: CHANNELS_LAST}, {0: HEADS_INSIDE}
 OPERATIONS: dict[str, Operation] = {
     "matmul": Operation(gemm.matmul, epilogue=gemm.of_floats),
-    "convolution": Operation(convolution.forward, _IMAGE, epilogue=convolution.has_kernel),
+    "convolution": Operation(windows.forward, _IMAGE, epilogue=windows.has_kernel),
     "convolution_input_gradient": Operation(
-        convolution.input_gradient, _IMAGE, epilogue=convolution.has_kernel
+        windows.input_gradient, _IMAGE, epilogue=windows.has_kernel
     ),
     # No epilogue: its kernel has output channels in its lanes, weights have them outermost in
     # memory, and an update would read three arrays number by number.
-    "convolution_weight_gradient": Operation(convolution.weight_gradient),
+    "convolution_weight_gradient": Operation(windows.weight_gradient),
     "attention": Operation(attention.forward, _HEADS),
     "attention_gradient": Operation(attention.gradient, dict.fromkeys(range(3), HEADS_INSIDE)),
-    "max_pool2d": Operation(pooling.max_pool, dict.fromkeys(range(2), CHANNELS_LAST)),
-    "max_pool2d_gradient": Operation(pooling.max_pool_gradient, _IMAGE),
+    "max_pool2d": Operation(windows.max_pool, dict.fromkeys(range(2), CHANNELS_LAST)),
+    "max_pool2d_gradient": Operation(windows.max_pool_gradient, _IMAGE),
     "max_pool2d_take": Operation(orders=_IMAGE),
     "argmax": Operation(partial(axis_ops.extreme_position, largest=True)),
     "argmin": Operation(partial(axis_ops.extreme_position, largest=False)),

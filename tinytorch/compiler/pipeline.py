@@ -8,7 +8,7 @@ runs after it and works its answer out anew; each result prints itself.
     choose layouts     plan/layout.py        in which order the axes of each value lie
     fuse               plan/fuse.py          which operations become one kernel
     materialize        plan/materialize.py   which values get memory
-    assign buffers     plan/buffers.py       which memory that is, states in place
+    assign buffers     plan/buffers.py       which memory that is, and which states stay in place
     order tasks        plan/order.py         what is done before what
     lower              plan/lower.py         loops and library calls as kernels
     plan the arena     plan/arena.py         where temporaries lie in one piece of memory
@@ -35,10 +35,9 @@ from tinytorch.compiler.plan.layout import (
     choose_layouts,
     split_reductions,
 )
-from tinytorch.compiler.plan.lower import lower
+from tinytorch.compiler.plan.lower import check_tasks, lower
 from tinytorch.compiler.plan.materialize import check_materialized, materialize
 from tinytorch.compiler.plan.order import check_order, order_tasks
-from tinytorch.compiler.plan.tasks import check_tasks
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinytorch.base.errors import CompileError
-from tinytorch.compiler.graph.reference import step_reference
+from tinytorch.compiler.graph.graph import step_reference
 from tinytorch.compiler.record.recording import record
 from tinytorch.tensor.tensor import Tensor
 

@@ -17,11 +17,12 @@ from tinytorch.base.errors import IndexRangeError
 from tinytorch.codegen import cache, engine
 from tinytorch.codegen.kernel import Kernel, Operand, build
 from tinytorch.codegen.target import Target
-from tinytorch.compiler import persist
 from tinytorch.compiler.graph.graph import Graph, Node, Value
 from tinytorch.compiler.plan.arena import plan_arena
 from tinytorch.compiler.plan.launch import LaunchPlan, launch_plan
-from tinytorch.compiler.plan.tasks import HostCall, Storage, Task, TaskList, check_tasks
+from tinytorch.compiler.plan.lower import check_tasks
+from tinytorch.compiler.plan.stages import HostCall, Storage, Task, TaskList
+from tinytorch.compiler.run import program_cache
 from tinytorch.compiler.run.program import Program
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec
@@ -32,9 +33,9 @@ N = 1000
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("TINYTORCH_CACHE", str(tmp_path))
-    persist.forget_programs()
+    program_cache.forget_programs()
     yield
-    persist.forget_programs()
+    program_cache.forget_programs()
 
 
 def axpy(name: str, a: float, tiles: int = 4) -> Kernel:
@@ -137,16 +138,16 @@ def test_compiled_equals_eager_and_is_found_again():
     x = tt.Tensor(np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32))
     # a sum of 5 numbers of size <= 1, and tanh within 2 ulp: 8 * 2**-23
     np.testing.assert_allclose(tt.compile(f)(x).numpy(), f(x).numpy(), rtol=0, atol=8 * 2**-23)
-    persist.forget_programs()
+    program_cache.forget_programs()
 
     def refuse(*_):
         raise AssertionError("the passes ran on a warm start")
 
-    before, persist.compile_graph = persist.compile_graph, refuse
+    before, program_cache.compile_graph = program_cache.compile_graph, refuse
     try:
         again = tt.compile(f)(x)
     finally:
-        persist.compile_graph = before
+        program_cache.compile_graph = before
     np.testing.assert_allclose(again.numpy(), f(x).numpy(), rtol=0, atol=8 * 2**-23)
 
 
@@ -175,10 +176,10 @@ def test_a_damaged_cache_is_compiled_again(damage, tmp_path):
         compiled = tt.compile(f)
         compiled(x)
         graph = compiled._last.recording.graph
-        folder.put(persist.key_of(graph, Target.host()), [b"\x7fELF"], {"format": 0})
+        folder.put(program_cache.key_of(graph, Target.host()), [b"\x7fELF"], {"format": 0})
         content = bytearray(next(tmp_path.rglob("*.program")).read_bytes())
     path.write_bytes(bytes(content))
-    persist.forget_programs()
+    program_cache.forget_programs()
     assert tt.compile(f)(x).tolist() == [4, 7]
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tinytorch.codegen.target import Target
-from tinytorch.compiler.run.roofline import measure
+from tinytorch.compiler.run.explain import measure
 
 
 def test_the_roofline_is_plausible():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import prod
 
 from tinytorch.compiler.graph.graph import Node, Value
-from tinytorch.compiler.loops.lowered import LOWERED
+from tinytorch.compiler.loops.lower_nest import LOWERED
 from tinytorch.compiler.plan.lowering import Lowering
 from tinytorch.compiler.plan.stages import Group
 from tinytorch.kernels.attention import lower_attention

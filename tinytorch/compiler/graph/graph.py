@@ -6,6 +6,7 @@ function over the primitives, `graph.source()` as a module that can be run.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,10 +60,46 @@ class Node:
     where: str = ""
 
     @property
+    def is_movement(self) -> bool:
+        """It gives the same numbers at other places."""
+        return self.primitive.op_class is OpClass.MOVEMENT
+
+    @property
+    def is_source(self) -> bool:
+        """It reads nothing."""
+        return self.primitive.op_class is OpClass.SOURCE
+
+    @property
+    def is_position(self) -> bool:
+        """It reads nothing and counts along an axis."""
+        return self.is_source and self.constant is None
+
+    @property
+    def is_reduction(self) -> bool:
+        """It is a sum, product, maximum, ... over axes."""
+        return self.primitive.op_class is OpClass.REDUCTION
+
+    @property
+    def is_lookup(self) -> bool:
+        """It reads whole rows at data-dependent places."""
+        return self.primitive.op_class is OpClass.LOOKUP
+
+    @property
+    def is_update(self) -> bool:
+        """It copies its first input and writes a part: of a state, only that part is written."""
+        return self.primitive.op_class is OpClass.UPDATE
+
+    @property
+    def reduced_axes(self) -> frozenset[int]:
+        """The axes of the input a reduction runs over, as non-negative numbers."""
+        rank = len(self.inputs[0].shape)
+        axes: Sequence[int] | None = self.params.get("axes")
+        return frozenset(range(rank) if axes is None else (a % rank for a in axes))
+
+    @property
     def constant(self) -> float | None:
         """The number that a source gives everywhere; None where it is none, or counts."""
-        source = self.primitive.op_class is OpClass.SOURCE
-        return self.params.get("value") if source else None
+        return self.params.get("value") if self.is_source else None
 
 
 @dataclass(eq=False)
@@ -102,6 +139,10 @@ class Graph:
         outputs = tuple(Value(s) for s in (specs if isinstance(specs, tuple) else (specs,)))
         self.nodes.append(Node(primitive, inputs, params, outputs, where))
         return outputs
+
+    def producers(self) -> dict[Value, Node]:
+        """The node that makes each value that is made."""
+        return {v: n for n in self.nodes for v in n.outputs}
 
     def users(self) -> dict[Value, list[Node]]:
         """For each value the nodes that read it."""
@@ -228,3 +269,36 @@ def verify(graph: Graph, after: str) -> Graph:
         if old not in graph.states or old.spec != new.spec:
             refuse("an update does not fit its state", f"{old!r} from {new!r}")
     return graph
+
+
+# What a graph means: the slow definition that compiled programs are compared with.
+
+
+def run_reference(graph: Graph, arrays: Mapping[Value, np.ndarray]) -> dict[Value, np.ndarray]:
+    """Every value of the graph, as stored arrays (bfloat16 as uint16).
+
+    Args:
+        graph: the program.
+        arrays: an array for each argument and each state; they are read, never written.
+
+    Returns:
+        a dict from Value to array: arguments, states, constants and everything the nodes make.
+        New states are found under the second value of each pair in `graph.updates`.
+    """
+    held: dict[Value, np.ndarray] = {**graph.constants}
+    for value in (*graph.arguments, *graph.states):
+        held[value] = np.asarray(arrays[value])
+    for node in graph.nodes:
+        inputs = tuple(held[v] for v in node.inputs)
+        out = node.primitive.evaluate(inputs, tuple(v.dtype for v in node.inputs), node.params)
+        out = out if isinstance(out, tuple) else (out,)
+        held.update(zip(node.outputs, out, strict=True))
+    return held
+
+
+def step_reference(
+    graph: Graph, arrays: Mapping[Value, np.ndarray]
+) -> tuple[list[np.ndarray], dict[Value, np.ndarray]]:
+    """One call of the program: the results, and the new array of each updated state."""
+    held = run_reference(graph, arrays)
+    return [held[v] for v in graph.results], {old: held[new] for old, new in graph.updates}

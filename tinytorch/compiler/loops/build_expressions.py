@@ -13,9 +13,7 @@ from tinytorch.base.dtypes import int64
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.loops.expression import Constant, Expression, Iota, Load, Op, Reduce
-from tinytorch.compiler.plan import op_class
-from tinytorch.compiler.plan.access import Access, Coordinate, at, broadcast
-from tinytorch.compiler.plan.movement import move_coordinates
+from tinytorch.compiler.plan.access import Access, Coordinate, at, broadcast, move_coordinates
 
 
 def _own_fault(problem: str, got: object) -> CompileError:
@@ -85,17 +83,17 @@ class Arithmetic:
             strides, offset = at(access, coordinates, self.rank)
             return Load(v.dtype, self.name(access.home), strides, offset)
         node = self.producer[v]
-        if op_class.is_movement(node):
+        if node.is_movement:
             moved = move_coordinates(node, coordinates, self.rank)
             if moved is None:
                 raise _own_fault("a reshape of a value that is not stored", v)
             return self.value(node.inputs[0], moved)
-        if op_class.is_position(node):
+        if node.is_position:
             c = coordinates[node.params["axis"]]
             return Iota(v.dtype, c.strides, c.offset)
-        if op_class.is_reduction(node):
+        if node.is_reduction:
             return self._reduce(node, coordinates)
-        if op_class.is_lookup(node):
+        if node.is_lookup:
             return self._lookup(node, coordinates)
         operands = tuple(
             self.value(x, broadcast(coordinates, x.shape, v.shape) if x.shape else ())
@@ -105,7 +103,7 @@ class Arithmetic:
 
     def _reduce(self, node: Node, coordinates: tuple[Coordinate, ...]) -> Expression:
         x, v = node.inputs[0], node.outputs[0]
-        axes = op_class.reduced_axes(node)
+        axes = node.reduced_axes
         rest = iter(coordinates)
         kept = node.params.get("keepdims")
         inner = []

@@ -21,7 +21,7 @@ from tinytorch.compiler.loops.expression import (
     flops_per_point,
     topological,
 )
-from tinytorch.compiler.loops.lowered import LOWERED
+from tinytorch.compiler.loops.lower_nest import LOWERED
 from tinytorch.compiler.loops.nest import arguments_of, rebuild
 from tinytorch.kernels.gemm import lower_gemm
 from tinytorch.kernels.gemm_plan import GemmSpec

@@ -2,18 +2,20 @@
 
 Knows nests, never graphs. A reduction with fewer results than there are tiles to share is cut into
 parts of a fixed size; a second kernel combines the parts and does what comes after. The parts
-depend on the program only, so the result does not depend on the number of threads.
+depend on the program only, so the result does not depend on the number of threads. What was lowered
+is remembered: equal layers of a model are written once.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 
 from tinytorch.codegen.kernel import Kernel, Lowered, Step
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.loops.expression import Expression, Load, Reduce, Store
 from tinytorch.compiler.loops.inner_reductions import row_kernel
-from tinytorch.compiler.loops.lowered import LOWERED
 from tinytorch.compiler.loops.nest import (
     Nest,
     arguments_of,
@@ -25,6 +27,30 @@ from tinytorch.compiler.loops.nest import (
 )
 from tinytorch.compiler.loops.outer_reductions import column_kernel
 from tinytorch.compiler.loops.reduction import accumulator
+
+MOST = 1024  # a kernel's text is about 50 KB, a large program has about a hundred different ones
+
+
+class LoweredOnce:
+    """A bounded table from a key to kernels; the entry used longest ago goes first."""
+
+    def __init__(self, most: int = MOST):
+        self._most = most
+        self._held: OrderedDict[Hashable, Lowered] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], Lowered]) -> Lowered:
+        """The kernels of a key, made at most once while they are remembered."""
+        found = self._held.get(key)
+        if found is None:
+            found = self._held[key] = make()
+            while len(self._held) > self._most:
+                self._held.popitem(last=False)
+        else:
+            self._held.move_to_end(key)
+        return found
+
+
+LOWERED = LoweredOnce()
 
 # A part of a reduction should be worth a tile of its own (see nest.TILE_UNITS).
 MOST_PARTS = 16

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tinytorch.base.errors import CompileError
-from tinytorch.compiler.plan.tasks import Storage, TaskList
+from tinytorch.compiler.plan.stages import Storage, TaskList
 
 ALIGNMENT = 64  # bytes: a cache line, and an AVX-512 vector
 

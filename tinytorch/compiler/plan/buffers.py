@@ -1,8 +1,9 @@
-"""Which memory each stored value has.
+"""Which memory each stored value has, and which states are overwritten where they lie.
 
 Knows stored values, layouts and Storages, never kernels. A result lies in fresh memory, a new state
-where the old one lay if that can be (in_place.py), a part of a concatenation inside the whole;
-everything else in a temporary of its own.
+where the old one lay if that can be, a part of a concatenation inside the whole; everything else in
+a temporary of its own. A group may write the new state where the old one lies if it reads the old
+one at no other place than it writes, and if all others that read it can be done before.
 """
 
 from __future__ import annotations
@@ -13,13 +14,104 @@ from typing import NoReturn
 
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.graph import Node, Value
-from tinytorch.compiler.operations import operation_of
-from tinytorch.compiler.plan import op_class
-from tinytorch.compiler.plan.access import bounds, dense_strides, nested, plain
-from tinytorch.compiler.plan.in_place import updates_in_place
-from tinytorch.compiler.plan.movement import movement_of
-from tinytorch.compiler.plan.stages import Axes, Buffers, Copy, Group, Materialized, Placement
-from tinytorch.compiler.plan.tasks import Kind, Storage
+from tinytorch.compiler.loops.expression import Load, topological
+from tinytorch.compiler.operations import has_epilogue, operation_of
+from tinytorch.compiler.plan.access import bounds, dense_strides, movement_of, nested, plain
+from tinytorch.compiler.plan.lowering import PlanReader
+from tinytorch.compiler.plan.order import Circle, Dependences, item_loads
+from tinytorch.compiler.plan.stages import (
+    Axes,
+    Buffers,
+    Copy,
+    Group,
+    Item,
+    Kind,
+    Materialized,
+    Placement,
+    Storage,
+)
+
+Updates = dict[Group, tuple[tuple[Value, Value], ...]]
+
+
+def updates_in_place(materialized: Materialized) -> Updates:
+    """The (old, new) states that each group writes where the old ones lie."""
+    copied = _read_elsewhere(materialized)
+    while True:
+        updates = _candidates(materialized, copied)
+        circle = _waiting(materialized, updates)
+        if circle is None:
+            return updates
+        copied.add(circle)
+
+
+def _candidates(materialized: Materialized, copied: set[Value]) -> Updates:
+    """New states made by a group that can write in place, as far as the group alone tells."""
+    fused, graph = materialized.fused, materialized.graph
+    taken, found = {*graph.arguments, *graph.states, *graph.constants}, Updates()
+    for state, new in graph.updates:
+        if new is state or state in copied or new in taken or new not in materialized.values:
+            continue
+        node = fused.producer.get(new)
+        group = fused.of.get(node) if node is not None else None
+        if group is not None and _may_overwrite(materialized, group, state):
+            found[group] = (*found.get(group, ()), (state, new))
+            taken.add(new)
+    return found
+
+
+def _may_overwrite(materialized: Materialized, group: Group, state: Value) -> bool:
+    """Whether a library call, if the group has one, leaves the state alone but where it writes."""
+    call, base = group.call, materialized.fused.paths.base
+    if call is None:
+        return True
+    if call.is_update:
+        x, *others = call.inputs
+        return x is state and all(base(v)[0] is not state for v in others)
+    return has_epilogue(call) and all(base(v)[0] is not state for v in call.inputs)
+
+
+def _read_elsewhere(materialized: Materialized) -> set[Value]:
+    """States that a group's arithmetic reads at another element than it overwrites."""
+    candidates = _candidates(materialized, set())
+    of = _places(materialized, candidates)
+    found: set[Value] = set()
+    for group, pairs in candidates.items():
+        if group.call is not None and group.call.is_update:
+            continue
+        reader = PlanReader(materialized, of)
+        stores, names = reader.stores_of(group)
+        loads = [e for e in topological(s.value for s in stores) if isinstance(e, Load)]
+        for state, _ in pairs:
+            for s in stores:
+                same = [e for e in loads if e.argument == s.argument]
+                if names[s.argument] is of[state].storage and not all(e.is_at(s) for e in same):
+                    found.add(state)
+    return found
+
+
+def _places(materialized: Materialized, candidates: Updates) -> dict[Value, Placement]:
+    """Every stored value in memory of its own, the new states of candidates where the old lie."""
+    graph, of = materialized.graph, dict[Value, Placement]()
+    for v in materialized.values:
+        of[v] = Placement(Storage("temporary", v.spec.nbytes), dense_strides(v.shape, plain(v)))
+    for state in graph.states:
+        of[state] = Placement(Storage("state", state.spec.nbytes), of[state].strides)
+    of.update({new: of[old] for pairs in candidates.values() for old, new in pairs})
+    return of
+
+
+def _waiting(materialized: Materialized, updates: Updates) -> Value | None:
+    """A state whose overwriting some reader of its old numbers waits for; None if there is none."""
+    fused = materialized.fused
+    items: list[Item] = [*fused.laid_out.program.checks, *fused.groups]
+    maker: dict[Value, Item] = {v: g for g in fused.groups for v in materialized.stored_by(g)}
+    loads = {i: item_loads(materialized, i) for i in items}
+    order = Dependences(items, loads, maker, updates).order()
+    return order.state if isinstance(order, Circle) else None
+
+
+# where each value lies
 
 
 def assign_buffers(materialized: Materialized) -> Buffers:
@@ -138,7 +230,7 @@ class _Assignment:
             if v in self.values:
                 return v
             made = self.producer.get(v)
-            if made is None or not op_class.is_movement(made):
+            if made is None or not made.is_movement:
                 return None
             v = made.inputs[0]
 

@@ -18,15 +18,16 @@ from typing import NoReturn
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.operations import has_epilogue
-from tinytorch.compiler.plan import op_class
 from tinytorch.compiler.plan.access import (
     Coordinate,
     broadcast,
     identity,
+    is_arithmetic,
+    is_simple,
+    move_coordinates,
     nowhere,
     unit,
 )
-from tinytorch.compiler.plan.movement import move_coordinates
 from tinytorch.compiler.plan.stages import Fused, Group, LaidOut, Paths
 
 
@@ -65,7 +66,7 @@ class _Fusion:
 
     def __init__(self, laid_out: LaidOut, wanted: frozenset[Value]):
         self.graph, self.orders, self.wanted = laid_out.graph, laid_out.orders, wanted
-        self.producer = op_class.producers(self.graph.nodes)
+        self.producer = self.graph.producers()
         self.users = self.graph.users()
         self._place_of = {n: i for i, n in enumerate(self.graph.nodes)}
         self.of: dict[Node, _Draft] = {}
@@ -74,14 +75,14 @@ class _Fusion:
         self._apart: dict[int, int] = {}  # and of those it reads at other places: never one kernel
         self.paths = Paths(self.producer, frozenset(self._find_inlined()))
         for node in self.graph.nodes:
-            apart = op_class.is_movement(node) or op_class.is_source(node)
+            apart = node.is_movement or node.is_source
             if not apart and node not in self.paths.inlined:
                 self._place(node)
 
     def is_outer(self, node: Node) -> bool:
         """Whether a reduction runs over axes that are not the innermost ones in memory."""
         source = node.inputs[0]
-        axes = op_class.reduced_axes(node)
+        axes = node.reduced_axes
         order = [a for a in self.orders[source] if source.shape[a] != 1]
         inner = [a for a in order if a in axes]
         return order[len(order) - len(inner) :] != inner
@@ -90,7 +91,7 @@ class _Fusion:
         """Arithmetic that only column reductions read: computed there, never stored."""
         inlined: set[Node] = set()
         for node in reversed(self.graph.nodes):
-            if not op_class.is_arithmetic(node) or op_class.is_lookup(node):
+            if not is_arithmetic(node) or node.is_lookup:
                 continue
             if node.outputs[0] in self.wanted:
                 continue
@@ -98,7 +99,7 @@ class _Fusion:
                 continue
             readers = self._readers(node.outputs[0])
             if readers and all(
-                simple and ((op_class.is_reduction(r) and self.is_outer(r)) or r in inlined)
+                simple and ((r.is_reduction and self.is_outer(r)) or r in inlined)
                 for r, simple in readers
             ):
                 inlined.add(node)
@@ -110,10 +111,10 @@ class _Fusion:
         while stack:
             v, simple = stack.pop()
             for node in self.users.get(v, []):
-                if op_class.is_movement(node):
+                if node.is_movement:
                     if node.outputs[0] in self.wanted:
                         out.append((node, False))
-                    stack.append((node.outputs[0], simple and op_class.is_simple(node)))
+                    stack.append((node.outputs[0], simple and is_simple(node)))
                 else:
                     out.append((node, simple))
         return out
@@ -133,8 +134,8 @@ class _Fusion:
         if group is None:
             group = self._begin(node)
         group.nodes.append(node)
-        if op_class.is_reduction(node):
-            group.axes = op_class.reduced_axes(node)
+        if node.is_reduction:
+            group.axes = node.reduced_axes
         self.of[node] = group
         self._apart[group.number] |= apart
         self._need(group, needed)
@@ -150,9 +151,9 @@ class _Fusion:
             return False  # a kernel of its own reads whole arrays
         if group is None or group.axes is None or self.is_full(group, base):
             return True
-        if op_class.is_lookup(node):
+        if node.is_lookup:
             return False
-        shape = node.inputs[0].shape if op_class.is_reduction(node) else node.outputs[0].shape
+        shape = node.inputs[0].shape if node.is_reduction else node.outputs[0].shape
         own = row_coordinates(base.shape, group.domain, group.axes)
         if shape == group.domain:
             here = identity(shape)
@@ -164,7 +165,7 @@ class _Fusion:
         for v in node.inputs:
             found = broadcast(here, v.shape, shape) if v.shape else ()
             while found is not None and v is not base and (n := self.producer.get(v)) is not None:
-                if not op_class.is_movement(n):
+                if not n.is_movement:
                     break
                 found, v = move_coordinates(n, found, rank), n.inputs[0]
             if v is base and found != own:
@@ -173,13 +174,13 @@ class _Fusion:
 
     @staticmethod
     def _may_join(node: Node) -> bool:
-        return op_class.is_arithmetic(node) or op_class.is_reduction(node)
+        return is_arithmetic(node) or node.is_reduction
 
     def _begin(self, node: Node) -> _Draft:
-        if op_class.is_reduction(node):
-            domain, axes = node.inputs[0].shape, op_class.reduced_axes(node)
+        if node.is_reduction:
+            domain, axes = node.inputs[0].shape, node.reduced_axes
             group = _Draft(len(self.groups), domain, axes, outer=self.is_outer(node))
-        elif op_class.is_arithmetic(node):
+        elif is_arithmetic(node):
             group = _Draft(len(self.groups), node.outputs[0].shape)
         else:
             group = _Draft(len(self.groups), node.outputs[0].shape, call=node)
@@ -214,7 +215,7 @@ class _Fusion:
                 if not any(self._before[o] >> other.number & 1 for o in rest):
                     self._merge(chosen, other)
             return chosen
-        if op_class.is_reduction(node) and self.is_outer(node):
+        if node.is_reduction and self.is_outer(node):
             return self._sibling(node, sources)
         return None
 
@@ -222,10 +223,10 @@ class _Fusion:
         """Whether the node runs over the group's points or rows, reading them where they are."""
         if group.call is not None and not has_epilogue(group.call):
             return False
-        if op_class.is_reduction(node):
+        if node.is_reduction:
             if group.call is not None or group.outer or self.is_outer(node):
                 return False
-            axes = op_class.reduced_axes(node)
+            axes = node.reduced_axes
             if node.inputs[0].shape != group.domain or prod(group.domain) == 1:
                 return False
             return group.axes is None or group.axes == axes
@@ -252,7 +253,7 @@ class _Fusion:
         if group.axes is None:
             return True
         made = self.producer[value]
-        if op_class.is_reduction(made):
+        if made.is_reduction:
             return False
         return value.shape == group.domain and self._rowless(group)
 
@@ -263,11 +264,11 @@ class _Fusion:
     def _sibling(self, node: Node, sources: list[tuple[Value, bool]]) -> _Draft | None:
         """A column group over the same domain with an input in common: one pass serves both."""
         mine = {base for base, _ in sources}
-        axes = op_class.reduced_axes(node)
+        axes = node.reduced_axes
         for group in reversed(self.groups[-16:]):
             if not (group.outer and group.domain == node.inputs[0].shape and group.axes == axes):
                 continue
-            firsts = [n for n in group.nodes if op_class.is_reduction(n)]
+            firsts = [n for n in group.nodes if n.is_reduction]
             shared = mine & {b for n in firsts for b, _ in self.paths.sources(n)}
             needs = 0
             for base, _ in sources:
@@ -350,11 +351,11 @@ def check_groups(fused: Fused) -> None:
             if node in holder:
                 _refuse("an operation is in two groups", node.primitive.name)
             holder[node] = group
-            if op_class.is_reduction(node) and op_class.reduced_axes(node) != group.axes:
+            if node.is_reduction and node.reduced_axes != group.axes:
                 _refuse("a group reduces over different axes", group.label)
     inlined = fused.paths.inlined
     for node in fused.graph.nodes:
-        apart = op_class.is_movement(node) or op_class.is_source(node)
+        apart = node.is_movement or node.is_source
         if not apart and (node in inlined) == (node in holder):
             _refuse("an operation is done nowhere or twice", node.primitive.name)
         if node in inlined and not fused.wanted.isdisjoint(node.outputs):

@@ -16,7 +16,7 @@ from tinytorch.base.dtypes import DType, dtype_named
 from tinytorch.codegen.kernel import Operand
 from tinytorch.compiler.graph.graph import Graph, Value
 from tinytorch.compiler.plan.arena import Arena
-from tinytorch.compiler.plan.tasks import HostCall, Storage
+from tinytorch.compiler.plan.stages import HostCall, Storage
 from tinytorch.primitives.primitive import TABLE
 
 FORMAT = 1  # raise when the meaning of a field changes: entries written before are then not found

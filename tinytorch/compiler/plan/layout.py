@@ -16,9 +16,7 @@ from tinytorch.compiler.graph.graph import Graph, Node, Value, verify
 from tinytorch.compiler.graph.rewriter import Simplified
 from tinytorch.compiler.loops.reduction import accumulator
 from tinytorch.compiler.operations import operation_of
-from tinytorch.compiler.plan import op_class
-from tinytorch.compiler.plan.access import plain
-from tinytorch.compiler.plan.movement import movement_of
+from tinytorch.compiler.plan.access import is_arithmetic, movement_of, plain
 from tinytorch.compiler.plan.stages import Axes, LaidOut
 from tinytorch.primitives.primitive import TABLE, Primitive
 
@@ -60,11 +58,11 @@ def _order(node: Node, i: int, v: Value, orders: Mapping[Value, Axes]) -> Axes:
     if i in rule:
         return rule[i]
     first = orders[node.inputs[0]] if node.inputs else plain(v)
-    if op_class.is_movement(node):
+    if node.is_movement:
         return movement_of(node).order(node, first)
-    if op_class.is_reduction(node) or operation_of(node).keeps_order:
+    if node.is_reduction or operation_of(node).keeps_order:
         return first if len(v.shape) == len(node.inputs[0].shape) else plain(v)
-    if op_class.is_arithmetic(node) and not op_class.is_lookup(node):
+    if is_arithmetic(node) and not node.is_lookup:
         return _largest(node, v, orders)
     return plain(v)
 
@@ -86,7 +84,7 @@ def split_reductions(program: Simplified) -> Simplified:
     orders = choose_orders(graph)
     nodes: list[Node] = []
     for node in graph.nodes:
-        if op_class.is_reduction(node):
+        if node.is_reduction:
             _split(nodes, node, orders)
         else:
             nodes.append(node)
@@ -102,7 +100,7 @@ def check_split(program: Simplified) -> None:
     graph = verify(program.graph, "split reductions")
     orders = choose_orders(graph)
     for node in graph.nodes:
-        if op_class.is_reduction(node) and _mixed(node, orders):
+        if node.is_reduction and _mixed(node, orders):
             raise CompileError.own_fault(
                 "the compiler pass 'split reductions' made an invalid program: a reduction runs"
                 " over innermost axes and others",
@@ -113,7 +111,7 @@ def check_split(program: Simplified) -> None:
 
 def _mixed(node: Node, orders: Mapping[Value, Axes]) -> frozenset[int]:
     """The innermost axes of a reduction that also runs over others; none: it is one step."""
-    x, axes = node.inputs[0], op_class.reduced_axes(node)
+    x, axes = node.inputs[0], node.reduced_axes
     order = [a for a in orders[x] if x.shape[a] != 1]
     inner = _suffix(order, axes)
     return frozenset() if inner == axes.intersection(order) else inner

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from math import prod
 
+from tinytorch.base.errors import CompileError
 from tinytorch.codegen.kernel import Operand
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.graph.rewriter import IndexCheck
@@ -15,8 +16,18 @@ from tinytorch.compiler.loops.nest import Nest
 from tinytorch.compiler.operations import operation_of
 from tinytorch.compiler.plan.access import reshape_strides
 from tinytorch.compiler.plan.lowering import Lowering, verify_layouts
-from tinytorch.compiler.plan.stages import Copy, Group, Item, Ordered
-from tinytorch.compiler.plan.tasks import STATUS_BYTES, HostCall, Storage, Task, TaskList
+from tinytorch.compiler.plan.stages import (
+    GIVEN,
+    STATUS_BYTES,
+    Copy,
+    Group,
+    HostCall,
+    Item,
+    Ordered,
+    Storage,
+    Task,
+    TaskList,
+)
 from tinytorch.kernels.gather_scatter import index_check
 
 
@@ -115,3 +126,50 @@ def _host_call(lowering: Lowering, node: Node) -> None:
     lowering.tasks.append(
         Task(call, (*given, *writes), reads, frozenset(writes), call.name, node.where)
     )
+
+
+def check_tasks(program: TaskList) -> None:
+    """Check what the runtime relies on.
+
+    Raises:
+        CompileError: a task reads memory nobody has written, names an unlisted Storage, gives a
+            kernel the wrong number of buffers, writes an argument or a constant, or a state is
+            written before an index check; or a result or an updated state is never written.
+    """
+
+    def refuse(problem: str, got: object) -> None:
+        raise CompileError.own_fault(
+            f"the compiler pass 'lower' made an invalid program: {problem}",
+            got=got,
+            rule="memory is written before it is read, indices are checked before states change",
+        )
+
+    listed = set(program.storages)
+    written = {s for s in program.storages if s.kind in (*GIVEN, "status")}
+    touched: set[Storage] = set()
+    for task in program.tasks:
+        if len(task.arguments) != len(task.kernel.arguments):
+            refuse(
+                "a kernel is given the wrong number of buffers",
+                f"{task.kernel.name}: {task.arguments}",
+            )
+        if not {*task.arguments, *task.reads, *task.writes} <= listed:
+            refuse("a task names a Storage that is not listed", task.shown)
+        for s in task.reads - written:
+            refuse("a task reads memory that was never written", f"{s!r} in {task.shown}")
+        for s in task.writes:
+            if s.kind in ("argument", "constant"):
+                refuse("a task writes an input or a constant", f"{s!r} in {task.shown}")
+        if task.check and any(s.kind == "state" for s in touched):
+            refuse("an index check comes after a state was written", task.shown)
+        written |= task.writes
+        touched |= task.writes
+    for value, storage in program.results.items():
+        if storage.kind != "result" or storage not in touched and value.spec.nbytes:
+            refuse("a result is never written", value)
+    for old, new in program.graph.updates:
+        if new is old:
+            continue
+        storage = program.states.get(old)
+        if old.spec.nbytes and (storage is None or storage not in touched):
+            refuse("an updated state is never written", old)

@@ -13,7 +13,7 @@ from typing import NoReturn
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.operations import has_epilogue
-from tinytorch.compiler.plan import op_class
+from tinytorch.compiler.plan.access import is_arithmetic, is_simple
 from tinytorch.compiler.plan.stages import Fused, Group, Materialized
 
 # Limits for computing again. One costly function is about 15 instructions on a vector, 5 ns for 64
@@ -64,7 +64,7 @@ def check_materialized(materialized: Materialized) -> None:
     def held(v: Value) -> bool:
         base, _ = fused.paths.base(v)
         made = fused.producer.get(base)
-        return v in values or base in values or (made is not None and op_class.is_source(made))
+        return v in values or base in values or (made is not None and made.is_source)
 
     for group in fused.groups:
         call, own = group.call, group.makes
@@ -116,17 +116,17 @@ class _Choice:
     def _store_reshaped_counts(self) -> None:
         """An iota behind a reshape is no longer one number plus strides times indices."""
         for node in self.graph.nodes:
-            if node.primitive.may_copy and not op_class.is_simple(node):
+            if node.primitive.may_copy and not is_simple(node):
                 base, _ = self.paths.base(node.outputs[0])
                 made = self.producer.get(base)
-                if made is not None and op_class.is_position(made):
+                if made is not None and made.is_position:
                     self.hard.add(base)
                     self.values.add(base)
 
     def _require(self, v: Value) -> None:
         base, _ = self.paths.base(v)
         made = self.producer.get(base)
-        if made is not None and op_class.is_source(made) and base not in self.values:
+        if made is not None and made.is_source and base not in self.values:
             base = v  # a view of a constant array: it is filled in where it is needed
         self.hard.add(base)
         self.values.add(base)
@@ -142,7 +142,7 @@ class _Choice:
                         self.values.update(node.outputs)
                         self.hard.update(node.outputs)
                     continue
-                if op_class.is_lookup(node):
+                if node.is_lookup:
                     self._require(node.inputs[0])
                 self._cross(group, node)
 
@@ -182,7 +182,7 @@ class _Choice:
 
     def _may_drop(self, v: Value, stored: bool = True) -> bool:
         node = self.producer.get(v)
-        if node is None or not op_class.is_arithmetic(node) or op_class.is_lookup(node):
+        if node is None or not is_arithmetic(node) or node.is_lookup:
             return False
         return (v in self.values or not stored) and v not in self.hard and prod(v.shape) > 1
 
@@ -214,10 +214,10 @@ class _Choice:
                 leaves.add(v)
                 continue
             node = self.producer[v]
-            if op_class.is_source(node):
+            if node.is_source:
                 continue
-            if op_class.is_movement(node):
-                if not op_class.is_simple(node):
+            if node.is_movement:
+                if not is_simple(node):
                     return None
                 stack.append(node.inputs[0])
                 continue
@@ -226,7 +226,7 @@ class _Choice:
                     return None
                 rows.add(v)
                 continue
-            if not op_class.is_arithmetic(node) or op_class.is_lookup(node):
+            if not is_arithmetic(node) or node.is_lookup:
                 return None
             operations += 1
             costly += node.primitive.expensive

@@ -1,18 +1,125 @@
 """In which order the groups, copies and checks of a program are carried out.
 
-Knows who reads and writes what, never how. Items are taken in program order, each after what it
-needs (dependences.py).
+Knows who reads and writes what, never how. An item comes after those whose results it reads, and
+the one that overwrites a state after all that read the old one and after every check of indices,
+so that a bad index leaves all states as they were. Items are taken in program order, each after
+what it needs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.graph import Value
 from tinytorch.compiler.graph.rewriter import IndexCheck
-from tinytorch.compiler.plan.dependences import Circle, Dependences, item_loads
-from tinytorch.compiler.plan.stages import Buffers, Copy, Group, Item, Ordered
+from tinytorch.compiler.plan.stages import Buffers, Copy, Group, Item, Materialized, Ordered
+
+Loads = Mapping[Item, Sequence[Value]]
+Updates = Mapping[Group, Sequence[tuple[Value, Value]]]
+
+
+def item_loads(materialized: Materialized, item: Item, held: bool = False) -> tuple[Value, ...]:
+    """The stored values an item reads, in program order.
+
+    Args:
+        held: whether the value of a copy lies where it is copied to: then it is made anew.
+    """
+    if isinstance(item, Group):
+        return materialized.loads[item]
+    producer = materialized.fused.producer
+    found, own = set[Value](), item.value if isinstance(item, Copy) and held else None
+    stack = [item.value if isinstance(item, Copy) else item.index]
+    while stack:
+        v = stack.pop()
+        if v in materialized.values and v is not own:
+            found.add(v)
+        elif (node := producer.get(v)) is not None:
+            stack.extend(node.inputs)
+    return tuple(sorted(found, key=materialized.places.__getitem__))
+
+
+@dataclass(frozen=True, eq=False)
+class Circle:
+    """Items that wait for each other.
+
+    Args:
+        state: one that is overwritten in the circle, if one is.
+        groups: the groups of the circle, by their operations.
+    """
+
+    state: Value | None
+    groups: Sequence[str]
+
+
+class Dependences:
+    """What each item waits for.
+
+    Args:
+        items: in program order.
+        loads: the stored values each reads.
+        maker: the item that writes each stored value.
+        in_place: the (old, new) states each group writes where the old ones lie.
+    """
+
+    def __init__(
+        self, items: Sequence[Item], loads: Loads, maker: Mapping[Value, Item], in_place: Updates
+    ):
+        self.items, self.loads, self.maker, self.in_place = items, loads, maker, in_place
+        self.checks = [i for i in items if isinstance(i, IndexCheck)]
+        self.readers: dict[Value, list[Item]] = {}
+        for i in items:
+            for v in loads[i]:
+                self.readers.setdefault(v, []).append(i)
+
+    def _needs(self, item: Item) -> list[tuple[Item, Value | None]]:
+        """What must come before, each with the state that is the reason, if one is."""
+        first: list[tuple[Item, Value | None]] = [
+            (self.maker[v], None) for v in self.loads[item] if v in self.maker
+        ]
+        for old, _ in self.in_place.get(item, ()) if isinstance(item, Group) else ():
+            first += [(r, old) for r in self.readers.get(old, []) if r is not item]
+            first += [(check, old) for check in self.checks]
+        return first
+
+    def order(self) -> list[Item] | Circle:
+        """All items in program order, each after what it needs, or the circle that forbids it.
+
+        So results are used soon after they are made.
+        """
+        order: list[Item] = []
+        begun: dict[Item, bool] = {}  # False: what it needs is being placed; True: placed
+        for root in self.items:
+            if root in begun:
+                continue
+            begun[root] = False
+            stack = [(root, self._needs(root))]
+            while stack:
+                item, waiting = stack[-1]
+                if not waiting:
+                    stack.pop()
+                    begun[item] = True
+                    order.append(item)
+                    continue
+                following, because = waiting.pop(0)
+                if begun.get(following) is False:
+                    return self._circle([i for i, _ in stack], following, because)
+                if following not in begun:
+                    begun[following] = False
+                    stack.append((following, self._needs(following)))
+        return order
+
+    def _circle(self, stack: list[Item], following: Item, because: Value | None) -> Circle:
+        """A circle closed: some state on it is not updated in place."""
+        labels = [i.label for i in stack if isinstance(i, Group)]
+        for item in reversed(stack):
+            if because is None and isinstance(item, Group) and item in self.in_place:
+                because = self.in_place[item][0][0]
+            if item is following:
+                break
+        return Circle(because, labels)
 
 
 def order_tasks(buffers: Buffers) -> Ordered:

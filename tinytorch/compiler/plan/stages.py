@@ -1,19 +1,154 @@
-"""What the passes of the plan hand on: groups, memory and an order, each frozen once made.
+"""What the passes of the plan hand on, each frozen once made: groups, memory, an order, tasks.
 
-Knows graphs, shapes and memory, never kernels. A stage holds the one before it, so that a pass
-takes one and gives one; `str(stage)` prints what it adds.
+Knows graphs, shapes, memory and kernels as such; never addresses, threads or Tensors. A stage holds
+the one before it, so that a pass takes one and gives one; `str(stage)` prints what it adds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from tinytorch.base.errors import CompileError
+from tinytorch.codegen.kernel import Kernel, Operand
 from tinytorch.compiler.graph.graph import Captured, Graph, Node, Value
 from tinytorch.compiler.graph.rewriter import IndexCheck, Simplified
-from tinytorch.compiler.plan import op_class
-from tinytorch.compiler.plan.tasks import Storage
+from tinytorch.compiler.plan.access import is_simple
+from tinytorch.primitives.primitive import Primitive
+
+Kind = Literal["argument", "state", "constant", "result", "temporary", "status"]
+KINDS = ("argument", "state", "constant", "result", "temporary", "status")
+GIVEN = ("argument", "state", "constant")  # hold a value before the first task runs
+STATUS_BYTES = 64  # one cache line: word 0 is the abort flag the thread team looks at
+
+
+@dataclass(eq=False)
+class Storage:
+    """One piece of memory of the program; two never share memory but in the arena.
+
+    Args:
+        kind: where its memory comes from: an argument's, a state's or a constant's array, fresh
+            memory for a result, the arena for a temporary, the program's status words.
+        nbytes: its size.
+        value: what it holds, if it is one value of the graph.
+    """
+
+    kind: Kind
+    nbytes: int
+    value: Value | None = None
+
+    def __repr__(self) -> str:
+        held = f" {self.value.name}" if self.value is not None and self.value.name else ""
+        return f"<{self.kind}{held} {self.nbytes} bytes>"
+
+
+@dataclass(frozen=True)
+class HostCall:
+    """A primitive that no kernel does: NumPy runs it between two native segments.
+
+    Args:
+        primitive: the row.
+        params: its static parameters.
+        inputs, outputs: shape and layout of each array; the task names their Storages in this
+            order, inputs first.
+    """
+
+    primitive: Primitive
+    params: dict[str, Any]
+    inputs: tuple[tuple[tuple[int, ...], Operand], ...]
+    outputs: tuple[tuple[tuple[int, ...], Operand], ...]
+    flops: int = 0
+    bytes: int = 0
+
+    @property
+    def name(self) -> str:
+        """The primitive's name, as in the table `explain()` prints."""
+        return f"numpy.{self.primitive.name}"
+
+    label = name
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """A name for each array."""
+        return (
+            *(f"in{i}" for i in range(len(self.inputs))),
+            *(f"out{i}" for i in range(len(self.outputs))),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One kernel and the memory it is given.
+
+    Args:
+        kernel: the code.
+        arguments: a Storage for each of the kernel's buffers, in the kernel's order.
+        reads: Storages it reads.
+        writes: Storages it writes (a Storage may be in both).
+        label: the operations it does, for `explain()`; the kernel's own label where empty.
+        where: the user's line, for errors.
+        check: it only looks at indices and reports the first bad one in the status words; such
+            tasks come before every task that writes a state, so that a bad index changes nothing.
+        details: named numbers an error message shows, for example {"axis": 0, "size": 50257}.
+    """
+
+    kernel: Kernel | HostCall
+    arguments: tuple[Storage, ...]
+    reads: frozenset[Storage]
+    writes: frozenset[Storage]
+    label: str = ""
+    where: str = ""
+    check: bool = False
+    details: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> str:
+        """The label for a table."""
+        return self.label or self.kernel.label or self.kernel.name
+
+
+@dataclass(frozen=True, eq=False)
+class TaskList:
+    """A program as kernels.
+
+    Args:
+        tasks: in an order in which they may run one after the other.
+        storages: every Storage a task names.
+        arguments, states, constants, results: the Storage of each such value of the graph. A value
+            that no task needs may be missing from the first three. A result's Storage is its own:
+            two different results, or a result and an argument, are never one.
+        graph: the program it came from; `graph.updates` is done by the tasks (in place, or by a
+            copy).
+        captured: that program as it was recorded. The passes keep arguments, states and results in
+            their places in the lists, so places are what the two have in common.
+    """
+
+    tasks: Sequence[Task]
+    storages: Sequence[Storage]
+    arguments: Mapping[Value, Storage]
+    states: Mapping[Value, Storage]
+    constants: Mapping[Value, Storage]
+    results: Mapping[Value, Storage]
+    graph: Graph
+    captured: Graph
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """The kernels of all tasks; equal ones as often as they run."""
+        return [t.kernel for t in self.tasks if isinstance(t.kernel, Kernel)]
+
+    def __str__(self) -> str:
+        self.graph.name_values()
+        return "\n".join(
+            f"{i}: {t.shown} ({t.kernel.name})\n"
+            f"    reads {', '.join(sorted(map(repr, t.reads)))}\n"
+            f"    writes {', '.join(sorted(map(repr, t.writes)))}"
+            for i, t in enumerate(self.tasks)
+        )
+
+
+# choose layouts
 
 Axes = tuple[int, ...]
 
@@ -111,8 +246,8 @@ class Paths:
     def base(self, value: Value) -> tuple[Value, bool]:
         """(the value that the movement before `value` begins at, whether all of it is simple)."""
         simple = True
-        while (node := self.producer.get(value)) is not None and op_class.is_movement(node):
-            simple = simple and op_class.is_simple(node)
+        while (node := self.producer.get(value)) is not None and node.is_movement:
+            simple = simple and is_simple(node)
             value = node.inputs[0]
         return value, simple
 
@@ -120,15 +255,15 @@ class Paths:
         """(base value, simple path) of all a node reads, looking through inlined nodes."""
         out: list[tuple[Value, bool]] = []
         stack = [(v, True) for v in node.inputs]
-        data = node.inputs[0] if op_class.is_lookup(node) else None
+        data = node.inputs[0] if node.is_lookup else None
         while stack:
             value, simple = stack.pop()
             base, direct = self.base(value)
             simple = simple and direct and value is not data
             made = self.producer.get(base)
             if made is not None and made in self.inlined:
-                stack.extend((v, simple and not op_class.is_lookup(made)) for v in made.inputs)
-            elif made is None or not op_class.is_source(made):
+                stack.extend((v, simple and not made.is_lookup) for v in made.inputs)
+            elif made is None or not made.is_source:
                 out.append((base, simple))
         return out
 

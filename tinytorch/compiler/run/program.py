@@ -24,7 +24,7 @@ from tinytorch.codegen.team import StageTable, Team
 from tinytorch.compiler.graph.graph import Graph
 from tinytorch.compiler.plan.arena import ALIGNMENT
 from tinytorch.compiler.plan.launch import LaunchPlan, LaunchTask, host_from_json
-from tinytorch.compiler.plan.tasks import STATUS_BYTES, HostCall
+from tinytorch.compiler.plan.stages import STATUS_BYTES, HostCall
 
 STATUS_WORDS = STATUS_BYTES // 8  # number of the failed check, the bad index
 _LARGE_PAGE = 2 << 20  # bytes, on x86-64 and most aarch64 systems

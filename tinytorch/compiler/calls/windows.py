@@ -1,12 +1,14 @@
-"""The library calls of convolution and its two gradients.
+"""The library calls of convolution and its two gradients, and of max pooling and its gradient.
 
-Knows the lowering, strides and the kernels, never instructions. Where it can, a kernel reads the
-pictures themselves: float32 and narrower floats without groups or dilation, those of the shipped
-networks. Else the windows of a channels-last image are copied into rows of KH * KW * C numbers
-(im2col; K. Chellapilla et al., "High performance convolutional neural networks for document
-processing", 2006), and a product with the filters as a (KH * KW * C, O) matrix gives channels-last
-results. Both pass their results through the same epilogue as any product. The gradient of the image
-is the convolution of the cotangent, its pixels spread by the stride, with the turned filters.
+Knows the lowering, strides over (N, C, H, W) and the kernels, never instructions. Where it can, a
+kernel reads the pictures themselves: float32 and narrower floats without groups or dilation, those
+of the shipped networks. Else the windows of a channels-last image are copied into rows of
+KH * KW * C numbers (im2col; K. Chellapilla et al., "High performance convolutional neural networks
+for document processing", 2006), and a product with the filters as a (KH * KW * C, O) matrix gives
+channels-last results. Both pass them through the same epilogue as any product. The gradient of the
+image is the convolution of the cotangent, its pixels spread by the stride, with the turned
+filters. The gradient of a pooling comes here when its index was made by a pooling of the program;
+any other index was rewritten to a scatter.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from tinytorch.codegen.kernel import Operand
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.loops.epilogue import FusedEpilogue, joined, lower_product
 from tinytorch.compiler.loops.expression import Constant, Expression, Load, Op, Store
-from tinytorch.compiler.loops.lowered import LOWERED
+from tinytorch.compiler.loops.lower_nest import LOWERED
 from tinytorch.compiler.loops.nest import Nest
 from tinytorch.compiler.plan.access import dense_strides
 from tinytorch.compiler.plan.lowering import Lowering, dense_operand
-from tinytorch.compiler.plan.stages import Group
-from tinytorch.compiler.plan.tasks import Storage
+from tinytorch.compiler.plan.stages import Group, Storage
+from tinytorch.kernels import pooling as kernels
 from tinytorch.kernels.blocking import round_up
 from tinytorch.kernels.convolution import (
     ConvolutionSpec,
@@ -33,6 +35,7 @@ from tinytorch.kernels.convolution import (
     suits_weights,
 )
 from tinytorch.kernels.gemm_plan import GemmSpec
+from tinytorch.kernels.pooling import PoolSpec
 
 Axes = tuple[int, ...]
 Pair = tuple[int, int]  # of a picture: rows, columns
@@ -379,3 +382,28 @@ def _inside(g: Image, start: Pair, sizes: Pair, step: Pair) -> tuple[Image, Pair
         shape.append(max(0, min(n - skipped, -(-(size - first[-1]) // s))))
         offset += skipped * stride
     return replace(g, shape=tuple(shape), offset=offset), (first[0], first[1])
+
+
+# max pooling
+
+
+def max_pool(lowering: Lowering, group: Group) -> bool:
+    """The winners of all windows, and their places."""
+    node = group.called
+    (x,), (out, index) = node.inputs, node.outputs
+    spec = PoolSpec(x.shape, out.shape, **node.params)
+    operands = (lowering.operand(v) for v in (x, out, index))
+    kernel = kernels.max_pool(lowering.target, spec, *operands)
+    return lowering.run_kernel(group, kernel, {"x": x, "out": out, "index": index})
+
+
+def max_pool_gradient(lowering: Lowering, group: Group) -> bool:
+    """Each pixel from the windows it won."""
+    (g, index), (out,) = group.called.inputs, group.called.outputs
+    maker = lowering.producer.get(index)
+    if maker is None or index not in maker.outputs[1:] or maker.inputs[0].shape != out.shape:
+        return False
+    spec = PoolSpec(out.shape, g.shape, **maker.params)
+    operands = (lowering.operand(v) for v in (g, index, out))
+    kernel = kernels.max_pool_gradient(lowering.target, spec, *operands)
+    return lowering.run_kernel(group, kernel, {"g": g, "index": index, "out": out})
