@@ -7,7 +7,7 @@ import pytest
 
 import tinytorch as tt
 from tests.compiler.record.test_recorder import arrays_of, tensor
-from tinytorch.compiler.graph.reference import step_reference
+from tinytorch.compiler.graph.graph import step_reference
 from tinytorch.compiler.record.recording import record
 from tinytorch.tensor.tensor import Tensor, no_grad
 
