@@ -6,7 +6,7 @@ import pytest
 import tinytorch as tt
 from tinytorch import nn
 from tinytorch.base.errors import DTypeError, IndexRangeError, SettingError, ShapeError
-from tinytorch.compiler.graph.reference import step_reference
+from tinytorch.compiler.graph.graph import step_reference
 from tinytorch.compiler.record.recording import record
 from tinytorch.nn import functional as F
 from tinytorch.nn.embedding import inside, positions
