@@ -19,7 +19,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from types import FunctionType, MethodType, TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from tinytorch.base.errors import (
     TinyTorchError,
     short,
 )
+
+P = ParamSpec("P")  # the parameters of a function, and what it returns
+R = TypeVar("R")
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARIES = (
@@ -58,7 +61,9 @@ KINDS: dict[type[Exception], type[TinyTorchError]] = {
 RAW = (*KINDS, MemoryError)
 
 
-def explain(problem: Exception, call: Any, arguments: tuple, named: dict) -> Exception:
+def explain(
+    problem: Exception, call: Any, arguments: tuple[Any, ...], named: dict[str, Any]
+) -> Exception:
     """The error to raise for a raw one: four parts, or the same if it is not ours.
 
     Args:
@@ -99,11 +104,11 @@ def _is_ours(traceback: TracebackType | None) -> bool:
     return True
 
 
-def explained(function: Callable) -> Callable:
+def explained(function: Callable[P, R]) -> Callable[P, R]:
     """`function`, with raw errors of its arguments in four parts. Cost: 0.1 us a call."""
 
     @functools.wraps(function)
-    def call(*arguments: Any, **named: Any) -> Any:
+    def call(*arguments: P.args, **named: P.kwargs) -> R:
         try:
             return function(*arguments, **named)
         except RAW as problem:
@@ -125,7 +130,7 @@ def door({parameters}, *more, **unknown):
 """
 
 
-def fitted(function: Callable) -> Callable:
+def fitted(function: Callable[P, R]) -> Callable[P, R]:
     """`function`, with a call that does not fit its parameters explained, and nothing else.
 
     Written out for each function, as a call that passes on whatever it is given takes three times
@@ -135,7 +140,7 @@ def fitted(function: Callable) -> Callable:
     if not parameters or any(p.kind is not p.POSITIONAL_OR_KEYWORD for p in parameters):
         return explained(function)
 
-    def refuse(given: tuple, more: tuple, unknown: dict[str, Any]) -> NoReturn:
+    def refuse(given: tuple[Any, ...], more: tuple[Any, ...], unknown: dict[str, Any]) -> NoReturn:
         named = {p.name: x for p, x in zip(parameters, given, strict=True)}
         named = {name: x for name, x in named.items() if x is not _GIVEN_NOTHING}
         arguments, named = ((*given, *more), unknown) if more else ((), named | unknown)
@@ -188,13 +193,16 @@ def explain_all(namespace: dict[str, Any], names: Iterable[str]) -> None:
                     explain_methods(kind, ["__init__", *public])
 
 
+_OF_CLASS: tuple[type, ...] = (classmethod, staticmethod)
+
+
 def explain_methods(owner: type, names: Iterable[str]) -> None:
     """Let methods that `owner` itself defines, and that take arguments, explain raw errors."""
-    wrapped: dict[Any, Callable] = {}  # a method may have two names, and is one object
+    wrapped: dict[Any, Callable[..., Any]] = {}  # a method may have two names, and is one object
     for name in names:
-        held = vars(owner).get(name)
-        of_class = isinstance(held, (classmethod, staticmethod))
-        method = held.__func__ if of_class else held
+        held: Any = vars(owner).get(name)
+        of_class = isinstance(held, _OF_CLASS)
+        method: Any = held.__func__ if of_class else held
         if not isinstance(method, FunctionType) or hasattr(method, "__explained__"):
             continue
         code, own = method.__code__, not isinstance(held, staticmethod)

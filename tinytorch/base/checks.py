@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
+from typing import cast
 
 from tinytorch.base.errors import SettingError, short
 
 
-def number(owner: str, name: str, value, interval: str) -> float:
+def number(owner: str, name: str, value: object, interval: str) -> float:
     """`value` as a float if it lies in `interval`, else a SettingError.
 
     Args:
@@ -25,9 +27,10 @@ def number(owner: str, name: str, value, interval: str) -> float:
     0.9
     """
     low, high = (float(bound) for bound in interval[1:-1].split(","))
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(value)
-    if real:
+    x = math.nan
+    if not isinstance(value, bool) and isinstance(value, numbers.Real):
         x = float(value)
+    if not math.isnan(x):
         above = x >= low if interval[0] == "[" else x > low
         below = x <= high if interval[-1] == "]" else x < high
         if above and below:
@@ -47,15 +50,15 @@ def _inside(low: float, high: float) -> float:
     return (low + high) / 2
 
 
-def whole(owner: str, name: str, value, at_least: int) -> int:
+def whole(owner: str, name: str, value: object, at_least: int) -> int:
     """`value` as an int if it is a whole number >= `at_least`, else a SettingError.
 
     >>> whole("Linear", "in_features", 784, at_least=1)
     784
     """
     if (
-        isinstance(value, numbers.Integral)
-        and not isinstance(value, bool)
+        not isinstance(value, bool)
+        and isinstance(value, numbers.Integral)
         and int(value) >= at_least
     ):
         return int(value)
@@ -67,13 +70,14 @@ def whole(owner: str, name: str, value, at_least: int) -> int:
     )
 
 
-def pair(owner: str, name: str, value, at_least: int) -> tuple[int, int]:
+def pair(owner: str, name: str, value: object, at_least: int) -> tuple[int, int]:
     """One whole number for both image axes, or a pair (vertical, horizontal), each >= `at_least`.
 
     >>> pair("Conv2d", "stride", 2, at_least=1), pair("Conv2d", "padding", (0, 1), at_least=0)
     ((2, 2), (0, 1))
     """
-    values = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
+    listed = _listed(value)
+    values = (value, value) if listed is None else listed
     if len(values) == 1:
         values *= 2
     if len(values) != 2:
@@ -86,17 +90,22 @@ def pair(owner: str, name: str, value, at_least: int) -> tuple[int, int]:
     return whole(owner, name, values[0], at_least), whole(owner, name, values[1], at_least)
 
 
-def single(owner: str, name: str, value, at_least: int) -> int:
+def single(owner: str, name: str, value: object, at_least: int) -> int:
     """One whole number for the axis of a signal, alone or as the only one of a tuple.
 
     >>> single("conv1d", "stride", (2,), at_least=1)
     2
     """
-    alone = isinstance(value, (list, tuple)) and len(value) == 1
-    return whole(owner, name, value[0] if alone else value, at_least)
+    values = _listed(value)
+    return whole(owner, name, values[0] if values and len(values) == 1 else value, at_least)
 
 
-def flag(owner: str, name: str, value) -> bool:
+def _listed(value: object) -> tuple[object, ...] | None:
+    """What is in a list or a tuple; None for anything else."""
+    return tuple(cast("Sequence[object]", value)) if isinstance(value, (list, tuple)) else None
+
+
+def flag(owner: str, name: str, value: object) -> bool:
     """`value` if it is True or False, else a SettingError.
 
     >>> flag("SGD", "nesterov", True)

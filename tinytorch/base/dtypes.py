@@ -29,8 +29,8 @@ class DType:
 
     name: str
     kind: str
-    storage: np.dtype
-    compute: np.dtype
+    storage: np.dtype[Any]
+    compute: np.dtype[Any]
     llvm: str
 
     @property

@@ -25,6 +25,7 @@ from __future__ import annotations
 import functools
 import reprlib
 from collections.abc import Callable
+from typing import Any
 
 LONGEST_PART = 4000  # characters of one part of a message: a file may hold names of any length
 
@@ -100,11 +101,13 @@ class TinyTorchError(Exception):
         self.rule, self.fix = _part(rule), _part(fix)
         super().__init__(_message(self.what, self.got, self.rule, self.fix))
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.what, self.got, self.rule, self.fix))
 
 
-def _rebuild(kind, what, got, rule, fix):
+def _rebuild(
+    kind: type[TinyTorchError], what: str, got: str, rule: str, fix: str
+) -> TinyTorchError:
     return kind(what, got=got, rule=rule, fix=fix)
 
 
@@ -231,7 +234,7 @@ class UnknownNameError(TinyTorchError, AttributeError):
     def __str__(self) -> str:
         return _message(self.what, self.got, self.rule, self.fix)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         rule, fix = self.rule, self.fix
         return (_rebuild_unknown, (*self.args, rule, fix))
 

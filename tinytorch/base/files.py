@@ -24,7 +24,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from io import BufferedRandom
 from pathlib import Path
 from shlex import quote
@@ -46,7 +46,7 @@ Place = str | os.PathLike[str]
 @contextlib.contextmanager
 def reading(
     path: Place, *, links: bool = False, folder: int | None = None, shown: Place | None = None
-) -> Iterator[BinaryIO]:
+) -> Generator[BinaryIO, None, None]:
     """A regular file, opened for reading.
 
     Args:
@@ -155,7 +155,9 @@ def text(path: Place, most: int, *, links: bool = False, folder: int | None = No
 
 
 @contextlib.contextmanager
-def replacing(path: Place, *, folder: int | None = None, mode: int = 0o666) -> Iterator[BinaryIO]:
+def replacing(
+    path: Place, *, folder: int | None = None, mode: int = 0o666
+) -> Generator[BinaryIO, None, None]:
     """A binary file that takes the place of `path` when the block ends without an error.
 
     The bytes go to a temporary file in the same folder, are forced to the disk (fsync), and that
@@ -206,7 +208,7 @@ def replacing(path: Place, *, folder: int | None = None, mode: int = 0o666) -> I
 
 
 @contextlib.contextmanager
-def creating(name: str, *, folder: int, mode: int = 0o666) -> Iterator[BinaryIO]:
+def creating(name: str, *, folder: int, mode: int = 0o666) -> Generator[BinaryIO, None, None]:
     """A new binary file, on the disk (fsync) when the block ends.
 
     Args:
@@ -229,7 +231,7 @@ def _new(name: str, folder: int, mode: int) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def _beside(name: str, folder: int, mode: int) -> Iterator[tuple[str, BinaryIO]]:
+def _beside(name: str, folder: int, mode: int) -> Generator[tuple[str, BinaryIO], None, None]:
     """A new file beside `name`, and its own name; removed at the end if it still has that."""
     old = check_replaceable(name, folder)
     if old is not None:
@@ -286,7 +288,7 @@ def is_abandoned(name: str, folder: int) -> bool:
 @contextlib.contextmanager
 def extending(
     path: Place, *, folder: int | None = None, mode: int = 0o666, shown: Place | None = None
-) -> Iterator[BufferedRandom]:
+) -> Generator[BufferedRandom, None, None]:
     """A file opened for reading and writing as it is; made if it is missing.
 
     Args:
@@ -371,7 +373,8 @@ def make_folder(path: Place, mode: int = 0o777) -> None:
     Raises:
         StorageError: the system refuses, or there is something else in the way.
     """
-    above, missing = Path(path), []
+    above = Path(path)
+    missing: list[Path] = []
     try:
         while not above.is_dir():
             missing.append(above)
@@ -405,7 +408,9 @@ def temporary_folder(prefix: str) -> Path:
 
 
 @contextlib.contextmanager
-def open_folder(path: Place, *, links: bool = True, folder: int | None = None) -> Iterator[int]:
+def open_folder(
+    path: Place, *, links: bool = True, folder: int | None = None
+) -> Generator[int, None, None]:
     """The descriptor of a folder; names looked up in it stay there, whoever renames it meanwhile.
 
     Args:

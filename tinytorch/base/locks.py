@@ -34,7 +34,7 @@ class ForkSafeLock:
     def __enter__(self) -> None:
         self.lock.acquire()
 
-    def __exit__(self, *_problem) -> None:
+    def __exit__(self, *_problem: object) -> None:
         self.lock.release()
 
 
@@ -94,7 +94,7 @@ class SharedLock:
             self.__exit__()
             raise
 
-    def __exit__(self, *_problem) -> None:
+    def __exit__(self, *_problem: object) -> None:
         self._depth -= 1
         if not self._depth:
             self.owner = None

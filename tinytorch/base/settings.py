@@ -118,7 +118,7 @@ def _allowed() -> set[int]:
 def _physical_cores(root: str = "/sys/devices/system/cpu") -> int:
     """Physical cores among the allowed ones: threads of one core have one siblings list."""
     allowed = _allowed()
-    cores = set()
+    cores: set[str] = set()
     for cpu in allowed:
         try:
             siblings = _text(root, f"cpu{cpu}", "topology", "thread_siblings_list")

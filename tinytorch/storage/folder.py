@@ -17,7 +17,7 @@ import re
 import secrets
 import stat
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +84,7 @@ class NewFolder:
         self._files: dict[str, FileRecord] = {}
 
     @contextlib.contextmanager
-    def file(self, name: str) -> Iterator[BinaryIO]:
+    def file(self, name: str) -> Generator[BinaryIO, None, None]:
         """A new binary file of this folder; on the disk (fsync) when the block ends.
 
         Args:
@@ -104,7 +104,7 @@ class NewFolder:
             yield file
 
     @contextlib.contextmanager
-    def _writing(self, name: str) -> Iterator[BinaryIO]:
+    def _writing(self, name: str) -> Generator[BinaryIO, None, None]:
         with files.creating(name, folder=self._folder) as file:
             hashing = _Hashing(file, self._beside)
             yield cast(BinaryIO, hashing)
@@ -121,7 +121,7 @@ class NewFolder:
 @contextlib.contextmanager
 def writing_folder(
     path: str | os.PathLike[str], kind: str, version: int = 1
-) -> Iterator[NewFolder]:
+) -> Generator[NewFolder, None, None]:
     """A folder that takes the place of `path` when the block ends without an error.
 
     Its files are written to a hidden folder beside it and forced to the disk; a manifest with
@@ -284,7 +284,7 @@ def is_replaceable(path: Path, kind: str) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(name: str, parent: int) -> Iterator[int]:
+def _locked(name: str, parent: int) -> Generator[int, None, None]:
     """Hold a lock on a folder that the system lets go of when the process ends, however it ends."""
     with files.open_folder(name, links=False, folder=parent) as folder:
         with contextlib.suppress(OSError):  # file systems without locks

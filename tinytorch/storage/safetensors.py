@@ -15,7 +15,7 @@ import json
 import mmap
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NoReturn
 
@@ -192,7 +192,7 @@ def _naturals(x: object) -> bool:
     return isinstance(x, list) and all(type(n) is int and 0 <= n < 2**63 for n in x)
 
 
-def _count(shape) -> int:
+def _count(shape: Sequence[int]) -> int:
     count = 1
     for n in shape:
         count *= n

@@ -19,6 +19,7 @@ from heapq import heapify, heappop, heappush
 from itertools import groupby, pairwise
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinytorch.base.checks import whole
 from tinytorch.base.errors import DataError, SettingError
@@ -311,7 +312,8 @@ class BytePairTokenizer(Tokenizer):
         return self._cut(_unicode(text))
 
     def _cut(self, text: str) -> list[int]:
-        words, ids = self._words, []
+        words = self._words
+        ids: list[int] = []
         for word in split(text):
             known = words.get(word)
             if known is None:
@@ -340,7 +342,7 @@ class BytePairTokenizer(Tokenizer):
         # Python gives each byte that is no UTF-8 a character of its own, and takes it back again.
         return np.array(self._cut(data.decode("utf-8", "surrogateescape")), np.int64)
 
-    def decode_bytes(self, ids) -> bytes:
+    def decode_bytes(self, ids: ArrayLike) -> bytes:
         """The bytes of token ids.
 
         Args:

@@ -58,7 +58,7 @@ def _pairs(path: Path) -> list[tuple[str, str]]:
         wrong = None
     except UnicodeDecodeError as error:
         lines, wrong = [], f"no UTF-8 at byte {error.start}"
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     for number, line in enumerate(lines):
         if not line or (number == 0 and line.startswith("#version")):
             continue

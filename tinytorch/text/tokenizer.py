@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinytorch.base.checks import whole
 from tinytorch.base.errors import DataError, SettingError
@@ -32,7 +33,10 @@ class TokenBatch(NamedTuple):
 
 
 def pad(
-    sequences: Sequence, length: int | None = None, pad_id: int = 0, side: str = "right"
+    sequences: Sequence[Sequence[int] | np.ndarray],
+    length: int | None = None,
+    pad_id: int = 0,
+    side: str = "right",
 ) -> TokenBatch:
     """Fill short sequences and cut long ones, so that all of them have one length.
 
@@ -139,7 +143,7 @@ class Tokenizer(ABC):
             start = match.end()
         return np.array(ids + self.cut(text[start:]), np.int64)
 
-    def decode(self, ids, *, skip_specials: bool = False) -> str:
+    def decode(self, ids: ArrayLike, *, skip_specials: bool = False) -> str:
         """The text of token ids.
 
         Args:

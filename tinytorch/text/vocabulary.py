@@ -10,9 +10,10 @@ import json
 import os
 from collections.abc import Iterable
 from shlex import quote
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinytorch.base import files, strict_json
 from tinytorch.base.errors import (
@@ -71,7 +72,9 @@ def read_lists(path: str | os.PathLike[str], kind: str, names: tuple[str, ...]) 
 
 
 def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+    return isinstance(value, list) and all(
+        isinstance(text, str) for text in cast("list[object]", value)
+    )
 
 
 def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -87,7 +90,7 @@ def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     except strict_json.NotStrictError as error:
         value = error
     if isinstance(value, dict):
-        return value
+        return cast("dict[str, Any]", value)
     raise FileFormatError(
         "this file is not a JSON object",
         got=f"{path}: {short(str(value))}",
@@ -186,7 +189,7 @@ class Vocabulary:
         """
         return self.tokens[self.checked(np.array([id]))[0]]
 
-    def checked(self, ids) -> list[int]:
+    def checked(self, ids: ArrayLike) -> list[int]:
         """Ids as a list of numbers, all of them in 0..V-1.
 
         Args:
