@@ -167,12 +167,9 @@ class CNN(Module):
     """
 
     def __init__(
-        self,
-        image_size: int,
-        in_channels: int = 1,
-        classes: int = 10,
+        self, image_size: int, in_channels: int = 1, classes: int = 10,
         widths: Sequence[int] = (32, 64),
-    ):
+    ):  # fmt: skip
         sizes = [whole("CNN", "in_channels", in_channels, at_least=1)]
         sizes += [whole("CNN", "widths", width, at_least=1) for width in widths]
         side = whole("CNN", "image_size", image_size, at_least=1) >> (len(sizes) - 1)

@@ -350,11 +350,10 @@ class Attention(Module):
         mask: Tensor | None = None, *, cache: KeyValueCache | None = None,
     ) -> Tensor:  # fmt: skip
         """(B, T, C) -> (B, T, C), as `MultiHeadAttention.forward`."""
-        owner = type(self).__name__
-        self._check(owner, "query", query, self.d_model)
+        self._check("query", query, "d_model")
         if key is not None:
-            self._check(owner, "key", key, self.kdim)
-            self._check(owner, "value", key if value is None else value, self.vdim)
+            self._check("key", key, "kdim")
+            self._check("value", key if value is None else value, "vdim")
         b, t, c = query.shape
         q, k, v = self._heads(query, key, value)  # (B, A, T, D), (B, kv_heads, S, D)
         if self.positions is not None:
@@ -366,8 +365,10 @@ class Attention(Module):
             causal = True
             if seen is not None:
                 mask, causal = _both(seen, mask), False
+        if mask is not None and len(mask.shape) == 3:
+            mask = mask.unsqueeze(1)  # (B, T, S): one for each sample, the same for its heads
         y = scaled_dot_product_attention(
-            q, k, v, attn_mask=_for_heads(mask), is_causal=causal, enable_gqa=True,
+            q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=True,
             dropout_p=self.dropout if self.training else 0.0,
         )  # fmt: skip
         return self.out_proj(y.permute(0, 2, 1, 3).reshape(b, t, c))
@@ -404,13 +405,12 @@ class Attention(Module):
         b, t, n = x.shape
         return x.reshape(b, t, n // self.head_size, self.head_size).permute(0, 2, 1, 3)
 
-    def _check(self, owner: str, name: str, x: Tensor, size: int) -> None:
-        if len(x.shape) != 3 or x.shape[-1] != size:
-            what = {"query": "d_model", "key": "kdim", "value": "vdim"}[name]
+    def _check(self, name: str, x: Tensor, size: str) -> None:
+        if len(x.shape) != 3 or x.shape[-1] != getattr(self, size):
             raise ShapeError(
-                f"{owner}: {name} has the wrong shape",
+                f"{type(self).__name__}: {name} has the wrong shape",
                 got=f"{name} {tuple(x.shape)}",
-                rule=f"(B, T, C) with C = {what} = {size}",
+                rule=f"(B, T, C) with C = {size} = {getattr(self, size)}",
                 fix="x.unsqueeze(0) for a single sequence",
             )
 
@@ -422,11 +422,6 @@ class Attention(Module):
         }  # fmt: skip
         named = [f"{name}={value}" for name, value in given.items() if value]
         return ", ".join([str(self.d_model), f"num_heads={self.num_heads}", *named])
-
-
-def _for_heads(mask: Tensor | None) -> Tensor | None:
-    """A mask of one for each sample, (B, T, S), with an axis for the heads."""
-    return mask.unsqueeze(1) if mask is not None and len(mask.shape) == 3 else mask
 
 
 def _both(seen: Tensor, mask: Tensor | None) -> Tensor:

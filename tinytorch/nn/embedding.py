@@ -275,8 +275,6 @@ class RotaryPositions(Module):
                [0.54, 0.84]], dtype=float32)
     """
 
-    frequencies: Tensor
-
     def __init__(self, head_size: int, base: float = 10000.0, interleaved: bool = False):
         self.head_size = _even("RotaryPositions", "head_size", head_size)
         self.base = number("RotaryPositions", "base", base, "(0, inf)")
@@ -307,7 +305,7 @@ class RotaryPositions(Module):
         return f"{self.head_size}" + (", interleaved=True" if self.interleaved else "")
 
 
-KINDS = ("learned", "sinusoidal", "none")
+POSITIONS = {"learned": LearnedPositions, "sinusoidal": SinusoidalPositions, "none": None}
 
 
 def positions(kind: str, length: int, size: int) -> Module | None:
@@ -322,16 +320,15 @@ def positions(kind: str, length: int, size: int) -> Module | None:
         >>> positions("sinusoidal", 8, 4)
         SinusoidalPositions(8, 4)
     """
-    if kind not in KINDS:
+    if kind not in POSITIONS:
         raise SettingError(
             "positions: no such kind",
             got=f"kind={kind!r}",
-            rule="one of " + ", ".join(map(repr, KINDS)),
+            rule="one of " + ", ".join(map(repr, POSITIONS)),
             fix='positions("learned", length, size); rotary ones belong to the attention layer',
         )
-    if kind == "none":
-        return None
-    return (LearnedPositions if kind == "learned" else SinusoidalPositions)(length, size)
+    made = POSITIONS[kind]
+    return None if made is None else made(length, size)
 
 
 def _frequencies(size: int, base: float) -> np.ndarray:

@@ -43,25 +43,17 @@ class Hooks:
     """The hooks of one module, in the order in which they were registered."""
 
     def __init__(self):
-        self._before: list[list[Callable]] = []
-        self._after: list[list[Callable]] = []
-
-    def add_before(self, hook: Callable) -> HookHandle:
-        """Register a hook that runs before `forward`."""
-        return HookHandle(self._before, hook)
-
-    def add_after(self, hook: Callable) -> HookHandle:
-        """Register a hook that runs after `forward`."""
-        return HookHandle(self._after, hook)
+        self.before: list[list[Callable]] = []
+        self.after: list[list[Callable]] = []
 
     def around(self, module: Any, inputs: tuple, named: dict) -> Any:
         """`module.forward` with its hooks: each sees what the one before it returned."""
-        for (hook,) in tuple(self._before):
+        for (hook,) in tuple(self.before):
             changed = hook(module, inputs)
             if changed is not None:
                 inputs = changed if isinstance(changed, tuple) else (changed,)
         output = module.forward(*inputs, **named)
-        for (hook,) in tuple(self._after):
+        for (hook,) in tuple(self.after):
             changed = hook(module, inputs, output)
             if changed is not None:
                 output = changed

@@ -5,6 +5,7 @@ Knows weights and the features they expect, on the last axis; never what the num
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from tinytorch.base.checks import flag, whole
@@ -44,9 +45,8 @@ class Linear(Module):
         self.out_features = whole("Linear", "out_features", out_features, at_least=1)
         bound = self.in_features**-0.5
         self.weight = Parameter(uniform((out_features, in_features), bound))
-        self.bias = (
-            Parameter(uniform((out_features,), bound)) if flag("Linear", "bias", bias) else None
-        )
+        wanted = flag("Linear", "bias", bias)
+        self.bias = Parameter(uniform((out_features,), bound)) if wanted else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
@@ -62,16 +62,12 @@ class Linear(Module):
 
     def extra_repr(self) -> str:
         """Sizes, and whether there is a bias."""
-        return f"{self.in_features}, {self.out_features}" + (
-            "" if self.bias is not None else ", bias=False"
-        )
+        without = "" if self.bias is not None else ", bias=False"
+        return f"{self.in_features}, {self.out_features}{without}"
 
 
 def _linear_fix(x: Tensor, layer: Linear) -> str:
-    trailing = 1
-    for size in x.shape[1:]:
-        trailing *= size
-    if len(x.shape) > 2 and trailing == layer.in_features:
+    if len(x.shape) > 2 and math.prod(x.shape[1:]) == layer.in_features:
         return f"x.reshape({x.shape[0]}, -1), or put Flatten() before this layer"
     given = x.shape[-1] if x.shape else 1
     return f"Linear({given}, {layer.out_features}), or give it the features it was made for"
@@ -101,12 +97,9 @@ class MLP(Module):
     """
 
     def __init__(
-        self,
-        sizes: Sequence[int],
-        activation: Callable[[Tensor], Tensor] = relu,
-        dropout: float = 0.0,
-        bias: bool = True,
-    ):
+        self, sizes: Sequence[int], activation: Callable[[Tensor], Tensor] = relu,
+        dropout: float = 0.0, bias: bool = True,
+    ):  # fmt: skip
         if not isinstance(sizes, (list, tuple)) or len(sizes) < 2:
             raise SettingError(
                 "MLP: sizes name the features of the input, hidden layers and output",

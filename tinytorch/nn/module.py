@@ -137,7 +137,7 @@ class Module:
         Returns:
             a handle whose `remove()` takes the hook away.
         """
-        return self._with_hooks().add_before(hook)
+        return HookHandle(self._with_hooks().before, hook)
 
     def register_forward_hook(self, hook: Callable[[Module, tuple, Any], Any]) -> HookHandle:
         """Call `hook(module, inputs, output)` after each `forward`; a result replaces the output.
@@ -161,7 +161,7 @@ class Module:
             >>> shapes
             [(4, 2)]
         """
-        return self._with_hooks().add_after(hook)
+        return HookHandle(self._with_hooks().after, hook)
 
     def _with_hooks(self) -> Hooks:
         if self._hooks is None:
