@@ -15,6 +15,7 @@ Source: Milakov and Gimelshein 2018 (arXiv 1805.02867) for the running softmax, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 
 from tinytorch.base.dtypes import bfloat16
 from tinytorch.codegen.builder import Function, Value
@@ -26,7 +27,6 @@ from tinytorch.kernels.attention_spec import (
     PAGE,
     AttentionSpec,
     HeadWriter,
-    KeyRows,
     KeyWalk,
     exp2_nonpositive,
     must_copy,
@@ -37,6 +37,7 @@ from tinytorch.kernels.packing import (
     amx_paired,
     amx_pairs,
     amx_turned,
+    load_row_piece,
     pack_amx_rows,
     pack_rows,
     pack_transposed,
@@ -49,7 +50,9 @@ from tinytorch.kernels.register_tile import (
     End,
     Left,
     Right,
+    Start,
     amx_block_product,
+    sum_of_lanes,
 )
 
 QUERIES = 32  # query rows of a block; 48 and 64 are 2 to 15 % slower at (8, 8, 256, 64)
@@ -101,26 +104,139 @@ def _named(
     )  # fmt: skip
 
 
-class VectorForward(HeadWriter):
+class VectorWriter(HeadWriter):
+    """What both directions share where products are of float32 or float64 vectors.
+
+    Args:
+        queries, keys: of a block.
+    """
+
+    def __init__(
+        self, target: Target, spec: AttentionSpec, queries: int, keys: int,
+        operands: Mapping[str, Operand],
+    ):  # fmt: skip
+        n = target.lanes(spec.compute)
+        block = min(queries, round_up(max(spec.queries, 1), n))
+        super().__init__(spec, n, block, round_up(spec.size, n), operands)
+        self.product = BlockProduct(self.type, n, target.registers)
+        self.walk = KeyWalk.of(spec, block, keys)
+        self.copied = [name for name in "kv" if must_copy(operands[name], spec.compute)]
+
+    def place(self, name: str, row: Value, column: Value) -> Value:
+        """Where a row of a (rows, D) scratch array lies, from a column on."""
+        f = self.f
+        return self.scratch.at(name, f.add(f.mul(row, f.index(self.width)), column))
+
+    def across(self, row: Value, column: Value) -> Value:
+        """The index in a (keys, queries) scratch array."""
+        return self.f.add(self.f.mul(row, self.f.index(self.block)), column)
+
+    def keep(self, name: str, first: Value) -> End:
+        """Store a register tile as rows first, ... of a (rows, D) scratch array."""
+        f = self.f
+
+        def end(values: Sequence[Sequence[Value]], row: Value, column: Value) -> None:
+            for i, line in enumerate(values):
+                for j, x in enumerate(line):
+                    own = f.add(first, f.add(row, f.index(i)))
+                    f.store(x, self.place(name, own, f.add(column, f.index(j * self.n))))
+
+        return end
+
+    def take_rows(self, name: str, first: Value, count: Value) -> tuple[Value, int]:
+        """Address and row stride of rows first, ... of k or v, copied if they must be."""
+        f, rows = self.f, self.rows(name, first)
+        if name not in self.copied:
+            return rows.at(f.index(0)), self.operands[name].strides[2]
+        place, sizes = self.scratch.at(name), (count, self.spec.size)
+        pack_rows(f, self.n, rows, place, self.type, sizes, self.width)
+        return place, self.width
+
+    def add_weighted(
+        self, out: str, start: Start, factors: str, name: str, rows: tuple[Value, int],
+        keys: tuple[Value, Value, int], masked: bool,
+    ) -> None:  # fmt: skip
+        """Rows of scratch array `out` = start + the sum over keys of their factor times their row.
+
+        Args:
+            factors: scratch array (keys, queries).
+            name, rows: "k" or "v", and address and row stride of the keys' rows.
+            keys: the first query of the block, the first key, and how many keys.
+            masked: some queries miss some keys; what a query does not see may be no number.
+        """
+        f, count = self.f, keys[2]
+        limit = None if name in self.copied else self.spec.size
+
+        def add_product() -> None:
+            self.product.emit(
+                f, (self.block, self.width, count), Left(self.scratch.at(factors), 1, self.block),
+                Right(*rows, limit), self.keep(out, f.index(0)), start,
+            )  # fmt: skip
+
+        if not masked:
+            add_product()
+            return
+        finite = self.all_finite(rows, count)
+        with f.when(finite):
+            add_product()
+        with f.when(f.op("xor", finite, f.const("i1", 1))):
+            self.add_seen(out, start, factors, rows, keys)
+
+    def key_piece(self, rows: tuple[Value, int], key: Value, column: int) -> Value:
+        """A vector of a key's row from a column on; 0 behind the end."""
+        f, (pointer, stride) = self.f, rows
+        at = f.at(pointer, f.add(f.mul(key, f.index(stride)), f.index(column)), self.type)
+        return load_row_piece(f, at, self.type, 1, self.n, self.spec.size - column, self.type)
+
+    def all_finite(self, rows: tuple[Value, int], count: int) -> Value:
+        """Whether the first `count` rows hold no infinity and no NaN: then x - x is 0 everywhere.
+
+        A key that a query does not see has the weight 0, and 0 times infinity is no number: where
+        some queries miss some keys, a product is the sum over the seen ones only if this holds.
+        """
+        f, columns = self.f, range(0, self.spec.size, self.n)
+        zero = f.const(self.wide, 0.0)
+        with f.loop("s", 0, count, carry=[zero] * len(columns)) as s:  # chains side by side
+            pieces = [self.key_piece(rows, s.index, column) for column in columns]
+            s.next(*(f.add(t, f.sub(x, x)) for t, x in zip(s.carried, pieces, strict=True)))
+        total = sum_of_lanes(f, reduce(f.add, s.results, zero))
+        return f.compare("eq", total, f.const(self.type, 0.0), stem="finite")
+
+    def add_seen(
+        self, out: str, start: Start, factors: str, rows: tuple[Value, int],
+        keys: tuple[Value, Value, int],
+    ) -> None:  # fmt: skip
+        """`add_weighted` key by key, over those that each query sees."""
+        f, (first_query, first_key, count) = self.f, keys
+        with f.loop("t", 0, self.block) as t:
+            for column in map(f.index, range(0, self.width, self.n)):
+                f.store(start(t.index, column), self.place(out, t.index, column))
+            seen = f.add(f.add(first_query, t.index), f.index(self.spec.shift + 1))
+            stop = f.minimum(f.index(count), f.maximum(f.index(0), f.sub(seen, first_key)))
+            with f.loop("s", 0, stop) as s:
+                factor = self.scratch.at(factors, self.across(s.index, t.index))
+                by = f.splat(f.load(factor, self.type), self.n)
+                for column in range(0, self.spec.size, self.n):
+                    at = self.place(out, t.index, f.index(column))
+                    x = f.mul(by, self.key_piece(rows, s.index, column))
+                    f.store(f.add(f.load(at, self.wide), x), at)
+
+
+class VectorForward(VectorWriter):
     """Writes the forward kernel of float32 and float64 products."""
 
     def __init__(self, target: Target, spec: AttentionSpec):
-        n = target.lanes(spec.compute)
-        block = min(QUERIES, round_up(max(spec.queries, 1), n))
-        super().__init__(spec, n, block, round_up(spec.size, n), _operands(spec))
-        self.product = BlockProduct(self.type, n, target.registers)
-        self.walk = KeyWalk.of(spec, block, KEYS)
+        super().__init__(target, spec, QUERIES, KEYS, _operands(spec))
         self.run = max(1, ceil_div(self.blocks * spec.batch * spec.heads, TILES))
         self.groups = ceil_div(self.blocks, self.run)
-        self.copied = {name: must_copy(self.operands[name], spec.compute) for name in "kv"}
         sizes = {
-            "query": spec.size * block,  # transposed: (D, block)
-            "weight": self.walk.step * block,  # (keys, block)
-            "sum": block * self.width,  # (block, D)
-            **dict.fromkeys(("largest", "total", "change"), block),
-            **{name: self.walk.step * self.width for name, copied in self.copied.items() if copied},
+            "query": spec.size * self.block,  # transposed: (D, block)
+            "weight": self.walk.step * self.block,  # (keys, block)
+            "sum": self.block * self.width,  # (block, D)
+            **dict.fromkeys(("largest", "total", "change"), self.block),
+            **dict.fromkeys(self.copied, self.walk.step * self.width),
         }
-        self.scratch = Scratch(self.type, spec.compute.itemsize, n, sizes)
+        self.scratch = Scratch(self.type, spec.compute.itemsize, self.n, sizes)
 
     def kernel(self) -> Kernel:
         """The whole kernel."""
@@ -155,49 +271,16 @@ class VectorForward(HeadWriter):
 
     def key_block(self, s: Value, count: int, masked: bool) -> None:
         """Take the keys s .. s + count - 1 into the running maximum, total and weighted sum."""
-        f, spec = self.f, self.spec
-        k, k_stride = self.key_rows("k", s, count)
-        v, v_stride = self.key_rows("v", s, count)
+        f, keys = self.f, self.f.index(count)
+        k, v = self.take_rows("k", s, keys), self.take_rows("v", s, keys)
         with f.loop("t", 0, self.block, self.n) as i:  # the maximum so far, to see the change
             self.scratch.store("change", i.index, self.scratch.load("largest", i.index))
         self.product.emit(
-            f, (count, self.block, spec.size), Left(k, k_stride, 1),
+            f, (count, self.block, self.spec.size), Left(*k, 1),
             Right(self.scratch.at("query"), self.block), self.keep_logits(s, masked),
         )  # fmt: skip
         self.weights(count, masked)
-
-        def add_product() -> None:
-            limit = None if self.copied["v"] else spec.size
-            self.product.emit(
-                f, (self.block, self.width, count), Left(self.scratch.at("weight"), 1, self.block),
-                Right(v, v_stride, limit), self.keep_sums, self.changed_sums,
-            )  # fmt: skip
-
-        if not masked:
-            add_product()
-            return
-        rows = KeyRows(v, v_stride, spec.size, self.type)
-        finite = rows.finite(f, self.n, count)
-        with f.when(finite):
-            add_product()
-        with f.when(f.op("xor", finite, f.const("i1", 1))):
-            self.add_seen(rows, s, count)
-
-    def add_seen(self, rows: KeyRows, s: Value, count: int) -> None:
-        """The weighted sum over the keys that each query sees: what it does not see may be NaN."""
-        f = self.f
-        with f.loop("t", 0, self.block) as t:
-            for column in range(0, self.width, self.n):
-                changed = self.changed_sums(t.index, f.index(column))
-                f.store(changed, self.sum_at(t.index, f.index(column)))
-
-        def weight(t: Value, key: Value) -> Value:
-            return self.scratch.at("weight", f.add(f.mul(key, f.index(self.block)), t))
-
-        def place(t: Value, column: int) -> Value:
-            return self.sum_at(t, f.index(column))
-
-        rows.add_seen(f, self.n, self.walk, (self.t, s), count, weight, place)
+        self.add_weighted("sum", self.changed_sums, "weight", "v", v, (self.t, s, count), masked)
 
     def keep_logits(self, s: Value, masked: bool) -> End:
         """Store finished logits (keys down, queries across) and the maxima of their columns."""
@@ -215,58 +298,34 @@ class VectorForward(HeadWriter):
                     if seen is not None:
                         x = f.select(visible(f, seen, i), x, f.const(self.wide, LOWEST))
                     largest = f.select(f.compare("gt", x, largest), x, largest, "largest")
-                    at = f.add(f.mul(f.add(row, f.index(i)), f.index(self.block)), across)
-                    scratch.store("weight", at, x)
+                    scratch.store("weight", self.across(f.add(row, f.index(i)), across), x)
                 scratch.store("largest", across, largest)
 
         return end
 
     def weights(self, count: int, masked: bool) -> None:
         """Logits become exp2(logit - maximum); `change` becomes the factor of the old sums."""
-        f = self.f
+        f, scratch = self.f, self.scratch
         with f.loop("t", 0, self.block, self.n) as i:
-            largest = self.scratch.load("largest", i.index)
-            change = exp2_nonpositive(f, f.sub(self.scratch.load("change", i.index), largest))
-            self.scratch.store("change", i.index, change)
-            total = f.mul(self.scratch.load("total", i.index), change)
+            largest = scratch.load("largest", i.index)
+            change = exp2_nonpositive(f, f.sub(scratch.load("change", i.index), largest))
+            scratch.store("change", i.index, change)
+            total = f.mul(scratch.load("total", i.index), change)
             with f.loop("s", 0, count, carry=[total]) as s:
-                at = self.scratch.at("weight", f.add(f.mul(s.index, f.index(self.block)), i.index))
-                x = f.load(at, self.wide)
-                weight = _weight(f, x, largest, masked)
-                f.store(weight, at)
+                at = self.across(s.index, i.index)
+                weight = _weight(f, scratch.load("weight", at), largest, masked)
+                scratch.store("weight", at, weight)
                 s.next(f.add(s.carried[0], weight))
-            self.scratch.store("total", i.index, s.results[0])
+            scratch.store("total", i.index, s.results[0])
 
     def change(self, row: Value) -> Value:
         """A row's factor in every lane."""
         return self.f.splat(self.f.load(self.scratch.at("change", row), self.type), self.n)
 
-    def sum_at(self, row: Value, column: Value) -> Value:
-        """Where a row's weighted sum lies, from a column on."""
-        f = self.f
-        return self.scratch.at("sum", f.add(f.mul(row, f.index(self.width)), column))
-
     def changed_sums(self, row: Value, column: Value) -> Value:
         """The sum so far in the scale of the new maximum."""
-        change = self.change(row)
-        return self.f.mul(self.f.load(self.sum_at(row, column), self.wide, stem="sum"), change)
-
-    def keep_sums(self, values: Sequence[Sequence[Value]], row: Value, column: Value) -> None:
-        """Store a register tile of weighted sums."""
-        f = self.f
-        for i, line in enumerate(values):
-            for j, x in enumerate(line):
-                at = f.add(column, f.index(j * self.n))
-                f.store(x, self.sum_at(f.add(row, f.index(i)), at))
-
-    def key_rows(self, name: str, s: Value, count: int) -> tuple[Value, int]:
-        """Address and row stride of rows s .. s + count - 1 of k or v, copied if they must be."""
-        f, rows = self.f, self.rows(name, s)
-        if not self.copied[name]:
-            return rows.at(f.index(0)), self.operands[name].strides[2]
-        place, sizes = self.scratch.at(name), (f.index(count), self.spec.size)
-        pack_rows(f, self.n, rows, place, self.type, sizes, self.width)
-        return place, self.width
+        f, change = self.f, self.change(row)
+        return f.mul(f.load(self.place("sum", row, column), self.wide, stem="sum"), change)
 
 
 def _weight(f: Function, x: Value, largest: Value, masked: bool) -> Value:

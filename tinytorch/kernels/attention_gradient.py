@@ -21,30 +21,19 @@ Source: Dao et al. 2022 (arXiv 2205.14135), appendix B.4.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import partial, reduce
 
 from tinytorch.codegen.builder import Function, Value
 from tinytorch.codegen.kernel import Kernel, Lowered, Operand, Step, store_at
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.attention import AMX_BLOCK, AmxWriter, suits_amx_attention
+from tinytorch.kernels.attention import AMX_BLOCK, AmxWriter, VectorWriter, suits_amx_attention
 from tinytorch.kernels.attention_spec import (
     LOG2_E,
     AttentionGradientSpec,
-    HeadWriter,
-    KeyRows,
-    KeyWalk,
     exp2_nonpositive,
-    must_copy,
     visible,
 )
-from tinytorch.kernels.blocking import (
-    Pointers,
-    Scratch,
-    address,
-    ceil_div,
-    named_kernel,
-    round_up,
-)
+from tinytorch.kernels.blocking import Pointers, Scratch, address, ceil_div, named_kernel
 from tinytorch.kernels.packing import (
     Rows,
     amx_paired,
@@ -55,7 +44,6 @@ from tinytorch.kernels.packing import (
 )
 from tinytorch.kernels.register_tile import (
     AMX_ROWS,
-    BlockProduct,
     End,
     Left,
     Right,
@@ -115,33 +103,27 @@ def _named(
     )  # fmt: skip
 
 
-class VectorGradient(HeadWriter):
+class VectorGradient(VectorWriter):
     """Writes the gradient kernel of float32 and float64 products."""
 
     def __init__(self, target: Target, spec: AttentionGradientSpec):
         forward = spec.forward
-        n = target.lanes(forward.compute)
-        block = min(QUERIES, round_up(max(forward.queries, 1), n))
-        super().__init__(forward, n, block, round_up(forward.size, n), _operands(spec))
-        self.all = spec
-        self.product = BlockProduct(self.type, n, target.registers)
-        self.walk = KeyWalk.of(forward, block, KEYS)
+        super().__init__(target, forward, QUERIES, KEYS, _operands(spec))
+        self.all, block = spec, self.block
         blocks = ceil_div(forward.keys, self.walk.step)
         heads = max(forward.batch * forward.heads, 1)
         runs = max(1, min(blocks, ceil_div(TILES, heads)))
         self.run = max(1, ceil_div(blocks, runs)) * self.walk.step  # keys of a run
         self.runs = max(1, ceil_div(forward.keys, self.run))
         held = min(self.run, forward.keys) * self.width
-        self.copied = {name: must_copy(self.operands[name], forward.compute) for name in "kv"}
         sizes = {
             **dict.fromkeys(("q", "g", "g_q"), block * self.width),
             **dict.fromkeys(("q_turned", "g_turned"), block * forward.size),
             **dict.fromkeys(("lse", "delta"), block),
             **dict.fromkeys(("weight", "change"), self.walk.step * block),
-            **dict.fromkeys(("g_k", "g_v"), held),
-            **{name: held for name, copied in self.copied.items() if copied},
+            **dict.fromkeys(("g_k", "g_v", *self.copied), held),
         }
-        self.scratch = Scratch(self.type, forward.compute.itemsize, n, sizes)
+        self.scratch = Scratch(self.type, forward.compute.itemsize, self.n, sizes)
         # a part of g_q: (B * A, runs, T, D), dense
         part = forward.queries * forward.size
         head = self.runs * part
@@ -168,12 +150,12 @@ class VectorGradient(HeadWriter):
             self.first = f.mul(self.this_run, f.index(self.run), "first")
             self.last = f.minimum(f.add(self.first, f.index(self.run)), self.last)
         count = f.sub(self.last, self.first)
-        self.held = {name: self.held_rows(name, count) for name in "kv"}
+        self.held = {name: self.take_rows(name, self.first, count) for name in "kv"}
         for name in ("g_k", "g_v"):
             with f.loop("row", 0, count) as row:
                 for column in range(0, self.width, self.n):
-                    at = f.add(f.mul(row.index, f.index(self.width)), f.index(column))
-                    self.scratch.store(name, at, f.const(self.wide, 0.0))
+                    place = self.place(name, row.index, f.index(column))
+                    f.store(f.const(self.wide, 0.0), place)
         with f.loop("t", 0, spec.queries, self.block) as t:
             self.query_block(t.index)
         self.put_rows("g_k", self.all.g_k, p["g_k"], self.first, count, spec.scale)
@@ -184,11 +166,12 @@ class VectorGradient(HeadWriter):
         f, spec = self.f, self.spec
         self.t = t
         rows = f.minimum(f.index(self.block), f.sub(f.index(spec.queries), t))
-        self.take_rows("q", rows)
-        self.take_rows("g", rows)
+        self.take_queries("q", rows)
+        self.take_queries("g", rows)
         for name, scale in (("q", spec.scale * LOG2_E), ("g", 1.0)):
             place, sizes = self.scratch.at(name + "_turned"), (self.block, spec.size)
-            pack_transposed(f, self.n, self.own_rows(name), place, self.type, sizes, scale)
+            own = Rows(partial(self.own_row, name), self.type, 1)
+            pack_transposed(f, self.n, own, place, self.type, sizes, scale)
         self.take_statistics(t, rows, self.type)
         self.scratch.fill("g_q", self.block * self.width, 0.0)
         self.walk.visit(f, t, self.first, self.last, self.key_block)
@@ -198,7 +181,7 @@ class VectorGradient(HeadWriter):
         skip = f.mul(self.this_run, f.index(spec.queries * spec.size))
         self.put_rows("g_q", self.part, f.at(self.p[self.g_q], skip, self.type), t, rows)
 
-    def take_rows(self, name: str, rows: Value) -> None:
+    def take_queries(self, name: str, rows: Value) -> None:
         """Copy the block's rows of q or g into scratch; rows that do not exist are 0."""
         f, source = self.f, self.rows(name, self.t)
         sizes, place = (rows, self.spec.size), self.scratch.at(name)
@@ -208,51 +191,36 @@ class VectorGradient(HeadWriter):
             with f.loop("fill", start, stop, self.n) as i:
                 self.scratch.store(name, i.index, f.const(self.wide, 0.0))
 
-    def own_rows(self, name: str) -> Rows:
-        """The rows of a scratch array."""
-        f = self.f
-        return Rows(lambda i: self.scratch.at(name, f.mul(i, f.index(self.width))), self.type, 1)
+    def own_row(self, name: str, i: Value) -> Value:
+        """Where a row of a scratch array begins."""
+        return self.place(name, i, self.f.index(0))
 
     def key_block(self, s: Value, count: int, masked: bool) -> None:
         """What the keys s .. s + count - 1 give to, and get from, the block of queries."""
-        f, size, scratch = self.f, self.spec.size, self.scratch
+        f, scratch = self.f, self.scratch
         own = f.sub(s, self.first)  # counted from the run's first key
-        k, k_stride = self.key_rows("k", own)
-        v, v_stride = self.key_rows("v", own)
-        across = (count, self.block, size)
+        k, v = self.key_rows("k", own), self.key_rows("v", own)
+        sizes = (count, self.block, self.spec.size)
         turned = {x: Right(scratch.at(x + "_turned"), self.block) for x in "qg"}
-        weights, changes = self.keep_weights(s, masked), self.keep_changes(s, masked)
-        self.product.emit(f, across, Left(k, k_stride, 1), turned["q"], weights)
-        self.product.emit(f, across, Left(v, v_stride, 1), turned["g"], changes)
-        down = (count, self.width, self.block)
+        self.product.emit(f, sizes, Left(*k, 1), turned["q"], self.keep_weights(s, masked))
+        self.product.emit(f, sizes, Left(*v, 1), turned["g"], self.keep_changes(s, masked))
+        sizes = (count, self.width, self.block)
         for name, left, right in (("g_v", "weight", "g"), ("g_k", "change", "q")):
-            start, end = self.adding(name, own)
             turned_left = Left(scratch.at(left), self.block, 1)
             right_rows = Right(scratch.at(right), self.width)
-            self.product.emit(f, down, turned_left, right_rows, end, start)
+            end, start = self.keep(name, own), self.so_far(name, own)
+            self.product.emit(f, sizes, turned_left, right_rows, end, start)
+        start = self.so_far("g_q", f.index(0))
+        self.add_weighted("g_q", start, "change", "k", k, (self.t, s, count), masked)
 
-        def add_product() -> None:
-            start, end = self.adding("g_q", f.index(0))
-            left = Left(scratch.at("change"), 1, self.block)
-            rows = Right(k, k_stride, None if self.copied["k"] else size)
-            self.product.emit(f, (self.block, self.width, count), left, rows, end, start)
+    def so_far(self, name: str, first: Value) -> Start:
+        """Start of a product that adds to rows first, ... of a scratch array."""
 
-        if not masked:
-            add_product()
-            return
-        rows = KeyRows(k, k_stride, size, self.type)
-        finite = rows.finite(f, self.n, count)
-        with f.when(finite):
-            add_product()
-        with f.when(f.op("xor", finite, f.const("i1", 1))):
+        def start(row: Value, column: Value) -> Value:
+            place = self.place(name, self.f.add(first, row), column)
+            return self.f.load(place, self.wide, stem=name)
 
-            def change(t: Value, key: Value) -> Value:
-                return scratch.at("change", f.add(f.mul(key, f.index(self.block)), t))
-
-            def place(t: Value, column: int) -> Value:
-                return scratch.at("g_q", f.add(f.mul(t, f.index(self.width)), f.index(column)))
-
-            rows.add_seen(f, self.n, self.walk, (self.t, s), count, change, place)
+        return start
 
     def keep_weights(self, s: Value, masked: bool) -> End:
         """Logits (keys down, queries across) become exp2(logit - lse), 0 where not seen."""
@@ -273,13 +241,9 @@ class VectorGradient(HeadWriter):
         return self._keep("change", "delta", change, s, masked)
 
     def _keep(
-        self,
-        name: str,
-        statistic: str,
-        number: Callable[[Value, Value, Value], Value],
-        s: Value,
+        self, name: str, statistic: str, number: Callable[[Value, Value, Value], Value], s: Value,
         masked: bool,
-    ) -> End:
+    ) -> End:  # fmt: skip
         """Store what `number` makes of finished sums and their query's statistic."""
         f = self.f
 
@@ -291,40 +255,13 @@ class VectorGradient(HeadWriter):
                 if masked:
                     seen = self.walk.last_seen(f, self.n, f.add(self.t, across), f.add(s, row))
                 for i, line in enumerate(values):
-                    at = f.add(f.mul(f.add(row, f.index(i)), f.index(self.block)), across)
+                    at = self.across(f.add(row, f.index(i)), across)
                     x = number(line[j], of_query, at)
                     if seen is not None:
                         x = f.select(visible(f, seen, i), x, f.const(x.type, 0.0))
                     self.scratch.store(name, at, x)
 
         return end
-
-    def adding(self, name: str, first: Value) -> tuple[Start, End]:
-        """Start and end of a product that adds to rows of a scratch array, from row `first` on."""
-        f = self.f
-
-        def place(row: Value, column: Value) -> Value:
-            return f.add(f.mul(f.add(first, row), f.index(self.width)), column)
-
-        def start(row: Value, column: Value) -> Value:
-            return self.scratch.load(name, place(row, column))
-
-        def end(values: Sequence[Sequence[Value]], row: Value, column: Value) -> None:
-            for i, line in enumerate(values):
-                for j, x in enumerate(line):
-                    at = place(f.add(row, f.index(i)), f.add(column, f.index(j * self.n)))
-                    self.scratch.store(name, at, x)
-
-        return start, end
-
-    def held_rows(self, name: str, count: Value) -> tuple[Value, int]:
-        """Address and row stride of the run's rows of k or v, copied once if they must be."""
-        f, rows = self.f, self.rows(name, self.first)
-        if not self.copied[name]:
-            return rows.at(f.index(0)), self.operands[name].strides[2]
-        place, sizes = self.scratch.at(name), (count, self.spec.size)
-        pack_rows(f, self.n, rows, place, self.type, sizes, self.width)
-        return place, self.width
 
     def key_rows(self, name: str, own: Value) -> tuple[Value, int]:
         """Address and row stride of the rows from a key on."""

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import reduce
 
 from tinytorch.base.dtypes import DType, float32, float64
 from tinytorch.codegen.builder import Function, Value, element, lanes, vector
 from tinytorch.codegen.kernel import Operand, store_at
 from tinytorch.codegen.vector_math import log, muladd
 from tinytorch.kernels.blocking import Pointers, Scratch, ceil_div
-from tinytorch.kernels.packing import Rows, load_row_piece
+from tinytorch.kernels.packing import Rows
 from tinytorch.kernels.register_tile import sum_of_lanes
 
 LOWEST = -3.0e38  # below every finite logit, and finite itself: lowest - lowest is 0, not NaN
@@ -177,64 +176,6 @@ def visible(f: Function, seen: Value, key: Value | int) -> Value:
     return f.compare("ge", seen, every, stem="visible")
 
 
-@dataclass(frozen=True)
-class KeyRows:
-    """Rows of k or v, as a product reads them: `size` numbers side by side."""
-
-    pointer: Value
-    stride: int
-    size: int
-    type: str
-
-    def piece(self, f: Function, n: int, s: Value, column: int) -> Value:
-        """n numbers of row s from a column on; 0 behind the end."""
-        at = f.at(self.pointer, f.add(f.mul(s, f.index(self.stride)), f.index(column)), self.type)
-        return load_row_piece(f, at, self.type, 1, n, self.size - column, self.type)
-
-    def finite(self, f: Function, n: int, count: int) -> Value:
-        """Whether the first `count` rows hold no infinity and no NaN: then x - x is 0 everywhere.
-
-        A key that a query does not see has the weight 0, and 0 times infinity is no number: where
-        some queries miss some keys, a product is the sum over the seen ones only if this holds.
-        """
-        columns = range(0, self.size, n)
-        zero = f.const(vector(n, self.type), 0.0)
-        with f.loop("s", 0, count, carry=[zero] * len(columns)) as s:  # chains side by side
-            pieces = [self.piece(f, n, s.index, column) for column in columns]
-            s.next(*(f.add(t, f.sub(x, x)) for t, x in zip(s.carried, pieces, strict=True)))
-        total = sum_of_lanes(f, reduce(f.add, s.results, zero))
-        return f.compare("eq", total, f.const(self.type, 0.0), stem="finite")
-
-    def add_seen(
-        self,
-        f: Function,
-        n: int,
-        walk: KeyWalk,
-        first: tuple[Value, Value],
-        count: int,
-        factor: Callable[[Value, Value], Value],
-        out: Callable[[Value, int], Value],
-    ) -> None:
-        """out row t += sum over the keys s that query t sees of factor(t, s) * row s, key by key.
-
-        Args:
-            first: the query and the key that t = 0 and s = 0 stand for.
-            count: keys.
-            factor: gives the address of a number.
-            out: gives the address of `n` numbers of a row, from a column on.
-        """
-        t0, s0 = first
-        with f.loop("t", 0, walk.block) as t:
-            seen = f.sub(f.add(f.add(t0, t.index), f.index(walk.spec.shift + 1)), s0)
-            stop = f.minimum(f.index(count), f.maximum(f.index(0), seen))
-            with f.loop("s", 0, stop) as s:
-                by = f.splat(f.load(factor(t.index, s.index), self.type), n)
-                for column in range(0, self.size, n):
-                    at = out(t.index, column)
-                    x = f.mul(by, self.piece(f, n, s.index, column))
-                    f.store(f.add(f.load(at, vector(n, self.type)), x), at)
-
-
 # ---- one head
 
 
@@ -252,13 +193,9 @@ class HeadWriter:
     scratch: Scratch
 
     def __init__(
-        self,
-        spec: AttentionSpec,
-        lanes: int,
-        block: int,
-        width: int,
-        operands: Mapping[str, Operand],
-    ):
+        self, spec: AttentionSpec, lanes: int, block: int, width: int, operands: Mapping[str,
+        Operand],
+    ):  # fmt: skip
         self.spec, self.n, self.block, self.width = spec, lanes, block, width
         self.type, self.wide = spec.compute.llvm, vector(lanes, spec.compute.llvm)
         self.blocks = ceil_div(spec.queries, block)
@@ -308,14 +245,9 @@ class HeadWriter:
         return self.f.mask_below(self.n, self.f.index(count)) if count < self.n else None
 
     def put_rows(
-        self,
-        name: str,
-        operand: Operand,
-        pointer: Value,
-        first: Value,
-        rows: Value | int,
-        factor: float | Callable[[Value], Value] = 1.0,
-    ) -> None:
+        self, name: str, operand: Operand, pointer: Value, first: Value, rows: Value | int, factor:
+        float | Callable[[Value], Value] = 1.0,
+    ) -> None:  # fmt: skip
         """Store rows of a scratch array as the rows first, first + 1, ... of an operand.
 
         Args:

@@ -60,20 +60,10 @@ class Line:
 
 
 def over_lines(
-    kind: str,
-    target: Target,
-    beside: Sequence[int],
-    operands: Mapping[str, Operand],
-    body: Callable[[Line], None],
-    *,
-    elements: int,
-    written: Sequence[str],
-    given: Mapping[str, Operand] | None = None,
-    vectors: bool = True,
-    scratch: int = 0,
-    flops: int = 0,
-    bytes: int = 0,
-) -> Kernel:
+    kind: str, target: Target, beside: Sequence[int], operands: Mapping[str, Operand], body:
+    Callable[[Line], None], *, elements: int, written: Sequence[str], given: Mapping[str, Operand] |
+    None = None, vectors: bool = True, scratch: int = 0, flops: int = 0, bytes: int = 0,
+) -> Kernel:  # fmt: skip
     """A kernel that runs `body` for every line.
 
     Args:
@@ -147,14 +137,9 @@ def better(f: Function, x: Value, best: Value, signed: bool, largest: bool = Tru
 
 
 def extreme_position(
-    target: Target,
-    beside: Sequence[int],
-    n: int,
-    x: Operand,
-    step: int,
-    out: Operand,
-    largest: bool,
-) -> Kernel:
+    target: Target, beside: Sequence[int], n: int, x: Operand, step: int, out: Operand, largest:
+    bool,
+) -> Kernel:  # fmt: skip
     """The place of the first largest (or smallest) of n, the first NaN before all; "x", "out".
 
     Args:
@@ -182,14 +167,9 @@ def extreme_position(
 
 
 def running_sum(
-    target: Target,
-    beside: Sequence[int],
-    n: int,
-    x: Operand,
-    step: int,
-    out: Operand,
-    out_step: int,
-) -> Kernel:
+    target: Target, beside: Sequence[int], n: int, x: Operand, step: int, out: Operand, out_step:
+    int,
+) -> Kernel:  # fmt: skip
     """out[i] = x[0] + ... + x[i]; buffers "x", "out"."""
 
     def body(line: Line) -> None:

@@ -42,17 +42,9 @@ def round_up(number: int, step: int) -> int:
 
 
 def named_kernel(
-    kind: str,
-    arguments: Sequence[str],
-    body: Body,
-    *,
-    tiles: int,
-    scratch: int = 0,
-    flops: int = 0,
-    bytes: int = 0,
-    label: str = "",
-    helpers: Callable[[str], list[Function]] | None = None,
-) -> Kernel:
+    kind: str, arguments: Sequence[str], body: Body, *, tiles: int, scratch: int = 0, flops: int =
+    0, bytes: int = 0, label: str = "", helpers: Callable[[str], list[Function]] | None = None,
+) -> Kernel:  # fmt: skip
     """Build a kernel whose name ends in a hash of its text, so that equal kernels are one kernel.
 
     Args:

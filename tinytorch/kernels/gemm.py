@@ -14,14 +14,7 @@ from functools import reduce
 from math import ceil, prod
 
 from tinytorch.codegen.builder import Function, Value, vector
-from tinytorch.codegen.kernel import (
-    Epilogue,
-    Kernel,
-    Lowered,
-    Operand,
-    Step,
-    StoreEpilogue,
-)
+from tinytorch.codegen.kernel import Epilogue, Kernel, Lowered, Operand, Step, StoreEpilogue
 from tinytorch.codegen.target import Target
 from tinytorch.kernels.blocking import (
     Pointers,

@@ -147,15 +147,9 @@ def plan_dot(target: Target, spec: GemmSpec) -> Plan:
 
 
 def _plan(
-    spec: GemmSpec,
-    lanes: int,
-    block: tuple[int, int],
-    depth: int,
-    flops: float,
-    direct_a: bool,
-    direct_b: bool,
-    pack_a_once: bool = False,
-) -> Plan:
+    spec: GemmSpec, lanes: int, block: tuple[int, int], depth: int, flops: float, direct_a: bool,
+    direct_b: bool, pack_a_once: bool = False,
+) -> Plan:  # fmt: skip
     """The plan for a register block of (rows, vectors) and tiles of about `flops`."""
     rows, vectors = block
     blocks, panels = Split(spec.m, ceil(spec.m / rows)), ceil(spec.n / (vectors * lanes))

@@ -313,14 +313,9 @@ def load_row_piece(
 
 
 def pack_transposed(
-    f: Function,
-    n: int,
-    source: Rows,
-    out: Value,
-    compute: str,
-    sizes: tuple[int, int],
-    scale: float = 1.0,
-) -> None:
+    f: Function, n: int, source: Rows, out: Value, compute: str, sizes: tuple[int, int], scale:
+    float = 1.0,
+) -> None:  # fmt: skip
     """out[column * rows + row] = scale * source[row, column], for `sizes` (rows, columns).
 
     Args:
@@ -343,14 +338,9 @@ def pack_transposed(
 
 
 def pack_rows(
-    f: Function,
-    n: int,
-    source: Rows,
-    out: Value,
-    compute: str,
-    sizes: tuple[Value, int],
-    width: int,
-) -> None:
+    f: Function, n: int, source: Rows, out: Value, compute: str, sizes: tuple[Value, int], width:
+    int,
+) -> None:  # fmt: skip
     """out[row * width + column] = source[row, column] in the type `compute`; the rest is 0.
 
     Args:

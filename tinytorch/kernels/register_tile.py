@@ -100,13 +100,8 @@ class RegisterTile:
         return nest(0, [*first, a, b])[:-2]
 
     def _turn(
-        self,
-        f: Function,
-        sums: Sequence[Value],
-        a: Value,
-        b: Value,
-        masks: Sequence[Value | None],
-    ) -> list[Value]:
+        self, f: Function, sums: Sequence[Value], a: Value, b: Value, masks: Sequence[Value | None],
+    ) -> list[Value]:  # fmt: skip
         """The sums after one turn."""
         columns = [
             f.load(f.at(b, f.index(j * self.lanes), self.type), self.wide, mask=mask, stem="b.k")
@@ -137,13 +132,9 @@ def begin_micro_kernel(name: str, others: Sequence[tuple[str, str]]) -> Function
 
 
 def write_micro_kernel(
-    name: str,
-    tile: RegisterTile,
-    c_row: int,
-    add: bool,
-    masked: bool = False,
-    others: Sequence[tuple[str, str]] = (),
-) -> Function:
+    name: str, tile: RegisterTile, c_row: int, add: bool, masked: bool = False, others:
+    Sequence[tuple[str, str]] = (),
+) -> Function:  # fmt: skip
     """The private function `name(a, b, c, others)`, which leaves a register tile's sums in c.
 
     Args:
@@ -270,14 +261,9 @@ class BlockProduct:
     registers: int
 
     def emit(
-        self,
-        f: Function,
-        sizes: tuple[int, int, int],
-        left: Left,
-        right: Right,
-        end: End,
-        start: Start | None = None,
-    ) -> None:
+        self, f: Function, sizes: tuple[int, int, int], left: Left, right: Right, end: End, start:
+        Start | None = None,
+    ) -> None:  # fmt: skip
         """Write out[row, column] = start + sum over depth of left[row, depth] * right[depth, column].
 
         Args:
@@ -311,16 +297,9 @@ class BlockProduct:
             down_rows((columns - full) // self.lanes, f.index(full), cut)
 
     def _tile(
-        self,
-        f: Function,
-        sizes: tuple[int, int, int],
-        left: Left,
-        right: Right,
-        start: Start | None,
-        row: Value,
-        column: Value,
-        cut: int | None,
-    ) -> list[Value]:
+        self, f: Function, sizes: tuple[int, int, int], left: Left, right: Right, start: Start |
+        None, row: Value, column: Value, cut: int | None,
+    ) -> list[Value]:  # fmt: skip
         """One register tile's sums; `cut`: only that many columns of the right side exist."""
         (height, width, depth), n = sizes, self.lanes
         masks = [
@@ -394,14 +373,9 @@ class AmxOperand:
 
 
 def amx_product(
-    f: Function,
-    a: AmxOperand,
-    b: AmxOperand,
-    sums: AmxOperand,
-    depth: Value,
-    add: bool,
-    rest: AmxOperand | None = None,
-) -> None:
+    f: Function, a: AmxOperand, b: AmxOperand, sums: AmxOperand, depth: Value, add: bool, rest:
+    AmxOperand | None = None,
+) -> None:  # fmt: skip
     """sums (+)= a b, for up to 2 x 2 tiles; float32 sums of bfloat16 products.
 
     Args:
@@ -462,13 +436,9 @@ def amx_configure(f: Function) -> None:
 
 
 def amx_block_product(
-    f: Function,
-    sizes: tuple[int, int, int],
-    a: tuple[Value, int],
-    b: tuple[Value, int],
-    c: tuple[Value, int],
-    add: bool,
-) -> None:
+    f: Function, sizes: tuple[int, int, int], a: tuple[Value, int], b: tuple[Value, int], c:
+    tuple[Value, int], add: bool,
+) -> None:  # fmt: skip
     """c = a b, or c += a b, for blocks in scratch. Tiles are configured by the thread team.
 
     Args:
