@@ -1,0 +1,98 @@
+"""The changes that scripts/mutants makes. Ground truth: sources and their changes, by hand."""
+
+import ast
+
+import pytest
+
+from tests.floors import PACKAGE, ROOT, files
+from tests.mutants import REASONS, changes, draw, explained
+
+
+@pytest.mark.parametrize(
+    ("source", "changed"),
+    [
+        ("x = a + b", {"a + b -> a - b": "x = a - b"}),
+        ("x = a // (b)", {"a // b -> a * b": "x = a * (b)"}),
+        ("x += y", {"x + y -> x - y": "x -= y"}),
+        ("x = a <= b", {"a <= b -> a < b": "x = a < b"}),
+        ("x = a is not b", {"a is not b -> a is b": "x = a is b"}),
+        ("x = a in b", {"a in b -> a not in b": "x = a not in b"}),
+        ("x = a and b or c", {
+            "a and b -> a or b": "x = a or b or c",
+            "a and b or c -> a and b and c": "x = a and b and c",
+        }),
+        ("x = not a", {"not a -> a": "x =     a"}),
+        ("x = True", {"True -> False": "x = False"}),
+        ("x = 1e-5", {"1e-5 -> 1.00001": "x = 1.00001"}),
+        ("x = a[7] < b == 2", {
+            "7 -> 8": "x = a[8] < b == 2",
+            "a[7] < b -> a[7] <= b": "x = a[7] <= b == 2",
+            "b == 2 -> b != 2": "x = a[7] < b != 2",
+            "2 -> 3": "x = a[7] < b == 3",
+        }),
+        ("x = 'é' + a", {"'é' + a -> 'é' - a": "x = 'é' - a"}),
+        ("x = (a  # + b\n    - c)", {"a - c -> a + c": "x = (a  # + b\n    + c)"}),
+    ],
+)  # fmt: skip
+def test_each_kind_of_change(source, changed):
+    """Ground truth: the changed sources, by hand."""
+    assert {c.what: c.applied(source) for c in changes("file.py", source)} == changed
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""1 + 1"""',
+        "__all__ = ['a'] + ['b']",
+        "def f(x: int | None) -> int | None: ...",
+        "raise ValueError(1 + 1)",
+        "x = f'{a + 1}'",
+        "x = zip(a, b, strict=True)",
+        "x = Sample((1, 2))",
+        "x = Primitive(samples=[1])",
+        "if TYPE_CHECKING:\n    x = 1",
+        "if __name__ == '__main__':\n    x = 1",
+        "# 1 + 1",
+    ],
+)
+def test_what_is_left_out(source):
+    """Ground truth: one source for each line of the table of tests/mutants.py."""
+    assert not changes("file.py", source)
+
+
+def test_a_change_is_python_and_another_program():
+    """Ground truth: Python's parser, for 300 changes drawn over the whole package."""
+    sources = {p.relative_to(PACKAGE).as_posix(): p.read_text() for p in files()}
+    drawn = draw([c for s in sources.items() for c in changes(*s)], 300, seed=7)
+    assert len({(c.file, c.line) for c in drawn}) == 300
+    for change in drawn:
+        before, after = sources[change.file], change.applied(sources[change.file])
+        assert ast.dump(ast.parse(before)) != ast.dump(ast.parse(after)), change
+        pairs = zip(before.splitlines(), after.splitlines(), strict=True)
+        assert [i + 1 for i, (a, b) in enumerate(pairs) if a != b] == [change.line]
+
+
+def test_the_same_seed_draws_the_same_changes():
+    """Ground truth: two draws; another seed gives others."""
+    made = changes("file.py", "\n".join(f"x = {i} + y" for i in range(100)))
+    assert draw(made, 20, 3) == draw(made, 20, 3) != draw(made, 20, 4)
+    assert len(draw(made, 1000, 3)) == 100
+
+
+def test_what_is_explained_is_still_there():
+    """Ground truth: the changes of the files that scripts/mutants.toml names."""
+    gone = []
+    for entry in explained():
+        assert entry.reason in REASONS and entry.why.endswith("."), entry
+        path = PACKAGE / entry.file
+        made = changes(entry.file, path.read_text()) if path.exists() else []
+        if not any(entry.fits(change) for change in made):
+            gone.append(f"{entry.file}: {entry.what}")
+    assert not gone, f"take out of scripts/mutants.toml, or name the line of today: {gone}"
+
+
+def test_the_tests_that_the_script_asks_are_there():
+    """Ground truth: the files; a contract that moved would no longer be asked."""
+    text = (ROOT / "scripts/mutants").read_text()
+    for name in {w.strip('",()') for w in text.split() if w.strip('",()').startswith("test_")}:
+        assert (ROOT / "tests" / name).exists(), f"scripts/mutants names {name}"
