@@ -137,9 +137,9 @@ for _kind in Tensor.__mro__[:-1]:
 explain_methods(Tensor, ["__init__"])
 
 
-def _is_row(x: object, homes: tuple[str, ...] = _CHECKED) -> builtins.bool:
+def _is_row(x: object, modules: tuple[str, ...] = _CHECKED) -> builtins.bool:
     home = (getattr(x, "__module__", None) or "").rpartition(".")[2]
-    return isinstance(x, FunctionType) and home in homes and not hasattr(x, "__explained__")
+    return isinstance(x, FunctionType) and home in modules and not hasattr(x, "__explained__")
 
 
 def _explain_rows() -> None:

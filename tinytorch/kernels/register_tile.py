@@ -126,7 +126,7 @@ def fetch(f: Function, pointer: Value, ahead: int) -> None:
 
 
 def begin_micro_kernel(name: str, others: Sequence[tuple[str, str]]) -> Function:
-    """The function `name(a, b, c, others)`, seen by its own kernel only."""
+    """The function `name(a, b, c, others)`, which only the kernel beside it sees."""
     parameters = [*((x, "ptr noalias") for x in "abc"), *others]
     return Function(name, parameters, attributes="nounwind noinline", linkage="internal")
 
