@@ -1,4 +1,4 @@
-"""schedule.py, stepped.py, ramps.py, plateau.py, sequence.py: curves, state, messages."""
+"""schedules.py: curves, state, messages."""
 
 import json
 import math
@@ -214,6 +214,21 @@ def test_what_counts_as_better_of_negative_numbers():
         for value in values:
             schedule.step(value)
         assert sgd.lr == (0.5 if lowered else 1.0), values
+
+
+def test_a_sequence_goes_on_along_each_curve_from_where_it_begins():
+    """Closed form: half the rate for 2 steps, then a line from 1 to 0 in 4 steps of its own; and
+    half of each where somebody has halved the rate on the way."""
+    o = optimizer(1.0)
+    curves = [optim.ConstantLR(o, 0.5, 9), optim.LinearLR(o, 1.0, 0.0, 4)]
+    schedule = optim.SequentialLR(o, curves, [2])
+    assert [r for (r,) in followed(schedule, 7)] == [0.5, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0]
+    o = optimizer(1.0)
+    curves = [optim.ConstantLR(o, 0.5, 9), optim.LinearLR(o, 1.0, 0.0, 4)]
+    schedule = optim.SequentialLR(o, curves, [2])
+    followed(schedule, 3)
+    o.param_groups[0]["lr"] = 0.75 / 2
+    assert [r for (r,) in followed(schedule, 3)] == [0.375, 0.25, 0.125]
 
 
 def test_plateau_waits_lowers_and_stops_at_the_lowest():
