@@ -74,16 +74,16 @@ def scaled_dot_product_attention(
     if type(dropout_p) is not float:
         dropout_p = number("scaled_dot_product_attention", "dropout_p", dropout_p, "[0, 1]")
     if enable_gqa:
-        key, value = _shared(query, key), _shared(query, value)
+        key, value = _repeated_heads(query, key), _repeated_heads(query, value)
     if attn_mask is None and dropout_p == 0.0:
-        lead = _together((query, key, value))
-        q, k, v = _alike(*(_four_axes(x, lead) for x in (query, key, value)))
+        lead = _leading_axes((query, key, value))
+        q, k, v = _of_one_width(*(_four_axes(x, lead) for x in (query, key, value)))
         out = attention(q, k, v, causal=is_causal, scale=scale)
         width = value.shape[-1]
         out = out if q.shape[-1] == width else out[..., :width]
         return out.reshape(*lead, *q.shape[2:3], width)
     if attn_mask is not None and query.shape[-2] > 1:
-        key, value = _seen_by_some(key, attn_mask), _seen_by_some(value, attn_mask)
+        key, value = _zero_where_hidden(key, attn_mask), _zero_where_hidden(value, attn_mask)
     scores = matmul(query, transpose(key)) * scale  # (..., T, S)
     if is_causal:
         rows, columns = scores.shape[-2:]
@@ -99,7 +99,7 @@ def scaled_dot_product_attention(
     return matmul(dropout(_safe_softmax(scores), dropout_p), value)
 
 
-def _shared(query: Tensor, x: Tensor) -> Tensor:
+def _repeated_heads(query: Tensor, x: Tensor) -> Tensor:
     """Keys or values repeated for each of the heads that share them."""
     if len(query.shape) < 3 or len(x.shape) < 3 or query.shape[-3] == x.shape[-3]:
         return x
@@ -114,7 +114,7 @@ def _shared(query: Tensor, x: Tensor) -> Tensor:
     return repeat_interleave(x, heads // shared, len(x.shape) - 3)
 
 
-def _together(parts: tuple[Tensor, ...]) -> tuple[int, ...]:
+def _leading_axes(parts: tuple[Tensor, ...]) -> tuple[int, ...]:
     """The leading axes (batch, heads) that queries, keys and values stretch to."""
     leads = [tuple(x.shape[:-2]) for x in parts]
     rank = max(len(lead) for lead in leads)
@@ -140,7 +140,7 @@ def _four_axes(x: Tensor, lead: tuple[int, ...]) -> Tensor:
     )
 
 
-def _alike(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+def _of_one_width(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
     """Zeros beside queries and keys, or values, until both are as wide: no score changes."""
     if q.shape[-1] == k.shape[-1] == v.shape[-1] > 0 or q.shape[-1] != k.shape[-1]:
         return q, k, v
@@ -148,7 +148,7 @@ def _alike(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
     return tuple([pad(x, (0,) * 4, (0, 0, 0, size - x.shape[-1])) for x in (q, k, v)])
 
 
-def _seen_by_some(x: Tensor, mask: Tensor) -> Tensor:
+def _zero_where_hidden(x: Tensor, mask: Tensor) -> Tensor:
     """Keys or values, 0 where the mask hides one from every query: it may be NaN."""
     hidden = mask == -math.inf if mask.dtype.is_float else logical_not(mask)
     if len(mask.shape) > 1:
@@ -219,25 +219,25 @@ class KeyValueCache(Module):
         Raises:
             ShapeError: no room is left, or the keys are not those of this cache.
         """
-        b, a, room, d = self.keys.shape
+        b, a, capacity, d = self.keys.shape
         t = key.shape[2] if len(key.shape) == 4 else -1
-        if key.shape != (b, a, t, d) or value.shape != key.shape or t > room:
+        if key.shape != (b, a, t, d) or value.shape != key.shape or t > capacity:
             raise ShapeError(
                 "KeyValueCache: these keys and values do not fit into it",
                 got=f"key {tuple(key.shape)}, value {tuple(value.shape)}",
-                rule=f"both ({b}, {a}, T, {d}) with T <= {room}",
+                rule=f"both ({b}, {a}, T, {d}) with T <= {capacity}",
                 fix="layer.new_cache(batch, length) of the layer that uses it",
             )
         with no_grad():
             return self._append(key, value, t) if current() is None else self._write(key, value, t)
 
     def _append(self, key: Tensor, value: Tensor, t: int) -> tuple[Tensor, Tensor, None]:
-        n, room = int(self.length.item()), self.keys.shape[2]
-        if n + t > room:
+        n, capacity = int(self.length.item()), self.keys.shape[2]
+        if n + t > capacity:
             raise ShapeError(
                 "KeyValueCache: no room is left",
                 got=f"{n} tokens in it and {t} new ones",
-                rule=f"at most {room}",
+                rule=f"at most {capacity}",
                 fix="cache.clear(), or new_cache(..., length=...) with more room",
             )
         self.keys[:, :, n : n + t] = key
@@ -251,8 +251,8 @@ class KeyValueCache(Module):
         place = concat([none, start.reshape(1), none[:1]])
         for held, new in ((self.keys, key), (self.values, value)):
             held.assign_(slice_update(held, new.detach(), place))
-        room = self.keys.shape[2]
-        sees = iota((t, room), 1) <= iota((t, room), 0) + start
+        capacity = self.keys.shape[2]
+        sees = iota((t, capacity), 1) <= iota((t, capacity), 0) + start
         self.length.assign_(start + t)
         return self.keys, self.values, sees
 
@@ -364,7 +364,7 @@ class Attention(Module):
             k, v, seen = cache.append(k, v)
             causal = True
             if seen is not None:
-                mask, causal = _both(seen, mask), False
+                mask, causal = _one_mask(seen, mask), False
         if mask is not None and len(mask.shape) == 3:
             mask = mask.unsqueeze(1)  # (B, T, S): one for each sample, the same for its heads
         y = scaled_dot_product_attention(
@@ -424,7 +424,7 @@ class Attention(Module):
         return ", ".join([str(self.d_model), f"num_heads={self.num_heads}", *named])
 
 
-def _both(seen: Tensor, mask: Tensor | None) -> Tensor:
+def _one_mask(seen: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return seen
     raise SettingError(

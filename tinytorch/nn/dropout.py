@@ -34,7 +34,7 @@ def _by_leading_axes(owner: str, input: Tensor, p: float, training: bool, kept: 
     return where(rand(*shape) >= p, input * (1.0 / (1.0 - p)), 0.0)
 
 
-class _Dropping(Module):
+class _Dropout(Module):
     """What these layers share; each names its function."""
 
     _shown = {"p": ...}
@@ -61,7 +61,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     return _by_leading_axes("dropout", input, p, training, kept=len(input.shape))
 
 
-class Dropout(_Dropping):
+class Dropout(_Dropout):
     """In training each number is 0 with probability p, else divided by 1 - p; else unchanged.
 
     Args:
@@ -92,7 +92,7 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     return _by_leading_axes("dropout2d", input, p, training, kept=2)
 
 
-class Dropout2d(_Dropping):
+class Dropout2d(_Dropout):
     """In training each channel is 0 with probability p, else divided by 1 - p; else unchanged.
 
     Args:
@@ -121,7 +121,7 @@ def drop_path(input: Tensor, p: float = 0.0, training: bool = False) -> Tensor:
     return _by_leading_axes("drop_path", input, p, training, kept=1)
 
 
-class DropPath(_Dropping):
+class DropPath(_Dropout):
     """In training each sample is 0 with probability p, else divided by 1 - p; else unchanged.
 
     Put it on the branch beside a residual connection: `x + drop_path(block(x))`. A dropped sample

@@ -27,7 +27,7 @@ from tinytorch.tensor.shaping import concat, stack
 from tinytorch.tensor.tensor import Tensor
 
 
-def inside(owner: str, name: str, index: Tensor, size: int, room: str = "classes") -> Tensor:
+def inside(owner: str, name: str, index: Tensor, size: int, items: str = "classes") -> Tensor:
     """`index`, certain to be refused where it is outside [0, size).
 
     Args:
@@ -35,7 +35,7 @@ def inside(owner: str, name: str, index: Tensor, size: int, room: str = "classes
         name: what an index is called, for the message.
         index: integers of any shape.
         size: S, of the axis they point into.
-        room: what there are S of, for the message.
+        items: what there are S of, for the message.
 
     Raises:
         IndexRangeError: at once in eager code; from the program when compiled.
@@ -53,7 +53,7 @@ def inside(owner: str, name: str, index: Tensor, size: int, room: str = "classes
             f"{owner}: a {name} points outside its axis",
             got=f"{name}{list(place)} = {numbers[place]}, {wrong.sum()} of {wrong.size} wrong",
             rule=f"0 <= {name} < {size}",
-            fix=f"check the data, or make room for the largest {name}: {numbers.max() + 1} {room}",
+            fix=f"check the data, or make room for the largest {name}: {numbers.max() + 1} {items}",
         )
     return index
 
@@ -350,15 +350,15 @@ def _even(owner: str, name: str, size: int) -> int:
 
 def _rows(layer: LearnedPositions | SinusoidalPositions, table: Tensor, x: Tensor, start) -> Tensor:
     """The rows [start, start + T) of a table of positions."""
-    owner, room = type(layer).__name__, layer.length
+    owner, length = type(layer).__name__, layer.length
     t, features = x.shape[-2:] if len(x.shape) >= 2 else (-1, -1)
     known = start if isinstance(start, int) else 0
-    if t < 0 or features != layer.size or not 0 <= known <= room - t:
+    if t < 0 or features != layer.size or not 0 <= known <= length - t:
         raise ShapeError(
             f"{owner}: there are not so many places, or features",
             got=f"x {tuple(x.shape)}, start {start if isinstance(start, int) else 'in a Tensor'}",
-            rule=f"(..., T, C) with C = {layer.size} and start + T <= {room}",
-            fix=f"{owner}({max(room, known + t)}, {layer.size if t < 0 else features})",
+            rule=f"(..., T, C) with C = {layer.size} and start + T <= {length}",
+            fix=f"{owner}({max(length, known + t)}, {layer.size if t < 0 else features})",
         )
     table = table.astype(x.dtype)
     if isinstance(start, int):

@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinytorch.base.checks import number
 from tinytorch.base.errors import SettingError, ShapeError
+from tinytorch.nn.module import Module
 from tinytorch.tensor.creation import ones, zeros
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import no_grad
 from tinytorch.tensor.random import rand, randn
 from tinytorch.tensor.tensor import Tensor
-
-if TYPE_CHECKING:
-    from tinytorch.nn.module import Module
 
 MODES = ("fan_in", "fan_out")
 

@@ -80,14 +80,14 @@ def avg_pool2d(
         x = pad(input, (0, 0, top, left), (0, 0, bottom, right))
     summed = _summed(_summed(x, 2, kernel[0], step[0], sizes[0]), 3, kernel[1], step[1], sizes[1])
     if divisor_override is not None:
-        return _shared(summed, np.array(divisor_override))
+        return _divided(summed, np.array(divisor_override))
     if around == tuple((p, p) for p in sides) and (count_include_pad or bare):
-        return _shared(summed, np.array(math.prod(kernel)))
+        return _divided(summed, np.array(math.prod(kernel)))
     counts = [
         _counts(*axis, count_include_pad)
         for axis in zip(image, kernel, step, sides, sizes, strict=True)
     ]
-    return _shared(summed, np.outer(*counts))
+    return _divided(summed, np.outer(*counts))
 
 
 def _summed(x: Tensor, axis: int, kernel: int, step: int, size: int) -> Tensor:
@@ -101,7 +101,7 @@ def _summed(x: Tensor, axis: int, kernel: int, step: int, size: int) -> Tensor:
     return total  # pyright: ignore[reportReturnType]  (kernel >= 1)
 
 
-def _shared(summed: Tensor, counts: np.ndarray) -> Tensor:
+def _divided(summed: Tensor, counts: np.ndarray) -> Tensor:
     """The sums of windows by their counts; of integers without the fraction, as PyTorch."""
     if not summed.dtype.is_float:
         return divide(summed, Tensor(counts).astype(summed.dtype), rounding_mode="trunc")
