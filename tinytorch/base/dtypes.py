@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from tinytorch.base.errors import DTypeError
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +48,12 @@ class DType:
     def __repr__(self) -> str:
         return f"tinytorch.{self.name}"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return (dtype_named, (self.name,))
+
+
+# What may stand for a number type: its name, NumPy's type, Python's bool, int or float.
+DTypeLike: TypeAlias = DType | str | type | np.dtype[Any]
 
 
 def _dtype(name: str, kind: str, storage: str, llvm: str, compute: str | None = None) -> DType:
@@ -87,7 +93,7 @@ def dtype_named(name: str) -> DType:
     return _BY_NAME[name]
 
 
-def as_dtype(x: Any) -> DType:
+def as_dtype(x: DTypeLike) -> DType:
     """The DType meant by a DType, a name, a NumPy type or Python's bool, int, float.
 
     >>> as_dtype("float32"), as_dtype(np.int64), as_dtype(float)

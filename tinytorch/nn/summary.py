@@ -18,7 +18,7 @@ from tinytorch.nn.hooks import Hooks, Watcher, watching
 from tinytorch.tensor.creation import zeros
 from tinytorch.tensor.interpreter import Interpreter, enable_grad, interpreting, user_line
 from tinytorch.tensor.memory import from_buffer, from_value
-from tinytorch.tensor.tape import Node, Port
+from tinytorch.tensor.tape import Port, TapeNode
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -210,7 +210,7 @@ class ShapesOnly(Interpreter):
         while todo:
             place = todo.pop()
             node = place.node if isinstance(place, Port) else place
-            if not isinstance(node, Node) or id(node) in seen:
+            if not isinstance(node, TapeNode) or id(node) in seen:
                 continue
             seen.add(id(node))
             todo += [p for p in node.parents if p is not None]

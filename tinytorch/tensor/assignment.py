@@ -10,6 +10,7 @@ memory.py). Knows what an assignment means for gradients:
 - under `no_grad()`: the same, and nothing is recorded.
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import operator
@@ -51,10 +52,10 @@ from tinytorch.tensor.memory import (
 )
 from tinytorch.tensor.operands import make, tensor_of
 from tinytorch.tensor.shaping import broadcast_to, permute, reshape
-from tinytorch.tensor.tape import Leaf, Node
+from tinytorch.tensor.tape import GradientRule, Leaf, TapeNode
 
 
-def assign_(x, new: Any) -> Any:
+def assign_(x: TensorBase, new: Any) -> Any:
     """Hold the numbers of `new` from now on; shape and dtype stay. Gives itself.
 
     They are written into its memory, so views of it, what it is a view of, and NumPy arrays
@@ -89,17 +90,17 @@ def assign_(x, new: Any) -> Any:
     return x
 
 
-def copy_(x, source: Any) -> Any:
+def copy_(x: TensorBase, source: Any) -> Any:
     """Assign, converted to this dtype and broadcast to this shape. Gives itself."""
     return assign_(x, broadcast_to(tensor_in(source, x.dtype), x.shape))
 
 
-def zero_(x) -> Any:
+def zero_(x: TensorBase) -> Any:
     """Assign 0 everywhere. Gives itself."""
     return assign_(x, x.zeros_like())
 
 
-def fill_(x, value: Any) -> Any:
+def fill_(x: TensorBase, value: Any) -> Any:
     """Assign `value`, a number or a 0-d Tensor, everywhere. Gives itself.
 
     Raises:
@@ -115,43 +116,43 @@ def fill_(x, value: Any) -> Any:
     return assign_(x, x.full_like(value))
 
 
-def add_(x, other: Any, *, alpha: Any = 1) -> Any:
+def add_(x: TensorBase, other: Any, *, alpha: Any = 1) -> Any:
     """x += alpha * other. Gives itself."""
     return iadd(x, elementwise.times(other, alpha))
 
 
-def sub_(x, other: Any, *, alpha: Any = 1) -> Any:
+def sub_(x: TensorBase, other: Any, *, alpha: Any = 1) -> Any:
     """x -= alpha * other. Gives itself."""
     return isub(x, elementwise.times(other, alpha))
 
 
-def mul_(x, other: Any) -> Any:
+def mul_(x: TensorBase, other: Any) -> Any:
     """x *= other. Gives itself."""
     return imul(x, other)
 
 
-def div_(x, other: Any) -> Any:
+def div_(x: TensorBase, other: Any) -> Any:
     """x /= other. Gives itself."""
     return itruediv(x, other)
 
 
-def clamp_(x, min: Any = None, max: Any = None) -> Any:
+def clamp_(x: TensorBase, min: Any = None, max: Any = None) -> Any:
     """At least `min`, at most `max` from now on. Gives itself."""
     return _become(x, elementwise.clip(x, min, max))
 
 
-def masked_fill_(x, mask: Any, value: Any) -> Any:
+def masked_fill_(x: TensorBase, mask: Any, value: Any) -> Any:
     """Assign `value` where `mask` is true. Gives itself."""
     return assign_(x, elementwise.masked_fill(x, mask, value))
 
 
-def _become(x, new: Any) -> Any:
+def _become(x: TensorBase, new: Any) -> Any:
     if new.dtype is not x.dtype and new.dtype.is_float and x.dtype.is_float:
         new = to_dtype(new, x.dtype)
     return assign_(x, new)
 
 
-def _written_by(x, ufunc: np.ufunc, other: Any) -> bool:
+def _written_by(x: TensorBase, ufunc: np.ufunc, other: Any) -> bool:
     """Whether NumPy could write `ufunc(x, other)` straight into this memory, and did.
 
     Without a temporary array it takes half the time on large ones: optimizers live on this.
@@ -182,7 +183,7 @@ def _written_by(x, ufunc: np.ufunc, other: Any) -> bool:
 def _in_place(operation: Callable[[Any, Any], Any], ufunc: np.ufunc | None = None) -> Any:
     """The operator with `=` of an operation; `ufunc` does the same on arrays of floats."""
 
-    def assign(x, other: Any) -> Any:
+    def assign(x: TensorBase, other: Any) -> Any:
         if ufunc is not None and _written_by(x, ufunc, other):
             return x
         return _become(x, operation(x, other))
@@ -229,7 +230,7 @@ ilshift = _in_place(elementwise.shift_left)
 irshift = _in_place(elementwise.shift_right)
 
 
-def retype(x, dtype: DType) -> None:
+def retype(x: TensorBase, dtype: DType) -> None:
     """Hold the same numbers in another number type from now on, the gradient too.
 
     The object, whether it gathers a gradient, and so its place in a module and an optimizer
@@ -244,7 +245,7 @@ def retype(x, dtype: DType) -> None:
         x._node.grad = gradient.astype(dtype)
 
 
-def setitem(x, key: Any, value: Any) -> None:
+def setitem(x: TensorBase, key: Any, value: Any) -> None:
     """x[key] = value."""
     tracked = is_tracked(x, value if isinstance(value, TensorBase) else None)
     if tracked or STATE.interpreter is not None:
@@ -270,7 +271,7 @@ def setitem(x, key: Any, value: Any) -> None:
         raise
 
 
-def _part(x, key: Any) -> Any:
+def _part(x: TensorBase, key: Any) -> Any:
     """x[key] as a view to be written in place of x; None where that is no help."""
     if not indexing.is_plain(key):
         return None
@@ -287,7 +288,7 @@ def _part(x, key: Any) -> Any:
 Row = tuple[Any, dict]  # what takes a view of x: a primitive or a Same, and its params
 
 
-def origin(x: Any) -> tuple | None:
+def origin(x: Any) -> tuple[Any, ...] | None:
     """(base, primitive, params, whether recorded) of a view, eager or captured; else None."""
     return taken_from(x) if STATE.interpreter is None else STATE.interpreter.taken_from(x)
 
@@ -383,29 +384,32 @@ def place_after(x: Any, new: Any) -> Any:
     return _node(None, {}, (new,), (new._node,), new) if type(new._node) is Leaf else new._node
 
 
-def _node(primitive: Any, params: dict, ins: tuple, parents: tuple, out: Any) -> Node:
-    """A Node of a rule that needs shapes alone: it keeps no numbers."""
-    node = Node(primitive, params, tuple([x.spec for x in ins]), parents, out.spec)
+def _node(
+    primitive: Any, params: dict[str, Any], ins: tuple[Any, ...], parents: tuple[Any, ...], out: Any
+) -> TapeNode:
+    """A TapeNode of a rule that needs shapes alone: it keeps no numbers."""
+    node = TapeNode(primitive, params, tuple([x.spec for x in ins]), parents, out.spec)
     node.versions = 0
     return node
 
 
-class _Put:
+class _Put(GradientRule):
     """In the tape: x with `new` at the places that a chain of rows takes."""
+
+    name = "assignment to a view"
 
     asks_needs = True
 
     @staticmethod
-    def vjp(g: Any, out: Any, x: Any, new: Any, *, chain: Sequence[Row], needs: tuple) -> tuple:
+    def vjp(
+        g: Any, out: Any, x: Any, new: Any, *, chain: Sequence[Row], needs: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
         """Zeros where x was overwritten; what is at those places goes to `new`."""
         there = taken_again(g, chain)
         return (
             put_back(g, chain, there.zeros_like()) if needs[0] else None,
             there if needs[1] else None,
         )
-
-    def __repr__(self) -> str:
-        return "assignment to a view"
 
 
 _PUT = _Put()
@@ -418,7 +422,7 @@ def taken_again(x: Any, chain: Sequence[Row]) -> Any:
     return x
 
 
-def take(x: Any, row: Any, params: dict) -> Any:
+def take(x: Any, row: Any, params: dict[str, Any]) -> Any:
     """The view of x that one row takes."""
     if isinstance(row, Same):
         return x
@@ -456,7 +460,7 @@ def _put_at(x: Any, chain: Sequence[Row], new: Any) -> Any:
     return reshape(flat, x.shape)
 
 
-def _put(x: Any, row: Any, params: dict, new: Any) -> Any:
+def _put(x: Any, row: Any, params: dict[str, Any], new: Any) -> Any:
     if isinstance(row, Same):
         return new
     if hasattr(row, "put"):
@@ -475,7 +479,7 @@ def _put(x: Any, row: Any, params: dict, new: Any) -> Any:
 
 
 def copy_named(
-    own: Mapping[str, Any], given: Mapping, *, owner: str, strict: bool = True
+    own: Mapping[str, Any], given: Mapping[str, Any], *, owner: str, strict: bool = True
 ) -> tuple[list[str], list[str]]:
     """Copy the given values into `own` by name; everything is checked before anything is changed.
 
@@ -541,7 +545,7 @@ def _check_named(owner: str, name: str, own: Any, value: Any) -> None:
 
 
 def _names_differ(
-    owner: str, own: Mapping, missing: list[str], unexpected: list[str]
+    owner: str, own: Mapping[str, Any], missing: list[str], unexpected: list[str]
 ) -> SettingError:
     from difflib import get_close_matches  # here: it takes a while to load, for errors alone
 

@@ -4,6 +4,7 @@ Knows nodes and the `vjp` of primitives; each gradient is made of the same opera
 them (`create_graph`) gives second derivatives, and an interpreter captures them like any others.
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import functools
@@ -21,6 +22,7 @@ from tinytorch.tensor.dispatch import copied
 from tinytorch.tensor.interpreter import STATE, no_grad
 from tinytorch.tensor.memory import (
     Buffer,
+    TensorBase,
     concrete,
     copy_of,
     from_array,
@@ -31,10 +33,10 @@ from tinytorch.tensor.memory import (
     relatives,
 )
 from tinytorch.tensor.operands import tensor_of
-from tinytorch.tensor.tape import _COMPILED, Leaf, Node, Port, sequence_of
+from tinytorch.tensor.tape import _COMPILED, GradientRule, Leaf, Port, TapeNode, sequence_of
 
 
-def _refuse_changed(node: Node) -> None:
+def _refuse_changed(node: TapeNode) -> None:
     """Raise: memory that the tape kept was overwritten (see Note [a view is a view])."""
     raise GradientError(
         "a tensor was changed in place after it was used",
@@ -44,7 +46,7 @@ def _refuse_changed(node: Node) -> None:
     )
 
 
-def _cotangents(node: Node, g: Any, final: bool) -> Sequence[Any]:
+def _cotangents(node: TapeNode, g: Any, final: bool) -> Sequence[Any]:
     """Gradients with respect to the operands of one node; `final`: the zeros of g are."""
     if node.primitive is _COMPILED:
         raise GradientError(
@@ -80,13 +82,10 @@ def _cotangents(node: Node, g: Any, final: bool) -> Sequence[Any]:
         out = None  # of a view
     else:
         out = from_handle(node.output, node)
-    if getattr(primitive, "asks_needs", False):
-        if final and getattr(primitive, "asks_final", False):
-            return primitive.vjp(g, out, *inputs, needs=tuple(needs), final=True, **node.params)
-        return primitive.vjp(g, out, *inputs, needs=tuple(needs), **node.params)
-    if final and getattr(primitive, "asks_final", False):
-        return primitive.vjp(g, out, *inputs, final=True, **node.params)
-    return primitive.vjp(g, out, *inputs, **node.params)
+    asked: dict[str, Any] = {"needs": tuple(needs)} if primitive.asks_needs else {}
+    if final and primitive.asks_final:
+        asked["final"] = True
+    return primitive.vjp(g, out, *inputs, **asked, **node.params)
 
 
 def propagate(
@@ -115,9 +114,9 @@ def propagate(
     targets = None if wanted is None else set(wanted)
     oldest = -1 if targets is None else min((sequence_of(t) for t in targets), default=0)
     found: dict[Any, Any] = {}
-    pending: dict[Node, Any] = {}
-    heap: list[tuple[int, Node]] = []
-    selected: set[Node] = set()  # whose cotangent holds final zeros
+    pending: dict[TapeNode, Any] = {}
+    heap: list[tuple[int, TapeNode]] = []
+    selected: set[TapeNode] = set()  # whose cotangent holds final zeros
 
     def arrive(place: Any, g: Any, final: bool) -> None:
         if place is None or g is None:
@@ -154,8 +153,8 @@ def propagate(
         holds = node in selected
         cotangents = _cotangents(node, g, holds)
         row = node.primitive
-        selects = getattr(row, "selects", ())
-        goes_on = holds and not getattr(row, "mixes", False)
+        selects = row.selects if row is not None else ()
+        goes_on = holds and not (row is not None and row.mixes)
         for i, place in enumerate(node.parents or ()):
             arrive(place, cotangents[i], goes_on or i in selects)
         if not keep:
@@ -222,15 +221,16 @@ def _owned(g: Any) -> Any:
 # --- functions with a gradient of their own ---
 
 
-class _UserGradient:
+class _UserGradient(GradientRule):
     """Stands in the tape for a function with a gradient of the user's."""
 
     asks_final = True
 
-    def __init__(self, rule: custom_vjp, named: dict, residuals: Any):
+    def __init__(self, rule: custom_vjp, named: dict[str, Any], residuals: Any):
         self.rule, self.named, self.residuals = rule, named, residuals
+        self.name = rule.__name__
 
-    def vjp(self, g, out, *inputs, final=False):
+    def vjp(self, g: Any, out: Any, *inputs: TensorBase, final: bool = False):
         """One gradient for each Tensor argument."""
         residuals = self.residuals
         if STATE.recording:  # what forward kept must be connected to the inputs: compute it again
@@ -253,9 +253,6 @@ class _UserGradient:
             return tuple(None if d is None else absorb(d, g) for d in grads)
         return grads
 
-    def __repr__(self) -> str:
-        return self.rule.__name__
-
 
 class custom_vjp:
     """A function of Tensors with a gradient of your own.
@@ -277,21 +274,21 @@ class custom_vjp:
         [1.0, 1.0]
     """
 
-    def __init__(self, function: Callable):
+    def __init__(self, function: Callable[..., Any]):
         functools.update_wrapper(self, function)
         self.function, self.elementwise = function, False
         self.__name__: str = getattr(function, "__name__", "function")
-        self.forward: Callable = self._undefined
-        self.backward: Callable = self._undefined
+        self.forward: Callable[..., Any] = self._undefined
+        self.backward: Callable[..., Any] = self._undefined
 
-    def define(self, forward: Callable, backward: Callable) -> custom_vjp:
+    def define(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> custom_vjp:
         """Set the two rules; gives itself."""
         self.forward, self.backward = forward, backward
         return self
 
     defvjp = define
 
-    def _undefined(self, *args, **named):
+    def _undefined(self, *args: Any, **named: Any):
         raise GradientError(
             f"custom_vjp {self.__name__}: no gradient is defined",
             got="a call whose gradient is needed",
@@ -299,7 +296,7 @@ class custom_vjp:
             fix=f"{self.__name__}.define(forward, backward)",
         )
 
-    def __call__(self, *args, **settings):
+    def __call__(self, *args: Any, **settings: Any):
         """The function, recorded with its own gradient."""
         tensors = [tensor_of(x) for x in args]
         if not (STATE.recording and any(t._node is not None for t in tensors)):
@@ -315,10 +312,10 @@ def _given(out: Any) -> Any:
     return copied(out.detach()) if is_held(out) else out.detach()
 
 
-def with_slope(slope: Callable) -> Callable:
+def with_slope(slope: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator for a function of one Tensor whose derivative at x is `slope(x)`."""
 
-    def decorate(function: Callable) -> custom_vjp:
+    def decorate(function: Callable[..., Any]) -> custom_vjp:
         rule = custom_vjp(function)
         rule.elementwise = True
         return rule.define(lambda x: (function(x), x), lambda x, g: (g * slope(x),))

@@ -3,11 +3,12 @@
 Knows shapes, and the precision mode: float32 inputs are rounded here to bfloat16 or float16.
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from tinytorch.tensor.creation import arange
 from tinytorch.tensor.dispatch import apply, common, in_float32, product, to_dtype
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import TensorBase, from_array
-from tinytorch.tensor.operands import check_one_float, tensor_of
+from tinytorch.tensor.operands import Operand, check_one_float, tensor_of
 from tinytorch.tensor.reductions import sum as total
 from tinytorch.tensor.shaping import (
     axis_of,
@@ -34,11 +35,15 @@ from tinytorch.tensor.shaping import (
     transpose,
     unsqueeze,
 )
+from tinytorch.tensor.tape import GradientRule
+
+Pair: TypeAlias = int | Sequence[int]  # for both image axes, alone or as the only one, or two
+Padding: TypeAlias = int | Sequence[Any]  # a Pair, or ((top, bottom), (left, right))
 
 _MATMUL, _PERMUTE, _SUM = (TABLE[name] for name in ("matmul", "permute", "sum"))
 
 
-def _inputs(owner: str, /, **xs) -> tuple[list, dict]:
+def _inputs(owner: str, /, **xs: Operand) -> tuple[list[Any], dict[str, Any]]:
     """Operands of one dtype, and the `dtype` param: rounded if the mode says so.
 
     Raises:
@@ -57,7 +62,7 @@ def _inputs(owner: str, /, **xs) -> tuple[list, dict]:
     return [t if t.dtype is dtype else to_dtype(t, dtype) for t in tensors], {}
 
 
-def matmul(a, b) -> Any:
+def matmul(a: Operand, b: Operand) -> Any:
     """Matrix product over the last two axes; leading axes broadcast; vectors as NumPy treats them.
 
     Args:
@@ -73,7 +78,7 @@ def matmul(a, b) -> Any:
         same = a._buffer.dtype is b._buffer.dtype and STATE.precision == "float32"
     except AttributeError:  # an operand is no Tensor, or a captured one
         same = False
-    params: dict = {}
+    params: dict[str, Any] = {}
     if same:
         if len(a.shape) >= 2 and len(b.shape) >= 2:
             return product(_MATMUL, a, b)
@@ -97,22 +102,21 @@ def matmul(a, b) -> Any:
     return squeeze(out, -2 if rank_b > 1 else -1) if rank_a == 1 else out
 
 
-class _Affine:
+class _Affine(GradientRule):
     """Stands in the tape for `linear` of matrices in memory: one entry for three, 15 us less."""
+
+    name = "affine"
 
     asks_needs, mixes = True, True
 
     @staticmethod
-    def vjp(g: Any, out: Any, x: Any, w: Any, b: Any, *, needs: tuple) -> tuple:
+    def vjp(g: Any, out: Any, x: Any, w: Any, b: Any, *, needs: tuple[Any, ...]) -> tuple[Any, ...]:
         """g @ w, g.T @ x, and g summed over the rows."""
         return (
             matmul(g, w) if needs[0] else None,
             matmul(apply(_PERMUTE, (g,), {"axes": (1, 0)}), x) if needs[1] else None,
             apply(_SUM, (g,), {"axes": (0,), "keepdims": False}) if needs[2] else None,
         )
-
-    def __repr__(self) -> str:
-        return "affine"
 
 
 _AFFINE = _Affine()
@@ -161,7 +165,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     return out if bias is None else out + bias
 
 
-def outer(a, b) -> Any:
+def outer(a: Operand, b: Operand) -> Any:
     """The products of each element of `a` with each of `b`, (M, N)."""
     return unsqueeze(tensor_of(a), 1) * unsqueeze(tensor_of(b), 0)
 
@@ -179,7 +183,13 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def convolution(
-    x, weight, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    x: Operand,
+    weight: Operand,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> Any:
     """Cross-correlation of images with windows of weights.
 
@@ -206,7 +216,7 @@ def convolution(
 
 
 def convolution_transpose(
-    x, weight, *, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, dilation: Any = 1,
+    x: Operand, weight: Operand, *, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, dilation: Any = 1,
     groups: int = 1,
 ) -> Any:  # fmt: skip
     """The gradient of `convolution` with respect to its image, as an operation of its own.
@@ -276,7 +286,9 @@ def scale_of(q: Any) -> float:
     return float(q.shape[-1] or 1) ** -0.5
 
 
-def attention(q, k, v, *, causal: bool = False, scale: Any = None) -> Any:
+def attention(
+    q: Operand, k: Operand, v: Operand, *, causal: bool = False, scale: Any = None
+) -> Any:
     """softmax(q k^T * scale) v for each head, without ever holding T x S numbers when compiled.
 
     Args:
@@ -298,7 +310,7 @@ def attention(q, k, v, *, causal: bool = False, scale: Any = None) -> Any:
 
 
 def max_pool2d(
-    x, kernel_size, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    x: Operand, kernel_size: Pair, stride: Any = None, padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False, return_indices: bool = False,
 ) -> Any:  # fmt: skip
     """The largest number in each window of an image; the padding never wins.
@@ -339,7 +351,7 @@ def max_pool2d(
     return (out, to_dtype(places, int64)) if return_indices else out
 
 
-def dot(a, b) -> Any:
+def dot(a: Operand, b: Operand) -> Any:
     """Sum of the products of two vectors."""
     return matmul(reshape(tensor_of(a), -1), reshape(tensor_of(b), -1))
 
@@ -495,7 +507,7 @@ def _check_sizes(equation: str, xs: Sequence[Any], terms: Sequence[str]) -> None
                 raise _refuse(f"an operand names {c!r} twice with different sizes", equation, xs)
 
 
-def tensordot(a, b, axes: Any = 2, *, dims: Any = None) -> Any:
+def tensordot(a: Operand, b: Operand, axes: Any = 2, *, dims: Any = None) -> Any:
     """Sums of products over some axes of a and as many of b; the others follow one another.
 
     Args:
@@ -533,7 +545,7 @@ def tensordot(a, b, axes: Any = 2, *, dims: Any = None) -> Any:
 
 
 @in_float32("a", "b")
-def vecdot(a, b, *, axis: int = -1) -> Any:
+def vecdot(a: Operand, b: Operand, *, axis: int = -1) -> Any:
     """Sum of a * b along one axis, which both have; the other axes broadcast.
 
     Args:

@@ -3,6 +3,7 @@
 Knows shapes and values; during a capture everything here becomes part of the program.
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import math
@@ -12,24 +13,34 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import DType, as_dtype, bool_, check_fits, float32, int64
+from tinytorch.base.dtypes import (
+    Array,
+    DType,
+    DTypeLike,
+    as_dtype,
+    bool_,
+    check_fits,
+    float32,
+    int64,
+)
 from tinytorch.base.errors import DTypeError, OutOfMemoryError, SettingError, ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.shapes import sizes_of
 from tinytorch.tensor.dispatch import apply, copied, elementwise, to_dtype, viewed
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.indexing import put_slice
-from tinytorch.tensor.interchange import check_device, from_dlpack
+from tinytorch.tensor.interchange import Device, SupportsDLPack, check_device, from_dlpack
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import Buffer, TensorBase, concrete, from_buffer
-from tinytorch.tensor.operands import make, plain, tensor_of
+from tinytorch.tensor.operands import Operand, Sizes, make, plain, tensor_of
 from tinytorch.tensor.reductions import sum as total
 from tinytorch.tensor.shaping import moveaxis, pad, reshape, unsqueeze
+from tinytorch.tensor.tape import GradientRule
 
 _NUMBERS = (int, float)
 
 
-def _shape(sizes: tuple) -> tuple[int, ...]:
+def _shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     """`zeros(2, 3)` and `zeros((2, 3))` mean the same."""
     shape = sizes_of(sizes)
     if any(n < 0 for n in shape):
@@ -54,7 +65,14 @@ def _filled(shape: tuple[int, ...], value: Any, dtype: DType, requires_grad: boo
     return out.requires_grad_() if requires_grad else out
 
 
-def full(shape, value, dtype=None, requires_grad: bool = False, *, device=None) -> Any:
+def full(
+    shape: Sizes,
+    value: Operand,
+    dtype: DTypeLike | None = None,
+    requires_grad: bool = False,
+    *,
+    device: Device = None,
+) -> Any:
     """A Tensor of `shape` with `value` everywhere; dtype that of the value (float: float32).
 
     A Tensor as value is an operand like any other: it is broadcast, and gets the gradient.
@@ -81,7 +99,9 @@ def _of_tensor(shape: tuple[int, ...], value: Any, dtype: Any, requires_grad: bo
     return out.requires_grad_() if requires_grad else out
 
 
-def zeros(*shape, dtype: Any = float32, device=None, requires_grad: bool = False) -> Any:
+def zeros(
+    *shape: Sizes, dtype: Any = float32, device: Device = None, requires_grad: bool = False
+) -> Any:
     """A Tensor of zeros.
 
     Example:
@@ -93,23 +113,40 @@ def zeros(*shape, dtype: Any = float32, device=None, requires_grad: bool = False
     return _filled(_shape(shape), 0, as_dtype(dtype or float32), requires_grad)
 
 
-def ones(*shape, dtype: Any = float32, device=None, requires_grad: bool = False) -> Any:
+def ones(
+    *shape: Sizes, dtype: Any = float32, device: Device = None, requires_grad: bool = False
+) -> Any:
     """A Tensor of ones."""
     check_device(device)
     return _filled(_shape(shape), 1, as_dtype(dtype or float32), requires_grad)
 
 
-def empty(*shape, dtype: Any = float32, device=None, requires_grad: bool = False) -> Any:
+def empty(
+    *shape: Sizes, dtype: Any = float32, device: Device = None, requires_grad: bool = False
+) -> Any:
     """A Tensor whose numbers do not matter: zeros, so that every run is the same."""
     return zeros(*shape, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
-def empty_like(x, dtype=None, *, device=None, requires_grad: bool = False) -> Any:
+def empty_like(
+    x: Operand,
+    dtype: DTypeLike | None = None,
+    *,
+    device: Device = None,
+    requires_grad: bool = False,
+) -> Any:
     """Zeros shaped like `x`, of its dtype unless given; see `empty`."""
     return full_like(x, 0, dtype, device=device, requires_grad=requires_grad)
 
 
-def full_like(x, value, dtype=None, *, device=None, requires_grad: bool = False) -> Any:
+def full_like(
+    x: Operand,
+    value: Operand,
+    dtype: DTypeLike | None = None,
+    *,
+    device: Device = None,
+    requires_grad: bool = False,
+) -> Any:
     """A Tensor shaped like `x` with `value` everywhere, of its dtype unless given; as `full`."""
     check_device(device)
     if isinstance(value, TensorBase):
@@ -123,23 +160,42 @@ def clear_gradients(leaves: Iterable[Any], set_to_none: bool = True) -> None:
         x.grad = None if set_to_none or x.grad is None else zeros(x.shape, dtype=x.dtype)
 
 
-def zeros_like(x, dtype=None, *, device=None, requires_grad: bool = False) -> Any:
+def zeros_like(
+    x: Operand,
+    dtype: DTypeLike | None = None,
+    *,
+    device: Device = None,
+    requires_grad: bool = False,
+) -> Any:
     """Zeros shaped like `x`, of its dtype unless given."""
     return full_like(x, 0, dtype, device=device, requires_grad=requires_grad)
 
 
-def ones_like(x, dtype=None, *, device=None, requires_grad: bool = False) -> Any:
+def ones_like(
+    x: Operand,
+    dtype: DTypeLike | None = None,
+    *,
+    device: Device = None,
+    requires_grad: bool = False,
+) -> Any:
     """Ones shaped like `x`, of its dtype unless given."""
     return full_like(x, 1, dtype, device=device, requires_grad=requires_grad)
 
 
-def iota(shape: tuple[int, ...], axis: int, dtype=int64) -> Any:
+def iota(shape: tuple[int, ...], axis: int, dtype: DTypeLike = int64) -> Any:
     """A Tensor whose elements are their own index along `axis`."""
     return apply(TABLE["iota"], (), {"shape": tuple(shape), "axis": axis, "dtype": as_dtype(dtype)})
 
 
 def arange(
-    start=0, stop=None, step=1, dtype=None, *, end=None, device=None, requires_grad: bool = False
+    start: float | TensorBase = 0,
+    stop: float | TensorBase | None = None,
+    step: float | TensorBase = 1,
+    dtype: DTypeLike | None = None,
+    *,
+    end: float | TensorBase | None = None,
+    device: Device = None,
+    requires_grad: bool = False,
 ) -> Any:
     """start, start + step, ... below stop (`arange(stop)` starts at 0); whole numbers are int64.
 
@@ -183,7 +239,7 @@ def arange(
 
 
 def linspace(
-    start: float, stop: float, num: int, dtype: Any = float32, *, device=None,
+    start: float, stop: float, num: int, dtype: Any = float32, *, device: Device=None,
     endpoint: bool = True, requires_grad: bool = False,
 ) -> Any:  # fmt: skip
     """`num` numbers from start to stop (which `endpoint=False` leaves out), equally far apart.
@@ -210,7 +266,7 @@ def linspace(
 
 
 def eye(
-    n: int, m: int | None = None, dtype: Any = float32, *, k: int = 0, device=None,
+    n: int, m: int | None = None, dtype: Any = float32, *, k: int = 0, device: Device=None,
     requires_grad: bool = False,
 ) -> Any:  # fmt: skip
     """Ones where column = row + k, zeros elsewhere, (n, m)."""
@@ -229,7 +285,7 @@ def _triangle(x: Any, primitive: str, diagonal: int) -> Any:
     return apply(TABLE["where"], (keep, x, zeros((), dtype=x.dtype)), {})
 
 
-def tril(x, diagonal: int = 0, *, k: int | None = None) -> Any:
+def tril(x: Operand, diagonal: int = 0, *, k: int | None = None) -> Any:
     """`x` where column <= row + diagonal, 0 elsewhere: the lower triangle of each matrix.
 
     `k` is the array API's name of `diagonal`.
@@ -237,7 +293,7 @@ def tril(x, diagonal: int = 0, *, k: int | None = None) -> Any:
     return _triangle(x, "less_equal", diagonal if k is None else k)
 
 
-def triu(x, diagonal: int = 0, *, k: int | None = None) -> Any:
+def triu(x: Operand, diagonal: int = 0, *, k: int | None = None) -> Any:
     """`x` where column >= row + diagonal, 0 elsewhere: the upper triangle of each matrix.
 
     `k` is the array API's name of `diagonal`.
@@ -245,7 +301,12 @@ def triu(x, diagonal: int = 0, *, k: int | None = None) -> Any:
     return _triangle(x, "greater_equal", diagonal if k is None else k)
 
 
-def tensor(data, dtype=None, device=None, requires_grad: bool = False) -> Any:
+def tensor(
+    data: Operand,
+    dtype: DTypeLike | None = None,
+    device: Device = None,
+    requires_grad: bool = False,
+) -> Any:
     """A Tensor in memory of its own, of the number type that the numbers have.
 
     Args:
@@ -265,7 +326,13 @@ def tensor(data, dtype=None, device=None, requires_grad: bool = False) -> Any:
     return out
 
 
-def asarray(x, dtype=None, copy: bool | None = None, *, device=None) -> Any:
+def asarray(
+    x: Operand | SupportsDLPack,
+    dtype: DTypeLike | None = None,
+    copy: bool | None = None,
+    *,
+    device: Device = None,
+) -> Any:
     """A Tensor of `x` (list, number, NumPy array, Tensor, DLPack object).
 
     Args:
@@ -308,7 +375,7 @@ def _check_shared(copy: bool | None, shared: bool, what: object) -> None:
         )
 
 
-def from_numpy(array: np.ndarray) -> Any:
+def from_numpy(array: Array) -> Any:
     """A Tensor over the memory of a NumPy array: either sees what the other writes; see `asarray`.
 
     Raises:
@@ -336,13 +403,13 @@ def from_numpy(array: np.ndarray) -> Any:
 # --- diagonals ---
 
 
-class _Diagonal:
+class _Diagonal(GradientRule):
     """A row of views: x[..., i, i + offset]."""
 
-    asks_needs = False
+    name = "diagonal"
 
     @staticmethod
-    def numpy(array: np.ndarray, *, offset: int) -> np.ndarray:
+    def numpy(array: Array, *, offset: int) -> Array:
         """The view."""
         out = np.diagonal(array, offset, -2, -1)
         out.flags.writeable = array.flags.writeable
@@ -360,13 +427,10 @@ class _Diagonal:
         return reshape(put_slice(flat, new, *_bounds(x.shape, offset)), x.shape)
 
     @staticmethod
-    def vjp(g: Any, out: Any, x: Any, *, offset: int) -> tuple:
+    def vjp(g: Any, out: Any, x: Any, *, offset: int) -> tuple[Any, ...]:
         """g on the diagonal of zeros."""
         zeros = apply(TABLE["full"], (), {"shape": x.shape, "value": 0, "dtype": x.dtype})
         return (_Diagonal.put(zeros, g, offset=offset),)
-
-    def __repr__(self) -> str:
-        return "diagonal"
 
 
 _DIAGONAL = _Diagonal()
@@ -376,7 +440,7 @@ def _flat(x: Any) -> Any:
     return reshape(x, (*x.shape[:-2], x.shape[-2] * x.shape[-1]))
 
 
-def _bounds(shape: tuple, offset: int) -> tuple[list, list, list]:
+def _bounds(shape: tuple[Any, ...], offset: int) -> tuple[list[Any], list[Any], list[Any]]:
     """Start, stop and step of the diagonal in matrices whose rows lie one after the other."""
     m, n = shape[-2:]
     row, column = max(0, -offset), max(0, offset)
@@ -387,7 +451,7 @@ def _bounds(shape: tuple, offset: int) -> tuple[list, list, list]:
     return [0] * rest + [first], [*shape[:-2], end], [1] * rest + [n + 1]
 
 
-def diagonal(x, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
+def diagonal(x: Operand, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
     """x[..., i, i + offset] for each matrix in two axes, which become one, the last; a view.
 
     Args:
@@ -419,12 +483,12 @@ def diagonal(x, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
     return out
 
 
-def trace(x, offset: int = 0) -> Any:
+def trace(x: Operand, offset: int = 0) -> Any:
     """Sum of the diagonal of each matrix."""
     return total(diagonal(x, offset), -1)
 
 
-def diag(x, diagonal: int = 0) -> Any:
+def diag(x: Operand, diagonal: int = 0) -> Any:
     """A square matrix with the vector x on its diagonal; of a matrix, its diagonal."""
     x = tensor_of(x)
     if len(x.shape) != 1:

@@ -9,6 +9,7 @@ Note [half precision inside a composite]
     square) need not fit at all. So `in_float32` computes it in float32 and rounds once, at the end.
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import functools
@@ -19,14 +20,21 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from tinytorch.base.dtypes import DType, bfloat16, float16, float32, from_bfloat16
+from tinytorch.base.dtypes import Array, DType, bfloat16, float16, float32, from_bfloat16
 from tinytorch.base.errors import DTypeError, OutOfMemoryError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Primitive, Spec, store
 from tinytorch.tensor import tape
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import ALIAS, Same, TensorBase, from_array, from_handle, view_of
-from tinytorch.tensor.operands import joint_dtype, make, refuse_tensor_params, tensor_of, weak_dtype
+from tinytorch.tensor.operands import (
+    Operand,
+    joint_dtype,
+    make,
+    refuse_tensor_params,
+    tensor_of,
+    weak_dtype,
+)
 
 _CAST, _FULL, _WHERE, _PAD = (TABLE[name] for name in ("cast", "full", "where", "pad"))
 _LIMIT = 4096  # entries of the caches below; a full one is emptied: a few us an entry
@@ -36,13 +44,13 @@ _NONE: dict[str, Any] = {}  # params of rows without any; never written to
 # Output dtype of elementwise rows by (row, input dtype): their shapes are NumPy's to check.
 _result: dict[tuple[Primitive, DType], DType] = {}
 # What `infer` answered, and whether an operand is bfloat16, by row, shapes, dtypes and params.
-_specs: dict[tuple, Any] = {}
+_specs: dict[tuple[Any, ...], Any] = {}
 # Params and output dtype of rows of one operand, by row, shape, dtype and the caller's arguments.
-_plans: dict[tuple, tuple[dict, DType]] = {}
+_plans: dict[tuple[Any, ...], tuple[dict[str, Any], DType]] = {}
 # Output dtype of rows of two operands, by row, shapes and dtype.
-_products: dict[tuple, DType] = {}
+_products: dict[tuple[Any, ...], DType] = {}
 # Python numbers as 0-d Tensors, by (value, type, dtype). They are never assigned to.
-_numbers: dict[tuple, Any] = {}
+_numbers: dict[tuple[Any, ...], Any] = {}
 
 
 def elementwise(primitive: Primitive, operands: tuple[Any, ...]) -> Any:
@@ -109,7 +117,9 @@ def apply(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any])
     return out
 
 
-def planned(primitive: Primitive, x: Any, prepare: Callable[..., dict], *arguments: Any) -> Any:
+def planned(
+    primitive: Primitive, x: Any, prepare: Callable[..., dict[str, Any]], *arguments: Any
+) -> Any:
     """Apply a row of one operand whose params are `prepare(x, *arguments)`.
 
     What `prepare` and the shape rule answered is remembered: they depend on nothing but the shape,
@@ -163,7 +173,7 @@ def _view(primitive: Primitive, x: Any, params: dict[str, Any]) -> Any:
     return viewed(primitive, x, out, params)
 
 
-def viewed(primitive: Any, x: Any, array: np.ndarray, params: dict[str, Any]) -> Any:
+def viewed(primitive: Any, x: Any, array: Array, params: dict[str, Any]) -> Any:
     """A Tensor over `array`, which NumPy made of x's by what `primitive` stands for; recorded.
 
     Whether the array is a view or a copy is NumPy's to decide (`reshape`).
@@ -194,7 +204,7 @@ def alias(x: Any, row: Any = ALIAS) -> Any:
     return out
 
 
-def copied(x: Any) -> Any:
+def copied(x: Operand) -> Any:
     """The same numbers in memory of their own; recorded."""
     x = tensor_of(x)
     if STATE.interpreter is not None:
@@ -257,7 +267,7 @@ def product(primitive: Primitive, a: Any, b: Any) -> Any:
 
 
 def _evaluate(primitive: Primitive, operands: tuple[Any, ...], params: dict[str, Any]) -> Any:
-    arrays: list[np.ndarray] = []
+    arrays: list[Array] = []
     parts: list[Any] = [primitive]
     try:
         for t in operands:
@@ -300,7 +310,9 @@ def _evaluate(primitive: Primitive, operands: tuple[Any, ...], params: dict[str,
     return tuple([from_array(store(o, s.dtype), s.dtype) for o, s in zip(out, specs, strict=True)])
 
 
-def _inferred(primitive: Primitive, operands: tuple[Any, ...], params: dict) -> tuple[Any, bool]:
+def _inferred(
+    primitive: Primitive, operands: tuple[Any, ...], params: dict[str, Any]
+) -> tuple[Any, bool]:
     """The Specs of the outputs, and whether an operand is bfloat16."""
     refuse_tensor_params(primitive, params)
     specs = [Spec(t._buffer.array.shape, t._buffer.dtype) for t in operands]
@@ -335,12 +347,12 @@ def number(value: Any, dtype: DType) -> Any:
     return tensor
 
 
-def to_dtype(x: Any, dtype: DType) -> Any:
+def to_dtype(x: TensorBase, dtype: DType) -> TensorBase:
     """`x` in another number type; itself if it has that already."""
     return x if x.dtype is dtype else apply(_CAST, (x,), {"dtype": dtype})
 
 
-def tensor_in(x: Any, dtype: DType) -> Any:
+def tensor_in(x: Operand, dtype: DType) -> TensorBase:
     """A Tensor of `dtype` of what is written into one: Python numbers must fit, arrays are cast."""
     if isinstance(x, TensorBase):
         return to_dtype(x, dtype)
@@ -351,7 +363,7 @@ def tensor_in(x: Any, dtype: DType) -> Any:
     return make(x, dtype)
 
 
-def common(a: Any, b: Any) -> tuple[Any, Any]:
+def common(a: Operand, b: Operand) -> tuple[TensorBase, TensorBase]:
     """Two operands as Tensors of one dtype; Python numbers take the other's type.
 
     Raises:
@@ -378,7 +390,7 @@ def common(a: Any, b: Any) -> tuple[Any, Any]:
     return common(tensor_of(a), b)
 
 
-def binary(primitive: Primitive, a: Any, b: Any) -> Any:
+def binary(primitive: Primitive, a: Operand, b: Operand) -> Any:
     """Apply an elementwise row to two operands of any kind."""
     try:
         fit = a._buffer.dtype is b._buffer.dtype
@@ -389,12 +401,12 @@ def binary(primitive: Primitive, a: Any, b: Any) -> Any:
     return elementwise(primitive, (a, b))
 
 
-def unary(primitive: Primitive, x: Any) -> Any:
+def unary(primitive: Primitive, x: Operand) -> Any:
     """Apply an elementwise row to one operand of any kind."""
     return elementwise(primitive, (tensor_of(x),))
 
 
-def unary_float(primitive: Primitive, x: Any) -> Any:
+def unary_float(primitive: Primitive, x: Operand) -> Any:
     """The same for rows of floats: integers and bools become float32 first."""
     x = tensor_of(x)
     return elementwise(primitive, (x if x.dtype.is_float else to_dtype(x, float32),))
@@ -434,7 +446,9 @@ R = TypeVar("R")
 _HALF = (float16, bfloat16)
 
 
-def in_float32(*followed: str, state: tuple[str, ...] = ()) -> Callable:
+def in_float32(
+    *followed: str, state: tuple[str, ...] = ()
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorator for a composite: float16 and bfloat16 arguments are float32 inside.
 
     The result is rounded to the type of the followed arguments. Their gradients are computed in

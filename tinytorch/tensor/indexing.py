@@ -5,6 +5,7 @@ number (or 0-d index) is taken first, so that it never moves the axes of index a
 `x[0, :, i]` is `x[0][:, i]`; in NumPy the number counts as an index array there.
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import operator
@@ -14,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import bool_, int32, int64, uint8
+from tinytorch.base.dtypes import Array, DTypeLike, bool_, int32, int64, uint8
 from tinytorch.base.errors import DTypeError, IndexRangeError, ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.dispatch import apply, number, tensor_in, to_dtype, viewed
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import TensorBase, held, view_of
-from tinytorch.tensor.operands import make, tensor_of, to_buffer
+from tinytorch.tensor.operands import Operand, make, tensor_of, to_buffer
 from tinytorch.tensor.shaping import (
     as_vector,
     axes_of,
@@ -32,6 +33,7 @@ from tinytorch.tensor.shaping import (
     reshape,
     slice_along,
 )
+from tinytorch.tensor.tape import GradientRule
 
 
 @dataclass
@@ -251,7 +253,7 @@ def _joint_index(indices: list[Any], sizes: tuple[int, ...]) -> Any:
     return flat if outside is None else where(outside, total, flat)
 
 
-def _check_range(index: np.ndarray, n: int) -> None:
+def _check_range(index: Array, n: int) -> None:
     wrong = (index < -n) | (index >= n)
     if wrong.any():
         raise IndexRangeError(
@@ -262,16 +264,18 @@ def _check_range(index: np.ndarray, n: int) -> None:
         )
 
 
-class _Picked:
+class _Picked(GradientRule):
     """A row of views: x[key] made by NumPy itself, of numbers, slices, None and ...
 
     What the key means is worked out when a gradient asks, since most keys are never asked.
     """
 
-    asks_needs, selects = False, (0,)
+    name = "slice"
+
+    selects = (0,)
 
     @staticmethod
-    def numpy(array: np.ndarray, *, key: Any) -> np.ndarray:
+    def numpy(array: Array, *, key: Any) -> Array:
         """The view; an array even of a single element."""
         parts = key if type(key) is tuple else (key,)
         return array[parts if Ellipsis in parts else (*parts, Ellipsis)]
@@ -288,18 +292,17 @@ class _Picked:
         return put_slice(x, _in_region(new, plan), plan.start, plan.stop, plan.step)
 
     @staticmethod
-    def vjp(g: Any, out: Any, x: Any, *, key: Any) -> tuple:
+    def vjp(g: Any, out: Any, x: Any, *, key: Any) -> tuple[Any, ...]:
         """g at its places, zeros elsewhere."""
         plan = _plan(x, key)
         params = {name: tuple(getattr(plan, name)) for name in ("start", "stop", "step")}
         return TABLE["slice"].vjp(_in_region(g, plan), None, x, **params)  # type: ignore[operator]
 
-    def __repr__(self) -> str:
-        return "slice"
 
-
-class _Point:
+class _Point(GradientRule):
     """A row of views in a recording: x at an index that is known when the program runs."""
+
+    name = "take"
 
     @staticmethod
     def take(x: Any, *, index: Any, axis: int) -> Any:
@@ -312,9 +315,6 @@ class _Point:
         order = (axis, *[i for i in range(len(x.shape)) if i != axis])
         rows = put_rows(permute(x, *order), reshape(index, 1), reshape(new, (1, *new.shape)))
         return permute(rows, *[order.index(i) for i in range(len(order))])
-
-    def __repr__(self) -> str:
-        return "take"
 
 
 _PICKED = _Picked()
@@ -329,7 +329,9 @@ def _in_region(new: Any, plan: Plan) -> Any:
     return reshape(new, tuple([len(range(*b)) for b in bounds]))
 
 
-def put_slice(x: Any, new: Any, start: Sequence, stop: Sequence, step: Sequence) -> Any:
+def put_slice(
+    x: Any, new: Any, start: Sequence[Any], stop: Sequence[Any], step: Sequence[Any]
+) -> Any:
     """A new Tensor: x with `new` at range(start, stop, step) along each axis.
 
     Cost: of the size of `new` where steps are 1 or -1 (compiled: written in place), else of x.
@@ -404,7 +406,7 @@ def getitem(x: Any, key: Any) -> Any:
     return _apply_plan(x, _plan(x, key))
 
 
-def numbers_first(array: np.ndarray, key: tuple) -> tuple[np.ndarray, tuple]:
+def numbers_first(array: Array, key: tuple[Any, ...]) -> tuple[Array, tuple[Any, ...]]:
     """A view of `array` with the numbers of a key taken, and the rest of the key.
 
     NumPy then means by the rest what `getitem` means by the whole.
@@ -522,7 +524,7 @@ def fit(value: Any, shape: tuple[int, ...]) -> Any:
         ) from None
 
 
-def take(x, index, dim: int = 0, *, axis: int | None = None) -> Any:
+def take(x: Operand, index: Operand, dim: int = 0, *, axis: int | None = None) -> Any:
     """x[index] along one axis: the axes of index take its place.
 
     Raises:
@@ -534,13 +536,13 @@ def take(x, index, dim: int = 0, *, axis: int | None = None) -> Any:
 
 
 @as_vector
-def index_select(x, dim: int, index) -> Any:
+def index_select(x: Operand, dim: int, index: Operand) -> Any:
     """`take` with PyTorch's order of arguments; an index that is one number counts as (1,)."""
     index = tensor_of(index)
     return take(x, index if index.shape else reshape(index, 1), dim)
 
 
-def gather(x, dim: int, index) -> Any:
+def gather(x: Operand, dim: int, index: Operand) -> Any:
     """out[.., i, ..] = x[.., index[.., i, ..], ..] along one axis.
 
     Args:
@@ -582,7 +584,7 @@ def _beside(x: Any, index: Any, axis: int) -> Any:
     return apply(TABLE["slice"], (x,), params)
 
 
-def take_along_axis(x, index, axis: int = -1) -> Any:
+def take_along_axis(x: Operand, index: Operand, axis: int = -1) -> Any:
     """`gather` as the array API has it: the other axes of x and index broadcast."""
     x, index = tensor_of(x), tensor_of(index)
     at = axis_of(x, axis)
@@ -596,7 +598,7 @@ def take_along_axis(x, index, axis: int = -1) -> Any:
     return apply(TABLE["take_along"], (x, index), {"axis": at})
 
 
-def scatter_add(x, dim: int, index, source) -> Any:
+def scatter_add(x: Operand, dim: int, index: Operand, source: Operand) -> Any:
     """x plus each element of `source` at its own index along an axis (a new Tensor).
 
         out[.., index[.., i, ..], ..] += source[.., i, ..]
@@ -645,14 +647,14 @@ def scatter_add(x, dim: int, index, source) -> Any:
     return x + added
 
 
-def one_hot(index, num_classes: int, dtype=int64) -> Any:
+def one_hot(index: Operand, num_classes: int, dtype: DTypeLike = int64) -> Any:
     """A new last axis of `num_classes` with 1 at the index and 0 elsewhere."""
     index = tensor_of(index)
     classes = apply(TABLE["iota"], (), {"shape": (num_classes,), "axis": 0, "dtype": int64})
     return to_dtype(reshape(to_dtype(index, int64), (*index.shape, 1)) == classes, dtype)
 
 
-def slice_update(x, y, start) -> Any:
+def slice_update(x: Operand, y: Operand, start: Operand) -> Any:
     """A new Tensor: x with y at positions known only when it runs (compiled: written in place).
 
     Args:
@@ -667,7 +669,7 @@ def slice_update(x, y, start) -> Any:
     return apply(TABLE["slice_update"], (tensor_of(x), y, tensor_of(start)), {})
 
 
-def put_rows(x, index, y) -> Any:
+def put_rows(x: Operand, index: Operand, y: Operand) -> Any:
     """A new Tensor: x with row index[i] replaced by y[i]; of equal indices the last wins.
 
     Args:

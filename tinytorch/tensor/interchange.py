@@ -10,29 +10,39 @@ only its strides differ. A compiled function chooses layouts itself, so there qu
 strides are refused, and `contiguous()` changes nothing.
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from tinytorch.base.dtypes import bfloat16
+from tinytorch.base.dtypes import Array, DTypeLike, bfloat16
 from tinytorch.base.errors import DTypeError, SettingError, ShapeError
 from tinytorch.tensor.dispatch import COPY, copied, viewed
 from tinytorch.tensor.indexing import getitem
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import Buffer, TensorBase, copy_of, from_buffer
-from tinytorch.tensor.operands import make, tensor_of
+from tinytorch.tensor.operands import Operand, make, tensor_of
 from tinytorch.tensor.shaping import axis_of
 
 _SHOWN = 60  # elements that a repr shows in full; more are shortened to 3 at each end
 _CELLS = 10  # rows, and columns, of the table in a notebook
 
 
-def item(x) -> Any:
+Device: TypeAlias = str | tuple[int, int] | None  # there is one: "cpu"
+
+
+class SupportsDLPack(Protocol):
+    """An array of another library."""
+
+    def __dlpack__(self, **options: Any) -> Any: ...
+
+
+def item(x: TensorBase) -> Any:
     """The only element, as a Python number."""
     array = x.read("item()")
     if array.size != 1:
@@ -45,12 +55,12 @@ def item(x) -> Any:
     return array.item()
 
 
-def tolist(x) -> Any:
+def tolist(x: TensorBase) -> Any:
     """The numbers as nested lists."""
     return x.read("tolist()").tolist()
 
 
-def numpy(x) -> np.ndarray:
+def numpy(x: TensorBase) -> Array:
     """The numbers as a NumPy array over the same memory (bfloat16: a read-only copy).
 
     Writing to one writes to the other, views included. The array of a Tensor that gathers a
@@ -63,7 +73,7 @@ def numpy(x) -> np.ndarray:
     return view
 
 
-def as_array(x, dtype=None, copy: bool | None = None) -> np.ndarray:
+def as_array(x: TensorBase, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
     """For `numpy.asarray(x)`."""
     array = x.read("numpy.asarray()")
     if dtype is not None and np.dtype(dtype) != array.dtype:
@@ -73,18 +83,31 @@ def as_array(x, dtype=None, copy: bool | None = None) -> np.ndarray:
     return array.copy() if copy else numpy(x)
 
 
-def call_numpy(x, function, types, args, kwargs) -> Any:
+def call_numpy(
+    x: TensorBase,
+    function: Callable[..., Any],
+    types: Iterable[type],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
     """NumPy's own functions (`np.mean(x)`, `np.argmax(x, 1)`) see an array and give arrays."""
     return function(*_as_arrays(args), **{k: _as_arrays(v) for k, v in kwargs.items()})
 
 
-def as_dlpack(x, *, stream=None, max_version=None, dl_device=None, copy=None) -> Any:
+def as_dlpack(
+    x: TensorBase,
+    *,
+    stream: object = None,
+    max_version: tuple[int, int] | None = None,
+    dl_device: Device = None,
+    copy: bool | None = None,
+) -> Any:
     """For `from_dlpack(x)` of other libraries."""
     x.read("DLPack")
     return to_dlpack(x._buffer, max_version, dl_device, copy, read_only=x._node is not None)
 
 
-def as_memoryview(x, flags: int) -> memoryview:
+def as_memoryview(x: TensorBase, flags: int) -> memoryview:
     """For `memoryview(x)`: the numbers, row by row (Python 3.12 on)."""
     array: Any = numpy(x)
     try:
@@ -93,7 +116,7 @@ def as_memoryview(x, flags: int) -> memoryview:
         return rows_of(array).__buffer__(flags)  # type: ignore[attr-defined]
 
 
-def length(x) -> int:
+def length(x: TensorBase) -> int:
     """Size of the first axis."""
     if not x.shape:
         raise ShapeError(
@@ -105,17 +128,17 @@ def length(x) -> int:
     return x.shape[0]
 
 
-def contains(x, value) -> bool:
+def contains(x: TensorBase, value: Operand) -> bool:
     """Whether an element is equal to `value`."""
     return bool((x == value).any())
 
 
-def rows(x) -> Iterator[Any]:
+def rows(x: TensorBase) -> Iterator[Any]:
     """The parts along the first axis, one by one."""
     return (getitem(x, i) for i in range(len(x)))
 
 
-def as_index(x) -> int:
+def as_index(x: TensorBase) -> int:
     """For `range(x)`, `list[x]`: the only element, a whole number."""
     if x.dtype.kind not in "iu":
         raise DTypeError(
@@ -127,12 +150,12 @@ def as_index(x) -> int:
     return int(single_number(x, "an index"))
 
 
-def as_format(x, spec: str) -> str:
+def as_format(x: TensorBase, spec: str) -> str:
     """For f-strings: the only element by a format, or the whole as text."""
     return format(single_number(x, "a format"), spec) if spec else str(x)
 
 
-def single_number(x, what: str) -> Any:
+def single_number(x: TensorBase, what: str) -> Any:
     """The only element, where Python asks for a number."""
     array = x.read(what)
     if array.size != 1:
@@ -145,7 +168,7 @@ def single_number(x, what: str) -> Any:
     return array.item()
 
 
-def as_text(x) -> str:
+def as_text(x: TensorBase) -> str:
     """What `repr(x)` gives."""
     if STATE.interpreter is not None or x._buffer is None:
         return f"Tensor(<{x.dtype.name} {x.shape}, captured>)"
@@ -158,7 +181,7 @@ def as_text(x) -> str:
     return f"Tensor({text}{', requires_grad=True' if x.requires_grad else ''})"
 
 
-def as_html(x) -> str:
+def as_html(x: TensorBase) -> str:
     """What a notebook shows: shape and type, and the corner of the (last) matrix."""
     import html  # here: it takes 1 ms to load, and few need it
 
@@ -182,13 +205,13 @@ def _as_arrays(x: Any) -> Any:
     return type(x)(map(_as_arrays, x)) if type(x) in (tuple, list) else x
 
 
-def _row(numbers: np.ndarray) -> str:
+def _row(numbers: Array) -> str:
     cells = [f"{x:.4g}" if numbers.dtype.kind == "f" else str(x) for x in numbers[:_CELLS]]
     cells += ["&#8943;"] if len(numbers) > _CELLS else []
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
-def _refuse_copy(array: np.ndarray, dtype: Any) -> np.ndarray:
+def _refuse_copy(array: Array, dtype: Any) -> Array:
     raise SettingError(
         "this tensor cannot be handed out without a copy",
         got=f"numpy.asarray(x, dtype={np.dtype(dtype)}, copy=False)",
@@ -202,7 +225,7 @@ def _refuse_copy(array: np.ndarray, dtype: Any) -> np.ndarray:
 _FORMATS = ("row", "column")
 
 
-def stride(x, dim: int | None = None) -> Any:
+def stride(x: Operand, dim: int | None = None) -> Any:
     """How many elements lie between neighbours along each axis (or along one).
 
     Example:
@@ -216,7 +239,7 @@ def stride(x, dim: int | None = None) -> Any:
     return steps if dim is None else steps[axis_of(x, dim)]
 
 
-def is_contiguous(x, order: str = "row") -> bool:
+def is_contiguous(x: Operand, order: str = "row") -> bool:
     """Whether the elements lie side by side, the last axis (or, by columns, the first) fastest.
 
     Args:
@@ -237,7 +260,7 @@ def _checked(order: str) -> str:
     return order
 
 
-def contiguous(x, order: str = "row") -> Any:
+def contiguous(x: Operand, order: str = "row") -> Any:
     """x with its elements side by side in memory: itself if they are, else a copy.
 
     Args:
@@ -264,7 +287,7 @@ def contiguous(x, order: str = "row") -> Any:
     return viewed(COPY, x, array, {})
 
 
-def shares_memory(a, b) -> bool:
+def shares_memory(a: TensorBase | Array, b: TensorBase | Array) -> bool:
     """Whether an element of a and an element of b are the same place in memory.
 
     Args:
@@ -280,7 +303,7 @@ def shares_memory(a, b) -> bool:
     return bool(np.shares_memory(_memory(a), _memory(b)))
 
 
-def _memory(x: Any) -> np.ndarray:
+def _memory(x: Any) -> Array:
     if isinstance(x, TensorBase):
         tensor: Any = x
         tensor.read("shares_memory()")
@@ -369,7 +392,7 @@ class _Carrier:
         return CPU
 
 
-def from_dlpack(x, *, device=None, copy: bool | None = None) -> Any:
+def from_dlpack(x: SupportsDLPack, *, device: Device = None, copy: bool | None = None) -> Any:
     """A Tensor over the memory of another library's array (torch, NumPy, JAX, ...).
 
     Args:
@@ -432,7 +455,7 @@ def offer_buffers(kind: type) -> None:
         ctypes.c_void_p.from_address(slot).value = ctypes.cast(_fill, ctypes.c_void_p).value
 
 
-def rows_of(array: np.ndarray) -> np.ndarray:
+def rows_of(array: Array) -> Array:
     """A copy, row by row, to be read: what is written to a copy would be lost."""
     copy = np.ascontiguousarray(array)
     copy.flags.writeable = False

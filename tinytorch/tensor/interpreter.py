@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ContextDecorator, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tinytorch.base.errors import CompileError, SettingError
+from tinytorch.base.locks import ForkSafeLock
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -41,7 +42,7 @@ class Interpreter:
     `_value`.
     """
 
-    def apply(self, primitive: Primitive, operands: tuple, params: dict[str, Any]):
+    def apply(self, primitive: Primitive, operands: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """Carry out one operation.
 
         Args:
@@ -54,43 +55,43 @@ class Interpreter:
         """
         raise NotImplementedError
 
-    def constant(self, buffer) -> Any:
+    def constant(self, buffer: Any) -> Any:
         """A Tensor of the numbers in `buffer` (tinytorch.tensor.memory.Buffer), fixed from now on.
 
         Called for NumPy arrays and lists that meet Tensors, or become Tensors, during the capture.
         """
         raise NotImplementedError
 
-    def stands(self, tensor) -> None:
+    def stands(self, tensor: Any) -> None:
         """Called for each Tensor that is made without numbers, for a `_value`."""
 
-    def meet(self, tensor) -> None:
+    def meet(self, tensor: Any) -> None:
         """Called before `.grad` of a Tensor is read or set, or its handle or place in the tape.
 
         From then on the Tensor has a `_value`, and the interpreter remembers the gradient it had.
         """
 
-    def assign(self, tensor, new) -> None:
+    def assign(self, tensor: Any, new: Any) -> None:
         """From now on `tensor` holds what `new` holds; shapes and dtypes agree already.
 
         What shows some of the same memory shows the new numbers from now on.
         """
         raise NotImplementedError
 
-    def guarded_by(self, lock) -> None:
+    def guarded_by(self, lock: ForkSafeLock) -> None:
         """Called when a state is met that other threads may move on too: its lock."""
 
-    def shows(self, view, base, row, params: dict[str, Any]) -> None:
+    def shows(self, view: Any, base: Any, row: Any, params: dict[str, Any]) -> None:
         """`view`, new, shows the memory of `base` as `row` takes it (tensor/assignment.py).
 
         Rows of the table that give views say so themselves in `apply`.
         """
 
-    def is_contiguous(self, tensor) -> bool:
+    def is_contiguous(self, tensor: Any) -> bool:
         """Whether the numbers would lie row by row in memory, carried out eagerly."""
         return True
 
-    def taken_from(self, tensor) -> tuple | None:
+    def taken_from(self, tensor: Any) -> tuple[Any, ...] | None:
         """What sharing.taken_from gives, of a Tensor met or made during the capture."""
         return None
 
@@ -132,7 +133,7 @@ def current() -> Interpreter | None:
 
 
 @contextmanager
-def interpreting(interpreter: Interpreter | None) -> Iterator[None]:
+def interpreting(interpreter: Interpreter | None) -> Generator[None]:
     """Let `interpreter` decide within the block, on this thread; None: eager within the block."""
     before, STATE.interpreter = STATE.interpreter, interpreter
     try:
@@ -143,7 +144,7 @@ def interpreting(interpreter: Interpreter | None) -> Iterator[None]:
 
 def user_frame() -> FrameType | None:
     """The innermost frame outside the package: the user's line. Cost: about 0.1 us a frame."""
-    frame = sys._getframe(1)
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     return frame
@@ -175,7 +176,7 @@ class _Recording(ContextDecorator):
         STATE.recording = self.on
         return self
 
-    def __exit__(self, *problem):
+    def __exit__(self, *problem: object):
         STATE.recording = self._before.pop()
         return False
 
@@ -237,7 +238,7 @@ class precision:
         self._before, STATE.precision = STATE.precision, self.name
         return self
 
-    def __exit__(self, *problem):
+    def __exit__(self, *problem: object):
         STATE.precision = self._before
         return False
 

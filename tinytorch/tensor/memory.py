@@ -5,16 +5,17 @@ methods are added to the bare Tensor in tensor.py. The device is part of a Buffe
 day; "cpu" is its only value.
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import math
 from sys import getrefcount
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 import numpy as np
 
-from tinytorch.base.dtypes import DType, from_bfloat16
+from tinytorch.base.dtypes import Array, DType, from_bfloat16
 from tinytorch.base.errors import CompileError, DTypeError, OutOfMemoryError, OverlapError
 from tinytorch.base.settings import STRUCTURE, keep_freed_memory
 from tinytorch.primitives.primitive import Spec
@@ -58,14 +59,14 @@ class Buffer:
     device = "cpu"
     moves = 0
 
-    def __init__(self, array: np.ndarray, dtype: DType, version: int = 0):
+    def __init__(self, array: Array, dtype: DType, version: int = 0):
         self.array = array
         self.dtype = dtype
         self.version = version
         self.family: Family | None = None
 
     @classmethod
-    def of_outside(cls, array: np.ndarray, dtype: DType) -> Buffer:
+    def of_outside(cls, array: Array, dtype: DType) -> Buffer:
         """A Buffer of an array that comes from outside this process, or from the user.
 
         Compiled code trusts `dtype`: over smaller elements it would read and write beside them.
@@ -110,7 +111,7 @@ class Buffer:
             self._address = self.array.__array_interface__["data"][0]
             return self._address
 
-    def numbers(self) -> np.ndarray:
+    def numbers(self) -> Array:
         """The array in computing form: bfloat16 as float32, all else as stored."""
         return from_bfloat16(self.array) if self.dtype.name == "bfloat16" else self.array
 
@@ -151,7 +152,7 @@ class Family:
                 self._most = 2 * len(self.kept) + 32
 
 
-def copy_of(array: np.ndarray, dtype: DType) -> np.ndarray:
+def copy_of(array: Array, dtype: DType) -> Array:
     """A dense copy of a stored array, at an aligned address."""
     out = Buffer.empty(array.shape, dtype).array
     out[...] = array
@@ -165,13 +166,40 @@ class TensorBase:
     """Slots of every Tensor.
 
     `_buffer`: memory, None for a Tensor made during a capture; `_value`: its captured value, else
-    None; `_node`: where gradients go (autograd.Leaf, Node or Port), None if nothing is recorded.
+    None; `_node`: where gradients go, a place in the tape (tape.py), None if nothing is recorded.
     """
 
     __slots__ = ("__weakref__", "_buffer", "_node", "_value")
     _buffer: Any
     _value: Any
     _node: Any
+
+    if TYPE_CHECKING:  # defined in tensor.py; the files below it use these
+
+        def __add__(self, other: Any) -> Any: ...
+        def __radd__(self, other: Any) -> Any: ...
+        def __sub__(self, other: Any) -> Any: ...
+        def __rsub__(self, other: Any) -> Any: ...
+        def __mul__(self, other: Any) -> Any: ...
+        def __rmul__(self, other: Any) -> Any: ...
+        def __truediv__(self, other: Any) -> Any: ...
+        def __rtruediv__(self, other: Any) -> Any: ...
+        def __pow__(self, other: Any) -> Any: ...
+        def __neg__(self) -> Any: ...
+        def __lt__(self, other: Any) -> Any: ...
+        def __le__(self, other: Any) -> Any: ...
+        def __gt__(self, other: Any) -> Any: ...
+        def __ge__(self, other: Any) -> Any: ...
+        def __eq__(self, other: Any) -> Any: ...
+        def __ne__(self, other: Any) -> Any: ...
+        def __and__(self, other: Any) -> Any: ...
+        def __or__(self, other: Any) -> Any: ...
+        def __getitem__(self, key: Any) -> Any: ...
+        def detach(self) -> Any:
+            """The same memory without a gradient."""
+
+        def requires_grad_(self, requires_grad: bool = True) -> Any:
+            """Begin (or end) gathering a gradient."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -217,7 +245,7 @@ class TensorBase:
             return self._buffer  # another thread may be recording with this Tensor
         return self._value
 
-    def read(self, what: str) -> np.ndarray:
+    def read(self, what: str) -> Array:
         """The numbers as a NumPy array (bfloat16 as float32), for `what`; not during a capture."""
         if STATE.interpreter is not None:
             STATE.interpreter.refuse(what)
@@ -268,7 +296,7 @@ def from_buffer(buffer: Buffer, node: Any = None) -> Any:
     return tensor
 
 
-def from_array(array: np.ndarray, dtype: DType) -> Any:
+def from_array(array: Array, dtype: DType) -> Any:
     """A Tensor over a stored array. Written flat: it runs once for each operation."""
     buffer = _allocate(Buffer)
     buffer.array = array
@@ -320,15 +348,17 @@ class Same:
     """A row of views that show all of x at its place: `x[...]`, `reshape` to the same shape."""
 
     view = True
+    asks_needs = asks_final = mixes = False
+    selects: tuple[int, ...] = ()
 
     def __init__(self, name: str):
         self.name = name
 
-    def numpy(self, array: np.ndarray) -> np.ndarray:
+    def numpy(self, array: Array) -> Array:
         """The array itself."""
         return array
 
-    def vjp(self, g: Any, out: Any, x: Any) -> tuple:
+    def vjp(self, g: Any, out: Any, x: Any) -> tuple[Any, ...]:
         """g."""
         return (g,)
 
@@ -340,7 +370,7 @@ ALIAS = Same("alias")
 DETACH = Same("detach")  # without a gradient: what it was taken from is not kept alive by it
 
 
-def view_of(x: Any, array: np.ndarray, primitive: Any, params: dict) -> Any:
+def view_of(x: Any, array: Array, primitive: Any, params: dict[str, Any]) -> Any:
     """A Tensor over `array`, NumPy's view of the memory of x; a write to one reaches the other.
 
     Args:
@@ -387,7 +417,7 @@ def view_of(x: Any, array: np.ndarray, primitive: Any, params: dict) -> Any:
     return out
 
 
-def taken_from(x: Any) -> tuple | None:
+def taken_from(x: Any) -> tuple[Any, ...] | None:
     """(base, primitive, params, whether recorded) of a view; None if it was taken from nothing."""
     buffer = x._buffer
     if buffer is None or buffer.family is None or buffer.taken is None:
@@ -409,7 +439,7 @@ def relatives(x: Any) -> list[Any]:
     return [t for t in found if t is not None and t._buffer.family is family]
 
 
-def writable(x: Any) -> np.ndarray:
+def writable(x: Any) -> Array:
     """The memory of x, to be written at once: who needs the old numbers has got a copy of them.
 
     Raises:
@@ -431,7 +461,7 @@ def writable(x: Any) -> np.ndarray:
     return buffer.array
 
 
-def _of_family(x: Any) -> np.ndarray:
+def _of_family(x: Any) -> Array:
     if is_held(x):
         return _on_its_own(x).array
     array = x._buffer.array
@@ -478,7 +508,7 @@ def is_alone(x: Any) -> bool:
     return type(owner) is np.ndarray and owner.base is None and getrefcount(owner) == 3
 
 
-def replace_memory(x: Any, array: np.ndarray) -> None:
+def replace_memory(x: Any, array: Array) -> None:
     """Let x, which is alone, hold the same numbers elsewhere."""
     buffer = x._buffer
     buffer.array = array
@@ -550,7 +580,7 @@ def _leave(buffer: Buffer) -> None:
         buffer.family, buffer.taken = None, None
 
 
-def _refuse_overlap(array: np.ndarray) -> None:
+def _refuse_overlap(array: Array) -> None:
     if any(step == 0 and n > 1 for step, n in zip(array.strides, array.shape, strict=True)):
         raise OverlapError(
             "a tensor whose elements lie at the same place cannot be written",
@@ -572,13 +602,14 @@ def _move_family(x: Any) -> None:
             moved = taken[1].numpy(whole._buffer.array, **taken[2])
         new = Buffer(moved, old.dtype, old.version)
         new.taken, new.is_kept = old.taken, False
-        new.family = Family() if whole is None else whole._buffer.family
-        new.family.members.append(ref(member))
+        family: Any = Family() if whole is None else whole._buffer.family
+        new.family = family
+        family.members.append(ref(member))
         member._buffer = new
     Buffer.moves += 1
 
 
-def _distinct(array: np.ndarray) -> int:
+def _distinct(array: Array) -> int:
     count = 1
     for step, n in zip(array.strides, array.shape, strict=True):
         count *= n if step else 1

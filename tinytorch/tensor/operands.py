@@ -5,16 +5,19 @@ and answers questions about number types by the names and rules of the Python ar
 (https://data-apis.org/array-api/2024.12), without complex numbers.
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from tinytorch.base.dtypes import (
     DTYPES,
     OF_NUMPY,
+    Array,
     DType,
     as_dtype,
     bfloat16,
@@ -30,6 +33,11 @@ from tinytorch.primitives.elementwise import cast
 from tinytorch.primitives.ieee import ieee_cast
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import Buffer, TensorBase, copy_of, from_buffer
+
+# What becomes a Tensor: a Tensor, an array, a number, nested lists of numbers.
+Operand: TypeAlias = "TensorBase | Array | np.generic | float | Sequence[Any]"
+Sizes: TypeAlias = int | Sequence[int]  # of axes, or axes themselves: one, or several in a tuple
+Axes: TypeAlias = int | Sequence[int] | None  # what is reduced over: one, several, None: all
 
 
 def to_buffer(data: Any, dtype: DType | None, *, copy: bool) -> Buffer:
@@ -65,7 +73,7 @@ def to_buffer(data: Any, dtype: DType | None, *, copy: bool) -> Buffer:
     return Buffer(copy_of(array, own) if copy else array, own)
 
 
-def _fitting(array: np.ndarray, dtype: DType | None) -> np.ndarray:
+def _fitting(array: Array, dtype: DType | None) -> Array:
     """Python numbers, if what they become can hold them (None: int64 for whole ones)."""
     kind = array.dtype.kind
     if kind == "O" and array.size and all(type(v) is int for v in array.flat):  # beyond 64 bits
@@ -86,12 +94,13 @@ def holds_tensors(data: Any) -> bool:
     """Whether a list, or a list in it, has a Tensor among its elements."""
     if not isinstance(data, (list, tuple)):
         return False
-    kinds = set(map(type, data))
+    parts: Sequence[Any] = data
+    kinds = set(map(type, parts))
     if kinds <= _NUMBERS:
         return False
     if any(issubclass(kind, TensorBase) for kind in kinds):
         return True
-    return bool(kinds & {list, tuple}) and any(map(holds_tensors, data))
+    return bool(kinds & {list, tuple}) and any(map(holds_tensors, parts))
 
 
 def refuse_tensors(data: Any) -> None:
@@ -108,7 +117,8 @@ def refuse_tensors(data: Any) -> None:
 def _recorded(data: Any) -> bool:
     if isinstance(data, TensorBase):
         return STATE.interpreter is not None or (STATE.recording and data._node is not None)
-    return isinstance(data, (list, tuple)) and any(map(_recorded, data))
+    parts: Sequence[Any] = data if isinstance(data, (list, tuple)) else ()
+    return any(map(_recorded, parts))
 
 
 def refuse_as_number(owner: Any, name: str, x: Any) -> None:
@@ -142,7 +152,8 @@ def plain(owner: str, **numbers: Any) -> None:
 def refuse_tensor_params(owner: Any, params: dict[str, Any]) -> None:
     """Refuse Tensors among the params of a row, which are written into programs and caches."""
     for name, x in params.items():
-        for part in x if type(x) is tuple else (x,):
+        parts: tuple[Any, ...] = x if type(x) is tuple else (x,)
+        for part in parts:
             if isinstance(part, TensorBase):
                 refuse_as_number(owner, name, part)
 
@@ -155,7 +166,7 @@ def make(data: Any, dtype: DType | None = None, *, copy: bool = False) -> Any:
     return from_buffer(buffer)
 
 
-def dtype_of_array(array: np.ndarray) -> DType:
+def dtype_of_array(array: Array) -> DType:
     """The number type of a NumPy array (never bfloat16)."""
     known = OF_NUMPY.get(array.dtype)
     return as_dtype(array.dtype) if known is None else known
@@ -185,7 +196,7 @@ def joint_dtype(a: Any, b: Any) -> DType:
     return promote(p, q)
 
 
-def tensor_of(x: Any) -> Any:
+def tensor_of(x: Operand) -> TensorBase:
     """A Tensor of anything that an operand may be: a Tensor, an array, a list, a number."""
     if isinstance(x, TensorBase):
         return x
@@ -301,7 +312,8 @@ def isdtype(dtype: Any, kind: Any) -> bool:
         (True, True)
     """
     if isinstance(kind, tuple):
-        return any(isdtype(dtype, k) for k in kind)
+        kinds: tuple[Any, ...] = kind
+        return any(isdtype(dtype, k) for k in kinds)
     if isinstance(kind, str) and kind in _KINDS:
         return as_dtype(dtype).kind in _KINDS[kind] and kind != "complex floating"
     try:

@@ -12,7 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import as_dtype, bool_, check_fits, float32, float64, int64, uint32
+from tinytorch.base.dtypes import (
+    DTypeLike,
+    as_dtype,
+    bool_,
+    check_fits,
+    float32,
+    float64,
+    int64,
+    uint32,
+)
 from tinytorch.base.errors import DTypeError, SettingError
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.base.settings import draw_from
@@ -21,10 +30,10 @@ from tinytorch.tensor.assignment import copy_named
 from tinytorch.tensor.creation import _shape, full
 from tinytorch.tensor.dispatch import apply, number, to_dtype
 from tinytorch.tensor.elementwise import cos, log, sin, sqrt
-from tinytorch.tensor.interchange import check_device
+from tinytorch.tensor.interchange import Device, check_device
 from tinytorch.tensor.interpreter import STATE, interpreting, no_grad
 from tinytorch.tensor.memory import TensorBase
-from tinytorch.tensor.operands import plain, tensor_of
+from tinytorch.tensor.operands import Operand, Sizes, plain, tensor_of
 from tinytorch.tensor.reductions import argmax, argsort
 from tinytorch.tensor.shaping import concat, reshape, slice_along
 from tinytorch.tensor.tensor import Tensor
@@ -72,10 +81,10 @@ class Generator:
             low, high = self.bits((2,)).tolist()
         return low | high << 32
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return {"state": self.state}
 
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.state = state["state"]
         self._lock = ForkSafeLock()
 
@@ -83,7 +92,7 @@ class Generator:
         """Where the stream is now, as it can be saved; drawing leaves it as it is."""
         return {"state": self.state.detach().clone()}
 
-    def load_state_dict(self, state: Mapping) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go to where `state_dict` was taken."""
         copy_named({"state": self.state}, state, owner="Generator")
 
@@ -143,7 +152,7 @@ def _as_float(dtype: Any) -> Any:
 
 
 def rand(
-    *shape, dtype=float32, generator: Generator | None = None, device=None,
+    *shape: Sizes, dtype: DTypeLike=float32, generator: Generator | None = None, device: Device=None,
     requires_grad: bool = False,
 ) -> Any:  # fmt: skip
     """Uniform on [0, 1), independent.
@@ -157,14 +166,18 @@ def rand(
 
 
 def uniform(
-    low: float, high: float, shape, dtype=float32, generator: Generator | None = None
+    low: float,
+    high: float,
+    shape: Sizes,
+    dtype: DTypeLike = float32,
+    generator: Generator | None = None,
 ) -> Any:
     """Uniform on [low, high), independent."""
     return rand(*_shape((shape,)), dtype=dtype, generator=generator) * (high - low) + low
 
 
 def randn(
-    *shape, dtype=float32, generator: Generator | None = None, device=None,
+    *shape: Sizes, dtype: DTypeLike=float32, generator: Generator | None = None, device: Device=None,
     requires_grad: bool = False,
 ) -> Any:  # fmt: skip
     """Normal with mean 0 and variance 1, independent.
@@ -184,13 +197,24 @@ def randn(
     return out.requires_grad_() if requires_grad else out
 
 
-def normal(mean, std, shape, dtype=float32, generator: Generator | None = None) -> Any:
+def normal(
+    mean: Operand,
+    std: Operand,
+    shape: Sizes,
+    dtype: DTypeLike = float32,
+    generator: Generator | None = None,
+) -> Any:
     """Normal with this mean and standard deviation, independent."""
     return randn(*_shape((shape,)), dtype=dtype, generator=generator) * std + mean
 
 
 def rand_like(
-    x, generator: Generator | None = None, *, dtype=None, device=None, requires_grad: bool = False
+    x: Operand,
+    generator: Generator | None = None,
+    *,
+    dtype: DTypeLike | None = None,
+    device: Device = None,
+    requires_grad: bool = False,
 ) -> Any:
     """`rand` of the shape of x, and of its dtype unless given."""
     how = {"dtype": dtype or x.dtype, "device": device, "requires_grad": requires_grad}
@@ -198,7 +222,12 @@ def rand_like(
 
 
 def randn_like(
-    x, generator: Generator | None = None, *, dtype=None, device=None, requires_grad: bool = False
+    x: Operand,
+    generator: Generator | None = None,
+    *,
+    dtype: DTypeLike | None = None,
+    device: Device = None,
+    requires_grad: bool = False,
 ) -> Any:
     """`randn` of the shape of x, and of its dtype unless given."""
     how = {"dtype": dtype or x.dtype, "device": device, "requires_grad": requires_grad}
@@ -206,8 +235,8 @@ def randn_like(
 
 
 def randint(
-    low: int, high: int | None = None, shape=(), dtype=int64, generator: Generator | None = None,
-    *, size=None, device=None,
+    low: int, high: int | None = None, shape: Sizes=(), dtype: DTypeLike=int64, generator: Generator | None = None,
+    *, size: Sizes | None=None, device: Device=None,
 ) -> Any:  # fmt: skip
     """Whole numbers low, ..., high - 1 (`randint(high)`: from 0), equally likely to within 2^-32.
 
@@ -230,7 +259,7 @@ def randint(
     return to_dtype((words * (high - low) >> 32) + low, as_dtype(dtype))
 
 
-def bernoulli(p: float, shape, generator: Generator | None = None) -> Any:
+def bernoulli(p: float, shape: Sizes, generator: Generator | None = None) -> Any:
     """True with probability p (to within 2^-32), independent, as bools.
 
     Args:
@@ -251,7 +280,9 @@ def bernoulli(p: float, shape, generator: Generator | None = None) -> Any:
     return _bits(sizes, generator) < number(threshold, uint32)
 
 
-def dropout_mask(shape, p: float, dtype=float32, generator: Generator | None = None) -> Any:
+def dropout_mask(
+    shape: Sizes, p: float, dtype: DTypeLike = float32, generator: Generator | None = None
+) -> Any:
     """0 with probability p, else 1 / (1 - p): what dropout multiplies with (its mean is 1)."""
     if isinstance(p, TensorBase):
         plain("dropout_mask", p=p)
@@ -270,7 +301,7 @@ def permutation(n: int, generator: Generator | None = None) -> Any:
 randperm = permutation
 
 
-def categorical(logits, generator: Generator | None = None) -> Any:
+def categorical(logits: Operand, generator: Generator | None = None) -> Any:
     """A class for each row of logits (..., K), with the probabilities of their softmax.
 
     Source: the Gumbel-max trick, Gumbel 1954; as in Maddison et al. 2014, "A* sampling".

@@ -5,6 +5,7 @@ has as many results as the values say (`nonzero`, `unique_*`) needs the values, 
 function refuses it; everything else has a static shape.
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import builtins
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinytorch.base.dtypes import as_dtype, bool_, float32, float64, int32, int64, uint8
+from tinytorch.base.dtypes import DTypeLike, as_dtype, bool_, float32, float64, int32, int64, uint8
 from tinytorch.base.errors import DTypeError, SettingError, ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor import tape
@@ -32,7 +33,7 @@ from tinytorch.tensor.elementwise import abs, exp, log, maximum, minimum, not_eq
 from tinytorch.tensor.elementwise import equal as eq
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import TensorBase
-from tinytorch.tensor.operands import make, tensor_of
+from tinytorch.tensor.operands import Axes, Operand, make, tensor_of
 from tinytorch.tensor.shaping import (
     as_vector,
     axes_of,
@@ -44,11 +45,12 @@ from tinytorch.tensor.shaping import (
     slice_along,
     squeeze,
 )
+from tinytorch.tensor.tape import GradientRule
 
 _MAY_BE_BOOLS = (tuple, bool)
 
 
-def _over(x: Any, axes: Any, keepdim: bool) -> dict:
+def _over(x: Any, axes: Any, keepdim: bool) -> dict[str, Any]:
     return {"axes": axes_of(x, axes), "keepdims": bool(keepdim)}
 
 
@@ -87,7 +89,13 @@ def _float(x: Any) -> Any:
 
 
 def sum(
-    x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False, dtype=None
+    x: Operand,
+    dim: Axes = None,
+    keepdim: bool = False,
+    *,
+    axis: Axes = None,
+    keepdims: bool = False,
+    dtype: DTypeLike | None = None,
 ) -> Any:
     """Sum over axes (None: all); bools and integers are added up as int64.
 
@@ -100,7 +108,13 @@ def sum(
 
 
 def prod(
-    x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False, dtype=None
+    x: Operand,
+    dim: Axes = None,
+    keepdim: bool = False,
+    *,
+    axis: Axes = None,
+    keepdims: bool = False,
+    dtype: DTypeLike | None = None,
 ) -> Any:
     """Product over axes (None: all); bools and integers are multiplied as int64."""
     return _reduce("prod", _countable(x, dtype), dim if axis is None else axis, keepdim or keepdims)
@@ -115,7 +129,13 @@ def _count(x: Any, axes: Any) -> int:
 
 @in_float32()
 def mean(
-    x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False, dtype=None
+    x: Operand,
+    dim: Axes = None,
+    keepdim: bool = False,
+    *,
+    axis: Axes = None,
+    keepdims: bool = False,
+    dtype: DTypeLike | None = None,
 ) -> Any:
     """Sum over axes divided by the number of elements; integers as float32, or all as `dtype`."""
     if dtype is not None:
@@ -138,8 +158,8 @@ def _correction(dim: Any, unbiased: bool | None, correction: float | None) -> tu
 
 @in_float32()
 def var(
-    x, dim=None, unbiased: bool | None = None, keepdim: bool = False, *,
-    correction: float | None = 1, axis=None, keepdims: bool = False,
+    x: Operand, dim: Axes=None, unbiased: bool | None = None, keepdim: bool = False, *,
+    correction: float | None = 1, axis: Axes=None, keepdims: bool = False,
 ) -> Any:  # fmt: skip
     """Sum of squared distances from the mean, divided by n - correction.
 
@@ -163,8 +183,8 @@ def var(
 
 @in_float32()
 def std(
-    x, dim=None, unbiased: bool | None = None, keepdim: bool = False, *,
-    correction: float | None = 1, axis=None, keepdims: bool = False,
+    x: Operand, dim: Axes=None, unbiased: bool | None = None, keepdim: bool = False, *,
+    correction: float | None = 1, axis: Axes=None, keepdims: bool = False,
 ) -> Any:  # fmt: skip
     """Square root of the variance, arguments as `var`; its gradient where that is 0 is 0."""
     return root_of_squares(
@@ -172,12 +192,26 @@ def std(
     )
 
 
-def amax(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+def amax(
+    x: Operand,
+    dim: Axes = None,
+    keepdim: bool = False,
+    *,
+    axis: Axes = None,
+    keepdims: bool = False,
+) -> Any:
     """The largest element along axes (None: all), or NaN; ties share the gradient."""
     return _extreme("max", "any", x, dim if axis is None else axis, keepdim or keepdims)
 
 
-def amin(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+def amin(
+    x: Operand,
+    dim: Axes = None,
+    keepdim: bool = False,
+    *,
+    axis: Axes = None,
+    keepdims: bool = False,
+) -> Any:
     """The smallest element along axes (None: all), or NaN; ties share the gradient."""
     return _extreme("min", "all", x, dim if axis is None else axis, keepdim or keepdims)
 
@@ -200,12 +234,26 @@ def _position(name: str, x: Any, dim: Any, keepdim: bool) -> Any:
     return out.unsqueeze(at) if keepdim else out
 
 
-def argmax(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+def argmax(
+    x: Operand,
+    dim: Axes = None,
+    keepdim: bool = False,
+    *,
+    axis: Axes = None,
+    keepdims: bool = False,
+) -> Any:
     """Where the largest element is along an axis (None: of the flattened x); first wins."""
     return _position("argmax", x, dim if axis is None else axis, keepdim or keepdims)
 
 
-def argmin(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+def argmin(
+    x: Operand,
+    dim: Axes = None,
+    keepdim: bool = False,
+    *,
+    axis: Axes = None,
+    keepdims: bool = False,
+) -> Any:
     """Where the smallest element is along an axis (None: of the flattened x); first wins."""
     return _position("argmin", x, dim if axis is None else axis, keepdim or keepdims)
 
@@ -215,18 +263,34 @@ def _truth(x: Any) -> Any:
     return x if x.dtype is bool_ else x != 0
 
 
-def any(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+def any(
+    x: Operand,
+    dim: Axes = None,
+    keepdim: bool = False,
+    *,
+    axis: Axes = None,
+    keepdims: bool = False,
+) -> Any:
     """Whether some element is not 0."""
     return _reduce("any", _truth(x), dim if axis is None else axis, keepdim or keepdims)
 
 
-def all(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+def all(
+    x: Operand,
+    dim: Axes = None,
+    keepdim: bool = False,
+    *,
+    axis: Axes = None,
+    keepdims: bool = False,
+) -> Any:
     """Whether no element is 0."""
     return _reduce("all", _truth(x), dim if axis is None else axis, keepdim or keepdims)
 
 
 @as_vector
-def cumsum(x, dim: int = -1, *, axis: int | None = None, dtype=None) -> Any:
+def cumsum(
+    x: Operand, dim: int = -1, *, axis: int | None = None, dtype: DTypeLike | None = None
+) -> Any:
     """Running sum along an axis; bools and integers are added up as int64, or as `dtype`."""
     x = _countable(x, dtype)
     return apply(TABLE["cumsum"], (x,), {"axis": axis_of(x, dim if axis is None else axis)})
@@ -234,7 +298,12 @@ def cumsum(x, dim: int = -1, *, axis: int | None = None, dtype=None) -> Any:
 
 @as_vector
 def sort_values(
-    x, dim: int = -1, descending: bool = False, *, axis: int | None = None, stable: bool = True
+    x: Operand,
+    dim: int = -1,
+    descending: bool = False,
+    *,
+    axis: int | None = None,
+    stable: bool = True,
 ) -> Any:
     """x in ascending (or descending) order along an axis; NaN last, or first if descending.
 
@@ -254,7 +323,12 @@ def sort_values(
 
 @as_vector
 def argsort(
-    x, dim: int = -1, descending: bool = False, *, axis: int | None = None, stable: bool = True
+    x: Operand,
+    dim: int = -1,
+    descending: bool = False,
+    *,
+    axis: int | None = None,
+    stable: bool = True,
 ) -> Any:
     """The positions that put x in order along an axis; equal elements keep theirs."""
     x = tensor_of(x)
@@ -276,7 +350,7 @@ def shift_of(x: Any, dim: Any) -> Any:
 
 
 @in_float32()
-def softmax(x, dim: int = -1, dtype=None) -> Any:
+def softmax(x: Operand, dim: int = -1, dtype: DTypeLike | None = None) -> Any:
     """exp(x) / sum(exp(x)) along an axis, shifted by the largest element so that nothing overflows.
 
     Args:
@@ -297,7 +371,7 @@ def softmax(x, dim: int = -1, dtype=None) -> Any:
 
 
 @in_float32()
-def log_softmax(x, dim: int = -1, dtype=None) -> Any:
+def log_softmax(x: Operand, dim: int = -1, dtype: DTypeLike | None = None) -> Any:
     """log(softmax(x)) along an axis, without computing the softmax: it does not underflow.
 
     Args: as `softmax`.
@@ -310,7 +384,7 @@ def log_softmax(x, dim: int = -1, dtype=None) -> Any:
 
 
 @in_float32()
-def logsumexp(x, dim: int = -1, keepdim: bool = False) -> Any:
+def logsumexp(x: Operand, dim: int = -1, keepdim: bool = False) -> Any:
     """log(sum(exp(x))) along axes, shifted so that nothing overflows.
 
     All -inf gives -inf, and the gradient 0: there is nothing whose share could grow.
@@ -331,15 +405,17 @@ def _exponentials(x: Any, dim: Any) -> tuple[Any, Any, Any]:
     return exponentials, sum(exponentials, dim, True), shift
 
 
-class _LogSumExp:
+class _LogSumExp(GradientRule):
     """Stands in the tape for logsumexp: one entry for four, 40 us less."""
 
-    asks_needs, asks_final = False, True
+    name = "logsumexp"
+
+    asks_final = True
 
     def __init__(self, exponentials: Any, total: Any, dim: Any):
         self.exponentials, self.total, self.dim = exponentials, total, dim
 
-    def vjp(self, g: Any, out: Any, x: Any, *, final: bool = False) -> tuple:
+    def vjp(self, g: Any, out: Any, x: Any, *, final: bool = False) -> tuple[Any, ...]:
         """g times softmax(x); recorded, for a second derivative, softmax is computed again."""
         powers, total = self.exponentials, self.total
         if STATE.recording:
@@ -348,12 +424,9 @@ class _LogSumExp:
         product = powers * (g / maximum(total, 0.5))
         return (TABLE["absorb"](product, g) if final else product,)
 
-    def __repr__(self) -> str:
-        return "logsumexp"
-
 
 @in_float32()
-def norm(x, p: float | str | None = 2, dim=None, keepdim: bool = False) -> Any:
+def norm(x: Operand, p: float | str | None = 2, dim: Axes = None, keepdim: bool = False) -> Any:
     """The p-norm over axes: (sum of |x|^p)^(1/p), PyTorch's order of arguments.
 
     Its gradient at 0 is 0, the least of its subgradients, as in PyTorch.
@@ -426,7 +499,13 @@ def _first(x: Any, axis: int, value: int) -> Any:
     return apply(TABLE["full"], (), {"shape": shape, "value": value, "dtype": x.dtype})
 
 
-def cumulative_sum(x, *, axis: int | None = None, dtype=None, include_initial: bool = False) -> Any:
+def cumulative_sum(
+    x: Operand,
+    *,
+    axis: int | None = None,
+    dtype: DTypeLike | None = None,
+    include_initial: bool = False,
+) -> Any:
     """Running sums along an axis; bools and integers are added up as int64 unless `dtype` is given.
 
     Args:
@@ -447,7 +526,11 @@ def cumulative_sum(x, *, axis: int | None = None, dtype=None, include_initial: b
 
 @in_float32()
 def cumulative_prod(
-    x, *, axis: int | None = None, dtype=None, include_initial: bool = False
+    x: Operand,
+    *,
+    axis: int | None = None,
+    dtype: DTypeLike | None = None,
+    include_initial: bool = False,
 ) -> Any:
     """Running products along an axis; bools and integers are multiplied as int64.
 
@@ -470,13 +553,19 @@ def cumulative_prod(
 
 
 @as_vector
-def cumprod(x, dim: int, *, dtype=None) -> Any:
+def cumprod(x: Operand, dim: int, *, dtype: DTypeLike | None = None) -> Any:
     """`cumulative_prod` by PyTorch's name."""
     return cumulative_prod(x, axis=dim, dtype=dtype)
 
 
 def diff(
-    x, n: int = 1, dim: int = -1, prepend=None, append=None, *, axis: int | None = None
+    x: Operand,
+    n: int = 1,
+    dim: int = -1,
+    prepend: Operand | None = None,
+    append: Operand | None = None,
+    *,
+    axis: int | None = None,
 ) -> Any:
     """Each element minus the one before it, along an axis, n times; of bools: are they different?
 
@@ -538,7 +627,14 @@ def _extreme_and_place(name: str, x: Any, dim: Any, keepdim: bool) -> Any:
     return out if keepdim else ValuesIndices(*(squeeze(part, at) for part in out))
 
 
-def max(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+def max(
+    x: Operand,
+    dim: Axes | TensorBase = None,
+    keepdim: bool = False,
+    *,
+    axis: Axes = None,
+    keepdims: bool = False,
+) -> Any:
     """The largest element (NaN if one is NaN), or along an axis the largest and where they are.
 
     Args:
@@ -569,7 +665,14 @@ def max(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False
     )
 
 
-def min(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False) -> Any:
+def min(
+    x: Operand,
+    dim: Axes | TensorBase = None,
+    keepdim: bool = False,
+    *,
+    axis: Axes = None,
+    keepdims: bool = False,
+) -> Any:
     """The smallest element, or along an axis the smallest and where they are; as `max`."""
     return _extreme_and_place(
         "min", tensor_of(x), dim if axis is None else axis, keepdim or keepdims
@@ -577,7 +680,12 @@ def min(x, dim=None, keepdim: bool = False, *, axis=None, keepdims: bool = False
 
 
 def sort(
-    x, dim: int = -1, descending: bool = False, stable: bool = True, *, axis: int | None = None
+    x: Operand,
+    dim: int = -1,
+    descending: bool = False,
+    stable: bool = True,
+    *,
+    axis: int | None = None,
 ) -> ValuesIndices:
     """x in ascending (or descending) order along an axis, and where each element was.
 
@@ -607,7 +715,7 @@ def sort(
     return ValuesIndices(apply(TABLE["take_along"], (x, index), {"axis": axis_of(x, along)}), index)
 
 
-def equal(a, b) -> bool:
+def equal(a: Operand, b: Operand) -> bool:
     """Whether two Tensors have the same shape and the same elements; NaN is equal to nothing.
 
     Differs from the array API, whose `equal` compares element by element: `a == b`, `tt.eq`.
@@ -623,7 +731,7 @@ def equal(a, b) -> bool:
     return bool(all(eq(a, b)).read("equal(), whose answer is a value"))
 
 
-def nonzero(x, *, as_tuple: bool = False) -> Any:
+def nonzero(x: Operand, *, as_tuple: bool = False) -> Any:
     """The positions of the elements that are not 0.
 
     Args:
@@ -642,19 +750,27 @@ def nonzero(x, *, as_tuple: bool = False) -> Any:
     return tuple(make(i.astype(np.int64)) for i in array.nonzero())
 
 
-def argwhere(x) -> Any:
+def argwhere(x: Operand) -> Any:
     """The positions of the elements that are not 0, one row for each."""
     array = tensor_of(x).read("argwhere(), whose size depends on values")
     return make(np.argwhere(array).astype(np.int64))
 
 
-def count_nonzero(x, dim=None, *, axis=None, keepdims: bool = False) -> Any:
+def count_nonzero(
+    x: Operand, dim: Axes = None, *, axis: Axes = None, keepdims: bool = False
+) -> Any:
     """How many elements are not 0, over axes (None: all)."""
     return sum(tensor_of(x) != 0, dim if axis is None else axis, keepdims)
 
 
 def searchsorted(
-    x1, x2, *, out_int32: bool = False, right: bool = False, side: str | None = None, sorter=None
+    x1: Operand,
+    x2: Operand,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Operand | None = None,
 ) -> Any:
     """Where each element of x2 would be inserted into the ascending vector x1; NaN sorts last.
 
@@ -706,7 +822,7 @@ def searchsorted(
     return sum(before, -1, dtype=kind)
 
 
-def isin(x, values, *, invert: bool = False) -> Any:
+def isin(x: Operand, values: Operand, *, invert: bool = False) -> Any:
     """Whether each element of x is among `values`.
 
     Args:
@@ -722,7 +838,7 @@ def isin(x, values, *, invert: bool = False) -> Any:
 
 
 @as_vector
-def topk(x, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
+def topk(x: Operand, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
     """The k largest (or smallest) elements along an axis, and their positions.
 
     Args:
@@ -777,7 +893,7 @@ class UniqueInverse(NamedTuple):
     inverse_indices: Any
 
 
-def unique_all(x) -> UniqueAll:
+def unique_all(x: Operand) -> UniqueAll:
     """The different values of x in ascending order; where each is first, where x has it, how often.
 
     Each NaN is a value of its own, as the array API asks.
@@ -792,7 +908,7 @@ def unique_all(x) -> UniqueAll:
     return UniqueAll(back, *index)
 
 
-def unique_values(x) -> Any:
+def unique_values(x: Operand) -> Any:
     """The different values of x, in ascending order.
 
     Example:
@@ -803,19 +919,19 @@ def unique_values(x) -> Any:
     return unique_all(x).values
 
 
-def unique_counts(x) -> UniqueCounts:
+def unique_counts(x: Operand) -> UniqueCounts:
     """The different values of x, and how often each is there."""
     found = unique_all(x)
     return UniqueCounts(found.values, found.counts)
 
 
-def unique_inverse(x) -> UniqueInverse:
+def unique_inverse(x: Operand) -> UniqueInverse:
     """The different values of x, and for each element of x the position of its value."""
     found = unique_all(x)
     return UniqueInverse(found.values, found.inverse_indices)
 
 
-def bincount(x, weights=None, minlength: int = 0) -> Any:
+def bincount(x: Operand, weights: Operand | None = None, minlength: int = 0) -> Any:
     """How often each whole number 0, 1, ... is in a vector, or the sum of its weights.
 
     Args:

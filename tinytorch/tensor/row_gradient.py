@@ -18,7 +18,9 @@ from tinytorch.tensor.dispatch import apply, to_dtype
 from tinytorch.tensor.indexing import put_rows, take
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import TensorBase, from_array, held
+from tinytorch.tensor.operands import Axes
 from tinytorch.tensor.shaping import concat, reshape
+from tinytorch.tensor.tape import GradientRule
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -135,7 +137,7 @@ class RowGradient(Tensor):
 
     __rmul__ = __mul__
 
-    def sum(self, dim=None, **named: Any) -> Any:
+    def sum(self, dim: Axes = None, **named: Any) -> Any:
         """The sum of all numbers without the table; along axes with it."""
         if dim is None and not named:
             return self.values.sum()
@@ -150,7 +152,7 @@ class RowGradient(Tensor):
             return f"RowGradient(<{self.dtype.name} {self.shape}, captured>)"
         return f"RowGradient({self.values.shape[0]} of {self.length} rows, {self.dtype.name})"
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return self.dense().__reduce__()
 
 
@@ -160,13 +162,15 @@ def _alike(a: RowGradient, b: RowGradient) -> bool:
     )
 
 
-class _Rows:
+class _Rows(GradientRule):
     """Stands in the tape for a lookup whose gradient is a RowGradient."""
+
+    name = "take_rows"
 
     def __init__(self, index: Any):
         self.index = index
 
-    def vjp(self, g: Any, out: Any, table: Any) -> tuple:
+    def vjp(self, g: Any, out: Any, table: Any) -> tuple[Any, ...]:
         """What the rows of the table get; recorded, as the whole table, for second derivatives."""
         size = table.shape[0]
         index = reshape(self.index, (-1,))
@@ -174,9 +178,6 @@ class _Rows:
         if STATE.recording:
             return (apply(TABLE["scatter_add"], (values, index), {"axis": 0, "size": size}),)
         return (RowGradient(index, values, size),)
-
-    def __repr__(self) -> str:
-        return "take_rows"
 
 
 def take_rows(table: Any, index: Any) -> Any:

@@ -4,6 +4,7 @@ Knows axes, counted from the end if negative; views where NumPy gives views. Wha
 broadcast view, copied once where axes are joined.
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import builtins
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import bool_, promote
+from tinytorch.base.dtypes import Array, bool_, promote
 from tinytorch.base.errors import ArgumentTypeError, SettingError, ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.shapes import broadcast_shapes as _common_shape
@@ -22,7 +23,7 @@ from tinytorch.primitives.shapes import check_sizes, sizes_of
 from tinytorch.tensor.dispatch import alias, apply, copied, to_dtype, unshared, viewed
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import TensorBase
-from tinytorch.tensor.operands import make, tensor_of
+from tinytorch.tensor.operands import Axes, Operand, Sizes, make, tensor_of
 
 _RESHAPE, _PERMUTE = TABLE["reshape"], TABLE["permute"]
 
@@ -70,7 +71,7 @@ def axes_of(x: Any, axes: Any) -> tuple[int, ...]:
     return tuple(sorted([axis_of(x, a) for a in given]))
 
 
-def as_vector(function: Callable) -> Callable:
+def as_vector(function: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator for a function along one axis: a 0-d Tensor counts as (1,), as in PyTorch."""
 
     @functools.wraps(function)
@@ -87,7 +88,7 @@ def as_vector(function: Callable) -> Callable:
     return along
 
 
-def reshape(x, *shape) -> Any:
+def reshape(x: Operand, *shape: Sizes) -> Any:
     """The same elements, in the same order, under other axes; one size may be -1: what is left.
 
     Example:
@@ -119,7 +120,7 @@ def reshape(x, *shape) -> Any:
     return alias(x) if sizes == x.shape else apply(_RESHAPE, (x,), {"shape": sizes})
 
 
-def view(x, *shape) -> Any:
+def view(x: Operand, *shape: Sizes) -> Any:
     """`reshape` that never copies: a write to the result always reaches x.
 
     Raises:
@@ -146,7 +147,7 @@ def view(x, *shape) -> Any:
     return out
 
 
-def permute(x, *axes) -> Any:
+def permute(x: Operand, *axes: Sizes) -> Any:
     """Axis i of the result is axis axes[i] of x."""
     x = tensor_of(x)
     order = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
@@ -174,7 +175,7 @@ def _exchanged(rank: int, a: int, b: int) -> tuple[int, ...]:
     return tuple(order)
 
 
-def transpose(x, a: int = -2, b: int = -1) -> Any:
+def transpose(x: Operand, a: int = -2, b: int = -1) -> Any:
     """x with axes a and b exchanged; a view."""
     x = tensor_of(x)
     rank = len(x.shape)
@@ -185,12 +186,12 @@ def transpose(x, a: int = -2, b: int = -1) -> Any:
     return _permuted(x, _exchanged(rank, a, b))
 
 
-def reversed_axes(x) -> Any:
+def reversed_axes(x: Operand) -> Any:
     """x with its axes in reverse order: for a matrix, its transpose."""
     return _permuted(x, tuple(range(len(x.shape) - 1, -1, -1)))
 
 
-def moveaxis(x, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
+def moveaxis(x: Operand, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
     """x with one axis, or several, moved to other places; those not named keep their order."""
     x = tensor_of(x)
     named = [a if isinstance(a, Sequence) else (a,) for a in (source, destination)]
@@ -208,7 +209,7 @@ def moveaxis(x, source: int | Sequence[int], destination: int | Sequence[int]) -
     return _permuted(x, tuple(order))
 
 
-def flatten(x, start_dim: int = 0, end_dim: int = -1) -> Any:
+def flatten(x: Operand, start_dim: int = 0, end_dim: int = -1) -> Any:
     """Axes start_dim to end_dim (included) as one."""
     x = tensor_of(x)
     if not x.shape:
@@ -222,7 +223,7 @@ def flatten(x, start_dim: int = 0, end_dim: int = -1) -> Any:
     return reshape(x, (*x.shape[:a], size, *x.shape[b + 1 :]))
 
 
-def squeeze(x, dim=None, *, axis=None) -> Any:
+def squeeze(x: Operand, dim: Axes = None, *, axis: Axes = None) -> Any:
     """x without its axes of size 1 (or those named, if their size is 1).
 
     Differs from the array API: an axis of another size that is named stays, as in PyTorch.
@@ -232,29 +233,29 @@ def squeeze(x, dim=None, *, axis=None) -> Any:
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in drop or n != 1))
 
 
-def unsqueeze(x, dim: int) -> Any:
+def unsqueeze(x: Operand, dim: int) -> Any:
     """x with a new axis of size 1 at `dim`."""
     x = tensor_of(x)
     at = axis_of(x, dim, extra=1)
     return reshape(x, (*x.shape[:at], 1, *x.shape[at:]))
 
 
-def expand_dims(x, axis: int = 0) -> Any:
+def expand_dims(x: Operand, axis: int = 0) -> Any:
     """`unsqueeze` by the array API's name."""
     return unsqueeze(x, axis)
 
 
-def permute_dims(x, axes: Sequence[int]) -> Any:
+def permute_dims(x: Operand, axes: Sequence[int]) -> Any:
     """`permute` by the array API's name."""
     return permute(x, tuple(axes))
 
 
-def matrix_transpose(x) -> Any:
+def matrix_transpose(x: Operand) -> Any:
     """x with its last two axes exchanged: each matrix transposed; a view."""
     return transpose(x, -2, -1)
 
 
-def broadcast_to(x, *shape) -> Any:
+def broadcast_to(x: Operand, *shape: Sizes) -> Any:
     """x repeated along axes of size 1 and new leading axes; -1 keeps a size."""
     x = tensor_of(x)
     sizes = sizes_of(shape)
@@ -275,7 +276,7 @@ def broadcast_to(x, *shape) -> Any:
     return apply(TABLE["broadcast_to"], (x,), {"shape": sizes})
 
 
-def joined(xs: Sequence) -> list:
+def joined(xs: Sequence[Any]) -> list[Any]:
     """Tensors of one dtype."""
     tensors = [tensor_of(x) for x in xs]
     if not tensors:
@@ -288,7 +289,7 @@ def joined(xs: Sequence) -> list:
     return [to_dtype(t, dtype) for t in tensors]
 
 
-def concat(xs: Sequence, dim: int | None = 0, axis: Any = ...) -> Any:
+def concat(xs: Sequence[Any], dim: int | None = 0, axis: Any = ...) -> Any:
     """Tensors one after the other along an axis (None: flattened); their other sizes agree."""
     tensors = joined(xs)
     along = dim if axis is ... else axis
@@ -308,13 +309,13 @@ def concat(xs: Sequence, dim: int | None = 0, axis: Any = ...) -> Any:
     return apply(TABLE["concatenate"], tensors, {"axis": at})
 
 
-def stack(xs: Sequence, dim: int = 0, axis: int | None = None) -> Any:
+def stack(xs: Sequence[Any], dim: int = 0, axis: int | None = None) -> Any:
     """Tensors of one shape beside each other along a new axis."""
     at = dim if axis is None else axis
     return concat([unsqueeze(x, at) for x in xs], at)
 
 
-def slice_along(x, axis: int, start: int, stop: int) -> Any:
+def slice_along(x: TensorBase, axis: int, start: int, stop: int) -> Any:
     """x[..., start:stop, ...] along one axis, 0 <= start <= stop <= size."""
     shape = x.shape
     begin, end = [0] * len(shape), list(shape)
@@ -323,7 +324,7 @@ def slice_along(x, axis: int, start: int, stop: int) -> Any:
     return apply(TABLE["slice"], (x,), params)
 
 
-def narrow(x, dim: int, start: int, length: int) -> Any:
+def narrow(x: Operand, dim: int, start: int, length: int) -> Any:
     """x[..., start:start + length, ...] along one axis; a view.
 
     Raises:
@@ -343,7 +344,7 @@ def narrow(x, dim: int, start: int, length: int) -> Any:
     return slice_along(x, axis, first, first + length)
 
 
-def select(x, dim: int, index: int) -> Any:
+def select(x: Operand, dim: int, index: int) -> Any:
     """x[..., index, ...] at one place of an axis, without the axis; a view.
 
     Raises:
@@ -353,12 +354,12 @@ def select(x, dim: int, index: int) -> Any:
     return x[(slice(None),) * axis_of(x, dim) + (index,)]
 
 
-def movedim(x, source: int, destination: int) -> Any:
+def movedim(x: Operand, source: int, destination: int) -> Any:
     """`moveaxis` by PyTorch's name."""
     return moveaxis(x, source, destination)
 
 
-def split(x, size_or_sizes, dim: int = 0) -> tuple:
+def split(x: Operand, size_or_sizes: int | Sequence[int], dim: int = 0) -> tuple[Any, ...]:
     """x cut along an axis into parts of one size (the last may be less), or of those listed.
 
     Raises:
@@ -393,7 +394,7 @@ def split(x, size_or_sizes, dim: int = 0) -> tuple:
     return tuple(out)
 
 
-def chunk(x, chunks: int, dim: int = 0) -> tuple:
+def chunk(x: Operand, chunks: int, dim: int = 0) -> tuple[Any, ...]:
     """x cut along an axis into at most `chunks` parts of equal size (the last may be smaller).
 
     An axis of size 0 gives as many empty parts as asked for.
@@ -414,26 +415,26 @@ def chunk(x, chunks: int, dim: int = 0) -> tuple:
     return split(x, builtins.max(1, -(-n // chunks)), dim)
 
 
-def unbind(x, dim: int = 0) -> tuple:
+def unbind(x: Operand, dim: int = 0) -> tuple[Any, ...]:
     """The parts of x along an axis, without it."""
     x = tensor_of(x)
     at = axis_of(x, dim)
     return tuple(squeeze(part, at) for part in split(x, 1, at)) if x.shape[at] else ()
 
 
-def unstack(x, *, axis: int = 0) -> tuple:
+def unstack(x: Operand, *, axis: int = 0) -> tuple[Any, ...]:
     """`unbind` by the array API's name."""
     return unbind(x, axis)
 
 
-def flip(x, dims=None, *, axis=None) -> Any:
+def flip(x: Operand, dims: Axes = None, *, axis: Axes = None) -> Any:
     """x in reverse order along axes (None: all), in memory of its own; `x[::-1]` is a view."""
     x = tensor_of(x)
     axes = axes_of(x, dims if axis is None else axis)
     return unshared(apply(TABLE["flip"], (x,), {"axes": axes}))
 
 
-def roll(x, shift, dim=None, *, axis=None) -> Any:
+def roll(x: Operand, shift: int | Sequence[int], dim: Axes = None, *, axis: Axes = None) -> Any:
     """x moved by `shift` along an axis; what leaves at one end comes back at the other.
 
     Args:
@@ -461,7 +462,7 @@ def _rolled(x: Any, shift: int, axis: int) -> Any:
     return concat([slice_along(x, axis, at, n), slice_along(x, axis, 0, at)], axis)
 
 
-def pad(x, before: Sequence[int], after: Sequence[int], value: Any = 0.0) -> Any:
+def pad(x: Operand, before: Sequence[int], after: Sequence[int], value: Any = 0.0) -> Any:
     """x with `value` around it: before[i] and after[i] elements along axis i.
 
     Args:
@@ -518,7 +519,7 @@ def broadcast_arrays(*xs: Any) -> list[Any]:
     return [broadcast_to(t, shape) for t in tensors]
 
 
-def tile(x, *counts) -> Any:
+def tile(x: Operand, *counts: Sizes) -> Any:
     """x laid side by side counts[i] times along axis i; missing counts in front are 1.
 
     Example:
@@ -543,7 +544,7 @@ def tile(x, *counts) -> Any:
     return unshared(reshape(out, [t * s for t, s in zip(times, x.shape, strict=True)]))
 
 
-def repeat_as_torch(x, *counts) -> Any:
+def repeat_as_torch(x: Operand, *counts: Sizes) -> Any:
     """`tile` by PyTorch's name for the method (`x.repeat(2, 3)`): one count for each axis."""
     x = tensor_of(x)
     times = sizes_of(counts)
@@ -557,7 +558,9 @@ def repeat_as_torch(x, *counts) -> Any:
     return tile(x, times)
 
 
-def repeat(x, repeats, *, axis: int | None = None) -> Any:
+def repeat(
+    x: Operand, repeats: int | Sequence[int] | Array | TensorBase, *, axis: int | None = None
+) -> Any:
     """Each element `repeats` times, one after the other, along an axis (None: of the flattened x).
 
     Args:
@@ -600,7 +603,13 @@ def repeat(x, repeats, *, axis: int | None = None) -> Any:
     return unshared(reshape(out, (*x.shape[:at], x.shape[at] * int(repeats), *x.shape[at + 1 :])))
 
 
-def repeat_interleave(x, repeats, dim: int | None = None, *, output_size: int | None = None) -> Any:
+def repeat_interleave(
+    x: Operand,
+    repeats: int | Sequence[int] | Array | TensorBase,
+    dim: int | None = None,
+    *,
+    output_size: int | None = None,
+) -> Any:
     """`repeat` by PyTorch's name; `output_size`, the length of the result, is not needed here."""
     return repeat(x, repeats, axis=dim)
 

@@ -1,22 +1,43 @@
 """The tape: what is recorded of operations, so that a gradient can flow back through them.
 
-Knows places in the tape (Leaf, Node, Port) and how they come into it; `tape(x)` shows what is
+Knows places in the tape (Leaf, TapeNode, Port) and how they come into it; `tape(x)` shows what is
 there. The way back is in autograd.py.
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from tinytorch.base.errors import GradientError
+from tinytorch.primitives.primitive import Primitive
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import Buffer
 
 _count = itertools.count()
+
+
+Handle: TypeAlias = Any  # what a Tensor held: a Buffer, or a captured value
+
+
+class GradientRule:
+    """What stands on the tape in place of a row of the table: the gradient of several at once.
+
+    Subclasses have `vjp(g, out, *inputs, **params)`, which gives one cotangent, or None, for each
+    input; the other attributes are those of a row (see Primitive).
+    """
+
+    name = ""
+    vjp: Any = None
+    asks_needs = asks_final = mixes = False
+    selects: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        return self.name
 
 
 class Leaf:
@@ -29,14 +50,14 @@ class Leaf:
         self.grad: Any = None
 
 
-class Node:
+class TapeNode:
     """One recorded operation.
 
     Args:
         primitive: answers `vjp(g, out, *inputs, **params)`; None for an identity.
         params: its static parameters.
         inputs: what each operand held when the operation ran (Buffers or captured values).
-        parents: for each operand the Leaf, Node or Port its gradient goes to, or None.
+        parents: for each operand the Leaf, TapeNode or Port its gradient goes to, or None.
         output: what the operation gave (a tuple for several outputs), in the same form.
     """
 
@@ -44,41 +65,50 @@ class Node:
         "__weakref__", "inputs", "output", "params", "parents", "primitive", "sequence", "versions",
     )  # fmt: skip
 
-    def __init__(self, primitive, params, inputs, parents, output):
+    def __init__(
+        self,
+        primitive: Primitive | GradientRule | None,
+        params: dict[str, Any],
+        inputs: tuple[Handle, ...] | None,
+        parents: tuple[Place, ...],
+        output: Any,
+    ):
         self.sequence = next(_count)
         self.primitive, self.params = primitive, params
         self.inputs: Any = inputs
         self.parents: Any = parents
         self.output: Any = output
 
+    @property
+    def outputs(self) -> tuple[Handle, ...]:
+        """What the operation gave, as a tuple of one for one output too."""
+        return self.output if type(self.output) is tuple else (self.output,)
+
     def free(self) -> None:
         """Forget what backward needs; a second backward() through here is an error."""
         self.inputs = self.parents = self.output = None
 
 
-class _Compiled:
+class _Compiled(GradientRule):
     """Stands on the tape for the call of a compiled function: no gradient goes back into it."""
 
-    vjp = None
-
-    def __repr__(self) -> str:
-        return "a compiled function"
+    name = "a compiled function"
 
 
 _COMPILED = _Compiled()
 
 
-def end_of_tape() -> Node:
-    """A Node that refuses gradients, of what a compiled function gives.
+def end_of_tape() -> TapeNode:
+    """A TapeNode that refuses gradients, of what a compiled function gives.
 
     Without it a gradient would be lost in silence where other paths lead to leaves too.
     """
-    return Node(_COMPILED, {}, None, (), None)
+    return TapeNode(_COMPILED, {}, None, (), None)
 
 
 def ends_here(place: Any) -> bool:
     """Whether a place in the tape is an `end_of_tape`."""
-    return type(place) is Node and place.primitive is _COMPILED
+    return type(place) is TapeNode and place.primitive is _COMPILED
 
 
 def goes_back(place: Any) -> bool:
@@ -89,15 +119,18 @@ def goes_back(place: Any) -> bool:
 
 
 class Port:
-    """One output of a Node with several."""
+    """One output of a TapeNode with several."""
 
     __slots__ = ("index", "node")
 
-    def __init__(self, node: Node, index: int):
+    def __init__(self, node: TapeNode, index: int):
         self.node, self.index = node, index
 
 
-def record(primitive: Any, operands: Sequence[Any], params: dict, out: Any) -> Any:
+Place: TypeAlias = Leaf | TapeNode | Port | None  # where the gradient of a Tensor goes
+
+
+def record(primitive: Any, operands: Sequence[Any], params: dict[str, Any], out: Any) -> Any:
     """Put an operation on the tape; gives `out` back, connected.
 
     Args:
@@ -108,14 +141,17 @@ def record(primitive: Any, operands: Sequence[Any], params: dict, out: Any) -> A
     """
     if type(primitive.vjp) is str:
         return out
-    if type(out) is tuple:
-        output: Any = tuple([t.handle() for t in out])
+    outs: tuple[Any, ...] | None = out if type(out) is tuple else None
+    if outs is not None:
+        output: Any = tuple([t.handle() for t in outs])
     else:
         output = out._buffer if out._value is None else out._value
         if not output.dtype.is_float:
             return out
     eager = STATE.interpreter is None  # whatever another thread records with these Tensors
-    inputs, parents, versions = [], [], 0
+    inputs: list[Handle] = []
+    parents: list[Place] = []
+    versions = 0
     for t in operands:
         handle = t._buffer if eager or t._value is None else t._value
         inputs.append(handle)
@@ -124,18 +160,20 @@ def record(primitive: Any, operands: Sequence[Any], params: dict, out: Any) -> A
             versions += handle.version
             if handle.family is not None:
                 handle.family.keep(handle)
-    node = Node(primitive, params, tuple(inputs), tuple(parents), output)
+    node = TapeNode(primitive, params, tuple(inputs), tuple(parents), output)
     node.versions = versions
-    if type(out) is tuple:
-        for i, t in enumerate(out):
-            if t.dtype.is_float:
-                t._node = Port(node, i)
-    else:
+    if outs is None:
         out._node = node
+        return out
+    for i, t in enumerate(outs):
+        if t.dtype.is_float:
+            t._node = Port(node, i)
     return out
 
 
-def record_view(primitive: Any, buffer: Buffer, parent: Any, params: dict, out: Any) -> None:
+def record_view(
+    primitive: Any, buffer: Buffer, parent: Any, params: dict[str, Any], out: Any
+) -> None:
     """Put a view on the tape: its gradient needs shapes alone, so nothing is kept of its result.
 
     Args:
@@ -146,13 +184,13 @@ def record_view(primitive: Any, buffer: Buffer, parent: Any, params: dict, out: 
         out: the view.
     """
     buffer.family.keep(buffer)  # pyright: ignore[reportOptionalMemberAccess]
-    node = out._node = Node(primitive, params, (buffer,), (parent,), out._buffer.array)
+    node = out._node = TapeNode(primitive, params, (buffer,), (parent,), out._buffer.array)
     node.versions = buffer.version
 
 
-def identity(parent: Any, handle: Any) -> Node:
-    """A Node that hands its gradient on to `parent` (None: to nobody) unchanged."""
-    node = Node(None, {}, (handle,), (parent,), handle)
+def identity(parent: Any, handle: Any) -> TapeNode:
+    """A TapeNode that hands its gradient on to `parent` (None: to nobody) unchanged."""
+    node = TapeNode(None, {}, (handle,), (parent,), handle)
     node.versions = 0
     if type(handle) is Buffer:
         node.versions = handle.version
@@ -251,38 +289,39 @@ def tape(x: Any) -> Tape:
     return Tape(operations, len(leaves), _kept(nodes))
 
 
-def _reached(place: Any) -> tuple[list[Node], set[Leaf]]:
+def _reached(place: Any) -> tuple[list[TapeNode], set[Leaf]]:
     """Nodes behind a place, oldest first, and leaves."""
-    nodes, leaves, stack = set(), set(), [place]
+    nodes: set[TapeNode] = set()
+    leaves: set[Leaf] = set()
+    stack = [place]
     while stack:
         place = stack.pop()
         node = place.node if type(place) is Port else place
         if type(node) is Leaf:
             leaves.add(node)
-        elif type(node) is Node and node not in nodes and node.parents is not None:
+        elif type(node) is TapeNode and node not in nodes and node.parents is not None:
             nodes.add(node)
             stack.extend(p for p in node.parents if p is not None)
     return sorted(nodes, key=lambda node: node.sequence), leaves
 
 
-def _described(node: Node, order: dict[Node, int]) -> Operation:
-    reads = []
+def _described(node: TapeNode, order: dict[TapeNode, int]) -> Operation:
+    reads: list[Any] = []
     for parent in node.parents:
         at = parent.node if type(parent) is Port else parent
         reads.append("leaf" if type(at) is Leaf else order.get(at))
-    outs = node.output if type(node.output) is tuple else (node.output,)
+    outs = node.outputs
     name = "identity" if node.primitive is None else repr(node.primitive)
     return Operation(name, outs[0].shape, tuple(h.shape for h in node.inputs), tuple(reads))
 
 
-def _kept(nodes: list[Node]) -> int:
+def _kept(nodes: list[TapeNode]) -> int:
     arrays: dict[int, Any] = {}
     owned: set[int] = set()
     for node in nodes:
-        outs = node.output if type(node.output) is tuple else (node.output,)
         for handle, parent in [
             *zip(node.inputs, node.parents, strict=True),
-            *((o, node) for o in outs),
+            *((o, node) for o in node.outputs),
         ]:
             if type(handle) is not Buffer:
                 continue

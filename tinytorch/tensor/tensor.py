@@ -5,6 +5,7 @@ and methods are functions: those that read it are in interchange.py, those that 
 assignment.py, those that compute with it in the other files.
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import as_dtype, bool_, float32
+from tinytorch.base.dtypes import Array, as_dtype, bool_, float32
 from tinytorch.base.errors import (
     DTypeError,
     GradientError,
@@ -55,7 +56,7 @@ from tinytorch.tensor.memory import (
     hold_memory_of,
 )
 from tinytorch.tensor.methods import Methods
-from tinytorch.tensor.operands import tensor_of, to_buffer
+from tinytorch.tensor.operands import Operand, tensor_of, to_buffer
 from tinytorch.tensor.tape import Leaf
 
 _ADD, _SUB, _MUL, _DIV = (TABLE[name] for name in ("add", "sub", "mul", "div"))
@@ -150,7 +151,9 @@ class Tensor(Methods):
         return sys.modules["tinytorch"].array_api
 
     @staticmethod
-    def __primitive__(primitive: Primitive, operands: tuple, params: dict) -> Any:
+    def __primitive__(
+        primitive: Primitive, operands: tuple[Any, ...], params: dict[str, Any]
+    ) -> Any:
         """How a row of the table is applied when an operand is a Tensor."""
         return on_tensors(primitive, operands, params)
 
@@ -272,30 +275,30 @@ class Tensor(Methods):
     __array_ufunc__ = None
     __array_priority__ = 1000
 
-    def __add__(self, other) -> Any:
+    def __add__(self, other: Operand) -> Any:
         return binary(_ADD, self, other)
 
-    def __radd__(self, other) -> Any:
+    def __radd__(self, other: Operand) -> Any:
         return binary(_ADD, other, self)
 
-    def __sub__(self, other) -> Any:
+    def __sub__(self, other: Operand) -> Any:
         return binary(_SUB, self, other)
 
-    def __rsub__(self, other) -> Any:
+    def __rsub__(self, other: Operand) -> Any:
         return binary(_SUB, other, self)
 
-    def __mul__(self, other) -> Any:
+    def __mul__(self, other: Operand) -> Any:
         return binary(_MUL, self, other)
 
-    def __rmul__(self, other) -> Any:
+    def __rmul__(self, other: Operand) -> Any:
         return binary(_MUL, other, self)
 
-    def __truediv__(self, other) -> Any:
+    def __truediv__(self, other: Operand) -> Any:
         if isinstance(other, TensorBase) and other.dtype is self.dtype is float32:
             return apply_elementwise(_DIV, (self, other))
         return elementwise.divide(self, other)
 
-    def __rtruediv__(self, other) -> Any:
+    def __rtruediv__(self, other: Operand) -> Any:
         return elementwise.divide(other, self)
 
     def __neg__(self) -> Any:
@@ -312,12 +315,12 @@ class Tensor(Methods):
     __rpow__ = _reflected(elementwise.power)
     __abs__ = elementwise.abs
 
-    def __eq__(self, other) -> Any:  # type: ignore[override]
+    def __eq__(self, other: Operand) -> Any:  # type: ignore[override]
         if other is None or type(other) is str:  # not numbers: Python says False
             return NotImplemented
         return elementwise.equal(self, other)
 
-    def __ne__(self, other) -> Any:  # type: ignore[override]
+    def __ne__(self, other: Operand) -> Any:  # type: ignore[override]
         if other is None or type(other) is str:
             return NotImplemented
         return elementwise.not_equal(self, other)
@@ -424,17 +427,17 @@ class Tensor(Methods):
 
     # --- copying the object ---
 
-    def __deepcopy__(self, memo: dict) -> Any:
+    def __deepcopy__(self, memo: dict[str, Any]) -> Any:
         return _rebuild(
             type(self), self.read("copy.deepcopy()"), self.dtype.name, self.requires_grad
         )
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         array = np.array(self.read("pickling"))
         return _rebuild, (type(self), array, self.dtype.name, self.requires_grad)
 
 
-def _of_sizes(sizes: tuple) -> np.ndarray:
+def _of_sizes(sizes: tuple[Any, ...]) -> Array:
     """What `Tensor(2, 3)` holds."""
     check_sizes("Tensor", sizes)
     try:
@@ -450,7 +453,7 @@ def _holds_whole_numbers(data: Any) -> bool:
     return type(data) in (int, bool)
 
 
-def _rebuild(kind: type, array: np.ndarray, dtype: str, requires_grad: bool) -> Any:
+def _rebuild(kind: type, array: Array, dtype: str, requires_grad: bool) -> Any:
     """A Tensor of class `kind` in memory of its own."""
     tensor = object.__new__(kind)
     own = as_dtype(dtype)

@@ -4,6 +4,7 @@ Knows the tape. Each transform marks its inputs with a place of its own in the t
 what arrives there, so transforms nest, and a function may close over what is differentiated too.
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import functools
@@ -21,12 +22,12 @@ from tinytorch.tensor.interpreter import STATE, enable_grad, no_grad, precision
 from tinytorch.tensor.memory import DETACH, TensorBase, from_handle, held
 from tinytorch.tensor.operands import tensor_of
 from tinytorch.tensor.random import Generator, randn
-from tinytorch.tensor.tape import Leaf, Node, Port
+from tinytorch.tensor.tape import GradientRule, Leaf, Port, TapeNode
 
 __all__ = ["checkpoint", "grad", "gradcheck", "jvp", "primitive", "value_and_grad", "vjp"]
 
 
-def _marked(x: Any) -> tuple[Any, Node]:
+def _marked(x: Any) -> tuple[Any, TapeNode]:
     """The same Tensor behind a mark in the tape; gradients go on to where x came from."""
     x = tensor_of(x)
     if not x.dtype.is_float:
@@ -42,7 +43,7 @@ def _marked(x: Any) -> tuple[Any, Node]:
     return marked, mark
 
 
-def _reaches_beyond(roots: Sequence[Any], marks: Sequence[Node]) -> bool:
+def _reaches_beyond(roots: Sequence[Any], marks: Sequence[TapeNode]) -> bool:
     """Whether what was recorded since the marks depends on anything tracked besides them."""
     oldest = min(m.sequence for m in marks)
     own = set(marks)
@@ -74,7 +75,12 @@ def _single(loss: Any, name: str) -> Any:
     return loss
 
 
-def _pull(outs: Sequence[Any], cotangents: Sequence[Any], marks: Sequence[Node], primals) -> list:
+def _pull(
+    outs: Sequence[Any],
+    cotangents: Sequence[Any],
+    marks: Sequence[TapeNode],
+    primals: Sequence[TensorBase],
+) -> list[Any]:
     """Gradients at the marks; zeros where nothing arrives."""
     again = STATE.recording and _reaches_beyond(outs, marks)
     roots = [
@@ -89,8 +95,8 @@ def _pull(outs: Sequence[Any], cotangents: Sequence[Any], marks: Sequence[Node],
 
 
 def value_and_grad(
-    function: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False
-) -> Callable:
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
     """A function that gives what `function` gives, and its gradient.
 
     Args:
@@ -110,7 +116,7 @@ def value_and_grad(
     places = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     @functools.wraps(function)
-    def wrapped(*args, **named):
+    def wrapped(*args: Any, **named: Any):
         given = list(args)
         marks, primals = [], []
         for i in places:
@@ -127,7 +133,7 @@ def value_and_grad(
     return wrapped
 
 
-def _outside(result: Any, loss: Any, marks: Sequence[Node]) -> Any:
+def _outside(result: Any, loss: Any, marks: Sequence[TapeNode]) -> Any:
     """The result as the caller sees it: connected to the tape only if the caller's is."""
     if STATE.recording and _reaches_beyond([loss], marks):
         return result
@@ -136,7 +142,9 @@ def _outside(result: Any, loss: Any, marks: Sequence[Node]) -> Any:
     return result.detach()
 
 
-def grad(function: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable:
+def grad(
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
     """A function that gives the gradient of `function`, which gives a single number.
 
     Args: as `value_and_grad`.
@@ -153,14 +161,14 @@ def grad(function: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = F
     both = value_and_grad(function, argnums, has_aux)
 
     @functools.wraps(function)
-    def wrapped(*args, **named):
+    def wrapped(*args: Any, **named: Any):
         value, g = both(*args, **named)
         return (g, value[1]) if has_aux else g
 
     return wrapped
 
 
-def vjp(function: Callable, *primals) -> tuple[Any, Callable]:
+def vjp(function: Callable[..., Any], *primals: TensorBase) -> tuple[Any, Callable[..., Any]]:
     """What `function` gives at `primals`, and the function that pulls a cotangent back.
 
     Args:
@@ -182,7 +190,7 @@ def vjp(function: Callable, *primals) -> tuple[Any, Callable]:
     marks = [m for _, m in pairs]
     outs = result if isinstance(result, tuple) else (result,)
 
-    def pull(g):
+    def pull(g: Any):
         cotangents = g if isinstance(result, tuple) else (g,)
         for out, cotangent in zip(outs, cotangents, strict=True):
             if tuple(cotangent.shape) != out.shape:
@@ -201,7 +209,9 @@ def vjp(function: Callable, *primals) -> tuple[Any, Callable]:
     return plain if isinstance(result, tuple) else plain[0], pull
 
 
-def jvp(function: Callable, primals: Sequence, tangents: Sequence) -> tuple[Any, Any]:
+def jvp(
+    function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
+) -> tuple[Any, Any]:
     """What `function` gives at `primals`, and how fast it changes in the direction `tangents`.
 
     The transpose of the vjp: pull(u) is linear in u, and its own vjp at any u is the jvp. So no row
@@ -249,11 +259,11 @@ _OPEN = (OpClass.OPAQUE, OpClass.ELEMENTWISE, OpClass.CONTRACTION)
 def primitive(
     name: str,
     *,
-    infer: Callable,
-    numpy: Callable,
-    vjp: Callable | str = NOT_DIFFERENTIABLE,
-    samples: Callable = tuple,
-    **options,
+    infer: Callable[..., Any],
+    numpy: Callable[..., Any],
+    vjp: Callable[..., Any] | str = NOT_DIFFERENTIABLE,
+    samples: Callable[..., Any] = tuple,
+    **options: Any,
 ) -> Primitive:
     """Add a row to the table of operations, and get the function that applies it.
 
@@ -289,7 +299,7 @@ def primitive(
 
 
 def gradcheck(
-    function: Callable, primals: Sequence, *, order: int = 2, step: float = 1e-5,
+    function: Callable[..., Any], primals: Sequence[Any], *, order: int = 2, step: float = 1e-5,
     rtol: float = 1e-5, atol: float = 1e-7, seed: int = 0,
 ) -> bool:  # fmt: skip
     """Compare the gradient of `function` with central differences in float64, one direction.
@@ -317,7 +327,7 @@ def gradcheck(
     result = function(*xs)
     weights = randn(*result.shape, dtype=float64, generator=generator)
 
-    def slope(*at):
+    def slope(*at: TensorBase):
         _, pull = vjp(lambda *inputs: (function(*inputs) * weights).sum(), *at)
         grads = pull(TABLE["full"](shape=(), value=1.0, dtype=float64))
         for g, x in zip(grads, at, strict=True):
@@ -330,7 +340,7 @@ def gradcheck(
                 )
         return sum((g * d).sum() for g, d in zip(grads, directions, strict=True))
 
-    def value(*at):
+    def value(*at: TensorBase):
         return (function(*at) * weights).sum()
 
     for derivative, lower in list(
@@ -340,8 +350,8 @@ def gradcheck(
     return True
 
 
-def _second(slope: Callable, directions: Sequence) -> Callable:
-    def curvature(*at):
+def _second(slope: Callable[..., Any], directions: Sequence[Any]) -> Callable[..., Any]:
+    def curvature(*at: TensorBase):
         grads = grad(slope, argnums=tuple(range(len(at))))(*at)
         return sum((g * d).sum() for g, d in zip(grads, directions, strict=True))
 
@@ -349,7 +359,13 @@ def _second(slope: Callable, directions: Sequence) -> Callable:
 
 
 def _compare(
-    exact: Any, lower: Callable, xs, directions, step: float, rtol: float, atol: float
+    exact: Any,
+    lower: Callable[..., Any],
+    xs: Sequence[TensorBase],
+    directions: Sequence[TensorBase],
+    step: float,
+    rtol: float,
+    atol: float,
 ) -> None:
     ahead = lower(*(x + d * step for x, d in zip(xs, directions, strict=True)))
     behind = lower(*(x - d * step for x, d in zip(xs, directions, strict=True)))
@@ -401,7 +417,7 @@ def _assign(pairs: Any) -> None:
             tensor.assign_(from_handle(handle))
 
 
-def _read_outside(outs: tuple, start: int) -> dict[Any, Any]:
+def _read_outside(outs: tuple[Any, ...], start: int) -> dict[Any, Any]:
     """Places older than the block that its results depend on, each with what was read there."""
     found: dict[Any, Any] = {}
     stack = [(out._node, out.handle()) for out in outs if out._node is not None]
@@ -412,7 +428,7 @@ def _read_outside(outs: tuple, start: int) -> dict[Any, Any]:
             found.setdefault(place, handle)
             continue
         node = place.node if type(place) is Port else place
-        if node in seen or type(node) is not Node:
+        if node in seen or type(node) is not TapeNode:
             continue
         seen.add(node)
         for parent, read in zip(node.parents, node.inputs, strict=True):
@@ -421,16 +437,18 @@ def _read_outside(outs: tuple, start: int) -> dict[Any, Any]:
     return found
 
 
-class _Block:
+class _Block(GradientRule):
     """Stands in the tape for a block that can be run again."""
 
-    asks_needs, asks_final = False, True
+    name = "checkpoint"
 
-    def __init__(self, run: Callable, places: tuple, journal: _Journal):
+    asks_final = True
+
+    def __init__(self, run: Callable[..., Any], places: tuple[Any, ...], journal: _Journal):
         self.run, self.places, self.journal = run, places, journal
         self.precision = STATE.precision
 
-    def vjp(self, g: Any, out: Any, *read: Any, final: bool = False) -> tuple:
+    def vjp(self, g: Any, out: Any, *read: Any, final: bool = False) -> tuple[Any, ...]:
         """Run again, recorded, and go back through what was recorded."""
         start = tape.next_sequence()
         with self.journal.repeated(), enable_grad(), precision(self.precision):
@@ -450,17 +468,14 @@ class _Block:
         found = autograd.propagate(roots, self.places, keep=STATE.recording, final=final)
         return tuple([found.get(place) for place in self.places])
 
-    def __repr__(self) -> str:
-        return "checkpoint"
 
-
-def tensors_of(result: Any) -> tuple:
+def tensors_of(result: Any) -> tuple[Any, ...]:
     """The Tensors in what a block gave: one, or a tuple among whose entries they are."""
     parts = result if isinstance(result, tuple) else (result,)
     return tuple([x for x in parts if isinstance(x, TensorBase)])
 
 
-def checkpoint(function: Callable) -> Callable:
+def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, which keeps nothing for backward but what it read: backward runs it again.
 
     Args:
@@ -518,7 +533,7 @@ def _kept(x: Any) -> Any:
     return held(x) if isinstance(x, TensorBase) else x
 
 
-def _forgotten(result: Any, run: Callable, journal: _Journal, start: int) -> Any:
+def _forgotten(result: Any, run: Callable[..., Any], journal: _Journal, start: int) -> Any:
     """The result without what was recorded on the way to it."""
     outs = tensors_of(result)
     outside = _read_outside(outs, start)

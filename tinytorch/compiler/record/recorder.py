@@ -30,7 +30,7 @@ from tinytorch.tensor.dispatch import nothing_around
 from tinytorch.tensor.interpreter import STATE, Interpreter, interpreting, no_grad, user_line
 from tinytorch.tensor.memory import DETACH, Buffer, from_buffer, from_value, taken_from
 from tinytorch.tensor.operands import dtype_of_array, refuse_tensor_params
-from tinytorch.tensor.tape import Leaf, Node, Port, ends_here
+from tinytorch.tensor.tape import Leaf, Port, TapeNode, ends_here
 from tinytorch.tensor.tensor import Tensor
 
 Params = dict[str, Any]
@@ -295,7 +295,7 @@ class Recorder(Interpreter):
         if taped and type(tensor._node) is not Leaf:
             tensor._node = again._node
 
-    def _refuse_old_tape(self, node: Node | Port, tensor: Tensor) -> None:
+    def _refuse_old_tape(self, node: TapeNode | Port, tensor: Tensor) -> None:
         made = node.node if isinstance(node, Port) else node
         if made.sequence < self._start:
             raise CompileError(

@@ -39,7 +39,7 @@ from tinytorch.compiler.record.signature import Slot, flatten, rebuild
 from tinytorch.compiler.record.watch import Watch
 from tinytorch.tensor.interpreter import Interpreter, RecordAgain, interpreting
 from tinytorch.tensor.memory import TensorBase
-from tinytorch.tensor.tape import Leaf, Node, Port, goes_back
+from tinytorch.tensor.tape import Leaf, Port, TapeNode, goes_back
 from tinytorch.tensor.tensor import Tensor
 
 # Note [recordings and other threads]
@@ -50,7 +50,7 @@ RECORDING_LOCK = SharedLock()
 fork_waits_for(RECORDING_LOCK, place=10)
 
 # they end with the call
-_NO_PLACES: tuple[type[Any], ...] = (types.FrameType, TensorBase, Node, Port, Leaf, Interpreter)
+_NO_PLACES: tuple[type[Any], ...] = (types.FrameType, TensorBase, TapeNode, Port, Leaf, Interpreter)
 HEIGHT = 6  # containers in containers that are followed from a Tensor up to where they hang
 
 
