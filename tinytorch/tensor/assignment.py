@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from tinytorch.base.settings import STRUCTURE
 from tinytorch.primitives.ieee import ieee_call
 from tinytorch.tensor import elementwise, indexing
 from tinytorch.tensor.contractions import matmul
-from tinytorch.tensor.creation import tensor
+from tinytorch.tensor.creation import full_like, tensor, zeros_like
 from tinytorch.tensor.dispatch import apply, tensor_in, to_dtype
 from tinytorch.tensor.indexing import put_rows, put_slice
 from tinytorch.tensor.interpreter import STATE, no_grad, user_line
@@ -50,7 +50,7 @@ from tinytorch.tensor.memory import (
     taken_from,
     writable,
 )
-from tinytorch.tensor.operands import make, tensor_of
+from tinytorch.tensor.operands import Operand, entries_of, make, tensor_of
 from tinytorch.tensor.shaping import broadcast_to, permute, reshape
 from tinytorch.tensor.tape import GradientRule, Leaf, TapeNode
 
@@ -97,7 +97,7 @@ def copy_(x: TensorBase, source: Any) -> Any:
 
 def zero_(x: TensorBase) -> Any:
     """Assign 0 everywhere. Gives itself."""
-    return assign_(x, x.zeros_like())
+    return assign_(x, zeros_like(x))
 
 
 def fill_(x: TensorBase, value: Any) -> Any:
@@ -113,7 +113,7 @@ def fill_(x: TensorBase, value: Any) -> Any:
             rule="a number, or a tensor of no axes",
             fix="x.copy_(value), which broadcasts",
         )
-    return assign_(x, x.full_like(value))
+    return assign_(x, full_like(x, value))
 
 
 def add_(x: TensorBase, other: Any, *, alpha: Any = 1) -> Any:
@@ -165,8 +165,7 @@ def _written_by(x: TensorBase, ufunc: np.ufunc, other: Any) -> bool:
         or is_tracked(x, None)
     ):
         return False
-    kind = type(other)
-    if kind is not float and kind is not int:
+    if other.__class__ is not float and other.__class__ is not int:
         if not isinstance(other, TensorBase) or other.dtype is not x.dtype:
             return False
         if other._buffer is None or (STATE.recording and other._node is not None):
@@ -180,10 +179,12 @@ def _written_by(x: TensorBase, ufunc: np.ufunc, other: Any) -> bool:
     return True
 
 
-def _in_place(operation: Callable[[Any, Any], Any], ufunc: np.ufunc | None = None) -> Any:
+def _in_place(
+    operation: Callable[[Any, Any], Any], ufunc: np.ufunc | None = None
+) -> Callable[[TensorBase, Operand], Any]:
     """The operator with `=` of an operation; `ufunc` does the same on arrays of floats."""
 
-    def assign(x: TensorBase, other: Any) -> Any:
+    def assign(x: TensorBase, other: Operand) -> Any:
         if ufunc is not None and _written_by(x, ufunc, other):
             return x
         return _become(x, operation(x, other))
@@ -257,7 +258,7 @@ def setitem(x: TensorBase, key: Any, value: Any) -> None:
         assign_(x, indexing.updated(x, key, value))
         return
     value = tensor_in(value, x.dtype)
-    parts = key if isinstance(key, tuple) else (key,)
+    parts: tuple[Any, ...] = key if key.__class__ is tuple else (key,)
     plain = tuple([k._buffer.array if isinstance(k, TensorBase) else k for k in parts])
     if 0 in x._buffer.array.strides and (part := _part(x, key)) is not None:
         assign_(part, indexing.fit(value, part.shape))  # the part may lie without repetition
@@ -285,7 +286,9 @@ def _part(x: TensorBase, key: Any) -> Any:
 # A write, seen as a function of old numbers, is: the base with the new numbers at the places of
 # the view. The tape records this, a captured program contains it, and gradients follow from it.
 
-Row = tuple[Any, dict]  # what takes a view of x: a primitive or a Same, and its params
+Row: TypeAlias = tuple[
+    Any, dict[str, Any]
+]  # what takes a view of x: a primitive or a Same, and its params
 
 
 def origin(x: Any) -> tuple[Any, ...] | None:
@@ -446,7 +449,7 @@ def put_back(x: Any, chain: Sequence[Row], new: Any) -> Any:
 
 def _put_at(x: Any, chain: Sequence[Row], new: Any) -> Any:
     """The same through a row that repeats numbers: the places are counted."""
-    places = np.arange(x.size).reshape(x.shape)
+    places = np.arange(x.size, dtype=np.int64).reshape(x.shape)
     for row, params in chain:
         places = row.numpy(places, **params)
     if np.unique(places).size < places.size:
@@ -514,8 +517,9 @@ def copy_named(
 def _as_tensor(x: Any) -> Any:
     if isinstance(x, TensorBase):
         return x.detach()
-    if isinstance(x, tuple) and len(x) == 2 and isinstance(x[1], DType):
-        return from_buffer(Buffer.of_outside(np.asarray(x[0]), x[1]))
+    parts = entries_of(x)
+    if x.__class__ is tuple and len(parts) == 2 and isinstance(parts[1], DType):
+        return from_buffer(Buffer.of_outside(np.asarray(parts[0]), parts[1]))
     try:
         return tensor(np.asarray(x))
     except (ValueError, TypeError):  # ragged, or of something else than numbers

@@ -11,7 +11,7 @@ import functools
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 from sys import getrefcount
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -66,7 +66,9 @@ def _cotangents(node: TapeNode, g: Any, final: bool) -> Sequence[Any]:
     primitive = node.primitive
     if primitive is None:
         return (g,)
-    versions, inputs, needs = 0, [], []
+    versions = 0
+    inputs: list[Any] = []
+    needs: list[bool] = []
     for handle, parent in zip(node.inputs, node.parents, strict=True):
         if type(handle) is Buffer:
             versions += handle.version
@@ -76,25 +78,21 @@ def _cotangents(node: TapeNode, g: Any, final: bool) -> Sequence[Any]:
         needs.append(parent is not None)
     if versions != node.versions:
         _refuse_changed(node)
-    if type(node.output) is tuple:
-        out = tuple([from_handle(h, Port(node, i)) for i, h in enumerate(node.output)])
-    elif isinstance(node.output, np.ndarray):
-        out = None  # of a view
-    else:
-        out = from_handle(node.output, node)
+    if node.output.__class__ is tuple:
+        out: Any = tuple([from_handle(h, Port(node, i)) for i, h in enumerate(node.outputs)])
+    else:  # of a view none is kept
+        out = None if node.output.__class__ is np.ndarray else from_handle(node.output, node)
     asked: dict[str, Any] = {"needs": tuple(needs)} if primitive.asks_needs else {}
     if final and primitive.asks_final:
         asked["final"] = True
-    return primitive.vjp(g, out, *inputs, **asked, **node.params)
+    rule: Callable[..., Sequence[Any]] = primitive.vjp  # type: ignore[assignment]
+    return rule(g, out, *inputs, **asked, **node.params)
 
 
 def propagate(
-    roots: Iterable[tuple[Any, Any]],
-    wanted: Iterable[Any] | None = None,
-    *,
-    keep: bool = False,
+    roots: Iterable[tuple[Any, Any]], wanted: Iterable[Any] | None = None, *, keep: bool = False,
     final: bool = False,
-) -> dict[Any, Any]:
+) -> dict[Any, Any]:  # fmt: skip
     """Gradients that arrive at Leafs (or at `wanted`), newest operation first.
 
     A node is newer than everything it read, so taking the newest first means that all its users
@@ -124,12 +122,11 @@ def propagate(
         if targets is not None and place in targets:
             found[place] = g if place not in found else found[place] + g
             return
-        kind = type(place)
-        if kind is Leaf:
+        if place.__class__ is Leaf:
             if targets is None:
                 found[place] = g if place not in found else found[place] + g
             return
-        node = place.node if kind is Port else place
+        node = place.node if place.__class__ is Port else place
         if node.sequence < oldest:
             return
         if node not in pending:
@@ -137,7 +134,7 @@ def propagate(
             pending[node] = {} if type(node.output) is tuple else None
         if final:
             selected.add(node)
-        if kind is Port:
+        if place.__class__ is Port:
             slots = pending[node]
             slots[place.index] = g if place.index not in slots else slots[place.index] + g
         else:
@@ -148,8 +145,9 @@ def propagate(
     while heap:
         node = heapq.heappop(heap)[1]
         g = pending.pop(node)
-        if type(node.output) is tuple:
-            g = tuple([g.get(i) for i in range(len(node.output))])
+        several = type(node.output) is tuple
+        if several:
+            g = tuple([g.get(i) for i in range(len(node.outputs))])
         holds = node in selected
         cotangents = _cotangents(node, g, holds)
         row = node.primitive
@@ -230,13 +228,13 @@ class _UserGradient(GradientRule):
         self.rule, self.named, self.residuals = rule, named, residuals
         self.name = rule.__name__
 
-    def vjp(self, g: Any, out: Any, *inputs: TensorBase, final: bool = False):
+    def vjp(self, g: Any, out: Any, *inputs: TensorBase, final: bool = False) -> tuple[Any, ...]:
         """One gradient for each Tensor argument."""
         residuals = self.residuals
         if STATE.recording:  # what forward kept must be connected to the inputs: compute it again
             _, residuals = self.rule.forward(*inputs, **self.named)
-        grads = self.rule.backward(residuals, g)
-        grads = grads if isinstance(grads, tuple) else (grads,)
+        given = self.rule.backward(residuals, g)
+        grads: list[Any] = [*given] if issubclass(type(given), tuple) else [given]
         shapes = [None if d is None else tuple(d.shape) for d in grads]
         wanted = [x.shape for x in inputs]
         if len(shapes) != len(wanted) or any(
@@ -248,10 +246,10 @@ class _UserGradient(GradientRule):
                 rule="one gradient (or None) for each argument, of its shape",
                 fix="return a tuple, one entry an argument",
             )
-        grads = tuple(None if d is None else tensor_of(d) for d in grads)
+        grads = [None if d is None else tensor_of(d) for d in grads]
         if final and self.rule.elementwise:
-            return tuple(None if d is None else absorb(d, g) for d in grads)
-        return grads
+            grads = [None if d is None else absorb(d, g) for d in grads]
+        return tuple(grads)
 
 
 class custom_vjp:
@@ -288,7 +286,7 @@ class custom_vjp:
 
     defvjp = define
 
-    def _undefined(self, *args: Any, **named: Any):
+    def _undefined(self, *args: Any, **named: Any) -> NoReturn:
         raise GradientError(
             f"custom_vjp {self.__name__}: no gradient is defined",
             got="a call whose gradient is needed",
@@ -296,14 +294,15 @@ class custom_vjp:
             fix=f"{self.__name__}.define(forward, backward)",
         )
 
-    def __call__(self, *args: Any, **settings: Any):
+    def __call__(self, *args: Any, **settings: Any) -> Any:
         """The function, recorded with its own gradient."""
         tensors = [tensor_of(x) for x in args]
         if not (STATE.recording and any(t._node is not None for t in tensors)):
             return self.function(*args, **settings)
         with no_grad():
             out, residuals = self.forward(*(held(t) for t in tensors), **settings)
-        fresh = tuple(map(_given, out)) if isinstance(out, tuple) else _given(out)
+        several = issubclass(type(out), tuple)
+        fresh = tuple(map(_given, out)) if several else _given(out)
         return tape.record(_UserGradient(self, settings, residuals), tensors, {}, fresh)
 
 
@@ -312,12 +311,18 @@ def _given(out: Any) -> Any:
     return copied(out.detach()) if is_held(out) else out.detach()
 
 
-def with_slope(slope: Callable[..., Any]) -> Callable[..., Any]:
+def with_slope(slope: Callable[[Any], Any]) -> Callable[[Callable[[Any], Any]], custom_vjp]:
     """Decorator for a function of one Tensor whose derivative at x is `slope(x)`."""
 
-    def decorate(function: Callable[..., Any]) -> custom_vjp:
+    def decorate(function: Callable[[Any], Any]) -> custom_vjp:
+        def forward(x: TensorBase) -> tuple[Any, Any]:
+            return function(x), x
+
+        def backward(x: TensorBase, g: TensorBase) -> tuple[Any]:
+            return (g * slope(x),)
+
         rule = custom_vjp(function)
         rule.elementwise = True
-        return rule.define(lambda x: (function(x), x), lambda x, g: (g * slope(x),))
+        return rule.define(forward, backward)
 
     return decorate

@@ -22,7 +22,7 @@ from tinytorch.tensor.creation import arange
 from tinytorch.tensor.dispatch import apply, common, in_float32, product, to_dtype
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import TensorBase, from_array
-from tinytorch.tensor.operands import Operand, check_one_float, tensor_of
+from tinytorch.tensor.operands import Operand, check_one_float, entries_of, tensor_of
 from tinytorch.tensor.reductions import sum as total
 from tinytorch.tensor.shaping import (
     axis_of,
@@ -43,7 +43,7 @@ Padding: TypeAlias = int | Sequence[Any]  # a Pair, or ((top, bottom), (left, ri
 _MATMUL, _PERMUTE, _SUM = (TABLE[name] for name in ("matmul", "permute", "sum"))
 
 
-def _inputs(owner: str, /, **xs: Operand) -> tuple[list[Any], dict[str, Any]]:
+def _inputs(owner: str, /, **xs: Operand) -> tuple[list[TensorBase], dict[str, Any]]:
     """Operands of one dtype, and the `dtype` param: rounded if the mode says so.
 
     Raises:
@@ -74,29 +74,30 @@ def matmul(a: Operand, b: Operand) -> Any:
 
     Cost: 2 M K N operations for each matrix.
     """
+    inputs: list[Any] = [a, b]
+    params: dict[str, Any] = {}
+    left, right = inputs
     try:
-        same = a._buffer.dtype is b._buffer.dtype and STATE.precision == "float32"
+        same = left._buffer.dtype is right._buffer.dtype and STATE.precision == "float32"
     except AttributeError:  # an operand is no Tensor, or a captured one
         same = False
-    params: dict[str, Any] = {}
-    if same:
-        if len(a.shape) >= 2 and len(b.shape) >= 2:
-            return product(_MATMUL, a, b)
-    else:
-        (a, b), params = _inputs("matmul", a=a, b=b)
-    rank_a, rank_b = len(a.shape), len(b.shape)
+    if not same:
+        (left, right), params = _inputs("matmul", a=a, b=b)
+    elif left._buffer.array.ndim >= 2 and right._buffer.array.ndim >= 2:
+        return product(_MATMUL, left, right)
+    rank_a, rank_b = len(left.shape), len(right.shape)
     if rank_a >= 2 and rank_b >= 2:
-        return apply(_MATMUL, (a, b), params)
+        return apply(_MATMUL, (left, right), params)
     if not rank_a or not rank_b:
         raise ShapeError(
             "matmul: an operand is a single number",
-            got=f"a {a.shape}, b {b.shape}",
+            got=f"a {left.shape}, b {right.shape}",
             rule="both have at least one axis",
             fix="a * b",
         )
-    left = unsqueeze(a, 0) if rank_a == 1 else a
-    right = unsqueeze(b, 1) if rank_b == 1 else b
-    out = apply(TABLE["matmul"], (left, right), params)
+    left = unsqueeze(left, 0) if rank_a == 1 else left
+    right = unsqueeze(right, 1) if rank_b == 1 else right
+    out = apply(_MATMUL, (left, right), params)
     if rank_b == 1:
         out = squeeze(out, -1)
     return squeeze(out, -2 if rank_b > 1 else -1) if rank_a == 1 else out
@@ -183,14 +184,9 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def convolution(
-    x: Operand,
-    weight: Operand,
-    *,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    x: Operand, weight: Operand, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
     groups: int = 1,
-) -> Any:
+) -> Any:  # fmt: skip
     """Cross-correlation of images with windows of weights.
 
     Args:
@@ -216,8 +212,8 @@ def convolution(
 
 
 def convolution_transpose(
-    x: Operand, weight: Operand, *, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, dilation: Any = 1,
-    groups: int = 1,
+    x: Operand, weight: Operand, *, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    dilation: Any = 1, groups: int = 1,
 ) -> Any:  # fmt: skip
     """The gradient of `convolution` with respect to its image, as an operation of its own.
 
@@ -380,7 +376,7 @@ def _parse(equation: str, xs: Sequence[Any]) -> tuple[list[str], str]:
     terms = left.split(",")
     if len(terms) != len(xs):
         raise _refuse("another number of operands than terms", equation, xs)
-    spelled = []
+    spelled: list[str] = []
     most = 0
     for term, x in zip(terms, xs, strict=True):
         letters = term.replace("...", "")
@@ -424,7 +420,8 @@ def _ordered(x: Any, letters: str, order: str) -> Any:
     """x with its axes in this order; axes it has not are new, of size 1."""
     have = [c for c in order if c in letters]
     x = permute(x, [letters.index(c) for c in have]) if "".join(have) != letters else x
-    shape, at = [], 0
+    shape: list[int] = []
+    at = 0
     for c in order:
         shape.append(x.shape[at] if c in letters else 1)
         at += c in letters
@@ -477,8 +474,7 @@ def einsum(equation: str, *operands: Any) -> Any:
         >>> tt.einsum("ij,j->i", tt.ones(2, 3), tt.arange(3)).tolist()
         [3.0, 3.0]
     """
-    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
-        operands = tuple(operands[0])
+    operands = tuple(entries_of(operands[0])) if len(operands) == 1 else operands
     if not operands:
         raise SettingError("einsum: no operands", got=equation, rule="at least one", fix="give a")
     xs = [tensor_of(x) for x in operands]

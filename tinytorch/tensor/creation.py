@@ -40,7 +40,7 @@ from tinytorch.tensor.tape import GradientRule
 _NUMBERS = (int, float)
 
 
-def _shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
+def shape_of(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     """`zeros(2, 3)` and `zeros((2, 3))` mean the same."""
     shape = sizes_of(sizes)
     if any(n < 0 for n in shape):
@@ -66,13 +66,9 @@ def _filled(shape: tuple[int, ...], value: Any, dtype: DType, requires_grad: boo
 
 
 def full(
-    shape: Sizes,
-    value: Operand,
-    dtype: DTypeLike | None = None,
-    requires_grad: bool = False,
-    *,
+    shape: Sizes, value: Operand, dtype: DTypeLike | None = None, requires_grad: bool = False, *,
     device: Device = None,
-) -> Any:
+) -> Any:  # fmt: skip
     """A Tensor of `shape` with `value` everywhere; dtype that of the value (float: float32).
 
     A Tensor as value is an operand like any other: it is broadcast, and gets the gradient.
@@ -84,12 +80,12 @@ def full(
     """
     check_device(device)
     if isinstance(value, TensorBase):
-        return _of_tensor(_shape((shape,)), value, dtype, requires_grad)
+        return _of_tensor(shape_of((shape,)), value, dtype, requires_grad)
     if isinstance(value, np.generic):
         value = value.item()
     default = bool_ if isinstance(value, bool) else int64 if isinstance(value, int) else float32
     sizes = (shape,) if isinstance(shape, int) else shape
-    return _filled(_shape((sizes,)), value, as_dtype(dtype) if dtype else default, requires_grad)
+    return _filled(shape_of((sizes,)), value, as_dtype(dtype) if dtype else default, requires_grad)
 
 
 def _of_tensor(shape: tuple[int, ...], value: Any, dtype: Any, requires_grad: bool) -> Any:
@@ -110,7 +106,7 @@ def zeros(
         ((2, 3), tinytorch.int64)
     """
     check_device(device)
-    return _filled(_shape(shape), 0, as_dtype(dtype or float32), requires_grad)
+    return _filled(shape_of(shape), 0, as_dtype(dtype or float32), requires_grad)
 
 
 def ones(
@@ -118,7 +114,7 @@ def ones(
 ) -> Any:
     """A Tensor of ones."""
     check_device(device)
-    return _filled(_shape(shape), 1, as_dtype(dtype or float32), requires_grad)
+    return _filled(shape_of(shape), 1, as_dtype(dtype or float32), requires_grad)
 
 
 def empty(
@@ -129,24 +125,17 @@ def empty(
 
 
 def empty_like(
-    x: Operand,
-    dtype: DTypeLike | None = None,
-    *,
-    device: Device = None,
+    x: TensorBase | Array, dtype: DTypeLike | None = None, *, device: Device = None,
     requires_grad: bool = False,
-) -> Any:
+) -> Any:  # fmt: skip
     """Zeros shaped like `x`, of its dtype unless given; see `empty`."""
     return full_like(x, 0, dtype, device=device, requires_grad=requires_grad)
 
 
 def full_like(
-    x: Operand,
-    value: Operand,
-    dtype: DTypeLike | None = None,
-    *,
-    device: Device = None,
+    x: TensorBase | Array, value: Operand, dtype: DTypeLike | None = None, *, device: Device = None,
     requires_grad: bool = False,
-) -> Any:
+) -> Any:  # fmt: skip
     """A Tensor shaped like `x` with `value` everywhere, of its dtype unless given; as `full`."""
     check_device(device)
     if isinstance(value, TensorBase):
@@ -161,23 +150,17 @@ def clear_gradients(leaves: Iterable[Any], set_to_none: bool = True) -> None:
 
 
 def zeros_like(
-    x: Operand,
-    dtype: DTypeLike | None = None,
-    *,
-    device: Device = None,
+    x: TensorBase | Array, dtype: DTypeLike | None = None, *, device: Device = None,
     requires_grad: bool = False,
-) -> Any:
+) -> Any:  # fmt: skip
     """Zeros shaped like `x`, of its dtype unless given."""
     return full_like(x, 0, dtype, device=device, requires_grad=requires_grad)
 
 
 def ones_like(
-    x: Operand,
-    dtype: DTypeLike | None = None,
-    *,
-    device: Device = None,
+    x: TensorBase | Array, dtype: DTypeLike | None = None, *, device: Device = None,
     requires_grad: bool = False,
-) -> Any:
+) -> Any:  # fmt: skip
     """Ones shaped like `x`, of its dtype unless given."""
     return full_like(x, 1, dtype, device=device, requires_grad=requires_grad)
 
@@ -188,15 +171,10 @@ def iota(shape: tuple[int, ...], axis: int, dtype: DTypeLike = int64) -> Any:
 
 
 def arange(
-    start: float | TensorBase = 0,
-    stop: float | TensorBase | None = None,
-    step: float | TensorBase = 1,
-    dtype: DTypeLike | None = None,
-    *,
-    end: float | TensorBase | None = None,
-    device: Device = None,
-    requires_grad: bool = False,
-) -> Any:
+    start: float | TensorBase = 0, stop: float | TensorBase | None = None,
+    step: float | TensorBase = 1, dtype: DTypeLike | None = None, *,
+    end: float | TensorBase | None = None, device: Device = None, requires_grad: bool = False,
+) -> Any:  # fmt: skip
     """start, start + step, ... below stop (`arange(stop)` starts at 0); whole numbers are int64.
 
     Args:
@@ -239,7 +217,7 @@ def arange(
 
 
 def linspace(
-    start: float, stop: float, num: int, dtype: Any = float32, *, device: Device=None,
+    start: float, stop: float, num: int, dtype: Any = float32, *, device: Device = None,
     endpoint: bool = True, requires_grad: bool = False,
 ) -> Any:  # fmt: skip
     """`num` numbers from start to stop (which `endpoint=False` leaves out), equally far apart.
@@ -266,7 +244,7 @@ def linspace(
 
 
 def eye(
-    n: int, m: int | None = None, dtype: Any = float32, *, k: int = 0, device: Device=None,
+    n: int, m: int | None = None, dtype: Any = float32, *, k: int = 0, device: Device = None,
     requires_grad: bool = False,
 ) -> Any:  # fmt: skip
     """Ones where column = row + k, zeros elsewhere, (n, m)."""
@@ -302,11 +280,9 @@ def triu(x: Operand, diagonal: int = 0, *, k: int | None = None) -> Any:
 
 
 def tensor(
-    data: Operand,
-    dtype: DTypeLike | None = None,
-    device: Device = None,
+    data: Operand, dtype: DTypeLike | None = None, device: Device = None,
     requires_grad: bool = False,
-) -> Any:
+) -> Any:  # fmt: skip
     """A Tensor in memory of its own, of the number type that the numbers have.
 
     Args:
@@ -327,12 +303,9 @@ def tensor(
 
 
 def asarray(
-    x: Operand | SupportsDLPack,
-    dtype: DTypeLike | None = None,
-    copy: bool | None = None,
-    *,
+    x: Operand | SupportsDLPack, dtype: DTypeLike | None = None, copy: bool | None = None, *,
     device: Device = None,
-) -> Any:
+) -> Any:  # fmt: skip
     """A Tensor of `x` (list, number, NumPy array, Tensor, DLPack object).
 
     Args:
@@ -351,7 +324,7 @@ def asarray(
     wanted = as_dtype(dtype) if dtype else None
     plain = isinstance(x, (np.ndarray, np.generic, list, tuple, int, float))
     if not plain and not isinstance(x, TensorBase) and hasattr(x, "__dlpack__"):
-        x = from_dlpack(x)
+        x = from_dlpack(x)  # type: ignore[arg-type]
     if isinstance(x, TensorBase):
         out = to_dtype(x, wanted or x.dtype)
         if copy:
@@ -390,7 +363,8 @@ def from_numpy(array: Array) -> Any:
         >>> a.tolist(), x.tolist()
         ([5.0, 1.0], [5.0, 1.0])
     """
-    if not isinstance(array, np.ndarray) or not array.dtype.isnative:
+    given: Any = array
+    if not isinstance(given, np.ndarray) or not array.dtype.isnative:
         raise DTypeError(
             "from_numpy: this memory cannot be shared",
             got=f"{type(array).__name__} {getattr(getattr(array, 'dtype', None), 'str', '')}",
@@ -472,7 +446,7 @@ def diagonal(x: Operand, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any
             fix="diag(x)",
         )
     if (dim1, dim2) != (-2, -1):
-        x = moveaxis(x, (dim1, dim2), (-2, -1))
+        return diagonal(moveaxis(x, (dim1, dim2), (-2, -1)), offset)
     params = {"offset": offset}
     if STATE.interpreter is None and x._buffer is not None:
         return viewed(_DIAGONAL, x, _DIAGONAL.numpy(x._buffer.array, offset=offset), params)

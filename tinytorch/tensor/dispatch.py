@@ -37,7 +37,7 @@ from tinytorch.tensor.operands import (
 )
 
 _CAST, _FULL, _WHERE, _PAD = (TABLE[name] for name in ("cast", "full", "where", "pad"))
-_LIMIT = 4096  # entries of the caches below; a full one is emptied: a few us an entry
+_LIMIT = 4096  # entries of each cache below; to make one takes a few us
 _ABSORB = TABLE["absorb"]
 COPY = Same("copy")
 _NONE: dict[str, Any] = {}  # params of rows without any; never written to
@@ -51,6 +51,13 @@ _plans: dict[tuple[Any, ...], tuple[dict[str, Any], DType]] = {}
 _products: dict[tuple[Any, ...], DType] = {}
 # Python numbers as 0-d Tensors, by (value, type, dtype). They are never assigned to.
 _numbers: dict[tuple[Any, ...], Any] = {}
+
+
+def _remember(cache: dict[Any, Any], key: Any, value: Any) -> None:
+    """Put an entry into a cache, which is emptied when it is full."""
+    if len(cache) >= _LIMIT:
+        cache.clear()
+    cache[key] = value
 
 
 def elementwise(primitive: Primitive, operands: tuple[Any, ...]) -> Any:
@@ -137,9 +144,7 @@ def planned(
         refuse_tensor_params(primitive, params)
         dtype = primitive.infer(Spec(array.shape, buffer.dtype), **params).dtype
         if type(miss) is KeyError:
-            if len(_plans) >= _LIMIT:
-                _plans.clear()
-            _plans[key] = params, dtype
+            _remember(_plans, key, (params, dtype))
     try:
         out = primitive.numpy(array, **params)
     except MemoryError as problem:
@@ -164,9 +169,7 @@ def _view(primitive: Primitive, x: Any, params: dict[str, Any]) -> Any:
         refuse_tensor_params(primitive, params)
         found = primitive.infer(Spec(array.shape, x._buffer.dtype), **params), False
         if key:
-            if len(_specs) >= _LIMIT:
-                _specs.clear()
-            _specs[key] = found
+            _remember(_specs, key, found)
     out = primitive.numpy(array, **params)
     if not out.flags.writeable:  # NumPy's broadcast_to; whether it may be written is asked later
         out.flags.writeable = array.flags.writeable
@@ -251,9 +254,8 @@ def product(primitive: Primitive, a: Any, b: Any) -> Any:
     dtype = _products.get((primitive, x.shape, y.shape, left.dtype))
     if dtype is None:
         spec = primitive.infer(Spec(x.shape, left.dtype), Spec(y.shape, right.dtype))
-        if len(_products) >= _LIMIT:
-            _products.clear()
-        dtype = _products[primitive, x.shape, y.shape, left.dtype] = spec.dtype
+        dtype = spec.dtype
+        _remember(_products, (primitive, x.shape, y.shape, left.dtype), dtype)
     try:
         array = primitive.numpy(x, y)
     except MemoryError as problem:
@@ -287,9 +289,7 @@ def _evaluate(primitive: Primitive, operands: tuple[Any, ...], params: dict[str,
     except (KeyError, TypeError) as miss:  # TypeError: a list among the params
         specs, narrow = _inferred(primitive, operands, params)
         if type(miss) is KeyError:
-            if len(_specs) >= _LIMIT:
-                _specs.clear()
-            _specs[key] = specs, narrow
+            _remember(_specs, key, (specs, narrow))
     if narrow:
         dtypes = [t._buffer.dtype for t in operands]
         arrays = [
@@ -299,7 +299,7 @@ def _evaluate(primitive: Primitive, operands: tuple[Any, ...], params: dict[str,
         out = primitive.numpy(*arrays, **params)
     except MemoryError as problem:
         raise OutOfMemoryError.of(problem) from None
-    if type(specs) is not tuple:
+    if specs.__class__ is not tuple:
         dtype = specs.dtype
         if arrays and out is operands[0]._buffer.array and dtype is operands[0]._buffer.dtype:
             # a cast to the type it has
@@ -332,7 +332,7 @@ def _explain(primitive: Primitive, operands: Sequence[Any], params: dict[str, An
     primitive.infer(*(t.spec for t in operands), **params)
 
 
-def number(value: Any, dtype: DType) -> Any:
+def number(value: float, dtype: DType) -> Any:
     """A Python number as a 0-d Tensor of `dtype` (made once; a constant in a captured program)."""
     if STATE.interpreter is not None:
         return STATE.interpreter.apply(_FULL, (), {"shape": (), "value": value, "dtype": dtype})
@@ -341,9 +341,7 @@ def number(value: Any, dtype: DType) -> Any:
     tensor = _numbers.get(key)
     if tensor is None:
         tensor = make(value, dtype)
-        if len(_numbers) >= _LIMIT:
-            _numbers.clear()
-        _numbers[key] = tensor
+        _remember(_numbers, key, tensor)
     return tensor
 
 
@@ -369,11 +367,10 @@ def common(a: Operand, b: Operand) -> tuple[TensorBase, TensorBase]:
     Raises:
         DTypeError: an operand is not a number, array or Tensor.
     """
-    kind = type(b)
-    if (kind is float or kind is int) and isinstance(a, TensorBase):
+    if (b.__class__ is float or b.__class__ is int) and isinstance(a, TensorBase):
         dtype = a.dtype
         if dtype.is_float:
-            return a, number(b, dtype)
+            return a, number(b, dtype)  # type: ignore[arg-type]
     if isinstance(a, TensorBase):
         if isinstance(b, TensorBase):
             dtype = joint_dtype(a, b)
@@ -393,12 +390,10 @@ def common(a: Operand, b: Operand) -> tuple[TensorBase, TensorBase]:
 def binary(primitive: Primitive, a: Operand, b: Operand) -> Any:
     """Apply an elementwise row to two operands of any kind."""
     try:
-        fit = a._buffer.dtype is b._buffer.dtype
+        fit = a._buffer.dtype is b._buffer.dtype  # type: ignore[union-attr]
     except AttributeError:  # an operand is no Tensor, or a captured one
         fit = False
-    if not fit:
-        a, b = common(a, b)
-    return elementwise(primitive, (a, b))
+    return elementwise(primitive, (a, b) if fit else common(a, b))
 
 
 def unary(primitive: Primitive, x: Operand) -> Any:
@@ -427,7 +422,7 @@ def on_tensors(primitive: Primitive, operands: Sequence[Any], params: dict[str, 
                 break
         else:
             return apply(primitive, operands, params)
-    joined = []
+    joined: list[TensorBase] = []
     for x in operands:
         if isinstance(x, TensorBase):
             joined.append(x)
@@ -475,7 +470,7 @@ def in_float32(
             except (AttributeError, IndexError):  # captured, no Tensor, or given by name
                 pass
             first: Any = args[0] if args else settings.get(leads[0])
-            if args and isinstance(first, np.ndarray) and first.dtype == np.float16:
+            if args and isinstance(args[0], np.ndarray) and first.dtype == np.float16:
                 first = tensor_of(first)
                 args = (first, *args[1:])  # type: ignore[assignment]
             if not isinstance(first, TensorBase) or first.dtype not in _HALF:
@@ -500,6 +495,6 @@ def _widened(x: Any) -> Any:
 
 
 def _rounded(out: Any, dtype: DType) -> Any:
-    if isinstance(out, tuple):
-        return tuple(_rounded(o, dtype) for o in out)
+    if out.__class__ is tuple:
+        return tuple([_rounded(o, dtype) for o in out])
     return to_dtype(out, dtype) if out.dtype is float32 else out

@@ -9,20 +9,20 @@ number (or 0-d index) is taken first, so that it never moves the axes of index a
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import Array, DTypeLike, bool_, int32, int64, uint8
+from tinytorch.base.dtypes import Array, DType, bool_, int32, int64, uint8
 from tinytorch.base.errors import DTypeError, IndexRangeError, ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.dispatch import apply, number, tensor_in, to_dtype, viewed
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import TensorBase, held, view_of
-from tinytorch.tensor.operands import Operand, make, tensor_of, to_buffer
+from tinytorch.tensor.operands import Operand, entries_of, make, tensor_of, to_buffer
 from tinytorch.tensor.shaping import (
     as_vector,
     axes_of,
@@ -40,12 +40,16 @@ from tinytorch.tensor.tape import GradientRule
 class Plan:
     """What a key means: a slice of every axis, a shape, then index arrays along some axes."""
 
-    start: list[int] = field(default_factory=list)
-    stop: list[int] = field(default_factory=list)
-    step: list[int] = field(default_factory=list)
-    shape: list[int] = field(default_factory=list)
-    points: list[tuple[int, Any]] = field(default_factory=list)  # (axis of `shape`, 0-d index)
-    arrays: list[tuple[int, Any]] = field(default_factory=list)  # (axis without points, index)
+    start: list[int] = field(default_factory=list[int])
+    stop: list[int] = field(default_factory=list[int])
+    step: list[int] = field(default_factory=list[int])
+    shape: list[int] = field(default_factory=list[int])
+    points: list[tuple[int, Any]] = field(
+        default_factory=list[tuple[int, Any]]
+    )  # (axis of `shape`, 0-d index)
+    arrays: list[tuple[int, Any]] = field(
+        default_factory=list[tuple[int, Any]]
+    )  # (axis without points, index)
 
     def cut(self, first: int, end: int, by: int = 1) -> None:
         """Take these positions of the next axis."""
@@ -68,20 +72,18 @@ def _is_array(k: Any) -> bool:
 def _is_mask(k: Any) -> bool:
     if isinstance(k, TensorBase):
         return k.dtype is bool_
-    return isinstance(k, (bool, np.bool_)) or (isinstance(k, np.ndarray) and k.dtype.kind == "b")
+    return isinstance(k, (bool, np.bool_)) or (k.__class__ is np.ndarray and k.dtype.kind == "b")
 
 
 def _as_index(k: Any) -> Any:
     """A list, or a tuple inside the key, as the index array it stands for; an array as it is."""
-    if not isinstance(k, (list, tuple)):
+    entries = entries_of(k)
+    if entries is not k:
         return k
-    if not k:
+    if not entries:
         return np.zeros(0, np.int64)
-    parts: list[Any] = []
-    for part in k:
-        number: Any = part
-        parts.append(number.item() if isinstance(part, TensorBase) else part)
-    return to_buffer(parts, None, copy=False).array
+    numbers = [x.item() if isinstance(x, TensorBase) else x for x in entries]
+    return to_buffer(numbers, None, copy=False).array
 
 
 def _refuse_key(k: Any) -> None:
@@ -95,7 +97,7 @@ def _refuse_key(k: Any) -> None:
 
 def _entries(x: Any, key: Any) -> list[Any]:
     """The key as a list with one entry for each axis of x, and for each None and single truth."""
-    given = [_as_index(k) for k in key] if isinstance(key, tuple) else [_as_index(key)]
+    given = [_as_index(k) for k in (key if key.__class__ is tuple else (key,))]
     masks = [_is_mask(k) for k in given]
     widths = [  # how many axes of x each stands for
         getattr(k, "ndim", 0) if mask else int(k is not None and k is not Ellipsis)
@@ -181,7 +183,7 @@ def _plan(x: Any, key: Any) -> Plan:
     return plan
 
 
-def _bounds(k: slice, n: int) -> tuple[int, int, int]:
+def _bounds(k: Any, n: int) -> tuple[int, int, int]:
     try:
         return k.indices(n)
     except TypeError:
@@ -277,7 +279,7 @@ class _Picked(GradientRule):
     @staticmethod
     def numpy(array: Array, *, key: Any) -> Array:
         """The view; an array even of a single element."""
-        parts = key if type(key) is tuple else (key,)
+        parts = key if key.__class__ is tuple else (key,)
         return array[parts if Ellipsis in parts else (*parts, Ellipsis)]
 
     @staticmethod
@@ -341,7 +343,9 @@ def put_slice(
     turned = tuple([i for i, by in enumerate(step) if by < 0 and new.shape[i] > 1])
     if turned:
         new = apply(TABLE["flip"], (new,), {"axes": turned})
-    lows, ends, gaps = [], [], []
+    lows: list[int] = []
+    ends: list[int] = []
+    gaps: list[int] = []
     for first, end, by in zip(start, stop, step, strict=True):
         taken = range(first, end, by)
         lows.append(min(taken[0], taken[-1]))
@@ -352,7 +356,7 @@ def put_slice(
             return new
         return apply(TABLE["slice_update"], (x, new, make(np.array(lows, np.int64))), {})
     forward = {"start": tuple(lows), "stop": tuple(ends), "step": tuple(gaps)}
-    spread: Any = TABLE["slice"].vjp
+    spread: Callable[..., Any] = TABLE["slice"].vjp  # type: ignore[assignment]
     (numbers,) = spread(new, None, x, **forward)
     everywhere = apply(TABLE["full"], (), {"shape": new.shape, "value": True, "dtype": bool_})
     (places,) = spread(everywhere, None, x, **forward)
@@ -361,7 +365,7 @@ def put_slice(
 
 def is_plain(key: Any) -> bool:
     """Whether a key is made of numbers, slices, None and ... alone: what it takes is a view."""
-    for k in key if type(key) is tuple else (key,):
+    for k in key if key.__class__ is tuple else (key,):
         if type(k) not in _PLAIN:
             return False
     return True
@@ -387,7 +391,7 @@ def _single(k: Any) -> Any:
 def getitem(x: Any, key: Any) -> Any:
     """x[key] (see above); a view where only numbers, slices, None and ... are used."""
     if STATE.interpreter is None:
-        parts = key if type(key) is tuple else (key,)
+        parts = key if key.__class__ is tuple else (key,)
         for k in parts:
             if type(k) not in _PLAIN:
                 break
@@ -419,10 +423,10 @@ def numbers_first(array: Array, key: tuple[Any, ...]) -> tuple[Array, tuple[Any,
     taken: list[Any] = []
     rest: list[Any] = []
     for k in key:
-        mask = _is_mask(k) or (isinstance(k, (list, tuple)) and np.asarray(k).dtype == np.bool_)
+        mask = _is_mask(k) or (entries_of(k) is k and np.asarray(k).dtype == np.bool_)
         if not mask and isinstance(k, (int, np.integer)):
             taken.append(k)
-        elif not mask and isinstance(k, np.ndarray) and not k.shape and k.dtype.kind in "iu":
+        elif not mask and k.__class__ is np.ndarray and not k.shape and k.dtype.kind in "iu":
             taken.append(int(k))
         else:
             rest.append(k)
@@ -471,7 +475,7 @@ def _behind_mask(x: Any, key: Any, value: Any) -> Any:
     elsewhere. Of several values the i-th belongs to the i-th place that is true; if there are not
     as many places, an index outside its axis says so when the program runs.
     """
-    parts = key if isinstance(key, tuple) else (key,)
+    parts: tuple[Any, ...] = key if key.__class__ is tuple else (key,)
     masks = [i for i, k in enumerate(parts) if isinstance(k, TensorBase) and k.dtype is bool_]
     if len(masks) != 1 or any(type(k) not in _PLAIN for i, k in enumerate(parts) if i != masks[0]):
         return None
@@ -626,12 +630,9 @@ def scatter_add(x: Operand, dim: int, index: Operand, source: Operand) -> Any:
         return reshape(scatter_add(parts[0], 0, parts[1], parts[2]), ())
     axis = axis_of(x, dim)
     if index.shape and len(source.shape) == len(index.shape):
-        source = _beside(source, index, axis)
-        source = (
-            source
-            if source.shape[axis] <= index.shape[axis]
-            else slice_along(source, axis, 0, index.shape[axis])
-        )
+        whole = _beside(source, index, axis)
+        longer = whole.shape[axis] > index.shape[axis]
+        source = slice_along(whole, axis, 0, index.shape[axis]) if longer else whole
     params = {"axis": axis, "size": x.shape[axis]}
     added = apply(TABLE["scatter_along"], (source, index), params)
     missing = tuple([n - m for n, m in zip(x.shape, added.shape, strict=True)])
@@ -647,14 +648,14 @@ def scatter_add(x: Operand, dim: int, index: Operand, source: Operand) -> Any:
     return x + added
 
 
-def one_hot(index: Operand, num_classes: int, dtype: DTypeLike = int64) -> Any:
+def one_hot(index: Operand, num_classes: int, dtype: DType = int64) -> Any:
     """A new last axis of `num_classes` with 1 at the index and 0 elsewhere."""
     index = tensor_of(index)
     classes = apply(TABLE["iota"], (), {"shape": (num_classes,), "axis": 0, "dtype": int64})
     return to_dtype(reshape(to_dtype(index, int64), (*index.shape, 1)) == classes, dtype)
 
 
-def slice_update(x: Operand, y: Operand, start: Operand) -> Any:
+def slice_update(x: TensorBase, y: Operand, start: Operand) -> Any:
     """A new Tensor: x with y at positions known only when it runs (compiled: written in place).
 
     Args:
@@ -666,10 +667,10 @@ def slice_update(x: Operand, y: Operand, start: Operand) -> Any:
         IndexRangeError: y would leave x.
     """
     y = tensor_in(y, x.dtype)
-    return apply(TABLE["slice_update"], (tensor_of(x), y, tensor_of(start)), {})
+    return apply(TABLE["slice_update"], (x, y, tensor_of(start)), {})
 
 
-def put_rows(x: Operand, index: Operand, y: Operand) -> Any:
+def put_rows(x: TensorBase, index: Operand, y: Operand) -> Any:
     """A new Tensor: x with row index[i] replaced by y[i]; of equal indices the last wins.
 
     Args:
@@ -681,4 +682,4 @@ def put_rows(x: Operand, index: Operand, y: Operand) -> Any:
         IndexRangeError: an index is outside the table.
     """
     y = tensor_in(y, x.dtype)
-    return apply(TABLE["put_rows"], (tensor_of(x), y, tensor_of(index)), {})
+    return apply(TABLE["put_rows"], (x, y, tensor_of(index)), {})

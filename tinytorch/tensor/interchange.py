@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from tinytorch.base.dtypes import Array, DTypeLike, bfloat16
+from tinytorch.base.dtypes import Array, bfloat16
 from tinytorch.base.errors import DTypeError, SettingError, ShapeError
 from tinytorch.tensor.dispatch import COPY, copied, viewed
 from tinytorch.tensor.indexing import getitem
@@ -73,7 +73,7 @@ def numpy(x: TensorBase) -> Array:
     return view
 
 
-def as_array(x: TensorBase, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+def as_array(x: TensorBase, dtype: Any = None, copy: bool | None = None) -> Array:
     """For `numpy.asarray(x)`."""
     array = x.read("numpy.asarray()")
     if dtype is not None and np.dtype(dtype) != array.dtype:
@@ -84,24 +84,17 @@ def as_array(x: TensorBase, dtype: DTypeLike | None = None, copy: bool | None = 
 
 
 def call_numpy(
-    x: TensorBase,
-    function: Callable[..., Any],
-    types: Iterable[type],
-    args: tuple[Any, ...],
+    x: TensorBase, function: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...],
     kwargs: dict[str, Any],
-) -> Any:
+) -> Any:  # fmt: skip
     """NumPy's own functions (`np.mean(x)`, `np.argmax(x, 1)`) see an array and give arrays."""
     return function(*_as_arrays(args), **{k: _as_arrays(v) for k, v in kwargs.items()})
 
 
 def as_dlpack(
-    x: TensorBase,
-    *,
-    stream: object = None,
-    max_version: tuple[int, int] | None = None,
-    dl_device: Device = None,
-    copy: bool | None = None,
-) -> Any:
+    x: TensorBase, *, stream: object = None, max_version: tuple[int, int] | None = None,
+    dl_device: Device = None, copy: bool | None = None,
+) -> Any:  # fmt: skip
     """For `from_dlpack(x)` of other libraries."""
     x.read("DLPack")
     return to_dlpack(x._buffer, max_version, dl_device, copy, read_only=x._node is not None)

@@ -90,11 +90,16 @@ def _fitting(array: Array, dtype: DType | None) -> Array:
 _NUMBERS = frozenset((float, int, bool))
 
 
+def entries_of(data: Any) -> Sequence[Any]:
+    """Of a list or tuple its entries; anything else is the only one."""
+    return data if issubclass(type(data), (list, tuple)) else (data,)
+
+
 def holds_tensors(data: Any) -> bool:
     """Whether a list, or a list in it, has a Tensor among its elements."""
-    if not isinstance(data, (list, tuple)):
+    parts = entries_of(data)
+    if parts is not data:
         return False
-    parts: Sequence[Any] = data
     kinds = set(map(type, parts))
     if kinds <= _NUMBERS:
         return False
@@ -117,8 +122,8 @@ def refuse_tensors(data: Any) -> None:
 def _recorded(data: Any) -> bool:
     if isinstance(data, TensorBase):
         return STATE.interpreter is not None or (STATE.recording and data._node is not None)
-    parts: Sequence[Any] = data if isinstance(data, (list, tuple)) else ()
-    return any(map(_recorded, parts))
+    parts = entries_of(data)
+    return parts is data and any(map(_recorded, parts))
 
 
 def refuse_as_number(owner: Any, name: str, x: Any) -> None:
@@ -152,8 +157,7 @@ def plain(owner: str, **numbers: Any) -> None:
 def refuse_tensor_params(owner: Any, params: dict[str, Any]) -> None:
     """Refuse Tensors among the params of a row, which are written into programs and caches."""
     for name, x in params.items():
-        parts: tuple[Any, ...] = x if type(x) is tuple else (x,)
-        for part in parts:
+        for part in entries_of(x):
             if isinstance(part, TensorBase):
                 refuse_as_number(owner, name, part)
 
@@ -218,8 +222,9 @@ _KINDS = {
 
 
 def _type_of(x: Any) -> DType:
+    kind: Any = x
     if isinstance(x, (DType, str, type, np.dtype)):
-        return as_dtype(x)
+        return as_dtype(kind)
     return tensor_of(x).dtype
 
 
@@ -312,8 +317,7 @@ def isdtype(dtype: Any, kind: Any) -> bool:
         (True, True)
     """
     if isinstance(kind, tuple):
-        kinds: tuple[Any, ...] = kind
-        return any(isdtype(dtype, k) for k in kinds)
+        return any(isdtype(dtype, k) for k in entries_of(kind))
     if isinstance(kind, str) and kind in _KINDS:
         return as_dtype(dtype).kind in _KINDS[kind] and kind != "complex floating"
     try:

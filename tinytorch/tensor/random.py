@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.dtypes import (
+    Array,
+    DType,
     DTypeLike,
     as_dtype,
     bool_,
@@ -27,7 +29,7 @@ from tinytorch.base.locks import ForkSafeLock
 from tinytorch.base.settings import draw_from
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.assignment import copy_named
-from tinytorch.tensor.creation import _shape, full
+from tinytorch.tensor.creation import full, shape_of
 from tinytorch.tensor.dispatch import apply, number, to_dtype
 from tinytorch.tensor.elementwise import cos, log, sin, sqrt
 from tinytorch.tensor.interchange import Device, check_device
@@ -97,15 +99,16 @@ class Generator:
         copy_named({"state": self.state}, state, owner="Generator")
 
 
-def _seeded(seed: int) -> np.ndarray:
+def _seeded(seed: Any) -> np.ndarray:
+    given: Any = seed
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < 2**64:
         raise SettingError(
             "this cannot be a seed",
-            got=repr(seed),
+            got=repr(given),
             rule="a whole number, 0 <= seed < 2**64",
             fix="tt.manual_seed(0)",
         )
-    return np.array([int(seed) & 0xFFFFFFFF, int(seed) >> 32, 0, 0], np.uint32)
+    return np.array([int(given) & 0xFFFFFFFF, int(given) >> 32, 0, 0], np.uint32)
 
 
 default_generator = Generator(0)
@@ -139,7 +142,7 @@ def _unit(shape: tuple[int, ...], dtype: Any, generator: Generator | None) -> An
     return to_dtype(_bits(shape, generator) >> 8, float32) * 2.0**-24
 
 
-def _as_float(dtype: Any) -> Any:
+def _as_float(dtype: DTypeLike) -> DType:
     dtype = as_dtype(dtype)
     if not dtype.is_float:
         raise DTypeError(
@@ -152,33 +155,30 @@ def _as_float(dtype: Any) -> Any:
 
 
 def rand(
-    *shape: Sizes, dtype: DTypeLike=float32, generator: Generator | None = None, device: Device=None,
-    requires_grad: bool = False,
+    *shape: Sizes, dtype: DTypeLike = float32, generator: Generator | None = None,
+    device: Device = None, requires_grad: bool = False,
 ) -> Any:  # fmt: skip
     """Uniform on [0, 1), independent.
 
     float16 and bfloat16 are rounded from float32, so there 1 can occur.
     """
     check_device(device)
-    dtype = _as_float(dtype)
-    out = to_dtype(_unit(_shape(shape), dtype, generator), dtype)
+    wanted = _as_float(dtype)
+    out = to_dtype(_unit(shape_of(shape), wanted, generator), wanted)
     return out.requires_grad_() if requires_grad else out
 
 
 def uniform(
-    low: float,
-    high: float,
-    shape: Sizes,
-    dtype: DTypeLike = float32,
+    low: float, high: float, shape: Sizes, dtype: DTypeLike = float32,
     generator: Generator | None = None,
-) -> Any:
+) -> Any:  # fmt: skip
     """Uniform on [low, high), independent."""
-    return rand(*_shape((shape,)), dtype=dtype, generator=generator) * (high - low) + low
+    return rand(*shape_of((shape,)), dtype=dtype, generator=generator) * (high - low) + low
 
 
 def randn(
-    *shape: Sizes, dtype: DTypeLike=float32, generator: Generator | None = None, device: Device=None,
-    requires_grad: bool = False,
+    *shape: Sizes, dtype: DTypeLike = float32, generator: Generator | None = None,
+    device: Device = None, requires_grad: bool = False,
 ) -> Any:  # fmt: skip
     """Normal with mean 0 and variance 1, independent.
 
@@ -186,57 +186,46 @@ def randn(
     the largest possible size is sqrt(2 * 24 * log 2) = 5.77 (float64, 53 bits: 8.57).
     """
     check_device(device)
-    dtype, sizes = _as_float(dtype), _shape(shape)
+    wanted, sizes = _as_float(dtype), shape_of(shape)
     n = math.prod(sizes)
     half = -(-n // 2)
-    u = _unit((2, half), dtype, generator)
+    u = _unit((2, half), wanted, generator)
     radius = sqrt(log(1.0 - u[0]) * -2.0)  # 1 - u lies in (0, 1]
     angle = u[1] * (2.0 * math.pi)
     both = concat([radius * cos(angle), radius * sin(angle)])
-    out = to_dtype(reshape(slice_along(both, 0, 0, n), sizes), dtype)
+    out = to_dtype(reshape(slice_along(both, 0, 0, n), sizes), wanted)
     return out.requires_grad_() if requires_grad else out
 
 
 def normal(
-    mean: Operand,
-    std: Operand,
-    shape: Sizes,
-    dtype: DTypeLike = float32,
+    mean: Operand, std: Operand, shape: Sizes, dtype: DTypeLike = float32,
     generator: Generator | None = None,
-) -> Any:
+) -> Any:  # fmt: skip
     """Normal with this mean and standard deviation, independent."""
-    return randn(*_shape((shape,)), dtype=dtype, generator=generator) * std + mean
+    return randn(*shape_of((shape,)), dtype=dtype, generator=generator) * std + mean
 
 
 def rand_like(
-    x: Operand,
-    generator: Generator | None = None,
-    *,
-    dtype: DTypeLike | None = None,
-    device: Device = None,
-    requires_grad: bool = False,
-) -> Any:
+    x: TensorBase | Array, generator: Generator | None = None, *, dtype: DTypeLike | None = None,
+    device: Device = None, requires_grad: bool = False,
+) -> Any:  # fmt: skip
     """`rand` of the shape of x, and of its dtype unless given."""
-    how = {"dtype": dtype or x.dtype, "device": device, "requires_grad": requires_grad}
-    return rand(tuple(x.shape), generator=generator, **how)
+    how: dict[str, Any] = {"device": device, "requires_grad": requires_grad}
+    return rand(tuple(x.shape), dtype=dtype or x.dtype, generator=generator, **how)
 
 
 def randn_like(
-    x: Operand,
-    generator: Generator | None = None,
-    *,
-    dtype: DTypeLike | None = None,
-    device: Device = None,
-    requires_grad: bool = False,
-) -> Any:
+    x: TensorBase | Array, generator: Generator | None = None, *, dtype: DTypeLike | None = None,
+    device: Device = None, requires_grad: bool = False,
+) -> Any:  # fmt: skip
     """`randn` of the shape of x, and of its dtype unless given."""
-    how = {"dtype": dtype or x.dtype, "device": device, "requires_grad": requires_grad}
-    return randn(tuple(x.shape), generator=generator, **how)
+    how: dict[str, Any] = {"device": device, "requires_grad": requires_grad}
+    return randn(tuple(x.shape), dtype=dtype or x.dtype, generator=generator, **how)
 
 
 def randint(
-    low: int, high: int | None = None, shape: Sizes=(), dtype: DTypeLike=int64, generator: Generator | None = None,
-    *, size: Sizes | None=None, device: Device=None,
+    low: int, high: int | None = None, shape: Sizes = (), dtype: DTypeLike = int64,
+    generator: Generator | None = None, *, size: Sizes | None = None, device: Device = None,
 ) -> Any:  # fmt: skip
     """Whole numbers low, ..., high - 1 (`randint(high)`: from 0), equally likely to within 2^-32.
 
@@ -255,7 +244,7 @@ def randint(
             fix=f"randint({low}, {low + 1})",
         )
     check_fits(np.array([low, high - 1]), as_dtype(dtype))
-    words = to_dtype(_bits(_shape((shape,)), generator), int64)
+    words = to_dtype(_bits(shape_of((shape,)), generator), int64)
     return to_dtype((words * (high - low) >> 32) + low, as_dtype(dtype))
 
 
@@ -267,7 +256,7 @@ def bernoulli(p: float, shape: Sizes, generator: Generator | None = None) -> Any
         shape: sizes of the result.
         generator: default: the one of `manual_seed`.
     """
-    sizes = _shape((shape,))
+    sizes = shape_of((shape,))
     if isinstance(p, TensorBase):
         plain("bernoulli", p=p)
     if not 0.0 <= p <= 1.0:
@@ -287,7 +276,7 @@ def dropout_mask(
     if isinstance(p, TensorBase):
         plain("dropout_mask", p=p)
     if p >= 1.0:
-        return full(_shape((shape,)), 0.0, dtype=dtype)
+        return full(shape_of((shape,)), 0.0, dtype=dtype)
     keep = to_dtype(bernoulli(1.0 - p, shape, generator), as_dtype(dtype))
     return keep * (1.0 / (1.0 - p))
 
@@ -306,6 +295,6 @@ def categorical(logits: Operand, generator: Generator | None = None) -> Any:
 
     Source: the Gumbel-max trick, Gumbel 1954; as in Maddison et al. 2014, "A* sampling".
     """
-    logits = tensor_of(logits).detach()
-    noise = -log(-log(1.0 - _unit(logits.shape, float32, generator)))
-    return argmax(logits + noise, -1)
+    given: Any = tensor_of(logits).detach()
+    noise = -log(-log(1.0 - _unit(given.shape, float32, generator)))
+    return argmax(given + noise, -1)

@@ -15,7 +15,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinytorch.base.dtypes import DTypeLike, as_dtype, bool_, float32, float64, int32, int64, uint8
+from tinytorch.base.dtypes import (
+    Array,
+    DTypeLike,
+    as_dtype,
+    bool_,
+    float32,
+    float64,
+    int32,
+    int64,
+    uint8,
+)
 from tinytorch.base.errors import DTypeError, SettingError, ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor import tape
@@ -33,7 +43,7 @@ from tinytorch.tensor.elementwise import abs, exp, log, maximum, minimum, not_eq
 from tinytorch.tensor.elementwise import equal as eq
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import TensorBase
-from tinytorch.tensor.operands import Axes, Operand, make, tensor_of
+from tinytorch.tensor.operands import Axes, Operand, entries_of, make, tensor_of
 from tinytorch.tensor.shaping import (
     as_vector,
     axes_of,
@@ -50,19 +60,19 @@ from tinytorch.tensor.tape import GradientRule
 _MAY_BE_BOOLS = (tuple, bool)
 
 
-def _over(x: Any, axes: Any, keepdim: bool) -> dict[str, Any]:
+def _over(x: TensorBase, axes: Axes, keepdim: bool) -> dict[str, Any]:
     return {"axes": axes_of(x, axes), "keepdims": bool(keepdim)}
 
 
-def _reduce(name: str, x: Any, axes: Any, keepdim: bool) -> Any:
+def _reduce(name: str, x: TensorBase, axes: Axes, keepdim: bool) -> Any:
     if type(axes) in _MAY_BE_BOOLS:  # what is remembered of axis 0 would be found for False
-        for axis in axes if type(axes) is tuple else (axes,):
+        for axis in entries_of(axes):
             if axis is False or axis is True:
                 refuse_bool(axes)
     return planned(TABLE[name], x, _over, axes, keepdim)
 
 
-def _countable(x: Any, dtype: Any) -> Any:
+def _countable(x: Operand, dtype: DTypeLike | None) -> TensorBase:
     """What is added up: bools and integers as int64, unless `dtype` says otherwise."""
     x = tensor_of(x)
     if dtype is not None:
@@ -70,7 +80,7 @@ def _countable(x: Any, dtype: Any) -> Any:
     return x if x.dtype.is_float else to_dtype(x, int64)
 
 
-def _as(x: Any, dtype: Any, owner: str) -> Any:
+def _as(x: Operand, dtype: DTypeLike, owner: str) -> TensorBase:
     """x in the floating-point type that a composite is asked to compute in."""
     wanted = as_dtype(dtype)
     if not wanted.is_float:
@@ -83,20 +93,15 @@ def _as(x: Any, dtype: Any, owner: str) -> Any:
     return to_dtype(tensor_of(x), wanted)
 
 
-def _float(x: Any) -> Any:
+def _float(x: Operand) -> TensorBase:
     x = tensor_of(x)
     return x if x.dtype.is_float else to_dtype(x, float32)
 
 
 def sum(
-    x: Operand,
-    dim: Axes = None,
-    keepdim: bool = False,
-    *,
-    axis: Axes = None,
-    keepdims: bool = False,
-    dtype: DTypeLike | None = None,
-) -> Any:
+    x: Operand, dim: Axes = None, keepdim: bool = False, *, axis: Axes = None,
+    keepdims: bool = False, dtype: DTypeLike | None = None,
+) -> Any:  # fmt: skip
     """Sum over axes (None: all); bools and integers are added up as int64.
 
     Example:
@@ -108,19 +113,14 @@ def sum(
 
 
 def prod(
-    x: Operand,
-    dim: Axes = None,
-    keepdim: bool = False,
-    *,
-    axis: Axes = None,
-    keepdims: bool = False,
-    dtype: DTypeLike | None = None,
-) -> Any:
+    x: Operand, dim: Axes = None, keepdim: bool = False, *, axis: Axes = None,
+    keepdims: bool = False, dtype: DTypeLike | None = None,
+) -> Any:  # fmt: skip
     """Product over axes (None: all); bools and integers are multiplied as int64."""
     return _reduce("prod", _countable(x, dtype), dim if axis is None else axis, keepdim or keepdims)
 
 
-def _count(x: Any, axes: Any) -> int:
+def _count(x: TensorBase, axes: Axes) -> int:
     n = 1
     for a in axes_of(x, axes):
         n *= x.shape[a]
@@ -129,14 +129,9 @@ def _count(x: Any, axes: Any) -> int:
 
 @in_float32()
 def mean(
-    x: Operand,
-    dim: Axes = None,
-    keepdim: bool = False,
-    *,
-    axis: Axes = None,
-    keepdims: bool = False,
-    dtype: DTypeLike | None = None,
-) -> Any:
+    x: Operand, dim: Axes = None, keepdim: bool = False, *, axis: Axes = None,
+    keepdims: bool = False, dtype: DTypeLike | None = None,
+) -> Any:  # fmt: skip
     """Sum over axes divided by the number of elements; integers as float32, or all as `dtype`."""
     if dtype is not None:
         return mean(_as(x, dtype, "mean"), dim if axis is None else axis, keepdim or keepdims)
@@ -158,8 +153,8 @@ def _correction(dim: Any, unbiased: bool | None, correction: float | None) -> tu
 
 @in_float32()
 def var(
-    x: Operand, dim: Axes=None, unbiased: bool | None = None, keepdim: bool = False, *,
-    correction: float | None = 1, axis: Axes=None, keepdims: bool = False,
+    x: Operand, dim: Axes = None, unbiased: bool | None = None, keepdim: bool = False, *,
+    correction: float | None = 1, axis: Axes = None, keepdims: bool = False,
 ) -> Any:  # fmt: skip
     """Sum of squared distances from the mean, divided by n - correction.
 
@@ -183,8 +178,8 @@ def var(
 
 @in_float32()
 def std(
-    x: Operand, dim: Axes=None, unbiased: bool | None = None, keepdim: bool = False, *,
-    correction: float | None = 1, axis: Axes=None, keepdims: bool = False,
+    x: Operand, dim: Axes = None, unbiased: bool | None = None, keepdim: bool = False, *,
+    correction: float | None = 1, axis: Axes = None, keepdims: bool = False,
 ) -> Any:  # fmt: skip
     """Square root of the variance, arguments as `var`; its gradient where that is 0 is 0."""
     return root_of_squares(
@@ -193,35 +188,27 @@ def std(
 
 
 def amax(
-    x: Operand,
-    dim: Axes = None,
-    keepdim: bool = False,
-    *,
-    axis: Axes = None,
+    x: Operand, dim: Axes = None, keepdim: bool = False, *, axis: Axes = None,
     keepdims: bool = False,
-) -> Any:
+) -> Any:  # fmt: skip
     """The largest element along axes (None: all), or NaN; ties share the gradient."""
     return _extreme("max", "any", x, dim if axis is None else axis, keepdim or keepdims)
 
 
 def amin(
-    x: Operand,
-    dim: Axes = None,
-    keepdim: bool = False,
-    *,
-    axis: Axes = None,
+    x: Operand, dim: Axes = None, keepdim: bool = False, *, axis: Axes = None,
     keepdims: bool = False,
-) -> Any:
+) -> Any:  # fmt: skip
     """The smallest element along axes (None: all), or NaN; ties share the gradient."""
     return _extreme("min", "all", x, dim if axis is None else axis, keepdim or keepdims)
 
 
-def _extreme(name: str, of_bools: str, x: Any, axes: Any, keepdim: bool) -> Any:
+def _extreme(name: str, of_bools: str, x: Operand, axes: Axes, keepdim: bool) -> Any:
     x = tensor_of(x)
     return _reduce(of_bools if x.dtype is bool_ else name, x, axes, keepdim)
 
 
-def _position(name: str, x: Any, dim: Any, keepdim: bool) -> Any:
+def _position(name: str, x: Operand, dim: Any, keepdim: bool) -> Any:
     x = tensor_of(x)
     x = to_dtype(x, uint8) if x.dtype is bool_ else x
     if dim is None or not x.shape:
@@ -235,54 +222,38 @@ def _position(name: str, x: Any, dim: Any, keepdim: bool) -> Any:
 
 
 def argmax(
-    x: Operand,
-    dim: Axes = None,
-    keepdim: bool = False,
-    *,
-    axis: Axes = None,
+    x: Operand, dim: Axes = None, keepdim: bool = False, *, axis: Axes = None,
     keepdims: bool = False,
-) -> Any:
+) -> Any:  # fmt: skip
     """Where the largest element is along an axis (None: of the flattened x); first wins."""
     return _position("argmax", x, dim if axis is None else axis, keepdim or keepdims)
 
 
 def argmin(
-    x: Operand,
-    dim: Axes = None,
-    keepdim: bool = False,
-    *,
-    axis: Axes = None,
+    x: Operand, dim: Axes = None, keepdim: bool = False, *, axis: Axes = None,
     keepdims: bool = False,
-) -> Any:
+) -> Any:  # fmt: skip
     """Where the smallest element is along an axis (None: of the flattened x); first wins."""
     return _position("argmin", x, dim if axis is None else axis, keepdim or keepdims)
 
 
-def _truth(x: Any) -> Any:
+def _truth(x: Operand) -> Any:
     x = tensor_of(x)
     return x if x.dtype is bool_ else x != 0
 
 
 def any(
-    x: Operand,
-    dim: Axes = None,
-    keepdim: bool = False,
-    *,
-    axis: Axes = None,
+    x: Operand, dim: Axes = None, keepdim: bool = False, *, axis: Axes = None,
     keepdims: bool = False,
-) -> Any:
+) -> Any:  # fmt: skip
     """Whether some element is not 0."""
     return _reduce("any", _truth(x), dim if axis is None else axis, keepdim or keepdims)
 
 
 def all(
-    x: Operand,
-    dim: Axes = None,
-    keepdim: bool = False,
-    *,
-    axis: Axes = None,
+    x: Operand, dim: Axes = None, keepdim: bool = False, *, axis: Axes = None,
     keepdims: bool = False,
-) -> Any:
+) -> Any:  # fmt: skip
     """Whether no element is 0."""
     return _reduce("all", _truth(x), dim if axis is None else axis, keepdim or keepdims)
 
@@ -298,13 +269,9 @@ def cumsum(
 
 @as_vector
 def sort_values(
-    x: Operand,
-    dim: int = -1,
-    descending: bool = False,
-    *,
-    axis: int | None = None,
+    x: Operand, dim: int = -1, descending: bool = False, *, axis: int | None = None,
     stable: bool = True,
-) -> Any:
+) -> Any:  # fmt: skip
     """x in ascending (or descending) order along an axis; NaN last, or first if descending.
 
     The values alone; `sort` gives the positions too. A gradient goes to the places that `argsort`
@@ -323,13 +290,9 @@ def sort_values(
 
 @as_vector
 def argsort(
-    x: Operand,
-    dim: int = -1,
-    descending: bool = False,
-    *,
-    axis: int | None = None,
+    x: Operand, dim: int = -1, descending: bool = False, *, axis: int | None = None,
     stable: bool = True,
-) -> Any:
+) -> Any:  # fmt: skip
     """The positions that put x in order along an axis; equal elements keep theirs."""
     x = tensor_of(x)
     at = axis_of(x, dim if axis is None else axis)
@@ -478,7 +441,7 @@ def root_of_squares(squares: Any) -> Any:
 # --- running sums and products, and differences, which undo them ---
 
 
-def _line(x: Any, axis: int | None, dtype: Any) -> tuple[Any, int]:
+def _line(x: Operand, axis: int | None, dtype: DTypeLike | None) -> tuple[TensorBase, int]:
     x = tensor_of(x)
     if axis is None:
         if len(x.shape) != 1:
@@ -500,12 +463,9 @@ def _first(x: Any, axis: int, value: int) -> Any:
 
 
 def cumulative_sum(
-    x: Operand,
-    *,
-    axis: int | None = None,
-    dtype: DTypeLike | None = None,
+    x: Operand, *, axis: int | None = None, dtype: DTypeLike | None = None,
     include_initial: bool = False,
-) -> Any:
+) -> Any:  # fmt: skip
     """Running sums along an axis; bools and integers are added up as int64 unless `dtype` is given.
 
     Args:
@@ -519,19 +479,16 @@ def cumulative_sum(
         >>> tt.cumulative_sum(tt.arange(4)).tolist()
         [0, 1, 3, 6]
     """
-    x, at = _line(x, axis, dtype)
-    out = cumsum(x, at, dtype=x.dtype)
-    return concat([_first(x, at, 0), out], at) if include_initial else out
+    line, at = _line(x, axis, dtype)
+    out = cumsum(line, at, dtype=line.dtype)
+    return concat([_first(line, at, 0), out], at) if include_initial else out
 
 
 @in_float32()
 def cumulative_prod(
-    x: Operand,
-    *,
-    axis: int | None = None,
-    dtype: DTypeLike | None = None,
+    x: Operand, *, axis: int | None = None, dtype: DTypeLike | None = None,
     include_initial: bool = False,
-) -> Any:
+) -> Any:  # fmt: skip
     """Running products along an axis; bools and integers are multiplied as int64.
 
     Args: as `cumulative_sum`; `include_initial` begins with 1.
@@ -541,15 +498,15 @@ def cumulative_prod(
     if dtype is not None and as_dtype(dtype).is_float:
         wide = to_dtype(tensor_of(x), as_dtype(dtype))
         return cumulative_prod(wide, axis=axis, include_initial=include_initial)
-    x, at = _line(x, axis, dtype)
-    n, none = x.shape[at], (0,) * len(x.shape)
+    line, at = _line(x, axis, dtype)
+    n, none = line.shape[at], (0,) * len(line.shape)
     reach = 1
-    out = x
+    out: Any = line
     while reach < n:
         before = (*none[:at], reach, *none[at + 1 :])
         out = out * pad(slice_along(out, at, 0, n - reach), before, none, 1)
         reach *= 2
-    return concat([_first(x, at, 1), out], at) if include_initial else out
+    return concat([_first(line, at, 1), out], at) if include_initial else out
 
 
 @as_vector
@@ -559,14 +516,9 @@ def cumprod(x: Operand, dim: int, *, dtype: DTypeLike | None = None) -> Any:
 
 
 def diff(
-    x: Operand,
-    n: int = 1,
-    dim: int = -1,
-    prepend: Operand | None = None,
-    append: Operand | None = None,
-    *,
-    axis: int | None = None,
-) -> Any:
+    x: Operand, n: int = 1, dim: int = -1, prepend: Operand | None = None,
+    append: Operand | None = None, *, axis: int | None = None,
+) -> Any:  # fmt: skip
     """Each element minus the one before it, along an axis, n times; of bools: are they different?
 
     Args:
@@ -584,15 +536,13 @@ def diff(
     if n == 0:
         return copied(x)
     parts = [tensor_of(p) for p in (prepend, x, append) if p is not None]
-    x = concat(parts, at) if len(parts) > 1 else x
-    for _ in range(builtins.min(index(n), x.shape[at] + 1)):  # from then on there is nothing left
-        size = x.shape[at]
-        later, earlier = (
-            slice_along(x, at, builtins.min(1, size), size),
-            slice_along(x, at, 0, builtins.max(size - 1, 0)),
-        )
-        x = not_equal(later, earlier) if x.dtype.kind == "b" else later - earlier
-    return x
+    out: Any = concat(parts, at) if len(parts) > 1 else x
+    for _ in range(builtins.min(index(n), out.shape[at] + 1)):  # then there is nothing left
+        size = out.shape[at]
+        later = slice_along(out, at, builtins.min(1, size), size)
+        earlier = slice_along(out, at, 0, builtins.max(size - 1, 0))
+        out = not_equal(later, earlier) if out.dtype.kind == "b" else later - earlier
+    return out
 
 
 # --- extrema and order with their places, nonzero, searchsorted, unique values ---
@@ -628,13 +578,9 @@ def _extreme_and_place(name: str, x: Any, dim: Any, keepdim: bool) -> Any:
 
 
 def max(
-    x: Operand,
-    dim: Axes | TensorBase = None,
-    keepdim: bool = False,
-    *,
-    axis: Axes = None,
+    x: Operand, dim: Axes | TensorBase = None, keepdim: bool = False, *, axis: Axes = None,
     keepdims: bool = False,
-) -> Any:
+) -> Any:  # fmt: skip
     """The largest element (NaN if one is NaN), or along an axis the largest and where they are.
 
     Args:
@@ -666,13 +612,9 @@ def max(
 
 
 def min(
-    x: Operand,
-    dim: Axes | TensorBase = None,
-    keepdim: bool = False,
-    *,
-    axis: Axes = None,
+    x: Operand, dim: Axes | TensorBase = None, keepdim: bool = False, *, axis: Axes = None,
     keepdims: bool = False,
-) -> Any:
+) -> Any:  # fmt: skip
     """The smallest element, or along an axis the smallest and where they are; as `max`."""
     return _extreme_and_place(
         "min", tensor_of(x), dim if axis is None else axis, keepdim or keepdims
@@ -680,13 +622,9 @@ def min(
 
 
 def sort(
-    x: Operand,
-    dim: int = -1,
-    descending: bool = False,
-    stable: bool = True,
-    *,
+    x: Operand, dim: int = -1, descending: bool = False, stable: bool = True, *,
     axis: int | None = None,
-) -> ValuesIndices:
+) -> ValuesIndices:  # fmt: skip
     """x in ascending (or descending) order along an axis, and where each element was.
 
     Args:
@@ -764,14 +702,9 @@ def count_nonzero(
 
 
 def searchsorted(
-    x1: Operand,
-    x2: Operand,
-    *,
-    out_int32: bool = False,
-    right: bool = False,
-    side: str | None = None,
-    sorter: Operand | None = None,
-) -> Any:
+    x1: Operand, x2: Operand, *, out_int32: bool = False, right: bool = False,
+    side: str | None = None, sorter: Operand | None = None,
+) -> Any:  # fmt: skip
     """Where each element of x2 would be inserted into the ascending vector x1; NaN sorts last.
 
     Args:
@@ -805,20 +738,23 @@ def searchsorted(
             rule="x1 (N,), or x1 (..., N) and x2 (..., M) with equal leading axes",
             fix="x1.reshape(-1)",
         )
+    line: Any = x1
     if sorter is not None:
         order = {"axis": len(x1.shape) - 1}
-        x1 = apply(TABLE["take_along"], (x1, tensor_of(sorter)), order)
+        line = apply(TABLE["take_along"], (x1, tensor_of(sorter)), order)
     kind = int32 if out_int32 else int64
     if STATE.interpreter is None and len(x1.shape) == 1:
-        found = np.searchsorted(x1.numpy(), x2.numpy(), side=side)
+        found: Array = np.searchsorted(  # type: ignore[assignment]
+            line.read("numpy()"), x2.read("numpy()"), side=side
+        )
         return make(found.astype(kind.storage))
     column = reshape(x2, (*x2.shape, 1))
-    if len(x1.shape) > 1:
-        x1 = reshape(x1, (*x1.shape[:-1], 1, x1.shape[-1]))
-    before = x1 < column if side == "left" else x1 <= column
-    if x1.dtype.is_float:  # a NaN is behind every number, and equal to a NaN
+    if len(line.shape) > 1:
+        line = reshape(line, (*line.shape[:-1], 1, line.shape[-1]))
+    before = line < column if side == "left" else line <= column
+    if line.dtype.is_float:  # a NaN is behind every number, and equal to a NaN
         nan = column != column
-        before = before | (nan & (x1 == x1) if side == "left" else nan)
+        before = before | (nan & (line == line) if side == "left" else nan)
     return sum(before, -1, dtype=kind)
 
 
@@ -942,10 +878,10 @@ def bincount(x: Operand, weights: Operand | None = None, minlength: int = 0) -> 
     """
     x = tensor_of(x)
     if STATE.interpreter is None:
-        array = x.numpy()
+        array = x.read("numpy()")
         minlength = builtins.max(minlength, int(array.max()) + 1 if array.size else 0)
     if weights is None:
-        weights = x.ones_like(int64)
+        weights = apply(TABLE["full"], (), {"shape": x.shape, "value": 1, "dtype": int64})
     else:
         weights = tensor_of(weights)
         if weights.shape != x.shape:

@@ -4,6 +4,7 @@ Knows which rows, and what they get. Wherever a whole Tensor is needed it is one
 knows of it (optimizers, clipping) goes through its rows alone.
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 from typing import Any

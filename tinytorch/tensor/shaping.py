@@ -11,7 +11,7 @@ import builtins
 import functools
 from collections.abc import Callable, Sequence
 from operator import index
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 
@@ -23,8 +23,9 @@ from tinytorch.primitives.shapes import check_sizes, sizes_of
 from tinytorch.tensor.dispatch import alias, apply, copied, to_dtype, unshared, viewed
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import TensorBase
-from tinytorch.tensor.operands import Axes, Operand, Sizes, make, tensor_of
+from tinytorch.tensor.operands import Axes, Operand, Sizes, entries_of, make, tensor_of
 
+P = ParamSpec("P")
 _RESHAPE, _PERMUTE = TABLE["reshape"], TABLE["permute"]
 
 
@@ -38,7 +39,7 @@ def refuse_bool(axis: Any) -> None:
     )
 
 
-def axis_of(x: Any, axis: Any, extra: int = 0) -> int:
+def axis_of(x: TensorBase, axis: Any, extra: int = 0) -> int:
     """`axis` counted from the start.
 
     Raises:
@@ -48,6 +49,7 @@ def axis_of(x: Any, axis: Any, extra: int = 0) -> int:
     rank = len(x.shape) + extra
     if isinstance(axis, bool):
         refuse_bool(axis)
+    whole: Any = axis
     if not isinstance(axis, (int, np.integer)) or not -rank <= axis < rank:
         raise ShapeError(
             "there is no such axis",
@@ -55,37 +57,36 @@ def axis_of(x: Any, axis: Any, extra: int = 0) -> int:
             rule=f"-{rank} <= axis < {rank}" if rank else "a number has no axes",
             fix="axis=-1 for the last one",
         )
-    return int(axis) % rank
+    return int(whole) % rank
 
 
-def axes_of(x: Any, axes: Any) -> tuple[int, ...]:
+def axes_of(x: TensorBase, axes: Any) -> tuple[int, ...]:
     """Axes counted from the start, in ascending order; None: all.
 
     A 0-d Tensor is reduced over nothing by axis 0 or -1, as if it were (1,): PyTorch's rule.
     """
     if axes is None:
         return tuple(range(len(x.shape)))
-    given = axes if isinstance(axes, (tuple, list)) else (axes,)
+    given = entries_of(axes)
     if not x.shape and all(type(a) is not bool and a in (0, -1) for a in given):
         return ()
     return tuple(sorted([axis_of(x, a) for a in given]))
 
 
-def as_vector(function: Callable[..., Any]) -> Callable[..., Any]:
+def as_vector(function: Callable[P, Any]) -> Callable[P, Any]:
     """Decorator for a function along one axis: a 0-d Tensor counts as (1,), as in PyTorch."""
 
     @functools.wraps(function)
-    def along(x: Any, *args: Any, **settings: Any) -> Any:
+    def along(x: Operand, *args: Any, **settings: Any) -> Any:
         x = tensor_of(x)
         if x.shape:
-            return function(x, *args, **settings)
-        out = function(reshape(x, 1), *args, **settings)
-        if isinstance(out, tuple):
-            parts = [reshape(o, ()) if o.shape == (1,) else o for o in out]
-            return type(out)(*parts) if hasattr(out, "_fields") else tuple(parts)
-        return reshape(out, ()) if out.shape == (1,) else out
+            return function(x, *args, **settings)  # type: ignore[call-arg]
+        out = function(reshape(x, 1), *args, **settings)  # type: ignore[call-arg]
+        parts = [reshape(o, ()) if o.shape == (1,) else o for o in entries_of(out)]
+        # values and indices go by name
+        return out._make(parts) if isinstance(out, tuple) else parts[0]  # type: ignore[attr-defined]
 
-    return along
+    return along  # type: ignore[return-value]
 
 
 def reshape(x: Operand, *shape: Sizes) -> Any:
@@ -156,7 +157,7 @@ def permute(x: Operand, *axes: Sizes) -> Any:
     return _permuted(x, tuple([axis_of(x, a) for a in sizes_of(axes)]))
 
 
-def _permuted(x: Any, order: tuple[int, ...]) -> Any:
+def _permuted(x: TensorBase, order: tuple[int, ...]) -> Any:
     """Axis i of the result is axis order[i] of x, all counted from the start."""
     if STATE.interpreter is None and x._buffer is not None and len(order) == len(x.shape):
         try:
@@ -186,7 +187,7 @@ def transpose(x: Operand, a: int = -2, b: int = -1) -> Any:
     return _permuted(x, _exchanged(rank, a, b))
 
 
-def reversed_axes(x: Operand) -> Any:
+def reversed_axes(x: TensorBase) -> Any:
     """x with its axes in reverse order: for a matrix, its transpose."""
     return _permuted(x, tuple(range(len(x.shape) - 1, -1, -1)))
 
@@ -195,7 +196,8 @@ def moveaxis(x: Operand, source: int | Sequence[int], destination: int | Sequenc
     """x with one axis, or several, moved to other places; those not named keep their order."""
     x = tensor_of(x)
     named = [a if isinstance(a, Sequence) else (a,) for a in (source, destination)]
-    taken, places = ([axis_of(x, a) for a in axes] for axes in named)
+    tensor = x
+    taken, places = ([axis_of(tensor, a) for a in axes] for axes in named)
     if len({*taken}) != len(taken) or len({*places}) != len(taken) or len(places) != len(taken):
         raise ShapeError(
             "moveaxis: the axes are not moved one to one",
@@ -387,7 +389,8 @@ def split(x: Operand, size_or_sizes: int | Sequence[int], dim: int = 0) -> tuple
             rule=f"whole numbers >= 0 whose sum is {n}",
             fix=f"split(x, {builtins.max(1, n // 2)}, dim={axis})",
         )
-    out, at = [], 0
+    out: list[Any] = []
+    at = 0
     for size in sizes:
         out.append(slice_along(x, axis, at, at + size))
         at += size
@@ -447,14 +450,15 @@ def roll(x: Operand, shift: int | Sequence[int], dim: Axes = None, *, axis: Axes
     dim = dim if axis is None else axis
     if dim is None:
         return reshape(_rolled(reshape(x, -1), shift, 0), x.shape)
-    dims = dim if isinstance(dim, (tuple, list)) else (dim,)
+    dims = entries_of(dim)
     shifts = shift if isinstance(shift, (tuple, list)) else (shift,) * len(dims)
+    out: Any = x
     for by, at in zip(shifts, dims, strict=True):
-        x = _rolled(x, by, axis_of(x, at))
-    return x
+        out = _rolled(out, by, axis_of(x, at))
+    return out
 
 
-def _rolled(x: Any, shift: int, axis: int) -> Any:
+def _rolled(x: TensorBase, shift: Any, axis: int) -> Any:
     n = x.shape[axis]
     at = -index(shift) % n if n else 0
     if at == 0:
@@ -537,11 +541,11 @@ def tile(x: Operand, *counts: Sizes) -> Any:
             fix=f"tile(x, {tuple(max(n, 0) for n in times)})",
         )
     times = (1,) * (len(x.shape) - len(times)) + times
-    x = reshape(x, (1,) * (len(times) - len(x.shape)) + x.shape)
-    lifted = [n for s in x.shape for n in (1, s)]
-    wide = [n for t, s in zip(times, x.shape, strict=True) for n in (t, s)]
+    shape = (1,) * (len(times) - len(x.shape)) + x.shape
+    lifted = [n for s in shape for n in (1, s)]
+    wide = [n for t, s in zip(times, shape, strict=True) for n in (t, s)]
     out = broadcast_to(reshape(x, lifted), wide)
-    return unshared(reshape(out, [t * s for t, s in zip(times, x.shape, strict=True)]))
+    return unshared(reshape(out, [t * s for t, s in zip(times, shape, strict=True)]))
 
 
 def repeat_as_torch(x: Operand, *counts: Sizes) -> Any:
@@ -558,9 +562,7 @@ def repeat_as_torch(x: Operand, *counts: Sizes) -> Any:
     return tile(x, times)
 
 
-def repeat(
-    x: Operand, repeats: int | Sequence[int] | Array | TensorBase, *, axis: int | None = None
-) -> Any:
+def repeat(x: Operand, repeats: Operand, *, axis: int | None = None) -> Any:
     """Each element `repeats` times, one after the other, along an axis (None: of the flattened x).
 
     Args:
@@ -576,39 +578,35 @@ def repeat(
         >>> tt.repeat(tt.tensor([1, 2]), 2).tolist(), tt.repeat(tt.tensor([1, 2]), [1, 3]).tolist()
         ([1, 1, 2, 2], [1, 2, 2, 2])
     """
-    x = tensor_of(x)
-    if axis is None:
-        x, axis = reshape(x, -1), 0
-    at = axis_of(x, axis)
+    line: Any = reshape(x, -1) if axis is None else tensor_of(x)
+    at = axis_of(line, axis or 0)
+    shape = line.shape
+    count: Any = repeats
     if not isinstance(repeats, (int, np.integer)):
         counts = np.asarray(repeats)
         if counts.ndim == 0 or counts.size == 1:
-            (repeats,) = sizes_of((counts.reshape(()).item(),))
+            (count,) = sizes_of((counts.reshape(()).item(),))
         else:
             counts = counts.astype(np.int64) if counts.size == 0 else counts  # [] has no numbers
             whole = counts.dtype.kind in "iu" and counts.min(initial=0) >= 0
-            if counts.shape != (x.shape[at],) or not whole:
+            if counts.shape != (shape[at],) or not whole:
                 raise ShapeError(
                     "repeat: the counts do not fit",
-                    got=f"repeats {counts.tolist()} for an axis of {x.shape[at]}",
+                    got=f"repeats {counts.tolist()} for an axis of {shape[at]}",
                     rule="one whole number >= 0, or one for each element",
                     fix="repeat(x, 2, axis=0)",
                 )
-            index = np.repeat(np.arange(x.shape[at]), counts)
-            return apply(TABLE["take"], (x, make(index)), {"axis": at})
-    if repeats < 0:
-        raise SettingError("repeat: a negative count", got=repeats, rule=">= 0", fix="repeats=1")
-    wide = (*x.shape[: at + 1], int(repeats), *x.shape[at + 1 :])
-    out = broadcast_to(unsqueeze(x, at + 1), wide)
-    return unshared(reshape(out, (*x.shape[:at], x.shape[at] * int(repeats), *x.shape[at + 1 :])))
+            index: Array = np.repeat(np.arange(shape[at]), counts)  # type: ignore[arg-type]
+            return apply(TABLE["take"], (line, make(index)), {"axis": at})
+    if count < 0:
+        raise SettingError("repeat: a negative count", got=count, rule=">= 0", fix="repeats=1")
+    wide = (*shape[: at + 1], int(count), *shape[at + 1 :])
+    out = broadcast_to(unsqueeze(line, at + 1), wide)
+    return unshared(reshape(out, (*shape[:at], shape[at] * int(count), *shape[at + 1 :])))
 
 
 def repeat_interleave(
-    x: Operand,
-    repeats: int | Sequence[int] | Array | TensorBase,
-    dim: int | None = None,
-    *,
-    output_size: int | None = None,
+    x: Operand, repeats: Operand, dim: int | None = None, *, output_size: int | None = None
 ) -> Any:
     """`repeat` by PyTorch's name; `output_size`, the length of the result, is not needed here."""
     return repeat(x, repeats, axis=dim)
@@ -627,10 +625,9 @@ def meshgrid(*xs: Any, indexing: str = "ij") -> list[Any]:
         raise SettingError(
             "meshgrid: no such indexing", got=repr(indexing), rule='"xy" or "ij"', fix='"ij"'
         )
-    if len(xs) == 1 and isinstance(xs[0], (list, tuple)) and len(xs[0]):
-        first = xs[0][0]
-        if isinstance(first, (TensorBase, np.ndarray, list, tuple)):
-            xs = tuple(xs[0])
+    listed = entries_of(xs[0]) if len(xs) == 1 else ()
+    if listed and isinstance(listed[0], (TensorBase, np.ndarray, list, tuple)):
+        xs = tuple(listed)
     vectors = [reshape(tensor_of(x), -1) for x in xs]
     places = list(range(len(vectors)))
     if indexing == "xy" and len(vectors) > 1:
@@ -638,7 +635,7 @@ def meshgrid(*xs: Any, indexing: str = "ij") -> list[Any]:
     shape = [1] * len(vectors)
     for place, vector in zip(places, vectors, strict=True):
         shape[place] = builtins.max(0, vector.shape[0])
-    out = []
+    out: list[Any] = []
     for place, vector in zip(places, vectors, strict=True):
         own = [1] * len(vectors)
         own[place] = vector.shape[0]

@@ -66,13 +66,9 @@ class TapeNode:
     )  # fmt: skip
 
     def __init__(
-        self,
-        primitive: Primitive | GradientRule | None,
-        params: dict[str, Any],
-        inputs: tuple[Handle, ...] | None,
-        parents: tuple[Place, ...],
-        output: Any,
-    ):
+        self, primitive: Primitive | GradientRule | None, params: dict[str, Any],
+        inputs: tuple[Handle, ...] | None, parents: tuple[Place, ...], output: Any,
+    ):  # fmt: skip
         self.sequence = next(_count)
         self.primitive, self.params = primitive, params
         self.inputs: Any = inputs
@@ -82,7 +78,7 @@ class TapeNode:
     @property
     def outputs(self) -> tuple[Handle, ...]:
         """What the operation gave, as a tuple of one for one output too."""
-        return self.output if type(self.output) is tuple else (self.output,)
+        return self.output if self.output.__class__ is tuple else (self.output,)
 
     def free(self) -> None:
         """Forget what backward needs; a second backward() through here is an error."""
@@ -141,7 +137,7 @@ def record(primitive: Any, operands: Sequence[Any], params: dict[str, Any], out:
     """
     if type(primitive.vjp) is str:
         return out
-    outs: tuple[Any, ...] | None = out if type(out) is tuple else None
+    outs: tuple[Any, ...] | None = out if out.__class__ is tuple else None
     if outs is not None:
         output: Any = tuple([t.handle() for t in outs])
     else:

@@ -249,7 +249,7 @@ class Tensor(Methods):
         return alias(self, DETACH)
 
     @data.setter
-    def data(self, new: Tensor) -> None:
+    def data(self, new: Operand) -> None:
         if not isinstance(new, TensorBase) or new.dtype.is_float is not self.dtype.is_float:
             raise DTypeError(
                 "x.data can be set to a tensor of the same kind of number",
@@ -315,17 +315,17 @@ class Tensor(Methods):
     __rpow__ = _reflected(elementwise.power)
     __abs__ = elementwise.abs
 
-    def __eq__(self, other: Operand) -> Any:  # type: ignore[override]
+    def __eq__(self, other: object) -> Any:
         if other is None or type(other) is str:  # not numbers: Python says False
             return NotImplemented
-        return elementwise.equal(self, other)
+        return elementwise.equal(self, other)  # type: ignore[arg-type]
 
-    def __ne__(self, other: Operand) -> Any:  # type: ignore[override]
+    def __ne__(self, other: object) -> Any:
         if other is None or type(other) is str:
             return NotImplemented
-        return elementwise.not_equal(self, other)
+        return elementwise.not_equal(self, other)  # type: ignore[arg-type]
 
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # type: ignore[assignment]
     __lt__ = elementwise.less
     __le__ = elementwise.less_equal
     __gt__ = elementwise.greater
@@ -357,20 +357,20 @@ class Tensor(Methods):
 
     # --- reading the numbers ---
 
-    item = interchange.item
+    item = interchange.item  # type: ignore[assignment]
     tolist = interchange.tolist
     numpy = interchange.numpy
     __array__ = interchange.as_array
     __array_function__ = interchange.call_numpy
     __dlpack__ = interchange.as_dlpack
     __buffer__ = interchange.as_memoryview
-    __getitem__ = indexing.getitem
-    __len__ = interchange.length
+    __getitem__ = indexing.getitem  # type: ignore[assignment]
+    __len__ = interchange.length  # type: ignore[assignment]
     __contains__ = interchange.contains
     __iter__ = interchange.rows
     __index__ = interchange.as_index
     __format__ = interchange.as_format
-    __repr__ = interchange.as_text
+    __repr__ = interchange.as_text  # type: ignore[assignment]
     _repr_html_ = interchange.as_html
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -453,9 +453,9 @@ def _holds_whole_numbers(data: Any) -> bool:
     return type(data) in (int, bool)
 
 
-def _rebuild(kind: type, array: Array, dtype: str, requires_grad: bool) -> Any:
+def _rebuild(kind: type[Tensor], array: Array, dtype: str, requires_grad: bool) -> Any:
     """A Tensor of class `kind` in memory of its own."""
-    tensor = object.__new__(kind)
+    tensor: Any = object.__new__(kind)
     own = as_dtype(dtype)
     tensor._buffer = Buffer(copy_of(store(array, own), own), own)
     tensor._value = None

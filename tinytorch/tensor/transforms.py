@@ -27,6 +27,16 @@ from tinytorch.tensor.tape import GradientRule, Leaf, Port, TapeNode
 __all__ = ["checkpoint", "grad", "gradcheck", "jvp", "primitive", "value_and_grad", "vjp"]
 
 
+def _is_several(result: Any) -> bool:
+    """Whether a function gave a tuple of results."""
+    return issubclass(type(result), tuple)
+
+
+def _several_of(result: Any) -> tuple[Any, ...]:
+    """What a function gave, as a tuple of one for one result too."""
+    return result if _is_several(result) else (result,)
+
+
 def _marked(x: Any) -> tuple[Any, TapeNode]:
     """The same Tensor behind a mark in the tape; gradients go on to where x came from."""
     x = tensor_of(x)
@@ -76,11 +86,9 @@ def _single(loss: Any, name: str) -> Any:
 
 
 def _pull(
-    outs: Sequence[Any],
-    cotangents: Sequence[Any],
-    marks: Sequence[TapeNode],
+    outs: Sequence[Any], cotangents: Sequence[Any], marks: Sequence[TapeNode],
     primals: Sequence[TensorBase],
-) -> list[Any]:
+) -> list[Any]:  # fmt: skip
     """Gradients at the marks; zeros where nothing arrives."""
     again = STATE.recording and _reaches_beyond(outs, marks)
     roots = [
@@ -118,7 +126,8 @@ def value_and_grad(
     @functools.wraps(function)
     def wrapped(*args: Any, **named: Any):
         given = list(args)
-        marks, primals = [], []
+        marks: list[TapeNode] = []
+        primals: list[TensorBase] = []
         for i in places:
             given[i], mark = _marked(args[i])
             marks.append(mark)
@@ -137,7 +146,7 @@ def _outside(result: Any, loss: Any, marks: Sequence[TapeNode]) -> Any:
     """The result as the caller sees it: connected to the tape only if the caller's is."""
     if STATE.recording and _reaches_beyond([loss], marks):
         return result
-    if isinstance(result, tuple):
+    if _is_several(result):
         return tuple(alias(t, DETACH) if isinstance(t, TensorBase) else t for t in result)
     return result.detach()
 
@@ -188,10 +197,10 @@ def vjp(function: Callable[..., Any], *primals: TensorBase) -> tuple[Any, Callab
     with enable_grad():
         result = function(*(x for x, _ in pairs))
     marks = [m for _, m in pairs]
-    outs = result if isinstance(result, tuple) else (result,)
+    outs = _several_of(result)
 
     def pull(g: Any):
-        cotangents = g if isinstance(result, tuple) else (g,)
+        cotangents = g if _is_several(result) else (g,)
         for out, cotangent in zip(outs, cotangents, strict=True):
             if tuple(cotangent.shape) != out.shape:
                 raise ShapeError(
@@ -206,7 +215,7 @@ def vjp(function: Callable[..., Any], *primals: TensorBase) -> tuple[Any, Callab
     if STATE.recording and _reaches_beyond(outs, marks):
         return result, pull
     plain = tuple(out.detach() for out in outs)
-    return plain if isinstance(result, tuple) else plain[0], pull
+    return plain if _is_several(result) else plain[0], pull
 
 
 def jvp(
@@ -238,7 +247,7 @@ def jvp(
     marks, inputs = [m for _, m in pairs], [x for x, _ in pairs]
     with enable_grad():
         result = function(*inputs)
-        outs = result if isinstance(result, tuple) else (result,)
+        outs = _several_of(result)
         directions = [_marked(out.detach().zeros_like()) for out in outs]
         roots = [(out._node, u) for out, (u, _) in zip(outs, directions, strict=True) if out._node]
         found = autograd.propagate(roots, marks, keep=True)
@@ -248,8 +257,8 @@ def jvp(
         [g for g, _ in pulled], [t for _, t in pulled], lifts, [out.detach() for out in outs]
     )
     if not (STATE.recording and _reaches_beyond(outs, marks)):
-        outs, changes = tuple(o.detach() for o in outs), [c.detach() for c in changes]
-    return (tuple(outs), tuple(changes)) if isinstance(result, tuple) else (outs[0], changes[0])
+        outs, changes = tuple([o.detach() for o in outs]), [c.detach() for c in changes]
+    return (tuple(outs), tuple(changes)) if _is_several(result) else (outs[0], changes[0])
 
 
 # Classes of operations that rows of users may have.
@@ -257,14 +266,10 @@ _OPEN = (OpClass.OPAQUE, OpClass.ELEMENTWISE, OpClass.CONTRACTION)
 
 
 def primitive(
-    name: str,
-    *,
-    infer: Callable[..., Any],
-    numpy: Callable[..., Any],
-    vjp: Callable[..., Any] | str = NOT_DIFFERENTIABLE,
-    samples: Callable[..., Any] = tuple,
+    name: str, *, infer: Callable[..., Any], numpy: Callable[..., Any],
+    vjp: Callable[..., Any] | str = NOT_DIFFERENTIABLE, samples: Callable[..., Any] = tuple,
     **options: Any,
-) -> Primitive:
+) -> Primitive:  # fmt: skip
     """Add a row to the table of operations, and get the function that applies it.
 
     Args:
@@ -359,14 +364,9 @@ def _second(slope: Callable[..., Any], directions: Sequence[Any]) -> Callable[..
 
 
 def _compare(
-    exact: Any,
-    lower: Callable[..., Any],
-    xs: Sequence[TensorBase],
-    directions: Sequence[TensorBase],
-    step: float,
-    rtol: float,
-    atol: float,
-) -> None:
+    exact: Any, lower: Callable[..., Any], xs: Sequence[TensorBase],
+    directions: Sequence[TensorBase], step: float, rtol: float, atol: float,
+) -> None:  # fmt: skip
     ahead = lower(*(x + d * step for x, d in zip(xs, directions, strict=True)))
     behind = lower(*(x - d * step for x, d in zip(xs, directions, strict=True)))
     numeric = ((ahead - behind) / (2.0 * step)).item()
@@ -398,7 +398,7 @@ class _Journal:
         if self.outer is not None:
             self.outer.note(tensor)
 
-    @contextmanager
+    @contextmanager  # pyright: ignore[reportDeprecated]
     def repeated(self) -> Iterator[None]:
         """Everything as it was when the block ran first; afterwards as it is now."""
         now = [(tensor, tensor.handle()) for tensor, _ in self.before.values()]
@@ -462,7 +462,7 @@ class _Block(GradientRule):
                     rule="the block runs again in backward(), on what it read the first time",
                     fix="call backward() before the step that writes",
                 )
-        cotangents = g if isinstance(g, tuple) else (g,)
+        cotangents = _several_of(g)
         pairs = zip(outs, cotangents, strict=True)
         roots = [(o._node, c) for o, c in pairs if c is not None and o._node is not None]
         found = autograd.propagate(roots, self.places, keep=STATE.recording, final=final)
@@ -471,7 +471,7 @@ class _Block(GradientRule):
 
 def tensors_of(result: Any) -> tuple[Any, ...]:
     """The Tensors in what a block gave: one, or a tuple among whose entries they are."""
-    parts = result if isinstance(result, tuple) else (result,)
+    parts = _several_of(result)
     return tuple([x for x in parts if isinstance(x, TensorBase)])
 
 
@@ -542,7 +542,7 @@ def _forgotten(result: Any, run: Callable[..., Any], journal: _Journal, start: i
     places = tuple(outside)
     read = [from_handle(outside[place], place) for place in places]
     fresh = tuple([out.detach() for out in outs])
-    if isinstance(result, tuple):
+    if _is_several(result):
         tape.record(_Block(run, places, journal), read, {}, fresh)
         given = iter(fresh)
         return tuple([next(given) if isinstance(x, TensorBase) else x for x in result])
