@@ -92,7 +92,7 @@ class Dense(Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., input_size) -> (..., output_size)."""
-        x = tensor_in(x, self.weight.dtype)
+        x = tensor_in(x, self.weight.dtype)  # type: ignore[assignment]
         if _product is None:
             return super().forward(x)
         out = _times(_product, x, self.weight.transpose(0, 1))

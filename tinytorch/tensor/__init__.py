@@ -10,13 +10,19 @@ import sys
 import types
 import typing
 
+if typing.TYPE_CHECKING:
+    from tinytorch.base.dtypes import DTypeLike
+    from tinytorch.tensor.interchange import Device
+    from tinytorch.tensor.operands import Operand
+
 
 class _Folder(types.ModuleType):
     """This module, callable."""
 
     def __call__(
-        self, data: object, dtype: object = None, device: object = None, requires_grad: bool = False
-    ) -> typing.Any:
+        self, data: Operand, dtype: DTypeLike | None = None, device: Device = None,
+        requires_grad: bool = False,
+    ) -> typing.Any:  # fmt: skip
         """See `tinytorch.tensor.creation.tensor`."""
         from tinytorch.tensor.creation import tensor
 

@@ -42,7 +42,7 @@ from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.indexing import take
 from tinytorch.tensor.interpreter import no_grad
 from tinytorch.tensor.shaping import concat
-from tinytorch.tensor.tape import Node
+from tinytorch.tensor.tape import TapeNode
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -242,17 +242,17 @@ def warn_of_softmax(logits: Tensor) -> bool:
 
 def _is_softmax(node: Any) -> bool:
     node = _before_moving(node)
-    if not isinstance(node, Node) or _name(node) != "div":
+    if not isinstance(node, TapeNode) or _name(node) != "div":
         return False
     powers, total = node.parents
     total = _before_moving(total)
-    if not isinstance(total, Node) or _name(total) != "sum" or _name(powers) != "exp":
+    if not isinstance(total, TapeNode) or _name(total) != "sum" or _name(powers) != "exp":
         return False
     return _before_moving(total.parents[0]) is powers
 
 
 def _before_moving(node: Any) -> Any:
-    while isinstance(node, Node) and node.parents:
+    while isinstance(node, TapeNode) and node.parents:
         if node.primitive is not None and _name(node) not in _PASSED_ON:
             break
         node = node.parents[0]
@@ -261,4 +261,4 @@ def _before_moving(node: Any) -> Any:
 
 def _name(node: Any) -> str:
     """Of its primitive, or of what stands in the tape for one."""
-    return str(node.primitive) if isinstance(node, Node) else ""
+    return str(node.primitive) if isinstance(node, TapeNode) else ""
