@@ -1,6 +1,6 @@
-"""Functions whose name PyTorch and the array API share: tinytorch means what PyTorch means.
+"""Functions along axes, of values and of their places: tinytorch means what PyTorch means.
 
-Ground truth: PyTorch, run beside it; NumPy for tinytorch.array_api (test_array_api.py).
+Ground truth: PyTorch, run beside it; NumPy for tinytorch.array_api (tests/test_array_api.py).
 """
 
 import numpy as np
@@ -99,15 +99,6 @@ def test_nonzero_is_a_table():
     assert [p.tolist() for p in pair] == [p.tolist() for p in torch.nonzero(theirs, as_tuple=True)]
     assert ours[pair].tolist() == [2, 3, 4]
     assert tt.nonzero(tt.tensor(5)).shape == (1, 0) == tuple(torch.nonzero(torch.tensor(5)).shape)
-
-
-def test_meshgrid_is_ij():
-    """PyTorch's default; the array API's is "xy"."""
-    a, b = [1.0, 2.0], [3.0, 4.0, 5.0]
-    ours = tt.meshgrid(tt.tensor(a), tt.tensor(b))
-    theirs = torch.meshgrid(torch.tensor(a), torch.tensor(b), indexing="ij")
-    assert [g.tolist() for g in ours] == [g.tolist() for g in theirs]
-    assert xp.meshgrid(tt.tensor(a), tt.tensor(b))[0].shape == (3, 2)
 
 
 def test_several_axes_have_no_place():
