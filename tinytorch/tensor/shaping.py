@@ -579,7 +579,7 @@ def repeat(x: Operand, repeats: Operand, *, axis: int | None = None) -> Any:
         ([1, 1, 2, 2], [1, 2, 2, 2])
     """
     line: Any = reshape(x, -1) if axis is None else tensor_of(x)
-    at = axis_of(line, axis or 0)
+    at = axis_of(line, 0 if axis is None else axis)
     shape = line.shape
     count: Any = repeats
     if not isinstance(repeats, (int, np.integer)):
