@@ -20,7 +20,7 @@ from tinytorch.base.errors import IndexRangeError, OutOfMemoryError
 from tinytorch.codegen import engine
 from tinytorch.codegen.kernel import Operand
 from tinytorch.codegen.target import Target
-from tinytorch.codegen.team import StageTable, Team
+from tinytorch.codegen.team import StageTable, Team, aligned_bytes
 from tinytorch.compiler.graph.graph import Graph
 from tinytorch.compiler.plan.arena import ALIGNMENT
 from tinytorch.compiler.plan.launch import LaunchPlan, LaunchTask, host_from_json
@@ -281,8 +281,16 @@ class _Host:
 class _Memory:
     """Memory at an address, as NumPy's array interface describes it."""
 
-    def __init__(self, interface: dict[str, Any]):
-        self.__array_interface__ = interface
+    def __init__(
+        self, address: int, shape: tuple[int, ...], dtype: np.dtype, strides: Sequence[int] | None
+    ):
+        self.__array_interface__: dict[str, Any] = {
+            "version": 3,
+            "data": (address, False),
+            "shape": shape,
+            "typestr": dtype.str,
+            "strides": None if strides is None else tuple(strides),
+        }
 
 
 def array_at(
@@ -291,17 +299,7 @@ def array_at(
     """An array over memory that somebody else keeps alive; strides in bytes, default dense."""
     if 0 in shape:
         return np.empty(shape, dtype)
-    return np.asarray(
-        _Memory(
-            {
-                "version": 3,
-                "data": (int(address), False),
-                "shape": shape,
-                "typestr": dtype.str,
-                "strides": None if strides is None else tuple(strides),
-            }
-        )
-    )
+    return np.asarray(_Memory(int(address), shape, dtype, strides))
 
 
 def _pages(nbytes: int) -> np.ndarray:
@@ -328,11 +326,9 @@ def _pages(nbytes: int) -> np.ndarray:
 def _aligned(nbytes: int) -> np.ndarray:
     """Zeroed bytes at an aligned address."""
     try:
-        raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
+        return aligned_bytes(nbytes, ALIGNMENT)
     except MemoryError:
         raise OutOfMemoryError.of(nbytes) from None
-    start = -address_of(raw) % ALIGNMENT
-    return raw[start : start + nbytes]
 
 
 def _aligned_copy(array: np.ndarray) -> np.ndarray:
