@@ -13,11 +13,10 @@ from functools import lru_cache
 from math import inf
 from statistics import median
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinytorch.base.dtypes import float32
+from tinytorch.base.dtypes import bfloat16, float32
 from tinytorch.codegen import engine
 from tinytorch.codegen.builder import Function, Value
 from tinytorch.codegen.kernel import Kernel, build
@@ -26,12 +25,10 @@ from tinytorch.codegen.team import StageTable, Team, aligned_bytes
 from tinytorch.compiler.pipeline import compile_graph
 from tinytorch.compiler.plan.arena import size_text
 from tinytorch.compiler.plan.launch import LaunchTask
-from tinytorch.compiler.run.program import Runner
+from tinytorch.compiler.run.executable import Executable
+from tinytorch.compiler.run.program import Runner, address_of
+from tinytorch.primitives.primitive import Spec
 from tinytorch.tensor.memory import Buffer, copy_of
-
-if TYPE_CHECKING:
-    from tinytorch.compiler.run.executable import Executable
-
 
 # independent sums: more than latency (4 to 5 cycles) x units (2), fewer than registers
 _CHAINS = 12
@@ -244,12 +241,12 @@ def time_tasks(call: Executable, runs: int = RUNS) -> list[float]:
     graph = call.recording.graph
     call.binding.refresh()
     states = [copy_of(call.binding.array(i), v.dtype) for i, v in enumerate(graph.states)]
-    arguments = [_made_up(v) for v in graph.arguments]
+    arguments = [_made_up(v.spec) for v in graph.arguments]
     results = [Buffer.empty(v.shape, v.dtype).array for v in graph.results]
     runner = Runner(call.program, call.threads, timed=True)
-    runner.bind_states([_address(a) for a in states])
-    given = [_address(a) for a in arguments], [_address(a) for a in results]
-    measured = []
+    runner.bind_states([address_of(a) for a in states])
+    given = [address_of(a) for a in arguments], [address_of(a) for a in results]
+    measured: list[list[float]] = []
     for _ in range(runs + 1):
         runner.run(*given)
         measured.append(runner.times)
@@ -267,15 +264,11 @@ def assembly(call: Executable) -> str:
     return engine.assembly_text(llvm(call), call.program.target)
 
 
-def _made_up(value) -> np.ndarray:
+def _made_up(spec: Spec) -> np.ndarray:
     """Numbers that any program can be run with: ones, and 0 for integers, which may be indices."""
-    array = Buffer.empty(value.shape, value.dtype).array
-    array[...] = 0x3F80 if value.dtype.name == "bfloat16" else 1 if value.dtype.is_float else 0
+    array = Buffer.empty(spec.shape, spec.dtype).array
+    array[...] = 0x3F80 if spec.dtype is bfloat16 else 1 if spec.dtype.is_float else 0
     return array
-
-
-def _address(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:
