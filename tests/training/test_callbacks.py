@@ -1,4 +1,4 @@
-"""callback.py and the callbacks that come with it: when they are told, what they do."""
+"""The moments of trainer.py and the callbacks of callbacks.py: when they are told, what they do."""
 
 import json
 import math

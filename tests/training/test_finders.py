@@ -1,4 +1,4 @@
-"""rate_finder.py, overfit.py, trial.py: what is found, and that nothing is changed."""
+"""finders.py: what is found, and that nothing is changed."""
 
 import numpy as np
 import pytest

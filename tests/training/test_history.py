@@ -1,4 +1,4 @@
-"""plot.py, history.py: pictures and files of curves."""
+"""history.py: pictures and files of curves."""
 
 import math
 import xml.etree.ElementTree as ElementTree

@@ -1,4 +1,4 @@
-"""metrics.py, averages.py, confusion.py: against counting by hand and against slow definitions."""
+"""metrics.py: against counting by hand and against slow definitions."""
 
 import math
 

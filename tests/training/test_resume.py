@@ -1,4 +1,4 @@
-"""run.py, saving.py, Trainer.state_dict: a run that is resumed ends as one that was not stopped.
+"""run.py, checkpoint.py, Trainer.state_dict: a resumed run ends as one not stopped.
 
 Killing at random moments is in test_kill.py; here each part of the state is looked at by itself.
 """

@@ -1,4 +1,4 @@
-"""step.py and interruption.py: what is compiled; signals outside the main thread."""
+"""step.py and Interruption in run.py: what is compiled; signals outside the main thread."""
 
 import json
 import threading

@@ -475,7 +475,7 @@ def test_states_of_a_step_that_is_left_out(sizes):
     assert not np.array_equal(moved["o.exp_avg.0.0"], before["o.exp_avg.0.0"])
 
 
-# --- scaler.py and precision "float16": small gradients survive, overflows are left out ---
+# --- LossScaler and precision "float16": small gradients survive, overflows are left out ---
 
 TINY = 1e-9  # below 2**-25 = 3e-8, half the smallest float16: rounds to 0 without scaling
 
@@ -565,7 +565,7 @@ def test_mixed_precision_learns_as_float32_does(precision, accumulate):
     assert found[1] == pytest.approx(found[0], rel=0.03) and found[1] != found[0]
 
 
-# --- ema.py: against the recurrence written in NumPy, and where the averages are used ---
+# --- EMA: against the recurrence written in NumPy, and where the averages are used ---
 
 NUMBERS = np.random.default_rng(5)
 LINE = NUMBERS.standard_normal((24, 4)).astype(np.float32)
