@@ -89,7 +89,7 @@ _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 class RunFolder:
-    """The folder of one training.
+    """The folder of one training: `checkpoints`, `history` and `weights` are places in it.
 
     Args:
         path: of the folder.
@@ -98,21 +98,9 @@ class RunFolder:
 
     def __init__(self, path: Path, settings: Settings):
         self.path, self.settings = path, settings
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of the checkpoints."""
-        return self.path / "checkpoints"
-
-    @property
-    def history(self) -> Path:
-        """The file of the history."""
-        return self.path / "history.jsonl"
-
-    @property
-    def weights(self) -> Path:
-        """The file of the weights."""
-        return self.path / "model.safetensors"
+        self.checkpoints = path / "checkpoints"
+        self.history = path / "history.jsonl"
+        self.weights = path / "model.safetensors"
 
     @classmethod
     def begin(cls, settings: Settings, path: Path | None = None) -> RunFolder:

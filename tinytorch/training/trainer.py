@@ -239,7 +239,8 @@ class Trainer:
         )  # fmt: skip
         self.passes = Passes(model, loss, self.metrics, update, precision, compile)
         self.run = Run(averages=Averages(self.metrics))
-        self.loader, self._given = None, None
+        self.loader: Any = None
+        self._given: Mapping[str, Any] | None = None
         self._batches = Batches(())
         self.shown: Progress = Silent()
         self.reason = ""
@@ -400,7 +401,8 @@ class Trainer:
 
     def _begin_epoch(self, epochs: int) -> None:
         self._began = time.perf_counter() - self.run.seconds
-        self.shown.begin_epoch(self.run.epoch + 1, epochs, _length(self.loader))
+        batches = len(self.loader) if hasattr(self.loader, "__len__") else None
+        self.shown.begin_epoch(self.run.epoch + 1, epochs, batches)
         self.model.train()
         self.tell("begin_epoch")
 
@@ -580,10 +582,6 @@ class Trainer:
 
 def _joined(parts: Iterable[Tensor]) -> Tensor:
     return Tensor(np.concatenate([part.numpy() for part in parts]))
-
-
-def _length(loader: Any) -> int | None:
-    return len(loader) if hasattr(loader, "__len__") else None
 
 
 def _some(averages: Averages) -> dict[str, float]:
