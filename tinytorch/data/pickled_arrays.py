@@ -19,7 +19,7 @@ from __future__ import annotations
 import io
 import pickletools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,11 @@ VALUES = frozenset(
     "INT LONG LONG1 LONG4 BININT BININT1 BININT2 FLOAT BINFLOAT STRING BINBYTES SHORT_BINBYTES "
     "BINBYTES8 UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8".split()
 )
+# Opcodes that begin a value.
+FRESH: dict[str, Callable[[], object]] = {
+    "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False,
+    "EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple,
+}  # fmt: skip
 # How many values an opcode takes; those that are not here take all above a mark.
 TAKEN = {
     "STOP": 1, "POP": 1, "APPEND": 1, "SETITEM": 2, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3,
@@ -51,7 +56,8 @@ TAKEN = {
 PLAIN = re.compile(r"[<>|=]?[biuf](1|2|4|8|16)")
 MOST_AXES = 64  # NumPy's limit
 LARGEST_KEY = 2**31  # larger whole numbers can be chosen so that a dictionary takes for ever
-ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"\\": b"\\", b"'": b"'", b'"': b'"'}
+# A string of protocol 0 with no other escapes than Python 2 writes.
+ESCAPED = re.compile(rb"(?:[^\\]|\\(?:x[0-9a-fA-F]{2}|[nrt\\'\"]))*+", re.S)
 
 
 class _Name:
@@ -112,10 +118,11 @@ class _Reader:
 
     def do(self, name: str, argument: Any) -> None:
         """One opcode, by its name in pickletools."""
-        if name in VALUES:
-            self.stack.append(argument)
-            return
         match name:
+            case _ if name in VALUES:
+                self.push(argument)
+            case _ if name in FRESH:
+                self.push(FRESH[name]())
             case "PUT" | "BINPUT" | "LONG_BINPUT":
                 self.memo[argument] = self.top(object)
             case "MEMOIZE":
@@ -123,7 +130,7 @@ class _Reader:
             case "GET" | "BINGET" | "LONG_BINGET":
                 if argument not in self.memo:
                     raise _Refused(f"a value is recalled that was never remembered ({argument})")
-                self.stack.append(self.memo[argument])
+                self.push(self.memo[argument])
             case "PROTO" | "FRAME":  # a version, and a hint for buffering
                 pass
             case "MARK":
@@ -131,29 +138,16 @@ class _Reader:
                 self.stack = []
             case "POP":
                 self.taken(name)
-            case "NONE":
-                self.stack.append(None)
-            case "NEWTRUE" | "NEWFALSE":
-                self.stack.append(name == "NEWTRUE")
             case "BINSTRING" | "SHORT_BINSTRING":  # of Python 2: bytes, which come as latin-1
-                self.stack.append(argument.encode("latin1"))
+                self.push(argument.encode("latin1"))
             case "BYTEARRAY8":
-                self.stack.append(bytes(argument))
-            case "EMPTY_LIST":
-                self.stack.append([])
-            case "EMPTY_DICT":
-                self.stack.append({})
-            case "EMPTY_TUPLE":
-                self.stack.append(())
+                self.push(bytes(argument))
             case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
-                values = tuple(self.taken(name))
-                self.stack.append(values)
+                self.push(tuple(self.taken(name)))
             case "LIST":
-                values = self.taken(name)
-                self.stack.append(values)
+                self.push(self.taken(name))
             case "DICT":
-                values = _items(self.taken(name))
-                self.stack.append(values)
+                self.push(_items(self.taken(name)))
             case "APPEND" | "APPENDS":
                 values = self.taken(name)
                 self.top(list).extend(values)
@@ -161,16 +155,20 @@ class _Reader:
                 values = _items(self.taken(name))
                 self.top(dict).update(values)
             case "GLOBAL":
-                self.stack.append(_Name(argument))
+                self.push(_Name(argument))
             case "STACK_GLOBAL":
                 module, found = self.taken(name)
-                self.stack.append(_Name(f"{_text(module)} {_text(found)}"))
+                self.push(_Name(f"{_text(module)} {_text(found)}"))
             case "REDUCE":
                 self.reduce(*self.taken(name))
             case "BUILD":
                 self.build(*self.taken(name))
             case _:
                 raise _Refused(f"opcode {name} is not one of plain data")
+
+    def push(self, value: object) -> None:
+        """Put a value on top of the stack: the stack under a mark, if one was just taken."""
+        self.stack.append(value)
 
     def top(self, kind: type) -> Any:
         """The value on top of the stack, which stays there."""
@@ -212,7 +210,7 @@ class _Reader:
                 made = b""
             case _:
                 raise _Refused(f"a call of {name.meaning} with other arguments")
-        self.stack.append(made)
+        self.push(made)
 
     def build(self, target: object, state: object) -> None:
         """The state of an array (version, shape, dtype, Fortran order, bytes) or of a dtype."""
@@ -223,7 +221,7 @@ class _Reader:
                 target.bring_order(_text(order))
             case _:
                 raise _Refused("a state that is not one of an array of plain numbers")
-        self.stack.append(target)
+        self.push(target)
 
 
 def read_pickled_arrays(content: bytes, name: str) -> Any:
@@ -340,16 +338,9 @@ def _is_key(key: object) -> bool:
 
 def _quoted(line: bytes) -> bytes:
     """A string of protocol 0: in quotes, special characters escaped."""
-    text = line.removesuffix(b"\n")
-    if len(text) < 2 or text == line or text[:1] != text[-1:] or text[:1] not in (b"'", b'"'):
+    text, quote = line[1:-2], line[:1]
+    if line[-2:] != quote + b"\n" or quote not in (b"'", b'"') or len(line) < 3:
         raise _Refused("a string without quotes, or without an end")
-    return re.sub(rb"\\(x[0-9a-fA-F]{2}|.?)", _unescaped, text[1:-1], flags=re.S)
-
-
-def _unescaped(match: re.Match[bytes]) -> bytes:
-    code = match[1]
-    if len(code) == 3:
-        return bytes([int(code[1:], 16)])
-    if code not in ESCAPES:
-        raise _Refused(f"an unknown escape {match[0]!r}")
-    return ESCAPES[code]
+    if not ESCAPED.fullmatch(text):
+        raise _Refused("a string with an unknown escape")
+    return text.decode("unicode_escape").encode("latin1")
