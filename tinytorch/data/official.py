@@ -23,7 +23,6 @@ from shlex import quote
 
 from tinytorch.base import files
 from tinytorch.base.errors import DataError, StorageError, short
-from tinytorch.base.files import user_path
 from tinytorch.base.settings import cache_folder
 
 VARIABLE = "TINYTORCH_DATA"
@@ -42,9 +41,9 @@ def folders(folder: str | os.PathLike[str] | None = None) -> list[Path]:
             by mistake.
     """
     if folder is not None:
-        return [user_path(folder)]
+        return [files.user_path(folder)]
     named = os.environ.get(VARIABLE)
-    return [*([user_path(named)] if named else []), user_cache()]
+    return [*([files.user_path(named)] if named else []), user_cache()]
 
 
 def find(name: str, part: str, places: list[Path]) -> Path | None:
@@ -53,13 +52,8 @@ def find(name: str, part: str, places: list[Path]) -> Path | None:
     Looks in each place for `part/name` and `name`, so a folder of many data sets and the folder
     of one both work.
     """
-    return next((path for path in _candidates(name, part, places) if path.is_file()), None)
-
-
-def _candidates(name: str, part: str, places: list[Path]) -> Iterator[Path]:
-    for place in places:
-        yield place / part / name
-        yield place / name
+    candidates = (path for place in places for path in (place / part / name, place / name))
+    return next((path for path in candidates if path.is_file()), None)
 
 
 @dataclass(frozen=True)

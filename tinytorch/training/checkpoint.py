@@ -440,14 +440,11 @@ class Checkpoints:
     ):  # fmt: skip
         self.folder = Path(folder)
         self.keep = whole("Checkpoints", "keep", keep, at_least=1)
-        self.every_steps = (
-            None if every_steps is None else whole("Checkpoints", "every_steps", every_steps, 1)
-        )
-        self.every_seconds = (
-            None
-            if every_seconds is None
-            else number("Checkpoints", "every_seconds", every_seconds, "(0, inf)")
-        )
+        if every_steps is not None:
+            every_steps = whole("Checkpoints", "every_steps", every_steps, at_least=1)
+        if every_seconds is not None:
+            every_seconds = number("Checkpoints", "every_seconds", every_seconds, "(0, inf)")
+        self.every_steps, self.every_seconds = every_steps, every_seconds
         self.best = best
         self.highest = _direction(best, highest)
         self._saved_at: float = time.monotonic()
