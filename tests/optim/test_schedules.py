@@ -53,6 +53,43 @@ def test_every_public_schedule_has_a_case():
     } == set(CURVES)
 
 
+def cosine(part: float) -> float:
+    """From 1 to 0 along half a cosine."""
+    return (1 + math.cos(math.pi * part)) / 2
+
+
+# The docstrings' formulas for the schedules of CURVES, rate 1 at first; step by step, t = 0 to 9.
+FORMULAS = {
+    "StepLR": [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125],
+    "MultiStepLR": [1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25, 0.25],
+    "ExponentialLR": [0.9**t for t in range(10)],
+    "ConstantLR": [0.5, 0.5, 0.5, 0.5, 1, 1, 1, 1, 1, 1],
+    "LambdaLR": [1 / (1 + t) for t in range(10)],
+    "LinearLR": [0.25, 0.4375, 0.625, 0.8125, 1, 1, 1, 1, 1, 1],
+    "PolynomialLR": [(left / 8) ** 2 for left in (8, 7, 6, 5, 4, 3, 2, 1, 0, 0)],
+    "CosineAnnealingLR": [0.01 + 0.99 * cosine(t / 6) for t in range(10)],
+    "CosineAnnealingWarmRestarts": [
+        0.01 + 0.99 * cosine(part)
+        for part in (0, 1 / 2, 0, 1 / 4, 2 / 4, 3 / 4, 0, 1 / 8, 2 / 8, 3 / 8)
+    ],
+    "WarmupCosineLR": [1 / 3, 2 / 3, 1, *(0.01 + 0.99 * cosine(t / 7) for t in range(7))],
+    # From 1/25 up to 1 at step 2 (0.3 * 10 - 1), then in 7 steps down to 1/25 * 1e-4.
+    "OneCycleLR": [
+        *(1 + (1 / 25 - 1) * cosine(t / 2) for t in range(2)),
+        *(1 / 25e4 + (1 - 1 / 25e4) * cosine(t / 7) for t in range(8)),
+    ],
+    "SequentialLR": [0.1, 0.4, 0.7, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.125],
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_every_curve_is_its_formula(name):
+    """Closed form: FORMULAS, as a curve and step by step; each step rounds once more."""
+    schedule = CURVES[name](optimizer(1.0))
+    assert [schedule.rate(1.0, t) for t in range(10)] == pytest.approx(FORMULAS[name], rel=1e-12)
+    assert [r for (r,) in followed(schedule, 10)] == pytest.approx(FORMULAS[name], rel=1e-12)
+
+
 @each_curve
 def test_saved_in_the_middle_it_goes_on_the_same(make):
     """Ground truth: the schedule that was not interrupted; the state passes through JSON."""
@@ -78,6 +115,15 @@ def test_state_of_another_schedule_is_refused(make):
         schedule.load_state_dict({n: "three" for n in schedule.state_dict()})
     schedule.load_state_dict({n: np.array(3) for n in schedule.state_dict()})
     assert schedule.last_epoch == 3 and type(schedule.last_epoch) is int
+
+
+def test_a_refused_state_is_shown():
+    """Ground truth: the names that were given."""
+    schedule = optim.StepLR(optimizer(), 1)
+    for state, shown in (({}, "no names"), ({"t": 1, "u": 2}, "t, u")):
+        with pytest.raises(SettingError) as caught:
+            schedule.load_state_dict(state)
+        assert caught.value.got == shown
 
 
 @each_curve
