@@ -1,15 +1,39 @@
 """Runs a Lowered operation on NumPy arrays through the engine and the thread team."""
 
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+import pytest
+
+from tests.kernels.amx_emulator import emulated_text
 from tinytorch.codegen.engine import compile_text, load, module_text
+from tinytorch.codegen.kernel import Lowered, Step, build
+from tinytorch.codegen.target import Target, amx_permitted
 from tinytorch.codegen.team import StageTable, Team, aligned_bytes
+
+# Every target this machine runs; AMX tiles are emulated where the processor has none.
+WITHOUT_AMX = replace(Target.named("avx512"), has_amx=False)
+AMX = replace(Target.named("avx512"), has_amx=True)
+VECTOR_TARGETS = {
+    "avx512": WITHOUT_AMX,
+    "avx2": Target.named("avx2"),
+    "vector128": Target.named("vector128"),
+}
 
 
 def run_lowered(target, lowered, buffers, threads=(1,)):
-    """Run once for each number of threads; the outputs after the last run are in `buffers`."""
+    """Run once for each number of threads; the outputs after the last run are in `buffers`.
+
+    A target with AMX tiles on a processor without: they are emulated, by one thread only.
+    """
     kernels = [step.kernel for step in lowered.steps]
-    library = load([compile_text(module_text(kernels), target)], [k.name for k in kernels])
+    emulated = target.has_amx and not amx_permitted()
+    if emulated:
+        target = replace(target, has_amx=False)
+        if threads != (1,):
+            pytest.skip("AMX tiles are emulated here, by one thread")
+    text = emulated_text(kernels) if emulated else module_text(kernels)
+    library = load([compile_text(text, target)], [k.name for k in kernels])
     memory = {name: aligned_bytes(size) for name, size in lowered.temporaries.items()}
     for array in memory.values():
         array[:] = 0xFF  # NaN: what is read before it is written shows
@@ -22,6 +46,18 @@ def run_lowered(target, lowered, buffers, threads=(1,)):
     table = StageTable(stages, scratch_bytes=scratch, tiles_config=target.has_amx)
     for n in threads:
         assert Team().run(table, threads=n) == 0
+
+
+def run_kernel(target, kernel, buffers, threads=(1,)):
+    """The same for one kernel."""
+    run_lowered(target, Lowered((Step(kernel, kernel.arguments),)), buffers, threads)
+
+
+def run_body(target, body, buffers, scratch=1 << 16):
+    """Runs code that is no kernel of its own: `body(f, pointers)` once, on some scratch memory."""
+    run_kernel(
+        target, build("code_under_test", tuple(buffers), body, tiles=1, scratch=scratch), buffers
+    )
 
 
 def element_strides(array) -> tuple[int, ...]:

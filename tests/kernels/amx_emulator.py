@@ -1,0 +1,70 @@
+"""AMX tiles on a processor that has none: the five instructions as native functions.
+
+Ground truth: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, TILEZERO,
+TILELOADD, TILESTORED, TDPBF16PS: a tile register holds 16 rows of 64 bytes; TDPBF16PS adds, for
+each of 16 x 16 float32 sums, 16 products of the even numbers of a pair and then of the odd ones.
+The eight registers are memory of the module, so only one thread may run the code. Every tile is
+full: the configuration is not looked at.
+"""
+
+from tinytorch.codegen.builder import Function
+from tinytorch.codegen.engine import module_text
+
+PREFIX = "emulated.amx."
+_TILE = 1024  # bytes
+
+
+def _register(f, number):
+    """Where a tile register lies."""
+    wide = f.convert(number, "i64", signed=False)
+    first = f.define("ptr", f"getelementptr i8, ptr @{PREFIX}registers, i64 0", "first")
+    return f.at(first, f.mul(wide, f.index(_TILE)), "i8")
+
+
+def _function(name, parameters):
+    return Function(f"{PREFIX}{name}", parameters, linkage="internal")
+
+
+def _zero():
+    f = _function("tilezero", [("t", "i8")])
+    with f.loop("row", 0, _TILE, 64) as at:
+        f.store(f.const("<16 x i32>", 0), f.at(_register(f, f.t), at.index, "i8"))
+    return f
+
+
+def _move(name):
+    f = _function(name, [("t", "i8"), ("place", "ptr"), ("step", "i64")])
+    with f.loop("row", 0, 16) as row:
+        inside = f.at(_register(f, f.t), f.mul(row.index, f.index(64)), "i8")
+        outside = f.at(f.place, f.mul(row.index, f.step), "i8")
+        source, to = (outside, inside) if name == "tileloadd64" else (inside, outside)
+        f.store(f.load(source, "<16 x i32>", align=1), to, align=1)
+    return f
+
+
+def _product():
+    f = _function("tdpbf16ps", [("c", "i8"), ("a", "i8"), ("b", "i8")])
+    half, upper = f.const("<16 x i32>", 16), f.const("<16 x i32>", -65536)
+    with f.loop("m", 0, 16) as m, f.loop("k", 0, 16) as k:
+        sums = f.at(_register(f, f.c), f.mul(m.index, f.index(64)), "i8")
+        at = f.add(f.mul(m.index, f.index(64)), f.mul(k.index, f.index(4)))
+        a = f.splat(f.load(f.at(_register(f, f.a), at, "i8"), "i32"), 16)
+        b = f.load(f.at(_register(f, f.b), f.mul(k.index, f.index(64)), "i8"), "<16 x i32>")
+        total = f.load(sums, "<16 x float>")
+        for even in (True, False):
+            x, y = (f.op("shl", v, half) if even else f.op("and", v, upper) for v in (a, b))
+            x, y = f.bitcast(x, "<16 x float>"), f.bitcast(y, "<16 x float>")
+            total = f.add(total, f.mul(x, y))
+        f.store(total, sums)
+    return f
+
+
+def emulated_text(kernels) -> str:
+    """The module of kernels that use AMX tiles, with calls of the emulation instead."""
+    text = module_text(kernels)
+    lines = [line for line in text.split("\n") if not line.startswith("declare void @llvm.x86.")]
+    text = "\n".join(lines).replace('@"llvm.x86.', f'@"{PREFIX}')
+    configure = _function("ldtilecfg", [("config", "ptr")])
+    functions = [_zero(), _move("tileloadd64"), _move("tilestored64"), _product(), configure]
+    registers = f"@{PREFIX}registers = internal global [{8 * _TILE} x i8] zeroinitializer, align 64"
+    return "\n".join([registers, text, *(f.finish() for f in functions)])
