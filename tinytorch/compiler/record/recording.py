@@ -236,7 +236,7 @@ class _Ending:
         self.known: dict[int, tuple[Tensor, Slot]] = {}  # id of a Tensor -> it and its one Slot
         self.outside = {id(t) for t, _ in (*recorder.met, *recorder.views)}
         self._roots: Counter[int] = Counter()  # id of a Tensor -> results that show it
-        self._ways: dict[int, tuple[Tensor, list[Row]]] = {}  # id of a view -> from outside, rows
+        self._taken: dict[int, tuple[Tensor, list[Row]]] = {}  # id of a view -> from outside, rows
         self._of_arguments: dict[int, tuple[int, list[Row]]] = {}  # of a view -> an argument, rows
 
     def finish(self, result: list[Any]) -> None:
@@ -263,11 +263,11 @@ class _Ending:
         for value in graph.states:
             source = recorder.sources[value]
             recording.sources.append(of_leaf.get(id(source), source))
-        self._part()
+        self._drop_origins()
         recording.views, recording.nodes = list(recorder.views), list(recorder.nodes)
 
     def carry(self, guards: list[Guard], watch: Watch, moving: Collection[Place]) -> Recording:
-        """Find Tensors that the function left in the user's objects, and places that change hands.
+        """Find Tensors left in the user's objects, and places whose Tensors are read at each call.
 
         A place that was read and then held another Tensor of the recording, and one of `moving`,
         is no guard: the Tensor that lies there is an argument of each call.
@@ -364,7 +364,7 @@ class _Ending:
         if id(leaf) in self._of_arguments:
             number, rows = self._of_arguments[id(leaf)]
             return self._view(Slot("argument", number), rows)
-        root, rows = self._way(leaf)
+        root, rows = self._base_of(leaf)
         if _taken_at_tensors(rows):
             return self._slot(leaf)
         if rows and (id(root) in self.outside or root is not leaf and self._roots[id(root)] > 1):
@@ -383,13 +383,14 @@ class _Ending:
     def _count(self, leaf: Any) -> Any:
         """Note a returned array, before the first one gets its Slot."""
         if is_a(leaf, Tensor) and leaf._value is not None:
-            self._roots[id(self._way(leaf)[0])] += 1
+            self._roots[id(self._base_of(leaf)[0])] += 1
         return leaf
 
-    def _part(self) -> None:
-        """When the results have their Slots: what is left of the recorder holds nothing else.
+    def _drop_origins(self) -> None:
+        """When the results have their Slots: let the recorder refer to no view any more.
 
-        Tensors that lie in the user's objects are looked for next, by who refers to them.
+        Tensors that lie in the user's objects are looked for next, by who refers to them. Of views
+        of Tensors from outside and of arguments it is kept how they are taken.
         """
         self.known.clear()
         recorder = self.recorder
@@ -397,19 +398,19 @@ class _Ending:
             view = origin.view()
             if view is not None and id(view) not in self.outside:
                 recorder.value_of(view)  # as its base is now
-                root, rows = self._way(view)
+                root, rows = self._base_of(view)
                 if _taken_at_tensors(rows):
                     continue
                 if id(root) in self.outside:
-                    self._ways[id(view)] = root, rows
+                    self._taken[id(view)] = root, rows
                 elif id(root) in recorder.numbers:
                     self._of_arguments[id(view)] = recorder.numbers[id(root)], rows
         recorder.origins.clear()
 
-    def _way(self, tensor: Tensor) -> tuple[Tensor, list[Row]]:
+    def _base_of(self, tensor: Tensor) -> tuple[Tensor, list[Row]]:
         """What a Tensor of the recording is a view of, at the end of the chain, and its rows."""
-        if id(tensor) in self._ways:
-            return self._ways[id(tensor)]
+        if id(tensor) in self._taken:
+            return self._taken[id(tensor)]
         rows: list[Row] = []
         while id(tensor) not in self.outside:
             found = self.recorder.taken_from(tensor)

@@ -239,14 +239,14 @@ class Executable:
             self._place(placed, outputs)
             if placed:
                 return self.fill_result(lambda slot: _either(placed, slot, outputs))
-        come_from = STATE.recording and any(
+        taped = STATE.recording and any(
             isinstance(x, Tensor)
             and x._node is not None
             and (goes_back(x._node) or ends_here(x._node))
             for x in leaves
         )
-        if come_from or self.recording.ends:
-            return self.fill_result(_ending(outputs, come_from))
+        if taped or self.recording.ends:
+            return self.fill_result(_ending(outputs, taped))
         return self.fill_result(outputs)
 
     def _leave(self, leaves: Sequence[Any], outputs: _Outputs) -> None:
@@ -347,12 +347,12 @@ class _Outputs:
         return known[slot]
 
 
-def _ending(outputs: _Outputs, all_do: bool) -> Callable[[Slot], Any]:
-    """`outputs`, whose Tensors say where the tape ends: all, where it led into the call."""
+def _ending(outputs: _Outputs, taped: bool) -> Callable[[Slot], Any]:
+    """`outputs`, whose Tensors say where the tape ends; `taped`: the tape leads into the call."""
 
     def filled(slot: Slot) -> Any:
         tensor = outputs(slot)
-        if slot.ends or all_do and slot.kind != "argument" and tensor.dtype.is_float:
+        if slot.ends or taped and slot.kind != "argument" and tensor.dtype.is_float:
             tensor._node = end_of_tape()
         return tensor
 
