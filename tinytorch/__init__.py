@@ -31,12 +31,12 @@ from tinytorch.base.dtypes import bool_ as bool
 from tinytorch.base.errors import TinyTorchError
 from tinytorch.base.settings import num_threads, set_num_threads
 from tinytorch.base.unknown_names import unknown
-from tinytorch.tensor.autograd import custom_vjp
+from tinytorch.tensor.autograd import tape
+from tinytorch.tensor.dispatch import custom_vjp
 from tinytorch.tensor.functions import *  # noqa: F403
 from tinytorch.tensor.functions import __all__ as _functions
 from tinytorch.tensor.interpreter import enable_grad, is_grad_enabled, no_grad, precision
 from tinytorch.tensor.random import Generator, default_generator, manual_seed
-from tinytorch.tensor.tape import tape
 from tinytorch.tensor.tensor import Tensor
 from tinytorch.tensor.transforms import (
     checkpoint,

@@ -14,8 +14,8 @@ from tinytorch.core.matmul import (
     matmul_vectorized,
 )
 from tinytorch.nn.functional import relu
-from tinytorch.tensor.autograd import custom_vjp
 from tinytorch.tensor.creation import asarray
+from tinytorch.tensor.dispatch import custom_vjp
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import current
 from tinytorch.tensor.tensor import Tensor

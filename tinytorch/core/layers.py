@@ -25,9 +25,8 @@ from tinytorch.nn.dropout import Dropout
 from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.nn.shapes import Flatten
-from tinytorch.tensor.autograd import custom_vjp
 from tinytorch.tensor.creation import zeros
-from tinytorch.tensor.dispatch import tensor_in
+from tinytorch.tensor.dispatch import custom_vjp, tensor_in
 from tinytorch.tensor.random import randn
 from tinytorch.tensor.tensor import Tensor
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from tinytorch.base.errors import SettingError
 from tinytorch.nn.hooks import Hooks, Watcher, watching
+from tinytorch.tensor.autograd import Port, TapeNode
 from tinytorch.tensor.creation import zeros
 from tinytorch.tensor.interpreter import Interpreter, enable_grad, interpreting, user_line
 from tinytorch.tensor.memory import from_buffer, from_value
-from tinytorch.tensor.tape import Port, TapeNode
 from tinytorch.tensor.tensor import Tensor
 
 

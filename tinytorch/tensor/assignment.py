@@ -32,6 +32,7 @@ from tinytorch.base.errors import (
 from tinytorch.base.settings import STRUCTURE
 from tinytorch.primitives.ieee import ieee_call
 from tinytorch.tensor import elementwise, indexing
+from tinytorch.tensor.autograd import GradientRule, Leaf, TapeNode
 from tinytorch.tensor.contractions import matmul
 from tinytorch.tensor.creation import full_like, tensor, zeros_like
 from tinytorch.tensor.dispatch import apply, tensor_in, to_dtype
@@ -52,7 +53,6 @@ from tinytorch.tensor.memory import (
 )
 from tinytorch.tensor.operands import Operand, entries_of, make, tensor_of
 from tinytorch.tensor.shaping import broadcast_to, permute, reshape
-from tinytorch.tensor.tape import GradientRule, Leaf, TapeNode
 
 
 def assign_(x: TensorBase, new: Any) -> Any:

@@ -17,7 +17,8 @@ from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.ieee import ieee_call
 from tinytorch.primitives.pooling import reaching
-from tinytorch.tensor import tape
+from tinytorch.tensor import autograd
+from tinytorch.tensor.autograd import GradientRule
 from tinytorch.tensor.creation import arange
 from tinytorch.tensor.dispatch import apply, common, in_float32, product, to_dtype
 from tinytorch.tensor.interpreter import STATE
@@ -35,7 +36,6 @@ from tinytorch.tensor.shaping import (
     transpose,
     unsqueeze,
 )
-from tinytorch.tensor.tape import GradientRule
 
 Pair: TypeAlias = int | Sequence[int]  # for both image axes, alone or as the only one, or two
 Padding: TypeAlias = int | Sequence[Any]  # a Pair, or ((top, bottom), (left, right))
@@ -149,7 +149,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
                 out = from_array(array, x.dtype)
                 places = input._node, weight._node, bias._node
                 if STATE.recording and places != (None, None, None):
-                    return tape.record(_AFFINE, (input, weight, bias), {}, out)
+                    return autograd.record(_AFFINE, (input, weight, bias), {}, out)
                 return out
     if len(weight.shape) != 2 or not input.shape or input.shape[-1] != weight.shape[1]:
         raise ShapeError(

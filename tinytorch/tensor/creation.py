@@ -26,6 +26,7 @@ from tinytorch.base.dtypes import (
 from tinytorch.base.errors import DTypeError, OutOfMemoryError, SettingError, ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.shapes import sizes_of
+from tinytorch.tensor.autograd import GradientRule
 from tinytorch.tensor.dispatch import apply, copied, elementwise, to_dtype, viewed
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.indexing import put_slice
@@ -35,7 +36,6 @@ from tinytorch.tensor.memory import Buffer, TensorBase, concrete, from_buffer
 from tinytorch.tensor.operands import Operand, Sizes, make, plain, tensor_of
 from tinytorch.tensor.reductions import sum as total
 from tinytorch.tensor.shaping import moveaxis, pad, reshape, unsqueeze
-from tinytorch.tensor.tape import GradientRule
 
 _NUMBERS = (int, float)
 

@@ -1,7 +1,8 @@
 """How one operation on Tensors is carried out: by NumPy or the interpreter, then recorded.
 
 Knows operands and rows of the table. A row sees operands of one dtype: `common` and `binary` bring
-them together, weak Python numbers too.
+them together, weak Python numbers too. Composites, functions of several rows, are computed in
+float32 (`in_float32`) and may have a gradient of their own (`custom_vjp`, `with_slope`).
 
 Note [half precision inside a composite]
     A row of the table computes its own result in float32 and rounds it (primitives). A formula of
@@ -16,17 +17,27 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
 
 from tinytorch.base.dtypes import Array, DType, bfloat16, float16, float32, from_bfloat16
-from tinytorch.base.errors import DTypeError, OutOfMemoryError
-from tinytorch.primitives import TABLE
+from tinytorch.base.errors import DTypeError, GradientError, OutOfMemoryError, ShapeError
+from tinytorch.primitives import TABLE, absorb
 from tinytorch.primitives.primitive import Primitive, Spec, store
-from tinytorch.tensor import tape
-from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.memory import ALIAS, Same, TensorBase, from_array, from_handle, view_of
+from tinytorch.tensor import autograd
+from tinytorch.tensor.autograd import GradientRule
+from tinytorch.tensor.interpreter import STATE, no_grad
+from tinytorch.tensor.memory import (
+    ALIAS,
+    Same,
+    TensorBase,
+    from_array,
+    from_handle,
+    held,
+    is_held,
+    view_of,
+)
 from tinytorch.tensor.operands import (
     Operand,
     joint_dtype,
@@ -37,10 +48,16 @@ from tinytorch.tensor.operands import (
 )
 
 _CAST, _FULL, _WHERE, _PAD = (TABLE[name] for name in ("cast", "full", "where", "pad"))
+
+
 _LIMIT = 4096  # entries of each cache below; to make one takes a few us
 _ABSORB = TABLE["absorb"]
+
+
 COPY = Same("copy")
 _NONE: dict[str, Any] = {}  # params of rows without any; never written to
+
+
 # Output dtype of elementwise rows by (row, input dtype): their shapes are NumPy's to check.
 _result: dict[tuple[Primitive, DType], DType] = {}
 # What `infer` answered, and whether an operand is bfloat16, by row, shapes, dtypes and params.
@@ -94,7 +111,7 @@ def elementwise(primitive: Primitive, operands: tuple[Any, ...]) -> Any:
             if t._node is not None:
                 if primitive is _ABSORB and state.interpreter is None:
                     out = copied(out)  # it gives back its operand, which the tape keeps
-                return tape.record(primitive, operands, _NONE, out)
+                return autograd.record(primitive, operands, _NONE, out)
     return out
 
 
@@ -102,9 +119,9 @@ def _learn(primitive: Primitive, operands: tuple[Any, ...]) -> None:
     """Remember the output dtype of an elementwise row for this input dtype (not bfloat16)."""
     dtype = operands[0].dtype
     scalar = Spec((), dtype)
-    result = primitive.infer(*(scalar for _ in operands)).dtype
-    if dtype is not bfloat16 and result is not bfloat16:
-        _result[primitive, dtype] = result
+    result: Any = primitive.infer(*(scalar for _ in operands))
+    if dtype is not bfloat16 and result.dtype is not bfloat16:
+        _result[primitive, dtype] = result.dtype
 
 
 def apply(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -120,7 +137,7 @@ def apply(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any])
     if state.recording:
         for t in operands:
             if t._node is not None:
-                return tape.record(primitive, operands, params, out)
+                return autograd.record(primitive, operands, params, out)
     return out
 
 
@@ -142,7 +159,8 @@ def planned(
     except (KeyError, TypeError) as miss:  # TypeError: a list among the arguments
         params = prepare(x, *arguments)
         refuse_tensor_params(primitive, params)
-        dtype = primitive.infer(Spec(array.shape, buffer.dtype), **params).dtype
+        spec: Any = primitive.infer(Spec(array.shape, buffer.dtype), **params)
+        dtype = spec.dtype
         if type(miss) is KeyError:
             _remember(_plans, key, (params, dtype))
     try:
@@ -153,7 +171,7 @@ def planned(
         out = np.asarray(out, dtype.storage)
     tensor = from_array(out, dtype)
     if state.recording and x._node is not None:
-        return tape.record(primitive, (x,), params, tensor)
+        return autograd.record(primitive, (x,), params, tensor)
     return tensor
 
 
@@ -186,11 +204,11 @@ def viewed(primitive: Any, x: Any, array: Array, params: dict[str, Any]) -> Any:
     if base is not None and (base is whole or base is whole.base):
         out = view_of(x, array, primitive, params)
         if x._node is not None and STATE.recording:
-            tape.record_view(primitive, buffer, x._node, params, out)
+            autograd.record_view(primitive, buffer, x._node, params, out)
         return out
     out = from_array(array, buffer.dtype)
     if x._node is not None and STATE.recording:
-        return tape.record(primitive, (x,), params, out)
+        return autograd.record(primitive, (x,), params, out)
     return out
 
 
@@ -213,7 +231,7 @@ def copied(x: Operand) -> Any:
     if STATE.interpreter is not None:
         out = captured_copy(x)
         if STATE.recording and x._node is not None:
-            out._node = tape.identity(x._node, out.handle())
+            out._node = autograd.identity(x._node, out.handle())
         return out
     try:
         array = x._buffer.array.copy()
@@ -253,7 +271,7 @@ def product(primitive: Primitive, a: Any, b: Any) -> Any:
     x, y = left.array, right.array
     dtype = _products.get((primitive, x.shape, y.shape, left.dtype))
     if dtype is None:
-        spec = primitive.infer(Spec(x.shape, left.dtype), Spec(y.shape, right.dtype))
+        spec: Any = primitive.infer(Spec(x.shape, left.dtype), Spec(y.shape, right.dtype))
         dtype = spec.dtype
         _remember(_products, (primitive, x.shape, y.shape, left.dtype), dtype)
     try:
@@ -264,7 +282,7 @@ def product(primitive: Primitive, a: Any, b: Any) -> Any:
         array = array.astype(dtype.storage)
     out = from_array(array, dtype)
     if state.recording and (a._node is not None or b._node is not None):
-        return tape.record(primitive, (a, b), _NONE, out)
+        return autograd.record(primitive, (a, b), _NONE, out)
     return out
 
 
@@ -438,6 +456,8 @@ def on_tensors(primitive: Primitive, operands: Sequence[Any], params: dict[str, 
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
 _HALF = (float16, bfloat16)
 
 
@@ -498,3 +518,117 @@ def _rounded(out: Any, dtype: DType) -> Any:
     if out.__class__ is tuple:
         return tuple([_rounded(o, dtype) for o in out])
     return to_dtype(out, dtype) if out.dtype is float32 else out
+
+
+# --- composites with a gradient of their own ---
+
+# --- functions with a gradient of their own ---
+
+
+class _UserGradient(GradientRule):
+    """Stands in the tape for a function with a gradient of the user's."""
+
+    asks_final = True
+
+    def __init__(self, rule: custom_vjp, named: dict[str, Any], residuals: Any):
+        self.rule, self.named, self.residuals = rule, named, residuals
+        self.name = rule.__name__
+
+    def vjp(self, g: Any, out: Any, *inputs: TensorBase, final: bool = False) -> tuple[Any, ...]:
+        """One gradient for each Tensor argument."""
+        residuals = self.residuals
+        if STATE.recording:  # what forward kept must be connected to the inputs: compute it again
+            _, residuals = self.rule.forward(*inputs, **self.named)
+        given = self.rule.backward(residuals, g)
+        grads: list[Any] = [*given] if issubclass(type(given), tuple) else [given]
+        shapes = [None if d is None else tuple(d.shape) for d in grads]
+        wanted = [x.shape for x in inputs]
+        if len(shapes) != len(wanted) or any(
+            s not in (None, w) for s, w in zip(shapes, wanted, strict=True)
+        ):
+            raise ShapeError(
+                f"custom_vjp {self}: backward gave gradients that do not fit the arguments",
+                got=f"gradients {shapes} for arguments {wanted}",
+                rule="one gradient (or None) for each argument, of its shape",
+                fix="return a tuple, one entry an argument",
+            )
+        grads = [None if d is None else tensor_of(d) for d in grads]
+        if final and self.rule.elementwise:
+            grads = [None if d is None else absorb(d, g) for d in grads]
+        return tuple(grads)
+
+
+class custom_vjp:
+    """A function of Tensors with a gradient of your own.
+
+    `forward(*tensors, **settings)` gives (result, residuals), `backward(residuals, g)` one gradient
+    (or None) for each Tensor argument. Second derivatives follow from both, if `backward` is made
+    of Tensor operations.
+
+    Args:
+        function: gives the result; used where nothing is recorded.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> @tt.custom_vjp
+        ... def straight_through(x):
+        ...     return x.round()
+        >>> _ = straight_through.define(lambda x: (x.round(), None), lambda kept, g: (g,))
+        >>> tt.grad(lambda x: straight_through(x).sum())(tt.Tensor([0.2, 0.7])).tolist()
+        [1.0, 1.0]
+    """
+
+    def __init__(self, function: Callable[..., Any]):
+        functools.update_wrapper(self, function)
+        self.function, self.elementwise = function, False
+        self.__name__: str = getattr(function, "__name__", "function")
+        self.forward: Callable[..., Any] = self._undefined
+        self.backward: Callable[..., Any] = self._undefined
+
+    def define(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> custom_vjp:
+        """Set the two rules; gives itself."""
+        self.forward, self.backward = forward, backward
+        return self
+
+    defvjp = define
+
+    def _undefined(self, *args: Any, **named: Any) -> NoReturn:
+        raise GradientError(
+            f"custom_vjp {self.__name__}: no gradient is defined",
+            got="a call whose gradient is needed",
+            rule="forward and backward are given before the first such call",
+            fix=f"{self.__name__}.define(forward, backward)",
+        )
+
+    def __call__(self, *args: Any, **settings: Any) -> Any:
+        """The function, recorded with its own gradient."""
+        tensors = [tensor_of(x) for x in args]
+        if not (STATE.recording and any(t._node is not None for t in tensors)):
+            return self.function(*args, **settings)
+        with no_grad():
+            out, residuals = self.forward(*(held(t) for t in tensors), **settings)
+        several = issubclass(type(out), tuple)
+        fresh = tuple(map(_given, out)) if several else _given(out)
+        return autograd.record(_UserGradient(self, settings, residuals), tensors, {}, fresh)
+
+
+def _given(out: Any) -> Any:
+    """A result of forward as the caller gets it; forward may give back an input as it was held."""
+    return copied(out.detach()) if is_held(out) else out.detach()
+
+
+def with_slope(slope: Callable[[Any], Any]) -> Callable[[Callable[[Any], Any]], custom_vjp]:
+    """Decorator for a function of one Tensor whose derivative at x is `slope(x)`."""
+
+    def decorate(function: Callable[[Any], Any]) -> custom_vjp:
+        def forward(x: TensorBase) -> tuple[Any, Any]:
+            return function(x), x
+
+        def backward(x: TensorBase, g: TensorBase) -> tuple[Any]:
+            return (g * slope(x),)
+
+        rule = custom_vjp(function)
+        rule.elementwise = True
+        return rule.define(forward, backward)
+
+    return decorate

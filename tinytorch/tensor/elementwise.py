@@ -12,18 +12,19 @@ import numpy as np
 from tinytorch.base.dtypes import as_dtype, bfloat16, bool_, float16, float32, float64, int64
 from tinytorch.base.errors import DTypeError, SettingError
 from tinytorch.primitives import TABLE
-from tinytorch.tensor.autograd import custom_vjp, with_slope
 from tinytorch.tensor.dispatch import (
     apply,
     binary,
     common,
     copied,
+    custom_vjp,
     elementwise,
     number,
     tensor_in,
     to_dtype,
     unary,
     unary_float,
+    with_slope,
 )
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import TensorBase

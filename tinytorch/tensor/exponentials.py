@@ -9,8 +9,7 @@ import math
 from typing import Any
 
 from tinytorch.base.dtypes import float32
-from tinytorch.tensor.autograd import with_slope
-from tinytorch.tensor.dispatch import common, in_float32, to_dtype
+from tinytorch.tensor.dispatch import common, in_float32, to_dtype, with_slope
 from tinytorch.tensor.elementwise import abs, exp, log, maximum, minimum, where
 from tinytorch.tensor.operands import tensor_of
 

@@ -18,6 +18,7 @@ import numpy as np
 from tinytorch.base.dtypes import Array, DType, bool_, int32, int64, uint8
 from tinytorch.base.errors import DTypeError, IndexRangeError, ShapeError
 from tinytorch.primitives import TABLE
+from tinytorch.tensor.autograd import GradientRule
 from tinytorch.tensor.dispatch import apply, number, tensor_in, to_dtype, viewed
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import STATE
@@ -33,7 +34,6 @@ from tinytorch.tensor.shaping import (
     reshape,
     slice_along,
 )
-from tinytorch.tensor.tape import GradientRule
 
 
 @dataclass

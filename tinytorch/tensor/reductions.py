@@ -28,7 +28,8 @@ from tinytorch.base.dtypes import (
 )
 from tinytorch.base.errors import DTypeError, SettingError, ShapeError
 from tinytorch.primitives import TABLE
-from tinytorch.tensor import tape
+from tinytorch.tensor import autograd
+from tinytorch.tensor.autograd import GradientRule
 from tinytorch.tensor.dispatch import (
     alias,
     apply,
@@ -55,7 +56,6 @@ from tinytorch.tensor.shaping import (
     slice_along,
     squeeze,
 )
-from tinytorch.tensor.tape import GradientRule
 
 _MAY_BE_BOOLS = (tuple, bool)
 
@@ -356,7 +356,7 @@ def logsumexp(x: Operand, dim: int = -1, keepdim: bool = False) -> Any:
     exponentials, total, shift = _exponentials(x.detach(), dim)
     out = log(total) + shift
     if STATE.recording and x._node is not None:
-        out = tape.record(_LogSumExp(exponentials, total, dim), (x,), {}, out)
+        out = autograd.record(_LogSumExp(exponentials, total, dim), (x,), {}, out)
     return out if keepdim else out.squeeze(dim)
 
 

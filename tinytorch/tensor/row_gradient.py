@@ -13,7 +13,8 @@ import numpy as np
 
 from tinytorch.base.dtypes import as_dtype, int64
 from tinytorch.primitives import TABLE
-from tinytorch.tensor import tape
+from tinytorch.tensor import autograd
+from tinytorch.tensor.autograd import GradientRule
 from tinytorch.tensor.creation import iota
 from tinytorch.tensor.dispatch import apply, to_dtype
 from tinytorch.tensor.indexing import put_rows, take
@@ -21,7 +22,6 @@ from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import TensorBase, from_array, held
 from tinytorch.tensor.operands import Axes
 from tinytorch.tensor.shaping import concat, reshape
-from tinytorch.tensor.tape import GradientRule
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -191,4 +191,4 @@ def take_rows(table: Any, index: Any) -> Any:
     out = take(table.detach(), index, 0)
     if not STATE.recording or table._node is None:
         return out
-    return tape.record(_Rows(held(index)), (table,), {}, out)
+    return autograd.record(_Rows(held(index)), (table,), {}, out)

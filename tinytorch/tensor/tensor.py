@@ -35,6 +35,7 @@ from tinytorch.tensor import (
     indexing,
     interchange,
 )
+from tinytorch.tensor.autograd import Leaf
 from tinytorch.tensor.dispatch import (
     alias,
     binary,
@@ -57,7 +58,6 @@ from tinytorch.tensor.memory import (
 )
 from tinytorch.tensor.methods import Methods
 from tinytorch.tensor.operands import Operand, tensor_of, to_buffer
-from tinytorch.tensor.tape import Leaf
 
 _ADD, _SUB, _MUL, _DIV = (TABLE[name] for name in ("add", "sub", "mul", "div"))
 _NEG = TABLE["neg"]

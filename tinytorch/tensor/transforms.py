@@ -16,13 +16,13 @@ from tinytorch.base.dtypes import float64
 from tinytorch.base.errors import DTypeError, GradientError, SettingError, ShapeError
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import NOT_DIFFERENTIABLE, OpClass, Primitive
-from tinytorch.tensor import autograd, tape
+from tinytorch.tensor import autograd
+from tinytorch.tensor.autograd import GradientRule, Leaf, Port, TapeNode
 from tinytorch.tensor.dispatch import alias
 from tinytorch.tensor.interpreter import STATE, enable_grad, no_grad, precision
 from tinytorch.tensor.memory import DETACH, TensorBase, from_handle, held
 from tinytorch.tensor.operands import tensor_of
 from tinytorch.tensor.random import Generator, randn
-from tinytorch.tensor.tape import GradientRule, Leaf, Port, TapeNode
 
 __all__ = ["checkpoint", "grad", "gradcheck", "jvp", "primitive", "value_and_grad", "vjp"]
 
@@ -47,7 +47,7 @@ def _marked(x: Any) -> tuple[Any, TapeNode]:
             rule="a gradient says what a small change does, and integers have none",
             fix="grad(f, argnums=...) to name the float arguments, or x.float()",
         )
-    mark = tape.identity(x._node if STATE.recording else None, x.handle())
+    mark = autograd.identity(x._node if STATE.recording else None, x.handle())
     marked = x.detach()
     marked._node = mark
     return marked, mark
@@ -424,7 +424,7 @@ def _read_outside(outs: tuple[Any, ...], start: int) -> dict[Any, Any]:
     seen: set[Any] = set()
     while stack:
         place, handle = stack.pop()
-        if tape.sequence_of(place) < start:
+        if autograd.sequence_of(place) < start:
             found.setdefault(place, handle)
             continue
         node = place.node if type(place) is Port else place
@@ -450,7 +450,7 @@ class _Block(GradientRule):
 
     def vjp(self, g: Any, out: Any, *read: Any, final: bool = False) -> tuple[Any, ...]:
         """Run again, recorded, and go back through what was recorded."""
-        start = tape.next_sequence()
+        start = autograd.next_sequence()
         with self.journal.repeated(), enable_grad(), precision(self.precision):
             outs = tensors_of(self.run())
         now = _read_outside(outs, start)
@@ -508,7 +508,7 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*args: Any, **named: Any) -> Any:
         if not STATE.recording:
             return function(*args, **named)
-        start = tape.next_sequence()
+        start = autograd.next_sequence()
         args = tuple(map(_kept, args))
         named = {name: _kept(x) for name, x in named.items()}
 
@@ -543,7 +543,7 @@ def _forgotten(result: Any, run: Callable[..., Any], journal: _Journal, start: i
     read = [from_handle(outside[place], place) for place in places]
     fresh = tuple([out.detach() for out in outs])
     if _is_several(result):
-        tape.record(_Block(run, places, journal), read, {}, fresh)
+        autograd.record(_Block(run, places, journal), read, {}, fresh)
         given = iter(fresh)
         return tuple([next(given) if isinstance(x, TensorBase) else x for x in result])
-    return tape.record(_Block(run, places, journal), read, {}, fresh[0])
+    return autograd.record(_Block(run, places, journal), read, {}, fresh[0])

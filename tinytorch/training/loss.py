@@ -37,12 +37,12 @@ from tinytorch.nn.containers import Sequential
 from tinytorch.nn.functional import cross_entropy
 from tinytorch.nn.losses import CrossEntropyLoss, Noted, losses_noted
 from tinytorch.nn.module import Module
+from tinytorch.tensor.autograd import TapeNode
 from tinytorch.tensor.creation import full
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.indexing import take
 from tinytorch.tensor.interpreter import no_grad
 from tinytorch.tensor.shaping import concat
-from tinytorch.tensor.tape import TapeNode
 from tinytorch.tensor.tensor import Tensor
 
 

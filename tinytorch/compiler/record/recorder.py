@@ -26,11 +26,11 @@ from tinytorch.compiler.graph.graph import Graph, Value
 from tinytorch.compiler.record.signature import rebuild
 from tinytorch.primitives.primitive import TABLE, OpClass, Primitive, Spec
 from tinytorch.tensor.assignment import place_after, put_back, root_of, take
+from tinytorch.tensor.autograd import Leaf, Port, TapeNode, ends_here
 from tinytorch.tensor.dispatch import nothing_around
 from tinytorch.tensor.interpreter import STATE, Interpreter, interpreting, no_grad, user_line
 from tinytorch.tensor.memory import DETACH, Buffer, from_buffer, from_value, taken_from
 from tinytorch.tensor.operands import dtype_of_array, refuse_tensor_params
-from tinytorch.tensor.tape import Leaf, Port, TapeNode, ends_here
 from tinytorch.tensor.tensor import Tensor
 
 Params = dict[str, Any]

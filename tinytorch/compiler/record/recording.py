@@ -37,9 +37,9 @@ from tinytorch.compiler.record.readings import Readings, holds_tensor, young_obj
 from tinytorch.compiler.record.recorder import Recorder, Row
 from tinytorch.compiler.record.signature import Slot, flatten, rebuild
 from tinytorch.compiler.record.watch import Watch
+from tinytorch.tensor.autograd import Leaf, Port, TapeNode, goes_back
 from tinytorch.tensor.interpreter import Interpreter, RecordAgain, interpreting
 from tinytorch.tensor.memory import TensorBase
-from tinytorch.tensor.tape import Leaf, Port, TapeNode, goes_back
 from tinytorch.tensor.tensor import Tensor
 
 # Note [recordings and other threads]

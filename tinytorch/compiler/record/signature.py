@@ -17,7 +17,7 @@ from tinytorch.base.errors import CompileError
 from tinytorch.compiler.record.guards import class_of
 from tinytorch.compiler.record.objects import is_a
 from tinytorch.tensor.assignment import root_of
-from tinytorch.tensor.tape import Leaf
+from tinytorch.tensor.autograd import Leaf
 from tinytorch.tensor.tensor import Tensor
 
 _STATIC = frozenset((bool, int, str, bytes, type(None)))

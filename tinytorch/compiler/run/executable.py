@@ -34,6 +34,7 @@ from tinytorch.compiler.record.recording import Recording, do_nothing
 from tinytorch.compiler.record.signature import Slot, filler, overlaps
 from tinytorch.compiler.run.program import Program, Runner
 from tinytorch.tensor.assignment import taken_again
+from tinytorch.tensor.autograd import Leaf, end_of_tape, ends_here, goes_back
 from tinytorch.tensor.interpreter import STATE, no_grad
 from tinytorch.tensor.memory import (
     DETACH,
@@ -46,7 +47,6 @@ from tinytorch.tensor.memory import (
     replace_memory,
     writable,
 )
-from tinytorch.tensor.tape import Leaf, end_of_tape, ends_here, goes_back
 from tinytorch.tensor.tensor import Tensor
 
 
