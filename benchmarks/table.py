@@ -1,19 +1,23 @@
-"""The table of speed in README.md, made from the kept results: `python -m benchmarks.table`.
+"""The tables of speed, made from the kept results: `python -m benchmarks.table`.
 
-Knows the JSON files of results/ and the markers in the README; measures nothing. With `--write` the
-table replaces what stands between the markers.
+Knows the JSON files of results/ and the markers in docs/speed.md (every row) and README.md (a few);
+measures nothing. With `--write` the tables replace what stands between the markers.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from benchmarks.__main__ import RESULTS, _time
 
-README = RESULTS.parent.parent / "README.md"
+ROOT = RESULTS.parent.parent
 BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 CASES = ("mlp", "gpt", "cnn", "matmul", "attention")
+# What the README shows: a small step, a large one in both precisions, the product under them.
+FEW = ("mlp float32", "gpt float32", "gpt bf16", "matmul 1000 float32", "matmul 2000 bf16")
 
 
 def rows() -> list[dict]:
@@ -26,45 +30,70 @@ def rows() -> list[dict]:
     return found
 
 
+def ratio(against: dict) -> str:
+    """How much faster, with its interval."""
+    return f"{against['ratio']:.2f} [{against['low']:.2f}, {against['high']:.2f}]"
+
+
+def machines(shown: list[dict]) -> str:
+    """A line for each machine and day that rows were measured on, with the commits measured."""
+    commits: dict[str, list[str]] = {}
+    for machine in (row["machine"] for row in shown):
+        versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if v)
+        where = f"{machine['processor']['name']}, {machine['threads']} threads"
+        found = commits.setdefault(f"{where}, {machine['date'][:10]}, {versions}", [])
+        if machine["commit"] not in found:
+            found.append(machine["commit"])
+    return "\n\n".join(f"{line}; commit {', '.join(c)}." for line, c in commits.items())
+
+
 def table() -> str:
-    """The table as Markdown."""
+    """Every row, as Markdown."""
     lines = [
         "| | TinyTorch | PyTorch as installed | faster by | unlocked | faster by |",
         "|---|--:|--:|--:|--:|--:|",
     ]
-    machines = {}
     for row in rows():
-        machine = row["machine"]
-        machines[machine["processor"]["name"], machine["threads"], machine["date"][:10]] = machine
         cells = [row["name"], _time(row["seconds"]["ours"])]
         for kind in ("as installed", "unlocked"):
             against = row["against"].get(kind)
-            if against is None:
-                cells += ["", ""]
-                continue
-            cells.append(_time(row["seconds"][against["peer"]]))
-            cells.append(f"{against['ratio']:.2f} [{against['low']:.2f}, {against['high']:.2f}]")
+            peer = [_time(row["seconds"][against["peer"]]), ratio(against)] if against else ["", ""]
+            cells += peer
         lines.append("| " + " | ".join(cells) + " |")
-    for (name, threads, date), machine in machines.items():
-        versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if v)
-        lines += ["", f"{name}, {threads} threads, {date}, commit {machine['commit']}, {versions}."]
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n\n" + machines(rows())
 
 
-def section(readme: str) -> str:
+def small_table() -> str:
+    """The rows of FEW against PyTorch as installed, as Markdown."""
+    found = {row["name"]: row for row in rows()}
+    lines = ["| | TinyTorch | PyTorch | faster by |", "|---|--:|--:|--:|"]
+    for name in FEW:
+        row, against = found[name], found[name]["against"]["as installed"]
+        times = (row["seconds"]["ours"], row["seconds"][against["peer"]])
+        lines.append("| " + " | ".join([name, *map(_time, times), ratio(against)]) + " |")
+    return "\n".join(lines) + "\n\n" + machines([found[name] for name in FEW])
+
+
+PAGES: dict[Path, Callable[[], str]] = {
+    ROOT / "docs" / "speed.md": table,
+    ROOT / "README.md": small_table,
+}
+
+
+def section(page: str) -> str:
     """What stands between the markers."""
-    return readme.partition(BEGIN)[2].partition(END)[0].strip()
+    return page.partition(BEGIN)[2].partition(END)[0].strip()
 
 
 def main() -> None:
-    """Print the table, or write it."""
-    if "--write" not in sys.argv:
-        print(table())
-        return
-    readme = README.read_text()
-    head, _, rest = readme.partition(BEGIN)
-    tail = rest.partition(END)[2]
-    README.write_text(f"{head}{BEGIN}\n{table()}\n{END}{tail}")
+    """Print the tables, or write them."""
+    for path, made in PAGES.items():
+        if "--write" not in sys.argv:
+            print(f"{path.name}\n\n{made()}\n")
+            continue
+        page = path.read_text()
+        head, _, rest = page.partition(BEGIN)
+        path.write_text(f"{head}{BEGIN}\n{made()}\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":

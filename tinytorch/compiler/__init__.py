@@ -1,4 +1,25 @@
 """How does a program become kernels? Capture, rewriting, fusion, layout, memory, lowering, calls.
 
-Knows graphs and schedules, never layers or training loops.
+Knows graphs and schedules, never layers or training loops. To see a training step go through every
+stage: `python -m tinytorch.compiler`. To read it, in an hour, in this order (lines of code, without
+docstrings and comments, in brackets); words are explained in docs/glossary.md:
+
+    pipeline.py             [ 45]  the list of passes: nothing but their order
+    graph/graph.py          [181]  what is compiled: primitives over values, printed as Python
+    plan/stages.py          [235]  what the passes hand on, each frozen once made
+    plan/layout.py          [100]  in which order the axes of each value lie
+    plan/fuse.py            [318]  which operations become one kernel
+    plan/materialize.py     [184]  which values get memory
+    plan/order.py           [115]  what is done before what
+    plan/lower.py           [120]  each group becomes a loop nest or a library call
+    plan/arena.py           [100]  where temporaries lie in one piece of memory
+
+Then, by what you are after:
+
+    operations.py, calls/   which primitive is which library call, and what it asks of the plan
+    graph/simplify.py       the rewrite rules; rewriter.py says what a rule is given
+    plan/access.py          how a value is read through movement; buffers.py: states in place
+    loops/                  expressions, nests, and the three ways to write a nest as code
+    plan/launch.py, run/    what is kept on disk, and how it runs
+    record/, compile.py     how a call of Python becomes a graph, and when the graph still holds
 """

@@ -167,7 +167,7 @@ class _Reader:
                 raise _Refused(f"opcode {name} is not one of plain data")
 
     def push(self, value: object) -> None:
-        """Put a value on top of the stack: the stack under a mark, if one was just taken."""
+        """Put a value on top of the stack: the stack under a mark, if one was taken last."""
         self.stack.append(value)
 
     def top(self, kind: type) -> Any:
