@@ -32,7 +32,7 @@ def extreme_position(lowering: Lowering, group: Group, largest: bool) -> bool:
     """argmax and argmin."""
     node = group.called
     (x,), (out,) = node.inputs, node.outputs
-    axis = node.params["axis"] % len(x.shape)
+    axis = int(node.params["axis"]) % len(x.shape)
     operand, step = _line(lowering, x, axis)
     kernel = axis_ops.extreme_position(
         lowering.target, _beside(x.shape, axis), x.shape[axis], operand, step,
@@ -45,7 +45,7 @@ def running_sum(lowering: Lowering, group: Group) -> bool:
     """cumsum."""
     node = group.called
     (x,), (out,) = node.inputs, node.outputs
-    axis = node.params["axis"] % len(x.shape)
+    axis = int(node.params["axis"]) % len(x.shape)
     if not prod(x.shape):
         return True
     operands = (*_line(lowering, x, axis), *_line(lowering, out, axis))
@@ -58,7 +58,7 @@ def take_along(lowering: Lowering, group: Group) -> bool:
     """Elements at indices, line by line."""
     node = group.called
     (x, index), (out,) = node.inputs, node.outputs
-    axis = node.params["axis"] % len(x.shape)
+    axis = int(node.params["axis"]) % len(x.shape)
     if not prod(out.shape):
         return True
     (a, i), (b, j), (c, k) = (_line(lowering, v, axis) for v in (x, index, out))
@@ -73,7 +73,7 @@ def scatter_along(lowering: Lowering, group: Group) -> bool:
     """Sums at indices, line by line."""
     node = group.called
     (g, index), (out,) = node.inputs, node.outputs
-    axis, size = node.params["axis"] % len(g.shape), node.params["size"]
+    axis, size = int(node.params["axis"]) % len(g.shape), int(node.params["size"])
     if not prod(out.shape):
         return True
     if g.dtype.is_float and g.dtype.itemsize == 2 and 4 * size > MOST_SCRATCH:

@@ -14,7 +14,7 @@ from tinytorch.compiler.plan.stages import Group
 def concatenate(lowering: Lowering, group: Group) -> bool:
     """Operands side by side, those copied that do not lie where they belong."""
     node = group.called
-    axis, first = node.params["axis"] % len(node.outputs[0].shape), 0
+    axis, first = int(node.params["axis"]) % len(node.outputs[0].shape), 0
     for i, x in enumerate(node.inputs):
         starts = tuple(first if d == axis else 0 for d in range(len(x.shape)))
         if (node, i) in lowering.buffers.parts:

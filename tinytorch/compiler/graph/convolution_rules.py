@@ -196,7 +196,7 @@ def _correlate(
 ) -> Value:
     """The sum over all taps of a padded picture; `turned` reads the filter backwards."""
     kh, kw = w.shape[2:]
-    parts = []
+    parts: list[Value] = []
     for i, j in product(range(kh), range(kw)):
         seen = _tap(r, x, (i * dilation[0], j * dilation[1]), size, stride)
         tap = (kh - 1 - i, kw - 1 - j) if turned else (i, j)
@@ -248,7 +248,7 @@ def _depthwise_weight_gradient(r: Rewriter, node: Node, inputs: Inputs) -> Value
     if not _is_depthwise(node, shape, x):
         return None
     x = _padded(r, x, p["padding"])
-    sums = []
+    sums: list[Value] = []
     for i, j in product(range(shape[2]), range(shape[3])):
         place = (i * p["dilation"][0], j * p["dilation"][1])
         seen = _tap(r, x, place, g.shape[2:], p["stride"])

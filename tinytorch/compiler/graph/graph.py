@@ -102,6 +102,27 @@ class Node:
         return self.params.get("value") if self.is_source else None
 
 
+def applied(
+    primitive: Primitive, inputs: tuple[Value, ...], params: dict[str, Any], where: str = ""
+) -> Node:
+    """A node whose outputs are what the shape rule of its primitive says."""
+    specs = primitive.infer(*(v.spec for v in inputs), **params)
+    outputs = tuple(Value(s) for s in (specs if isinstance(specs, tuple) else (specs,)))
+    return Node(primitive, inputs, params, outputs, where)
+
+
+def evaluated(
+    primitive: Primitive,
+    inputs: Sequence[Value],
+    params: dict[str, Any],
+    held: Mapping[Value, np.ndarray],
+) -> tuple[np.ndarray, ...]:
+    """What the definition of a primitive makes of the stored arrays that are held."""
+    arrays, dtypes = tuple(held[v] for v in inputs), tuple(v.dtype for v in inputs)
+    out: np.ndarray | tuple[np.ndarray, ...] = primitive.evaluate(arrays, dtypes, params)
+    return out if isinstance(out, tuple) else (out,)
+
+
 @dataclass(eq=False)
 class Graph:
     """A program.
@@ -115,12 +136,12 @@ class Graph:
         updates: (state, new value) pairs: after the call the state's memory holds the new value.
     """
 
-    arguments: list[Value] = field(default_factory=list)
-    states: list[Value] = field(default_factory=list)
-    constants: dict[Value, np.ndarray] = field(default_factory=dict)
-    nodes: list[Node] = field(default_factory=list)
-    results: list[Value] = field(default_factory=list)
-    updates: list[tuple[Value, Value]] = field(default_factory=list)
+    arguments: list[Value] = field(default_factory=list[Value])
+    states: list[Value] = field(default_factory=list[Value])
+    constants: dict[Value, np.ndarray] = field(default_factory=dict[Value, np.ndarray])
+    nodes: list[Node] = field(default_factory=list[Node])
+    results: list[Value] = field(default_factory=list[Value])
+    updates: list[tuple[Value, Value]] = field(default_factory=list[tuple[Value, Value]])
 
     @property
     def outputs(self) -> list[Value]:
@@ -135,10 +156,8 @@ class Graph:
         where: str = "",
     ) -> tuple[Value, ...]:
         """Append one application; its shape rule says what the outputs are."""
-        specs = primitive.infer(*(v.spec for v in inputs), **params)
-        outputs = tuple(Value(s) for s in (specs if isinstance(specs, tuple) else (specs,)))
-        self.nodes.append(Node(primitive, inputs, params, outputs, where))
-        return outputs
+        self.nodes.append(applied(primitive, inputs, params, where))
+        return self.nodes[-1].outputs
 
     def producers(self) -> dict[Value, Node]:
         """The node that makes each value that is made."""
@@ -289,9 +308,7 @@ def run_reference(graph: Graph, arrays: Mapping[Value, np.ndarray]) -> dict[Valu
     for value in (*graph.arguments, *graph.states):
         held[value] = np.asarray(arrays[value])
     for node in graph.nodes:
-        inputs = tuple(held[v] for v in node.inputs)
-        out = node.primitive.evaluate(inputs, tuple(v.dtype for v in node.inputs), node.params)
-        out = out if isinstance(out, tuple) else (out,)
+        out = evaluated(node.primitive, node.inputs, node.params, held)
         held.update(zip(node.outputs, out, strict=True))
     return held
 

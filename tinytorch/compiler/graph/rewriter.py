@@ -6,13 +6,13 @@ value, or None to leave the node. Knows graphs and what a rule is, never a rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tinytorch.compiler.graph.graph import Captured, Graph, Node, Value
+from tinytorch.compiler.graph.graph import Captured, Graph, Node, Value, applied, evaluated
 from tinytorch.primitives.primitive import TABLE, OpClass, Spec
 
 Inputs = tuple[Value, ...]
@@ -104,21 +104,17 @@ class Rewriter:
         """Apply a primitive with one output, by the rules that hold for it."""
         rule, out = self.rules.get(name), None
         if rule is not None:
-            spec = TABLE[name].infer(*(v.spec for v in inputs), **params)
-            node = Node(TABLE[name], inputs, params, (Value(spec),), self.where)
-            out = rule(self, node, inputs)
+            out = rule(self, applied(TABLE[name], inputs, params, self.where), inputs)
         return self._add(name, inputs, params)[0] if out is None else out
 
     def _add(self, name: str, inputs: Inputs, params: dict[str, Any]) -> Inputs:
         key = (name, inputs, repr(sorted(params.items())))  # as text 0.0 and -0.0 differ
         if key not in self._seen:
-            arrays = [self.new.constants.get(v) for v in inputs]
+            known = self.new.constants
             outs = self.new.add(TABLE[name], inputs, params, self.where)
-            known = inputs and all(a is not None for a in arrays)
-            if known and all(o.spec.size <= SMALL for o in outs):
+            if inputs and known.keys() >= {*inputs} and all(o.spec.size <= SMALL for o in outs):
                 self.new.nodes.pop()
-                done = TABLE[name].evaluate(tuple(arrays), tuple(v.dtype for v in inputs), params)
-                done = done if isinstance(done, tuple) else (done,)
+                done = evaluated(TABLE[name], inputs, params, known)
                 outs = tuple(
                     self.constant(np.ascontiguousarray(a).reshape(o.shape), o.spec)
                     for a, o in zip(done, outs, strict=True)
@@ -152,15 +148,3 @@ class Rewriter:
         """The node that made v, if it is of that primitive."""
         node = self.made.get(v)
         return node if node is not None and node.primitive.name == name else None
-
-
-def remove_unused(graph: Graph, also: Sequence[Value] = ()) -> None:
-    """Drop nodes nobody reads, and constants."""
-    live = {*graph.outputs, *also}
-    kept = []
-    for node in reversed(graph.nodes):
-        if any(v in live for v in node.outputs):
-            kept.append(node)
-            live.update(node.inputs)
-    graph.nodes = kept[::-1]
-    graph.constants = {v: a for v, a in graph.constants.items() if v in live}

@@ -39,7 +39,7 @@ def _hits(r: Rewriter, index: Value, shape: tuple[int, ...], axis: int) -> Value
 
 def _take(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     x, index = inputs
-    _check(r, node, index, x.shape[node.params["axis"]])
+    _check(r, node, index, x.shape[int(node.params["axis"])])
     return None
 
 
@@ -55,7 +55,7 @@ def _put_rows(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
 
 def _take_along(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     x, index = inputs
-    axis = node.params["axis"] % len(x.shape)
+    axis = int(node.params["axis"]) % len(x.shape)
     _check(r, node, index, x.shape[axis])
     if index.shape[axis] != 1 or x.shape[axis] == 0:
         return None
@@ -75,7 +75,7 @@ def _take_along(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
 
 def _scatter_along(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     g, index = inputs
-    axis, size = node.params["axis"] % len(g.shape), node.params["size"]
+    axis, size = int(node.params["axis"]) % len(g.shape), int(node.params["size"])
     _check(r, node, index, size)
     if g.shape[axis] != 1:
         return None
@@ -222,12 +222,12 @@ def _slice(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
 
 def _reduction(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     (x,) = inputs
-    axes = [a % len(x.shape) for a in node.params["axes"]]
-    if node.outputs and x.dtype is not node.outputs[0].dtype:
+    axes = node.reduced_axes
+    if x.dtype is not node.outputs[0].dtype:
         return None
     combines = node.primitive.combines
     if x.spec.size == 0 and combines and np.isfinite(combines[1]):
-        out = node.primitive.infer(x.spec, **node.params)
+        out = node.outputs[0]
         return r.add("full", shape=out.shape, value=combines[1], dtype=out.dtype)
     if all(x.shape[a] == 1 for a in axes):
         kept = node.params["keepdims"]

@@ -6,7 +6,7 @@ one that is not becomes the operation that makes it, and so on down to stored va
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tinytorch.base.dtypes import int64
@@ -30,10 +30,10 @@ class Given(Expression):
 
     rank: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "dims", frozenset(range(self.rank)))
 
-    def text(self, number):
+    def text(self, number: Mapping[Expression, int]) -> str:
         """See Expression."""
         return f"given {self.dtype.name}"
 
@@ -53,17 +53,17 @@ class Arithmetic:
     def __init__(
         self,
         sizes: Sequence[int],
-        producer: dict[Value, Node],
+        producer: Mapping[Value, Node],
         access: Callable[[Value], Access | None],
         name: Callable[[Value], str],
         number: Callable[[Value], float | None],
         axes: frozenset[int] = frozenset(),
-        given: dict[Value, Expression] | None = None,
+        given: Mapping[Value, Expression] | None = None,
     ):
         self.rank, self.sizes = len(sizes), tuple(sizes)
         self.producer, self.access, self.name, self.number = producer, access, name, number
         self.axes, self.given = axes, given or {}
-        self._memo: dict[tuple, Expression] = {}
+        self._memo: dict[tuple[Value, tuple[Coordinate, ...]], Expression] = {}
 
     def value(self, v: Value, coordinates: tuple[Coordinate, ...]) -> Expression:
         """The expression of v at the coordinates."""
@@ -89,7 +89,7 @@ class Arithmetic:
                 raise _own_fault("a reshape of a value that is not stored", v)
             return self.value(node.inputs[0], moved)
         if node.is_position:
-            c = coordinates[node.params["axis"]]
+            c = coordinates[int(node.params["axis"])]
             return Iota(v.dtype, c.strides, c.offset)
         if node.is_reduction:
             return self._reduce(node, coordinates)
@@ -106,7 +106,7 @@ class Arithmetic:
         axes = node.reduced_axes
         rest = iter(coordinates)
         kept = node.params.get("keepdims")
-        inner = []
+        inner: list[Coordinate] = []
         for d, n in enumerate(x.shape):
             if d in axes:
                 if kept:
@@ -115,9 +115,7 @@ class Arithmetic:
             else:
                 inner.append(next(rest))
                 if any(inner[-1].strides[a] for a in axes):
-                    raise _own_fault(
-                        "a row's reduction is read in another row", node.primitive.name
-                    )
+                    raise _own_fault("a row's reduction is read in another row", v)
         if axes != self.axes:
             raise _own_fault("a reduction over other axes than its group", node.primitive.name)
         over = frozenset(d for d in axes if x.shape[d] != 1)
@@ -128,7 +126,7 @@ class Arithmetic:
 
     def _lookup(self, node: Node, coordinates: tuple[Coordinate, ...]) -> Expression:
         x, index = node.inputs
-        axis, rank = node.params["axis"], len(index.shape)
+        axis, rank = int(node.params["axis"]), len(index.shape)
         access = self.access(x)
         if access is None:
             raise _own_fault("a table that is not stored", x)

@@ -15,7 +15,8 @@ from tinytorch.codegen import vector_math
 from tinytorch.codegen.builder import INTS, Function, Value, element, lanes, vector
 from tinytorch.primitives.primitive import TABLE
 
-Rule = Callable[[Function, Sequence[Value], DType], Value]
+Values = Sequence[Value]  # the operands of an operation
+Rule = Callable[[Function, Values, DType], Value]
 
 
 def register_type(dtype: DType) -> str:
@@ -105,7 +106,7 @@ def _bits(name: str) -> Rule:
     return lambda f, a, d: f.op(name, a[0], a[1])
 
 
-def _abs(f: Function, a, d: DType) -> Value:
+def _abs(f: Function, a: Values, d: DType) -> Value:
     if d.is_float:
         return f.intrinsic("fabs", a[0].type, a[0])
     if d.kind != "i":
@@ -113,7 +114,7 @@ def _abs(f: Function, a, d: DType) -> Value:
     return f.select(f.compare("lt", a[0], _zero(f, a[0])), f.neg(a[0]), a[0])
 
 
-def _sign(f: Function, a, d: DType) -> Value:
+def _sign(f: Function, a: Values, d: DType) -> Value:
     x, zero = a[0], _zero(f, a[0])
     if d is bool_:
         return x
@@ -125,25 +126,25 @@ def _sign(f: Function, a, d: DType) -> Value:
     return f.select(_is_nan(f, a, d), x, out) if d.is_float else out
 
 
-def _is_nan(f: Function, a, d: DType) -> Value:
+def _is_nan(f: Function, a: Values, d: DType) -> Value:
     if not d.is_float:
         return f.const(vector(lanes(a[0].type), "i1"), 0)
     return f.compare("ne", a[0], a[0])
 
 
-def _is_inf(f: Function, a, d: DType) -> Value:
+def _is_inf(f: Function, a: Values, d: DType) -> Value:
     if not d.is_float:
         return f.const(vector(lanes(a[0].type), "i1"), 0)
     return f.compare("eq", _abs(f, a, d), f.const(a[0].type, float("inf")))
 
 
-def _is_finite(f: Function, a, d: DType) -> Value:
+def _is_finite(f: Function, a: Values, d: DType) -> Value:
     if not d.is_float:
         return f.const(vector(lanes(a[0].type), "i1"), 1)
     return f.compare("lt", _abs(f, a, d), f.const(a[0].type, float("inf")))
 
 
-def _signbit(f: Function, a, d: DType) -> Value:
+def _signbit(f: Function, a: Values, d: DType) -> Value:
     one = f.intrinsic("copysign", a[0].type, f.const(a[0].type, 1.0), a[0])
     return f.compare("lt", one, _zero(f, one))
 
@@ -156,16 +157,16 @@ def _logical(name: str) -> Rule:
     return lambda f, a, d: f.op(name, _nonzero(f, a[0]), _nonzero(f, a[1]))
 
 
-def _not(f: Function, a, d: DType) -> Value:
+def _not(f: Function, a: Values, d: DType) -> Value:
     v = _nonzero(f, a[0])
     return f.op("xor", v, f.const(v.type, 1))
 
 
-def _bitwise_not(f: Function, a, d: DType) -> Value:
+def _bitwise_not(f: Function, a: Values, d: DType) -> Value:
     return f.op("xor", a[0], f.const(a[0].type, 1 if d is bool_ else -1))
 
 
-def _safe_divisor(f: Function, a, d: DType) -> tuple[Value, Value]:
+def _safe_divisor(f: Function, a: Values, d: DType) -> tuple[Value, Value]:
     """(is zero, a divisor that cannot trap): 1 for 0, and for -1 below the smallest integer."""
     x, y = a
     zero = f.compare("eq", y, _zero(f, y))
@@ -196,7 +197,7 @@ def _floor_div_float(f: Function, x: Value, y: Value) -> Value:
     return f.select(f.compare("eq", y, zero), plain, near)
 
 
-def _floor_div(f: Function, a, d: DType) -> Value:
+def _floor_div(f: Function, a: Values, d: DType) -> Value:
     if d.is_float:
         return _floor_div_float(f, *a)
     zero, y = _safe_divisor(f, a, d)
@@ -210,7 +211,7 @@ def _floor_div(f: Function, a, d: DType) -> Value:
     return f.select(zero, _zero(f, q), q)
 
 
-def _remainder(f: Function, a, d: DType) -> Value:
+def _remainder(f: Function, a: Values, d: DType) -> Value:
     if d.is_float:
         x, y = a
         rest = f.rem(x, y)
@@ -229,7 +230,7 @@ def _remainder(f: Function, a, d: DType) -> Value:
 
 
 def _shift(op: str) -> Rule:
-    def rule(f: Function, a, d: DType) -> Value:
+    def rule(f: Function, a: Values, d: DType) -> Value:
         x, by = a
         bits = INTS[element(x.type)]
         wide = f.compare("ge", by, f.const(by.type, bits), signed=False)  # a negative count too
@@ -243,18 +244,20 @@ def _shift(op: str) -> Rule:
     return rule
 
 
-def _mul(f: Function, a, d: DType) -> Value:
-    return f.op("and", *a) if d is bool_ else f.mul(*a)
+def _mul(f: Function, a: Values, d: DType) -> Value:
+    x, y = a
+    return f.op("and", x, y) if d is bool_ else f.mul(x, y)
 
 
-def _add(f: Function, a, d: DType) -> Value:
-    return f.op("or", *a) if d is bool_ else f.add(*a)
+def _add(f: Function, a: Values, d: DType) -> Value:
+    x, y = a
+    return f.op("or", x, y) if d is bool_ else f.add(x, y)
 
 
 def _extreme(name: str, of_bool: str) -> Rule:
-    def rule(f: Function, a, d: DType) -> Value:
+    def rule(f: Function, a: Values, d: DType) -> Value:
         if d is bool_:
-            return f.op(of_bool, *a)
+            return f.op(of_bool, a[0], a[1])
         if d.is_float:
             return getattr(f, name)(*a)
         how = "lt" if name == "minimum" else "gt"
@@ -268,7 +271,7 @@ def _rounding(name: str) -> Rule:
     return lambda f, a, d: f.intrinsic(intrinsic, a[0].type, a[0]) if d.is_float else a[0]
 
 
-def _pow(f: Function, a, d: DType) -> Value:
+def _pow(f: Function, a: Values, d: DType) -> Value:
     return vector_math.pow(f, a[0], a[1]) if d.is_float else _whole_pow(f, a[0], a[1], d)
 
 
@@ -292,13 +295,13 @@ def _whole_pow(f: Function, x: Value, e: Value, d: DType) -> Value:
     return out
 
 
-def _absorb(f: Function, a, d: DType) -> Value:
+def _absorb(f: Function, a: Values, d: DType) -> Value:
     p, g = a
     lost = f.op("and", f.compare("ne", p, p), f.compare("eq", g, _zero(f, g)))
     return f.select(lost, _zero(f, p), p)
 
 
-def _reciprocal(f: Function, a, d: DType) -> Value:
+def _reciprocal(f: Function, a: Values, d: DType) -> Value:
     return f.div(f.const(a[0].type, 1.0), a[0])
 
 
@@ -318,7 +321,7 @@ RULES: dict[str, Rule] = {
     "logical_and": _logical("and"), "logical_or": _logical("or"), "logical_not": _not,
     "bitwise_and": _bits("and"), "bitwise_or": _bits("or"), "bitwise_xor": _bits("xor"),
     "bitwise_not": _bitwise_not, "shift_left": _shift("shl"), "shift_right": _shift("lshr"),
-    "absorb": _absorb, "where": lambda f, a, d: f.select(*a),
+    "absorb": _absorb, "where": lambda f, a, d: f.select(a[0], a[1], a[2]),
 }  # fmt: skip
 
 

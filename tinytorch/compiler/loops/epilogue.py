@@ -5,9 +5,10 @@ Knows expressions and the epilogue protocol of the kernels, never graphs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tinytorch.codegen.builder import lanes
+from tinytorch.codegen.builder import Function, Value, lanes
 from tinytorch.codegen.kernel import Lowered
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.loops.build_expressions import Given
@@ -66,7 +67,10 @@ class FusedEpilogue:
         """Operations on each element."""
         return flops_per_point(self.stores)
 
-    def emit(self, f, value, index, mask, pointers) -> None:
+    def emit(
+        self, f: Function, value: Value, index: Sequence[Value], mask: Value | None,
+        pointers: Mapping[str, Value],
+    ) -> None:  # fmt: skip
         """Write the code for one vector of results."""
         f.target = self.target
         em = Emitter(f, pointers, self.column, lanes(value.type))
@@ -74,7 +78,7 @@ class FusedEpilogue:
         em.know(self.given, round_to(f, value, self.given.dtype))
         em.store_all(self.stores)
 
-    def prefetch(self, f, index, pointers) -> None:
+    def prefetch(self, f: Function, index: Sequence[Value], pointers: Mapping[str, Value]) -> None:
         """Ask for the lines that the loads along the columns will read."""
         loads = [
             e for e in topological(s.value for s in self.stores)
@@ -95,7 +99,7 @@ class FusedEpilogue:
                 f.const("i32", 1),
             )
 
-    def _logical(self, f, index) -> dict:
+    def _logical(self, f: Function, index: Sequence[Value]) -> dict[int, Value]:
         """The index of each logical axis from the kernel's (batch..., row, column)."""
         found = dict(zip(self.batch, index, strict=False))
         found[self.column] = f.add(index[-1], f.index(self.shift))

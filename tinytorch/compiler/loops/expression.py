@@ -56,7 +56,7 @@ class Load(Expression):
     offset: int = 0
     lookup: tuple[tuple[Expression, int, int], ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(
             self, "dims", _varying(self.strides).union(*(e.dims for e, *_ in self.lookup))
         )
@@ -65,7 +65,7 @@ class Load(Expression):
         )
 
     @property
-    def inputs(self):
+    def inputs(self) -> tuple[Expression, ...]:
         """The index expressions."""
         return tuple(e for e, *_ in self.lookup)
 
@@ -74,7 +74,7 @@ class Load(Expression):
         place = (store.argument, store.strides, store.offset)
         return (self.argument, self.strides, self.offset) == place and not self.lookup
 
-    def text(self, number):
+    def text(self, number: Mapping[Expression, int]) -> str:
         """See Expression."""
         looked = ",".join(f"{number[e]}*{s}%{n}" for e, s, n in self.lookup)
         return f"load {self.dtype.name} {self.argument} {self.strides} {self.offset} [{looked}]"
@@ -86,7 +86,7 @@ class Constant(Expression):
 
     number: float | int | bool
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         dtype = self.dtype
         with np.errstate(all="ignore"):
             stored = store(np.asarray(self.number).astype(dtype.compute), dtype)
@@ -94,7 +94,7 @@ class Constant(Expression):
             stored = from_bfloat16(np.atleast_1d(stored))
         object.__setattr__(self, "number", stored.item())
 
-    def text(self, number):
+    def text(self, number: Mapping[Expression, int]) -> str:
         """See Expression."""
         return f"constant {self.dtype.name} {self.number!r}"
 
@@ -106,10 +106,10 @@ class Iota(Expression):
     strides: tuple[int, ...]
     offset: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "dims", _varying(self.strides))
 
-    def text(self, number):
+    def text(self, number: Mapping[Expression, int]) -> str:
         """See Expression."""
         return f"iota {self.dtype.name} {self.strides} {self.offset}"
 
@@ -121,18 +121,18 @@ class Op(Expression):
     name: str
     operands: tuple[Expression, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "dims", frozenset().union(*(e.dims for e in self.operands)))
         object.__setattr__(
             self, "reductions", frozenset().union(*(e.reductions for e in self.operands))
         )
 
     @property
-    def inputs(self):
+    def inputs(self) -> tuple[Expression, ...]:
         """The operands."""
         return self.operands
 
-    def text(self, number):
+    def text(self, number: Mapping[Expression, int]) -> str:
         """See Expression."""
         return f"{self.name} {self.dtype.name} {[number[e] for e in self.operands]}"
 
@@ -145,12 +145,12 @@ class Reduce(Expression):
     operand: Expression
     over: frozenset[int]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "dims", self.operand.dims - self.over)
         object.__setattr__(self, "reductions", frozenset([self]))
 
     @property
-    def inputs(self):
+    def inputs(self) -> tuple[Expression, ...]:
         """The operand."""
         return (self.operand,)
 
@@ -159,7 +159,7 @@ class Reduce(Expression):
         """1 + the number of reductions that must be finished before this one can begin."""
         return 1 + max((r.level for r in self.operand.reductions), default=0)
 
-    def text(self, number):
+    def text(self, number: Mapping[Expression, int]) -> str:
         """See Expression."""
         return (
             f"reduce {self.kind} {self.dtype.name} {number[self.operand]} over {sorted(self.over)}"

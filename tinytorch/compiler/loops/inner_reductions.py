@@ -7,7 +7,7 @@ Elementwise chains are rows without reductions. Knows expressions and instructio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tinytorch.base.errors import CompileError
@@ -113,12 +113,12 @@ def row_kernel(target: Target, nest: Nest) -> Kernel:
     # The last vector of the last row reaches up to width - 1 elements past it.
     padded = _product(plan.inner) + plan.width - 1
     size = {e: size_of(register_type(e.dtype)) for e in cached}
-    places, total = {}, 0
+    places, total = dict[Expression, int](), 0
     for e in cached:
         places[e] = total
         total += -(-padded * size[e] // 64) * 64
 
-    def body(f: Function, pointers) -> None:
+    def body(f: Function, pointers: Mapping[str, Value]) -> None:
         f.target = target
         _Writer(f, pointers, plan, places).write()
 
@@ -158,7 +158,7 @@ def _cached(nest: Nest) -> list[Expression]:
 
 
 def _until_reductions(roots: Sequence[Expression]) -> list[Expression]:
-    order, seen, stack = [], set(), list(roots)
+    order, seen, stack = list[Expression](), set[int](), list(roots)
     while stack:
         e = stack.pop()
         if id(e) in seen or isinstance(e, Reduce):
@@ -172,7 +172,9 @@ def _until_reductions(roots: Sequence[Expression]) -> list[Expression]:
 class _Writer:
     """Writes one tile of a row nest."""
 
-    def __init__(self, f: Function, pointers, plan: Rows, places: dict[Expression, int]):
+    def __init__(
+        self, f: Function, pointers: Mapping[str, Value], plan: Rows, places: dict[Expression, int]
+    ):
         self.f, self.plan, self.places = f, plan, places
         self.last = len(plan.nest.sizes) - 1
         self.em = Emitter(f, pointers, self.last, plan.width)
@@ -232,7 +234,7 @@ class _Writer:
         first = [identity(f, r, vector(width, register_type(r.dtype))) for r in group]
 
         def body(copy: int, carried: list[Value]) -> list[Value]:
-            out = []
+            out: list[Value] = []
             for r, total, start in zip(group, carried, first, strict=True):
                 x = em.as_vector(r.operand, width)
                 x = convert(f, x, r.operand.dtype, accumulator(r.dtype))

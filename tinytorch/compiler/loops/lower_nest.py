@@ -86,7 +86,7 @@ def _kernel(target: Target, nest: Nest) -> Kernel:
 
 
 def _with_one_dimension(nest: Nest) -> Nest:
-    def strides(s):
+    def strides(s: tuple[int, ...]) -> tuple[int, ...]:
         return (0,)
 
     new = rebuild(nest.roots, strides, lambda d: frozenset())
@@ -94,7 +94,7 @@ def _with_one_dimension(nest: Nest) -> Nest:
     return Nest((1,), frozenset(), stores, nest.label)
 
 
-def _one(kernel) -> Lowered:
+def _one(kernel: Kernel) -> Lowered:
     return Lowered((Step(kernel, kernel.arguments),))
 
 
@@ -136,7 +136,8 @@ def _in_two_steps(target: Target, nest: Nest, dim: int, parts: int) -> Lowered:
     for d in reversed([dim, *kept]):
         strides[d] = total
         total *= cut.sizes[d]
-    temporaries, first, swap = {}, [], {}
+    temporaries, first = dict[str, int](), list[Store]()
+    swap: dict[Expression, Expression] = {}
     partial = rebuild([r.operand for r in reductions(cut)], lambda s: s, lambda d: inner)
     for i, r in enumerate(reductions(cut)):
         name = f"temporary.part{i}"
@@ -148,7 +149,7 @@ def _in_two_steps(target: Target, nest: Nest, dim: int, parts: int) -> Lowered:
     new: dict[Expression, Expression] = rebuild(cut.roots, lambda s: s, lambda d: d, swap)
     second = [replace(s, value=new[s.value]) for s in cut.stores]
     sizes = [n if d == dim or d in kept else 1 for d, n in enumerate(cut.sizes)]
-    steps = []
+    steps: list[Step] = []
     for n in (
         Nest(cut.sizes, inner, tuple(first), nest.label + " (parts)"),
         Nest(tuple(sizes), frozenset([dim]), tuple(second), nest.label),

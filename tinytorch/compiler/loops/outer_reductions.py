@@ -7,6 +7,7 @@ and instructions, never graphs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tinytorch.base.errors import CompileError
@@ -94,7 +95,7 @@ def column_kernel(target: Target, nest: Nest) -> Kernel:
     plan = plan_columns(target, nest)
     last = len(nest.sizes) - 1
 
-    def body(f: Function, pointers) -> None:
+    def body(f: Function, pointers: Mapping[str, Value]) -> None:
         f.target = target
         em = Emitter(f, pointers, last, plan.width)
         em.prepare(nest.roots, frozenset())
@@ -156,7 +157,11 @@ def _block(f: Function, em: Emitter, plan: Columns, column: Value) -> None:
         em.pop()
 
 
-def _over(f, em, plan: Columns, dims: list[int], carry, group, at, masks, known) -> list[Value]:
+def _over(
+    f: Function, em: Emitter, plan: Columns, dims: list[int], carry: Sequence[Value],
+    group: list[Reduce], at: list[Value], masks: Sequence[Value | None],
+    known: list[dict[Reduce, Value]],
+) -> list[Value]:  # fmt: skip
     """Loop over the reduced dimensions, all vectors of the block inside the innermost."""
     if dims:
         with f.loop("over", 0, plan.nest.sizes[dims[0]], carry=carry) as loop:
@@ -165,7 +170,7 @@ def _over(f, em, plan: Columns, dims: list[int], carry, group, at, masks, known)
             loop.next(*_over(f, em, plan, dims[1:], loop.carried, group, at, masks, known))
             em.pop()
         return loop.results
-    out, last = [], len(plan.nest.sizes) - 1
+    out, last = list[Value](), len(plan.nest.sizes) - 1
     for v in range(plan.vectors):
         em.push()
         em.index[last], em.mask = at[v], masks[v]

@@ -204,7 +204,8 @@ def _permute_coordinates(
 
 
 def _permute_access(node: Node, x: Access) -> Access:
-    strides = tuple(x.strides[a] for a in node.params["axes"])
+    axes: Axes = node.params["axes"]
+    strides = tuple(x.strides[a] for a in axes)
     return replace(x, shape=node.outputs[0].shape, strides=strides)
 
 
@@ -279,7 +280,8 @@ def _flip_coordinates(
 
 
 def _flip_access(node: Node, x: Access) -> Access:
-    axes = {a % len(x.shape) for a in node.params["axes"]}
+    given: Axes = node.params["axes"]
+    axes = {a % len(x.shape) for a in given}
     offset = x.offset + sum(x.strides[a] * (x.shape[a] - 1) for a in axes if x.shape[a])
     strides = tuple(-s if d in axes else s for d, s in enumerate(x.strides))
     return Access(x.home, node.outputs[0].shape, strides, offset)

@@ -207,7 +207,8 @@ class _Assignment:
             if out not in self.of:
                 s = self.storage("temporary", out.spec.nbytes, out)
                 self.of[out] = Placement(s, dense_strides(out.shape, self.orders[out]))
-            place, axis, first = self.of[out], node.params["axis"] % len(out.shape), 0
+            place, first = self.of[out], 0
+            axis = int(node.params["axis"]) % len(out.shape)
             for i, part in enumerate(node.inputs):
                 offset = place.offset + first * place.strides[axis]
                 first += part.shape[axis]

@@ -52,7 +52,7 @@ class _Draft:
     axes: frozenset[int] | None = None
     call: Node | None = None
     outer: bool = False
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list[Node])
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -107,7 +107,7 @@ class _Fusion:
 
     def _readers(self, value: Value) -> list[tuple[Node, bool]]:
         """The nodes that read a value, through movement; with whether the way is simple."""
-        out, stack = [], [(value, True)]
+        out, stack = list[tuple[Node, bool]](), [(value, True)]
         while stack:
             v, simple = stack.pop()
             for node in self.users.get(v, []):
@@ -190,7 +190,7 @@ class _Fusion:
 
     def _join(self, node: Node, sources: list[tuple[Value, bool]]) -> _Draft | None:
         """The group the node goes into, after merging those of its sources that can be merged."""
-        simple, barred = {}, set()
+        simple, barred = dict[int, _Draft](), set[int]()
         for base, direct in sources:
             made = self.producer.get(base)
             if made is None:

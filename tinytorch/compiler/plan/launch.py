@@ -7,8 +7,9 @@ addresses. It is made once; a warm start reads it back from the cache instead of
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class LaunchTask:
     label: str = ""
     node: int = -1
     check: bool = False
-    details: dict[str, int] = field(default_factory=dict)
+    details: dict[str, int] = field(default_factory=dict[str, int])
     flops: int = 0
     bytes: int = 0
     host: dict[str, Any] | None = None
@@ -112,7 +113,8 @@ class LaunchPlan:
         numbers = [self.arena, self.scratch, *(t.tiles for t in self.tasks), *self.same]
         if not all(type(n) is int and n >= 0 for n in numbers):
             raise TypeError("a count that is no whole number >= 0")
-        if not all(isinstance(text, str) for t in self.tasks for text in (t.symbol, t.label)):
+        names: list[Any] = [text for t in self.tasks for text in (t.symbol, t.label)]
+        if not all(isinstance(text, str) for text in names):
             raise TypeError("a name that is no text")
         if len(self.same) != len(graph.results) or any(n > i for i, n in enumerate(self.same)):
             raise ValueError("results that are of another graph")
@@ -228,7 +230,7 @@ def _saved(graph: Graph, v: Value) -> str:
 
 
 def _host_to_json(call: HostCall) -> dict[str, Any]:
-    def arrays(of):
+    def arrays(of: Iterable[tuple[tuple[int, ...], Operand]]) -> list[list[Any]]:
         return [[list(shape), o.dtype.name, list(o.strides), o.offset] for shape, o in of]
 
     return {
@@ -242,7 +244,7 @@ def _host_to_json(call: HostCall) -> dict[str, Any]:
 def host_from_json(saved: dict[str, Any]) -> HostCall:
     """The host call that was saved in a LaunchTask."""
 
-    def arrays(of):
+    def arrays(of: Iterable[list[Any]]) -> tuple[tuple[tuple[int, ...], Operand], ...]:
         return tuple(
             (tuple(shape), Operand(dtype_named(dtype), tuple(strides), offset))
             for shape, dtype, strides, offset in of
@@ -260,16 +262,16 @@ def _to_json(x: Any) -> Any:
     if isinstance(x, DType):
         return {"dtype": x.name}
     if isinstance(x, tuple | list):
-        return {"tuple": [_to_json(e) for e in x]}
+        return {"tuple": [_to_json(e) for e in cast(Sequence[Any], x)]}
     if isinstance(x, dict):
-        return {"dict": {k: _to_json(e) for k, e in x.items()}}
+        return {"dict": {k: _to_json(e) for k, e in cast(dict[str, Any], x).items()}}
     return x
 
 
 def _from_json(x: Any) -> Any:
     if not isinstance(x, dict):
         return x
-    (kind, inner), *_ = x.items()
+    ((kind, inner),) = cast(dict[str, Any], x).items()
     if kind == "dtype":
         return dtype_named(inner)
     if kind == "tuple":

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from tinytorch.base.errors import CompileError
-from tinytorch.compiler.graph.graph import Graph, Node, Value, verify
+from tinytorch.compiler.graph.graph import Graph, Node, Value, applied, verify
 from tinytorch.compiler.graph.rewriter import Simplified
 from tinytorch.compiler.loops.reduction import accumulator
 from tinytorch.compiler.operations import operation_of
@@ -139,14 +139,13 @@ def _append(
     nodes: list[Node], of: Node, primitive: Primitive, x: Value, params: dict[str, Any]
 ) -> Value:
     """A node that stands for a step of the node `of`; its output."""
-    out = Value(primitive.infer(x.spec, **params))
-    nodes.append(Node(primitive, (x,), params, (out,), of.where))
-    return out
+    nodes.append(applied(primitive, (x,), params, of.where))
+    return nodes[-1].outputs[0]
 
 
 def _suffix(order: list[int], axes: frozenset[int]) -> frozenset[int]:
     """The reduced axes at the end of the order."""
-    found = []
+    found: list[int] = []
     for a in reversed(order):
         if a not in axes:
             break

@@ -204,7 +204,7 @@ class _Choice:
         operations = costly = 0
         leaves: set[Value] = set()
         rows: set[Value] = set()
-        stack, seen = [value], set()
+        stack, seen = [value], set[Value]()
         while stack:
             v = stack.pop()
             if v in seen:

@@ -100,7 +100,7 @@ class Task:
     label: str = ""
     where: str = ""
     check: bool = False
-    details: dict[str, int] = field(default_factory=dict)
+    details: dict[str, int] = field(default_factory=dict[str, int])
 
     @property
     def shown(self) -> str:
