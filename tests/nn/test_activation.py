@@ -101,6 +101,13 @@ def test_glu_and_prelu_and_softmin():
     )
 
 
+def test_an_axis_is_halved_if_its_size_is_even():
+    """Closed form: a * sigmoid(0) = a / 2; 3 numbers have no halves."""
+    assert F.glu(tt.Tensor([[3.0, 4.0, 0.0, 0.0]])).tolist() == [[1.5, 2.0]]
+    with pytest.raises(ShapeError, match="glu: the axis cannot be halved"):
+        F.glu(tt.zeros(2, 3))
+
+
 def test_nan_stays_nan():
     """Invariant: an activation does not hide a fault."""
     for name in CLOSED:

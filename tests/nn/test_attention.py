@@ -323,6 +323,25 @@ def test_what_does_not_fit_is_named():
         nn.MultiHeadAttention(8, 2)(tt.zeros(2, 8))
 
 
+@pytest.mark.parametrize("heads", [1, 2])
+def test_a_key_that_is_hidden_from_all_queries_may_be_nan(heads):
+    """Invariant: as if it were left out, in the gradient too, whatever the number of heads."""
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.standard_normal((1, heads, n, 3)) for n in (2, 3, 3))
+    k[:, :, 1], v[:, :, 1] = np.nan, np.inf
+    kept, mask = [0, 2], np.array([[True, False, True]] * 2)
+    outcomes = []
+    for keys, values, seen in ((k, v, mask), (k[:, :, kept], v[:, :, kept], mask[:, kept])):
+        query = tt.Tensor(q, requires_grad=True)
+        out = F.scaled_dot_product_attention(
+            query, tt.Tensor(keys), tt.Tensor(values), attn_mask=tt.Tensor(seen)
+        )
+        out.sum().backward()
+        outcomes.append((out.detach().numpy(), query.grad.numpy()))
+    for found, wanted in zip(*outcomes, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-13)
+
+
 # --- the block ---
 
 

@@ -89,13 +89,10 @@ def scaled_dot_product_attention(
         rows, columns = scores.shape[-2:]
         sees = iota((rows, columns), 1) <= iota((rows, columns), 0) + (columns - rows)
         scores = where(sees, scores, -math.inf)
-    if attn_mask is not None:
-        added = attn_mask.dtype.is_float
-        scores = (
-            scores + attn_mask.astype(scores.dtype)
-            if added
-            else where(attn_mask, scores, -math.inf)
-        )
+    if attn_mask is not None and attn_mask.dtype.is_float:
+        scores = scores + attn_mask.astype(scores.dtype)
+    elif attn_mask is not None:
+        scores = where(attn_mask, scores, -math.inf)
     return matmul(dropout(_safe_softmax(scores), dropout_p), value)
 
 
