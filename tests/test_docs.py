@@ -58,7 +58,8 @@ def test_the_readme_names_every_folder_as_the_floors_do():
     text = (ROOT / "README.md").read_text()
     for folder in {p.relative_to(PACKAGE).parts[0] for p in files() if p.parent != PACKAGE}:
         row = TABLE[folder]
-        assert f"| {row.floor} | `{folder}/` | {row.answers} |" in text, folder
+        line = f"| {row.floor} | `{folder}/` | {row.answers} |"
+        assert line in text, f"README.md, the map, as docs/floors.md: {line}"
 
 
 def test_versions_agree():
@@ -76,7 +77,7 @@ def test_every_dependency_is_locked():
     lock = (ROOT / "requirements.lock").read_text()
     locked = dict(re.findall(r"^([\w.-]+)==(\S+)$", lock, re.M))
     names = {re.match(r"[\w.-]+", requirement)[0] for requirement in wanted}
-    assert names <= set(locked)
+    assert names <= set(locked), f"run scripts/lock: {sorted(names - set(locked))}"
     assert "://" not in lock and "@" not in lock
 
 
@@ -91,7 +92,7 @@ def prose(path) -> str:
 
 
 def test_a_calm_voice():
-    """Ground truth: the word list of the house style."""
+    """Ground truth: the words of BANNED, at the top of this file."""
     pattern = re.compile(r"\b(" + "|".join(BANNED) + r")\b", re.I)
     found = {str(p.relative_to(ROOT)): pattern.findall(prose(p)) for p in sources()}
     assert not {name: words for name, words in found.items() if words}
@@ -111,6 +112,18 @@ def test_no_machines_paths():
         if (m := MACHINE.search(p.read_text("utf-8"))) and "tests" not in p.relative_to(ROOT).parts
     ]
     assert not named
+
+
+def test_only_documents_of_the_repository_are_named():
+    """Ground truth: somebody who has this checkout and nothing else can look up what is named."""
+    elsewhere = re.compile(r"\b(issue \d+\b|house style|STYLE\.md|DESIGN\.md)")
+    old = {"log.md", "CHANGELOG.md"}  # what was said at the time
+    named = [
+        f"{p.relative_to(ROOT)}: {m[0]}"
+        for p in sources()
+        if p.name not in old and "results" not in p.parts and (m := elsewhere.search(prose(p)))
+    ]
+    assert not named, f"name a file of the repository instead: {named}"
 
 
 def test_links_lead_somewhere():

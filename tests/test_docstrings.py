@@ -101,7 +101,7 @@ def test_modules_say_in_one_sentence_what_they_are():
         first = (text or "").split("\n\n")[0].rstrip()
         if not first.rstrip(")").endswith((".", "?", ":")):
             wrong.append(str(path.relative_to(ROOT)))
-    assert not wrong
+    assert not wrong, f"their first paragraph ends no sentence: {wrong}"
 
 
 def test_arguments_are_found_as_written():

@@ -239,7 +239,8 @@ def test_every_public_layer_has_a_case():
     }
     layers -= {"Module", "ModuleDict", "ModuleList", "KeyValueCache"}  # no forward of their own
     layers = {name for name in layers if not name.endswith("Loss")}  # tests/test_every_loss.py
-    assert layers == {name.split()[0] for name in LAYERS}
+    listed = {name.split()[0] for name in LAYERS}
+    assert layers == listed, f"LAYERS of tests/test_every_layer.py: {sorted(layers ^ listed)}"
 
 
 @each_layer

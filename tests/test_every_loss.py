@@ -181,7 +181,8 @@ def tensors(case: Case, dtype=np.float64) -> tuple[tt.Tensor, tt.Tensor]:
 def test_every_public_loss_has_a_case():
     """Ground truth: the names nn exports that end in Loss."""
     losses = {n for n in nn.__all__ if n.endswith("Loss") and inspect.isclass(getattr(nn, n))}
-    assert losses == {name.split()[0] for name in LOSSES}
+    listed = {name.split()[0] for name in LOSSES}
+    assert losses == listed, f"LOSSES of tests/test_every_loss.py: {sorted(losses ^ listed)}"
 
 
 @each_loss

@@ -152,7 +152,9 @@ def test_every_public_model_has_a_case():
     """Ground truth: the names models exports."""
     offered = {n: getattr(models, n) for n in models.__all__}
     modules = {n for n, x in offered.items() if inspect.isclass(x) and issubclass(x, nn.Module)}
-    assert modules == set(MODELS)
+    assert modules == set(MODELS), (
+        f"MODELS of tests/test_every_model.py: {sorted(modules ^ set(MODELS))}"
+    )
 
 
 @each_model

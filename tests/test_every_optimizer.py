@@ -51,7 +51,8 @@ def test_every_public_rule_has_a_case():
     """Ground truth: the names optim exports."""
     offered = {n: x for n in optim.__all__ if inspect.isclass(x := getattr(optim, n))}
     rules = {n for n, x in offered.items() if issubclass(x, optim.Optimizer)} - {"Optimizer"}
-    assert rules == {name.split()[0] for name in RULES}
+    listed = {name.split()[0] for name in RULES}
+    assert rules == listed, f"RULES of tests/test_every_optimizer.py: {sorted(rules ^ listed)}"
 
 
 @each_rule

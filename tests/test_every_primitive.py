@@ -51,13 +51,13 @@ def protected(sample: Sample) -> tuple[np.ndarray, ...]:
 
 @pytest.mark.parametrize("row", ROWS, ids=repr)
 def test_row_is_complete(row: Primitive):
-    """Ground truth: the list of what a row must have (issue 2, part 2)."""
+    """Ground truth: what primitives/primitive.py says a row has; docs/extending.md adds one."""
     samples = row.samples()
     assert len(samples) >= 2, "samples"
     assert row.error_samples(), "error samples"
     assert row.__doc__, "a sentence that defines it"
     assert row.vjp == NOT_DIFFERENTIABLE or callable(row.vjp)
-    assert row.name in TRUTHS, "an independent definition"
+    assert row.name in TRUTHS, "an independent definition: TRUTHS of tests/primitives/truths.py"
     if any(s.inputs for s in samples):
         shapes = [x.shape for s in samples for x in s.inputs]
         outs = [

@@ -40,13 +40,13 @@ def test_no_folder_imports_from_a_higher_floor():
         if path.name == "__main__.py":  # a program of its own, which stands on the whole package
             here = "cli"
         problems += [f"{path.relative_to(ROOT)}:{p}" for p in wrong(here, path.read_text())]
-    assert not problems, "\n".join(problems)
+    assert not problems, "docs/floors.md says who may import whom:\n" + "\n".join(problems)
 
 
 def test_every_folder_has_a_row():
     """Ground truth: the folders that hold Python files."""
     folders = {p.relative_to(PACKAGE).parts[0] for p in files() if p.parent != PACKAGE}
-    assert folders <= set(TABLE)
+    assert folders <= set(TABLE), f"rows of docs/floors.md: {sorted(folders - set(TABLE))}"
 
 
 def test_the_floors_are_acyclic():

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-LIMIT = 0.060  # seconds more than numpy: issue 2
+LIMIT = 0.060  # seconds more than numpy: what a command may wait before its first line
 ROUNDS = 7
 
 MODULES = """

@@ -29,7 +29,7 @@ def kinds_of(name: str) -> list[str]:
         "movement": of_class(OpClass.MOVEMENT),
         "source": of_class(OpClass.SOURCE),
         "reduction": of_class(OpClass.REDUCTION),
-        "own kernel": CALLS,
+        "library call": CALLS,
         "host call": HOST_CALLS,
         "rewritten": set(INDEX_RULES) - CALLS - {"take"},
     }
@@ -39,7 +39,11 @@ def kinds_of(name: str) -> list[str]:
 @pytest.mark.parametrize("name", list(TABLE))
 def test_a_row_has_one_kind(name):
     """Invariant: exactly one."""
-    assert len(kinds_of(name)) == 1, kinds_of(name)
+    assert len(kinds_of(name)) == 1, (
+        f"{kinds_of(name)}: a row has an op class (its row in primitives/), a library call "
+        "(compiler/operations.py), a rule of indexing (compiler/graph/simplify.py), or stands in "
+        "HOST_CALLS of tests/test_kinds.py"
+    )
 
 
 def test_the_lists_name_rows():
@@ -50,7 +54,8 @@ def test_the_lists_name_rows():
 
 def test_elementwise_rows_have_instructions():
     """Ground truth: the op class of the row."""
-    assert all(map(elementwise.has_instructions, of_class(OpClass.ELEMENTWISE)))
+    without = [n for n in of_class(OpClass.ELEMENTWISE) if not elementwise.has_instructions(n)]
+    assert not without, f"RULES of compiler/loops/elementwise.py: {without}"
 
 
 def test_reductions_say_what_combines():
@@ -82,4 +87,6 @@ def test_a_row_that_costs_more_than_a_few_instructions_says_so(name):
     inputs = [getattr(f, f"x{i}") for i in range(len(dtypes))]
     elementwise.emit(f, name, inputs, dtypes, out)
     slow = any(word in line for line in f.lines for word in SLOW)
-    assert row.expensive == (slow or len(f.lines) > MOST_INSTRUCTIONS)
+    assert row.expensive == (slow or len(f.lines) > MOST_INSTRUCTIONS), (
+        f"expensive= of the row {name!r} in primitives/: {len(f.lines)} instructions"
+    )

@@ -22,11 +22,13 @@ def test_a_folder_lists_what_it_offers(folder):
         if not name.startswith("_") and not inspect.ismodule(x) and name != "annotations"
     }
     listed = list(getattr(module, "__all__", []))
-    assert len(set(listed)) == len(listed), "a name stands twice in __all__"
+    assert len(set(listed)) == len(listed), f"a name stands twice: __all__ of {folder}/__init__.py"
     missing = [name for name in listed if not hasattr(module, name)]
-    assert not missing, f"listed, not there: {missing}"
+    assert not missing, f"__all__ of tinytorch/{folder}/__init__.py lists {missing}, not there"
     modules = {name for name in listed if inspect.ismodule(getattr(module, name))}
-    assert offered - set(listed) == set(), "offered, not listed in __all__"
+    place = f"tinytorch/{folder}/__init__.py"
+    unlisted = sorted(offered - set(listed))
+    assert not unlisted, f"{place} offers without listing in __all__: {unlisted}"
     assert set(listed) - modules <= offered | {n for n in listed if hasattr(module, n)}
 
 
@@ -41,7 +43,7 @@ def test_every_public_name_is_explained(folder):
         explains = inspect.isclass(x) or inspect.isfunction(x)
         if explains and not typing.get_origin(x) and not x.__doc__:
             silent.append(name)
-    assert not silent
+    assert not silent, f"without a docstring, offered by tinytorch/{folder}/__init__.py: {silent}"
 
 
 def test_the_top_offers_what_it_lists():

@@ -25,7 +25,7 @@ def test_every_run_can_be_called(name):
 
 
 def test_what_was_asked_is_there():
-    """Ground truth: issue 3, part 9."""
+    """Ground truth: what docs/runs.md has been about since its first version."""
     wanted = "document_model vit vae gan dropout augmentation optimizers normalisation accumulation"
     assert set(wanted.split()) <= set(names())
 

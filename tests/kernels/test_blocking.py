@@ -1,4 +1,4 @@
-"""How work is cut: shares of tiles, runs of a split, indices, arrays in scratch, names of kernels."""
+"""How work is cut: shares of tiles, runs of a split, indices, arrays in scratch, kernel names."""
 
 import numpy as np
 import pytest

@@ -154,7 +154,7 @@ def amx_tiles(x, paired):
 @pytest.mark.parametrize("depth, even", [(64, True), (64, False), (45, False), (3, False)])
 @pytest.mark.parametrize("lanes, stored", [(32, "float32"), (21, "float32"), (21, "bfloat16")])
 def test_strips_of_amx_tiles(paired, layout, depth, even, lanes, stored):
-    """Ground truth: NumPy's reshape; the summed axis ends in zeros, lanes past the end are finite."""
+    """Ground truth: NumPy's reshape; zeros end the summed axis, lanes past the end are finite."""
     x = np.zeros((32, -(-depth // 32) * 32), np.float32)
     x[:lanes, :depth] = whole((lanes, depth), 1)
     memory, lane_stride, depth_stride = laid_out(x[:lanes, :depth], layout)

@@ -1,4 +1,4 @@
-"""Philox 4x32-10 in native code. Ground truth: the paper's known answer, and its rounds in Python."""
+"""Philox 4x32-10 in native code. Ground truth: the paper's known answer, its rounds in Python."""
 
 import numpy as np
 import pytest
