@@ -199,9 +199,23 @@ class Graph:
             )
             shapes = ", ".join(_text(v.spec) for v in node.outputs)
             lines.append(f"    {left} = {node.primitive.name}({right})  # {shapes}")
-        lines.extend(f"    {old.name}[...] = {new.name}" for old, new in self.updates)
-        lines.append("    return " + (", ".join(v.name for v in self.results) or "None"))
-        return "\n".join(lines)
+        kept = self._views_of_updated()
+        lines.extend(f"    {name} = np.array({v.name})  # kept" for v, name in kept.items())
+        lines.extend(f"    {old.name}[...] = {kept.get(v, v.name)}" for old, v in self.updates)
+        given_back = ", ".join(kept.get(v, v.name) for v in self.results)
+        return "\n".join([*lines, "    return " + (given_back or "None")])
+
+    def _views_of_updated(self) -> dict[Value, str]:
+        """Outputs that show the old numbers of an updated state, with a name for a copy of each."""
+        updated = {old for old, new in self.updates if new is not old}
+        producer, found = self.producers(), dict[Value, str]()
+        for v in self.outputs:
+            base = v
+            while (node := producer.get(base)) is not None and node.is_movement:
+                base = node.inputs[0]
+            if base in updated:
+                found.setdefault(v, f"k{len(found)}")
+        return found
 
     def source(self, constants: str = "") -> str:
         """A Python module whose function `program` does what the graph says, by NumPy.

@@ -52,8 +52,8 @@ class Simplified:
     checks: tuple[IndexCheck, ...] = ()
 
     def __str__(self) -> str:
-        checked = [f"\n    check 0 <= {c.index.name} < {c.size}" for c in self.checks]
-        return str(self.graph) + "".join(checked)
+        text = str(self.graph)
+        return text + "".join(f"\n# check: {c.index.name} within {c.size}" for c in self.checks)
 
 
 class Rewriter:

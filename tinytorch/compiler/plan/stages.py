@@ -304,12 +304,13 @@ class Fused:
 
     def __str__(self) -> str:
         self.graph.name_values()
-        return "\n".join(
+        lines = [
             f"group {g.number}: {g.label}; over {g.domain}"
             + (f", reduced over axes {sorted(g.axes)}" if g.axes else "")
             + f"\n    computes {', '.join(v.name for n in g.nodes for v in n.outputs)}"
             for g in self.groups
-        )
+        ]
+        return "\n".join(lines or ["no groups"])
 
 
 # materialize
@@ -347,11 +348,12 @@ class Materialized:
 
     def __str__(self) -> str:
         self.graph.name_values()
-        return "\n".join(
+        lines = [
             f"group {g.number} reads {', '.join(v.name for v in self.loads[g]) or 'nothing'},"
             f" stores {', '.join(v.name for v in self.stored_by(g)) or 'nothing'}"
             for g in self.fused.groups
-        )
+        ]
+        return "\n".join(lines or ["what the program is given"])
 
 
 # assign buffers
