@@ -63,7 +63,7 @@ _result: dict[tuple[Primitive, DType], DType] = {}
 # What `infer` answered, and whether an operand is bfloat16, by row, shapes, dtypes and params.
 _specs: dict[tuple[Any, ...], Any] = {}
 # Params and output dtype of rows of one operand, by row, shape, dtype and the caller's arguments.
-_plans: dict[tuple[Any, ...], tuple[dict[str, Any], DType]] = {}
+_prepared: dict[tuple[Any, ...], tuple[dict[str, Any], DType]] = {}
 # Output dtype of rows of two operands, by row, shapes and dtype.
 _products: dict[tuple[Any, ...], DType] = {}
 # Python numbers as 0-d Tensors, by (value, type, dtype). They are never assigned to.
@@ -141,7 +141,7 @@ def apply(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any])
     return out
 
 
-def planned(
+def prepared(
     primitive: Primitive, x: Any, prepare: Callable[..., dict[str, Any]], *arguments: Any
 ) -> Any:
     """Apply a row of one operand whose params are `prepare(x, *arguments)`.
@@ -155,14 +155,14 @@ def planned(
     array = buffer.array
     key = (primitive, array.shape, buffer.dtype, arguments)
     try:
-        params, dtype = _plans[key]
+        params, dtype = _prepared[key]
     except (KeyError, TypeError) as miss:  # TypeError: a list among the arguments
         params = prepare(x, *arguments)
         refuse_tensor_params(primitive, params)
         spec: Any = primitive.infer(Spec(array.shape, buffer.dtype), **params)
         dtype = spec.dtype
         if type(miss) is KeyError:
-            _remember(_plans, key, (params, dtype))
+            _remember(_prepared, key, (params, dtype))
     try:
         out = primitive.numpy(array, **params)
     except MemoryError as problem:

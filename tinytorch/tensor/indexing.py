@@ -37,7 +37,7 @@ from tinytorch.tensor.shaping import (
 
 
 @dataclass
-class Plan:
+class Selection:
     """What a key means: a slice of every axis, a shape, then index arrays along some axes."""
 
     start: list[int] = field(default_factory=list[int])
@@ -50,6 +50,11 @@ class Plan:
     arrays: list[tuple[int, Any]] = field(
         default_factory=list[tuple[int, Any]]
     )  # (axis without points, index)
+
+    @property
+    def bounds(self) -> dict[str, tuple[int, ...]]:
+        """The slice of every axis, as params of the row `slice`."""
+        return {"start": tuple(self.start), "stop": tuple(self.stop), "step": tuple(self.step)}
 
     def cut(self, first: int, end: int, by: int = 1) -> None:
         """Take these positions of the next axis."""
@@ -149,38 +154,38 @@ def _check_mask(mask: Any, x: Any, axis: int) -> None:
         )
 
 
-def _plan(x: Any, key: Any) -> Plan:
-    plan = Plan()
+def _selection(x: Any, key: Any) -> Selection:
+    picked = Selection()
     axis = 0
     for k in _entries(x, key):
         if k is None:
-            plan.shape.append(1)
+            picked.shape.append(1)
             continue
         if isinstance(k, _Truth):
-            plan.arrays.append(
-                (len(plan.shape) - len(plan.points), make(np.zeros(int(k.truth), np.int64)))
+            picked.arrays.append(
+                (len(picked.shape) - len(picked.points), make(np.zeros(int(k.truth), np.int64)))
             )
-            plan.shape.append(1)
+            picked.shape.append(1)
             continue
         n = x.shape[axis]
         if isinstance(k, slice):
-            plan.cut(*_bounds(k, n))
-            plan.shape.append(len(range(plan.start[-1], plan.stop[-1], plan.step[-1])))
+            picked.cut(*_bounds(k, n))
+            picked.shape.append(len(range(picked.start[-1], picked.stop[-1], picked.step[-1])))
         elif _is_array(k):
             index = tensor_of(k)
             if index.dtype.kind not in "iu":
                 _refuse_key(k)
-            plan.cut(0, n)
+            picked.cut(0, n)
             if index.shape:
-                plan.arrays.append((len(plan.shape) - len(plan.points), index))
+                picked.arrays.append((len(picked.shape) - len(picked.points), index))
             else:
-                plan.points.append((len(plan.shape), index))
-            plan.shape.append(n)
+                picked.points.append((len(picked.shape), index))
+            picked.shape.append(n)
         else:
             i = _whole(k, n, axis, x)
-            plan.cut(i, i + 1)
+            picked.cut(i, i + 1)
         axis += 1
-    return plan
+    return picked
 
 
 def _bounds(k: Any, n: int) -> tuple[int, int, int]:
@@ -209,28 +214,27 @@ def _whole(k: Any, n: int, axis: int, x: Any) -> int:
     return i % n
 
 
-def _apply_plan(x: Any, plan: Plan) -> Any:
+def _select(x: Any, picked: Selection) -> Any:
     shape = x.shape
-    if plan.start != [0] * len(shape) or plan.stop != list(shape) or set(plan.step) - {1}:
-        params = {name: tuple(getattr(plan, name)) for name in ("start", "stop", "step")}
-        x = apply(TABLE["slice"], (x,), params)
-    x = reshape(x, plan.shape)
-    for axis, index in reversed(plan.points):
+    if picked.start != [0] * len(shape) or picked.stop != list(shape) or set(picked.step) - {1}:
+        x = apply(TABLE["slice"], (x,), picked.bounds)
+    x = reshape(x, picked.shape)
+    for axis, index in reversed(picked.points):
         whole, place = x, held(index)
         x = apply(TABLE["take"], (x, place), {"axis": axis})
         if STATE.interpreter is not None:
             STATE.interpreter.shows(x, whole, _POINT, {"index": place, "axis": axis})
-    if not plan.arrays:
+    if not picked.arrays:
         return x
-    axes = [axis for axis, _ in plan.arrays]
+    axes = [axis for axis, _ in picked.arrays]
     if len(axes) == 1:
-        return apply(TABLE["take"], (x, plan.arrays[0][1]), {"axis": axes[0]})
+        return apply(TABLE["take"], (x, picked.arrays[0][1]), {"axis": axes[0]})
     first = axes[0]
     if axes[-1] - first + 1 != len(axes):  # arrays not side by side: their axes come first
         x = permute(x, *axes, *(i for i in range(len(x.shape)) if i not in axes))
         first = 0
     sizes = x.shape[first : first + len(axes)]
-    index = _joint_index([index for _, index in plan.arrays], sizes)
+    index = _joint_index([index for _, index in picked.arrays], sizes)
     total = 1
     for n in sizes:
         total *= n
@@ -290,15 +294,14 @@ class _Picked(GradientRule):
     @staticmethod
     def put(x: Any, new: Any, *, key: Any) -> Any:
         """A new Tensor: x with `new` at `key`."""
-        plan = _plan(x, key)
-        return put_slice(x, _in_region(new, plan), plan.start, plan.stop, plan.step)
+        picked = _selection(x, key)
+        return put_slice(x, _in_region(new, picked), picked.start, picked.stop, picked.step)
 
     @staticmethod
     def vjp(g: Any, out: Any, x: Any, *, key: Any) -> tuple[Any, ...]:
         """g at its places, zeros elsewhere."""
-        plan = _plan(x, key)
-        params = {name: tuple(getattr(plan, name)) for name in ("start", "stop", "step")}
-        return TABLE["slice"].vjp(_in_region(g, plan), None, x, **params)  # type: ignore[operator]
+        picked = _selection(x, key)
+        return TABLE["slice"].vjp(_in_region(g, picked), None, x, **picked.bounds)  # type: ignore[operator]
 
 
 class _Point(GradientRule):
@@ -325,9 +328,9 @@ _POINT = _Point()
 _PLAIN = {int, slice, type(None), type(Ellipsis), np.int64, np.int32}
 
 
-def _in_region(new: Any, plan: Plan) -> Any:
-    """Numbers for what a plan of slices takes, under the axes of the whole."""
-    bounds = zip(plan.start, plan.stop, plan.step, strict=True)
+def _in_region(new: Any, picked: Selection) -> Any:
+    """Numbers for what a selection of slices takes, under the axes of the whole."""
+    bounds = zip(picked.start, picked.stop, picked.step, strict=True)
     return reshape(new, tuple([len(range(*b)) for b in bounds]))
 
 
@@ -407,7 +410,7 @@ def getitem(x: Any, key: Any) -> Any:
         whole = tuple(map(_single, parts))
         if is_plain(whole) and not is_plain(key):
             return getitem(x, whole)
-    return _apply_plan(x, _plan(x, key))
+    return _select(x, _selection(x, key))
 
 
 def numbers_first(array: Array, key: tuple[Any, ...]) -> tuple[Array, tuple[Any, ...]]:
@@ -446,14 +449,14 @@ def updated(x: Any, key: Any, value: Any) -> Any:
         new = _behind_mask(x, key, value)
         if new is not None:
             return new
-    plan = _plan(x, key)
-    if not plan.arrays and not plan.points:
-        y = _in_region(fit(value, tuple(plan.shape)), plan)
-        return put_slice(x, y, plan.start, plan.stop, plan.step)
+    picked = _selection(x, key)
+    if not picked.arrays and not picked.points:
+        y = _in_region(fit(value, tuple(picked.shape)), picked)
+        return put_slice(x, y, picked.start, picked.stop, picked.step)
     if x.dtype is bool_:  # the rows below add numbers up
         return to_dtype(updated(to_dtype(x, uint8), key, to_dtype(value, uint8)), bool_)
     places = apply(TABLE["iota"], (), {"shape": (x.size,), "axis": 0, "dtype": int64})
-    places = _apply_plan(reshape(places, x.shape), plan)
+    places = _select(reshape(places, x.shape), picked)
     y = reshape(fit(value, places.shape), -1)
     places = reshape(places, -1)
     if not places.shape[0]:

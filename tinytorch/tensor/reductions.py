@@ -37,7 +37,7 @@ from tinytorch.tensor.dispatch import (
     copied,
     in_float32,
     number,
-    planned,
+    prepared,
     to_dtype,
 )
 from tinytorch.tensor.elementwise import abs, exp, log, maximum, minimum, not_equal, sqrt, where
@@ -69,7 +69,7 @@ def _reduce(name: str, x: TensorBase, axes: Axes, keepdim: bool) -> Any:
         for axis in entries_of(axes):
             if axis is False or axis is True:
                 refuse_bool(axes)
-    return planned(TABLE[name], x, _over, axes, keepdim)
+    return prepared(TABLE[name], x, _over, axes, keepdim)
 
 
 def _countable(x: Operand, dtype: DTypeLike | None) -> TensorBase:
