@@ -10,7 +10,7 @@ from tinytorch.compiler.graph.graph import step_reference
 from tinytorch.compiler.record.recording import record
 from tinytorch.nn import functional as F
 from tinytorch.nn.embedding import inside, positions
-from tinytorch.tensor.row_gradient import RowGradient
+from tinytorch.tensor.tensor import RowGradient
 from tinytorch.training import Trainer
 
 TOKENS = np.array([[7, 3, 7], [0, 3, 9]])

@@ -9,7 +9,7 @@ import torch
 
 import tinytorch as tt
 from tinytorch.base.errors import DTypeError, SettingError, ShapeError
-from tinytorch.tensor.row_gradient import RowGradient
+from tinytorch.tensor.tensor import RowGradient
 
 
 @pytest.mark.parametrize(

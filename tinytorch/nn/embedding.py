@@ -22,9 +22,8 @@ from tinytorch.tensor.elementwise import cos, sin, where
 from tinytorch.tensor.indexing import one_hot as rows_of
 from tinytorch.tensor.indexing import take
 from tinytorch.tensor.interpreter import current
-from tinytorch.tensor.row_gradient import take_rows
 from tinytorch.tensor.shaping import concat, stack
-from tinytorch.tensor.tensor import Tensor
+from tinytorch.tensor.tensor import Tensor, take_rows
 
 
 def inside(owner: str, name: str, index: Tensor, size: int, items: str = "classes") -> Tensor:

@@ -21,8 +21,7 @@ from tinytorch.tensor.creation import full, zeros
 from tinytorch.tensor.indexing import put_rows, take
 from tinytorch.tensor.interpreter import STATE, RecordAgain, current, interpreting, no_grad
 from tinytorch.tensor.memory import Buffer, from_buffer, writable
-from tinytorch.tensor.row_gradient import RowGradient
-from tinytorch.tensor.tensor import Tensor
+from tinytorch.tensor.tensor import RowGradient, Tensor
 
 
 class Part:

@@ -25,8 +25,7 @@ from tinytorch.tensor.creation import full, zeros
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import current, no_grad
 from tinytorch.tensor.memory import held
-from tinytorch.tensor.row_gradient import RowGradient
-from tinytorch.tensor.tensor import Tensor
+from tinytorch.tensor.tensor import RowGradient, Tensor
 
 
 class LossScaler:

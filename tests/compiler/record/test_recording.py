@@ -9,7 +9,8 @@ import tinytorch as tt
 from tests.compiler.record.test_recorder import arrays_of, tensor
 from tinytorch.compiler.graph.graph import step_reference
 from tinytorch.compiler.record.recording import record
-from tinytorch.tensor.tensor import Tensor, no_grad
+from tinytorch.tensor.interpreter import no_grad
+from tinytorch.tensor.tensor import Tensor
 
 
 def test_a_training_step_is_one_graph():

@@ -13,7 +13,8 @@ from tinytorch.base.dtypes import float64
 from tinytorch.base.errors import CompileError, GradientError, SettingError
 from tinytorch.compiler.compile import compile
 from tinytorch.compiler.record.guards import RecompileWarning
-from tinytorch.tensor.tensor import Tensor, no_grad
+from tinytorch.tensor.interpreter import no_grad
+from tinytorch.tensor.tensor import Tensor
 
 pytestmark = pytest.mark.usefixtures("by_numpy")
 
