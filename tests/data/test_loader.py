@@ -358,6 +358,9 @@ def test_a_position_of_another_loader_is_refused():
         DataLoader(numbers(9), 2).load_state_dict({"seed": 1})
     with pytest.raises(SettingError, match="epoch is outside"):
         DataLoader(numbers(10), 2).load_state_dict(state | {"epoch": "one"})
+    for name in ("seed", "epoch"):
+        with pytest.raises(SettingError, match=f"{name} is outside"):
+            DataLoader(numbers(10), 2).load_state_dict(state | {name: 2**64})
 
 
 def test_a_position_from_a_file():

@@ -129,6 +129,27 @@ def test_early_stopping(values, settings, epochs, best):
     assert np.array_equal(trainer.model.weight.detach().numpy(), kept[best])
 
 
+@pytest.mark.parametrize("restore_best", [True, False])
+def test_the_newest_weights_stay_where_the_best_are_not_asked_for(restore_best):
+    """Ground truth: the weights of the last step: after Ctrl-C, from which a resume goes on, and
+    without `restore_best`."""
+
+    class Pressing(Callback):
+        def begin_epoch(self, trainer):
+            if restore_best and trainer.run.epoch == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    stopping = EarlyStopping("measured", restore_best=restore_best)
+    trainer = build(Scripted(1.0, 2.0, 3.0), Pressing(), stopping)
+    history = trainer.train(BATCHES, 3)
+    plain = build()
+    for x, y in (BATCHES * 3)[: trainer.steps]:
+        plain.train([(x, y)], 1)
+    assert history.stopped is restore_best and stopping.best_epoch == 1
+    assert bool(stopping.weights) is restore_best
+    assert np.array_equal(trainer.model.weight.numpy(), plain.model.weight.numpy())
+
+
 def test_early_stopping_goes_on_waiting_after_a_resume(tmp_path):
     """Ground truth: the run in one piece."""
     values = (3.0, 2.0, 2.5, 2.4, 2.3, 2.2)

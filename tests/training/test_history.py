@@ -40,6 +40,13 @@ def test_the_picture_is_xml_with_the_points_in_their_places():
     assert {"a<b", "50 % & more"} <= {x.text for x in root}
 
 
+def test_a_picture_that_begins_late_uses_its_whole_width():
+    """Ground truth: the middle of a straight line is the middle of the drawing."""
+    text = svg_plot({"loss": [(2, 4.0), (4, 2.0), (6, 0.0)]})
+    (line,) = [x for x in ElementTree.fromstring(text) if x.tag.endswith("polyline")]
+    assert line.get("points") == "70.0,30.0 345.0,190.0 620.0,350.0"
+
+
 def test_numbers_that_are_not_finite_are_left_out():
     """Ground truth: the other points alone."""
     assert text_plot({"l": [(1, 1.0), (2, math.nan), (3, 2.0)]}) == text_plot(
