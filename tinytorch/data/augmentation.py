@@ -19,6 +19,9 @@ from tinytorch.data.stream import Stream
 
 Batch = tuple[np.ndarray, ...]
 Transform = Callable[[Batch, Stream], Batch]
+WHITE = 255  # the byte that means 1.0
+# How bright red, green and blue look: ITU-R BT.601, as torchvision rounds it.
+LUMA = np.array([0.2989, 0.587, 0.114], np.float32).reshape(1, 3, 1, 1)
 
 
 class Compose:
@@ -228,11 +231,6 @@ def images_of(batch: Batch, owner: str) -> np.ndarray:
         rule="images (B, C, H, W) of numbers first, each with at least one",
         fix="images[:, None] for grey images (B, H, W)",
     )
-
-
-WHITE = 255  # the byte that means 1.0
-# How bright red, green and blue look: ITU-R BT.601, as torchvision rounds it.
-LUMA = np.array([0.2989, 0.587, 0.114], np.float32).reshape(1, 3, 1, 1)
 
 
 class Normalize:

@@ -26,6 +26,52 @@ from tinytorch.base.errors import DataError, StorageError, short
 from tinytorch.base.settings import cache_folder
 
 VARIABLE = "TINYTORCH_DATA"
+CHUNK = 1 << 16
+LARGEST = 1 << 31  # bytes of a file whose size is not known beforehand
+SECONDS = 30  # without a byte, after which a server counts as silent
+UNSATISFIABLE = 416  # HTTP: the range asked for begins at or after the file's end (RFC 9110)
+WHOLE, PARTIAL = 200, 206  # HTTP: this is the whole file, or the range asked for
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file of which the whole content is known beforehand.
+
+    Args:
+        name: its file name.
+        digest: hexadecimal checksum of its content.
+        addresses: where it can be fetched; each is tried in turn.
+        algorithm: "md5" or "sha256". These find damage; md5 is what the MNIST files are known by.
+        size: its bytes, if known: not one more is fetched or read.
+    """
+
+    name: str
+    digest: str
+    addresses: Sequence[str]
+    algorithm: str = "md5"
+    size: int | None = None
+
+    @property
+    def most(self) -> int:
+        """Bytes that it has at most."""
+        return LARGEST if self.size is None else self.size
+
+
+@dataclass(frozen=True)
+class Published:
+    """A data set that is a few files.
+
+    Args:
+        title: its name, for messages.
+        part: the subfolder it is kept in.
+        files: of each split.
+    """
+
+    title: str
+    part: str
+    files: Mapping[str, Sequence[Remote]]
 
 
 def user_cache() -> Path:
@@ -54,21 +100,6 @@ def find(name: str, part: str, places: list[Path]) -> Path | None:
     """
     candidates = (path for place in places for path in (place / part / name, place / name))
     return next((path for path in candidates if path.is_file()), None)
-
-
-@dataclass(frozen=True)
-class Published:
-    """A data set that is a few files.
-
-    Args:
-        title: its name, for messages.
-        part: the subfolder it is kept in.
-        files: of each split.
-    """
-
-    title: str
-    part: str
-    files: Mapping[str, Sequence[Remote]]
 
 
 def obtain(
@@ -104,39 +135,6 @@ def obtain(
             fix=f"put them in {quote(str(target))}, or name their folder: "
             f"--data-dir FOLDER or {VARIABLE}=FOLDER",
         ) from error
-
-
-CHUNK = 1 << 16
-LARGEST = 1 << 31  # bytes of a file whose size is not known beforehand
-SECONDS = 30  # without a byte, after which a server counts as silent
-UNSATISFIABLE = 416  # HTTP: the range asked for begins at or after the file's end (RFC 9110)
-WHOLE, PARTIAL = 200, 206  # HTTP: this is the whole file, or the range asked for
-
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A file of which the whole content is known beforehand.
-
-    Args:
-        name: its file name.
-        digest: hexadecimal checksum of its content.
-        addresses: where it can be fetched; each is tried in turn.
-        algorithm: "md5" or "sha256". These find damage; md5 is what the MNIST files are known by.
-        size: its bytes, if known: not one more is fetched or read.
-    """
-
-    name: str
-    digest: str
-    addresses: Sequence[str]
-    algorithm: str = "md5"
-    size: int | None = None
-
-    @property
-    def most(self) -> int:
-        """Bytes that it has at most."""
-        return LARGEST if self.size is None else self.size
 
 
 def read_intact(path: Path, remote: Remote) -> bytes:

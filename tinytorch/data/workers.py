@@ -23,14 +23,17 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 
 from tinytorch.base.errors import DataError
 
-T = TypeVar("T")
 Job = tuple[int, int, int]  # seed, epoch, batch
+START = "forkserver"  # a fork of this process would copy its threads' locks in whatever state
+WAIT = 5.0  # seconds given to a worker whose pipe broke, to say how it ended
+PATIENCE = 0.1  # seconds given to all workers that were told to end: those that wait for work do
+SAFE, OURS = "PYTHONSAFEPATH", "tinytorch"
 
 
 class Pool(Protocol):
@@ -83,11 +86,6 @@ def in_order(jobs: Iterable[Job], pool: Pool, ahead: int) -> Iterator[tuple]:
             yield waiting.popleft()()
     while waiting:
         yield waiting.popleft()()
-
-
-START = "forkserver"  # a fork of this process would copy its threads' locks in whatever state
-WAIT = 5.0  # seconds given to a worker whose pipe broke, to say how it ended
-PATIENCE = 0.1  # seconds given to all workers that were told to end: those that wait for work do
 
 
 class Processes:
@@ -267,9 +265,6 @@ def receive(pipe: Connection) -> Any:
         if a.size:
             pipe.recv_bytes_into(a.data.cast("B"))
     return filled(place, arrays)
-
-
-SAFE, OURS = "PYTHONSAFEPATH", "tinytorch"
 
 
 def _started() -> ForkServerContext:

@@ -16,6 +16,12 @@ from tinytorch.base.checks import whole
 from tinytorch.base.errors import DataError, FileFormatError, printable, short
 
 LONGEST = 64 << 20  # bytes of a file: 100,000 epochs of ten numbers have half of that
+Curves = Mapping[str, Sequence[tuple[float, float]]]
+MARKS = "*o+x#%"
+# Colour-blind safe, from Okabe & Ito 2008, https://jfly.uni-koeln.de/color/.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 400, 70, 50, 30  # of the picture and its margins, in pixels
+TICKS = 5
 
 
 class History:
@@ -178,14 +184,6 @@ def _short(value: float | None) -> str:
     if value is None:
         return "-"
     return str(value) if isinstance(value, int) else f"{value:.4g}"
-
-
-Curves = Mapping[str, Sequence[tuple[float, float]]]
-MARKS = "*o+x#%"
-# Colour-blind safe, from Okabe & Ito 2008, https://jfly.uni-koeln.de/color/.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 400, 70, 50, 30  # of the picture and its margins, in pixels
-TICKS = 5
 
 
 def text_plot(curves: Curves, width: int = 60, height: int = 12) -> str:

@@ -23,6 +23,9 @@ from tinytorch.tensor.tensor import Tensor
 from tinytorch.training.history import History
 from tinytorch.training.metrics import Averages
 
+STANDARD_ERROR = 2  # the descriptor
+SAID = b"\nstopping after this step; Ctrl-C again stops at once\n"
+
 
 @dataclass
 class Run:
@@ -139,10 +142,6 @@ class Batches:
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Let the next pass begin there."""
         self.loader.load_state_dict(state)
-
-
-STANDARD_ERROR = 2  # the descriptor
-SAID = b"\nstopping after this step; Ctrl-C again stops at once\n"
 
 
 class Interruption:

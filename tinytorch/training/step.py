@@ -33,6 +33,7 @@ from tinytorch.training.loss import (
 from tinytorch.training.update import Update
 
 Shapes = tuple[tuple[int, ...], ...]
+TRIED = 64  # samples on which an unknown loss is tried
 
 
 class Step:
@@ -88,9 +89,6 @@ def _compiled(fn: Callable, guards: Iterable[Callable]) -> Callable:
     from tinytorch.compiler.compile import compile
 
     return compile(fn, guards=guards)
-
-
-TRIED = 64  # samples on which an unknown loss is tried
 
 
 class Passes:
