@@ -78,6 +78,28 @@ def test_each_kind_of_reading(kind, holder, key, change):
     assert "it" in guard.change()
 
 
+@pytest.mark.parametrize(
+    "kind, key, change",
+    [
+        ("kind", None, lambda o: setattr(o, "__class__", type("Other", (), {}))),
+        ("names", None, lambda o: setattr(o, "new", 1)),
+        ("again", "later", lambda o: setattr(o, "later", 1)),
+        ("again", "k", lambda o: setattr(o, "k", (1.5, "c"))),
+    ],
+)
+def test_each_kind_of_reading_of_an_object(kind, key, change):
+    """Ground truth: what the reading gives before and after; an equal tuple is no change."""
+    o = type("Thing", (), {})()
+    o.k = (1.5, "b")
+    guard = of(kind, o, key)
+    guards = Guards([guard])
+    assert guards.hold() and guard.holds()
+    o.k = (float("1.5"), "b")
+    assert guards.hold()
+    change(o)
+    assert not guards.hold() and guards.changed() == [guard] and "it" in guard.change()
+
+
 def test_many_readings_of_one_object_are_checked_together():
     """Invariant: one getter for each object; each change is found."""
     o = types.SimpleNamespace(**{f"a{i}": object() for i in range(10)})

@@ -4,6 +4,7 @@ import contextvars
 import copy
 import datetime
 import functools
+import numbers
 import operator
 import os
 import random
@@ -105,6 +106,21 @@ READS = {
     "a slice of a list": (lambda: LIST[:1], {("item", "LIST"), ("all", "LIST")}),
     "a comparison": (lambda: LIST == [], {("item", "LIST"), ("all", "LIST"), ("all", "LIST[1]")}),
     "a sum of lists": (lambda: (LIST + [])[0], {("item", "LIST"), ("all", "LIST")}),
+    "a text with numbers": (
+        lambda: "%s" % LIST,  # noqa: UP031
+        {("item", "LIST"), ("all", "LIST"), ("all", "LIST[1]")}
+    ),
+    "an abstract class": (
+        lambda: isinstance(NUMBER, numbers.Number),
+        {
+            ("has", "isinstance"), ("item", "NUMBER"), ("item", "numbers"),
+            ("call", "the classes of an ABC"),
+        },
+    ),
+    "several classes": (
+        lambda: isinstance(NUMBER, (int, str)),
+        {("has", "isinstance"), ("item", "NUMBER"), ("has", "int"), ("has", "str")},
+    ),
     "a truth": (lambda: not LIST, {("item", "LIST"), ("all", "LIST")}),
     "unpacking": (lambda: [*LIST][0], {("item", "LIST"), ("all", "LIST")}),
     "a loop over items": (swapped, {("item", "TABLE"), ("all", "TABLE")}),

@@ -74,6 +74,13 @@ def an_attribute_that_the_object_comes_to_have():
 
 
 @access
+def a_hidden_attribute_that_a_module_comes_to_have():
+    Layer = type("Layer", (nn.Module,), {"_k": 1, "other": 1})
+    layer = Layer()
+    return read(layer, "_k"), lambda: setattr(layer, "_k", 2), lambda: setattr(layer, "_o", 2)
+
+
+@access
 def an_attribute_that_nobody_has():
     Base, Derived = classes()
     x = Derived()
@@ -261,8 +268,12 @@ def the_bounds_of_a_slice():
 
 @access
 def a_container_of_the_standard_library():
-    table = collections.UserDict(k=1)
-    return lambda seen: seen.read_inside(table), lambda: table.update(k=2), lambda: None
+    table = collections.UserDict(k=[1])
+    return (
+        lambda seen: seen.read_inside(table),
+        lambda: table.update(k=2),
+        lambda: table["k"].append(2),
+    )
 
 
 @access
@@ -446,7 +457,8 @@ def test_what_was_there_before_the_call():
 def test_containers_of_tensors():
     """Ground truth: by hand; four containers deep."""
     x = tt.ones(1)
+    deep = {1: {1: {1: {1: {1: x}}}}}
     for held in (x, [x], {"k": (1, x)}, {x}, [[[[x]]]]):
         assert holds_tensor(held)
-    for held in (1, [1], {"k": np.ones(1)}, [[[[[x]]]]], iter([x]), itertools.repeat(x)):
+    for held in (1, [1], {"k": np.ones(1)}, [[[[[x]]]]], deep, iter([x]), itertools.repeat(x)):
         assert not holds_tensor(held)

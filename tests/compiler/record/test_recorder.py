@@ -5,9 +5,13 @@ import operator
 import numpy as np
 import pytest
 
+from tinytorch.base.dtypes import float32
 from tinytorch.base.errors import CompileError
-from tinytorch.compiler.graph.graph import step_reference
+from tinytorch.compiler.graph.graph import Value, step_reference
+from tinytorch.compiler.record.recorder import EagerStrides
 from tinytorch.compiler.record.recording import record
+from tinytorch.primitives import TABLE
+from tinytorch.primitives.primitive import Spec
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -145,3 +149,62 @@ def test_argument_containers_are_rebuilt():
     captured = record(f, ((tensor(3), 1),), {"more": {"x": [0, np.ones(3, "f4")], "k": 7}})
     assert seen == [(tuple, dict, 7)]
     assert len(captured.graph.arguments) == 2
+
+
+def laid_out(shape, axes):
+    """An array of a shape whose axes lie in memory in this order, the last side by side."""
+    order = np.argsort(axes)
+    numbers = np.arange(np.prod(shape), dtype=np.float32)
+    return numbers.reshape([shape[a] for a in axes]).transpose(order)
+
+
+LAYOUTS = [
+    ("add", [((3, 4), (1, 0)), ((3, 4), (1, 0))], {}),
+    ("add", [((3, 4), (1, 0)), ((3, 4), (0, 1))], {}),
+    ("add", [((2, 3, 4), (2, 0, 1)), ((3, 1), (0, 1))], {}),
+    ("exp", [((2, 3, 4), (1, 2, 0))], {}),
+    ("concatenate", [((3, 1), (1, 0)), ((3, 4), (1, 0))], {"axis": 1}),
+    ("concatenate", [((1, 3, 4), (0, 2, 1)), ((2, 3, 4), (0, 2, 1))], {"axis": 0}),
+    ("cumsum", [((3, 4), (1, 0))], {"axis": 0}),
+    ("erf", [((2, 3, 4), (2, 1, 0))], {}),
+]
+
+
+@pytest.mark.parametrize("name, operands, params", LAYOUTS)
+def test_results_lie_as_numpy_lays_them_out(name, operands, params):
+    """Ground truth: the strides of what NumPy makes of arrays that lie so."""
+    row, strides = TABLE[name], EagerStrides()
+    arrays = [laid_out(*operand) for operand in operands]
+    values = [Value(Spec(a.shape, float32)) for a in arrays]
+    for value, array in zip(values, arrays, strict=True):
+        strides.lift(value, array)
+    made = row.evaluate(tuple(arrays), (float32,) * len(arrays), params)
+    out = Value(Spec(made.shape, float32))
+    strides.note_result(row, tuple(values), out)
+    dense = made.flags.c_contiguous
+    assert strides.of.get(out) == (None if dense else tuple(s // 4 for s in made.strides))
+
+
+@pytest.mark.parametrize(
+    "name, axes, params, is_view",
+    [
+        ("permute", (0, 1, 2), {"axes": (2, 0, 1)}, True),
+        ("permute", (1, 2, 0), {"axes": (1, 2, 0)}, True),
+        ("reshape", (0, 1, 2), {"shape": (6, 4)}, True),
+        ("reshape", (1, 2, 0), {"shape": (6, 4)}, False),
+        ("reshape", (1, 2, 0), {"shape": (2, 12)}, True),
+    ],
+)
+def test_views_lie_as_numpy_takes_them(name, axes, params, is_view):
+    """Ground truth: NumPy's view of an array that lies so; where it has to copy it is none."""
+    row, strides, shape = TABLE[name], EagerStrides(), (2, 3, 4)
+    array = laid_out(shape, axes)
+    x = Value(Spec(shape, float32))
+    strides.lift(x, array)
+    made = row.numpy(array, **params)
+    assert np.shares_memory(made, array) is is_view
+    out = Value(Spec(made.shape, float32))
+    assert strides.note_view(row, x, out, params) is is_view
+    if is_view:
+        dense = made.flags.c_contiguous
+        assert strides.of.get(out) == (None if dense else tuple(s // 4 for s in made.strides))

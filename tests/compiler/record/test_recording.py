@@ -7,6 +7,7 @@ import pytest
 
 import tinytorch as tt
 from tests.compiler.record.test_recorder import arrays_of, tensor
+from tinytorch import nn
 from tinytorch.compiler.graph.graph import step_reference
 from tinytorch.compiler.record.recording import record
 from tinytorch.tensor.interpreter import no_grad
@@ -157,6 +158,16 @@ def test_results_that_are_handed_out_once_are_no_repeats():
     assert not recording.repeats and not recording.ends
 
 
+def test_one_value_in_two_tensors_is_a_repeat():
+    """Ground truth: detach() makes another Tensor over the same numbers."""
+
+    def f(x):
+        y = x + 1
+        return [y, y.detach()]
+
+    assert record(f, (tensor(3),), {}).repeats
+
+
 def test_an_argument_that_is_assigned_to_is_told():
     """Ground truth: the second of two arguments."""
 
@@ -188,6 +199,7 @@ PLACES = {
     "two places": (
         lambda o, t: (setattr(o, "x", t), o.held.append(t)), [("attr", "x"), ("extend", None)]
     ),
+    "a tuple of numbers": (lambda o, t: setattr(o, "x", (1, 2)), []),
     "nowhere": (lambda o, t: None, []),
 }  # fmt: skip
 
@@ -214,6 +226,7 @@ def test_what_later_runs_do_again(name):
         (lambda o, t: o.table.update(k={t: 1}), "dict"),
         (lambda o, t: o.held.append(types.SimpleNamespace(t=t)), "list"),
         (lambda o, t: o.held.insert(0, t), "list"),
+        (lambda o, t: (setattr(o, "x", t), o.held.insert(0, t)), "list"),  # nor what could be
     ],
 )
 def test_what_cannot_be_done_again_is_recorded_again(put, into):
@@ -224,6 +237,20 @@ def test_what_cannot_be_done_again_is_recorded_again(put, into):
     escapes = recording.escapes
     assert not escapes.again and escapes.effects == [] and len(escapes.adopted) == 1
     assert f"into a {into}" in escapes.why
+
+
+def test_a_new_leaf_with_a_gradient_is_recorded_again():
+    """Ground truth: its gradient would have to be made anew at each call, with the Tensor."""
+    place = plain()
+
+    def f(x):
+        place.x = nn.Parameter(tt.ones(3))
+        (place.x * x).sum().backward()
+
+    recording = record(f, (tensor(3),), {})
+    escapes, ((leaf, slot),) = recording.escapes, recording.left
+    assert not escapes.again and escapes.effects == []
+    assert leaf is escapes.adopted[0][0]._node and slot.kind == "result"
 
 
 def test_a_place_that_changes_hands_is_read_at_each_call():
@@ -252,6 +279,20 @@ def test_a_place_that_is_also_reached_otherwise_stays_a_state():
 
     def f(z):
         place.x = place.x + place.y * z
+
+    recording = record(f, (tensor(3),), {})
+    assert not recording.carried and len(recording.graph.states) == 1
+
+
+def test_a_place_whose_tensor_also_lies_in_a_list_stays_a_state():
+    """Ground truth: the Tensor in `o.x` is an element of a list that is gone through."""
+    shared = tensor(3)
+    place = types.SimpleNamespace(x=shared, held=[shared])
+
+    def f(z):
+        for t in place.held:
+            z = z + t
+        place.x = place.x + z
 
     recording = record(f, (tensor(3),), {})
     assert not recording.carried and len(recording.graph.states) == 1
