@@ -410,16 +410,14 @@ class InPlace(Activation):
         inplace: write over the input where nobody needs its old numbers; default False.
     """
 
+    _shown = {"inplace": False}
+
     def __init__(self, inplace: bool = False):
         self.inplace = flag(type(self).__name__, "inplace", inplace)
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
         return in_place(self.function, x) if self.inplace else self.function(x)
-
-    def extra_repr(self) -> str:
-        """Whether the input is written over."""
-        return "inplace=True" if self.inplace else ""
 
 
 class ReLU(InPlace):
@@ -444,6 +442,8 @@ class OverAxis(Module):
         dim: the axis; default the last.
     """
 
+    _shown = {"dim": ...}
+
     function: Callable[[Tensor, int], Tensor]
 
     def __init__(self, dim: int = -1):
@@ -452,10 +452,6 @@ class OverAxis(Module):
     def forward(self, x: Tensor) -> Tensor:
         """Along the axis."""
         return self.function(x, self.dim)
-
-    def extra_repr(self) -> str:
-        """The axis."""
-        return f"dim={self.dim}"
 
 
 class GELU(Module):
@@ -472,6 +468,8 @@ class GELU(Module):
         array([-0.1587,  1.9545], dtype=float32)
     """
 
+    _shown = {"approximate": "none"}
+
     def __init__(self, approximate: str = "none"):
         if approximate not in ("none", "tanh"):
             raise SettingError(
@@ -485,10 +483,6 @@ class GELU(Module):
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
         return gelu(x, self.approximate)
-
-    def extra_repr(self) -> str:
-        """Which formula, if not the exact one."""
-        return "" if self.approximate == "none" else f"approximate={self.approximate!r}"
 
 
 class Tanh(Activation):
@@ -621,6 +615,8 @@ class LeakyReLU(InPlace):
         array([-0.1,  2. ], dtype=float32)
     """
 
+    _shown = {"negative_slope": ...}
+
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False):
         super().__init__(inplace)
         self.negative_slope = number("LeakyReLU", "negative_slope", negative_slope, "(-inf, inf)")
@@ -628,10 +624,6 @@ class LeakyReLU(InPlace):
     def function(self, x: Tensor) -> Tensor:
         """The same shape."""
         return leaky_relu(x, self.negative_slope)
-
-    def extra_repr(self) -> str:
-        """The slope."""
-        return f"negative_slope={self.negative_slope:g}"
 
 
 class PReLU(Module):
@@ -646,6 +638,8 @@ class PReLU(Module):
     Source: He et al. 2015, https://arxiv.org/abs/1502.01852, equation 1 and section 2.1 (0.25).
     """
 
+    _shown = {"num_parameters": ...}
+
     def __init__(self, num_parameters: int = 1, init: float = 0.25):
         self.num_parameters = whole("PReLU", "num_parameters", num_parameters, at_least=1)
         start = number("PReLU", "init", init, "(-inf, inf)")
@@ -654,10 +648,6 @@ class PReLU(Module):
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
         return prelu(x, self.weight)
-
-    def extra_repr(self) -> str:
-        """How many slopes."""
-        return f"num_parameters={self.num_parameters}"
 
 
 class ELU(InPlace):
@@ -675,6 +665,8 @@ class ELU(InPlace):
         [-1.0, 2.0]
     """
 
+    _shown = {"alpha": ...}
+
     def __init__(self, alpha: float = 1.0, inplace: bool = False):
         super().__init__(inplace)
         self.alpha = number("ELU", "alpha", alpha, "(-inf, inf)")
@@ -682,10 +674,6 @@ class ELU(InPlace):
     def function(self, x: Tensor) -> Tensor:
         """The same shape."""
         return elu(x, self.alpha)
-
-    def extra_repr(self) -> str:
-        """alpha."""
-        return f"alpha={self.alpha:g}"
 
 
 class Softplus(Module):
@@ -700,16 +688,14 @@ class Softplus(Module):
         array([0.000e+00, 6.931e-01, 1.000e+04], dtype=float32)
     """
 
+    _shown = {"beta": ...}
+
     def __init__(self, beta: float = 1.0):
         self.beta = number("Softplus", "beta", beta, "(0, inf)")
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
         return softplus(x, self.beta)
-
-    def extra_repr(self) -> str:
-        """beta."""
-        return f"beta={self.beta:g}"
 
 
 class Hardtanh(InPlace):
@@ -721,6 +707,8 @@ class Hardtanh(InPlace):
         inplace: write over the input where nobody needs its old numbers; default False.
     """
 
+    _shown = {"min_val": ..., "max_val": ...}
+
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False):
         super().__init__(inplace)
         self.min_val = number("Hardtanh", "min_val", min_val, "(-inf, inf)")
@@ -729,10 +717,6 @@ class Hardtanh(InPlace):
     def function(self, x: Tensor) -> Tensor:
         """The same shape."""
         return hardtanh(x, self.min_val, self.max_val)
-
-    def extra_repr(self) -> str:
-        """Both bounds."""
-        return f"min_val={self.min_val:g}, max_val={self.max_val:g}"
 
 
 class LogSoftmax(OverAxis):
