@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from tinytorch.codegen.builder import Function, Value, lanes
 from tinytorch.codegen.kernel import Lowered
 from tinytorch.codegen.target import Target
-from tinytorch.compiler.loops.build_expressions import Given
 from tinytorch.compiler.loops.elementwise import round_to
 from tinytorch.compiler.loops.expression import (
     Emitter,
@@ -22,6 +21,7 @@ from tinytorch.compiler.loops.expression import (
     flops_per_point,
     topological,
 )
+from tinytorch.compiler.loops.expression_builder import InRegisters
 from tinytorch.compiler.loops.lower_nest import LOWERED
 from tinytorch.compiler.loops.nest import arguments_of, rebuild
 from tinytorch.kernels.gemm import lower_gemm
@@ -44,7 +44,7 @@ class FusedEpilogue:
     """
 
     stores: tuple[Store, ...]
-    given: Given
+    given: InRegisters
     shape: tuple[int, ...]
     rows: tuple[int, ...]
     column: int
@@ -127,7 +127,7 @@ def joined(epilogue: FusedEpilogue) -> FusedEpilogue:
         return epilogue
     last = live[-1]
     rank = len(epilogue.shape)
-    given = Given(epilogue.given.dtype, rank)
+    given = InRegisters(epilogue.given.dtype, rank)
     gone = set(epilogue.rows) - {last}
 
     def strides(s: tuple[int, ...]) -> tuple[int, ...]:

@@ -35,7 +35,7 @@ UNROLL = 4  # independent accumulators: a float add takes 4 cycles, one can begi
 
 
 @dataclass(frozen=True)
-class Rows:
+class InnerPlan:
     """How a nest is cut into tiles.
 
     Args:
@@ -77,7 +77,7 @@ def width_for(target: Target, size: int) -> int:
     return width
 
 
-def plan_rows(target: Target, nest: Nest) -> Rows:
+def plan_inner(target: Target, nest: Nest) -> InnerPlan:
     """Choose the tiles. The nest is normalised; its reduced dimensions are the innermost ones."""
     outer = len(nest.sizes) - max(1, len(nest.reduced))
     rows = 1
@@ -91,10 +91,10 @@ def plan_rows(target: Target, nest: Nest) -> Rows:
         pieces = -(-wanted // rows) if rows else 1
         block = width * UNROLL
         chunk = max(block, -(-last // pieces // block) * block) if last else 1
-    return Rows(nest, outer, rows, per_tile, chunk, width)
+    return InnerPlan(nest, outer, rows, per_tile, chunk, width)
 
 
-def row_kernel(target: Target, nest: Nest) -> Kernel:
+def inner_kernel(target: Target, nest: Nest) -> Kernel:
     """The kernel of a row nest.
 
     Raises:
@@ -107,7 +107,7 @@ def row_kernel(target: Target, nest: Nest) -> Kernel:
             got=nest.label,
             rule="its reduced loops are the innermost ones",
         )
-    plan = plan_rows(target, nest)
+    plan = plan_inner(target, nest)
     names = arguments_of(nest.stores)
     cached = _cached(nest)
     # The last vector of the last row reaches up to width - 1 elements past it.
@@ -173,7 +173,11 @@ class _Writer:
     """Writes one tile of a row nest."""
 
     def __init__(
-        self, f: Function, pointers: Mapping[str, Value], plan: Rows, places: dict[Expression, int]
+        self,
+        f: Function,
+        pointers: Mapping[str, Value],
+        plan: InnerPlan,
+        places: dict[Expression, int],
     ):
         self.f, self.plan, self.places = f, plan, places
         self.last = len(plan.nest.sizes) - 1

@@ -15,7 +15,7 @@ from dataclasses import replace
 from tinytorch.codegen.kernel import Kernel, Lowered, Step
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.loops.expression import Expression, Load, Reduce, Store
-from tinytorch.compiler.loops.inner_reductions import row_kernel
+from tinytorch.compiler.loops.inner_reductions import inner_kernel
 from tinytorch.compiler.loops.nest import (
     Nest,
     arguments_of,
@@ -25,7 +25,7 @@ from tinytorch.compiler.loops.nest import (
     reductions,
     split_dimension,
 )
-from tinytorch.compiler.loops.outer_reductions import column_kernel
+from tinytorch.compiler.loops.outer_reductions import outer_kernel
 from tinytorch.compiler.loops.reduction import accumulator
 
 MOST = 1024  # a kernel's text is about 50 KB, a large program has about a hundred different ones
@@ -79,10 +79,10 @@ def _kernel(target: Target, nest: Nest) -> Kernel:
     needs rows, at the price of elements picked up one by one where memory runs the other way.
     """
     if not nest.reduced or _innermost(nest):
-        return row_kernel(target, nest)
+        return inner_kernel(target, nest)
     if len(nest.sizes) - 1 in nest.reduced or nest.inside:
-        return row_kernel(target, reduced_innermost(nest))
-    return column_kernel(target, nest)
+        return inner_kernel(target, reduced_innermost(nest))
+    return outer_kernel(target, nest)
 
 
 def _with_one_dimension(nest: Nest) -> Nest:

@@ -31,7 +31,7 @@ BLOCK = 4  # vectors side by side: 256 bytes of each row, four lines, keep the p
 
 
 @dataclass(frozen=True)
-class Columns:
+class OuterPlan:
     """How a column nest is cut into tiles.
 
     Args:
@@ -69,18 +69,18 @@ class Columns:
         return -(-self.groups // self.blocks_per_tile)
 
 
-def plan_columns(target: Target, nest: Nest) -> Columns:
+def plan_outer(target: Target, nest: Nest) -> OuterPlan:
     """Choose blocks and tiles."""
     last = len(nest.sizes) - 1
     kept = tuple(d for d in range(last) if d not in nest.reduced)
     width = width_for(target, nest.sizes[-1])
     vectors = max(1, min(BLOCK, -(-nest.sizes[-1] // width)))
-    plan = Columns(nest, kept, tuple(sorted(nest.reduced)), width, vectors, 1)
+    plan = OuterPlan(nest, kept, tuple(sorted(nest.reduced)), width, vectors, 1)
     per_tile = max(1, plan.groups // max(1, nest.tiles_wanted))
-    return Columns(nest, kept, plan.over, width, vectors, per_tile)
+    return OuterPlan(nest, kept, plan.over, width, vectors, per_tile)
 
 
-def column_kernel(target: Target, nest: Nest) -> Kernel:
+def outer_kernel(target: Target, nest: Nest) -> Kernel:
     """The kernel of a column nest: every store depends on kept dimensions only.
 
     Raises:
@@ -92,7 +92,7 @@ def column_kernel(target: Target, nest: Nest) -> Kernel:
             got=nest.label,
             rule="it stores when they are over, and its innermost loop is kept",
         )
-    plan = plan_columns(target, nest)
+    plan = plan_outer(target, nest)
     last = len(nest.sizes) - 1
 
     def body(f: Function, pointers: Mapping[str, Value]) -> None:
@@ -126,7 +126,7 @@ def column_kernel(target: Target, nest: Nest) -> Kernel:
     )  # fmt: skip
 
 
-def _block(f: Function, em: Emitter, plan: Columns, column: Value) -> None:
+def _block(f: Function, em: Emitter, plan: OuterPlan, column: Value) -> None:
     """Reduce `vectors` vectors of columns beginning at `column`, then store."""
     last = len(plan.nest.sizes) - 1
     size = plan.nest.sizes[-1]
@@ -158,7 +158,7 @@ def _block(f: Function, em: Emitter, plan: Columns, column: Value) -> None:
 
 
 def _over(
-    f: Function, em: Emitter, plan: Columns, dims: list[int], carry: Sequence[Value],
+    f: Function, em: Emitter, plan: OuterPlan, dims: list[int], carry: Sequence[Value],
     group: list[Reduce], at: list[Value], masks: Sequence[Value | None],
     known: list[dict[Reduce, Value]],
 ) -> list[Value]:  # fmt: skip

@@ -16,9 +16,9 @@ from tinytorch.base.dtypes import DType, bfloat16, from_bfloat16
 from tinytorch.base.errors import CompileError
 from tinytorch.codegen.kernel import Kernel, Lowered, Operand, Step
 from tinytorch.compiler.graph.graph import Value
-from tinytorch.compiler.loops.build_expressions import Arithmetic, Given
 from tinytorch.compiler.loops.epilogue import FusedEpilogue
 from tinytorch.compiler.loops.expression import Constant, Expression, Load, Store, topological
+from tinytorch.compiler.loops.expression_builder import ExpressionBuilder, InRegisters
 from tinytorch.compiler.loops.lower_nest import lower_nest
 from tinytorch.compiler.loops.nest import Nest, verify_nest
 from tinytorch.compiler.plan.access import (
@@ -120,7 +120,7 @@ class PlanReader:
         own: frozenset[Value] = NONE,
         axes: frozenset[int] = frozenset(),
         given: Mapping[Value, Expression] | None = None,
-    ) -> tuple[Arithmetic, Names]:
+    ) -> tuple[ExpressionBuilder, Names]:
         """A builder of expressions over loops of these sizes, and the buffers it names.
 
         Args:
@@ -141,23 +141,29 @@ class PlanReader:
         def access(v: Value) -> Access | None:
             return self.access(v, own)
 
-        return Arithmetic(sizes, self.producer, access, name, self.number, axes, given), names
+        return ExpressionBuilder(
+            sizes, self.producer, access, name, self.number, axes, given
+        ), names
 
-    def stores_of(self, group: Group, given: Given | None = None) -> tuple[list[Store], Names]:
+    def stores_of(
+        self, group: Group, given: InRegisters | None = None
+    ) -> tuple[list[Store], Names]:
         """What a group's kernel stores, and its buffers.
 
         Args:
             given: the result of its library call in registers, if it has one.
         """
         if group.call is not None and given is None:
-            given = Given(group.call.outputs[0].dtype, len(group.domain))
+            given = InRegisters(group.call.outputs[0].dtype, len(group.domain))
         registers = None if given is None else {group.called.outputs[0]: given}
         axes = group.axes or frozenset()
         build, names = self.arithmetic(group.domain, group.makes, axes, registers)
         stored = self.materialized.stored_by(group)
         return [self.store_of(build, v, store_coordinates(group, v)) for v in stored], names
 
-    def store_of(self, build: Arithmetic, v: Value, coordinates: Sequence[Coordinate]) -> Store:
+    def store_of(
+        self, build: ExpressionBuilder, v: Value, coordinates: Sequence[Coordinate]
+    ) -> Store:
         """The store of a value into its place."""
         place = self.of[v]
         strides = [0] * build.rank
@@ -323,14 +329,16 @@ class Lowering(PlanReader):
                 FusedEpilogue.
         """
         out = group.called.outputs[0]
-        given = Given(out.dtype, len(out.shape))
+        given = InRegisters(out.dtype, len(out.shape))
         stores, names = self.group_stores(group, given)
         nest = Nest(out.shape, frozenset(), tuple(stores), group.label)
         verify_nest(nest, {name: s.nbytes for name, s in names.items()})
         e = FusedEpilogue(nest.stores, given, out.shape, rows, column, self.target, batch)
         return e, names
 
-    def group_stores(self, group: Group, given: Given | None = None) -> tuple[list[Store], Names]:
+    def group_stores(
+        self, group: Group, given: InRegisters | None = None
+    ) -> tuple[list[Store], Names]:
         """See `PlanReader.stores_of`; a state is read where it is overwritten, and nowhere else.
 
         Raises:

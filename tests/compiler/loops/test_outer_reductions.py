@@ -4,13 +4,13 @@ import pytest
 
 from tests.compiler.test_pass_regressions import Draft
 from tinytorch.compiler.loops.nest import Nest
-from tinytorch.compiler.loops.outer_reductions import Columns
+from tinytorch.compiler.loops.outer_reductions import OuterPlan
 
 
 @pytest.mark.parametrize("columns", [1, 16, 17, 64, 65, 128, 200])
 def test_blocks_cover_the_columns(columns):
     """Closed form: as many blocks of width x vectors as are needed, for each row that is kept."""
-    plan = Columns(Nest((3, 50, columns), frozenset({1}), (), "sum"), (0,), (1,), 16, 4, 2)
+    plan = OuterPlan(Nest((3, 50, columns), frozenset({1}), (), "sum"), (0,), (1,), 16, 4, 2)
     assert (plan.blocks - 1) * 64 < columns <= plan.blocks * 64
     assert plan.groups == 3 * plan.blocks
     assert (plan.tiles - 1) * 2 < plan.groups <= plan.tiles * 2

@@ -25,7 +25,7 @@ def _own_fault(problem: str, got: object) -> CompileError:
 
 
 @dataclass(frozen=True, eq=False)
-class Given(Expression):
+class InRegisters(Expression):
     """The value that a kernel holds in registers when its epilogue begins."""
 
     rank: int
@@ -38,7 +38,7 @@ class Given(Expression):
         return f"given {self.dtype.name}"
 
 
-class Arithmetic:
+class ExpressionBuilder:
     """Builds the expressions of one kernel over loops of the given sizes.
 
     Args:
