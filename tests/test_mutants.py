@@ -1,11 +1,14 @@
 """The changes that scripts/mutants makes. Ground truth: sources and their changes, by hand."""
 
 import ast
+import importlib.machinery
+import importlib.util
+import sys
 
 import pytest
 
 from tests.floors import PACKAGE, ROOT, files
-from tests.mutants import REASONS, changes, draw, explained
+from tests.mutants import REASONS, Explained, changes, draw, explained
 
 
 @pytest.mark.parametrize(
@@ -96,3 +99,48 @@ def test_the_tests_that_the_script_asks_are_there():
     text = (ROOT / "scripts/mutants").read_text()
     for name in {w.strip('",()') for w in text.split() if w.strip('",()').startswith("test_")}:
         assert (ROOT / "tests" / name).exists(), f"scripts/mutants names {name}"
+
+
+@pytest.fixture(scope="module")
+def script():
+    """scripts/mutants as a module."""
+    loader = importlib.machinery.SourceFileLoader("mutants_script", str(ROOT / "scripts/mutants"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    sys.modules[loader.name] = module  # dataclasses look for it there
+    loader.exec_module(module)
+    yield module
+    del sys.modules[loader.name]
+
+
+def test_tests_that_execute_the_line_come_first(script):
+    """Ground truth: a map by hand: the mirror, then its room, then others, each quick ones first;
+    a line that no test is seen to execute is that of all which execute its file."""
+    tests = {
+        "tests/test_every_layer.py::a": 0.1, "tests/nn/test_norm.py::slow": 2.0,
+        "tests/nn/test_norm.py::quick": 0.2, "tests/nn/test_linear.py::b": 0.1, "other": 0.0,
+    }  # fmt: skip
+    known = {"seconds": tests, "lines": {"nn/norm.py": {"1": [0, 1, 2, 3], "7": [1]}}}
+    at_1, at_7, at_9 = (
+        script.likely(known, changes("nn/norm.py", "\n" * (line - 1) + "x = 1")[0], "")
+        for line in (1, 7, 9)
+    )
+    quick, slow = "tests/nn/test_norm.py::quick", "tests/nn/test_norm.py::slow"
+    beside, contract = "tests/nn/test_linear.py::b", "tests/test_every_layer.py::a"
+    assert at_1 == at_9 == [quick, slow, beside, contract] and at_7 == [slow]
+
+
+def test_what_is_explained_is_counted_apart(script, monkeypatch):
+    """Ground truth: three changes by hand: noticed, explained, open."""
+    made = changes("nn/norm.py", "x = a + 1")
+    entry = Explained("nn/norm.py", "x = a + 1", "1 -> 2", "equal", "A reason.")
+    monkeypatch.setattr(script, "explained", lambda: [entry])
+    said = []
+    script.report(
+        [script.Outcome(made[0], "a test", 1.0), *(script.Outcome(c, "", 1.0) for c in made)],
+        said.append,
+    )
+    assert (
+        "| nn | 3 | 1 | 1 | 1 |" in said
+        and "| nn/norm.py:1 | `a + 1 -> a - 1` | `x = a + 1` |" in said
+    )
+    assert any(line.startswith("noticed: 33.3 %; explained: 1 equal") for line in said)
