@@ -1,4 +1,4 @@
-"""What attention's kernels share: which keys are visited, the exponential, who takes which inputs."""
+"""What attention's kernels share: visited keys, the exponential, who takes which inputs."""
 
 import math
 from dataclasses import replace
