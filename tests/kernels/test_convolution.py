@@ -6,16 +6,21 @@ import numpy as np
 import pytest
 
 from tests.compiler.graph_runner import GraphRun, assert_defined, new_graph
-from tests.kernels.lowered_runner import element_strides, run_lowered
-from tinytorch.base.dtypes import bfloat16, float32, round_to_bfloat16
+from tests.kernels.lowered_runner import element_strides, run_body, run_lowered, untouched
+from tinytorch.base.dtypes import bfloat16, float16, float32, from_bfloat16, round_to_bfloat16
 from tinytorch.codegen.kernel import Operand, offset_of
 from tinytorch.codegen.target import Target
 from tinytorch.kernels.convolution import (
+    KEPT_BYTES,
+    TILE_FLOPS,
     ConvolutionSpec,
+    PictureRows,
     lower_convolution,
     lower_weights,
     parts_of,
+    rows_in_block,
     suits_weights,
+    vector_parts,
 )
 from tinytorch.primitives import TABLE
 
@@ -202,3 +207,104 @@ def test_parts_cover_an_axis():
                 for j in range(p.size)
             ]
             assert places == list(range(total)) and all(p.size <= most for p in parts)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layout", [channels_last, np.ascontiguousarray])
+@pytest.mark.parametrize("step", [(1, 1), (2, 1), (1, 3), (2, 2)])
+@pytest.mark.parametrize("channels", [1, 5, 16])
+def test_rows_of_a_picture(target, layout, step, channels):
+    """Ground truth: NumPy's assignment into zeros; edges, gaps between pixels, any layout."""
+    target = Target.named(target)
+    lanes, (top, left), (h, w), width = target.lanes(float32), (2, 1), (4, 6), 20
+    x = layout(numbers((2, channels, h, w), 1))
+    rows = PictureRows(operand(x), x.shape, top, left, step, 3, width, lanes)
+    assert rows.row == width * channels and rows.size == 3 * rows.row
+    whole = np.zeros((30, width, channels), np.float32)
+    picture = np.moveaxis(x[1], 0, -1)
+    whole[top : top + step[0] * h : step[0], left : left + step[1] * w : step[1]] = picture
+    for first in (0, 1, 3, 9):
+
+        def body(f, p, first=first):
+            rows.emit(f, p["x"], p["out"], f.index(1), f.index(first))
+
+        out = untouched(rows.size + 1, np.float32)
+        run_body(target, body, {"x": x, "out": out})
+        np.testing.assert_array_equal(out[:-1], whole[first : first + 3].reshape(-1))
+        assert out[-1] == 77
+
+
+@pytest.mark.parametrize("narrow", [np.float16, "bfloat16"])
+def test_rows_of_a_narrow_picture(narrow):
+    """Ground truth: both types are exact in float32; more pixels than the row has place for."""
+    x = channels_last(numbers((1, 3, 4, 9), 2))
+    if narrow == "bfloat16":
+        stored, kind = round_to_bfloat16(x), bfloat16
+        exact = from_bfloat16(np.ascontiguousarray(stored))
+    else:
+        stored, kind = x.astype(np.float16), float16
+        exact = stored.astype(np.float32)
+    at = Operand(kind, element_strides(stored))
+    rows = PictureRows(at, x.shape, 0, 1, (1, 1), 2, 6, 8)
+    out = untouched(rows.size, np.float32)
+
+    def body(f, p):
+        rows.emit(f, p["x"], p["out"], f.index(0), f.index(1))
+
+    run_body(Target.named("avx2"), body, {"x": stored, "out": out})
+    expected = np.zeros((2, 6, 3), np.float32)
+    expected[:, 1:] = np.moveaxis(exact[0, :, 1:3, :5], 0, -1)
+    np.testing.assert_array_equal(out.reshape(2, 6, 3), expected)
+
+
+def test_channels_in_vectors():
+    """Ground truth: every vector once; three alone fit the registers, else pairs."""
+    for vectors in range(1, 20):
+        parts = vector_parts(vectors)
+        places = [
+            p.start + i * p.size + j for p in parts for i in range(p.count) for j in range(p.size)
+        ]
+        assert places == list(range(vectors))
+        assert {p.size for p in parts} <= ({3} if vectors == 3 else {1, 2})
+
+
+def test_blocks_of_rows_fit_scratch_and_a_tile():
+    """Ground truth: the largest divisor of OH whose rows fit KEPT_BYTES and whose work is at most
+    two tiles'; at least one row."""
+    target = Target.named("avx512")
+
+    def block(channels, size, filters, image=1):
+        dense = Operand(float32, (channels * size * size, 1, size * channels, channels))
+        spec = ConvolutionSpec(
+            dense,
+            (image, channels, size, size),
+            1,
+            1,
+            (1, 1),
+            (size, size),
+            (3, 3),
+            (1, 1),
+            filters,
+        )
+        found = rows_in_block(target, spec)
+        work = spec.flops // image // size
+        rows = [
+            b for b in range(1, size + 1)
+            if size % b == 0 and 4 * (b + 2) * (size + 2) * channels <= KEPT_BYTES
+            and work * b <= 2 * TILE_FLOPS
+        ]  # fmt: skip
+        assert found == max(rows, default=1)
+        return found
+
+    assert block(3, 32, 16) == 32  # everything
+    assert block(16, 32, 64) == block(16, 32, 64, image=9) == 4  # the work of a tile
+    assert block(64, 30, 1) == 30 and block(512, 30, 1) == 2  # the bytes
+    assert block(4096, 30, 1) == 1
+
+
+def test_no_work_is_refused():
+    """A convolution of no pictures is not asked for."""
+    nothing = Operand(float32, (1, 1, 1, 1))
+    spec = ConvolutionSpec(nothing, (0, 1, 3, 3), 0, 0, (1, 1), (1, 1), (3, 3), (1, 1), 4)
+    with pytest.raises(ValueError, match="without work"):
+        lower_convolution(Target.named("avx2"), spec, CountingStore(Operand(float32, (4, 1))))

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from tests.compiler.graph_runner import GraphRun, assert_defined, new_graph
-from tinytorch.base.dtypes import bfloat16, round_to_bfloat16
+from tests.kernels.lowered_runner import element_strides, run_kernel, untouched
+from tinytorch.base.dtypes import bfloat16, float32, int32, round_to_bfloat16
+from tinytorch.codegen.kernel import Operand
 from tinytorch.codegen.target import Target
+from tinytorch.kernels.pooling import PoolSpec, max_pool, max_pool_gradient
 from tinytorch.primitives import TABLE
 
 TARGETS = ("avx512", "avx2", "vector128")
@@ -111,3 +114,46 @@ def test_a_pooling_and_its_gradient_need_no_host_call(target):
     np.testing.assert_array_equal(run(x)[0], best)
     wanted = TABLE["max_pool2d_gradient"](best, places, input_shape=shape)
     np.testing.assert_array_equal(run(x)[2], wanted)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("case", range(len(POOLINGS)))
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_kernels_alone(case, target, channels_last):
+    """Ground truth: the definition, exactly, and its scatter; arrays do not begin at their start,
+    and what lies beside them stays."""
+    target = Target.named(target)
+    shape, *how = POOLINGS[case]
+    params = window(*how)
+    x = image(shape, "float32", case)
+    best, index = TABLE["max_pool2d"].numpy(x, **params)
+    g = image(best.shape, "float32", case + 1)
+    spec = PoolSpec(shape, best.shape, **params)
+
+    def laid_out(array, dtype):
+        order = (0, 2, 3, 1) if channels_last else (0, 1, 2, 3)
+        memory = untouched(array.size + 7, array.dtype)
+        view = memory[3 : 3 + array.size].reshape([array.shape[d] for d in order])
+        view = view.transpose(np.argsort(order))
+        view[...] = array
+        return memory, view, Operand(dtype, element_strides(view), 3)
+
+    def outside(memory):
+        return (memory[:3] == 77).all() and (memory[-4:] == 77).all()
+
+    places = index.astype(np.int32)
+    source, _, at = laid_out(x, float32)
+    out, got, at_out = laid_out(np.zeros_like(best), float32)
+    where, got_index, at_index = laid_out(np.full_like(places, -1), int32)
+    kernel = max_pool(target, spec, at, at_out, at_index)
+    run_kernel(target, kernel, {"x": source, "out": out, "index": where})
+    np.testing.assert_array_equal(got, best)
+    np.testing.assert_array_equal(got_index, places)
+    assert outside(out) and outside(where)
+    gradient, got_gradient, at_gradient = laid_out(np.zeros_like(x), float32)
+    cotangent, _, at_g = laid_out(g, float32)
+    kernel = max_pool_gradient(target, spec, at_g, at_index, at_gradient)
+    run_kernel(target, kernel, {"g": cotangent, "index": where, "out": gradient})
+    expected = TABLE["max_pool2d_gradient"].numpy(g, index, input_shape=shape)
+    np.testing.assert_array_equal(got_gradient, expected)
+    assert outside(gradient)
