@@ -31,7 +31,7 @@ def whole(shape, seed):
 
 
 def block(target, arithmetic, a, b, sums, before=None):
-    """c = what the micro-kernel makes of one block of rows and one panel, packed if they must be."""
+    """What the micro-kernel makes of one block of rows and one panel, packed if they must be."""
     spec, plan = arithmetic.spec, arithmetic.plan
     micro = arithmetic.micro_kernel(sums)
     packed = arithmetic.packed

@@ -1,4 +1,4 @@
-"""Picks elements, rows and slices at places known at run time only, adds them up there, or puts them.
+"""Picks elements, rows and slices at run-time places, adds them up there, or puts them.
 
 Knows pointers, strides and indices, never graphs. Indices are checked before anything is written,
 by `index_check`; negative ones count from the end. A tile goes through the indices in their order,

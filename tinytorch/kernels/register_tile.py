@@ -264,7 +264,7 @@ class BlockProduct:
         self, f: Function, sizes: tuple[int, int, int], left: Left, right: Right, end: End, start:
         Start | None = None,
     ) -> None:  # fmt: skip
-        """Write out[row, column] = start + sum over depth of left[row, depth] * right[depth, column].
+        """out[row, column] = start + the sum over depth of left[row, depth] * right[depth, column].
 
         Args:
             sizes: (rows, columns, depth), all static; columns a multiple of the lanes.
