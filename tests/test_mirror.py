@@ -55,7 +55,6 @@ ABOUT_SEVERAL = {
     "compiler/record/views": "views inside a recording",
     "compiler/run/processes": "forks, threads and two processes with one cache",
     "core/chapters": "every chapter of the course",
-    "kernels/along": "operations along an axis, and at places known at run time only",
     "nn/half_precision": "all layers in float16 and bfloat16",
     "nn/mixed_floats": "operands of two float types",
     "storage/mutations": "damaged files",
