@@ -43,7 +43,14 @@ class Longer(Point):
         return super().size()
 
 
-POINT, LONGER = Point(), Longer()
+class Slotted:
+    """A class whose objects have no dict."""
+
+    __slots__ = ("k",)
+
+
+POINT, LONGER, SLOTTED, SLOT = Point(), Longer(), Slotted(), Slotted.__dict__["k"]
+SLOTTED.k = 1
 
 
 def watched(function):
@@ -140,6 +147,18 @@ READS = {
         lambda: getattr(THING, "k"),  # noqa: B009
         {("has", "getattr"), ("item", "THING"), ("attr", "THING.k")},
     ),
+    "a __getattribute__": (
+        lambda: object.__getattribute__(POINT, "x"),
+        {("has", "object"), ("item", "POINT"), ("attr", "POINT.x")},
+    ),
+    "a slot asked itself": (
+        lambda: SLOT.__get__(SLOTTED, Slotted),
+        {("item", "SLOT"), ("item", "SLOTTED"), ("item", "Slotted"), ("attr", "SLOTTED.k")},
+    ),
+    "a vars": (
+        lambda: vars(THING)["k"],
+        {("has", "vars"), ("item", "THING"), ("item", "vars(THING)['k']")},
+    ),
     "a dir": (lambda: dir(THING), {("has", "dir"), ("item", "THING"), ("names", "dir(THING)")}),
     "a context variable": (
         lambda: CONTEXT.get(), {("item", "CONTEXT"), ("call", "a context variable")}
@@ -224,6 +243,7 @@ WRITES = {
     "a global": (stores_a_global, {"NUMBER"}, None),
     "a cell": (stores_a_cell(), {"cell_contents"}, None),
     "an attribute": (lambda: setattr(THING, "k", 5), {"k"}, None),
+    "an attribute past __setattr__": (lambda: object.__setattr__(THING, "k", 5), {"k"}, None),
     "an attribute deleted": (deletes, {"k"}, None),
     "an item": (stores_an_item, set(), "TABLE"),
     "an item deleted": (deletes_an_item, set(), "TABLE"),
@@ -242,8 +262,10 @@ def test_what_changes_is_noted_before_it_does(name, monkeypatch):
     monkeypatch.setattr(THING, "k", 1)
     monkeypatch.setattr(THING.inner, "k", 2)
     function, expected, container = WRITES[name]
-    _, written, changed = watched(function)
+    read, written, changed = watched(function)
     assert written == expected
+    if name.startswith(("an attribute p", "a method", "a global", "an item")):  # nothing is read
+        assert {kind for kind, _ in read} <= {"item", "has"}
     assert [id(x) for x in changed] == ([id(fresh[container])] if container else [])
 
 
