@@ -351,3 +351,16 @@ def test_a_weight_unfrozen_after_many_steps_moves_by_the_rate(through):
     step()
     assert a.item() == before
     assert [adam.state_dict()[f"step.0.{i}"].item() for i in range(2)] == [51.0, 2.0]
+
+
+@pytest.mark.parametrize("count", [-1.0, 0.5, 2.0**53, float("nan"), float("inf")])
+def test_step_counts_that_nothing_counted_are_refused(count):
+    """Ground truth: whole numbers that float64 can count on from; 2**53 + 1 is 2**53 there."""
+    w = tt.zeros(2, requires_grad=True)
+    adam = tt.optim.Adam([w])
+    state = {name: x.numpy().copy() for name, x in adam.state_dict().items()}
+    with pytest.raises(SettingError, match="step.0.0 is not a number of steps"):
+        adam.load_state_dict({**state, "step.0.0": np.array(count)})
+    assert adam.state_dict()["step.0.0"].item() == 0.0
+    adam.load_state_dict({**state, "step.0.0": np.array(2.0**53 - 1)})
+    assert adam.state_dict()["step.0.0"].item() == 2.0**53 - 1

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from tinytorch.base.dtypes import DType
 from tinytorch.optim.group import Part, checked_betas, divisor, sqrt
 from tinytorch.optim.optimizer import Optimizer
@@ -84,24 +82,23 @@ class Adam(Optimizer):
             return lr * c / (1.0 - beta1**t), divisor(eps, dtype, c), 1.0 - lr * weight_decay
 
         for p, g, (m, v), (rate, small, shrink) in group.blocks(scalars):
-            with np.errstate(all="ignore"):
-                if weight_decay and self._decays_weights:
-                    p *= shrink
-                elif weight_decay:
-                    pull = weight_decay * p
-                    pull += g
-                    g = pull
-                m *= beta1
-                m += (1.0 - beta1) * g
-                square = g * g
-                square *= 1.0 - beta2
-                v *= beta2
-                v += square
-                size = sqrt(v)
-                size += small
-                step = m / size
-                step *= rate
-                p -= step
+            if weight_decay and self._decays_weights:
+                p *= shrink
+            elif weight_decay:
+                pull = weight_decay * p
+                pull += g
+                g = pull
+            m *= beta1
+            m += (1.0 - beta1) * g
+            square = g * g
+            square *= 1.0 - beta2
+            v *= beta2
+            v += square
+            size = sqrt(v)
+            size += small
+            step = m / size
+            step *= rate
+            p -= step
 
 
 class AdamW(Adam):

@@ -6,8 +6,10 @@ Knows its rule, stated once; groups and state are the Optimizer's.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from tinytorch.optim.group import Part, Scalars, checked_betas
+from tinytorch.base.dtypes import DType
+from tinytorch.optim.group import Part, checked_betas, sign
 from tinytorch.optim.optimizer import Optimizer
 
 
@@ -61,13 +63,15 @@ class Lion(Optimizer):
     def update(self, group: Part) -> None:
         """One step of the rule above."""
         (beta1, beta2), decay = group.settings["betas"], group.settings["weight_decay"]
-        scalars = Scalars(group.lr, 1.0 - group.lr * decay)
-        for p, g, slots in group.live():
-            m, (rate, shrink) = slots["exp_avg"], scalars.of(p.dtype)
+
+        def scalars(t: Any, lr: Any, dtype: DType) -> tuple:
+            return lr, 1.0 - lr * decay
+
+        for p, g, (m,), (lr, shrink) in group.blocks(scalars):
             direction = beta1 * m
             direction += (1.0 - beta1) * g
             if decay:
                 p *= shrink
-            p -= rate * direction.sign()
+            p -= lr * sign(direction)
             m *= beta2
             m += (1.0 - beta2) * g

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NoReturn
 
+import numpy as np
+
 from tinytorch.base.checks import number
 from tinytorch.base.errors import SettingError
 from tinytorch.base.settings import STRUCTURE
@@ -129,7 +131,7 @@ class Optimizer:
         """Move every parameter that has a gradient, once."""
         if not self.is_bound:
             self._refuse_nothing("step() of an optimizer without parameters")
-        with no_grad():
+        with no_grad(), np.errstate(all="ignore"):  # a rule may be given NumPy's arrays
             self.align()
             for part in [part for group in self.groups for part in group.moving()]:
                 part.raise_steps()

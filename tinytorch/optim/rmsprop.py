@@ -6,8 +6,10 @@ Knows its rule, stated once; groups and state are the Optimizer's.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from tinytorch.optim.group import Part, Scalars, divisor
+from tinytorch.base.dtypes import DType
+from tinytorch.optim.group import Part, divisor, sqrt
 from tinytorch.optim.optimizer import Optimizer
 
 
@@ -69,23 +71,25 @@ class RMSprop(Optimizer):
         """One step of the rule above."""
         alpha, eps = group.settings["alpha"], group.settings["eps"]
         momentum, decay = group.settings["momentum"], group.settings["weight_decay"]
-        scalars = Scalars(group.lr)
-        for p, g, slots in group.live():
+
+        def scalars(t: Any, lr: Any, dtype: DType) -> tuple:
+            return lr, divisor(eps, dtype)
+
+        for p, g, (v, *rest), (lr, small) in group.blocks(scalars):
             if decay:
                 pull = decay * p
                 pull += g
                 g = pull
-            v = slots["square_avg"]
             square = g * g
             square *= 1.0 - alpha
             v *= alpha
             v += square
-            size = v.sqrt()
-            size += divisor(eps, p.dtype)
+            size = sqrt(v)
+            size += small
             step = g / size
             if momentum:
-                b = slots["momentum_buffer"]
+                (b,) = rest
                 b *= momentum
                 b += step
                 step = b
-            p -= scalars.of(p.dtype)[0] * step
+            p -= lr * step

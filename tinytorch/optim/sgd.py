@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from tinytorch.base.checks import flag
 from tinytorch.base.errors import SettingError
-from tinytorch.optim.group import Part, Scalars
+from tinytorch.optim.group import Part
 from tinytorch.optim.optimizer import Optimizer
 
 
@@ -80,15 +80,14 @@ class SGD(Optimizer):
     def update(self, group: Part) -> None:
         """One step of the rule above."""
         momentum, decay = group.settings["momentum"], group.settings["weight_decay"]
-        scalars = Scalars(group.lr)
-        for p, g, slots in group.live():
+        for p, g, slots, (lr,) in group.blocks(lambda t, lr, dtype: (lr,)):
             if decay:
                 pull = decay * p
                 pull += g
                 g = pull
             if momentum:
-                b = slots["momentum_buffer"]
+                (b,) = slots
                 b *= momentum
                 b += g
                 g = g + momentum * b if group.settings["nesterov"] else b
-            p -= scalars.of(p.dtype)[0] * g
+            p -= lr * g
