@@ -137,6 +137,20 @@ def test_links_lead_somewhere():
     assert not broken
 
 
+def test_files_that_pages_name_are_there():
+    """Ground truth: the files of this checkout. A path may begin below the root, the package or the
+    tests; that of a new file of docs/extending.md is told by its block."""
+    new = set(re.findall(r"^# ([\w/.]+): new$", (ROOT / "docs/extending.md").read_text(), re.M))
+    gone = []
+    for page in [p for p in PAGES if p.name not in ("log.md", "CHANGELOG.md")]:
+        for name in set(re.findall(r"`([\w/]*\w+\.py)`", page.read_text("utf-8"))) - new:
+            places = [top / name for top in (ROOT, PACKAGE, ROOT / "tests")]
+            inside = [*PACKAGE.rglob(name), *(ROOT / "tests").rglob(name)]
+            if not inside and not any(place.exists() for place in places):
+                gone.append(f"{page.relative_to(ROOT)}: {name}")
+    assert not gone, f"these files have moved or gone: {gone}"
+
+
 def test_decisions_are_numbered():
     """Ground truth: the file names, from 001 on without a gap."""
     names = sorted(p.name for p in (ROOT / "docs" / "decisions").glob("*.md"))
