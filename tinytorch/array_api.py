@@ -35,7 +35,7 @@ from tinytorch.tensor.functions import __array_namespace_info__  # noqa: F401
 from tinytorch.tensor.operands import tensor_of
 
 bool = bool_
-max, min, equal = reductions.amax, reductions.amin, elementwise.equal
+max, min, equal = reductions.amax, reductions.amin, elementwise.eq
 
 STANDARD = """
 e inf nan newaxis pi

@@ -27,13 +27,13 @@ from tinytorch.tensor.elementwise import (
     tanh,
     where,
 )
-from tinytorch.tensor.exponentials import log1p
 from tinytorch.tensor.interpreter import STATE, no_grad
 from tinytorch.tensor.memory import from_array, writable
 from tinytorch.tensor.operands import check_one_float
 from tinytorch.tensor.reductions import log_softmax, softmax
 from tinytorch.tensor.shaping import chunk
 from tinytorch.tensor.tensor import Tensor
+from tinytorch.tensor.transcendental import log1p
 
 
 @in_float32()

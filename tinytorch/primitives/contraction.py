@@ -56,6 +56,8 @@ from tinytorch.primitives.primitive import (
     dtype_of,
     flags,
     numbers,
+    refused,
+    sample,
     strided,
 )
 from tinytorch.primitives.shapes import (
@@ -182,48 +184,36 @@ def _matmul_flops(ins: Sequence[Spec], outs: Sequence[Spec], **params: Any) -> i
 
 
 matmul = Primitive(
-    "matmul",
-    _product,
-    _matmul,
-    vjp=_matmul_vjp,
-    flops=_matmul_flops,
+    "matmul", _product, _matmul, vjp=_matmul_vjp, flops=_matmul_flops,
+    op_class=OpClass.CONTRACTION,
     samples=lambda: [
-        Sample((numbers(1, 1), numbers(1, 1, seed=1))),
-        Sample((numbers(3, 5), numbers(5, 2, seed=1))),
-        Sample((strided(7, 3), strided(3, 4, seed=1))),
-        Sample((numbers(2, 3, 4), numbers(4, 5, seed=1))),
-        Sample((numbers(2, 1, 3, 4), numbers(5, 4, 2, seed=1))),
-        Sample((numbers(3, 4), numbers(2, 4, 2, seed=1))),
-        Sample((numbers(3, 0), numbers(0, 2))),
-        Sample((numbers(0, 3), numbers(3, 2))),
-        Sample((numbers(2, 0, 3), numbers(3, 2))),
-        Sample((numbers(0, 2, 3), numbers(3, 2))),
-        Sample(
-            (numbers(3, 4, dtype="float32"), numbers(4, 2, dtype="float32")), {"dtype": bfloat16}
-        ),
-        Sample(
-            (numbers(3, 4, dtype="float16"), numbers(4, 2, dtype="float16")), {"dtype": float32}
-        ),
-        Sample(
-            (
-                numbers(2, 3, low=-99, high=99, dtype="int8"),
-                numbers(3, 2, low=-99, high=99, dtype="int8"),
-            )
+        sample(numbers(1, 1), numbers(1, 1, seed=1)),
+        sample(numbers(3, 5), numbers(5, 2, seed=1)),
+        sample(strided(7, 3), strided(3, 4, seed=1)),
+        sample(numbers(2, 3, 4), numbers(4, 5, seed=1)),
+        sample(numbers(2, 1, 3, 4), numbers(5, 4, 2, seed=1)),
+        sample(numbers(3, 4), numbers(2, 4, 2, seed=1)),
+        sample(numbers(3, 0), numbers(0, 2)),
+        sample(numbers(0, 3), numbers(3, 2)),
+        sample(numbers(2, 0, 3), numbers(3, 2)),
+        sample(numbers(0, 2, 3), numbers(3, 2)),
+        sample(numbers(3, 4, dtype="float32"), numbers(4, 2, dtype="float32"), dtype=bfloat16),
+        sample(numbers(3, 4, dtype="float16"), numbers(4, 2, dtype="float16"), dtype=float32),
+        sample(
+            numbers(2, 3, low=-99, high=99, dtype="int8"),
+            numbers(3, 2, low=-99, high=99, dtype="int8"),
         ),
     ],
     error_samples=lambda: [
-        ErrorSample((numbers(3, 5), numbers(4, 2)), ValueError, "inner sizes"),
-        ErrorSample((numbers(3), numbers(3, 2)), ValueError, "not a matrix"),
-        ErrorSample((numbers(2, 3, 4), numbers(3, 4, 5)), ValueError, "do not fit together"),
-        ErrorSample((numbers(2, 2), numbers(2, 2, dtype="float32")), TypeError, "different number"),
-        ErrorSample(
-            (numbers(2, 2),) * 2, TypeError, "does not fit the operands", {"dtype": "int32"}
-        ),
-        ErrorSample((flags(2, 2),) * 2, TypeError, "does not take"),
+        refused(ValueError, "inner sizes", numbers(3, 5), numbers(4, 2)),
+        refused(ValueError, "not a matrix", numbers(3), numbers(3, 2)),
+        refused(ValueError, "do not fit together", numbers(2, 3, 4), numbers(3, 4, 5)),
+        refused(TypeError, "different number", numbers(2, 2), numbers(2, 2, dtype="float32")),
+        refused(TypeError, "does not fit the operands", *((numbers(2, 2),) * 2), dtype="int32"),
+        refused(TypeError, "does not take", *((flags(2, 2),) * 2)),
     ],
-    op_class=OpClass.CONTRACTION,
     doc="a @ b over the last two axes; batch axes broadcast.",
-)
+)  # fmt: skip
 # --- attention: out = softmax(scale * q k^T) v for each head, and its gradient ---
 # Queries (B, A, T, D), keys and values (B, A, S, D). What is kept for the gradient is the row's
 # log-sum-exp, (B, A, T), never the T x S probabilities. With `causal`, query t sees the keys
@@ -472,38 +462,40 @@ _SIZES = ((1, 1, 1, 1, 1), (2, 3, 5, 5, 2), (1, 2, 3, 7, 4), (1, 1, 5, 3, 2), (0
 
 
 def _samples() -> list[Sample]:
-    made = [Sample(_heads(*size), _options(causal)) for size in _SIZES for causal in (False, True)]
+    made = [
+        sample(*_heads(*size), **_options(causal)) for size in _SIZES for causal in (False, True)
+    ]
     crooked = (strided(1, 2, 3, 4), strided(1, 2, 3, 4, seed=1), strided(1, 2, 3, 4, seed=2))
-    return [*made, Sample(crooked, _options(scale=30.0))]
+    return [*made, sample(*crooked, **_options(scale=30.0))]
 
 
 def _gradient_samples() -> list[Sample]:
     made: list[Sample] = []
-    for sample in _samples()[:-1]:
-        out, lse = _attention(*sample.inputs, **sample.params)
-        made.append(Sample((numbers(*out.shape, seed=3), *sample.inputs, out, lse), sample.params))
+    for s in _samples()[:-1]:
+        out, lse = _attention(*s.inputs, **s.params)
+        made.append(sample(numbers(*out.shape, seed=3), *s.inputs, out, lse, **s.params))
     return made
 
 
 def _errors() -> list[ErrorSample]:
     q, k, v = _heads(1, 2, 3, 4, 2)
     return [
-        ErrorSample((q, k, v[:, :, :2]), ValueError, "do not fit together", _options()),
-        ErrorSample((q[:, :, :, :1], k, v), ValueError, "do not fit together", _options()),
-        ErrorSample((q[0], k, v), ValueError, "wrong number of axes", _options()),
-        ErrorSample((q, k.astype("float32"), v), TypeError, "different number types", _options()),
-        ErrorSample(
-            tuple(x.astype("int32") for x in (q, k, v)), TypeError, "does not take", _options()
+        refused(ValueError, "do not fit together", q, k, v[:, :, :2], **_options()),
+        refused(ValueError, "do not fit together", q[:, :, :, :1], k, v, **_options()),
+        refused(ValueError, "wrong number of axes", q[0], k, v, **_options()),
+        refused(TypeError, "different number types", q, k.astype("float32"), v, **_options()),
+        refused(
+            TypeError, "does not take", *tuple(x.astype("int32") for x in (q, k, v)), **_options()
         ),
     ]
 
 
 def _gradient_errors() -> list[ErrorSample]:
-    sample = _gradient_samples()[2]
-    g, q, k, v, out, lse = sample.inputs
+    s = _gradient_samples()[2]
+    g, q, k, v, out, lse = s.inputs
     return [
-        ErrorSample((g, q, k, v, out, lse[0]), ValueError, "do not belong", sample.params),
-        ErrorSample((g[:1], q, k, v, out, lse), ValueError, "do not belong", sample.params),
+        refused(ValueError, "do not belong", g, q, k, v, out, lse[0], **s.params),
+        refused(ValueError, "do not belong", g[:1], q, k, v, out, lse, **s.params),
     ]
 
 
@@ -528,24 +520,12 @@ def _gradient_flops(
 
 
 attention = Primitive(
-    "attention",
-    _attended,
-    _attention,
-    vjp=_attention_vjp,
-    flops=_attention_flops,
-    samples=_samples,
-    error_samples=_errors,
-    op_class=OpClass.CONTRACTION,
+    "attention", _attended, _attention, vjp=_attention_vjp, flops=_attention_flops,
+    samples=_samples, error_samples=_errors, op_class=OpClass.CONTRACTION,
     doc="(out, lse): softmax(scale * q k^T) v, and log(sum(exp(scale * q k^T))) of each row.",
-)
+)  # fmt: skip
 attention_gradient = Primitive(
-    "attention_gradient",
-    _gradients,
-    _gradient,
-    vjp=_gradient_vjp,
-    flops=_gradient_flops,
-    samples=_gradient_samples,
-    error_samples=_gradient_errors,
-    op_class=OpClass.CONTRACTION,
+    "attention_gradient", _gradients, _gradient, vjp=_gradient_vjp, flops=_gradient_flops,
+    samples=_gradient_samples, error_samples=_gradient_errors, op_class=OpClass.CONTRACTION,
     doc="(g_q, g_k, g_v) of attention for the cotangent g of its output.",
-)
+)  # fmt: skip

@@ -35,9 +35,10 @@ from tinytorch.primitives.primitive import (
     OpClass,
     Operand,
     Primitive,
-    Sample,
     Spec,
     numbers,
+    refused,
+    sample,
     strided,
 )
 from tinytorch.primitives.shapes import (
@@ -321,16 +322,14 @@ def _cotangent(image: Sizes, weight: Sizes, window: dict[str, Any]) -> Array:
 def _errors() -> list[ErrorSample]:
     x, w = numbers(1, 2, 4, 4), numbers(3, 2, 3, 3)
     return [
-        ErrorSample((x, numbers(3, 1, 3, 3)), ValueError, "channels do not fit", _window()),
-        ErrorSample((x, numbers(3, 1, 3, 3)), ValueError, "channels do not fit", _window(groups=2)),
-        ErrorSample(
-            (x, numbers(3, 2, 5, 1)), ValueError, "larger than the padded image", _window()
-        ),
-        ErrorSample((x[0], w), ValueError, "wrong number of axes", _window()),
-        ErrorSample((x, w), ValueError, "stride is outside", _window(stride=(0, 1))),
-        ErrorSample((x, w), ValueError, "padding is outside", _window(padding=((0, -1), (0, 0)))),
-        ErrorSample((x, w.astype("float32")), TypeError, "different number types", _window()),
-        ErrorSample((x.astype("int32"),) * 2, TypeError, "does not take", _window()),
+        refused(ValueError, "channels do not fit", x, numbers(3, 1, 3, 3), **_window()),
+        refused(ValueError, "channels do not fit", x, numbers(3, 1, 3, 3), **_window(groups=2)),
+        refused(ValueError, "larger than the padded image", x, numbers(3, 2, 5, 1), **_window()),
+        refused(ValueError, "wrong number of axes", x[0], w, **_window()),
+        refused(ValueError, "stride is outside", x, w, **_window(stride=(0, 1))),
+        refused(ValueError, "padding is outside", x, w, **_window(padding=((0, -1), (0, 0)))),
+        refused(TypeError, "different number types", x, w.astype("float32"), **_window()),
+        refused(TypeError, "does not take", *((x.astype("int32"),) * 2), **_window()),
     ]
 
 
@@ -348,58 +347,49 @@ def _weight_gradient_flops(ins: Sequence[Spec], outs: Sequence[Spec], **params: 
 
 
 convolution = Primitive(
-    "convolution",
-    _convolved,
-    _convolution,
-    vjp=_convolution_vjp,
-    flops=_flops,
+    "convolution", _convolved, _convolution, vjp=_convolution_vjp, flops=_flops,
+    error_samples=_errors, op_class=OpClass.CONTRACTION,
     samples=lambda: [
-        *(Sample((numbers(*x), numbers(*w, seed=1)), window) for x, w, window in _CASES),
-        Sample((strided(2, 2, 4, 5), strided(3, 2, 2, 2, seed=1)), _window(stride=(2, 1))),
+        *(sample(numbers(*x), numbers(*w, seed=1), **window) for x, w, window in _CASES),
+        sample(strided(2, 2, 4, 5), strided(3, 2, 2, 2, seed=1), **_window(stride=(2, 1))),
     ],
-    error_samples=_errors,
-    op_class=OpClass.CONTRACTION,
     doc="out[n, o, y, ..] = sum of w[o, c, i, ..] x[n, c, y * stride - padding + i * dilation, ..]",
-)
+)  # fmt: skip
 convolution_input_gradient = Primitive(
-    "convolution_input_gradient",
-    _image_gradient,
-    _input_gradient,
-    vjp=_input_gradient_vjp,
-    flops=_input_gradient_flops,
+    "convolution_input_gradient", _image_gradient, _input_gradient, vjp=_input_gradient_vjp,
+    flops=_input_gradient_flops, op_class=OpClass.CONTRACTION,
     samples=lambda: [
-        Sample((_cotangent(x, w, window), numbers(*w, seed=1)), {"input_shape": x, **window})
+        sample(_cotangent(x, w, window), numbers(*w, seed=1), input_shape=x, **window)
         for x, w, window in _CASES
     ],
     error_samples=lambda: [
-        ErrorSample(
-            (numbers(1, 3, 4, 4), numbers(3, 2, 3, 3)),
+        refused(
             ValueError,
             "not the cotangent",
-            {"input_shape": (1, 2, 4, 4), **_window()},
+            numbers(1, 3, 4, 4),
+            numbers(3, 2, 3, 3),
+            input_shape=(1, 2, 4, 4),
+            **_window(),
         ),
     ],
-    op_class=OpClass.CONTRACTION,
     doc="The cotangent of the image: transposed convolution of g with w.",
-)
+)  # fmt: skip
 convolution_weight_gradient = Primitive(
-    "convolution_weight_gradient",
-    _filter_gradient,
-    _weight_gradient,
-    vjp=_weight_gradient_vjp,
-    flops=_weight_gradient_flops,
+    "convolution_weight_gradient", _filter_gradient, _weight_gradient, vjp=_weight_gradient_vjp,
+    flops=_weight_gradient_flops, op_class=OpClass.CONTRACTION,
     samples=lambda: [
-        Sample((_cotangent(x, w, window), numbers(*x)), {"weight_shape": w, **window})
+        sample(_cotangent(x, w, window), numbers(*x), weight_shape=w, **window)
         for x, w, window in _CASES
     ],
     error_samples=lambda: [
-        ErrorSample(
-            (numbers(1, 3, 4, 4), numbers(1, 2, 4, 4)),
+        refused(
             ValueError,
             "not the cotangent",
-            {"weight_shape": (3, 2, 3, 3), **_window()},
+            numbers(1, 3, 4, 4),
+            numbers(1, 2, 4, 4),
+            weight_shape=(3, 2, 3, 3),
+            **_window(),
         ),
     ],
-    op_class=OpClass.CONTRACTION,
     doc="The cotangent of the filter: correlation of x with g.",
-)
+)  # fmt: skip

@@ -19,14 +19,14 @@ from tinytorch.primitives.primitive import (
     NOT_DIFFERENTIABLE,
     Array,
     Cotangents,
-    ErrorSample,
     OpClass,
     Operand,
     Primitive,
-    Sample,
     Spec,
     dtype_of,
     no_flops,
+    refused,
+    sample,
 )
 from tinytorch.primitives.shapes import check_axis, check_sizes
 
@@ -59,40 +59,30 @@ def _no_inputs(g: Operand, out: Operand, **params: Any) -> Cotangents:
 
 
 full = Primitive(
-    "full",
-    _constant,
-    _full,
-    vjp=_no_inputs,
-    flops=no_flops,
+    "full", _constant, _full, vjp=_no_inputs, flops=no_flops, op_class=OpClass.SOURCE,
     samples=lambda: [
-        Sample((), {"shape": (), "value": 0.5, "dtype": float64}),
-        Sample((), {"shape": (2, 3), "value": -3, "dtype": int64}),
-        Sample((), {"shape": (0, 3), "value": 1.0, "dtype": float32}),
+        sample(shape=(), value=0.5, dtype=float64),
+        sample(shape=(2, 3), value=-3, dtype=int64),
+        sample(shape=(0, 3), value=1.0, dtype=float32),
     ],
     error_samples=lambda: [
-        ErrorSample((), ValueError, "not a size", {"shape": (-1,), "value": 0.0, "dtype": float32}),
+        refused(ValueError, "not a size", shape=(-1,), value=0.0, dtype=float32),
     ],
-    op_class=OpClass.SOURCE,
     doc="An array of `shape` with `value` everywhere.",
-)
+)  # fmt: skip
 iota = Primitive(
-    "iota",
-    _positions,
-    _iota,
-    vjp=_no_inputs,
-    flops=no_flops,
+    "iota", _positions, _iota, vjp=_no_inputs, flops=no_flops, op_class=OpClass.SOURCE,
     samples=lambda: [
-        Sample((), {"shape": (5,), "axis": 0, "dtype": int64}),
-        Sample((), {"shape": (2, 3, 2), "axis": 1, "dtype": float64}),
-        Sample((), {"shape": (0, 3), "axis": 0, "dtype": float32}),
+        sample(shape=(5,), axis=0, dtype=int64),
+        sample(shape=(2, 3, 2), axis=1, dtype=float64),
+        sample(shape=(0, 3), axis=0, dtype=float32),
     ],
     error_samples=lambda: [
-        ErrorSample((), ValueError, "does not exist", {"shape": (2,), "axis": 1, "dtype": int64}),
-        ErrorSample((), ValueError, "not a size", {"shape": (-2,), "axis": 0, "dtype": int64}),
+        refused(ValueError, "does not exist", shape=(2,), axis=1, dtype=int64),
+        refused(ValueError, "not a size", shape=(-2,), axis=0, dtype=int64),
     ],
-    op_class=OpClass.SOURCE,
     doc="out[i0, i1, ...] = the index along `axis`.",
-)
+)  # fmt: skip
 
 
 def made_like(x: Operand, primitive: Primitive, **params: Any) -> Any:
@@ -172,26 +162,22 @@ def _bits_flops(ins: Sequence[Spec], outs: Sequence[Spec], **params: Any) -> int
 
 
 random_bits = Primitive(
-    "random_bits",
-    _bits_spec,
-    _random_bits,
-    vjp=NOT_DIFFERENTIABLE,
-    flops=_bits_flops,
+    "random_bits", _bits_spec, _random_bits, vjp=NOT_DIFFERENTIABLE, flops=_bits_flops,
+    op_class=OpClass.RANDOM,
     samples=lambda: [
-        Sample((np.array([0, 0, 0, 0], np.uint32),), {"shape": (4,)}),
-        Sample((np.array([7, 9, 0xFFFFFFFE, 0], np.uint32),), {"shape": (3, 5)}),
-        Sample((np.array([7, 9, 0xFFFFFFFE, 0xFFFFFFFF], np.uint32),), {"shape": (13,)}),
-        Sample((np.array([1, 2, 3, 4], np.uint32),), {"shape": (0, 2)}),
-        Sample((np.array([1, 2, 3, 4], np.uint32),), {"shape": ()}),
+        sample(np.array([0, 0, 0, 0], np.uint32), shape=(4,)),
+        sample(np.array([7, 9, 0xFFFFFFFE, 0], np.uint32), shape=(3, 5)),
+        sample(np.array([7, 9, 0xFFFFFFFE, 0xFFFFFFFF], np.uint32), shape=(13,)),
+        sample(np.array([1, 2, 3, 4], np.uint32), shape=(0, 2)),
+        sample(np.array([1, 2, 3, 4], np.uint32), shape=()),
     ],
     error_samples=lambda: [
-        ErrorSample((np.zeros(3, np.uint32),), ValueError, "not the state", {"shape": (2,)}),
-        ErrorSample((np.zeros(4, np.int64),), ValueError, "not the state", {"shape": (2,)}),
-        ErrorSample((np.zeros(4, np.uint32),), ValueError, "not a size", {"shape": (-2,)}),
+        refused(ValueError, "not the state", np.zeros(3, np.uint32), shape=(2,)),
+        refused(ValueError, "not the state", np.zeros(4, np.int64), shape=(2,)),
+        refused(ValueError, "not a size", np.zeros(4, np.uint32), shape=(-2,)),
     ],
-    op_class=OpClass.RANDOM,
     doc="""Uniform bits (uint32 of `shape`) and the state after them.
 
     Element i of n is word i // b of block i % b, where b = ceil(n / 4): the blocks are independent,
     and each of their words fills one contiguous quarter. The counter moves on by b.""",
-)
+)  # fmt: skip

@@ -34,7 +34,6 @@ from tinytorch.primitives.primitive import (
     NOT_DIFFERENTIABLE,
     Array,
     Cotangents,
-    ErrorSample,
     ErrorSamples,
     OpClass,
     Operand,
@@ -48,6 +47,8 @@ from tinytorch.primitives.primitive import (
     numbers,
     of_dtype,
     one,
+    refused,
+    sample,
     strided,
     two,
     wrong_kind,
@@ -135,10 +136,12 @@ def unary_row(
     refused = {FLOAT: "int32", BITS: "float32"}.get(kinds, "bool")
     functions = (name,) if functions is None else functions
     return Primitive(
-        name, unary(name, kinds, out), numpy, vjp=vjp, samples=samples, doc=doc, kinds=kinds,
-        error_samples=error_samples or wrong_kind(refused), op_class=OpClass.ELEMENTWISE, **facts,
-        functions=functions, methods=functions if methods is None else methods,
-    )  # fmt: skip
+        name, unary(name, kinds, out), numpy, vjp=vjp, **facts, functions=functions,
+        methods=functions if methods is None else methods, samples=samples,
+        error_samples=error_samples or wrong_kind(refused), kinds=kinds,
+        op_class=OpClass.ELEMENTWISE,
+        doc=doc,
+    )  # fmt: skip  # fmt: skip
 
 
 def binary_row(
@@ -161,10 +164,11 @@ def binary_row(
     )
     functions = (name,) if functions is None else functions
     return Primitive(
-        name, binary(name, kinds, out), numpy, vjp=vjp, samples=samples, error_samples=wrong,
-        doc=doc, kinds=kinds, op_class=OpClass.ELEMENTWISE, **facts,
-        functions=functions, methods=functions if methods is None else methods,
-    )  # fmt: skip
+        name, binary(name, kinds, out), numpy, vjp=vjp, **facts, functions=functions,
+        methods=functions if methods is None else methods, samples=samples, error_samples=wrong,
+        kinds=kinds, op_class=OpClass.ELEMENTWISE,
+        doc=doc,
+    )  # fmt: skip  # fmt: skip
 
 
 # --- comparisons, logic, bits ---
@@ -176,9 +180,9 @@ def _ties() -> list[Sample]:
     whole = [numbers(9, low=-3, high=3, seed=s, dtype="int32") for s in (0, 1)]
     return [
         *two()(),
-        Sample((odd[:, None], odd[None, :])),
-        Sample((whole[0], whole[1])),
-        Sample((flags(5), flags(5, seed=1))),
+        sample(odd[:, None], odd[None, :]),
+        sample(whole[0], whole[1]),
+        sample(flags(5), flags(5, seed=1)),
     ]
 
 
@@ -190,7 +194,7 @@ def _comparison(name: str, ufunc: np.ufunc, doc: str, short: str = "", **facts: 
 def _question(name: str, ufunc: np.ufunc, doc: str, **facts: Any) -> Primitive:
     odd = np.array([np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0])
     return unary_row(
-        name, FLOAT, ufunc, NOT_DIFFERENTIABLE, doc, lambda: [*one()(), Sample((odd,))], bool_,
+        name, FLOAT, ufunc, NOT_DIFFERENTIABLE, doc, lambda: [*one()(), sample(odd)], bool_,
         **facts,
     )  # fmt: skip
 
@@ -200,14 +204,14 @@ def _integers() -> list[Sample]:
     wide = numbers(5, low=-(2**60), high=2**60, dtype="int64")
     return [
         *of_dtype(two(-90, 90), "int8")(),
-        Sample((low, high)),
-        Sample((wide, np.array([1, 62, 63, 64, -1]))),
+        sample(low, high),
+        sample(wide, np.array([1, 62, 63, 64, -1])),
     ]
 
 
 def _bitwise(name: str, ufunc: np.ufunc, doc: str, kinds: str = BITS, **facts: Any) -> Primitive:
     def samples() -> list[Sample]:
-        return [*_integers(), *([Sample((flags(5), flags(5, seed=1)))] if kinds == BITS else [])]
+        return [*_integers(), *([sample(flags(5), flags(5, seed=1))] if kinds == BITS else [])]
 
     return binary_row(name, kinds, ufunc, NOT_DIFFERENTIABLE, doc, samples, methods=(), **facts)
 
@@ -228,9 +232,9 @@ logical_or = _comparison(
 )
 logical_not = unary_row(
     "logical_not", ANY, np.logical_not, NOT_DIFFERENTIABLE, "Whether x is 0.",
-    lambda: [*one()(), Sample((flags(5),)), Sample((np.array([0, 3], np.int8),))], bool_,
+    lambda: [*one()(), sample(flags(5)), sample(np.array([0, 3], np.int8))], bool_,
     error_samples=lambda: [
-        ErrorSample((np.zeros(2, np.complex64),), TypeError, "not a number type")
+        refused(TypeError, "not a number type", np.zeros(2, np.complex64))
     ],
 )  # fmt: skip
 isnan = _question("isnan", np.isnan, "Whether x is not a number.")
@@ -249,9 +253,9 @@ bitwise_not = unary_row(
     "bitwise_not", BITS, np.bitwise_not, NOT_DIFFERENTIABLE,
     "Every bit turned over; of a bool, not x.",
     lambda: [
-        Sample((numbers(2, 3, low=-90, high=90, dtype="int8"),)),
-        Sample((flags(0),)),
-        Sample((flags(3),)),
+        sample(numbers(2, 3, low=-90, high=90, dtype="int8")),
+        sample(flags(0)),
+        sample(flags(3)),
     ],
     functions=("bitwise_not", "bitwise_invert"), methods=(),
 )  # fmt: skip
@@ -289,29 +293,22 @@ def _where_vjp(
 
 
 where = Primitive(
-    "where",
-    _chosen,
-    select,
-    vjp=_where_vjp,
+    "where", _chosen, select, vjp=_where_vjp, op_class=OpClass.ELEMENTWISE, selects=(1, 2),
+    exact=True,
     samples=lambda: [
-        Sample((flags(), numbers(), numbers(seed=1))),
-        Sample((flags(2, 3), numbers(2, 3), numbers(2, 3, seed=1))),
-        Sample((flags(3), numbers(2, 1), numbers(seed=1))),
-        Sample((flags(4, 1, 1), numbers(5, 1), strided(3, seed=1))),
-        Sample((flags(0), numbers(1), numbers(0, seed=1))),
+        sample(flags(), numbers(), numbers(seed=1)),
+        sample(flags(2, 3), numbers(2, 3), numbers(2, 3, seed=1)),
+        sample(flags(3), numbers(2, 1), numbers(seed=1)),
+        sample(flags(4, 1, 1), numbers(5, 1), strided(3, seed=1)),
+        sample(flags(0), numbers(1), numbers(0, seed=1)),
     ],
     error_samples=lambda: [
-        ErrorSample((numbers(2), numbers(2), numbers(2)), TypeError, "condition"),
-        ErrorSample(
-            (flags(2), numbers(2), numbers(2, dtype="float32")), TypeError, "different number"
-        ),
-        ErrorSample((flags(2), numbers(3), numbers(3)), ValueError, "do not fit together"),
+        refused(TypeError, "condition", numbers(2), numbers(2), numbers(2)),
+        refused(TypeError, "different number", flags(2), numbers(2), numbers(2, dtype="float32")),
+        refused(ValueError, "do not fit together", flags(2), numbers(3), numbers(3)),
     ],
-    op_class=OpClass.ELEMENTWISE,
-    selects=(1, 2),
-    exact=True,
     doc="a where condition is true, b elsewhere.",
-)
+)  # fmt: skip
 
 
 def _fits(p: Spec, g: Spec) -> Spec:
@@ -343,25 +340,20 @@ def _absorb_vjp(c: Operand, out: Operand, p: Operand, g: Operand) -> Cotangents:
 
 
 absorb = Primitive(
-    "absorb",
-    _fits,
-    _absorb,
-    vjp=_absorb_vjp,
+    "absorb", _fits, _absorb, vjp=_absorb_vjp, op_class=OpClass.ELEMENTWISE, selects=(0,),
     samples=lambda: [
-        Sample((numbers(3), numbers(3, seed=1))),
-        Sample((numbers(2, 3), numbers(2, 1, seed=1))),
-        Sample((np.array([np.nan, np.nan, np.inf, 2.0]), np.array([0.0, 1.0, 0.0, -0.0]))),
-        Sample((strided(3, 4), strided(3, 4, seed=1))),
-        Sample((numbers(0), numbers(0))),
+        sample(numbers(3), numbers(3, seed=1)),
+        sample(numbers(2, 3), numbers(2, 1, seed=1)),
+        sample(np.array([np.nan, np.nan, np.inf, 2.0]), np.array([0.0, 1.0, 0.0, -0.0])),
+        sample(strided(3, 4), strided(3, 4, seed=1)),
+        sample(numbers(0), numbers(0)),
     ],
     error_samples=lambda: [
-        ErrorSample((flags(2), flags(2)), TypeError, "does not take"),
-        ErrorSample((numbers(1), numbers(3)), ValueError, "does not broadcast"),
+        refused(TypeError, "does not take", flags(2), flags(2)),
+        refused(ValueError, "does not broadcast", numbers(1), numbers(3)),
     ],
-    op_class=OpClass.ELEMENTWISE,
-    selects=(0,),
     doc="p, a product with the factor g; 0 where p is NaN and g is 0. See Primitive's Note.",
-)
+)  # fmt: skip
 
 
 # --- arithmetic ---
@@ -479,9 +471,9 @@ def _of_one(
     **facts: Any,
 ) -> Primitive:
     odd = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 0.5, 1.5, 2.5, -0.5, -1.5, 1e308, 5e-324])
-    whole = [] if kinds == FLOAT else [Sample((np.array([-128, -7, 0, 3, 127], np.int8),))]
+    whole = [] if kinds == FLOAT else [sample(np.array([-128, -7, 0, 3, 127], np.int8))]
     return unary_row(
-        name, kinds, numpy, vjp, doc, lambda: [*samples(), Sample((odd,)), *whole], **facts
+        name, kinds, numpy, vjp, doc, lambda: [*samples(), sample(odd), *whole], **facts
     )
 
 
@@ -506,11 +498,11 @@ def _with_integers(make: Samples, bools: bool = False) -> Samples:
     a, b = (numbers(6, low=0, high=h, seed=s, dtype="uint8") for h, s in ((255, 0), (9, 1)))
     return lambda: [
         *make(),
-        Sample((small[:, None], small[None, :])),
-        Sample((a, b)),
-        Sample((np.array([2**31 - 1, -(2**31)], np.int32), np.array([2, -1], np.int32))),
-        Sample((odd[:, None], odd[None, :])),
-        *([Sample((flags(5), flags(5, seed=1)))] if bools else []),
+        sample(small[:, None], small[None, :]),
+        sample(a, b),
+        sample(np.array([2**31 - 1, -(2**31)], np.int32), np.array([2, -1], np.int32)),
+        sample(odd[:, None], odd[None, :]),
+        *([sample(flags(5), flags(5, seed=1))] if bools else []),
     ]
 
 
@@ -612,28 +604,23 @@ _EDGES = np.array(  # the ends of every integer type, and the first numbers outs
     + [2.0**63, 2.0**63 - 1024, -(2.0**63), -(2.0**63) - 2048, 1e300]
 )
 cast = Primitive(
-    "cast",
-    _cast_spec,
-    _cast,
-    vjp=_cast_vjp,
-    flops=no_flops,
+    "cast", _cast_spec, _cast, vjp=_cast_vjp, flops=no_flops, op_class=OpClass.ELEMENTWISE,
+    exact=True,
     samples=lambda: [
-        *(Sample((numbers(3, 5, low=-9, high=9),), {"dtype": d}) for d in DTYPES),
-        *(Sample((numbers(7, low=-100, high=100, dtype="int8"),), {"dtype": d}) for d in DTYPES),
-        Sample((numbers(),), {"dtype": float64}),
-        Sample((strided(3, 4),), {"dtype": float32}),
-        Sample((numbers(0, 2),), {"dtype": float16}),
-        Sample((numbers(2, 3),), {"dtype": bfloat16}),
-        Sample((np.array([True, False]),), {"dtype": bool_}),
-        *(Sample((_EDGES,), {"dtype": d}) for d in DTYPES if not d.is_float),
+        *(sample(numbers(3, 5, low=-9, high=9), dtype=d) for d in DTYPES),
+        *(sample(numbers(7, low=-100, high=100, dtype="int8"), dtype=d) for d in DTYPES),
+        sample(numbers(), dtype=float64),
+        sample(strided(3, 4), dtype=float32),
+        sample(numbers(0, 2), dtype=float16),
+        sample(numbers(2, 3), dtype=bfloat16),
+        sample(np.array([True, False]), dtype=bool_),
+        *(sample(_EDGES, dtype=d) for d in DTYPES if not d.is_float),
     ],
     error_samples=lambda: [
-        ErrorSample((numbers(2),), TypeError, "not a number type", {"dtype": "complex64"}),
+        refused(TypeError, "not a number type", numbers(2), dtype="complex64"),
     ],
-    op_class=OpClass.ELEMENTWISE,
-    exact=True,
     doc="x as numbers of `dtype`.",
-)
+)  # fmt: skip
 
 
 def cast_like(g: Operand, x: Operand) -> Operand:

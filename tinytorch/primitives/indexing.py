@@ -18,15 +18,15 @@ from tinytorch.primitives.movement import accumulator, broadcast_to, cut, reduce
 from tinytorch.primitives.primitive import (
     Array,
     Cotangents,
-    ErrorSample,
     OpClass,
     Operand,
     Primitive,
-    Sample,
     Spec,
     flags,
     no_flops,
     numbers,
+    refused,
+    sample,
     strided,
 )
 from tinytorch.primitives.shapes import (
@@ -224,124 +224,92 @@ def _slice_update_vjp(
 
 _ROWS = np.array([[2, 0], [-1, 2]])
 take = Primitive(
-    "take",
-    _taken,
-    _take,
-    vjp=_take_vjp,
-    flops=no_flops,
+    "take", _taken, _take, vjp=_take_vjp, flops=no_flops, selects=(0,), op_class=OpClass.LOOKUP,
     samples=lambda: [
-        Sample((numbers(5), np.array(3)), {"axis": 0}),
-        Sample((numbers(3, 4), _ROWS), {"axis": 0}),
-        Sample((strided(2, 3, 5), np.array([1, 1, -3], np.int32)), {"axis": 1}),
-        Sample((numbers(4, 2), np.zeros((0, 3), np.int64)), {"axis": 0}),
-        Sample((numbers(0, 3), np.array([1])), {"axis": 1}),
+        sample(numbers(5), np.array(3), axis=0),
+        sample(numbers(3, 4), _ROWS, axis=0),
+        sample(strided(2, 3, 5), np.array([1, 1, -3], np.int32), axis=1),
+        sample(numbers(4, 2), np.zeros((0, 3), np.int64), axis=0),
+        sample(numbers(0, 3), np.array([1]), axis=1),
     ],
     error_samples=lambda: [
-        ErrorSample((numbers(3), np.array([3])), IndexError, "outside its axis", {"axis": 0}),
-        ErrorSample((numbers(3), np.array([-4])), IndexError, "outside its axis", {"axis": 0}),
-        ErrorSample((numbers(3), numbers(1)), TypeError, "does not take", {"axis": 0}),
-        ErrorSample((numbers(3), np.array([0])), ValueError, "does not exist", {"axis": 1}),
+        refused(IndexError, "outside its axis", numbers(3), np.array([3]), axis=0),
+        refused(IndexError, "outside its axis", numbers(3), np.array([-4]), axis=0),
+        refused(TypeError, "does not take", numbers(3), numbers(1), axis=0),
+        refused(ValueError, "does not exist", numbers(3), np.array([0]), axis=1),
     ],
-    selects=(0,),
-    op_class=OpClass.LOOKUP,
     doc="x[index] along an axis: the axes of index take the place of that axis.",
-)
+)  # fmt: skip
 scatter_add = Primitive(
-    "scatter_add",
-    _scattered,
-    _scatter_add,
-    vjp=_scatter_add_vjp,
-    flops=reduced_flops,
+    "scatter_add", _scattered, _scatter_add, vjp=_scatter_add_vjp, flops=reduced_flops,
+    op_class=OpClass.SCATTER,
     samples=lambda: [
-        Sample((numbers(), np.array(3)), {"axis": 0, "size": 5}),
-        Sample((numbers(2, 2, 4), _ROWS), {"axis": 0, "size": 3}),
-        Sample((strided(2, 3, 5), np.array([1, 1, -3], np.int32)), {"axis": 1, "size": 4}),
-        Sample((numbers(0, 4), np.zeros(0, np.int64)), {"axis": 0, "size": 3}),
-        Sample((numbers(3, 0), np.array([1, 0, 1])), {"axis": 0, "size": 2}),
+        sample(numbers(), np.array(3), axis=0, size=5),
+        sample(numbers(2, 2, 4), _ROWS, axis=0, size=3),
+        sample(strided(2, 3, 5), np.array([1, 1, -3], np.int32), axis=1, size=4),
+        sample(numbers(0, 4), np.zeros(0, np.int64), axis=0, size=3),
+        sample(numbers(3, 0), np.array([1, 0, 1]), axis=0, size=2),
     ],
     error_samples=lambda: [
-        ErrorSample(
-            (numbers(1), np.array([3])), IndexError, "outside its axis", {"axis": 0, "size": 3}
-        ),
-        ErrorSample(
-            (numbers(2), np.array([0])), ValueError, "belong together", {"axis": 0, "size": 3}
-        ),
-        ErrorSample((numbers(1), np.array([0])), ValueError, "not a size", {"axis": 0, "size": -1}),
-        ErrorSample((flags(1), np.array([0])), TypeError, "does not take", {"axis": 0, "size": 3}),
+        refused(IndexError, "outside its axis", numbers(1), np.array([3]), axis=0, size=3),
+        refused(ValueError, "belong together", numbers(2), np.array([0]), axis=0, size=3),
+        refused(ValueError, "not a size", numbers(1), np.array([0]), axis=0, size=-1),
+        refused(TypeError, "does not take", flags(1), np.array([0]), axis=0, size=3),
     ],
-    op_class=OpClass.SCATTER,
     doc="Zeros, to which g is added at index along an axis; equal indices add up, in their order.",
-)
+)  # fmt: skip
 take_along = Primitive(
-    "take_along",
-    _taken_along,
-    _take_along,
-    vjp=_take_along_vjp,
-    flops=no_flops,
-    samples=lambda: [
-        Sample((numbers(5), np.array([3, 3, -1])), {"axis": 0}),
-        Sample((strided(2, 3), np.array([[1], [-1]], np.int32)), {"axis": 1}),
-        Sample((numbers(2, 3, 2), np.zeros((4, 3, 2), np.int64)), {"axis": 0}),
-        Sample((numbers(2, 0), np.zeros((2, 0), np.int64)), {"axis": 1}),
-    ],
-    error_samples=lambda: [
-        ErrorSample((numbers(3), np.array([3])), IndexError, "outside its axis", {"axis": 0}),
-        ErrorSample((numbers(3, 2), np.array([[0]])), ValueError, "does not fit", {"axis": 0}),
-        ErrorSample((numbers(3), numbers(3)), TypeError, "does not take", {"axis": 0}),
-    ],
-    selects=(0,),
+    "take_along", _taken_along, _take_along, vjp=_take_along_vjp, flops=no_flops, selects=(0,),
     op_class=OpClass.GATHER,
+    samples=lambda: [
+        sample(numbers(5), np.array([3, 3, -1]), axis=0),
+        sample(strided(2, 3), np.array([[1], [-1]], np.int32), axis=1),
+        sample(numbers(2, 3, 2), np.zeros((4, 3, 2), np.int64), axis=0),
+        sample(numbers(2, 0), np.zeros((2, 0), np.int64), axis=1),
+    ],
+    error_samples=lambda: [
+        refused(IndexError, "outside its axis", numbers(3), np.array([3]), axis=0),
+        refused(ValueError, "does not fit", numbers(3, 2), np.array([[0]]), axis=0),
+        refused(TypeError, "does not take", numbers(3), numbers(3), axis=0),
+    ],
     doc="out[.., i, ..] = x[.., index[.., i, ..], ..].",
-)
+)  # fmt: skip
 scatter_along = Primitive(
-    "scatter_along",
-    _scattered_along,
-    _scatter_along,
-    vjp=_scatter_along_vjp,
-    flops=reduced_flops,
+    "scatter_along", _scattered_along, _scatter_along, vjp=_scatter_along_vjp,
+    flops=reduced_flops, op_class=OpClass.SCATTER,
     samples=lambda: [
-        Sample((numbers(3), np.array([3, 3, -1])), {"axis": 0, "size": 5}),
-        Sample((strided(2, 1), np.array([[1], [-1]], np.int32)), {"axis": 1, "size": 3}),
-        Sample((numbers(4, 3, 2), np.zeros((4, 3, 2), np.int64)), {"axis": 0, "size": 2}),
-        Sample((numbers(2, 0), np.zeros((2, 0), np.int64)), {"axis": 1, "size": 3}),
+        sample(numbers(3), np.array([3, 3, -1]), axis=0, size=5),
+        sample(strided(2, 1), np.array([[1], [-1]], np.int32), axis=1, size=3),
+        sample(numbers(4, 3, 2), np.zeros((4, 3, 2), np.int64), axis=0, size=2),
+        sample(numbers(2, 0), np.zeros((2, 0), np.int64), axis=1, size=3),
     ],
     error_samples=lambda: [
-        ErrorSample(
-            (numbers(1), np.array([3])), IndexError, "outside its axis", {"axis": 0, "size": 3}
-        ),
-        ErrorSample(
-            (numbers(3), np.array([0])), ValueError, "different shapes", {"axis": 0, "size": 3}
-        ),
+        refused(IndexError, "outside its axis", numbers(1), np.array([3]), axis=0, size=3),
+        refused(ValueError, "different shapes", numbers(3), np.array([0]), axis=0, size=3),
     ],
-    op_class=OpClass.SCATTER,
     doc="Zeros, to which each element of g is added at its own index along an axis.",
-)
+)  # fmt: skip
 slice_update = Primitive(
-    "slice_update",
-    _updated,
-    _slice_update,
-    vjp=_slice_update_vjp,
-    flops=no_flops,
+    "slice_update", _updated, _slice_update, vjp=_slice_update_vjp, flops=no_flops, selects=(0,),
+    op_class=OpClass.UPDATE,
     samples=lambda: [
-        Sample((numbers(), numbers(seed=1), np.zeros(0, np.int64))),
-        Sample((numbers(7), numbers(3, seed=1), np.array([4]))),
-        Sample((numbers(5), numbers(4, seed=1), np.array([1]))),
-        Sample((numbers(2, 5, 3), strided(2, 2, 3, seed=1), np.array([0, -3, 0]))),
-        Sample((strided(3, 4), numbers(1, 1, seed=1), np.array([2, 1]))),
-        Sample((numbers(3, 2), numbers(0, 2), np.array([3, 0]))),
+        sample(numbers(), numbers(seed=1), np.zeros(0, np.int64)),
+        sample(numbers(7), numbers(3, seed=1), np.array([4])),
+        sample(numbers(5), numbers(4, seed=1), np.array([1])),
+        sample(numbers(2, 5, 3), strided(2, 2, 3, seed=1), np.array([0, -3, 0])),
+        sample(strided(3, 4), numbers(1, 1, seed=1), np.array([2, 1])),
+        sample(numbers(3, 2), numbers(0, 2), np.array([3, 0])),
     ],
     error_samples=lambda: [
-        ErrorSample((numbers(3), numbers(2), np.array([2])), IndexError, "leaves x"),
-        ErrorSample((numbers(3), numbers(4), np.array([0])), ValueError, "does not fit into x"),
-        ErrorSample((numbers(3), numbers(2), np.array([0], np.int32)), ValueError, "one position"),
-        ErrorSample(
-            (numbers(3), numbers(2, dtype="float32"), np.array([0])), TypeError, "different number"
+        refused(IndexError, "leaves x", numbers(3), numbers(2), np.array([2])),
+        refused(ValueError, "does not fit into x", numbers(3), numbers(4), np.array([0])),
+        refused(ValueError, "one position", numbers(3), numbers(2), np.array([0], np.int32)),
+        refused(
+            TypeError, "different number", numbers(3), numbers(2, dtype="float32"), np.array([0])
         ),
     ],
-    selects=(0,),
-    op_class=OpClass.UPDATE,
     doc="x with y in place of what lies from start_index on, a position known only at run time.",
-)
+)  # fmt: skip
 # --- put_rows: what a sparse update is made of; of equal indices the last wins ---
 # A compiled program that assigns the result to the table itself writes the named rows and nothing
 # else.
@@ -387,30 +355,25 @@ def _put_rows_vjp(
 
 
 put_rows = Primitive(
-    "put_rows",
-    _put,
-    _put_rows,
-    vjp=_put_rows_vjp,
-    flops=no_flops,
+    "put_rows", _put, _put_rows, vjp=_put_rows_vjp, flops=no_flops, selects=(0, 1),
+    op_class=OpClass.UPDATE,
     samples=lambda: [
-        Sample((numbers(5, 3), numbers(2, 3, seed=1), np.array([4, 0]))),
-        Sample((numbers(4), numbers(3, seed=1), np.array([1, -1, 1], np.int32))),
-        Sample((strided(3, 2, 4), strided(2, 2, 4, seed=1), np.array([2, 2]))),
-        Sample((numbers(3, 2), numbers(0, 2, seed=1), np.zeros(0, np.int64))),
-        Sample((numbers(3, 0), numbers(1, 0, seed=1), np.array([1]))),
+        sample(numbers(5, 3), numbers(2, 3, seed=1), np.array([4, 0])),
+        sample(numbers(4), numbers(3, seed=1), np.array([1, -1, 1], np.int32)),
+        sample(strided(3, 2, 4), strided(2, 2, 4, seed=1), np.array([2, 2])),
+        sample(numbers(3, 2), numbers(0, 2, seed=1), np.zeros(0, np.int64)),
+        sample(numbers(3, 0), numbers(1, 0, seed=1), np.array([1])),
     ],
     error_samples=lambda: [
-        ErrorSample((numbers(3, 2), numbers(1, 2), np.array([3])), IndexError, "outside its axis"),
-        ErrorSample((numbers(3, 2), numbers(1, 2), np.array([-4])), IndexError, "outside its axis"),
-        ErrorSample((numbers(3, 2), numbers(2, 2), np.array([1])), ValueError, "do not fit"),
-        ErrorSample((numbers(3, 2), numbers(1, 2), np.array([[1]])), ValueError, "do not fit"),
-        ErrorSample((numbers(3, 2), numbers(1, 2), numbers(1)), TypeError, "does not take"),
-        ErrorSample(
-            (numbers(3, 2), numbers(1, 2).astype("float32"), np.array([1])),
+        refused(IndexError, "outside its axis", numbers(3, 2), numbers(1, 2), np.array([3])),
+        refused(IndexError, "outside its axis", numbers(3, 2), numbers(1, 2), np.array([-4])),
+        refused(ValueError, "do not fit", numbers(3, 2), numbers(2, 2), np.array([1])),
+        refused(ValueError, "do not fit", numbers(3, 2), numbers(1, 2), np.array([[1]])),
+        refused(TypeError, "does not take", numbers(3, 2), numbers(1, 2), numbers(1)),
+        refused(
             TypeError, "different number types",
+            numbers(3, 2), numbers(1, 2, dtype="float32"), np.array([1]),
         ),
     ],
-    selects=(0, 1),
-    op_class=OpClass.UPDATE,
     doc="x with row index[i] replaced by y[i]; of equal indices the last wins.",
-)  # fmt: skip
+)  # fmt: skip  # fmt: skip

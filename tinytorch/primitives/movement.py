@@ -19,15 +19,15 @@ from tinytorch.primitives.ieee import ieee_call, ieee_steps
 from tinytorch.primitives.primitive import (
     Array,
     Cotangents,
-    ErrorSample,
     OpClass,
     Operand,
     Primitive,
-    Sample,
     Spec,
     flags,
     no_flops,
     numbers,
+    refused,
+    sample,
     strided,
 )
 from tinytorch.primitives.shapes import (
@@ -83,57 +83,42 @@ def _permute_vjp(g: Operand, out: Operand, x: Operand, *, axes: Sizes) -> Cotang
 
 
 reshape = Primitive(
-    "reshape",
-    _reshaped,
-    _reshape,
-    vjp=_reshape_vjp,
-    flops=no_flops,
-    op_class=OpClass.MOVEMENT,
+    "reshape", _reshaped, _reshape, vjp=_reshape_vjp, flops=no_flops, op_class=OpClass.MOVEMENT,
     may_copy=True,
     samples=lambda: [
-        Sample((numbers(),), {"shape": (1, 1)}),
-        Sample((numbers(2, 3, 5),), {"shape": (5, 6)}),
-        Sample((strided(3, 4),), {"shape": (2, 6)}),
-        Sample((numbers(0, 3),), {"shape": (7, 0, 2)}),
-        Sample((numbers(1),), {"shape": ()}),
+        sample(numbers(), shape=(1, 1)),
+        sample(numbers(2, 3, 5), shape=(5, 6)),
+        sample(strided(3, 4), shape=(2, 6)),
+        sample(numbers(0, 3), shape=(7, 0, 2)),
+        sample(numbers(1), shape=()),
     ],
     error_samples=lambda: [
-        ErrorSample((numbers(2, 3),), ValueError, "another number of elements", {"shape": (7,)}),
-        ErrorSample((numbers(2, 3),), ValueError, "not a size", {"shape": (-1,)}),
+        refused(ValueError, "another number of elements", numbers(2, 3), shape=(7,)),
+        refused(ValueError, "not a size", numbers(2, 3), shape=(-1,)),
     ],
     doc="x in the same order under other axes.",
-)
+)  # fmt: skip
 permute = Primitive(
-    "permute",
-    _permuted,
-    _permute,
-    vjp=_permute_vjp,
-    flops=no_flops,
-    op_class=OpClass.MOVEMENT,
+    "permute", _permuted, _permute, vjp=_permute_vjp, flops=no_flops, op_class=OpClass.MOVEMENT,
     samples=lambda: [
-        Sample((numbers(),), {"axes": ()}),
-        Sample((numbers(2, 3, 5),), {"axes": (2, 0, 1)}),
-        Sample((strided(3, 4),), {"axes": (1, 0)}),
-        Sample((numbers(0, 3, 1),), {"axes": (1, 2, 0)}),
+        sample(numbers(), axes=()),
+        sample(numbers(2, 3, 5), axes=(2, 0, 1)),
+        sample(strided(3, 4), axes=(1, 0)),
+        sample(numbers(0, 3, 1), axes=(1, 2, 0)),
     ],
     error_samples=lambda: [
-        ErrorSample((numbers(2, 3),), ValueError, "one entry for each axis", {"axes": (0,)}),
-        ErrorSample((numbers(2, 3),), ValueError, "named twice", {"axes": (1, 1)}),
-        ErrorSample((numbers(2, 3),), ValueError, "does not exist", {"axes": (0, 2)}),
+        refused(ValueError, "one entry for each axis", numbers(2, 3), axes=(0,)),
+        refused(ValueError, "named twice", numbers(2, 3), axes=(1, 1)),
+        refused(ValueError, "does not exist", numbers(2, 3), axes=(0, 2)),
     ],
     doc="Axis i of the output is axis axes[i] of x.",
-)
+)  # fmt: skip
 
 
 def swap_last(x: Operand) -> Operand:
     """x with its last two axes exchanged, as a primitive: the transpose of each matrix."""
     rank = len(x.shape)
     return permute(x, axes=(*range(rank - 2), rank - 1, rank - 2))
-
-
-def contiguous(x: Array) -> Array:
-    """x in row-major memory."""
-    return np.ascontiguousarray(x).reshape(x.shape)
 
 
 # --- broadcast_to repeats, sum adds up: each is the other's gradient ---
@@ -206,48 +191,39 @@ def over(*axes: int, keepdims: bool = False) -> dict[str, Any]:
 
 
 broadcast_to = Primitive(
-    "broadcast_to",
-    _repeated,
-    _broadcast_to,
-    vjp=_broadcast_to_vjp,
-    flops=no_flops,
+    "broadcast_to", _repeated, _broadcast_to, vjp=_broadcast_to_vjp, flops=no_flops,
     op_class=OpClass.MOVEMENT,
     samples=lambda: [
-        Sample((numbers(),), {"shape": (2, 3)}),
-        Sample((numbers(3),), {"shape": (3,)}),
-        Sample((numbers(2, 1, 5),), {"shape": (7, 2, 3, 5)}),
-        Sample((strided(3, 1),), {"shape": (3, 4)}),
-        Sample((numbers(1, 2),), {"shape": (0, 2)}),
+        sample(numbers(), shape=(2, 3)),
+        sample(numbers(3), shape=(3,)),
+        sample(numbers(2, 1, 5), shape=(7, 2, 3, 5)),
+        sample(strided(3, 1), shape=(3, 4)),
+        sample(numbers(1, 2), shape=(0, 2)),
     ],
     error_samples=lambda: [
-        ErrorSample((numbers(1, 3),), ValueError, "does not stretch", {"shape": (3,)}),
-        ErrorSample((numbers(2, 3),), ValueError, "does not stretch", {"shape": (3, 3)}),
+        refused(ValueError, "does not stretch", numbers(1, 3), shape=(3,)),
+        refused(ValueError, "does not stretch", numbers(2, 3), shape=(3, 3)),
     ],
     doc="x repeated along axes of size 1 and new leading axes; a read-only view.",
-)
+)  # fmt: skip
 sum_ = Primitive(
-    "sum",
-    _summed,
-    _sum,
-    vjp=_sum_vjp,
-    flops=reduced_flops,
+    "sum", _summed, _sum, vjp=_sum_vjp, flops=reduced_flops, op_class=OpClass.REDUCTION,
+    combines=("add", 0),
     samples=lambda: [
-        Sample((numbers(),), over()),
-        Sample((numbers(2, 3, 5),), over(0, 2)),
-        Sample((numbers(2, 3, 5),), over(1, keepdims=True)),
-        Sample((strided(3, 4),), over(0, 1)),
-        Sample((numbers(0, 3),), over(0)),
-        Sample((numbers(7),), over(keepdims=True)),
+        sample(numbers(), **over()),
+        sample(numbers(2, 3, 5), **over(0, 2)),
+        sample(numbers(2, 3, 5), **over(1, keepdims=True)),
+        sample(strided(3, 4), **over(0, 1)),
+        sample(numbers(0, 3), **over(0)),
+        sample(numbers(7), **over(keepdims=True)),
     ],
     error_samples=lambda: [
-        ErrorSample((numbers(2),), ValueError, "does not exist", over(1)),
-        ErrorSample((numbers(2, 2),), ValueError, "named twice", over(1, 1)),
-        ErrorSample((flags(2),), TypeError, "does not take", over(0)),
+        refused(ValueError, "does not exist", numbers(2), **over(1)),
+        refused(ValueError, "named twice", numbers(2, 2), **over(1, 1)),
+        refused(TypeError, "does not take", flags(2), **over(0)),
     ],
-    op_class=OpClass.REDUCTION,
-    combines=("add", 0),
     doc="Sum over axes. Keeps the dtype: integers wrap, float16 is added up in float32.",
-)
+)  # fmt: skip
 
 
 def fold_to(g: Operand, shape: Sizes) -> Operand:
@@ -417,99 +393,67 @@ def _concatenate_vjp(
 
 
 slice_ = Primitive(
-    "slice",
-    _sliced,
-    _slice,
-    vjp=_slice_vjp,
-    flops=no_flops,
-    op_class=OpClass.MOVEMENT,
-    samples=lambda: [
-        Sample((numbers(),), {"start": (), "stop": (), "step": ()}),
-        Sample((numbers(7),), {"start": (1,), "stop": (6,), "step": (2,)}),
-        Sample((numbers(7),), {"start": (6,), "stop": (-1,), "step": (-3,)}),
-        Sample((numbers(5, 4),), {"start": (3, 0), "stop": (0, 3), "step": (-1, 1)}),
-        Sample((strided(3, 6),), {"start": (0, 4), "stop": (3, 0), "step": (2, -2)}),
-        Sample((numbers(4, 3),), {"start": (2, 0), "stop": (2, 3), "step": (1, 1)}),
-        Sample((numbers(3),), {"start": (-1,), "stop": (-1,), "step": (-1,)}),
-        Sample((numbers(0, 3),), {"start": (0, 2), "stop": (0, 3), "step": (1, 1)}),
-    ],
-    error_samples=lambda: [
-        ErrorSample(
-            (numbers(3),), ValueError, "leave x", {"start": (0,), "stop": (4,), "step": (1,)}
-        ),
-        ErrorSample(
-            (numbers(3),), ValueError, "step is not 0", {"start": (0,), "stop": (3,), "step": (0,)}
-        ),
-        ErrorSample(
-            (numbers(3),), ValueError, "one entry", {"start": (), "stop": (3,), "step": (1,)}
-        ),
-    ],
+    "slice", _sliced, _slice, vjp=_slice_vjp, flops=no_flops, op_class=OpClass.MOVEMENT,
     selects=(0,),
+    samples=lambda: [
+        sample(numbers(), start=(), stop=(), step=()),
+        sample(numbers(7), start=(1,), stop=(6,), step=(2,)),
+        sample(numbers(7), start=(6,), stop=(-1,), step=(-3,)),
+        sample(numbers(5, 4), start=(3, 0), stop=(0, 3), step=(-1, 1)),
+        sample(strided(3, 6), start=(0, 4), stop=(3, 0), step=(2, -2)),
+        sample(numbers(4, 3), start=(2, 0), stop=(2, 3), step=(1, 1)),
+        sample(numbers(3), start=(-1,), stop=(-1,), step=(-1,)),
+        sample(numbers(0, 3), start=(0, 2), stop=(0, 3), step=(1, 1)),
+    ],
+    error_samples=lambda: [
+        refused(ValueError, "leave x", numbers(3), start=(0,), stop=(4,), step=(1,)),
+        refused(ValueError, "step is not 0", numbers(3), start=(0,), stop=(3,), step=(0,)),
+        refused(ValueError, "one entry", numbers(3), start=(), stop=(3,), step=(1,)),
+    ],
     doc="x at range(start, stop, step) along each axis, a view; stop = -1 goes back through 0.",
-)
+)  # fmt: skip
 pad = Primitive(
-    "pad",
-    _padded,
-    _pad,
-    vjp=_pad_vjp,
-    flops=no_flops,
+    "pad", _padded, _pad, vjp=_pad_vjp, flops=no_flops, op_class=OpClass.COPY,
     samples=lambda: [
-        Sample((numbers(),), {"before": (), "after": (), "value": 0.0}),
-        Sample((numbers(3),), {"before": (2,), "after": (1,), "value": -1.5}),
-        Sample((strided(2, 3),), {"before": (0, 1), "after": (3, 0), "value": 0.0}),
-        Sample((numbers(0, 2),), {"before": (1, 0), "after": (0, 1), "value": 2.0}),
-        Sample((numbers(3, low=0, high=9, dtype="int32"),), {"before": (1,), "after": (0,)}),
+        sample(numbers(), before=(), after=(), value=0.0),
+        sample(numbers(3), before=(2,), after=(1,), value=-1.5),
+        sample(strided(2, 3), before=(0, 1), after=(3, 0), value=0.0),
+        sample(numbers(0, 2), before=(1, 0), after=(0, 1), value=2.0),
+        sample(numbers(3, low=0, high=9, dtype="int32"), before=(1,), after=(0,)),
     ],
     error_samples=lambda: [
-        ErrorSample(
-            (numbers(3),), ValueError, "outside its range", {"before": (-1,), "after": (0,)}
-        ),
-        ErrorSample((numbers(3),), ValueError, "one entry", {"before": (1, 1), "after": (0,)}),
+        refused(ValueError, "outside its range", numbers(3), before=(-1,), after=(0,)),
+        refused(ValueError, "one entry", numbers(3), before=(1, 1), after=(0,)),
     ],
-    op_class=OpClass.COPY,
     doc="x with `value` around it: before[i] and after[i] times along axis i.",
-)
+)  # fmt: skip
 flip = Primitive(
-    "flip",
-    _flipped,
-    _flip,
-    vjp=_flip_vjp,
-    flops=no_flops,
-    op_class=OpClass.MOVEMENT,
+    "flip", _flipped, _flip, vjp=_flip_vjp, flops=no_flops, op_class=OpClass.MOVEMENT,
     samples=lambda: [
-        Sample((numbers(),), {"axes": ()}),
-        Sample((numbers(5),), {"axes": (0,)}),
-        Sample((strided(2, 3),), {"axes": (0, 1)}),
-        Sample((numbers(0, 3),), {"axes": (1,)}),
+        sample(numbers(), axes=()),
+        sample(numbers(5), axes=(0,)),
+        sample(strided(2, 3), axes=(0, 1)),
+        sample(numbers(0, 3), axes=(1,)),
     ],
     error_samples=lambda: [
-        ErrorSample((numbers(3),), ValueError, "does not exist", {"axes": (1,)}),
-        ErrorSample((numbers(3),), ValueError, "named twice", {"axes": (0, 0)}),
+        refused(ValueError, "does not exist", numbers(3), axes=(1,)),
+        refused(ValueError, "named twice", numbers(3), axes=(0, 0)),
     ],
     doc="x in reverse order along the axes; a view.",
-)
+)  # fmt: skip
 concatenate = Primitive(
-    "concatenate",
-    _joined,
-    _concatenate,
-    vjp=_concatenate_vjp,
-    flops=no_flops,
+    "concatenate", _joined, _concatenate, vjp=_concatenate_vjp, flops=no_flops,
+    op_class=OpClass.COPY, keeps_order=True,
     samples=lambda: [
-        Sample((numbers(3),), {"axis": 0}),
-        Sample((numbers(2, 3), numbers(1, 3, seed=1), strided(4, 3, seed=2)), {"axis": 0}),
-        Sample((numbers(2, 3, 1), numbers(2, 0, 1), numbers(2, 2, 1, seed=2)), {"axis": 1}),
+        sample(numbers(3), axis=0),
+        sample(numbers(2, 3), numbers(1, 3, seed=1), strided(4, 3, seed=2), axis=0),
+        sample(numbers(2, 3, 1), numbers(2, 0, 1), numbers(2, 2, 1, seed=2), axis=1),
     ],
     error_samples=lambda: [
-        ErrorSample((), ValueError, "nothing to join", {"axis": 0}),
-        ErrorSample(
-            (numbers(2, 3), numbers(3, 2)), ValueError, "beside the joined axis", {"axis": 0}
-        ),
-        ErrorSample(
-            (numbers(2), numbers(2, dtype="float32")), TypeError, "different number", {"axis": 0}
-        ),
-        ErrorSample((numbers(2), numbers(2)), ValueError, "does not exist", {"axis": 1}),
+        refused(ValueError, "nothing to join", axis=0),
+        refused(ValueError, "beside the joined axis", numbers(2, 3), numbers(3, 2), axis=0),
+        refused(TypeError, "different number", numbers(2), numbers(2, dtype="float32"), axis=0),
+        refused(ValueError, "does not exist", numbers(2), numbers(2), axis=1),
     ],
-    op_class=OpClass.COPY,
-    keeps_order=True,
     doc="The arrays one after the other along an axis.",
-)
+)  # fmt: skip

@@ -19,15 +19,15 @@ from tinytorch.primitives.movement import Sizes, accumulator, reduced_flops
 from tinytorch.primitives.primitive import (
     Array,
     Cotangents,
-    ErrorSample,
     OpClass,
     Operand,
     Primitive,
-    Sample,
     Spec,
     flags,
     no_flops,
     numbers,
+    refused,
+    sample,
     strided,
 )
 from tinytorch.primitives.shapes import INTEGER, NUMBER, check_kind, check_positive, check_rank
@@ -265,95 +265,66 @@ def _window(
 
 _INDEX = np.array([[[[0, 5], [5, 11]], [[3, 3], [3, 2]]]], np.int32)  # (1, 2, 2, 2) into 3 x 4
 max_pool2d = Primitive(
-    NAME,
-    _pooled,
-    _max_pool2d,
-    vjp=_max_pool2d_vjp,
-    flops=_max_pool2d_flops,
+    NAME, _pooled, _max_pool2d, vjp=_max_pool2d_vjp, flops=_max_pool2d_flops, selects=(0,),
+    op_class=OpClass.WINDOW,
     samples=lambda: [
-        Sample((numbers(1, 1, 1, 1),), _window((1, 1), (1, 1))),
-        Sample((numbers(2, 3, 4, 6),), _window()),
-        Sample((numbers(2, 1, 7, 5),), _window((3, 2), (2, 1))),
-        Sample((strided(1, 2, 5, 5),), _window((3, 3), (2, 2), ((1, 1), (0, 2)))),
-        Sample((numbers(1, 1, 4, 4) - 9.0,), _window((3, 3), (1, 1), ((2, 2), (2, 2)))),
-        Sample((numbers(0, 2, 4, 4),), _window()),
-        Sample((np.zeros((1, 1, 4, 4), np.int32),), _window((3, 3), (1, 1), ((1, 1), (1, 1)))),
-        Sample((np.array([[[[1.0, np.nan], [np.nan, 2.0]]]]),), _window()),
-        Sample((np.full((1, 1, 3, 3), -np.inf),), _window((2, 2), (1, 1), ((1, 1), (1, 1)))),
-        Sample((numbers(2, 3, 7, 6),), _window((2, 3), (1, 2), dilation=(3, 2))),
-        Sample(
-            (numbers(1, 2, 5, 6) - 9.0,),
-            _window((3, 2), (2, 1), ((1, 2), (1, 0)), dilation=(2, 3)),
+        sample(numbers(1, 1, 1, 1), **_window((1, 1), (1, 1))),
+        sample(numbers(2, 3, 4, 6), **_window()),
+        sample(numbers(2, 1, 7, 5), **_window((3, 2), (2, 1))),
+        sample(strided(1, 2, 5, 5), **_window((3, 3), (2, 2), ((1, 1), (0, 2)))),
+        sample(numbers(1, 1, 4, 4) - 9.0, **_window((3, 3), (1, 1), ((2, 2), (2, 2)))),
+        sample(numbers(0, 2, 4, 4), **_window()),
+        sample(np.zeros((1, 1, 4, 4), np.int32), **_window((3, 3), (1, 1), ((1, 1), (1, 1)))),
+        sample(np.array([[[[1.0, np.nan], [np.nan, 2.0]]]]), **_window()),
+        sample(np.full((1, 1, 3, 3), -np.inf), **_window((2, 2), (1, 1), ((1, 1), (1, 1)))),
+        sample(numbers(2, 3, 7, 6), **_window((2, 3), (1, 2), dilation=(3, 2))),
+        sample(
+            numbers(1, 2, 5, 6) - 9.0, **_window((3, 2), (2, 1), ((1, 2), (1, 0)), dilation=(2, 3))
         ),
     ],
     error_samples=lambda: [
-        ErrorSample((numbers(2, 4, 4),), ValueError, "wrong number of axes", _window()),
-        ErrorSample((numbers(1, 1, 1, 4),), ValueError, "larger than the padded image", _window()),
-        ErrorSample(
-            (numbers(1, 1, 4, 4),),
+        refused(ValueError, "wrong number of axes", numbers(2, 4, 4), **_window()),
+        refused(ValueError, "larger than the padded image", numbers(1, 1, 1, 4), **_window()),
+        refused(
             ValueError,
             "nothing but padding",
-            _window(padding=((2, 0), (0, 0))),
+            numbers(1, 1, 4, 4),
+            **_window(padding=((2, 0), (0, 0))),
         ),
-        ErrorSample(
-            (numbers(1, 1, 4, 4),), ValueError, "outside its range", _window(stride=(0, 1))
-        ),
-        ErrorSample(
-            (numbers(1, 1, 0, 4),), ValueError, "is empty", _window(padding=((1, 1), (0, 0)))
-        ),
-        ErrorSample((flags(1, 1, 4, 4),), TypeError, "does not take", _window()),
+        refused(ValueError, "outside its range", numbers(1, 1, 4, 4), **_window(stride=(0, 1))),
+        refused(ValueError, "is empty", numbers(1, 1, 0, 4), **_window(padding=((1, 1), (0, 0)))),
+        refused(TypeError, "does not take", flags(1, 1, 4, 4), **_window()),
     ],
-    selects=(0,),
-    op_class=OpClass.WINDOW,
     doc="The largest element of each window, and its flat offset in the image (int32).",
-)
+)  # fmt: skip
 max_pool2d_gradient = Primitive(
-    "max_pool2d_gradient",
-    _spread,
-    _gradient,
-    vjp=_gradient_vjp,
-    flops=reduced_flops,
-    samples=lambda: [
-        Sample((numbers(1, 2, 2, 2), _INDEX), {"input_shape": (1, 2, 3, 4)}),
-        Sample(
-            (numbers(0, 2, 2, 2), np.zeros((0, 2, 2, 2), np.int32)), {"input_shape": (0, 2, 3, 4)}
-        ),
-    ],
-    error_samples=lambda: [
-        ErrorSample(
-            (numbers(1, 2, 2, 2), _INDEX),
-            IndexError,
-            "outside its axis",
-            {"input_shape": (1, 2, 3, 3)},
-        ),
-        ErrorSample(
-            (numbers(1, 2, 2, 1), _INDEX), ValueError, "one pooling", {"input_shape": (1, 2, 3, 4)}
-        ),
-        ErrorSample(
-            (numbers(1, 2, 2, 2), numbers(1, 2, 2, 2)),
-            TypeError,
-            "take",
-            {"input_shape": (1, 2, 3, 4)},
-        ),
-    ],
+    "max_pool2d_gradient", _spread, _gradient, vjp=_gradient_vjp, flops=reduced_flops,
     op_class=OpClass.SCATTER,
-    doc="Zeros of the image's shape, to which g is added at the winners.",
-)
-max_pool2d_take = Primitive(
-    "max_pool2d_take",
-    _picked,
-    _take,
-    vjp=_take_vjp,
-    flops=no_flops,
     samples=lambda: [
-        Sample((numbers(1, 2, 3, 4), _INDEX)),
-        Sample((strided(1, 2, 3, 4), _INDEX)),
-        Sample((numbers(0, 2, 3, 4), np.zeros((0, 2, 2, 2), np.int32))),
+        sample(numbers(1, 2, 2, 2), _INDEX, input_shape=(1, 2, 3, 4)),
+        sample(numbers(0, 2, 2, 2), np.zeros((0, 2, 2, 2), np.int32), input_shape=(0, 2, 3, 4)),
     ],
     error_samples=lambda: [
-        ErrorSample((numbers(1, 2, 3, 3), _INDEX), IndexError, "outside its axis"),
-        ErrorSample((numbers(1, 3, 3, 4), _INDEX), ValueError, "one pooling"),
+        refused(
+            IndexError, "outside its axis", numbers(1, 2, 2, 2), _INDEX, input_shape=(1, 2, 3, 3)
+        ),
+        refused(ValueError, "one pooling", numbers(1, 2, 2, 1), _INDEX, input_shape=(1, 2, 3, 4)),
+        refused(
+            TypeError, "take", numbers(1, 2, 2, 2), numbers(1, 2, 2, 2), input_shape=(1, 2, 3, 4)
+        ),
     ],
-    op_class=OpClass.GATHER,
+    doc="Zeros of the image's shape, to which g is added at the winners.",
+)  # fmt: skip
+max_pool2d_take = Primitive(
+    "max_pool2d_take", _picked, _take, vjp=_take_vjp, flops=no_flops, op_class=OpClass.GATHER,
+    samples=lambda: [
+        sample(numbers(1, 2, 3, 4), _INDEX),
+        sample(strided(1, 2, 3, 4), _INDEX),
+        sample(numbers(0, 2, 3, 4), np.zeros((0, 2, 2, 2), np.int32)),
+    ],
+    error_samples=lambda: [
+        refused(IndexError, "outside its axis", numbers(1, 2, 3, 3), _INDEX),
+        refused(ValueError, "one pooling", numbers(1, 3, 3, 4), _INDEX),
+    ],
     doc="The elements of x at the winners of a pooling.",
-)
+)  # fmt: skip

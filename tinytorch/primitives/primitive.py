@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from tinytorch.base.dtypes import (
     OF_NUMPY,
@@ -23,6 +22,9 @@ from tinytorch.base.dtypes import (
     from_bfloat16,
     round_to_bfloat16,
 )
+
+if TYPE_CHECKING:  # at run time it costs 2 ms
+    from numpy.typing import ArrayLike
 
 Array = np.ndarray[Any, np.dtype[Any]]
 OF_STORED = {**OF_NUMPY, bfloat16.storage: bfloat16}  # uint16 has no other use in the framework
@@ -165,7 +167,7 @@ class Primitive:
     def __init__(
         self,
         name: str,
-        infer: Callable[..., Spec | tuple[Spec, ...]],
+        infer: Callable[..., Any],
         numpy: Callable[..., Any],
         *,
         vjp: Callable[..., Cotangents] | str,
@@ -218,7 +220,7 @@ class Primitive:
         self, arrays: tuple[Array, ...], dtypes: tuple[DType, ...], params: dict[str, Any]
     ) -> Any:
         """The definition on stored arrays; bfloat16 (uint16) is widened before, rounded after."""
-        specs = self.infer(
+        specs: Spec | tuple[Spec, ...] = self.infer(
             *(Spec(a.shape, d) for a, d in zip(arrays, dtypes, strict=True)), **params
         )
         wide = (
@@ -301,6 +303,16 @@ def strided(*shape: int, low: float = -2.0, high: float = 2.0, seed: int = 0) ->
 
 Samples = Callable[[], Sequence[Sample]]
 ErrorSamples = Callable[[], Sequence[ErrorSample]]
+
+
+def sample(*inputs: Array, **params: Any) -> Sample:
+    """Inputs and parameters on which the contract test asks a row its questions."""
+    return Sample(inputs, params)
+
+
+def refused(error: type[Exception], phrase: str, *inputs: Array, **params: Any) -> ErrorSample:
+    """Inputs and parameters that are refused with this error, in whose text the phrase is."""
+    return ErrorSample(inputs, error, phrase, params)
 
 
 def one(low: float = -2.0, high: float = 2.0) -> Samples:

@@ -40,10 +40,11 @@ from tinytorch.primitives.primitive import (
     OpClass,
     Operand,
     Primitive,
-    Sample,
     Spec,
     flags,
     numbers,
+    refused,
+    sample,
     strided,
 )
 from tinytorch.primitives.shapes import BOOL, NUMBER, check_axis, check_kind
@@ -70,13 +71,13 @@ def _check_not_empty(name: str, x: Spec, axes: Sizes) -> None:
         )
 
 
-def _errors(good: Array, refused: Array, choosing: bool) -> list[ErrorSample]:
+def _errors(good: Array, other: Array, choosing: bool) -> list[ErrorSample]:
     made = [
-        ErrorSample((refused,), TypeError, "does not take", over(0)),
-        ErrorSample((good,), ValueError, "does not exist", over(1)),
+        refused(TypeError, "does not take", other, **over(0)),
+        refused(ValueError, "does not exist", good, **over(1)),
     ]
     if choosing:
-        made.append(ErrorSample((numbers(0, 2),), ValueError, "nothing to choose from", over(0)))
+        made.append(refused(ValueError, "nothing to choose from", numbers(0, 2), **over(0)))
     return made
 
 
@@ -152,27 +153,21 @@ def _reduction(
 ) -> Primitive:
     needs_one = math.isinf(combines[1])
     return Primitive(
-        name,
-        _rule(name, NUMBER, needs_one),
-        numpy,
-        vjp=vjp,
-        flops=reduced_flops,
-        samples=lambda: [
-            Sample((numbers(),), over()),
-            Sample((numbers(2, 3, 5),), over(0, 2)),
-            Sample((numbers(2, 3, 5),), over(1, keepdims=True)),
-            Sample((strided(3, 4),), over(1, 0)),
-            Sample((numbers(3, 0),), over(0, keepdims=True)),
-            Sample((numbers(7),), over(0)),
-            Sample((numbers(5, low=0, high=9, dtype="uint8"),), over(0)),
-            Sample((np.array([[1.0, np.nan], [np.inf, 2.0]]),), over(1)),
-        ],
+        name, _rule(name, NUMBER, needs_one), numpy, vjp=vjp, flops=reduced_flops,
         error_samples=lambda: _errors(numbers(3), flags(3), needs_one),
-        op_class=OpClass.REDUCTION,
-        combines=combines,
-        selects=selects,
+        op_class=OpClass.REDUCTION, combines=combines, selects=selects,
+        samples=lambda: [
+            sample(numbers(), **over()),
+            sample(numbers(2, 3, 5), **over(0, 2)),
+            sample(numbers(2, 3, 5), **over(1, keepdims=True)),
+            sample(strided(3, 4), **over(1, 0)),
+            sample(numbers(3, 0), **over(0, keepdims=True)),
+            sample(numbers(7), **over(0)),
+            sample(numbers(5, low=0, high=9, dtype="uint8"), **over(0)),
+            sample(np.array([[1.0, np.nan], [np.inf, 2.0]]), **over(1)),
+        ],
         doc=doc,
-    )
+    )  # fmt: skip
 
 
 def _max(x: Array, *, axes: Sizes, keepdims: bool) -> Array:
@@ -201,22 +196,17 @@ def _verdict(name: str, ufunc: np.ufunc, doc: str, combines: tuple[str, bool]) -
         return ufunc.reduce(x, axis=axes, keepdims=keepdims)
 
     return Primitive(
-        name,
-        _rule(name, BOOL),
-        numpy,
-        vjp=NOT_DIFFERENTIABLE,
-        flops=reduced_flops,
-        samples=lambda: [
-            Sample((flags(2, 3),), over(1)),
-            Sample((flags(2, 3),), over(0, 1, keepdims=True)),
-            Sample((flags(0, 3),), over(0)),
-            Sample((flags(),), over()),
-        ],
-        error_samples=lambda: _errors(flags(3), numbers(3), False),
-        op_class=OpClass.REDUCTION,
+        name, _rule(name, BOOL), numpy, vjp=NOT_DIFFERENTIABLE, flops=reduced_flops,
+        error_samples=lambda: _errors(flags(3), numbers(3), False), op_class=OpClass.REDUCTION,
         combines=combines,
+        samples=lambda: [
+            sample(flags(2, 3), **over(1)),
+            sample(flags(2, 3), **over(0, 1, keepdims=True)),
+            sample(flags(0, 3), **over(0)),
+            sample(flags(), **over()),
+        ],
         doc=doc,
-    )
+    )  # fmt: skip
 
 
 any_ = _verdict(
@@ -245,8 +235,8 @@ def _rule_along(name: str, out: DType | None = None) -> Callable[..., Spec]:
 
 def _errors_along() -> list[ErrorSample]:
     return [
-        ErrorSample((numbers(3),), ValueError, "does not exist", _along(1)),
-        ErrorSample((flags(3),), TypeError, "does not take", _along(0)),
+        refused(ValueError, "does not exist", numbers(3), **_along(1)),
+        refused(TypeError, "does not take", flags(3), **_along(0)),
     ]
 
 
@@ -260,50 +250,42 @@ def _position(name: str, ufunc: Callable[[Array, int], Array], doc: str) -> Prim
         return ufunc(x, axis)
 
     return Primitive(
-        name,
-        infer,
-        numpy,
-        vjp=NOT_DIFFERENTIABLE,
-        flops=reduced_flops,
+        name, infer, numpy, vjp=NOT_DIFFERENTIABLE, flops=reduced_flops,
+        op_class=OpClass.ARG_REDUCTION,
         samples=lambda: [
-            Sample((numbers(7),), _along(0)),
-            Sample((strided(3, 4),), _along(1)),
-            Sample((numbers(2, 1, 3),), _along(1)),
-            Sample((numbers(0, 2),), _along(1)),
-            Sample((np.array([[2, 5, 5, 1, 1], [0, 0, 0, 0, 0]], np.int8),), _along(1)),
-            Sample((np.array([1.0, np.nan, np.inf, np.nan]),), _along(0)),
+            sample(numbers(7), **_along(0)),
+            sample(strided(3, 4), **_along(1)),
+            sample(numbers(2, 1, 3), **_along(1)),
+            sample(numbers(0, 2), **_along(1)),
+            sample(np.array([[2, 5, 5, 1, 1], [0, 0, 0, 0, 0]], np.int8), **_along(1)),
+            sample(np.array([1.0, np.nan, np.inf, np.nan]), **_along(0)),
         ],
         error_samples=lambda: [
-            ErrorSample((numbers(2, 0),), ValueError, "nothing to choose from", _along(1)),
+            refused(ValueError, "nothing to choose from", numbers(2, 0), **_along(1)),
             *_errors_along(),
         ],
-        op_class=OpClass.ARG_REDUCTION,
         doc=doc,
-    )
+    )  # fmt: skip
 
 
 argmax = _position("argmax", np.argmax, "Position of the first largest (or NaN).")
 argmin = _position("argmin", np.argmin, "Position of the first smallest (or NaN).")
 cumsum = Primitive(
-    "cumsum",
-    _rule_along("cumsum"),
-    _cumsum,
-    vjp=_cumsum_vjp,
+    "cumsum", _rule_along("cumsum"), _cumsum, vjp=_cumsum_vjp, op_class=OpClass.SCAN,
+    keeps_order=True,
     samples=lambda: [
-        Sample((numbers(7),), _along(0)),
-        Sample((strided(3, 4),), _along(1)),
-        Sample((numbers(2, 0, 3),), _along(1)),
-        Sample((numbers(2, 0, 3),), _along(0)),
-        Sample((np.array([100, 100, 100], np.int8),), _along(0)),
+        sample(numbers(7), **_along(0)),
+        sample(strided(3, 4), **_along(1)),
+        sample(numbers(2, 0, 3), **_along(1)),
+        sample(numbers(2, 0, 3), **_along(0)),
+        sample(np.array([100, 100, 100], np.int8), **_along(0)),
     ],
     error_samples=lambda: [
-        ErrorSample((numbers(),), ValueError, "does not exist", _along(0)),
+        refused(ValueError, "does not exist", numbers(), **_along(0)),
         *_errors_along(),
     ],
-    op_class=OpClass.SCAN,
-    keeps_order=True,
     doc="out[i] = x[0] + ... + x[i] along an axis. Keeps the dtype.",
-)
+)  # fmt: skip
 
 
 def _comparisons(ins: Sequence[Spec], outs: Sequence[Spec], *, axis: int) -> int:
@@ -319,23 +301,18 @@ def _sorting(
         return function(x, axis, kind="stable")
 
     return Primitive(
-        name,
-        _rule_along(name, out),
-        numpy,
-        vjp=vjp,
-        flops=_comparisons,
+        name, _rule_along(name, out), numpy, vjp=vjp, flops=_comparisons,
+        error_samples=_errors_along, op_class=OpClass.SORT,
         samples=lambda: [
-            Sample((numbers(7),), _along(0)),
-            Sample((strided(3, 4),), _along(1)),
-            Sample((numbers(3, 1, 5),), _along(0)),
-            Sample((numbers(2, 0),), _along(1)),
-            Sample((np.array([3, 1, 3, 1, 2], np.int8),), _along(0)),
-            Sample((np.array([1.0, np.nan, -np.inf, np.inf, 0.0]),), _along(0)),
+            sample(numbers(7), **_along(0)),
+            sample(strided(3, 4), **_along(1)),
+            sample(numbers(3, 1, 5), **_along(0)),
+            sample(numbers(2, 0), **_along(1)),
+            sample(np.array([3, 1, 3, 1, 2], np.int8), **_along(0)),
+            sample(np.array([1.0, np.nan, -np.inf, np.inf, 0.0]), **_along(0)),
         ],
-        error_samples=_errors_along,
-        op_class=OpClass.SORT,
         doc=doc,
-    )
+    )  # fmt: skip
 
 
 def _sort_vjp(g: Operand, out: Operand, x: Operand, *, axis: int) -> Cotangents:

@@ -29,7 +29,16 @@ from tinytorch.primitives.elementwise import (
 )
 from tinytorch.primitives.ieee import ieee, ieee_steps
 from tinytorch.primitives.movement import fold_to
-from tinytorch.primitives.primitive import Array, Cotangents, Operand, Primitive, Sample, one, two
+from tinytorch.primitives.primitive import (
+    Array,
+    Cotangents,
+    Operand,
+    Primitive,
+    Sample,
+    one,
+    sample,
+    two,
+)
 from tinytorch.primitives.shapes import FLOAT, NUMBER
 
 _TWO_BY_ROOT_PI = 1.1283791670955126  # 2 / sqrt(pi), the slope of erf at 0
@@ -47,7 +56,7 @@ def _row(
 ) -> Primitive:
     """A function of one float, tried between `low` and `high` and at odd numbers."""
     return unary_row(
-        name, FLOAT, numpy, vjp, doc, lambda: [*one(low, high)(), Sample((_ODD,))],
+        name, FLOAT, numpy, vjp, doc, lambda: [*one(low, high)(), sample(_ODD)],
         expensive=True, **facts,
     )  # fmt: skip
 
@@ -132,8 +141,8 @@ def _whole_powers() -> list[Sample]:
     odd = np.array([[0.0], [np.nan], [np.inf], [-2.0]])
     return [
         *two(0.5, 2.0, -2.0, 2.0)(),
-        Sample((a[:, None], np.array([-2, -1, 0, 1, 2, 7], np.int8))),
-        Sample((odd, np.array([0.0, 2.0, -1.0, 0.5, np.inf]))),
+        sample(a[:, None], np.array([-2, -1, 0, 1, 2, 7], np.int8)),
+        sample(odd, np.array([0.0, 2.0, -1.0, 0.5, np.inf])),
     ]
 
 

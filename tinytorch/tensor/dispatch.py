@@ -419,12 +419,6 @@ def unary(primitive: Primitive, x: Operand) -> Any:
     return elementwise(primitive, (tensor_of(x),))
 
 
-def unary_float(primitive: Primitive, x: Operand) -> Any:
-    """The same for rows of floats: integers and bools become float32 first."""
-    x = tensor_of(x)
-    return elementwise(primitive, (x if x.dtype.is_float else to_dtype(x, float32),))
-
-
 def on_tensors(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any]) -> Any:
     """What `primitive(...)` does when an operand is a Tensor: the others join it."""
     if primitive.elementwise and not params and primitive is not _WHERE:

@@ -12,18 +12,18 @@ from tinytorch.tensor import (
     contractions,
     creation,
     elementwise,
-    exponentials,
     indexing,
     interchange,
     reductions,
     shaping,
-    trigonometry,
+    transcendental,
 )
 from tinytorch.tensor.dispatch import to_dtype
 from tinytorch.tensor.memory import TensorBase
+from tinytorch.tensor.row_functions import RowMethods
 
 
-class Methods(TensorBase):
+class Methods(RowMethods, TensorBase):
     """Methods that are functions with the Tensor as first argument."""
 
     __slots__ = ()
@@ -77,60 +77,33 @@ class Methods(TensorBase):
     log_softmax = reductions.log_softmax
     logsumexp = reductions.logsumexp
     norm = reductions.norm
-    # elementwise
-    abs = elementwise.abs
-    exp = elementwise.exp
-    log = elementwise.log
-    log1p = exponentials.log1p
-    expm1 = exponentials.expm1
-    log2 = exponentials.log2
-    log10 = exponentials.log10
-    sqrt = elementwise.sqrt
-    rsqrt = elementwise.rsqrt
-    reciprocal = elementwise.reciprocal
+    # elementwise, beside those of one row each
+    log1p = transcendental.log1p
+    expm1 = transcendental.expm1
+    log2 = transcendental.log2
+    log10 = transcendental.log10
     square = elementwise.square
     pow = elementwise.power
-    sin = elementwise.sin
-    cos = elementwise.cos
-    tan = trigonometry.tan
-    tanh = elementwise.tanh
-    asin = trigonometry.asin
-    acos = trigonometry.acos
-    atan = trigonometry.atan
-    sinh = trigonometry.sinh
-    cosh = trigonometry.cosh
+    tan = transcendental.tan
+    asin = transcendental.asin
+    acos = transcendental.acos
+    atan = transcendental.atan
+    sinh = transcendental.sinh
+    cosh = transcendental.cosh
     sigmoid = elementwise.sigmoid
     relu = elementwise.relu
-    erf = elementwise.erf
-    sign = elementwise.sign
     floor = elementwise.floor
     ceil = elementwise.ceil
     round = elementwise.round
     trunc = elementwise.trunc
-    neg = negative = elementwise.negative
     add = elementwise.add
     sub = subtract = elementwise.subtract
-    mul = multiply = elementwise.multiply
     div = divide = elementwise.divide
-    eq = elementwise.equal
-    ne = elementwise.not_equal
-    lt = elementwise.less
-    le = elementwise.less_equal
-    gt = elementwise.greater
-    ge = elementwise.greater_equal
-    logical_and = elementwise.logical_and
-    logical_or = elementwise.logical_or
     logical_xor = elementwise.logical_xor
-    logical_not = elementwise.logical_not
     allclose = elementwise.allclose
     isclose = elementwise.isclose
     clip = clamp = elementwise.clip
     masked_fill = elementwise.masked_fill
-    maximum = elementwise.maximum
-    minimum = elementwise.minimum
-    isnan = elementwise.isnan
-    isinf = elementwise.isinf
-    isfinite = elementwise.isfinite
     astype = elementwise.astype
     # contractions
     matmul = mm = bmm = contractions.matmul

@@ -40,8 +40,7 @@ from tinytorch.tensor.dispatch import (
     prepared,
     to_dtype,
 )
-from tinytorch.tensor.elementwise import abs, exp, log, maximum, minimum, not_equal, sqrt, where
-from tinytorch.tensor.elementwise import equal as eq
+from tinytorch.tensor.elementwise import abs, eq, exp, log, maximum, minimum, not_equal, sqrt, where
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import TensorBase
 from tinytorch.tensor.operands import Axes, Operand, entries_of, make, tensor_of

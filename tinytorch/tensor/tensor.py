@@ -318,7 +318,7 @@ class Tensor(Methods):
     def __eq__(self, other: object) -> Any:
         if other is None or type(other) is str:  # not numbers: Python says False
             return NotImplemented
-        return elementwise.equal(self, other)  # type: ignore[arg-type]
+        return elementwise.eq(self, other)
 
     def __ne__(self, other: object) -> Any:
         if other is None or type(other) is str:

@@ -1,7 +1,7 @@
-"""Angles and hyperbolas: tan, arc functions, sinh, cosh and their inverses, hypot, atan2.
+"""Functions of analysis that are composed of rows: log1p, logarithms, angles, hyperbolas, hypot.
 
-Knows formulas made of rows of the table. Functions whose formula is an approximation have gradients
-of their own, so a derivative is exact and not that of the approximation.
+Knows formulas. Where a formula is an approximation, or exact only in the function itself, the
+gradient is given: a derivative is exact, not that of the formula.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from tinytorch.base.dtypes import float32
 from tinytorch.tensor.dispatch import common, in_float32, number, to_dtype, with_slope
 from tinytorch.tensor.elementwise import (
     abs,
+    add,
     cos,
     divide,
     exp,
@@ -27,9 +28,8 @@ from tinytorch.tensor.elementwise import (
     sqrt,
     where,
 )
-from tinytorch.tensor.exponentials import expm1, log1p
 from tinytorch.tensor.interpreter import no_grad
-from tinytorch.tensor.operands import tensor_of
+from tinytorch.tensor.operands import Operand, tensor_of
 from tinytorch.tensor.reductions import root_of_squares
 
 
@@ -38,13 +38,75 @@ def _float(x: Any) -> Any:
     return x if x.dtype.is_float else to_dtype(x, float32)
 
 
+@with_slope(lambda x: 1.0 / (1.0 + x))
+def _log1p(x: Any) -> Any:
+    u = 1.0 + x
+    exact = (u == 1.0) | (u == math.inf)
+    return where(exact, where(u == 1.0, x, u), log(u) * (x / where(exact, 1.0, u - 1.0)))
+
+
+@in_float32()
+def log1p(x: Operand) -> Any:
+    """log(1 + x), exact for small x; derivative 1 / (1 + x).
+
+    Source: Kahan's form, as in Goldberg 1991, "What every computer scientist should know about
+    floating-point arithmetic", theorem 4: log(u) * x / (u - 1) with u = 1 + x rounded.
+    """
+    return _log1p(_float(x))
+
+
+@with_slope(exp)
+def _expm1(x: Any) -> Any:
+    u = exp(x)
+    ordinary = (u != 1.0) & (u > 0.0) & (u != math.inf)
+    safe = where(ordinary, u, 2.0)
+    series = (safe - 1.0) * (x / log(safe))
+    rest = where(u == 1.0, x, u - 1.0)
+    return where(ordinary & (abs(x) < 1.0), series, rest)
+
+
+@in_float32()
+def expm1(x: Operand) -> Any:
+    """exp(x) - 1, exact for small x; derivative exp(x).
+
+    Source: W. Kahan, as in N. Higham 2002, "Accuracy and stability of numerical algorithms",
+    1.14.1: (u - 1) * x / log(u) with u = exp(x) rounded.
+    """
+    return _expm1(_float(x))
+
+
+@in_float32()
+def log2(x: Operand) -> Any:
+    """Logarithm to base 2, as log(x) / log(2)."""
+    return log(x) * (1.0 / math.log(2.0))
+
+
+@in_float32()
+def log10(x: Operand) -> Any:
+    """Logarithm to base 10, as log(x) / log(10)."""
+    return log(x) * (1.0 / math.log(10.0))
+
+
+@in_float32("a", "b")
+def logaddexp(a: Operand, b: Operand) -> Any:
+    """log(exp(a) + exp(b)), shifted by the larger so that nothing overflows."""
+    a, b = _floats(a, b)
+    low, high = minimum(a, b), maximum(a, b)
+    same = high == low  # infinities among them: their difference is no number
+    apart = where(same, 0.0, low - high)
+    return high + log1p(exp(apart))
+
+
+# --- angles and hyperbolas ---
+
+
 def _floats(a: Any, b: Any) -> tuple[Any, Any]:
     a, b = common(a, b)
     return _float(a), _float(b)
 
 
 @in_float32()
-def tan(x) -> Any:
+def tan(x: Operand) -> Any:
     """sin(x) / cos(x) of an angle in radians."""
     x = _float(x)
     return divide(sin(x), cos(x))
@@ -59,7 +121,7 @@ _Q = (1.0, 2.485846490142306297962e1, 1.650270098316988542046e2, 4.3288106049129
 _MORE_BITS = 6.123233995736765886130e-17  # pi / 2 - float64(pi / 2)
 
 
-def _polynomial(z: Any, coefficients: tuple) -> Any:
+def _polynomial(z: Any, coefficients: tuple[float, ...]) -> Any:
     out = number(coefficients[0], z.dtype)
     for c in coefficients[1:]:
         out = out * z + c
@@ -90,7 +152,7 @@ def _choice(condition: Any, a: Any, b: Any, like: Any) -> Any:
 
 
 @in_float32()
-def atan(x) -> Any:
+def atan(x: Operand) -> Any:
     """The angle whose tangent is x, between -pi/2 and pi/2; derivative 1 / (1 + x^2).
 
     Example:
@@ -102,7 +164,7 @@ def atan(x) -> Any:
 
 
 @in_float32("a", "b")
-def atan2(a, b) -> Any:
+def atan2(a: Operand, b: Operand) -> Any:
     """The angle of the point (b, a) seen from 0, between -pi and pi; signs of zero as IEEE 754.
 
     Its gradient at (0, 0), where there is no angle, is 0.
@@ -121,7 +183,7 @@ def atan2(a, b) -> Any:
         diagonal = _choice(signbit(b), 0.75 * math.pi, 0.25 * math.pi, a)
         size = where(a == 0, zero, diagonal)
         out = where(both, where(signbit(a), negative(size), size), out)
-    return where((a != a) | (b != b), a + b, out)
+    return where((a != a) | (b != b), add(a, b), out)
 
 
 def _any(mask: Any) -> bool:
@@ -144,13 +206,13 @@ def _acos(x: Any) -> Any:
 
 
 @in_float32()
-def asin(x) -> Any:
+def asin(x: Operand) -> Any:
     """The angle whose sine is x, between -pi/2 and pi/2; NaN outside -1 .. 1."""
     return _asin(_float(x))
 
 
 @in_float32()
-def acos(x) -> Any:
+def acos(x: Operand) -> Any:
     """The angle whose cosine is x, between 0 and pi; NaN outside -1 .. 1."""
     return _acos(_float(x))
 
@@ -199,37 +261,37 @@ def _atanh(x: Any) -> Any:
 
 
 @in_float32()
-def sinh(x) -> Any:
+def sinh(x: Operand) -> Any:
     """(exp(x) - exp(-x)) / 2, by expm1 so that small x stay exact."""
     return _sinh(_float(x))
 
 
 @in_float32()
-def cosh(x) -> Any:
+def cosh(x: Operand) -> Any:
     """(exp(x) + exp(-x)) / 2."""
     return _cosh(_float(x))
 
 
 @in_float32()
-def asinh(x) -> Any:
+def asinh(x: Operand) -> Any:
     """log(x + sqrt(x^2 + 1)), by log1p so that small x stay exact."""
     return _asinh(_float(x))
 
 
 @in_float32()
-def acosh(x) -> Any:
+def acosh(x: Operand) -> Any:
     """log(x + sqrt(x^2 - 1)), for x >= 1; NaN below."""
     return _acosh(_float(x))
 
 
 @in_float32()
-def atanh(x) -> Any:
+def atanh(x: Operand) -> Any:
     """log((1 + x) / (1 - x)) / 2, for -1 < x < 1, by log1p so that small x stay exact."""
     return _atanh(_float(x))
 
 
 @in_float32("a", "b")
-def hypot(a, b) -> Any:
+def hypot(a: Operand, b: Operand) -> Any:
     """sqrt(a^2 + b^2), scaled by the larger so that nothing overflows.
 
     Its gradient at (0, 0) is 0, as that of `norm`.
