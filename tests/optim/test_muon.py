@@ -81,3 +81,27 @@ def test_vectors_are_refused():
         Muon([tt.zeros(3, requires_grad=True)])
     with pytest.raises(SettingError, match="ns_steps is not a whole number"):
         Muon(ns_steps=0)
+
+
+@pytest.mark.parametrize("through", [lambda f: f, tt.compile], ids=["eager", "compiled"])
+def test_a_table_is_moved_whole(through):
+    """Ground truth: the same gradient as a whole array: rows that were not read decay, and all
+    rows share one polynomial."""
+    found = []
+    for sparse in (True, False):
+        table = tt.Tensor(np.arange(12.0).reshape(4, 3) / 7, requires_grad=True)
+        muon = Muon([table], lr=0.1, weight_decay=0.5)
+        ids = tt.tensor([2, 0, 2])
+
+        def step(ids, table=table, muon=muon, sparse=sparse):
+            rows = tt.nn.functional.embedding(ids, table, sparse=sparse)
+            (rows * rows).sum().backward()
+            muon.step()
+            muon.zero_grad()
+
+        call = through(step)
+        call(ids)
+        call(ids)
+        found.append(table.detach().numpy())
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
+    assert not np.allclose(found[0][1], np.arange(3.0, 6.0) / 7)

@@ -332,3 +332,27 @@ def test_bad_settings_are_named(make, phrase):
     """Ground truth: the ranges in the docstrings."""
     with pytest.raises(SettingError, match=phrase):
         make(optimizer())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda o: optim.StepLR(o, 1, 0.0),
+        lambda o: optim.MultiStepLR(o, [0], 0.0),
+        lambda o: optim.ExponentialLR(o, 0.0),
+        lambda o: optim.ConstantLR(o, 0.0, 0),
+        lambda o: optim.LinearLR(o, 0.0, 0.0, 1),
+        lambda o: optim.PolynomialLR(o, 1, 0.0),
+        lambda o: optim.CosineAnnealingLR(o, 1, 0.0),
+        lambda o: optim.CosineAnnealingWarmRestarts(o, 1, 1, 0.0),
+        lambda o: optim.WarmupCosineLR(o, 0, 1, 0.0),
+        lambda o: optim.OneCycleLR(o, 1.0, 2, 0.0),
+        lambda o: optim.OneCycleLR(o, 1.0, 2, 1.0),
+        lambda o: optim.ReduceLROnPlateau(o, patience=0, threshold=0.0, min_lr=0.0),
+        lambda o: optim.SequentialLR(o, [optim.StepLR(o, 1)] * 2, [1]),
+    ],
+)
+def test_the_ends_of_each_range_are_taken(make):
+    """Ground truth: the ranges in the docstrings; rates stay in [0, 1]."""
+    for (rate,) in followed(make(optimizer(1.0)), 4):
+        assert 0.0 <= rate <= 1.0

@@ -52,3 +52,11 @@ def test_bad_settings_are_named():
     ]:
         with pytest.raises(SettingError, match=phrase):
             make()
+
+
+def test_what_is_no_optimizer_is_shown():
+    """Ground truth: the types that were given."""
+    for given, shown in (((), "none"), ((1, "adam"), "int, str")):
+        with pytest.raises(SettingError) as caught:
+            optim.Together(*given)
+        assert caught.value.got == shown
