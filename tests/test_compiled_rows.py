@@ -24,8 +24,9 @@ EPS = {float64: 2.0**-52, float32: 2.0**-23, float16: 2.0**-10, bfloat16: 2.0**-
 # Units in the last place of one number: functions on vectors are within 4 (tests/codegen/
 # test_vector_math.py) and NumPy's within 4; pow is exp(y log x), whose argument carries |y log x|
 # roundings, at most 40 on these samples. Everything else elementwise is correctly rounded.
-FUNCTIONS = frozenset(("exp", "log", "rsqrt", "sin", "cos", "tanh", "erf"))
-UNITS = {**dict.fromkeys(FUNCTIONS, 8), "pow": 48, "remainder": 0, "floor_div": 0}
+ROUNDED = {"div", "sqrt", "reciprocal", "remainder", "floor_div"}
+FUNCTIONS = {n for n, row in TABLE.items() if row.elementwise and row.expensive} - ROUNDED
+UNITS = {**dict.fromkeys(FUNCTIONS, 8), "pow": 48}
 # Sums in another order: units of the largest sum of absolute values. These samples add at most 300
 # numbers, of any sign, whose sums cancel to no less than a tenth of their terms.
 SUMS = frozenset(

@@ -19,7 +19,11 @@ from tests.floors import ROOT
 
 PAGE = ROOT / "docs" / "extending.md"
 # How many files somebody new may have to open, and to change.
-LIMITS = {"An optimizer": (6, 4), "A rewrite rule": (6, 2)}
+LIMITS = {
+    "An elementwise primitive": (12, 4),
+    "An optimizer": (6, 4),
+    "A rewrite rule": (6, 2),
+}
 COPIED = ("tinytorch", "tests", "scripts", "docs", "benchmarks", "pyproject.toml", "README.md")
 
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "results")
