@@ -326,11 +326,11 @@ class GemmNest:
         plan, spec = self.plan, self.spec
         if plan.pack_a == "direct":
             first = f.mul(row, f.index(spec.a.strides[-2]))
-            along = f.mul(k0, f.index(spec.a.strides[-1]))
-            return f.at(base, f.add(first, along), spec.a.dtype.llvm, "a.block")
+            down = f.mul(k0, f.index(spec.a.strides[-1]))
+            return f.at(base, f.add(first, down), spec.a.dtype.llvm, "a.block")
         first = f.mul(block, f.index(plan.stride_a * self.depth))
-        along = f.mul(k0, f.index(plan.stride_a))
-        return f.at(base, f.add(first, along), self.arithmetic.packed.llvm, "a.block")
+        down = f.mul(k0, f.index(plan.stride_a))
+        return f.at(base, f.add(first, down), self.arithmetic.packed.llvm, "a.block")
 
     # packing
 
@@ -382,7 +382,7 @@ class GemmNest:
 
     def _pack(
         self, f: Function, side: str, strip: Value, source: Value, k0: Value, depth: Value,
-        out: Value, along: Value | None,
+        out: Value, start: Value | None,
     ) -> None:  # fmt: skip
         """Pack one panel (b) or one block of rows (a).
 
@@ -391,14 +391,14 @@ class GemmNest:
             source: where the operand's matrix begins; `k0`, `depth` say which stretch of it to
                 read.
             out: where the strip goes.
-            along: k at which to begin within the strip's place, or None for its begin.
+            start: k at which to begin within the strip's place, or None for its begin.
         """
         plan, packed = self.plan, self.arithmetic.packed.llvm
 
         def pack(lane: Value, width: int, whole: bool) -> None:
             place = out
-            if along is not None:
-                place = f.at(out, f.mul(along, f.index(width)), packed, "packed")
+            if start is not None:
+                place = f.at(out, f.mul(start, f.index(width)), packed, "packed")
             copy = StripCopy(self.strips[side], source, lane, width, k0, depth, place, whole)
             self.arithmetic.pack(f, side, copy, self.deep)
 

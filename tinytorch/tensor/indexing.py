@@ -572,8 +572,10 @@ def gather(x: Operand, dim: int, index: Operand) -> Any:
     x, index = tensor_of(x), tensor_of(index)
     if not x.shape:
         axes_of(x, dim)  # refuses what no number has
-        along = index if index.shape else reshape(index, 1)
-        return reshape(apply(TABLE["take_along"], (reshape(x, 1), along), {"axis": 0}), index.shape)
+        places = index if index.shape else reshape(index, 1)
+        return reshape(
+            apply(TABLE["take_along"], (reshape(x, 1), places), {"axis": 0}), index.shape
+        )
     axis = axis_of(x, dim)
     return apply(TABLE["take_along"], (_beside(x, index, axis), index), {"axis": axis})
 

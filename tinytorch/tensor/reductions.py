@@ -645,11 +645,11 @@ def sort(
         ([1.0, 2.0, 3.0], [1, 2, 0])
     """
     x = tensor_of(x)
-    along = dim if axis is None else axis
-    index = argsort(x, along, descending)
+    place = dim if axis is None else axis
+    index = argsort(x, place, descending)
     if not x.shape:
         return ValuesIndices(alias(x), index)
-    return ValuesIndices(apply(TABLE["take_along"], (x, index), {"axis": axis_of(x, along)}), index)
+    return ValuesIndices(apply(TABLE["take_along"], (x, index), {"axis": axis_of(x, place)}), index)
 
 
 def equal(a: Operand, b: Operand) -> bool:

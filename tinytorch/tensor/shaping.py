@@ -77,7 +77,7 @@ def as_vector(function: Callable[P, Any]) -> Callable[P, Any]:
     """Decorator for a function along one axis: a 0-d Tensor counts as (1,), as in PyTorch."""
 
     @functools.wraps(function)
-    def along(x: Operand, *args: Any, **settings: Any) -> Any:
+    def of_vector(x: Operand, *args: Any, **settings: Any) -> Any:
         x = tensor_of(x)
         if x.shape:
             return function(x, *args, **settings)  # type: ignore[call-arg]
@@ -86,7 +86,7 @@ def as_vector(function: Callable[P, Any]) -> Callable[P, Any]:
         # values and indices go by name
         return out._make(parts) if isinstance(out, tuple) else parts[0]  # type: ignore[attr-defined]
 
-    return along  # type: ignore[return-value]
+    return of_vector  # type: ignore[return-value]
 
 
 def reshape(x: Operand, *shape: Sizes) -> Any:
@@ -294,9 +294,9 @@ def joined(xs: Sequence[Any]) -> list[Any]:
 def concat(xs: Sequence[Any], dim: int | None = 0, axis: Any = ...) -> Any:
     """Tensors one after the other along an axis (None: flattened); their other sizes agree."""
     tensors = joined(xs)
-    along = dim if axis is ... else axis
-    if along is None:
-        tensors, along = [reshape(t, -1) for t in tensors], 0
+    place = dim if axis is ... else axis
+    if place is None:
+        tensors, place = [reshape(t, -1) for t in tensors], 0
     shapes = [t.shape for t in tensors]
     if (0,) in shapes:  # of nothing nothing is known: PyTorch's rule
         tensors = [t for t in tensors if t.shape != (0,)] or tensors[:1]
@@ -307,7 +307,7 @@ def concat(xs: Sequence[Any], dim: int | None = 0, axis: Any = ...) -> Any:
             rule="tensors with at least one axis",
             fix="tt.stack(numbers), or x.reshape(1) of each number",
         )
-    at = axis_of(tensors[0], along)
+    at = axis_of(tensors[0], place)
     return apply(TABLE["concatenate"], tensors, {"axis": at})
 
 

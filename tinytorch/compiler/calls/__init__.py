@@ -1,1 +1,1 @@
-"""Library calls: primitives that have kernels of their own."""
+"""Library calls: primitives for which a kernel is written by hand."""

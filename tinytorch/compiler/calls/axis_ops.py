@@ -121,7 +121,7 @@ def _reshaped(lowering: Lowering, v: Value, shape: tuple[int, ...]) -> tuple[Val
         return v, viewed
     access = lowering.copied(v, lowering.located(v))
     dense = dense_strides(shape, tuple(range(len(shape))))
-    return access.home, Operand(v.dtype, dense, access.offset)
+    return access.base, Operand(v.dtype, dense, access.offset)
 
 
 def update_slice(lowering: Lowering, group: Group) -> bool:

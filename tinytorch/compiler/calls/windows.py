@@ -296,7 +296,7 @@ def _filter_matrix(
 def _image_of(lowering: Lowering, v: Value) -> Image:
     """Where the pixels of a value lie."""
     access = lowering.located(v)
-    storage = lowering.of[access.home].storage
+    storage = lowering.of[access.base].storage
     return Image(storage, v.dtype, v.shape, access.strides, access.offset)
 
 

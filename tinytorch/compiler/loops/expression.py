@@ -405,14 +405,14 @@ class Emitter:
         """Write a value to its place at the current point."""
         f = self.f
         pointer = f.at(self.pointers[s.argument], self.offset(s.strides, s.offset), s.dtype.llvm)
-        along = s.strides[self.lane] if self.lane is not None and self.lane < len(s.strides) else 0
-        if not along or self.width == 1:
+        stride = s.strides[self.lane] if self.lane is not None and self.lane < len(s.strides) else 0
+        if not stride or self.width == 1:
             value = self.value(s.value)
             if lanes(value.type) > 1:  # a column of size 1, of a result that comes in vectors
                 value = f.extract(value, 0)
             f.store(to_memory(f, value, s.dtype), pointer)
             return
-        if along == 1 and (guard := self._guard(s)) is not None:
+        if stride == 1 and (guard := self._guard(s)) is not None:
             condition, new = guard
             value = to_memory(f, self.as_vector(new, self.width), s.dtype)
             mask = self.as_vector(condition, self.width)
@@ -420,7 +420,7 @@ class Emitter:
             f.store(value, pointer, mask=mask)
             return
         value = to_memory(f, self.as_vector(s.value, self.width), s.dtype)
-        if along == 1:
+        if stride == 1:
             f.store(value, pointer, mask=self.mask)
             return
         n = self.width
@@ -430,7 +430,7 @@ class Emitter:
         elif memory != s.dtype.llvm:
             value = f.bitcast(value, vector(n, memory))
         mask = self.mask or f.const(vector(n, "i1"), 1)
-        places = f.mul(f.step(n), f.const(vector(n, "i64"), along))
+        places = f.mul(f.step(n), f.const(vector(n, "i64"), stride))
         at = self._addresses(pointer, places, memory)
         name = f"llvm.masked.scatter.{mangle(value.type)}.v{n}p0"
         f.declarations.add(f"declare void @{name}({value.type}, <{n} x ptr>, i32, <{n} x i1>)")

@@ -81,7 +81,7 @@ class ExpressionBuilder:
         access = self.access(v)
         if access is not None:
             strides, offset = at(access, coordinates, self.rank)
-            return Load(v.dtype, self.name(access.home), strides, offset)
+            return Load(v.dtype, self.name(access.base), strides, offset)
         node = self.producer[v]
         if node.is_movement:
             moved = move_coordinates(node, coordinates, self.rank)
@@ -136,4 +136,4 @@ class ExpressionBuilder:
         if place.dtype is not int64:
             place = Op(int64, "cast", (place,))
         lookup = ((place, access.strides[axis], x.shape[axis]),)
-        return Load(x.dtype, self.name(access.home), strides, offset, lookup)
+        return Load(x.dtype, self.name(access.base), strides, offset, lookup)

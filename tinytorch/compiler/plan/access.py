@@ -16,9 +16,9 @@ from tinytorch.compiler.loops import elementwise
 
 @dataclass(frozen=True)
 class Access:
-    """Element i of `home` (a stored value) lies at offset + sum(strides * i)."""
+    """Element i lies at offset + sum(strides * i) of `base`, a stored value."""
 
-    home: Value
+    base: Value
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     offset: int = 0
@@ -262,7 +262,7 @@ def _slice_access(node: Node, x: Access) -> Access:
     if all(shape):
         offset += sum(s * a for s, a in zip(x.strides, node.params["start"], strict=True))
     strides = tuple(s * step for s, step in zip(x.strides, node.params["step"], strict=True))
-    return Access(x.home, shape, strides, offset)
+    return Access(x.base, shape, strides, offset)
 
 
 # flip
@@ -284,7 +284,7 @@ def _flip_access(node: Node, x: Access) -> Access:
     axes = {a % len(x.shape) for a in given}
     offset = x.offset + sum(x.strides[a] * (x.shape[a] - 1) for a in axes if x.shape[a])
     strides = tuple(-s if d in axes else s for d, s in enumerate(x.strides))
-    return Access(x.home, node.outputs[0].shape, strides, offset)
+    return Access(x.base, node.outputs[0].shape, strides, offset)
 
 
 # reshape

@@ -148,7 +148,7 @@ class _Fusion:
         made = self.producer.get(base)
         group = self.of.get(made) if made is not None else None
         if not self._may_join(node):
-            return False  # a kernel of its own reads whole arrays
+            return False  # a library call reads whole arrays
         if group is None or group.axes is None or self.is_full(group, base):
             return True
         if node.is_lookup:

@@ -97,7 +97,7 @@ def _lower_check(lowering: Lowering, check: IndexCheck) -> None:
         return
     number = 1 + sum(t.check for t in lowering.tasks)
     kernel = index_check(prod(v.shape), Operand(v.dtype, (1,), access.offset), check.size, number)
-    index = lowering.of[access.home].storage
+    index = lowering.of[access.base].storage
     lowering.tasks.append(
         Task(
             kernel, (index, status), frozenset([index]), frozenset([status]), f"check {check.name}",

@@ -234,14 +234,14 @@ class Lowering(PlanReader):
 
     def check_access(self, access: Access, v: Value) -> None:
         """See `verify_access`."""
-        verify_access(access, v, self.of[access.home])
+        verify_access(access, v, self.of[access.base])
 
     def copied(self, v: Value, access: Access) -> Access:
         """A dense copy of a view that cannot be reshaped where it lies."""
         copy = super().copied(v, access)
         build, names = self.arithmetic(v.shape)
-        value = Load(v.dtype, build.name(access.home), access.strides, access.offset)
-        self.store_dense(value, v, self.of[copy.home].storage, names)
+        value = Load(v.dtype, build.name(access.base), access.strides, access.offset)
+        self.store_dense(value, v, self.of[copy.base].storage, names)
         return copy
 
     def place(self, v: Value) -> Placement:
@@ -254,7 +254,7 @@ class Lowering(PlanReader):
         asked, self.asked = self.asked, set()
         access = self.located(v)
         self.asked = asked
-        return self.of[access.home].storage
+        return self.of[access.base].storage
 
     def operand(self, v: Value) -> Operand:
         """Where a value that a library call reads or writes lies."""
@@ -408,12 +408,12 @@ def verify_access(access: Access, v: Value, place: Placement) -> None:
     if not prod(v.shape):
         return
     low, high = bounds(access.strides, v.shape, access.offset)
-    first, last = bounds(place.strides, access.home.shape, place.offset)
+    first, last = bounds(place.strides, access.base.shape, place.offset)
     if low < first or high > last:
         raise CompileError.own_fault(
             "the compiler pass 'lower' made an invalid program: a view reaches outside what it is a"
             " view of",
-            got=f"{v!r} at {low} to {high} of {access.home!r} at {first} to {last}",
+            got=f"{v!r} at {low} to {high} of {access.base!r} at {first} to {last}",
             rule="movement shows elements of its array",
         )
 
