@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,12 +60,12 @@ class Node:
     outputs: tuple[Value, ...]
     where: str = ""
 
-    @property
+    @cached_property
     def is_movement(self) -> bool:
         """It gives the same numbers at other places."""
         return self.primitive.op_class is OpClass.MOVEMENT
 
-    @property
+    @cached_property
     def is_source(self) -> bool:
         """It reads nothing."""
         return self.primitive.op_class is OpClass.SOURCE
@@ -74,12 +75,12 @@ class Node:
         """It reads nothing and counts along an axis."""
         return self.is_source and self.constant is None
 
-    @property
+    @cached_property
     def is_reduction(self) -> bool:
         """It is a sum, product, maximum, ... over axes."""
         return self.primitive.op_class is OpClass.REDUCTION
 
-    @property
+    @cached_property
     def is_lookup(self) -> bool:
         """It reads whole rows at data-dependent places."""
         return self.primitive.op_class is OpClass.LOOKUP

@@ -16,7 +16,14 @@ from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.loops.expression import Load, topological
 from tinytorch.compiler.operations import has_epilogue, operation_of
-from tinytorch.compiler.plan.access import bounds, dense_strides, movement_of, nested, plain
+from tinytorch.compiler.plan.access import (
+    bounds,
+    dense_strides,
+    is_arithmetic,
+    movement_of,
+    nested,
+    plain,
+)
 from tinytorch.compiler.plan.lowering import PlanReader
 from tinytorch.compiler.plan.order import Circle, Dependences, item_loads
 from tinytorch.compiler.plan.stages import (
@@ -73,14 +80,16 @@ def _may_overwrite(materialized: Materialized, group: Group, state: Value) -> bo
 
 def _read_elsewhere(materialized: Materialized) -> set[Value]:
     """States that a group's arithmetic reads at another element than it overwrites."""
-    candidates = _candidates(materialized, set())
-    of = _places(materialized, candidates)
+    candidates, of = _candidates(materialized, set()), dict[Value, Placement]()
     found: set[Value] = set()
     for group, pairs in candidates.items():
         if group.call is not None and group.call.is_update:
             continue
-        reader = PlanReader(materialized, of)
-        stores, names = reader.stores_of(group)
+        pairs = [pair for pair in pairs if not _stays_in_place(materialized, group, pair[0])]
+        if not pairs:
+            continue
+        of = of or _places(materialized, candidates)
+        stores, names = PlanReader(materialized, of).stores_of(group)
         loads = [e for e in topological(s.value for s in stores) if isinstance(e, Load)]
         for state, _ in pairs:
             for s in stores:
@@ -88,6 +97,28 @@ def _read_elsewhere(materialized: Materialized) -> set[Value]:
                 if names[s.argument] is of[state].storage and not all(e.is_at(s) for e in same):
                     found.add(state)
     return found
+
+
+def _stays_in_place(materialized: Materialized, group: Group, state: Value) -> bool:
+    """Whether elementwise rows alone, of one shape, lie between a state and what a group stores.
+
+    So it is for nearly all states, and what they are read by need not be built twice.
+    """
+    fused, own = materialized.fused, group.makes
+    stack = [(v, v.shape != state.shape) for v in materialized.stored_by(group)]
+    seen: set[tuple[Value, bool]] = set()
+    while stack:
+        v, moved = stack.pop()
+        if v is state and moved:
+            return False
+        node = fused.producer.get(v)
+        stored = v in materialized.values and v not in own
+        if node is None or stored or (v, moved) in seen or node is group.call:
+            continue
+        seen.add((v, moved))
+        still = is_arithmetic(node) and not node.is_lookup
+        stack.extend((x, moved or not still or x.shape != v.shape) for x in node.inputs)
+    return True
 
 
 def _places(materialized: Materialized, candidates: Updates) -> dict[Value, Placement]:
