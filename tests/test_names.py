@@ -20,9 +20,9 @@ FOLDERS = ("compiler", "kernels", "codegen")  # whose classes are named in words
 PLAIN = set(
     """
     assignment attention change choice circle compiled constant convolution coordinate copy dot
-    draft eager ending escapes forward function given head image in key left line marker memory moment
-    native observer once origin outputs overlap part picture placed places probe product recompile
-    rectangle right shares sum table turns walk warning weights
+    draft eager ending escapes forward function given head image in key left line marker memory
+    moment native observer once origin outputs overlap part picture placed places probe product
+    recompile rectangle right shares sum table turns walk warning weights
     """.split()
 )
 # Words that mean something to one author alone, in prose or names; what is written instead.

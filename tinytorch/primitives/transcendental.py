@@ -1,7 +1,7 @@
 """Elementwise functions of analysis: powers, exponentials, logarithms, roots, circles, erf.
 
-Knows one float at a time, and keeps its dtype. Integers have only `pow`. docs/extending.md adds such
-a function: a row here, its instructions in compiler/loops/elementwise.py.
+Knows one float at a time, and keeps its dtype. Integers have only `pow`. docs/extending.md adds
+such a function: a row here, its instructions in compiler/loops/elementwise.py.
 """
 
 from __future__ import annotations

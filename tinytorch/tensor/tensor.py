@@ -479,8 +479,8 @@ interchange.offer_buffers(Tensor)
 
 # --- the gradient of a table of which few rows were read ---
 #
-# Wherever a whole Tensor is needed it is one, made then; who knows of it (optimizers, clipping) goes
-# through its rows alone.
+# Wherever a whole Tensor is needed it is one, made then; who knows of it (optimizers, clipping)
+# goes through its rows alone.
 
 
 class RowGradient(Tensor):

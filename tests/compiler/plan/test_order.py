@@ -18,8 +18,6 @@ from tinytorch.compiler.plan.order import check_order
 TARGET = targets()[-1]
 
 
-
-
 def test_orders_that_are_wrong():
     """A value read before it is made, a state after it is gone, a check that comes too late."""
     ordered = training("order tasks")
