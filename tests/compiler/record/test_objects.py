@@ -9,7 +9,7 @@ import pytest
 import tinytorch as tt
 from tests.compiler.record import test_watch
 from tinytorch.compiler.record import objects
-from tinytorch.compiler.record.guards import MISSING
+from tinytorch.compiler.record.objects import MISSING
 
 
 class Liar(dict):

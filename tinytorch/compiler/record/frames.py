@@ -28,8 +28,7 @@ from collections.abc import Callable, Collection
 from typing import Any, cast
 
 from tinytorch.base.locks import ForkSafeLock
-from tinytorch.compiler.record.guards import MISSING
-from tinytorch.compiler.record.objects import is_library, of_library
+from tinytorch.compiler.record.objects import MISSING, is_library, of_library
 
 _ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "INTERPRETER_EXIT")
 _ALWAYS = ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "JUMP_ABSOLUTE")

@@ -21,25 +21,9 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from tinytorch.base.errors import CompileError
+from tinytorch.compiler.record.objects import MISSING, REFUSALS, SCALARS, UNSET, class_of, is_a
 from tinytorch.tensor.memory import TensorBase
 
-SCALARS = frozenset((bool, int, float, complex, str, bytes, type(None), type(...)))
-PLAIN = frozenset((*SCALARS, tuple, range, slice, frozenset))  # their attributes never change
-
-
-class _Marker:
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-MISSING = _Marker("missing")
-UNSET = _Marker("not set")  # an attribute that may be set
-class_of: Callable[[object], type[Any]] = type  # `x.__class__` may run the user's code
-# What objects raise that cannot be read any more; other exceptions (timeouts by a signal) go on.
-REFUSALS = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError)
 _call = cast(Callable[[Any, Any], Any], operator.call)
 OFTEN = 3  # recordings because of one name, at which a warning names it
 
@@ -102,6 +86,11 @@ class Guard:
         return type(self.held) in (int, float)
 
 
+def reading_of(owner: Any, name: str) -> Guard:
+    """The reading of a name or an attribute, whatever it gives."""
+    return Guard("item" if is_a(owner, dict) else "attr", owner, name, None, name)
+
+
 Place = tuple[str, int, Any]  # kind, id of the holder, key
 
 
@@ -145,7 +134,7 @@ def same(now: Any, held: Any) -> bool:
 def contents(x: Any) -> tuple[list[Any], list[Any]]:
     """(keys, values) of a dict, else (elements, elements)."""
     elements = list(x)
-    return elements, (list(x.values()) if issubclass(class_of(x), dict) else elements)
+    return elements, (list(x.values()) if is_a(x, dict) else elements)
 
 
 def numbers(x: np.ndarray, key: Any = None) -> tuple[tuple[int, ...], np.dtype[Any], bytes]:
@@ -241,7 +230,7 @@ class Guards:
                 self._lists[1].append(keys)
                 continue
             parts = [(g.holder, keys)]
-            if issubclass(class_of(g.holder), dict):
+            if is_a(g.holder, dict):
                 parts.append((g.holder.values(), values))
             for part, held in parts:
                 self._iterables.append(part)
@@ -301,7 +290,7 @@ def given_guards(given: Any) -> list[Guard]:
     except TypeError:
         items = [given]
     for i, item in enumerate(items):
-        if issubclass(class_of(item), tuple) and len(item) == 2 and isinstance(item[1], str):
+        if is_a(item, tuple) and len(item) == 2 and isinstance(item[1], str):
             owner, path = item
             read = partial(attrgetter(path), owner)
             shown = f"{getattr(owner, '__name__', type(owner).__name__)}.{path}"

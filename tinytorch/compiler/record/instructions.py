@@ -29,10 +29,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinytorch.compiler.record.frames import at, depths, places_of
-from tinytorch.compiler.record.guards import MISSING, REFUSALS, SCALARS, class_of
 from tinytorch.compiler.record.objects import (
     BOUND_IN_C,
     CONTAINERS,
+    MISSING,
+    REFUSALS,
+    SCALARS,
+    class_of,
     found_in,
     hashable,
     is_a,

@@ -15,11 +15,14 @@ import sysconfig
 import types
 from array import array
 from collections import deque
+from collections.abc import Callable
 from typing import Any, cast
 
-from tinytorch.compiler.record.guards import MISSING, REFUSALS, SCALARS, class_of
-
+SCALARS = frozenset((bool, int, float, complex, str, bytes, type(None), type(...)))
+PLAIN = frozenset((*SCALARS, tuple, range, slice, frozenset))  # their attributes never change
 CONTAINERS: tuple[type[Any], ...] = (list, dict, set, deque, bytearray, array)
+# What objects raise that cannot be read any more; other exceptions (timeouts by a signal) go on.
+REFUSALS = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError)
 BOUND_IN_C = (types.BuiltinMethodType, types.MethodWrapperType)  # `table.get`, `v.__len__`
 # they show what a dict holds, and hold nothing themselves
 _EMPTY: dict[str, Any] = {}
@@ -27,6 +30,20 @@ _DICT_VIEWS: tuple[type[Any], ...] = (
     types.MappingProxyType, type(_EMPTY.keys()), type(_EMPTY.values()), type(_EMPTY.items()),
 )  # fmt: skip
 _HEAP, _FIXED = 1 << 9, 1 << 8  # Py_TPFLAGS_HEAPTYPE, Py_TPFLAGS_IMMUTABLETYPE
+
+class_of: Callable[[object], type[Any]] = type  # `x.__class__` may run the user's code
+
+
+class _Marker:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+MISSING = _Marker("missing")
+UNSET = _Marker("not set")  # an attribute that may be set
 
 _bases_of = type.__dict__["__mro__"].__get__
 _dict_of = type.__dict__["__dict__"].__get__

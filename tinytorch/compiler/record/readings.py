@@ -23,24 +23,18 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import numpy as np
 
-from tinytorch.compiler.record.guards import (
+from tinytorch.compiler.record.guards import Guard, Place, contents, numbers, same
+from tinytorch.compiler.record.objects import (
+    BOUND_IN_C,
+    CONTAINERS,
     MISSING,
     PLAIN,
     REFUSALS,
     SCALARS,
     UNSET,
-    Guard,
-    Place,
-    class_of,
-    contents,
-    numbers,
-    same,
-)
-from tinytorch.compiler.record.objects import (
-    BOUND_IN_C,
-    CONTAINERS,
     bases_of,
     can_change_class,
+    class_of,
     dict_behind,
     dict_of_class,
     found_in,

@@ -31,8 +31,8 @@ from typing import Any
 from tinytorch.base.errors import CompileError
 from tinytorch.base.locks import SharedLock, fork_waits_for
 from tinytorch.compiler.graph.graph import Graph, Value, verify
-from tinytorch.compiler.record.guards import MISSING, Guard, Place, class_of, place_of
-from tinytorch.compiler.record.objects import dict_of_object, is_a, name_of, put
+from tinytorch.compiler.record.guards import Guard, Place, place_of, reading_of
+from tinytorch.compiler.record.objects import MISSING, class_of, dict_of_object, is_a, name_of, put
 from tinytorch.compiler.record.readings import Readings, holds_tensor, young_objects
 from tinytorch.compiler.record.recorder import Recorder, Row
 from tinytorch.compiler.record.signature import Slot, flatten, rebuild
@@ -534,10 +534,10 @@ def _moved(seen: Readings) -> list[Effect]:
     """What was put somewhere though it is not new: Tensors that change their places."""
     effects: list[Effect] = []
     for owner, name, old in seen.written.values():
-        kind = "item" if is_a(owner, dict) else "attr"
-        now = Guard(kind, owner, name, None, name).now()
+        place = reading_of(owner, name)
+        now = place.now()
         if now is not old and _holds_old(now):
-            effects.append(Effect(kind, owner, name, now))
+            effects.append(Effect(place.kind, owner, name, now))
     for holder, before in seen.snapshots.values():
         if is_a(holder, (list, dict)) and len(holder) == len(before):
             keys = holder if is_a(holder, dict) else range(len(holder))
@@ -632,7 +632,7 @@ def _effects(seen: Readings, holder: Any, children: list[Any]) -> list[Effect] |
         return [Effect("attr", holder, "cell_contents", holder.cell_contents)]
     written: list[Effect] = []
     for owner, name, _ in seen.written.values():
-        now = MISSING if is_a(owner, dict) else Guard("attr", owner, name, None, name).now()
+        now = MISSING if is_a(owner, dict) else reading_of(owner, name).now()
         if id(now) in ids:
             written.append(Effect("attr", owner, name, now))
     if is_a(holder, list):

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.errors import CompileError
-from tinytorch.compiler.record.guards import class_of
-from tinytorch.compiler.record.objects import is_a
+from tinytorch.compiler.record.objects import class_of, is_a
 from tinytorch.tensor.assignment import root_of
 from tinytorch.tensor.autograd import Leaf
 from tinytorch.tensor.tensor import Tensor

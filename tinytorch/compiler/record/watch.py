@@ -20,19 +20,14 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from tinytorch.compiler.record.frames import FUNCTION, LOCALS, Observer, at, available
-from tinytorch.compiler.record.guards import (
+from tinytorch.compiler.record.guards import Guard, Place, contents, place_of, reading_of
+from tinytorch.compiler.record.instructions import Moment, note_call, plan_of
+from tinytorch.compiler.record.objects import (
     MISSING,
     REFUSALS,
     SCALARS,
-    Guard,
-    Place,
-    class_of,
-    contents,
-    place_of,
-)
-from tinytorch.compiler.record.instructions import Moment, note_call, plan_of
-from tinytorch.compiler.record.objects import (
     asked,
+    class_of,
     dict_of_object,
     is_a,
     is_library_class,
@@ -120,11 +115,11 @@ class Watch(Readings, Observer):
         """
         again: list[Callable[[], None]] = []
         for holder, name, old in reversed(list(self.written.values())):
-            kind = "item" if is_a(holder, dict) else "attr"
-            now = Guard(kind, holder, name, None, name).now()
+            place = reading_of(holder, name)
+            now = place.now()
             if now is not old and holds_tensor(now):
-                put(kind, holder, name, old)
-                again.append(functools.partial(put, kind, holder, name, now))
+                put(place.kind, holder, name, old)
+                again.append(functools.partial(put, place.kind, holder, name, now))
         for holder, before in self.snapshots.values():
             if any(map(holds_tensor, contents(holder)[1])):
                 now = dict(holder) if is_a(holder, dict) else list(holder)

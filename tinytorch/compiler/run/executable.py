@@ -27,8 +27,8 @@ from tinytorch.base import settings
 from tinytorch.base.dtypes import DType
 from tinytorch.base.errors import CompileError, IndexRangeError
 from tinytorch.base.locks import ForkSafeLock
-from tinytorch.compiler.record.guards import Guard, Guards, class_of
-from tinytorch.compiler.record.objects import is_a
+from tinytorch.compiler.record.guards import Guard, Guards
+from tinytorch.compiler.record.objects import class_of, is_a
 from tinytorch.compiler.record.recorder import Row
 from tinytorch.compiler.record.recording import Recording, do_nothing
 from tinytorch.compiler.record.signature import Slot, filler, overlaps
