@@ -10,6 +10,7 @@ from tinytorch.nn.embedding import LearnedPositions, RotaryPositions, Sinusoidal
 from tinytorch.nn.functional import scaled_dot_product_attention, softmax
 from tinytorch.tensor.creation import asarray
 from tinytorch.tensor.interpreter import current, is_grad_enabled
+from tinytorch.tensor.operands import Operand
 from tinytorch.tensor.tensor import Tensor
 
 __all__ = [
@@ -19,7 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def attention_naive(Q, K, V) -> Tensor:
+def attention_naive(Q: Operand, K: Operand, V: Operand) -> Tensor:
     """softmax(Q K^T) V in three operations: the baseline of the capstone, without scale or mask.
 
     Args:
@@ -37,13 +38,13 @@ def attention_naive(Q, K, V) -> Tensor:
         >>> attention_naive(tt.ones(2, 3), tt.ones(4, 3), tt.ones(4, 3)).shape
         (2, 3)
     """
-    Q, K, V = asarray(Q), asarray(K), asarray(V)
-    scores = Q @ K.transpose(-1, -2)
+    q, k, v = asarray(Q), asarray(K), asarray(V)
+    scores = q @ k.transpose(-1, -2)
     weights = softmax(scores)
-    return weights @ V
+    return weights @ v
 
 
-def attention_optimized(Q, K, V) -> Tensor:
+def attention_optimized(Q: Operand, K: Operand, V: Operand) -> Tensor:
     """What `attention_naive` gives, by the compiled kernel, which never holds T S numbers.
 
     Where a gradient is wanted the operation takes its place in the tape; otherwise, and inside
@@ -65,11 +66,11 @@ def attention_optimized(Q, K, V) -> Tensor:
         >>> bool(abs(attention_optimized(q, k, v) - attention_naive(q, k, v)).max().item() < 1e-5)
         True
     """
-    Q, K, V = asarray(Q), asarray(K), asarray(V)
-    learns = is_grad_enabled() and any(x.requires_grad for x in (Q, K, V))
+    q, k, v = asarray(Q), asarray(K), asarray(V)
+    learns = is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     if learns or current() is not None:
-        return _unscaled(Q, K, V)
-    return _native()(Q, K, V)
+        return _unscaled(q, k, v)
+    return _native()(q, k, v)
 
 
 def _unscaled(Q: Tensor, K: Tensor, V: Tensor) -> Tensor:

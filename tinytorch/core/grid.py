@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tinytorch.base.checks import whole
 from tinytorch.base.errors import SettingError
@@ -43,7 +45,7 @@ class Block:
             raise AttributeError(f"a block of {len(self.size)} axes has no {name!r}")
         return self.index[axis] * self.size[axis] + self.thread[axis]
 
-    def shared(self, *shape: int, dtype="float32") -> np.ndarray:
+    def shared(self, *shape: int, dtype: DTypeLike = "float32") -> np.ndarray:
         """Memory of this block, zero at first."""
         return np.zeros(shape, dtype)
 
@@ -91,7 +93,7 @@ class kernel:
                 fix="smaller blocks and more of them",
             )
 
-        def run(*arguments) -> None:
+        def run(*arguments: Any) -> None:
             for index in itertools.product(*map(range, grid)):
                 self.function(Block(index, size, grid), *arguments)
 
@@ -107,7 +109,7 @@ def blocks_for(n: int, threads: int) -> int:
     return -(-n // threads)
 
 
-def _sizes(owner: str, name: str, given) -> tuple[int, ...]:
+def _sizes(owner: str, name: str, given: object) -> tuple[int, ...]:
     sizes = given if isinstance(given, tuple) else (given,)
     if not 1 <= len(sizes) <= 3:
         raise SettingError(

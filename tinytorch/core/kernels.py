@@ -18,6 +18,7 @@ from tinytorch.tensor.creation import asarray
 from tinytorch.tensor.dispatch import custom_vjp
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import current
+from tinytorch.tensor.operands import Operand
 from tinytorch.tensor.tensor import Tensor
 
 __all__ = [
@@ -26,7 +27,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def fused_relu_add(x, y) -> Tensor:
+def fused_relu_add(x: Operand, y: Operand) -> Tensor:
     """max(x + y, 0), reading each number once: one native loop, forward and backward.
 
     Args:
@@ -43,10 +44,10 @@ def fused_relu_add(x, y) -> Tensor:
         >>> fused_relu_add(tt.Tensor([1.0, -3.0]), tt.Tensor([1.0, 2.0])).numpy()
         array([2., 0.], dtype=float32)
     """
-    x, y = asarray(x), asarray(y)
+    a, b = asarray(x), asarray(y)
     if current() is not None:  # the program that is being recorded fuses it
-        return relu(x + y)
-    return _relu_add(x, y)
+        return relu(a + b)
+    return _relu_add(a, b)
 
 
 @custom_vjp

@@ -145,7 +145,7 @@ def _forward(a: Tensor, b: Tensor, *, product: Product):
     return _applied(product, a, b), (a, b, product)
 
 
-def _backward(kept, g: Tensor):
+def _backward(kept: tuple[Tensor, Tensor, Product], g: Tensor):
     a, b, product = kept
     g_a = _multiplied(g, b.transpose(0, 1), product=product)
     return g_a, _multiplied(a.transpose(0, 1), g, product=product)

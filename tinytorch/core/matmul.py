@@ -7,6 +7,7 @@ Knows NumPy arrays. The ladder of the matmul guide: `matmul_naive`, `matmul_vect
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinytorch.base.errors import ShapeError
 
@@ -15,8 +16,8 @@ THRESHOLD = 1_000_000
 BLOCK = 256
 
 
-def _checked(a, b) -> tuple[np.ndarray, np.ndarray]:
-    a, b = np.asarray(a), np.asarray(b)
+def _checked(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    a, b = np.asarray(first), np.asarray(second)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
         raise ShapeError(
             f"Cannot multiply {a.shape} and {b.shape}",
@@ -27,7 +28,7 @@ def _checked(a, b) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-def matmul_naive(A, B) -> np.ndarray:
+def matmul_naive(A: ArrayLike, B: ArrayLike) -> np.ndarray:
     """C[i, j] = sum over k of A[i, k] B[k, j], one number at a time.
 
     Args:
@@ -58,7 +59,7 @@ def matmul_naive(A, B) -> np.ndarray:
     return out
 
 
-def matmul_vectorized(A, B) -> np.ndarray:
+def matmul_vectorized(A: ArrayLike, B: ArrayLike) -> np.ndarray:
     """Row by row: row i of C is A[i, :] applied to all rows of B at once.
 
     Args:
@@ -81,7 +82,7 @@ def matmul_vectorized(A, B) -> np.ndarray:
     return out
 
 
-def matmul_optimized_v1(A, B) -> np.ndarray:
+def matmul_optimized_v1(A: ArrayLike, B: ArrayLike) -> np.ndarray:
     """One call: NumPy's product, which is a BLAS.
 
     Args:
@@ -96,7 +97,7 @@ def matmul_optimized_v1(A, B) -> np.ndarray:
     return np.dot(a, b)
 
 
-def matmul_optimized_v2(A, B) -> np.ndarray:
+def matmul_optimized_v2(A: ArrayLike, B: ArrayLike) -> np.ndarray:
     """Blocks of 256 x 256 for large matrices, one call for small ones.
 
     Args:
@@ -122,7 +123,7 @@ def matmul_optimized_v2(A, B) -> np.ndarray:
     return out
 
 
-def matmul_optimized_v3(A, B) -> np.ndarray:
+def matmul_optimized_v3(A: ArrayLike, B: ArrayLike) -> np.ndarray:
     """v2 on contiguous memory: rows of A and B are read in order.
 
     Args:

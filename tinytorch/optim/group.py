@@ -344,7 +344,7 @@ def sign(x: Any) -> Any:
     return x.sign() if isinstance(x, Tensor) else np.sign(x)
 
 
-def checked_betas(owner: str, betas) -> tuple[float, float]:
+def checked_betas(owner: str, betas: object) -> tuple[float, float]:
     """`betas` as two floats if each lies in [0, 1), else a SettingError.
 
     >>> checked_betas("Adam", [0.9, 0.999])

@@ -7,7 +7,7 @@ Knows groups and their life, never how a weight moves. Everything that changes f
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Optimizer:
     refused (some may be frozen).
     """
 
-    def __init__(self, params: Iterable | None, lr: float, **settings):
+    def __init__(self, params: Iterable | None, lr: float, **settings: Any):
         self.name = type(self).__name__
         self._lr, self._settings = lr, settings
         self.groups = [self._group({"params": []})]

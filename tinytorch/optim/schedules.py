@@ -11,12 +11,14 @@ import math
 import numbers
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from tinytorch.base.checks import number, whole
 from tinytorch.base.errors import SettingError, printable
 from tinytorch.optim.group import Group
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.tensor.interpreter import STATE
+from tinytorch.tensor.tensor import Tensor
 
 
 class Schedule:
@@ -142,7 +144,7 @@ class Schedule:
         return self.rate(float(group.initial_lr.item()), self.last_epoch)
 
 
-def _as(kind: type, value, name: str) -> int | float:
+def _as(kind: type, value: Any, name: str) -> int | float:
     """A number of `kind`; checkpoints may hand back NumPy's numbers or arrays of one element."""
     number = value.item() if hasattr(value, "item") else value
     if not isinstance(number, numbers.Real):
@@ -672,7 +674,7 @@ class ReduceLROnPlateau(Schedule):
     def _rate_of(self, group: Group) -> float:
         return float(group.lr.item())
 
-    def step(self, metric) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def step(self, metric: float | Tensor) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Take note of one more number, and lower the rate if there were too many bad ones.
 
         Args:

@@ -73,7 +73,7 @@ class Together(Optimizer):
                 optimizer.bind(share)
         return self
 
-    def add_param_group(self, group) -> None:
+    def add_param_group(self, group: Mapping) -> None:
         """Refused: which of them would move it?"""
         self._refuse("add_param_group() for all of them; call it on one")
 
