@@ -323,6 +323,17 @@ def test_what_does_not_fit_is_named():
         nn.MultiHeadAttention(8, 2)(tt.zeros(2, 8))
 
 
+def test_leading_axes_that_are_missing_count_as_one():
+    """Invariant: three sequences of queries beside one of keys: each as if it were alone."""
+    rng = np.random.default_rng(0)
+    q, k = tt.Tensor(rng.standard_normal((3, 2, 4, 5))), tt.Tensor(rng.standard_normal((2, 6, 5)))
+    out = F.scaled_dot_product_attention(q, k, k)
+    assert out.shape == (3, 2, 4, 5)
+    for i in range(3):
+        alone = F.scaled_dot_product_attention(q[i], k, k)
+        np.testing.assert_allclose(out[i].numpy(), alone.numpy(), rtol=1e-14)
+
+
 @pytest.mark.parametrize("heads", [1, 2])
 def test_a_key_that_is_hidden_from_all_queries_may_be_nan(heads):
     """Invariant: as if it were left out, in the gradient too, whatever the number of heads."""

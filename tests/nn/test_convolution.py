@@ -220,3 +220,10 @@ def test_settings_are_shown():
         "output_padding=(1, 1))"
     )
     assert repr(nn.Conv1d(4, 2, 3, dilation=2)) == "Conv1d(4, 2, kernel_size=3, dilation=2)"
+
+
+def test_settings_that_are_the_default_are_not_shown():
+    """Ground truth: written by hand; the defaults of the docstrings."""
+    assert repr(nn.Conv2d(3, 4, 3)) == "Conv2d(3, 4, kernel_size=(3, 3))"
+    assert repr(nn.Conv1d(3, 4, 3)) == "Conv1d(3, 4, kernel_size=3)"
+    assert repr(nn.ConvTranspose2d(3, 4, 3)) == "ConvTranspose2d(3, 4, kernel_size=(3, 3))"
