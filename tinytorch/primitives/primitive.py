@@ -143,7 +143,7 @@ class Primitive:
             analysis. Such a result is kept where it is needed twice, a cheap one computed again.
         exact: an element computes nothing that could be rounded again: it is an operand, or that in
             another number type.
-        commutes: two operands may change places.
+        commutes: the operands may change places (of 0.0 and -0.0 `maximum` gives either).
         neutral: x op neutral is x, bit for bit; None where there is no such number.
         combines: of a REDUCTION, the name of the elementwise row that it applies two by two, and
             the number that it begins with: what it gives over nothing, or an infinity where it
