@@ -79,6 +79,8 @@ def put(root: Path, block: str) -> None:
     else:
         places = [i for i, line in enumerate(lines) if found[4] in line]
         assert len(places) == 1, f"{found[1]}: {len(places)} lines with {found[4]!r}"
+        if found[3] == "before" and re.search(r"^(def|class) ", body, re.M):
+            body += "\n\n"  # as between any two of a file
         lines.insert(places[0] + (found[3] == "after"), body)
     path.write_text("".join(lines))
 
