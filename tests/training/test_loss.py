@@ -1,4 +1,4 @@
-"""Softmax before cross-entropy."""
+"""loss.py: softmax before cross-entropy; sums and means told apart."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 
 import tinytorch as tt
 from tinytorch import nn
+from tinytorch.base.errors import SettingError
 from tinytorch.nn import functional as F
 from tinytorch.training import Trainer
-from tinytorch.training.loss import scored_by
+from tinytorch.training.loss import is_a_sum, scored_by
 from tinytorch.training.progress import Silent
 
 X = np.random.default_rng(0).standard_normal((12, 4)).astype(np.float32)
@@ -108,3 +109,14 @@ def test_softmax_in_its_place_is_not_said():
         lambda out, y: F.nll_loss(out.log(), y), compile=False, progress=Silent(),
     )  # fmt: skip
     probable.train([(X, Y)], 1)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_sums_and_means_are_told_apart_in_every_type(dtype):
+    """Closed form: of 1, 2 and 4 the sum, the mean, and a length, which is neither: rounding is
+    allowed for, and no more."""
+    x, y = tt.Tensor([1.0, 2.0, 4.0]).astype(dtype), tt.zeros(3).astype(dtype)
+    assert is_a_sum(lambda x, y: (x - y).sum(), x, y) is True
+    assert is_a_sum(lambda x, y: (x - y).mean(), x, y) is False
+    with pytest.raises(SettingError, match="not that of its parts"):
+        is_a_sum(lambda x, y: ((x - y) * (x - y)).sum() ** 0.5, x, y)
