@@ -1,4 +1,4 @@
-"""TinyTorch: a deep-learning framework in Python, small enough to read, compiled to machine speed.
+"""TinyTorch: a deep-learning framework in Python, made to be read, compiled to machine speed.
 
 Knows names only. Importing it loads NumPy and the lower floors; nn, optim, the compiler and
 the rest are loaded when they are first used.
