@@ -236,8 +236,7 @@ class _Ending:
         self.known: dict[int, tuple[Tensor, Slot]] = {}  # id of a Tensor -> it and its one Slot
         self.outside = {id(t) for t, _ in (*recorder.met, *recorder.views)}
         self._roots: Counter[int] = Counter()  # id of a Tensor -> results that show it
-        self._taken: dict[int, tuple[Tensor, list[Row]]] = {}  # id of a view -> from outside, rows
-        self._of_arguments: dict[int, tuple[int, list[Row]]] = {}  # of a view -> an argument, rows
+        self._kept: dict[int, tuple[Any, list[Row]]] = {}  # id of a view -> its base, and rows
 
     def finish(self, result: list[Any]) -> None:
         """Everything the recorder found; takes what the function returned out of `result`."""
@@ -361,17 +360,23 @@ class _Ending:
             return Slot("argument", number)
         if id(leaf) in self.outside or leaf._value is None:
             return leaf
-        if id(leaf) in self._of_arguments:
-            number, rows = self._of_arguments[id(leaf)]
-            return self._view(Slot("argument", number), rows)
+        if id(leaf) in self._kept:
+            return self._view(*self._kept[id(leaf)])
         root, rows = self._base_of(leaf)
-        if _taken_at_tensors(rows):
-            return self._slot(leaf)
-        if rows and (id(root) in self.outside or root is not leaf and self._roots[id(root)] > 1):
-            return self._view(root if id(root) in self.outside else self.returned(root), rows)
-        if rows and (number := self.recorder.numbers.get(id(root))) is not None:
-            return self._view(Slot("argument", number), rows)
+        if rows and not _taken_at_tensors(rows):
+            base = self._outer(root)
+            if base is None and root is not leaf and self._roots[id(root)] > 1:
+                base = self.returned(root)
+            if base is not None:
+                return self._view(base, rows)
         return self._slot(leaf)
+
+    def _outer(self, tensor: Tensor) -> Any:
+        """A Tensor from outside, the Slot of an argument; None for one of the recording."""
+        if id(tensor) in self.outside:
+            return tensor
+        number = self.recorder.numbers.get(id(tensor))
+        return None if number is None else Slot("argument", number)
 
     def _given_back(self, leaf: Any) -> Any:
         """`returned`, of what the function gives: where its record ends is kept."""
@@ -399,18 +404,13 @@ class _Ending:
             if view is not None and id(view) not in self.outside:
                 recorder.value_of(view)  # as its base is now
                 root, rows = self._base_of(view)
-                if _taken_at_tensors(rows):
-                    continue
-                if id(root) in self.outside:
-                    self._taken[id(view)] = root, rows
-                elif id(root) in recorder.numbers:
-                    self._of_arguments[id(view)] = recorder.numbers[id(root)], rows
+                base = self._outer(root)
+                if base is not None and not _taken_at_tensors(rows):
+                    self._kept[id(view)] = base, rows
         recorder.origins.clear()
 
     def _base_of(self, tensor: Tensor) -> tuple[Tensor, list[Row]]:
         """What a Tensor of the recording is a view of, at the end of the chain, and its rows."""
-        if id(tensor) in self._taken:
-            return self._taken[id(tensor)]
         rows: list[Row] = []
         while id(tensor) not in self.outside:
             found = self.recorder.taken_from(tensor)

@@ -1,4 +1,9 @@
 """Running a compiled program: its memory, its native call, and what it leaves in Tensors.
 
-Knows recordings and launch plans; never passes.
+Knows recordings and launch plans; never passes. In the order in which they build on each other:
+
+    program          code and constants; a runner: one arena, and the table that threads go through
+    program_cache    the program of a graph: in memory, on disk, or made by the passes
+    executable       a recording bound to its Tensors and its program: what one call does
+    explain          kernels with their times, beside the limits of the machine
 """
