@@ -4,9 +4,12 @@ Ground truth: the op class of the row and the tables of the compiler; what is in
 a host call and is named here, so that a new row cannot become one unnoticed.
 """
 
+import ast
+
 import numpy as np
 import pytest
 
+from tests.floors import PACKAGE
 from tinytorch.base.dtypes import float32, float64
 from tinytorch.codegen.builder import Function
 from tinytorch.compiler.graph.simplify import INDEX_RULES
@@ -90,3 +93,51 @@ def test_a_row_that_costs_more_than_a_few_instructions_says_so(name):
     assert row.expensive == (slow or len(f.lines) > MOST_INSTRUCTIONS), (
         f"expensive= of the row {name!r} in primitives/: {len(f.lines)} instructions"
     )
+
+
+# Where the compiler may tell primitives apart by name: its table, the rules of the graph, and the
+# instructions of each elementwise row.
+BY_NAME = (
+    "operations.py",
+    "graph/simplify.py",
+    "graph/convolution_rules.py",
+    "loops/elementwise.py",
+)
+EXCEPTIONS = {("loops/expression.py", "where"): "a stored selection is a masked store"}
+
+
+def told_apart(source: str) -> set[str]:
+    """Names of primitives that a source compares something with, or looks for in a collection."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Compare | ast.MatchValue):
+            for side in ast.walk(node):
+                if isinstance(side, ast.Constant) and side.value in TABLE:
+                    found.add(side.value)
+    return found
+
+
+def test_names_of_primitives_are_compared_in_the_table_alone():
+    """Ground truth: the comparisons in compiler/, but for record/, which knows no primitives."""
+    found = set()
+    for path in sorted((PACKAGE / "compiler").rglob("*.py")):
+        name = path.relative_to(PACKAGE / "compiler").as_posix()
+        if name not in BY_NAME and not name.startswith("record/"):
+            found |= {(name, primitive) for primitive in told_apart(path.read_text())}
+    assert found == set(EXCEPTIONS), (
+        "what an operation is to the compiler stands in its row (op_class) or in "
+        f"compiler/operations.py: {sorted(found ^ set(EXCEPTIONS))}"
+    )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "node.primitive.name == 'matmul'",
+        "node.primitive.name in ('sum', 'max')",
+        "match name:\n    case 'matmul': pass",
+    ],
+)
+def test_a_compared_name_is_seen(source):
+    """Ground truth: comparisons made by hand."""
+    assert told_apart(source)
