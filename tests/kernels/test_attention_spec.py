@@ -60,7 +60,7 @@ def visited(walk, t, first, last):
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("queries, keys", [(70, 131), (131, 70), (64, 64), (5, 3), (128, 128)])
+@pytest.mark.parametrize("queries, keys", [(70, 131), (131, 70), (64, 64), (64, 65), (5, 3)])
 def test_keys_that_are_seen_are_visited_once(causal, padded, queries, keys):
     """Ground truth: query t sees keys s <= t + S - T. Each key that a query of the block sees is
     visited once, unmasked only if all see it; whole blocks that nobody sees are left out."""

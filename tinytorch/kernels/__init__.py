@@ -1,4 +1,11 @@
 """How is it done at the machine's limit? Matrix products, attention, convolution, pooling as tiles.
 
-Knows tiles, registers and layouts, never graphs or tensors.
+Knows tiles, registers and layouts, never graphs or tensors. In the order of reading:
+
+    blocking                          how work is cut: tiles, lanes, scratch, names of kernels
+    register_tile, packing            how a tile multiplies, and the order in which it reads
+    gemm_plan, gemm_arithmetic, gemm  matrix products: sizes, micro-kernels, the loops around them
+    attention_spec, attention, attention_gradient
+    convolution                       forward, and the gradient of the filters
+    pooling, axis_ops, gather_scatter, random_bits
 """

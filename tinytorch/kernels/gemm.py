@@ -211,12 +211,12 @@ class GemmNest:
             with plan.column_tiles.loop(f, tile.columns, "fill") as panel:
                 here = f.sub(panel.index, tile.first_panel)
                 out = self._strip_at(f, "b", self.scratch.start["b"], here, self.room)
-                self._pack(f, "b", panel.index, tile.bases["b"], k0, depth, out, None)
+                self._pack(f, "b", panel.index, tile.bases["b"], k0, depth, out, f.index(0))
         with plan.row_tiles.loop(f, tile.rows, "block") as block:
             row = plan.blocks.start(f, block.index)
             if plan.pack_a == "tile":
                 a = a_copy
-                self._pack(f, "a", block.index, tile.bases["a"], k0, depth, a_copy, None)
+                self._pack(f, "a", block.index, tile.bases["a"], k0, depth, a_copy, f.index(0))
             else:
                 a = self._block_at(f, tile.bases["a"], block.index, row, k0)
             count = self._rows_of(f, block.index)
@@ -326,11 +326,11 @@ class GemmNest:
         plan, spec = self.plan, self.spec
         if plan.pack_a == "direct":
             first = f.mul(row, f.index(spec.a.strides[-2]))
-            down = f.mul(k0, f.index(spec.a.strides[-1]))
-            return f.at(base, f.add(first, down), spec.a.dtype.llvm, "a.block")
+            right = f.mul(k0, f.index(spec.a.strides[-1]))
+            return f.at(base, f.add(first, right), spec.a.dtype.llvm, "a.block")
         first = f.mul(block, f.index(plan.stride_a * self.depth))
-        down = f.mul(k0, f.index(plan.stride_a))
-        return f.at(base, f.add(first, down), self.arithmetic.packed.llvm, "a.block")
+        right = f.mul(k0, f.index(plan.stride_a))
+        return f.at(base, f.add(first, right), self.arithmetic.packed.llvm, "a.block")
 
     # packing
 
@@ -382,7 +382,7 @@ class GemmNest:
 
     def _pack(
         self, f: Function, side: str, strip: Value, source: Value, k0: Value, depth: Value,
-        out: Value, start: Value | None,
+        out: Value, k: Value,
     ) -> None:  # fmt: skip
         """Pack one panel (b) or one block of rows (a).
 
@@ -391,14 +391,12 @@ class GemmNest:
             source: where the operand's matrix begins; `k0`, `depth` say which stretch of it to
                 read.
             out: where the strip goes.
-            start: k at which to begin within the strip's place, or None for its begin.
+            k: where to begin within the strip's place.
         """
         plan, packed = self.plan, self.arithmetic.packed.llvm
 
         def pack(lane: Value, width: int, whole: bool) -> None:
-            place = out
-            if start is not None:
-                place = f.at(out, f.mul(start, f.index(width)), packed, "packed")
+            place = f.at(out, f.mul(k, f.index(width)), packed, "packed")
             copy = StripCopy(self.strips[side], source, lane, width, k0, depth, place, whole)
             self.arithmetic.pack(f, side, copy, self.deep)
 
