@@ -9,7 +9,9 @@ import pytest
 import tinytorch as tt
 from tests.floors import PACKAGE, ROOT
 from tinytorch.base.errors import TinyTorchError
-from tinytorch.primitives import TABLE
+from tinytorch.primitives import NOT_DIFFERENTIABLE, TABLE
+from tinytorch.primitives.elementwise import binary_row
+from tinytorch.tensor.row_functions import function_of
 from tinytorch.tensor.tensor import Tensor
 
 ROWS = [row for row in TABLE.values() if row.functions]
@@ -49,6 +51,22 @@ def test_integers_where_floats_are_wanted(row):
     wanted = function(*(x.float() for x in given))
     assert wanted.dtype is function(*given).dtype
     assert wanted.tolist() == function(*given).tolist()
+
+
+def test_a_row_of_two_floats():
+    """Ground truth: a row made here; NumPy's quotients of the same numbers as float32."""
+    row = binary_row(
+        "test_ratio", "f", np.divide, NOT_DIFFERENTIABLE, "a / b.", tuple,
+        functions=("test_ratio",),
+    )  # fmt: skip
+    try:
+        ratio = function_of(row)
+        found = ratio(tt.tensor([1, 3]), 2)
+        assert found.dtype is tt.float32 and found.tolist() == [0.5, 1.5]
+        assert ratio(1.0, tt.tensor([4.0], dtype="float64")).dtype is tt.float64
+    finally:
+        del TABLE["test_ratio"]
+    assert ratio.__name__ == ratio.__code__.co_name == "test_ratio" and ratio.__doc__ == "a / b."
 
 
 @pytest.mark.parametrize("row", ROWS, ids=repr)

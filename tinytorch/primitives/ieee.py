@@ -73,11 +73,11 @@ def ieee_steps(function: Callable[P, T]) -> Callable[P, T]:
     """The same for definitions of several steps, which may call others: through `np.errstate`."""
 
     @functools.wraps(function)
-    def quiet(*arrays: P.args, **params: P.kwargs) -> T:
+    def call(*arrays: P.args, **params: P.kwargs) -> T:
         with np.errstate(all="ignore"):
             return function(*arrays, **params)
 
-    return quiet
+    return call
 
 
 # Elements of a block: four arrays of them stay in a second-level cache of 1 MB.

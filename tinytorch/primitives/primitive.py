@@ -130,7 +130,8 @@ class Primitive:
         error_samples: gives the ErrorSamples.
         functions: names under which an elementwise row is a function of Tensors (`tt.tanh`), the
             first its own; none where tensor/elementwise.py writes a function that does more.
-        methods: names under which that function is a method of Tensors (`x.tanh()`).
+        methods: names under which that function is a method of Tensors (`x.tanh()`). Both are made
+            of the rows that are there when the package is imported.
         kinds: letters of the number types that its operands may have; where it takes floats alone
             the function makes float32 of integers.
         op_class: what kind of operation it is, an `OpClass` or its word. A MOVEMENT's definition

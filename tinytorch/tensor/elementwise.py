@@ -30,6 +30,7 @@ from tinytorch.tensor.operands import Operand, make, plain, tensor_of
 from tinytorch.tensor.row_functions import *  # noqa: F403
 from tinytorch.tensor.row_functions import (
     abs,
+    as_floats,
     eq,
     exp,
     floor_divide,
@@ -210,9 +211,7 @@ def signbit(x: Operand) -> Any:
 
 def copysign(a: Operand, b: Operand) -> Any:
     """The size of a with the sign of b."""
-    a, b = common(a, b)
-    if not a.dtype.is_float:
-        a, b = to_dtype(a, float32), to_dtype(b, float32)
+    a, b = as_floats(a, b)
     return where(logical_xor(signbit(a), signbit(b)), negative(a), a)
 
 

@@ -18,27 +18,38 @@ from tinytorch.tensor.dispatch import binary, common, elementwise, to_dtype
 from tinytorch.tensor.operands import Operand, tensor_of
 
 
-def _function_of(row: Primitive) -> Callable[..., Any]:
-    """The function of Tensors that applies an elementwise row of one or two operands."""
-    one, floats = row.infer.__code__.co_argcount == 1, row.kinds == FLOAT
+def as_float(x: Operand) -> Any:
+    """A Tensor of floats: integers and bools become float32."""
+    x = tensor_of(x)
+    return x if x.dtype.is_float else to_dtype(x, float32)
 
-    def of_any(x: Operand) -> Any:
+
+def as_floats(a: Operand, b: Operand) -> tuple[Any, Any]:
+    """Two Tensors of one type of floats."""
+    a, b = common(a, b)
+    return as_float(a), as_float(b)
+
+
+def function_of(row: Primitive) -> Callable[..., Any]:
+    """The function of Tensors that applies an elementwise row of one or two operands."""
+
+    def of_one(x: Operand) -> Any:
         return elementwise(row, (tensor_of(x),))
 
-    def of_floats(x: Operand) -> Any:
-        x = tensor_of(x)
+    def of_one_float(x: Operand) -> Any:
+        x = tensor_of(x)  # `as_float`, written out: a call less
         return elementwise(row, (x if x.dtype.is_float else to_dtype(x, float32),))
 
-    def of_any_two(a: Operand, b: Operand) -> Any:
+    def of_two(a: Operand, b: Operand) -> Any:
         return binary(row, a, b)
 
     def of_two_floats(a: Operand, b: Operand) -> Any:
-        a, b = common(a, b)
-        if not a.dtype.is_float:
-            a, b = to_dtype(a, float32), to_dtype(b, float32)
-        return elementwise(row, (a, b))
+        return elementwise(row, as_floats(a, b))
 
-    made = ((of_two_floats, of_any_two), (of_floats, of_any))[one][not floats]
+    if row.infer.__code__.co_argcount == 1:
+        made = of_one_float if row.kinds == FLOAT else of_one
+    else:
+        made = of_two_floats if row.kinds == FLOAT else of_two
     name = row.functions[0]
     made.__name__ = made.__qualname__ = name
     made.__code__ = made.__code__.replace(co_name=name, co_qualname=name)  # for tracebacks
@@ -55,7 +66,7 @@ class RowMethods:
 _functions: dict[str, Callable[..., Any]] = {}
 for _row in TABLE.values():
     if _row.functions:
-        _made = _function_of(_row)
+        _made = function_of(_row)
         _functions.update(dict.fromkeys(_row.functions, _made))
         for _name in _row.methods:
             setattr(RowMethods, _name, _made)

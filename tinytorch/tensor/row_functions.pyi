@@ -3,10 +3,15 @@
 Written by scripts/make_row_stub from the table, for editors and type checkers.
 """
 
+from collections.abc import Callable
 from typing import Any
 
+from tinytorch.primitives import Primitive
 from tinytorch.tensor.tensor import Tensor
 
+def function_of(row: Primitive) -> Callable[..., Any]: ...
+def as_float(x: Any) -> Any: ...
+def as_floats(a: Any, b: Any) -> tuple[Any, Any]: ...
 def abs(x: Any) -> Tensor:
     """|x|; the least integer wraps to itself."""
 

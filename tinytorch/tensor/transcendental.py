@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tinytorch.base.dtypes import float32
-from tinytorch.tensor.dispatch import common, in_float32, number, to_dtype, with_slope
+from tinytorch.tensor.dispatch import in_float32, number, with_slope
 from tinytorch.tensor.elementwise import (
     abs,
     add,
@@ -29,13 +28,9 @@ from tinytorch.tensor.elementwise import (
     where,
 )
 from tinytorch.tensor.interpreter import no_grad
-from tinytorch.tensor.operands import Operand, tensor_of
+from tinytorch.tensor.operands import Operand
 from tinytorch.tensor.reductions import root_of_squares
-
-
-def _float(x: Any) -> Any:
-    x = tensor_of(x)
-    return x if x.dtype.is_float else to_dtype(x, float32)
+from tinytorch.tensor.row_functions import as_float, as_floats
 
 
 @with_slope(lambda x: 1.0 / (1.0 + x))
@@ -52,7 +47,7 @@ def log1p(x: Operand) -> Any:
     Source: Kahan's form, as in Goldberg 1991, "What every computer scientist should know about
     floating-point arithmetic", theorem 4: log(u) * x / (u - 1) with u = 1 + x rounded.
     """
-    return _log1p(_float(x))
+    return _log1p(as_float(x))
 
 
 @with_slope(exp)
@@ -72,7 +67,7 @@ def expm1(x: Operand) -> Any:
     Source: W. Kahan, as in N. Higham 2002, "Accuracy and stability of numerical algorithms",
     1.14.1: (u - 1) * x / log(u) with u = exp(x) rounded.
     """
-    return _expm1(_float(x))
+    return _expm1(as_float(x))
 
 
 @in_float32()
@@ -90,7 +85,7 @@ def log10(x: Operand) -> Any:
 @in_float32("a", "b")
 def logaddexp(a: Operand, b: Operand) -> Any:
     """log(exp(a) + exp(b)), shifted by the larger so that nothing overflows."""
-    a, b = _floats(a, b)
+    a, b = as_floats(a, b)
     low, high = minimum(a, b), maximum(a, b)
     same = high == low  # infinities among them: their difference is no number
     apart = where(same, 0.0, low - high)
@@ -100,15 +95,10 @@ def logaddexp(a: Operand, b: Operand) -> Any:
 # --- angles and hyperbolas ---
 
 
-def _floats(a: Any, b: Any) -> tuple[Any, Any]:
-    a, b = common(a, b)
-    return _float(a), _float(b)
-
-
 @in_float32()
 def tan(x: Operand) -> Any:
     """sin(x) / cos(x) of an angle in radians."""
-    x = _float(x)
+    x = as_float(x)
     return divide(sin(x), cos(x))
 
 
@@ -160,7 +150,7 @@ def atan(x: Operand) -> Any:
         >>> (tt.atan(tt.Tensor(1.0)) * 4).item()
         3.1415927410125732
     """
-    return _atan(_float(x))
+    return _atan(as_float(x))
 
 
 @in_float32("a", "b")
@@ -169,7 +159,7 @@ def atan2(a: Operand, b: Operand) -> Any:
 
     Its gradient at (0, 0), where there is no angle, is 0.
     """
-    a, b = _floats(a, b)
+    a, b = as_floats(a, b)
     with no_grad():
         steep = abs(a) > abs(b)
         both = ((a == 0) & (b == 0)) | ((abs(a) == math.inf) & (abs(b) == math.inf))
@@ -208,13 +198,13 @@ def _acos(x: Any) -> Any:
 @in_float32()
 def asin(x: Operand) -> Any:
     """The angle whose sine is x, between -pi/2 and pi/2; NaN outside -1 .. 1."""
-    return _asin(_float(x))
+    return _asin(as_float(x))
 
 
 @in_float32()
 def acos(x: Operand) -> Any:
     """The angle whose cosine is x, between 0 and pi; NaN outside -1 .. 1."""
-    return _acos(_float(x))
+    return _acos(as_float(x))
 
 
 _LARGE = 22.0  # exp(-44) is below a unit in the last place of float64: one of the two terms is left
@@ -263,31 +253,31 @@ def _atanh(x: Any) -> Any:
 @in_float32()
 def sinh(x: Operand) -> Any:
     """(exp(x) - exp(-x)) / 2, by expm1 so that small x stay exact."""
-    return _sinh(_float(x))
+    return _sinh(as_float(x))
 
 
 @in_float32()
 def cosh(x: Operand) -> Any:
     """(exp(x) + exp(-x)) / 2."""
-    return _cosh(_float(x))
+    return _cosh(as_float(x))
 
 
 @in_float32()
 def asinh(x: Operand) -> Any:
     """log(x + sqrt(x^2 + 1)), by log1p so that small x stay exact."""
-    return _asinh(_float(x))
+    return _asinh(as_float(x))
 
 
 @in_float32()
 def acosh(x: Operand) -> Any:
     """log(x + sqrt(x^2 - 1)), for x >= 1; NaN below."""
-    return _acosh(_float(x))
+    return _acosh(as_float(x))
 
 
 @in_float32()
 def atanh(x: Operand) -> Any:
     """log((1 + x) / (1 - x)) / 2, for -1 < x < 1, by log1p so that small x stay exact."""
-    return _atanh(_float(x))
+    return _atanh(as_float(x))
 
 
 @in_float32("a", "b")
@@ -296,7 +286,7 @@ def hypot(a: Operand, b: Operand) -> Any:
 
     Its gradient at (0, 0) is 0, as that of `norm`.
     """
-    a, b = _floats(a, b)
+    a, b = as_floats(a, b)
     with no_grad():
         scale = maximum(abs(a), abs(b))
         scale = where((scale == 0) | (scale == math.inf), 1.0, scale).detach()
