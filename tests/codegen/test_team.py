@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tinytorch.base.errors import CompileError, SettingError
-from tinytorch.codegen import engine, run_loop
+from tinytorch.codegen import engine
 from tinytorch.codegen.kernel import build
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.team import Crew, StageTable, Team, tile_configuration
@@ -261,21 +261,3 @@ def test_the_run_releases_the_lock_of_python(kernels):
     counter.join()
     assert counted[0] > 0
     sums.check(50)
-
-
-@pytest.mark.parametrize("architecture, number", [("x86_64", 202), ("aarch64", 98)])
-def test_waiting_asks_the_system_by_its_number(architecture, number):
-    """Ground truth: futex in Linux' arch/x86/entry/syscalls/syscall_64.tbl and in
-    include/uapi/asm-generic/unistd.h."""
-    text = run_loop._waiting(Target.named("vector128", architecture))
-    assert text.count(f"@syscall(i64 {number},") == 2
-
-
-def test_what_threads_share_lies_in_lines_of_its_own():
-    """A futex word that is not aligned is refused by the system: nobody would ever sleep."""
-    places = [
-        run_loop.TEAM_TAG, run_loop.TEAM_TABLE, run_loop.TEAM_IDLE_BELL, run_loop.TEAM_STAGE_BELL,
-        run_loop.TEAM_SPIN, run_loop.TEAM_SLOTS,
-    ]  # fmt: skip
-    assert places == sorted(set(places))
-    assert all(p % run_loop.CACHE_LINE == 0 for p in places)
