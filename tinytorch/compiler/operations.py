@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from tinytorch.compiler.calls import attention, axis_ops, copies, gemm, random, windows
+from tinytorch.compiler.calls import axis_ops, contractions, random, windows
 from tinytorch.compiler.graph.graph import Node
 from tinytorch.compiler.plan.lowering import Lowering
 from tinytorch.compiler.plan.stages import Group
@@ -55,16 +55,18 @@ class Operation:
 
 _IMAGE, _HEADS = {0: CHANNELS_LAST}, {0: HEADS_INSIDE}
 OPERATIONS: dict[str, Operation] = {
-    "matmul": Operation(gemm.matmul, epilogue=gemm.of_floats),
-    "convolution": Operation(windows.forward, _IMAGE, epilogue=windows.has_kernel),
+    "matmul": Operation(contractions.matmul, epilogue=contractions.of_floats),
+    "convolution": Operation(windows.convolution, _IMAGE, epilogue=windows.has_kernel),
     "convolution_input_gradient": Operation(
-        windows.input_gradient, _IMAGE, epilogue=windows.has_kernel
+        windows.convolution_input_gradient, _IMAGE, epilogue=windows.has_kernel
     ),
     # No epilogue: its kernel has output channels in its lanes, weights have them outermost in
     # memory, and an update would read three arrays number by number.
-    "convolution_weight_gradient": Operation(windows.weight_gradient),
-    "attention": Operation(attention.forward, _HEADS),
-    "attention_gradient": Operation(attention.gradient, dict.fromkeys(range(3), HEADS_INSIDE)),
+    "convolution_weight_gradient": Operation(windows.convolution_weight_gradient),
+    "attention": Operation(contractions.attention, _HEADS),
+    "attention_gradient": Operation(
+        contractions.attention_gradient, dict.fromkeys(range(3), HEADS_INSIDE)
+    ),
     "max_pool2d": Operation(windows.max_pool, dict.fromkeys(range(2), CHANNELS_LAST)),
     "max_pool2d_gradient": Operation(windows.max_pool_gradient, _IMAGE),
     "max_pool2d_take": Operation(orders=_IMAGE),
@@ -77,8 +79,8 @@ OPERATIONS: dict[str, Operation] = {
     "slice_update": Operation(axis_ops.update_slice),
     "put_rows": Operation(axis_ops.put_rows, writes_dense=True),
     "random_bits": Operation(random.random_bits, writes_dense=True),
-    "concatenate": Operation(copies.concatenate, joins=True),
-    "pad": Operation(copies.pad, keeps_order=True),
+    "concatenate": Operation(axis_ops.concatenate, joins=True),
+    "pad": Operation(axis_ops.pad, keeps_order=True),
 }
 _ORDINARY = Operation()
 

@@ -1,4 +1,4 @@
-"""The library calls of operations along one axis, and at places that are known at run time.
+"""The library calls along axes: scans, run-time places, joining and padding.
 
 Knows the lowering and strides, never instructions.
 """
@@ -10,6 +10,8 @@ from math import prod
 
 from tinytorch.codegen.kernel import Operand
 from tinytorch.compiler.graph.graph import Value
+from tinytorch.compiler.loops.expression import Constant, Store
+from tinytorch.compiler.loops.nest import Nest
 from tinytorch.compiler.plan.access import dense_strides, reshape_strides
 from tinytorch.compiler.plan.lowering import Lowering
 from tinytorch.compiler.plan.stages import Group
@@ -164,4 +166,35 @@ def put_rows(lowering: Lowering, group: Group) -> bool:
 
 def _overwrite(lowering: Lowering, group: Group) -> bool:
     lowering.put(group, group.called.inputs[1], ())
+    return True
+
+
+# numbers laid out anew
+
+
+def concatenate(lowering: Lowering, group: Group) -> bool:
+    """Operands side by side, those copied that do not lie where they belong."""
+    node = group.called
+    axis, first = int(node.params["axis"]) % len(node.outputs[0].shape), 0
+    for i, x in enumerate(node.inputs):
+        starts = tuple(first if d == axis else 0 for d in range(len(x.shape)))
+        if (node, i) in lowering.buffers.parts:
+            lowering.access(x)  # it lies where it belongs
+        else:
+            lowering.put(group, x, starts)
+        first += x.shape[axis]
+    return True
+
+
+def pad(lowering: Lowering, group: Group) -> bool:
+    """The operand in the middle of one number."""
+    node = group.called
+    out = node.outputs[0]
+    place = lowering.place(out)
+    strides = tuple(s if n != 1 else 0 for s, n in zip(place.strides, out.shape, strict=True))
+    value = Constant(out.dtype, node.params.get("value", 0.0))
+    fill = Store("to", out.dtype, strides, value, place.offset)
+    nest = Nest(tuple(out.shape), frozenset(), (fill,), "fill")
+    lowering.add_nest(nest, {"to": place.storage}, group.label, node.where, {"to"})
+    lowering.put(group, node.inputs[0], tuple(node.params["before"]))
     return True

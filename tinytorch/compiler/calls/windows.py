@@ -88,7 +88,7 @@ def _reads_pictures(node: Node) -> bool:
     return p["groups"] == 1 and p["dilation"] == (1, 1) and known and work > 0
 
 
-def forward(lowering: Lowering, group: Group) -> bool:
+def convolution(lowering: Lowering, group: Group) -> bool:
     """Every window of the image times the filters."""
     node = group.called
     (x, w), p = node.inputs, node.params
@@ -104,7 +104,7 @@ def forward(lowering: Lowering, group: Group) -> bool:
     return True
 
 
-def input_gradient(lowering: Lowering, group: Group) -> bool:
+def convolution_input_gradient(lowering: Lowering, group: Group) -> bool:
     """The cotangent, spread by the stride and padded, correlated with the turned filters."""
     node = group.called
     (g, w), p = node.inputs, node.params
@@ -120,7 +120,7 @@ def input_gradient(lowering: Lowering, group: Group) -> bool:
     return True
 
 
-def weight_gradient(lowering: Lowering, group: Group) -> bool:
+def convolution_weight_gradient(lowering: Lowering, group: Group) -> bool:
     """Windows of the image, each times the cotangent that belongs to it, added up."""
     node = group.called
     if not has_kernel(node):

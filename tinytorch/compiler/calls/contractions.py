@@ -1,6 +1,6 @@
-"""The library call of matrix products.
+"""The library calls of contractions: products of matrices, attention and its gradient.
 
-Knows the lowering, strides and the matrix kernels, never instructions.
+Knows the lowering, strides and the kernels, never instructions.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from math import prod
 from tinytorch.codegen.kernel import Operand
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.loops.epilogue import joined, lower_product
+from tinytorch.compiler.loops.lower_nest import LOWERED
 from tinytorch.compiler.plan.access import reshape_strides
 from tinytorch.compiler.plan.lowering import Lowering, dense_operand
 from tinytorch.compiler.plan.stages import Group
 from tinytorch.kernels import axis_ops
+from tinytorch.kernels.attention import lower_attention
+from tinytorch.kernels.attention_gradient import lower_attention_gradient
+from tinytorch.kernels.attention_spec import AttentionGradientSpec, AttentionSpec
 from tinytorch.kernels.gemm_plan import GemmSpec
 
 
@@ -75,3 +79,51 @@ def _of_integers(lowering: Lowering, group: Group, left: Operand, right: Operand
         (left.strides[-1], right.strides[-2]),
     )  # fmt: skip
     return lowering.run_kernel(group, kernel, {"a": a, "b": b, "out": out})
+
+
+# attention
+
+
+def _attention_spec(
+    lowering: Lowering, node: Node, q: Value, k: Value, v: Value, out: Value, lse: Value
+) -> AttentionSpec:
+    batch, heads, queries, size = q.shape
+    return AttentionSpec(
+        batch, heads, queries, k.shape[2], size, node.params["causal"], node.params["scale"],
+        *(lowering.operand(x) for x in (q, k, v, out, lse)),
+    )  # fmt: skip
+
+
+def attention(lowering: Lowering, group: Group) -> bool:
+    """The result and the logarithm of the sums below it. Not in float16, and not of nothing."""
+    node = group.called
+    values = (*node.inputs, *node.outputs)
+    if node.inputs[0].dtype.name == "float16" or not all(prod(v.shape) for v in values):
+        return False
+    spec = _attention_spec(lowering, node, *values)
+    key = ("attention", lowering.target.key, spec)
+    lowered = LOWERED.get(key, lambda: lower_attention(lowering.target, spec))
+    buffers = {
+        n: lowering.storage_of(v)
+        for n, v in zip(("q", "k", "v", "out", "lse"), values, strict=True)
+    }
+    lowering.add(lowered, buffers, group.label, node.where, {"out", "lse"})
+    return True
+
+
+def attention_gradient(lowering: Lowering, group: Group) -> bool:
+    """The cotangents of q, k and v. Not in float16, and not of nothing."""
+    node = group.called
+    g, q, k, v, out, lse = node.inputs
+    if q.dtype.name == "float16" or not all(prod(x.shape) for x in (*node.inputs, *node.outputs)):
+        return False
+    spec = _attention_spec(lowering, node, q, k, v, out, lse)
+    names = ("g", "q", "k", "v", "out", "lse", "g_q", "g_k", "g_v")
+    values = (*node.inputs, *node.outputs)
+    operands = [lowering.operand(x) for x in (g, *node.outputs)]
+    whole = AttentionGradientSpec(spec, *operands)
+    key = ("attention_gradient", lowering.target.key, whole)
+    lowered = LOWERED.get(key, lambda: lower_attention_gradient(lowering.target, whole))
+    buffers = {n: lowering.storage_of(x) for n, x in zip(names, values, strict=True)}
+    lowering.add(lowered, buffers, group.label, node.where, {"g_q", "g_k", "g_v"})
+    return True
