@@ -107,6 +107,10 @@ class _Refused(Exception):
     """Why the file is not read."""
 
 
+# How reading ends otherwise; the warning, where warnings are errors, is of an escape in a name.
+STUMBLED = (_Refused, RecursionError, TypeError, ValueError, OverflowError, DeprecationWarning)
+
+
 class _Reader:
     """Does the opcodes of one pickle with a stack of values; a mark begins another stack."""
 
@@ -252,14 +256,7 @@ def read_pickled_arrays(content: bytes, name: str) -> Any:
             reader.do(opcode, argument)
         (value,) = reader.taken("STOP")
         return finished(value, {})
-    except (
-        _Refused,
-        RecursionError,
-        TypeError,
-        ValueError,
-        OverflowError,
-        DeprecationWarning,
-    ) as reason:
+    except STUMBLED as reason:
         raise FileFormatError(
             f"{name} is not a pickle of plain data",
             got=reason,
