@@ -223,6 +223,13 @@ LAYERS = [
 
 
 @pytest.mark.parametrize("layer", LAYERS)
+def test_the_input_stays_unless_said(layer):
+    """Ground truth: the default of the docstrings."""
+    x = tt.Tensor(numbers((4, 5)))
+    assert layer()(x) is not x and np.array_equal(x.numpy(), numbers((4, 5)))
+
+
+@pytest.mark.parametrize("layer", LAYERS)
 def test_layers_take_the_setting(layer):
     """Ground truth: the layer without it, eager and compiled; the input is written over."""
     plain, over, x = layer(), layer(inplace=True), numbers((4, 5))
