@@ -37,7 +37,7 @@ COMPARED: dict[type, tuple[str, str]] = {
     ast.In: ("in", "not in"), ast.NotIn: ("not in", "in"),
 }  # fmt: skip
 JOINED: dict[type, tuple[str, str]] = {ast.And: ("and", "or"), ast.Or: ("or", "and")}
-SAMPLES = {"Sample", "ErrorSample"}
+SAMPLES = {"Sample", "ErrorSample", "sample", "refused", "one", "two", "of_dtype"}
 SHOWN = 48  # characters of each side of an operator
 
 

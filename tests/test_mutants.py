@@ -52,6 +52,7 @@ def test_each_kind_of_change(source, changed):
         "x = f'{a + 1}'",
         "x = zip(a, b, strict=True)",
         "x = Sample((1, 2))",
+        "x = [*two(-90, 90)(), sample(1), refused(ValueError, 'text', 2)]",
         "x = Primitive(samples=[1])",
         "if TYPE_CHECKING:\n    x = 1",
         "if __name__ == '__main__':\n    x = 1",
