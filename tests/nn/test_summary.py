@@ -7,7 +7,7 @@ import tinytorch as tt
 from tinytorch import nn
 from tinytorch.base.errors import SettingError
 from tinytorch.base.settings import STRUCTURE
-from tinytorch.nn.summary import _bytes
+from tinytorch.nn.summary import _bytes, _scaled
 
 
 def rows_of(summary) -> dict:
@@ -144,3 +144,12 @@ def test_a_module_that_looks_at_values_is_told():
 def test_bytes_are_written_in_powers_of_1024(count, text):
     """Ground truth: IEC 80000-13."""
     assert _bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(999, "999 "), (1000, "1.0 k"), (10**6, "1.0 M"), (10**9, "1.0 G"), (10**12, "1.0 T")],
+)
+def test_operations_are_written_in_powers_of_1000(count, text):
+    """Closed form: the prefixes of the SI."""
+    assert _scaled(count) == text
