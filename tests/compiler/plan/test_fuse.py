@@ -16,7 +16,8 @@ from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.graph import Captured
 from tinytorch.compiler.graph.rewriter import IndexCheck, Simplified
 from tinytorch.compiler.pipeline import stage
-from tinytorch.compiler.plan.fuse import check_groups, fuse
+from tinytorch.compiler.plan.access import nowhere, unit
+from tinytorch.compiler.plan.fuse import check_groups, fuse, row_coordinates
 from tinytorch.compiler.plan.layout import choose_layouts
 from tinytorch.compiler.plan.stages import Fused
 
@@ -78,3 +79,168 @@ def test_a_value_that_is_checked_is_stored():
     forgotten = fuse(choose_layouts(Simplified(captured, d.graph)))
     with pytest.raises(CompileError, match="wanted in memory is not stored"):
         check_groups(replace(forgotten, wanted=forgotten.wanted | {safe}))
+
+
+def groups_of(d: Draft, *results) -> list[str]:
+    """The operations of each group, in the order they were begun."""
+    d.graph.results = list(results)
+    return [g.label for g in stage(d.graph, TARGET, "fuse").groups]
+
+
+def test_operations_over_the_same_points_are_one_group():
+    """Closed form: whatever shape the operands have; another shape is another group."""
+    d = Draft()
+    x, y = d.given((4, 6)), d.given((6,))
+    assert groups_of(d, d("add", d("neg", x), d("mul", d("abs", x), y))) == ["neg+abs+mul+add"]
+    d = Draft()
+    x, y = d.given((4, 6)), d.given((6,))
+    assert groups_of(d, d("add", d("neg", x), d("abs", y))) == ["neg+add", "abs"]
+    d = Draft()
+    x = d.given((4, 6))
+    y = d("permute", d("neg", x), axes=(1, 0))
+    assert groups_of(d, d("exp", y)) == ["neg", "exp"]  # read at another place
+    d = Draft()
+    y = d("reshape", d("neg", d.given((4, 6))), shape=(24,))
+    assert groups_of(d, d("exp", y)) == ["neg", "exp"]
+
+
+def test_rows_and_their_reductions_are_one_group():
+    """Closed form: several over the same axes, and what is computed of their results; other
+    axes, the other array of a size, and the outermost axis are groups of their own."""
+    d = Draft()
+    x = d.given((4, 6))
+    total, most = (d(n, d("exp", x), axes=(1,), keepdims=True) for n in ("sum", "max"))
+    assert groups_of(d, d("div", x, d("add", total, most))) == ["exp+sum+max+add+div"]
+    d = Draft()
+    x = d.given((4, 6))
+    inner = d("sum", d("exp", x), axes=(1,), keepdims=False)
+    whole = d("sum", d("exp", x), axes=(0, 1), keepdims=False)
+    assert groups_of(d, inner, whole) == ["exp+sum", "sum"]
+    d = Draft()
+    x = d.given((4, 6))
+    assert groups_of(d, d("exp", d("sum", d("neg", x), axes=(0,), keepdims=False))) == ["sum+exp"]
+    d = Draft()
+    x = d.given((4, 6))
+    total = d("sum", x, axes=(1,), keepdims=True)
+    assert groups_of(d, d("sum", d("sub", x, total), axes=(1,), keepdims=False)) == ["sum+sub"]
+
+
+def test_a_row_in_place_of_points():
+    """Closed form: a value for each row may join the rows' group, also seen as another rank; one
+    that needs a value at each point may not, and a row's result is not read in another row."""
+    d = Draft()
+    x = d.given((4, 6))
+    total = d("sum", x, axes=(1,), keepdims=True)
+    flat = d("reshape", total, shape=(4,))
+    assert groups_of(d, d("mul", flat, flat)) == ["sum+mul"]
+    d = Draft()
+    x = d.given((6, 6))
+    total = d("sum", x, axes=(1,), keepdims=False)
+    assert groups_of(d, d("sub", x, total)) == ["sum", "sub"]
+    d = Draft()
+    x = d.given((6, 6))
+    total = d("sum", x, axes=(1,), keepdims=True)
+    assert groups_of(d, d("sub", x, total)) == ["sum+sub"]
+    d = Draft()
+    x = d.given((6, 6))
+    total = d("sum", x, axes=(1,), keepdims=True)
+    turned = d("permute", total, axes=(1, 0))
+    assert groups_of(d, d("sub", x, turned)) == ["sum", "sub"]
+
+
+def test_what_follows_a_product():
+    """Closed form: arithmetic over its result, in registers; no reduction, and no other shape. A
+    product of integers has no epilogue."""
+    d = Draft()
+    a, b = d.given((4, 5)), d.given((5, 6))
+    y = d("matmul", a, b)
+    assert groups_of(d, d("add", d("exp", y), d("abs", d.given((4, 6))))) == ["matmul+exp+abs+add"]
+    d = Draft()
+    y = d("matmul", d.given((4, 5)), d.given((5, 6)))
+    assert groups_of(d, d("sum", y, axes=(1,), keepdims=False)) == ["matmul", "sum"]
+    d = Draft()
+    y = d("matmul", d.given((4, 5), int64), d.given((5, 6), int64))
+    assert groups_of(d, d("neg", y)) == ["matmul", "neg"]
+    d = Draft()
+    y = d("matmul", d.given((4, 5)), d.given((5, 6)))
+    assert groups_of(d, d("add", y, d.given((3, 4, 6)))) == ["matmul", "add"]
+    d = Draft()
+    y, z = (d("matmul", d.given((4, 5)), d.given((5, 6))) for _ in range(2))
+    assert groups_of(d, d("add", y, z)) == ["matmul", "matmul+add"]
+    d = Draft()
+    y = d("matmul", d.given((4, 5)), d.given((5, 6)))
+    z = d("matmul", y, d.given((6, 6)))
+    assert groups_of(d, d("add", y, z)) == ["matmul", "matmul+add"]
+
+
+def test_reductions_of_columns():
+    """Closed form: arithmetic that they alone read is computed on the way; two of one array are
+    one pass, if neither needs the other and both run over the same axes."""
+    d = Draft()
+    x = d.given((4, 6))
+    y = d("mul", x, x)
+    sums = [d("sum", v, axes=(0,), keepdims=False) for v in (x, y)]
+    assert groups_of(d, *sums) == ["sum"]
+    assert len(stage(d.graph, TARGET, "fuse").groups[0].nodes) == 2
+    d = Draft()
+    x, y = d.given((4, 6)), d.given((4, 6))
+    sums = [d("sum", v, axes=(0,), keepdims=False) for v in (x, y)]
+    assert groups_of(d, *sums) == ["sum", "sum"]  # nothing in common
+    d = Draft()
+    x = d.given((4, 5, 6))
+    sums = [d("sum", x, axes=axes, keepdims=False) for axes in ((0,), (1,))]
+    assert groups_of(d, *sums) == ["sum", "sum"]
+    d = Draft()
+    x = d.given((4, 6))
+    mean = d("sum", x, axes=(0,), keepdims=True)
+    off = d("sub", x, mean)
+    assert groups_of(d, d("sum", d("mul", off, off), axes=(0,), keepdims=False)) == ["sum", "sum"]
+    d = Draft()
+    y = d("neg", d.given((4, 6)))
+    assert groups_of(d, y, d("sum", y, axes=(0,), keepdims=False)) == ["neg", "sum"]  # wanted
+    d = Draft()
+    y = d("neg", d.given((4, 6)))
+    turned = d("permute", y, axes=(1, 0))
+    assert groups_of(d, d("sum", turned, axes=(1,), keepdims=False)) == ["neg", "sum"]
+
+
+def test_sources_are_computed_where_they_are_read():
+    """Closed form: numbers, counts and arrays of one number lie in no group of their own."""
+    d = Draft()
+    x = d.given((4, 6))
+    count = d("iota", shape=(4, 6), axis=1, dtype=float32)
+    assert groups_of(d, d("add", x, count)) == ["add"]
+    d = Draft()
+    one = d("neg", d.given((1, 1)))
+    assert groups_of(d, d("sum", d("add", d.given((4, 6)), one), axes=(0,), keepdims=False)) == [
+        "neg", "sum",
+    ]  # fmt: skip
+
+
+def test_groups_that_are_joined_later():
+    """Closed form: what reads two groups of the same points makes them one, unless something that
+    needs the first stands between them."""
+    d = Draft()
+    x, y = d.given((4, 6)), d.given((4, 6))
+    assert groups_of(d, d("add", d("neg", x), d("exp", y))) == ["neg+exp+add"]
+    d = Draft()
+    y = d("neg", d.given((6, 6)))
+    z = d("cumsum", y, axis=0)
+    assert groups_of(d, d("add", y, d("exp", z))) == ["neg", "cumsum", "exp+add"]
+    d = Draft()
+    x = d.given((4, 6))
+    total = d("sum", d("neg", x), axes=(1,), keepdims=True)
+    other = d("exp", d.given((4, 1)))
+    assert groups_of(d, d("div", x, d("add", total, other))) == ["neg+sum+exp+add+div"]
+    d = Draft()
+    x, y = d.given((4, 6)), d.given((4, 6))
+    first, second = (d("sum", v, axes=(1,), keepdims=True) for v in (x, y))
+    assert groups_of(d, d("add", first, second)) == ["sum+add"]
+    assert len(stage(d.graph, TARGET, "fuse").groups[0].nodes) == 3
+
+
+def test_row_coordinates():
+    """Closed form: each axis of a result for each row runs along the kept loop of its size."""
+    found = row_coordinates((2, 1, 5), (2, 3, 5), frozenset([1]))
+    assert found == (unit(3, 0), nowhere(3), unit(3, 2))
+    assert row_coordinates((5,), (1, 3, 5), frozenset([1])) == (unit(3, 2),)

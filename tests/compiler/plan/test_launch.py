@@ -1,0 +1,197 @@
+"""The launch plan: numbers and places, to JSON and back, and what is refused when it is read.
+
+Ground truth: closed forms; each damage makes the plan wrong by construction.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.compiler.compiled import targets
+from tests.compiler.test_pass_regressions import Draft
+from tinytorch.base.dtypes import bfloat16, float32, int64
+from tinytorch.codegen.kernel import Kernel, Operand
+from tinytorch.compiler.graph.graph import Graph, Value
+from tinytorch.compiler.pipeline import stage
+from tinytorch.compiler.plan.arena import plan_arena
+from tinytorch.compiler.plan.launch import (
+    LaunchPlan,
+    LaunchTask,
+    host_from_json,
+    launch_plan,
+)
+from tinytorch.compiler.plan.stages import HostCall, Storage, Task, TaskList
+from tinytorch.primitives import TABLE
+from tinytorch.primitives.primitive import Spec
+
+
+def values(number: int) -> list[Value]:
+    return [Value(Spec((4,), float32)) for _ in range(number)]
+
+
+def graph() -> Graph:
+    """Two arguments, one state, three results of which two are one value."""
+    results = values(2)
+    return Graph(values(2), values(1), {}, [], [results[0], results[0], results[1]], [])
+
+
+KINDS = [("argument", 16, 1), ("state", 16, 0), ("result", 16, 2), ("constant", 16, 0),
+         ("temporary", 64, 64), ("status", 64, 0)]  # fmt: skip
+
+
+def plan(storages=None, **changes) -> LaunchPlan:
+    task = LaunchTask("kernel", 3, [0, 1, 2, 3, 4, 5], "add", 2, details={"size": 4})
+    whole = LaunchPlan([task], list(storages or KINDS), 128, 0, False, [0, 0, 2], ["AAAA"], "text")
+    return replace(whole, **changes)
+
+
+def test_a_plan_survives_json():
+    """Invariant: what is read is what was written, and every field is there."""
+    host = {"primitive": "sort", "params": {"dict": {}}, "inputs": [], "outputs": []}
+    tasks = [
+        *plan().tasks,
+        LaunchTask("numpy.sort", 1, [1, 0], check=True, flops=5, bytes=7, host=host),
+    ]
+    written = plan(tasks=tasks, tiles=True, scratch=64)
+    saved = json.loads(json.dumps(written.to_json()))
+    assert LaunchPlan.from_json(saved) == written
+    assert saved["format"] == 1 and len(saved) == 9
+    defaults = LaunchTask("kernel", 1, [])
+    assert (defaults.label, defaults.node, defaults.check, defaults.details) == ("", -1, False, {})
+    assert (defaults.flops, defaults.bytes, defaults.host) == (0, 0, None)
+
+
+def test_what_is_no_plan_is_not_read():
+    """Another format, a field that is gone, and lists that are something else."""
+    saved = plan().to_json()
+    with pytest.raises(ValueError, match="another format"):
+        LaunchPlan.from_json({**saved, "format": 2})
+    for name in saved:
+        with pytest.raises((KeyError, TypeError)):
+            LaunchPlan.from_json({n: x for n, x in saved.items() if n != name})
+    for name in ("tasks", "storages", "same", "constants"):
+        with pytest.raises(TypeError, match="is something else"):
+            LaunchPlan.from_json({**saved, name: {}})
+    assert saved["format"] == 1  # what is given stays as it is
+
+
+def test_places_at_the_ends_of_their_ranges():
+    """Closed form: positions count from 0; a temporary may end where the arena does."""
+    plan().check(graph())
+    for i, (kind, nbytes, place) in enumerate(KINDS):
+        for wrong in ((kind, nbytes, place + 1), (kind, nbytes, -1), (kind, -1, 0)):
+            storages = [*KINDS[:i], wrong, *KINDS[i + 1 :]]
+            with pytest.raises(ValueError, match="out of its range"):
+                plan(storages).check(graph())
+        plan([*KINDS[:i], (kind, nbytes, 0), *KINDS[i + 1 :]]).check(graph())
+    plan([*KINDS[:4], ("temporary", 128, 0), KINDS[5]]).check(graph())
+    plan([*KINDS[:4], ("temporary", 0, 128), KINDS[5]]).check(graph())
+    with pytest.raises(ValueError, match="out of its range"):
+        plan([*KINDS[:4], ("temporary", 129, 0), KINDS[5]]).check(graph())
+    with pytest.raises(IndexError):
+        plan(KINDS[:5]).check(graph())
+    with pytest.raises(ValueError, match="out of its range"):
+        plan(tasks=[replace(plan().tasks[0], arguments=[-1])]).check(graph())
+
+
+def test_counts_and_names():
+    """Counts are whole numbers from 0, True is none; names are texts."""
+    (task,) = plan().tasks
+    plan(scratch=0, tasks=[replace(task, tiles=0)], arena=128).check(graph())
+    for changes in (
+        {"scratch": -1}, {"scratch": True}, {"scratch": 1.0}, {"arena": 128.0},
+        {"tasks": [replace(task, tiles=-1)]}, {"same": [0, -1, 2]}, {"same": [0, False, 2]},
+        {"tasks": [replace(task, symbol=None)]}, {"tasks": [replace(task, label=3)]},
+    ):  # fmt: skip
+        with pytest.raises(TypeError):
+            plan(**changes).check(graph())
+
+
+def test_results_of_another_graph():
+    """For each result the first that is the same: never a later one, and as many as there are."""
+    plan(same=[0, 1, 2]).check(graph())
+    for same in ([0, 0], [0, 0, 2, 3], [1, 1, 2], [0, 0, 3], []):
+        with pytest.raises(ValueError, match="of another graph"):
+            plan(same=same).check(graph())
+
+
+def test_a_host_call_survives_json():
+    """Invariant: types, tuples in tuples, names and plain numbers among the parameters."""
+    params = {"dtype": bfloat16, "axes": (0, (1, 2)), "axis": -1, "how": {"a": (), "b": None}}
+    arrays = (((2, 3), Operand(float32, (1, 2), 5)), ((), Operand(int64, (), 0)))
+    call = HostCall(TABLE["sort"], params, arrays, arrays[:1])
+    task = Task(call, (), frozenset(), frozenset())
+    launch = launch_plan(plan_arena(TaskList([task], [], {}, {}, {}, {}, Graph(), Graph())))
+    (made,) = launch.plan.tasks
+    assert made.host is not None and made.tiles == 1 and made.symbol == "numpy.sort"
+    assert host_from_json(json.loads(json.dumps(made.host))) == call
+
+
+def test_numbers_and_places_of_a_program():
+    """Closed form: storages by their place in the lists of the graph or in the arena; the user's
+    line is the first node that came from it; the largest scratch; matrix tiles where one asks."""
+    captured, x = Graph(), values(3)
+    captured.arguments = x[:2]
+    captured.states = x[2:]
+    (y,) = captured.add(TABLE["neg"], (x[0],), {}, "a.py:1")
+    (z,) = captured.add(TABLE["exp"], (y,), {}, "a.py:2")
+    (u,) = captured.add(TABLE["abs"], (y,), {}, "a.py:2")
+    captured.results = [z, u, z]
+    storages = {
+        v: Storage(kind, 16, v)
+        for kind, v in (("argument", x[1]), ("state", x[2]), ("result", z), ("result", u))
+    }
+    first, second = Storage("temporary", 64), Storage("temporary", 64)
+    status = Storage("status", 64)
+    every = [status, *storages.values(), second, first]
+    kernels = [
+        Kernel("k", "", frozenset(), ("a", "b"), tiles=2, scratch=64),
+        Kernel("l", "", frozenset(["declare void @llvm.x86.tilezero()"]), ("a", "b"), tiles=5),
+    ]
+    tasks = [
+        Task(kernels[0], (storages[x[1]], first), frozenset([storages[x[1]]]), frozenset([first]),
+             "one", "a.py:2"),
+        Task(kernels[1], (first, second), frozenset([first]), frozenset([second]), "", "b.py:9",
+             check=True, details={"size": 3}),
+    ]  # fmt: skip
+    program = TaskList(
+        tasks, every, {x[1]: storages[x[1]]}, {x[2]: storages[x[2]]}, {},
+        {z: storages[z], u: storages[u]}, captured, captured,
+    )  # fmt: skip
+    made = launch_plan(plan_arena(program)).plan
+    assert made.storages == [
+        ("status", 64, 0), ("argument", 16, 1), ("state", 16, 0), ("result", 16, 0),
+        ("result", 16, 1), ("temporary", 64, 64), ("temporary", 64, 0),
+    ]  # fmt: skip
+    assert [t.arguments for t in made.tasks] == [[1, 6], [6, 5]]
+    assert [(t.symbol, t.tiles, t.label, t.node) for t in made.tasks] == [
+        ("k", 2, "one", 1), ("l", 5, "l", -1),
+    ]  # fmt: skip
+    assert [(t.check, t.details) for t in made.tasks] == [(False, {}), (True, {"size": 3})]
+    assert (made.scratch, made.tiles, made.arena, made.same) == (64, True, 128, [0, 1, 0])
+    plain = replace(program, tasks=tasks[:1])
+    assert not launch_plan(plan_arena(plain)).plan.tiles
+
+
+def test_constants_are_named_where_they_were_captured_and_saved_where_a_pass_made_them():
+    """Ground truth: NumPy's bytes."""
+    d = Draft()
+    x = d.given((20,))
+    unused, long, a, b = (Value(Spec((n,), float32)) for n in (5, 20, 2, 2))
+    for v in (unused, long, a, b):
+        d.graph.constants[v] = np.arange(v.shape[0], dtype=np.float32) + len(d.graph.constants)
+    ten = d("pad", d("add", a, b), before=(9,), after=(9,), value=1.0)
+    d.graph.results = [d("add", d("add", x, long), ten)]
+    made = stage(d.graph, targets()[-1], "launch plan").plan
+    assert (
+        made.constants[0] == 1 and isinstance(made.constants[1], str) and len(made.constants) == 2
+    )
+    places = [at for kind, _, at in made.storages if kind == "constant"]
+    assert sorted(places) == [0, 1]
+    arrays = made.constant_arrays(d.graph)
+    assert arrays[0].tobytes() == d.graph.constants[long].tobytes()
+    assert arrays[1].tobytes() == np.array([5, 7], np.float32).tobytes()
