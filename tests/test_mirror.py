@@ -12,8 +12,6 @@ TESTS = ROOT / "tests"
 # Files without a test of their name: the test that goes through them all the same.
 TESTED_BY = {
     "base/arguments": "tests/test_wrong_arguments.py",
-    "base/dtypes": "tests/test_every_primitive.py",
-    "base/locks": "tests/compiler/run/test_processes.py",
     "cli/curve": "tests/cli/test_main.py",
     "cli/predict": "tests/cli/test_main.py",
     "cli/train": "tests/test_cli.py",
@@ -34,7 +32,6 @@ TESTED_BY = {
     "tensor/elementwise": "tests/tensor/test_functions.py",
     "tensor/transcendental": "tests/tensor/test_functions.py",
     "tensor/methods": "tests/tensor/test_functions.py",
-    "text/gpt2": "tests/text/test_tokenizer.py",
     "training/run": "tests/training/test_resume.py",
     "training/shortcuts": "tests/training/test_trainer.py",
 }

@@ -158,3 +158,21 @@ def test_nesting_without_end_is_refused():
         tree.decode(value, {})
     while value:  # freed level by level: Python's own way to free it recurses
         value = value.pop()
+
+
+@pytest.mark.parametrize(
+    "shape", [[-1], [2, -2], [True, 4], [2.0, 2], ["4"], "4", {"4": 1}, None, 4]
+)
+def test_a_shape_is_a_list_of_whole_numbers(shape):
+    """Ground truth: what `encode` writes; NumPy would work a -1 out."""
+    value, arrays = tree.encode(np.arange(4, dtype=np.uint64))
+    assert value["shape"] == [4]
+    with pytest.raises(FileFormatError, match="cannot be read"):
+        tree.decode({**value, "shape": shape}, arrays)
+
+
+def test_arrays_with_types_are_compared_by_identity():
+    """Invariant: two arrays have no single answer to ==, so equal ones are not asked for it."""
+    array = np.zeros(2, np.float32)
+    one, other = TypedArray(array, float32), TypedArray(array, float32)
+    assert one == one and one != other and len({one, other}) == 2
