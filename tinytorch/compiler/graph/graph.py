@@ -107,7 +107,7 @@ def applied(
     primitive: Primitive, inputs: tuple[Value, ...], params: dict[str, Any], where: str = ""
 ) -> Node:
     """A node whose outputs are what the shape rule of its primitive says."""
-    specs = primitive.infer(*(v.spec for v in inputs), **params)
+    specs: Spec | tuple[Spec, ...] = primitive.infer(*(v.spec for v in inputs), **params)
     outputs = tuple(Value(s) for s in (specs if isinstance(specs, tuple) else (specs,)))
     return Node(primitive, inputs, params, outputs, where)
 
@@ -286,8 +286,10 @@ def verify(graph: Graph, after: str) -> Graph:
         for v in node.inputs:
             if v not in made:
                 refuse("a value is read before it is made", f"{v!r} in {node.primitive.name}")
-        specs = node.primitive.infer(*(v.spec for v in node.inputs), **node.params)
-        specs = specs if isinstance(specs, tuple) else (specs,)
+        found: Spec | tuple[Spec, ...] = node.primitive.infer(
+            *(v.spec for v in node.inputs), **node.params
+        )
+        specs = found if isinstance(found, tuple) else (found,)
         if tuple(v.spec for v in node.outputs) != specs:
             refuse(
                 "an output differs from the shape rule", f"{node.outputs} of {node.primitive.name}"
