@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tinytorch.base.dtypes import float32, uint32
 from tinytorch.primitives import TABLE, Primitive, Spec, dtype_of
 from tinytorch.primitives.primitive import OpClass, numbers, refused, sample, strided
 
@@ -144,3 +145,53 @@ def test_samples():
     assert sample(x, axis=0).params == {"axis": 0} and sample(x).inputs[0] is x
     wrong = refused(ValueError, "phrase", x, axis=1)
     assert (wrong.error, wrong.phrase, wrong.params) == (ValueError, "phrase", {"axis": 1})
+
+
+def flops(name: str, *shapes, **params) -> int:
+    row = TABLE[name]
+    dtype = params.pop("of", float32)
+    ins = [Spec(shape, dtype) for shape in shapes]
+    if name == "attention_gradient":
+        ins[-1] = Spec(shapes[-1], float32)
+    outs = row.infer(*ins, **params)
+    return row.flops(ins, outs if isinstance(outs, tuple) else (outs,), **params)
+
+
+PLAIN = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
+HEADS = ((2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 4))  # queries 5, keys 7, head size 4
+SEEN = 3 + 4 + 5 + 6 + 7  # keys that the queries see under `causal`: t + S - T + 1
+IMAGE, FILTER, RESULT = (2, 4, 6, 5), (6, 2, 3, 3), (2, 6, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "params", "wanted"),
+    [
+        ("add", ((3, 1), (4,)), {}, 12),
+        ("cast", ((3, 4),), {"dtype": float32}, 0),
+        ("reshape", ((3, 4),), {"shape": (12,)}, 0),
+        ("pad", ((3,),), {"before": (1,), "after": (2,)}, 0),
+        ("sum", ((3, 4),), {"axes": (1,), "keepdims": False}, 12),
+        ("max", ((3, 4),), {"axes": (0, 1), "keepdims": True}, 12),
+        ("argmin", ((3, 4),), {"axis": 1}, 12),
+        ("cumsum", ((3, 4),), {"axis": 1}, 12),
+        ("sort", ((3, 8),), {"axis": 1}, 24 * 3),
+        ("sort", ((3, 1),), {"axis": 1}, 3),
+        ("sort", ((3, 0),), {"axis": 1}, 0),
+        ("matmul", ((2, 3, 4), (4, 5)), {}, 2 * 2 * 3 * 4 * 5),
+        ("attention", HEADS, {"causal": False, "scale": 1.0}, 4 * 6 * 35 * 4),
+        ("attention", HEADS, {"causal": True, "scale": 1.0}, 4 * 6 * SEEN * 4),
+        ("attention_gradient", (HEADS[0], *HEADS, HEADS[0], (2, 3, 5)),
+         {"causal": True, "scale": 1.0}, 10 * 6 * SEEN * 4),
+        ("convolution", (IMAGE, FILTER), {"groups": 2, **PLAIN}, 2 * 144 * 18),
+        ("convolution_input_gradient", (RESULT, FILTER),
+         {"input_shape": IMAGE, "groups": 2, **PLAIN}, 2 * 144 * 18),
+        ("convolution_weight_gradient", (RESULT, IMAGE),
+         {"weight_shape": FILTER, "groups": 2, **PLAIN}, 2 * 144 * 18),
+        ("max_pool2d", ((2, 3, 4, 6),), {"kernel": (2, 3), **PLAIN}, 2 * 3 * 3 * 4 * 6),
+        ("random_bits", ((4,),), {"shape": (5,), "of": uint32}, 10 * 10 * 2),
+    ],
+)  # fmt: skip
+def test_arithmetic_operations(name, shapes, params, wanted):
+    """Closed forms: a multiplication and an addition a tap; a comparison an element; ten rounds of
+    ten operations for each four words; moving and converting numbers is none."""
+    assert flops(name, *shapes, **params) == wanted
