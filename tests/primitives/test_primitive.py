@@ -127,6 +127,9 @@ def test_a_class_may_be_given_by_its_word_and_a_name_once():
     try:
         row = Primitive("test_word", op_class="movement", **rule)
         assert row.op_class is OpClass.MOVEMENT and row.view and not row.elementwise
+        facts = (row.expensive, row.exact, row.commutes, row.mixes, row.may_copy, row.keeps_order)
+        assert not any(facts) and row.neutral is row.combines is None
+        assert row.functions == row.methods == row.selects == () and row.error_samples() == ()
         with pytest.raises(ValueError, match="defined twice"):
             Primitive("test_word", **rule)
     finally:
