@@ -37,6 +37,11 @@ from tinytorch.tensor.shaping import (
     unsqueeze,
 )
 
+__all__ = [
+    "attention", "convolution", "dot", "einsum", "matmul", "max_pool2d", "outer", "tensordot",
+    "vecdot",
+]  # fmt: skip
+
 Pair: TypeAlias = int | Sequence[int]  # for both image axes, alone or as the only one, or two
 Padding: TypeAlias = int | Sequence[Any]  # a Pair, or ((top, bottom), (left, right))
 

@@ -37,6 +37,11 @@ from tinytorch.tensor.operands import Operand, Sizes, make, plain, tensor_of
 from tinytorch.tensor.reductions import sum as total
 from tinytorch.tensor.shaping import moveaxis, pad, reshape, unsqueeze
 
+__all__ = [
+    "arange", "asarray", "diag", "diagonal", "empty", "empty_like", "eye", "from_numpy", "full",
+    "full_like", "linspace", "ones", "ones_like", "trace", "tril", "triu", "zeros", "zeros_like",
+]  # fmt: skip
+
 _NUMBERS = (int, float)
 
 

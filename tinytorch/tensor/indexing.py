@@ -35,6 +35,8 @@ from tinytorch.tensor.shaping import (
     slice_along,
 )
 
+__all__ = ["gather", "index_select", "one_hot", "scatter_add", "take", "take_along_axis"]
+
 
 @dataclass
 class Selection:

@@ -29,6 +29,8 @@ from tinytorch.tensor.memory import Buffer, TensorBase, copy_of, from_buffer
 from tinytorch.tensor.operands import Operand, make, tensor_of
 from tinytorch.tensor.shaping import axis_of
 
+__all__ = ["contiguous", "from_dlpack", "is_contiguous", "shares_memory", "stride"]
+
 _SHOWN = 60  # elements that a repr shows in full; more are shortened to 3 at each end
 _CELLS = 10  # rows, and columns, of the table in a notebook
 

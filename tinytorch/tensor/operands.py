@@ -34,6 +34,10 @@ from tinytorch.primitives.ieee import ieee_cast
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import Buffer, TensorBase, copy_of, from_buffer
 
+__all__ = [
+    "__array_namespace_info__", "can_cast", "finfo", "iinfo", "is_tensor", "isdtype", "result_type",
+]  # fmt: skip
+
 # What becomes a Tensor: a Tensor, an array, a number, nested lists of numbers.
 Operand: TypeAlias = "TensorBase | Array | np.generic | float | Sequence[Any]"
 Sizes: TypeAlias = int | Sequence[int]  # of axes, or axes themselves: one, or several in a tuple

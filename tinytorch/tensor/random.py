@@ -40,6 +40,11 @@ from tinytorch.tensor.reductions import argmax, argsort
 from tinytorch.tensor.shaping import concat, reshape, slice_along
 from tinytorch.tensor.tensor import Tensor
 
+__all__ = [
+    "bernoulli", "categorical", "dropout_mask", "normal", "permutation", "rand", "rand_like",
+    "randint", "randn", "randn_like", "randperm", "uniform",
+]  # fmt: skip
+
 
 class Generator:
     """A stream of random bits.

@@ -56,6 +56,14 @@ from tinytorch.tensor.shaping import (
     squeeze,
 )
 
+__all__ = [
+    "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "argwhere", "bincount",
+    "count_nonzero", "cumprod", "cumsum", "cumulative_prod", "cumulative_sum", "diff", "equal",
+    "isin", "log_softmax", "logsumexp", "max", "mean", "min", "nonzero", "norm", "prod",
+    "searchsorted", "softmax", "sort", "std", "sum", "topk", "unique_all", "unique_counts",
+    "unique_inverse", "unique_values", "var",
+]  # fmt: skip
+
 _MAY_BE_BOOLS = (tuple, bool)
 
 

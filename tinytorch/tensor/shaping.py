@@ -25,6 +25,13 @@ from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import TensorBase
 from tinytorch.tensor.operands import Axes, Operand, Sizes, entries_of, make, tensor_of
 
+__all__ = [
+    "broadcast_arrays", "broadcast_shapes", "broadcast_to", "chunk", "concat", "expand_dims",
+    "flatten", "flip", "matrix_transpose", "meshgrid", "moveaxis", "movedim", "narrow", "pad",
+    "permute", "permute_dims", "repeat", "repeat_interleave", "reshape", "roll", "split", "squeeze",
+    "stack", "tile", "transpose", "unbind", "unsqueeze", "unstack",
+]  # fmt: skip
+
 P = ParamSpec("P")
 _RESHAPE, _PERMUTE = TABLE["reshape"], TABLE["permute"]
 

@@ -1,9 +1,8 @@
 """Tensor: an array whose operations can be recorded, differentiated and compiled.
 
-Knows how a Tensor is made and where its gradient is. Its operators
-and methods are functions: those that read it are in interchange.py, those that write it in
-assignment.py, those that compute with it in the other files. RowGradient, the gradient of a table,
-is one too.
+Knows how a Tensor is made and where its gradient is. Its operators and methods are functions: those
+that read it are in interchange.py, those that write it in assignment.py, those that compute with it
+in the other files. RowGradient, the gradient of a table of which few rows were read, is one too.
 """
 
 # pyright: reportPrivateUsage=false
