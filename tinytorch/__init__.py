@@ -112,7 +112,7 @@ __all__ = [
 # what is called most; they refuse wrong values themselves, but for a few of their functions. What
 # they cannot see, a call with too many arguments or by a wrong name, is explained at the door
 # alone: the package's own files go on calling them as they are.
-_CHECKED = ("row_functions", "elementwise", "transcendental", "reductions", "shaping")
+_CHECKED = ("row_functions", "elementwise", "reductions", "shaping")
 _UNCHECKED = (
     "argwhere", "astype", "bincount", "broadcast_arrays", "broadcast_shapes", "cat", "chunk",
     "concat", "count_nonzero", "cumprod", "cumulative_prod", "cumulative_sum", "diff", "isin",

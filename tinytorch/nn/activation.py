@@ -19,14 +19,13 @@ from tinytorch.tensor.assignment import is_tracked
 from tinytorch.tensor.creation import full
 from tinytorch.tensor.dispatch import in_float32, to_dtype
 from tinytorch.tensor.elementwise import abs as magnitude
-from tinytorch.tensor.elementwise import erf, exp, relu, sigmoid, tanh, where
+from tinytorch.tensor.elementwise import erf, exp, log1p, relu, sigmoid, tanh, where
 from tinytorch.tensor.interpreter import STATE, no_grad
 from tinytorch.tensor.memory import from_array, writable
 from tinytorch.tensor.operands import check_one_float
 from tinytorch.tensor.reductions import log_softmax, softmax
 from tinytorch.tensor.shaping import chunk
 from tinytorch.tensor.tensor import Tensor
-from tinytorch.tensor.transcendental import log1p
 
 BLOCK = 2**16  # numbers; 256 KiB of float32, so that what a formula keeps meanwhile stays in L2
 

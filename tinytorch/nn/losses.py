@@ -18,14 +18,13 @@ from tinytorch.nn.module import Module
 from tinytorch.tensor.creation import asarray
 from tinytorch.tensor.dispatch import in_float32, to_dtype
 from tinytorch.tensor.elementwise import abs as magnitude
-from tinytorch.tensor.elementwise import absorb, exp, log, maximum, where
+from tinytorch.tensor.elementwise import absorb, exp, log, log1p, maximum, where
 from tinytorch.tensor.indexing import gather, take
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.operands import check_one_float
 from tinytorch.tensor.reductions import logsumexp
 from tinytorch.tensor.shaping import moveaxis
 from tinytorch.tensor.tensor import Tensor
-from tinytorch.tensor.transcendental import log1p
 
 ROUNDED = 1e-4  # of mixed or smoothed labels, in any float type but the 8 bits of bfloat16
 REDUCTIONS = ("mean", "sum", "none")

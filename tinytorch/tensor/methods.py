@@ -16,7 +16,6 @@ from tinytorch.tensor import (
     interchange,
     reductions,
     shaping,
-    transcendental,
 )
 from tinytorch.tensor.dispatch import to_dtype
 from tinytorch.tensor.memory import TensorBase
@@ -78,18 +77,18 @@ class Methods(RowMethods, TensorBase):
     logsumexp = reductions.logsumexp
     norm = reductions.norm
     # elementwise, beside those of one row each
-    log1p = transcendental.log1p
-    expm1 = transcendental.expm1
-    log2 = transcendental.log2
-    log10 = transcendental.log10
+    log1p = elementwise.log1p
+    expm1 = elementwise.expm1
+    log2 = elementwise.log2
+    log10 = elementwise.log10
     square = elementwise.square
     pow = elementwise.power
-    tan = transcendental.tan
-    asin = transcendental.asin
-    acos = transcendental.acos
-    atan = transcendental.atan
-    sinh = transcendental.sinh
-    cosh = transcendental.cosh
+    tan = elementwise.tan
+    asin = elementwise.asin
+    acos = elementwise.acos
+    atan = elementwise.atan
+    sinh = elementwise.sinh
+    cosh = elementwise.cosh
     sigmoid = elementwise.sigmoid
     relu = elementwise.relu
     floor = elementwise.floor

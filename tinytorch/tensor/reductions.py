@@ -20,7 +20,6 @@ from tinytorch.base.dtypes import (
     DTypeLike,
     as_dtype,
     bool_,
-    float32,
     float64,
     int32,
     int64,
@@ -36,14 +35,24 @@ from tinytorch.tensor.dispatch import (
     common,
     copied,
     in_float32,
-    number,
     prepared,
     to_dtype,
 )
-from tinytorch.tensor.elementwise import abs, eq, exp, log, maximum, minimum, not_equal, sqrt, where
+from tinytorch.tensor.elementwise import (
+    abs,
+    eq,
+    exp,
+    log,
+    maximum,
+    minimum,
+    not_equal,
+    root_of_squares,
+    where,
+)
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import TensorBase
 from tinytorch.tensor.operands import Axes, Operand, entries_of, make, tensor_of
+from tinytorch.tensor.row_functions import as_float
 from tinytorch.tensor.shaping import (
     as_vector,
     axes_of,
@@ -100,11 +109,6 @@ def _as(x: Operand, dtype: DTypeLike, owner: str) -> TensorBase:
     return to_dtype(tensor_of(x), wanted)
 
 
-def _float(x: Operand) -> TensorBase:
-    x = tensor_of(x)
-    return x if x.dtype.is_float else to_dtype(x, float32)
-
-
 def sum(
     x: Operand, dim: Axes = None, keepdim: bool = False, *, axis: Axes = None,
     keepdims: bool = False, dtype: DTypeLike | None = None,
@@ -142,7 +146,7 @@ def mean(
     """Sum over axes divided by the number of elements; integers as float32, or all as `dtype`."""
     if dtype is not None:
         return mean(_as(x, dtype, "mean"), dim if axis is None else axis, keepdim or keepdims)
-    x = _float(x)
+    x = as_float(x)
     axes = dim if axis is None else axis
     total = _reduce("sum", x, axes, keepdim or keepdims)
     count = _count(x, axes)
@@ -175,7 +179,7 @@ def var(
         keepdims: the array API's name of `keepdim`.
     """
     dim, correction = _correction(dim, unbiased, correction)
-    x = _float(x)
+    x = as_float(x)
     axes = dim if axis is None else axis
     distance = x - mean(x, axes, True)
     total = _reduce("sum", distance * distance, axes, keepdim or keepdims)
@@ -335,7 +339,7 @@ def softmax(x: Operand, dim: int = -1, dtype: DTypeLike | None = None) -> Any:
     """
     if dtype is not None:
         return softmax(_as(x, dtype, "softmax"), dim)
-    x = _float(x)
+    x = as_float(x)
     powers = exp(x - shift_of(x, dim))
     return powers / sum(powers, dim, True)
 
@@ -348,7 +352,7 @@ def log_softmax(x: Operand, dim: int = -1, dtype: DTypeLike | None = None) -> An
     """
     if dtype is not None:
         return log_softmax(_as(x, dtype, "log_softmax"), dim)
-    x = _float(x)
+    x = as_float(x)
     shifted = x - shift_of(x, dim)
     return shifted - log(sum(exp(shifted), dim, True))
 
@@ -359,7 +363,7 @@ def logsumexp(x: Operand, dim: int = -1, keepdim: bool = False) -> Any:
 
     All -inf gives -inf, and the gradient 0: there is nothing whose share could grow.
     """
-    x = _float(x)
+    x = as_float(x)
     exponentials, total, shift = _exponentials(x.detach(), dim)
     out = log(total) + shift
     if STATE.recording and x._node is not None:
@@ -417,7 +421,7 @@ def norm(x: Operand, p: float | str | None = 2, dim: Axes = None, keepdim: bool 
         >>> x.norm().item(), x.norm(1).item(), x.norm(math.inf).item()
         (5.0, 7.0, 4.0)
     """
-    x = _float(x)
+    x = as_float(x)
     if not isinstance(p, TensorBase) and p in (2, "fro", None):
         return root_of_squares(_reduce("sum", x * x, dim, keepdim))
     if isinstance(p, bool) or not isinstance(p, (int, float)) or p != p:
@@ -436,13 +440,6 @@ def norm(x: Operand, p: float | str | None = 2, dim: Axes = None, keepdim: bool 
     mass = _reduce("sum", powers, dim, keepdim)
     known = mass > 0  # a root has no slope at 0
     return where(known, where(known, mass, 1.0) ** (1.0 / p), mass if p > 0 else 0.0)
-
-
-def root_of_squares(squares: Any) -> Any:
-    """Square root of a sum of squares; where it is 0 no gradient goes back into them."""
-    if squares._node is None:
-        return sqrt(squares)
-    return where(squares == 0, number(0.0, squares.dtype), sqrt(squares))
 
 
 # --- running sums and products, and differences, which undo them ---
