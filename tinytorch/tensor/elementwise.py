@@ -56,6 +56,13 @@ from tinytorch.tensor.row_functions import (
     sqrt,
 )
 
+__all__ = [
+    "acos", "acosh", "add", "allclose", "asin", "asinh", "astype", "atan", "atan2", "atanh", "ceil",
+    "clip", "copysign", "cosh", "divide", "expm1", "floor", "hypot", "isclose", "log10", "log1p",
+    "log2", "logaddexp", "logical_xor", "nextafter", "positive", "power", "relu", "round",
+    "sigmoid", "signbit", "sinh", "square", "subtract", "tan", "trunc", "where",
+]  # fmt: skip
+
 
 def add(a: Operand, b: Operand, *, alpha: Any = 1) -> Any:
     """a + alpha * b; of bools: a or b."""
