@@ -32,8 +32,6 @@ TESTED_BY = {
     "nn/init": "tests/nn/test_initialisation.py",
     "primitives/*": "tests/test_every_primitive.py",
     "tensor/elementwise": "tests/tensor/test_functions.py",
-    "tensor/transcendental": "tests/tensor/test_functions.py",
-    "tensor/methods": "tests/tensor/test_functions.py",
     "training/run": "tests/training/test_resume.py",
     "training/shortcuts": "tests/training/test_trainer.py",
 }

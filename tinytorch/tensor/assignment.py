@@ -201,7 +201,7 @@ isub = _in_place(operator.sub, np.subtract)
 imul = _in_place(operator.mul, np.multiply)
 
 
-itruediv = _in_place(operator.truediv, np.divide)
+itruediv = _in_place(elementwise.divide, np.divide)
 
 
 ifloordiv = _in_place(elementwise.floor_divide)
@@ -447,7 +447,7 @@ def put_back(x: Any, chain: Sequence[Row], new: Any) -> Any:
     return _put(x, row, params, put_back(take(x, row, params), rest, new) if rest else new)
 
 
-def _put_at(x: Any, chain: Sequence[Row], new: Any) -> Any:
+def _put_at(x: TensorBase, chain: Sequence[Row], new: Any) -> Any:
     """The same through a row that repeats numbers: the places are counted."""
     places = np.arange(x.size, dtype=np.int64).reshape(x.shape)
     for row, params in chain:

@@ -20,9 +20,9 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from tinytorch.base.dtypes import Array, bfloat16
+from tinytorch.base.dtypes import Array, DTypeLike, as_dtype, bfloat16
 from tinytorch.base.errors import DTypeError, SettingError, ShapeError
-from tinytorch.tensor.dispatch import COPY, copied, viewed
+from tinytorch.tensor.dispatch import COPY, copied, to_dtype, viewed
 from tinytorch.tensor.indexing import getitem
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import Buffer, TensorBase, copy_of, from_buffer
@@ -356,6 +356,30 @@ def number_type_of(where: Any, device: Any, dtype: Any) -> Any:
         check_device(where)
         where = None
     return where if dtype is None else dtype
+
+
+def to(
+    x: TensorBase, where: DTypeLike | TensorBase | None = None,
+    dtype: DTypeLike | bool | None = None, non_blocking: bool = False, copy: bool = False, *,
+    device: Device = None,
+) -> Any:  # fmt: skip
+    """This Tensor in another number type, or on a device; there is one device: "cpu".
+
+    Args:
+        x: any shape.
+        where: a device, a number type, or a Tensor whose number type is meant; behind a number
+            type or a Tensor come non_blocking and copy.
+        dtype: a number type.
+        non_blocking: kept for PyTorch's order of arguments; there is nothing to wait for.
+        copy: memory of its own, also where nothing changes.
+        device: None or "cpu".
+    """
+    if isinstance(dtype, bool):
+        dtype, copy = None, non_blocking
+    where = where.dtype if isinstance(where, TensorBase) else where
+    wanted = number_type_of(where, device, dtype)
+    out = x if wanted is None else to_dtype(x, as_dtype(wanted))
+    return copied(out) if copy and out.dtype is x.dtype else out
 
 
 def to_dlpack(

@@ -28,9 +28,10 @@ from tinytorch.base.dtypes import (
     int64,
     promote,
 )
-from tinytorch.base.errors import ArgumentTypeError, DTypeError, SettingError
+from tinytorch.base.errors import ArgumentTypeError, DTypeError, OutOfMemoryError, SettingError
 from tinytorch.primitives.elementwise import cast
 from tinytorch.primitives.ieee import ieee_cast
+from tinytorch.primitives.shapes import check_sizes
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import Buffer, TensorBase, copy_of, from_buffer
 
@@ -178,6 +179,22 @@ def dtype_of_array(array: Array) -> DType:
     """The number type of a NumPy array (never bfloat16)."""
     known = OF_NUMPY.get(array.dtype)
     return as_dtype(array.dtype) if known is None else known
+
+
+def zeros_of(sizes: tuple[Any, ...]) -> Array:
+    """What `Tensor(2, 3)` holds."""
+    check_sizes("Tensor", sizes)
+    try:
+        return np.zeros(sizes or (0,), np.float32)
+    except MemoryError as problem:
+        raise OutOfMemoryError.of(problem) from None
+
+
+def holds_whole_numbers(data: Any) -> bool:
+    """Whether the first number of nested lists is a Python int or bool, which become float32."""
+    while type(data) in (list, tuple) and data:
+        data = data[0]
+    return type(data) in (int, bool)
 
 
 # --- which type results ---

@@ -14,11 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import Array, as_dtype, bool_, float32, int64
+from tinytorch.base.dtypes import (
+    Array,
+    as_dtype,
+    bfloat16,
+    bool_,
+    float16,
+    float32,
+    float64,
+    int32,
+    int64,
+)
 from tinytorch.base.errors import (
     DTypeError,
     GradientError,
-    OutOfMemoryError,
     SettingError,
     ShapeError,
 )
@@ -26,8 +35,17 @@ from tinytorch.base.settings import LEAVES, STRUCTURE
 from tinytorch.base.unknown_names import put_missing_names
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Primitive, store
-from tinytorch.primitives.shapes import check_sizes
-from tinytorch.tensor import assignment, autograd, contractions, elementwise, indexing, interchange
+from tinytorch.tensor import (
+    assignment,
+    autograd,
+    contractions,
+    creation,
+    elementwise,
+    indexing,
+    interchange,
+    reductions,
+    shaping,
+)
 from tinytorch.tensor.autograd import GradientRule, Leaf
 from tinytorch.tensor.creation import iota
 from tinytorch.tensor.dispatch import (
@@ -42,7 +60,7 @@ from tinytorch.tensor.dispatch import (
 )
 from tinytorch.tensor.dispatch import elementwise as apply_elementwise
 from tinytorch.tensor.indexing import put_rows, take
-from tinytorch.tensor.interchange import check_device
+from tinytorch.tensor.interchange import Device, check_device
 from tinytorch.tensor.interpreter import STATE, no_grad
 from tinytorch.tensor.memory import (
     DETACH,
@@ -54,8 +72,15 @@ from tinytorch.tensor.memory import (
     held,
     hold_memory_of,
 )
-from tinytorch.tensor.methods import Methods
-from tinytorch.tensor.operands import Axes, Operand, tensor_of, to_buffer
+from tinytorch.tensor.operands import (
+    Axes,
+    Operand,
+    holds_whole_numbers,
+    tensor_of,
+    to_buffer,
+    zeros_of,
+)
+from tinytorch.tensor.row_functions import RowMethods
 from tinytorch.tensor.shaping import concat, reshape
 
 _ADD, _SUB, _MUL, _DIV = (TABLE[name] for name in ("add", "sub", "mul", "div"))
@@ -73,7 +98,7 @@ def _reflected(function: Callable[[Any, Any], Any]) -> Any:
     return reflected
 
 
-class Tensor(Methods):
+class Tensor(RowMethods, TensorBase):
     """An array of numbers of one type.
 
     Args:
@@ -111,8 +136,8 @@ class Tensor(Methods):
         check_device(device)
         if dtype is None:
             if not data or type(data[0]) is int:
-                data = (_of_sizes(data),)
-            elif type(data[0]) in (list, tuple) and _holds_whole_numbers(data[0]):
+                data = (zeros_of(data),)
+            elif type(data[0]) in (list, tuple) and holds_whole_numbers(data[0]):
                 dtype = float32
         if len(data) != 1:
             raise SettingError(
@@ -424,6 +449,174 @@ class Tensor(Methods):
         self.read("data_ptr()")
         return self._buffer.address
 
+    # --- functions as methods: PyTorch's names where they mean the same, the array API's beside ---
+
+    # shaping
+    reshape = shaping.reshape
+    view = shaping.view
+    permute = shaping.permute
+    transpose = swapaxes = shaping.transpose
+    moveaxis = movedim = shaping.moveaxis
+    narrow = shaping.narrow
+    select = shaping.select
+    flatten = shaping.flatten
+    squeeze = shaping.squeeze
+    unsqueeze = shaping.unsqueeze
+    broadcast_to = expand = shaping.broadcast_to
+    split = shaping.split
+    chunk = shaping.chunk
+    unbind = shaping.unbind
+    flip = shaping.flip
+    roll = shaping.roll
+    repeat = shaping.repeat_as_torch
+    repeat_interleave = shaping.repeat_interleave
+    tile = shaping.tile
+    unstack = shaping.unstack
+    diagonal = creation.diagonal
+    trace = creation.trace
+    # reductions
+    sum = reductions.sum
+    prod = reductions.prod
+    mean = reductions.mean
+    var = reductions.var
+    std = reductions.std
+    amax = reductions.amax
+    amin = reductions.amin
+    argmax = reductions.argmax
+    argmin = reductions.argmin
+    any = reductions.any
+    all = reductions.all
+    cumsum = reductions.cumsum
+    cumprod = reductions.cumprod
+    max = reductions.max
+    min = reductions.min
+    sort = reductions.sort
+    equal = reductions.equal
+    nonzero = reductions.nonzero
+    topk = reductions.topk
+    count_nonzero = reductions.count_nonzero
+    argsort = reductions.argsort
+    softmax = reductions.softmax
+    log_softmax = reductions.log_softmax
+    logsumexp = reductions.logsumexp
+    norm = reductions.norm
+    # elementwise, beside those of one row each
+    log1p = elementwise.log1p
+    expm1 = elementwise.expm1
+    log2 = elementwise.log2
+    log10 = elementwise.log10
+    square = elementwise.square
+    pow = elementwise.power
+    tan = elementwise.tan
+    asin = elementwise.asin
+    acos = elementwise.acos
+    atan = elementwise.atan
+    sinh = elementwise.sinh
+    cosh = elementwise.cosh
+    sigmoid = elementwise.sigmoid
+    relu = elementwise.relu
+    floor = elementwise.floor
+    ceil = elementwise.ceil
+    round = elementwise.round
+    trunc = elementwise.trunc
+    add = elementwise.add
+    sub = subtract = elementwise.subtract
+    div = divide = elementwise.divide
+    logical_xor = elementwise.logical_xor
+    allclose = elementwise.allclose
+    isclose = elementwise.isclose
+    clip = clamp = elementwise.clip
+    masked_fill = elementwise.masked_fill
+    astype = elementwise.astype
+    # contractions
+    matmul = mm = bmm = contractions.matmul
+    outer = contractions.outer
+    dot = contractions.dot
+    # indexing
+    take = indexing.take
+    gather = indexing.gather
+    index_select = indexing.index_select
+    scatter_add = indexing.scatter_add
+    # triangles, constants of the same shape
+    tril = creation.tril
+    triu = creation.triu
+    zeros_like = creation.zeros_like
+    ones_like = creation.ones_like
+    full_like = creation.full_like
+
+    @property
+    def T(self) -> Any:
+        """All axes in reverse order: for a matrix, its transpose."""
+        return shaping.reversed_axes(self)
+
+    @property
+    def mT(self) -> Any:
+        """The last two axes exchanged: each matrix transposed."""
+        return shaping.transpose(self, -2, -1)
+
+    def numel(self) -> int:
+        """Number of elements."""
+        return self.size
+
+    def dim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    to = interchange.to
+
+    def to_device(self, device: Device, /, *, stream: object = None) -> Any:
+        """Itself; there is one device: "cpu"."""
+        interchange.check_device(device)
+        return self
+
+    def view_as(self, other: TensorBase) -> Any:
+        """A view shaped like `other`."""
+        return shaping.view(self, other.shape)
+
+    def reshape_as(self, other: TensorBase) -> Any:
+        """Reshaped like `other`."""
+        return shaping.reshape(self, other.shape)
+
+    def expand_as(self, other: TensorBase) -> Any:
+        """Broadcast to the shape of `other`."""
+        return shaping.broadcast_to(self, other.shape)
+
+    def type_as(self, other: TensorBase) -> Any:
+        """In the number type of `other`."""
+        return to_dtype(self, other.dtype)
+
+    def cpu(self) -> Any:
+        """Itself."""
+        return self
+
+    def float(self) -> Any:
+        """As float32."""
+        return to_dtype(self, float32)
+
+    def double(self) -> Any:
+        """As float64."""
+        return to_dtype(self, float64)
+
+    def half(self) -> Any:
+        """As float16."""
+        return to_dtype(self, float16)
+
+    def bfloat16(self) -> Any:
+        """As bfloat16."""
+        return to_dtype(self, bfloat16)
+
+    def int(self) -> Any:
+        """As int32."""
+        return to_dtype(self, int32)
+
+    def long(self) -> Any:
+        """As int64."""
+        return to_dtype(self, int64)
+
+    def bool(self) -> Any:
+        """As bool: whether each element is not 0."""
+        return to_dtype(self, bool_)
+
     # --- copying the object ---
 
     def __deepcopy__(self, memo: dict[str, Any]) -> Any:
@@ -434,22 +627,6 @@ class Tensor(Methods):
     def __reduce__(self) -> tuple[Any, ...]:
         array = np.array(self.read("pickling"))
         return _rebuild, (type(self), array, self.dtype.name, self.requires_grad)
-
-
-def _of_sizes(sizes: tuple[Any, ...]) -> Array:
-    """What `Tensor(2, 3)` holds."""
-    check_sizes("Tensor", sizes)
-    try:
-        return np.zeros(sizes or (0,), np.float32)
-    except MemoryError as problem:
-        raise OutOfMemoryError.of(problem) from None
-
-
-def _holds_whole_numbers(data: Any) -> bool:
-    """Whether the first number of nested lists is a Python int or bool, which become float32."""
-    while type(data) in (list, tuple) and data:
-        data = data[0]
-    return type(data) in (int, bool)
 
 
 def _rebuild(kind: type[Tensor], array: Array, dtype: str, requires_grad: bool) -> Any:
