@@ -419,6 +419,18 @@ def unary(primitive: Primitive, x: Operand) -> Any:
     return elementwise(primitive, (tensor_of(x),))
 
 
+def as_float(x: Operand) -> TensorBase:
+    """A Tensor of floats: integers and bools become float32."""
+    x = tensor_of(x)
+    return x if x.dtype.is_float else to_dtype(x, float32)
+
+
+def as_floats(a: Operand, b: Operand) -> tuple[TensorBase, TensorBase]:
+    """Two Tensors of one type of floats."""
+    a, b = common(a, b)
+    return as_float(a), as_float(b)
+
+
 def on_tensors(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any]) -> Any:
     """What `primitive(...)` does when an operand is a Tensor: the others join it."""
     if primitive.elementwise and not params and primitive is not _WHERE:

@@ -16,6 +16,8 @@ from tinytorch.base.errors import DTypeError, SettingError
 from tinytorch.primitives import TABLE
 from tinytorch.tensor.dispatch import (
     apply,
+    as_float,
+    as_floats,
     binary,
     common,
     copied,
@@ -33,8 +35,6 @@ from tinytorch.tensor.operands import Operand, make, plain, tensor_of
 from tinytorch.tensor.row_functions import *  # noqa: F403
 from tinytorch.tensor.row_functions import (
     abs,
-    as_float,
-    as_floats,
     cos,
     eq,
     exp,

@@ -32,6 +32,7 @@ from tinytorch.tensor.autograd import GradientRule
 from tinytorch.tensor.dispatch import (
     alias,
     apply,
+    as_float,
     common,
     copied,
     in_float32,
@@ -52,7 +53,6 @@ from tinytorch.tensor.elementwise import (
 from tinytorch.tensor.interpreter import STATE
 from tinytorch.tensor.memory import TensorBase
 from tinytorch.tensor.operands import Axes, Operand, entries_of, make, tensor_of
-from tinytorch.tensor.row_functions import as_float
 from tinytorch.tensor.shaping import (
     as_vector,
     axes_of,

@@ -14,20 +14,8 @@ from typing import Any
 from tinytorch.base.dtypes import float32
 from tinytorch.primitives.primitive import TABLE, Primitive
 from tinytorch.primitives.shapes import FLOAT
-from tinytorch.tensor.dispatch import binary, common, elementwise, to_dtype
+from tinytorch.tensor.dispatch import as_floats, binary, elementwise, to_dtype
 from tinytorch.tensor.operands import Operand, tensor_of
-
-
-def as_float(x: Operand) -> Any:
-    """A Tensor of floats: integers and bools become float32."""
-    x = tensor_of(x)
-    return x if x.dtype.is_float else to_dtype(x, float32)
-
-
-def as_floats(a: Operand, b: Operand) -> tuple[Any, Any]:
-    """Two Tensors of one type of floats."""
-    a, b = common(a, b)
-    return as_float(a), as_float(b)
 
 
 def function_of(row: Primitive) -> Callable[..., Any]:
