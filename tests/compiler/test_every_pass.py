@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import numpy as np
@@ -199,6 +201,34 @@ def made(v, seed: int) -> np.ndarray:
     if v.dtype.is_float:
         return rng.standard_normal(v.shape).astype(v.dtype.storage)
     return rng.integers(0, 3, v.shape).astype(v.dtype.storage)
+
+
+# what is handed on
+
+
+CHANGED = {"Value", "Node", "Graph", "Storage", "_Draft"}  # written while a program is made
+SAME_CONTENT = {  # equal ones may stand for each other; all others are themselves alone
+    "Access", "Coordinate", "Movement", "Arena", "LaunchTask", "LaunchPlan", "HostCall",
+    "Placement", "InnerPlan", "Nest", "OuterPlan", "Image", "Operation", "Pass",
+}  # fmt: skip
+
+
+def test_what_passes_hand_on_is_frozen():
+    """Ground truth: the table above. What compares by content is written as a key of kernels, or
+    read back from a file; two nodes, groups or expressions that look alike are not one."""
+    rooms = [f"tinytorch.compiler.{name}" for name in ("graph", "plan", "loops", "calls")]
+    names = ["tinytorch.compiler.operations", "tinytorch.compiler.pipeline"]
+    for room in rooms:
+        for module in iter_modules(import_module(room).__path__):
+            names.append(f"{room}.{module.name}")
+    found = {
+        name: made.__dataclass_params__
+        for module in map(import_module, names)
+        for name, made in vars(module).items()
+        if isinstance(made, type) and is_dataclass(made) and made.__module__ == module.__name__
+    }
+    assert {name for name, made in found.items() if not made.frozen} == CHANGED
+    assert {name for name, made in found.items() if made.eq} == SAME_CONTENT
 
 
 # checks

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from tinytorch.base.dtypes import float16, float32, float64, int64
+from tinytorch.base.dtypes import float16, float32, float64, int32, int64
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.graph.graph import Captured, Graph, Value, step_reference
 from tinytorch.compiler.graph.simplify import check_simplified, simplify
@@ -36,6 +36,11 @@ class Program:
     def number(self, x: float, dtype=float32) -> Value:
         v = Value(Spec((), dtype))
         self.graph.constants[v] = np.array(x, dtype.storage)
+        return v
+
+    def array(self, size: int) -> Value:
+        v = Value(Spec((size,), float32))
+        self.graph.constants[v] = np.arange(size, dtype=np.float32) + len(self.graph.constants)
         return v
 
     def __call__(self, name: str, *inputs: Value, **params) -> Value:
@@ -130,6 +135,174 @@ CASES = {
     ),
     "absorb of an unknown factor": Case(
         lambda p, x, y: p("absorb", p("mul", x, y), x), "mul absorb", (X, Y)
+    ),
+    "numbers of 16 elements are computed now": Case(
+        lambda p, x: p("add", x, p("mul", p.array(16), p.array(16))), "add",
+        (Spec((16,), float32),),
+    ),
+    "numbers of 17 elements are not": Case(
+        lambda p, x: p("add", x, p("mul", p.array(17), p.array(17))), "mul add",
+        (Spec((17,), float32),),
+    ),
+    "equal numbers are one": Case(
+        lambda p, x: p("add", p("mul", x, p.number(3)), p("mul", x, p.number(3))), "mul add"
+    ),
+    "0.0 and -0.0 are two": Case(
+        lambda p, x: p("div", p("add", x, p.number(0.0)), p("add", x, p.number(-0.0))),
+        "add add div",
+    ),
+    "a full of 0.0 and one of -0.0 are two": Case(
+        lambda p, x: p(
+            "where", p("less", x, p.number(1)),
+            *(p("full", shape=(2, 3), value=v, dtype=float32) for v in (0.0, -0.0)),
+        ),
+        "less full full where",
+    ),
+    "permutes are one after the other": Case(
+        lambda p, x: p("permute", p("permute", x, axes=(1, 2, 0)), axes=(0, 2, 1)), "permute",
+        (Spec((2, 3, 4), float32),),
+    ),
+    "a product that others read is not turned": Case(
+        lambda p, x, w: p("add", p("permute", q := p("matmul", x, w), axes=(1, 0)), q),
+        "matmul permute add", (Spec((2, 3), float64), Spec((3, 2), float64)),
+    ),
+    "a product whose batch is permuted stays": Case(
+        lambda p, x, w: p("permute", p("matmul", x, w), axes=(1, 0, 2)), "matmul permute",
+        (Spec((2, 3, 4), float64), Spec((2, 4, 5), float64)),
+    ),
+    "products of many matrices are turned": Case(
+        lambda p, x, w: p("permute", p("matmul", x, w), axes=(0, 2, 1)),
+        "permute permute matmul", (Spec((2, 3, 4), float64), Spec((2, 4, 5), float64)),
+        exact=False,
+    ),
+    "padded in front": Case(
+        lambda p, x: p("pad", x, before=(1, 0), after=(0, 0), value=0.0), "pad"
+    ),
+    "padded behind": Case(
+        lambda p, x: p("pad", x, before=(0, 0), after=(0, 2), value=0.0), "pad"
+    ),
+    "padded parts with a gap between are added": Case(
+        lambda p, x, y: p(
+            "add", p("pad", x, before=(0, 0), after=(3, 0), value=0.0),
+            p("pad", y, before=(3, 0), after=(0, 0), value=0.0),
+        ),
+        "pad pad add", (X, Y),
+    ),
+    "parts padded by other numbers are added": Case(
+        lambda p, x, y: p(
+            "add", p("pad", x, before=(0, 0), after=(2, 0), value=0.0),
+            p("pad", y, before=(2, 0), after=(0, 0), value=1.0),
+        ),
+        "pad pad add", (X, Y),
+    ),
+    "parts padded by other numbers are added, the other way": Case(
+        lambda p, x, y: p(
+            "add", p("pad", x, before=(0, 0), after=(2, 0), value=1.0),
+            p("pad", y, before=(2, 0), after=(0, 0), value=0.0),
+        ),
+        "pad pad add", (X, Y),
+    ),
+    "parts one above the other are added": Case(
+        lambda p, x, y: p(
+            "add", p("pad", x, before=(0, 1), after=(1, 0), value=0.0),
+            p("pad", y, before=(0, 1), after=(1, 0), value=0.0),
+        ),
+        "pad pad add", (X, Y),
+    ),
+    "parts across a corner are added": Case(
+        lambda p, x, y: p(
+            "add", p("pad", x, before=(0, 0), after=(2, 3), value=0.0),
+            p("pad", y, before=(2, 3), after=(0, 0), value=0.0),
+        ),
+        "pad pad add", (X, Y),
+    ),
+    "parts side by side in the middle, the second first": Case(
+        lambda p, x, y: p(
+            "add", p("pad", x, before=(1, 4), after=(2, 1), value=0.0),
+            p("pad", y, before=(1, 1), after=(2, 4), value=0.0),
+        ),
+        "concatenate pad", (X, Y), exact=False,
+    ),
+    "three parts are one concatenation": Case(
+        lambda p, x, y, z: p(
+            "add", p(
+                "add", p("pad", x, before=(0, 0), after=(4, 0), value=0.0),
+                p("pad", y, before=(2, 0), after=(2, 0), value=0.0),
+            ),
+            p("pad", z, before=(4, 0), after=(0, 0), value=0.0),
+        ),
+        "concatenate", (X, Y, Y), exact=False,
+    ),
+    "a narrowing cast of four times as many stays in front": Case(
+        lambda p, x: p("exp", p("cast", p("slice", x, start=(0, 0), stop=(2, 2), step=(1, 1)),
+                                dtype=float16)),
+        "cast slice exp", (Spec((4, 4), float32),),
+    ),
+    "and of more than four times stays behind": Case(
+        lambda p, x: p("exp", p("cast", p("slice", x, start=(0, 0), stop=(2, 2), step=(1, 1)),
+                                dtype=float16)),
+        "slice cast exp", (Spec((3, 6), float32),),
+    ),
+    "and of few that are repeated": Case(
+        lambda p, x: p("neg", p("cast", p("broadcast_to", x, shape=(4, 2, 3)), dtype=float16)),
+        "broadcast_to cast neg",
+    ),
+    "a cast to integers stays behind movement": Case(
+        lambda p, x: p("cast", p("permute", x, axes=(1, 0)), dtype=int32), "permute cast",
+        (Spec((2, 3), float64),), exact=False,
+    ),
+    "a cast behind arithmetic stays": Case(
+        lambda p, x: p("cast", p("exp", x), dtype=float16), "exp cast"
+    ),
+    "every second element is not all": Case(
+        lambda p, x: p("slice", x, start=(0, 0), stop=(2, 3), step=(1, 2)), "slice"
+    ),
+    "all but the last is not all": Case(
+        lambda p, x: p("slice", x, start=(0, 0), stop=(2, 2), step=(1, 1)), "slice"
+    ),
+    "a sum over one element, kept": Case(
+        lambda p, x: p("sum", x, axes=(0,), keepdims=True), "", (Spec((1, 3), float32),)
+    ),
+    "a sum over one element and others": Case(
+        lambda p, x: p("sum", x, axes=(0, 1), keepdims=False), "sum", (Spec((1, 3), float32),)
+    ),
+    "the product of nothing": Case(
+        lambda p, x: p("prod", x, axes=(0,), keepdims=True), "full", (Spec((0, 3), float32),)
+    ),
+    "a repeated operand that gives the shape stays": Case(
+        lambda p, x, y: p("add", p("broadcast_to", x, shape=(2, 3)), y), "broadcast_to add",
+        (Spec((3,), float32), Spec((3,), float32)),
+    ),
+    "two repeated operands": Case(
+        lambda p, x, y: p(
+            "add", p("broadcast_to", x, shape=(2, 3)), p("broadcast_to", y, shape=(2, 3))
+        ),
+        "broadcast_to add", (Spec((3,), float32), Spec((3,), float32)),
+    ),
+    "x minus 0": Case(lambda p, x: p("sub", x, p.number(0)), ""),
+    "0 minus x": Case(lambda p, x: p("sub", p.number(0), x), "sub"),
+    "x minus -0.0, for -0.0 - -0.0 is 0.0": Case(
+        lambda p, x: p("sub", x, p.number(-0.0)), "sub"
+    ),
+    "x times 1 that is repeated": Case(
+        lambda p, x: p("mul", x, p("full", shape=(4, 2, 3), value=1.0, dtype=float32)),
+        "full mul",
+    ),
+    "the third power": Case(lambda p, x: p("pow", x, p.number(3)), "pow"),
+    "the square of integers": Case(
+        lambda p, x: p("pow", x, p.number(2, int64)), "pow", (Spec((2, 3), int64),)
+    ),
+    "a power for each element": Case(
+        lambda p, x: p("pow", x, p("full", shape=(1,), value=2.0, dtype=float32)), "full pow"
+    ),
+    "a factor that is infinite": Case(
+        lambda p, x: p("absorb", p("mul", p.number(np.inf), x), x), "mul absorb"
+    ),
+    "the other factor is absorbed": Case(
+        lambda p, x: p("absorb", p("mul", p.number(3), x), x), "mul"
+    ),
+    "absorb of another product": Case(
+        lambda p, x, y: p("absorb", p("mul", x, p.number(3)), y), "mul absorb", (X, Y)
     ),
     "one element of each line": Case(
         lambda p, x: p("take_along", x, p("full", shape=(2, 1), value=1, dtype=int64), axis=1),
