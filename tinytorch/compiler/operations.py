@@ -38,7 +38,7 @@ class Operation:
     Args:
         call: its library call.
         orders: of which outputs the axes lie in another order than they are written.
-        keeps_order: the result lies as the first operand does.
+        keeps_layout: the result lies as the first operand does.
         epilogue: whether the call hands each result, while in registers, to the arithmetic that
             follows.
         joins: the result is its operands side by side; they may be written where they belong.
@@ -47,7 +47,7 @@ class Operation:
 
     call: Call | None = None
     orders: Mapping[int, Axes] = field(default_factory=dict[int, Axes])
-    keeps_order: bool = False
+    keeps_layout: bool = False
     epilogue: Callable[[Node], bool] = _never
     joins: bool = False
     writes_dense: bool = False
@@ -80,7 +80,7 @@ OPERATIONS: dict[str, Operation] = {
     "put_rows": Operation(axis_ops.put_rows, writes_dense=True),
     "random_bits": Operation(random.random_bits, writes_dense=True),
     "concatenate": Operation(axis_ops.concatenate, joins=True),
-    "pad": Operation(axis_ops.pad, keeps_order=True),
+    "pad": Operation(axis_ops.pad, keeps_layout=True),
 }
 _ORDINARY = Operation()
 

@@ -305,6 +305,7 @@ def _reciprocal(f: Function, a: Values, d: DType) -> Value:
     return f.div(f.const(a[0].type, 1.0), a[0])
 
 
+SELECT = "where"  # the row that gives one of two operands, by a condition
 # name -> instructions. `d` is the dtype of the first numeric operand.
 RULES: dict[str, Rule] = {
     "neg": _binary("neg"), "abs": _abs, "sign": _sign, "reciprocal": _reciprocal,

@@ -394,7 +394,7 @@ class Emitter:
         """
         e = s.value
         masks = getattr(self.f.target, "name", None) == "avx512"  # others take masks apart
-        if not (masks and isinstance(e, Op) and e.name == "where"):
+        if not (masks and isinstance(e, Op) and e.name == elementwise.SELECT):
             return None
         condition, new, old = e.operands
         same = isinstance(old, Load) and old.is_at(s)

@@ -60,7 +60,7 @@ def _order(node: Node, i: int, v: Value, orders: Mapping[Value, Axes]) -> Axes:
     first = orders[node.inputs[0]] if node.inputs else plain(v)
     if node.is_movement:
         return movement_of(node).order(node, first)
-    if node.is_reduction or operation_of(node).keeps_order:
+    if node.is_reduction or operation_of(node).keeps_layout:
         return first if len(v.shape) == len(node.inputs[0].shape) else plain(v)
     if is_arithmetic(node) and not node.is_lookup:
         return _largest(node, v, orders)
