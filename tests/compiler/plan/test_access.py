@@ -224,7 +224,7 @@ def test_coordinates():
     assert Coordinate((1, -2), 3).times(-2, 5) == Coordinate((-2, 4), -1)
     assert Coordinate((1, -2), 3).times(2) == Coordinate((2, -4), 6)
     assert broadcast(identity((4, 2, 3)), (1, 3), (4, 2, 3)) == (nowhere(3), unit(3, 2))
-    assert broadcast((), (), ()) == ()
+    assert broadcast((), (), ()) == () and broadcast((unit(1, 0),), (1,), (3,)) == (nowhere(1),)
     access = Access(Value(Spec((4, 5), float32)), (4, 5), (5, 1), 2)
     assert at(access, (Coordinate((0, 2), 2), Coordinate((3, 1), -1)), 2) == ((3, 11), 11)
     assert Access(access.base, (4, 5), (5, 1)) == Access(access.base, (4, 5), (5, 1), 0)

@@ -14,6 +14,7 @@ from tinytorch.compiler.plan.arena import (
     lifetimes_of,
     plan_arena,
     report,
+    size_text,
 )
 from tinytorch.compiler.plan.stages import Storage, Task, TaskList
 
@@ -107,3 +108,80 @@ def test_report_names_what_is_alive_at_the_busiest_task():
     program = tasks_of(([], [a]), ([a], [b]))
     text = report(plan_arena(program))
     assert "1.0 MiB" in text and "busiest task: 1" in text
+
+
+def test_a_gap_of_exactly_its_size_is_used():
+    """Closed form: 128 bytes between two others, free from the second task on."""
+    whole, early, late, then = temporaries(256, 128, 128, 128)
+    program = tasks_of(
+        ([], [whole, early, late]), ([whole, late], [then]), ([whole, late, then], [])
+    )
+    plan = plan_arena(program)
+    assert [plan.offsets[s] for s in (whole, early, late, then)] == [0, 256, 384, 256]
+    assert (plan.arena, plan.peak, plan.total, plan.busiest) == (512, 512, 640, 0)
+
+
+def test_temporaries_of_nothing_and_programs_without_any():
+    """Closed form: at least one line each; an empty arena."""
+    (empty,) = temporaries(0)
+    plan = plan_arena(tasks_of(([], [empty])))
+    assert (plan.arena, plan.total, plan.peak) == (ALIGNMENT, ALIGNMENT, ALIGNMENT)
+    plan = plan_arena(tasks_of(([Storage("argument", 8)], [Storage("result", 8)])))
+    assert (plan.arena, plan.total, plan.peak, plan.busiest) == (0, 0, 0, 0)
+    assert "busiest task: 0" in report(plan) and "busiest" not in report(plan_arena(tasks_of()))
+
+
+def test_the_busiest_task_is_the_first_of_equals():
+    """Closed form: 64, 192, 192 and 64 bytes are alive."""
+    a, b, c = temporaries(64, 128, 128)
+    plan = plan_arena(tasks_of(([], [a]), ([a], [b]), ([b], []), ([a], [c]), ([c], [])))
+    assert (plan.peak, plan.busiest) == (192, 1)
+
+
+def test_places_that_are_wrong():
+    """Closed form: half a line, a byte past the end, and a byte over another; ends may touch."""
+    a, b = temporaries(100, 64)
+    plan = plan_arena(tasks_of(([], [a, b])))
+    assert plan.offsets == {a: 0, b: 128}
+    check_arena(plan)
+    check_arena(replace(plan, offsets={a: 64, b: 0}))
+    for offsets, arena in (({a: 0, b: 160}, 999), ({a: 0, b: 128}, 191), ({a: 32, b: 192}, 999)):
+        with pytest.raises(CompileError, match="not aligned or outside"):
+            check_arena(replace(plan, offsets=offsets, arena=arena))
+    for offsets in ({a: 0, b: 64}, {a: 64, b: 64}):
+        with pytest.raises(CompileError, match="two temporaries overlap"):
+            check_arena(replace(plan, offsets=offsets, arena=999))
+    wide, narrow = temporaries(128, 64)
+    plan = plan_arena(tasks_of(([], [wide, narrow])))
+    check_arena(replace(plan, offsets={wide: 64, narrow: 0}))
+    for at in (64, 128):
+        with pytest.raises(CompileError, match="two temporaries overlap"):
+            check_arena(replace(plan, offsets={wide: 64, narrow: at}))
+
+
+def test_the_report_to_the_letter():
+    """Golden: bytes by kind, then what is alive at the busiest task, the largest first."""
+    x, state, out = Storage("argument", 64), Storage("state", 2048), Storage("result", 100)
+    a, b = temporaries(64, 3 << 20)
+    text = report(plan_arena(tasks_of(([x, state], [a]), ([a], [b]), ([b], [out]))))
+    assert text.splitlines() == [
+        "arguments          64 B",
+        "states          2.0 KiB",
+        "constants           0 B",
+        "results           100 B",
+        "temporaries     3.0 MiB  one arena; at once 3.0 MiB, without reuse 3.0 MiB",
+        "busiest task: 1 k",
+        "     3.0 MiB  tasks 1-2  at          0  scratch of a kernel",
+        "        64 B  tasks 0-1  at    3145728  scratch of a kernel",
+    ]
+    plan = plan_arena(tasks_of(([], temporaries(*range(64, 84)))))
+    assert report(plan).count("scratch of a kernel") == 12
+    assert report(plan, 3).count("scratch of a kernel") == 3
+
+
+def test_numbers_of_bytes_for_people():
+    """Closed form: 1024 of a unit are the next."""
+    sizes = (0, 1023, 1024, 1536, (1 << 20) - 1, 1 << 20, 1 << 30, 5 << 29)
+    assert [size_text(n) for n in sizes] == [
+        "0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1024.0 KiB", "1.0 MiB", "1.0 GiB", "2.5 GiB",
+    ]  # fmt: skip

@@ -140,16 +140,36 @@ def test_one_value_is_stored_in_place_of_two_that_follow_from_it():
 def test_what_cannot_be_had_is_refused():
     """Each damage takes away memory that somebody reads; undamaged it is accepted."""
     d = Draft()
-    x, y = d.given((4, 3)), d.given((3, 4))
+    x, y, seen = d.given((4, 3)), d.given((3, 4)), d.given((4, 3))
     inner = d("matmul", d("exp", x), y)
-    d.graph.results = [d("neg", d("matmul", inner, inner)), d("permute", inner, axes=(1, 0))]
+    summed = d("matmul", d.given((4, 3), float64), d.given((3, 4), float64))
+    d.graph.results = [
+        d("neg", d("matmul", inner, inner)), d("permute", inner, axes=(1, 0)),
+        d("permute", seen, axes=(1, 0)), d("sum", summed, axes=(1,), keepdims=False),
+    ]  # fmt: skip
     found = stage(d.graph, TARGET, "materialize")
     made = {n.primitive.name: n.outputs[0] for n in reversed(found.graph.nodes)}
+    (total,) = (n for n in found.graph.nodes if n.is_reduction)
     check_materialized(found)
     for v, problem in (
         (made["exp"], "a library call reads a value without memory"),
         (made["matmul"], "without memory"), (x, "in no memory"), (made["neg"], "wanted in memory"),
+        (seen, "wanted in memory"), (total.inputs[0], "in no memory"),
     ):  # fmt: skip
         assert v in found.values
         with pytest.raises(CompileError, match=problem):
             check_materialized(replace(found, values=found.values - {v}))
+
+
+def test_counts_that_are_looked_up_or_reshaped_lie_in_memory():
+    """A table is read at any row, and a reshaped count has no steps; any other is computed."""
+    for use, stored in (
+        (lambda d, count, i: d("take", count, i, axis=0), True),
+        (lambda d, count, i: d("neg", d("reshape", count, shape=(2, 2, 2))), True),
+        (lambda d, count, i: d("neg", d("reshape", count, shape=(4, 1, 2))), False),
+        (lambda d, count, i: d("neg", d("permute", count, axes=(1, 0))), False),
+    ):
+        d = Draft()
+        count = d("iota", shape=(4, 2), axis=1, dtype=float32)
+        d.graph.results = [use(d, count, d.given((3,), int64))]
+        assert is_stored(stage(d.graph, TARGET, "materialize"), "iota") == stored

@@ -11,9 +11,13 @@ import pytest
 
 from tests.compiler.compiled import targets
 from tests.compiler.plan.test_buffers import training
+from tinytorch.base.dtypes import float32
 from tinytorch.base.errors import CompileError
+from tinytorch.compiler.graph.graph import Value
 from tinytorch.compiler.graph.rewriter import IndexCheck
-from tinytorch.compiler.plan.order import check_order
+from tinytorch.compiler.plan.order import Circle, Dependences, check_order
+from tinytorch.compiler.plan.stages import Copy, Group, Storage
+from tinytorch.primitives.primitive import Spec
 
 TARGET = targets()[-1]
 
@@ -40,3 +44,61 @@ def test_orders_that_are_wrong():
     early = [check, group, *(i for i in without if i is not check)]
     with pytest.raises(CompileError, match="read after it was overwritten"):
         check_as(early)
+
+
+def values(number: int) -> list[Value]:
+    return [Value(Spec((4,), float32)) for _ in range(number)]
+
+
+def groups(number: int) -> list[Group]:
+    return [Group(i, (4,), None, None, False, ()) for i in range(number)]
+
+
+def ordered(items, loads=(), makes=(), in_place=()):
+    """The order of items, each with the values it reads and makes and the states it overwrites."""
+    read = {i: () for i in items} | dict(loads)
+    return Dependences(items, read, dict(makes), dict(in_place)).order()
+
+
+def test_items_keep_their_order_but_for_what_they_need():
+    """Closed form: what is needed comes directly before, with what it needs in turn."""
+    a, b, c, e = groups(4)
+    u, v, w = values(3)
+    assert ordered([a, b, c, e]) == [a, b, c, e]
+    loads = {a: (v,), c: (u,), b: (w,)}
+    assert ordered([a, b, c, e], loads, {v: c, u: e}) == [e, c, a, b]  # w is given
+    both = {a: (u, v)}
+    assert ordered([a, b, c, e], both, {u: e, v: c}) == [e, c, a, b]
+    shared = {a: (v,), b: (v,)}
+    assert ordered([a, b, c], shared, {v: c}) == [c, a, b]
+
+
+def test_a_state_is_overwritten_after_it_was_read_and_after_every_check():
+    """Closed form: not after itself."""
+    a, b, c = groups(3)
+    (s, t, new) = values(3)
+    check = IndexCheck(t, 4, "take", "")
+    copy = Copy(s, Storage("result", 16))
+    in_place = {a: ((s, new),)}
+    assert ordered([a, b, c], {a: (s,), c: (s,)}, {}, in_place) == [c, a, b]
+    assert ordered([a, copy], {copy: (s,)}, {}, in_place) == [copy, a]
+    assert ordered([a, b, check], {}, {}, in_place) == [check, a, b]
+    assert ordered([a, b, check]) == [a, b, check]
+
+
+def test_items_that_wait_for_each_other():
+    """Closed form: the circle names a state that is overwritten on it, and none beside it."""
+    a, b, c = groups(3)
+    s, t, u, v, new = values(5)
+    swapped = ordered([a, b], {a: (t,), b: (s,)}, {}, {a: ((s, new),), b: ((t, new),)})
+    assert isinstance(swapped, Circle) and swapped.state in (s, t) and len(swapped.groups) == 2
+    plain = ordered([a, b], {a: (u,), b: (v,)}, {u: b, v: a})
+    assert isinstance(plain, Circle) and plain.state is None
+    before = ordered([c, a, b], {c: (v,), a: (u,), b: (v,)}, {u: b, v: a}, {c: ((s, new),)})
+    assert isinstance(before, Circle) and before.state is None  # c only waits for the circle
+    on = ordered([a, b], {a: (u,), b: (s, v)}, {u: b, v: a}, {a: ((s, new),)})
+    assert isinstance(on, Circle) and on.state is s
+    alone = ordered([a], {a: (u,)}, {u: a})
+    assert isinstance(alone, Circle) and alone.state is None
+    last = ordered([a, b], {a: (u,), b: (v,)}, {u: b, v: a}, {b: ((t, new),)})
+    assert isinstance(last, Circle) and last.state is t
