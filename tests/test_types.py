@@ -12,10 +12,6 @@ import pytest
 from tests.floors import PACKAGE, ROOT
 
 FOLDERS = ("primitives", "codegen", "tensor", "kernels", "compiler")
-# What has untyped parameters yet, as "folder" or "folder/file.py", and which folders pyright does
-# not yet read strictly. Both lists only ever become shorter.
-UNTYPED: set[str] = set()
-NOT_STRICT: set[str] = set()
 
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -40,16 +36,15 @@ def test_every_parameter_has_a_type(folder):
     """Ground truth: the syntax tree of each file, nested functions included."""
     found = []
     for path in sorted((PACKAGE / folder).rglob("*.py")):
-        name = str(path.relative_to(PACKAGE))
-        if not {folder, name} & UNTYPED:
-            found += [f"tinytorch/{name}:{where}" for where in untyped(path.read_text())]
+        name = path.relative_to(ROOT)
+        found += [f"{name}:{where}" for where in untyped(path.read_text())]
     assert not found, "say what these parameters take:\n" + "\n".join(found)
 
 
 def test_pyright_reads_these_folders_strictly():
     """Ground truth: the list `strict` of pyproject.toml, section tool.pyright."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pyright"]
-    wanted = {f"tinytorch/{folder}" for folder in FOLDERS if folder not in NOT_STRICT}
+    wanted = {f"tinytorch/{folder}" for folder in FOLDERS}
     assert set(settings["strict"]) == wanted, "pyproject.toml, tool.pyright.strict"
     assert "pyright" in (ROOT / "scripts/check").read_text()
 
