@@ -7,17 +7,19 @@ sign of zero included, but where a rule computes in another order (the case says
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import pytest
 
-from tinytorch.base.dtypes import float16, float32, float64, int32, int64
+from tinytorch.base.dtypes import bfloat16, bool_, float16, float32, float64, int32, int64
+from tinytorch.base.errors import CompileError, TinyTorchError
 from tinytorch.codegen.target import Target
-from tinytorch.compiler.graph.graph import Captured, Graph, Value, step_reference
-from tinytorch.compiler.graph.simplify import check_simplified, simplify
+from tinytorch.compiler.graph.graph import Captured, Graph, Value, run_reference, step_reference
+from tinytorch.compiler.graph.simplify import check_simplified, remove_unused, simplify
 from tinytorch.primitives import TABLE
-from tinytorch.primitives.primitive import Spec
+from tinytorch.primitives.primitive import Spec, store
 
 ODD = np.array([[1.5, -0.0, np.nan], [np.inf, -np.inf, -2.25]], np.float32)  # every first argument
 X, Y = Spec((2, 3), float32), Spec((2, 3), float32)
@@ -345,3 +347,140 @@ def test_the_numbers_are_those_of_the_recorded_program(case):
         assert np.array_equal(np.signbit(found), np.signbit(wanted)) or np.isnan(found).any()
     else:
         np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+PLACES: dict[str, tuple[str, tuple[tuple[int, ...], ...], dict, int, str]] = {
+    # row, shapes, params, which operand says the places, operations that are left
+    "rows": ("take", ((4, 3), (2,)), {"axis": 0}, 1, "take"),
+    "columns": ("take", ((3, 4), (2,)), {"axis": 1}, 1, "take"),
+    "sums of rows": ("scatter_add", ((3, 2), (3,)), {"axis": 0, "size": 5}, 1, "scatter_add"),
+    "rows put": ("put_rows", ((4, 3), (2, 3), (2,)), {}, 2, "put_rows"),
+    "no columns put": ("put_rows", ((4, 3), (0, 3), (0,)), {}, 2, ""),
+    "elements": ("take_along", ((4, 3), (2, 3)), {"axis": 0}, 1, "take_along"),
+    "one of each column": (
+        "take_along", ((4, 3), (1, 3)), {"axis": 0}, 1, "iota add less where equal where sum"),
+    "one of each row": (
+        "take_along", ((3, 4), (3, 1)), {"axis": 1}, 1, "iota add less where equal where sum"),
+    "of one": ("take_along", ((1, 3), (2, 3)), {"axis": 0}, 1, "take_along"),
+    "sums of elements": (
+        "scatter_along", ((2, 3), (2, 3)), {"axis": 0, "size": 4}, 1, "scatter_along"),
+    "one a column": (
+        "scatter_along", ((1, 3), (1, 3)), {"axis": 0, "size": 4}, 1,
+        "full iota add less where equal where"),
+    "one in the middle": (
+        "scatter_along", ((2, 1, 3), (2, 1, 3)), {"axis": 1, "size": 4}, 1,
+        "full iota add less where equal where"),
+    "a part": (
+        "slice_update", ((4, 3), (2, 3), (2,)), {}, 2,
+        "slice add sub less_equal where less where " * 2 + "slice_update"),
+    "nothing as a part": (
+        "slice_update", ((4, 3), (0, 3), (2,)), {}, 2,
+        ("slice add sub less_equal where less where " * 2).strip()),
+    "pixels": ("max_pool2d_take", ((1, 2, 3, 4), (1, 2, 2, 2)), {}, 1,
+               "reshape reshape take_along reshape"),
+    "no pixels": ("max_pool2d_take", ((1, 0, 3, 4), (1, 0, 2, 2)), {}, 1, "full"),
+    "pixels put": (
+        "max_pool2d_gradient", ((1, 2, 2, 2), (1, 2, 2, 2)), {"input_shape": (1, 2, 3, 4)}, 1,
+        "reshape reshape scatter_along reshape"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [float32, bool_, bfloat16], ids=lambda d: d.name)
+@pytest.mark.parametrize("case", PLACES.values(), ids=PLACES)
+def test_places_that_are_known_at_run_time(case, dtype):
+    """Ground truth: the row's definition, which refuses a place exactly where a check of the
+    program does, and else gives the same numbers; the operations that are left, by hand."""
+    name, shapes, params, which, left = case
+    if dtype is not float32 and name not in ("take", "take_along", "put_rows"):
+        return
+    p = Program()
+    kind = int32 if "pool" in name else int64
+    values = [p.given(Spec(s, kind if i == which else dtype)) for i, s in enumerate(shapes)]
+    p.graph.results = [p(name, *values, **params)]
+    p.graph.nodes[-1].where = "user.py:7"
+    found = simplify(Captured(p.graph, Target.host()))
+    check_simplified(found)
+    names = [n.primitive.name for n in found.graph.nodes]
+    if dtype is bool_ and "sum" in left:
+        left = "iota add less where equal logical_and any"
+    elif dtype is bfloat16 and "sum" in left:
+        left = left.replace("equal where", "equal full where")
+    assert names == left.split()
+    assert {c.where for c in found.checks} == ({"user.py:7"} if prod(shapes[0]) else set())
+    assert {c.name for c in found.checks} <= {name, "take_along", "scatter_along"}
+    random = np.random.default_rng(0)
+    refused = 0
+    for low, high in ((0, 1), (-1, 3), (-3, 4), (-4, 4), (-5, 5), (-6, 6), (-13, 13), (-9, 12)) * 4:
+        arrays = {}
+        for i, v in enumerate(values):
+            ends = (low, high) if i == which else (1, 9)
+            arrays[v] = store(random.integers(*ends, v.shape), v.dtype)
+        held = looked_at(found, arrays)
+        passes = all(
+            ((-c.size <= held[c.index]) & (held[c.index] < c.size)).all() for c in found.checks
+        )
+        try:
+            (wanted,) = step_reference(p.graph, arrays)[0]
+        except TinyTorchError:
+            assert not passes
+            refused += 1
+            continue
+        assert passes
+        (got,) = step_reference(found.graph, arrays)[0]
+        np.testing.assert_array_equal(got, wanted)
+    assert refused or not prod(shapes[which])
+
+
+def looked_at(found, arrays):
+    """The values that the checks of a program look at."""
+    before = replace(found.graph, results=[], updates=[])
+    wanted = [c.index for c in found.checks]
+    return run_reference(remove_unused(before, wanted), arrays)
+
+
+def test_places_of_a_pooling_need_no_check():
+    """Closed form: those of this program's pooling of an image of that shape; not of another."""
+    for shape, checked in (((1, 2, 4, 4), False), ((1, 2, 4, 5), True)):
+        p = Program()
+        x = p.given(Spec((1, 2, 4, 4), float32))
+        window = {"kernel": (2, 2), "stride": (2, 2), "padding": ((0, 0), (0, 0))}
+        out, index = p.graph.add(TABLE["max_pool2d"], (x,), window)
+        p.graph.results = [p("max_pool2d_gradient", out, index, input_shape=shape)]
+        found = simplify(Captured(p.graph, Target.host()))
+        assert bool(found.checks) == checked
+
+
+def test_checks_are_made_once():
+    """Closed form: of one index and one size; another size is another check. A node without a line
+    is named by the one that is being simplified."""
+    p = Program()
+    x, y, i = p.given(X), p.given(Spec((5, 3), float32)), p.given(Spec((2,), int64))
+    p.graph.results = [p("take", v, i, axis=0) for v in (x, p("neg", x), y)]
+    found = simplify(Captured(p.graph, Target.host()))
+    assert [(c.index, c.size) for c in found.checks] == [(i, 2), (i, 5)]
+
+
+def test_what_nobody_reads_is_removed():
+    """Closed form: nodes and constants; what a check looks at stays."""
+    p = Program()
+    x, used, unused = p.given(X), p.number(2.5), p.number(3.5)
+    kept = p("mul", x, used)
+    looked = p("neg", x)
+    p("add", looked, unused)
+    p.graph.results = [kept]
+    assert [n.outputs[0] for n in remove_unused(p.graph).nodes] == [kept]
+    after = remove_unused(p.graph, [looked])
+    assert [n.outputs[0] for n in after.nodes] == [kept, looked]
+    assert list(after.constants) == [used]
+
+
+def test_programs_that_have_changed_are_refused():
+    """Arguments or states that moved, and a result that is gone."""
+    p = Program()
+    x, y = p.given(X), p.given(Y)
+    p.graph.results = [p("add", x, y)]
+    found = simplify(Captured(p.graph, Target.host()))
+    check_simplified(found)
+    for changes in ({"arguments": [y, x]}, {"states": [x]}, {"results": []}):
+        with pytest.raises(CompileError, match="what it is given has changed"):
+            check_simplified(replace(found, graph=replace(found.graph, **changes)))
