@@ -149,6 +149,8 @@ def test_kernels_alone(case, target, channels_last):
     run_kernel(target, kernel, {"x": source, "out": out, "index": where})
     np.testing.assert_array_equal(got, best)
     np.testing.assert_array_equal(got_index, places)
+    assert kernel.flops == best.size * np.prod(params["kernel"])
+    assert kernel.bytes == x.nbytes + best.nbytes + places.nbytes
     assert outside(out) and outside(where)
     gradient, got_gradient, at_gradient = laid_out(np.zeros_like(x), float32)
     cotangent, _, at_g = laid_out(g, float32)
@@ -157,3 +159,4 @@ def test_kernels_alone(case, target, channels_last):
     expected = TABLE["max_pool2d_gradient"].numpy(g, index, input_shape=shape)
     np.testing.assert_array_equal(got_gradient, expected)
     assert outside(gradient)
+    assert kernel.flops == g.size and kernel.bytes == g.nbytes + places.nbytes + x.nbytes

@@ -181,8 +181,8 @@ def product_block(m: int, n: int, lanes: int, registers: int) -> tuple[int, int]
 def rows_that_fit(target: Target, vectors: int) -> int:
     """Rows whose sums, with the vectors of b and a number of a, fill the registers."""
     others = vectors + (1 if target.has_fma else 2)
-    # 14: more rows do not raise the ratio of work to loads any further (`product_block`)
-    return max(1, min(14 if vectors > 1 else 20, (target.registers - others) // vectors))
+    # 20: more rows do not raise the ratio of work to loads any further
+    return max(1, min(20, (target.registers - others) // vectors))
 
 
 def fastest_block(registers: int, rows: int, vectors: int, depth: int) -> tuple[int, int]:
