@@ -7,6 +7,11 @@ import pytest
 
 import tinytorch as tt
 import tinytorch.nn.functional as F
+from tests.compiler.compiled import targets
+from tests.compiler.test_pass_regressions import Draft
+from tinytorch.compiler.pipeline import stage
+
+TARGET = targets()[-1]
 
 CASES = [  # stride, padding, dilation, kernel, picture, groups, channels in, channels out
     (1, 1, 1, (3, 3), (9, 7), 5, 5, 5),
@@ -55,3 +60,34 @@ def test_a_layer_of_many_channels_is_a_few_kernels():
     compiled = tt.compile(lambda x: layer(x))
     compiled(tt.zeros(1, 64, 6, 6))
     assert "gemm" not in str(compiled.explain())
+
+
+def operations_of(groups: int, kernel=(3, 3), channels: int = 2, **more) -> set[str]:
+    """Names of the primitives that a convolution of `groups` groups becomes."""
+    d = Draft()
+    x = d.given((1, groups * channels, 12, 12))
+    w = d.given((groups * channels, channels, *kernel))
+    settings = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), **more}
+    d.graph.results = [d("convolution", x, w, groups=groups, **settings)]
+    return {n.primitive.name for n in stage(d.graph, TARGET, "simplify").graph.nodes}
+
+
+def test_which_convolutions_are_rewritten():
+    """Closed form: up to 8 groups of channels, up to 64 taps of depthwise ones, dilated ones whose
+    steps are 1 and whose filter has more than one tap that way; all others stay."""
+    assert operations_of(1) == {"convolution"}
+    assert operations_of(2) == operations_of(8) == {"slice", "convolution", "concatenate"}
+    assert operations_of(9) == {"convolution"}
+    taps = {"slice", "reshape", "mul", "add"}
+    assert operations_of(9, (8, 8), 1) == operations_of(2, channels=1) == taps
+    assert operations_of(9, (8, 9), 1) == {"convolution"}
+    assert operations_of(1, channels=1) == {"convolution"}
+    phases = {"reshape", "permute", "convolution"}
+    assert operations_of(1, dilation=(2, 2)) == phases
+    assert operations_of(1, dilation=(2, 2), stride=(2, 2)) == {"convolution"}
+    assert operations_of(1, (1, 1), dilation=(2, 2)) == {"convolution"}
+    assert "permute" in operations_of(1, (1, 3), dilation=(2, 2))
+    assert operations_of(1, (3, 1), dilation=(1, 2)) == {"convolution"}
+    assert "pad" in operations_of(1, dilation=(2, 2), padding=((1, 1), (0, 0)))
+    assert "pad" in operations_of(1, dilation=(5, 2))  # 12 rows are no whole steps of 5
+    assert "pad" not in operations_of(1, dilation=(3, 2))

@@ -253,6 +253,10 @@ CASES = {
         lambda p, x: p("cast", p("permute", x, axes=(1, 0)), dtype=int32), "permute cast",
         (Spec((2, 3), float64),), exact=False,
     ),
+    "a cast to as many bytes stays behind movement": Case(
+        lambda p, x: p("cast", p("permute", x, axes=(1, 0)), dtype=bfloat16), "permute cast",
+        (Spec((2, 3), float16),), exact=False,
+    ),
     "a cast behind arithmetic stays": Case(
         lambda p, x: p("cast", p("exp", x), dtype=float16), "exp cast"
     ),

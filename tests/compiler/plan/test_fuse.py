@@ -244,3 +244,131 @@ def test_row_coordinates():
     found = row_coordinates((2, 1, 5), (2, 3, 5), frozenset([1]))
     assert found == (unit(3, 0), nowhere(3), unit(3, 2))
     assert row_coordinates((5,), (1, 3, 5), frozenset([1])) == (unit(3, 2),)
+
+
+def test_axes_of_one_element_do_not_count():
+    """Closed form: neither for what is outermost nor for one number a row; axes of two do."""
+    d = Draft()
+    total = d("sum", d("neg", d.given((4, 1, 1))), axes=(0,), keepdims=False)
+    assert groups_of(d, total) == ["neg+sum"]
+    d = Draft()
+    assert groups_of(d, d("sum", d("neg", d.given((2, 6))), axes=(0,), keepdims=False)) == ["sum"]
+    d = Draft()
+    total = d("sum", d.given((2, 1, 6)), axes=(2,), keepdims=False)
+    assert groups_of(d, d("mul", total, total)) == ["sum+mul"]
+    d = Draft()
+    total = d("sum", d.given((1, 2, 6)), axes=(2,), keepdims=False)
+    flat = d("reshape", total, shape=(2,))
+    assert groups_of(d, d("mul", flat, flat)) == ["sum+mul"]
+    d = Draft()
+    total = d("sum", d.given((2, 3, 6)), axes=(2,), keepdims=False)
+    assert groups_of(d, d("mul", d("reshape", total, shape=(6,)), d.given((6,)))) == ["sum", "mul"]
+
+
+def test_what_reads_a_group_at_other_places_is_never_joined_with_it():
+    """Closed form: z reads y turned, so that what reads both in place joins z alone."""
+    d = Draft()
+    x, u = d.given((6, 6)), d.given((6, 6))
+    y = d("neg", x)
+    z = d("add", d("exp", u), d("permute", y, axes=(1, 0)))
+    assert groups_of(d, d("mul", y, z)) == ["neg", "exp+add+mul"]
+    d = Draft()
+    x, u = d.given((6, 6)), d.given((6, 6))
+    y = d("neg", x)
+    z = d("add", d("exp", u), d("permute", y, axes=(1, 0)))
+    more = d("abs", z)
+    assert groups_of(d, d("mul", d("tanh", y), more)) == ["neg+tanh", "exp+add+abs+mul"]
+
+
+def test_rows_of_a_table_are_read_at_any_place():
+    """Closed form: what is looked up in is a group of its own; the places may be joined."""
+    d = Draft()
+    x, i = d.given((6, 4)), d.given((6,), int64)
+    y = d("neg", x)
+    assert groups_of(d, d("take", y, d("abs", i), axis=0)) == ["neg", "abs", "take"]
+    d = Draft()
+    x, i = d.given((6,)), d.given((6,), int64)
+    assert groups_of(d, d("add", d("take", d("neg", x), d("abs", i), axis=0), x)) == [
+        "neg", "abs+take+add",
+    ]  # fmt: skip
+    d = Draft()
+    x, i = d.given((6, 4)), d.given((6,), int64)
+    picked = d("take", x, i, axis=0)
+    assert groups_of(d, d("sum", d("exp", picked), axes=(0,), keepdims=False)) == ["take", "sum"]
+
+
+def test_a_row_does_not_read_what_has_a_number_for_each_point():
+    """Closed form: a scalar may be both; x / sum(x) of one row is computed where the row is."""
+    d = Draft()
+    x = d.given((1, 6))
+    total = d("sum", x, axes=(1,), keepdims=True)
+    assert groups_of(d, d("div", x, total)) == ["sum+div"]
+    d = Draft()
+    x = d.given((6, 1))
+    total = d("sum", d("neg", d.given((6, 5))), axes=(1,), keepdims=True)
+    first = d("slice", d("neg", x), start=(0, 0), stop=(6, 1), step=(1, 1))
+    assert groups_of(d, d("add", total, first)) == ["neg+sum+add"]
+    d = Draft()
+    wide = d("neg", d.given((4, 6)))
+    total = d("sum", wide, axes=(1,), keepdims=True)
+    column = d("slice", wide, start=(0, 0), stop=(4, 1), step=(1, 1))
+    assert groups_of(d, d("add", total, column)) == ["neg+sum", "add"]
+
+
+def test_a_pass_over_columns_is_shared_only_by_what_does_not_need_it():
+    """Closed form: with a group of columns in between, and one that runs over another domain."""
+    d = Draft()
+    x, y = d.given((4, 6)), d.given((5, 6))
+    first = d("sum", x, axes=(0,), keepdims=True)
+    other = d("max", y, axes=(0,), keepdims=True)
+    third = d("min", x, axes=(0,), keepdims=True)
+    assert groups_of(d, first, other, third) == ["sum+min", "max"]
+    d = Draft()
+    x = d.given((4, 6))
+    first = d("sum", x, axes=(0,), keepdims=True)
+    off = d("mul", x, d("exp", first))
+    assert groups_of(d, d("max", off, axes=(0,), keepdims=False)) == ["sum", "max"]
+
+
+def test_products_of_columns_and_their_epilogues():
+    """Closed form: what follows the sums of columns joins them; what has a number for each point
+    does not."""
+    d = Draft()
+    x = d.given((4, 6))
+    total = d("sum", x, axes=(0,), keepdims=True)
+    assert groups_of(d, d("exp", d("add", total, d.given((6,))))) == ["sum+add+exp"]
+    d = Draft()
+    x = d.given((4, 6))
+    total = d("sum", x, axes=(0,), keepdims=True)
+    assert groups_of(d, d("sub", x, total)) == ["sum", "sub"]
+
+
+def test_which_row_a_result_is_read_in():
+    """Closed form: a column of a square is each row's own, a row of it is all of them; also behind
+    a reshape that adds an axis."""
+    for shape, labels in (((6, 1), ["sum+sub"]), ((1, 6), ["sum", "sub"])):
+        d = Draft()
+        x = d.given((6, 6))
+        total = d("reshape", d("sum", x, axes=(1,), keepdims=False), shape=shape)
+        assert groups_of(d, d("sub", x, total)) == labels
+        d = Draft()
+        x = d.given((6, 6))
+        total = d("reshape", d("sum", x, axes=(1,), keepdims=False), shape=shape)
+        assert groups_of(d, d("sum", d("sub", x, total), axes=(1,), keepdims=False)) == (
+            ["sum+sub"] if len(labels) == 1 else ["sum", "sub+sum"]
+        )
+    d = Draft()
+    x = d.given((6, 6))
+    total = d("sum", x, axes=(1,), keepdims=True)
+    grid = d("reshape", d("exp", total), shape=(6,))
+    assert groups_of(d, d("mul", x, d("add", total, grid))) == ["sum+exp", "add+mul"]
+
+
+def test_what_a_product_reads_is_never_joined_with_it():
+    """Closed form: the product reads all of y, so that y is whole before it begins."""
+    d = Draft()
+    y = d("neg", d.given((6, 6)))
+    assert groups_of(d, d("add", d("matmul", y, d.given((6, 6))), y)) == ["neg", "matmul+add"]
+    d = Draft()
+    counts = d("sum", d.given((4, 6), int64), axes=(1,), keepdims=False)
+    assert groups_of(d, d("take", d.given((9, 6)), counts, axis=0)) == ["sum", "take"]
