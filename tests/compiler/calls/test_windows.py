@@ -32,7 +32,8 @@ def settings(padding=NONE, stride=(1, 1), dilation=(1, 1), groups=1) -> dict:
     (float32, {"groups": 9}, 18, "windows"),
 ])  # fmt: skip
 def test_which_way_a_convolution_and_its_gradients_go(dtype, more, channels, by):
-    """Closed form: floats up to float32 without groups or dilation read pictures. The numbers are those of the definition: sums of small whole numbers, exactly."""
+    """Closed form: floats up to float32 without groups or dilation read pictures. The numbers are
+    those of the definition: sums of small whole numbers, exactly."""
     p = settings(padding=((1, 0), (1, 1)), **more)
     d = Draft()
     x = d.given((2, channels, 6, 7), dtype)

@@ -174,7 +174,7 @@ def test_lookups_stay_inside():
     axis without elements is refused by the check of indices."""
     for lookup, offset, fits in (
         ((0, 8, 4), 0, True), ((0, 8, 5), 0, False), ((0, -8, 4), 24, True),
-        ((0, -8, 4), 23, False), ((0, 8, 0), 99, True),
+        ((0, -8, 4), 23, False), ((0, 8, 0), 99, True), ((0, 8, 4), -1, False),
     ):  # fmt: skip
         index, stride, size = lookup
         load = Load(float32, "x", (0, 1), offset, ((Constant(int64, index), stride, size),))
@@ -257,3 +257,14 @@ def test_reductions_in_the_order_they_are_finished():
     store = Store("out", float32, (1, 0), Op(float32, "add", (third, first)))
     assert [r.level for r in reductions(Nest(SIZES, OVER, (store,)))] == [1, 2, 3]
     assert arguments_of((store, PLACE)) == ("x", "out")
+
+
+def test_loops_of_one_turn_write_one_place():
+    """Closed form: a loop of one turn needs no step, a loop of two does."""
+    for sizes, fits in (((1, 8), True), ((2, 8), False)):
+        nest = Nest(sizes, frozenset(), (replace(PLACE, strides=(0, 1)),))
+        if fits:
+            verify_nest(nest, NBYTES)
+        else:
+            with pytest.raises(CompileError, match="different numbers to one place"):
+                verify_nest(nest, NBYTES)

@@ -372,3 +372,54 @@ def test_what_a_product_reads_is_never_joined_with_it():
     d = Draft()
     counts = d("sum", d.given((4, 6), int64), axes=(1,), keepdims=False)
     assert groups_of(d, d("take", d.given((9, 6)), counts, axis=0)) == ["sum", "take"]
+
+
+def test_an_order_of_groups_is_kept():
+    """Closed form: what reads y and a running sum of it comes after both; nor may it draw y into a
+    group that waits for the sum. A group before them, so that places in the list count."""
+    d = Draft()
+    first = d("exp", d.given((3,)))
+    y = d("neg", d.given((6, 6)))
+    z = d("cumsum", y, axis=0)
+    assert groups_of(d, first, d("add", y, z)) == ["exp", "neg", "cumsum", "add"]
+    d = Draft()
+    first = d("exp", d.given((3,)))
+    y = d("neg", d.given((6, 6)))
+    z = d("cumsum", y, axis=0)
+    which = d("less", d.given((6, 6)), d.given((6, 6)))
+    assert groups_of(d, first, d("where", which, y, z)) == ["exp", "neg", "cumsum", "less+where"]
+    d = Draft()
+    first = d("exp", d.given((3,)))
+    y, more = d("neg", d.given((6, 6))), d("abs", d.given((6, 6)))
+    z = d("cumsum", more, axis=0)
+    assert groups_of(d, first, d("where", d("less", y, y), more, z)) == [
+        "exp", "neg+less+where", "abs", "cumsum",
+    ]  # fmt: skip
+
+
+def test_a_reduction_joins_the_points_it_runs_over():
+    """Closed form: not those that are repeated; also two points."""
+    d = Draft()
+    y = d("broadcast_to", d("neg", d.given((6,))), shape=(4, 6))
+    assert groups_of(d, d("sum", y, axes=(1,), keepdims=False)) == ["neg", "sum"]
+    d = Draft()
+    assert groups_of(d, d("sum", d("neg", d.given((2,))), axes=(0,), keepdims=False)) == ["neg+sum"]
+
+
+def test_what_a_group_needs_is_needed_by_all_after_it():
+    """Closed form: y is joined by what reads k turned, so that the running sum of y waits for k
+    too, and what reads k and that sum cannot be done with k. The same for sums of columns."""
+    for early in (True, False):
+        d = Draft()
+        first = d("exp", d.given((3,)))
+        y = d("neg", d.given((6, 6)))
+        k = d("tanh", d.given((6, 6))) if early else None
+        z = d("cumsum", y, axis=0)
+        k = k or d("tanh", d.given((6, 6)))
+        joined = d("add", y, d("permute", k, axes=(1, 0)))
+        middle = ["tanh", "cumsum"] if early else ["cumsum", "tanh"]
+        assert groups_of(d, first, joined, d("add", k, z)) == ["exp", "neg+add", *middle, "add"]
+    d = Draft()
+    first, x = d("exp", d.given((3,))), d.given((4, 6))
+    off = d("sub", x, d("sum", x, axes=(0,), keepdims=True))
+    assert groups_of(d, first, d("max", off, axes=(0,), keepdims=False)) == ["exp", "sum", "max"]
