@@ -423,3 +423,43 @@ def test_what_a_group_needs_is_needed_by_all_after_it():
     first, x = d("exp", d.given((3,))), d.given((4, 6))
     off = d("sub", x, d("sum", x, axes=(0,), keepdims=True))
     assert groups_of(d, first, d("max", off, axes=(0,), keepdims=False)) == ["exp", "sum", "max"]
+
+
+def test_which_groups_are_never_one():
+    """Closed form: rows of sums and a product; sums over different axes; two passes over columns;
+    what was read turned. A group before them, so that places in the list count."""
+    d = Draft()
+    first, x = d("exp", d.given((3,))), d.given((6, 6))
+    share = d("div", x, d("sum", x, axes=(1,), keepdims=True))
+    product = d("matmul", d.given((6, 6)), d.given((6, 6)))
+    assert groups_of(d, first, d("add", product, share)) == ["exp", "sum+div", "matmul+add"]
+    d = Draft()
+    first, x = d("exp", d.given((3,))), d.given((4, 6))
+    one, two = (
+        d("sub", x, d(name, x, axes=axes, keepdims=True))
+        for name, axes in (("max", (1,)), ("sum", (0, 1)))
+    )
+    assert groups_of(d, first, d("add", one, two)) == ["exp", "max+sub", "sum+sub+add"]
+    d = Draft()
+    first = d("exp", d.given((3,)))
+    one, two = (d("sum", d.given((4, 6)), axes=(0,), keepdims=False) for _ in range(2))
+    assert groups_of(d, first, d("add", one, two)) == ["exp", "sum", "sum+add"]
+    d = Draft()
+    first, y = d("exp", d.given((3,))), d("neg", d.given((6, 6)))
+    z = d("add", d("abs", d.given((6, 6))), d("permute", y, axes=(1, 0)))
+    assert groups_of(d, first, d("mul", y, z)) == ["exp", "neg", "abs+add+mul"]
+
+
+def test_what_was_joined_is_still_apart():
+    """Closed form: y joins u, which z reads turned: what reads both joins z alone; and an order is
+    kept over what joined."""
+    d = Draft()
+    first, u = d("exp", d.given((3,))), d("tanh", d.given((6, 6)))
+    z = d("abs", d("permute", u, axes=(1, 0)))
+    y = d("add", d("neg", d.given((6, 6))), u)
+    assert groups_of(d, first, d("mul", y, z)) == ["exp", "abs+mul", "tanh+neg+add"]
+    d = Draft()
+    first, u, v = d("exp", d.given((3,))), d("tanh", d.given((6, 6))), d("neg", d.given((6, 6)))
+    sums = d("cumsum", u, axis=0)
+    y = d("add", u, v)  # one group, before the running sum
+    assert groups_of(d, first, d("mul", y, sums)) == ["exp", "tanh+neg+add", "cumsum", "mul"]
