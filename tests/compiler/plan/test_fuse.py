@@ -386,6 +386,7 @@ def test_an_order_of_groups_is_kept():
     first = d("exp", d.given((3,)))
     y = d("neg", d.given((6, 6)))
     z = d("cumsum", y, axis=0)
+    assert groups_of(d, first, d("add", y, d("abs", z))) == ["exp", "neg", "cumsum", "abs+add"]
     which = d("less", d.given((6, 6)), d.given((6, 6)))
     assert groups_of(d, first, d("where", which, y, z)) == ["exp", "neg", "cumsum", "less+where"]
     d = Draft()
@@ -463,3 +464,29 @@ def test_what_was_joined_is_still_apart():
     sums = d("cumsum", u, axis=0)
     y = d("add", u, v)  # one group, before the running sum
     assert groups_of(d, first, d("mul", y, sums)) == ["exp", "tanh+neg+add", "cumsum", "mul"]
+
+
+def test_joint_groups_need_what_each_of_them_needed():
+    """Closed form: -C(k) and exp(C(m)) for running sums C become one group, which needs k and m; so
+    does what reads either of them, and neither k nor m can wait for it."""
+    for last in (0, 1, 2):
+        d = Draft()
+        first, w = d("round", d.given((3,))), d.given((6, 6))
+        k, m = d("tanh", w), d("abs", d.given((6, 6)))
+        u = d("neg", d("cumsum", k, axis=0))
+        after = d("cumsum", u, axis=1)
+        joint = d("add", u, d("exp", d("cumsum", m, axis=0)))
+        then = d("cumsum", joint, axis=1)
+        out = d("mul", *((k, then), (m, then), (m, after))[last])
+        wanted = [
+            "round",
+            "tanh",
+            "abs",
+            "cumsum",
+            "neg+exp+add",
+            "cumsum",
+            "cumsum",
+            "cumsum",
+            "mul",
+        ]
+        assert sorted(groups_of(d, first, out, joint, then, after)) == sorted(wanted)

@@ -11,11 +11,13 @@ import pytest
 
 from tests.compiler.compiled import targets
 from tests.compiler.plan.test_buffers import training
-from tinytorch.base.dtypes import float32
+from tests.compiler.test_pass_regressions import Draft
+from tinytorch.base.dtypes import float32, int64
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.graph import Value
 from tinytorch.compiler.graph.rewriter import IndexCheck
-from tinytorch.compiler.plan.order import Circle, Dependences, check_order
+from tinytorch.compiler.pipeline import stage
+from tinytorch.compiler.plan.order import Circle, Dependences, check_order, item_loads
 from tinytorch.compiler.plan.stages import Copy, Group, Storage
 from tinytorch.primitives.primitive import Spec
 
@@ -102,3 +104,28 @@ def test_items_that_wait_for_each_other():
     assert isinstance(alone, Circle) and alone.state is None
     last = ordered([a, b], {a: (u,), b: (v,)}, {u: b, v: a}, {b: ((t, new),)})
     assert isinstance(last, Circle) and last.state is t
+
+
+def test_what_an_item_reads():
+    """Closed form: what has memory below a chain of movement, in program order; a copy to where its
+    value lies makes it and reads none."""
+    d = Draft()
+    x, i = d.given((4, 3)), d.given((3, 2), int64)
+    y = d("exp", x)
+    count = d("iota", shape=(5,), axis=0, dtype=int64)
+    d.graph.results = [
+        y, d("permute", y, axes=(1, 0)), x, count,
+        d("take", x, d("slice", i, start=(0, 0), stop=(3, 1), step=(1, 1)), axis=0),
+    ]  # fmt: skip
+    found = stage(d.graph, TARGET, "order tasks")
+    made, turned, given, counted, _ = found.buffers.graph.results
+    copies = {c.value: found.loads[c] for c in found.items if isinstance(c, Copy)}
+    copies.pop(counted)
+    assert copies == {turned: (made,), given: (given,)}
+    (check,) = (c for c in found.items if isinstance(c, IndexCheck))
+    assert found.loads[check] == (i,)
+    materialized, to = found.buffers.materialized, Storage("result", 48)
+    assert item_loads(materialized, Copy(given, to)) == (given,)
+    assert item_loads(materialized, Copy(given, to), held=True) == ()
+    assert item_loads(materialized, Copy(turned, to), held=True) == (made,)
+    assert item_loads(materialized, check, held=True) == (i,)
