@@ -101,19 +101,19 @@ def test_reductions_of_single_elements():
 
 @pytest.mark.parametrize("dtype", [int32, int64])
 def test_lookups(dtype):
-    """Closed form: take(x, i, axis=1) of (3, 9, 5) with (2, 4) places is (3, 2, 4, 5)."""
+    """Closed form: take(x, i, axis=1) of (3, 9, 5, 2) with (2, 4) places is (3, 2, 4, 5, 2)."""
     d = Draft()
-    x, i = d.given((3, 9, 5), float64), d.given((2, 4), dtype)
+    x, i = d.given((3, 9, 5, 2), float64), d.given((2, 4), dtype)
     rows = d("take", x, i, axis=1)
-    assert rows.shape == (3, 2, 4, 5)
+    assert rows.shape == (3, 2, 4, 5, 2)
     e = builder(d, rows.shape).value(rows, identity(rows.shape))
-    assert isinstance(e, Load) and (e.strides, e.offset) == ((45, 0, 0, 1), 100)
+    assert isinstance(e, Load) and (e.strides, e.offset) == ((90, 0, 0, 2, 1), 100)
     ((place, stride, size),) = e.lookup
-    assert (stride, size) == (5, 9) and place.dtype is int64 and e.dims == {0, 1, 2, 3}
+    assert (stride, size) == (10, 9) and place.dtype is int64 and e.dims == {0, 1, 2, 3, 4}
     if dtype is int32:
         assert isinstance(place, Op) and place.name == "cast"
         (place,) = place.operands
-    assert isinstance(place, Load) and (place.strides, place.offset) == ((0, 4, 1, 0), 100)
+    assert isinstance(place, Load) and (place.strides, place.offset) == ((0, 4, 1, 0, 0), 100)
 
 
 def test_what_no_kernel_can_compute():
