@@ -108,10 +108,11 @@ def test_what_is_not_cut():
 
 
 def test_a_single_point_is_a_kernel():
-    """Closed form: one tile, one number stored."""
-    stores = (Store("out", float32, (), Constant(float32, 3)),)
+    """Closed form: one tile, one operation, one number stored."""
+    stores = (Store("out", float32, (), Op(float32, "exp", (Constant(float32, 3),))),)
     (step,) = lower_nest(TARGET, Nest((), frozenset(), stores)).steps
-    assert step.arguments == ("out",) and step.kernel.tiles == 1 and step.kernel.bytes == 4
+    assert step.arguments == ("out",) and step.kernel.tiles == 1
+    assert step.kernel.bytes == 4 and step.kernel.flops == 1
 
 
 def test_what_was_used_longest_ago_is_forgotten_first():
