@@ -7,7 +7,7 @@ import pytest
 
 from tests.kernels.amx_emulator import emulated_text
 from tinytorch.codegen.engine import compile_text, load, module_text
-from tinytorch.codegen.kernel import Lowered, Step, build
+from tinytorch.codegen.kernel import Lowered, build
 from tinytorch.codegen.target import Target, amx_permitted
 from tinytorch.codegen.team import StageTable, Team, aligned_bytes
 
@@ -50,7 +50,7 @@ def run_lowered(target, lowered, buffers, threads=(1,)):
 
 def run_kernel(target, kernel, buffers, threads=(1,)):
     """The same for one kernel."""
-    run_lowered(target, Lowered((Step(kernel, kernel.arguments),)), buffers, threads)
+    run_lowered(target, Lowered.of(kernel), buffers, threads)
 
 
 def run_body(target, body, buffers, scratch=1 << 16):

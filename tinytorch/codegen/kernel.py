@@ -74,6 +74,11 @@ class Lowered:
     steps: tuple[Step, ...]
     temporaries: Mapping[str, int] = field(default_factory=dict[str, int])
 
+    @classmethod
+    def of(cls, kernel: Kernel) -> Lowered:
+        """One kernel, given buffers of the names it has."""
+        return cls((Step(kernel, kernel.arguments),))
+
 
 class Epilogue(Protocol):
     """What happens to a result while it is still in registers, the store included.

@@ -15,6 +15,7 @@ import tinytorch as tt
 from tinytorch.codegen import engine
 from tinytorch.codegen.kernel import Kernel
 from tinytorch.compiler.compile import Compiled
+from tinytorch.compiler.pipeline import PASSES
 
 SOURCE = """\
 weight = tt.Tensor(np.full((16, 8), 0.1, np.float32), requires_grad=True)
@@ -30,25 +31,10 @@ def step(x, y):
             p.assign_(p - 0.1 * p.grad)
     return loss
 """
-# What each stage is, in one sentence; the names are those of compiler/pipeline.py.
-MEANING = {
-    "capture": "`step` is called once with values that record (`record/recording.py`); backward"
-    " pass and update are operations like any others.",
-    "simplify": "What is left after the rules of `graph/simplify.py`, each of which keeps the"
-    " numbers.",
-    "split reductions": "Reductions over innermost axes and others become two steps"
-    " (`plan/layout.py`); here there is none.",
-    "choose layouts": "In which order the axes of each value would lie (`plan/layout.py`).",
-    "fuse": "Which operations become one kernel (`plan/fuse.py`).",
-    "materialize": "Which values get memory (`plan/materialize.py`); the others stay in registers,"
-    " or are computed again.",
-    "assign buffers": "Where each of them lies (`plan/buffers.py`); new states lie where the old"
-    " ones lay, where that can be.",
-    "order tasks": "What is done after what (`plan/order.py`).",
-    "lower": "The kernels, with the memory they read and write (`plan/lower.py`).",
-    "plan the arena": "Temporaries share one piece of memory (`plan/arena.py`).",
-    "launch plan": "What the runtime is told, and what the disk cache keeps (`plan/launch.py`).",
-}
+CAPTURE = (
+    "`step` is called once with values that record (`record/recording.py`); backward pass and"
+    " update are operations like any others."
+)
 
 
 def example(target: str | None = None) -> tuple[Compiled, tuple[np.ndarray, np.ndarray]]:
@@ -61,8 +47,9 @@ def example(target: str | None = None) -> tuple[Compiled, tuple[np.ndarray, np.n
 
 def texts(stages: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """(name, what it is, its print) of every stage."""
+    meanings = {"capture": CAPTURE, **{step.name: step.meaning for step in PASSES}}
     for name, result in stages.items():
-        yield name, MEANING[name], str(result)
+        yield name, meanings[name], str(result)
 
 
 def smallest(kernels: list[Kernel]) -> Kernel:

@@ -2,17 +2,6 @@
 
 Knows the list, never what a pass does. Each pass takes one frozen result and gives one; its check
 runs after it and works its answer out anew; each result prints itself.
-
-    simplify           graph/simplify.py     equal computations once, cheaper equals in place
-    split reductions   plan/layout.py        over innermost axes first, then over the others
-    choose layouts     plan/layout.py        in which order the axes of each value lie
-    fuse               plan/fuse.py          which operations become one kernel
-    materialize        plan/materialize.py   which values get memory
-    assign buffers     plan/buffers.py       which memory that is, and which states stay in place
-    order tasks        plan/order.py         what is done before what
-    lower              plan/lower.py         loops and library calls as kernels
-    plan the arena     plan/arena.py         where temporaries lie in one piece of memory
-    launch plan        plan/launch.py        what the runtime needs, in a form that can be saved
 """
 
 from __future__ import annotations
@@ -46,26 +35,82 @@ class Pass:
 
     Args:
         name: for messages and pages.
+        meaning: what its result is, and the file, in one sentence.
         run: the result of the step before -> its own.
         check: raises a CompileError if the result is not what the next step relies on.
     """
 
     name: str
+    meaning: str
     run: Callable[[Any], Any]
     check: Callable[[Any], None]
 
 
 PASSES = (
-    Pass("simplify", simplify, check_simplified),
-    Pass("split reductions", split_reductions, check_split),
-    Pass("choose layouts", choose_layouts, check_layouts),
-    Pass("fuse", fuse, check_groups),
-    Pass("materialize", materialize, check_materialized),
-    Pass("assign buffers", assign_buffers, check_buffers),
-    Pass("order tasks", order_tasks, check_order),
-    Pass("lower", lower, check_tasks),
-    Pass("plan the arena", plan_arena, check_arena),
-    Pass("launch plan", launch_plan, check_launch),
+    Pass(
+        "simplify",
+        "Equal computations are done once, cheaper equals stand in their places; each rule keeps"
+        " the numbers (`graph/simplify.py`).",
+        simplify,
+        check_simplified,
+    ),
+    Pass(
+        "split reductions",
+        "Reductions over innermost axes and others become two steps (`plan/layout.py`).",
+        split_reductions,
+        check_split,
+    ),
+    Pass(
+        "choose layouts",
+        "In which order the axes of each value would lie in memory (`plan/layout.py`).",
+        choose_layouts,
+        check_layouts,
+    ),
+    Pass(
+        "fuse",
+        "Which operations become one kernel (`plan/fuse.py`).",
+        fuse,
+        check_groups,
+    ),
+    Pass(
+        "materialize",
+        "Which values get memory; the others stay in registers, or are computed again"
+        " (`plan/materialize.py`).",
+        materialize,
+        check_materialized,
+    ),
+    Pass(
+        "assign buffers",
+        "Which memory that is; new states lie where the old ones lay, where that can be"
+        " (`plan/buffers.py`).",
+        assign_buffers,
+        check_buffers,
+    ),
+    Pass(
+        "order tasks",
+        "What is done after what (`plan/order.py`).",
+        order_tasks,
+        check_order,
+    ),
+    Pass(
+        "lower",
+        "Loops and library calls as kernels, with the memory they read and write"
+        " (`plan/lower.py`).",
+        lower,
+        check_tasks,
+    ),
+    Pass(
+        "plan the arena",
+        "Where temporaries lie in one piece of memory that they share (`plan/arena.py`).",
+        plan_arena,
+        check_arena,
+    ),
+    Pass(
+        "launch plan",
+        "What the runtime is told, and what the disk cache keeps (`plan/launch.py`).",
+        launch_plan,
+        check_launch,
+    ),
 )
 
 

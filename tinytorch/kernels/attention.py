@@ -19,7 +19,7 @@ from functools import reduce
 
 from tinytorch.base.dtypes import bfloat16
 from tinytorch.codegen.builder import Function, Value
-from tinytorch.codegen.kernel import Kernel, Lowered, Operand, Step, store_at
+from tinytorch.codegen.kernel import Kernel, Lowered, Operand, store_at
 from tinytorch.codegen.target import Target
 from tinytorch.kernels.attention_spec import (
     LOG2_E,
@@ -78,7 +78,7 @@ def lower_attention(target: Target, spec: AttentionSpec) -> Lowered:
         kernel = AmxForward(spec).kernel()
     else:
         kernel = VectorForward(target, spec).kernel()
-    return Lowered((Step(kernel, kernel.arguments),))
+    return Lowered.of(kernel)
 
 
 def suits_amx_attention(target: Target, *operands: Operand) -> bool:

@@ -77,7 +77,7 @@ def lower_attention_gradient(target: Target, spec: AttentionGradientSpec) -> Low
     many = forward.batch * forward.heads >= FEWEST_HEADS
     if many and suits_amx_attention(target, spec.g, forward.q, forward.k, forward.v):
         kernel = AmxGradient(spec).kernel()
-        return Lowered((Step(kernel, kernel.arguments),))
+        return Lowered.of(kernel)
     writer = VectorGradient(target, spec)
     kernels = [writer.kernel()] if writer.runs == 1 else [writer.kernel(), writer.sum_kernel()]
     temporaries = {} if writer.runs == 1 else {"temporary.g_q": writer.parts_bytes}

@@ -308,7 +308,7 @@ def lower_convolution(target: Target, spec: ConvolutionSpec, epilogue: Epilogue)
     if not spec.flops:
         raise ValueError("a convolution without work")
     kernel = _Forward(target, spec, epilogue).kernel()
-    return Lowered((Step(kernel, kernel.arguments),))
+    return Lowered.of(kernel)
 
 
 def rows_in_block(target: Target, spec: ConvolutionSpec) -> int:

@@ -16,8 +16,8 @@ from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.graph import Captured
 from tinytorch.compiler.graph.rewriter import IndexCheck, Simplified
 from tinytorch.compiler.pipeline import stage
-from tinytorch.compiler.plan.access import nowhere, unit
-from tinytorch.compiler.plan.fuse import check_groups, fuse, row_coordinates
+from tinytorch.compiler.plan.access import nowhere, row_coordinates, unit
+from tinytorch.compiler.plan.fuse import check_groups, fuse
 from tinytorch.compiler.plan.layout import choose_layouts
 from tinytorch.compiler.plan.stages import Fused
 

@@ -107,9 +107,16 @@ def applied(
     primitive: Primitive, inputs: tuple[Value, ...], params: dict[str, Any], where: str = ""
 ) -> Node:
     """A node whose outputs are what the shape rule of its primitive says."""
-    specs: Spec | tuple[Spec, ...] = primitive.infer(*(v.spec for v in inputs), **params)
-    outputs = tuple(Value(s) for s in (specs if isinstance(specs, tuple) else (specs,)))
+    outputs = tuple(Value(s) for s in inferred(primitive, inputs, params))
     return Node(primitive, inputs, params, outputs, where)
+
+
+def inferred(
+    primitive: Primitive, inputs: Sequence[Value], params: dict[str, Any]
+) -> tuple[Spec, ...]:
+    """The Spec of each output, by the shape rule of the primitive."""
+    specs: Spec | tuple[Spec, ...] = primitive.infer(*(v.spec for v in inputs), **params)
+    return specs if isinstance(specs, tuple) else (specs,)
 
 
 def evaluated(
@@ -286,10 +293,7 @@ def verify(graph: Graph, after: str) -> Graph:
         for v in node.inputs:
             if v not in made:
                 refuse("a value is read before it is made", f"{v!r} in {node.primitive.name}")
-        found: Spec | tuple[Spec, ...] = node.primitive.infer(
-            *(v.spec for v in node.inputs), **node.params
-        )
-        specs = found if isinstance(found, tuple) else (found,)
+        specs = inferred(node.primitive, node.inputs, node.params)
         if tuple(v.spec for v in node.outputs) != specs:
             refuse(
                 "an output differs from the shape rule", f"{node.outputs} of {node.primitive.name}"

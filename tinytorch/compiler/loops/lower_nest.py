@@ -69,7 +69,7 @@ def _lower(target: Target, nest: Nest) -> Lowered:
         parts = _parts(nest)
         if parts:
             return _in_two_steps(target, nest, *parts)
-    return _one(_kernel(target, nest))
+    return Lowered.of(_kernel(target, nest))
 
 
 def _kernel(target: Target, nest: Nest) -> Kernel:
@@ -92,10 +92,6 @@ def _with_one_dimension(nest: Nest) -> Nest:
     new = rebuild(nest.roots, strides, lambda d: frozenset())
     stores = tuple(replace(s, strides=(0,), value=new[s.value]) for s in nest.stores)
     return Nest((1,), frozenset(), stores, nest.label)
-
-
-def _one(kernel: Kernel) -> Lowered:
-    return Lowered((Step(kernel, kernel.arguments),))
 
 
 def _innermost(nest: Nest) -> bool:

@@ -57,6 +57,15 @@ def identity(shape: Sequence[int]) -> tuple[Coordinate, ...]:
     return tuple(unit(rank, d) if n != 1 else nowhere(rank) for d, n in enumerate(shape))
 
 
+def row_coordinates(
+    shape: Sequence[int], domain: Sequence[int], axes: frozenset[int]
+) -> tuple[Coordinate, ...]:
+    """For each axis of an array with one element a row, the loop of the domain it runs along."""
+    rank = len(domain)
+    loops = iter(d for d, n in enumerate(domain) if d not in axes and n != 1)
+    return tuple(unit(rank, next(loops)) if n != 1 else nowhere(rank) for n in shape)
+
+
 def dense_strides(shape: tuple[int, ...], order: tuple[int, ...]) -> tuple[int, ...]:
     """Element strides of a dense array whose axes lie in `order`, outermost first.
 

@@ -14,7 +14,6 @@ from typing import NoReturn
 
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.graph import Node, Value
-from tinytorch.compiler.loops.expression import Load, topological
 from tinytorch.compiler.operations import has_epilogue, operation_of
 from tinytorch.compiler.plan.access import (
     bounds,
@@ -24,7 +23,7 @@ from tinytorch.compiler.plan.access import (
     nested,
     plain,
 )
-from tinytorch.compiler.plan.lowering import PlanReader
+from tinytorch.compiler.plan.lowering import PlanReader, read_elsewhere
 from tinytorch.compiler.plan.order import Circle, Dependences, item_loads
 from tinytorch.compiler.plan.stages import (
     Axes,
@@ -90,12 +89,8 @@ def _read_elsewhere(materialized: Materialized) -> set[Value]:
             continue
         of = of or _places(materialized, candidates)
         stores, names = PlanReader(materialized, of).stores_of(group)
-        loads = [e for e in topological(s.value for s in stores) if isinstance(e, Load)]
-        for state, _ in pairs:
-            for s in stores:
-                same = [e for e in loads if e.argument == s.argument]
-                if names[s.argument] is of[state].storage and not all(e.is_at(s) for e in same):
-                    found.add(state)
+        states = {of[state].storage: state for state, _ in pairs}
+        found.update(states[s] for s in read_elsewhere(stores, names, states.keys()))
     return found
 
 
@@ -135,7 +130,7 @@ def _places(materialized: Materialized, candidates: Updates) -> dict[Value, Plac
 def _waiting(materialized: Materialized, updates: Updates) -> Value | None:
     """A state whose overwriting some reader of its old numbers waits for; None if there is none."""
     fused = materialized.fused
-    items: list[Item] = [*fused.laid_out.program.checks, *fused.groups]
+    items: list[Item] = [*fused.checks, *fused.groups]
     maker: dict[Value, Item] = {v: g for g in fused.groups for v in materialized.stored_by(g)}
     loads = {i: item_loads(materialized, i) for i in items}
     order = Dependences(items, loads, maker, updates).order()
@@ -150,8 +145,8 @@ def assign_buffers(materialized: Materialized) -> Buffers:
     a = _Assignment(materialized, updates_in_place(materialized))
     a.run()
     return Buffers(
-        materialized, a.of, tuple(a.storages), a.results, tuple(a.copies), tuple(a.last),
-        a.in_place, frozenset(a.parts),
+        materialized.program, materialized, a.of, tuple(a.storages), a.results, tuple(a.copies),
+        tuple(a.last), a.in_place, frozenset(a.parts),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ the group of what it reads if both run over the same points and the groups still
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import NoReturn
@@ -19,28 +19,26 @@ from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.operations import has_epilogue
 from tinytorch.compiler.plan.access import (
-    Coordinate,
     broadcast,
     identity,
     is_arithmetic,
     is_simple,
     move_coordinates,
-    nowhere,
-    unit,
+    row_coordinates,
 )
 from tinytorch.compiler.plan.stages import Fused, Group, LaidOut, Paths
 
 
 def fuse(laid_out: LaidOut) -> Fused:
     """The groups of a program."""
-    wanted = frozenset((*laid_out.graph.outputs, *(c.index for c in laid_out.program.checks)))
+    wanted = frozenset((*laid_out.graph.outputs, *(c.index for c in laid_out.checks)))
     fusion = _Fusion(laid_out, wanted)
     groups: dict[int, Group] = {}
     for g in fusion.groups:
         if g.nodes:
             groups[g.number] = Group(g.number, g.domain, g.axes, g.call, g.outer, tuple(g.nodes))
     of = {node: groups[g.number] for node, g in fusion.of.items()}
-    return Fused(laid_out, tuple(groups.values()), fusion.paths, wanted, of)
+    return Fused(laid_out.program, laid_out, tuple(groups.values()), fusion.paths, wanted, of)
 
 
 @dataclass(eq=False)
@@ -291,26 +289,26 @@ class _Fusion:
                 if other == group.number or self._before[other] >> group.number & 1:
                     self._before[other] |= needed
 
-    def _merge(self, into: _Draft, other: _Draft) -> bool:
+    def _merge(self, into: _Draft, other: _Draft) -> None:
         """Put `other` into `into` if they run over the same points with nothing between them."""
         if other.call is not None or other.outer:
-            return False
+            return
         per_row = other.axes is None and self._is_per_row(into, other.domain)
         if not per_row and (into.outer or other.domain != into.domain):
-            return False
+            return
         if other.axes is not None and (
             into.call is not None or into.axes not in (None, other.axes)
         ):
-            return False
+            return
         a, b = into.number, other.number
         if self._apart[a] >> b & 1 or self._apart[b] >> a & 1:
-            return False
+            return
         for number, needs in self._before.items():
             between = number not in (a, b)
             if between and (needs >> a & 1 and self._before[b] >> number & 1):
-                return False
+                return
             if between and (needs >> b & 1 and self._before[a] >> number & 1):
-                return False
+                return
         into.nodes = sorted((*into.nodes, *other.nodes), key=self._place_of.__getitem__)
         into.axes = into.axes if into.axes is not None else other.axes
         for node in other.nodes:
@@ -325,16 +323,6 @@ class _Fusion:
         for number, apart in self._apart.items():
             if apart >> b & 1:
                 self._apart[number] = apart | 1 << a
-        return True
-
-
-def row_coordinates(
-    shape: Sequence[int], domain: Sequence[int], axes: frozenset[int]
-) -> tuple[Coordinate, ...]:
-    """For each axis of an array with one element a row, the loop of the domain it runs along."""
-    rank = len(domain)
-    loops = iter(d for d, n in enumerate(domain) if d not in axes and n != 1)
-    return tuple(unit(rank, next(loops)) if n != 1 else nowhere(rank) for n in shape)
 
 
 def check_groups(fused: Fused) -> None:

@@ -35,7 +35,7 @@ def lower(ordered: Ordered) -> TaskList:
     """The kernels of a program, in order."""
     buffers = ordered.buffers
     lowering = Lowering(buffers)
-    if buffers.fused.laid_out.program.checks:
+    if buffers.checks:
         lowering.status = lowering.storage("status", STATUS_BYTES)
     for item in ordered.items:
         _lower(lowering, item)

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinytorch.base.dtypes import DType, bfloat16, from_bfloat16
 from tinytorch.base.errors import CompileError
-from tinytorch.codegen.kernel import Kernel, Lowered, Operand, Step
+from tinytorch.codegen.kernel import Kernel, Lowered, Operand
 from tinytorch.compiler.graph.graph import Value
 from tinytorch.compiler.loops.epilogue import FusedEpilogue
 from tinytorch.compiler.loops.expression import Constant, Expression, Load, Store, topological
@@ -29,7 +29,7 @@ from tinytorch.compiler.plan.access import (
     identity,
     move_access,
     plain,
-    unit,
+    row_coordinates,
 )
 from tinytorch.compiler.plan.stages import (
     Buffers,
@@ -176,13 +176,25 @@ class PlanReader:
 
 def store_coordinates(group: Group, v: Value) -> tuple[Coordinate, ...]:
     """For each axis of v the loop of the group it runs along."""
-    rank = len(group.domain)
     if v.shape == group.domain:
         return identity(v.shape)
-    axes = group.axes or frozenset()
-    loops = iter(d for d, n in enumerate(group.domain) if d not in axes and n != 1)
-    none = Coordinate((0,) * rank)
-    return tuple(unit(rank, next(loops)) if n != 1 else none for n in v.shape)
+    return row_coordinates(v.shape, group.domain, group.axes or frozenset())
+
+
+def read_elsewhere(
+    stores: Sequence[Store], names: Names, overwritten: Set[Storage]
+) -> set[Storage]:
+    """Of the memory that is overwritten, what is read at another element than is stored there."""
+    over = [s for s in stores if names[s.argument] in overwritten]
+    if not over:
+        return set()
+    loads = [e for e in topological(s.value for s in stores) if isinstance(e, Load)]
+    return {
+        names[s.argument]
+        for s in over
+        for e in loads
+        if e.argument == s.argument and not e.is_at(s)
+    }
 
 
 class Lowering(PlanReader):
@@ -307,7 +319,7 @@ class Lowering(PlanReader):
         node = group.called
         buffers = {n: self.storage_of(v) for n, v in values.items()}
         writes = {n for n, v in values.items() if v in node.outputs}
-        lowered = Lowered((Step(kernel, kernel.arguments),))
+        lowered = Lowered.of(kernel)
         self.add(lowered, buffers, group.label, node.where, writes)
         return True
 
@@ -346,16 +358,13 @@ class Lowering(PlanReader):
         """
         self.asked.update(self.materialized.stored_by(group))
         stores, names = self.stores_of(group, given)
-        loads = [e for e in topological(s.value for s in stores) if isinstance(e, Load)]
         olds = {self.of[old].storage for old, _ in self.buffers.in_place.get(group, ())}
-        for s in stores:
-            for e in loads if names[s.argument] in olds else ():
-                if e.argument == s.argument and not e.is_at(s):
-                    raise CompileError.own_fault(
-                        "a kernel would overwrite a state that it reads at another place",
-                        got=group.label,
-                        rule="such a state is copied when all is done",
-                    )
+        if read_elsewhere(stores, names, olds):
+            raise CompileError.own_fault(
+                "a kernel would overwrite a state that it reads at another place",
+                got=group.label,
+                rule="such a state is copied when all is done",
+            )
         return stores, names
 
     # copies

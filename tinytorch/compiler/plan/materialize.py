@@ -32,7 +32,7 @@ def materialize(fused: Fused) -> Materialized:
     loads = {
         g: tuple(sorted(_loads(fused, values, g), key=places.__getitem__)) for g in fused.groups
     }
-    return Materialized(fused, values, loads, places)
+    return Materialized(fused.program, fused, values, loads, places)
 
 
 def _loads(fused: Fused, values: frozenset[Value], group: Group) -> set[Value]:
@@ -104,7 +104,7 @@ class _Choice:
         self.hard: set[Value] = set()
         self.values: set[Value] = {*graph.arguments, *graph.states, *graph.constants}
         self._store_reshaped_counts()
-        for v in (*graph.outputs, *(c.index for c in fused.laid_out.program.checks)):
+        for v in (*graph.outputs, *(c.index for c in fused.checks)):
             self._require(v)
         self._find_crossing()
         self._drop()

@@ -132,7 +132,7 @@ def order_tasks(buffers: Buffers) -> Ordered:
     fused = materialized.fused
     maker: dict[Value, Item] = {v: g for g in fused.groups for v in materialized.stored_by(g)}
     maker.update({c.value: c for c in buffers.copies if buffers.holds(c.value, c.to)})
-    items: list[Item] = [*fused.laid_out.program.checks, *fused.groups, *buffers.copies]
+    items: list[Item] = [*fused.checks, *fused.groups, *buffers.copies]
     loads = {
         i: item_loads(materialized, i, isinstance(i, Copy) and buffers.holds(i.value, i.to))
         for i in items
@@ -144,7 +144,7 @@ def order_tasks(buffers: Buffers) -> Ordered:
             got=order.groups,
             rule="every group can be done after those whose results it reads",
         )
-    return Ordered(buffers, tuple(order), loads, maker)
+    return Ordered(buffers.program, buffers, tuple(order), loads, maker)
 
 
 def check_order(ordered: Ordered) -> None:
@@ -158,7 +158,7 @@ def check_order(ordered: Ordered) -> None:
     fused = buffers.fused
     done: set[Item] = set()
     gone: set[Value] = set()
-    checks = len(fused.laid_out.program.checks)
+    checks = len(fused.checks)
     for item in ordered.items:
         checks -= isinstance(item, IndexCheck)
         for v in ordered.loads[item]:
@@ -171,7 +171,7 @@ def check_order(ordered: Ordered) -> None:
         if olds and checks:
             _refuse("a state is overwritten before an index check", olds[0][0])
         gone.update(old for old, _ in olds)
-    everything = {*fused.laid_out.program.checks, *fused.groups, *buffers.copies}
+    everything = {*fused.checks, *fused.groups, *buffers.copies}
     if done != everything or len(ordered.items) != len(done):
         _refuse("an item is done twice or never", len(ordered.items))
 

@@ -18,7 +18,6 @@ from tinytorch.compiler.plan.access import is_simple
 from tinytorch.primitives.primitive import Primitive
 
 Kind = Literal["argument", "state", "constant", "result", "temporary", "status"]
-KINDS = ("argument", "state", "constant", "result", "temporary", "status")
 GIVEN = ("argument", "state", "constant")  # hold a value before the first task runs
 STATUS_BYTES = 64  # one cache line: word 0 is the abort flag the thread team looks at
 
@@ -148,22 +147,18 @@ class TaskList:
         )
 
 
-# choose layouts
-
-Axes = tuple[int, ...]
+# what all stages know
 
 
 @dataclass(frozen=True, eq=False)
-class LaidOut:
-    """In which order the axes of each value would lie in memory.
+class Stage:
+    """What a pass of the plan gives.
 
     Args:
         program: simplified, its reductions split.
-        orders: the axes of each value, outermost first.
     """
 
     program: Simplified
-    orders: Mapping[Value, Axes]
 
     @property
     def captured(self) -> Captured:
@@ -174,6 +169,27 @@ class LaidOut:
     def graph(self) -> Graph:
         """The operations."""
         return self.program.graph
+
+    @property
+    def checks(self) -> tuple[IndexCheck, ...]:
+        """Of indices, which must pass before anything is written."""
+        return self.program.checks
+
+
+# choose layouts
+
+Axes = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LaidOut(Stage):
+    """In which order the axes of each value would lie in memory.
+
+    Args:
+        orders: the axes of each value, outermost first.
+    """
+
+    orders: Mapping[Value, Axes]
 
     def __str__(self) -> str:
         self.graph.name_values()
@@ -269,7 +285,7 @@ class Paths:
 
 
 @dataclass(frozen=True, eq=False)
-class Fused:
+class Fused(Stage):
     """The groups of a program.
 
     Args:
@@ -286,16 +302,6 @@ class Fused:
     paths: Paths
     wanted: frozenset[Value]
     of: Mapping[Node, Group]
-
-    @property
-    def captured(self) -> Captured:
-        """The program as it was recorded, and its machine."""
-        return self.laid_out.captured
-
-    @property
-    def graph(self) -> Graph:
-        """The operations."""
-        return self.laid_out.graph
 
     @property
     def producer(self) -> Mapping[Value, Node]:
@@ -317,7 +323,7 @@ class Fused:
 
 
 @dataclass(frozen=True, eq=False)
-class Materialized:
+class Materialized(Stage):
     """Which values get memory; the others are computed where they are read.
 
     Args:
@@ -331,16 +337,6 @@ class Materialized:
     values: frozenset[Value]
     loads: Mapping[Group, tuple[Value, ...]]
     places: Mapping[Value, int]
-
-    @property
-    def captured(self) -> Captured:
-        """The program as it was recorded, and its machine."""
-        return self.fused.captured
-
-    @property
-    def graph(self) -> Graph:
-        """The operations."""
-        return self.fused.graph
 
     def stored_by(self, group: Group) -> list[Value]:
         """The values with memory that a group makes."""
@@ -380,7 +376,7 @@ Item = Group | Copy | IndexCheck
 
 
 @dataclass(frozen=True, eq=False)
-class Buffers:
+class Buffers(Stage):
     """The memory of every stored value.
 
     Args:
@@ -403,16 +399,6 @@ class Buffers:
     last: tuple[tuple[Value, Storage, Storage | None], ...]
     in_place: Mapping[Group, tuple[tuple[Value, Value], ...]]
     parts: frozenset[tuple[Node, int]]
-
-    @property
-    def captured(self) -> Captured:
-        """The program as it was recorded, and its machine."""
-        return self.materialized.captured
-
-    @property
-    def graph(self) -> Graph:
-        """The operations."""
-        return self.materialized.graph
 
     @property
     def fused(self) -> Fused:
@@ -439,7 +425,7 @@ class Buffers:
 
 
 @dataclass(frozen=True, eq=False)
-class Ordered:
+class Ordered(Stage):
     """What is done, in order.
 
     Args:
@@ -454,13 +440,8 @@ class Ordered:
     loads: Mapping[Item, tuple[Value, ...]]
     maker: Mapping[Value, Item]
 
-    @property
-    def captured(self) -> Captured:
-        """The program as it was recorded, and its machine."""
-        return self.buffers.captured
-
     def __str__(self) -> str:
-        self.buffers.graph.name_values()
+        self.graph.name_values()
         return "\n".join(f"{i}: {_said(item)}" for i, item in enumerate(self.items))
 
 
