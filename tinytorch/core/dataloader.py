@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tinytorch.base.checks import whole
+from tinytorch.base.arguments import whole
 from tinytorch.data import load_cifar10
 from tinytorch.data.dataset import ArrayDataset, Dataset, ImageDataset
 from tinytorch.data.loader import DataLoader

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinytorch.base.checks import whole
+from tinytorch.base.arguments import whole
 from tinytorch.base.errors import SettingError
 
 __all__ = ["Block", "blocks_for", "kernel"]

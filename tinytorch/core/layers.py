@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.checks import whole
+from tinytorch.base.arguments import whole
 from tinytorch.core.matmul import (
     matmul_naive,
     matmul_optimized_v1,

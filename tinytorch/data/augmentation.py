@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tinytorch.base import checks
+from tinytorch.base.arguments import number, pair, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.data.dataset import class_numbers
 from tinytorch.data.stream import Stream
@@ -85,8 +85,8 @@ class RandomCrop:
     """
 
     def __init__(self, size: int | tuple[int, int], padding: int | tuple[int, int] = 0):
-        self.size = checks.pair("RandomCrop", "size", size, at_least=1)
-        self.padding = checks.pair("RandomCrop", "padding", padding, at_least=0)
+        self.size = pair("RandomCrop", "size", size, at_least=1)
+        self.padding = pair("RandomCrop", "padding", padding, at_least=0)
 
     def __call__(self, batch: Batch, stream: Stream) -> Batch:
         """The batch with a window of each image."""
@@ -155,7 +155,7 @@ class RandomFlip:
     """
 
     def __init__(self, probability: float = 0.5):
-        self.probability = checks.number("RandomFlip", "probability", probability, "[0, 1]")
+        self.probability = number("RandomFlip", "probability", probability, "[0, 1]")
 
     def __call__(self, batch: Batch, stream: Stream) -> Batch:
         """The batch with some images mirrored."""
@@ -203,7 +203,7 @@ class Cutout:
     """
 
     def __init__(self, size: int):
-        self.size = checks.whole("Cutout", "size", size, at_least=1)
+        self.size = whole("Cutout", "size", size, at_least=1)
 
     def __call__(self, batch: Batch, stream: Stream) -> Batch:
         """The batch with a square of each image put to zero."""
@@ -320,9 +320,9 @@ class ColorJitter:
     """
 
     def __init__(self, brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0):
-        self.brightness = checks.number("ColorJitter", "brightness", brightness, "[0, inf)")
-        self.contrast = checks.number("ColorJitter", "contrast", contrast, "[0, inf)")
-        self.saturation = checks.number("ColorJitter", "saturation", saturation, "[0, inf)")
+        self.brightness = number("ColorJitter", "brightness", brightness, "[0, inf)")
+        self.contrast = number("ColorJitter", "contrast", contrast, "[0, inf)")
+        self.saturation = number("ColorJitter", "saturation", saturation, "[0, inf)")
 
     def __call__(self, batch: Batch, stream: Stream) -> Batch:
         """The batch with other colours."""
@@ -376,8 +376,8 @@ class Mixup:
     """
 
     def __init__(self, alpha: float, classes: int):
-        self.alpha = checks.number("Mixup", "alpha", alpha, "(0, inf)")
-        self.classes = checks.whole("Mixup", "classes", classes, at_least=2)
+        self.alpha = number("Mixup", "alpha", alpha, "(0, inf)")
+        self.classes = whole("Mixup", "classes", classes, at_least=2)
 
     def __call__(self, batch: Batch, stream: Stream) -> Batch:
         """The batch with every image and label mixed with another."""
@@ -407,7 +407,7 @@ def _per_channel(name: str, value: float | Sequence[float], interval: str) -> np
             rule="one number, or one for each channel",
             fix=f"Normalize({name}=0.5)",
         )
-    numbers = [checks.number("Normalize", name, v, interval) for v in values]
+    numbers = [number("Normalize", name, v, interval) for v in values]
     return np.array(numbers).reshape(1, -1, 1, 1)
 
 

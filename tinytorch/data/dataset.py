@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tinytorch.base import checks
+from tinytorch.base.arguments import flag
 from tinytorch.base.errors import DataError, IndexRangeError, SettingError, ShapeError
 from tinytorch.data.mapped import MappedArray
 from tinytorch.data.samplers import sample_numbers
@@ -276,7 +276,7 @@ class ImageDataset:
         self.classes = tuple(classes)
         self.labels = class_numbers(labels, len(self.classes) or None)
         self.largest = largest
-        self.as_bytes = checks.flag("ImageDataset", "as_bytes", as_bytes)
+        self.as_bytes = flag("ImageDataset", "as_bytes", as_bytes)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base import checks
+from tinytorch.base.arguments import flag
 from tinytorch.base.errors import DTypeError, SettingError
 from tinytorch.base.settings import draw_seed
 from tinytorch.data.augmentation import Transform
@@ -122,13 +122,13 @@ class DataLoader:
         _check("workers", workers, 0, 1024)
         prefetch = (2 if workers else 0) if prefetch is None else prefetch
         _check("prefetch", prefetch, 0, 1024)
-        self.shuffle = checks.flag("DataLoader", "shuffle", shuffle)
-        self.processes = checks.flag("DataLoader", "processes", processes)
+        self.shuffle = flag("DataLoader", "shuffle", shuffle)
+        self.processes = flag("DataLoader", "processes", processes)
         _check_together(dataset, shuffle, sampler, transform, workers, processes, seed, generator)
         if not isinstance(sampler, BatchSampler):
             if sampler is None:
                 sampler = RandomSampler(dataset) if shuffle else SequentialSampler(dataset)
-            drop_last = checks.flag("DataLoader", "drop_last", drop_last)
+            drop_last = flag("DataLoader", "drop_last", drop_last)
             sampler = BatchSampler(sampler, batch_size, drop_last)
         self.dataset, self.sampler, self.transform = dataset, sampler, transform
         self.batch_size, self.drop_last = sampler.batch_size, sampler.drop_last

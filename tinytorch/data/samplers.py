@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from tinytorch.base import checks
+from tinytorch.base.arguments import flag, whole
 from tinytorch.base.errors import SettingError
 from tinytorch.data.stream import ORDER, Stream
 
@@ -85,9 +85,9 @@ class RandomSampler:
 
     def __init__(self, dataset, replacement: bool = False, num_samples: int | None = None):
         self.dataset = dataset
-        self.replacement = checks.flag("RandomSampler", "replacement", replacement)
+        self.replacement = flag("RandomSampler", "replacement", replacement)
         if num_samples is not None:
-            checks.whole("RandomSampler", "num_samples", num_samples, at_least=1)
+            whole("RandomSampler", "num_samples", num_samples, at_least=1)
         self.num_samples = num_samples
         if num_samples is not None and num_samples > len(dataset) and not replacement:
             raise SettingError(
@@ -135,7 +135,7 @@ class SubsetSampler:
 
     def __init__(self, indices: Sequence[int] | np.ndarray, shuffle: bool = True):
         self.indices = sample_numbers("SubsetSampler", indices)
-        self.shuffle = checks.flag("SubsetSampler", "shuffle", shuffle)
+        self.shuffle = flag("SubsetSampler", "shuffle", shuffle)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -174,8 +174,8 @@ class WeightedSampler:
         self, weights: Sequence[float] | np.ndarray, num_samples: int, replacement: bool = True
     ):
         self.weights = np.asarray(weights, np.float64)
-        self.num_samples = checks.whole("WeightedSampler", "num_samples", num_samples, at_least=1)
-        self.replacement = checks.flag("WeightedSampler", "replacement", replacement)
+        self.num_samples = whole("WeightedSampler", "num_samples", num_samples, at_least=1)
+        self.replacement = flag("WeightedSampler", "replacement", replacement)
         self._bounds: tuple[np.ndarray, int] | None = None  # made when first asked
         good = self.weights.ndim == 1 and np.isfinite(self.weights).all()
         if not good or (self.weights < 0).any() or not self.weights.sum() > 0:
@@ -240,8 +240,8 @@ class BatchSampler:
 
     def __init__(self, sampler: Sampler, batch_size: int, drop_last: bool = False):
         self.sampler = sampler
-        self.batch_size = checks.whole("BatchSampler", "batch_size", batch_size, at_least=1)
-        self.drop_last = checks.flag("BatchSampler", "drop_last", drop_last)
+        self.batch_size = whole("BatchSampler", "batch_size", batch_size, at_least=1)
+        self.drop_last = flag("BatchSampler", "drop_last", drop_last)
         self._known: tuple[tuple[int, int], np.ndarray] | None = None  # the last epoch's order
 
     def __len__(self) -> int:

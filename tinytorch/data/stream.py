@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from tinytorch.base.checks import number as check_number
+from tinytorch.base.arguments import number as check_number
 
 ROUNDS = 10  # of the Feistel network: four are enough for one key (Luby & Rackoff 1988)
 ORDER, AUGMENTATION, SPLIT = 0, 1, 2  # what a stream is for: streams never share a word

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tinytorch.base.checks import whole
+from tinytorch.base.arguments import whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn import functional as F
 from tinytorch.nn import linear

@@ -5,7 +5,7 @@ Knows their layers and losses; how they are trained against each other is the us
 
 from __future__ import annotations
 
-from tinytorch.base.checks import whole
+from tinytorch.base.arguments import whole
 from tinytorch.base.errors import SettingError
 from tinytorch.nn import functional as F
 from tinytorch.nn.activation import LeakyReLU, ReLU, Tanh

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinytorch.base.checks import number, whole
+from tinytorch.base.arguments import number, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn import functional as F
 from tinytorch.nn.attention import MultiHeadAttention, TransformerBlock

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tinytorch.base.checks import flag, whole
+from tinytorch.base.arguments import flag, whole
 from tinytorch.base.errors import SettingError
 from tinytorch.nn import functional as F
 from tinytorch.nn.containers import Sequential

@@ -5,7 +5,7 @@ Knows layers, never where the pictures come from.
 
 from __future__ import annotations
 
-from tinytorch.base.checks import whole
+from tinytorch.base.arguments import whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.attention import TransformerBlock
 from tinytorch.nn.containers import ModuleList

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from tinytorch.base.checks import flag, number, whole
+from tinytorch.base.arguments import flag, number, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.tensor.assignment import is_tracked

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from tinytorch.base.checks import flag, number, whole
+from tinytorch.base.arguments import flag, number, whole
 from tinytorch.base.dtypes import DType, int64
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.activation import gelu

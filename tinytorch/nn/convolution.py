@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from tinytorch.base.checks import flag, pair, single, whole
+from tinytorch.base.arguments import flag, pair, single, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.initialisation import uniform
 from tinytorch.nn.module import Module, Parameter

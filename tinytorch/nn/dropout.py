@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tinytorch.base.checks import number
+from tinytorch.base.arguments import number
 from tinytorch.base.errors import ShapeError
 from tinytorch.nn.module import Module
 from tinytorch.tensor.elementwise import where

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from tinytorch.base.checks import flag, number, whole
+from tinytorch.base.arguments import flag, number, whole
 from tinytorch.base.dtypes import float64, int64
 from tinytorch.base.errors import DTypeError, IndexRangeError, SettingError, ShapeError
 from tinytorch.nn.initialisation import normal

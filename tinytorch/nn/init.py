@@ -6,7 +6,7 @@ Knows names and argument orders; the distributions are in `initialisation`.
 from __future__ import annotations
 
 from tinytorch.base.arguments import explain_all as _explain_all
-from tinytorch.base.checks import number
+from tinytorch.base.arguments import number
 from tinytorch.nn import initialisation
 from tinytorch.nn.initialisation import gain as calculate_gain
 from tinytorch.tensor.creation import eye, full

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinytorch.base.checks import number
+from tinytorch.base.arguments import number
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.module import Module
 from tinytorch.tensor.creation import ones, zeros

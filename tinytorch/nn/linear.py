@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from tinytorch.base.checks import flag, whole
+from tinytorch.base.arguments import flag, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.containers import ModuleList
 from tinytorch.nn.dropout import Dropout

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tinytorch.base.checks import flag, number, whole
+from tinytorch.base.arguments import flag, number, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.embedding import inside
 from tinytorch.nn.module import Module

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tinytorch.base.checks import flag, number, whole
+from tinytorch.base.arguments import flag, number, whole
 from tinytorch.base.dtypes import float32, float64, int64
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.module import Module, Parameter

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.checks import flag, pair, single
+from tinytorch.base.arguments import flag, pair, single
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.convolution import check_rank, of_one_sample
 from tinytorch.nn.module import Module

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tinytorch.base.checks import flag, number, whole
+from tinytorch.base.arguments import flag, number, whole
 from tinytorch.base.errors import ShapeError
 from tinytorch.nn.dropout import dropout
 from tinytorch.nn.initialisation import uniform

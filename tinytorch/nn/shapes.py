@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.checks import pair, whole
+from tinytorch.base.arguments import pair, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.module import Module
 from tinytorch.tensor import shaping

@@ -9,7 +9,7 @@ import functools
 import math
 from collections.abc import Iterable
 
-from tinytorch.base.checks import flag, number
+from tinytorch.base.arguments import flag, number
 from tinytorch.base.dtypes import float32, float64
 from tinytorch.base.errors import GradientError, SettingError
 from tinytorch.tensor.creation import full, zeros

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.checks import number
+from tinytorch.base.arguments import number
 from tinytorch.base.dtypes import DType, bfloat16, float16, float64
 from tinytorch.base.errors import SettingError
 from tinytorch.base.settings import STRUCTURE

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from tinytorch.base.checks import flag, whole
+from tinytorch.base.arguments import flag, whole
 from tinytorch.base.errors import SettingError
 from tinytorch.optim.clipping import common_length
 from tinytorch.optim.group import Part

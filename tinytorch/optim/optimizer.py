@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tinytorch.base.checks import number
+from tinytorch.base.arguments import number
 from tinytorch.base.errors import SettingError
 from tinytorch.base.settings import STRUCTURE
 from tinytorch.optim.group import Group, Part, refuse_unknown
@@ -71,7 +71,7 @@ class Optimizer:
 
         Args:
             settings: as `check` is given them.
-            intervals: name -> "[0, 1)" and the like, as in `base.checks.number`.
+            intervals: name -> "[0, 1)" and the like, as in `base.arguments.number`.
         """
         return {name: number(self.name, name, settings[name], r) for name, r in intervals.items()}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tinytorch.base.checks import number
+from tinytorch.base.arguments import number
 from tinytorch.tensor.creation import zeros
 from tinytorch.tensor.tensor import Tensor
 

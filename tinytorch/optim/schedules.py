@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from tinytorch.base.checks import number, whole
+from tinytorch.base.arguments import number, whole
 from tinytorch.base.errors import SettingError, printable
 from tinytorch.optim.group import Group
 from tinytorch.optim.optimizer import Optimizer

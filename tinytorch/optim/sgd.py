@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tinytorch.base.checks import flag
+from tinytorch.base.arguments import flag
 from tinytorch.base.errors import SettingError
 from tinytorch.optim.group import Part
 from tinytorch.optim.optimizer import Optimizer

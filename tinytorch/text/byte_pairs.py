@@ -21,7 +21,7 @@ from itertools import groupby, pairwise
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinytorch.base.checks import whole
+from tinytorch.base.arguments import whole
 from tinytorch.base.errors import DataError, SettingError
 from tinytorch.text.tokenizer import Tokenizer
 from tinytorch.text.vocabulary import Vocabulary, read_lists, write_lists

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinytorch.base.checks import whole
+from tinytorch.base.arguments import whole
 from tinytorch.base.errors import DataError, SettingError
 from tinytorch.text.vocabulary import PADDING, Vocabulary
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tinytorch.base import files
-from tinytorch.base.checks import flag, number, whole
+from tinytorch.base.arguments import flag, number, whole
 from tinytorch.base.errors import SettingError
 from tinytorch.tensor.tensor import Tensor
 from tinytorch.training.history import History, line_of

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from tinytorch.base import strict_json
-from tinytorch.base.checks import number, whole
+from tinytorch.base.arguments import number, whole
 from tinytorch.base.errors import (
     DTypeError,
     FileFormatError,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tinytorch.base import files
-from tinytorch.base.checks import number, whole
+from tinytorch.base.arguments import number, whole
 from tinytorch.base.errors import GradientError, SettingError
 from tinytorch.training.checkpoint import copied, gather, restore
 from tinytorch.training.history import svg_plot, text_plot

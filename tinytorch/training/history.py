@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tinytorch.base import files, strict_json
-from tinytorch.base.checks import whole
+from tinytorch.base.arguments import whole
 from tinytorch.base.errors import DataError, FileFormatError, printable, short
 
 LONGEST = 64 << 20  # bytes of a file: 100,000 epochs of ten numbers have half of that

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.checks import whole
+from tinytorch.base.arguments import whole
 from tinytorch.base.errors import IndexRangeError, SettingError, ShapeError
 from tinytorch.nn.functional import cross_entropy
 from tinytorch.nn.losses import CrossEntropyLoss

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tinytorch.base.checks import whole
+from tinytorch.base.arguments import whole
 from tinytorch.base.errors import DataError, GradientError, SettingError, printable
 from tinytorch.nn.functional import cross_entropy
 from tinytorch.nn.module import Module

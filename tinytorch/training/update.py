@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from tinytorch.base.checks import number, whole
+from tinytorch.base.arguments import number, whole
 from tinytorch.base.dtypes import float64
 from tinytorch.base.settings import STRUCTURE
 from tinytorch.nn.module import Module

@@ -1,9 +1,9 @@
-"""checks.py: ranges at their borders."""
+"""arguments.py: ranges at their borders. What no check foresaw: test_wrong_arguments.py."""
 
 import numpy as np
 import pytest
 
-from tinytorch.base.checks import flag, number, pair, whole
+from tinytorch.base.arguments import flag, number, pair, whole
 from tinytorch.base.errors import SettingError
 
 
