@@ -16,7 +16,7 @@ import tinytorch as tt
 from tinytorch.base.errors import CompileError
 from tinytorch.codegen import cache
 from tinytorch.codegen.cache import ProgramCache, program_key, sources_key
-from tinytorch.compiler.run import program_cache
+from tinytorch.compiler.run import program as programs
 
 OBJECTS = [b"\x7fELF one", b"", b"two" * 1000]
 PLAN = {"stages": [[0, 8], [1, 1]], "name": "step"}
@@ -294,7 +294,7 @@ def test_a_right_checksum_around_a_wrong_plan(tmp_path, monkeypatch):
     x = tt.Tensor([[1.0, 2.0], [3.0, 4.0]])
 
     def run():
-        program_cache.forget_programs()
+        programs.forget_programs()
         return tt.compile(lambda x: (x + x, x * 3))(x)
 
     right = [y.tolist() for y in run()]
@@ -309,13 +309,13 @@ def test_a_right_checksum_around_a_wrong_plan(tmp_path, monkeypatch):
     changes += [("tasks", [first | {n: value}, *rest]) for n in ("symbol", "tiles", "arguments")
                 for value in (None, "x", [10**9], [-1])]  # fmt: skip
     found = []
-    real = program_cache._from_disk
+    real = programs._from_disk
 
     def noting(*args):
         found.append(real(*args))
         return found[-1]
 
-    monkeypatch.setattr(program_cache, "_from_disk", noting)
+    monkeypatch.setattr(programs, "_from_disk", noting)
     for name, value in changes:
         if name == "memory" or plan[name] == value or name == "tasks" and value == []:
             continue

@@ -23,7 +23,7 @@ from tinytorch.compiler.record.recording import RECORDING_LOCK, record
 from tinytorch.compiler.record.signature import flatten
 from tinytorch.compiler.run import explain
 from tinytorch.compiler.run.executable import Executable
-from tinytorch.compiler.run.program_cache import program_for
+from tinytorch.compiler.run.program import program_for
 from tinytorch.tensor.interpreter import PRECISIONS, STATE
 from tinytorch.tensor.interpreter import precision as precision_mode
 from tinytorch.tensor.tensor import Tensor

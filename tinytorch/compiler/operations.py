@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from tinytorch.compiler.calls import axis_ops, contractions, random, windows
+from tinytorch.compiler.calls import axis_ops, contractions, windows
 from tinytorch.compiler.graph.graph import Node
 from tinytorch.compiler.plan.lowering import Lowering
 from tinytorch.compiler.plan.stages import Group
@@ -78,7 +78,7 @@ OPERATIONS: dict[str, Operation] = {
     "scatter_add": Operation(axis_ops.scatter_rows, writes_dense=True),
     "slice_update": Operation(axis_ops.update_slice),
     "put_rows": Operation(axis_ops.put_rows, writes_dense=True),
-    "random_bits": Operation(random.random_bits, writes_dense=True),
+    "random_bits": Operation(axis_ops.random_bits, writes_dense=True),
     "concatenate": Operation(axis_ops.concatenate, joins=True),
     "pad": Operation(axis_ops.pad, keeps_layout=True),
 }

@@ -1,4 +1,4 @@
-"""Native programs: memory, threads, fork, interruption, host calls, bad indices."""
+"""Native programs: found again, memory, threads, fork, interruption, host calls, bad indices."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ import pytest
 import tinytorch as tt
 from tinytorch.base.dtypes import float32
 from tinytorch.base.errors import IndexRangeError
-from tinytorch.codegen import engine
+from tinytorch.codegen import cache, engine
 from tinytorch.codegen.kernel import Kernel, Operand, build
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.graph.graph import Graph, Node, Value
@@ -22,7 +22,7 @@ from tinytorch.compiler.plan.arena import plan_arena
 from tinytorch.compiler.plan.launch import LaunchPlan, launch_plan
 from tinytorch.compiler.plan.lower import check_tasks
 from tinytorch.compiler.plan.stages import HostCall, Storage, Task, TaskList
-from tinytorch.compiler.run import program_cache
+from tinytorch.compiler.run import program as programs
 from tinytorch.compiler.run.program import Program
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec
@@ -33,9 +33,9 @@ N = 1000
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("TINYTORCH_CACHE", str(tmp_path))
-    program_cache.forget_programs()
+    programs.forget_programs()
     yield
-    program_cache.forget_programs()
+    programs.forget_programs()
 
 
 def axpy(name: str, a: float, tiles: int = 4) -> Kernel:
@@ -360,3 +360,95 @@ def test_ctrl_c_at_any_moment_leaves_whole_steps(body):
     )  # fmt: skip
     assert out.returncode == 0, out.stderr
     assert int(out.stdout.split()[-1]) > 10  # a busy machine answers few
+
+
+def test_compiled_equals_eager_and_is_found_again():
+    """Ground truth: eager; the second time nothing is lowered."""
+
+    def f(x):
+        return (x * 2).tanh().sum(dim=1)
+
+    x = tt.Tensor(np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32))
+    # a sum of 5 numbers of size <= 1, and tanh within 2 ulp: 8 * 2**-23
+    np.testing.assert_allclose(tt.compile(f)(x).numpy(), f(x).numpy(), rtol=0, atol=8 * 2**-23)
+    programs.forget_programs()
+
+    def refuse(*_):
+        raise AssertionError("the passes ran on a warm start")
+
+    before, programs.compile_graph = programs.compile_graph, refuse
+    try:
+        again = tt.compile(f)(x)
+    finally:
+        programs.compile_graph = before
+    np.testing.assert_allclose(again.numpy(), f(x).numpy(), rtol=0, atol=8 * 2**-23)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "nonsense", "plan"])
+def test_a_damaged_cache_is_compiled_again(damage, tmp_path):
+    """Ground truth: arithmetic; whatever is in the file."""
+
+    def f(x):
+        return x * 3 + 1
+
+    x = tt.Tensor([1.0, 2.0])
+    tt.compile(f)(x)
+    (path,) = tmp_path.rglob("*.program")
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        content = content[: len(content) // 2]
+    elif damage == "flip":
+        content[len(content) // 2] ^= 255
+    elif damage == "empty":
+        content = bytearray()
+    elif damage == "nonsense":
+        content = bytearray(os.urandom(500))
+    else:  # a valid file whose plan is not ours
+        folder = cache.open_cache()
+        path.unlink()
+        compiled = tt.compile(f)
+        compiled(x)
+        graph = compiled._last.recording.graph
+        folder.put(programs.key_of(graph, Target.host()), [b"\x7fELF"], {"format": 0})
+        content = bytearray(next(tmp_path.rglob("*.program")).read_bytes())
+    path.write_bytes(bytes(content))
+    programs.forget_programs()
+    assert tt.compile(f)(x).tolist() == [4, 7]
+
+
+def test_the_line_is_that_of_the_newest_recording():
+    """Two equal graphs from different lines share code; each error names its own line."""
+    table = tt.Tensor(np.zeros((4, 3), np.float32))
+
+    def one(index):
+        return table.take(index, 0)
+
+    def two(index):
+        return table.take(index, 0)
+
+    lines = []
+    for f in (one, two):
+        with pytest.raises(IndexRangeError) as caught:
+            tt.compile(f)(np.array([9]))
+        lines.append(caught.value.got.rsplit(":", 1)[1])
+    assert lines == [str(f.__code__.co_firstlineno + 1) for f in (one, two)]
+
+
+def test_models_of_one_kind_share_code_and_arena():
+    """Ground truth: arithmetic; two states, one program, one runner used in turn."""
+    functions, states = [], []
+    for start in (0.0, 100.0):
+        n = tt.Tensor(np.full(3, start, np.float32))
+
+        def step(n=n):
+            n.assign_(n + 1)
+            return n * 2
+
+        states.append(n)
+        functions.append(tt.compile(step))
+    for i in range(1, 4):
+        assert functions[0]().tolist() == [2.0 * i] * 3
+        assert functions[1]().tolist() == [200 + 2.0 * i] * 3
+    programs = [f._last.program for f in functions]
+    assert programs[0].library is programs[1].library
+    assert sum(map(len, programs[0].idle.values())) == 1

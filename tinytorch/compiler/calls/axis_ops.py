@@ -1,4 +1,4 @@
-"""The library calls along axes: scans, run-time places, joining and padding.
+"""The library calls along axes: scans, run-time places, joining, padding, a generator's bits.
 
 Knows the lowering and strides, never instructions.
 """
@@ -13,9 +13,10 @@ from tinytorch.compiler.graph.graph import Value
 from tinytorch.compiler.loops.expression import Constant, Store
 from tinytorch.compiler.loops.nest import Nest
 from tinytorch.compiler.plan.access import dense_strides, reshape_strides
-from tinytorch.compiler.plan.lowering import Lowering
+from tinytorch.compiler.plan.lowering import Lowering, dense_operand
 from tinytorch.compiler.plan.stages import Group
 from tinytorch.kernels import axis_ops, gather_scatter
+from tinytorch.kernels.random_bits import random_bits as bits_kernel
 
 MOST_SCRATCH = 16 << 20  # bytes a thread may be asked for; beyond it NumPy does the work
 
@@ -198,3 +199,15 @@ def pad(lowering: Lowering, group: Group) -> bool:
     lowering.add_nest(nest, {"to": place.storage}, group.label, node.where, {"to"})
     lowering.put(group, node.inputs[0], tuple(node.params["before"]))
     return True
+
+
+def random_bits(lowering: Lowering, group: Group) -> bool:
+    """Bits from the state of a generator, and its new state."""
+    node = group.called
+    (state,), (bits, new) = node.inputs, node.outputs
+    for v in (state, bits, new):  # the kernel knows neither strides nor offsets
+        lies = lowering.operand(v)
+        if lies.offset or lies.strides != dense_operand(v.dtype, v.shape).strides:
+            return False
+    kernel = bits_kernel(lowering.target, prod(bits.shape))
+    return lowering.run_kernel(group, kernel, {"state": state, "bits": bits, "new": new})

@@ -3,14 +3,16 @@
 Knows IR values and number types, never loops. A value of dtype float16 or bfloat16 travels as a
 float32 that was rounded to the narrow type: each operation computes in float32 and rounds, which
 for + - * / and sqrt equals the narrow operation exactly (float32 has more than 2p + 2 bits; S.
-Figueroa, "When is double rounding innocuous?", 1995).
+Figueroa, "When is double rounding innocuous?", 1995). Reductions combine two parts by such a row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 
-from tinytorch.base.dtypes import DType, bfloat16, bool_, float16, float64
+from tinytorch.base.dtypes import DType, bfloat16, bool_, float16, float32, float64
+from tinytorch.base.errors import CompileError
 from tinytorch.codegen import vector_math
 from tinytorch.codegen.builder import INTS, Function, Value, element, lanes, vector
 from tinytorch.primitives.primitive import TABLE
@@ -339,3 +341,60 @@ def emit(
         return convert(f, arguments[0], ins[0], out)
     value = RULES[name](f, arguments, ins[0])
     return value if TABLE[name].exact else round_to(f, value, out)
+
+
+# Reductions: how they start, combine and end. The order is fixed by the code, so a result never
+# depends on threads. Sums of float16 and bfloat16 accumulate in float32 and are rounded once.
+
+
+def accumulator(dtype: DType) -> DType:
+    """The type in which results of `dtype` are added up, and parts of them kept."""
+    return float32 if dtype in (float16, bfloat16) else dtype
+
+
+def identity(f: Function, kind: str, dtype: DType, type: str) -> Value:
+    """What combining with leaves a value unchanged."""
+    scalar = element(type)
+    _, start = _combination(kind)
+    if isfinite(start):
+        return f.const(type, int(start))
+    sign = -1 if start < 0 else 1
+    if scalar in INTS:
+        if dtype is bool_:
+            return f.const(type, 0 if sign < 0 else 1)
+        bits = INTS[scalar]
+        low, high = (
+            (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+            if dtype.kind == "i"
+            else (0, (1 << bits) - 1)
+        )
+        return f.const(type, low if sign < 0 else high)
+    return f.const(type, sign * float("inf"))
+
+
+def combine(f: Function, kind: str, dtype: DType, a: Value, b: Value) -> Value:
+    """One step: a (so far) with b (new). A NaN stays for max and min."""
+    row, _ = _combination(kind)
+    return RULES[row](f, (a, b), dtype)
+
+
+def _combination(kind: str) -> tuple[str, float]:
+    """The elementwise row that combines two parts, and what a reduction begins with."""
+    found = TABLE[kind].combines
+    if found is None:
+        raise CompileError.own_fault(
+            "a row is reduced that is no reduction", got=kind, rule="the row says what combines"
+        )
+    return found
+
+
+def tree(f: Function, kind: str, dtype: DType, v: Value) -> Value:
+    """All lanes of a vector combined, halves first."""
+    while lanes(v.type) > 1:
+        half = lanes(v.type) // 2
+        low = f.shuffle(v, v, range(half), "low")
+        high = f.shuffle(v, v, range(half, 2 * half), "high")
+        if half == 1:
+            low, high = f.extract(v, 0), f.extract(v, 1)
+        v = combine(f, kind, dtype, low, high)
+    return v

@@ -14,6 +14,7 @@ from tinytorch.codegen.target import Target
 from tinytorch.compiler.loops.elementwise import round_to
 from tinytorch.compiler.loops.expression import (
     Emitter,
+    InRegisters,
     Iota,
     Load,
     Store,
@@ -21,7 +22,6 @@ from tinytorch.compiler.loops.expression import (
     flops_per_point,
     topological,
 )
-from tinytorch.compiler.loops.expression_builder import InRegisters
 from tinytorch.compiler.loops.lower_nest import LOWERED
 from tinytorch.compiler.loops.nest import arguments_of, rebuild
 from tinytorch.kernels.gemm import lower_gemm

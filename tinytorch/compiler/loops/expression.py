@@ -167,6 +167,20 @@ class Reduce(Expression):
 
 
 @dataclass(frozen=True, eq=False)
+class InRegisters(Expression):
+    """The value that a kernel holds in registers when its epilogue begins."""
+
+    rank: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dims", frozenset(range(self.rank)))
+
+    def text(self, number: Mapping[Expression, int]) -> str:
+        """See Expression."""
+        return f"given {self.dtype.name}"
+
+
+@dataclass(frozen=True, eq=False)
 class Store:
     """Where a value goes."""
 

@@ -14,7 +14,15 @@ from tinytorch.base.errors import CompileError
 from tinytorch.codegen.builder import Function, Value, size_of, vector
 from tinytorch.codegen.kernel import Kernel, build
 from tinytorch.codegen.target import Target
-from tinytorch.compiler.loops.elementwise import convert, register_type, round_to
+from tinytorch.compiler.loops.elementwise import (
+    accumulator,
+    combine,
+    convert,
+    identity,
+    register_type,
+    round_to,
+    tree,
+)
 from tinytorch.compiler.loops.expression import (
     Emitter,
     Expression,
@@ -27,7 +35,6 @@ from tinytorch.compiler.loops.expression import (
     topological,
 )
 from tinytorch.compiler.loops.nest import Nest, arguments_of, reductions
-from tinytorch.compiler.loops.reduction import accumulator, combine, identity, tree
 from tinytorch.primitives.primitive import TABLE
 
 Body = Callable[[int, list[Value]], list[Value]]
@@ -235,7 +242,7 @@ class _Writer:
 
     def _reduce(self, group: list[Reduce]) -> list[Value]:
         f, em, width = self.f, self.em, self.plan.width
-        first = [identity(f, r, vector(width, register_type(r.dtype))) for r in group]
+        first = [identity(f, r.kind, r.dtype, vector(width, register_type(r.dtype))) for r in group]
 
         def body(copy: int, carried: list[Value]) -> list[Value]:
             out: list[Value] = []
@@ -282,7 +289,7 @@ class _Writer:
         if unroll > 1:
             many = size // (unroll * width) * (unroll * width)
             copies = [carry] + [
-                [identity(f, r, c.type) for r, c in zip(group, carry, strict=True)]
+                [identity(f, r.kind, r.dtype, c.type) for r, c in zip(group, carry, strict=True)]
             ] * (unroll - 1)
             flat = [c for copy in copies for c in copy]
             with f.loop("block", 0, many, unroll * width, carry=flat) as loop:

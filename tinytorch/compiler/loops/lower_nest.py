@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from tinytorch.codegen.kernel import Kernel, Lowered, Step
 from tinytorch.codegen.target import Target
+from tinytorch.compiler.loops.elementwise import accumulator
 from tinytorch.compiler.loops.expression import Expression, Load, Reduce, Store
 from tinytorch.compiler.loops.inner_reductions import inner_kernel
 from tinytorch.compiler.loops.nest import (
@@ -26,7 +27,6 @@ from tinytorch.compiler.loops.nest import (
     split_dimension,
 )
 from tinytorch.compiler.loops.outer_reductions import outer_kernel
-from tinytorch.compiler.loops.reduction import accumulator
 
 MOST = 1024  # a kernel's text is about 50 KB, a large program has about a hundred different ones
 

@@ -14,7 +14,14 @@ from tinytorch.base.errors import CompileError
 from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.kernel import Kernel, build
 from tinytorch.codegen.target import Target
-from tinytorch.compiler.loops.elementwise import convert, register_type, round_to
+from tinytorch.compiler.loops.elementwise import (
+    accumulator,
+    combine,
+    convert,
+    identity,
+    register_type,
+    round_to,
+)
 from tinytorch.compiler.loops.expression import (
     Emitter,
     Load,
@@ -25,7 +32,6 @@ from tinytorch.compiler.loops.expression import (
 )
 from tinytorch.compiler.loops.inner_reductions import width_for
 from tinytorch.compiler.loops.nest import Nest, arguments_of, reductions
-from tinytorch.compiler.loops.reduction import accumulator, combine, identity
 
 BLOCK = 4  # vectors side by side: 256 bytes of each row, four lines, keep the prefetcher going
 
@@ -140,7 +146,9 @@ def _block(f: Function, em: Emitter, plan: OuterPlan, column: Value) -> None:
         group = [r for r in waiting if r.level == waiting[0].level]
         waiting = waiting[len(group) :]
         first = [
-            identity(f, r, vector(plan.width, register_type(r.dtype))) for _ in at for r in group
+            identity(f, r.kind, r.dtype, vector(plan.width, register_type(r.dtype)))
+            for _ in at
+            for r in group
         ]
         totals = _over(f, em, plan, list(plan.over), first, group, at, masks, values)
         for v in range(plan.vectors):

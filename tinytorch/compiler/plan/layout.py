@@ -14,7 +14,7 @@ from typing import Any
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.graph import Graph, Node, Value, applied, verify
 from tinytorch.compiler.graph.rewriter import Simplified
-from tinytorch.compiler.loops.reduction import accumulator
+from tinytorch.compiler.loops.elementwise import accumulator
 from tinytorch.compiler.operations import operation_of
 from tinytorch.compiler.plan.access import is_arithmetic, movement_of, plain
 from tinytorch.compiler.plan.stages import Axes, LaidOut

@@ -2,8 +2,8 @@
 
 Knows recordings and launch plans; never passes. In the order in which they build on each other:
 
-    program          code and constants; a runner: one arena, and the table that threads go through
-    program_cache    the program of a graph: in memory, on disk, or made by the passes
-    executable       a recording bound to its Tensors and its program: what one call does
-    explain          kernels with their times, beside the limits of the machine
+    program       the program of a graph: in memory, on disk, or made by the passes; a runner: one
+                  arena, and the table that threads go through
+    executable    a recording bound to its Tensors and its program: what one call does
+    explain       kernels with their times, beside the limits of the machine
 """

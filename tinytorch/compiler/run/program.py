@@ -1,14 +1,19 @@
 """A program that runs: machine code, memory, and the table that the thread team works through.
 
-Knows addresses, offsets and status words; never Tensors or passes. A Program is code and constants;
-a Runner is one arena with its table, for one caller at a time, so that two Python threads can run
-one program at once.
+Knows addresses, offsets and status words; never Tensors, or what a pass does. A Program is code and
+constants; a Runner is one arena with its table, for one caller at a time, so that two Python
+threads can run one program at once. The program of a graph is found in memory, found on disk, or
+made by the passes. Its key is everything the code depends on: the graph's text, its constants'
+bytes, the target, and the compiler with its versions. Where the user's lines are is not part of it:
+a program found again takes them from the new recording.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import mmap
+from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from time import perf_counter
@@ -17,11 +22,13 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.errors import IndexRangeError, OutOfMemoryError
-from tinytorch.codegen import engine
+from tinytorch.base.locks import ForkSafeLock
+from tinytorch.codegen import cache, engine
 from tinytorch.codegen.kernel import Operand
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.team import StageTable, Team, aligned_bytes
 from tinytorch.compiler.graph.graph import Graph
+from tinytorch.compiler.pipeline import compile_graph
 from tinytorch.compiler.plan.arena import ALIGNMENT
 from tinytorch.compiler.plan.launch import LaunchPlan, LaunchTask, host_from_json
 from tinytorch.compiler.plan.stages import STATUS_BYTES, HostCall
@@ -340,3 +347,66 @@ def _aligned_copy(array: np.ndarray) -> np.ndarray:
 def address_of(array: np.ndarray) -> int:
     """Where the memory of an array begins."""
     return array.__array_interface__["data"][0]
+
+
+# from a captured graph to its program
+
+KEPT = 64  # programs kept in memory; one is its code and its constants, without an arena
+_programs: OrderedDict[str, Program] = OrderedDict()
+_lock = ForkSafeLock()
+
+
+def program_for(graph: Graph, target: Target) -> Program:
+    """The program of a captured graph.
+
+    Cost: microseconds if this process has it; reading one file if the cache has it; otherwise the
+    passes and LLVM, about 1 s for 200 different kernels.
+    """
+    key = key_of(graph, target)
+    with _lock.lock:
+        program = _programs.get(key)
+        if program is not None:
+            _programs.move_to_end(key)
+            return program.for_graph(graph)
+        program = _from_disk(key, graph, target) or _from_passes(key, graph, target)
+        _programs[key] = program
+        while len(_programs) > KEPT:
+            _programs.popitem(last=False)
+        return program
+
+
+def forget_programs() -> None:
+    """Drop the programs kept in memory; those in use go on."""
+    with _lock.lock:
+        _programs.clear()
+
+
+def key_of(graph: Graph, target: Target) -> str:
+    """What two graphs have in common if one program serves both."""
+    constants = hashlib.sha256()
+    for array in graph.constants.values():
+        constants.update(np.ascontiguousarray(array).tobytes())
+    return cache.program_key(target.key, str(graph), constants.hexdigest())
+
+
+def _from_disk(key: str, graph: Graph, target: Target) -> Program | None:
+    folder = cache.open_cache()
+    saved = folder.get(key) if folder is not None else None
+    if saved is None:
+        return None
+    objects, fields = saved
+    try:
+        plan = LaunchPlan.from_json(fields)
+        plan.check(graph)
+        return Program(plan, objects, graph, target)
+    except Exception:  # whatever another writer put there: compiling again replaces it
+        return None
+
+
+def _from_passes(key: str, graph: Graph, target: Target) -> Program:
+    plan, kernels = compile_graph(graph, target)
+    objects = [engine.compile_text(engine.module_text(kernels), target)]
+    folder = cache.open_cache()
+    if folder is not None:
+        folder.put(key, objects, plan.to_json())
+    return Program(plan, objects, graph, target)
