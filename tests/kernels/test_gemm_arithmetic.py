@@ -10,8 +10,7 @@ import pytest
 
 from tests.kernels.lowered_runner import AMX, VECTOR_TARGETS, run_kernel, untouched
 from tinytorch.base.dtypes import OF_NUMPY, bfloat16, float32, round_to_bfloat16
-from tinytorch.codegen.kernel import Operand
-from tinytorch.kernels.blocking import named_kernel
+from tinytorch.codegen.kernel import Operand, named_kernel
 from tinytorch.kernels.gemm_arithmetic import AmxTiles, Dot, MultiplyAdd, Sums, arithmetic_of
 from tinytorch.kernels.gemm_plan import GemmSpec
 from tinytorch.kernels.packing import StripCopy

@@ -12,8 +12,7 @@ from tinytorch.base.dtypes import (
     from_bfloat16,
     round_to_bfloat16,
 )
-from tinytorch.codegen.kernel import Operand, StoreEpilogue
-from tinytorch.kernels.blocking import named_kernel
+from tinytorch.codegen.kernel import Operand, StoreEpilogue, named_kernel
 from tinytorch.kernels.register_tile import (
     AmxOperand,
     BlockProduct,

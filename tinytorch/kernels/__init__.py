@@ -1,8 +1,8 @@
 """How is it done at the machine's limit? Matrix products, attention, convolution, pooling as tiles.
 
-Knows tiles, registers and layouts, never graphs or tensors. In the order of reading:
+Knows tiles, registers and layouts, never graphs or tensors; how work is cut in tiles is in
+codegen/kernel.py. In the order of reading:
 
-    blocking                          how work is cut: tiles, lanes, scratch, names of kernels
     register_tile, packing            how a tile multiplies, and the order in which it reads
     gemm_plan, gemm_arithmetic, gemm  matrix products: sizes, micro-kernels, the loops around them
     attention_spec, attention, attention_gradient

@@ -19,7 +19,17 @@ from functools import reduce
 
 from tinytorch.base.dtypes import bfloat16
 from tinytorch.codegen.builder import Function, Value
-from tinytorch.codegen.kernel import Kernel, Lowered, Operand, store_at
+from tinytorch.codegen.kernel import (
+    Kernel,
+    Lowered,
+    Operand,
+    Pointers,
+    Scratch,
+    ceil_div,
+    named_kernel,
+    round_up,
+    store_at,
+)
 from tinytorch.codegen.target import Target
 from tinytorch.kernels.attention_spec import (
     LOG2_E,
@@ -32,7 +42,6 @@ from tinytorch.kernels.attention_spec import (
     must_copy,
     visible,
 )
-from tinytorch.kernels.blocking import Pointers, Scratch, ceil_div, named_kernel, round_up
 from tinytorch.kernels.packing import (
     amx_paired,
     amx_pairs,

@@ -24,7 +24,18 @@ from collections.abc import Callable, Sequence
 from functools import partial, reduce
 
 from tinytorch.codegen.builder import Function, Value
-from tinytorch.codegen.kernel import Kernel, Lowered, Operand, Step, store_at
+from tinytorch.codegen.kernel import (
+    Kernel,
+    Lowered,
+    Operand,
+    Pointers,
+    Scratch,
+    Step,
+    address,
+    ceil_div,
+    named_kernel,
+    store_at,
+)
 from tinytorch.codegen.target import Target
 from tinytorch.kernels.attention import AMX_BLOCK, AmxWriter, VectorWriter, suits_amx_attention
 from tinytorch.kernels.attention_spec import (
@@ -33,7 +44,6 @@ from tinytorch.kernels.attention_spec import (
     exp2_nonpositive,
     visible,
 )
-from tinytorch.kernels.blocking import Pointers, Scratch, address, ceil_div, named_kernel
 from tinytorch.kernels.packing import (
     Rows,
     amx_paired,

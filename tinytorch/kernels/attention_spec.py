@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 from tinytorch.base.dtypes import DType, float32, float64
 from tinytorch.codegen.builder import Function, Value, element, lanes, vector
-from tinytorch.codegen.kernel import Operand, store_at
+from tinytorch.codegen.kernel import Operand, Pointers, Scratch, ceil_div, store_at
 from tinytorch.codegen.vector_math import log, muladd
-from tinytorch.kernels.blocking import Pointers, Scratch, ceil_div
 from tinytorch.kernels.packing import Rows
 from tinytorch.kernels.register_tile import sum_of_lanes
 

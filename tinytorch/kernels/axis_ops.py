@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from tinytorch.codegen.builder import FLOATS, Function, Value, element, vector
-from tinytorch.codegen.kernel import Kernel, Operand
-from tinytorch.codegen.target import Target
-from tinytorch.kernels.blocking import (
+from tinytorch.codegen.kernel import (
+    Kernel,
+    Operand,
     Pointers,
     Shares,
     address,
@@ -23,6 +23,7 @@ from tinytorch.kernels.blocking import (
     register_bytes,
     register_type,
 )
+from tinytorch.codegen.target import Target
 
 
 @dataclass(frozen=True, eq=False)

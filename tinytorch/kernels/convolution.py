@@ -16,9 +16,20 @@ from dataclasses import dataclass
 
 from tinytorch.base.dtypes import float32
 from tinytorch.codegen.builder import Function, Value, vector
-from tinytorch.codegen.kernel import Epilogue, Kernel, Lowered, Operand, Step
+from tinytorch.codegen.kernel import (
+    LINE,
+    Epilogue,
+    Kernel,
+    Lowered,
+    Operand,
+    Pointers,
+    Scratch,
+    Shares,
+    Step,
+    ceil_div,
+    named_kernel,
+)
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.blocking import LINE, Pointers, Scratch, Shares, ceil_div, named_kernel
 from tinytorch.kernels.register_tile import (
     EpilogueWriter,
     Rectangle,

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from math import prod
 
 from tinytorch.codegen.builder import Function, Value, vector
-from tinytorch.codegen.kernel import Kernel, Operand
-from tinytorch.codegen.target import Target
-from tinytorch.kernels.axis_ops import Line, over_lines
-from tinytorch.kernels.blocking import (
+from tinytorch.codegen.kernel import (
+    Kernel,
+    Operand,
     Pointers,
     address,
     ceil_div,
@@ -24,6 +23,8 @@ from tinytorch.kernels.blocking import (
     register_bytes,
     register_type,
 )
+from tinytorch.codegen.target import Target
+from tinytorch.kernels.axis_ops import Line, over_lines
 
 BLOCK = 4  # vectors of one tile of `scatter_add`: 256 bytes of each row on AVX-512
 CHECKED = 8  # indices looked at together: 64-bit lanes of a 512-bit vector; others split it

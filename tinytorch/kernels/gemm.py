@@ -14,18 +14,23 @@ from functools import reduce
 from math import ceil, prod
 
 from tinytorch.codegen.builder import Function, Value, vector
-from tinytorch.codegen.kernel import Epilogue, Kernel, Lowered, Operand, Step, StoreEpilogue
-from tinytorch.codegen.target import Target
-from tinytorch.kernels.blocking import (
+from tinytorch.codegen.kernel import (
+    Epilogue,
+    Kernel,
+    Lowered,
+    Operand,
     Pointers,
     Scratch,
     Split,
+    Step,
+    StoreEpilogue,
     address,
     ceil_div,
     named_kernel,
     round_up,
     unravel,
 )
+from tinytorch.codegen.target import Target
 from tinytorch.kernels.gemm_arithmetic import Arithmetic, MicroKernel, Sums, arithmetic_of
 from tinytorch.kernels.gemm_plan import GemmSpec
 from tinytorch.kernels.packing import StripCopy

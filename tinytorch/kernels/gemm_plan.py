@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from tinytorch.base.dtypes import DType, bfloat16, float32, float64
-from tinytorch.codegen.kernel import Operand
+from tinytorch.codegen.kernel import LEAST_TILES, Operand, Split
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.blocking import LEAST_TILES, Split
 from tinytorch.kernels.register_tile import AMX_DEPTH, AMX_ROWS, product_block
 
 # Note [sizes by measurement]

@@ -14,10 +14,9 @@ from math import prod
 
 from tinytorch.base.dtypes import int32
 from tinytorch.codegen.builder import Function, Value, vector
-from tinytorch.codegen.kernel import Kernel, Operand
-from tinytorch.codegen.target import Target
-from tinytorch.kernels.axis_ops import better
-from tinytorch.kernels.blocking import (
+from tinytorch.codegen.kernel import (
+    Kernel,
+    Operand,
     Pointers,
     Shares,
     address,
@@ -27,6 +26,8 @@ from tinytorch.kernels.blocking import (
     register_type,
     unravel,
 )
+from tinytorch.codegen.target import Target
+from tinytorch.kernels.axis_ops import better
 
 UNROLLED = 16  # positions of a window written out one by one; larger windows are loops
 

@@ -7,9 +7,8 @@ numbers: as easy as 1, 2, 3", SC 2011, section 3 and table 2 (the constants).
 from __future__ import annotations
 
 from tinytorch.codegen.builder import Function, Value
-from tinytorch.codegen.kernel import Kernel
+from tinytorch.codegen.kernel import Kernel, Pointers, Shares, ceil_div, lane_width, named_kernel
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.blocking import Pointers, Shares, ceil_div, lane_width, named_kernel
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)  # golden ratio and sqrt(3) - 1, as 32-bit fractions

@@ -17,10 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tinytorch.codegen.builder import Function, Value, lanes, vector
-from tinytorch.codegen.kernel import Epilogue
+from tinytorch.codegen.kernel import Epilogue, Pointers, ceil_div
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.vector_math import muladd
-from tinytorch.kernels.blocking import Pointers, ceil_div
 
 AHEAD = 4  # rows between asking for memory and reading it, where sums lie in scratch for long
 # The parameters of a matrix product's micro-kernel behind a, b and c.

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from tinytorch.base.dtypes import DType, bfloat16, float16, float32
-from tinytorch.codegen.kernel import Operand
+from tinytorch.codegen.kernel import Operand, round_up
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.loops.epilogue import FusedEpilogue, joined, lower_product
 from tinytorch.compiler.loops.expression import Constant, Expression, Load, Op, Store
@@ -27,7 +27,6 @@ from tinytorch.compiler.plan.access import dense_strides
 from tinytorch.compiler.plan.lowering import Lowering, dense_operand
 from tinytorch.compiler.plan.stages import Group, Storage
 from tinytorch.kernels import pooling as kernels
-from tinytorch.kernels.blocking import round_up
 from tinytorch.kernels.convolution import (
     ConvolutionSpec,
     lower_convolution,
