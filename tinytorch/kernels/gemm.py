@@ -3,7 +3,7 @@
 The loop nest around a micro-kernel: tiles, blocks of rows, panels of columns, packing. Knows
 pointers, strides and epilogues; never Tensors or graphs. out[..., i, j] is the sum over k of
 a[..., i, k] * b[..., k, j], summed in an order that depends on the shapes and the target only. How
-a block of sums is computed, and the order of packed operands, is `gemm_arithmetic`.
+a block of sums is computed, and the order of packed operands, is in `gemm_plan`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ from tinytorch.codegen.kernel import (
     unravel,
 )
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.gemm_arithmetic import Arithmetic, MicroKernel, Sums, arithmetic_of
-from tinytorch.kernels.gemm_plan import GemmSpec
+from tinytorch.kernels.gemm_plan import Arithmetic, GemmSpec, MicroKernel, Sums, arithmetic_of
 from tinytorch.kernels.packing import StripCopy
 from tinytorch.kernels.register_tile import EpilogueWriter, Rectangle
 
