@@ -1,5 +1,5 @@
 """The one reader and the one writer: what is no regular file is refused, whatever is written is
-whole or not there, and nobody else's file changes."""
+whole or not there, and nobody else's file changes. JSON in them is read strictly."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ from tinytorch.base.errors import (
     printable,
     short,
 )
-from tinytorch.base.files import contents, extending, replacing
+from tinytorch.base.files import NotStrictError, contents, extending, parse_json, replacing
 
 
 def write(path, content=b"new"):
@@ -365,3 +365,37 @@ def test_messages_have_an_end():
         nested = (nested, nested)  # 2 ** 60 of them, if anybody went through all
     assert len(short(nested)) <= 80
     assert len(str(FileFormatError("x", got="y" * 10**7, rule="r", fix="f"))) < 10_000
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        (b"", "not JSON"),
+        (b"{}x", "not JSON"),
+        (b"[NaN]", "not JSON"),
+        (b"[-Infinity]", "not JSON"),
+        (b'{"\xff": 1}', "not UTF-8"),
+        (b"\xef\xbb\xbf{}", "not JSON"),
+        (b'{"a": {"b": 1, "b": 2}}', "a key stands twice"),
+        (b"[" * 100_000, "not JSON"),
+        (b"9" * 5000, "not JSON"),
+    ],
+)
+def test_json_that_is_refused(text, phrase):
+    """Ground truth: RFC 8259; equal keys, a byte order mark and long numbers are refused too."""
+    with pytest.raises(NotStrictError, match=phrase):
+        parse_json(text)
+
+
+def test_json_that_is_read():
+    """Ground truth: values written by hand."""
+    assert parse_json(b' {"a": [1, -0.5, null, true, "\\u00e9"]} ') == {
+        "a": [1, -0.5, None, True, "é"]
+    }
+
+
+def test_only_the_keys_that_stand_twice_are_named():
+    """Ground truth: counted by hand."""
+    with pytest.raises(NotStrictError) as raised:
+        parse_json(b'{"a":1,"b":2,"a":3,"c":4}')
+    assert raised.value.got == short(["a"])

@@ -1,11 +1,11 @@
 """The one place that opens files: read from one opening, written whole or not at all.
 
-Knows paths, descriptors and bytes, never what they mean. The rules that hold for every file of the
+Knows paths, descriptors, bytes and JSON, never what they mean. The rules for every file of the
 framework, because a file may have been made by somebody else:
 
     read     a regular file alone (no device or pipe that never ends, no link unless the user named
              it himself), opened once: length, checksum and contents are of one descriptor; never
-             more bytes than the reader says beforehand
+             more bytes than the reader says beforehand. What is JSON in it is parsed strictly
     written  into a new file with a name nobody can guess, which no link can turn elsewhere, with
              its mode from the beginning; then on the disk; then renamed over the old one, which
              must be a regular file too. Whatever fails, the new file goes and the old one stays
@@ -19,18 +19,20 @@ import atexit
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import secrets
 import shutil
 import stat
 import tempfile
+from collections import Counter
 from collections.abc import Generator
 from io import BufferedRandom
 from pathlib import Path
 from shlex import quote
-from typing import BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
-from tinytorch.base.errors import FileFormatError, NotFoundError, SettingError, StorageError
+from tinytorch.base.errors import FileFormatError, NotFoundError, SettingError, StorageError, short
 
 CHUNK = 1 << 20  # bytes read at once
 PART = ".part"  # how names of files end that are being written
@@ -149,6 +151,65 @@ def text(path: Place, most: int, *, links: bool = False, folder: int | None = No
             rule="UTF-8",
             fix="copy or save the file again",
         ) from None
+
+
+# --- JSON, read strictly ---
+
+
+class NotStrictError(ValueError):
+    """Why a text is not strict JSON, in the parts of an error message.
+
+    Args:
+        what: goes on after the name of the thing: "is not JSON".
+        got: what was found.
+        rule: what would have been right.
+    """
+
+    def __init__(self, what: str, got: object, rule: str):
+        super().__init__(f"{what}: {got}")
+        self.what, self.got, self.rule = what, got, rule
+
+
+def parse_json(text: bytes) -> Any:
+    """The value that UTF-8 JSON text describes; what a lenient reader would guess is refused.
+
+    Python's own reader also takes NaN, Infinity, and lets the last of two equal keys win.
+
+    Raises:
+        NotStrictError: not UTF-8, not JSON, a key twice in one object, NaN, numbers or nesting
+            longer than Python reads.
+
+    Source: RFC 8259.
+
+    Example:
+        >>> parse_json(b'{"step": 12}')
+        {'step': 12}
+        >>> parse_json(b'{"step": 12, "step": 13}')
+        Traceback (most recent call last):
+        tinytorch.base.files.NotStrictError: is not strict: a key stands twice: ['step']
+    """
+    try:
+        return json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise NotStrictError("is not UTF-8", error, "JSON in UTF-8") from None
+    except NotStrictError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise NotStrictError("is not JSON", error, "JSON in UTF-8") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        twice = [name for name, times in Counter(n for n, _ in pairs).items() if times > 1]
+        raise NotStrictError(
+            "is not strict: a key stands twice", short(twice), "every name is there once"
+        )
+    return table
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise NotStrictError("is not JSON", name, "NaN and Infinity are not JSON")
 
 
 # --- writing ---

@@ -22,7 +22,7 @@ from shlex import quote
 from typing import Any
 
 import tinytorch
-from tinytorch.base import files, strict_json
+from tinytorch.base import files
 from tinytorch.base.errors import FileFormatError, SettingError, short
 from tinytorch.cli.recipes import DATA_SETS, NETWORKS, DataSet, build
 from tinytorch.nn import Module
@@ -145,9 +145,9 @@ class RunFolder:
                 fix="tito train digits; it says where the run lies",
             )
         try:
-            found = strict_json.parse(files.contents(file, LONGEST))
+            found = files.parse_json(files.contents(file, LONGEST))
             return cls(path, _settings(found)).checked()
-        except (strict_json.NotStrictError, _WrongError) as error:
+        except (files.NotStrictError, _WrongError) as error:
             raise FileFormatError(
                 "the settings of this run cannot be read",
                 got=f"{file}: {error}",

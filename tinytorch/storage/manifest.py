@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from tinytorch.base import strict_json
 from tinytorch.base.errors import FileFormatError, SettingError, short
-from tinytorch.base.strict_json import NotStrictError
+from tinytorch.base.files import NotStrictError, parse_json
 
 NAME = "manifest.json"
 LONGEST = 4 << 20  # bytes; one of a checkpoint has about 1000
@@ -103,7 +102,7 @@ def decode(text: bytes, kind: str, newest: int) -> Manifest:
         FileFormatError: damaged, of another kind, or of a version that does not exist yet here.
     """
     try:
-        whole = strict_json.parse(text)
+        whole = parse_json(text)
     except NotStrictError as error:
         refuse(f"the manifest {error.what}", error.got, error.rule)
     if not isinstance(whole, dict) or whole.keys() != {"manifest", "sha256"}:

@@ -21,11 +21,10 @@ from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
-from tinytorch.base import dtypes, files, strict_json
+from tinytorch.base import dtypes, files
 from tinytorch.base.dtypes import OF_NUMPY, DType
 from tinytorch.base.errors import DTypeError, FileFormatError, short
-from tinytorch.base.files import replacing
-from tinytorch.base.strict_json import NotStrictError
+from tinytorch.base.files import NotStrictError, parse_json, replacing
 
 LENGTH_BYTES = 8
 # Bytes of header: about 150,000 arrays, ten times what the largest published models have in a file.
@@ -136,7 +135,7 @@ def decode_header(text: bytes, data_bytes: int) -> Header:
     if not text.startswith(b"{"):
         refuse("the header does not begin with '{'", text[:16], "the header is a JSON object")
     try:
-        table = strict_json.parse(text)
+        table = parse_json(text)
     except NotStrictError as error:
         refuse(f"the header {error.what}", error.got, error.rule)
     metadata = table.pop(METADATA, None)

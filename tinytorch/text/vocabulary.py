@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinytorch.base import files, strict_json
+from tinytorch.base import files
 from tinytorch.base.errors import (
     DataError,
     FileFormatError,
@@ -86,8 +86,8 @@ def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = files.user_path(path)
     try:
-        value = strict_json.parse(files.contents(path, LONGEST, links=True))
-    except strict_json.NotStrictError as error:
+        value = files.parse_json(files.contents(path, LONGEST, links=True))
+    except files.NotStrictError as error:
         value = error
     if isinstance(value, dict):
         return cast("dict[str, Any]", value)

@@ -30,7 +30,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tinytorch.base import strict_json
 from tinytorch.base.arguments import number, whole
 from tinytorch.base.errors import (
     DTypeError,
@@ -41,7 +40,7 @@ from tinytorch.base.errors import (
     printable,
     short,
 )
-from tinytorch.base.strict_json import NotStrictError
+from tinytorch.base.files import NotStrictError, parse_json
 from tinytorch.nn.module import Module
 from tinytorch.storage import (
     Folder,
@@ -171,7 +170,7 @@ def load_checkpoint(folder: str | os.PathLike[str], *, links: bool = True) -> di
     )
     arrays = {**others, **{f"{MODEL}/{n}": pair for n, pair in weights.items()}}
     try:
-        value = strict_json.parse(found.read(REST, LONGEST))
+        value = parse_json(found.read(REST, LONGEST))
     except NotStrictError as error:
         raise _unreadable(f"its state {error.what}", error.got, error.rule) from None
     if not isinstance(value, dict):

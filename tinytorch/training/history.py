@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tinytorch.base import files, strict_json
+from tinytorch.base import files
 from tinytorch.base.arguments import whole
 from tinytorch.base.errors import DataError, FileFormatError, printable, short
 
@@ -99,7 +99,7 @@ class History:
         history = cls()
         for number, line in enumerate(text.splitlines(), 1):
             try:
-                row = strict_json.parse(line.encode())
+                row = files.parse_json(line.encode())
             except ValueError:  # half a surrogate pair is one too
                 row = None
             if not isinstance(row, dict) or not all(map(_is_value, row.values())):
