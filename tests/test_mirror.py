@@ -11,8 +11,6 @@ from tests.floors import PACKAGE, ROOT, files
 TESTS = ROOT / "tests"
 # Files without a test of their name: the test that goes through them all the same.
 TESTED_BY = {
-    "cli/curve": "tests/cli/test_main.py",
-    "cli/predict": "tests/cli/test_main.py",
     "cli/train": "tests/test_cli.py",
     "codegen/math_coefficients": "tests/codegen/test_vector_math.py",
     "compiler/graph/rewriter": "tests/compiler/graph/test_simplify.py",

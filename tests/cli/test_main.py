@@ -35,7 +35,7 @@ def test_ctrl_c_before_the_first_step_said_nothing(monkeypatch, capsys):
     def interrupted(**settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tinytorch.cli.curve.RunFolder.newest", interrupted)
+    monkeypatch.setattr("tinytorch.cli.results.RunFolder.newest", interrupted)
     with pytest.raises(SystemExit) as ended:
         main.app(["curve"])
     assert ended.value.code == 130

@@ -1,6 +1,6 @@
 """The command `tito`: its verbs, its version, and how a failure is shown.
 
-Knows arguments and exit codes; each verb lives in a file of its own.
+Knows arguments and exit codes, never what a verb does.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ import sys
 import typer
 
 from tinytorch.base.errors import TinyTorchError
-from tinytorch.cli.curve import curve
 from tinytorch.cli.doctor import doctor
-from tinytorch.cli.evaluate import evaluate
-from tinytorch.cli.predict import predict
+from tinytorch.cli.results import curve, evaluate, predict
 from tinytorch.cli.train import train
 
 FAILED = 2  # exit code of a command that could not do what was asked; typer's own for wrong usage

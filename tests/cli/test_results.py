@@ -1,10 +1,10 @@
-"""What a saved model says."""
+"""What a saved model says. The verbs themselves: tests/test_cli.py and test_main.py."""
 
 import numpy as np
 
 import tinytorch as tt
-from tinytorch.cli.evaluate import logits_of, softmax
 from tinytorch.cli.recipes import build
+from tinytorch.cli.results import logits_of, softmax
 from tinytorch.cli.runs import SavedModel
 
 

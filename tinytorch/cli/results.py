@@ -1,0 +1,195 @@
+"""What a run has come to: `tito evaluate`, `tito predict` and `tito curve`.
+
+How good its model is, class by class, and what it takes for what; what it says of a few pictures;
+what each epoch measured. Knows logits, probabilities, counts and rows of a history; the model comes
+from `runs`, and curves are drawn by `training`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from functools import cache
+from pathlib import Path
+from shlex import quote
+
+import numpy as np
+import typer
+
+import tinytorch as tt
+from tinytorch.base.errors import DataError
+from tinytorch.cli.report import Report, draw, shades_for_output, show_download, side_by_side
+from tinytorch.cli.runs import RunFolder, SavedModel, load_model
+from tinytorch.nn import Module
+from tinytorch.training import History, Trainer
+from tinytorch.training.progress import Silent
+
+MISTAKES = 5  # shown
+WIDTH, HEIGHT = 60, 12  # of a plot, in characters
+
+
+# --- what a model says ---
+
+
+def logits_of(saved: SavedModel, images: np.ndarray, eager: bool = False) -> np.ndarray:
+    """(N, C, H, W) -> (N, K), compiled or line by line."""
+    return _asked(saved.network, eager).predict(images, batch_size=max(1, len(images))).numpy()
+
+
+@cache
+def _asked(network: Module, eager: bool) -> Trainer:
+    sgd = tt.optim.SGD(network.parameters(), lr=0.0)  # nothing is trained
+    return Trainer(network, sgd, compile=not eager, progress=Silent())
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of each row.
+
+    Example:
+        >>> softmax(np.zeros((1, 4)))
+        array([[0.25, 0.25, 0.25, 0.25]])
+    """
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+# --- tito evaluate ---
+
+
+def evaluate(
+    model: Path = typer.Argument(None, help="A run or its model.safetensors; default the newest."),
+    split: str = typer.Option("test", help="test or train: which images."),
+    data_dir: Path = typer.Option(None, help="Folder with the data files."),
+    eager: bool = typer.Option(False, "--eager", help="Run NumPy line by line, not compiled."),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object a line."),
+) -> None:
+    """Measure a saved model: accuracy, loss, each class, and the mistakes it makes most often."""
+    report, saved = Report(as_json), load_model(model)
+    known = saved.data_set
+    images = known.load(split, data_dir, None if as_json else show_download)
+    counts, loss = np.zeros((len(known.classes),) * 2, np.int64), 0.0
+    for start in range(0, len(images), known.test_batch):
+        x, labels = images.take(np.arange(start, min(start + known.test_batch, len(images))))
+        logits = logits_of(saved, x, eager).astype(np.float64)
+        loss += _cross_entropy(logits, labels)
+        np.add.at(counts, (labels, logits.argmax(1)), 1)
+    right, total = int(np.trace(counts)), int(counts.sum())
+    report.facts("measured", {
+        "model": f"{saved.model}, trained on {saved.data}",
+        "images": f"{total} of the {split} part",
+        "accuracy": right / total if as_json else f"{100 * right / total:.2f} % ({right} right)",
+        "loss": loss / total if as_json else f"{loss / total:.4f}",
+    })  # fmt: skip
+    _classes(report, known.classes, counts)
+
+
+def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The sum over the rows of logsumexp(logits) - logits[label]."""
+    largest = logits.max(1)
+    sums = np.log(np.exp(logits - largest[:, None]).sum(1)) + largest
+    return float((sums - logits[np.arange(len(labels)), labels]).sum())
+
+
+def _classes(report: Report, names: tuple[str, ...], counts: np.ndarray) -> None:
+    """Accuracy of each class, and the most frequent confusions."""
+    shares = {
+        name: counts[i, i] / max(1, counts[i].sum()) for i, name in enumerate(names)
+    }  # fmt: skip
+    wrong = counts - np.diag(np.diag(counts))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MISTAKES]
+    mistakes = [(int(i) // len(names), int(i) % len(names)) for i in order if wrong.flat[i]]
+    if report.as_json:
+        report.facts("classes", {name: float(share) for name, share in shares.items()})
+        for truth, said in mistakes:
+            report.facts("mistake", {
+                "truth": names[truth], "said": names[said], "times": int(wrong[truth, said]),
+            })  # fmt: skip
+        return
+    report.text()
+    report.facts("classes", {name: f"{100 * share:.1f} %" for name, share in shares.items()})
+    if mistakes:
+        report.text("\nmost frequent mistakes")
+    for truth, said in mistakes:
+        report.text(f"  {names[truth]} taken for {names[said]}: {wrong[truth, said]} times")
+
+
+# --- tito predict ---
+
+
+def predict(
+    model: Path = typer.Argument(None, help="A run or its model.safetensors; default the newest."),
+    count: int = typer.Option(6, help="Images to show.", min=1),
+    seed: int = typer.Option(0, help="Which images.", min=0),
+    data_dir: Path = typer.Option(None, help="Folder with the data files."),
+    eager: bool = typer.Option(False, "--eager", help="Run NumPy line by line, not compiled."),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object a line."),
+) -> None:
+    """Draw a few test images with the model's answer, how sure it is, and the truth."""
+    report, saved = Report(as_json), load_model(model)
+    names = saved.data_set.classes
+    test = saved.data_set.load("test", data_dir, None if as_json else show_download)
+    chosen = _chosen(len(test), count, seed)
+    images, labels = test.take(chosen)
+    probabilities = softmax(logits_of(saved, images, eager))
+    answers = probabilities.argmax(1)
+    accuracy = saved.facts.get("test accuracy", "unknown")
+    report.text(f"{saved.path}: {saved.data_set.title}, test accuracy {accuracy}\n")
+    if as_json:
+        for i, number in enumerate(chosen):
+            report.facts("prediction", {
+                "image": int(number), "answer": int(answers[i]), "truth": int(labels[i]),
+                "named": names[answers[i]], "probability": float(probabilities[i, answers[i]]),
+            })  # fmt: skip
+        return
+    shades = shades_for_output()
+    blocks = [draw(image.mean(0), shades) for image in images]  # colours become their mean
+    captions = [
+        f"{names[a]}, {100 * p[a]:.0f} % sure" + ("" if a == y else f"; it is {names[y]}")
+        for a, p, y in zip(answers, probabilities, labels, strict=True)
+    ]
+    report.text(side_by_side(blocks, captions, shutil.get_terminal_size().columns))
+    report.text(f"\n{int((answers == labels).sum())} of {len(labels)} right")
+    again = quote(str(model or saved.path.parent))
+    report.text(f"others   tito predict {again} --seed {seed + 1}")
+
+
+def _chosen(n: int, count: int, seed: int) -> np.ndarray:
+    """`count` different sample numbers below n, evenly spread; another seed moves them all."""
+    count = min(count, n)
+    return np.sort(
+        (np.arange(count) * n // count + seed * 7) % n
+    )  # 7: other images, not neighbours
+
+
+# --- tito curve ---
+
+
+def curve(
+    run: Path = typer.Argument(None, help="The folder of a run; default the newest in runs/."),
+    svg: Path = typer.Option(None, help="Also write the losses as a picture, SVG."),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object a line."),
+) -> None:
+    """Show the history of a run, also of one that is still going on."""
+    report = Report(as_json)
+    folder = RunFolder.newest() if run is None else RunFolder.open(run)
+    history = History.load(folder.history) if folder.history.is_file() else History()
+    if not len(history):
+        raise DataError(
+            "this run has no history yet",
+            got=str(folder.path),
+            rule="at least one whole epoch",
+            fix=f"tito train --resume --run {quote(str(folder.path))}",
+        )
+    if as_json:
+        for row in history:
+            report.facts("epoch", row)
+    else:
+        settings = folder.settings
+        report.text(f"{folder.path}: {settings.model} on {settings.data}, seed {settings.seed}\n")
+        report.text(str(history))
+        for kind in ("loss", "accuracy"):
+            names = [name for name in history.names() if name.endswith(kind)]
+            if names and len(history) > 1:
+                report.text("\n" + history.plot(*names, width=WIDTH, height=HEIGHT))
+    if svg is not None:
+        history.save_plot(svg)
+        report.facts("written", {"picture": str(svg)})
