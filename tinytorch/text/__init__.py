@@ -4,10 +4,8 @@ Knows text, bytes and NumPy ids, never tensors.
 """
 
 from tinytorch.base.arguments import explain_all as _explain_all
-from tinytorch.text.byte_pairs import BytePairTokenizer
-from tinytorch.text.characters import CharacterTokenizer
-from tinytorch.text.gpt2 import load_gpt2_tokenizer
-from tinytorch.text.tokenizer import TokenBatch, Tokenizer, pad
+from tinytorch.text.byte_pairs import BytePairTokenizer, load_gpt2_tokenizer
+from tinytorch.text.tokenizer import CharacterTokenizer, TokenBatch, Tokenizer, pad
 from tinytorch.text.vocabulary import Vocabulary
 
 __all__ = [

@@ -1,12 +1,15 @@
-"""What every tokenizer does: texts to ids and back, one or a batch of them, special tokens.
+"""Tokenizers: texts to ids and back, one or a batch of them; and the simplest, of characters.
 
-A batch is sequences of different lengths as one array, and the mask of what is real in it (`pad`).
+What every tokenizer does, special tokens too, is `Tokenizer`; a batch is sequences of different
+lengths as one array, and the mask of what is real in it (`pad`). How a text is cut is what
+tokenizers differ in: `CharacterTokenizer` has a token for each character.
 
-Knows a vocabulary, never how a text is cut: that is what the tokenizers differ in.
+Knows a vocabulary and characters, never words.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -17,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from tinytorch.base.arguments import whole
 from tinytorch.base.errors import DataError, SettingError
-from tinytorch.text.vocabulary import PADDING, Vocabulary
+from tinytorch.text.vocabulary import PADDING, Vocabulary, read_lists, write_lists
 
 
 class TokenBatch(NamedTuple):
@@ -208,3 +211,84 @@ class Tokenizer(ABC):
             batch: ids (B, T) and mask (B, T), as `encode_batch` returns them.
         """
         return [self.decode(ids[mask]) for ids, mask in zip(*batch, strict=True)]
+
+
+# --- a token for each character ---
+
+KIND = "character tokenizer"
+
+
+class CharacterTokenizer(Tokenizer):
+    """The characters of a text in sorted order; a character's token id is its place.
+
+    Lossless: `decode(encode(text)) == text`, as long as no character is unknown.
+
+    Args:
+        text: every character that shall be known; or a Vocabulary of characters.
+        specials: special tokens, whose ids follow; with "<unk>" among them an unknown character
+            becomes that token instead of an error.
+
+    Raises:
+        SettingError: no character at all.
+
+    Cost: V entries; T dictionary look-ups for a text of T characters.
+
+    Example:
+        >>> t = CharacterTokenizer("hello", specials=("<pad>", "<unk>"))
+        >>> len(t), t.encode("hole"), t.decode([1, 0])
+        (6, array([1, 3, 2, 0]), 'he')
+        >>> t.encode_batch(["hell", "ox"]).ids
+        array([[1, 0, 2, 2], [3, 5, 4, 4]])
+    """
+
+    def __init__(self, text: str | Vocabulary, specials: Iterable[str] = ()):
+        if isinstance(text, str):
+            text = Vocabulary(sorted(set(text)), specials)
+        super().__init__(text)
+        self._ids = {c: i for i, c in enumerate(text.tokens) if len(c) == 1}
+
+    def cut(self, text: str) -> list[int]:
+        """The ids of the characters."""
+        try:
+            return [self._ids[c] for c in text]
+        except KeyError as error:
+            character = error.args[0]
+        unknown = self.vocabulary.unknown
+        if unknown is not None:
+            return [self._ids.get(c, unknown) for c in text]
+        known = "".join(self._ids)
+        raise DataError(
+            "this character is not in the vocabulary",
+            got=f"{character!r} at place {text.index(character)}",
+            rule=f"one of the {len(known)} characters {known!r}",
+            fix="make the tokenizer from all texts together, or with specials=('<unk>',)",
+        )
+
+    def join(self, ids: list[int]) -> str:
+        """The characters one after the other."""
+        return "".join([self.vocabulary.tokens[i] for i in ids])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a JSON file.
+
+        Args:
+            path: the file; one that is there is replaced.
+
+        Raises:
+            StorageError: the place cannot be written.
+        """
+        v = self.vocabulary
+        write_lists(path, KIND, {"tokens": list(v.tokens), "specials": list(v.specials)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> CharacterTokenizer:
+        """What `save` wrote.
+
+        Args:
+            path: the file.
+
+        Raises:
+            FileFormatError: the file holds something else.
+            StorageError: there is no such file.
+        """
+        return cls(Vocabulary(**read_lists(path, KIND, ("tokens", "specials"))))
