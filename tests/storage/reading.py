@@ -18,7 +18,8 @@ import safetensors.numpy
 from tests.storage.mutations import changed_value, mutated
 from tinytorch.base.dtypes import bfloat16
 from tinytorch.base.errors import FileFormatError
-from tinytorch.storage import load, manifest, save
+from tinytorch.storage import load, save
+from tinytorch.storage.folder import MANIFEST, checksum_of
 from tinytorch.storage.tree import TypedArray
 from tinytorch.training import load_checkpoint, save_checkpoint
 
@@ -104,18 +105,18 @@ def read_checkpoint(sound: SOUND, choose: random.Random) -> str:
     except FileFormatError:
         return f"{what}: refused"
     # Of a manifest, white space may change.
-    assert signed or content == before or path.name == manifest.NAME, what
+    assert signed or content == before or path.name == MANIFEST, what
     return f"{what}: read"
 
 
 def resign(folder: Path) -> None:
     """Give a folder with changed files a manifest that agrees with them, as an enemy would."""
-    path = folder / manifest.NAME
+    path = folder / MANIFEST
     try:
         table = json.loads(path.read_bytes())["manifest"]
         for name in table["files"]:
             data = (folder / name).read_bytes()
             table["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        path.write_text(json.dumps({"manifest": table, "sha256": manifest._checksum(table)}))
+        path.write_text(json.dumps({"manifest": table, "sha256": checksum_of(table)}))
     except (ValueError, KeyError, TypeError, AttributeError, OSError):
         pass  # the manifest itself is what was damaged

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -13,9 +14,15 @@ from types import SimpleNamespace
 import pytest
 
 from tinytorch.base.errors import FileFormatError, SettingError, StorageError
+from tinytorch.storage import FutureVersionError, reading_folder, writing_folder
 from tinytorch.storage import folder as module
-from tinytorch.storage import reading_folder, writing_folder
-from tinytorch.storage.manifest import FileRecord
+from tinytorch.storage.folder import (
+    FileRecord,
+    Manifest,
+    checksum_of,
+    decode_manifest,
+    encode_manifest,
+)
 
 
 def put(path, **files: bytes):
@@ -240,3 +247,76 @@ def test_a_file_that_the_system_does_not_let_grow(tmp_path):
     )  # fmt: skip
     assert "could not be written" in done.stdout and "free some space" in done.stdout, done.stderr
     assert content(tmp_path / "n") == {"a": b"old"} and os.listdir(tmp_path) == ["n"]
+
+
+SOUND = Manifest(
+    "note", 1, {"step": 3}, {"a": FileRecord(5, "0" * 64), "b é": FileRecord(0, "f" * 64)}
+)
+
+
+def signed(table: object) -> bytes:
+    """A manifest with these contents and the right checksum."""
+    return json.dumps({"manifest": table, "sha256": checksum_of(table)}).encode()
+
+
+def table(**changes) -> dict:
+    return {**json.loads(encode_manifest(SOUND))["manifest"], **changes}
+
+
+def test_a_manifest_that_is_encoded_is_decoded():
+    """Ground truth: round trip."""
+    assert decode_manifest(encode_manifest(SOUND), "note", 1) == SOUND
+
+
+def test_no_byte_of_a_manifest_can_change():
+    """Ground truth: each byte replaced by three others is refused, or was white space."""
+    text = encode_manifest(SOUND)
+    for i, byte in enumerate(text):
+        for other in (byte ^ 1, byte ^ 32, ord("7")):
+            if other == byte:
+                continue
+            try:
+                found = decode_manifest(text[:i] + bytes([other]) + text[i + 1 :], "note", 1)
+            except FileFormatError:
+                continue
+            assert found == SOUND, i
+
+
+def test_later_versions_are_told_apart_from_damage():
+    """Ground truth: an error of its own, that says to install something and to keep the folder."""
+    with pytest.raises(FutureVersionError, match="written by a newer TinyTorch") as told:
+        decode_manifest(signed(table(version=2, fields="we do not know")), "note", 1)
+    assert "keep it" in told.value.fix
+    assert decode_manifest(signed(table(version=2)), "note", newest=2).version == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        (b"", "the manifest is not JSON"),
+        (b'{"a":1,"a":2}', "a key stands twice"),
+        (b"[]", "not a manifest"),
+        (b'{"manifest":{}}', "not a manifest"),
+        (b'{"manifest":{},"sha256":"00"}', "was changed"),
+        (b'{"manifest":{},"sha256":[1]}', "was changed"),
+        (signed([]), "was changed"),
+        (signed({}), "not a note"),
+        (signed(table(kind="list")), "not a note"),
+        (signed(table(version=0)), "no version"),
+        (signed(table(version=True)), "no version"),
+        (signed(table(version="1")), "no version"),
+        (signed(table(more=1)), "not a manifest"),
+        (signed(table(about=[])), "not a manifest"),
+        (signed(table(files=[])), "lists no files"),
+        (signed(table(files={"a": {}})), "does not describe"),
+        (signed(table(files={"a": {"bytes": -1, "sha256": "0" * 64}})), "does not describe"),
+        (signed(table(files={"a": {"bytes": 1, "sha256": "0"}})), "does not describe"),
+        (signed(table(files={"../a": {"bytes": 1, "sha256": "0" * 64}})), "outside the folder"),
+        (signed(table(files={"..": {"bytes": 1, "sha256": "0" * 64}})), "outside the folder"),
+        (signed(table(files={"manifest.json": {}})), "outside the folder"),
+    ],
+)
+def test_manifests_that_are_refused(text, phrase):
+    """Ground truth: the rules of a manifest; a phrase of each refusal."""
+    with pytest.raises(FileFormatError, match=phrase):
+        decode_manifest(text, "note", 1)

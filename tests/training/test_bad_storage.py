@@ -13,7 +13,8 @@ import tinytorch as tt
 from tinytorch import nn
 from tinytorch.base.errors import FileFormatError, ShapeError, StorageError
 from tinytorch.data import ArrayDataset, DataLoader
-from tinytorch.storage import FutureVersionError, manifest
+from tinytorch.storage import FutureVersionError
+from tinytorch.storage.folder import checksum_of
 from tinytorch.training import Checkpoints, Trainer
 from tinytorch.training.progress import Silent
 from tinytorch.training.trainer import Callback
@@ -104,7 +105,7 @@ def test_a_future_version_is_told_apart_and_kept(tmp_path):
     trainer().train(loader(), 2, checkpoint=tmp_path)
     path = Checkpoints(tmp_path).path(6) / "manifest.json"
     table = json.loads(path.read_text())["manifest"] | {"version": 2}
-    path.write_text(json.dumps({"manifest": table, "sha256": manifest._checksum(table)}))
+    path.write_text(json.dumps({"manifest": table, "sha256": checksum_of(table)}))
     with pytest.raises(FutureVersionError, match="newer TinyTorch"):
         trainer().train(loader(), 3, checkpoint=tmp_path, resume=True)
     assert sorted(os.listdir(tmp_path)) == ["step-000003", "step-000006"]

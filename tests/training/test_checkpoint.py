@@ -25,7 +25,8 @@ from tinytorch.base.errors import (
     StorageError,
 )
 from tinytorch.data import ArrayDataset, DataLoader
-from tinytorch.storage import FutureVersionError, manifest, writing_folder
+from tinytorch.storage import FutureVersionError, writing_folder
+from tinytorch.storage.folder import checksum_of
 from tinytorch.tensor.random import default_generator
 from tinytorch.training import (
     Checkpoints,
@@ -175,7 +176,7 @@ def test_a_checkpoint_of_a_future_version(tmp_path):
     save_checkpoint(tmp_path / "c", {"step": 1})
     path = tmp_path / "c" / "manifest.json"
     table = json.loads(path.read_text())["manifest"] | {"version": 2}
-    path.write_text(json.dumps({"manifest": table, "sha256": manifest._checksum(table)}))
+    path.write_text(json.dumps({"manifest": table, "sha256": checksum_of(table)}))
     with pytest.raises(FutureVersionError, match="newer TinyTorch") as told:
         load_checkpoint(tmp_path / "c")
     assert "versions 1 to 1" in told.value.rule and "install" in told.value.fix
@@ -202,7 +203,7 @@ def resign(folder: Path) -> None:
         data = (folder / name).read_bytes()
         table["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     (folder / "manifest.json").write_bytes(
-        json.dumps({"manifest": table, "sha256": manifest._checksum(table)}).encode()
+        json.dumps({"manifest": table, "sha256": checksum_of(table)}).encode()
     )
 
 

@@ -23,7 +23,8 @@ from tinytorch.base.errors import (
     StorageError,
     TinyTorchError,
 )
-from tinytorch.storage import manifest, safetensors
+from tinytorch.storage import safetensors
+from tinytorch.storage.folder import checksum_of
 from tinytorch.tensor.memory import Buffer
 from tinytorch.training import (
     Checkpoints,
@@ -48,7 +49,7 @@ def sealed(folder: Path, change=None) -> None:
         }  # fmt: skip
     if change is not None:
         change(table)
-    path.write_text(json.dumps({"manifest": table, "sha256": manifest._checksum(table)}))
+    path.write_text(json.dumps({"manifest": table, "sha256": checksum_of(table)}))
 
 
 def forged(folder: Path, state: dict, arrays=None) -> Path:
@@ -196,7 +197,7 @@ def test_a_sparse_array_of_terabytes_is_not_read(tmp_path):
     path = folder / "manifest.json"
     table = json.loads(path.read_text())["manifest"]
     table["files"]["weights.safetensors"]["bytes"] = 8 << 40
-    path.write_text(json.dumps({"manifest": table, "sha256": manifest._checksum(table)}))
+    path.write_text(json.dumps({"manifest": table, "sha256": checksum_of(table)}))
     with pytest.raises(FileFormatError, match="too large"):
         load_checkpoint(folder)
     assert Checkpoints(tmp_path).steps() == []

@@ -5,8 +5,13 @@ Knows arrays and files, never models.
 
 from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.files import replacing
-from tinytorch.storage.folder import Folder, NewFolder, reading_folder, writing_folder
-from tinytorch.storage.manifest import FutureVersionError
+from tinytorch.storage.folder import (
+    Folder,
+    FutureVersionError,
+    NewFolder,
+    reading_folder,
+    writing_folder,
+)
 from tinytorch.storage.safetensors import File, load, read, save
 from tinytorch.storage.tree import TypedArray
 

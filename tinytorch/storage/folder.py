@@ -1,9 +1,13 @@
 """Writing a folder of files so that it is there whole or not at all, and reading only whole ones.
 
-Knows paths, bytes and checksums, never what the files mean. The files of a folder are found in the
-folder that was opened, and their contents come from the opening whose checksum was taken: whoever
-exchanges one meanwhile is not followed. Only folders that are ours are replaced or removed: those
-with a manifest of the right kind, and nothing beside the files it lists.
+Knows paths, bytes and checksums, never what the files mean. A folder says in its manifest what
+files it has, how long each is, and its checksum; the manifest covers itself with one too, so that
+no byte of a saved folder can change unnoticed. The files are found in the folder that was opened,
+and their contents come from the opening whose checksum was taken: whoever exchanges one meanwhile
+is not followed. Only folders that are ours are replaced or removed: those with a manifest of the
+right kind, and nothing beside the files it lists.
+
+In this order: the manifest; writing; what a killed process leaves behind; reading.
 """
 
 from __future__ import annotations
@@ -12,17 +16,18 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import re
 import secrets
 import stat
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NoReturn, cast
 
 from tinytorch.base import files
 from tinytorch.base.errors import (
@@ -33,10 +38,167 @@ from tinytorch.base.errors import (
     printable,
     short,
 )
-from tinytorch.storage import manifest
-from tinytorch.storage.manifest import FileRecord, Manifest
 
+MANIFEST = "manifest.json"
+LONGEST_MANIFEST = 4 << 20  # bytes; one of a checkpoint has about 1000
+MOST_FILES = 256  # each is held open while the folder is read
+_FIELDS = {"kind", "version", "about", "files"}
 _CHUNK = files.CHUNK  # bytes read at once for a checksum; 0.5 ms of hashing, a thread costs 0.05
+
+
+# --- the manifest: text and numbers ---
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file: its length in bytes and the SHA-256 of its bytes, in hexadecimal."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder says about itself.
+
+    Args:
+        kind: what it is, for example "tinytorch checkpoint".
+        version: of the format of this kind, from 1 on.
+        about: JSON values by name, small, readable without opening any other file.
+        files: every file but the manifest, by name.
+    """
+
+    kind: str
+    version: int
+    about: dict[str, Any]
+    files: dict[str, FileRecord]
+
+
+class FutureVersionError(FileFormatError):
+    """A folder is of a version that is written later than this code."""
+
+
+def refuse(what: str, got: object, rule: str) -> NoReturn:
+    """Raise the error of a folder whose manifest or files are not as they were written."""
+    raise FileFormatError(
+        what,
+        got=got,
+        rule=rule,
+        fix="use an older checkpoint, or copy the folder again; this one is damaged",
+    )
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The manifest as text that people can read.
+
+    Raises:
+        SettingError: it is longer, or has more files, than `decode_manifest` reads.
+
+    Example:
+        >>> text = encode_manifest(Manifest("note", 1, {}, {"a.txt": FileRecord(0, "0" * 64)}))
+        >>> decode_manifest(text, "note", newest=1).files
+        {'a.txt': FileRecord(bytes=0, sha256='000...000')}
+    """
+    table = {
+        "kind": manifest.kind,
+        "version": manifest.version,
+        "about": manifest.about,
+        "files": {
+            n: {"bytes": f.bytes, "sha256": f.sha256} for n, f in sorted(manifest.files.items())
+        },
+    }
+    whole = {"manifest": table, "sha256": checksum_of(table)}
+    text = json.dumps(whole, indent=1, allow_nan=False).encode() + b"\n"
+    if len(text) > LONGEST_MANIFEST or len(manifest.files) > MOST_FILES:
+        raise SettingError(
+            "this is too much for a manifest",
+            got=f"{len(text)} bytes, {len(manifest.files)} files",
+            rule=f"at most {LONGEST_MANIFEST} bytes and {MOST_FILES} files",
+            fix="put what is large into a file of the folder",
+        )
+    return text
+
+
+def decode_manifest(text: bytes, kind: str, newest: int) -> Manifest:
+    """Read and check a manifest.
+
+    Args:
+        text: the file's bytes.
+        kind: what the folder has to be.
+        newest: the highest version that can be read.
+
+    Returns:
+        the manifest.
+
+    Raises:
+        FileFormatError: damaged, of another kind, or of a version that does not exist yet here.
+    """
+    try:
+        whole = files.parse_json(text)
+    except files.NotStrictError as error:
+        refuse(f"the manifest {error.what}", error.got, error.rule)
+    if not isinstance(whole, dict) or whole.keys() != {"manifest", "sha256"}:
+        refuse("this is not a manifest", short(whole), "an object with manifest and sha256")
+    table = whole["manifest"]
+    if not isinstance(table, dict) or checksum_of(table) != whole["sha256"]:
+        refuse("the manifest was changed", "another checksum", f"SHA-256 {whole['sha256']!s:.64}")
+    _check_version(table, kind, newest)
+    if table.keys() != _FIELDS or not isinstance(table["about"], dict):
+        rule = "the fields " + ", ".join(sorted(_FIELDS))
+        refuse("this is not a manifest", short(sorted(table)), rule)
+    listed = table["files"]
+    if not isinstance(listed, dict) or len(listed) > MOST_FILES:
+        refuse("the manifest lists no files", short(listed), f"at most {MOST_FILES} files by name")
+    return Manifest(
+        kind, table["version"], table["about"], {n: _record(n, f) for n, f in listed.items()}
+    )
+
+
+def _check_version(table: Mapping[str, Any], kind: str, newest: int) -> None:
+    if table.get("kind") != kind:
+        refuse(f"this is not a {kind}", f"kind {short(table.get('kind'))}", f"kind {kind!r}")
+    version = table.get("version")
+    if type(version) is not int or version < 1:
+        refuse("the manifest has no version", short(version), "a whole number >= 1")
+    if version > newest:
+        raise FutureVersionError(
+            f"this {kind} was written by a newer TinyTorch",
+            got=f"version {version}",
+            rule=f"versions 1 to {newest} can be read here",
+            fix="install a newer TinyTorch; the folder itself is fine, keep it",
+        )
+
+
+def is_plain(name: str) -> bool:
+    """Whether a file of this name lies in the folder itself, and is not its manifest.
+
+    >>> is_plain("weights.safetensors"), is_plain("../weights.safetensors")
+    (True, False)
+    """
+    beside = name not in ("", ".", "..", MANIFEST) and not set(name) & set("/\\")
+    return beside and name.isprintable()
+
+
+def _record(name: str, fields: object) -> FileRecord:
+    rule = "a plain file name with bytes >= 0 and 64 hexadecimal digits"
+    shown = short(name)
+    if not is_plain(name):
+        refuse("the manifest names a file outside the folder", shown, rule)
+    if not isinstance(fields, dict) or fields.keys() != {"bytes", "sha256"}:
+        refuse(f"the manifest does not describe {shown}", short(fields), rule)
+    size, checksum = fields["bytes"], fields["sha256"]
+    if type(size) is not int or size < 0 or not isinstance(checksum, str) or len(checksum) != 64:
+        refuse(f"the manifest does not describe {shown}", short(fields), rule)
+    return FileRecord(size, checksum)
+
+
+def checksum_of(table: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest's contents, however they are spaced and ordered."""
+    text = json.dumps(table, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# --- writing ---
 
 
 class _Hashing:
@@ -93,11 +255,11 @@ class NewFolder:
         Raises:
             SettingError: another name.
         """
-        if not manifest.is_plain(name):
+        if not is_plain(name):
             raise SettingError(
                 "this is not the name of a file in a folder",
                 got=short(name),
-                rule=f"a plain name, not {manifest.NAME}",
+                rule=f"a plain name, not {MANIFEST}",
                 fix="a name without / and without control characters",
             )
         with self._writing(name) as file:
@@ -112,8 +274,8 @@ class NewFolder:
 
     def finish(self, kind: str, version: int) -> None:
         """Write the manifest: from here on the folder is whole."""
-        text = manifest.encode(Manifest(kind, version, self.about, dict(self._files)))
-        with self._writing(manifest.NAME) as file:
+        text = encode_manifest(Manifest(kind, version, self.about, dict(self._files)))
+        with self._writing(MANIFEST) as file:
             file.write(text)
         os.fsync(self._folder)
 
@@ -242,7 +404,7 @@ def _check_replaceable(target: Path, parent: int, kind: str) -> None:
             if not names or _is_own(folder, names, kind):
                 return
             held = f"it holds {', '.join(map(printable, names[:3]))}"
-            if manifest.NAME in names:
+            if MANIFEST in names:
                 held += f", but is no {kind} with these files alone"
     except OSError as error:
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):
@@ -259,13 +421,13 @@ def _check_replaceable(target: Path, parent: int, kind: str) -> None:
 def _is_own(folder: int, names: list[str], kind: str) -> bool:
     """Whether a folder has a manifest of this kind, and nothing but the files it lists."""
     try:
-        text = files.contents(manifest.NAME, manifest.LONGEST, folder=folder)
-        known = manifest.decode(text, kind, newest=10**9).files
+        text = files.contents(MANIFEST, LONGEST_MANIFEST, folder=folder)
+        known = decode_manifest(text, kind, newest=10**9).files
     except (FileFormatError, NotFoundError):
         return False
     except StorageError as error:
         raise OSError(error.errno, error.got) from None
-    return set(names) <= known.keys() | {manifest.NAME}
+    return set(names) <= known.keys() | {MANIFEST}
 
 
 def is_replaceable(path: Path, kind: str) -> bool:
@@ -385,7 +547,7 @@ class Folder:
             FileFormatError: the manifest does not list it.
         """
         if name not in self.manifest.files:
-            manifest.refuse(f"{self.path} lacks a file", name, "listed in its manifest")
+            refuse(f"{self.path} lacks a file", name, "listed in its manifest")
         return self.descriptors[name]
 
     def read(self, name: str, most: int) -> bytes:
@@ -400,7 +562,7 @@ class Folder:
         """
         opened, size = self.descriptor(name), self.manifest.files[name].bytes
         if size > most:
-            manifest.refuse(f"{self.path / name} is too long", f"{size} bytes", f"at most {most}")
+            refuse(f"{self.path / name} is too long", f"{size} bytes", f"at most {most}")
         return b"".join(_pieces(opened, size))
 
 
@@ -460,14 +622,14 @@ def reading_folder(
 
 def _opened(place: Path, folder: int, kind: str, newest: int, most: int | None) -> Folder:
     try:
-        shown = place / manifest.NAME
-        text = files.contents(manifest.NAME, manifest.LONGEST, folder=folder, shown=shown)
+        shown = place / MANIFEST
+        text = files.contents(MANIFEST, LONGEST_MANIFEST, folder=folder, shown=shown)
     except NotFoundError:
-        manifest.refuse(f"{place} is not whole", "no " + manifest.NAME, f"a whole {kind} has one")
-    found = manifest.decode(text, kind, newest)
+        refuse(f"{place} is not whole", "no " + MANIFEST, f"a whole {kind} has one")
+    found = decode_manifest(text, kind, newest)
     total = sum(record.bytes for record in found.files.values())
     if most is not None and total > most:
-        manifest.refuse(f"{place} is too large", f"{total} bytes", f"at most {most} bytes")
+        refuse(f"{place} is too large", f"{total} bytes", f"at most {most} bytes")
     descriptors: dict[str, int] = {}
     opened = Folder(place, found, descriptors)
     weakref.finalize(opened, _close, descriptors)
@@ -475,10 +637,10 @@ def _opened(place: Path, folder: int, kind: str, newest: int, most: int | None) 
         try:
             descriptors[name] = files.open_regular(name, folder=folder, shown=place / name)
         except NotFoundError:
-            manifest.refuse(f"{place} is not whole", f"no {name}", "every listed file")
+            refuse(f"{place} is not whole", f"no {name}", "every listed file")
         if (size := os.fstat(descriptors[name]).st_size) != record.bytes:
             what = f"{place / name} has another length"
-            manifest.refuse(what, f"{size} bytes", f"{record.bytes} bytes")
+            refuse(what, f"{size} bytes", f"{record.bytes} bytes")
     return opened
 
 
@@ -494,7 +656,7 @@ def _check_contents(folder: Folder) -> None:
     for (name, record), checksum in zip(listed.items(), checksums, strict=True):
         if checksum != record.sha256:
             rule = f"SHA-256 {record.sha256}"
-            manifest.refuse(f"{folder.path / name} was changed", "another checksum", rule)
+            refuse(f"{folder.path / name} was changed", "another checksum", rule)
 
 
 def _pieces(descriptor: int, size: int) -> Iterator[bytes]:

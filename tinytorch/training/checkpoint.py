@@ -52,12 +52,12 @@ from tinytorch.storage import (
     writing_folder,
 )
 from tinytorch.storage.folder import (
+    MANIFEST,
     check_writable,
     is_replaceable,
     remove_folder,
     remove_leftovers,
 )
-from tinytorch.storage.manifest import NAME as MANIFEST
 from tinytorch.storage.safetensors import METADATA
 from tinytorch.tensor.memory import Buffer, from_buffer
 from tinytorch.tensor.random import default_generator
