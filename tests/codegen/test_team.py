@@ -1,5 +1,7 @@
-"""Ground truth: sums in NumPy; what codegen/team.py says of runs, aborts, forks, threads."""
+"""Ground truth: sums in NumPy; what codegen/team.py says of runs, aborts, forks and threads,
+of what its native loop asks the system, and of how shared memory is laid out."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -8,11 +10,12 @@ import threading
 import time
 from pathlib import Path
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
 from tinytorch.base.errors import CompileError, SettingError
-from tinytorch.codegen import engine
+from tinytorch.codegen import engine, team
 from tinytorch.codegen.kernel import build
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.team import Crew, StageTable, Team, tile_configuration
@@ -261,3 +264,46 @@ def test_the_run_releases_the_lock_of_python(kernels):
     counter.join()
     assert counted[0] > 0
     sums.check(50)
+
+
+@pytest.mark.parametrize("architecture, number", [("x86_64", 202), ("aarch64", 98)])
+def test_waiting_asks_the_system_by_its_number(architecture, number):
+    """Ground truth: futex in Linux' arch/x86/entry/syscalls/syscall_64.tbl and in
+    include/uapi/asm-generic/unistd.h."""
+    text = team._waiting(Target.named("vector128", architecture))
+    assert text.count(f"@syscall(i64 {number},") == 2
+
+
+def test_what_threads_share_lies_in_lines_of_its_own():
+    """A futex word that is not aligned is refused by the system: nobody would ever sleep."""
+    places = [
+        team.TEAM_TAG, team.TEAM_TABLE, team.TEAM_IDLE_BELL, team.TEAM_STAGE_BELL,
+        team.TEAM_SPIN, team.TEAM_SLOTS,
+    ]  # fmt: skip
+    assert places == sorted(set(places))
+    assert all(p % team.CACHE_LINE == 0 for p in places)
+
+
+def test_records_and_counters_do_not_overlap():
+    """Closed form: a record is four words; a counter's two words lie in lines of their own; the
+    words of a table's head, by their names, are all different and inside it."""
+    assert team.RECORD_BYTES == 4 * 8
+    assert team.COUNTER_BYTES == 2 * team.CACHE_LINE
+    table = {n: x for n, x in vars(team).items() if n.startswith("TABLE_")}
+    head = [x for name, x in table.items() if name != "TABLE_BYTES"]
+    assert len(set(head)) == len(head) and max(head) + 8 <= team.TABLE_BYTES
+    assert all(x % 8 == 0 for x in head)
+    assert team.TABLE_BYTES % team.CACHE_LINE == 0
+    # Kernels write the status while others read the words before it.
+    assert team.TABLE_STATUS % team.CACHE_LINE == 0
+
+
+@pytest.mark.parametrize("triple", ["x86_64-unknown-linux-gnu", "x86_64-apple-darwin"])
+def test_every_system_gets_text_that_llvm_reads(triple):
+    """Ground truth: LLVM's parser; without a futex the loop sleeps and looks again."""
+    target = dataclasses.replace(Target.named("vector128", "x86_64"), triple=triple)
+    text = team.run_loop_text(target)
+    module = llvm.parse_assembly(text)
+    assert {f.name for f in module.functions if not f.is_declaration} >= set(team.NAMES)
+    assert ("@syscall(" in text) == ("linux" in triple) == ("@usleep(" not in text)
+    assert engine.compile_text(text, Target.named("vector128", "x86_64"))

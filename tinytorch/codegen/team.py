@@ -1,8 +1,9 @@
 """The thread team: native workers that run a table of stages together with the calling thread.
 
-Knows threads, their memory and their life; never kernels or arrays. Workers are native threads that
-never touch Python. They are started when a run first asks for them, spin for about 50 us after a
-run, then sleep; they end with the process, and a forked child starts its own.
+Workers are native threads that never touch Python: the loop they run, which is the last part of
+this file, is IR text. They are started when a run first asks for them, spin for about 50 us after a
+run, then sleep; they end with the process, and a forked child starts its own. Knows threads, their
+memory and their life; never kernels or arrays.
 
 What is run is a StageTable: which kernels, how many tiles, which argument pointers. A stage is
 given as (kernel address, tiles, initial argument addresses); stages run one after the other, the
@@ -36,13 +37,34 @@ import numpy as np
 
 from tinytorch.base.errors import CompileError, SettingError
 from tinytorch.base.locks import ForkSafeLock
-from tinytorch.codegen import engine, run_loop
+from tinytorch.codegen import engine
 from tinytorch.codegen.target import Target
+
+# --- the layout of the memory that Python and the native loop share ---
+
+CACHE_LINE = 64  # bytes; x86-64 and most aarch64 cores
+
+# one team: byte offsets
+TEAM_TAG = 0  # number of the current run; -1 asks the workers to end
+TEAM_TABLE = 64  # address of the table being run, 0 between runs
+TEAM_IDLE_BELL = 128  # i32 futex word, then i32 count of sleepers: workers between runs
+TEAM_STAGE_BELL = 192  # the same for those who wait for the end of a stage
+TEAM_SPIN = 256  # how many pauses to spin
+TEAM_SLOTS = 320  # a cache line for each worker: hazard, address of the team, worker's number
+
+# one table: byte offsets of its head
+TABLE_STAGES, TABLE_RECORDS, TABLE_COUNTERS, TABLE_THREADS = 0, 8, 16, 24
+TABLE_SCRATCH, TABLE_SCRATCH_STRIDE, TABLE_TIMES, TABLE_TILE_CONFIG = 32, 40, 48, 56
+TABLE_STATUS, TABLE_WAKE, TABLE_DONE = 64, 128, 136
+TABLE_BYTES = 192
+RECORD_BYTES = 32  # kernel address, tiles, address of the argument array, unused
+# tiles taken from the front and from the back; in another cache line tiles done
+COUNTER_BYTES = 128
 
 _MOST_TILES = 2**31  # tiles are counted in 32 bits beside the number of the run
 
 
-def aligned_bytes(size: int, alignment: int = run_loop.CACHE_LINE) -> np.ndarray:
+def aligned_bytes(size: int, alignment: int = CACHE_LINE) -> np.ndarray:
     """Zeroed memory of `size` bytes that begins on a multiple of `alignment`."""
     raw = np.zeros(size + alignment, np.uint8)
     start = -raw.ctypes.data % alignment
@@ -80,11 +102,11 @@ class StageTable:
         self._stages = len(stages)
         n, arguments = len(stages), self._starts[-1]
         sizes = (
-            run_loop.TABLE_BYTES,
-            _round_up(n * run_loop.RECORD_BYTES),
-            n * run_loop.COUNTER_BYTES,
+            TABLE_BYTES,
+            _round_up(n * RECORD_BYTES),
+            n * COUNTER_BYTES,
             _round_up(8 * arguments),
-            run_loop.CACHE_LINE,
+            CACHE_LINE,
         )
         memory = aligned_bytes(sum(sizes))
         self.address: int = memory.ctypes.data
@@ -93,8 +115,8 @@ class StageTable:
         self._head = parts[0].view(np.int64)
         records = parts[1].view(np.int64)
         self.pointers = parts[3].view(np.uint64)[:arguments]
-        self.status = self._head[run_loop.TABLE_STATUS // 8 :][:1]
-        self.done = self._head[run_loop.TABLE_DONE // 8 :][:1].data
+        self.status = self._head[TABLE_STATUS // 8 :][:1]
+        self.done = self._head[TABLE_DONE // 8 :][:1].data
         self.times: np.ndarray | None = None
         # set by the team: waits until no worker looks at this memory
         self.release: Callable[[int], None] | None = None
@@ -105,17 +127,17 @@ class StageTable:
                     got=f"stage {i}: kernel at {kernel:#x}, {tiles} tiles",
                     rule=f"a kernel address other than 0, and 0 <= tiles < {_MOST_TILES}",
                 )
-            record = records[i * run_loop.RECORD_BYTES // 8 :]
+            record = records[i * RECORD_BYTES // 8 :]
             record[0], record[1] = kernel, tiles
             record[2] = self.address + places[3] + 8 * self._starts[i]
             self.pointers[self._starts[i] : self._starts[i + 1]] = given
-        self._set(run_loop.TABLE_STAGES, n)
-        self._set(run_loop.TABLE_RECORDS, self.address + places[1])
-        self._set(run_loop.TABLE_COUNTERS, self.address + places[2])
-        self._set(run_loop.TABLE_WAKE, int(wake))
+        self._set(TABLE_STAGES, n)
+        self._set(TABLE_RECORDS, self.address + places[1])
+        self._set(TABLE_COUNTERS, self.address + places[2])
+        self._set(TABLE_WAKE, int(wake))
         if tiles_config:
             parts[4][:] = tile_configuration()
-            self._set(run_loop.TABLE_TILE_CONFIG, self.address + places[4])
+            self._set(TABLE_TILE_CONFIG, self.address + places[4])
         # a run whose stages have one tile each has nothing for a second thread
         self.parallel = any(tiles > 1 for _, tiles, _ in stages)
 
@@ -129,15 +151,15 @@ class StageTable:
         """From the next run on write the begin of each stage to `times` (20 to 50 ns a stage)."""
         if self.times is None:
             self.times = np.zeros(self._stages + 1, np.int64)
-            self._set(run_loop.TABLE_TIMES, self.times.ctypes.data)
+            self._set(TABLE_TIMES, self.times.ctypes.data)
         return self.times
 
     def prepare(self, threads: int, scratch: int, stride: int) -> None:
         """Say how many threads take part and where their scratch memory is (the team does)."""
         head = self._head
-        head[run_loop.TABLE_THREADS // 8] = threads
-        head[run_loop.TABLE_SCRATCH // 8] = scratch
-        head[run_loop.TABLE_SCRATCH_STRIDE // 8] = stride
+        head[TABLE_THREADS // 8] = threads
+        head[TABLE_SCRATCH // 8] = scratch
+        head[TABLE_SCRATCH_STRIDE // 8] = stride
 
     def _set(self, offset: int, value: int) -> None:
         self._head[offset // 8] = value
@@ -168,7 +190,7 @@ def tile_configuration() -> np.ndarray:
 
 
 def _round_up(size: int) -> int:
-    return -(-size // run_loop.CACHE_LINE) * run_loop.CACHE_LINE
+    return -(-size // CACHE_LINE) * CACHE_LINE
 
 
 # --- the threads ---
@@ -176,7 +198,8 @@ def _round_up(size: int) -> int:
 _SPIN_SECONDS = 50e-6  # longer than a wake-up costs, short beside a scheduler's time slice
 _MOST_THREADS = 1024
 _STOP = 2**64 - 1
-_tags = itertools.count(1)  # one number for each run of the process: see run_loop, late workers
+# one number for each run of the process: see Note [why a late worker does no harm]
+_tags = itertools.count(1)
 
 
 class Crew:
@@ -184,10 +207,10 @@ class Crew:
 
     def __init__(self):
         self._loop = _native()
-        self._memory = _forever(run_loop.TEAM_SLOTS + _MOST_THREADS * run_loop.CACHE_LINE)
+        self._memory = _forever(TEAM_SLOTS + _MOST_THREADS * CACHE_LINE)
         self._words = self._memory.view(np.uint64)
         self.address: int = self._memory.ctypes.data
-        self._words[run_loop.TEAM_SPIN // 8] = self._loop.spin
+        self._words[TEAM_SPIN // 8] = self._loop.spin
         self._handles: list[ctypes.c_void_p] = []
         self._scratch = np.empty(0, np.uint8)
         self._scratch_at = self._stride = 0
@@ -218,7 +241,7 @@ class Crew:
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             for i in range(len(self._handles), workers):
-                slot = run_loop.TEAM_SLOTS + i * run_loop.CACHE_LINE
+                slot = TEAM_SLOTS + i * CACHE_LINE
                 self._words[slot // 8 + 1] = self.address
                 self._words[slot // 8 + 2] = i + 1
                 handle = ctypes.c_void_p()
@@ -241,13 +264,13 @@ class Crew:
 
     def looks_at(self, table: int) -> bool:
         """Whether a worker may still read the table at this address."""
-        first, step = run_loop.TEAM_SLOTS // 8, run_loop.CACHE_LINE // 8
+        first, step = TEAM_SLOTS // 8, CACHE_LINE // 8
         hazards = self._words[first : first + step * len(self._handles) : step]
         return bool((hazards == table).any())
 
     def stop(self) -> None:
         """End the workers and wait for them; the crew must be idle."""
-        self._words[run_loop.TEAM_TAG // 8] = _STOP
+        self._words[TEAM_TAG // 8] = _STOP
         self._loop.ring(self.address)
         libc = ctypes.CDLL(None)
         for handle in self._handles:
@@ -321,7 +344,7 @@ def _forever(size: int) -> np.ndarray:
     """Zeroed, aligned memory that outlives the interpreter, because workers may."""
     libc = ctypes.CDLL(None)
     libc.calloc.restype = ctypes.c_void_p
-    line = run_loop.CACHE_LINE
+    line = CACHE_LINE
     start = libc.calloc(ctypes.c_size_t(1), ctypes.c_size_t(size + line))
     start += -start % line
     return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(start))
@@ -332,8 +355,8 @@ class _Native:
 
     def __init__(self):
         target = Target.host()
-        image = engine.compile_text(run_loop.run_loop_text(target), target)
-        self.library = engine.load([image], run_loop.NAMES)
+        image = engine.compile_text(run_loop_text(target), target)
+        self.library = engine.load([image], NAMES)
         self.library.keep()
         pointer, number = ctypes.c_void_p, ctypes.c_int64
         self.run = ctypes.CFUNCTYPE(number, pointer, pointer, number)(self.library["tinytorch_run"])
@@ -365,3 +388,462 @@ def _made() -> _Native:
 def _native() -> _Native:
     with _making:
         return _made()
+
+
+# --- the native loop: what the caller and every worker of a crew execute ---
+#
+# Written as IR text, for its atomics; it knows words, counters and waiting, never Python.
+#
+#     for each stage:  while a tile is left: take it (compare-and-swap), run the kernel on it
+#                      add the number of tiles done; wait until all tiles of the stage are done
+#
+# Note [why a late worker does no harm]: every counter carries the number of its run (32 bits) above
+# the count. A worker that wakes after its run has ended finds another number, or all tiles done,
+# and can neither take a tile nor count one. Nobody ever waits for a worker to arrive, only for
+# tiles.
+#
+# Note [two ends]: threads with an even number take tiles from the front, the others from the back,
+# until they meet. So the halves of an array stay with the same threads from stage to stage and from
+# run to run, and in their private caches, and yet nobody waits while there is a tile to take. 16
+# bits count each end; a stage with 32,768 tiles or more is taken from the front alone.
+#
+# Note [hazard slots]: a worker writes the address of the table it is about to read into its slot
+# and then looks again whether that table is still being run. Memory may go once no slot names it.
+#
+# Note [waiting]: spin for about 50 us (a wake-up costs 5 to 50), then sleep on a futex. Who sleeps
+# has announced it first, who changes the word looks for sleepers after: both in one total order.
+# Every few microseconds a spinning thread offers its core to others: with more threads than cores,
+# the one that holds the last tile may be waiting for it. A worker that came too late for a run
+# spins again: where short runs follow each other it is in time for the next.
+
+NAMES = ("tinytorch_run", "tinytorch_worker", "tinytorch_ring", "tinytorch_pauses")
+
+
+def run_loop_text(target: Target) -> str:
+    """The module.
+
+    It has `tinytorch_run(team, table, tag) -> status` for the caller, `tinytorch_worker(slot)` for
+    pthread_create, `tinytorch_ring(team)` and `tinytorch_pauses(n)`.
+    """
+    linux = "linux" in target.triple
+    parts = [_pause(target), _waiting(target) if linux else _POLLING, _clock(linux)]
+    begin = "begin" if target.has_amx else "entry"
+    stages = _STAGES.replace("TILES_ON", _TILES_ON if target.has_amx else "")
+    parts += [stages.replace("%ENTRY", "%" + begin)]
+    text = "\n".join([*parts, _RUN, _WORKER, _tiles(target)])
+    for name, value in sorted(_CONSTANTS.items(), key=lambda item: -len(item[0])):
+        text = text.replace(name, str(value))
+    return text
+
+
+_CONSTANTS = {
+    name: value
+    for name, value in globals().items()
+    if name.startswith(("TEAM_", "TABLE_", "RECORD_", "COUNTER_"))
+}
+
+
+def _pause(target: Target) -> str:
+    if target.architecture == "x86_64":
+        declare, call = "declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"
+    else:  # hint 1 is yield
+        declare = "declare void @llvm.aarch64.hint(i32)"
+        call = "call void @llvm.aarch64.hint(i32 1)"
+    return f"""
+{declare}
+declare i32 @sched_yield()
+define internal void @pause() alwaysinline nounwind {{
+  {call}
+  ret void
+}}
+define internal void @breathe(i64 %spun) nounwind noinline {{
+  {call}
+  %low = and i64 %spun, 255
+  %due = icmp eq i64 %low, 255
+  br i1 %due, label %give, label %keep
+give:
+  %r = call i32 @sched_yield()
+  ret void
+keep:
+  ret void
+}}
+define void @tinytorch_pauses(i64 %n) nounwind {{
+entry:
+  br label %head
+head:
+  %i = phi i64 [0, %entry], [%next, %head]
+  call void @pause()
+  %next = add i64 %i, 1
+  %more = icmp slt i64 %next, %n
+  br i1 %more, label %head, label %done
+done:
+  ret void
+}}"""
+
+
+def _waiting(target: Target) -> str:
+    """futex(2): system call 202 on x86-64, 98 on aarch64; 128 FUTEX_WAIT_PRIVATE, 129 ..WAKE_.."""
+    number = 202 if target.architecture == "x86_64" else 98
+    return f"""
+declare i64 @syscall(i64, ...)
+define internal void @futex_wait(ptr %word, i32 %seen) nounwind noinline {{
+  %r = call i64 (i64, ...) @syscall(i64 {number}, ptr %word, i64 128, i32 %seen, ptr null)
+  ret void
+}}
+define internal void @wake_all(ptr %bell) nounwind noinline {{
+  %old = atomicrmw add ptr %bell, i32 1 seq_cst
+  %r = call i64 (i64, ...) @syscall(i64 {number}, ptr %bell, i64 129, i64 2147483647)
+  ret void
+}}"""
+
+
+# without a futex: look again every 50 us
+_POLLING = """
+declare i32 @usleep(i32)
+define internal void @futex_wait(ptr %word, i32 %seen) nounwind noinline {
+  %r = call i32 @usleep(i32 50)
+  ret void
+}
+define internal void @wake_all(ptr %bell) nounwind {
+  %old = atomicrmw add ptr %bell, i32 1 seq_cst
+  ret void
+}"""
+
+
+def _clock(linux: bool) -> str:
+    """Nanoseconds since some start (CLOCK_MONOTONIC: 1 on Linux, 6 on macOS)."""
+    return f"""
+declare i32 @clock_gettime(i32, ptr)
+define internal void @record(ptr %times, i64 %stage) nounwind noinline {{
+  %now = alloca [2 x i64]
+  %r = call i32 @clock_gettime(i32 {1 if linux else 6}, ptr %now)
+  %seconds = load i64, ptr %now
+  %rest.at = getelementptr i64, ptr %now, i64 1
+  %rest = load i64, ptr %rest.at
+  %whole = mul i64 %seconds, 1000000000
+  %all = add i64 %whole, %rest
+  %at = getelementptr i64, ptr %times, i64 %stage
+  store i64 %all, ptr %at
+  ret void
+}}"""
+
+
+_TILES_ON = """
+  %config.at = getelementptr i8, ptr %table, i64 TABLE_TILE_CONFIG
+  %config = load ptr, ptr %config.at
+  %with.tiles = icmp ne ptr %config, null
+  br i1 %with.tiles, label %tiles.on, label %begin
+tiles.on:
+  call void @llvm.x86.ldtilecfg(ptr %config)
+  br label %begin
+begin:"""
+
+
+def _tiles(target: Target) -> str:
+    if not target.has_amx:
+        return "define internal void @tiles_off(ptr %table) alwaysinline nounwind {\n  ret void\n}"
+    return """
+declare void @llvm.x86.ldtilecfg(ptr)
+declare void @llvm.x86.tilerelease()
+define internal void @tiles_off(ptr %table) nounwind {
+  %config.at = getelementptr i8, ptr %table, i64 TABLE_TILE_CONFIG
+  %config = load ptr, ptr %config.at
+  %with.tiles = icmp ne ptr %config, null
+  br i1 %with.tiles, label %off, label %done
+off:
+  call void @llvm.x86.tilerelease()
+  br label %done
+done:
+  ret void
+}"""
+
+
+# stages(team, table, tag, id): take part in run `tag` as thread `id` until it is over
+_STAGES = """
+define internal void @stages(ptr %team, ptr %table, i64 %tag, i64 %id) nounwind noinline {
+entry:
+  %tagged = shl i64 %tag, 32
+  %count = load i64, ptr %table
+  %records.at = getelementptr i8, ptr %table, i64 TABLE_RECORDS
+  %records = load ptr, ptr %records.at
+  %counters.at = getelementptr i8, ptr %table, i64 TABLE_COUNTERS
+  %counters = load ptr, ptr %counters.at
+  %scratch.at = getelementptr i8, ptr %table, i64 TABLE_SCRATCH
+  %scratch.all = load ptr, ptr %scratch.at
+  %stride.at = getelementptr i8, ptr %table, i64 TABLE_SCRATCH_STRIDE
+  %stride = load i64, ptr %stride.at
+  %scratch.offset = mul i64 %stride, %id
+  %scratch = getelementptr i8, ptr %scratch.all, i64 %scratch.offset
+  %times.at = getelementptr i8, ptr %table, i64 TABLE_TIMES
+  %times.all = load ptr, ptr %times.at
+  %parity = and i64 %id, 1
+  %odd = icmp ne i64 %parity, 0
+  %first = icmp eq i64 %id, 0
+  %times = select i1 %first, ptr %times.all, ptr null
+  %timed = icmp ne ptr %times, null
+  %status = getelementptr i8, ptr %table, i64 TABLE_STATUS
+  %bell = getelementptr i8, ptr %team, i64 TEAM_STAGE_BELL
+  %sleepers = getelementptr i8, ptr %bell, i64 4
+  %spin.at = getelementptr i8, ptr %team, i64 TEAM_SPIN
+  %spin = load i64, ptr %spin.at
+TILES_ON
+  br label %stage.head
+
+stage.head:
+  %s = phi i64 [0, %ENTRY], [%s.next, %stage.over]
+  br i1 %timed, label %stage.time, label %stage.test
+stage.time:
+  call void @record(ptr %times, i64 %s)
+  br label %stage.test
+stage.test:
+  %more = icmp slt i64 %s, %count
+  br i1 %more, label %stage, label %over
+
+stage:
+  %record.offset = mul i64 %s, RECORD_BYTES
+  %record = getelementptr i8, ptr %records, i64 %record.offset
+  %kernel = load ptr, ptr %record
+  %tiles.at = getelementptr i8, ptr %record, i64 8
+  %tiles = load i64, ptr %tiles.at
+  %arguments.at = getelementptr i8, ptr %record, i64 16
+  %arguments = load ptr, ptr %arguments.at
+  %counter.offset = mul i64 %s, COUNTER_BYTES
+  %next = getelementptr i8, ptr %counters, i64 %counter.offset
+  %done = getelementptr i8, ptr %next, i64 64
+  %complete = or i64 %tagged, %tiles
+  %tiles.last = sub i64 %tiles, 1
+  %ends = icmp slt i64 %tiles, 32768
+  %behind = and i1 %ends, %odd
+  br label %take
+
+take:
+  %mine = phi i64 [0, %stage], [%mine, %try], [%mine.more, %counted]
+  %word = load atomic i64, ptr %next acquire, align 8
+  %word.high = lshr i64 %word, 32
+  %ours = icmp eq i64 %word.high, %tag
+  br i1 %ours, label %look, label %over
+look:
+  %low = and i64 %word, 4294967295
+  %low.front = and i64 %low, 65535
+  %low.back = lshr i64 %low, 16
+  %front = select i1 %ends, i64 %low.front, i64 %low
+  %back = select i1 %ends, i64 %low.back, i64 0
+  %gone = add i64 %front, %back
+  %left = icmp slt i64 %gone, %tiles
+  br i1 %left, label %try, label %drained
+try:
+  %state = load atomic i64, ptr %status monotonic, align 8
+  %aborted = icmp ne i64 %state, 0
+  %all.left = sub i64 %tiles, %gone
+  %taken = select i1 %aborted, i64 %all.left, i64 1
+  %from.back = sub i64 %tiles.last, %back
+  %tile = select i1 %behind, i64 %from.back, i64 %front
+  %step = select i1 %behind, i64 65536, i64 1
+  %added = select i1 %aborted, i64 %all.left, i64 %step
+  %word.new = add i64 %word, %added
+  %swap = cmpxchg ptr %next, i64 %word, i64 %word.new acq_rel acquire
+  %won = extractvalue { i64, i1 } %swap, 1
+  br i1 %won, label %won.tile, label %take
+won.tile:
+  br i1 %aborted, label %counted, label %run
+run:
+  call void %kernel(ptr %arguments, i64 %tile, ptr %scratch)
+  br label %counted
+counted:
+  %mine.more = add i64 %mine, %taken
+  br label %take
+
+drained:
+  %some = icmp ne i64 %mine, 0
+  br i1 %some, label %add, label %wait
+add:
+  %before = atomicrmw add ptr %done, i64 %mine seq_cst
+  %after = add i64 %before, %mine
+  %last = icmp eq i64 %after, %complete
+  br i1 %last, label %ring, label %wait
+ring:
+  %waiting = load atomic i32, ptr %sleepers seq_cst, align 4
+  %anyone = icmp ne i32 %waiting, 0
+  br i1 %anyone, label %wake, label %stage.over
+wake:
+  call void @wake_all(ptr %bell)
+  br label %stage.over
+
+wait:
+  %spun = phi i64 [0, %drained], [0, %add], [%spun.more, %pause], [%spin, %slept]
+  %now = load atomic i64, ptr %done acquire, align 8
+  %finished = icmp eq i64 %now, %complete
+  br i1 %finished, label %stage.over, label %wait.tag
+wait.tag:
+  %now.high = lshr i64 %now, 32
+  %still = icmp eq i64 %now.high, %tag
+  br i1 %still, label %wait.how, label %over
+wait.how:
+  %patient = icmp slt i64 %spun, %spin
+  br i1 %patient, label %pause, label %sleep
+pause:
+  call void @breathe(i64 %spun)
+  %spun.more = add i64 %spun, 1
+  br label %wait
+sleep:
+  %announced = atomicrmw add ptr %sleepers, i32 1 seq_cst
+  %seen = load atomic i32, ptr %bell seq_cst, align 4
+  %again = load atomic i64, ptr %done seq_cst, align 8
+  %changed.high = lshr i64 %again, 32
+  %same.run = icmp eq i64 %changed.high, %tag
+  %unfinished = icmp ne i64 %again, %complete
+  %sleepy = and i1 %same.run, %unfinished
+  br i1 %sleepy, label %down, label %slept
+down:
+  call void @futex_wait(ptr %bell, i32 %seen)
+  br label %slept
+slept:
+  %withdrawn = atomicrmw sub ptr %sleepers, i32 1 seq_cst
+  br label %wait
+
+stage.over:
+  %s.next = add i64 %s, 1
+  br label %stage.head
+over:
+  call void @tiles_off(ptr %table)
+  ret void
+}"""
+
+_RUN = """
+define i64 @tinytorch_run(ptr %team, ptr %table, i64 %tag) nounwind {
+entry:
+  %tagged = shl i64 %tag, 32
+  %count = load i64, ptr %table
+  %counters.at = getelementptr i8, ptr %table, i64 TABLE_COUNTERS
+  %counters = load ptr, ptr %counters.at
+  %status = getelementptr i8, ptr %table, i64 TABLE_STATUS
+  store atomic i64 0, ptr %status monotonic, align 8
+  %empty = icmp eq i64 %count, 0
+  br i1 %empty, label %publish, label %reset
+reset:
+  %s = phi i64 [0, %entry], [%s.next, %reset]
+  %offset = mul i64 %s, COUNTER_BYTES
+  %next = getelementptr i8, ptr %counters, i64 %offset
+  %done = getelementptr i8, ptr %next, i64 64
+  store atomic i64 %tagged, ptr %next monotonic, align 8
+  store atomic i64 %tagged, ptr %done monotonic, align 8
+  %s.next = add i64 %s, 1
+  %more = icmp slt i64 %s.next, %count
+  br i1 %more, label %reset, label %publish
+publish:
+  %threads.at = getelementptr i8, ptr %table, i64 TABLE_THREADS
+  %threads = load i64, ptr %threads.at
+  %shared = icmp sgt i64 %threads, 1
+  br i1 %shared, label %announce, label %work
+announce:
+  %table.at = getelementptr i8, ptr %team, i64 TEAM_TABLE
+  %bell = getelementptr i8, ptr %team, i64 TEAM_IDLE_BELL
+  %sleepers = getelementptr i8, ptr %bell, i64 4
+  store atomic ptr %table, ptr %table.at seq_cst, align 8
+  store atomic i64 %tag, ptr %team seq_cst, align 8
+  %wake.at = getelementptr i8, ptr %table, i64 TABLE_WAKE
+  %wanted = load i64, ptr %wake.at
+  %waiting = load atomic i32, ptr %sleepers seq_cst, align 4
+  %waiting.wide = zext i32 %waiting to i64
+  %both = mul i64 %wanted, %waiting.wide
+  %anyone = icmp ne i64 %both, 0
+  br i1 %anyone, label %wake, label %work
+wake:
+  call void @wake_all(ptr %bell)
+  br label %work
+work:
+  call void @stages(ptr %team, ptr %table, i64 %tag, i64 0)
+  br i1 %shared, label %withdraw, label %end
+withdraw:
+  %table.at2 = getelementptr i8, ptr %team, i64 TEAM_TABLE
+  store atomic ptr null, ptr %table.at2 seq_cst, align 8
+  br label %end
+end:
+  %done.at = getelementptr i8, ptr %table, i64 TABLE_DONE
+  store i64 1, ptr %done.at
+  %result = load atomic i64, ptr %status monotonic, align 8
+  ret i64 %result
+}"""
+
+_WORKER = """
+define void @tinytorch_ring(ptr %team) nounwind {
+  %bell = getelementptr i8, ptr %team, i64 TEAM_IDLE_BELL
+  call void @wake_all(ptr %bell)
+  ret void
+}
+define ptr @tinytorch_worker(ptr %slot) nounwind {
+entry:
+  %team.at = getelementptr i8, ptr %slot, i64 8
+  %team = load ptr, ptr %team.at
+  %id.at = getelementptr i8, ptr %slot, i64 16
+  %id = load i64, ptr %id.at
+  %table.at = getelementptr i8, ptr %team, i64 TEAM_TABLE
+  %bell = getelementptr i8, ptr %team, i64 TEAM_IDLE_BELL
+  %sleepers = getelementptr i8, ptr %bell, i64 4
+  %spin.at = getelementptr i8, ptr %team, i64 TEAM_SPIN
+  %spin = load i64, ptr %spin.at
+  br label %idle
+idle:
+  %last = phi i64 [0, %entry], [%last, %pause], [%last, %slept], [%last, %moved],
+    [%tag, %missed], [%tag, %not.wanted], [%tag, %worked]
+  %spun = phi i64 [0, %entry], [%spun.more, %pause], [%spin, %slept], [%spun, %moved],
+    [0, %missed], [%spin, %not.wanted], [0, %worked]
+  %tag = load atomic i64, ptr %team seq_cst, align 8
+  %new = icmp ne i64 %tag, %last
+  br i1 %new, label %called, label %wait
+wait:
+  %patient = icmp slt i64 %spun, %spin
+  br i1 %patient, label %pause, label %sleep
+pause:
+  call void @breathe(i64 %spun)
+  %spun.more = add i64 %spun, 1
+  br label %idle
+sleep:
+  %announced = atomicrmw add ptr %sleepers, i32 1 seq_cst
+  %seen = load atomic i32, ptr %bell seq_cst, align 4
+  %tag.again = load atomic i64, ptr %team seq_cst, align 8
+  %quiet = icmp eq i64 %tag.again, %last
+  br i1 %quiet, label %down, label %slept
+down:
+  call void @futex_wait(ptr %bell, i32 %seen)
+  br label %slept
+slept:
+  %withdrawn = atomicrmw sub ptr %sleepers, i32 1 seq_cst
+  br label %idle
+called:
+  %stop = icmp eq i64 %tag, -1
+  br i1 %stop, label %end, label %join
+join:
+  %table = load atomic ptr, ptr %table.at seq_cst, align 8
+  %over = icmp eq ptr %table, null
+  br i1 %over, label %missed, label %hazard
+missed:
+  br label %idle
+hazard:
+  store atomic ptr %table, ptr %slot seq_cst, align 8
+  %table.still = load atomic ptr, ptr %table.at seq_cst, align 8
+  %tag.still = load atomic i64, ptr %team seq_cst, align 8
+  %table.same = icmp eq ptr %table.still, %table
+  %tag.same = icmp eq i64 %tag.still, %tag
+  %same = and i1 %table.same, %tag.same
+  br i1 %same, label %invited, label %moved
+moved:
+  store atomic ptr null, ptr %slot seq_cst, align 8
+  br label %idle
+invited:
+  %threads.at = getelementptr i8, ptr %table, i64 TABLE_THREADS
+  %threads = load i64, ptr %threads.at
+  %wanted = icmp slt i64 %id, %threads
+  br i1 %wanted, label %work, label %not.wanted
+not.wanted:
+  store atomic ptr null, ptr %slot seq_cst, align 8
+  br label %idle
+work:
+  call void @stages(ptr %team, ptr %table, i64 %tag, i64 %id)
+  br label %worked
+worked:
+  store atomic ptr null, ptr %slot seq_cst, align 8
+  br label %idle
+end:
+  ret ptr null
+}"""
