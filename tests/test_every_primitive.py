@@ -18,7 +18,7 @@ from tests.reverse_mode import Traced, gradient, inner
 from tinytorch.base.dtypes import bfloat16, float16, float32, float64, from_bfloat16
 from tinytorch.base.errors import TinyTorchError
 from tinytorch.primitives import NOT_DIFFERENTIABLE, TABLE, Primitive, Sample, Spec, add, dtype_of
-from tinytorch.primitives.primitive import store
+from tinytorch.primitives.primitive import OpClass, store
 
 ROWS = list(TABLE.values())
 CASES = [
@@ -332,6 +332,19 @@ def test_view_shares_memory(row: Primitive, sample: Sample):
     x = sample.inputs[0].copy()
     out = row.numpy(x, **sample.params)
     assert np.shares_memory(out, x) or not np.size(out)
+
+
+@pytest.mark.parametrize(
+    "row, sample", [c for c in CASES if c.values[0].op_class is not OpClass.SOURCE]
+)
+def test_results_lie_row_by_row_unless_the_row_says_otherwise(row: Primitive, sample: Sample):
+    """Closed form, of operands whose axes lie the other way round in memory.
+
+    The compiler relies on it to tell where `reshape` is a view.
+    """
+    turned = [np.asarray(x, order="F") for x in sample.inputs]
+    for out in as_tuple(row.numpy(*turned, **sample.params)):
+        assert row.view or row.keeps_order or out.flags.c_contiguous
 
 
 def test_bfloat16_is_stored_and_recognised():

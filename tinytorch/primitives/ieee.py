@@ -1,4 +1,4 @@
-"""NumPy as the definitions use it: IEEE 754 without warnings, and selection without branches.
+"""NumPy as definitions use it: IEEE 754 without warnings, row by row, selection without branches.
 
 Knows NumPy's error state and the bits of numbers, never a primitive. 1/0 is inf, 0/0 is nan,
 overflow is inf. The user's own error state (`np.seterr`) is not touched: it lives in a context
@@ -151,3 +151,15 @@ def _fits(condition: Array, a: Array, b: Array) -> bool:
 
 def _bits(x: Array, integer: np.dtype[Any]) -> Array:
     return x.reshape(-1).view(integer)
+
+
+def row_major(out: Array) -> Array:
+    """The numbers row by row: so PyTorch lays out what it reduces or gathers, however x lies.
+
+    NumPy follows x (its order K), and `reshape` of such a result would be a copy where it is a view
+    in PyTorch: what is then written to it would be lost.
+
+    >>> row_major(np.ones((2, 3)).T).flags.c_contiguous
+    True
+    """
+    return out if out.flags.c_contiguous else np.ascontiguousarray(out)

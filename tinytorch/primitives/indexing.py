@@ -13,7 +13,7 @@ from tinytorch.base.dtypes import int64
 from tinytorch.base.errors import IndexRangeError, ShapeError
 from tinytorch.primitives.creation import full_like, iota, made_like
 from tinytorch.primitives.elementwise import add, equal, where
-from tinytorch.primitives.ieee import ieee_steps
+from tinytorch.primitives.ieee import ieee_steps, row_major
 from tinytorch.primitives.movement import accumulator, broadcast_to, cut, reduced_flops, reshape
 from tinytorch.primitives.primitive import (
     Array,
@@ -96,7 +96,7 @@ def _scatter_add(g: Array, index: Array, *, axis: int, size: int) -> Array:
         places = places[order]
         first = np.flatnonzero(np.diff(places, prepend=-1))
         out[places[first]] = np.add.reduceat(rows[order], first, axis=0)
-    return np.moveaxis(out, 0, axis).astype(g.dtype, copy=False)
+    return row_major(np.moveaxis(out, 0, axis).astype(g.dtype, copy=False))
 
 
 def _scatter_add_vjp(
@@ -138,7 +138,7 @@ def _scattered_along(g: Spec, index: Spec, *, axis: int, size: int) -> Spec:
 
 
 def _take_along(x: Array, index: Array, *, axis: int) -> Array:
-    return np.take_along_axis(x, checked("take_along", index, x.shape[axis]), axis)
+    return row_major(np.take_along_axis(x, checked("take_along", index, x.shape[axis]), axis))
 
 
 @ieee_steps

@@ -15,7 +15,7 @@ import numpy as np
 from tinytorch.base.dtypes import DType, int64
 from tinytorch.base.errors import ShapeError
 from tinytorch.primitives.elementwise import cast_like, divided, equal, mul, scaled
-from tinytorch.primitives.ieee import ieee_call, ieee_steps
+from tinytorch.primitives.ieee import ieee_call, ieee_steps, row_major
 from tinytorch.primitives.indexing import scatter_along
 from tinytorch.primitives.movement import (
     Sizes,
@@ -130,7 +130,7 @@ def _prod_vjp(
 @ieee_steps
 def _prod(x: Array, *, axes: Sizes, keepdims: bool) -> Array:
     wide: Array = np.multiply.reduce(x, axis=axes, dtype=accumulator(x.dtype), keepdims=keepdims)
-    return wide if wide.dtype == x.dtype else wide.astype(x.dtype)
+    return row_major(wide if wide.dtype == x.dtype else wide.astype(x.dtype))
 
 
 def _cumsum_vjp(g: Operand, out: Operand, x: Operand, *, axis: int) -> Cotangents:
@@ -171,11 +171,11 @@ def _reduction(
 
 
 def _max(x: Array, *, axes: Sizes, keepdims: bool) -> Array:
-    return ieee_call(np.maximum.reduce, x, axes, None, None, keepdims)
+    return row_major(ieee_call(np.maximum.reduce, x, axes, None, None, keepdims))
 
 
 def _min(x: Array, *, axes: Sizes, keepdims: bool) -> Array:
-    return ieee_call(np.minimum.reduce, x, axes, None, None, keepdims)
+    return row_major(ieee_call(np.minimum.reduce, x, axes, None, None, keepdims))
 
 
 max_ = _reduction(
@@ -193,7 +193,7 @@ prod = _reduction(
 
 def _verdict(name: str, ufunc: np.ufunc, doc: str, combines: tuple[str, bool]) -> Primitive:
     def numpy(x: Array, *, axes: Sizes, keepdims: bool) -> Array:
-        return ufunc.reduce(x, axis=axes, keepdims=keepdims)
+        return row_major(ufunc.reduce(x, axis=axes, keepdims=keepdims))
 
     return Primitive(
         name, _rule(name, BOOL), numpy, vjp=NOT_DIFFERENTIABLE, flops=reduced_flops,
@@ -303,6 +303,7 @@ def _sorting(
     return Primitive(
         name, _rule_along(name, out), numpy, vjp=vjp, flops=_comparisons,
         error_samples=_errors_along, op_class=OpClass.SORT,
+        keeps_order=out is None,  # what is sorted is a copy that lies as x does
         samples=lambda: [
             sample(numbers(7), **_along(0)),
             sample(strided(3, 4), **_along(1)),
