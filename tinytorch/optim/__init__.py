@@ -3,12 +3,11 @@
 from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.unknown_names import names_of as _names_of
 from tinytorch.optim.adam import Adam, AdamW
-from tinytorch.optim.clipping import clip_grad_norm_, clip_grad_value_
 from tinytorch.optim.group import Group
 from tinytorch.optim.lion import Lion
 from tinytorch.optim.muon import Muon
-from tinytorch.optim.optimizer import Optimizer
-from tinytorch.optim.penalties import l1_penalty, l2_penalty
+from tinytorch.optim.norms import clip_grad_norm_, clip_grad_value_, l1_penalty, l2_penalty
+from tinytorch.optim.optimizer import Optimizer, Together
 from tinytorch.optim.rmsprop import RMSprop
 from tinytorch.optim.schedules import (
     ConstantLR,
@@ -27,7 +26,6 @@ from tinytorch.optim.schedules import (
     WarmupCosineLR,
 )
 from tinytorch.optim.sgd import SGD
-from tinytorch.optim.together import Together
 
 __all__ = [
     "Adam", "AdamW", "ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts",

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from tinytorch.base.arguments import flag, whole
 from tinytorch.base.errors import SettingError
-from tinytorch.optim.clipping import common_length
 from tinytorch.optim.group import Part
+from tinytorch.optim.norms import common_length
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.tensor.tensor import Tensor
 

@@ -18,7 +18,7 @@ from tinytorch.base.arguments import number, whole
 from tinytorch.base.dtypes import float64
 from tinytorch.base.settings import STRUCTURE
 from tinytorch.nn.module import Module
-from tinytorch.optim.clipping import all_finite, clip_grad_norm_
+from tinytorch.optim.norms import all_finite, clip_grad_norm_
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.tensor.assignment import copy_named
 from tinytorch.tensor.creation import full, zeros

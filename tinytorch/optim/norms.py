@@ -1,6 +1,7 @@
-"""Clipping: gradients made shorter when they are too long.
+"""Norms of many Tensors: gradients are clipped by theirs, penalties keep those of weights small.
 
-Knows the gradients of a list of Tensors, never the rule that will use them.
+Knows a list of Tensors, never the rule that will use their gradients, nor the loss that a penalty
+is added to. Weight decay (an optimizer's setting) is the other way to small weights.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from tinytorch.base.arguments import flag, number
 from tinytorch.base.dtypes import float32, float64
 from tinytorch.base.errors import GradientError, SettingError
 from tinytorch.tensor.creation import full, zeros
+from tinytorch.tensor.dispatch import to_dtype
 from tinytorch.tensor.elementwise import isfinite, where
 from tinytorch.tensor.interpreter import STATE, no_grad
 from tinytorch.tensor.tensor import Tensor
+
+# --- clipping ---
 
 
 def clip_grad_norm_(
@@ -128,8 +132,11 @@ def all_finite(gradients: Iterable[Tensor]) -> Tensor:
 
 
 def _with_gradients(parameters: Iterable[Tensor] | Tensor) -> list:
-    given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    return [p for p in given if p.grad is not None]
+    return [p for p in _listed(parameters) if p.grad is not None]
+
+
+def _listed(parameters: Iterable[Tensor] | Tensor) -> list[Tensor]:
+    return [parameters] if isinstance(parameters, Tensor) else list(parameters)
 
 
 def common_length(gradients: list[Tensor], norm_type: float) -> Tensor:
@@ -175,7 +182,8 @@ def _largest(gradients: list[Tensor]) -> Tensor:
 
 
 def _total(parts: list[Tensor]) -> Tensor:
-    return functools.reduce(lambda a, b: a + b, parts)
+    """Their sum in the number type of the first; 0 of none."""
+    return functools.reduce(lambda a, b: a + to_dtype(b, a.dtype), parts) if parts else zeros(())
 
 
 def _scaled(g: Tensor, scale: Tensor) -> Tensor:
@@ -196,3 +204,54 @@ def _check_finite(length: Tensor) -> None:
             fix="look for NaN in the data, or a smaller learning rate; "
             "error_if_nonfinite=False lets it pass",
         )
+
+
+# --- penalties ---
+
+
+def l1_penalty(parameters: Iterable[Tensor] | Tensor, strength: float) -> Tensor:
+    """Strength times the sum of all absolute values: weights that are not needed become 0.
+
+        strength * sum(abs(p))
+
+    Args:
+        parameters: Tensors.
+        strength: in [0, inf).
+
+    Returns:
+        0-d; its gradient is strength * sign(p), 0 at 0.
+
+    Source: Tibshirani 1996 (the lasso).
+
+    Example:
+        >>> import tinytorch as tt
+        >>> w = tt.Tensor([3.0, -4.0], requires_grad=True)
+        >>> tt.optim.l1_penalty([w], 0.5).item()
+        3.5
+    """
+    weight = number("l1_penalty", "strength", strength, "[0, inf)")
+    return _total([p.abs().sum() for p in _listed(parameters)]) * weight
+
+
+def l2_penalty(parameters: Iterable[Tensor] | Tensor, strength: float) -> Tensor:
+    """Half of strength times the sum of all squares: every weight is pulled towards 0.
+
+        strength / 2 * sum(p**2)
+
+    Args:
+        parameters: Tensors.
+        strength: in [0, inf); the gradient is strength * p, so it is SGD's `weight_decay`.
+
+    Returns:
+        0-d.
+
+    Source: Hoerl & Kennard 1970 (ridge regression).
+
+    Example:
+        >>> import tinytorch as tt
+        >>> w = tt.Tensor([3.0, -4.0], requires_grad=True)
+        >>> tt.optim.l2_penalty([w], 0.5).item()
+        6.25
+    """
+    weight = number("l2_penalty", "strength", strength, "[0, inf)")
+    return _total([(p * p).sum() for p in _listed(parameters)]) * (weight / 2)
