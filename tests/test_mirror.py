@@ -20,7 +20,6 @@ TESTED_BY = {
     "compiler/pipeline": "tests/compiler/test_every_pass.py",
     "compiler/plan/stages": "tests/compiler/test_every_pass.py",
     "core/*": "tests/core/test_chapters.py",
-    "models/vit": "tests/test_every_model.py",
     "nn/functional": "tests/nn/test_activation.py",
     "nn/init": "tests/nn/test_initialisation.py",
     "primitives/*": "tests/test_every_primitive.py",

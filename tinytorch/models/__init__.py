@@ -1,12 +1,22 @@
 """Known networks, ready to train."""
 
 from tinytorch.base.arguments import explain_all as _explain_all
-from tinytorch.models.classifiers import CNN, MLP, LeNet
-from tinytorch.models.dcgan import (
+from tinytorch.models.classifiers import (
+    CNN,
+    MLP,
+    LeNet,
+    VisionTransformer,
+    pretrained,
+    pretrained_facts,
+)
+from tinytorch.models.generative import (
+    ConvVAE,
     DCGANDiscriminator,
     DCGANGenerator,
+    VAEOutput,
     discriminator_loss,
     generator_loss,
+    vae_loss,
 )
 from tinytorch.models.gpt import GPT, GPTConfig, next_token_loss
 from tinytorch.models.resnet import (
@@ -20,9 +30,6 @@ from tinytorch.models.resnet import (
     resnet50,
     resnet56,
 )
-from tinytorch.models.shipped import pretrained, pretrained_facts
-from tinytorch.models.vae import ConvVAE, VAEOutput, vae_loss
-from tinytorch.models.vit import VisionTransformer
 
 __all__ = [
     "CNN", "CifarResNet", "ConvVAE", "DCGANDiscriminator", "DCGANGenerator", "GPT", "GPTConfig",
