@@ -45,6 +45,7 @@ ABOUT_SEVERAL = {
     "storage/safetensors_header": "headers that must be refused",
     "storage/strict_reader": "what no reader may accept",
     "training/bad_storage": "disks that refuse",
+    "training/belonging": "which optimizer, schedule and data a model is trained with",
     "training/foreign_checkpoints": "checkpoints that others wrote",
     "training/foreign_states": "states that others wrote",
     "training/kill": "runs that are killed",

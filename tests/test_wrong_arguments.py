@@ -24,7 +24,7 @@ from tinytorch.base.errors import (
     MissingKeyError,
     TinyTorchError,
 )
-from tinytorch.training.progress import Silent
+from tinytorch.training.history import Silent
 
 PLACES = {
     "tt": tt, "xp": xp, "nn": nn, "F": nn.functional, "init": nn.init, "optim": optim,

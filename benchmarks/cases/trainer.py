@@ -78,7 +78,7 @@ def _trainer(sizes: tuple[int, ...]) -> _Loop:
     import tinytorch as tt
     from tinytorch.models import MLP
     from tinytorch.training import Trainer
-    from tinytorch.training.progress import Silent
+    from tinytorch.training.history import Silent
 
     tt.manual_seed(0)
     model = MLP(sizes)

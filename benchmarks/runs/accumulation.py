@@ -19,7 +19,7 @@ from benchmarks.kept import Record
 from tinytorch.data import DataLoader, load_mnist
 from tinytorch.models import LeNet
 from tinytorch.training import Trainer
-from tinytorch.training.progress import Silent
+from tinytorch.training.history import Silent
 
 ARCHIVE = ""
 BATCH, PIECES, EPOCHS, RATE, SEEDS = 512, 8, 3, 0.03, (0,)

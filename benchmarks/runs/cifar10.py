@@ -18,7 +18,7 @@ from benchmarks.png import write_png
 from tinytorch.cli.recipes import recipe_for
 from tinytorch.cli.runs import RunFolder, Settings
 from tinytorch.cli.train import Learning
-from tinytorch.training.progress import PlainLines
+from tinytorch.training.history import PlainLines
 
 MILESTONE = 0.75  # of the course, "Achieve 75% accuracy milestone"
 SEED, SHOWN = 0, (1, 4, 13)  # test pictures

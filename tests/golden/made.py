@@ -15,7 +15,7 @@ from tinytorch import nn
 from tinytorch.base.dtypes import DTYPES
 from tinytorch.data import ArrayDataset, DataLoader
 from tinytorch.training import Checkpoints, Trainer, save_checkpoint
-from tinytorch.training.progress import Silent
+from tinytorch.training.history import Silent
 
 FOLDER = Path(__file__).resolve().parent
 VALUES, RUN, ENDED = FOLDER / "values-v1", FOLDER / "run-v1", FOLDER / "run-v1.json"

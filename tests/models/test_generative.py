@@ -16,7 +16,7 @@ from tinytorch.models import (
 )
 from tinytorch.optim import Adam
 from tinytorch.training import Trainer
-from tinytorch.training.progress import Silent
+from tinytorch.training.history import Silent
 
 RNG = np.random.default_rng(0)
 

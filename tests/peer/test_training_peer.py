@@ -7,7 +7,7 @@ import torch
 import tinytorch as tt
 from tinytorch import nn
 from tinytorch.training import LossScaler, Trainer, top_k
-from tinytorch.training.progress import Silent
+from tinytorch.training.history import Silent
 
 pytestmark = pytest.mark.peer
 

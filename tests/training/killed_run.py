@@ -25,7 +25,7 @@ from tinytorch import nn
 from tinytorch.data import ArrayDataset, Compose, DataLoader, RandomCrop, RandomFlip
 from tinytorch.storage import folder as storage_folder
 from tinytorch.training import Checkpoints, EarlyStopping, Trainer
-from tinytorch.training.progress import Silent
+from tinytorch.training.history import Silent
 from tinytorch.training.trainer import Callback
 
 EPOCHS, SAMPLES, BATCH = 3, 75, 8  # ten batches an epoch, the last of three samples

@@ -16,7 +16,7 @@ from tinytorch.data import ArrayDataset, DataLoader
 from tinytorch.storage import FutureVersionError
 from tinytorch.storage.folder import checksum_of
 from tinytorch.training import Checkpoints, Trainer
-from tinytorch.training.progress import Silent
+from tinytorch.training.history import Silent
 from tinytorch.training.trainer import Callback
 
 X = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""belonging.py: an optimizer moves this model's weights, a schedule this optimizer's rate."""
+"""An optimizer moves this model's weights, a schedule this optimizer's rate; data is batches."""
 
 import warnings
 
@@ -9,7 +9,7 @@ import tinytorch as tt
 from tinytorch import nn
 from tinytorch.base.errors import DataError, SettingError
 from tinytorch.training import Trainer, train_epoch
-from tinytorch.training.progress import Silent
+from tinytorch.training.history import Silent
 
 
 def trainer(model, optimizer, **settings) -> Trainer:

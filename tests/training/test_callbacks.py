@@ -23,7 +23,7 @@ from tinytorch.training import (
     train_epoch,
 )  # fmt: skip
 from tinytorch.training.callbacks import resident_bytes
-from tinytorch.training.progress import PlainLines, Silent
+from tinytorch.training.history import PlainLines, Silent
 from tinytorch.training.trainer import MOMENTS, Callback
 
 X = np.eye(4, dtype=np.float32)

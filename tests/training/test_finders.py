@@ -8,7 +8,7 @@ from tinytorch import nn
 from tinytorch.base.errors import DataError, GradientError, SettingError
 from tinytorch.data import ArrayDataset, DataLoader
 from tinytorch.training import Trainer, find_learning_rate, overfit_one_batch
-from tinytorch.training.progress import Silent
+from tinytorch.training.history import Silent
 
 RNG = np.random.default_rng(2)
 X = RNG.standard_normal((48, 6)).astype(np.float32)

@@ -14,7 +14,7 @@ from tests.training.test_bad_storage import loader
 from tinytorch import nn
 from tinytorch.base.errors import SettingError, TinyTorchError
 from tinytorch.training import Trainer
-from tinytorch.training.progress import Silent
+from tinytorch.training.history import Silent
 
 ODD = [
     None, True, -1, 3.5, math.nan, 10**30, "x\x1b[2J", [], {}, (), b"x", [1, 2], {"a": 1},

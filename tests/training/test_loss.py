@@ -12,8 +12,8 @@ from tinytorch import nn
 from tinytorch.base.errors import SettingError
 from tinytorch.nn import functional as F
 from tinytorch.training import Trainer
+from tinytorch.training.history import Silent
 from tinytorch.training.loss import is_a_sum, scored_by
-from tinytorch.training.progress import Silent
 
 X = np.random.default_rng(0).standard_normal((12, 4)).astype(np.float32)
 Y = np.arange(12) % 3

@@ -17,8 +17,8 @@ from tinytorch.training import (
     mean_absolute_error,
     top_k,
 )  # fmt: skip
+from tinytorch.training.history import Silent
 from tinytorch.training.metrics import Averages, default_metrics
-from tinytorch.training.progress import Silent
 
 RNG = np.random.default_rng(3)
 

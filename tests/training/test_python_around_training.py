@@ -15,7 +15,7 @@ from tinytorch import nn
 from tinytorch.nn import functional as F
 from tinytorch.optim import SGD
 from tinytorch.training import Callback, Trainer
-from tinytorch.training.progress import Silent
+from tinytorch.training.history import Silent
 
 pytestmark = pytest.mark.usefixtures("by_numpy")
 

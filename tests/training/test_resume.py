@@ -14,7 +14,7 @@ from tinytorch import nn
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.data import ArrayDataset, DataLoader
 from tinytorch.training import Checkpoints, Trainer
-from tinytorch.training.progress import Silent
+from tinytorch.training.history import Silent
 from tinytorch.training.trainer import Callback
 
 RNG = np.random.default_rng(0)

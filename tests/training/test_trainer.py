@@ -14,7 +14,7 @@ from tinytorch.data import ArrayDataset, DataLoader
 from tinytorch.models import MLP
 from tinytorch.nn import functional as F
 from tinytorch.training import Checkpoints, Trainer, accuracy, load_weights, save_weights
-from tinytorch.training.progress import PlainLines, Silent
+from tinytorch.training.history import PlainLines, Silent
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((40, 6)).astype(np.float32)

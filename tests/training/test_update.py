@@ -16,8 +16,8 @@ from tinytorch.models import MLP
 from tinytorch.nn import functional as F
 from tinytorch.nn.functional import cross_entropy
 from tinytorch.training import EMA, LossScaler, Trainer
+from tinytorch.training.history import Silent
 from tinytorch.training.loss import adds_up, weight_of
-from tinytorch.training.progress import Silent
 from tinytorch.training.step import Passes
 from tinytorch.training.trainer import Callback
 from tinytorch.training.update import Update

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 
 from tinytorch.base.errors import printable
-from tinytorch.training.progress import Progress
+from tinytorch.training.history import Progress
 
 
 class Report:

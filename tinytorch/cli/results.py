@@ -21,7 +21,7 @@ from tinytorch.cli.report import Report, draw, shades_for_output, show_download,
 from tinytorch.cli.runs import RunFolder, SavedModel, load_model
 from tinytorch.nn import Module
 from tinytorch.training import History, Trainer
-from tinytorch.training.progress import Silent
+from tinytorch.training.history import Silent
 
 MISTAKES = 5  # shown
 WIDTH, HEIGHT = 60, 12  # of a plot, in characters

@@ -23,7 +23,7 @@ from tinytorch.cli.report import JsonProgress, Report, show_download, without_py
 from tinytorch.cli.runs import SETTINGS, RunFolder, Settings, save_model
 from tinytorch.data import DataLoader
 from tinytorch.training import Checkpoints, History, Trainer
-from tinytorch.training.progress import Progress, Silent, best_for_output
+from tinytorch.training.history import Progress, Silent, best_for_output
 from tinytorch.training.trainer import Callback
 
 KEPT = 2  # checkpoints: the newest, and the one before it

@@ -16,12 +16,12 @@ from tinytorch.nn.module import Module
 from tinytorch.optim.adam import AdamW
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.tensor.tensor import Tensor
-from tinytorch.training.belonging import check_parameters
 from tinytorch.training.callbacks import MemoryWatch
 from tinytorch.training.history import History
 from tinytorch.training.run import no_batches
 from tinytorch.training.step import Step
 from tinytorch.training.trainer import Callback, Trainer
+from tinytorch.training.update import check_parameters
 
 
 def train_epoch(

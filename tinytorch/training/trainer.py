@@ -23,7 +23,6 @@ from tinytorch.optim.optimizer import Optimizer
 from tinytorch.tensor.interpreter import precision as check_precision
 from tinytorch.tensor.random import default_generator
 from tinytorch.tensor.tensor import Tensor
-from tinytorch.training.belonging import check_parameters, check_schedule
 from tinytorch.training.checkpoint import (
     Checkpoints,
     checkpoints_of_run,
@@ -31,10 +30,9 @@ from tinytorch.training.checkpoint import (
     load_into,
     restore,
 )
-from tinytorch.training.history import History
+from tinytorch.training.history import History, Progress, Silent, best_for_output
 from tinytorch.training.loss import adds_up
 from tinytorch.training.metrics import Averages, named_metrics
-from tinytorch.training.progress import Progress, Silent, best_for_output
 from tinytorch.training.run import (
     Batches,
     Interruption,
@@ -44,7 +42,7 @@ from tinytorch.training.run import (
     no_batches,
 )
 from tinytorch.training.step import Passes
-from tinytorch.training.update import EMA, LossScaler, Update
+from tinytorch.training.update import EMA, LossScaler, Update, check_parameters, check_schedule
 
 
 class Callback:
@@ -200,7 +198,7 @@ class Trainer:
     Example:
         >>> import numpy as np, tinytorch as tt
         >>> from tinytorch.training import Trainer
-        >>> from tinytorch.training.progress import Silent
+        >>> from tinytorch.training.history import Silent
         >>> model = tt.nn.Linear(2, 2)
         >>> data = [(np.eye(2, dtype=np.float32), np.array([0, 1]))]
         >>> trainer = Trainer(model, tt.optim.SGD(lr=1.0), compile=False, progress=Silent())
