@@ -1,4 +1,4 @@
-"""Data sets: samples stacked, arrays, pictures with labels, parts and several as one."""
+"""Data sets: samples stacked, arrays, pictures, windows of a text, parts and several as one."""
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from tinytorch.data import (
     DataLoader,
     ImageDataset,
     Subset,
+    TextWindows,
     random_split,
 )
 from tinytorch.data.dataset import class_numbers, take
@@ -238,3 +239,32 @@ def test_lengths_that_do_not_add_up(lengths):
     """Ground truth: ten samples."""
     with pytest.raises(SettingError, match="do not make the whole"):
         random_split(range(10), lengths)
+
+
+def test_windows_cover_the_text():
+    """Ground truth: slicing; the target is the input one token later."""
+    tokens = np.arange(11) * 10
+    windows = TextWindows(tokens, 3)
+    assert len(windows) == 3
+    x, y = windows.take(np.array([0, 2]))
+    assert x.tolist() == [[0, 10, 20], [60, 70, 80]]
+    assert y.tolist() == [[10, 20, 30], [70, 80, 90]]
+    overlapping = TextWindows(tokens, 3, step=1)
+    assert len(overlapping) == 8
+    assert overlapping[7][1].tolist() == [80, 90, 100]
+    assert overlapping[-1][1].tolist() == [80, 90, 100]
+
+
+@pytest.mark.parametrize(("length", "step"), [(0, None), (11, None), (3, 0)])
+def test_windows_that_do_not_fit(length, step):
+    """Ground truth: the documented ranges."""
+    with pytest.raises(SettingError, match="do not fit the text"):
+        TextWindows(np.arange(11), length, step)
+
+
+def test_windows_make_batches():
+    """Ground truth: the shapes of language modelling, (B, T) and (B, T)."""
+    tokens = np.frombuffer(b"to be or not to be, that is the question", np.uint8)
+    for x, y in DataLoader(TextWindows(tokens, 4), 2, shuffle=True, drop_last=True):
+        assert x.shape == y.shape == (2, 4)
+        assert np.array_equal(x[:, 1:], y[:, :-1])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tinytorch.base.errors import DataError, StorageError, TinyTorchError
-from tinytorch.data import official
+from tinytorch.data import load_tiny_shakespeare, official
 from tinytorch.data.official import Remote, download, read_intact
 
 
@@ -335,10 +335,24 @@ def test_nothing_but_the_file_itself_is_read(server, tmp_path):
 @pytest.mark.data
 def test_sizes_are_those_of_the_official_files(official_data):
     """Ground truth: the files. (A size that is too small or too large would end every download.)"""
-    from tinytorch.data import cifar10, mnist, text
+    from tinytorch.data import cifar10, mnist
 
-    known = [*(f for split in mnist.FILES.values() for f in split), text.TINY_SHAKESPEARE]
+    known = [*(f for split in mnist.FILES.values() for f in split), official.TINY_SHAKESPEARE]
     known += cifar10.FILES[cifar10.BINARY][False]
     for file in known:
         (path,) = official_data.rglob(file.name)
         assert path.stat().st_size == file.size
+
+
+def test_a_damaged_text_is_refused(tmp_path):
+    """Ground truth: the published sha256."""
+    (tmp_path / "tinyshakespeare.txt").write_text("To be")
+    with pytest.raises(DataError, match=r"tinyshakespeare\.txt is damaged"):
+        load_tiny_shakespeare(tmp_path)
+
+
+@pytest.mark.data
+def test_shakespeare(official_data):
+    """Ground truth: 1,115,394 characters, 65 different ones (counted with wc and sort)."""
+    text = load_tiny_shakespeare(official_data)
+    assert (len(text), len(set(text))) == (1115394, 65)

@@ -22,11 +22,13 @@ from tinytorch.data.dataset import (
     ImageDataset,
     IterableDataset,
     Subset,
+    TextWindows,
     random_split,
 )
 from tinytorch.data.loader import DataLoader
 from tinytorch.data.mapped import MappedArray, map_npy
 from tinytorch.data.mnist import load_digits, load_fashion_mnist, load_mnist
+from tinytorch.data.official import load_tiny_shakespeare
 from tinytorch.data.samplers import (
     BatchSampler,
     RandomSampler,
@@ -36,7 +38,6 @@ from tinytorch.data.samplers import (
     WeightedSampler,
 )
 from tinytorch.data.stream import Stream
-from tinytorch.data.text import TextWindows, load_tiny_shakespeare
 
 __all__ = [
     "CIFAR10_MEAN",

@@ -2,7 +2,8 @@
 
 Knows NumPy arrays, numbers of samples and of classes, never batches or files. A data set is
 anything with `__len__`, and `take` or `__getitem__`. In this order: from sample numbers to stacked
-arrays; data sets, of arrays and of pictures with labels; parts of a data set, and several as one.
+arrays; data sets, of arrays, of pictures with labels and of windows of a text's tokens; parts of a
+data set, and several as one.
 """
 
 from __future__ import annotations
@@ -342,6 +343,50 @@ def _refuse(labels: np.ndarray, wrong: np.ndarray, classes: int | None) -> None:
             rule="a whole number >= 0" + (f" and < {classes}" if classes else ""),
             fix="correct these labels, or leave out their samples",
         )
+
+
+class TextWindows:
+    """Windows of a token sequence: each input is `length` tokens, its target the same one later.
+
+    Args:
+        tokens: (M,) token ids.
+        length: T, tokens in a window, 1 <= T < M.
+        step: tokens between the starts of two windows, >= 1; None means `length` (no overlap).
+
+    Raises:
+        SettingError: a setting outside its range.
+
+    Cost: nothing but the tokens; a batch is cut when it is taken.
+
+    Example:
+        >>> TextWindows(np.arange(6), length=2)[1]
+        (array([2, 3]), array([3, 4]))
+    """
+
+    def __init__(self, tokens: np.ndarray, length: int, step: int | None = None):
+        step = length if step is None else step
+        if not 1 <= length < len(tokens) or step < 1:
+            raise SettingError(
+                "TextWindows: these windows do not fit the text",
+                got=f"length={length}, step={step}, {len(tokens)} tokens",
+                rule="1 <= length < number of tokens, step >= 1",
+                fix=f"length={max(1, min(length, len(tokens) - 1))}",
+            )
+        self.tokens, self.length, self.step = np.asarray(tokens), length, step
+
+    def __len__(self) -> int:
+        """Number of whole windows, N."""
+        return (len(self.tokens) - 1 - self.length) // self.step + 1
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        check_index(index, len(self))
+        inputs, targets = self.take(np.array([index % len(self)]))
+        return inputs[0], targets[0]
+
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Inputs (B, T) and targets (B, T) of the windows with these numbers."""
+        at = np.asarray(indices)[:, None] * self.step + np.arange(self.length)  # (B, T)
+        return self.tokens[at], self.tokens[at + 1]
 
 
 class Subset:

@@ -1,8 +1,9 @@
 """The official files of data sets: where they lie, found here and intact, or fetched.
 
-Knows folders, names, addresses, bytes and checksums, never what a file holds. A download is
-continued where it stopped and checked before it is used. A server may be anybody: what it says of
-lengths and ranges is checked, and no more is taken than the file has.
+Knows folders, names, addresses, bytes and checksums, never what a file holds, but for one that is a
+text and used as it is. A download is continued where it stopped and checked before it is used. A
+server may be anybody: what it says of lengths and ranges is checked, and no more is taken than the
+file has.
 """
 
 from __future__ import annotations
@@ -335,3 +336,40 @@ def _total(answer, have: int, remote: Remote) -> int:
     if total and total != (remote.size or total) or total > remote.most:
         raise _OtherFileError(f"{total} bytes, and the file has {remote.most} at most")
     return total
+
+
+# --- a text to learn from ---
+
+TINY_SHAKESPEARE = Remote(
+    "tinyshakespeare.txt",
+    "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",),
+    algorithm="sha256",
+    size=1_115_394,
+)
+
+
+def load_tiny_shakespeare(
+    folder: str | os.PathLike[str] | None = None, progress: Progress | None = None
+) -> str:
+    """1.1 million characters of Shakespeare's plays, 65 different ones.
+
+    Found or downloaded as in `load_mnist`; the subfolder is "text".
+
+    Args:
+        folder: where the file is or shall be.
+        progress: called as progress(name, bytes so far, bytes in all) while downloading.
+
+    Returns:
+        the text.
+
+    Raises:
+        DataError: the file is damaged, or missing and cannot be downloaded.
+
+    Source: A. Karpathy (2015), char-rnn.
+    """
+    looked = folders(folder)
+    found = find(TINY_SHAKESPEARE.name, "text", looked)
+    if found is None:
+        found = download(TINY_SHAKESPEARE, looked[-1] / "text", progress, links=False)
+    return read_intact(found, TINY_SHAKESPEARE).decode("utf-8")
