@@ -21,7 +21,6 @@ TESTED_BY = {
     "compiler/plan/stages": "tests/compiler/test_every_pass.py",
     "core/*": "tests/core/test_chapters.py",
     "nn/functional": "tests/nn/test_activation.py",
-    "nn/init": "tests/nn/test_initialisation.py",
     "primitives/*": "tests/test_every_primitive.py",
     "tensor/elementwise": "tests/tensor/test_functions.py",
     "training/run": "tests/training/test_resume.py",

@@ -1,4 +1,4 @@
-"""module.py: the tree, its names, modes and state."""
+"""module.py: the tree, its names, modes and state; hooks and their order; lists of modules."""
 
 import copy
 import pickle
@@ -399,3 +399,91 @@ def test_a_copy_has_weights_of_its_own():
             copied.first.weight.assign_(tt.Tensor([9.0, 9.0]))
         assert whole.first.weight.tolist() == [1.0, 2.0]
         assert copied.first.weight.requires_grad
+
+
+def test_a_list_and_arguments_mean_the_same():
+    """Ground truth: equal names."""
+    parts = [nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)]
+    assert list(nn.Sequential(parts).state_dict()) == list(nn.Sequential(*parts).state_dict())
+
+
+def test_parts_are_called_in_order():
+    """Closed form: (1 + 1) * 3."""
+    net = nn.Sequential(lambda x: x + 1.0, lambda x: x * 3.0)
+    assert net(tt.Tensor([1.0])).item() == 6.0
+
+
+def test_what_cannot_be_called_is_named():
+    """Ground truth: part 1 is a number."""
+    with pytest.raises(SettingError, match="part 1 cannot be called"):
+        nn.Sequential(nn.ReLU(), 3)
+
+
+def test_lists_index_slice_and_grow():
+    """Ground truth: Python's lists."""
+    blocks = nn.ModuleList([nn.Linear(1, 1)])
+    blocks.append(nn.ReLU())
+    assert len(blocks) == 2 and isinstance(blocks[-1], nn.ReLU)
+    assert [type(b).__name__ for b in blocks] == ["Linear", "ReLU"]
+    assert isinstance(blocks[:1], nn.ModuleList) and len(blocks[:1]) == 1
+
+
+def test_lists_insert_replace_and_extend_and_programs_notice():
+    """Closed form: what the parts compute in their new order."""
+    net = nn.Sequential(lambda x: x + 1.0)
+    compiled = tt.compile(lambda x: net(x))
+    x = tt.Tensor([1.0])
+    assert compiled(x).item() == 2.0
+    assert net.extend([lambda x: x * 3.0]) is net
+    assert compiled(x).item() == 6.0
+    net.insert(0, lambda x: x * 10.0)
+    assert compiled(x).item() == 33.0
+    net[0] = lambda x: x * 0.0
+    assert compiled(x).item() == 3.0
+
+
+def test_modules_by_name():
+    """Ground truth: Python's dict; names of weights as in PyTorch."""
+    heads = nn.ModuleDict({"mean": nn.Linear(2, 1, bias=False)})
+    heads["spread"] = nn.ReLU()
+    assert list(heads) == list(heads.keys()) == ["mean", "spread"] and len(heads) == 2
+    assert "mean" in heads and [m for _, m in heads.items()] == list(heads.values())
+    assert list(heads.state_dict()) == ["mean.weight"]
+    assert [name for name, _ in heads.named_children()] == ["mean", "spread"]
+    del heads["mean"]
+    assert list(heads) == ["spread"]
+    with pytest.raises(KeyError):
+        del heads["mean"]
+    with pytest.raises(SettingError, match="this cannot be a part"):
+        heads["a.b"] = nn.ReLU()
+
+
+def test_hooks_run_in_order_and_may_change_inputs_and_output():
+    """Closed form: ((x + 1) * 2) + 3, the hooks seen in the order of registration."""
+    seen = []
+
+    class Double(nn.Module):
+        def forward(self, x):
+            return x * 2.0
+
+    layer = Double()
+    layer.register_forward_pre_hook(lambda m, inputs: inputs[0] + 1.0)
+    layer.register_forward_pre_hook(lambda m, inputs: seen.append(inputs[0].item()))
+    changing = layer.register_forward_hook(lambda m, inputs, out: out + 3.0)
+    layer.register_forward_hook(lambda m, inputs, out: seen.append((m is layer, out.item())))
+    assert layer(tt.Tensor(5.0)).item() == 15.0
+    assert seen == [6.0, (True, 15.0)]
+    changing.remove()
+    changing.remove()
+    assert layer(tt.Tensor(5.0)).item() == 12.0
+
+
+def test_a_compiled_function_notices_hooks():
+    """Ground truth: eager; a program captured before the hook would give the old numbers."""
+    layer = nn.ReLU()
+    compiled = tt.compile(lambda x: layer(x))
+    x = tt.Tensor([-1.0, 2.0])
+    assert compiled(x).tolist() == [0.0, 2.0]
+    with layer.register_forward_hook(lambda m, inputs, out: out * 10.0):
+        assert compiled(x).tolist() == [0.0, 20.0]
+    assert compiled(x).tolist() == [0.0, 2.0]

@@ -20,10 +20,9 @@ from tinytorch.core.matmul import (
     matmul_vectorized,
 )
 from tinytorch.nn.activation import ReLU
-from tinytorch.nn.containers import Sequential
 from tinytorch.nn.dropout import Dropout
 from tinytorch.nn.linear import Linear
-from tinytorch.nn.module import Module, Parameter
+from tinytorch.nn.module import Module, Parameter, Sequential
 from tinytorch.nn.shapes import Flatten
 from tinytorch.tensor.creation import zeros
 from tinytorch.tensor.dispatch import custom_vjp, tensor_in

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from tinytorch.models import CNN, GPT, GPTConfig, LeNet, VisionTransformer
 from tinytorch.models.classifiers import MLP
 from tinytorch.nn.attention import TransformerBlock
-from tinytorch.nn.containers import ModuleList, Sequential
-from tinytorch.nn.module import Module, Parameter
+from tinytorch.nn.module import Module, ModuleList, Parameter, Sequential
 
 __all__ = [
     "CNN", "GPT", "GPTConfig", "LeNet", "MLP", "Module", "ModuleList", "Parameter", "Sequential",

@@ -15,12 +15,11 @@ from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn import functional as F
 from tinytorch.nn import linear
 from tinytorch.nn.attention import TransformerBlock
-from tinytorch.nn.containers import ModuleList
 from tinytorch.nn.convolution import Conv2d
 from tinytorch.nn.dropout import Dropout
-from tinytorch.nn.initialisation import normal
+from tinytorch.nn.init import normal
 from tinytorch.nn.linear import Linear
-from tinytorch.nn.module import Module, Parameter
+from tinytorch.nn.module import Module, ModuleList, Parameter
 from tinytorch.nn.normalization import BatchNorm2d, LayerNorm
 from tinytorch.nn.pooling import MaxPool2d
 from tinytorch.nn.shapes import Flatten

@@ -13,11 +13,10 @@ from tinytorch.base.arguments import whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn import functional as F
 from tinytorch.nn.activation import LeakyReLU, ReLU, Tanh
-from tinytorch.nn.containers import Sequential
 from tinytorch.nn.convolution import Conv2d, ConvTranspose2d
-from tinytorch.nn.initialisation import normal
+from tinytorch.nn.init import normal
 from tinytorch.nn.linear import Linear
-from tinytorch.nn.module import Module, Parameter
+from tinytorch.nn.module import Module, Parameter, Sequential
 from tinytorch.nn.normalization import BatchNorm2d
 from tinytorch.nn.shapes import Flatten
 from tinytorch.tensor.creation import ones, zeros

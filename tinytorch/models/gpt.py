@@ -11,12 +11,11 @@ from tinytorch.base.arguments import number, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn import functional as F
 from tinytorch.nn.attention import MultiHeadAttention, TransformerBlock
-from tinytorch.nn.containers import ModuleList
 from tinytorch.nn.dropout import Dropout
 from tinytorch.nn.embedding import Embedding
-from tinytorch.nn.initialisation import normal
+from tinytorch.nn.init import normal
 from tinytorch.nn.linear import Linear
-from tinytorch.nn.module import Module, Parameter
+from tinytorch.nn.module import Module, ModuleList, Parameter
 from tinytorch.nn.normalization import LayerNorm
 from tinytorch.tensor.creation import zeros
 from tinytorch.tensor.tensor import Tensor

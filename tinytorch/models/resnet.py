@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from tinytorch.base.arguments import flag, whole
 from tinytorch.base.errors import SettingError
 from tinytorch.nn import functional as F
-from tinytorch.nn.containers import Sequential
 from tinytorch.nn.convolution import Conv2d
-from tinytorch.nn.initialisation import fans, kaiming_normal, normal
+from tinytorch.nn.init import fans, kaiming_normal, normal
 from tinytorch.nn.linear import Linear
-from tinytorch.nn.module import Module, Parameter
+from tinytorch.nn.module import Module, Parameter, Sequential
 from tinytorch.nn.normalization import BatchNorm2d
 from tinytorch.nn.pooling import MaxPool2d
 from tinytorch.tensor.shaping import pad

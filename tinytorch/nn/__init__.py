@@ -14,7 +14,7 @@ from (`data`).
 
 from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.unknown_names import names_of as _names_of
-from tinytorch.nn import functional, init, initialisation
+from tinytorch.nn import functional, init
 from tinytorch.nn.activation import (
     ELU,
     GELU,
@@ -43,11 +43,10 @@ from tinytorch.nn.attention import (
     SelfAttention,
     TransformerBlock,
 )
-from tinytorch.nn.containers import ModuleDict, ModuleList, Sequential
 from tinytorch.nn.convolution import Conv1d, Conv2d, ConvTranspose2d
 from tinytorch.nn.dropout import Dropout, Dropout2d, DropPath
 from tinytorch.nn.embedding import Embedding, LearnedPositions, RotaryPositions, SinusoidalPositions
-from tinytorch.nn.initialisation import initialise
+from tinytorch.nn.init import initialise
 from tinytorch.nn.linear import MLP, Linear
 from tinytorch.nn.losses import (
     BCELoss,
@@ -60,12 +59,14 @@ from tinytorch.nn.losses import (
     NLLLoss,
     SmoothL1Loss,
 )
-from tinytorch.nn.module import Module, Parameter
+from tinytorch.nn.module import Module, ModuleDict, ModuleList, Parameter, Sequential
 from tinytorch.nn.normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
 from tinytorch.nn.pooling import AdaptiveAvgPool2d, AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from tinytorch.nn.recurrent import GRU, LSTM, RNN
 from tinytorch.nn.shapes import Flatten, Identity, Unflatten, Upsample
-from tinytorch.nn.signals import signal
+from tinytorch.nn.summary import signal
+
+initialisation = init  # the functions that draw, under the name they have had
 
 __all__ = [
     "AdaptiveAvgPool2d", "AvgPool1d", "AvgPool2d", "BCELoss", "BCEWithLogitsLoss", "BatchNorm1d",

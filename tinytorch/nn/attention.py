@@ -16,7 +16,7 @@ from tinytorch.base.dtypes import DType, int64
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.activation import gelu
 from tinytorch.nn.dropout import Dropout, DropPath, dropout
-from tinytorch.nn.initialisation import uniform
+from tinytorch.nn.init import uniform
 from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.nn.normalization import LayerNorm

@@ -13,7 +13,7 @@ from typing import Any
 
 from tinytorch.base.arguments import flag, pair, single, whole
 from tinytorch.base.errors import SettingError, ShapeError
-from tinytorch.nn.initialisation import uniform
+from tinytorch.nn.init import uniform
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.tensor.contractions import (
     convolution,

@@ -15,7 +15,7 @@ import numpy as np
 from tinytorch.base.arguments import flag, number, whole
 from tinytorch.base.dtypes import float64, int64
 from tinytorch.base.errors import DTypeError, IndexRangeError, SettingError, ShapeError
-from tinytorch.nn.initialisation import normal
+from tinytorch.nn.init import normal
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.tensor.creation import iota
 from tinytorch.tensor.elementwise import cos, sin, where

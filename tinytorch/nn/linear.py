@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 
 from tinytorch.base.arguments import flag, whole
 from tinytorch.base.errors import SettingError, ShapeError
-from tinytorch.nn.containers import ModuleList
 from tinytorch.nn.dropout import Dropout
-from tinytorch.nn.initialisation import uniform
-from tinytorch.nn.module import Module, Parameter
+from tinytorch.nn.init import uniform
+from tinytorch.nn.module import Module, ModuleList, Parameter
 from tinytorch.tensor.contractions import linear
 from tinytorch.tensor.elementwise import relu
 from tinytorch.tensor.tensor import Tensor

@@ -12,7 +12,7 @@ from typing import Any
 from tinytorch.base.arguments import flag, number, whole
 from tinytorch.base.errors import ShapeError
 from tinytorch.nn.dropout import dropout
-from tinytorch.nn.initialisation import uniform
+from tinytorch.nn.init import uniform
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.tensor.contractions import linear
 from tinytorch.tensor.creation import zeros

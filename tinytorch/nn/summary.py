@@ -1,25 +1,90 @@
-"""What a module consists of: output shapes, parameters, operations and memory, layer by layer.
+"""What a module does, part by part: the summary of its sizes and costs, the signals of its numbers.
 
-The module runs without numbers, under an interpreter that knows primitives' shape rules and costs,
-and the tape; never what a module computes. A model of any size is counted in milliseconds, and
-nothing of it changes: neither statistics nor random state.
+The summary is output shapes, parameters, operations and memory. The module runs without numbers,
+under an interpreter that knows primitives' shape rules and costs, and the tape: a model of any size
+is counted in milliseconds.
+
+Signals are how large numbers and gradients are from layer to layer: why first values and norms
+matter. A deviation that shrinks or grows by the same factor at each layer is the sign of wrong
+first values (He et al. 2015, section 2.2); norms and shortcuts hold it near 1.
+
+Knows what goes into a module and comes out, never what it computes. Nothing of it changes, neither
+statistics nor random state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
 
 from tinytorch.base.errors import SettingError
-from tinytorch.nn.hooks import Hooks, Watcher, watching
 from tinytorch.tensor.autograd import Port, TapeNode
-from tinytorch.tensor.creation import zeros
+from tinytorch.tensor.creation import zeros, zeros_like
 from tinytorch.tensor.interpreter import Interpreter, enable_grad, interpreting, user_line
 from tinytorch.tensor.memory import from_buffer, from_value
+from tinytorch.tensor.random import default_generator
 from tinytorch.tensor.tensor import Tensor
+
+# --- watching: what is called, and what it gives ---
+
+
+class Watcher:
+    """Stands in for a module's hooks for a while: `watch` around them is what it sees.
+
+    Args:
+        own: the hooks the module has, or None.
+    """
+
+    def __init__(self, own: Any):
+        self.own = own
+        # as Hooks has them: what the module registers meanwhile goes with the watcher
+        self.before: list[list[Callable]] = []
+        self.after: list[list[Callable]] = []
+
+    def around(self, module: Any, inputs: tuple, named: dict) -> Any:
+        """`watch`, given a way to call the module as it is."""
+        if self.own is None:
+            return self.watch(module, lambda: module.forward(*inputs, **named))
+        own = self.own
+        return self.watch(module, lambda: own.around(module, inputs, named))
+
+    def watch(self, module: Any, call: Callable[[], Any]) -> Any:
+        """What the module gives; subclasses look at it."""
+        raise NotImplementedError
+
+
+@contextmanager
+def watching(module: Any, make: Callable[[Any], Watcher]) -> Iterator[dict[int, Any]]:
+    """Within the block every module of a tree has a Watcher; gives them by id of their module.
+
+    Past `__setattr__`: the hooks are back before anybody can notice, so nothing is recompiled.
+    """
+    parts = list(module.modules())
+    watchers = {id(part): make(part._hooks) for part in parts}
+    try:
+        for part in parts:
+            object.__setattr__(part, "_hooks", watchers[id(part)])
+        yield watchers
+    finally:
+        for part in parts:
+            object.__setattr__(part, "_hooks", watchers[id(part)].own)
+
+
+def tensors_in(tree: Any) -> list[Tensor]:
+    """The Tensors that a module gave: one, or those in tuples, lists and dicts."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    if isinstance(tree, dict):
+        tree = tuple(tree.values())
+    return [t for x in tree for t in tensors_in(x)] if isinstance(tree, (list, tuple)) else []
+
+
+# --- the summary ---
 
 
 @dataclass(frozen=True)
@@ -228,7 +293,7 @@ class ShapesOnly(Interpreter):
 class _Charged(Watcher):
     """Charges a module with every operation outside its parts."""
 
-    def __init__(self, counter: ShapesOnly, own: Hooks | None):
+    def __init__(self, counter: ShapesOnly, own: Any):
         super().__init__(own)
         self.counter, self.calls, self.output = counter, 0, ()
 
@@ -242,15 +307,6 @@ class _Charged(Watcher):
         self.calls += 1
         self.output = tuple(tuple(t.shape) for t in tensors_in(output))
         return output
-
-
-def tensors_in(tree: Any) -> list[Tensor]:
-    """The Tensors that a module gave: one, or those in tuples, lists and dicts."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    if isinstance(tree, dict):
-        tree = tuple(tree.values())
-    return [t for x in tree for t in tensors_in(x)] if isinstance(tree, (list, tuple)) else []
 
 
 def summarise(module: Any, inputs: tuple, named: dict) -> Summary:
@@ -292,3 +348,112 @@ def _gathered(module: Any, counter: ShapesOnly, watched: dict, kept: dict) -> Su
             )
         )  # fmt: skip
     return Summary(tuple(rows), nbytes)
+
+
+# --- signals ---
+
+
+@dataclass(frozen=True)
+class SignalRow:
+    """What one module gave.
+
+    Args:
+        name: dotted path; "" is the whole.
+        kind: its class.
+        mean: of the numbers it gave.
+        deviation: of the same.
+        zeros: share of them that is exactly 0.
+        gradient: root mean square of the loss's gradient with respect to them; None without a loss.
+    """
+
+    name: str
+    kind: str
+    mean: float
+    deviation: float
+    zeros: float
+    gradient: float | None
+
+
+@dataclass(frozen=True)
+class Signal:
+    """Rows in the order in which the modules finished; `print` shows a table."""
+
+    rows: tuple[SignalRow, ...]
+
+    def __str__(self) -> str:
+        head = f"{'layer':32s} {'mean':>10s} {'deviation':>10s} {'zeros':>6s} {'gradient':>10s}"
+        lines = [
+            f"{(row.name or 'all') + ': ' + row.kind:32s} {row.mean:10.3g} {row.deviation:10.3g} "
+            f"{row.zeros:6.0%}" + ("" if row.gradient is None else f" {row.gradient:10.3g}")
+            for row in self.rows
+        ]
+        return "\n".join([head, *lines])
+
+    __repr__ = __str__
+
+
+class _Probe(Watcher):
+    """Keeps what a module gave, and adds zeros to it whose gradient is that of the output."""
+
+    def __init__(self, own: Any, order: list[int]):
+        super().__init__(own)
+        self.order = order
+        self.given: np.ndarray | None = None
+        self.zeros: Tensor | None = None
+
+    def watch(self, module: Any, call: Callable[[], Any]) -> Any:
+        """The output, of the last call if there are several."""
+        output = call()
+        found = [t for t in tensors_in(output) if t.dtype.is_float]
+        if not found:
+            return output
+        if id(module) not in self.order:
+            self.order.append(id(module))
+        self.given = found[0].detach().numpy().astype(np.float64)
+        if not isinstance(output, Tensor):
+            return output
+        zeros = zeros_like(output.detach())
+        zeros.requires_grad = True
+        self.zeros = zeros
+        return output + zeros
+
+
+def signal(module: Any, *inputs: Any, loss: Callable[[Any], Tensor] | None = None) -> Signal:
+    """Run a copy of a module once and say how large numbers and gradients are at each part.
+
+    Args:
+        module: any; it stays as it is, and so does the random state.
+        inputs: as its `forward` takes them.
+        loss: output -> a single number; None: numbers only, no gradients.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> from tinytorch import nn
+        >>> _ = tt.manual_seed(0)
+        >>> net = nn.initialise(nn.MLP([256] * 20), "he_normal")
+        >>> rows = signal(net, tt.randn(64, 256)).rows
+        >>> all(0.3 < row.deviation < 4.0 for row in rows)
+        True
+    """
+    copied, order = copy.deepcopy(module), []
+    state = default_generator.state_dict()
+    try:
+        with enable_grad(), watching(copied, lambda own: _Probe(own, order)) as probes:
+            output = copied(*inputs)
+            if loss is not None:
+                loss(output).backward()
+    finally:
+        default_generator.load_state_dict(state)
+    names = {id(part): (name, type(part).__name__) for name, part in copied.named_modules()}
+    return Signal(tuple(_row(*names[at], probes[at], loss is not None) for at in order))
+
+
+def _row(name: str, kind: str, probe: _Probe, with_gradient: bool) -> SignalRow:
+    given = np.zeros(1) if probe.given is None or not probe.given.size else probe.given
+    gradient = None
+    if with_gradient and probe.zeros is not None and probe.zeros.grad is not None:
+        g = probe.zeros.grad.numpy().astype(np.float64)
+        gradient = float(np.sqrt((g * g).mean())) if g.size else 0.0
+    return SignalRow(
+        name, kind, float(given.mean()), float(given.std()), float((given == 0).mean()), gradient
+    )

@@ -33,10 +33,9 @@ import numpy as np
 
 from tinytorch.base.errors import SettingError
 from tinytorch.nn.activation import Softmax
-from tinytorch.nn.containers import Sequential
 from tinytorch.nn.functional import cross_entropy
 from tinytorch.nn.losses import CrossEntropyLoss, Noted, losses_noted
-from tinytorch.nn.module import Module
+from tinytorch.nn.module import Module, Sequential
 from tinytorch.tensor.autograd import TapeNode
 from tinytorch.tensor.creation import full
 from tinytorch.tensor.elementwise import where

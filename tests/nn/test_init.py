@@ -1,4 +1,4 @@
-"""initialisation.py: moments of the distributions."""
+"""init.py: moments of the distributions."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 import tinytorch as tt
 from tinytorch import nn
 from tinytorch.base.errors import SettingError, ShapeError
-from tinytorch.nn import initialisation as init
+from tinytorch.nn import init
 
 SHAPE = (
     200,
