@@ -5,10 +5,11 @@ A plain copy of n numbers is 2 n units of work, and 50 000 are a tile; vectors h
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.compiler.test_pass_regressions import Draft
-from tinytorch.base.dtypes import DType, float32, float64
+from tinytorch.base.dtypes import DType, bool_, float32, float64, int8, int32, int64, uint8
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.loops.expression import Load, Op, Reduce, Store
 from tinytorch.compiler.loops.inner_reductions import inner_kernel, plan_inner, width_for
@@ -121,3 +122,29 @@ def test_sums_of_rows_of_every_length(columns):
     above = d("sub", x, most)
     total = d("sum", above, axes=(1,), keepdims=True)
     d.check(d("add", above, total), d("sum", d("mul", x, x), axes=(1,), keepdims=False))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("name", ["max", "min"])
+@pytest.mark.parametrize("dtype", [int8, int32, int64, uint8, float32], ids=repr)
+def test_extremes_of_one_sign(dtype, name, axis):
+    """Ground truth: the numbers; what a reduction begins with is beyond all of them.
+
+    Also for reductions over columns: both take what they begin with from elementwise.py.
+    """
+    d = Draft()
+    x = d.given((5, 37), dtype)
+    numbers = np.arange(5 * 37).reshape(5, 37) % 100 + 3
+    if name == "max" and dtype.kind != "u":
+        numbers = -numbers
+    d.arrays[x] = numbers.astype(dtype.storage)
+    d.check(d(name, x, axes=(axis,), keepdims=False))
+
+
+@pytest.mark.parametrize("name", ["any", "all"])
+def test_verdicts_begin_with_what_changes_nothing(name):
+    """Ground truth: the truth table, of rows that are all true, all false, and mixed."""
+    d = Draft()
+    x = d.given((3, 37), bool_)
+    d.arrays[x] = np.stack([np.ones(37, bool), np.zeros(37, bool), np.arange(37) % 2 == 0])
+    d.check(d(name, x, axes=(1,), keepdims=False), d(name, x, axes=(0,), keepdims=False))
