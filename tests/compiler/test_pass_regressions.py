@@ -318,6 +318,7 @@ def test_random_bits_that_are_joined_or_turned(shape):
         d("concatenate", *parts, axis=joined)
     made = [v for n in d.graph.nodes[-len(shape) :] for v in n.outputs]
     d.check(*(d("add", v, v) for v in (*made, turned)))
+    assert not program_of(d.graph, TARGETS[0]).host_calls
     alone = Draft()
     state = alone.given((4,), uint32, state=True)
     bits = alone.graph.add(TABLE["random_bits"], (state,), {"shape": shape})[0]
