@@ -46,7 +46,7 @@ def test_dense_learns_the_same_with_three_loops():
         with dense_uses(product):
             (layer(x) ** 2).sum().backward()
         found.append([t.numpy() for t in (x.grad, layer.weight.grad, layer.bias.grad)])
-    # each side is within (12 + 2) * 2^-53 of the sum of its terms' sizes, at most 12 times 2 * out * x
+    # each side is within (12 + 2) * 2^-53 of the sum of its terms' sizes, 12 times 2 out x at most
     most = max(float(t.abs().max().item()) for t in (x, layer.weight))
     bound = 2 * 14 * 2**-53 * 12 * 2 * (3 * most * most + most) * max(most, 1)
     for fast, slow in zip(*found, strict=True):
