@@ -66,8 +66,6 @@ from tinytorch.nn.recurrent import GRU, LSTM, RNN
 from tinytorch.nn.shapes import Flatten, Identity, Unflatten, Upsample
 from tinytorch.nn.summary import signal
 
-initialisation = init  # the functions that draw, under the name they have had
-
 __all__ = [
     "AdaptiveAvgPool2d", "AvgPool1d", "AvgPool2d", "BCELoss", "BCEWithLogitsLoss", "BatchNorm1d",
     "BatchNorm2d", "Conv1d", "Conv2d", "ConvTranspose2d", "CrossEntropyLoss", "DropPath", "Dropout",
@@ -78,7 +76,7 @@ __all__ = [
     "MultiHeadAttention", "NLLLoss", "PReLU", "Parameter", "RMSNorm", "RNN", "ReLU", "ReLU6",
     "RotaryPositions", "SELU", "SelfAttention", "Sequential", "SiLU", "Sigmoid",
     "SinusoidalPositions", "SmoothL1Loss", "Softmax", "Softplus", "Softsign", "Tanh",
-    "TransformerBlock", "Unflatten", "Upsample", "functional", "init", "initialisation",
+    "TransformerBlock", "Unflatten", "Upsample", "functional", "init",
     "initialise", "signal",
 ]  # fmt: skip
 
