@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
-from tinytorch.core import spatial
+from tinytorch.core import spatial, training
 from tinytorch.core.attention import attention_naive, attention_optimized
 from tinytorch.core.grid import blocks_for, kernel
 from tinytorch.core.kernels import fused_relu_add
 from tinytorch.core.layers import Dense, DenseOptimized, dense_uses, matmul_naive
+from tinytorch.data import ArrayDataset
 
 CHAPTERS = (
     "activations attention dataloader dense grid kernels layers matmul networks optimizers spatial "
@@ -165,3 +166,18 @@ def test_a_launch_that_makes_no_sense_is_refused(launch, says):
     """Ground truth: the message."""
     with pytest.raises(ValueError, match=says):
         _block_sums[launch]
+
+
+def test_layers_of_one_number():
+    """Closed form: one input and one output are a layer."""
+    layer = DenseOptimized(1, 1)
+    assert layer(tt.ones(2, 1)).shape == (2, 1)
+
+
+def test_a_data_set_is_shuffled_into_batches():
+    """Closed form: each sample once, and not in the order in which they lie (20! orders)."""
+    tt.manual_seed(0)
+    numbers = np.arange(40, dtype=np.float32)
+    batches = training._batches(ArrayDataset(numbers, numbers))
+    order = np.concatenate([x for x, _ in batches])
+    assert sorted(order) == list(numbers) and list(order) != list(numbers)

@@ -120,3 +120,8 @@ def test_bad_settings_are_named(make):
     """Ground truth: the documented ranges."""
     with pytest.raises(SettingError, match="Sampler: "):
         make()
+
+
+def test_one_sample_may_be_drawn():
+    """Closed form: a number of 1 is a number."""
+    assert len(RandomSampler(TEN, num_samples=1).order(0, 0)) == 1

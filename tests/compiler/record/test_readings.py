@@ -462,3 +462,13 @@ def test_containers_of_tensors():
         assert holds_tensor(held)
     for held in (1, [1], {"k": np.ones(1)}, [[[[[x]]]]], deep, iter([x]), itertools.repeat(x)):
         assert not holds_tensor(held)
+
+
+def test_how_deep_tuples_are_looked_into():
+    """Ground truth: counted by hand; the deepest tuple that may be entered is."""
+    held = []
+    inside = ((held,),)
+    for depth, reached in ((0, False), (1, False), (2, True)):
+        seen = Noted()
+        seen.read_inside(inside, depth)
+        assert (("all", id(held), None) in seen.guards) is reached

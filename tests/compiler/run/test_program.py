@@ -452,3 +452,16 @@ def test_models_of_one_kind_share_code_and_arena():
     programs = [f._last.program for f in functions]
     assert programs[0].library is programs[1].library
     assert sum(map(len, programs[0].idle.values())) == 1
+
+
+def test_a_child_has_an_arena_of_its_own():
+    """Ground truth: fork(2); what a child writes into large pages stays with the child."""
+    memory = programs._pages(5 << 20)
+    assert memory.nbytes == 5 << 20 and memory.ctypes.data % (2 << 20) == 0 and not memory.any()
+    memory[:] = 1
+    child = os.fork()
+    if child == 0:
+        memory[:] = 2
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert (memory == 1).all()
