@@ -1,5 +1,8 @@
 """Attention kernels against the definition in float64 NumPy, on every target this machine runs."""
 
+import ctypes
+import mmap
+
 import numpy as np
 import pytest
 
@@ -63,3 +66,25 @@ def test_equal_attentions_share_their_code():
     specs = [forward(TARGETS[0], q, k, v, causal)[2] for causal in (True, True, False)]
     names = [lower_attention(TARGETS[0], s).steps[0].kernel.name for s in specs]
     assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+def test_nothing_is_read_behind_the_last_row(target):
+    """Ground truth: mmap(2), mprotect(2): who reads the page behind k and v ends the process."""
+    page = mmap.PAGESIZE
+    held = []
+
+    def at_the_end(x):
+        memory = mmap.mmap(-1, 2 * page)
+        held.append(memory)
+        whole = np.frombuffer(memory, np.uint8)
+        protect = ctypes.CDLL(None, use_errno=True).mprotect
+        assert protect(ctypes.c_void_p(whole.ctypes.data + page), page, 0) == 0
+        place = whole[page - x.nbytes : page].view(x.dtype).reshape(x.shape)
+        place[...] = x
+        return place
+
+    q, k, v = (np.ones((1, 1, n, 5), np.float32) for n in (3, 7, 7))
+    for causal in (False, True):
+        out, _, _ = forward(target, q, at_the_end(k), at_the_end(v), causal)
+        np.testing.assert_allclose(out, 1, rtol=1e-6)

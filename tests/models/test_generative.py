@@ -156,3 +156,9 @@ def test_bad_settings_of_a_gan_are_named():
             make(image_size=28)
         with pytest.raises(SettingError, match="width is not a whole number"):
             make(image_size=8, width=0)
+
+
+def test_the_discriminator_leaks_a_fifth():
+    """Ground truth: Radford et al. 2016, section 4: slope 0.2."""
+    found = [getattr(m, "negative_slope", None) for m in DCGANDiscriminator().modules()]
+    assert {slope for slope in found if slope is not None} == {0.2}

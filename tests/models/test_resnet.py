@@ -7,7 +7,7 @@ import tinytorch as tt
 from tinytorch import models
 from tinytorch.base.errors import SettingError
 from tinytorch.data import load_cifar10
-from tinytorch.models.resnet import CifarBlock
+from tinytorch.models.resnet import Bottleneck, CifarBlock
 from tinytorch.storage import safetensors
 
 WEIGHTS = "resnet-cifar10/resnet20-12fca82f.safetensors"
@@ -117,3 +117,10 @@ def test_trained_weights_give_their_error_exactly(official_data):
     """Ground truth: 8.27 % of 10,000, measured with PyTorch when the weights were published."""
     images, labels = load_cifar10(train=False, folder=official_data).take(np.arange(10_000))
     assert (predictions(trained(official_data), images) != labels).sum() == 827
+
+
+def test_blocks_of_one_channel_and_four():
+    """Closed form: a bottleneck gives 4 channels for each of its width (He et al. 2016)."""
+    assert Bottleneck(3, 5)(tt.ones(2, 3, 8, 8)).shape == (2, 20, 8, 8)
+    narrow = models.ResNet([1, 1, 1, 1], width=1)
+    assert narrow(tt.ones(2, 3, 32, 32)).shape == (2, 1000)

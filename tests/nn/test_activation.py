@@ -255,3 +255,10 @@ def test_formulas_that_there_are_not():
         F.gelu(tt.zeros(2), "sigmoid")
     with pytest.raises(SettingError, match="approximate has two values"):
         nn.GELU("fast")
+
+
+def test_at_a_bound_there_is_no_slope():
+    """Closed form: hardtanh takes the number at a bound, as PyTorch does, not what led there."""
+    x = tt.Tensor([-1.0, -0.5, 0.5, 1.0], requires_grad=True)
+    F.hardtanh(x).sum().backward()
+    assert x.grad.tolist() == [0.0, 1.0, 1.0, 0.0]

@@ -420,3 +420,12 @@ def test_bad_settings_of_a_block_are_named():
         nn.TransformerBlock(8, norm_first=1)
     with pytest.raises(SettingError, match="do not share the size"):
         nn.TransformerBlock(8, 3)
+
+
+def test_shared_keys_without_a_batch():
+    """Ground truth: the same with a batch of one."""
+    q, k, v = (tt.randn(heads, 5, 8) for heads in (4, 2, 2))
+    alone = F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+    batch = (x.reshape(1, *x.shape) for x in (q, k, v))
+    together = F.scaled_dot_product_attention(*batch, enable_gqa=True)
+    np.testing.assert_array_equal(alone.numpy(), together.numpy()[0])

@@ -229,3 +229,10 @@ def test_outputs_without_numbers_have_no_gradient_in_size():
     """Closed form: the norm of nothing is 0."""
     rows = nn.signal(nn.ReLU(), tt.zeros(0, 3), loss=lambda y: y.sum()).rows
     assert [row.gradient for row in rows] == [0.0]
+
+
+def test_calls_are_counted():
+    """Closed form: a layer that is called twice says so, one that is called once does not."""
+    layer = nn.Linear(3, 3)
+    text = str(nn.Sequential(layer, layer).summary((1, 3)))
+    assert " x2" in text and " x1" not in text

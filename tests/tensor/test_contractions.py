@@ -38,3 +38,12 @@ def test_einsum_refuses(equation, shapes):
     """Ground truth: four parts."""
     with pytest.raises(ShapeError, match=r"(?s)einsum.*got:.*rule:.*fix:"):
         tt.einsum(equation, *[tt.ones(s) for s in shapes])
+
+
+def test_cells_beyond_the_padding_are_below_and_to_the_right():
+    """Closed form: a window of one tap moves the picture nowhere; what is added is zero."""
+    x, one = tt.ones(1, 1, 2, 2), tt.ones(1, 1, 1, 1)
+    out = tt.nn.functional.conv_transpose2d(x, one, dilation=3, output_padding=(1, 2))
+    expected = np.zeros((3, 4))
+    expected[:2, :2] = 1
+    np.testing.assert_array_equal(out.numpy(), [[expected]])

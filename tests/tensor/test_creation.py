@@ -105,3 +105,9 @@ def test_numbers_that_do_not_fit_are_named():
         tt.tensor(2**70)
     with pytest.raises(DTypeError, match="not a number type"):
         tt.ones(2) + {"a": 1}
+
+
+def test_trace_is_the_sum_of_the_diagonal():
+    """Closed form, of a matrix and of a diagonal beside the main one."""
+    x = tt.Tensor([[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]])
+    assert tt.trace(x).item() == 17.0

@@ -351,3 +351,24 @@ def test_keys_that_mean_nothing_are_refused(key, error, phrase):
         x[key]
     with pytest.raises(error, match=phrase):
         x[key] = 1.0
+
+
+def test_take_along_axis_takes_along_the_last_by_default():
+    """Ground truth: the array API standard: axis=-1."""
+    x, index = np.arange(6).reshape(2, 3), np.array([[2], [0]])
+    found = tt.take_along_axis(tt.Tensor(x, dtype=tt.int64), tt.Tensor(index, dtype=tt.int64))
+    assert found.tolist() == [[2], [3]]
+
+
+def test_as_many_numbers_as_places_are_written_when_compiled():
+    """Ground truth: NumPy; the places are known at run time only."""
+    x, mask = np.zeros(5, np.float32), np.array([1, 0, 1, 0, 1], bool)
+
+    @tt.compile
+    def written(x, mask, values):
+        x = x + 0
+        x[mask] = values
+        return x
+
+    out = written(tt.Tensor(x), tt.Tensor(mask), tt.Tensor([1.0, 2.0, 3.0]))
+    assert out.tolist() == [1.0, 0.0, 2.0, 0.0, 3.0]

@@ -467,3 +467,12 @@ def test_nan_sorts_last_and_wins_everywhere(way):
         ]  # fmt: skip
     for i, (out, truth) in enumerate(zip(outs, truths, strict=True)):
         np.testing.assert_array_equal(out.numpy(), truth, str(i))
+
+
+def test_limits_of_integer_types():
+    """Ground truth: NumPy's; a float type has none of this kind."""
+    for dtype, name in ((tt.int8, "int8"), (tt.int64, "int64"), (tt.uint8, "uint8")):
+        found, theirs = tt.iinfo(dtype), np.iinfo(name)
+        assert (found.min, found.max, found.bits) == (theirs.min, theirs.max, theirs.bits)
+    with pytest.raises(DTypeError, match="no integer type"):
+        tt.iinfo(tt.float32)

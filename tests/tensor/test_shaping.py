@@ -39,3 +39,8 @@ def test_shapes_are_of_whole_numbers():
         with pytest.raises((TypeError, ValueError)):
             torch.broadcast_shapes(given)
     assert tt.broadcast_shapes((3, 1), 4, [2, 1, 1]) == (2, 3, 4)
+
+
+def test_stacks_begin_a_new_first_axis():
+    """Ground truth: PyTorch's default, dim=0."""
+    assert tt.stack([tt.zeros(2, 3), tt.ones(2, 3)]).tolist() == [[[0.0] * 3] * 2, [[1.0] * 3] * 2]

@@ -173,3 +173,4 @@ def test_a_row_gradient_is_the_table_that_it_stands_for():
     assert type(twice) is RowGradient and type(wide) is not RowGradient
     assert twice.dense().tolist() == wide.tolist() == [[2 * n for n in row] for row in whole]
     assert wide.dtype is tt.float64 and (g * 2.0).dense().tolist() == wide.tolist()
+    assert g.numpy().tolist() == whole == tt.abs(g).tolist()  # any function may read it

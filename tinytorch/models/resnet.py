@@ -68,9 +68,10 @@ class Bottleneck(Module):
         self.bn1 = BatchNorm2d(width)
         self.conv2 = Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
         self.bn2 = BatchNorm2d(width)
-        self.conv3 = Conv2d(width, 4 * width, 1, bias=False)
-        self.bn3 = BatchNorm2d(4 * width)
-        self.downsample = _shortcut(channels_in, 4 * width, stride)
+        wide = self.expansion * width
+        self.conv3 = Conv2d(width, wide, 1, bias=False)
+        self.bn3 = BatchNorm2d(wide)
+        self.downsample = _shortcut(channels_in, wide, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 4 width, H / stride, W / stride)."""
