@@ -406,3 +406,24 @@ def test_no_descriptor_stays_open(tmp_path):
         kept.get("key")
         del kept
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_child_forked_while_entries_are_counted_goes_on(tmp_path, monkeypatch):
+    """Ground truth: flock(2): a lock of an open file lasts until all copies of it are closed, those
+    that a child inherits too, so the child would wait for itself. Fault of 2026-11-27."""
+    cache = ProgramCache(tmp_path / "programs", limit=0)
+    children = []
+
+    def forking(self, folder):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)  # ends it, whatever it waits for
+            ProgramCache(tmp_path / "programs").put("another", OBJECTS, PLAN)
+            os._exit(0)
+        children.append(child)
+        return 0
+
+    monkeypatch.setattr(ProgramCache, "_prune", forking)
+    cache.put("one", OBJECTS, PLAN)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0]
+    assert cache.get("another") == (OBJECTS, PLAN)

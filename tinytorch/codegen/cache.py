@@ -136,7 +136,8 @@ class ProgramCache:
     def _count(self, folder: int, added: int) -> None:
         """Add to the number of bytes; where it is unknown or too large, look at every entry."""
         with files.extending(self._total, mode=0o600) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            # of this process: a child forked meanwhile does not inherit it and wait for itself
+            fcntl.lockf(file, fcntl.LOCK_EX)
             text = file.read(20)
             total = int(text) + added if text.isdigit() else self.limit + 1
             if total > self.limit:
