@@ -8,7 +8,7 @@ docstrings and comments, in brackets); words are explained in docs/glossary.md:
     graph/graph.py          [208]  what is compiled: primitives over values, printed as Python
     plan/stages.py          [220]  what the passes hand on, each frozen once made
     plan/layout.py          [ 99]  in which order the axes of each value lie
-    plan/fuse.py            [311]  which operations become one kernel
+    plan/fuse.py            [313]  which operations become one kernel
     plan/materialize.py     [184]  which values get memory
     plan/order.py           [115]  what is done before what
     plan/lower.py           [120]  each group becomes a loop nest or a library call

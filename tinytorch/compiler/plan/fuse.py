@@ -284,10 +284,19 @@ class _Fusion:
     def _need(self, group: _Draft, needed: int) -> None:
         """Record that a group needs others, for it and for all that need it."""
         needed &= ~(1 << group.number)
-        if needed & ~self._before[group.number]:
+        if len(group.nodes) == 1:  # nothing needs it yet
+            self._before[group.number] = needed
+        elif needed & ~self._before[group.number]:
             for other in self._before:
                 if other == group.number or self._before[other] >> group.number & 1:
                     self._before[other] |= needed
+
+    def _between(self, first: int, last: int) -> bool:
+        """Whether a group comes after the group `first` and before the group `last`."""
+        needed = self._before[last]
+        return bool(needed >> first & 1) and any(
+            needed >> number & 1 and needs >> first & 1 for number, needs in self._before.items()
+        )
 
     def _merge(self, into: _Draft, other: _Draft) -> None:
         """Put `other` into `into` if they run over the same points with nothing between them."""
@@ -303,12 +312,8 @@ class _Fusion:
         a, b = into.number, other.number
         if self._apart[a] >> b & 1 or self._apart[b] >> a & 1:
             return
-        for number, needs in self._before.items():
-            between = number not in (a, b)
-            if between and (needs >> a & 1 and self._before[b] >> number & 1):
-                return
-            if between and (needs >> b & 1 and self._before[a] >> number & 1):
-                return
+        if self._between(a, b) or self._between(b, a):
+            return
         into.nodes = sorted((*into.nodes, *other.nodes), key=self._place_of.__getitem__)
         into.axes = into.axes if into.axes is not None else other.axes
         for node in other.nodes:
