@@ -1,11 +1,11 @@
 """Matrix product kernels against float64 NumPy, on every target this machine runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
-from tests.kernels.lowered_runner import AMX, VECTOR_TARGETS, run_lowered, untouched
+from tests.kernels.lowered_runner import AMX, VECTOR_TARGETS, WITHOUT_AMX, run_lowered, untouched
 from tinytorch.base.dtypes import (
     bfloat16,
     float16,
@@ -21,7 +21,8 @@ from tinytorch.kernels.gemm import lower_gemm
 from tinytorch.kernels.gemm_plan import GemmSpec
 
 HOST = Target.named("avx512")
-TARGETS = {"amx": AMX, **VECTOR_TARGETS}  # AMX tiles are emulated where the processor has none
+# AMX tiles are emulated where the processor has none
+TARGETS = {"amx": AMX, "plain": replace(WITHOUT_AMX, has_bf16_dot=False), **VECTOR_TARGETS}
 # m, n, k: ones, primes, sizes around registers and tiles, none of them a multiple of the other
 SHAPES = [(1, 1, 1), (3, 7, 5), (37, 53, 29), (64, 32, 64), (97, 10, 31), (2, 131, 17), (61, 1, 40)]
 STANDARD = ("rows", "rows")

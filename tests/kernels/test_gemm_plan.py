@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.kernels.lowered_runner import AMX, VECTOR_TARGETS, run_kernel, untouched
+from tests.kernels.lowered_runner import AMX, VECTOR_TARGETS, WITHOUT_AMX, run_kernel, untouched
 from tinytorch.base.dtypes import OF_NUMPY, bfloat16, float16, float32, float64, round_to_bfloat16
 from tinytorch.codegen.kernel import Operand, named_kernel
 from tinytorch.kernels.gemm_plan import (
@@ -20,12 +20,14 @@ from tinytorch.kernels.gemm_plan import (
     Dot,
     GemmSpec,
     MultiplyAdd,
+    PairDots,
     Sums,
     arithmetic_of,
+    of_bfloat16,
     plan_amx,
     plan_dot,
     plan_fma,
-    suits_amx,
+    plan_pairs,
     suits_dot,
 )
 from tinytorch.kernels.packing import StripCopy
@@ -57,7 +59,8 @@ def test_tiles_cover_the_product(shape, batch, target):
     """Ground truth: counting blocks of rows, panels of columns, and products of the batch."""
     spec, target = product(*shape, batch), VECTOR_TARGETS[target]
     m, n, k = shape
-    for plan in (plan_fma(target, spec), plan_dot(target, spec), plan_amx(spec)):
+    plans = plan_fma(target, spec), plan_dot(target, spec), plan_pairs(target, spec), plan_amx(spec)
+    for plan in plans:
         assert plan.blocks.total == m and sum(plan.blocks.sizes) == m
         assert (plan.panels - 1) * plan.width < n <= plan.panels * plan.width
         assert plan.row_tiles.total == plan.blocks.parts
@@ -144,11 +147,10 @@ def test_who_computes_a_product():
     assert not suits_dot(product(2, 9, 70))
     assert not suits_dot(product(2, 9, 70, a=(1, 2), b=along))
     assert not suits_dot(product(2, 9, 1, b=(1, 1)))
-    assert suits_amx(AMX, product(5, 5, 5, dtype=bfloat16))
-    assert suits_amx(AMX, product(5, 5, 5, round_to=bfloat16))
-    assert not suits_amx(AMX, product(5, 5, 5))
-    assert not suits_amx(AMX, product(5, 5, 0, dtype=bfloat16))
-    assert not suits_amx(WIDE, product(5, 5, 5, dtype=bfloat16))
+    assert of_bfloat16(product(5, 5, 5, dtype=bfloat16))
+    assert of_bfloat16(product(5, 5, 5, round_to=bfloat16))
+    assert not of_bfloat16(product(5, 5, 5))
+    assert not of_bfloat16(product(5, 5, 0, dtype=bfloat16))
 
 
 def test_number_type_of_sums():
@@ -274,9 +276,49 @@ def test_amx_tiles(rows, how, k, vectors):
     np.testing.assert_array_equal(again[:rows, :n], 2 * (a @ b))
 
 
+@pytest.mark.skipif(not WITHOUT_AMX.has_bf16_dot, reason="this processor has no VDPBF16PS")
+@pytest.mark.parametrize("rows", [1, 13, 14])
+@pytest.mark.parametrize("how", ["direct", "tile"])
+@pytest.mark.parametrize("k", [2, 32, 70, 5])
+@pytest.mark.parametrize("vectors", [1, 2])
+def test_pair_dots(rows, how, k, vectors):
+    """Ground truth: NumPy; rows in place or packed, a last number that has no other beside it."""
+    n = 16 * vectors - 3
+    spec = spec_of(rows, n, k, bfloat16)
+    assert k % 2 == 0 or plan_pairs(WITHOUT_AMX, spec).pack_a != "direct"
+    plan = replace(
+        plan_pairs(WITHOUT_AMX, spec), vectors=vectors, pack_a=how if k % 2 == 0 else "tile"
+    )
+    a, b = whole((rows, k), 1).astype(np.float32), whole((k, n), 2).astype(np.float32)
+    sums = Sums(rows, vectors, False, 16 * vectors, False)
+    stored = round_to_bfloat16(a), round_to_bfloat16(b)
+    c = block(WITHOUT_AMX, PairDots(spec, plan), *stored, sums)
+    np.testing.assert_array_equal(c[:rows, :n], a @ b)
+    assert (c[rows:] == 77).all()
+    again = block(WITHOUT_AMX, PairDots(spec, plan), *stored, replace(sums, add=True), c.copy())
+    np.testing.assert_array_equal(again[:rows, :n], 2 * (a @ b))
+
+
+def test_pairs_in_place():
+    """Ground truth: a pair of bfloat16 is read as one element: rows begin at even places."""
+    plain = product(14, 64, 64, dtype=bfloat16)
+    assert plan_pairs(WIDE, plain).pack_a == "direct"
+    assert plan_pairs(WIDE, product(14, 64, 64, dtype=bfloat16, a=(65, 1))).pack_a != "direct"
+    assert plan_pairs(WIDE, product(14, 64, 64, dtype=bfloat16, a=(1, 14))).pack_a != "direct"
+    assert plan_pairs(WIDE, product(14, 64, 63, dtype=bfloat16, a=(64, 1))).pack_a != "direct"
+    assert plan_pairs(WIDE, product(14, 64, 64, round_to=bfloat16)).pack_a != "direct"
+    assert plan_pairs(WIDE, product(14, 64, 4096)).depth == 4096
+    assert plan_pairs(WIDE, product(14, 64, 4097)).depth == 1376  # a third, in whole granules
+
+
 def test_who_multiplies():
-    """Ground truth: one row along k is a dot product, bfloat16 goes to AMX tiles, all else to
-    multiply-adds."""
+    """Ground truth: one row along k is a dot product, bfloat16 goes to AMX tiles, or to dot
+    products of pairs, all else to multiply-adds."""
+    pairs = replace(WITHOUT_AMX, has_bf16_dot=True)
+    assert isinstance(arithmetic_of(pairs, spec_of(9, 9, 9, bfloat16)), PairDots)
+    assert isinstance(arithmetic_of(pairs, spec_of(9, 9, 9, float32)), MultiplyAdd)
+    without = replace(WITHOUT_AMX, has_bf16_dot=False)
+    assert isinstance(arithmetic_of(without, spec_of(9, 9, 9, bfloat16)), MultiplyAdd)
     assert isinstance(arithmetic_of(AMX, spec_of(9, 9, 9, bfloat16)), AmxTiles)
     assert isinstance(arithmetic_of(AMX, spec_of(9, 9, 9, float32)), MultiplyAdd)
     assert isinstance(arithmetic_of(TARGETS["avx2"], spec_of(9, 9, 9, bfloat16)), MultiplyAdd)

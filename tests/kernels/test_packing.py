@@ -25,7 +25,7 @@ from tinytorch.kernels.packing import (
     amx_turned,
     load_row_piece,
     pack_amx_rows,
-    pack_amx_strip,
+    pack_pairs,
     pack_rows,
     pack_strip,
     pack_transposed,
@@ -140,20 +140,22 @@ def test_strips_of_other_types_are_rounded(dtype, layout):
     np.testing.assert_array_equal(out, expected.T)
 
 
-def amx_tiles(x, paired):
-    """(lanes, depth) numbers as tiles of 16 lanes by 32, in the order (depth, lanes)."""
+def in_order(x, order):
+    """(lanes, depth) numbers as lines of pairs, or as tiles of 16 lanes by 32: (depth, lanes)."""
     lanes, depth = x.shape
+    if order == "lines":
+        return np.ascontiguousarray(x.reshape(lanes, depth // 2, 2).transpose(1, 0, 2)).reshape(-1)
     tiles = x.reshape(lanes // 16, 16, depth // 32, 32).transpose(2, 0, 1, 3)
-    if paired:
+    if order == "paired tiles":
         tiles = tiles.reshape(*tiles.shape[:3], 16, 2).transpose(0, 1, 3, 2, 4)
     return np.ascontiguousarray(tiles).reshape(-1)
 
 
-@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("order", ["tiles", "paired tiles", "lines"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("depth, even", [(64, True), (64, False), (45, False), (3, False)])
 @pytest.mark.parametrize("lanes, stored", [(32, "float32"), (21, "float32"), (21, "bfloat16")])
-def test_strips_of_amx_tiles(paired, layout, depth, even, lanes, stored):
+def test_strips_of_bfloat16(order, layout, depth, even, lanes, stored):
     """Ground truth: NumPy's reshape; zeros end the summed axis, lanes past the end are finite."""
     x = np.zeros((32, -(-depth // 32) * 32), np.float32)
     x[:lanes, :depth] = whole((lanes, depth), 1)
@@ -165,19 +167,19 @@ def test_strips_of_amx_tiles(paired, layout, depth, even, lanes, stored):
     def body(f, p):
         zero = f.index(0)
         copy = StripCopy(strip, p["x"], zero, 32, zero, f.index(depth), p["out"], whole=lanes == 32)
-        pack_amx_strip(f, copy, paired, even)
+        pack_pairs(f, copy, order, even)
 
     out = untouched(x.size, np.uint16)
     run_body(WIDE, body, {"x": memory, "out": out})
     got = from_bfloat16(out)
     there = np.zeros((32, x.shape[1]), bool)
     there[:lanes] = True
-    kept = amx_tiles(there, paired)
-    np.testing.assert_array_equal(got[kept], amx_tiles(x, paired)[kept])
+    kept = in_order(there, order)
+    np.testing.assert_array_equal(got[kept], in_order(x, order)[kept])
     assert np.isfinite(got).all()
     beyond = np.zeros_like(there)
     beyond[:, depth:] = True
-    assert not got[amx_tiles(beyond, paired)].any()
+    assert not got[in_order(beyond, order)].any()
 
 
 # ---- rows of blocks

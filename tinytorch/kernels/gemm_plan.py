@@ -1,11 +1,12 @@
 """What one matrix product is, its plan, and the arithmetic that carries it out block by block.
 
 The plan is sizes: register block, cache blocks, tiles, what is packed. All of it is fixed before
-the program runs, so that a result never depends on the number of threads. Three ways, each with a
+the program runs, so that a result never depends on the number of threads. Four ways, each with a
 plan of its own, say how the sums of a block are computed and how its operands are packed:
 
     MultiplyAdd   vectors of float32 or float64 along n; any float type is converted while packed
     Dot           vectors along k for one or two rows; nothing is packed
+    PairDots      vectors of float32 along n; an instruction adds two products of bfloat16
     AmxTiles      AMX tiles of bfloat16, summed in float32
 
 Knows sizes, and one block of rows and one panel of columns; not where they come from, nor what
@@ -22,7 +23,7 @@ from tinytorch.base.dtypes import DType, bfloat16, float32, float64
 from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.kernel import LEAST_TILES, Operand, Split
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.packing import Strip, StripCopy, pack_amx_strip, pack_strip, transpose
+from tinytorch.kernels.packing import Strip, StripCopy, pack_pairs, pack_strip, transpose
 from tinytorch.kernels.register_tile import (
     AMX_DEPTH,
     AMX_ROWS,
@@ -46,7 +47,10 @@ from tinytorch.kernels.register_tile import (
 DEPTH = 1024
 TILE_FLOPS = 2.4e7
 TILE_ROWS = 128
-# The same for tiles of bfloat16, whose arithmetic is ten times as fast: 32 x 32 sums at a time.
+# The same for pairs of bfloat16, twice as many products at a time.
+PAIR_DEPTH = 2048
+PAIR_TILE_FLOPS = 4.8e7
+# And for tiles of bfloat16, whose arithmetic is ten times as fast: 32 x 32 sums at a time.
 AMX_SUM_DEPTH = 2048
 AMX_TILE_FLOPS = 6e7
 FEW_ROWS = 2  # of a product that is computed with dot products
@@ -130,12 +134,12 @@ def suits_dot(spec: GemmSpec) -> bool:
     return spec.m <= FEW_ROWS and spec.a.strides[-1] == 1 and spec.b.strides[-2] == 1 and spec.k > 1
 
 
-def suits_amx(target: Target, spec: GemmSpec) -> bool:
-    """Whether a product's operands are, or are to be rounded to, bfloat16, and there are tiles."""
+def of_bfloat16(spec: GemmSpec) -> bool:
+    """Whether a product's operands are, or are to be rounded to, bfloat16."""
     rounded = spec.round_to is bfloat16
-    return target.has_amx and spec.k > 0 and all(
+    return spec.k > 0 and all(
         x.dtype is bfloat16 or (rounded and x.dtype.is_float) for x in (spec.a, spec.b)
-    )  # fmt: skip
+    )
 
 
 def plan_fma(target: Target, spec: GemmSpec) -> Plan:
@@ -162,6 +166,22 @@ def plan_amx(spec: GemmSpec) -> Plan:
         spec, AMX_ROWS, (2 * AMX_ROWS, vectors), depth, AMX_TILE_FLOPS, direct_a, False,
         pack_a_once=repeats(spec, spec.a),
     )  # fmt: skip
+
+
+def plan_pairs(target: Target, spec: GemmSpec) -> Plan:
+    """The plan of a product of bfloat16 computed with dot products of pairs."""
+    lanes = target.lanes(float32)
+    rows, vectors = product_block(spec.m, spec.n, lanes, target.registers)
+    parts = 1 if spec.k <= 2 * PAIR_DEPTH else ceil(spec.k / PAIR_DEPTH)
+    depth = ceil(spec.k / parts / AMX_DEPTH) * AMX_DEPTH
+    direct_a = (
+        spec.a.dtype is bfloat16
+        and spec.a.strides[-1] == 1
+        and spec.a.strides[-2] % 2 == 0
+        and spec.k % 2 == 0
+        and not _rows_collide(spec.a, spec.k, spec.n, bfloat16)
+    )
+    return _plan(spec, lanes, (rows, vectors), depth, PAIR_TILE_FLOPS, direct_a, False)
 
 
 def plan_dot(target: Target, spec: GemmSpec) -> Plan:
@@ -276,7 +296,7 @@ class MicroKernel:
 
 
 class Arithmetic:
-    """How a block of sums is computed: the base of the three ways, which say `micro_kernel`.
+    """How a block of sums is computed: the base of the four ways, which say `micro_kernel`.
 
     `packed` is the number type of packed operands, `granule` the number of k they are padded to.
     """
@@ -310,8 +330,10 @@ def arithmetic_of(target: Target, spec: GemmSpec) -> Arithmetic:
     """The way a product is computed on a target."""
     if suits_dot(spec):
         return Dot(spec, plan_dot(target, spec))
-    if suits_amx(target, spec):
+    if of_bfloat16(spec) and target.has_amx:
         return AmxTiles(spec, plan_amx(spec))
+    if of_bfloat16(spec) and target.has_bf16_dot:
+        return PairDots(spec, plan_pairs(target, spec))
     return MultiplyAdd(spec, plan_fma(target, spec))
 
 
@@ -394,8 +416,8 @@ class Dot(Arithmetic):
         return self.strip(x, 1, 1, 1).convert(f, value)
 
 
-class AmxTiles(Arithmetic):
-    """Blocks of up to 32 x 32 sums in AMX tiles; packed operands are tiles, as they are loaded."""
+class OfBfloat16(Arithmetic):
+    """Packed operands are bfloat16, whatever they were; the summed axis is filled up with zeros."""
 
     granule = AMX_DEPTH
 
@@ -404,8 +426,40 @@ class AmxTiles(Arithmetic):
         self.packed, self.even = bfloat16, spec.k % AMX_DEPTH == 0
 
     def strip(self, x: Operand, lane: int, depth: int, lanes: int) -> Strip:
-        """How an operand is read; whatever it is becomes bfloat16."""
+        """How an operand is read."""
         return Strip(x.dtype, lane, depth, lanes, bfloat16)
+
+
+class PairDots(OfBfloat16):
+    """Blocks of vector sums of pairs; packed operands are `out[k / 2][lane][k % 2]` on both sides.
+
+    Rows of bfloat16 that lie along k are read in place.
+    """
+
+    def pack(self, f: Function, side: str, copy: StripCopy, deep: bool) -> None:
+        """Copy one strip."""
+        pack_pairs(f, copy, "lines", self.even)
+
+    def micro_kernel(self, sums: Sums) -> MicroKernel:
+        """The register tile whose columns are vectors of pairs of b."""
+        plan = self.plan
+        row, turn = 1, plan.stride_a
+        if plan.pack_a == "direct":
+            row, turn = self.spec.a.strides[-2] // 2, 1
+        tile = RegisterTile(
+            plan.compute.llvm, plan.lanes, sums.vectors, tuple(i * row for i in range(sums.rows)),
+            (Turns(None, turn),), sums.vectors * plan.lanes,
+            tuple(FETCH_AHEAD + j * 64 for j in range(sums.vectors)), pairs=True,
+        )  # fmt: skip
+
+        def write(name: str) -> Function:
+            return write_micro_kernel(name, tile, sums.row, sums.add, others=DEPTH_COUNT_REST)
+
+        return MicroKernel(f"pairs.{sums.rows}x{sums.vectors}", write)
+
+
+class AmxTiles(OfBfloat16):
+    """Blocks of up to 32 x 32 sums in AMX tiles; packed operands are tiles, as they are loaded."""
 
     def begin(self, f: Function) -> None:
         """Say how large the tiles are."""
@@ -413,7 +467,7 @@ class AmxTiles(Arithmetic):
 
     def pack(self, f: Function, side: str, copy: StripCopy, deep: bool) -> None:
         """Copy one strip into tiles."""
-        pack_amx_strip(f, copy, side == "b", self.even)
+        pack_pairs(f, copy, "paired tiles" if side == "b" else "tiles", self.even)
 
     def pack_rest(self, f: Function, copy: StripCopy, rows: Value) -> None:
         """Pack the last k of a block read in place, as the two tiles its micro-kernel reads."""
@@ -422,11 +476,11 @@ class AmxTiles(Arithmetic):
         whole = f.op("and", copy.depth, f.index(-AMX_DEPTH))
         left, k = f.sub(copy.depth, whole), f.add(copy.k0, whole)
         copy = replace(copy, width=AMX_ROWS, k0=k, depth=left)
-        pack_amx_strip(f, copy, False, False)
+        pack_pairs(f, copy, "tiles", False)
         if self.plan.stride_a > AMX_ROWS:
             second = f.sub(f.add(copy.first, rows), f.index(AMX_ROWS))
             out = f.at(copy.out, f.index(AMX_ROWS * AMX_DEPTH), "i16")
-            pack_amx_strip(f, replace(copy, first=second, out=out), False, False)
+            pack_pairs(f, replace(copy, first=second, out=out), "tiles", False)
 
     def micro_kernel(self, sums: Sums) -> MicroKernel:
         """Up to 2 x 2 tiles of sums."""

@@ -1,7 +1,7 @@
 """Copies what a register tile reads into the order in which it reads it.
 
     pack_strip       a strip of a matrix for vectors: out[k][lane]
-    pack_amx_strip   the same for AMX tiles of 16 lanes by 32 bfloat16 numbers
+    pack_pairs       the same in pairs of bfloat16, for vectors and for AMX tiles of 16 lanes by 32
     pack_rows, pack_transposed           rows into dense scratch, as they are or turned
     pack_amx_rows, amx_pairs, amx_turned the same as operands of AMX tiles
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from tinytorch.base.dtypes import DType
 from tinytorch.codegen.builder import Function, Value, lanes, vector
@@ -177,14 +178,21 @@ def _transpose_squares(f: Function, copy: StripCopy, part: Value, step: int) -> 
             f.store(x, f.at(there, f.index(i * copy.width), compute))
 
 
-def pack_amx_strip(f: Function, copy: StripCopy, paired: bool, even: bool) -> None:
-    """Copy a strip of 16 or 32 lanes into AMX tiles; the summed axis is filled up with zeros.
+# Which way a strip of bfloat16 is written.
+Order = Literal["tiles", "paired tiles", "lines"]
+
+
+def pack_pairs(f: Function, copy: StripCopy, order: Order, even: bool) -> None:
+    """Copy a strip of a multiple of 16 lanes as bfloat16; the summed axis is filled up with zeros.
 
     Args:
-        paired: write tiles of b, `[k / 2][lane][k % 2]`, not of a, `[lane][k]`.
+        order: tiles of AMX, 16 lanes by 32 of k, one after the other: of a, `[lane][k]`, or paired,
+            of b, `[k / 2][lane][k % 2]`; or lines for vectors, `[k / 2][lane][k % 2]` of all lanes.
         even: the depth is known to be a multiple of 32.
     """
-    strip = copy.strip
+    strip, paired = copy.strip, order != "tiles"
+    # numbers from one line of pairs to the next, and from one part of the strip to the next
+    line, across = (2 * copy.width, 2) if order == "lines" else (AMX_DEPTH, AMX_DEPTH)
     with (
         f.loop("k", 0, copy.depth, AMX_DEPTH) as k,
         f.loop("part", 0, copy.width, AMX_ROWS) as part,
@@ -192,21 +200,22 @@ def pack_amx_strip(f: Function, copy: StripCopy, paired: bool, even: bool) -> No
         left = None if even else f.minimum(f.sub(copy.depth, k.index), f.index(AMX_DEPTH))
         start = f.add(copy.k0, k.index)
         down = f.mul(k.index, f.index(copy.width))
-        tile = f.at(copy.out, f.add(down, f.mul(part.index, f.index(AMX_DEPTH))), "i16", "tile")
+        tile = f.at(copy.out, f.add(down, f.mul(part.index, f.index(across))), "i16", "tile")
         lane = f.add(copy.first, part.index)
         if strip.depth_stride == 1:
             rows = _rows_along_depth(f, copy, lane, start, left)
-            _store_tile(f, rows, tile, turned=paired)
+            _store_tile(f, rows, tile, line, turned=paired)
         elif strip.lane_stride == 1:
             rows = _pairs_along_lanes(f, copy, lane, start, left)
-            _store_tile(f, rows, tile, turned=not paired)
+            _store_tile(f, rows, tile, line, turned=not paired)
         else:
-            _copy_each_to_tile(f, copy, lane, start, left or f.index(AMX_DEPTH), tile, paired)
+            count = left or f.index(AMX_DEPTH)
+            _copy_each_to_tile(f, copy, lane, start, count, tile, line if paired else None)
 
 
-def _store_tile(f: Function, rows: list[Value], tile: Value, turned: bool) -> None:
+def _store_tile(f: Function, rows: list[Value], tile: Value, line: int, turned: bool) -> None:
     for i, row in enumerate(transpose(f, rows) if turned else rows):
-        f.store(row, f.at(tile, f.index(i * AMX_DEPTH), "i16"))
+        f.store(row, f.at(tile, f.index(i * line), "i16"))
 
 
 def _rows_along_depth(
@@ -252,9 +261,9 @@ def _pairs_along_lanes(
 
 
 def _copy_each_to_tile(
-    f: Function, copy: StripCopy, first: Value, k: Value, left: Value, tile: Value, paired: bool
+    f: Function, copy: StripCopy, first: Value, k: Value, left: Value, tile: Value, line: int | None
 ) -> None:
-    """Any strides: one number at a time."""
+    """Any strides: one number at a time; `line`: numbers in a line of pairs, None: `[lane][k]`."""
     strip = copy.strip
     with f.loop("lane", 0, AMX_ROWS) as lane:
         row = strip.existing(f, f.add(first, lane.index))
@@ -263,8 +272,8 @@ def _copy_each_to_tile(
             x = f.load(strip.place(f, copy.source, row, f.add(k, here)), strip.dtype.llvm)
             bits = f.bitcast(f.convert_flushed(x), "i16")
             bits = f.select(f.compare("lt", each.index, left), bits, f.const("i16", 0))
-            if paired:
-                pair = f.mul(f.op("lshr", each.index, f.index(1)), f.index(2 * AMX_ROWS))
+            if line:
+                pair = f.mul(f.op("lshr", each.index, f.index(1)), f.index(line))
                 which = f.add(f.mul(lane.index, f.index(2)), f.op("and", each.index, f.index(1)))
                 place = f.add(pair, which)
             else:

@@ -2,7 +2,7 @@
 
 The one place that knows multiplying instructions. There are two writers:
 
-    RegisterTile   vectors of sums; a number of `a` in every lane times a vector of `b`
+    RegisterTile   vectors of sums; a number (or pair) of `a` in every lane times a vector of `b`
     amx_product    up to 2 x 2 AMX tiles of 16 x 16 sums; an instruction adds 32 products to each
 
 Matrix products and convolutions call them as private functions (micro-kernels), which leave their
@@ -16,19 +16,29 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tinytorch.codegen.builder import Function, Value, lanes, vector
+from tinytorch.codegen.builder import Function, Value, element, lanes, vector
 from tinytorch.codegen.kernel import Epilogue, Pointers, ceil_div
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.vector_math import muladd
 
+PAIR = "i32"  # two neighbours along the summed axis, bfloat16, as one lane of a vector
 AHEAD = 4  # rows between asking for memory and reading it, where sums lie in scratch for long
 # The parameters of a matrix product's micro-kernel behind a, b and c.
 DEPTH_COUNT_REST = (("depth", "i64"), ("count", "i64"), ("rest", "ptr"))
 
 
 def multiply_add(f: Function, x: Value, y: Value, total: Value) -> Value:
-    """total + x * y, lane by lane: how vectors multiply, in every register tile."""
-    return muladd(f, x, y, total)
+    """total + x * y, lane by lane: how vectors multiply, in every register tile.
+
+    Where a lane of x and y is not a number as in `total` but a pair of bfloat16 ("i32"), it is
+    total + x[0] * y[0] + x[1] * y[1]: VDPBF16PS, which takes subnormal numbers for 0 (Intel 64 and
+    IA-32 Architectures Software Developer's Manual, volume 2).
+    """
+    if element(x.type) != PAIR:
+        return muladd(f, x, y, total)
+    wide = vector(2 * lanes(x.type), "bfloat")
+    name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * lanes(x.type)}"
+    return f.call(total.type, name, total, f.bitcast(x, wide), f.bitcast(y, wide))
 
 
 # ---- vectors of sums
@@ -52,7 +62,7 @@ class RegisterTile:
     """sums[i][j] += the sum over all turns of a[offsets[i]] * b[j], in registers.
 
     Args:
-        type: "float" or "double".
+        type: of the sums, "float" or "double".
         lanes: elements of a vector.
         vectors: vectors of b side by side.
         offsets: where each row finds its number of a, in elements.
@@ -60,6 +70,7 @@ class RegisterTile:
             there.
         b_step: elements of b from one turn to the next.
         fetches: bytes beyond b that are brought into the first-level cache each turn.
+        pairs: an element of a and of b is a pair of bfloat16: a turn adds two products to each sum.
     """
 
     type: str
@@ -69,11 +80,17 @@ class RegisterTile:
     loops: tuple[Turns, ...]
     b_step: int
     fetches: tuple[int, ...] = ()
+    pairs: bool = False
 
     @property
     def wide(self) -> str:
-        """The type of a vector."""
+        """The type of a vector of sums."""
         return vector(self.lanes, self.type)
+
+    @property
+    def read(self) -> str:
+        """The type of an element of a and b."""
+        return PAIR if self.pairs else self.type
 
     def emit(
         self, f: Function, a: Value, b: Value, first: Sequence[Value], masks: Sequence[Value | None]
@@ -82,7 +99,7 @@ class RegisterTile:
 
         def nest(depth: int, carried: Sequence[Value]) -> list[Value]:
             turns = self.loops[depth]
-            count = f.depth if turns.count is None else f.index(turns.count)
+            count = self._depth(f) if turns.count is None else f.index(turns.count)
             with f.loop("turn", 0, count, carry=carried) as loop:
                 *sums, a, b = loop.carried
                 innermost = depth + 1 == len(self.loops)
@@ -90,27 +107,36 @@ class RegisterTile:
                     sums = self._turn(f, sums, a, b, masks)
                 else:
                     *sums, _, b = nest(depth + 1, loop.carried)
-                a = f.at(a, f.index(turns.a_step), self.type, "a.next")
+                a = f.at(a, f.index(turns.a_step), self.read, "a.next")
                 if innermost:
-                    b = f.at(b, f.index(self.b_step), self.type, "b.next")
+                    b = f.at(b, f.index(self.b_step), self.read, "b.next")
                 loop.next(*sums, a, b)
             return loop.results
 
         return nest(0, [*first, a, b])[:-2]
 
+    def _depth(self, f: Function) -> Value:
+        """Turns along the depth; a last number alone has a zero beside it."""
+        if not self.pairs:
+            return f.depth
+        return f.op("lshr", f.add(f.depth, f.index(1)), f.index(1), "turns")
+
     def _turn(
         self, f: Function, sums: Sequence[Value], a: Value, b: Value, masks: Sequence[Value | None],
     ) -> list[Value]:  # fmt: skip
         """The sums after one turn."""
+        wide = vector(self.lanes, self.read)
         columns = [
-            f.load(f.at(b, f.index(j * self.lanes), self.type), self.wide, mask=mask, stem="b.k")
+            f.load(f.at(b, f.index(j * self.lanes), self.read), wide, mask=mask, stem="b.k")
             for j, mask in enumerate(masks)
         ]
         for ahead in self.fetches:
             fetch(f, b, ahead)
         after: list[Value] = []
         for i, offset in enumerate(self.offsets):
-            x = f.load(f.at(a, f.index(offset), self.type), self.type, stem="a.k")
+            # pairs read in place are aligned as bfloat16 only
+            align = 2 if self.pairs else 0
+            x = f.load(f.at(a, f.index(offset), self.read), self.read, align, stem="a.k")
             x = f.splat(x, self.lanes)
             for j, column in enumerate(columns):
                 after.append(multiply_add(f, x, column, sums[i * self.vectors + j]))
