@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tinytorch.base.dtypes import float32
+from tinytorch.base.dtypes import DType, bfloat16, float32
 from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.kernel import (
     LINE,
@@ -63,7 +63,7 @@ KEPT_COTANGENT_BYTES = 16 << 10
 class ConvolutionSpec:
     """One convolution of float32, bfloat16 or float16 pictures, groups = 1, dilation = 1.
 
-    Products and sums are float32 whatever the pictures are.
+    Sums are float32 whatever the pictures are.
 
     Args:
         image: strides over (N, C, H, W); shape: those sizes.
@@ -73,7 +73,8 @@ class ConvolutionSpec:
         window: (KH, KW).
         stride: of the windows.
         filters: O. Buffer "w" holds them as float32 (KH, KW, C, O rounded up to whole
-            vectors).
+            vectors), or as (KH, KW, C / 2, O rounded up) pairs of bfloat16.
+        pairs: multiply pairs of channels, bfloat16, on a processor that does; C is even.
     """
 
     image: Operand
@@ -85,6 +86,7 @@ class ConvolutionSpec:
     window: tuple[int, ...]
     stride: tuple[int, int]
     filters: int
+    pairs: bool = False
 
     @property
     def flops(self) -> int:
@@ -143,12 +145,13 @@ class PictureRows:
     no code of their own.
 
     Args:
-        image: strides over (N, C, H, W); bfloat16 and float16 become float32 on the way.
+        image: strides over (N, C, H, W).
         shape: (N, C, H, W).
         top, left: zeros in front.
         step: pixels of the picture lie this far apart, (rows, columns), zeros between them.
         count: rows copied at a time; width: pixels in one row, zeros included.
         lanes: of a vector.
+        to: the type in scratch: float32, or bfloat16 as it is in the picture.
     """
 
     image: Operand
@@ -159,6 +162,7 @@ class PictureRows:
     count: int
     width: int
     lanes: int
+    to: DType = float32
 
     @staticmethod
     def read_by(spec: ConvolutionSpec, block: int, lanes: int) -> PictureRows:
@@ -166,8 +170,9 @@ class PictureRows:
         count = (block - 1) * spec.stride[0] + spec.window[0]
         width = (spec.size[1] - 1) * spec.stride[1] + spec.window[1]
         return PictureRows(
-            spec.image, spec.shape, spec.top, spec.left, spec.step, count, width, lanes
-        )
+            spec.image, spec.shape, spec.top, spec.left, spec.step, count, width, lanes,
+            bfloat16 if spec.pairs else float32,
+        )  # fmt: skip
 
     @property
     def llvm(self) -> str:
@@ -180,9 +185,14 @@ class PictureRows:
         return self.width * self.shape[1]
 
     @property
+    def words(self) -> int:
+        """Numbers, or pairs of them, in one row: 4 bytes each."""
+        return self.row * self.to.itemsize // 4
+
+    @property
     def size(self) -> int:
-        """Numbers in all rows."""
-        return self.count * self.row
+        """Words in all rows."""
+        return self.count * self.words
 
     def emit(self, f: Function, pointer: Value, to: Value, number: Value, first: Value) -> None:
         """Copy rows first, first + 1, ... of the padded picture `number`."""
@@ -191,7 +201,7 @@ class PictureRows:
         base = f.at(pointer, base, self.llvm, "image")
         every = self.step[0]
         with f.loop("copied", 0, self.count) as i:
-            line = f.at(to, f.mul(i.index, f.index(self.row)), "float", "line")
+            line = f.at(to, f.mul(i.index, f.index(self.row)), self.to.llvm, "line")
             y = f.sub(f.add(first, i.index), f.index(self.top), "y")
             inside = f.compare("ge", y, f.index(0))
             if every > 1:
@@ -212,33 +222,33 @@ class PictureRows:
         side_by_side = c == 1 or channels == 1
         if every == 1 and side_by_side and w == channels:
             self._zeros(f, line, left * channels)
-            to = f.at(line, f.index(left * channels), "float")
+            to = f.at(line, f.index(left * channels), self.to.llvm)
             self._copy(f, source, to, copied * channels)
             right = (left + copied) * channels
-            self._zeros(f, f.at(line, f.index(right), "float"), self.row - right)
+            self._zeros(f, f.at(line, f.index(right), self.to.llvm), self.row - right)
             return
         self._zeros(f, line, self.row)
         with f.loop("x", 0, copied) as x:
             of = f.at(source, f.mul(x.index, f.index(w)), self.llvm)
             place = f.mul(f.add(f.mul(x.index, f.index(every)), f.index(left)), f.index(channels))
-            to = f.at(line, place, "float")
+            to = f.at(line, place, self.to.llvm)
             if side_by_side:
                 self._copy(f, of, to, channels)
             else:
                 with f.loop("c", 0, channels) as k:
                     value = f.load(f.at(of, f.mul(k.index, f.index(c)), self.llvm), self.llvm)
-                    f.store(f.convert(value, "float"), f.at(to, k.index, "float"))
+                    f.store(f.convert(value, self.to.llvm), f.at(to, k.index, self.to.llvm))
 
     def _copy(self, f: Function, of: Value, to: Value, count: int) -> None:
         def move(i: Value, width: int) -> None:
             value = f.load(f.at(of, i, self.llvm), vector(width, self.llvm))
-            f.store(f.convert(value, "float"), f.at(to, i, "float"))
+            f.store(f.convert(value, self.to.llvm), f.at(to, i, self.to.llvm))
 
         self._in_runs(f, count, move)
 
     def _zeros(self, f: Function, to: Value, count: int) -> None:
         def clear(i: Value, width: int) -> None:
-            f.store(f.const(vector(width, "float"), 0), f.at(to, i, "float"))
+            f.store(f.const(vector(width, self.to.llvm), 0), f.at(to, i, self.to.llvm))
 
         self._in_runs(f, count, clear)
 
@@ -303,7 +313,7 @@ class _Convolution:
         fetches = range(0, 4 * vectors * self.lanes, LINE)
         self.tiles[name] = RegisterTile(
             "float", self.lanes, vectors, offsets, loops, b_step,
-            tuple(4 * AHEAD * b_step + place for place in fetches),
+            tuple(4 * AHEAD * b_step + place for place in fetches), self.spec.pairs,
         )  # fmt: skip
         return f"@@.{name}"
 
@@ -384,7 +394,8 @@ class _Forward(_Convolution):
         """A register tile: its sums, then the epilogue."""
         spec, lanes = self.spec, self.lanes
         tall, wide, vectors = shape
-        channels, row = spec.shape[1], self.rows.row
+        row = self.rows.words  # of numbers, or of pairs
+        channels = row // self.rows.width
         down, right = spec.stride[0] * row, spec.stride[1] * channels
         offsets = tuple(i * down + j * right for i in range(tall) for j in range(wide))
         loops = Turns(spec.window[0], row), Turns(spec.window[1] * channels, 1)

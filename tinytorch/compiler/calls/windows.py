@@ -157,10 +157,15 @@ def _correlate(
     """Every window of the image times the filters, and the epilogue."""
     out = group.called.outputs[0]
     size, filters = out.shape[2:], out.shape[1]
-    packed = _packed_filters(lowering, w, filters, turned, group.called)
+    pairs = (
+        lowering.target.has_bf16_dot
+        and image.dtype is w.dtype is bfloat16
+        and image.shape[1] % 2 == 0
+    )
+    packed = _packed_filters(lowering, w, filters, turned, pairs, group.called)
     top, left = start
     spec = ConvolutionSpec(
-        image.operand, image.shape, top, left, step, size, w.shape[2:], stride, filters
+        image.operand, image.shape, top, left, step, size, w.shape[2:], stride, filters, pairs
     )
     epilogue, names = lowering.fused_epilogue(group, ROW_AXES, 1)
     epilogue = joined(epilogue)
@@ -171,24 +176,31 @@ def _correlate(
 
 
 def _packed_filters(
-    lowering: Lowering, w: Value, filters: int, turned: bool, node: Node
+    lowering: Lowering, w: Value, filters: int, turned: bool, pairs: bool, node: Node
 ) -> Storage:
-    """(KH, KW, inner channels, outer channels rounded up to whole vectors); turned: upside down."""
+    """(KH, KW, inner channels, outer channels rounded up to whole vectors); turned: upside down.
+
+    Pairs: (KH, KW, half the inner channels, outer channels, 2) of bfloat16.
+    """
     source = _image_of(lowering, w)
     outer, inner, height, width = w.shape
     strides, offset = _filter_strides(source, turned)
     inner = outer if turned else inner
     room = round_up(filters, lowering.target.lanes(float32))
-    sizes = (height, width, inner, filters)
-    dense = dense_strides((height, width, inner, room), (0, 1, 2, 3))
+    each = 2 if pairs else 1
+    dtype = bfloat16 if pairs else float32
+    sizes = (height, width, inner // each, each, filters)
+    lies = (height, width, inner // each, each, room)
+    dense = dense_strides(lies, (0, 1, 2, 4, 3))
     if room == filters:
-        to = lowering.temporary(4 * prod(sizes))
+        to = lowering.temporary(dtype.itemsize * prod(sizes))
     else:
-        to = _blank(lowering, float32, (height, width, inner, room), node).storage
-    number: Expression = Load(w.dtype, "x", strides, offset)
-    if w.dtype is not float32:
-        number = Op(float32, "cast", (number,))
-    nest = Nest(sizes, frozenset(), (Store("to", float32, dense, number),), "filters")
+        to = _blank(lowering, dtype, (height, width, inner, room), node).storage
+    h, x, i, o = strides
+    number: Expression = Load(w.dtype, "x", (h, x, each * i, i, o), offset)
+    if w.dtype is not dtype:
+        number = Op(dtype, "cast", (number,))
+    nest = Nest(sizes, frozenset(), (Store("to", dtype, dense, number),), "filters")
     lowering.add_nest(nest, {"x": source.storage, "to": to}, "filters", node.where, {"to"})
     return to
 
