@@ -30,6 +30,7 @@ from tinytorch.codegen.kernel import (
     named_kernel,
 )
 from tinytorch.codegen.target import Target
+from tinytorch.kernels.packing import load_row_piece, transpose
 from tinytorch.kernels.register_tile import (
     EpilogueWriter,
     Rectangle,
@@ -57,6 +58,7 @@ PART_FLOPS = 1_000_000
 # rows of the picture it should stay in the first-level cache. Of 4, 8, 16 and 32 KB, 16 was best
 # (docs/log.md, 2026-11-20).
 KEPT_COTANGENT_BYTES = 16 << 10
+SQUARE = 16  # channels and pixels that are turned at a time
 
 
 @dataclass(frozen=True)
@@ -185,14 +187,9 @@ class PictureRows:
         return self.width * self.shape[1]
 
     @property
-    def words(self) -> int:
-        """Numbers, or pairs of them, in one row: 4 bytes each."""
-        return self.row * self.to.itemsize // 4
-
-    @property
     def size(self) -> int:
-        """Words in all rows."""
-        return self.count * self.words
+        """Words of 4 bytes in all rows."""
+        return ceil_div(self.count * self.row * self.to.itemsize, 4)
 
     def emit(self, f: Function, pointer: Value, to: Value, number: Value, first: Value) -> None:
         """Copy rows first, first + 1, ... of the padded picture `number`."""
@@ -263,19 +260,174 @@ class PictureRows:
                 write(i.index, 1)
 
 
+@dataclass(frozen=True)
+class PixelRows:
+    """The same with pixels innermost, bfloat16: [row][phase][channel][pixel].
+
+    Pairs of neighbouring output pixels, which the gradient of the filters sums over, see pixels of
+    the picture a stride apart: one phase of the stride holds every stride-th pixel, side by side.
+
+    Args:
+        image, shape, top, left: see PictureRows.
+        phases: the stride.
+        count: rows copied at a time; width: pixels in one row, zeros included.
+    """
+
+    image: Operand
+    shape: tuple[int, ...]
+    top: int
+    left: int
+    phases: int
+    count: int
+    width: int
+
+    @staticmethod
+    def read_by(spec: ConvolutionSpec, block: int) -> PixelRows:
+        """What a block of output rows reads."""
+        count = (block - 1) * spec.stride[0] + spec.window[0]
+        width = (spec.size[1] - 1) * spec.stride[1] + spec.window[1]
+        return PixelRows(spec.image, spec.shape, spec.top, spec.left, spec.stride[1], count, width)
+
+    @property
+    def length(self) -> int:
+        """Pixels of a channel in one phase."""
+        return ceil_div(self.width, self.phases)
+
+    @property
+    def row(self) -> int:
+        """Numbers in one row."""
+        return self.phases * self.shape[1] * self.length
+
+    @property
+    def size(self) -> int:
+        """Words of 4 bytes in all rows."""
+        return ceil_div(self.count * self.row, 2)
+
+    def place(self, column: int) -> int:
+        """Where the pixels begin that a column of the window sees in channel 0, in numbers."""
+        return column % self.phases * self.shape[1] * self.length + column // self.phases
+
+    def emit(self, f: Function, pointer: Value, to: Value, number: Value, first: Value) -> None:
+        """Copy rows first, first + 1, ... of the padded picture `number`."""
+        stride = self.image.strides
+        base = f.add(f.mul(number, f.index(stride[0])), f.index(self.image.offset))
+        base = f.at(pointer, base, "i16", "image")
+        with f.loop("copied", 0, self.count) as i:
+            line = f.at(to, f.mul(i.index, f.index(self.row)), "i16", "line")
+            with f.loop("clear", 0, self.row) as at:
+                f.store(f.const("i16", 0), f.at(line, at.index, "i16"))
+            y = f.sub(f.add(first, i.index), f.index(self.top), "y")
+            below = f.compare("lt", y, f.index(self.shape[2]))
+            with f.when(f.op("and", f.compare("ge", y, f.index(0)), below), "inside"):
+                self._row(f, f.at(base, f.mul(y, f.index(stride[2])), "i16"), line)
+
+    def _row(self, f: Function, source: Value, line: Value) -> None:
+        channels, width = self.shape[1], self.shape[3]
+        for phase in range(self.phases):
+            # pixel x of the picture is number (x + left - phase) / phases of its phase
+            first = max(0, ceil_div(self.left - phase, self.phases))
+            end = min(self.length, ceil_div(width + self.left - phase, self.phases))
+            if first >= end:
+                continue
+            begins = first * self.phases + phase - self.left
+            here = f.at(source, f.index(begins * self.image.strides[3]), "i16")
+            to = f.at(line, f.index(phase * channels * self.length + first), "i16")
+            self._phase(f, here, to, end - first)
+
+    def _phase(self, f: Function, source: Value, to: Value, count: int) -> None:
+        """`count` pixels of all channels, turned in squares where channels lie side by side."""
+        channels, step = self.shape[1], self.image.strides[3] * self.phases
+        apart = self.image.strides[1]
+        if apart != 1:
+            with f.loop("c", 0, channels) as c, f.loop("x", 0, count) as x:
+                at = f.add(f.mul(c.index, f.index(apart)), f.mul(x.index, f.index(step)))
+                place = f.add(f.mul(c.index, f.index(self.length)), x.index)
+                f.store(f.load(f.at(source, at, "i16"), "i16"), f.at(to, place, "i16"))
+            return
+
+        def squares(c: Value, high: int) -> None:
+            with f.loop("x", 0, count, SQUARE) as x:
+                there = f.at(to, f.add(f.mul(c, f.index(self.length)), x.index), "i16")
+                read = [
+                    f.load(
+                        f.at(source, f.add(c, f.mul(pixel, f.index(step))), "i16"), wide, 2, mask
+                    )
+                    for i in range(SQUARE)
+                    for pixel in [f.minimum(f.add(x.index, f.index(i)), f.index(count - 1))]
+                    for wide, mask in [(vector(SQUARE, "i16"), below(high))]
+                ]
+                kept = f.mask_below(SQUARE, f.sub(f.index(count), x.index))
+                for i, channel in enumerate(transpose(f, read)[:high]):
+                    f.store(channel, f.at(there, f.index(i * self.length), "i16"), 2, kept)
+
+        def below(high: int) -> Value | None:
+            return f.mask_below(SQUARE, f.index(high)) if high < SQUARE else None
+
+        whole = channels // SQUARE * SQUARE
+        if whole:
+            with f.loop("c", 0, whole, SQUARE) as c:
+                squares(c.index, SQUARE)
+        if channels - whole:
+            squares(f.index(whole), channels - whole)
+
+
+@dataclass(frozen=True)
+class PairedPixels:
+    """Rows of a cotangent as pairs of neighbouring pixels: [row][pixel / 2][channel][2], bfloat16.
+
+    Args:
+        image: strides over (N, O, OH, OW); shape: those sizes, OW even, O a multiple of 16.
+        count: rows copied at a time.
+    """
+
+    image: Operand
+    shape: tuple[int, ...]
+    count: int
+
+    @property
+    def size(self) -> int:
+        """Words of 4 bytes in all rows."""
+        return self.count * self.shape[3] // 2 * self.shape[1]
+
+    def emit(self, f: Function, pointer: Value, to: Value, number: Value, first: Value) -> None:
+        """Copy rows first, first + 1, ... of picture `number`."""
+        channels, pixels = self.shape[1], self.shape[3]
+        n, o, h, w = self.image.strides
+        base = f.add(f.mul(number, f.index(n)), f.mul(first, f.index(h)))
+        base = f.at(pointer, f.add(base, f.index(self.image.offset)), "i16", "cotangent")
+        order = [x for i in range(SQUARE) for x in (i, SQUARE + i)]
+        with f.loop("line", 0, self.count) as i, f.loop("pair", 0, pixels // 2) as pair:
+            at = f.add(f.mul(i.index, f.index(h)), f.mul(pair.index, f.index(2 * w)))
+            left = f.at(base, at, "i16")
+            place = f.add(f.mul(i.index, f.index(pixels // 2)), pair.index)
+            out = f.at(to, f.mul(place, f.index(2 * channels)), "i16")
+            with f.loop("o", 0, channels, SQUARE) as c:
+                here = f.at(left, f.mul(c.index, f.index(o)), "i16")
+                both = [
+                    load_row_piece(
+                        f, f.at(here, f.index(k * w), "i16"), "i16", o, SQUARE, SQUARE, "i16"
+                    )
+                    for k in range(2)
+                ]
+                f.store(f.shuffle(*both, order), f.at(out, f.mul(c.index, f.index(2)), "i16"), 2)
+
+
 class _Convolution:
     """What both kernels share: blocks of rows, scratch, register tiles and their private functions.
 
     Args:
         target, spec: what is written.
         block: output rows done together.
-        arrays: more of scratch, numbers of each.
+        rows: those of the picture that a block reads.
+        arrays: more of scratch, words of each.
     """
 
-    def __init__(self, target: Target, spec: ConvolutionSpec, block: int, arrays: dict[str, int]):
-        self.target, self.spec, self.block = target, spec, block
+    def __init__(
+        self, target: Target, spec: ConvolutionSpec, block: int, rows: PictureRows | PixelRows,
+        arrays: dict[str, int],
+    ):  # fmt: skip
+        self.target, self.spec, self.block, self.rows = target, spec, block, rows
         self.lanes = target.lanes(float32)
-        self.rows = PictureRows.read_by(spec, block, self.lanes)
         self.units = spec.shape[0] * (spec.size[0] // block)
         self.scratch = Scratch("float", 4, self.lanes, {"rows": self.rows.size, **arrays})
         self.tiles: dict[str, RegisterTile] = {}
@@ -349,8 +501,10 @@ class _Forward(_Convolution):
     """Writes the forward kernel."""
 
     def __init__(self, target: Target, spec: ConvolutionSpec, epilogue: Epilogue):
-        sums = 20 * 3 * target.lanes(float32)  # more than any register tile
-        super().__init__(target, spec, rows_in_block(target, spec), {"sums": sums})
+        lanes, block = target.lanes(float32), rows_in_block(target, spec)
+        rows = PictureRows.read_by(spec, block, lanes)
+        sums = 20 * 3 * lanes  # more than any register tile
+        super().__init__(target, spec, block, rows, {"sums": sums})
         self.epilogue = epilogue
         self.vectors = ceil_div(spec.filters, self.lanes)
 
@@ -394,14 +548,15 @@ class _Forward(_Convolution):
         """A register tile: its sums, then the epilogue."""
         spec, lanes = self.spec, self.lanes
         tall, wide, vectors = shape
-        row = self.rows.words  # of numbers, or of pairs
-        channels = row // self.rows.width
+        channels, row = spec.shape[1], self.rows.row
         down, right = spec.stride[0] * row, spec.stride[1] * channels
         offsets = tuple(i * down + j * right for i in range(tall) for j in range(wide))
-        loops = Turns(spec.window[0], row), Turns(spec.window[1] * channels, 1)
+        each = 2 if spec.pairs else 1
+        loops = Turns(spec.window[0], row), Turns(spec.window[1] * channels // each, each)
         name = self.tile(shape, offsets, loops, self.vectors * lanes)
         place = f.add(f.mul(y, f.index(down)), f.mul(x, f.index(right)))
-        a, c = self.scratch.at("rows", place), self.scratch.at("sums")
+        a = f.at(self.scratch.at("rows"), place, self.rows.to.llvm, "a")
+        c = self.scratch.at("sums")
         f.call("void", name, a, f.at(p["w"], column, "float"), c)
         first = f.add(f.add(line, f.mul(y, f.index(spec.size[1]))), x)
         whole = spec.filters % lanes == 0
@@ -448,15 +603,21 @@ class _Weights(_Convolution):
     def __init__(self, target: Target, spec: ConvolutionSpec, g: Operand):
         lanes, (height, width) = target.lanes(float32), spec.size
         columns = min(spec.filters, 2 * lanes)
+        bytes = 2 if spec.pairs else 4
         block = max(
             b for b in range(1, height + 1)
-            if b == 1 or height % b == 0 and 4 * b * width * columns <= KEPT_COTANGENT_BYTES
+            if b == 1 or height % b == 0 and bytes * b * width * columns <= KEPT_COTANGENT_BYTES
         )  # fmt: skip
         shape = (spec.shape[0], spec.filters, *spec.size)
-        self.g, self.cotangent = g, PictureRows(g, shape, 0, 0, (1, 1), block, width, lanes)
-        super().__init__(
-            target, spec, block, {} if g.dtype is float32 else {"g": self.cotangent.size}
-        )
+        if spec.pairs:
+            rows, cotangent = PixelRows.read_by(spec, block), PairedPixels(g, shape, block)
+        else:
+            rows = PictureRows.read_by(spec, block, lanes)
+            cotangent = PictureRows(g, shape, 0, 0, (1, 1), block, width, lanes)
+        self.g, self.cotangent = g, cotangent
+        # read where it lies
+        self.direct = g.dtype is float32
+        super().__init__(target, spec, block, rows, {} if self.direct else {"g": cotangent.size})
         self.run = spec.window[1] * spec.shape[1]  # numbers of a window that lie side by side
         self.places = spec.window[0] * self.run
         parts = max(1, min(MOST_PARTS, self.units, spec.flops // PART_FLOPS))
@@ -488,34 +649,51 @@ class _Weights(_Convolution):
         spec, g = self.spec, self.g
         number, first = self.take_rows(f, p, unit)
         begin = f.add(f.mul(number, f.index(g.strides[0])), f.mul(first, f.index(g.strides[2])))
-        if g.dtype is float32:
+        if self.direct:
             cotangent = f.at(p["g"], f.add(begin, f.index(g.offset)), "float", "cotangent")
         else:
             cotangent = self.scratch.at("g")
             self.cotangent.emit(f, p["g"], cotangent, number, first)
         for vectors in vector_parts(spec.filters // self.lanes):
             fits = rows_that_fit(self.target, vectors.size)
-            lines, pieces = spec.window[0], parts_of(self.run, fits)
-            if self.places <= fits:  # small windows of few channels: all places in one block
+            lines, runs, pieces = spec.window[0], [(0, 0)], parts_of(self.run, fits)
+            if isinstance(self.rows, PixelRows):  # channels of one column of the window
+                channels = spec.shape[1]
+                runs = [(j * channels, self.rows.place(j)) for j in range(spec.window[1])]
+                pieces = parts_of(channels, fits)
+            elif self.places <= fits:  # small windows of few channels: all places in one block
                 lines, pieces = 1, [Part(self.places, 0, 1)]
             with self.columns(f, vectors) as column, f.loop("i", 0, lines) as i:
-                for piece in pieces:
-                    with piece.loop(f, "piece") as place:
-                        shape = (piece.size, vectors.size)
-                        self._tile(f, shape, i.index, place, cotangent, column, sums)
+                for run in runs:
+                    for piece in pieces:
+                        with piece.loop(f, "piece") as place:
+                            shape = (piece.size, vectors.size)
+                            self._tile(f, shape, i.index, run, place, cotangent, column, sums)
 
     def _tile(
-        self, f: Function, shape: tuple[int, int], line: Value, place: Value, g: Value,
-        column: Value, sums: Value,
+        self, f: Function, shape: tuple[int, int], line: Value, run: tuple[int, int], place: Value,
+        g: Value, column: Value, sums: Value,
     ) -> None:  # fmt: skip
-        """A register tile of places times output channels, over all pixels of the block."""
+        """A register tile of places times output channels, over all pixels of the block.
+
+        Args:
+            run: the number of a place among those of its line, and where its pixels begin.
+        """
         spec, row = self.spec, self.rows.row
-        offsets = tuple(k // self.run * row + k % self.run for k in range(shape[0]))
-        pixels = Turns(spec.size[1], spec.stride[1] * spec.shape[1])
+        if isinstance(self.rows, PixelRows):
+            number, apart = "i16", self.rows.length
+            offsets = tuple(k * apart for k in range(shape[0]))
+            pixels = Turns(spec.size[1] // 2, 2)
+        else:
+            number, apart = "float", 1
+            offsets = tuple(k // self.run * row + k % self.run for k in range(shape[0]))
+            pixels = Turns(spec.size[1], spec.stride[1] * spec.shape[1])
         loops = Turns(self.block, spec.stride[0] * row), pixels
         name = self.tile(shape, offsets, loops, spec.filters)
-        a = self.scratch.at("rows", f.add(f.mul(line, f.index(row)), place))
-        at = f.mul(f.add(f.mul(line, f.index(self.run)), place), f.index(spec.filters))
+        at = f.add(f.mul(line, f.index(row)), f.mul(place, f.index(apart)))
+        a = f.at(self.scratch.at("rows"), f.add(at, f.index(run[1])), number, "a")
+        at = f.add(f.mul(line, f.index(self.run)), f.add(place, f.index(run[0])))
+        at = f.mul(at, f.index(spec.filters))
         c = f.at(sums, f.add(at, column), "float")
         f.call("void", name, a, f.at(g, column, "float"), c)
 

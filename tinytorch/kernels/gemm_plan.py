@@ -177,7 +177,6 @@ def plan_pairs(target: Target, spec: GemmSpec) -> Plan:
     direct_a = (
         spec.a.dtype is bfloat16
         and spec.a.strides[-1] == 1
-        and spec.a.strides[-2] % 2 == 0
         and spec.k % 2 == 0
         and not _rows_collide(spec.a, spec.k, spec.n, bfloat16)
     )
@@ -443,9 +442,9 @@ class PairDots(OfBfloat16):
     def micro_kernel(self, sums: Sums) -> MicroKernel:
         """The register tile whose columns are vectors of pairs of b."""
         plan = self.plan
-        row, turn = 1, plan.stride_a
+        row, turn = 2, 2 * plan.stride_a
         if plan.pack_a == "direct":
-            row, turn = self.spec.a.strides[-2] // 2, 1
+            row, turn = self.spec.a.strides[-2], 2
         tile = RegisterTile(
             plan.compute.llvm, plan.lanes, sums.vectors, tuple(i * row for i in range(sums.rows)),
             (Turns(None, turn),), sums.vectors * plan.lanes,

@@ -50,7 +50,7 @@ class Turns:
 
     Args:
         count: how many turns; None: the micro-kernel's parameter `depth`.
-        a_step: elements that `a` moves each time.
+        a_step: numbers that `a` moves each time.
     """
 
     count: int | None
@@ -65,12 +65,13 @@ class RegisterTile:
         type: of the sums, "float" or "double".
         lanes: elements of a vector.
         vectors: vectors of b side by side.
-        offsets: where each row finds its number of a, in elements.
+        offsets: where each row finds its number, or pair, of a, in numbers.
         loops: the outermost first. b moves by `b_step` in each innermost turn and goes on from
             there.
-        b_step: elements of b from one turn to the next.
+        b_step: lanes of b from one turn to the next.
         fetches: bytes beyond b that are brought into the first-level cache each turn.
-        pairs: an element of a and of b is a pair of bfloat16: a turn adds two products to each sum.
+        pairs: a lane of b is a pair of bfloat16, times a pair of a: a turn adds two products to
+            each sum. A pair of a may lie at an odd place.
     """
 
     type: str
@@ -89,8 +90,13 @@ class RegisterTile:
 
     @property
     def read(self) -> str:
-        """The type of an element of a and b."""
+        """The type of what is multiplied at once: a number, or a pair."""
         return PAIR if self.pairs else self.type
+
+    @property
+    def number(self) -> str:
+        """The type of a number of a."""
+        return "i16" if self.pairs else self.type
 
     def emit(
         self, f: Function, a: Value, b: Value, first: Sequence[Value], masks: Sequence[Value | None]
@@ -107,7 +113,7 @@ class RegisterTile:
                     sums = self._turn(f, sums, a, b, masks)
                 else:
                     *sums, _, b = nest(depth + 1, loop.carried)
-                a = f.at(a, f.index(turns.a_step), self.read, "a.next")
+                a = f.at(a, f.index(turns.a_step), self.number, "a.next")
                 if innermost:
                     b = f.at(b, f.index(self.b_step), self.read, "b.next")
                 loop.next(*sums, a, b)
@@ -134,9 +140,8 @@ class RegisterTile:
             fetch(f, b, ahead)
         after: list[Value] = []
         for i, offset in enumerate(self.offsets):
-            # pairs read in place are aligned as bfloat16 only
-            align = 2 if self.pairs else 0
-            x = f.load(f.at(a, f.index(offset), self.read), self.read, align, stem="a.k")
+            align = 2 if self.pairs else 0  # as its numbers are
+            x = f.load(f.at(a, f.index(offset), self.number), self.read, align, stem="a.k")
             x = f.splat(x, self.lanes)
             for j, column in enumerate(columns):
                 after.append(multiply_add(f, x, column, sums[i * self.vectors + j]))

@@ -134,9 +134,10 @@ def convolution_weight_gradient(lowering: Lowering, group: Group) -> bool:
     (top, _), (left, _) = p["padding"]
     if g.dtype is float32:
         cotangent = _channels_last(lowering, cotangent, node)
+    pairs = _in_pairs(lowering, g.dtype, x.dtype, g.shape[3])
     spec = ConvolutionSpec(
         image.operand, image.shape, top, left, (1, 1), g.shape[2:], out.shape[2:], p["stride"],
-        out.shape[0],
+        out.shape[0], pairs,
     )  # fmt: skip
     epilogue, names = lowering.fused_epilogue(group, (2, 3, 1), 0)
     target, places = lowering.target, cotangent.operand
@@ -157,11 +158,7 @@ def _correlate(
     """Every window of the image times the filters, and the epilogue."""
     out = group.called.outputs[0]
     size, filters = out.shape[2:], out.shape[1]
-    pairs = (
-        lowering.target.has_bf16_dot
-        and image.dtype is w.dtype is bfloat16
-        and image.shape[1] % 2 == 0
-    )
+    pairs = _in_pairs(lowering, image.dtype, w.dtype, image.shape[1])
     packed = _packed_filters(lowering, w, filters, turned, pairs, group.called)
     top, left = start
     spec = ConvolutionSpec(
@@ -173,6 +170,11 @@ def _correlate(
     key = ("convolution", target.key, spec, epilogue.arguments, epilogue.key)
     lowered = LOWERED.get(key, lambda: lower_convolution(target, spec, epilogue))
     lowering.call(group, lowered, {**names, "x": image.storage, "w": packed}, epilogue)
+
+
+def _in_pairs(lowering: Lowering, a: DType, b: DType, summed: int) -> bool:
+    """Whether pairs of bfloat16 are multiplied: an even number of them along the summed axis."""
+    return lowering.target.has_bf16_dot and a is b is bfloat16 and summed % 2 == 0
 
 
 def _packed_filters(
