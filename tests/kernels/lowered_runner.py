@@ -14,6 +14,9 @@ from tinytorch.codegen.team import StageTable, Team, aligned_bytes
 # Every target this machine runs; AMX tiles are emulated where the processor has none.
 WITHOUT_AMX = replace(Target.named("avx512"), has_amx=False)
 AMX = replace(Target.named("avx512"), has_amx=True)
+PLAIN = replace(WITHOUT_AMX, has_bf16_dot=False)  # what AVX-512 is everywhere
+# Those that multiply bfloat16.
+PAIR_TARGETS = [AMX, *([WITHOUT_AMX] if WITHOUT_AMX.has_bf16_dot else [])]
 VECTOR_TARGETS = {
     "avx512": WITHOUT_AMX,
     "avx2": Target.named("avx2"),

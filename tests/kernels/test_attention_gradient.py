@@ -18,7 +18,7 @@ from tests.kernels.attention_reference import (
     heads,
     run_bfloat16,
 )
-from tests.kernels.lowered_runner import AMX, untouched
+from tests.kernels.lowered_runner import AMX, PLAIN, untouched
 
 BFLOAT16_SHAPES = [(1, 4, 7, 1, 5), (2, 3, 50, 50, 24), (1, 8, 70, 131, 17), (1, 4, 131, 70, 64)]
 LIMIT = 2.0**-7
@@ -81,7 +81,9 @@ def test_threads_do_not_change_a_bit(shape):
         assert all(np.array_equal(x, y) for x, y in zip(runs[0], other, strict=True))
 
 
-@pytest.mark.parametrize("target", [*TARGETS, AMX], ids=[*(t.name for t in TARGETS), "amx"])
+@pytest.mark.parametrize(
+    "target", [*TARGETS, PLAIN, AMX], ids=[*(t.name for t in TARGETS), "plain", "amx"]
+)
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("shape", BFLOAT16_SHAPES, ids=str)
 def test_bfloat16_is_the_definition(target, causal, shape):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.kernels.attention_reference import AttentionSpec
-from tests.kernels.lowered_runner import AMX, VECTOR_TARGETS, run_body
+from tests.kernels.lowered_runner import AMX, PLAIN, VECTOR_TARGETS, run_body
 from tinytorch.base.dtypes import bfloat16, float32, float64
 from tinytorch.codegen.kernel import Operand
 from tinytorch.kernels.attention import lower_attention
@@ -184,18 +184,20 @@ def names(target, attention):
 
 
 def test_who_takes_which_inputs():
-    """Ground truth: AMX tiles take bfloat16 rows, the gradient where there are heads for threads;
+    """Ground truth: pairs are made of bfloat16 rows, the gradient where there are heads for threads;
     few heads are cut in runs of keys, whose parts of g_q are added up."""
     narrow = spec(1, 4, 100, 100, 16, dtype=bfloat16)
-    assert names(AMX, narrow) == [[("attention_tiles", 8)], [("attention_gradient_tiles", 4)]]
+    assert names(AMX, narrow) == [[("attention_pairs", 8)], [("attention_gradient_pairs", 4)]]
     few = spec(1, 3, 100, 100, 16, dtype=bfloat16)
     forward, gradient = names(AMX, few)
-    assert forward == [("attention_tiles", 6)]
+    assert forward == [("attention_pairs", 6)]
     assert [n for n, _ in gradient] == ["attention_gradient", "attention_gradient_sum"]
-    assert names(TARGET, narrow)[0][0][0] == "attention"
+    assert names(PLAIN, narrow)[0][0][0] == "attention"
+    pairs = replace(PLAIN, has_bf16_dot=True)
+    assert names(pairs, narrow) == names(AMX, narrow)
     assert names(AMX, spec(1, 4, 100, 100, 16))[0][0][0] == "attention"
     # 64 or 256 tiles are enough: runs of query blocks
-    assert names(AMX, spec(4, 8, 512, 64, 16, dtype=bfloat16))[0] == [("attention_tiles", 64)]
+    assert names(AMX, spec(4, 8, 512, 64, 16, dtype=bfloat16))[0] == [("attention_pairs", 64)]
     assert names(TARGET, spec(4, 8, 512, 64, 16))[0] == [("attention", 256)]
     assert names(TARGET, spec(8, 8, 64, 300, 16))[1] == [("attention_gradient", 64)]
     assert names(TARGET, spec(1, 8, 64, 300, 16))[1][0] == ("attention_gradient", 24)

@@ -1,11 +1,11 @@
 """Matrix product kernels against float64 NumPy, on every target this machine runs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from tests.kernels.lowered_runner import AMX, VECTOR_TARGETS, WITHOUT_AMX, run_lowered, untouched
+from tests.kernels.lowered_runner import AMX, PLAIN, VECTOR_TARGETS, run_lowered, untouched
 from tinytorch.base.dtypes import (
     bfloat16,
     float16,
@@ -22,7 +22,7 @@ from tinytorch.kernels.gemm_plan import GemmSpec
 
 HOST = Target.named("avx512")
 # AMX tiles are emulated where the processor has none
-TARGETS = {"amx": AMX, "plain": replace(WITHOUT_AMX, has_bf16_dot=False), **VECTOR_TARGETS}
+TARGETS = {"amx": AMX, "plain": PLAIN, **VECTOR_TARGETS}
 # m, n, k: ones, primes, sizes around registers and tiles, none of them a multiple of the other
 SHAPES = [(1, 1, 1), (3, 7, 5), (37, 53, 29), (64, 32, 64), (97, 10, 31), (2, 131, 17), (61, 1, 40)]
 STANDARD = ("rows", "rows")

@@ -5,7 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.kernels.lowered_runner import AMX, VECTOR_TARGETS, run_body, run_kernel, untouched
+from tests.kernels.lowered_runner import (
+    AMX,
+    PAIR_TARGETS,
+    VECTOR_TARGETS,
+    run_body,
+    run_kernel,
+    untouched,
+)
 from tinytorch.base.dtypes import (
     float32,
     float64,
@@ -22,10 +29,10 @@ from tinytorch.kernels.register_tile import (
     RegisterTile,
     Right,
     Turns,
-    amx_block_product,
     amx_configure,
     amx_product,
     fastest_block,
+    pair_block_product,
     product_block,
     rows_that_fit,
     sum_of_lanes,
@@ -220,22 +227,25 @@ def pairs(b):
 
 
 @pytest.mark.parametrize("add", [False, True])
-def test_amx_blocks(add):
+@pytest.mark.parametrize("rows", [64, 32])
+@pytest.mark.parametrize("target", PAIR_TARGETS, ids=lambda t: "amx" if t.has_amx else "dots")
+def test_blocks_of_bfloat16(target, rows, add):
     """Ground truth: NumPy, exact in whole numbers; rows further apart than they are long."""
-    rows, columns, depth = 64, 32, 96
+    columns, depth = 32, 96
     a, b = whole((rows, depth + 32), 1), whole((depth, columns), 2)
     c = whole((rows, columns + 16), 3)
     before = c.copy()
     stored_a, stored_b = round_to_bfloat16(a), round_to_bfloat16(pairs(b))
 
     def body(f, p):
-        amx_configure(f)
-        amx_block_product(
-            f, (rows, columns, depth), (p["a"], 2 * (depth + 32)), (p["b"], 4 * columns),
+        if target.has_amx:
+            amx_configure(f)
+        pair_block_product(
+            f, target, (rows, columns, depth), (p["a"], 2 * (depth + 32)), (p["b"], 4 * columns),
             (p["c"], 4 * (columns + 16)), add,
         )  # fmt: skip
 
-    run_body(AMX, body, {"a": stored_a, "b": stored_b, "c": c})
+    run_body(target, body, {"a": stored_a, "b": stored_b, "c": c})
     expected = a[:, :depth] @ b + (before[:, :columns] if add else 0)
     np.testing.assert_array_equal(c[:, :columns], expected)
     np.testing.assert_array_equal(c[:, columns:], before[:, columns:])
@@ -280,18 +290,22 @@ def test_amx_tiles_with_a_rest(downs, across, depth):
     np.testing.assert_array_equal(c, padded @ b)
 
 
-def test_amx_sums_are_float32():
+@pytest.mark.parametrize("target", PAIR_TARGETS, ids=lambda t: "amx" if t.has_amx else "dots")
+def test_sums_of_bfloat16_are_float32(target):
     """Ground truth: numbers that bfloat16 holds exactly and their sum does not."""
     a = np.full((32, 32), 1.0 + 2**-7, np.float32)
     stored = round_to_bfloat16(a)
     assert (from_bfloat16(stored) == a).all()
 
     def body(f, p):
-        amx_configure(f)
-        amx_block_product(f, (32, 32, 32), (p["a"], 64), (p["b"], 128), (p["c"], 128), False)
+        if target.has_amx:
+            amx_configure(f)
+        pair_block_product(
+            f, target, (32, 32, 32), (p["a"], 64), (p["b"], 128), (p["c"], 128), False
+        )
 
     c = untouched((32, 32), np.float32)
-    run_body(AMX, body, {"a": stored, "b": round_to_bfloat16(pairs(a)), "c": c})
+    run_body(target, body, {"a": stored, "b": round_to_bfloat16(pairs(a)), "c": c})
     assert (c == 32 * (1.0 + 2**-7) ** 2).all()
 
 

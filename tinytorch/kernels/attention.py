@@ -5,8 +5,9 @@ of query blocks of one head. For each block of keys the logits are made transpos
 queries across, so that the maxima and sums of the softmax are lane by lane.
 
     VectorForward   q is the only operand that is ever transposed: k and v are read where they lie
-    AmxForward      bfloat16 inputs by AMX tiles: every operand of a product is copied once into
-                    the order tiles want, and the weighted sum is transposed (D down) to its end
+    PairForward     bfloat16 inputs by AMX tiles, or dot products of pairs: every operand of a
+                    product is copied once into the order they want, and the weighted sum is
+                    transposed (D down) to its end
 
 Source: Milakov and Gimelshein 2018 (arXiv 1805.02867) for the running softmax, Dao et al. 2022
 (arXiv 2205.14135) for its blocks.
@@ -60,15 +61,15 @@ from tinytorch.kernels.register_tile import (
     Left,
     Right,
     Start,
-    amx_block_product,
+    pair_block_product,
     sum_of_lanes,
 )
 
 QUERIES = 32  # query rows of a block; 48 and 64 are 2 to 15 % slower at (8, 8, 256, 64)
 KEYS = 64  # key rows of a block; 128 is no faster
 TILES = 256  # tiles to aim for, so that any number of threads ends together
-AMX_BLOCK = 64  # queries of a block, and keys of a block: 16 AMX tiles of sums
-AMX_TILES = 64  # the same as TILES: each copies its head's k and v anew
+PAIR_BLOCK = 64  # queries of a block, and keys of a block: 16 AMX tiles of sums
+PAIR_TILES = 64  # the same as TILES: each copies its head's k and v anew
 
 
 def lower_attention(target: Target, spec: AttentionSpec) -> Lowered:
@@ -83,16 +84,17 @@ def lower_attention(target: Target, spec: AttentionSpec) -> Lowered:
 
     Cost: 4 D operations a (query, key) pair and one exponential.
     """
-    if suits_amx_attention(target, spec.q, spec.k, spec.v):
-        kernel = AmxForward(spec).kernel()
+    if suits_pairs(target, spec.q, spec.k, spec.v):
+        kernel = PairForward(target, spec).kernel()
     else:
         kernel = VectorForward(target, spec).kernel()
     return Lowered.of(kernel)
 
 
-def suits_amx_attention(target: Target, *operands: Operand) -> bool:
-    """Whether the target has AMX tiles and the operands are bfloat16 rows without gaps."""
-    return target.has_amx and all(o.dtype is bfloat16 and o.strides[3] == 1 for o in operands)
+def suits_pairs(target: Target, *operands: Operand) -> bool:
+    """Whether the target multiplies bfloat16, and the operands are such rows without gaps."""
+    multiplies = target.has_amx or target.has_bf16_dot
+    return multiplies and all(o.dtype is bfloat16 and o.strides[3] == 1 for o in operands)
 
 
 def _operands(spec: AttentionSpec) -> dict[str, Operand]:
@@ -346,13 +348,14 @@ def _weight(f: Function, x: Value, largest: Value, masked: bool) -> Value:
     return f.select(hidden, f.const(x.type, 0.0), weight)
 
 
-class AmxWriter(HeadWriter):
-    """What both directions of attention by AMX tiles share. Sizes in scratch are of float32."""
+class PairWriter(HeadWriter):
+    """What both directions of attention of bfloat16 share. Sizes in scratch are of float32."""
 
-    def __init__(self, spec: AttentionSpec, operands: Mapping[str, Operand]):
-        super().__init__(spec, AMX_ROWS, AMX_BLOCK, round_up(spec.size, AMX_DEPTH), operands)
-        self.walk = KeyWalk(spec, AMX_BLOCK, AMX_BLOCK, AMX_BLOCK, padded=True)
-        self.keys = round_up(spec.keys, AMX_BLOCK)
+    def __init__(self, target: Target, spec: AttentionSpec, operands: Mapping[str, Operand]):
+        self.target = target
+        super().__init__(spec, AMX_ROWS, PAIR_BLOCK, round_up(spec.size, AMX_DEPTH), operands)
+        self.walk = KeyWalk(spec, PAIR_BLOCK, PAIR_BLOCK, PAIR_BLOCK, padded=True)
+        self.keys = round_up(spec.keys, PAIR_BLOCK)
         # numbers in a row of turned k or v: rows a page apart would share a set of the cache
         self.line = self.keys + (AMX_DEPTH if 2 * self.keys % PAGE == 0 else 0)
 
@@ -375,27 +378,27 @@ class AmxWriter(HeadWriter):
     def take_queries(self, name: str, t: Value) -> None:
         """Copy the block's rows of q or g, and their turned pairs."""
         f, start = self.f, self.scratch.start
-        self.take(name, t, f.sub(f.index(self.spec.queries), t), AMX_BLOCK)
-        amx_turned(f, start[name], start[name + "_turned"], (AMX_BLOCK, self.width // 2))
+        self.take(name, t, f.sub(f.index(self.spec.queries), t), PAIR_BLOCK)
+        amx_turned(f, start[name], start[name + "_turned"], (PAIR_BLOCK, self.width // 2))
 
     def put_turned(
         self, name: str, operand: Operand, pointer: Value, t: Value,
         factor: Callable[[Value], Value],
     ) -> None:  # fmt: skip
-        """Store a (D, AMX_BLOCK) scratch array as the rows t, t + 1, ... of an operand.
+        """Store a (D, PAIR_BLOCK) scratch array as the rows t, t + 1, ... of an operand.
 
         Args:
             factor: gives, for the first of 16 queries of the block, what their numbers are
                 multiplied by, lane by lane.
         """
         f = self.f
-        rows = f.minimum(f.index(AMX_BLOCK), f.sub(f.index(self.spec.queries), t))
+        rows = f.minimum(f.index(PAIR_BLOCK), f.sub(f.index(self.spec.queries), t))
         with f.loop("t", 0, rows, AMX_ROWS) as i:
             by = factor(i.index)
             for column in range(0, self.spec.size, AMX_ROWS):
                 lines: list[Value] = []
                 for d in range(AMX_ROWS):
-                    at = f.add(f.index((column + d) * AMX_BLOCK), i.index)
+                    at = f.add(f.index((column + d) * PAIR_BLOCK), i.index)
                     lines.append(f.mul(self.scratch.load(name, at), by))
                 mask = self.columns_mask(column)
                 for lane, line in enumerate(transpose(f, lines)):
@@ -405,22 +408,22 @@ class AmxWriter(HeadWriter):
                         store_at(f, line, pointer, operand, index, mask)
 
 
-class AmxForward(AmxWriter):
+class PairForward(PairWriter):
     """Writes the forward kernel of bfloat16 inputs."""
 
-    def __init__(self, spec: AttentionSpec):
-        super().__init__(spec, _operands(spec))
-        self.run = max(1, ceil_div(self.blocks * spec.batch * spec.heads, AMX_TILES))
+    def __init__(self, target: Target, spec: AttentionSpec):
+        super().__init__(target, spec, _operands(spec))
+        self.run = max(1, ceil_div(self.blocks * spec.batch * spec.heads, PAIR_TILES))
         self.groups = ceil_div(self.blocks, self.run)
-        rows, block = self.keys * self.width // 2, AMX_BLOCK * self.width // 2
+        rows, block = self.keys * self.width // 2, PAIR_BLOCK * self.width // 2
         sizes = {
             **dict.fromkeys(("k", "v", "v_pairs"), rows),
             "v_turned": self.line * self.width // 2,
             **dict.fromkeys(("q", "q_turned"), block),
-            "logit": AMX_BLOCK * AMX_BLOCK,
-            "weight": AMX_BLOCK * AMX_BLOCK // 2,
-            "sum": AMX_BLOCK * self.width,
-            **dict.fromkeys(("largest", "total"), AMX_BLOCK),
+            "logit": PAIR_BLOCK * PAIR_BLOCK,
+            "weight": PAIR_BLOCK * PAIR_BLOCK // 2,
+            "sum": PAIR_BLOCK * self.width,
+            **dict.fromkeys(("largest", "total"), PAIR_BLOCK),
         }
         self.scratch = Scratch("float", 4, AMX_ROWS, sizes)
 
@@ -428,7 +431,7 @@ class AmxForward(AmxWriter):
         """The whole kernel."""
         bytes, itemsize = self.scratch.bytes, 2
         return _named(
-            "attention_tiles", " (tiles)", self.spec, self.tile, self.groups, bytes, itemsize
+            "attention_pairs", " (pairs)", self.spec, self.tile, self.groups, bytes, itemsize
         )
 
     def tile(self, f: Function, p: Pointers) -> None:
@@ -439,15 +442,15 @@ class AmxForward(AmxWriter):
         self.each_query_block(f.rem(f.tile, groups), self.run, self.query_block)
 
     def query_block(self, t: Value) -> None:
-        """Attention of the query rows t .. t + AMX_BLOCK - 1."""
+        """Attention of the query rows t .. t + PAIR_BLOCK - 1."""
         f, spec = self.f, self.spec
         self.t = t
         self.take_queries("q", t)
-        self.scratch.fill("largest", AMX_BLOCK, LOWEST)
-        self.scratch.fill("total", AMX_BLOCK, 0.0)
-        self.scratch.fill("sum", AMX_BLOCK * self.width, 0.0)
+        self.scratch.fill("largest", PAIR_BLOCK, LOWEST)
+        self.scratch.fill("total", PAIR_BLOCK, 0.0)
+        self.scratch.fill("sum", PAIR_BLOCK * self.width, 0.0)
         self.walk.visit(f, t, f.index(0), f.index(spec.keys), self.key_block)
-        rows = f.minimum(f.index(AMX_BLOCK), f.sub(f.index(spec.queries), t))
+        rows = f.minimum(f.index(PAIR_BLOCK), f.sub(f.index(spec.queries), t))
         self.put_turned(
             "sum", spec.out, self.p["out"], t, lambda i: self.put_statistics(t, i, rows)
         )
@@ -455,22 +458,24 @@ class AmxForward(AmxWriter):
     def key_block(self, s: Value, count: int, masked: bool) -> None:
         """Take a block of keys into the running maximum, total and weighted sum."""
         f, start = self.f, self.scratch.start
-        row, line = 2 * self.width, 4 * AMX_BLOCK
+        row, line = 2 * self.width, 4 * PAIR_BLOCK
         k = f.at(start["k"], f.mul(s, f.index(row)), "i8")
-        turned, sizes = (start["q_turned"], line), (AMX_BLOCK, AMX_BLOCK, self.width)
-        amx_block_product(f, sizes, (k, row), turned, (start["logit"], line), False)
-        with f.loop("t", 0, AMX_BLOCK, AMX_ROWS) as i:
+        turned, sizes = (start["q_turned"], line), (PAIR_BLOCK, PAIR_BLOCK, self.width)
+        pair_block_product(f, self.target, sizes, (k, row), turned, (start["logit"], line), False)
+        with f.loop("t", 0, PAIR_BLOCK, AMX_ROWS) as i:
             self.weights(i.index, s, masked)
         v = f.at(start["v_turned"], f.mul(s, f.index(2)), "i8"), 2 * self.line
         weight, sums = (start["weight"], line), (start["sum"], line)
-        amx_block_product(f, (self.width, AMX_BLOCK, AMX_BLOCK), v, weight, sums, True)
+        pair_block_product(
+            f, self.target, (self.width, PAIR_BLOCK, PAIR_BLOCK), v, weight, sums, True
+        )
 
     def weights(self, t: Value, s: Value, masked: bool) -> None:
         """Logits of 16 queries become weights in pairs; their maximum, total and sums follow."""
         f, scratch = self.f, self.scratch
         seen = self.walk.last_seen(f, self.n, f.add(self.t, t), s) if masked else None
         before = scratch.load("largest", t)
-        with f.loop("s", 0, AMX_BLOCK, 4, carry=[before] * 4) as i:
+        with f.loop("s", 0, PAIR_BLOCK, 4, carry=[before] * 4) as i:
             found: list[Value] = []
             for j in range(4):
                 x = self.logit(f.add(i.index, f.index(j)), t, seen)
@@ -481,25 +486,25 @@ class AmxForward(AmxWriter):
             largest = f.select(f.compare("gt", x, largest), x, largest, "largest")
         change = exp2_nonpositive(f, f.sub(before, largest))
         total = f.mul(scratch.load("total", t), change)
-        with f.loop("s", 0, AMX_BLOCK, 2, carry=[total]) as i:
+        with f.loop("s", 0, PAIR_BLOCK, 2, carry=[total]) as i:
             total = i.carried[0]
             halves: list[Value] = []
             for j in range(2):
                 x = self.logit(f.add(i.index, f.index(j)), t, seen)
                 halves.append(_weight(f, x, largest, masked))
                 total = f.add(total, halves[j])
-            at = f.add(f.mul(i.index, f.index(AMX_BLOCK // 2)), t)
+            at = f.add(f.mul(i.index, f.index(PAIR_BLOCK // 2)), t)
             f.store(amx_paired(f, *halves), scratch.at("weight", at, "i32"))
             i.next(total)
         scratch.store("total", t, i.results[0])
         scratch.store("largest", t, largest)
         with f.loop("d", 0, self.width) as d:
-            at = f.add(f.mul(d.index, f.index(AMX_BLOCK)), t)
+            at = f.add(f.mul(d.index, f.index(PAIR_BLOCK)), t)
             scratch.store("sum", at, f.mul(scratch.load("sum", at), change))
 
     def logit(self, s: Value, t: Value, seen: Value | None) -> Value:
         """The logits of one key of the block and 16 queries, in units of log 2."""
         f = self.f
-        x = self.scratch.load("logit", f.add(f.mul(s, f.index(AMX_BLOCK)), t))
+        x = self.scratch.load("logit", f.add(f.mul(s, f.index(PAIR_BLOCK)), t))
         x = f.mul(x, f.const(self.wide, self.spec.scale * LOG2_E))
         return x if seen is None else f.select(visible(f, seen, s), x, f.const(self.wide, LOWEST))

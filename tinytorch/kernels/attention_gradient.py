@@ -11,9 +11,9 @@ With P = exp(scale q k^T - lse):
                      down and queries across, in which form all five products read k, v, q and g by
                      rows. g_k and g_v of the run stay in scratch until its end. Several runs of one
                      head each give a part of g_q; a second step adds the parts.
-    AmxGradient      bfloat16 inputs by AMX tiles; a tile of work is one head. P and dS are kept
-                     transposed too: as rows for g_v and g_k, as pairs of keys for g_q, which is
-                     summed with D down and turned at the end of each query block.
+    PairGradient     bfloat16 inputs by AMX tiles or dot products of pairs; a tile is one head. P
+                     and dS are kept transposed too: as rows for g_v and g_k, as pairs of keys for
+                     g_q, which is summed with D down and turned at the end of each query block.
 
 Source: Dao et al. 2022 (arXiv 2205.14135), appendix B.4.
 """
@@ -37,7 +37,7 @@ from tinytorch.codegen.kernel import (
     store_at,
 )
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.attention import AMX_BLOCK, AmxWriter, VectorWriter, suits_amx_attention
+from tinytorch.kernels.attention import PAIR_BLOCK, PairWriter, VectorWriter, suits_pairs
 from tinytorch.kernels.attention_spec import (
     LOG2_E,
     AttentionGradientSpec,
@@ -58,7 +58,7 @@ from tinytorch.kernels.register_tile import (
     Left,
     Right,
     Start,
-    amx_block_product,
+    pair_block_product,
 )
 
 # Query rows of a block, the depth of the products that give g_k and g_v, and key rows of a block.
@@ -67,7 +67,7 @@ QUERIES = 64
 KEYS = 64
 TILES = 32  # tiles to aim for where there are few heads
 SUM_ROWS = 64  # query rows of a tile of the kernel that adds parts of g_q
-FEWEST_HEADS = 4  # with fewer, AMX tiles, one head each, keep fewer threads busy than runs of keys
+FEWEST_HEADS = 4  # with fewer, tiles of one head each keep fewer threads busy than runs of keys
 
 
 def lower_attention_gradient(target: Target, spec: AttentionGradientSpec) -> Lowered:
@@ -85,8 +85,8 @@ def lower_attention_gradient(target: Target, spec: AttentionGradientSpec) -> Low
     """
     forward = spec.forward
     many = forward.batch * forward.heads >= FEWEST_HEADS
-    if many and suits_amx_attention(target, spec.g, forward.q, forward.k, forward.v):
-        kernel = AmxGradient(spec).kernel()
+    if many and suits_pairs(target, spec.g, forward.q, forward.k, forward.v):
+        kernel = PairGradient(target, spec).kernel()
         return Lowered.of(kernel)
     writer = VectorGradient(target, spec)
     kernels = [writer.kernel()] if writer.runs == 1 else [writer.kernel(), writer.sum_kernel()]
@@ -313,22 +313,22 @@ class VectorGradient(VectorWriter):
         )  # fmt: skip
 
 
-class AmxGradient(AmxWriter):
+class PairGradient(PairWriter):
     """Writes the gradient kernel of bfloat16 inputs."""
 
-    def __init__(self, spec: AttentionGradientSpec):
-        super().__init__(spec.forward, _operands(spec))
+    def __init__(self, target: Target, spec: AttentionGradientSpec):
+        super().__init__(target, spec.forward, _operands(spec))
         self.all = spec
-        rows, block = self.keys * self.width, AMX_BLOCK * self.width
+        rows, block = self.keys * self.width, PAIR_BLOCK * self.width
         sizes = {
             **dict.fromkeys(("k", "v", "k_pairs"), rows // 2),
             "k_turned": self.line * self.width // 2,
             **dict.fromkeys(("g_k", "g_v"), rows),
             **dict.fromkeys(("q", "q_turned", "q_pairs", "g", "g_turned", "g_pairs"), block // 2),
             "g_q": block,
-            **dict.fromkeys(("logit", "slope"), AMX_BLOCK * AMX_BLOCK),
-            **dict.fromkeys(("weight", "change", "change_pairs"), AMX_BLOCK * AMX_BLOCK // 2),
-            **dict.fromkeys(("lse", "delta"), AMX_BLOCK),
+            **dict.fromkeys(("logit", "slope"), PAIR_BLOCK * PAIR_BLOCK),
+            **dict.fromkeys(("weight", "change", "change_pairs"), PAIR_BLOCK * PAIR_BLOCK // 2),
+            **dict.fromkeys(("lse", "delta"), PAIR_BLOCK),
         }
         self.scratch = Scratch("float", 4, AMX_ROWS, sizes)
 
@@ -336,7 +336,7 @@ class AmxGradient(AmxWriter):
         """The whole kernel."""
         tiles = self.spec.batch * self.spec.heads
         return _named(
-            "attention_gradient_tiles", " (tiles)", self.all, self.tile, "g_q", tiles,
+            "attention_gradient_pairs", " (pairs)", self.all, self.tile, "g_q", tiles,
             self.scratch.bytes, 3,
         )  # fmt: skip
 
@@ -347,21 +347,21 @@ class AmxGradient(AmxWriter):
         self.take_keys("k")
         for name in ("g_k", "g_v"):
             self.scratch.fill(name, self.keys * self.width, 0.0)
-        with f.loop("t", 0, spec.queries, AMX_BLOCK) as t:
+        with f.loop("t", 0, spec.queries, PAIR_BLOCK) as t:
             self.query_block(t.index)
         self.put_rows("g_k", self.all.g_k, p["g_k"], f.index(0), spec.keys, spec.scale)
         self.put_rows("g_v", self.all.g_v, p["g_v"], f.index(0), spec.keys)
 
     def query_block(self, t: Value) -> None:
-        """Everything that the query rows t .. t + AMX_BLOCK - 1 add to the three gradients."""
+        """Everything that the query rows t .. t + PAIR_BLOCK - 1 add to the three gradients."""
         f, spec, start = self.f, self.spec, self.scratch.start
         self.t = t
         for name in "qg":
             self.take_queries(name, t)
-            amx_pairs(f, start[name], start[name + "_pairs"], (AMX_BLOCK, self.width))
-        rows = f.minimum(f.sub(f.index(spec.queries), t), f.index(AMX_BLOCK))
+            amx_pairs(f, start[name], start[name + "_pairs"], (PAIR_BLOCK, self.width))
+        rows = f.minimum(f.sub(f.index(spec.queries), t), f.index(PAIR_BLOCK))
         self.take_statistics(t, rows, "bfloat")
-        self.scratch.fill("g_q", AMX_BLOCK * self.width, 0.0)
+        self.scratch.fill("g_q", PAIR_BLOCK * self.width, 0.0)
         self.walk.visit(f, t, f.index(0), f.index(spec.keys), self.key_block)
         scale = f.const(self.wide, spec.scale)
         self.put_turned("g_q", self.all.g_q, self.p["g_q"], t, lambda _: scale)
@@ -369,24 +369,24 @@ class AmxGradient(AmxWriter):
     def key_block(self, s: Value, count: int, masked: bool) -> None:
         """What a block of keys gives to, and gets from, the block of queries."""
         f, start = self.f, self.scratch.start
-        row, line = 2 * self.width, 4 * AMX_BLOCK
+        row, line = 2 * self.width, 4 * PAIR_BLOCK
         offset = f.mul(s, f.index(row))
-        across = (AMX_BLOCK, AMX_BLOCK, self.width)
+        across = (PAIR_BLOCK, PAIR_BLOCK, self.width)
         for name, turned, out in (("k", "q_turned", "logit"), ("v", "g_turned", "slope")):
             left = f.at(start[name], offset, "i8"), row
             right, sums = (start[turned], line), (start[out], line)
-            amx_block_product(f, across, left, right, sums, False)
-        with f.loop("t", 0, AMX_BLOCK, 2 * AMX_ROWS) as t:
+            pair_block_product(f, self.target, across, left, right, sums, False)
+        with f.loop("t", 0, PAIR_BLOCK, 2 * AMX_ROWS) as t:
             self.weights(t.index, s, masked)
-        down = (AMX_BLOCK, self.width, AMX_BLOCK)
+        down = (PAIR_BLOCK, self.width, PAIR_BLOCK)
         for left, right, out in (("weight", "g_pairs", "g_v"), ("change", "q_pairs", "g_k")):
             sums = f.at(start[out], f.mul(s, f.index(2 * row)), "i8"), 2 * row
-            sides = (start[left], 2 * AMX_BLOCK), (start[right], 2 * row)
-            amx_block_product(f, down, *sides, sums, True)
+            sides = (start[left], 2 * PAIR_BLOCK), (start[right], 2 * row)
+            pair_block_product(f, self.target, down, *sides, sums, True)
         k = f.at(start["k_turned"], f.mul(s, f.index(2)), "i8"), 2 * self.line
         sides = k, (start["change_pairs"], line)
-        sizes = (self.width, AMX_BLOCK, AMX_BLOCK)
-        amx_block_product(f, sizes, *sides, (start["g_q"], line), True)
+        sizes = (self.width, PAIR_BLOCK, PAIR_BLOCK)
+        pair_block_product(f, self.target, sizes, *sides, (start["g_q"], line), True)
 
     def weights(self, t: Value, s: Value, masked: bool) -> None:
         """P and dS of 32 queries and the block's keys, as rows; dS as pairs of keys too."""
@@ -397,11 +397,11 @@ class AmxGradient(AmxWriter):
         ]
         lse = [scratch.load("lse", x) for x in starts]
         delta = [scratch.load("delta", x) for x in starts]
-        with f.loop("s", 0, AMX_BLOCK, 2) as i:
+        with f.loop("s", 0, PAIR_BLOCK, 2) as i:
             changes: list[list[Value]] = [[], []]
             for k in range(2):
                 key = f.add(i.index, f.index(k))
-                row = f.mul(key, f.index(AMX_BLOCK))
+                row = f.mul(key, f.index(PAIR_BLOCK))
                 weights: list[Value] = []
                 for j in range(2):
                     at = f.add(row, starts[j])
@@ -420,5 +420,5 @@ class AmxGradient(AmxWriter):
                 change = amx_rounded(f, changes[0][k], changes[1][k])
                 f.store(change, scratch.at("change", place, "i16"))
             for j in range(2):
-                at = f.add(f.mul(i.index, f.index(AMX_BLOCK // 2)), starts[j])
+                at = f.add(f.mul(i.index, f.index(PAIR_BLOCK // 2)), starts[j])
                 f.store(amx_paired(f, *changes[j]), scratch.at("change_pairs", at, "i32"))

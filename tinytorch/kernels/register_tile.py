@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from tinytorch.base.dtypes import float32
 from tinytorch.codegen.builder import Function, Value, element, lanes, vector
 from tinytorch.codegen.kernel import Epilogue, Pointers, ceil_div
 from tinytorch.codegen.target import Target
@@ -257,7 +258,11 @@ End = Callable[[Sequence[Sequence[Value]], Value, Value], None]
 
 @dataclass(frozen=True)
 class Left:
-    """The operand read one scalar at a time: element (row, depth) of a strided matrix."""
+    """The operand read a number, or pair, at a time: (row, depth) of a strided matrix.
+
+    Args:
+        row_stride, depth_stride: numbers from one row, and one step of depth, to the next.
+    """
 
     pointer: Value
     row_stride: int
@@ -269,6 +274,7 @@ class Right:
     """The operand read in vectors along its columns, which are contiguous: (depth, column).
 
     Args:
+        depth_stride: lanes from one step of depth to the next.
         limit: columns that may be read (default: all of them).
     """
 
@@ -282,13 +288,15 @@ class BlockProduct:
     """Writes products of small blocks, one register tile after the other.
 
     Args:
-        type: "float" or "double".
+        type: of the sums, "float" or "double".
         lanes: elements of a vector; registers: how many vectors the machine holds.
+        pairs: lanes are pairs of bfloat16, see RegisterTile; a step of depth is a pair.
     """
 
     type: str
     lanes: int
     registers: int
+    pairs: bool = False
 
     def emit(
         self, f: Function, sizes: tuple[int, int, int], left: Left, right: Right, end: End, start:
@@ -338,9 +346,11 @@ class BlockProduct:
         ]
         offsets = tuple(i * left.row_stride for i in range(height))
         loops = (Turns(depth, left.depth_stride),)
-        tile = RegisterTile(self.type, n, width, offsets, loops, right.depth_stride)
-        a = f.at(left.pointer, f.mul(row, f.index(left.row_stride)), self.type, "left.at")
-        b = f.at(right.pointer, column, self.type, "right.at")
+        tile = RegisterTile(
+            self.type, n, width, offsets, loops, right.depth_stride, pairs=self.pairs
+        )
+        a = f.at(left.pointer, f.mul(row, f.index(left.row_stride)), tile.number, "left.at")
+        b = f.at(right.pointer, column, tile.read, "right.at")
         zero = f.const(tile.wide, 0.0)
         first = [
             start(f.add(row, f.index(i)), f.add(column, f.index(j * n))) if start else zero
@@ -465,13 +475,16 @@ def amx_configure(f: Function) -> None:
     f.call("void", "llvm.x86.ldtilecfg", f.scratch)
 
 
-def amx_block_product(
-    f: Function, sizes: tuple[int, int, int], a: tuple[Value, int], b: tuple[Value, int], c:
-    tuple[Value, int], add: bool,
+def pair_block_product(
+    f: Function, target: Target, sizes: tuple[int, int, int], a: tuple[Value, int], b: tuple[Value,
+    int], c: tuple[Value, int], add: bool,
 ) -> None:  # fmt: skip
-    """c = a b, or c += a b, for blocks in scratch. Tiles are configured by the thread team.
+    """c = a b, or c += a b, for blocks of bfloat16 in scratch, by AMX tiles or dot products.
+
+    Tiles are configured by the thread team.
 
     Args:
+        target: has one or the other.
         sizes: (rows, columns, depth), multiples of 32.
         a: address and bytes from row to row; a row is `depth` bfloat16 numbers.
         b: the same; a row is `columns` pairs, there are depth / 2.
@@ -479,6 +492,9 @@ def amx_block_product(
         add: whether c's numbers are the sums' beginning.
     """
     rows, columns, depth = sizes
+    if not target.has_amx:
+        _dot_block_product(f, target, sizes, a, b, c, add)
+        return
     side = 4 * AMX_ROWS  # bytes of a row of a tile
     with f.loop("row", 0, rows, 2 * AMX_ROWS) as i, f.loop("column", 0, columns, 2 * AMX_ROWS) as j:
         across = f.mul(j.index, f.index(4))
@@ -491,6 +507,31 @@ def amx_block_product(
             AmxOperand(f.at(b[0], across, "i8"), (0, side), b[1], AMX_DEPTH // 2 * b[1]),
             sums, f.index(depth), add,
         )  # fmt: skip
+
+
+def _dot_block_product(
+    f: Function, target: Target, sizes: tuple[int, int, int], a: tuple[Value, int], b: tuple[Value,
+    int], c: tuple[Value, int], add: bool,
+) -> None:  # fmt: skip
+    rows, columns, depth = sizes
+    n = target.lanes(float32)
+    wide = vector(n, "float")
+
+    def place(row: Value, column: Value) -> Value:
+        return f.at(c[0], f.add(f.mul(row, f.index(c[1] // 4)), column), "float", "c.at")
+
+    def start(row: Value, column: Value) -> Value:
+        return f.load(place(row, column), wide, stem="sum")
+
+    def end(values: Sequence[Sequence[Value]], row: Value, column: Value) -> None:
+        for i, line in enumerate(values):
+            for j, total in enumerate(line):
+                f.store(total, place(f.add(row, f.index(i)), f.add(column, f.index(j * n))))
+
+    BlockProduct("float", n, target.registers, pairs=True).emit(
+        f, (rows, columns, depth // 2), Left(a[0], a[1] // 2, 2), Right(b[0], b[1] // 4), end,
+        start if add else None,
+    )  # fmt: skip
 
 
 # ---- what becomes of the sums
