@@ -184,7 +184,7 @@ def names(target, attention):
 
 
 def test_who_takes_which_inputs():
-    """Ground truth: pairs are made of bfloat16 rows, the gradient where there are heads for threads;
+    """Ground truth: pairs are made of bfloat16 rows, for the gradient where there are many heads;
     few heads are cut in runs of keys, whose parts of g_q are added up."""
     narrow = spec(1, 4, 100, 100, 16, dtype=bfloat16)
     assert names(AMX, narrow) == [[("attention_pairs", 8)], [("attention_gradient_pairs", 4)]]

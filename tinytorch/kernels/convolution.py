@@ -348,17 +348,14 @@ class PixelRows:
         def squares(c: Value, high: int) -> None:
             with f.loop("x", 0, count, SQUARE) as x:
                 there = f.at(to, f.add(f.mul(c, f.index(self.length)), x.index), "i16")
-                read = [
-                    f.load(
-                        f.at(source, f.add(c, f.mul(pixel, f.index(step))), "i16"), wide, 2, mask
-                    )
-                    for i in range(SQUARE)
-                    for pixel in [f.minimum(f.add(x.index, f.index(i)), f.index(count - 1))]
-                    for wide, mask in [(vector(SQUARE, "i16"), below(high))]
-                ]
+                read: list[Value] = []
+                for i in range(SQUARE):
+                    pixel = f.minimum(f.add(x.index, f.index(i)), f.index(count - 1))
+                    here = f.at(source, f.add(c, f.mul(pixel, f.index(step))), "i16")
+                    read.append(f.load(here, vector(SQUARE, "i16"), mask=below(high)))
                 kept = f.mask_below(SQUARE, f.sub(f.index(count), x.index))
                 for i, channel in enumerate(transpose(f, read)[:high]):
-                    f.store(channel, f.at(there, f.index(i * self.length), "i16"), 2, kept)
+                    f.store(channel, f.at(there, f.index(i * self.length), "i16"), mask=kept)
 
         def below(high: int) -> Value | None:
             return f.mask_below(SQUARE, f.index(high)) if high < SQUARE else None
@@ -372,7 +369,7 @@ class PixelRows:
 
 
 @dataclass(frozen=True)
-class PairedPixels:
+class PairRows:
     """Rows of a cotangent as pairs of neighbouring pixels: [row][pixel / 2][channel][2], bfloat16.
 
     Args:
@@ -403,13 +400,14 @@ class PairedPixels:
             out = f.at(to, f.mul(place, f.index(2 * channels)), "i16")
             with f.loop("o", 0, channels, SQUARE) as c:
                 here = f.at(left, f.mul(c.index, f.index(o)), "i16")
-                both = [
+                one, other = (
                     load_row_piece(
                         f, f.at(here, f.index(k * w), "i16"), "i16", o, SQUARE, SQUARE, "i16"
                     )
                     for k in range(2)
-                ]
-                f.store(f.shuffle(*both, order), f.at(out, f.mul(c.index, f.index(2)), "i16"), 2)
+                )
+                pairs = f.shuffle(one, other, order, "pairs")
+                f.store(pairs, f.at(out, f.mul(c.index, f.index(2)), "i16"))
 
 
 class _Convolution:
@@ -555,7 +553,7 @@ class _Forward(_Convolution):
         loops = Turns(spec.window[0], row), Turns(spec.window[1] * channels // each, each)
         name = self.tile(shape, offsets, loops, self.vectors * lanes)
         place = f.add(f.mul(y, f.index(down)), f.mul(x, f.index(right)))
-        a = f.at(self.scratch.at("rows"), place, self.rows.to.llvm, "a")
+        a = f.at(self.scratch.at("rows"), place, "i16" if spec.pairs else "float", "a")
         c = self.scratch.at("sums")
         f.call("void", name, a, f.at(p["w"], column, "float"), c)
         first = f.add(f.add(line, f.mul(y, f.index(spec.size[1]))), x)
@@ -610,7 +608,7 @@ class _Weights(_Convolution):
         )  # fmt: skip
         shape = (spec.shape[0], spec.filters, *spec.size)
         if spec.pairs:
-            rows, cotangent = PixelRows.read_by(spec, block), PairedPixels(g, shape, block)
+            rows, cotangent = PixelRows.read_by(spec, block), PairRows(g, shape, block)
         else:
             rows = PictureRows.read_by(spec, block, lanes)
             cotangent = PictureRows(g, shape, 0, 0, (1, 1), block, width, lanes)

@@ -415,7 +415,7 @@ class Dot(Arithmetic):
         return self.strip(x, 1, 1, 1).convert(f, value)
 
 
-class OfBfloat16(Arithmetic):
+class PairArithmetic(Arithmetic):
     """Packed operands are bfloat16, whatever they were; the summed axis is filled up with zeros."""
 
     granule = AMX_DEPTH
@@ -429,7 +429,7 @@ class OfBfloat16(Arithmetic):
         return Strip(x.dtype, lane, depth, lanes, bfloat16)
 
 
-class PairDots(OfBfloat16):
+class PairDots(PairArithmetic):
     """Blocks of vector sums of pairs; packed operands are `out[k / 2][lane][k % 2]` on both sides.
 
     Rows of bfloat16 that lie along k are read in place.
@@ -457,7 +457,7 @@ class PairDots(OfBfloat16):
         return MicroKernel(f"pairs.{sums.rows}x{sums.vectors}", write)
 
 
-class AmxTiles(OfBfloat16):
+class AmxTiles(PairArithmetic):
     """Blocks of up to 32 x 32 sums in AMX tiles; packed operands are tiles, as they are loaded."""
 
     def begin(self, f: Function) -> None:
