@@ -78,8 +78,9 @@ def _reach(node: Node) -> list[int]:
 def _reads_pictures(node: Node) -> bool:
     """Whether a kernel reads the pictures themselves.
 
-    Note [narrow convolutions]: bfloat16 is widened while it is copied, and multiplied as float32.
-    Slower than matrix tiles could be, but not than writing windows for them.
+    Note [narrow convolutions]: bfloat16 is multiplied in pairs where the processor does and the
+    summed axis is even; elsewhere it is widened while it is copied, and multiplied as float32:
+    slower than matrix tiles could be, but not than writing windows for them.
     """
     p = node.params
     known = {v.dtype for v in (*node.inputs, *node.outputs)} <= {float32, bfloat16, float16}
