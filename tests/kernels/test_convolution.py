@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from tests.compiler.graph_runner import GraphRun, assert_defined, new_graph
-from tests.kernels.lowered_runner import element_strides, run_body, run_lowered, untouched
+from tests.kernels.lowered_runner import (
+    PLAIN,
+    WITHOUT_AMX,
+    element_strides,
+    run_body,
+    run_lowered,
+    untouched,
+)
 from tinytorch.base.dtypes import bfloat16, float16, float32, from_bfloat16, round_to_bfloat16
 from tinytorch.codegen.kernel import Operand, offset_of
 from tinytorch.codegen.target import Target
@@ -14,7 +21,9 @@ from tinytorch.kernels.convolution import (
     KEPT_BYTES,
     TILE_FLOPS,
     ConvolutionSpec,
+    PairRows,
     PictureRows,
+    PixelRows,
     lower_convolution,
     lower_weights,
     parts_of,
@@ -193,6 +202,93 @@ def test_bfloat16_pictures(target):
         assert_defined(
             name, arrays, {**how, **more}, Target.named(target), [bfloat16] * 2, False, 2e-5
         )
+
+
+# H, W, C, O, window, stride, padding: what is summed along is even, or odd: then float32 does it
+PAIRED = [
+    (9, 8, 8, 16, (3, 3), (1, 1), PAD),
+    (7, 9, 6, 16, (3, 2), (1, 1), PAD),  # an odd output: the gradient of the filters in float32
+    (8, 12, 18, 48, (3, 3), (2, 2), PAD),  # phases of the stride, channels beyond a square
+    (6, 10, 3, 16, (5, 5), (1, 1), ((2, 2), (2, 2))),  # odd channels: forward in float32
+    (9, 16, 40, 32, (1, 1), (1, 3), ((0, 0), (0, 0))),
+    (5, 33, 2, 16, (2, 4), (3, 2), ((1, 0), (1, 2))),
+]
+
+
+@pytest.mark.parametrize("layout", [channels_last, np.ascontiguousarray])
+@pytest.mark.parametrize("case", PAIRED, ids=str)
+@pytest.mark.parametrize("target", [WITHOUT_AMX, PLAIN], ids=["here", "plain"])
+def test_bfloat16_in_pairs(target, case, layout):
+    """Ground truth: the definition, exactly: whole numbers, whose sums float32 holds; with pairs if
+    this processor multiplies them, and without."""
+    h, w, c, o, window, stride, padding = case
+    draw = np.random.default_rng(0)
+    how = {"stride": stride, "padding": padding, "dilation": (1, 1), "groups": 1, "dtype": float32}
+    x = draw.integers(-3, 4, (2, c, h, w)).astype(np.float32)
+    weight = draw.integers(-3, 4, (o, c, *window)).astype(np.float32)
+    out = TABLE["convolution"].numpy(x, weight, **how)
+    g = draw.integers(-3, 4, out.shape).astype(np.float32)
+    x, g = (layout(round_to_bfloat16(a)) for a in (x, g))
+    weight = round_to_bfloat16(weight)
+    rows = [
+        ("convolution", (x, weight), {}),
+        ("convolution_input_gradient", (g, weight), {"input_shape": x.shape}),
+        ("convolution_weight_gradient", (g, x), {"weight_shape": weight.shape}),
+    ]
+    for name, arrays, more in rows:
+        assert_defined(name, list(arrays), {**how, **more}, target, [bfloat16] * 2)
+
+
+@pytest.mark.parametrize("layout", [channels_last, np.ascontiguousarray])
+@pytest.mark.parametrize("phases, left", [(1, 0), (1, 2), (2, 1), (3, 4)])
+@pytest.mark.parametrize("channels", [1, 16, 21])
+def test_rows_with_pixels_innermost(layout, phases, left, channels):
+    """Ground truth: NumPy's assignment into zeros, pixels of one phase side by side."""
+    top, (h, w), width = 1, (4, 19), 23
+    x = numbers((2, channels, h, w), 1)
+    stored = layout(round_to_bfloat16(x))
+    at = Operand(bfloat16, element_strides(stored))
+    rows = PixelRows(at, x.shape, top, left, phases, 3, width)
+    length = -(-width // phases)
+    assert rows.length == length and rows.row == phases * channels * length
+    whole = np.zeros((8, channels, width + left + w), np.uint16)
+    whole[top : top + h, :, left : left + w] = np.moveaxis(stored[1], 0, 1)
+    expected = np.zeros((8, phases, channels, length), np.uint16)
+    for pixel in range(width):
+        expected[:, pixel % phases, :, pixel // phases] = whole[:, :, pixel]
+    for first in (0, 2):
+
+        def body(f, p, first=first):
+            rows.emit(f, p["x"], p["out"], f.index(1), f.index(first))
+
+        out = untouched(3 * rows.row + 1, np.uint16)
+        run_body(Target.named("avx512"), body, {"x": stored, "out": out})
+        got = out[:-1].reshape(3, phases, channels, length)
+        # pixels behind the last one of a row are read by nobody
+        seen = np.arange(length)[:, None] * phases + np.arange(phases) < width
+        for phase in range(phases):
+            kept = seen[:, phase]
+            want = expected[first : first + 3, phase][..., kept]
+            np.testing.assert_array_equal(got[:, phase][..., kept], want)
+        assert out[-1] == 77
+    assert rows.place(4) == 4 % phases * channels * length + 4 // phases
+
+
+@pytest.mark.parametrize("layout", [channels_last, np.ascontiguousarray])
+def test_pairs_of_a_cotangent(layout):
+    """Ground truth: NumPy's reshape."""
+    g = layout(round_to_bfloat16(numbers((2, 32, 4, 6), 1)))
+    rows = PairRows(Operand(bfloat16, element_strides(g)), g.shape, 2)
+    assert rows.size == 2 * 3 * 32
+
+    def body(f, p):
+        rows.emit(f, p["g"], p["out"], f.index(1), f.index(1))
+
+    out = untouched(2 * rows.size + 1, np.uint16)
+    run_body(Target.named("avx512"), body, {"g": g, "out": out})
+    expected = np.moveaxis(g[1, :, 1:3], 0, -1).reshape(2, 3, 2, 32).swapaxes(2, 3)
+    np.testing.assert_array_equal(out[:-1].reshape(expected.shape), expected)
+    assert out[-1] == 77
 
 
 def test_parts_cover_an_axis():
