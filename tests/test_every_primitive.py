@@ -347,6 +347,15 @@ def test_results_lie_row_by_row_unless_the_row_says_otherwise(row: Primitive, sa
         assert row.view or row.keeps_order or out.flags.c_contiguous
 
 
+@pytest.mark.parametrize("row", [r for r in ROWS if r.selects], ids=repr)
+def test_what_is_selected_has_a_gradient(row: Primitive):
+    """Invariant: `selects` names operands whose cotangent may be a zero, never places or masks."""
+    for sample in row.samples():
+        kinds = {np.asarray(sample.inputs[i]).dtype.kind for i in row.selects}
+        others = {np.asarray(x).dtype.kind for x in sample.inputs}
+        assert "f" in kinds or "f" not in others
+
+
 def test_bfloat16_is_stored_and_recognised():
     """Closed form: 1 + 2^-8 is a tie and goes to even; uint16 arrays are bfloat16 everywhere."""
     one = store(np.array(1.0), bfloat16)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinytorch.base.arguments import flag, number, pair, whole
+from tinytorch.base.arguments import explain_methods, flag, number, pair, whole
 from tinytorch.base.errors import SettingError
 
 
@@ -52,3 +52,21 @@ def test_flag_takes_bools_alone():
     assert flag("Owner", "on", False) is False
     with pytest.raises(SettingError, match="yes or no"):
         flag("Owner", "on", 1)
+
+
+def test_methods_without_self_are_explained_too():
+    """Invariant: who takes an argument is wrapped; who takes none is left as it is."""
+
+    class Owner:
+        @staticmethod
+        def root(x):
+            return x**0.5
+
+        def nothing(self):
+            return 1
+
+    before = vars(Owner)["nothing"]
+    explain_methods(Owner, ["root", "nothing"])
+    held = vars(Owner)["root"]
+    assert isinstance(held, staticmethod) and hasattr(held.__func__, "__explained__")
+    assert Owner.root(4) == 2 and vars(Owner)["nothing"] is before

@@ -122,3 +122,13 @@ def test_settings_are_shown():
     """Ground truth: written by hand."""
     assert repr(nn.AvgPool1d(3)) == "AvgPool1d(kernel_size=3, stride=3, padding=0)"
     assert repr(nn.AdaptiveAvgPool2d([2, None])) == "AdaptiveAvgPool2d(output_size=(2, None))"
+
+
+def test_means_at_the_edges():
+    """Closed form: zeros of the padding count, cells behind the last one do not."""
+    x = tt.Tensor([[[2.0, 4.0]]])
+    assert nn.AvgPool1d(2, padding=1, stride=2)(x).tolist() == [[[1.0, 2.0]]]
+    image = tt.arange(6, dtype=tt.float32).reshape(1, 1, 3, 2)
+    assert F.avg_pool2d(image, 2, ceil_mode=True).tolist() == [[[[1.5], [4.5]]]]
+    turned = image.permute(0, 1, 3, 2)
+    assert F.avg_pool2d(turned, 2, ceil_mode=True).tolist() == [[[[1.5, 4.5]]]]

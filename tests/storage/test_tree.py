@@ -176,3 +176,12 @@ def test_arrays_with_types_are_compared_by_identity():
     array = np.zeros(2, np.float32)
     one, other = TypedArray(array, float32), TypedArray(array, float32)
     assert one == one and one != other and len({one, other}) == 2
+
+
+def test_every_level_counts_once():
+    """Closed form: what can be written can be read, to the deepest tuple."""
+    deep: object = 1
+    for _ in range(tree.DEEPEST):
+        deep = (deep,)
+    value, arrays = tree.encode(deep)
+    assert tree.decode(value, dict(arrays)) == deep

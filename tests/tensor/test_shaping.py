@@ -44,3 +44,9 @@ def test_shapes_are_of_whole_numbers():
 def test_stacks_begin_a_new_first_axis():
     """Ground truth: PyTorch's default, dim=0."""
     assert tt.stack([tt.zeros(2, 3), tt.ones(2, 3)]).tolist() == [[[0.0] * 3] * 2, [[1.0] * 3] * 2]
+
+
+def test_a_mesh_of_nothing_is_empty():
+    """Closed form: as many points as the sizes multiply to."""
+    first, second = tt.meshgrid(tt.zeros(0), tt.zeros(3))
+    assert first.shape == second.shape == (0, 3)
