@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tinytorch.base.dtypes import DType, bfloat16, float32
-from tinytorch.codegen.builder import Function, Value, vector
+from tinytorch.codegen.builder import Function, Value, size_of, vector
 from tinytorch.codegen.kernel import (
     LINE,
     Epilogue,
@@ -139,8 +139,85 @@ def vector_parts(vectors: int) -> list[Part]:
     return [p for p in pairs if p.count]
 
 
+class _RowCopy:
+    """Some rows of one picture in scratch: which of them exist, and zeros for the others.
+
+    Subclasses say what a row is: `row` numbers of the type `number`, written by `_row`.
+    """
+
+    image: Operand
+    shape: tuple[int, ...]
+    top: int
+    count: int
+    lanes: int  # numbers copied at a time
+
+    @property
+    def every(self) -> int:
+        """How far apart rows of the picture lie, zeros between them."""
+        return 1
+
+    @property
+    def number(self) -> str:
+        """The type of a number in scratch."""
+        raise NotImplementedError
+
+    @property
+    def row(self) -> int:
+        """Numbers in one row."""
+        raise NotImplementedError
+
+    @property
+    def size(self) -> int:
+        """Words of 4 bytes in all rows."""
+        return ceil_div(self.count * self.row * size_of(self.number), 4)
+
+    @property
+    def llvm(self) -> str:
+        """The type of a number in the picture."""
+        return self.image.dtype.llvm
+
+    def emit(self, f: Function, pointer: Value, to: Value, number: Value, first: Value) -> None:
+        """Copy rows first, first + 1, ... of the padded picture `number`."""
+        stride = self.image.strides
+        base = f.add(f.mul(number, f.index(stride[0])), f.index(self.image.offset))
+        base = f.at(pointer, base, self.llvm, "image")
+        with f.loop("copied", 0, self.count) as i:
+            line = f.at(to, f.mul(i.index, f.index(self.row)), self.number, "line")
+            y = f.sub(f.add(first, i.index), f.index(self.top), "y")
+            inside = f.compare("ge", y, f.index(0))
+            if self.every > 1:
+                on_row = f.compare("eq", f.rem(y, f.index(self.every)), f.index(0))
+                inside = f.op("and", inside, on_row)
+                y = f.div(y, f.index(self.every))
+            inside = f.op("and", inside, f.compare("lt", y, f.index(self.shape[2])))
+            with f.when(inside, "inside"):
+                self._row(f, f.at(base, f.mul(y, f.index(stride[2])), self.llvm), line)
+            with f.when(f.op("xor", inside, f.const("i1", 1)), "outside"):
+                self._zeros(f, line, self.row)
+
+    def _row(self, f: Function, source: Value, line: Value) -> None:
+        """Copy one row, zeros around its pixels included."""
+        raise NotImplementedError
+
+    def _zeros(self, f: Function, to: Value, count: int) -> None:
+        def clear(i: Value, width: int) -> None:
+            f.store(f.const(vector(width, self.number), 0), f.at(to, i, self.number))
+
+        self._in_runs(f, count, clear)
+
+    def _in_runs(self, f: Function, count: int, write: Callable[[Value, int], None]) -> None:
+        """`write(at, width)` for whole vectors, then for single numbers."""
+        whole = count // self.lanes * self.lanes
+        if whole:
+            with f.loop("run", 0, whole, self.lanes) as i:
+                write(i.index, self.lanes)
+        if count - whole:
+            with f.loop("last", whole, count) as i:
+                write(i.index, 1)
+
+
 @dataclass(frozen=True)
-class PictureRows:
+class PictureRows(_RowCopy):
     """Some rows of one picture, as scratch holds them: channels innermost, zeros around.
 
     What a tile reads lies close together then, whatever the layout of the picture, and edges need
@@ -177,39 +254,19 @@ class PictureRows:
         )  # fmt: skip
 
     @property
-    def llvm(self) -> str:
-        """The type of a number in the picture."""
-        return self.image.dtype.llvm
+    def number(self) -> str:
+        """See _RowCopy."""
+        return self.to.llvm
+
+    @property
+    def every(self) -> int:
+        """See _RowCopy."""
+        return self.step[0]
 
     @property
     def row(self) -> int:
-        """Numbers in one row."""
+        """See _RowCopy."""
         return self.width * self.shape[1]
-
-    @property
-    def size(self) -> int:
-        """Words of 4 bytes in all rows."""
-        return ceil_div(self.count * self.row * self.to.itemsize, 4)
-
-    def emit(self, f: Function, pointer: Value, to: Value, number: Value, first: Value) -> None:
-        """Copy rows first, first + 1, ... of the padded picture `number`."""
-        stride = self.image.strides
-        base = f.add(f.mul(number, f.index(stride[0])), f.index(self.image.offset))
-        base = f.at(pointer, base, self.llvm, "image")
-        every = self.step[0]
-        with f.loop("copied", 0, self.count) as i:
-            line = f.at(to, f.mul(i.index, f.index(self.row)), self.to.llvm, "line")
-            y = f.sub(f.add(first, i.index), f.index(self.top), "y")
-            inside = f.compare("ge", y, f.index(0))
-            if every > 1:
-                on_row = f.compare("eq", f.rem(y, f.index(every)), f.index(0))
-                inside = f.op("and", inside, on_row)
-                y = f.div(y, f.index(every))
-            inside = f.op("and", inside, f.compare("lt", y, f.index(self.shape[2])))
-            with f.when(inside, "inside"):
-                self._row(f, f.at(base, f.mul(y, f.index(stride[2])), self.llvm), line)
-            with f.when(f.op("xor", inside, f.const("i1", 1)), "outside"):
-                self._zeros(f, line, self.row)
 
     def _row(self, f: Function, source: Value, line: Value) -> None:
         _, channels, _, width = self.shape
@@ -219,49 +276,33 @@ class PictureRows:
         side_by_side = c == 1 or channels == 1
         if every == 1 and side_by_side and w == channels:
             self._zeros(f, line, left * channels)
-            to = f.at(line, f.index(left * channels), self.to.llvm)
+            to = f.at(line, f.index(left * channels), self.number)
             self._copy(f, source, to, copied * channels)
             right = (left + copied) * channels
-            self._zeros(f, f.at(line, f.index(right), self.to.llvm), self.row - right)
+            self._zeros(f, f.at(line, f.index(right), self.number), self.row - right)
             return
         self._zeros(f, line, self.row)
         with f.loop("x", 0, copied) as x:
             of = f.at(source, f.mul(x.index, f.index(w)), self.llvm)
             place = f.mul(f.add(f.mul(x.index, f.index(every)), f.index(left)), f.index(channels))
-            to = f.at(line, place, self.to.llvm)
+            to = f.at(line, place, self.number)
             if side_by_side:
                 self._copy(f, of, to, channels)
             else:
                 with f.loop("c", 0, channels) as k:
                     value = f.load(f.at(of, f.mul(k.index, f.index(c)), self.llvm), self.llvm)
-                    f.store(f.convert(value, self.to.llvm), f.at(to, k.index, self.to.llvm))
+                    f.store(f.convert(value, self.number), f.at(to, k.index, self.number))
 
     def _copy(self, f: Function, of: Value, to: Value, count: int) -> None:
         def move(i: Value, width: int) -> None:
             value = f.load(f.at(of, i, self.llvm), vector(width, self.llvm))
-            f.store(f.convert(value, self.to.llvm), f.at(to, i, self.to.llvm))
+            f.store(f.convert(value, self.number), f.at(to, i, self.number))
 
         self._in_runs(f, count, move)
 
-    def _zeros(self, f: Function, to: Value, count: int) -> None:
-        def clear(i: Value, width: int) -> None:
-            f.store(f.const(vector(width, self.to.llvm), 0), f.at(to, i, self.to.llvm))
-
-        self._in_runs(f, count, clear)
-
-    def _in_runs(self, f: Function, count: int, write: Callable[[Value, int], None]) -> None:
-        """`write(at, width)` for whole vectors, then for single numbers."""
-        whole = count // self.lanes * self.lanes
-        if whole:
-            with f.loop("run", 0, whole, self.lanes) as i:
-                write(i.index, self.lanes)
-        if count - whole:
-            with f.loop("last", whole, count) as i:
-                write(i.index, 1)
-
 
 @dataclass(frozen=True)
-class PixelRows:
+class PixelRows(_RowCopy):
     """The same with pixels innermost, bfloat16: [row][phase][channel][pixel].
 
     Pairs of neighbouring output pixels, which the gradient of the filters sums over, see pixels of
@@ -280,6 +321,7 @@ class PixelRows:
     phases: int
     count: int
     width: int
+    lanes: int = 2 * SQUARE
 
     @staticmethod
     def read_by(spec: ConvolutionSpec, block: int) -> PixelRows:
@@ -294,34 +336,21 @@ class PixelRows:
         return ceil_div(self.width, self.phases)
 
     @property
-    def row(self) -> int:
-        """Numbers in one row."""
-        return self.phases * self.shape[1] * self.length
+    def number(self) -> str:
+        """See _RowCopy."""
+        return "i16"
 
     @property
-    def size(self) -> int:
-        """Words of 4 bytes in all rows."""
-        return ceil_div(self.count * self.row, 2)
+    def row(self) -> int:
+        """See _RowCopy."""
+        return self.phases * self.shape[1] * self.length
 
     def place(self, column: int) -> int:
         """Where the pixels begin that a column of the window sees in channel 0, in numbers."""
         return column % self.phases * self.shape[1] * self.length + column // self.phases
 
-    def emit(self, f: Function, pointer: Value, to: Value, number: Value, first: Value) -> None:
-        """Copy rows first, first + 1, ... of the padded picture `number`."""
-        stride = self.image.strides
-        base = f.add(f.mul(number, f.index(stride[0])), f.index(self.image.offset))
-        base = f.at(pointer, base, "i16", "image")
-        with f.loop("copied", 0, self.count) as i:
-            line = f.at(to, f.mul(i.index, f.index(self.row)), "i16", "line")
-            with f.loop("clear", 0, self.row) as at:
-                f.store(f.const("i16", 0), f.at(line, at.index, "i16"))
-            y = f.sub(f.add(first, i.index), f.index(self.top), "y")
-            below = f.compare("lt", y, f.index(self.shape[2]))
-            with f.when(f.op("and", f.compare("ge", y, f.index(0)), below), "inside"):
-                self._row(f, f.at(base, f.mul(y, f.index(stride[2])), "i16"), line)
-
     def _row(self, f: Function, source: Value, line: Value) -> None:
+        self._zeros(f, line, self.row)
         channels, width = self.shape[1], self.shape[3]
         for phase in range(self.phases):
             # pixel x of the picture is number (x + left - phase) / phases of its phase
@@ -601,10 +630,10 @@ class _Weights(_Convolution):
     def __init__(self, target: Target, spec: ConvolutionSpec, g: Operand):
         lanes, (height, width) = target.lanes(float32), spec.size
         columns = min(spec.filters, 2 * lanes)
-        bytes = 2 if spec.pairs else 4
+        line = width * columns * (2 if spec.pairs else 4)  # bytes of one row of the cotangent
         block = max(
             b for b in range(1, height + 1)
-            if b == 1 or height % b == 0 and bytes * b * width * columns <= KEPT_COTANGENT_BYTES
+            if b == 1 or height % b == 0 and b * line <= KEPT_COTANGENT_BYTES
         )  # fmt: skip
         shape = (spec.shape[0], spec.filters, *spec.size)
         if spec.pairs:
@@ -613,8 +642,7 @@ class _Weights(_Convolution):
             rows = PictureRows.read_by(spec, block, lanes)
             cotangent = PictureRows(g, shape, 0, 0, (1, 1), block, width, lanes)
         self.g, self.cotangent = g, cotangent
-        # read where it lies
-        self.direct = g.dtype is float32
+        self.direct = g.dtype is float32  # the cotangent is read where it lies
         super().__init__(target, spec, block, rows, {} if self.direct else {"g": cotangent.size})
         self.run = spec.window[1] * spec.shape[1]  # numbers of a window that lie side by side
         self.places = spec.window[0] * self.run
@@ -646,8 +674,8 @@ class _Weights(_Convolution):
         """One block of rows of one picture."""
         spec, g = self.spec, self.g
         number, first = self.take_rows(f, p, unit)
-        begin = f.add(f.mul(number, f.index(g.strides[0])), f.mul(first, f.index(g.strides[2])))
         if self.direct:
+            begin = f.add(f.mul(number, f.index(g.strides[0])), f.mul(first, f.index(g.strides[2])))
             cotangent = f.at(p["g"], f.add(begin, f.index(g.offset)), "float", "cotangent")
         else:
             cotangent = self.scratch.at("g")
