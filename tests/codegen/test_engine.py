@@ -143,7 +143,7 @@ def test_the_stages_of_compiling_can_be_printed():
 
 def test_all_targets_have_a_name():
     """The table of names is what the error message lists."""
-    assert NAMES == ("avx512", "avx2", "vector128")
+    assert NAMES == ("avx512", "avx2", "neon", "vector128")
 
 
 def resident() -> int:

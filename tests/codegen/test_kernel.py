@@ -6,7 +6,7 @@ import ctypes
 import numpy as np
 import pytest
 
-from tests.kernels.lowered_runner import VECTOR_TARGETS, run_body, run_kernel
+from tests.kernels.lowered_runner import AVX2, VECTOR_TARGETS, WITHOUT_AMX, run_body, run_kernel
 from tinytorch.base.dtypes import float32, float64, int8
 from tinytorch.codegen import engine
 from tinytorch.codegen.builder import Function
@@ -80,7 +80,7 @@ def test_equal_keys_are_equal_code():
     assert len(keys) == 8
 
 
-TARGET = VECTOR_TARGETS["avx2"]
+TARGET = AVX2
 
 
 @pytest.mark.parametrize("itemsize", [4, 8])
@@ -185,7 +185,7 @@ def test_addresses():
 
 def test_lanes_of_a_vector():
     """Closed form: as many as the register holds, and a power of two below twice what is needed."""
-    narrow, wide = VECTOR_TARGETS["vector128"], VECTOR_TARGETS["avx512"]
+    narrow, wide = VECTOR_TARGETS["vector128"], WITHOUT_AMX
     assert [lane_width(wide, 4, n) for n in (1, 2, 3, 8, 9, 16, 100)] == [1, 2, 4, 8, 16, 16, 16]
     assert lane_width(narrow, 8) == 2 and lane_width(wide, 1) == 64
     assert register_bytes(Operand(int8, (1,))) == 4  # int8 is looked at beside int32 positions

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tinytorch.codegen import engine
-from tinytorch.codegen.target import NAMES, Target, host_features
+from tinytorch.codegen.target import Target, runnable_names
 from tinytorch.compiler.graph.graph import Graph, Value
 from tinytorch.compiler.pipeline import compile_graph
 from tinytorch.compiler.run.program import Program
@@ -23,16 +23,7 @@ GUARD, FILL = 64, 0xA5  # bytes on both sides; a float32 of this pattern is -2.8
 
 def targets() -> list[Target]:
     """All targets this machine can run, the widest first."""
-    named = {}
-    for name in NAMES:
-        try:
-            target = Target.named(name)
-        except ValueError:  # another architecture
-            continue
-        needed = {"avx512": "avx512f", "avx2": "avx2"}.get(name)
-        if needed is None or needed in host_features():
-            named[name] = target
-    return list(named.values())
+    return [Target.named(name) for name in runnable_names()]
 
 
 def graph_of(name: str, arrays: Sequence[np.ndarray], params: Mapping) -> Graph:

@@ -6,22 +6,23 @@ import numpy as np
 import pytest
 
 from tests.kernels.amx_emulator import emulated_text
+from tinytorch.base.errors import SettingError
 from tinytorch.codegen.engine import compile_text, load, module_text
 from tinytorch.codegen.kernel import Lowered, build
-from tinytorch.codegen.target import Target, amx_permitted
+from tinytorch.codegen.target import Target, amx_permitted, runnable_names
 from tinytorch.codegen.team import StageTable, Team, aligned_bytes
 
-# Every target this machine runs; AMX tiles are emulated where the processor has none.
-WITHOUT_AMX = replace(Target.named("avx512"), has_amx=False)
-AMX = replace(Target.named("avx512"), has_amx=True)
+# AMX tiles are emulated where the processor has none; a test on a target that this machine cannot
+# run is skipped.
+AVX512 = Target.named("avx512", "x86_64")
+AVX2 = Target.named("avx2", "x86_64")
+WITHOUT_AMX = replace(AVX512, has_amx=False)
+AMX = replace(AVX512, has_amx=True)
 PLAIN = replace(WITHOUT_AMX, has_bf16_dot=False)  # what AVX-512 is everywhere
 # Those that multiply bfloat16.
 PAIR_TARGETS = [AMX, *([WITHOUT_AMX] if WITHOUT_AMX.has_bf16_dot else [])]
-VECTOR_TARGETS = {
-    "avx512": WITHOUT_AMX,
-    "avx2": Target.named("avx2"),
-    "vector128": Target.named("vector128"),
-}
+# Every target this machine runs, without its tiles.
+VECTOR_TARGETS = {n: replace(Target.named(n), has_amx=False) for n in runnable_names()}
 
 
 def run_lowered(target, lowered, buffers, threads=(1,)):
@@ -35,6 +36,10 @@ def run_lowered(target, lowered, buffers, threads=(1,)):
         target = replace(target, has_amx=False)
         if threads != (1,):
             pytest.skip("AMX tiles are emulated here, by one thread")
+    try:
+        target.runnable()
+    except SettingError as no:
+        pytest.skip(str(no.got))
     text = emulated_text(kernels) if emulated else module_text(kernels)
     library = load([compile_text(text, target)], [k.name for k in kernels])
     memory = {name: aligned_bytes(size) for name, size in lowered.temporaries.items()}

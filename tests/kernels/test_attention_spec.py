@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.kernels.attention_reference import AttentionSpec
-from tests.kernels.lowered_runner import AMX, PLAIN, VECTOR_TARGETS, run_body
+from tests.kernels.lowered_runner import AMX, PLAIN, VECTOR_TARGETS, WITHOUT_AMX, run_body
 from tinytorch.base.dtypes import bfloat16, float32, float64
 from tinytorch.codegen.kernel import Operand
 from tinytorch.kernels.attention import lower_attention
@@ -20,7 +20,7 @@ from tinytorch.kernels.attention_spec import (
     visible,
 )
 
-TARGET = VECTOR_TARGETS["avx512"]
+TARGET = WITHOUT_AMX
 
 
 def spec(batch, heads, queries, keys, size, causal=False, dtype=float32):

@@ -7,6 +7,8 @@ import pytest
 
 from tests.compiler.graph_runner import GraphRun, assert_defined, new_graph
 from tests.kernels.lowered_runner import (
+    AVX2,
+    AVX512,
     PLAIN,
     WITHOUT_AMX,
     element_strides,
@@ -16,7 +18,7 @@ from tests.kernels.lowered_runner import (
 )
 from tinytorch.base.dtypes import bfloat16, float16, float32, from_bfloat16, round_to_bfloat16
 from tinytorch.codegen.kernel import Operand, offset_of
-from tinytorch.codegen.target import Target
+from tinytorch.codegen.target import Target, runnable_names
 from tinytorch.kernels.convolution import (
     KEPT_BYTES,
     TILE_FLOPS,
@@ -33,7 +35,7 @@ from tinytorch.kernels.convolution import (
 )
 from tinytorch.primitives import TABLE
 
-TARGETS = ("avx512", "avx2", "vector128")
+TARGETS = runnable_names()
 PAD = ((1, 1), (1, 1))
 # N, C, H, W, O, (KH, KW), stride, padding
 CASES = [
@@ -262,7 +264,7 @@ def test_rows_with_pixels_innermost(layout, phases, left, channels):
             rows.emit(f, p["x"], p["out"], f.index(1), f.index(first))
 
         out = untouched(3 * rows.row + 1, np.uint16)
-        run_body(Target.named("avx512"), body, {"x": stored, "out": out})
+        run_body(AVX512, body, {"x": stored, "out": out})
         got = out[:-1].reshape(3, phases, channels, length)
         # pixels behind the last one of a row are read by nobody
         seen = np.arange(length)[:, None] * phases + np.arange(phases) < width
@@ -285,7 +287,7 @@ def test_pairs_of_a_cotangent(layout):
         rows.emit(f, p["g"], p["out"], f.index(1), f.index(1))
 
     out = untouched(2 * rows.size + 1, np.uint16)
-    run_body(Target.named("avx512"), body, {"g": g, "out": out})
+    run_body(AVX512, body, {"g": g, "out": out})
     expected = np.moveaxis(g[1, :, 1:3], 0, -1).reshape(2, 3, 2, 32).swapaxes(2, 3)
     np.testing.assert_array_equal(out[:-1].reshape(expected.shape), expected)
     assert out[-1] == 77
@@ -347,7 +349,7 @@ def test_rows_of_a_narrow_picture(narrow):
     def body(f, p):
         rows.emit(f, p["x"], p["out"], f.index(0), f.index(1))
 
-    run_body(Target.named("avx2"), body, {"x": stored, "out": out})
+    run_body(AVX2, body, {"x": stored, "out": out})
     expected = np.zeros((2, 6, 3), np.float32)
     expected[:, 1:] = np.moveaxis(exact[0, :, 1:3, :5], 0, -1)
     np.testing.assert_array_equal(out.reshape(2, 6, 3), expected)
@@ -367,7 +369,7 @@ def test_channels_in_vectors():
 def test_blocks_of_rows_fit_scratch_and_a_tile():
     """Ground truth: the largest divisor of OH whose rows fit KEPT_BYTES and whose work is at most
     two tiles'; at least one row."""
-    target = Target.named("avx512")
+    target = AVX512
 
     def block(channels, size, filters, image=1):
         dense = Operand(float32, (channels * size * size, 1, size * channels, channels))
@@ -403,4 +405,4 @@ def test_no_work_is_refused():
     nothing = Operand(float32, (1, 1, 1, 1))
     spec = ConvolutionSpec(nothing, (0, 1, 3, 3), 0, 0, (1, 1), (1, 1), (3, 3), (1, 1), 4)
     with pytest.raises(ValueError, match="without work"):
-        lower_convolution(Target.named("avx2"), spec, CountingStore(Operand(float32, (4, 1))))
+        lower_convolution(AVX2, spec, CountingStore(Operand(float32, (4, 1))))

@@ -20,7 +20,7 @@ from tinytorch.codegen.target import Target
 from tinytorch.kernels.gemm import lower_gemm
 from tinytorch.kernels.gemm_plan import GemmSpec
 
-HOST = Target.named("avx512")
+HOST = Target.host()
 # AMX tiles are emulated where the processor has none
 TARGETS = {"amx": AMX, "plain": PLAIN, **VECTOR_TARGETS}
 # m, n, k: ones, primes, sizes around registers and tiles, none of them a multiple of the other

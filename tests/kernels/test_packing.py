@@ -7,7 +7,7 @@ them exactly; what must not be read is NaN.
 import numpy as np
 import pytest
 
-from tests.kernels.lowered_runner import VECTOR_TARGETS, run_body, untouched
+from tests.kernels.lowered_runner import AVX2, VECTOR_TARGETS, WITHOUT_AMX, run_body, untouched
 from tinytorch.base.dtypes import (
     OF_NUMPY,
     bfloat16,
@@ -33,7 +33,7 @@ from tinytorch.kernels.packing import (
 )
 
 every_target = pytest.mark.parametrize("target", VECTOR_TARGETS)
-WIDE = VECTOR_TARGETS["avx512"]  # AMX tiles are there only beside AVX-512
+WIDE = WITHOUT_AMX  # AMX tiles are there only beside AVX-512
 # how a matrix of (lanes, depth) lies: its lanes side by side, its depth, or neither
 LAYOUTS = ["lanes", "depth", "apart"]
 
@@ -68,7 +68,7 @@ def transposed(target, lanes, type):
 
     x = np.arange(lanes**2, dtype=np.float32 if type == "float" else np.float64)
     out = np.zeros_like(x)
-    run_body(VECTOR_TARGETS[target], body, {"x": x, "out": out})
+    run_body(target, body, {"x": x, "out": out})
     return x.reshape(lanes, lanes), out.reshape(lanes, lanes)
 
 
@@ -76,7 +76,7 @@ def transposed(target, lanes, type):
 @pytest.mark.parametrize("type", ["float", "double"])
 def test_squares(lanes, type):
     """Ground truth: NumPy's transpose."""
-    x, out = transposed("avx512", lanes, type)
+    x, out = transposed(WITHOUT_AMX, lanes, type)
     np.testing.assert_array_equal(out, x.T)
 
 
@@ -87,7 +87,7 @@ def test_no_square_is_refused():
         transpose(f, [f.const("<4 x float>", 0.0)] * 2)
 
     with pytest.raises(ValueError, match="a square is needed"):
-        run_body(VECTOR_TARGETS["avx2"], body, {"out": np.zeros(1)})
+        run_body(AVX2, body, {"out": np.zeros(1)})
 
 
 @every_target
@@ -236,7 +236,7 @@ def test_one_number_of_a_row():
         f.store(load_row_piece(f, p["x"], "half", 5, 1, 1, "float"), p["out"])
 
     out = np.zeros(1, np.float32)
-    run_body(VECTOR_TARGETS["avx2"], body, {"x": np.array([1.5], np.float16), "out": out})
+    run_body(AVX2, body, {"x": np.array([1.5], np.float16), "out": out})
     assert out[0] == 1.5
 
 

@@ -7,8 +7,10 @@ import pytest
 
 from tests.kernels.lowered_runner import (
     AMX,
+    AVX2,
     PAIR_TARGETS,
     VECTOR_TARGETS,
+    WITHOUT_AMX,
     run_body,
     run_kernel,
     untouched,
@@ -192,9 +194,9 @@ def test_blocks_of_a_product():
 
 def test_rows_beside_vectors_fill_the_registers():
     """Ground truth: the sums, a row's number, the vectors, and a product where there is no FMA."""
-    wide, narrow = VECTOR_TARGETS["avx512"], VECTOR_TARGETS["vector128"]
+    wide, narrow = WITHOUT_AMX, VECTOR_TARGETS["vector128"]
     assert [rows_that_fit(wide, v) for v in (1, 2, 3)] == [20, 14, 9]
-    assert [rows_that_fit(VECTOR_TARGETS["avx2"], v) for v in (1, 2, 3)] == [14, 6, 4]
+    assert [rows_that_fit(AVX2, v) for v in (1, 2, 3)] == [14, 6, 4]
     assert [rows_that_fit(narrow, v) for v in (1, 2, 3)] == [13, 6, 3]
     assert rows_that_fit(replace(narrow, registers=2), 3) == 1
 

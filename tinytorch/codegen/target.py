@@ -1,11 +1,12 @@
 """What the CPU offers: the one place that knows instruction sets.
 
-Knows feature names and register files, never kernels. Three targets exist, from widest to plainest:
+Knows feature names and register files, never kernels. Four targets exist, from widest to plainest:
 
     avx512     512-bit vectors, 32 registers; with bfloat16 dot products and AMX tiles where present
     avx2       256-bit vectors, 16 registers, fused multiply-add
-    vector128  128-bit vectors: SSE4.2 on x86-64 (what NumPy's own wheels require), NEON on aarch64,
-               the V extension on riscv64
+    neon       128-bit vectors, 32 registers, fused multiply-add: every aarch64 processor
+    vector128  128-bit vectors, 16 registers, without it: SSE4.2 on x86-64 (what NumPy's own wheels
+               require), a part of NEON on aarch64, the V extension on riscv64
 
 A target below the host's can be forced by TINYTORCH_TARGET or `Target.named`, and is tested so.
 """
@@ -24,7 +25,12 @@ import llvmlite.binding as llvm
 from tinytorch.base.dtypes import DType
 from tinytorch.base.errors import SettingError
 
-NAMES = ("avx512", "avx2", "vector128")
+NAMES = ("avx512", "avx2", "neon", "vector128")
+_OF_ARCHITECTURE = {
+    "x86_64": ("avx512", "avx2", "vector128"),
+    "aarch64": ("neon", "vector128"),
+    "riscv64": ("vector128",),
+}
 
 # features every target of this name has; optional ones are added when the host has them
 _REQUIRED = {
@@ -39,10 +45,10 @@ _OPTIONAL = {
 }
 _TILE_FEATURES = ("amx-tile", "amx-bf16", "amx-int8")
 _CPU = {"avx512": "x86-64-v4", "avx2": "x86-64-v3", "vector128": "x86-64-v2"}
-# processor model and features of the other architectures, all of them with 32 vector registers
+# processor model and features of the other architectures
 _OTHERS = {"aarch64": ("generic", "+neon"), "riscv64": ("generic-rv64", "+m,+a,+f,+d,+c,+v")}
-_BYTES = {"avx512": 64, "avx2": 32, "vector128": 16}
-_REGISTERS = {"avx512": 32, "avx2": 16, "vector128": 16}
+_BYTES = {"avx512": 64, "avx2": 32, "neon": 16, "vector128": 16}
+_REGISTERS = {"avx512": 32, "avx2": 16, "neon": 32, "vector128": 16}
 # Linux, arch/x86: arch_prctl is system call 158; ARCH_REQ_XCOMP_PERM = 0x1023; XTILEDATA is 18
 _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 
@@ -52,7 +58,7 @@ class Target:
     """One kind of CPU to write code for.
 
     Args:
-        name: "avx512", "avx2" or "vector128".
+        name: one of NAMES.
         triple: LLVM's name of architecture and system.
         cpu: LLVM's name of the processor model to schedule for.
         features: LLVM's feature string.
@@ -109,16 +115,23 @@ class Target:
         """The target of this name, with the optional features of this machine.
 
         Args:
-            name: one of "avx512", "avx2", "vector128".
+            name: one of NAMES.
             architecture: "x86_64", "aarch64" or "riscv64"; default this machine's. Code for
                 another architecture can be written, not run.
 
-        Raises: SettingError for another name, or one the architecture does not have.
+        Raises: SettingError for another architecture, or a name that it does not have.
         """
         triple = llvm.get_process_triple()
         host = _normal(triple.split("-")[0])
         architecture = _normal(architecture or host)
-        available = NAMES if architecture == "x86_64" else ("vector128",)
+        if architecture not in _OF_ARCHITECTURE:
+            raise SettingError(
+                "no such architecture",
+                got=repr(architecture),
+                rule="one of " + ", ".join(_OF_ARCHITECTURE),
+                fix="leave it out for this machine's",
+            )
+        available = _OF_ARCHITECTURE[architecture]
         if name not in available:
             raise SettingError(
                 "no such target",
@@ -126,17 +139,12 @@ class Target:
                 rule=f"on {architecture} one of " + ", ".join(available),
                 fix=f'TINYTORCH_TARGET="{available[-1]}"',
             )
-        if architecture != "x86_64" and architecture not in _OTHERS:
-            raise SettingError(
-                "no such architecture",
-                got=repr(architecture),
-                rule="one of x86_64, " + ", ".join(_OTHERS),
-                fix="leave it out for this machine's",
-            )
         if architecture != host:
             triple = f"{architecture}-unknown-linux-gnu"
         if architecture != "x86_64":
-            return Target(name, triple, *_OTHERS[architecture], 16, 32)
+            cpu, features = _OTHERS[architecture]
+            fma = name != "vector128"
+            return Target(name, triple, cpu, features, _BYTES[name], _REGISTERS[name], has_fma=fma)
         return _x86(name, triple, host == "x86_64")
 
     def runnable(self) -> Target:
@@ -217,11 +225,12 @@ def _host(forced: str) -> Target:
 def runnable_names() -> tuple[str, ...]:
     """The targets this machine can run, widest first."""
     architecture = _normal(llvm.get_process_triple().split("-")[0])
-    if architecture == "aarch64":
-        return ("vector128",)
+    if architecture == "aarch64":  # its Linux and its other systems ask for NEON
+        return _OF_ARCHITECTURE[architecture]
     if architecture != "x86_64":
         return ()
-    return tuple(name for name in NAMES if host_features() >= {*_REQUIRED[name]})
+    names = _OF_ARCHITECTURE[architecture]
+    return tuple(name for name in names if host_features() >= {*_REQUIRED[name]})
 
 
 @lru_cache

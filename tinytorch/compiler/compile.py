@@ -49,7 +49,7 @@ def compile(
     Args:
         fn: a function over Tensors, or a Module; left out when used as a decorator with settings.
         precision: "float32" or "bf16"; default that of the caller's `tt.precision`.
-        target: "avx512", "avx2" or "vector128"; default the best of this machine.
+        target: "avx512", "avx2", "neon" or "vector128"; default the best of this machine.
         threads: at least 1; default `settings.num_threads()`.
         guards: what `fn` depends on and the recording cannot see: functions of nothing that give a
             number or an object, and pairs (object, "attribute"). They are asked at each call, and
