@@ -62,12 +62,12 @@ def _processor() -> dict:
 def _limits(threads: int) -> dict:
     """Operations and bytes a second, measured now."""
     from tinytorch.codegen.target import Target
-    from tinytorch.compiler.run.explain import measure
+    from tinytorch.compiler.run.roofline import measure
 
     limits = measure(Target.host(), threads)
     return {
-        "float32": limits.flops,
-        "bf16": limits.bf16_flops,
+        "float32": limits.peaks["fp32"],
+        "bf16": limits.peaks.get("bf16", 0.0),
         "bandwidth": limits.bandwidth,
     }
 

@@ -144,15 +144,43 @@ def test_every_thread_has_its_own_scratch(kernels):
         assert (out == 512 * np.arange(256)).all()
 
 
-def test_times_grow_stage_by_stage(kernels):
-    """Invariant: one time at the begin of each stage and one at the end, in order."""
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_times_grow_stage_by_stage(kernels, threads):
+    """Invariant: on each thread a stage begins, its last tile ends, the next begins; the tiles of
+    all threads are those of the stage; a stage begins nowhere before the last ended everywhere."""
     sums = Sums(kernels)
-    times = sums.table.record_times()
-    before = time.monotonic_ns()
-    Team().run(sums.table, 2)
-    after = time.monotonic_ns()
-    assert len(times) == 21 and (np.diff(times) >= 0).all()
-    assert before <= times[0] and times[-1] <= after
+    times = sums.table.record_times(threads)
+    assert times.shape == (threads, 21, 3)
+    met = 0  # a thread that came too late for a stage has no times of it
+    for _ in range(50):
+        times[...] = 0
+        before = time.monotonic_ns()
+        Team().run(sums.table, threads)
+        after = time.monotonic_ns()
+        begin, end, tiles = times.transpose(2, 0, 1)
+        assert (begin[0] > 0).all() and begin[0, 0] >= before and begin[0, -1] <= after
+        assert tiles.sum(0)[:-1].tolist() == [64, 1] * 10
+        for mine in times:
+            there = mine[:-1][mine[:-1, 1] > 0]
+            in_order = there[:, :2].reshape(-1)
+            assert (np.diff(in_order) >= 0).all()
+        last = np.where(tiles > 0, end, 0).max(0)
+        for s in range(20):
+            first_after = begin[:, s + 1][begin[:, s + 1] > 0]
+            assert (first_after >= last[s]).all()
+        met += int((tiles[1:] > 0).any())
+    assert threads == 1 or met, "no worker ever took a tile"
+
+
+def test_threads_that_are_not_seen_write_no_times(kernels):
+    """Ground truth: memory behind the times of one thread stays as it was, at three threads."""
+    sums = Sums(kernels)
+    sums.table.record_times(1)
+    guarded = np.full((3, 21, 3), -1, np.int64)
+    sums.table._set(team.TABLE_TIMES, guarded.ctypes.data)
+    for _ in range(50):
+        Team().run(sums.table, 3)
+    assert (guarded[0, :, 0] > 0).all() and (guarded[1:] == -1).all()
 
 
 def test_two_python_threads_at_once(kernels):

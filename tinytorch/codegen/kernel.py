@@ -16,6 +16,7 @@ never graphs, nor what is computed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -63,6 +64,24 @@ class Kernel:
     flops: int = 0
     bytes: int = 0
     label: str = ""
+
+    @property
+    def unit(self) -> str:
+        """Which unit of the processor does the arithmetic, read off the code: "fp32", "bf16"...
+
+        The products decide: sums of products of bfloat16 are float32 everywhere.
+        """
+        for unit, pattern in _UNITS.items():
+            if any(re.search(pattern, line) for line in (*self.declarations, self.ir)):
+                return unit
+        return "fp32"
+
+
+# units by what only their kernels call; float64 by its multiplications
+_UNITS = {
+    "bf16": r"llvm\.x86\.(avx512bf16\.dpbf16ps|tdpbf16ps)",
+    "fp64": r"llvm\.(fma|fmuladd)\.(v\d+)?f64|fmul (<\d+ x )?double",
+}
 
 
 @dataclass(frozen=True)

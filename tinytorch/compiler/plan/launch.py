@@ -31,6 +31,7 @@ class LaunchTask:
         symbol: the kernel's name in the object code; for a host call "numpy.<primitive>".
         node: which node of the captured graph it came from, -1 if none: that says the user's line.
         host: a host call in saved form, else None.
+        unit: which unit of the processor does the arithmetic; see `codegen.kernel.Kernel.unit`.
     """
 
     symbol: str
@@ -43,6 +44,7 @@ class LaunchTask:
     flops: int = 0
     bytes: int = 0
     host: dict[str, Any] | None = None
+    unit: str = "fp32"
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class LaunchPlan:
         numbers = [self.arena, self.scratch, *(t.tiles for t in self.tasks), *self.same]
         if not all(type(n) is int and n >= 0 for n in numbers):
             raise TypeError("a count that is no whole number >= 0")
-        names: list[Any] = [text for t in self.tasks for text in (t.symbol, t.label)]
+        names: list[Any] = [text for t in self.tasks for text in (t.symbol, t.label, t.unit)]
         if not all(isinstance(text, str) for text in names):
             raise TypeError("a name that is no text")
         if len(self.same) != len(graph.results) or any(n > i for i, n in enumerate(self.same)):
@@ -169,6 +171,7 @@ def launch_plan(arena: Arena) -> Launch:
             flops=t.kernel.flops,
             bytes=t.kernel.bytes,
             host=_host_to_json(t.kernel) if isinstance(t.kernel, HostCall) else None,
+            unit="numpy" if isinstance(t.kernel, HostCall) else t.kernel.unit,
         )
         for t in program.tasks
     ]

@@ -5,5 +5,7 @@ Knows recordings and launch plans; never passes. In the order in which they buil
     program       the program of a graph: in memory, on disk, or made by the passes; a runner: one
                   arena, and the table that threads go through
     executable    a recording bound to its Tensors and its program: what one call does
-    explain       kernels with their times, beside the limits of the machine
+    timing        one run as its threads noted it: who did what when
+    roofline      the limits of the machine, and the least time of each kernel
+    explain       kernels with their times, beside those limits
 """

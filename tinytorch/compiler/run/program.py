@@ -16,8 +16,8 @@ import mmap
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
-from time import perf_counter
-from typing import Any
+from time import CLOCK_MONOTONIC, clock_gettime_ns
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -87,7 +87,7 @@ class Runner:
     Args:
         program: what to run.
         threads: how many threads take part.
-        timed: measure every task (`times`).
+        timed: note what each thread does when (`spans`).
     """
 
     def __init__(self, program: Program, threads: int, timed: bool = False):
@@ -169,14 +169,31 @@ class Runner:
             if not segment.done[0]:
                 segment.run()
 
-    @property
-    def times(self) -> list[float]:
-        """Seconds each task took in the last run, if the runner is timed."""
-        out = [0.0] * len(self.program.plan.tasks)
+    def spans(self) -> list[Span]:
+        """What each thread did since `forget_spans`, in the order of the tasks, if it is timed."""
+        return [span for segment in self.segments for span in segment.spans()]
+
+    def forget_spans(self) -> None:
+        """Begin anew: what a thread that comes too late does not write is then seen as missing."""
         for segment in self.segments:
-            for i, seconds in segment.times():
-                out[i] = seconds
-        return out
+            segment.forget_spans()
+
+
+class Span(NamedTuple):
+    """One thread at one task.
+
+    Args:
+        task: its place in the plan.
+        worker: which thread; 0 is the caller's.
+        begin, end: nanoseconds of CLOCK_MONOTONIC: it came to the task, its last tile was done.
+        tiles: how many tiles it did.
+    """
+
+    task: int
+    worker: int
+    begin: int
+    end: int
+    tiles: int
 
 
 _TEAM = Team()
@@ -200,7 +217,7 @@ class _Native:
         self.pointers = self.table.pointers.data
         self.status = address_of(self.table.status)
         self.done = self.table.done  # native code writes 1 there, in the step that ends the work
-        self.measured = self.table.record_times() if runner.timed else None
+        self.stamps = self.table.record_times(self.threads) if runner.timed else None
 
     def run(self) -> None:
         """Let the team work through the table."""
@@ -213,11 +230,22 @@ class _Native:
         program = self.runner.program
         raise index_error(program, [program.plan.tasks[i] for i in self.tasks], words)
 
-    def times(self) -> list[tuple[int, float]]:
-        """(task, seconds) of the last run."""
-        if self.measured is None:
-            return []
-        return list(zip(self.tasks, (np.diff(self.measured) * 1e-9).tolist(), strict=True))
+    def spans(self) -> list[Span]:
+        """Of each task, of the threads that did a tile of it, the first to come first."""
+        out: list[Span] = []
+        if self.stamps is not None:
+            for place, task in enumerate(self.tasks):
+                rows = enumerate(self.stamps[:, place].tolist())
+                spans = [Span(task, w, *stamps) for w, stamps in rows]
+                # a task without tiles is nobody's, and still begins and ends somewhere
+                did = [s for s in spans if s.tiles] or [s for s in spans[:1] if s.begin]
+                out += sorted(did, key=lambda s: s.begin)
+        return out
+
+    def forget_spans(self) -> None:
+        """See Runner."""
+        if self.stamps is not None:
+            self.stamps[...] = 0
 
 
 def _guess_seconds(task: LaunchTask) -> float:
@@ -253,7 +281,7 @@ class _Host:
         self.call: HostCall = host_from_json(saved.host or {})
         self._pointers = np.zeros(max(1, len(saved.arguments)), np.uint64)
         self.pointers = self._pointers.data
-        self.seconds = 0.0
+        self._span: list[Span] = []
         self.done = bytearray(1)
         self.out: tuple[np.ndarray, ...] | None = None  # computed, perhaps not all written yet
 
@@ -263,7 +291,7 @@ class _Host:
         It may be interrupted and begun again: outputs may lie where inputs were, so they are
         computed once and written as often as it takes.
         """
-        start = perf_counter()
+        start = _clock()
         call = self.call
         arrays = [self._array(i, *spec) for i, spec in enumerate((*call.inputs, *call.outputs))]
         dtypes = tuple(operand.dtype for _, operand in call.inputs)
@@ -273,16 +301,25 @@ class _Host:
         for array, made in zip(arrays[len(dtypes) :], self.out, strict=True):
             array[...] = made
         self.done[0], self.out = 1, None
-        self.seconds = perf_counter() - start
+        self._span = [Span(self.tasks[0], 0, start, _clock(), 1)]
 
     def _array(self, i: int, shape: tuple[int, ...], operand: Operand) -> np.ndarray:
         size = operand.dtype.itemsize
         address = self.pointers[i] + operand.offset * size
         return array_at(address, shape, operand.dtype.storage, [s * size for s in operand.strides])
 
-    def times(self) -> list[tuple[int, float]]:
-        """(task, seconds)."""
-        return [(self.tasks[0], self.seconds)]
+    def spans(self) -> list[Span]:
+        """Of the calling thread."""
+        return self._span
+
+    def forget_spans(self) -> None:
+        """See Runner."""
+        self._span = []
+
+
+def _clock() -> int:
+    """Nanoseconds of the clock that the thread team reads."""
+    return clock_gettime_ns(CLOCK_MONOTONIC)
 
 
 class _Memory:
