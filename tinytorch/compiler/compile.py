@@ -7,6 +7,7 @@ and compiles the recording; later calls run the program and no Python of the fun
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from threading import get_ident
@@ -24,6 +25,7 @@ from tinytorch.compiler.record.signature import flatten
 from tinytorch.compiler.run import explain
 from tinytorch.compiler.run.executable import Executable
 from tinytorch.compiler.run.program import program_for
+from tinytorch.compiler.run.trace import write_trace
 from tinytorch.tensor.interpreter import PRECISIONS, STATE
 from tinytorch.tensor.interpreter import precision as precision_mode
 from tinytorch.tensor.tensor import Tensor
@@ -227,6 +229,22 @@ class Compiled:
                 and neither are the states: the program runs on copies.
         """
         return explain.explain(self._the_call(args, kwargs))
+
+    def trace(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Write one run as a file for Perfetto: which thread did which kernel when.
+
+        Args:
+            path: of the file, for example "step.json"; what is there is replaced. It is opened at
+                https://ui.perfetto.dev or in chrome://tracing.
+            args, kwargs: the kind of call to look at; default the last one. They are not changed,
+                and neither are the states: the program runs on copies.
+
+        Raises:
+            StorageError: the file cannot be written.
+
+        Cost: 21 runs, of which the fastest is written. Runs that nobody looks at pay nothing.
+        """
+        write_trace(self._the_call(args, kwargs), self.name, path)
 
     def graph(self, *args: Any, **kwargs: Any) -> str:
         """The recorded program, as Python over the primitives."""

@@ -8,4 +8,5 @@ Knows recordings and launch plans; never passes. In the order in which they buil
     timing        one run as its threads noted it: who did what when
     roofline      the limits of the machine, and the least time of each kernel
     explain       kernels with their times, beside those limits
+    trace         a run as a file for Chrome and Perfetto
 """
