@@ -294,7 +294,7 @@ def test_a_check_refuses_what_is_wrong(step):
 
 
 def two_temporaries() -> Graph:
-    """A split reduction of pictures behind a sort, which NumPy does: all passes have work."""
+    """A split reduction of pictures behind a sort, a library call: all passes have work."""
 
     def run(x):
         return tt.sort(tt.sort(x.exp(), 3)[0], 3)[0].sum((0, 1, 3))

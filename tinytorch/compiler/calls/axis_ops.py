@@ -10,13 +10,13 @@ from math import prod
 
 from tinytorch.codegen.kernel import Operand
 from tinytorch.compiler.graph.graph import Value
-from tinytorch.compiler.loops.expression import Constant, Store
-from tinytorch.compiler.loops.nest import Nest
+from tinytorch.compiler.loops.lower_nest import LOWERED
 from tinytorch.compiler.plan.access import dense_strides, reshape_strides
 from tinytorch.compiler.plan.lowering import Lowering, dense_operand
 from tinytorch.compiler.plan.stages import Group
 from tinytorch.kernels import axis_ops, gather_scatter
 from tinytorch.kernels.random_bits import random_bits as bits_kernel
+from tinytorch.kernels.sorting import SortSpec, lower_sort
 
 MOST_SCRATCH = 16 << 20  # bytes a thread may be asked for; beyond it NumPy does the work
 
@@ -55,6 +55,24 @@ def running_sum(lowering: Lowering, group: Group) -> bool:
     beside = _beside(x.shape, axis)
     kernel = axis_ops.running_sum(lowering.target, beside, x.shape[axis], *operands)
     return lowering.run_kernel(group, kernel, {"x": x, "out": out})
+
+
+def order(lowering: Lowering, group: Group, places: bool) -> bool:
+    """argsort (places) and sort."""
+    node = group.called
+    (x,), (out,) = node.inputs, node.outputs
+    if not prod(x.shape):
+        return True
+    axis = int(node.params["axis"]) % len(x.shape)  # the sorted axis
+    spec = SortSpec(
+        _beside(x.shape, axis), x.shape[axis], *_line(lowering, x, axis),
+        *_line(lowering, out, axis), places,
+    )  # fmt: skip
+    target = lowering.target
+    lowered = LOWERED.get(("sort", target.key, spec), lambda: lower_sort(target, spec))
+    buffers = {"x": lowering.storage_of(x), "out": lowering.storage_of(out)}
+    lowering.add(lowered, buffers, group.label, node.where, {"out"})
+    return True
 
 
 def take_along(lowering: Lowering, group: Group) -> bool:
@@ -190,13 +208,7 @@ def concatenate(lowering: Lowering, group: Group) -> bool:
 def pad(lowering: Lowering, group: Group) -> bool:
     """The operand in the middle of one number."""
     node = group.called
-    out = node.outputs[0]
-    place = lowering.place(out)
-    strides = tuple(s if n != 1 else 0 for s, n in zip(place.strides, out.shape, strict=True))
-    value = Constant(out.dtype, node.params.get("value", 0.0))
-    fill = Store("to", out.dtype, strides, value, place.offset)
-    nest = Nest(tuple(out.shape), frozenset(), (fill,), "fill")
-    lowering.add_nest(nest, {"to": place.storage}, group.label, node.where, {"to"})
+    lowering.put_number(group, node.outputs[0], node.params.get("value", 0.0))
     lowering.put(group, node.inputs[0], tuple(node.params["before"]))
     return True
 

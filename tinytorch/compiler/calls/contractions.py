@@ -5,8 +5,9 @@ Knows the lowering, strides and the kernels, never instructions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from math import prod
+from math import inf, prod
 
 from tinytorch.codegen.kernel import Operand
 from tinytorch.compiler.graph.graph import Node, Value
@@ -94,12 +95,22 @@ def _attention_spec(
     )  # fmt: skip
 
 
+def _of_nothing(lowering: Lowering, group: Group, numbers: Sequence[float]) -> bool:
+    """Every result is one number: no query, or no key."""
+    lowering.asked.update(group.called.inputs)  # none is read
+    for v, number in zip(group.called.outputs, numbers, strict=True):
+        lowering.put_number(group, v, number)
+    return True
+
+
 def attention(lowering: Lowering, group: Group) -> bool:
-    """The result and the logarithm of the sums below it. Not in float16, and not of nothing."""
+    """The result and the logarithm of the sums below it; not for heads of size 0."""
     node = group.called
     values = (*node.inputs, *node.outputs)
-    if node.inputs[0].dtype.name == "float16" or not all(prod(v.shape) for v in values):
-        return False
+    if not all(prod(v.shape) for v in values):  # no queries, or they see nothing
+        if not node.inputs[0].shape[-1]:
+            return False
+        return _of_nothing(lowering, group, (0.0, -inf))
     spec = _attention_spec(lowering, node, *values)
     key = ("attention", lowering.target.key, spec)
     lowered = LOWERED.get(key, lambda: lower_attention(lowering.target, spec))
@@ -112,11 +123,11 @@ def attention(lowering: Lowering, group: Group) -> bool:
 
 
 def attention_gradient(lowering: Lowering, group: Group) -> bool:
-    """The cotangents of q, k and v. Not in float16, and not of nothing."""
+    """The cotangents of q, k and v."""
     node = group.called
     g, q, k, v, out, lse = node.inputs
-    if q.dtype.name == "float16" or not all(prod(x.shape) for x in (*node.inputs, *node.outputs)):
-        return False
+    if not all(prod(x.shape) for x in (*node.inputs, *node.outputs)):
+        return _of_nothing(lowering, group, (0.0, 0.0, 0.0))
     spec = _attention_spec(lowering, node, q, k, v, out, lse)
     names = ("g", "q", "k", "v", "out", "lse", "g_q", "g_k", "g_v")
     values = (*node.inputs, *node.outputs)

@@ -505,6 +505,17 @@ class Lowering(PlanReader):
         nest = Nest(tuple(x.shape), frozenset(), (store,), node.primitive.name)
         self.add_nest(nest, {**names, "to": place.storage}, group.label, node.where, {"to"})
 
+    def put_number(self, group: Group, out: Value, number: float) -> None:
+        """Write one number everywhere into a value that the library call makes."""
+        place = self.place(out)
+        if not prod(out.shape):
+            return
+        strides = tuple(s if n != 1 else 0 for s, n in zip(place.strides, out.shape, strict=True))
+        value = Constant(out.dtype, number)
+        store = Store("to", out.dtype, strides, value, place.offset)
+        nest = Nest(tuple(out.shape), frozenset(), (store,), "fill")
+        self.add_nest(nest, {"to": place.storage}, group.label, group.called.where, {"to"})
+
     def fill(self, copy: Copy) -> None:
         """Write a value densely to a Storage of its own."""
         v = copy.value
