@@ -81,7 +81,7 @@ OPERATIONS: dict[str, Operation] = {
     "slice_update": Operation(axis_ops.update_slice),
     "put_rows": Operation(axis_ops.put_rows, writes_dense=True),
     "random_bits": Operation(axis_ops.random_bits, writes_dense=True),
-    "concatenate": Operation(axis_ops.concatenate, joins=True),
+    "concatenate": Operation(axis_ops.concatenate, keeps_layout=True, joins=True),
     "pad": Operation(axis_ops.pad, keeps_layout=True),
 }
 _ORDINARY = Operation()

@@ -50,6 +50,14 @@ def test_what_is_joined_and_padded():
     assert labels(d, out) == ["neg", "concatenate", "concatenate"]
     d.check(out)
     d = Draft()
+    x = d("permute", d.given((2, 3, 4)), axes=(1, 0, 2))
+    joined = d("concatenate", d("neg", x), d("abs", x), axis=0)
+    out = d("reshape", d("permute", joined, axes=(1, 0, 2)), shape=(2, 24))
+    assert labels(d, out) == ["neg", "abs", "copy"]  # as x lies, and in order as a result
+    d.check(out)
+    out = d("matmul", out, d.given((24, 5)))
+    assert labels(d, out) == ["neg", "abs", "matmul"]
+    d = Draft()
     out = d("concatenate", d.given((3, 4)), d.given((0, 4)), axis=0)
     assert labels(d, out) == ["concatenate"]
     d = Draft()

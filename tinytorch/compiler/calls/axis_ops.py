@@ -195,6 +195,7 @@ def concatenate(lowering: Lowering, group: Group) -> bool:
     """Operands side by side, those copied that do not lie where they belong."""
     node = group.called
     axis, first = int(node.params["axis"]) % len(node.outputs[0].shape), 0
+    lowering.access(node.outputs[0])  # where parts belong is asked of it, in whichever order
     for i, x in enumerate(node.inputs):
         starts = tuple(first if d == axis else 0 for d in range(len(x.shape)))
         if (node, i) in lowering.buffers.parts:

@@ -47,9 +47,11 @@ def check_layouts(laid_out: LaidOut) -> None:
 def choose_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
     """An order for every value. Movement keeps its input's, arithmetic its largest input's."""
     orders = {v: plain(v) for v in (*graph.arguments, *graph.states, *graph.constants)}
+    wanted = {*graph.outputs}  # in plain memory: what is joined there lies there at once
     for node in graph.nodes:
         for i, v in enumerate(node.outputs):
-            orders[v] = _order(node, i, v, orders)
+            joined = v in wanted and operation_of(node).joins
+            orders[v] = plain(v) if joined else _order(node, i, v, orders)
     return orders
 
 
