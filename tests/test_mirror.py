@@ -38,6 +38,7 @@ ABOUT_SEVERAL = {
     "compiler/record/views": "views inside a recording",
     "compiler/run/processes": "forks, threads and two processes with one cache",
     "core/chapters": "every chapter of the course",
+    "kernels/gemm_integers": "products of bytes, from their plan to their sums",
     "nn/half_precision": "all layers in float16 and bfloat16",
     "nn/mixed_floats": "operands of two float types",
     "storage/mutations": "damaged files",

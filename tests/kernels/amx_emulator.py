@@ -1,11 +1,15 @@
-"""AMX tiles on a processor that has none: the five instructions as native functions.
+"""AMX tiles on a processor that has none: its instructions as native functions.
 
 Ground truth: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, TILEZERO,
-TILELOADD, TILESTORED, TDPBF16PS: a tile register holds 16 rows of 64 bytes; TDPBF16PS adds, for
-each of 16 x 16 float32 sums, 16 products of the even numbers of a pair and then of the odd ones.
+TILELOADD, TILESTORED, TDPBF16PS, TDPBSSD and its siblings: a tile register holds 16 rows of 64
+bytes; TDPBF16PS adds, for each of 16 x 16 float32 sums, 16 products of the even numbers of a pair
+and then of the odd ones; TDPBxyD adds 64 products of bytes to each int32 sum, wrapping, the bytes
+of the first operand signed (x = S) or unsigned (U), those of the second as y says.
 The eight registers are memory of the module, so only one thread may run the code. Every tile is
 full: the configuration is not looked at.
 """
+
+import re
 
 from tinytorch.codegen.builder import Function
 from tinytorch.codegen.engine import module_text
@@ -42,20 +46,37 @@ def _move(name):
     return f
 
 
-def _product():
-    f = _function("tdpbf16ps", [("c", "i8"), ("a", "i8"), ("b", "i8")])
+def _pairs(f, a, b, total):
     half, upper = f.const("<16 x i32>", 16), f.const("<16 x i32>", -65536)
+    for even in (True, False):
+        x, y = (f.op("shl", v, half) if even else f.op("and", v, upper) for v in (a, b))
+        x, y = f.bitcast(x, "<16 x float>"), f.bitcast(y, "<16 x float>")
+        total = f.add(total, f.mul(x, y))
+    return total
+
+
+def _bytes(signs):
+    def add(f, a, b, total):
+        for byte in range(4):
+            up, down = f.const("<16 x i32>", 24 - 8 * byte), f.const("<16 x i32>", 24)
+            x, y = (
+                f.op("ashr" if sign == "s" else "lshr", f.op("shl", v, up), down)
+                for sign, v in zip(signs, (a, b), strict=True)
+            )
+            total = f.add(total, f.mul(x, y))
+        return total
+
+    return add
+
+
+def _product(name, type, add):
+    f = _function(name, [("c", "i8"), ("a", "i8"), ("b", "i8")])
     with f.loop("m", 0, 16) as m, f.loop("k", 0, 16) as k:
         sums = f.at(_register(f, f.c), f.mul(m.index, f.index(64)), "i8")
         at = f.add(f.mul(m.index, f.index(64)), f.mul(k.index, f.index(4)))
         a = f.splat(f.load(f.at(_register(f, f.a), at, "i8"), "i32"), 16)
         b = f.load(f.at(_register(f, f.b), f.mul(k.index, f.index(64)), "i8"), "<16 x i32>")
-        total = f.load(sums, "<16 x float>")
-        for even in (True, False):
-            x, y = (f.op("shl", v, half) if even else f.op("and", v, upper) for v in (a, b))
-            x, y = f.bitcast(x, "<16 x float>"), f.bitcast(y, "<16 x float>")
-            total = f.add(total, f.mul(x, y))
-        f.store(total, sums)
+        f.store(add(f, a, b, f.load(sums, f"<16 x {type}>")), sums)
     return f
 
 
@@ -63,8 +84,10 @@ def emulated_text(kernels) -> str:
     """The module of kernels that use AMX tiles, with calls of the emulation instead."""
     text = module_text(kernels)
     lines = [line for line in text.split("\n") if not line.startswith("declare void @llvm.x86.")]
-    text = "\n".join(lines).replace('@"llvm.x86.', f'@"{PREFIX}')
+    text = re.sub(r'@"llvm\.x86\.(ldtile|tile|td)', rf'@"{PREFIX}\1', "\n".join(lines))
     configure = _function("ldtilecfg", [("config", "ptr")])
-    functions = [_zero(), _move("tileloadd64"), _move("tilestored64"), _product(), configure]
+    products = [_product("tdpbf16ps", "float", _pairs)]
+    products += [_product(f"tdpb{s}d", "i32", _bytes(s)) for s in ("ss", "su", "us", "uu")]
+    functions = [_zero(), _move("tileloadd64"), _move("tilestored64"), *products, configure]
     registers = f"@{PREFIX}registers = internal global [{8 * _TILE} x i8] zeroinitializer, align 64"
     return "\n".join([registers, text, *(f.finish() for f in functions)])

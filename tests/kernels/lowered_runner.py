@@ -18,7 +18,8 @@ AVX512 = Target.named("avx512", "x86_64")
 AVX2 = Target.named("avx2", "x86_64")
 WITHOUT_AMX = replace(AVX512, has_amx=False)
 AMX = replace(AVX512, has_amx=True)
-PLAIN = replace(WITHOUT_AMX, has_bf16_dot=False)  # what AVX-512 is everywhere
+# what AVX-512 is everywhere
+PLAIN = replace(WITHOUT_AMX, has_bf16_dot=False, has_int8_dot=False)
 # Those that multiply bfloat16.
 PAIR_TARGETS = [AMX, *([WITHOUT_AMX] if WITHOUT_AMX.has_bf16_dot else [])]
 # Every target this machine runs, without its tiles.

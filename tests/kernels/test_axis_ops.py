@@ -15,11 +15,10 @@ from tests.kernels.line_samples import (
     whole,
 )
 from tests.kernels.lowered_runner import run_kernel, untouched
-from tinytorch.base.dtypes import dtype_named, float32, int32, int64
+from tinytorch.base.dtypes import dtype_named, float32, int64
 from tinytorch.codegen.kernel import Operand
 from tinytorch.kernels.axis_ops import (
     extreme_position,
-    integer_product,
     over_lines,
     running_sum,
 )
@@ -107,10 +106,3 @@ def test_the_first_nan_is_the_extreme(largest, target):
     kernel = extreme_position(target, (3,), 5, operand, 1, Operand(int64, (1,)), largest)
     run_kernel(target, kernel, {"x": x, "out": out})
     assert out.tolist() == (x.argmax(1) if largest else x.argmin(1)).tolist()
-
-
-def test_what_a_product_of_integers_counts():
-    """Closed form: a multiplication and an addition for each number of a sum; what is written."""
-    lies = Operand(int32, (0, 1))
-    kernel = integer_product(TARGETS[0], (3, 4), 5, lies, lies, Operand(int32, (4, 1)), (1, 4))
-    assert kernel.flops == 2 * 3 * 4 * 5 and kernel.bytes == 3 * 4 * 4

@@ -27,17 +27,17 @@ from tinytorch.kernels.gemm_plan import (
     Dot,
     GemmSpec,
     MultiplyAdd,
-    PairDots,
     Sums,
+    WordDots,
     arithmetic_of,
     of_bfloat16,
-    plan_amx,
     plan_dot,
     plan_fma,
-    plan_pairs,
     suits_dot,
+    word_plan,
 )
 from tinytorch.kernels.packing import StripCopy
+from tinytorch.kernels.register_tile import PAIRS
 
 WIDE = WITHOUT_AMX
 
@@ -54,6 +54,14 @@ def product(m, n, k, batch=(), dtype=float32, a=None, b=None, **more):
 
     out = replace(operand(m, n, None), dtype=float32)
     return GemmSpec(batch, m, n, k, operand(m, k, a), operand(k, n, b), out, **more)
+
+
+def plan_amx(spec):
+    return word_plan(AMX, spec, PAIRS)
+
+
+def plan_pairs(target, spec):
+    return word_plan(target, spec, PAIRS)
 
 
 SHAPES = [(1, 1, 1), (37, 53, 29), (1000, 1000, 1000), (128, 784, 100), (64, 5000, 64), (3, 7, 0)]
@@ -190,8 +198,8 @@ def block(target, arithmetic, a, b, sums, before=None):
     width = sums.vectors * plan.lanes
     k = -(-spec.k // arithmetic.granule) * arithmetic.granule
     strips = {
-        "a": (arithmetic.strip(spec.a, *spec.a.strides, spec.m), plan.stride_a, plan.pack_a),
-        "b": (arithmetic.strip(spec.b, *reversed(spec.b.strides), spec.n), width, plan.pack_b),
+        "a": (arithmetic.strip("a"), plan.stride_a, plan.pack_a),
+        "b": (arithmetic.strip("b"), width, plan.pack_b),
     }
 
     def body(f, p):
@@ -274,7 +282,7 @@ def test_amx_tiles(rows, how, k, vectors):
     assert isinstance(arithmetic, AmxTiles)
     plan = replace(arithmetic.plan, vectors=vectors, pack_a=how)
     a, b = whole((rows, k), 1).astype(np.float32), whole((k, n), 2).astype(np.float32)
-    arithmetic = AmxTiles(spec, plan)
+    arithmetic = AmxTiles(spec, plan, PAIRS)
     sums = Sums(rows, vectors, False, 16 * vectors, False)
     stored = round_to_bfloat16(a), round_to_bfloat16(b)
     c = block(AMX, arithmetic, *stored, sums)
@@ -299,10 +307,12 @@ def test_pair_dots(rows, how, k, vectors):
     a, b = whole((rows, k), 1).astype(np.float32), whole((k, n), 2).astype(np.float32)
     sums = Sums(rows, vectors, False, 16 * vectors, False)
     stored = round_to_bfloat16(a), round_to_bfloat16(b)
-    c = block(WITHOUT_AMX, PairDots(spec, plan), *stored, sums)
+    c = block(WITHOUT_AMX, WordDots(spec, plan, PAIRS), *stored, sums)
     np.testing.assert_array_equal(c[:rows, :n], a @ b)
     assert (c[rows:] == 77).all()
-    again = block(WITHOUT_AMX, PairDots(spec, plan), *stored, replace(sums, add=True), c.copy())
+    again = block(
+        WITHOUT_AMX, WordDots(spec, plan, PAIRS), *stored, replace(sums, add=True), c.copy()
+    )
     np.testing.assert_array_equal(again[:rows, :n], 2 * (a @ b))
 
 
@@ -322,7 +332,7 @@ def test_who_multiplies():
     """Ground truth: one row along k is a dot product, bfloat16 goes to AMX tiles, or to dot
     products of pairs, all else to multiply-adds."""
     pairs = replace(WITHOUT_AMX, has_bf16_dot=True)
-    assert isinstance(arithmetic_of(pairs, spec_of(9, 9, 9, bfloat16)), PairDots)
+    assert isinstance(arithmetic_of(pairs, spec_of(9, 9, 9, bfloat16)), WordDots)
     assert isinstance(arithmetic_of(pairs, spec_of(9, 9, 9, float32)), MultiplyAdd)
     without = replace(WITHOUT_AMX, has_bf16_dot=False)
     assert isinstance(arithmetic_of(without, spec_of(9, 9, 9, bfloat16)), MultiplyAdd)

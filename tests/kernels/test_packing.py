@@ -25,10 +25,10 @@ from tinytorch.kernels.packing import (
     amx_turned,
     load_row_piece,
     pack_amx_rows,
-    pack_pairs,
     pack_rows,
     pack_strip,
     pack_transposed,
+    pack_words,
     transpose,
 )
 
@@ -167,7 +167,7 @@ def test_strips_of_bfloat16(order, layout, depth, even, lanes, stored):
     def body(f, p):
         zero = f.index(0)
         copy = StripCopy(strip, p["x"], zero, 32, zero, f.index(depth), p["out"], whole=lanes == 32)
-        pack_pairs(f, copy, order, even)
+        pack_words(f, copy, 16, order, even)
 
     out = untouched(x.size, np.uint16)
     run_body(WIDE, body, {"x": memory, "out": out})

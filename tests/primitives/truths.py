@@ -241,9 +241,9 @@ def put_rows_truth(x, y, index):
 
 
 def matmul_truth(a, b, *, dtype=None):
-    if a.dtype.kind == "i":
-        return np.einsum("...mk,...kn->...mn", a.astype(object), b.astype(object)).astype(object) \
-            .astype(np.int64).astype(a.dtype)  # fmt: skip
+    if a.dtype.kind in "iu":
+        exact = np.einsum("...mk,...kn->...mn", a.astype(object), b.astype(object))
+        return exact.astype(np.int64).astype(a.dtype if dtype is None else as_dtype(dtype).compute)
     out = np.einsum("...mk,...kn->...mn", wide(a), wide(b))
     return out.astype(a.dtype if dtype is None else as_dtype(dtype).compute)
 

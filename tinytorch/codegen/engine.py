@@ -44,6 +44,7 @@ EXTERNAL = (
 _INTRINSICS: tuple[tuple[str, str, Callable[[Target], bool]], ...] = (
     (r"llvm\.x86\.(ldtilecfg|sttilecfg|tile|td|internal\.amx)", "AMX tiles", lambda t: t.has_amx),
     (r"llvm\.x86\.avx512bf16", "bfloat16 dot products", lambda t: t.has_bf16_dot),
+    (r"llvm\.x86\.avx512\.vpdpb", "int8 dot products", lambda t: t.has_int8_dot),
     (r"llvm\.x86\.avx512fp16", "float16 arithmetic", lambda t: t.has_fp16),
     (r"llvm\.x86\.avx512", "AVX-512", lambda t: t.name == "avx512"),
     (r"llvm\.x86\.(avx|fma|f16c)", "AVX2", lambda t: t.name in ("avx512", "avx2")),
@@ -215,7 +216,7 @@ def _refuse_missing_instructions(text: str, target: Target) -> None:
                     "a kernel uses instructions its target does not have",
                     got=f"{name} for target {target.name}",
                     rule=f"it needs {need}",
-                    fix="ask the target (has_amx, has_bf16_dot, name) before writing the kernel",
+                    fix="ask the target (name, has_amx, has_int8_dot) before writing the kernel",
                 )
 
 

@@ -79,6 +79,7 @@ class Kernel:
 
 # units by what only their kernels call; float64 by its multiplications
 _UNITS = {
+    "int8": r"llvm\.x86\.(avx512\.vpdpbusd|tdpb[su][su]d)",
     "bf16": r"llvm\.x86\.(avx512bf16\.dpbf16ps|tdpbf16ps)",
     "fp64": r"llvm\.(fma|fmuladd)\.(v\d+)?f64|fmul (<\d+ x )?double",
 }

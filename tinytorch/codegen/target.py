@@ -66,6 +66,8 @@ class Target:
         registers: how many vector registers there are.
         has_fma: whether a * b + c is one instruction with one rounding.
         has_bf16_dot: whether vdpbf16ps exists (pairs of bfloat16 products added to float32).
+        has_int8_dot: whether vpdpbusd exists (products of four unsigned bytes and four signed ones
+            added to int32).
         has_fp16: whether arithmetic on vectors of float16 exists.
         has_amx: whether bfloat16 and int8 tiles exist and the system lets this process use them.
 
@@ -84,6 +86,7 @@ class Target:
     registers: int
     has_fma: bool = True
     has_bf16_dot: bool = False
+    has_int8_dot: bool = False
     has_fp16: bool = False
     has_amx: bool = False
 
@@ -191,6 +194,7 @@ def _x86(name: str, triple: str, here: bool) -> Target:
         _REGISTERS[name],
         has_fma=name != "vector128",
         has_bf16_dot="avx512bf16" in listed,
+        has_int8_dot="avx512vnni" in listed,
         has_fp16="avx512fp16" in listed,
         has_amx=amx,
     )

@@ -187,32 +187,3 @@ def running_sum(
         "cumsum", target, beside, {"x": x, "out": out}, body, elements=2 * n, written=("out",),
         flops=count, bytes=2 * count * x.dtype.itemsize,
     )  # fmt: skip
-
-
-def integer_product(
-    target: Target, beside: Sequence[int], k: int, a: Operand, b: Operand, out: Operand,
-    steps: tuple[int, int],
-) -> Kernel:  # fmt: skip
-    """out = the sum over k of a * b, wrapping; buffers "a", "b", "out".
-
-    Args:
-        beside: (*batch, m, n); a, b, out: strides over them, 0 where an operand repeats.
-        k: length of the sums; steps: its strides in a and b.
-    """
-
-    def body(line: Line) -> None:
-        f = line.f
-        with f.loop("k", 0, k, carry=[line.zero("out")]) as i:
-            pair = (
-                line.load(name, f.mul(i.index, f.index(step)))
-                for name, step in zip("ab", steps, strict=True)
-            )
-            left, right = (f.convert(x, out.dtype.llvm, a.dtype.kind == "i") for x in pair)
-            i.next(f.add(i.carried[0], f.mul(left, right)))
-        line.store(i.results[0], "out", f.index(0))
-
-    count = prod(beside)
-    return over_lines(
-        "integer_matmul", target, beside, {"a": a, "b": b, "out": out}, body, elements=2 * k,
-        written=("out",), flops=2 * count * k, bytes=count * out.dtype.itemsize,
-    )  # fmt: skip

@@ -32,6 +32,7 @@ from tinytorch.codegen.kernel import (
 from tinytorch.codegen.target import Target
 from tinytorch.kernels.packing import load_row_piece, transpose
 from tinytorch.kernels.register_tile import (
+    PAIRS,
     EpilogueWriter,
     Rectangle,
     RegisterTile,
@@ -492,7 +493,8 @@ class _Convolution:
         fetches = range(0, 4 * vectors * self.lanes, LINE)
         self.tiles[name] = RegisterTile(
             "float", self.lanes, vectors, offsets, loops, b_step,
-            tuple(4 * AHEAD * b_step + place for place in fetches), self.spec.pairs,
+            tuple(4 * AHEAD * b_step + place for place in fetches),
+            PAIRS if self.spec.pairs else None,
         )  # fmt: skip
         return f"@@.{name}"
 

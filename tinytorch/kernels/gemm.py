@@ -8,6 +8,7 @@ a block of sums is computed, and the order of packed operands, is in `gemm_plan`
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import reduce
@@ -31,7 +32,14 @@ from tinytorch.codegen.kernel import (
     unravel,
 )
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.gemm_plan import Arithmetic, GemmSpec, MicroKernel, Sums, arithmetic_of
+from tinytorch.kernels.gemm_plan import (
+    Arithmetic,
+    GemmSpec,
+    MicroKernel,
+    Sums,
+    WordDots,
+    arithmetic_of,
+)
 from tinytorch.kernels.packing import StripCopy
 from tinytorch.kernels.register_tile import EpilogueWriter, Rectangle
 
@@ -65,6 +73,44 @@ def lower_gemm(target: Target, spec: GemmSpec, epilogue: Epilogue | None = None)
 
 
 @dataclass(frozen=True, eq=False)
+class _WordEpilogue:
+    """An epilogue that is given each sum less what a shift of a has added to it.
+
+    Args:
+        inner: is given the sums of the product.
+        spec: the product.
+        room: numbers from one matrix of b to the next in buffer "temporary.added".
+    """
+
+    inner: Epilogue
+    spec: GemmSpec
+    room: int
+
+    @property
+    def key(self) -> str:
+        """See Epilogue."""
+        return f"corrected {self.inner.key}"
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """See Epilogue."""
+        return (*self.inner.arguments, "temporary.added")
+
+    def emit(
+        self, f: Function, value: Value, index: Sequence[Value], mask: Value | None,
+        pointers: Mapping[str, Value],
+    ) -> None:  # fmt: skip
+        """See Epilogue."""
+        at = f.mul(_matrix_number(f, self.spec, self.spec.b, index), f.index(self.room))
+        place = f.at(pointers["temporary.added"], f.add(at, index[-1]), "i32", "added.at")
+        self.inner.emit(f, f.sub(value, f.load(place, value.type)), index, mask, pointers)
+
+    def prefetch(self, f: Function, index: Sequence[Value], pointers: Mapping[str, Value]) -> None:
+        """See Epilogue."""
+        self.inner.prefetch(f, index, pointers)
+
+
+@dataclass(frozen=True, eq=False)
 class _Tile:
     """One tile of one product, while its code is written.
 
@@ -91,12 +137,10 @@ class GemmNest:
     def __init__(self, arithmetic: Arithmetic, epilogue: Epilogue):
         self.arithmetic, self.spec, self.plan = arithmetic, arithmetic.spec, arithmetic.plan
         spec, plan = self.spec, self.plan
-        (a_row, a_depth), (b_depth, b_column) = spec.a.strides[-2:], spec.b.strides[-2:]
+        if arithmetic.shift:
+            epilogue = _WordEpilogue(epilogue, spec, plan.panels * plan.width)
         self.epilogue = epilogue
-        self.strips = {
-            "a": arithmetic.strip(spec.a, a_row, a_depth, spec.m),
-            "b": arithmetic.strip(spec.b, b_column, b_depth, spec.n),
-        }
+        self.strips = {side: arithmetic.strip(side) for side in "ab"}
         self.packing = {"a": plan.pack_a, "b": plan.pack_b}
         self.tail = spec.n - (plan.panels - 1) * plan.width  # columns of the last panel
         self.tail_vectors = ceil(self.tail / plan.lanes)
@@ -139,6 +183,10 @@ class GemmNest:
                 kernel, size = self.pack_kernel(side)
                 steps.append(Step(kernel, (side, f"temporary.{side}")))
                 temporaries[f"temporary.{side}"] = size
+        if isinstance(self.arithmetic, WordDots) and self.arithmetic.shift:
+            kernel, size = self.added_kernel(self.arithmetic)
+            steps.append(Step(kernel, kernel.arguments))
+            temporaries["temporary.added"] = size
         kernel = self.kernel()
         return Lowered((*steps, Step(kernel, kernel.arguments)), temporaries)
 
@@ -291,10 +339,7 @@ class GemmNest:
         if self.packing[side] != "step":
             at = (*index, f.index(0), f.index(0))
             return address(f, pointers[side], operand, at)
-        which = f.index(0)  # the packed matrix: one for each batch index that is not repeated
-        for i, n, s in zip(index, self.spec.batch, operand.strides, strict=False):
-            if s:
-                which = f.add(f.mul(which, f.index(n)), i)
+        which = _matrix_number(f, self.spec, operand, index)
         which = f.mul(which, f.index(self._packed_size(side)))
         return f.at(pointers[f"temporary.{side}"], which, self.arithmetic.packed.llvm)
 
@@ -337,6 +382,47 @@ class GemmNest:
         return f.at(base, f.add(first, right), self.arithmetic.packed.llvm, "a.block")
 
     # packing
+
+    def added_kernel(self, dots: WordDots) -> tuple[Kernel, int]:
+        """A kernel that computes what the shift of a adds to each column, and the bytes it fills.
+
+        Its tiles are (matrix, group of panels).
+        """
+        plan, spec = self.plan, self.spec
+        axes = [n for n, s in zip(spec.batch, spec.b.strides, strict=False) if s]
+        # as many numbers as a tile that packs them, four at a time
+        parts = max(1, round(self._packed_size("b") / (4 * PACKED_AT_ONCE)))
+        groups = Split(plan.panels, min(plan.panels, parts))
+        widths = list(dict.fromkeys([plan.vectors] * (plan.panels > 1) + [self.tail_vectors]))
+        micro = {vectors: dots.column_sums(vectors) for vectors in widths}
+
+        def body(f: Function, pointers: Pointers) -> None:
+            matrix, group = unravel(f, f.tile, (prod(axes), groups.parts))
+            f.store(f.const(vector(4, "i8"), -dots.shift), f.scratch)
+            with groups.loop(f, group, "panel") as panel:
+                at = f.mul(matrix, f.index(self._packed_size("b")))
+                b = f.at(pointers["temporary.b"], at, "i8")
+                b = self._strip_at(f, "b", b, panel.index, self.depth)
+                column = f.add(f.mul(matrix, f.index(plan.panels)), panel.index)
+                column = f.mul(column, f.index(plan.width))
+                c = f.at(pointers["temporary.added"], column, "i32")
+                last = f.compare("eq", panel.index, f.index(plan.panels - 1))
+                inner = f.op("xor", last, f.const("i1", 1))
+                for vectors in widths:
+                    fits = [last if vectors == widths[-1] else inner] if len(widths) > 1 else []
+                    with _when_all(f, fits):
+                        given = (f.scratch, b, c, f.index(self.depth), f.index(0), f.scratch)
+                        f.call("void", f"@@.{micro[vectors].suffix}", *given)
+
+        size = round_up(4 * prod(axes) * plan.panels * plan.width, 64)
+        kernel = named_kernel(
+            "column_sums", ("temporary.b", "temporary.added"), body,
+            tiles=prod(axes) * groups.parts, scratch=64,
+            helpers=lambda prefix: [m.write(f"{prefix}.{m.suffix}") for m in micro.values()],
+            flops=2 * prod(axes) * spec.k * spec.n, bytes=prod(axes) * self._packed_size("b"),
+            label=f"column sums of {spec.k}x{spec.n}",
+        )  # fmt: skip
+        return kernel, size
 
     def pack_kernel(self, side: str) -> tuple[Kernel, int]:
         """A kernel that copies a whole operand, and the bytes it fills.
@@ -416,6 +502,15 @@ class GemmNest:
             pack(column, plan.width, True)
         with f.when(last):
             pack(column, self.tail_vectors * plan.lanes, False)
+
+
+def _matrix_number(f: Function, spec: GemmSpec, x: Operand, index: Sequence[Value]) -> Value:
+    """Which of an operand's matrices a batch index means: those that are not repeated count."""
+    which = f.index(0)
+    for i, n, s in zip(index, spec.batch, x.strides, strict=False):
+        if s:
+            which = f.add(f.mul(which, f.index(n)), i)
+    return which
 
 
 def _when_all(f: Function, conditions: list[Value]) -> AbstractContextManager[None]:

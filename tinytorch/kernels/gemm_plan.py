@@ -4,10 +4,20 @@ The plan is sizes: register block, cache blocks, tiles, what is packed. All of i
 the program runs, so that a result never depends on the number of threads. Four ways, each with a
 plan of its own, say how the sums of a block are computed and how its operands are packed:
 
-    MultiplyAdd   vectors of float32 or float64 along n; any float type is converted while packed
+    MultiplyAdd   vectors of float32, float64, int32 or int64 along n; other types are converted
+                  while packed
     Dot           vectors along k for one or two rows; nothing is packed
-    PairDots      vectors of float32 along n; an instruction adds two products of bfloat16
-    AmxTiles      AMX tiles of bfloat16, summed in float32
+    WordDots      vectors of sums along n; an instruction adds two products of bfloat16 or four of
+                  bytes; without such instructions bytes are packed as int16, two products at a time
+    AmxTiles      AMX tiles of bfloat16, summed in float32, or of bytes, summed in int32
+
+Sums of integers wrap, as NumPy's do: no way of adding them up can be told from another.
+
+Note [bytes by an instruction for unsigned ones]
+VPDPBUSD multiplies unsigned bytes by signed ones. Where both operands are signed, a is packed with
+128 added to each number (its highest bit turned), which adds 128 times the sum of b's column to
+each result. A kernel behind the packing of b makes these sums, and they are taken away from the
+results before anything else is done with them.
 
 Knows sizes, and one block of rows and one panel of columns; not where they come from, nor what
 becomes of the sums, which micro-kernels leave in scratch.
@@ -19,23 +29,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
 
-from tinytorch.base.dtypes import DType, bfloat16, float32, float64
+from tinytorch.base.dtypes import (
+    DType,
+    bfloat16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+)
 from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.kernel import LEAST_TILES, Operand, Split
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.packing import Strip, StripCopy, pack_pairs, pack_strip, transpose
+from tinytorch.kernels.packing import Strip, StripCopy, pack_strip, pack_words, transpose
 from tinytorch.kernels.register_tile import (
-    AMX_DEPTH,
     AMX_ROWS,
     DEPTH_COUNT_REST,
+    PAIRS,
+    WORD,
+    WORD_BYTES,
     AmxOperand,
     RegisterTile,
     Turns,
+    Words,
     amx_configure,
     amx_product,
     begin_micro_kernel,
     multiply_add,
     product_block,
+    sum_of_lanes,
     write_micro_kernel,
 )
 
@@ -47,18 +71,17 @@ from tinytorch.kernels.register_tile import (
 DEPTH = 1024
 TILE_FLOPS = 2.4e7
 TILE_ROWS = 128
-# The same for pairs of bfloat16, twice as many products at a time.
-PAIR_DEPTH = 2048
-PAIR_TILE_FLOPS = 4.8e7
-# And for tiles of bfloat16, whose arithmetic is ten times as fast: 32 x 32 sums at a time.
-AMX_SUM_DEPTH = 2048
+# The same in words, for each number that one holds.
+WORD_DEPTH = 1024
+WORD_TILE_FLOPS = 2.4e7
+# And for AMX tiles, whose arithmetic is ten times as fast: 32 x 32 sums at a time.
 AMX_TILE_FLOPS = 6e7
 FEW_ROWS = 2  # of a product that is computed with dot products
 
 
 @dataclass(frozen=True)
 class GemmSpec:
-    """One (batched) matrix product.
+    """One (batched) matrix product, of floats of one type or of integers.
 
     Args:
         batch: sizes of the axes in front; entries are independent products.
@@ -126,6 +149,8 @@ class Plan:
 
 def compute_type(spec: GemmSpec) -> DType:
     """The type of products and sums."""
+    if not spec.a.dtype.is_float:  # what is larger than the result's type wraps either way
+        return int64 if spec.out.dtype.itemsize == 8 else int32
     return float64 if spec.a.dtype is float64 else float32
 
 
@@ -156,31 +181,56 @@ def plan_fma(target: Target, spec: GemmSpec) -> Plan:
     )  # fmt: skip
 
 
-def plan_amx(spec: GemmSpec) -> Plan:
-    """The plan of a product of bfloat16 computed with AMX tiles."""
-    parts = 1 if spec.k <= 2 * AMX_SUM_DEPTH else ceil(spec.k / AMX_SUM_DEPTH)
-    depth = ceil(spec.k / parts / AMX_DEPTH) * AMX_DEPTH
-    direct_a = spec.a.dtype is bfloat16 and spec.a.strides[-1] == 1 and spec.m >= AMX_ROWS
-    vectors = min(2, ceil(spec.n / AMX_ROWS))
-    return _plan(
-        spec, AMX_ROWS, (2 * AMX_ROWS, vectors), depth, AMX_TILE_FLOPS, direct_a, False,
-        pack_a_once=repeats(spec, spec.a),
-    )  # fmt: skip
+def words_of(target: Target, spec: GemmSpec) -> Words | None:
+    """The words in which a product is computed; None: number by number.
 
-
-def plan_pairs(target: Target, spec: GemmSpec) -> Plan:
-    """The plan of a product of bfloat16 computed with dot products of pairs."""
-    lanes = target.lanes(float32)
-    rows, vectors = product_block(spec.m, spec.n, lanes, target.registers)
-    parts = 1 if spec.k <= 2 * PAIR_DEPTH else ceil(spec.k / PAIR_DEPTH)
-    depth = ceil(spec.k / parts / AMX_DEPTH) * AMX_DEPTH
-    direct_a = (
-        spec.a.dtype is bfloat16
-        and spec.a.strides[-1] == 1
-        and spec.k % 2 == 0
-        and not _rows_collide(spec.a, spec.k, spec.n, bfloat16)
+    bfloat16 is multiplied in pairs where the processor does. Bytes are multiplied four at a time by
+    AMX tiles, and by VPDPBUSD where one of them can be unsigned; else as pairs of int16.
+    """
+    if of_bfloat16(spec):
+        return PAIRS if target.has_amx or target.has_bf16_dot else None
+    if not {spec.a.dtype, spec.b.dtype} <= {int8, uint8} or compute_type(spec) is not int32:
+        return None
+    if not spec.k:
+        return None
+    unsigned = "".join(
+        side for side, x in zip("ab", (spec.a, spec.b), strict=True) if x.dtype is uint8
     )
-    return _plan(spec, lanes, (rows, vectors), depth, PAIR_TILE_FLOPS, direct_a, False)
+    if target.has_amx and not suits_dot(spec):
+        return Words("i8", 4, unsigned)
+    if not target.has_int8_dot or unsigned == "ab":
+        return Words("i16", 2, x86=target.architecture == "x86_64")
+    return Words("i8", 4, unsigned or "a")
+
+
+def packed_as(side: str, words: Words) -> DType:
+    """The type of an operand's numbers in words."""
+    if words.each == 4:
+        return uint8 if side in words.unsigned else int8
+    return bfloat16 if words == PAIRS else int16
+
+
+def word_plan(target: Target, spec: GemmSpec, words: Words) -> Plan:
+    """The plan of a product computed in words, by AMX tiles or vectors."""
+    most = WORD_DEPTH * words.each
+    parts = 1 if spec.k <= 2 * most else ceil(spec.k / most)
+    lanes = AMX_ROWS if target.has_amx else target.lanes(float32)
+    granule = lanes * words.each
+    depth = ceil(spec.k / parts / granule) * granule
+    as_it_is = spec.a.dtype is packed_as("a", words) and spec.a.strides[-1] == 1
+    if target.has_amx:
+        vectors = min(2, ceil(spec.n / AMX_ROWS))
+        return _plan(
+            spec, AMX_ROWS, (2 * AMX_ROWS, vectors), depth, AMX_TILE_FLOPS * words.each / 2,
+            as_it_is and spec.m >= AMX_ROWS, False, pack_a_once=repeats(spec, spec.a),
+        )  # fmt: skip
+    block = product_block(spec.m, spec.n, lanes, target.registers)
+    direct_a = (
+        as_it_is
+        and spec.k % words.each == 0
+        and not _rows_collide(spec.a, spec.k, spec.n, spec.a.dtype)
+    )
+    return _plan(spec, lanes, block, depth, WORD_TILE_FLOPS * words.each, direct_a, False)
 
 
 def plan_dot(target: Target, spec: GemmSpec) -> Plan:
@@ -265,7 +315,8 @@ def group_of(spec: GemmSpec, tiles: int, flops: float) -> int:
 
 # Packed panels stream from the second-level cache; 16 turns ahead gained 4 % over none at 1000^3.
 FETCH_AHEAD = 2048
-_AMX_TILE = 2 * AMX_ROWS * AMX_DEPTH  # bytes of a tile
+_AMX_LINE = WORD_BYTES * AMX_ROWS  # bytes of a row of a tile
+_AMX_TILE = AMX_ROWS * _AMX_LINE  # bytes of a tile
 
 
 @dataclass(frozen=True)
@@ -297,18 +348,27 @@ class MicroKernel:
 class Arithmetic:
     """How a block of sums is computed: the base of the four ways, which say `micro_kernel`.
 
-    `packed` is the number type of packed operands, `granule` the number of k they are padded to.
+    `packed` is the number type of packed operands, `granule` the number of k they are padded to,
+    `shift` what was added to each number of a.
     """
 
-    packed: DType
     granule = 1
+    shift = 0
 
-    def __init__(self, spec: GemmSpec, plan: Plan):
-        self.spec, self.plan, self.packed = spec, plan, plan.compute
+    def __init__(self, spec: GemmSpec, plan: Plan, words: Words | None = None):
+        self.spec, self.plan, self.words = spec, plan, words
+        self.packed = packed_as("b", words) if words else plan.compute
 
-    def strip(self, x: Operand, lane: int, depth: int, lanes: int) -> Strip:
-        """How an operand is read."""
-        return Strip(x.dtype, lane, depth, lanes, self.packed, self.spec.round_to)
+    def strip(self, side: str) -> Strip:
+        """How an operand is read, "a" or "b"."""
+        spec = self.spec
+        if side == "a":
+            x, lanes, (lane, depth) = spec.a, spec.m, spec.a.strides[-2:]
+        else:
+            x, lanes, (depth, lane) = spec.b, spec.n, spec.b.strides[-2:]
+        if self.words:
+            return Strip(x.dtype, lane, depth, lanes, packed_as(side, self.words))
+        return Strip(x.dtype, lane, depth, lanes, self.packed, spec.round_to)
 
     def begin(self, f: Function) -> None:
         """What a tile needs before its first block: nothing."""
@@ -327,13 +387,13 @@ class Arithmetic:
 
 def arithmetic_of(target: Target, spec: GemmSpec) -> Arithmetic:
     """The way a product is computed on a target."""
+    words = words_of(target, spec)
     if suits_dot(spec):
-        return Dot(spec, plan_dot(target, spec))
-    if of_bfloat16(spec) and target.has_amx:
-        return AmxTiles(spec, plan_amx(spec))
-    if of_bfloat16(spec) and target.has_bf16_dot:
-        return PairDots(spec, plan_pairs(target, spec))
-    return MultiplyAdd(spec, plan_fma(target, spec))
+        return Dot(spec, plan_dot(target, spec), None if words == PAIRS else words)
+    if words is None:
+        return MultiplyAdd(spec, plan_fma(target, spec))
+    way = AmxTiles if target.has_amx else WordDots
+    return way(spec, word_plan(target, spec, words), words)
 
 
 class MultiplyAdd(Arithmetic):
@@ -367,7 +427,15 @@ class Dot(Arithmetic):
     The case of a weight (out, in) applied to one sample: each number of b is used once, so packing
     it would cost more than the product. A vector runs along k; the sums of as many columns as a
     vector has lanes are turned and added at the end, which gives one vector along n.
+    Bytes are multiplied as they lie in memory, in words; of two signed ones b's get 128 more.
     """
+
+    def __init__(self, spec: GemmSpec, plan: Plan, words: Words | None = None):
+        if words and words.each == 4 and spec.a.dtype is spec.b.dtype is int8:
+            words = replace(words, unsigned="b")
+        super().__init__(spec, plan, words)
+        self.step = plan.lanes * (words.each if words else 1)  # numbers of a vector
+        self.strips = {side: self.strip(side) for side in "ab"}
 
     def micro_kernel(self, sums: Sums) -> MicroKernel:
         """One row times one panel."""
@@ -386,78 +454,103 @@ class Dot(Arithmetic):
                 column = f.minimum(column, f.sub(f.count, f.index(1)))
             offset = f.mul(column, f.index(self.spec.b.strides[-1]))
             columns.append(f.at(f.b, offset, dtype.llvm, "column"))
-        zero = f.const(vector(lanes, self.packed.llvm), 0)
-        whole = f.op("and", f.depth, f.index(-lanes))
-        with f.loop("k", 0, whole, lanes, carry=[zero] * lanes) as k:
+        zero, step = f.const(vector(lanes, self.plan.compute.llvm), 0), self.step
+        shifted = self.strips["b"].shifted
+        whole = f.op("and", f.depth, f.index(-step))
+        with f.loop("k", 0, whole, step, carry=[zero] * (lanes + shifted)) as k:
             k.next(*self._turn(f, columns, k.index, k.carried, None))
-        with f.loop("rest", whole, f.depth, lanes, carry=k.results) as k:
-            mask = f.mask_below(lanes, f.sub(f.depth, k.index))
+        with f.loop("rest", whole, f.depth, step, carry=k.results) as k:
+            mask = f.mask_below(step, f.sub(f.depth, k.index))
             k.next(*self._turn(f, columns, k.index, k.carried, mask))
-        sums = transpose(f, k.results)
+        sums = transpose(f, k.results[:lanes])
         while len(sums) > 1:
             sums = [f.add(x, y) for x, y in zip(sums[::2], sums[1::2], strict=True)]
+        for added in k.results[lanes:]:
+            sums[0] = f.sub(sums[0], f.splat(sum_of_lanes(f, added), lanes))
         f.store(sums[0], f.c)
         return f
 
     def _turn(
         self, f: Function, columns: list[Value], k: Value, sums: Sequence[Value], mask: Value | None
     ) -> list[Value]:
-        """One vector of products added to each column's sum."""
-        x = self._load(f, f.a, self.spec.a, k, mask)
-        return [
-            multiply_add(f, x, self._load(f, column, self.spec.b, k, mask), total)
-            for column, total in zip(columns, sums, strict=True)
+        """One vector of products added to each column's sum; at last what was added to b."""
+        x = self._load(f, f.a, "a", k, mask)
+        after = [
+            multiply_add(f, x, self._load(f, column, "b", k, mask), total, self.words)
+            for column, total in zip(columns, sums, strict=False)
         ]
+        if self.strips["b"].shifted:
+            added = f.bitcast(f.const(vector(self.step, "i8"), -128), x.type)
+            after.append(multiply_add(f, x, added, sums[-1], self.words))
+        return after
 
-    def _load(self, f: Function, start: Value, x: Operand, k: Value, mask: Value | None) -> Value:
-        llvm = x.dtype.llvm
-        value = f.load(f.at(start, k, llvm), vector(self.plan.lanes, llvm), mask=mask)
-        return self.strip(x, 1, 1, 1).convert(f, value)
-
-
-class PairArithmetic(Arithmetic):
-    """Packed operands are bfloat16, whatever they were; the summed axis is filled up with zeros."""
-
-    granule = AMX_DEPTH
-
-    def __init__(self, spec: GemmSpec, plan: Plan):
-        super().__init__(spec, plan)
-        self.packed, self.even = bfloat16, spec.k % AMX_DEPTH == 0
-
-    def strip(self, x: Operand, lane: int, depth: int, lanes: int) -> Strip:
-        """How an operand is read."""
-        return Strip(x.dtype, lane, depth, lanes, bfloat16)
+    def _load(self, f: Function, start: Value, side: str, k: Value, mask: Value | None) -> Value:
+        strip = self.strips[side]
+        llvm = strip.dtype.llvm
+        value = f.load(f.at(start, k, llvm), vector(self.step, llvm), mask=mask)
+        if self.words is None:
+            return strip.convert(f, value)
+        return f.bitcast(strip.bits(f, value), vector(self.plan.lanes, WORD))
 
 
-class PairDots(PairArithmetic):
-    """Blocks of vector sums of pairs; packed operands are `out[k / 2][lane][k % 2]` on both sides.
+class WordArithmetic(Arithmetic):
+    """Packed operands are words; the summed axis is filled up with zeros."""
 
-    Rows of bfloat16 that lie along k are read in place.
+    words: Words
+
+    def __init__(self, spec: GemmSpec, plan: Plan, words: Words):
+        super().__init__(spec, plan, words)
+        self.granule = plan.lanes * words.each
+        self.even = spec.k % self.granule == 0
+
+
+class WordDots(WordArithmetic):
+    """Blocks of vector sums; packed operands are `out[word][lane][number]` on both sides.
+
+    Rows that lie along k are read in place, but for those to which 128 is added.
     """
+
+    def __init__(self, spec: GemmSpec, plan: Plan, words: Words):
+        super().__init__(spec, plan, words)
+        if self.strip("a").shifted:
+            self.shift = 128
+            self.plan = replace(plan, pack_b="step")
 
     def pack(self, f: Function, side: str, copy: StripCopy, deep: bool) -> None:
         """Copy one strip."""
-        pack_pairs(f, copy, "lines", self.even)
+        pack_words(f, copy, self.plan.lanes, "lines", self.even)
 
     def micro_kernel(self, sums: Sums) -> MicroKernel:
-        """The register tile whose columns are vectors of pairs of b."""
-        plan = self.plan
-        row, turn = 2, 2 * plan.stride_a
+        """The register tile whose columns are vectors of words of b."""
+        plan, each = self.plan, self.words.each
+        row, turn = each, each * plan.stride_a
         if plan.pack_a == "direct":
-            row, turn = self.spec.a.strides[-2], 2
-        tile = RegisterTile(
-            plan.compute.llvm, plan.lanes, sums.vectors, tuple(i * row for i in range(sums.rows)),
-            (Turns(None, turn),), sums.vectors * plan.lanes,
-            tuple(FETCH_AHEAD + j * 64 for j in range(sums.vectors)), pairs=True,
-        )  # fmt: skip
+            row, turn = self.spec.a.strides[-2], each
+        tile = self._tile(tuple(i * row for i in range(sums.rows)), turn, sums.vectors)
 
         def write(name: str) -> Function:
             return write_micro_kernel(name, tile, sums.row, sums.add, others=DEPTH_COUNT_REST)
 
-        return MicroKernel(f"pairs.{sums.rows}x{sums.vectors}", write)
+        return MicroKernel(f"words.{sums.rows}x{sums.vectors}", write)
+
+    def column_sums(self, vectors: int) -> MicroKernel:
+        """`shift` times the sums of a packed panel's columns: a product with a row of that word."""
+        tile = self._tile((0,), 0, vectors)
+
+        def write(name: str) -> Function:
+            return write_micro_kernel(name, tile, 0, False, others=DEPTH_COUNT_REST)
+
+        return MicroKernel(f"columns.{vectors}", write)
+
+    def _tile(self, offsets: tuple[int, ...], turn: int, vectors: int) -> RegisterTile:
+        plan = self.plan
+        return RegisterTile(
+            plan.compute.llvm, plan.lanes, vectors, offsets, (Turns(None, turn),),
+            vectors * plan.lanes, tuple(FETCH_AHEAD + j * 64 for j in range(vectors)), self.words,
+        )  # fmt: skip
 
 
-class AmxTiles(PairArithmetic):
+class AmxTiles(WordArithmetic):
     """Blocks of up to 32 x 32 sums in AMX tiles; packed operands are tiles, as they are loaded."""
 
     def begin(self, f: Function) -> None:
@@ -466,20 +559,20 @@ class AmxTiles(PairArithmetic):
 
     def pack(self, f: Function, side: str, copy: StripCopy, deep: bool) -> None:
         """Copy one strip into tiles."""
-        pack_pairs(f, copy, "paired tiles" if side == "b" else "tiles", self.even)
+        pack_words(f, copy, AMX_ROWS, "paired tiles" if side == "b" else "tiles", self.even)
 
     def pack_rest(self, f: Function, copy: StripCopy, rows: Value) -> None:
         """Pack the last k of a block read in place, as the two tiles its micro-kernel reads."""
         if self.even:
             return
-        whole = f.op("and", copy.depth, f.index(-AMX_DEPTH))
+        whole = f.op("and", copy.depth, f.index(-self.granule))
         left, k = f.sub(copy.depth, whole), f.add(copy.k0, whole)
         copy = replace(copy, width=AMX_ROWS, k0=k, depth=left)
-        pack_pairs(f, copy, "tiles", False)
+        pack_words(f, copy, AMX_ROWS, "tiles", False)
         if self.plan.stride_a > AMX_ROWS:
             second = f.sub(f.add(copy.first, rows), f.index(AMX_ROWS))
-            out = f.at(copy.out, f.index(AMX_ROWS * AMX_DEPTH), "i16")
-            pack_pairs(f, replace(copy, first=second, out=out), "tiles", False)
+            out = f.at(copy.out, f.index(_AMX_TILE), "i8")
+            pack_words(f, replace(copy, first=second, out=out), AMX_ROWS, "tiles", False)
 
     def micro_kernel(self, sums: Sums) -> MicroKernel:
         """Up to 2 x 2 tiles of sums."""
@@ -494,15 +587,17 @@ class AmxTiles(PairArithmetic):
         # row and repeats rows of the first, which gives the same sums again
         downs = [0, sums.rows - AMX_ROWS if direct else AMX_ROWS][: 1 + (sums.rows > AMX_ROWS)]
         tiles = tuple(i * _AMX_TILE for i in range(len(downs)))
-        line = 2 * AMX_DEPTH  # bytes of a row of a tile
         if direct:
-            row = 2 * self.spec.a.strides[-2]
-            a = AmxOperand(f.a, tuple(down * row for down in downs), row, line)
+            row = self.spec.a.dtype.itemsize * self.spec.a.strides[-2]
+            a = AmxOperand(f.a, tuple(down * row for down in downs), row, _AMX_LINE)
         else:
-            a = AmxOperand(f.a, tiles, line, 2 * plan.stride_a * AMX_DEPTH)
+            a = AmxOperand(f.a, tiles, _AMX_LINE, plan.stride_a * _AMX_LINE)
         across = range(sums.vectors)
-        b = AmxOperand(f.b, tuple(j * _AMX_TILE for j in across), line, sums.vectors * _AMX_TILE)
+        b = AmxOperand(
+            f.b, tuple(j * _AMX_TILE for j in across), _AMX_LINE, sums.vectors * _AMX_TILE
+        )
         cells = tuple(4 * (down * sums.row + j * AMX_ROWS) for down in downs for j in across)
-        rest = AmxOperand(f.rest, tiles, line) if direct and not self.even else None
-        amx_product(f, a, b, AmxOperand(f.c, cells, 4 * sums.row), f.depth, sums.add, rest)
+        rest = AmxOperand(f.rest, tiles, _AMX_LINE) if direct and not self.even else None
+        c = AmxOperand(f.c, cells, 4 * sums.row)
+        amx_product(f, a, b, c, f.depth, sums.add, rest, self.words)
         return f

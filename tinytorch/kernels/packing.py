@@ -1,12 +1,14 @@
 """Copies what a register tile reads into the order in which it reads it.
 
     pack_strip       a strip of a matrix for vectors: out[k][lane]
-    pack_pairs       the same in pairs of bfloat16, for vectors and for AMX tiles of 16 lanes by 32
+    pack_words       the same in words of 4 bytes, some neighbours along the summed axis (pairs of
+                     bfloat16 or int16, four bytes), for vectors and for AMX tiles of 16 by 16 words
     pack_rows, pack_transposed           rows into dense scratch, as they are or turned
     pack_amx_rows, amx_pairs, amx_turned the same as operands of AMX tiles
 
-A strip is `lanes` (rows of a, or columns of b) by `depth` (the summed axis), any strides, any float
-type. Lanes past the end are filled with copies or zeros: whoever reads them ignores their results.
+A strip is `lanes` (rows of a, or columns of b) by `depth` (the summed axis), any strides, any
+number type. Lanes past the end are filled with copies or zeros: whoever reads them ignores their
+results.
 Knows pointers, strides and vectors; never tensors, nor what is done with the copies.
 """
 
@@ -16,9 +18,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tinytorch.base.dtypes import DType
+from tinytorch.base.dtypes import DType, bfloat16, int8, uint8
 from tinytorch.codegen.builder import Function, Value, lanes, vector
-from tinytorch.kernels.register_tile import AMX_DEPTH, AMX_ROWS
+from tinytorch.kernels.register_tile import AMX_DEPTH, AMX_ROWS, WORD, WORD_BYTES
 
 AMX_WORDS = vector(AMX_ROWS, "i32")  # a row of an AMX tile: 16 pairs
 _AMX_ROW = vector(AMX_DEPTH, "i16")  # the same as 32 bfloat16 numbers
@@ -54,7 +56,7 @@ class Strip:
         dtype: number type in memory.
         lane_stride, depth_stride: elements between neighbours along each axis.
         lanes: size of the axis that becomes vector lanes.
-        compute: number type that is written.
+        compute: number type that is written. uint8 of int8 numbers: 128 is added to each.
         round_to: a narrower type to round to on the way, or None.
     """
 
@@ -69,7 +71,20 @@ class Strip:
         """The number as it is computed with."""
         if self.round_to is not None and self.round_to is not self.dtype:
             x = f.convert(x, self.round_to.llvm)
-        return f.convert(x, self.compute.llvm)
+        return f.convert(x, self.compute.llvm, signed=self.dtype.kind != "u")
+
+    @property
+    def shifted(self) -> bool:
+        """Whether 128 is added to each number."""
+        return (self.dtype, self.compute) == (int8, uint8)
+
+    def bits(self, f: Function, x: Value) -> Value:
+        """The number as integers of its size in words, scalar or vector."""
+        if self.compute is bfloat16:
+            return f.bitcast(f.convert_flushed(x), vector(lanes(x.type), "i16"))
+        if self.shifted:
+            return f.op("xor", x, f.const(x.type, -128), "shifted")
+        return f.convert(x, self.compute.llvm, signed=self.dtype.kind == "i")
 
     def place(self, f: Function, source: Value, lane: Value, k: Value) -> Value:
         """Address of one number."""
@@ -178,107 +193,157 @@ def _transpose_squares(f: Function, copy: StripCopy, part: Value, step: int) -> 
             f.store(x, f.at(there, f.index(i * copy.width), compute))
 
 
-# Which way a strip of bfloat16 is written.
+# Which way a strip of words is written.
 Order = Literal["tiles", "paired tiles", "lines"]
 
 
-def pack_pairs(f: Function, copy: StripCopy, order: Order, even: bool) -> None:
-    """Copy a strip of a multiple of 16 lanes as bfloat16; the summed axis is filled up with zeros.
+def pack_words(f: Function, copy: StripCopy, side: int, order: Order, even: bool) -> None:
+    """Copy a strip as words; the summed axis is filled up with zeros.
 
     Args:
-        order: tiles of AMX, 16 lanes by 32 of k, one after the other: of a, `[lane][k]`, or paired,
-            of b, `[k / 2][lane][k % 2]`; or lines for vectors, `[k / 2][lane][k % 2]` of all lanes.
-        even: the depth is known to be a multiple of 32.
+        side: lanes that are turned at a time, as many words along the summed axis: 16 for AMX
+            tiles. `copy.width` is a multiple of it. With fewer masked vectors of bytes are taken
+            for no single instruction: what is incomplete is copied number by number.
+        order: tiles, one after the other: of a, `[lane][k]`, or paired, of b,
+            `[word][lane][k % numbers of a word]`; or lines for vectors, the same of all lanes.
+        even: the depth is known to be a multiple of what `side` words hold.
     """
-    strip, paired = copy.strip, order != "tiles"
-    # numbers from one line of pairs to the next, and from one part of the strip to the next
-    line, across = (2 * copy.width, 2) if order == "lines" else (AMX_DEPTH, AMX_DEPTH)
-    with (
-        f.loop("k", 0, copy.depth, AMX_DEPTH) as k,
-        f.loop("part", 0, copy.width, AMX_ROWS) as part,
-    ):
-        left = None if even else f.minimum(f.sub(copy.depth, k.index), f.index(AMX_DEPTH))
-        start = f.add(copy.k0, k.index)
-        down = f.mul(k.index, f.index(copy.width))
-        tile = f.at(copy.out, f.add(down, f.mul(part.index, f.index(across))), "i16", "tile")
-        lane = f.add(copy.first, part.index)
-        if strip.depth_stride == 1:
-            rows = _rows_along_depth(f, copy, lane, start, left)
-            _store_tile(f, rows, tile, line, turned=paired)
-        elif strip.lane_stride == 1:
-            rows = _pairs_along_lanes(f, copy, lane, start, left)
-            _store_tile(f, rows, tile, line, turned=not paired)
+    square = _WordBlock(copy, side, copy.width if order == "lines" else side, order != "tiles")
+    across = 1 if order == "lines" else side  # lines of `side` words to the next part
+    whole, masks = copy.depth, side == AMX_ROWS
+    if not (even or masks):
+        whole = f.op("and", copy.depth, f.index(-square.depth))
+
+    def part(k: Value, left: Value | None, each: bool) -> None:
+        with f.loop("part", 0, copy.width, side) as i:
+            down = f.mul(f.div(k, f.index(square.each)), f.index(copy.width))
+            tile = f.at(copy.out, f.add(down, f.mul(i.index, f.index(across))), WORD, "tile")
+            square.write(f, i.index, k, left, tile, each)
+
+    with f.loop("k", 0, whole, square.depth) as k:
+        left = None
+        if not even and masks:
+            left = f.minimum(f.sub(copy.depth, k.index), f.index(square.depth))
+        part(k.index, left, False)
+    if not (even or masks):
+        with f.when(f.compare("lt", whole, copy.depth)):
+            part(whole, f.sub(copy.depth, whole), True)
+
+
+@dataclass(frozen=True, eq=False)
+class _WordBlock:
+    """`side` lanes by `side` words.
+
+    Args:
+        line: words from one line to the next.
+        paired: words of one depth lie side by side; else those of one lane do.
+    """
+
+    copy: StripCopy
+    side: int
+    line: int
+    paired: bool
+
+    @property
+    def number(self) -> str:
+        """The type of a number's bits."""
+        return f"i{8 * self.copy.strip.compute.itemsize}"
+
+    @property
+    def each(self) -> int:
+        """Numbers in a word."""
+        return WORD_BYTES // self.copy.strip.compute.itemsize
+
+    @property
+    def depth(self) -> int:
+        """Numbers along the summed axis."""
+        return self.side * self.each
+
+    def write(
+        self, f: Function, part: Value, k: Value, left: Value | None, tile: Value, each: bool
+    ) -> None:
+        """Copy the square whose first lane is `part`.
+
+        Args:
+            k: its first number of the strip; left: how many there are, if they may be too few.
+            tile: where it goes.
+            each: number by number, though lanes or depths lie side by side.
+        """
+        copy, strip = self.copy, self.copy.strip
+        lane, start = f.add(copy.first, part), f.add(copy.k0, k)
+        each = each or not (copy.whole or self.side == AMX_ROWS or strip.depth_stride == 1)
+        if strip.depth_stride == 1 and not each:
+            self._store(f, self._along_depth(f, lane, start, left), tile, turned=self.paired)
+        elif strip.lane_stride == 1 and not each:
+            self._store(f, self._along_lanes(f, lane, start, left), tile, turned=not self.paired)
         else:
-            count = left or f.index(AMX_DEPTH)
-            _copy_each_to_tile(f, copy, lane, start, count, tile, line if paired else None)
+            self._each(f, lane, start, left or f.index(self.depth), tile)
 
+    def _store(self, f: Function, rows: list[Value], tile: Value, turned: bool) -> None:
+        for i, row in enumerate(transpose(f, rows) if turned else rows):
+            f.store(row, f.at(tile, f.index(i * self.line), WORD))
 
-def _store_tile(f: Function, rows: list[Value], tile: Value, line: int, turned: bool) -> None:
-    for i, row in enumerate(transpose(f, rows) if turned else rows):
-        f.store(row, f.at(tile, f.index(i * line), "i16"))
-
-
-def _rows_along_depth(
-    f: Function, copy: StripCopy, first: Value, k: Value, left: Value | None
-) -> list[Value]:
-    """Each lane's 32 numbers lie side by side: 16 rows of 16 pairs."""
-    strip, inside = copy.strip, None
-    if left is not None:
-        count = f.splat(f.convert(left, "i16"), AMX_DEPTH)
-        inside = f.compare("lt", f.step(AMX_DEPTH, "i16"), count, stem="inside")
-    rows: list[Value] = []
-    for i in range(AMX_ROWS):
-        place = strip.place(f, copy.source, strip.existing(f, f.add(first, f.index(i))), k)
-        x = f.load(place, vector(AMX_DEPTH, strip.dtype.llvm), mask=inside, stem="row")
-        rows.append(f.bitcast(f.convert_flushed(x), AMX_WORDS))
-    return rows
-
-
-def _pairs_along_lanes(
-    f: Function, copy: StripCopy, first: Value, k: Value, left: Value | None
-) -> list[Value]:
-    """16 lanes lie side by side: two rows of them make one row of pairs."""
-    strip = copy.strip
-    inside = f.index(AMX_ROWS) if copy.whole else f.sub(f.index(strip.lanes), first)
-
-    def below(count: Value) -> Value:
-        count = f.convert(f.minimum(count, f.index(AMX_ROWS)), "i32")
-        return f.compare("lt", f.step(AMX_ROWS, "i32"), f.splat(count, AMX_ROWS), stem="mask")
-
-    every = None if copy.whole else below(inside)
-
-    def half(i: int) -> Value:
-        mask = every
+    def _along_depth(self, f: Function, first: Value, k: Value, left: Value | None) -> list[Value]:
+        """Each lane's numbers lie side by side: rows of words."""
+        strip, inside, depth = self.copy.strip, None, self.depth
         if left is not None:
-            mask = below(f.select(f.compare("lt", f.index(i), left), inside, f.index(0)))
-        place = strip.place(f, copy.source, first, f.add(k, f.index(i)))
-        x = f.load(place, vector(AMX_ROWS, strip.dtype.llvm), mask=mask, stem="half")
-        bits = f.bitcast(f.convert_flushed(x), vector(AMX_ROWS, "i16"))
-        return f.convert(bits, AMX_WORDS, signed=False)
+            count = f.splat(f.convert(left, "i16"), depth)
+            inside = f.compare("lt", f.step(depth, "i16"), count, stem="inside")
+        rows: list[Value] = []
+        for i in range(self.side):
+            lane = strip.existing(f, f.add(first, f.index(i)))
+            place = strip.place(f, self.copy.source, lane, k)
+            x = f.load(place, vector(depth, strip.dtype.llvm), mask=inside, stem="row")
+            rows.append(f.bitcast(strip.bits(f, x), vector(self.side, WORD)))
+        return rows
 
-    high = f.const(AMX_WORDS, 16)
-    return [f.op("or", half(2 * i), f.op("shl", half(2 * i + 1), high)) for i in range(AMX_ROWS)]
+    def _along_lanes(self, f: Function, first: Value, k: Value, left: Value | None) -> list[Value]:
+        """Lanes lie side by side: some rows of them make one row of words."""
+        copy, strip, n = self.copy, self.copy.strip, self.side
+        inside = f.index(n) if copy.whole else f.sub(f.index(strip.lanes), first)
+        words = vector(n, WORD)
 
+        def below(count: Value) -> Value:
+            count = f.convert(f.minimum(count, f.index(n)), "i32")
+            return f.compare("lt", f.step(n, "i32"), f.splat(count, n), stem="mask")
 
-def _copy_each_to_tile(
-    f: Function, copy: StripCopy, first: Value, k: Value, left: Value, tile: Value, line: int | None
-) -> None:
-    """Any strides: one number at a time; `line`: numbers in a line of pairs, None: `[lane][k]`."""
-    strip = copy.strip
-    with f.loop("lane", 0, AMX_ROWS) as lane:
-        row = strip.existing(f, f.add(first, lane.index))
-        with f.loop("each", 0, AMX_DEPTH) as each:
-            here = f.minimum(each.index, f.sub(left, f.index(1)))
-            x = f.load(strip.place(f, copy.source, row, f.add(k, here)), strip.dtype.llvm)
-            bits = f.bitcast(f.convert_flushed(x), "i16")
-            bits = f.select(f.compare("lt", each.index, left), bits, f.const("i16", 0))
-            if line:
-                pair = f.mul(f.op("lshr", each.index, f.index(1)), f.index(line))
-                which = f.add(f.mul(lane.index, f.index(2)), f.op("and", each.index, f.index(1)))
-                place = f.add(pair, which)
-            else:
-                place = f.add(f.mul(lane.index, f.index(AMX_DEPTH)), each.index)
-            f.store(bits, f.at(tile, place, "i16"))
+        every = None if copy.whole else below(inside)
+
+        def numbers(i: int) -> Value:
+            mask = every
+            if left is not None:
+                mask = below(f.select(f.compare("lt", f.index(i), left), inside, f.index(0)))
+            place = strip.place(f, copy.source, first, f.add(k, f.index(i)))
+            x = f.load(place, vector(n, strip.dtype.llvm), mask=mask, stem="part")
+            wide = f.convert(strip.bits(f, x), words, signed=False)
+            up = i % self.each * 8 * strip.compute.itemsize
+            return f.op("shl", wide, f.const(words, up)) if up else wide
+
+        rows: list[Value] = []
+        for i in range(0, self.depth, self.each):
+            row = numbers(i)
+            for j in range(1, self.each):
+                row = f.op("or", row, numbers(i + j))
+            rows.append(row)
+        return rows
+
+    def _each(self, f: Function, first: Value, k: Value, left: Value, tile: Value) -> None:
+        """Any strides: one number at a time."""
+        copy, strip, number = self.copy, self.copy.strip, self.number
+        with f.loop("lane", 0, self.side) as lane:
+            row = strip.existing(f, f.add(first, lane.index))
+            with f.loop("each", 0, self.depth) as each:
+                here = f.minimum(each.index, f.sub(left, f.index(1)))
+                x = f.load(strip.place(f, copy.source, row, f.add(k, here)), strip.dtype.llvm)
+                inside = f.compare("lt", each.index, left)
+                bits = f.select(inside, strip.bits(f, x), f.const(number, 0))
+                if self.paired:
+                    word, which = (op(each.index, f.index(self.each)) for op in (f.div, f.rem))
+                    down = f.mul(word, f.index(self.line * self.each))
+                    place = f.add(down, f.add(f.mul(lane.index, f.index(self.each)), which))
+                else:
+                    place = f.add(f.mul(lane.index, f.index(self.line * self.each)), each.index)
+                f.store(bits, f.at(tile, place, number))
 
 
 # ---- rows of small blocks

@@ -17,29 +17,75 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tinytorch.base.dtypes import float32
-from tinytorch.codegen.builder import Function, Value, element, lanes, vector
+from tinytorch.codegen.builder import FLOATS, Function, Value, element, lanes, size_of, vector
 from tinytorch.codegen.kernel import Epilogue, Pointers, ceil_div
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.vector_math import muladd
 
-PAIR = "i32"  # two neighbours along the summed axis, bfloat16, as one lane of a vector
+WORD = "i32"  # some neighbours along the summed axis as one lane of a vector: see Words
+WORD_BYTES = 4
 AHEAD = 4  # rows between asking for memory and reading it, where sums lie in scratch for long
 # The parameters of a matrix product's micro-kernel behind a, b and c.
 DEPTH_COUNT_REST = (("depth", "i64"), ("count", "i64"), ("rest", "ptr"))
 
 
-def multiply_add(f: Function, x: Value, y: Value, total: Value) -> Value:
-    """total + x * y, lane by lane: how vectors multiply, in every register tile.
+@dataclass(frozen=True)
+class Words:
+    """Words of 4 bytes: neighbours along the summed axis, whose products are added up together.
 
-    Where a lane of x and y is not a number as in `total` but a pair of bfloat16 ("i32"), it is
-    total + x[0] * y[0] + x[1] * y[1]: VDPBF16PS, which takes subnormal numbers for 0 (Intel 64 and
-    IA-32 Architectures Software Developer's Manual, volume 2).
+    Args:
+        number: LLVM type of one number.
+        each: how many a word holds.
+        unsigned: which operands' bytes are unsigned: "", "a", "b" or "ab".
+        x86: pairs of int16 are multiplied by x86's instruction.
     """
-    if element(x.type) != PAIR:
-        return muladd(f, x, y, total)
-    wide = vector(2 * lanes(x.type), "bfloat")
-    name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * lanes(x.type)}"
-    return f.call(total.type, name, total, f.bitcast(x, wide), f.bitcast(y, wide))
+
+    number: str
+    each: int
+    unsigned: str = ""
+    x86: bool = False
+
+
+PAIRS = Words("bfloat", 2)  # sums are float32
+
+
+def multiply_add(
+    f: Function, x: Value, y: Value, total: Value, words: Words | None = None
+) -> Value:
+    """total + x * y, lane by lane: how vectors multiply, in every register tile; integers wrap.
+
+    Where a lane of x and y is not a number as in `total` but a word, it is
+    total + x[0] * y[0] + x[1] * y[1] + ...: VDPBF16PS, which takes subnormal numbers for 0;
+    VPDPBUSD, which multiplies unsigned bytes by signed ones and wraps (VPDPBUSDS would saturate);
+    or of pairs of int16 VPMADDWD and an addition (Intel 64 and IA-32 Architectures Software
+    Developer's Manual, volume 2), on other processors what LLVM makes of the expression.
+    """
+    if words is None:
+        floats = element(total.type) in FLOATS
+        return muladd(f, x, y, total) if floats else f.add(total, f.mul(x, y))
+    n = lanes(total.type)
+    if words == PAIRS:
+        wide = vector(2 * n, "bfloat")
+        name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * n}"
+        return f.call(total.type, name, total, f.bitcast(x, wide), f.bitcast(y, wide))
+    if words.each == 4:
+        unsigned, signed = (x, y) if words.unsigned == "a" else (y, x)
+        return f.call(total.type, f"llvm.x86.avx512.vpdpbusd.{32 * n}", total, unsigned, signed)
+    return f.add(total, _products_of_shorts(f, x, y, n, words.x86))
+
+
+def _products_of_shorts(f: Function, x: Value, y: Value, n: int, x86: bool) -> Value:
+    """x[0] * y[0] + x[1] * y[1] in n lanes of pairs of int16."""
+    both = [f.bitcast(v, vector(2 * n, "i16")) for v in (x, y)]
+    if x86:
+        name = {16: "avx512.pmaddw.d.512", 8: "avx2.pmadd.wd", 4: "sse2.pmadd.wd"}[n]
+        return f.call(vector(n, "i32"), f"llvm.x86.{name}", *both)
+    products: list[Value] = []
+    for half in range(2):
+        order = range(half, 2 * n, 2)
+        left, right = (f.convert(f.shuffle(v, v, order), vector(n, "i32")) for v in both)
+        products.append(f.mul(left, right))
+    return f.add(products[0], products[1])
 
 
 # ---- vectors of sums
@@ -63,16 +109,16 @@ class RegisterTile:
     """sums[i][j] += the sum over all turns of a[offsets[i]] * b[j], in registers.
 
     Args:
-        type: of the sums, "float" or "double".
+        type: of the sums, "float" or "double", "i32" or "i64".
         lanes: elements of a vector.
         vectors: vectors of b side by side.
-        offsets: where each row finds its number, or pair, of a, in numbers.
+        offsets: where each row finds its number, or word, of a, in numbers.
         loops: the outermost first. b moves by `b_step` in each innermost turn and goes on from
             there.
         b_step: lanes of b from one turn to the next.
         fetches: bytes beyond b that are brought into the first-level cache each turn.
-        pairs: a lane of b is a pair of bfloat16, times a pair of a: a turn adds two products to
-            each sum. A pair of a may lie at an odd place.
+        words: a lane of b is a word, times a word of a: a turn adds several products to each sum.
+            A word of a may lie at any place of a number.
     """
 
     type: str
@@ -82,7 +128,7 @@ class RegisterTile:
     loops: tuple[Turns, ...]
     b_step: int
     fetches: tuple[int, ...] = ()
-    pairs: bool = False
+    words: Words | None = None
 
     @property
     def wide(self) -> str:
@@ -91,13 +137,13 @@ class RegisterTile:
 
     @property
     def read(self) -> str:
-        """The type of what is multiplied at once: a number, or a pair."""
-        return PAIR if self.pairs else self.type
+        """The type of what is multiplied at once: a number, or a word."""
+        return WORD if self.words else self.type
 
     @property
     def number(self) -> str:
         """The type of a number of a."""
-        return "i16" if self.pairs else self.type
+        return self.words.number if self.words else self.type
 
     def emit(
         self, f: Function, a: Value, b: Value, first: Sequence[Value], masks: Sequence[Value | None]
@@ -123,10 +169,11 @@ class RegisterTile:
         return nest(0, [*first, a, b])[:-2]
 
     def _depth(self, f: Function) -> Value:
-        """Turns along the depth; a last number alone has a zero beside it."""
-        if not self.pairs:
+        """Turns along the depth; beside the last numbers lie zeros."""
+        if not self.words:
             return f.depth
-        return f.op("lshr", f.add(f.depth, f.index(1)), f.index(1), "turns")
+        rest, each = f.index(self.words.each - 1), f.index(self.words.each.bit_length() - 1)
+        return f.op("lshr", f.add(f.depth, rest), each, "turns")
 
     def _turn(
         self, f: Function, sums: Sequence[Value], a: Value, b: Value, masks: Sequence[Value | None],
@@ -141,11 +188,11 @@ class RegisterTile:
             fetch(f, b, ahead)
         after: list[Value] = []
         for i, offset in enumerate(self.offsets):
-            align = 2 if self.pairs else 0  # as its numbers are
+            align = size_of(self.number)  # as its numbers are
             x = f.load(f.at(a, f.index(offset), self.number), self.read, align, stem="a.k")
             x = f.splat(x, self.lanes)
             for j, column in enumerate(columns):
-                after.append(multiply_add(f, x, column, sums[i * self.vectors + j]))
+                after.append(multiply_add(f, x, column, sums[i * self.vectors + j], self.words))
         return after
 
 
@@ -290,13 +337,13 @@ class BlockProduct:
     Args:
         type: of the sums, "float" or "double".
         lanes: elements of a vector; registers: how many vectors the machine holds.
-        pairs: lanes are pairs of bfloat16, see RegisterTile; a step of depth is a pair.
+        words: lanes are words, see RegisterTile; a step of depth is a word.
     """
 
     type: str
     lanes: int
     registers: int
-    pairs: bool = False
+    words: Words | None = None
 
     def emit(
         self, f: Function, sizes: tuple[int, int, int], left: Left, right: Right, end: End, start:
@@ -347,7 +394,7 @@ class BlockProduct:
         offsets = tuple(i * left.row_stride for i in range(height))
         loops = (Turns(depth, left.depth_stride),)
         tile = RegisterTile(
-            self.type, n, width, offsets, loops, right.depth_stride, pairs=self.pairs
+            self.type, n, width, offsets, loops, right.depth_stride, words=self.words
         )
         a = f.at(left.pointer, f.mul(row, f.index(left.row_stride)), tile.number, "left.at")
         b = f.at(right.pointer, column, tile.read, "right.at")
@@ -384,10 +431,11 @@ def sum_of_lanes(f: Function, x: Value) -> Value:
 
 # ---- AMX tiles of sums
 #
-# A tile register holds 16 rows of 64 bytes. One instruction adds the product of 16 rows of 32
-# numbers with 32 rows of 16 numbers to 16 x 16 float32 sums; the second operand lies in pairs:
+# A tile register holds 16 rows of 64 bytes. One instruction adds the product of 16 rows of 16 words
+# with 16 rows of 16 words to 16 x 16 float32 or int32 sums; words of the second operand lie across:
 # number (depth, column) beside (depth + 1, column).
-# Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, TDPBF16PS.
+# Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, TDPBF16PS and
+# TDPBSSD/TDPBSUD/TDPBUSD/TDPBUUD.
 
 AMX_ROWS = 16  # rows of an AMX tile, and its columns of 4 bytes
 AMX_DEPTH = 32  # bfloat16 numbers in a row of 64 bytes: what one instruction sums
@@ -414,15 +462,19 @@ class AmxOperand:
 
 def amx_product(
     f: Function, a: AmxOperand, b: AmxOperand, sums: AmxOperand, depth: Value, add: bool, rest:
-    AmxOperand | None = None,
+    AmxOperand | None = None, words: Words = PAIRS,
 ) -> None:  # fmt: skip
-    """sums (+)= a b, for up to 2 x 2 tiles; float32 sums of bfloat16 products.
+    """sums (+)= a b, for up to 2 x 2 tiles.
 
     Args:
-        depth: numbers summed; a multiple of 32 unless there is a `rest`.
+        depth: numbers summed; a multiple of what a turn sums, 16 words, unless there is a `rest`.
         add: start from the sums in memory.
         rest: where a's tiles of the last, incomplete, turn lie, if there is one.
+        words: pairs of bfloat16, or bytes.
     """
+    signs = ("u" if side in words.unsigned else "s" for side in "ab")
+    multiply = "tdpbf16ps" if words == PAIRS else f"tdpb{''.join(signs)}d"
+    step = AMX_ROWS * words.each
     columns = range(len(b.tiles))
     places = [f.at(sums.pointer, f.index(x), "i8", "c.at") for x in sums.tiles]
     cells = [(_SUMS[2 * i + j], i * len(b.tiles) + j) for i in range(len(a.tiles)) for j in columns]
@@ -440,10 +492,10 @@ def amx_product(
                     place = f.at(b_at, f.index(b.tiles[j]), "i8")
                     _amx_memory(f, "tileloadd64", _B[j], place, b.row)
                 which = [_amx_register(f, x) for x in (_SUMS[2 * i + j], _A[i], _B[j])]
-                f.call("void", "llvm.x86.tdpbf16ps", *which)
+                f.call("void", f"llvm.x86.{multiply}", *which)
 
-    whole = f.op("and", depth, f.index(-AMX_DEPTH)) if rest else depth
-    with f.loop("turn", 0, whole, AMX_DEPTH, carry=[a.pointer, b.pointer]) as k:
+    whole = f.op("and", depth, f.index(-step)) if rest else depth
+    with f.loop("turn", 0, whole, step, carry=[a.pointer, b.pointer]) as k:
         turn(a, *k.carried)
         a_next = f.at(k.carried[0], f.index(a.step), "i8", "a.next")
         k.next(a_next, f.at(k.carried[1], f.index(b.step), "i8", "b.next"))
@@ -528,7 +580,7 @@ def _dot_block_product(
             for j, total in enumerate(line):
                 f.store(total, place(f.add(row, f.index(i)), f.add(column, f.index(j * n))))
 
-    BlockProduct("float", n, target.registers, pairs=True).emit(
+    BlockProduct("float", n, target.registers, words=PAIRS).emit(
         f, (rows, columns, depth // 2), Left(a[0], a[1] // 2, 2), Right(b[0], b[1] // 4), end,
         start if add else None,
     )  # fmt: skip

@@ -1,7 +1,8 @@
 """Contractions: matmul, sums of products over one common axis; attention, two of them in one.
 
 Knows matrices in the last two axes and batches before them. float16 and bfloat16 are multiplied and
-added up in float32. `dtype` asks for another type of output: float32 for products of bfloat16.
+added up in float32. `dtype` asks for another type of output: float32 for products of bfloat16,
+int32 for products of bytes (then a may be uint8 and b int8), whose sums their own type cannot hold.
 
 # Note [the type of a contraction's gradients]
 In mixed precision the operands are bfloat16 and the output float32. The cotangent g is then rounded
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import DType, as_dtype, bfloat16, float32, float64, int64
+from tinytorch.base.dtypes import DType, as_dtype, bfloat16, float32, float64, int32, int64
 from tinytorch.base.errors import DTypeError, ShapeError
 from tinytorch.primitives.creation import full_like, iota, made_like
 from tinytorch.primitives.elementwise import (
@@ -104,7 +105,8 @@ def cotangent_for(g: Operand, operand: Operand) -> tuple[Operand, DType | None]:
 
 def _product(a: Spec, b: Spec, *, dtype: DType | None = None) -> Spec:
     check_kind("matmul", "a", a, NUMBER)
-    check_same_dtype("matmul", ("a", "b"), (a, b))
+    if dtype is None or a.dtype.is_float or b.dtype.is_float:
+        check_same_dtype("matmul", ("a", "b"), (a, b))
     for argument, x in (("a", a), ("b", b)):
         if len(x.shape) < 2:
             raise ShapeError(
@@ -203,12 +205,21 @@ matmul = Primitive(
             numbers(2, 3, low=-99, high=99, dtype="int8"),
             numbers(3, 2, low=-99, high=99, dtype="int8"),
         ),
+        sample(
+            numbers(9, 70, low=0, high=255, dtype="uint8"),
+            numbers(70, 5, low=-128, high=127, dtype="int8"),
+            dtype=int32,
+        ),
     ],
     error_samples=lambda: [
         refused(ValueError, "inner sizes", numbers(3, 5), numbers(4, 2)),
         refused(ValueError, "not a matrix", numbers(3), numbers(3, 2)),
         refused(ValueError, "do not fit together", numbers(2, 3, 4), numbers(3, 4, 5)),
         refused(TypeError, "different number", numbers(2, 2), numbers(2, 2, dtype="float32")),
+        refused(
+            TypeError, "different number", numbers(2, 2, dtype="int8", high=9),
+            numbers(2, 2, dtype="uint8", high=9),
+        ),
         refused(TypeError, "does not fit the operands", *((numbers(2, 2),) * 2), dtype="int32"),
         refused(TypeError, "does not take", *((flags(2, 2),) * 2)),
     ],

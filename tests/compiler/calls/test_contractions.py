@@ -7,7 +7,17 @@ import pytest
 
 from tests.compiler.compiled import targets
 from tests.compiler.test_pass_regressions import Draft
-from tinytorch.base.dtypes import bfloat16, float16, float32, float64, int32
+from tinytorch.base.dtypes import (
+    bfloat16,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+)
 from tinytorch.compiler.calls import contractions
 from tinytorch.compiler.pipeline import stage
 from tinytorch.primitives import TABLE
@@ -62,6 +72,22 @@ def test_rows_that_are_not_one_matrix_in_memory():
         d("matmul", turned, b), d("matmul", back, part), d("matmul", i, j),
         d("matmul", d("flip", i, axes=(3,)), d("permute", d.given((6, 5), int32), axes=(1, 0))),
     )  # fmt: skip
+
+
+def test_products_of_integers_of_all_widths():
+    """Ground truth: the definition; sums wrap in the type of the result, and what follows is done
+    on them: rows of bytes times weights (out, in), many and few of them."""
+    d = Draft()
+    results = []
+    for dtype in (int8, uint8, int16, int64):
+        a, b = d.given((2, 9, 70), dtype), d.given((70, 20), dtype)
+        results += [d("matmul", a, b), d("neg", d("matmul", a, b, dtype=int32))]
+    for rows in (1, 19):
+        x, w = d.given((rows, 130), uint8), d.given((21, 130), int8)
+        x, w = (d("cast", v, dtype=int32) for v in (x, w))
+        product = d("matmul", x, d("permute", w, axes=(1, 0)))
+        results.append(d("maximum", product, d.given((21,), int32)))
+    d.check(*results)
 
 
 @pytest.mark.parametrize(("dtype", "name"), [

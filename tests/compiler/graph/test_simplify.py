@@ -13,7 +13,18 @@ from math import prod
 import numpy as np
 import pytest
 
-from tinytorch.base.dtypes import bfloat16, bool_, float16, float32, float64, int32, int64
+from tinytorch.base.dtypes import (
+    bfloat16,
+    bool_,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+)
 from tinytorch.base.errors import CompileError, TinyTorchError
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.graph.graph import Captured, Graph, Value, run_reference, step_reference
@@ -111,6 +122,24 @@ CASES = {
     ),
     "a widening cast stays behind movement": Case(
         lambda p, x: p("cast", p("permute", x, axes=(1, 0)), dtype=float64), "permute cast"
+    ),
+    "a product of widened bytes is one of bytes": Case(
+        lambda p, x, w: p(
+            "matmul", p("cast", x, dtype=int32),
+            p("permute", p("cast", w, dtype=int32), axes=(1, 0)),
+        ),
+        "permute matmul", (Spec((2, 3), uint8), Spec((4, 3), int8)),
+    ),
+    "a product of shorts is not": Case(
+        lambda p, x, w: p("matmul", p("cast", x, dtype=int32), p("cast", w, dtype=int32)),
+        "cast cast matmul", (Spec((2, 3), int16), Spec((3, 4), int8)),
+    ),
+    "bytes around which others were written are not widened bytes": Case(
+        lambda p, x, w: p(
+            "matmul", p("pad", p("cast", x, dtype=int32), before=(1, 0), after=(0, 0), value=900),
+            p("cast", w, dtype=int32),
+        ),
+        "cast pad cast matmul", (Spec((2, 3), int8), Spec((3, 4), int8)),
     ),
     "all of an array is the array": Case(
         lambda p, x: p("slice", x, start=(0, 0), stop=(2, 3), step=(1, 1)), ""

@@ -34,6 +34,8 @@ def test_the_roofline_is_plausible():
     assert limit.peaks["fp64"] < limit.peaks["fp32"] < 3 * limit.peaks["fp64"]
     if Target.host().has_bf16_dot:
         assert limit.peaks["bf16"] > limit.peaks["fp32"]
+    if Target.host().has_int8_dot:
+        assert limit.peaks["int8"] > 2 * limit.peaks["fp32"]
     assert 0.5e9 < limit.bandwidth < 2e12
     sizes, rates = zip(*limit.reads, strict=True)
     assert list(sizes) == sorted(sizes) and list(rates) == sorted(rates, reverse=True)
@@ -92,15 +94,17 @@ def test_each_kind_of_bound():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "unit"), [("float32", "fp32"), ("float64", "fp64"), ("bfloat16", "bf16")]
+    ("dtype", "unit"),
+    [("float32", "fp32"), ("float64", "fp64"), ("bfloat16", "bf16"), ("int8", "int8")],
 )
 def test_a_product_is_measured_by_its_unit(dtype, unit):
-    """Ground truth: the number type; bfloat16 has a unit where the processor multiplies it."""
+    """Ground truth: the number type; narrow ones have a unit where the processor has one."""
     x = tt.ones((64, 64), dtype=dtype)
     f = tt.compile(lambda x: x @ x)
     f(x)
     target = Target.host()
-    if unit == "bf16" and not (target.has_amx or target.has_bf16_dot):
+    has = {"bf16": target.has_bf16_dot, "int8": target.has_int8_dot}
+    if not (target.has_amx or has.get(unit, True)):
         unit = "fp32"
     (product,) = [t for t in f._last.program.plan.tasks if t.symbol.startswith("gemm")]
     assert product.unit == unit

@@ -6,7 +6,6 @@ Knows the lowering, strides and the kernels, never instructions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import inf, prod
 
 from tinytorch.codegen.kernel import Operand
@@ -16,27 +15,16 @@ from tinytorch.compiler.loops.lower_nest import LOWERED
 from tinytorch.compiler.plan.access import reshape_strides
 from tinytorch.compiler.plan.lowering import Lowering, dense_operand
 from tinytorch.compiler.plan.stages import Group
-from tinytorch.kernels import axis_ops
 from tinytorch.kernels.attention import lower_attention
 from tinytorch.kernels.attention_gradient import lower_attention_gradient
 from tinytorch.kernels.attention_spec import AttentionGradientSpec, AttentionSpec
 from tinytorch.kernels.gemm_plan import GemmSpec
 
 
-def of_floats(node: Node) -> bool:
-    """Whether it is a product of floats: one of integers has no epilogue."""
-    return node.inputs[0].dtype.is_float
-
-
 def matmul(lowering: Lowering, group: Group) -> bool:
     """The product of two arrays of matrices, and the arithmetic on it."""
     node = group.called
     (a, b), out = node.inputs, node.outputs[0]
-    if not of_floats(node):
-        batch = out.shape[:-2]
-        return _of_integers(
-            lowering, group, _batched(lowering, a, batch), _batched(lowering, b, batch)
-        )
     rank, batch, (m, n), k = len(out.shape), out.shape[:-2], out.shape[-2:], a.shape[-1]
     left, right = (_batched(lowering, v, batch) for v in (a, b))
     rows = None
@@ -67,19 +55,6 @@ def _batched(lowering: Lowering, v: Value, batch: tuple[int, ...]) -> Operand:
     lead = len(batch) - len(own)
     strides = [0] * lead + [s if n != 1 else 0 for s, n in zip(o.strides, own, strict=False)]
     return Operand(o.dtype, (*strides, *o.strides[-2:]), o.offset)
-
-
-def _of_integers(lowering: Lowering, group: Group, left: Operand, right: Operand) -> bool:
-    """A product of integers; left and right: strides over (*batch, m, k) and (*batch, k, n)."""
-    (a, b), (out,) = group.called.inputs, group.called.outputs
-    if not prod(out.shape):
-        return True
-    kernel = axis_ops.integer_product(
-        lowering.target, out.shape, a.shape[-1], replace(left, strides=(*left.strides[:-1], 0)),
-        replace(right, strides=(*right.strides[:-2], 0, right.strides[-1])), lowering.operand(out),
-        (left.strides[-1], right.strides[-2]),
-    )  # fmt: skip
-    return lowering.run_kernel(group, kernel, {"a": a, "b": b, "out": out})
 
 
 # attention

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tinytorch.base.dtypes import bool_, int64
+from tinytorch.base.dtypes import bool_, int8, int32, int64, uint8
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.convolution_rules import CONVOLUTION_RULES
 from tinytorch.compiler.graph.graph import Captured, Graph, Node, Value, verify
@@ -323,6 +323,34 @@ def _side_by_side(r: Rewriter, a: Node, b: Node) -> Value | None:
     return r.add("pad", both, before=before, after=after, value=0.0)
 
 
+def _matmul(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
+    """A product of widened bytes is one of bytes, their sums int32: four at an instruction."""
+    if node.outputs[0].dtype is not int32:
+        return None
+    a, b = (_bytes_of(r, v) for v in inputs)
+    if a is None or b is None or (a, b) == inputs:
+        return None
+    return r.add("matmul", a, b, dtype=int32)
+
+
+def _bytes_of(r: Rewriter, v: Value) -> Value | None:
+    """The bytes that v is a cast of; movement is done to them. None: it is no cast of bytes."""
+    made = r.made.get(v)
+    if v.dtype in (int8, uint8):
+        return v
+    if made is None or not made.inputs:
+        return None
+    if made.primitive.name == "cast":
+        return made.inputs[0] if made.inputs[0].dtype in (int8, uint8) else None
+    if made.primitive.op_class is not OpClass.MOVEMENT or len(made.inputs) != 1:
+        return None
+    first = _bytes_of(r, made.inputs[0])
+    params = made.params
+    if "value" in params:  # of a padding
+        return None
+    return None if first is None else r.add(made.primitive.name, first, **params)
+
+
 def _pow(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     x, e = inputs
     if not x.dtype.is_float or e.shape != ():
@@ -351,7 +379,7 @@ RULES: dict[str, Rule] = {
     **{name: _reduction for name, row in TABLE.items() if row.combines},
     "add": _elementwise(_add), "pow": _elementwise(_pow), "absorb": _absorb, "cast": _cast,
     "reshape": _reshape, "permute": _permute, "broadcast_to": _broadcast,
-    "slice": _slice, "pad": _pad,
+    "slice": _slice, "pad": _pad, "matmul": _matmul,
     **INDEX_RULES,
     **CONVOLUTION_RULES,
 }  # fmt: skip

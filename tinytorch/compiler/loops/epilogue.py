@@ -75,6 +75,8 @@ class FusedEpilogue:
         f.target = self.target
         em = Emitter(f, pointers, self.column, lanes(value.type))
         em.mask, em.index = mask, self._logical(f, index)
+        if not self.given.dtype.is_float:  # sums of narrow integers are wider
+            value = f.convert(value, self.given.dtype.llvm)
         em.know(self.given, round_to(f, value, self.given.dtype))
         em.store_all(self.stores)
 

@@ -49,7 +49,7 @@ class Roofline:
 
     Args:
         peaks: operations a second of each unit that the target has (a fused multiply-add is two):
-            "fp32", "fp64", "bf16".
+            "fp32", "fp64", "bf16", "int8".
         reads: (bytes gone through again and again, bytes a second read), smallest first; the last
             one is memory's.
         empty: seconds that the clock sees of a kernel that does nothing: taking tiles, two stamps.
@@ -174,7 +174,9 @@ def measure(target: Target, threads: int) -> Roofline:
     reads = [_read(target, n, threads) for n in (*_SETS, _READ_BYTES)]
     peaks = {"fp32": _multiply(target, float32), "fp64": _multiply(target, float64)}
     if target.has_amx or target.has_bf16_dot:
-        peaks["bf16"] = _multiply_tiles() if target.has_amx else _multiply_bf16()
+        peaks["bf16"] = _multiply_tiles("tdpbf16ps", 32) if target.has_amx else _multiply_bf16()
+    if target.has_amx or target.has_int8_dot:
+        peaks["int8"] = _multiply_tiles("tdpbssd", 64) if target.has_amx else _multiply_int8()
     nothing = build("roofline_nothing", ["memory"], lambda f, p: None, tiles=threads)
     kernels = [*reads, *peaks.values(), nothing]
     library = engine.load(
@@ -234,6 +236,15 @@ def _multiply_bf16() -> Kernel:
     )  # fmt: skip
 
 
+def _multiply_int8() -> Kernel:
+    """Dot products of four bytes: 64 products into 16 sums."""
+    dot = "llvm.x86.avx512.vpdpbusd.512"
+    return _chains(
+        "roofline_multiply_int8", 16, 128, lambda f, base: f.load(base, "<16 x i32>"),
+        lambda f, s, a: f.call("<16 x i32>", dot, s, a, a), "i32",
+    )  # fmt: skip
+
+
 def _chains(
     name: str, n: int, flops: int, factor: Callable[[Function, Value], Value],
     step: Callable[[Function, Value, Value], Value], llvm: str = "float",
@@ -259,8 +270,8 @@ def _chains(
     return build(name, ["memory"], body, tiles=_TILES, flops=flops * _CHAINS * _ROUNDS * _TILES)
 
 
-def _multiply_tiles() -> Kernel:
-    """Products of AMX tiles: 16 x 32 by 32 x 16 bfloat16 numbers, four sums at a time."""
+def _multiply_tiles(instruction: str, depth: int) -> Kernel:
+    """Products of AMX tiles: 16 x depth by depth x 16 numbers, four sums at a time."""
     rounds = _ROUNDS // 4
 
     def body(f: Function, pointers: Mapping[str, Value]) -> None:
@@ -270,10 +281,10 @@ def _multiply_tiles() -> Kernel:
             for out in range(4):
                 a, b = 4 + out // 2, 6 + out % 2
                 given = [Value(str(tile), "i8") for tile in (out, a, b)]
-                f.call("void", "llvm.x86.tdpbf16ps", *given)
+                f.call("void", f"llvm.x86.{instruction}", *given)
 
-    flops = 4 * 2 * 16 * 16 * 32 * rounds * _TILES
-    return build("roofline_multiply_tiles", ["memory"], body, tiles=_TILES, flops=flops)
+    flops = 4 * 2 * 16 * 16 * depth * rounds * _TILES
+    return build(f"roofline_{instruction}", ["memory"], body, tiles=_TILES, flops=flops)
 
 
 def _read(target: Target, nbytes: int, threads: int) -> Kernel:
