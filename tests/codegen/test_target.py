@@ -52,6 +52,7 @@ def test_names_that_do_not_exist_are_refused(monkeypatch):
 def test_a_target_the_processor_lacks_is_refused(monkeypatch):
     """A processor with AVX2 only, pretended."""
     monkeypatch.setattr(module, "runnable_names", lambda: ("avx2", "vector128"))
+    monkeypatch.setattr(module.llvm, "get_process_triple", lambda: "x86_64-unknown-linux-gnu")
     module._host.cache_clear()
     with pytest.raises(SettingError, match="here one of avx2, vector128"):
         module._host("avx512")

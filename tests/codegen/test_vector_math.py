@@ -48,7 +48,7 @@ def compiled(name, type, target, lanes, arguments=1, told=False):
 def apply(name, target, *arrays, lanes=None, told=False):
     dtype = arrays[0].dtype
     type = {np.dtype(d): t for t, d in TYPES.items()}[dtype]
-    lanes = lanes or {"avx512": 64, "avx2": 32, "vector128": 16}[target] // dtype.itemsize
+    lanes = lanes or Target.named(target).vector_bytes // dtype.itemsize
     _, function = compiled(name, type, target, lanes, len(arrays), told)
     n = arrays[0].size
     padded = -(-n // lanes) * lanes
