@@ -1,4 +1,5 @@
-"""Rewrite rules of convolutions without a kernel of their own: dilated, grouped, depthwise.
+"""Rewrite rules of convolutions that a kernel of theirs would not suit: dilated, grouped,
+depthwise, and those of many channels over few pixels.
 
 Knows primitives, never kernels. A filter dilated by d reads every d-th pixel, so the d x d pictures
 made of every d-th pixel are convolved without dilation (Yu, Koltun 2016, "Multi-scale context
@@ -6,7 +7,11 @@ aggregation by dilated convolutions"; the splitting is the a trous algorithm of 
 groups are so many convolutions side by side. With one channel a group (depthwise) there is no
 matrix to multiply: a product of matrices for each channel would be as many programs as channels.
 Written as slices, products and sums, all taps become one loop over the picture; narrow floats are
-multiplied and added up in float32 and rounded once, as the row says.
+multiplied and added up in float32 and rounded once, as the row says. Where a picture has few pixels
+and the filters are large, a kernel that goes from picture to picture would read all filters for
+each: the windows of all pictures become the rows of one matrix (im2col; K. Chellapilla et al.,
+"High performance convolutional neural networks for document processing", 2006), as long as they
+are small beside the filters, which are read as they lie.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from itertools import product
+from math import prod
 from typing import Any
 
 from tinytorch.base.dtypes import DType, float32, float64
@@ -149,6 +155,97 @@ def _weight_gradient(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     return None
 
 
+# many channels over few pixels: products of matrices
+
+# Note [few pixels]
+# Two cores, AMD Zen 5, ResNet-18's last stages. 512 channels of 2 x 2 pixels in 32 pictures: the
+# kernels that read pictures reach 32 % of the peak, the filters' gradient 13 % (it also adds up 16
+# parts as large as the filters). At 256 channels of 4 x 4 they reach 94 %, the filters' gradient
+# 46 %. At 128 of 8 x 8 all are above 80 %.
+FEW_PIXELS = 8
+FEW_PIXELS_SUMMED = 32  # the same where pixels are summed over
+LARGE_FILTERS = 1 << 17  # numbers: no longer in the second-level cache beside what else is there
+
+
+def _few_pixels(p: Params, filters: Pair, size: Pair, most: int) -> bool:
+    """Whether windows in the rows of a matrix suit; size: (OH, OW) of a picture."""
+    return p["groups"] == 1 and prod(size) <= most and prod(filters) >= LARGE_FILTERS
+
+
+def _rows(r: Rewriter, g: Value) -> Value:
+    """(N, O, OH, OW) -> (N OH OW, O)."""
+    n, o, h, w = g.shape
+    return r.add("reshape", r.add("permute", g, axes=(0, 2, 3, 1)), shape=(n * h * w, o))
+
+
+def _windows(r: Rewriter, x: Value, kernel: Pair, size: Pair, p: Params) -> Value:
+    """The numbers under each window as a row: (N OH OW, C KH KW)."""
+    x = _padded(r, x, p["padding"])
+    n, c = x.shape[:2]
+    parts: list[Value] = []
+    for i, j in product(range(kernel[0]), range(kernel[1])):
+        place = (i * p["dilation"][0], j * p["dilation"][1])
+        seen = r.add("permute", _tap(r, x, place, size, p["stride"]), axes=(0, 2, 3, 1))
+        parts.append(r.add("reshape", seen, shape=(*seen.shape, 1)))
+    together = r.add("concatenate", *parts, axis=4) if len(parts) > 1 else parts[0]
+    return r.add("reshape", together, shape=(n * prod(size), c * len(parts)))
+
+
+def _of_few_pixels(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
+    (x, w), p, (n, o, *size) = inputs, node.params, node.outputs[0].shape
+    if not _few_pixels(p, w.shape, size, FEW_PIXELS):
+        return None
+    matrix = r.add("reshape", w, shape=(o, prod(w.shape[1:])))
+    y = _matrix_product(r, _windows(r, x, w.shape[2:], size, p), _turned(r, matrix), p)
+    return r.add("permute", r.add("reshape", y, shape=(n, *size, o)), axes=(0, 3, 1, 2))
+
+
+def _weight_gradient_of_few_pixels(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
+    (g, x), p, shape = inputs, node.params, node.params["weight_shape"]
+    if not _few_pixels(p, shape, g.shape[2:], FEW_PIXELS_SUMMED):
+        return None
+    windows = _windows(r, x, shape[2:], g.shape[2:], p)
+    total = _matrix_product(r, _turned(r, _rows(r, g)), windows, p)
+    return r.add("reshape", total, shape=shape)
+
+
+def _input_gradient_of_few_pixels(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
+    """What each window gives to the pixels under it, added up where windows overlap."""
+    (g, w), p = inputs, node.params
+    around = _reached(p, w.shape[2:], g.shape[2:])
+    if not _few_pixels(p, w.shape, g.shape[2:], FEW_PIXELS) or min(*around[0], *around[1]) < 0:
+        return None
+    (n, o, h, x), (_, c, *kernel) = g.shape, w.shape
+    matrix = r.add("reshape", w, shape=(o, prod(w.shape[1:])))
+    given = _matrix_product(r, _rows(r, g), matrix, {**p, "dtype": _sums_of(g.dtype)})
+    taps = prod(kernel)
+    given = r.add("reshape", given, shape=(n, h, x, c * taps))
+    wide = _padded(r, _spread(r, r.add("permute", given, axes=(0, 3, 1, 2)), p["stride"]), around)
+    wide = r.add("reshape", wide, shape=(n, c, taps, *wide.shape[2:]))
+    parts: list[Value] = []
+    for number, (i, j) in enumerate(product(range(kernel[0]), range(kernel[1]))):
+        start, stop = (0, 0, number, 0, 0), (n, c, number + 1, *wide.shape[3:])
+        part = r.add("slice", wide, start=start, stop=stop, step=(1,) * 5)
+        part = r.add("reshape", part, shape=(n, c, *wide.shape[3:]))
+        place = ((kernel[0] - 1 - i) * p["dilation"][0], (kernel[1] - 1 - j) * p["dilation"][1])
+        parts.append(_tap(r, part, place, p["input_shape"][2:], (1, 1)))
+    total = reduce(lambda total, part: r.add("add", total, part), parts)
+    return _to(r, total, node.outputs[0].dtype)
+
+
+def _turned(r: Rewriter, x: Value) -> Value:
+    return r.add("permute", x, axes=(1, 0))
+
+
+def _matrix_product(r: Rewriter, a: Value, b: Value, p: Params) -> Value:
+    return r.add("matmul", a, b, **({"dtype": p["dtype"]} if "dtype" in p else {}))
+
+
+def _sums_of(dtype: DType) -> DType:
+    """The type that products are added up in."""
+    return float64 if dtype is float64 else float32
+
+
 # depthwise: a sum of shifted products
 
 # Beyond this many taps the loop's body grows past what a compiler likes to see (11 x 11 filters).
@@ -167,7 +264,7 @@ def _to(r: Rewriter, x: Value, dtype: DType) -> Value:
 
 def _product(r: Rewriter, a: Value, b: Value) -> Value:
     """a * b in the type that products are added up in."""
-    wide = float64 if a.dtype is float64 else float32
+    wide = _sums_of(a.dtype)
     return r.add("mul", _to(r, a, wide), _to(r, b, wide))
 
 
@@ -217,16 +314,24 @@ def _depthwise_convolution(r: Rewriter, node: Node, inputs: Inputs) -> Value | N
 def _depthwise_input_gradient(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     (g, w), p = inputs, node.params
     shape, stride = p["input_shape"], p["stride"]
-    reach = [e * (k - 1) for e, k in zip(p["dilation"], w.shape[2:], strict=True)]
-    before = [m - pad[0] for m, pad in zip(reach, p["padding"], strict=True)]
-    spread = [s * (n - 1) + 1 for s, n in zip(stride, g.shape[2:], strict=True)]
-    after = [n + m - b - d for n, m, b, d in zip(shape[2:], reach, before, spread, strict=True)]
-    if not _is_depthwise(node, w.shape, g) or min(before + after) < 0:
+    around = _reached(p, w.shape[2:], g.shape[2:])
+    if not _is_depthwise(node, w.shape, g) or min(*around[0], *around[1]) < 0:
         return None
-    around = tuple(zip(before, after, strict=True))
     wide = _padded(r, _spread(r, g, stride), around)
     total = _correlate(r, wide, w, shape[2:], (1, 1), p["dilation"], turned=True)
     return _to(r, total, node.outputs[0].dtype)
+
+
+def _reached(p: Params, kernel: Pair, size: Pair) -> list[tuple[int, int]]:
+    """How much lies before and after the spread cotangent of `size` when it is laid so that its
+    windows of stride 1 are what each pixel has touched: rows, then columns."""
+    found: list[tuple[int, int]] = []
+    for axis in (0, 1):
+        reach = p["dilation"][axis] * (kernel[axis] - 1)
+        before = reach - p["padding"][axis][0]
+        spread = p["stride"][axis] * (size[axis] - 1) + 1
+        found.append((before, p["input_shape"][2 + axis] + reach - before - spread))
+    return found
 
 
 def _spread(r: Rewriter, g: Value, stride: tuple[int, int]) -> Value:
@@ -258,18 +363,24 @@ def _depthwise_weight_gradient(r: Rewriter, node: Node, inputs: Inputs) -> Value
     return _to(r, r.add("reshape", together, shape=shape), node.outputs[0].dtype)
 
 
-def _of(depthwise: Rule, other: Rule) -> Rule:
+def _first(*rules: Rule) -> Rule:
+    """The first of these that applies."""
+
     def rule(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
         if any(0 in v.shape for v in (*inputs, *node.outputs)):
             return None
-        found = depthwise(r, node, inputs)
-        return other(r, node, inputs) if found is None else found
+        found = (each(r, node, inputs) for each in rules)
+        return next((v for v in found if v is not None), None)
 
     return rule
 
 
 CONVOLUTION_RULES: dict[str, Rule] = {
-    "convolution": _of(_depthwise_convolution, _convolution),
-    "convolution_input_gradient": _of(_depthwise_input_gradient, _input_gradient),
-    "convolution_weight_gradient": _of(_depthwise_weight_gradient, _weight_gradient),
+    "convolution": _first(_depthwise_convolution, _of_few_pixels, _convolution),
+    "convolution_input_gradient": _first(
+        _depthwise_input_gradient, _input_gradient_of_few_pixels, _input_gradient
+    ),
+    "convolution_weight_gradient": _first(
+        _depthwise_weight_gradient, _weight_gradient_of_few_pixels, _weight_gradient
+    ),
 }
