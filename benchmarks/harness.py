@@ -3,7 +3,8 @@
 Knows processes and turns; never what is measured. In one process the workers of one side spin
 while the other is timed, which halves whoever runs second; so a side is a process, sides run in
 blocks one after the other with a pause between, and the first side plays twice: the ratio of it to
-itself says how far the numbers can be trusted.
+itself says how far the numbers can be trusted. Peers that are far behind the fastest after a trial
+leave.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from benchmarks.worker import OURS
 PAUSE = 0.05  # seconds between blocks: OpenMP workers have stopped spinning by then
 BLOCK = 0.25  # seconds of a block
 ROUNDS = 10  # blocks of each side
+TRIAL, BEHIND = 2, 1.5  # a peer that takes BEHIND times the fastest's time in TRIAL blocks leaves
 CONTROL = "ours again"
 
 
@@ -47,6 +49,11 @@ class Player:
     process: subprocess.Popen
     blocks: list[list[float]] = field(default_factory=list)
     shown: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def way(self) -> str:
+        """How it was started: "as installed", "unlocked", or its own name where that is all one."""
+        return self.name.rpartition(", ")[2]
 
     def ask(self, **order) -> dict:
         """Send an order and wait for its answer."""
@@ -70,7 +77,8 @@ class Player:
 def start(name: str, threads: int, extra: dict[str, str]) -> Player:
     """Start a worker with its number of threads."""
     environment = os.environ | extra
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TINYTORCH_NUM_THREADS"):
+    # NPROC is what JAX reads.
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TINYTORCH_NUM_THREADS", "NPROC"):
         environment[variable] = str(threads)
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.worker"],
@@ -116,19 +124,45 @@ def measure(case_name: str, setting: dict, threads: int, rounds: int = ROUNDS) -
             players.append(player)
         differences = {p.name: difference(players[0].shown, p.shown) for p in players[1:]}
         check(case, setting, differences)
-        for _ in range(rounds):
-            for player in players:
+        playing = players
+        for done in range(rounds):
+            if done == TRIAL:
+                playing = contenders(players)
+            for player in playing:
                 time.sleep(PAUSE)
                 player.blocks.append(player.ask(do="block", seconds=BLOCK)["times"])
     return result(case, setting, players, differences)
 
 
+def contenders(players: list[Player]) -> list[Player]:
+    """Ours, and of each way of starting a peer those that may turn out the fastest.
+
+    The processes of the others end.
+    """
+    ours, again, *peers = players
+    fastest: dict[str, float] = {}
+    for player in peers:
+        seconds = typical(player.blocks)
+        fastest[player.way] = min(seconds, fastest.get(player.way, seconds))
+    stay = [p for p in peers if typical(p.blocks) <= BEHIND * fastest[p.way]]
+    for player in peers:
+        if player not in stay:
+            player.close()
+    return [ours, again, *stay]
+
+
 def sides(case, setting: dict, folder: Path):
-    """(name, variant, environment) of each process: ours twice, variants with MKL both ways."""
+    """(name, variant, environment) of each process: ours twice, variants with MKL both ways.
+
+    A case names in WITHOUT_MKL the variants that do not use MKL: they are run one way.
+    """
     yield OURS, OURS, {}
     yield CONTROL, OURS, {}
     library = unlocking_library(folder)
     for variant in case.variants(setting):
+        if variant in getattr(case, "WITHOUT_MKL", ()):
+            yield variant, variant, {}
+            continue
         yield f"{variant}, as installed", variant, {}
         if library is not None:
             yield f"{variant}, unlocked", variant, preloading(library)
@@ -159,6 +193,7 @@ def check(case, setting: dict, differences: dict[str, float]) -> None:
 def result(case, setting: dict, players: list[Player], differences: dict[str, float]) -> dict:
     """The row as plain values."""
     ours, again, *peers = players
+    ratios = {p.name: ratio(p.blocks, ours.blocks[: len(p.blocks)]) for p in peers}
     out = {
         "name": setting["name"],
         "setting": setting,
@@ -167,11 +202,12 @@ def result(case, setting: dict, players: list[Player], differences: dict[str, fl
         "control": ratio(again.blocks, ours.blocks),
         "differences": differences,
         "work": dict(zip(("operations", "bytes"), case.work(setting), strict=True)),
+        "ratios": ratios,
         "against": {},
     }
-    for kind in ("as installed", "unlocked"):
-        of_kind = [p for p in peers if p.name.endswith(kind)]
-        if of_kind:
-            fastest = min(of_kind, key=lambda p: typical(p.blocks))
-            out["against"][kind] = {"peer": fastest.name, **ratio(fastest.blocks, ours.blocks)}
+    for way in ("as installed", "unlocked"):
+        of_way = [p.name for p in peers if p.way in (way, p.name)]
+        if of_way:
+            fastest = min(of_way, key=lambda name: out["seconds"][name])
+            out["against"][way] = {"peer": fastest, **ratios[fastest]}
     return out

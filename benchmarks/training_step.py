@@ -6,7 +6,7 @@ Knows how a step is written in each framework; never which model it trains.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from benchmarks.cases import Side
 WEIGHT = "weight:"  # prefix of a weight's name among the inputs
 RATE = 1e-4
 SHOWN_STEPS = 3
+IN_FLOAT32 = " in float32"  # ends the name of a variant that does not use bfloat16
+WAYS = ("eager", "compile")
+LAYOUTS = ("eager", "eager channels-last", "compile", "compile channels-last")
 
 
 def with_weights(model, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -29,8 +32,9 @@ def weights_of(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def ours(
-    model, classes_last: Callable, arrays: dict, precision: str, compiled: bool = True
-) -> Side:
+    model, classes_last: Callable, arrays: dict, precision: str, compiled: bool = True,
+    **settings,
+) -> Side:  # fmt: skip
     """Our step, as one compiled program or operation by operation.
 
     Args:
@@ -39,6 +43,7 @@ def ours(
         arrays: "x", "y" and the weights.
         precision: "float32" or "bf16".
         compiled: False runs it eagerly, in NumPy.
+        settings: more of `tt.compile`.
     """
     import tinytorch as tt
 
@@ -54,7 +59,7 @@ def ours(
         return loss.detach()
 
     if compiled:
-        step = tt.compile(step, precision=precision)
+        step = tt.compile(step, precision=precision, **settings)
     first = next(iter(weights_of(arrays)))
 
     def show() -> dict[str, np.ndarray]:
@@ -68,8 +73,7 @@ def theirs(model, classes_last: Callable, arrays: dict, precision: str, variant:
     """PyTorch's step at its best: fused AdamW, set_to_none, and compiled if the variant says so."""
     import torch
 
-    state = {n: torch.from_numpy(x) for n, x in weights_of(arrays).items()}
-    model.load_state_dict(state, strict=False)
+    load(model, arrays)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
     x, y = torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["y"])
     if "channels-last" in variant:
@@ -77,7 +81,7 @@ def theirs(model, classes_last: Callable, arrays: dict, precision: str, variant:
         x = x.to(memory_format=torch.channels_last)
 
     def loss_of(x, y):
-        mixed = precision == "bf16"
+        mixed = precision == "bf16" and not variant.endswith(IN_FLOAT32)
         with torch.autocast("cpu", torch.bfloat16) if mixed else contextlib.nullcontext():
             return torch.nn.functional.cross_entropy(classes_last(model(x)).float(), y)
 
@@ -90,13 +94,40 @@ def theirs(model, classes_last: Callable, arrays: dict, precision: str, variant:
         optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
-    first = next(iter(state))
+    first = next(iter(weights_of(arrays)))
 
     def show() -> dict[str, np.ndarray]:
         losses = [float(step()) for _ in range(SHOWN_STEPS)]
         return {"losses": np.array(losses), "weight": model.state_dict()[first].numpy()}
 
     return Side(step, show)
+
+
+def load(model, arrays: dict) -> None:
+    """Give PyTorch's model the weights among the inputs; all it has must be there.
+
+    It counts the batches of each batch norm besides, which changes no number here.
+    """
+    import torch
+
+    state = {n: torch.from_numpy(x) for n, x in weights_of(arrays).items()}
+    found = model.load_state_dict(state, strict=False)
+    missing = [n for n in found.missing_keys if not n.endswith("num_batches_tracked")]
+    if missing or found.unexpected_keys:
+        raise RuntimeError(f"the models differ: {missing}, {found.unexpected_keys}")
+
+
+def variants(precision: str, ways: Sequence[str] = WAYS) -> list[str]:
+    """The ways a peer is run; what we do in bfloat16 it may do in float32 where that is faster.
+
+    Args:
+        precision: "float32" or "bf16".
+        ways: WAYS, or for pictures LAYOUTS.
+    """
+    if precision == "float32":
+        return list(ways)
+    best = [way for way in ways if "channels-last" in way] or ways  # convolutions are fastest so
+    return [*ways, *(way + IN_FLOAT32 for way in best)]
 
 
 def tolerance(precision: str) -> float:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmarks import training_step
 from benchmarks.cases import Side, numbers
 
-TITLE = "attention (8, 8, 256, 64): batch, heads, tokens, size of a head"
-SHAPE = (8, 8, 256, 64)
+TITLE = "attention: batch, heads, tokens, size of a head"
+SHAPES = ((8, 8, 256, 64), (1, 12, 1024, 64))
 
 
 def settings() -> list[dict]:
     """Forward, and forward with backward; each with and without the causal mask."""
     return [
-        {"name": f"attention {what}{' causal' if causal else ''} {p}", "what": what,
-         "causal": causal, "precision": p}
+        {"name": f"attention {shape} {what}{' causal' if causal else ''} {p}", "shape": shape,
+         "what": what, "causal": causal, "precision": p}
+        for shape in SHAPES
         for p in ("float32", "bf16")
         for what in ("forward", "forward+backward")
         for causal in (False, True)
@@ -23,7 +25,10 @@ def settings() -> list[dict]:
 
 def inputs(setting: dict) -> dict[str, np.ndarray]:
     """q, k, v and the cotangent."""
-    return {name: numbers(SHAPE, seed) for seed, name in enumerate(("q", "k", "v", "g"))}
+    return {
+        name: numbers(tuple(setting["shape"]), seed)
+        for seed, name in enumerate(("q", "k", "v", "g"))
+    }
 
 
 def ours(setting: dict, arrays: dict) -> Side:
@@ -56,7 +61,8 @@ def peer(setting: dict, variant: str, arrays: dict) -> Side:
     """torch's scaled_dot_product_attention."""
     import torch
 
-    type = torch.bfloat16 if setting["precision"] == "bf16" else torch.float32
+    whole = setting["precision"] == "float32" or variant.endswith(training_step.IN_FLOAT32)
+    type = torch.float32 if whole else torch.bfloat16
     q, k, v, g = (torch.from_numpy(arrays[x]).to(type) for x in "qkvg")
     causal = setting["causal"]
     attend = torch.nn.functional.scaled_dot_product_attention
@@ -79,7 +85,7 @@ def peer(setting: dict, variant: str, arrays: dict) -> Side:
 
 def variants(setting: dict) -> list[str]:
     """One fused call has nothing to compile."""
-    return ["eager"]
+    return training_step.variants(setting["precision"], ("eager",))
 
 
 def tolerance(setting: dict) -> float:
@@ -90,6 +96,6 @@ def tolerance(setting: dict) -> float:
 
 def work(setting: dict) -> tuple[int, int]:
     """4 D operations forward and 10 D backward for every pair that is seen."""
-    b, a, t, d = SHAPE
+    b, a, t, d = setting["shape"]
     pairs = b * a * (t * (t + 1) // 2 if setting["causal"] else t * t)
     return (4 if setting["what"] == "forward" else 14) * d * pairs, 0

@@ -18,7 +18,7 @@ def settings() -> list[dict]:
     return [{"name": f"cnn {p}", "precision": p} for p in ("float32", "bf16")]
 
 
-def _define(nn):
+def define(nn):
     """The network in either framework's nn; both take the same names."""
     blocks = []
     for i, (a, b) in enumerate(zip(CHANNELS, CHANNELS[1:], strict=False)):
@@ -35,26 +35,26 @@ def inputs(setting: dict) -> dict[str, np.ndarray]:
     tt.manual_seed(0)
     labels = np.random.default_rng(2).integers(0, CLASSES, BATCH)
     images = numbers((BATCH, CHANNELS[0], SIDE_LENGTH, SIDE_LENGTH), 1)
-    return training_step.with_weights(_define(tt.nn), {"x": images, "y": labels})
+    return training_step.with_weights(define(tt.nn), {"x": images, "y": labels})
 
 
 def ours(setting: dict, arrays: dict, compiled: bool = True) -> Side:
     """Our layers."""
     from tinytorch import nn
 
-    return training_step.ours(_define(nn), lambda x: x, arrays, setting["precision"], compiled)
+    return training_step.ours(define(nn), lambda x: x, arrays, setting["precision"], compiled)
 
 
 def peer(setting: dict, variant: str, arrays: dict) -> Side:
     """torch.nn's layers."""
     from torch import nn
 
-    return training_step.theirs(_define(nn), lambda x: x, arrays, setting["precision"], variant)
+    return training_step.theirs(define(nn), lambda x: x, arrays, setting["precision"], variant)
 
 
 def variants(setting: dict) -> list[str]:
     """Both ways PyTorch can be run, in both layouts of images."""
-    return ["eager", "eager channels-last", "compile", "compile channels-last"]
+    return training_step.variants(setting["precision"], training_step.LAYOUTS)
 
 
 def tolerance(setting: dict) -> float:

@@ -10,17 +10,21 @@ from statistics import median
 import numpy as np
 
 from benchmarks import harness
-from benchmarks.cases import gpt, mlp
+from benchmarks.cases import gpt, lstm, mlp
 from benchmarks.worker import OURS
 
 TITLE = "first training step, until its result is there"
-MODELS = {"mlp": mlp, "gpt": gpt}
+MODELS = {"mlp": mlp, "gpt": gpt, "lstm": lstm}
+LENGTH = 256  # steps of the LSTM's sequences, four times those of its training step
 REPEATS = 3  # processes of each kind; a first step happens once in a process
 
 
 def settings() -> list[dict]:
-    """Both models, float32."""
-    return [{"name": f"first step {m}", "model": m, "precision": "float32"} for m in MODELS]
+    """The models, float32."""
+    return [
+        {"name": f"first step {m}", "model": m, "precision": "float32", "length": LENGTH}
+        for m in MODELS
+    ]
 
 
 def inputs(setting: dict) -> dict[str, np.ndarray]:

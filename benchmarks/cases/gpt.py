@@ -53,39 +53,16 @@ def their_model():
     """The model in PyTorch, with the same names of weights."""
     import torch
     from torch import nn
-    from torch.nn import functional as F
 
-    class Attention(nn.Module):
-        def __init__(self):
-            super().__init__()
-            joint = nn.Linear(WIDTH, 3 * WIDTH)
-            self.in_proj_weight, self.in_proj_bias = joint.weight, joint.bias
-            self.out_proj = nn.Linear(WIDTH, WIDTH)
-
-        def forward(self, x):
-            B, T, _ = x.shape
-            joint = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-            q, k, v = joint.view(B, T, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            return self.out_proj(y.transpose(1, 2).reshape(B, T, WIDTH))
-
-    class Block(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.norm1, self.self_attn = nn.LayerNorm(WIDTH), Attention()
-            self.norm2 = nn.LayerNorm(WIDTH)
-            self.linear1, self.linear2 = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
-
-        def forward(self, x):
-            x = x + self.self_attn(self.norm1(x))
-            return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
+    from benchmarks import peer_transformer
 
     class Model(nn.Module):
         def __init__(self):
             super().__init__()
             self.tokens = nn.Embedding(VOCABULARY, WIDTH)
             self.positions = nn.Embedding(LENGTH, WIDTH)
-            self.blocks = nn.ModuleList(Block() for _ in range(LAYERS))
+            blocks = (peer_transformer.block(WIDTH, HEADS, True) for _ in range(LAYERS))
+            self.blocks = nn.ModuleList(blocks)
             self.norm, self.head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, VOCABULARY, bias=False)
 
         def forward(self, tokens):
@@ -99,7 +76,7 @@ def their_model():
 
 def variants(setting: dict) -> list[str]:
     """Both ways PyTorch can be run."""
-    return ["eager", "compile"]
+    return training_step.variants(setting["precision"])
 
 
 def tolerance(setting: dict) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmarks import training_step
 from benchmarks.cases import Side, numbers
 
 TITLE = "matrix product n x n x n"
@@ -40,14 +41,15 @@ def peer(setting: dict, variant: str, arrays: dict) -> Side:
     """torch.matmul."""
     import torch
 
-    type = torch.bfloat16 if setting["precision"] == "bf16" else torch.float32
+    whole = setting["precision"] == "float32" or variant.endswith(training_step.IN_FLOAT32)
+    type = torch.float32 if whole else torch.bfloat16
     a, b = (torch.from_numpy(arrays[x]).to(type) for x in "ab")
     return Side(lambda: a @ b, lambda: {"product": (a @ b).float().numpy()})
 
 
 def variants(setting: dict) -> list[str]:
     """A single call has nothing to compile."""
-    return ["eager"]
+    return training_step.variants(setting["precision"], ("eager",))
 
 
 def tolerance(setting: dict) -> float:

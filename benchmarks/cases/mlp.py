@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks import training_step
+from benchmarks import jax_step, training_step
 from benchmarks.cases import Side, numbers
 
-TITLE = "training step, MLP 784-256-128-10, batch 64, AdamW"
+TITLE = "training steps, MLP 784-256-128-10 batch 64, and 4-64-64-2 batch 32, AdamW"
 SIZES = (784, 256, 128, 10)
 BATCH = 64
+TINY, TINY_BATCH = (4, 64, 64, 2), 32  # as in reinforcement learning
+JAX = "jax"
+WITHOUT_MKL = (JAX,)
 
 
 def settings() -> list[dict]:
-    """float32 and bf16."""
-    return [{"name": f"mlp {p}", "precision": p} for p in ("float32", "bf16")]
+    """float32 and bf16; the tiny network in float32."""
+    small = {"name": "tiny network float32", "precision": "float32", "sizes": TINY}
+    both = [{"name": f"mlp {p}", "precision": p} for p in ("float32", "bf16")]
+    return [*both, small | {"batch": TINY_BATCH}]
+
+
+def _sizes(setting: dict) -> tuple[int, ...]:
+    return tuple(setting.get("sizes", SIZES))
 
 
 def inputs(setting: dict) -> dict[str, np.ndarray]:
@@ -23,25 +32,30 @@ def inputs(setting: dict) -> dict[str, np.ndarray]:
     from tinytorch.models import MLP
 
     tt.manual_seed(0)
-    labels = np.random.default_rng(2).integers(0, SIZES[-1], BATCH)
-    return training_step.with_weights(MLP(SIZES), {"x": numbers((BATCH, SIZES[0]), 1), "y": labels})
+    sizes, batch = _sizes(setting), setting.get("batch", BATCH)
+    labels = np.random.default_rng(2).integers(0, sizes[-1], batch)
+    return training_step.with_weights(MLP(sizes), {"x": numbers((batch, sizes[0]), 1), "y": labels})
 
 
 def ours(setting: dict, arrays: dict, compiled: bool = True) -> Side:
     """tinytorch.models.MLP."""
     from tinytorch.models import MLP
 
-    return training_step.ours(MLP(SIZES), lambda x: x, arrays, setting["precision"], compiled)
+    model = MLP(_sizes(setting))
+    return training_step.ours(model, lambda x: x, arrays, setting["precision"], compiled)
 
 
 def peer(setting: dict, variant: str, arrays: dict) -> Side:
-    """The same network of torch.nn."""
+    """The same network of torch.nn, or the same step in JAX."""
+    if variant == JAX:
+        return jax_step.step(arrays)
     from torch import nn
 
     class Network(nn.Module):
         def __init__(self):
             super().__init__()
-            pairs = zip(SIZES, SIZES[1:], strict=False)
+            sizes = _sizes(setting)
+            pairs = zip(sizes, sizes[1:], strict=False)
             self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
 
         def forward(self, x):
@@ -53,8 +67,8 @@ def peer(setting: dict, variant: str, arrays: dict) -> Side:
 
 
 def variants(setting: dict) -> list[str]:
-    """Both ways PyTorch can be run."""
-    return ["eager", "compile"]
+    """Both ways PyTorch can be run; beside the tiny network also JAX."""
+    return training_step.variants(setting["precision"]) + ([JAX] if "sizes" in setting else [])
 
 
 def tolerance(setting: dict) -> float:
@@ -65,5 +79,8 @@ def tolerance(setting: dict) -> float:
 def work(setting: dict) -> tuple[int, int]:
     """6 operations a weight and sample less the first layer's input gradient; 7 passes over the
     weights, gradients and averages by AdamW."""
-    weights = [a * b for a, b in zip(SIZES, SIZES[1:], strict=False)]
-    return BATCH * (6 * sum(weights) - 2 * weights[0]), 0  # all of it stays in the last cache
+    sizes = _sizes(setting)
+    weights = [a * b for a, b in zip(sizes, sizes[1:], strict=False)]
+    return setting.get("batch", BATCH) * (
+        6 * sum(weights) - 2 * weights[0]
+    ), 0  # all of it stays in the last cache

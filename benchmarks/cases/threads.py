@@ -1,4 +1,4 @@
-"""The same training step with 1, 2 and 3 threads, whatever the number of cores.
+"""The same training step with 1, 2, 3 and 16 threads, whatever the number of cores.
 
 Every number of threads has a process of its own; the processes take turns. Before anything is
 timed, three steps from the same weights must leave the same bits in all of them.
@@ -14,18 +14,25 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import harness
-from benchmarks.cases import gpt, mlp
+from benchmarks.cases import cnn, gpt, mlp, resnet, vit
 from benchmarks.statistics import ratio, typical
 from benchmarks.worker import OURS
 
-TITLE = "training steps with 1, 2 and 3 threads (ratios: 1 thread's time to that of more)"
-MODELS = {"mlp": mlp, "gpt": gpt}
-COUNTS = (1, 2, 3)
+TITLE = "training steps with 1, 2, 3 and 16 threads (ratios: 1 thread's time to that of more)"
+MODELS = {"mlp": mlp, "cnn": cnn, "resnet": resnet, "vit": vit, "gpt": gpt}
+COUNTS = (1, 2, 3, 16)
+LIGHT = ("tiny network", "mlp")  # too little work for a second thread to halve the time
 
 
 def settings() -> list[dict]:
-    """Both models, float32."""
-    return [{"name": f"threads {m}", "model": m, "precision": "float32"} for m in MODELS]
+    """The training steps of the models' own cases, in float32."""
+    return [
+        setting | {"name": f"threads {model}", "case": case, "heavy": model not in LIGHT}
+        for case, module in MODELS.items()
+        for setting in module.settings()
+        if setting["precision"] == "float32"
+        for model in [setting["name"].removesuffix(" float32")]
+    ]
 
 
 def measure(case_name: str, setting: dict, threads: int, rounds: int) -> dict:
@@ -33,13 +40,13 @@ def measure(case_name: str, setting: dict, threads: int, rounds: int) -> dict:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         path = folder / "inputs.npz"
-        np.savez(path, **MODELS[setting["model"]].inputs(setting))
+        np.savez(path, **MODELS[setting["case"]].inputs(setting))
         players = []
         for count in COUNTS:
             player = harness.start(f"{count} threads", count, {})
             stack.callback(player.close)
             shown = folder / f"shown{count}.npz"
-            order = {"case": setting["model"], "setting": setting, "variant": OURS}
+            order = {"case": setting["case"], "setting": setting, "variant": OURS}
             player.ask(do="prepare", inputs=str(path), shown=str(shown), **order)
             with np.load(shown) as file:
                 player.shown = dict(file)
