@@ -1,27 +1,37 @@
-"""`python -m benchmarks CASE ...`: measure, print a table, keep the numbers.
+"""`python -m benchmarks CASE ...`: measure, print, keep the numbers.
 
-Knows the list of cases and how a row is printed.
+`python -m benchmarks table` prints what was asked beside what was measured, for each kind of
+machine; `--write` puts the tables into the pages. Knows the list of cases and the command line.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import sys
-from pathlib import Path
+import time
+from types import ModuleType
 
-from benchmarks import harness
-from benchmarks.machine import describe
+from benchmarks import harness, kept_rows, show, table
+from benchmarks.machine import describe, kind
 
 CASES = (
     "mlp",
     "gpt",
     "cnn",
+    "resnet",
+    "vit",
+    "lstm",
     "matmul",
+    "chain",
     "attention",
+    "convolution",
+    "inference",
+    "fused",
     "overhead",
     "first_step",
+    "depth",
+    "memory",
     "threads",
     "checkpoint",
     "data",
@@ -29,98 +39,85 @@ CASES = (
     "eager_cnn",
     "trainer",
 )
-RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def main() -> None:
-    """Run the cases named on the command line."""
+    """Run the cases named on the command line, or print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("cases", nargs="+", choices=[*CASES, "all"])
+    parser.add_argument("cases", nargs="+", choices=[*CASES, "all", "table"])
     parser.add_argument("--threads", type=int, default=None, help="of every side; default: cores")
     parser.add_argument("--rounds", type=int, default=harness.ROUNDS, help="blocks of each side")
     parser.add_argument("--only", default="", help="measurements whose name contains this")
+    parser.add_argument("--dry", action="store_true", help="keep no numbers")
+    parser.add_argument("--write", action="store_true", help="with table: into the pages")
     given = parser.parse_args()
+    if given.cases == ["table"]:
+        return table.main(given.write)
     names = CASES if "all" in given.cases else given.cases
     from tinytorch.base.settings import num_threads
 
     threads = given.threads or num_threads()
     machine = describe(threads)
-    print(_machine_line(machine))
-    failed = False
-    for name in names:
-        case = importlib.import_module(f"benchmarks.cases.{name}")
-        measure = getattr(case, "measure", None) or harness.measure
-        print(f"\n{case.TITLE}")
-        rows = []
-        for setting in case.settings():
-            if given.only not in setting["name"]:
-                continue
-            try:
-                rows.append(measure(name, setting, threads, given.rounds))
-                print(row_text(rows[-1], machine["limits"]), flush=True)
-            except RuntimeError as problem:
-                failed = True
-                print(f"  {setting['name']}: not measured: {problem}", flush=True)
-        keep(name, machine, rows)
+    print(show.machine(machine))
+    work = {name: chosen(name, given.only) for name in names}
+    print(duration(work, kind(machine)), flush=True)
+    began, failed = time.perf_counter(), False
+    for name, settings in work.items():
+        rows, complete = run(name, settings, threads, given.rounds, machine)
+        failed |= not complete
+        if not given.dry:
+            kept_rows.keep(name, machine, rows)
+    print(f"\ntook {(time.perf_counter() - began) / 60:.0f} min")
     sys.exit(failed)
 
 
-def keep(name: str, machine: dict, rows: list[dict]) -> None:
-    """Write results/NAME.json; rows measured earlier and not now stay."""
-    if not rows:
-        return
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    old = json.loads(path.read_text())["rows"] if path.exists() else []
-    now = {row["name"] for row in rows}
-    rows = [row for row in old if row["name"] not in now] + [r | {"machine": machine} for r in rows]
-    path.write_text(json.dumps({"case": name, "rows": rows}, indent=1) + "\n")
+def case_of(name: str) -> ModuleType:
+    """The module of a case."""
+    return importlib.import_module(f"benchmarks.cases.{name}")
 
 
-def row_text(row: dict, limits: dict) -> str:
-    """A measurement in a few lines."""
-    lines = [f"  {row['name']}"]
-    for name, seconds in row["seconds"].items():
-        share = _share(row, seconds, limits) if name == "ours" else ""
-        lines.append(f"    {name:<32}{_time(seconds):>12}{share}")
-    control = row.get("control")
-    if control:
-        lines.append(f"    {'ours against itself':<32}{_ratio(control):>26}")
-    for kind, against in row["against"].items():
-        found = f"{_ratio(against):>26}   than {against['peer']}"
-        lines.append(f"    {kind + ': faster by':<32}{found}")
-    return "\n".join(lines)
+def chosen(name: str, only: str) -> list[dict]:
+    """The settings of a case whose names contain `only`."""
+    return [setting for setting in case_of(name).settings() if only in setting["name"]]
 
 
-def _share(row: dict, seconds: float, limits: dict) -> str:
-    operations, moved = row["work"]["operations"], row["work"]["bytes"]
-    if not operations:
-        return ""
-    peak = limits[row["setting"].get("precision", "float32")] or limits["float32"]
-    least = max(operations / peak, moved / limits["bandwidth"])
-    return (
-        f"   {operations / seconds / 1e9:.0f} GFLOP/s, {100 * least / seconds:.0f} % of the limit"
-    )
+def duration(work: dict[str, list[dict]], here: str) -> str:
+    """How long it will take: the sum of what the rows kept say, best of this kind of machine.
+
+    Args:
+        work: settings by case.
+        here: the kind of this machine.
+    """
+    total, unknown = 0.0, 0
+    for name, settings in work.items():
+        took: dict[str, float] = {}
+        for row in sorted(kept_rows.kept(name), key=lambda row: kind(row["machine"]) == here):
+            if "took" in row:
+                took[row["name"]] = row["took"]
+        total += sum(took.get(setting["name"], 0.0) for setting in settings)
+        unknown += sum(setting["name"] not in took for setting in settings)
+    more = f", and {unknown} measurements that were not timed before" if unknown else ""
+    return f"about {total / 60:.0f} min{more}"
 
 
-def _time(seconds: float) -> str:
-    for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
-        if seconds * factor >= 1 or unit == "us":
-            return f"{seconds * factor:.2f} {unit}"
-    return ""
-
-
-def _ratio(r: dict) -> str:
-    return f"{r['ratio']:.2f} [{r['low']:.2f}, {r['high']:.2f}]"
-
-
-def _machine_line(machine: dict) -> str:
-    limits = machine["limits"]
-    return (
-        f"{machine['processor']['name']}, {machine['threads']} threads, commit "
-        f"{machine['commit']}: {limits['float32'] / 1e9:.0f} GFLOP/s float32, "
-        f"{limits['bf16'] / 1e9:.0f} bf16, {limits['bandwidth'] / 1e9:.1f} GB/s"
-    )
+def run(
+    name: str, settings: list[dict], threads: int, rounds: int, machine: dict
+) -> tuple[list[dict], bool]:
+    """Measure and print the settings of a case: the rows, and whether all could be measured."""
+    case = case_of(name)
+    measure = getattr(case, "measure", None) or harness.measure
+    print(f"\n{case.TITLE}")
+    rows = []
+    for setting in settings:
+        began = time.perf_counter()
+        try:
+            row = measure(name, setting, threads, rounds)
+        except RuntimeError as problem:
+            print(f"  {setting['name']}: not measured: {problem}", flush=True)
+            continue
+        rows.append(row | {"took": round(time.perf_counter() - began, 1)})
+        print(show.row(row, machine["limits"]), flush=True)
+    return rows, len(rows) == len(settings)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,25 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Kinds of machines, as far as kernels tell them apart, and the flag of /proc/cpuinfo that says so.
+KINDS = {
+    "AVX-512 with AMX": "amx_bf16",
+    "AVX-512 with BF16": "avx512_bf16",
+    "AVX-512": "avx512f",
+    "AVX2": "avx2",
+}
+OTHER_KIND = "128-bit vectors"
+
 
 def describe(threads: int) -> dict:
     """The circumstances of a measurement, as plain values. Cost: a second, for the limits."""
     return circumstances(threads) | {"limits": _limits(threads)}
+
+
+def kind(machine: dict) -> str:
+    """Which kind of machine a description is of: a key of KINDS, or OTHER_KIND."""
+    has = machine["processor"].get("has", ())
+    return next((name for name, flag in KINDS.items() if flag in has), OTHER_KIND)
 
 
 def heading(threads: int) -> str:
@@ -38,7 +53,9 @@ def circumstances(threads: int) -> dict:
         "threads": threads,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in ("numpy", "llvmlite", "torch")},
+        "versions": {
+            name: _version(name) for name in ("numpy", "llvmlite", "torch", "onnxruntime", "jax")
+        },
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "--short", "HEAD"),
         "changed_files": len(_git("status", "--porcelain").splitlines()),
@@ -51,7 +68,7 @@ def _processor() -> dict:
         return {"name": platform.processor()}
     rows = (line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
     facts = {key.strip(): value.strip() for key, value in rows}
-    wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
     return {
         "name": facts.get("model name", platform.processor()),
         "family": f"{facts.get('cpu family')}/{facts.get('model')}/{facts.get('stepping')}",

@@ -2,11 +2,13 @@
 
 import importlib
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import harness
+from benchmarks import __main__ as command
+from benchmarks import harness, kept_rows
 from benchmarks.__main__ import CASES
 from benchmarks.statistics import ratio, typical
 
@@ -77,3 +79,63 @@ def test_a_worker_answers_and_reports_faults(tmp_path):
     finally:
         player.close()
     assert player.process.returncode == 0
+
+
+def test_peers_that_are_far_behind_leave_and_the_fastest_of_each_way_stays():
+    """Ground truth: 1.5 times the fastest of the same way; ours never leaves, nor does a peer that
+    is alone in its way."""
+
+    class Process:
+        def poll(self):
+            return 0
+
+        class stdout:
+            @staticmethod
+            def close():
+                pass
+
+    def player(name, seconds):
+        return harness.Player(name, Process(), [[seconds]])  # pyright: ignore
+
+    players = [
+        player("ours", 9.0),
+        player("ours again", 9.0),
+        player("eager, as installed", 4.0),
+        player("compile, as installed", 7.0),
+        player("eager, unlocked", 1.4),
+        player("compile, unlocked", 1.0),
+        player("jax", 8.0),
+    ]
+    left = {p.name for p in players} - {p.name for p in harness.contenders(players)}
+    assert left == {"compile, as installed"}
+
+
+def test_variants_without_mkl_are_started_one_way(monkeypatch):
+    """Ground truth: the rule in `harness.sides`, where there is a library that unlocks."""
+    monkeypatch.setattr(harness, "unlocking_library", lambda folder: folder / "made.so")
+
+    class Case:
+        WITHOUT_MKL = ("jax",)
+
+        @staticmethod
+        def variants(setting):
+            return ["eager", "jax"]
+
+    found = {name: extra for name, _, extra in harness.sides(Case, {}, Path("/nowhere"))}
+    assert list(found) == ["ours", "ours again", "eager, as installed", "eager, unlocked", "jax"]
+    assert [name for name, extra in found.items() if extra] == ["eager, unlocked"]
+
+
+def test_the_duration_is_what_the_rows_took_on_this_kind_of_machine(monkeypatch):
+    """Ground truth: 60 s here, 600 s on another kind for a row that was not measured here, and one
+    row that nobody measured."""
+    here = {"processor": {"has": ["avx2"]}}
+    rows = [
+        {"name": "a", "took": 60.0, "machine": here},
+        {"name": "a", "took": 999.0, "machine": {"processor": {"has": ["amx_bf16"]}}},
+        {"name": "b", "took": 600.0, "machine": {"processor": {"has": ["amx_bf16"]}}},
+        {"name": "c", "machine": here},
+    ]
+    monkeypatch.setattr(kept_rows, "kept", lambda case: rows)
+    text = command.duration({"made": [{"name": n} for n in "abc"]}, "AVX2")
+    assert text == "about 11 min, and 1 measurements that were not timed before"
