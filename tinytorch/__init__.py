@@ -29,6 +29,7 @@ from tinytorch.base.dtypes import (
 )
 from tinytorch.base.dtypes import bool_ as bool
 from tinytorch.base.errors import TinyTorchError
+from tinytorch.base.lengths import dim
 from tinytorch.base.settings import num_threads, set_num_threads
 from tinytorch.base.unknown_names import unknown
 from tinytorch.tensor.autograd import tape
@@ -77,6 +78,7 @@ __all__ = [
     "checkpoint",
     "custom_vjp",
     "default_generator",
+    "dim",
     "enable_grad",
     "float16",
     "float32",

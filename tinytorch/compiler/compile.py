@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from threading import get_ident
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from tinytorch.base.errors import CompileError, SettingError
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.codegen.target import NAMES, Target
 from tinytorch.compiler import pipeline
+from tinytorch.compiler.record.dynamic import DynamicShapes, DynamicLengths
 from tinytorch.compiler.record.guards import Changes, Place, given_guards, place_of
 from tinytorch.compiler.record.objects import asked, is_a, name_of
 from tinytorch.compiler.record.recording import RECORDING_LOCK, record
@@ -45,6 +46,7 @@ def compile(
     target: str | Target | None = None,
     threads: int | None = None,
     guards: Iterable[Any] = (),
+    dynamic_shapes: Mapping[str, Any] | None = None,
 ) -> Any:
     """A function that does what `fn` does, as one native program.
 
@@ -56,6 +58,10 @@ def compile(
         guards: what `fn` depends on and the recording cannot see: functions of nothing that give a
             number or an object, and pairs (object, "attribute"). They are asked at each call, and
             `fn` is recorded again when one of them gives something else.
+        dynamic_shapes: by the name of an argument, a tuple with a `tt.dim` or None for each axis:
+            one program serves every length of such an axis up to the dim's bound. See
+            `record/dynamic.py` for arguments that hold several arrays. Default: each shape is a
+            program of its own.
 
     Returns:
         a `Compiled`. Calling it gives what `fn` gives, in fresh memory; Tensors that `fn` closes
@@ -86,9 +92,10 @@ def compile(
     """
     if fn is None:
         return functools.partial(
-            compile, precision=precision, target=target, threads=threads, guards=guards
-        )
-    return Compiled(fn, precision, target, threads, guards)
+            compile, precision=precision, target=target, threads=threads, guards=guards,
+            dynamic_shapes=dynamic_shapes,
+        )  # fmt: skip
+    return Compiled(fn, precision, target, threads, guards, dynamic_shapes)
 
 
 class _Overlap(NamedTuple):
@@ -104,6 +111,7 @@ class Compiled:
     def __init__(
         self, fn: Callable[..., Any], precision: str | None, target: str | Target | None,
         threads: int | None, guards: Iterable[Any] = (),
+        dynamic_shapes: Mapping[str, Any] | None = None,
     ):  # fmt: skip
         if not callable(fn):
             raise CompileError(
@@ -130,6 +138,7 @@ class Compiled:
         self.target = _runnable(target)
         self.name = asked(fn, "__qualname__", name_of(type(fn)))
         self.captures = 0  # how often the function was recorded
+        self._dynamic = None if dynamic_shapes is None else DynamicShapes(fn, dynamic_shapes)
         self._given = list(guards)
         given_guards(self._given)  # refused now rather than at the first call
         self._moving: set[Place] = set()  # places where other Tensors were found
@@ -149,26 +158,37 @@ class Compiled:
         ):  # part of another compiled function: it is recorded with it
             with self._mode():
                 return self.fn(*args, **kwargs)
-        key: list[Any] = [
-            settings.STRUCTURE.value,
-            state.recording,
-            self.precision or state.precision,
-        ]
-        leaves: list[Any] = []
-        flatten(args, key, leaves)
-        if kwargs:
-            flatten(kwargs, key, leaves)
-        if len(leaves) > 1 and len(set(map(id, leaves))) < len(leaves):
-            leaves = _each_once(leaves, key)
-        kind = tuple(key)
+        found = None if self._dynamic is None else self._dynamic.find(args, kwargs)
+        kind, leaves = self._kind(args, kwargs, found)
         out = self._run(kind, None, leaves)
         if out is _NOT_RECORDED:
-            out = self._run(kind, self._recorded(kind, args, kwargs, leaves), leaves)
+            executable = self._recorded(kind, args, kwargs, leaves, found)
+            out = self._run(kind, executable, leaves)
         if type(out) is _Overlap:  # another program, in which they are states
             kind = (*kind, out.key)
-            executable = self._recorded(kind, args, kwargs, leaves, out.states)
+            executable = self._recorded(kind, args, kwargs, leaves, found, out.states)
             out = self._run(kind, executable, leaves)
         return out
+
+    def _kind(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], found: DynamicLengths | None
+    ) -> tuple[Key, list[Any]]:
+        """The kind of a call, and its arrays, lengths that differ from call to call behind them."""
+        key: list[Any] = [
+            settings.STRUCTURE.value,
+            STATE.recording,
+            self.precision or STATE.precision,
+        ]
+        leaves: list[Any] = []
+        shapes: Mapping[int, Any] = {} if found is None else found.shapes
+        flatten(args, key, leaves, shapes)
+        if kwargs:
+            flatten(kwargs, key, leaves, shapes)
+        if len(leaves) > 1 and len(set(map(id, leaves))) < len(leaves):
+            leaves = _each_once(leaves, key)
+        if found is not None:
+            leaves += found.arrays
+        return tuple(key), leaves
 
     def _run(self, key: Key, executable: Executable | None, leaves: list[Any]) -> Any:
         """Run a recording while no other thread records; the one that is right if none is given."""
@@ -199,13 +219,15 @@ class Compiled:
 
     def _recorded(
         self, key: Key, args: tuple[Any, ...], kwargs: dict[str, Any], leaves: list[Any],
-        states: frozenset[int] = frozenset(),
+        lengths: DynamicLengths | None, states: frozenset[int] = frozenset(),
     ) -> Executable:  # fmt: skip
         """A new recording, or the one that another thread has made meanwhile."""
         with self._lock.lock:
             with RECORDING_LOCK:  # no thread records: nothing that `fits` looks at is half changed
                 found = self._found(key, leaves)
-            return self._record(key, args, kwargs, states) if found is None else found
+            if found is None:
+                found = self._record(key, args, kwargs, states, lengths)
+            return found
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """A compiled method: the object it is called on is a static argument."""
@@ -287,18 +309,9 @@ class Compiled:
         return self._last
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Executable:
-        key: list[Any] = [
-            settings.STRUCTURE.value,
-            STATE.recording,
-            self.precision or STATE.precision,
-        ]
-        leaves: list[Any] = []
-        flatten(args, key, leaves)
-        if kwargs:
-            flatten(kwargs, key, leaves)
-        if len(set(map(id, leaves))) < len(leaves):
-            leaves = _each_once(leaves, key)
-        return self._recorded(tuple(key), args, kwargs, leaves)
+        found = None if self._dynamic is None else self._dynamic.find(args, kwargs)
+        kind, leaves = self._kind(args, kwargs, found)
+        return self._recorded(kind, args, kwargs, leaves, found)
 
     # compiling
 
@@ -306,8 +319,9 @@ class Compiled:
         return precision_mode(self.precision) if self.precision else nullcontext()
 
     def _record(
-        self, key: Key, args: tuple[Any, ...], kwargs: dict[str, Any], states: frozenset[int]
-    ) -> Executable:
+        self, key: Key, args: tuple[Any, ...], kwargs: dict[str, Any], states: frozenset[int],
+        found: DynamicLengths | None,
+    ) -> Executable:  # fmt: skip
         self._note_changes(key)
         given = given_guards(self._given)
         for g in given:
@@ -315,7 +329,7 @@ class Compiled:
         with self._mode():
             recording = record(
                 self.fn, args, kwargs, states=states, moving=self._moving,
-                lift_numbers=self._numbers.get(key[1:], 0) >= MOST_NUMBERS,
+                lift_numbers=self._numbers.get(key[1:], 0) >= MOST_NUMBERS, found=found,
             )  # fmt: skip
         self.captures += 1
         program = program_for(recording.graph, self.target or Target.host())

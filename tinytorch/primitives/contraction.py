@@ -161,7 +161,7 @@ def _matmul_vjp(
     if not needs[1]:
         return g_a, None
     if len(b.shape) == 2 and len(a.shape) > 2:  # one product over all batches, no sum afterwards
-        a, g = (reshape(x, shape=(_rows(x), int(x.shape[-1]))) for x in (a, g))
+        a, g = (reshape(x, shape=(_rows(x), x.shape[-1])) for x in (a, g))
     if len(b.shape) == 2 and len(a.shape) == 2 and _lies_by_columns(b):
         # b is the transpose of what is in memory, and so is its gradient: optimizers go through
         # both together, three times as fast as when one of them lies across.
@@ -357,7 +357,7 @@ def _column(x: Operand) -> Operand:
 
 def _weights(q: Operand, k: Operand, lse: Operand, causal: bool, scale: float) -> Operand:
     """The probabilities P = exp(scale * q k^T - lse), in primitives: T x S of them."""
-    t, s = int(q.shape[2]), int(k.shape[2])
+    t, s = q.shape[2], k.shape[2]
     scores = mul(matmul(q, swap_last(k)), full_like(q, scale))
     shifted = sub(scores, _column(lse))
     if causal:

@@ -14,6 +14,7 @@ import numpy as np
 
 from tinytorch.base.dtypes import DType, as_dtype, check_fits, float32, float64, int64, uint32
 from tinytorch.base.errors import ShapeError
+from tinytorch.base.lengths import is_symbolic
 from tinytorch.primitives.ieee import ieee_steps
 from tinytorch.primitives.primitive import (
     NOT_DIFFERENTIABLE,
@@ -34,7 +35,8 @@ from tinytorch.primitives.shapes import check_axis, check_sizes
 def _constant(*, shape: tuple[int, ...], value: float, dtype: DType) -> Spec:
     check_sizes("full", shape)
     dtype = as_dtype(dtype)
-    check_fits(value, dtype)
+    if not is_symbolic(value):
+        check_fits(value, dtype)
     return Spec(shape, dtype)
 
 

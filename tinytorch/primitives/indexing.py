@@ -64,7 +64,7 @@ def _take(x: Array, index: Array, *, axis: int) -> Array:
 
 
 def _take_vjp(g: Operand, out: Operand, x: Operand, index: Operand, *, axis: int) -> Cotangents:
-    return scatter_add(g, index, axis=axis, size=int(x.shape[axis])), None
+    return scatter_add(g, index, axis=axis, size=x.shape[axis]), None
 
 
 def _scattered(g: Spec, index: Spec, *, axis: int, size: int) -> Spec:
@@ -157,7 +157,7 @@ def _scatter_along(g: Array, index: Array, *, axis: int, size: int) -> Array:
 def _take_along_vjp(
     g: Operand, out: Operand, x: Operand, index: Operand, *, axis: int
 ) -> Cotangents:
-    return scatter_along(g, index, axis=axis, size=int(x.shape[axis])), None
+    return scatter_along(g, index, axis=axis, size=x.shape[axis]), None
 
 
 def _scatter_along_vjp(
@@ -342,13 +342,13 @@ def _put_rows_vjp(
     *, needs: tuple[bool, ...] = (True, True, False),
 ) -> Cotangents:  # fmt: skip
     """x gets the rows that were not written, each row of y that won its own."""
-    n, rank = int(y.shape[0]), len(tuple(y.shape))
+    n, rank = y.shape[0], len(tuple(y.shape))
     zeros = full_like(g, 0.0, tuple(y.shape))
     g_x = put_rows(g, zeros, index) if needs[0] else None
     if not needs[1]:
         return g_x, None, None
     turn = made_like(g, iota, shape=(n,), axis=0, dtype=int64)
-    none = full_like(g, 0, (int(x.shape[0]),), dtype=int64)
+    none = full_like(g, 0, (x.shape[0],), dtype=int64)
     won = equal(take(put_rows(none, turn, index), index, axis=0), turn)
     won = broadcast_to(reshape(won, shape=(n, *(1,) * (rank - 1))), shape=tuple(y.shape))
     return g_x, where(won, take(g, index, axis=0), zeros), None

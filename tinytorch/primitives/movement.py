@@ -245,21 +245,32 @@ def fold_to(g: Operand, shape: Sizes) -> Operand:
 # --- slice, pad, flip, concatenate; slice and pad are each other's gradient ---
 
 
+def positions(first: int, end: int, by: int) -> int:
+    """How many numbers `range(first, end, by)` has; sizes may be lengths (base/lengths.py).
+
+    >>> positions(0, 7, 2)
+    4
+    """
+    count = end - first if by == 1 else -((first - end) // by if by > 0 else (end - first) // -by)
+    return count if count > 0 else 0
+
+
 def _sliced(x: Spec, *, start: Sizes, stop: Sizes, step: Sizes) -> Spec:
     rank = len(x.shape)
     for argument, entries in (("start", start), ("stop", stop), ("step", step)):
         check_count("slice", argument, entries, rank)
     out: list[int] = []
     for axis, (n, first, end, by) in enumerate(zip(x.shape, start, stop, step, strict=True)):
-        taken = range(first, end, by) if by else ()
-        if by == 0 or (taken and not (0 <= taken[0] < n and 0 <= taken[-1] < n)):
+        count = positions(first, end, by) if by else 0
+        last = first + (count - 1) * by
+        if by == 0 or (count and not (0 <= first < n and 0 <= last < n)):
             raise ShapeError(
                 f"slice: the positions along axis {axis} leave x",
                 got=f"start={first}, stop={end}, step={by}, with {n} positions",
                 rule="step is not 0, and range(start, stop, step) stays within 0 .. size - 1",
                 fix="use slice(start, stop, step).indices(size), which gives numbers that fit",
             )
-        out.append(len(taken))
+        out.append(count)
     return Spec(tuple(out), x.dtype)
 
 
@@ -284,12 +295,12 @@ def _slice_vjp(
     before: list[int] = []
     after: list[int] = []
     for axis, (n, first, end, by) in enumerate(zip(shape, start, stop, step, strict=True)):
-        taken = range(first, end, by)
-        if not taken:
+        count, gap = positions(first, end, by), abs(by)
+        if not count:
             before.append(n)
             after.append(0)
             continue
-        lowest, count, gap = min(taken[0], taken[-1]), len(taken), abs(by)
+        lowest = first if by > 0 else first + (count - 1) * by
         if gap > 1:
             g = _spread(g, axis, gap)
         before.append(lowest)

@@ -318,7 +318,7 @@ def _sorting(
 
 def _sort_vjp(g: Operand, out: Operand, x: Operand, *, axis: int) -> Cotangents:
     places = argsort(x, axis=axis)
-    return (scatter_along(g, places, axis=axis, size=int(x.shape[axis])),)
+    return (scatter_along(g, places, axis=axis, size=x.shape[axis]),)
 
 
 argsort = _sorting(

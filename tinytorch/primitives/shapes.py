@@ -18,6 +18,7 @@ from tinytorch.base.errors import (
     ShapeError,
     short,
 )
+from tinytorch.base.lengths import Length, is_size
 from tinytorch.primitives.primitive import Spec
 
 FLOAT, NUMBER, INTEGER, BITS, BOOL, ANY = "f", "iuf", "iu", "biu", "b", "biuf"
@@ -123,7 +124,8 @@ def sizes_of(shape: Sequence[Any]) -> tuple[int, ...]:
     if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
         given = cast(Sequence[Any], shape[0])
     try:
-        return tuple([index(n) for n in given])
+        sizes: list[Any] = [n if isinstance(n, Length) else index(n) for n in given]
+        return tuple(sizes)
     except TypeError:
         raise ArgumentTypeError(
             "a size or an axis is not a whole number",
@@ -135,7 +137,7 @@ def sizes_of(shape: Sequence[Any]) -> tuple[int, ...]:
 
 def check_sizes(name: str, shape: Sequence[Any]) -> None:
     """Refuse a shape with anything but integers from 0, and one that no memory could hold."""
-    if not all(isinstance(n, int) and n >= 0 for n in shape):
+    if not all(map(is_size, shape)):
         raise ShapeError(
             f"{name}: shape has an entry that is not a size",
             got=f"shape={shape}",
@@ -155,7 +157,7 @@ def check_sizes(name: str, shape: Sequence[Any]) -> None:
 
 def check_positive(name: str, argument: str, values: Sequence[Any], least: int = 1) -> None:
     """Refuse a setting with an entry below `least`."""
-    if not all(isinstance(v, int) and v >= least for v in values):
+    if not all(isinstance(v, (int, Length)) and v >= least for v in values):
         raise SettingError(
             f"{name}: {argument} is outside its range",
             got=f"{argument}={values}",

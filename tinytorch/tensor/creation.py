@@ -24,7 +24,9 @@ from tinytorch.base.dtypes import (
     int64,
 )
 from tinytorch.base.errors import DTypeError, OutOfMemoryError, SettingError, ShapeError
+from tinytorch.base.lengths import Length, holds_length
 from tinytorch.primitives import TABLE
+from tinytorch.primitives.movement import positions
 from tinytorch.primitives.shapes import sizes_of
 from tinytorch.tensor.autograd import GradientRule
 from tinytorch.tensor.dispatch import apply, copied, elementwise, to_dtype, viewed
@@ -88,7 +90,8 @@ def full(
         return _of_tensor(shape_of((shape,)), value, dtype, requires_grad)
     if isinstance(value, np.generic):
         value = value.item()
-    default = bool_ if isinstance(value, bool) else int64 if isinstance(value, int) else float32
+    whole = isinstance(value, (int, Length))
+    default = bool_ if isinstance(value, bool) else int64 if whole else float32
     sizes = (shape,) if isinstance(shape, int) else shape
     return _filled(shape_of((sizes,)), value, as_dtype(dtype) if dtype else default, requires_grad)
 
@@ -203,11 +206,13 @@ def arange(
         start, stop = 0, start
     if type(start) not in _NUMBERS or type(stop) not in _NUMBERS or type(step) not in _NUMBERS:
         plain("arange", start=start, stop=stop, step=step)
-    if dtype and not as_dtype(dtype).is_float:
+    if dtype and not as_dtype(dtype).is_float and not holds_length((start, stop)):
         start, stop, step = int(start), int(stop), int(step)
     if step == 0:
         raise SettingError("arange: step is 0", got="step=0", rule="step != 0", fix="step=1")
     whole = all(isinstance(v, (int, np.integer)) for v in (start, stop, step))
+    if holds_length((start, stop)):
+        return _of_lengths(start, stop, step, dtype, requires_grad)
     count = max(0, math.ceil((stop - start) / step))
     out = as_dtype(dtype) if dtype else int64 if whole else float32
     if whole and start == 0 and step == 1:
@@ -218,6 +223,24 @@ def arange(
     numbers = np.arange(count, dtype=np.int64 if whole else np.float64) * step + start
     check_fits(numbers, out)
     made = make(numbers, out)
+    return made.requires_grad_() if requires_grad else made
+
+
+def _of_lengths(
+    start: Any, stop: Any, step: Any, dtype: DTypeLike | None, requires_grad: bool
+) -> Any:
+    """`arange` between lengths that are known when the program runs (base/lengths.py)."""
+    if not all(isinstance(v, (int, Length)) for v in (start, stop, step)):
+        raise SettingError(
+            "arange: fractions and lengths that are not known yet do not go together",
+            got=f"start={start!r}, stop={stop!r}, step={step!r}",
+            rule="whole numbers and sizes",
+            fix="tt.arange(T) * 0.5",
+        )
+    line = iota((positions(start, stop, step),), 0, dtype or int64)
+    if step != 1:
+        line = line * step
+    made = line if start == 0 else line + start
     return made.requires_grad_() if requires_grad else made
 
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from tinytorch.base.dtypes import Array, DType, bfloat16, float16, float32, from_bfloat16
 from tinytorch.base.errors import DTypeError, GradientError, OutOfMemoryError, ShapeError
+from tinytorch.base.lengths import LengthNumber
 from tinytorch.primitives import TABLE, absorb
 from tinytorch.primitives.primitive import Primitive, Spec, store
 from tinytorch.tensor import autograd
@@ -350,7 +351,7 @@ def _explain(primitive: Primitive, operands: Sequence[Any], params: dict[str, An
     primitive.infer(*(t.spec for t in operands), **params)
 
 
-def number(value: float, dtype: DType) -> Any:
+def number(value: float | LengthNumber, dtype: DType) -> Any:
     """A Python number as a 0-d Tensor of `dtype` (made once; a constant in a captured program)."""
     if STATE.interpreter is not None:
         return STATE.interpreter.apply(_FULL, (), {"shape": (), "value": value, "dtype": dtype})
@@ -395,7 +396,7 @@ def common(a: Operand, b: Operand) -> tuple[TensorBase, TensorBase]:
             return to_dtype(a, dtype), to_dtype(b, dtype)
         if isinstance(b, np.generic):
             b = b.item()
-        if isinstance(b, (bool, int, float)):
+        if isinstance(b, (bool, int, float, LengthNumber)):
             dtype = weak_dtype(b, a.dtype)
             return to_dtype(a, dtype), number(b, dtype)
         return common(a, tensor_of(b))
@@ -450,7 +451,7 @@ def on_tensors(primitive: Primitive, operands: Sequence[Any], params: dict[str, 
     for x in operands:
         if isinstance(x, TensorBase):
             joined.append(x)
-        elif isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
+        elif isinstance(x, (bool, int, float, LengthNumber)) and not isinstance(x, np.generic):
             like = next(t for t in operands if isinstance(t, TensorBase))
             joined.append(number(x, weak_dtype(x, like.dtype)))
         else:

@@ -17,7 +17,9 @@ import numpy as np
 
 from tinytorch.base.dtypes import Array, DType, bool_, int32, int64, uint8
 from tinytorch.base.errors import DTypeError, IndexRangeError, ShapeError
+from tinytorch.base.lengths import at_most, holds_length, is_symbolic
 from tinytorch.primitives import TABLE
+from tinytorch.primitives.movement import positions
 from tinytorch.tensor.autograd import GradientRule
 from tinytorch.tensor.dispatch import apply, number, tensor_in, to_dtype, viewed
 from tinytorch.tensor.elementwise import where
@@ -172,7 +174,7 @@ def _selection(x: Any, key: Any) -> Selection:
         n = x.shape[axis]
         if isinstance(k, slice):
             picked.cut(*_bounds(k, n))
-            picked.shape.append(len(range(picked.start[-1], picked.stop[-1], picked.step[-1])))
+            picked.shape.append(positions(picked.start[-1], picked.stop[-1], picked.step[-1]))
         elif _is_array(k):
             index = tensor_of(k)
             if index.dtype.kind not in "iu":
@@ -191,6 +193,8 @@ def _selection(x: Any, key: Any) -> Selection:
 
 
 def _bounds(k: Any, n: int) -> tuple[int, int, int]:
+    if holds_length((k.start, k.stop, n)):
+        return _bounds_of_lengths(k, n)
     try:
         return k.indices(n)
     except TypeError:
@@ -198,22 +202,46 @@ def _bounds(k: Any, n: int) -> tuple[int, int, int]:
         raise
 
 
+def _bounds_of_lengths(k: Any, n: Any) -> tuple[Any, Any, int]:
+    """`slice.indices` where a size or an end is a length (base/lengths.py)."""
+    by = 1 if k.step is None else operator.index(k.step)
+    first, last = (0, n) if by > 0 else (n - 1, -1)
+
+    def end(given: Any, otherwise: Any) -> Any:
+        if given is None:
+            return otherwise
+        place = given if is_symbolic(given) else operator.index(given)
+        if not at_most(0, place, "a slice's end"):
+            place = place + n
+            if not at_most(0, place, "a slice's end"):
+                return 0 if by > 0 else -1
+        limit = n if by > 0 else n - 1
+        return place if at_most(place, limit, "a slice's end") else limit
+
+    return end(k.start, first), end(k.stop, last), by
+
+
 def _whole(k: Any, n: int, axis: int, x: Any) -> int:
     try:
-        i = operator.index(k)
+        i: Any = k if is_symbolic(k) else operator.index(k)
     except TypeError:
         _refuse_key(k)
         raise
     if isinstance(k, (bool, np.bool_)):
         _refuse_key(k)
-    if not -n <= i < n:
+    if holds_length((i, n)):
+        what = "an index"
+        fits = at_most(-n, i, what) and at_most(i, n - 1, what)
+    else:
+        fits = -n <= i < n
+    if not fits:
         raise IndexRangeError(
             "an index points outside its axis",
             got=f"index {i} for axis {axis} of a tensor {x.shape}",
             rule=f"{-n} to {n - 1}" if n else "no index is inside an empty axis",
             fix="check the loop's bounds",
         )
-    return i % n
+    return i if i >= 0 else i + n
 
 
 def _select(x: Any, picked: Selection) -> Any:
@@ -333,7 +361,7 @@ _PLAIN = {int, slice, type(None), type(Ellipsis), np.int64, np.int32}
 def _in_region(new: Any, picked: Selection) -> Any:
     """Numbers for what a selection of slices takes, under the axes of the whole."""
     bounds = zip(picked.start, picked.stop, picked.step, strict=True)
-    return reshape(new, tuple([len(range(*b)) for b in bounds]))
+    return reshape(new, tuple([positions(*b) for b in bounds]))
 
 
 def put_slice(
@@ -352,20 +380,28 @@ def put_slice(
     ends: list[int] = []
     gaps: list[int] = []
     for first, end, by in zip(start, stop, step, strict=True):
-        taken = range(first, end, by)
-        lows.append(min(taken[0], taken[-1]))
-        ends.append(max(taken[0], taken[-1]) + 1)
-        gaps.append(abs(by) if len(taken) > 1 else 1)
+        count = positions(first, end, by)
+        last = first + (count - 1) * by
+        lows.append(first if by > 0 else last)
+        ends.append((last if by > 0 else first) + 1)
+        gaps.append(abs(by) if count > 1 else 1)
     if set(gaps) <= {1}:
         if new.shape == x.shape:
             return new
-        return apply(TABLE["slice_update"], (x, new, make(np.array(lows, np.int64))), {})
+        return apply(TABLE["slice_update"], (x, new, _places(lows)), {})
     forward = {"start": tuple(lows), "stop": tuple(ends), "step": tuple(gaps)}
     spread: Callable[..., Any] = TABLE["slice"].vjp  # type: ignore[assignment]
     (numbers,) = spread(new, None, x, **forward)
     everywhere = apply(TABLE["full"], (), {"shape": new.shape, "value": True, "dtype": bool_})
     (places,) = spread(everywhere, None, x, **forward)
     return where(places, numbers, x)
+
+
+def _places(lows: Sequence[Any]) -> Any:
+    """Where a part begins, int64, one number for each axis."""
+    if not holds_length(tuple(lows)):
+        return make(np.array(lows, np.int64))
+    return concat([reshape(number(low, int64), 1) for low in lows])
 
 
 def is_plain(key: Any) -> bool:

@@ -29,6 +29,7 @@ from tinytorch.base.dtypes import (
     promote,
 )
 from tinytorch.base.errors import ArgumentTypeError, DTypeError, OutOfMemoryError, SettingError
+from tinytorch.base.lengths import Length
 from tinytorch.primitives.elementwise import cast
 from tinytorch.primitives.ieee import ieee_cast
 from tinytorch.primitives.shapes import check_sizes
@@ -204,7 +205,7 @@ def weak_dtype(value: Any, dtype: DType) -> DType:
     """The type that a Python number and an array of `dtype` meet in: the array's, if it can."""
     if isinstance(value, bool) or dtype.is_float:
         return dtype
-    if isinstance(value, int):
+    if isinstance(value, (int, Length)):
         return int64 if dtype is bool_ else dtype
     return float32
 

@@ -16,6 +16,7 @@ import numpy as np
 from tinytorch.base.dtypes import DType
 from tinytorch.base.errors import CompileError
 from tinytorch.codegen.target import Target
+from tinytorch.compiler.graph.axes import Axes
 from tinytorch.primitives.primitive import OpClass, Primitive, Spec
 
 WRITTEN_OUT = 16  # elements of a constant that is printed as a list
@@ -142,6 +143,7 @@ class Graph:
         nodes: in an order in which every value is made before it is read.
         results: values returned to the caller in fresh memory.
         updates: (state, new value) pairs: after the call the state's memory holds the new value.
+        ragged: the axes of arguments and results of which only a part is valid (axes.py).
     """
 
     arguments: list[Value] = field(default_factory=list[Value])
@@ -150,6 +152,7 @@ class Graph:
     nodes: list[Node] = field(default_factory=list[Node])
     results: list[Value] = field(default_factory=list[Value])
     updates: list[tuple[Value, Value]] = field(default_factory=list[tuple[Value, Value]])
+    ragged: dict[Value, Axes] = field(default_factory=dict[Value, Axes])
 
     @property
     def outputs(self) -> list[Value]:
@@ -210,6 +213,10 @@ class Graph:
         kept = self._views_of_updated()
         lines.extend(f"    {name} = np.array({v.name})  # kept" for v, name in kept.items())
         lines.extend(f"    {old.name}[...] = {kept.get(v, v.name)}" for old, v in self.updates)
+        lines.extend(
+            f"    # {v.name}: valid are {', '.join(map(str, axes))}"
+            for v, axes in self.ragged.items()
+        )
         given_back = ", ".join(kept.get(v, v.name) for v in self.results)
         return "\n".join([*lines, "    return " + (given_back or "None")])
 

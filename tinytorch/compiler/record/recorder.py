@@ -11,6 +11,7 @@ was before.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,8 +21,9 @@ from weakref import ref
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from tinytorch.base.dtypes import bfloat16
+from tinytorch.base.dtypes import bfloat16, int64
 from tinytorch.base.errors import CompileError
+from tinytorch.base.lengths import Dim, at_bound, is_symbolic
 from tinytorch.compiler.graph.graph import Graph, Value
 from tinytorch.compiler.record.signature import rebuild
 from tinytorch.primitives.primitive import TABLE, OpClass, Primitive, Spec
@@ -55,6 +57,7 @@ class Recorder(Interpreter):
     Args:
         direct: ids of arguments that no stand-in takes the place of: they are states.
         lift_numbers: let single floating-point numbers be states, not constants.
+        shapes: by id of an argument, its shape with dims, and with lengths, in it (dynamic.py).
 
     Attributes:
         graph: what was recorded.
@@ -71,7 +74,11 @@ class Recorder(Interpreter):
         locks: by id, of what other threads may draw from too.
     """
 
-    def __init__(self, direct: frozenset[int] = frozenset(), lift_numbers: bool = False) -> None:
+    def __init__(
+        self, direct: frozenset[int] = frozenset(), lift_numbers: bool = False,
+        shapes: Mapping[int, Any] | None = None,
+    ) -> None:  # fmt: skip
+        self._shapes = shapes or {}
         self.lift_numbers = lift_numbers
         self.graph = Graph()
         self.arguments: list[tuple[Tensor, Leaf | None]] = []
@@ -106,11 +113,14 @@ class Recorder(Interpreter):
         return self._given[id(given)]
 
     def _argument(self, given: Any) -> Tensor:
+        said = self._shapes.get(id(given))
+        shape = given.shape if said is None else said[1]
         if isinstance(given, Tensor):
-            value = self.new_value(given.spec)
-            self.strides.lift(value, given._buffer.array)
+            value = self.new_value(Spec(shape, given.dtype))
+            if said is None:
+                self.strides.lift(value, given._buffer.array)
         else:
-            value = self.new_value(Spec(given.shape, dtype_of_array(np.asarray(given))))
+            value = self.new_value(Spec(shape, dtype_of_array(np.asarray(given))))
         self.graph.arguments.append(value)
         leaf = Leaf() if isinstance(given, Tensor) and type(given._node) is Leaf else None
         tensor = from_value(value, leaf)
@@ -120,6 +130,15 @@ class Recorder(Interpreter):
             leaf.grad = self._stand_in(given._node.grad)
             self.leaves[leaf] = leaf.grad
         return tensor
+
+    def take_lengths(self, dims: Iterable[Dim]) -> dict[Dim, Value]:
+        """An argument for each dim, 0-d int64: how long it is."""
+        out: dict[Dim, Value] = {}
+        for dim in dims:
+            out[dim] = self.new_value(Spec((), int64))
+            self.graph.arguments.append(out[dim])
+            self.arguments.append((from_value(out[dim]), None))
+        return out
 
     def new_value(self, spec: Spec) -> Value:
         """A value of this recording, which no node makes."""
@@ -309,7 +328,7 @@ class Recorder(Interpreter):
 def _is_number(primitive: Primitive, params: Params) -> bool:
     """Whether a row makes a single floating-point number."""
     single = primitive.op_class is OpClass.SOURCE and params.get("shape") == ()
-    return single and params["dtype"].is_float
+    return single and params["dtype"].is_float and not is_symbolic(params["value"])
 
 
 def _foreign(tensor: Tensor) -> CompileError:
@@ -345,7 +364,7 @@ class EagerStrides:
         strides = self.of.get(x)
         if strides is None and primitive.may_copy:
             return True
-        array = _stand_in(x.shape, strides)
+        array, params = _stand_in(x.shape, strides), {k: at_bound(p) for k, p in params.items()}
         if primitive.may_copy:
             try:
                 view = np.reshape(array, params["shape"], copy=False)
@@ -368,12 +387,12 @@ class EagerStrides:
             return
         parts = [_stand_in(x.shape, self.of.get(x)) for x in inputs]
         if not primitive.elementwise:  # only the order of their axes is asked
-            parts = [_stretched(part, out.shape) for part in parts]
+            parts = [_stretched(part, at_bound(out.shape)) for part in parts]
         parts = [*{(p.shape, p.strides): p for p in parts}.values()][:30]  # NumPy takes 32 at once
         flags = [["readonly"]] * len(parts) + [["writeonly", "allocate"]]
         asked = np.nditer([*parts, None], ["zerosize_ok"], flags, order="K")
         made: Any = asked.operands[-1]  # its memory is never touched
-        if made.shape == out.shape and not made.flags.c_contiguous:
+        if made.shape == at_bound(out.shape) and not made.flags.c_contiguous:
             self.of[out] = made.strides
 
 
@@ -385,6 +404,7 @@ def _stretched(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _stand_in(shape: tuple[int, ...], strides: tuple[int, ...] | None) -> np.ndarray:
     """An array of bytes that lies like this; its memory is never read."""
+    shape = at_bound(shape)
     if strides is None:
         rows, step = [0] * len(shape), 1
         for axis in reversed(range(len(shape))):

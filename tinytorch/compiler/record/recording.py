@@ -29,8 +29,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tinytorch.base.errors import CompileError
+from tinytorch.base.lengths import Dim
 from tinytorch.base.locks import SharedLock, fork_waits_for
 from tinytorch.compiler.graph.graph import Graph, Value, verify
+from tinytorch.compiler.graph.length_rules import RULES
+from tinytorch.compiler.graph.lengths import AtBound
+from tinytorch.compiler.record.dynamic import DynamicLengths
 from tinytorch.compiler.record.guards import Guard, Place, place_of, reading_of
 from tinytorch.compiler.record.objects import MISSING, class_of, dict_of_object, is_a, name_of, put
 from tinytorch.compiler.record.readings import Readings, holds_tensor, young_objects
@@ -142,6 +146,7 @@ class Recording:
         carried: places whose Tensors are arguments, behind those of the call.
         escapes: Tensors that lie in the user's objects afterwards.
         put_again: puts them there, when the program has run.
+        dims: for each length that differs by call, the number of the argument that says it.
     """
 
     def __init__(self, graph: Graph, states: frozenset[int] = frozenset()) -> None:
@@ -161,6 +166,7 @@ class Recording:
         self.carried: list[Carried] = []
         self.escapes = Escapes()
         self.put_again: Callable[[], None] = do_nothing
+        self.dims: dict[Dim, int] = {}
 
 
 def do_nothing() -> None:
@@ -175,6 +181,7 @@ def record(
     states: frozenset[int] = frozenset(),
     moving: Collection[Place] = (),
     lift_numbers: bool = False,
+    found: DynamicLengths | None = None,
 ) -> Recording:
     """Record one call of `function`.
 
@@ -185,6 +192,7 @@ def record(
         moving: (kind, id of an object, name or key) of places where other Tensors were found.
         lift_numbers: let single floating-point numbers be states, not constants, so that another
             number needs no other program.
+        found: lengths that differ from call to call, and the shapes they are in.
 
     Returns:
         the recording, its graph verified.
@@ -195,11 +203,13 @@ def record(
     """
     while True:
         with RECORDING_LOCK, Watch() as watch:
-            recorder = Recorder(states, lift_numbers)
+            recorder = Recorder(states, lift_numbers, found.shapes if found else None)
             recorder.apply = watch.unwatched(recorder.apply)
             try:
                 with interpreting(recorder):
                     taken = [recorder.take(args), recorder.take(kwargs)]
+                    first = len(recorder.arguments)
+                    lengths = recorder.take_lengths(found.lengths if found else ())
                     result = [watch.run(function, *taken)]
                     taken.clear()
                 ending = _Ending(recorder, states)
@@ -207,6 +217,9 @@ def record(
                 guards = watch.finish()
                 recorder.restore()
                 recording = ending.carry(guards, watch, moving)
+                if lengths:
+                    AtBound(recording.graph, lengths, RULES).run()
+                    recording.dims = {dim: first + i for i, dim in enumerate(lengths)}
                 verify(recording.graph, "capture")
                 recording.put_again = watch.take_back()
                 return recording

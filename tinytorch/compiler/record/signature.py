@@ -8,7 +8,7 @@ for, never `isinstance`, which runs the code of a user's object (objects.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,19 @@ from tinytorch.tensor.assignment import root_of
 from tinytorch.tensor.autograd import Leaf
 from tinytorch.tensor.tensor import Tensor
 
+_NO_SHAPES: Mapping[int, Any] = {}
 _STATIC = frozenset((bool, int, str, bytes, type(None)))
 
 
-def flatten(tree: Any, key: list[Any], leaves: list[Any]) -> None:
+def flatten(
+    tree: Any, key: list[Any], leaves: list[Any], shapes: Mapping[int, Any] = _NO_SHAPES
+) -> None:
     """Append the leaves of `tree` to `leaves`, and to `key` all that makes it another program.
+
+    Args:
+        tree: an argument.
+        key, leaves: what is appended to.
+        shapes: by id of an array, its shape with dims in it (dynamic.py): its lengths may differ.
 
     Cost: about 0.5 us a leaf; it runs at every call of a compiled function.
 
@@ -32,17 +40,21 @@ def flatten(tree: Any, key: list[Any], leaves: list[Any]) -> None:
     """
     cls = class_of(tree)
     if cls is Tensor or issubclass(cls, Tensor):
-        key.append((tree.shape, tree.dtype))
+        said = shapes.get(id(tree)) if shapes else None
+        key.append((tree.shape if said is None else said[0], tree.dtype))
         array = tree._buffer.array
-        if not array.flags.c_contiguous:  # whether reshape() gives a view depends on it
+        if (
+            said is None and not array.flags.c_contiguous
+        ):  # whether reshape() gives a view depends on it
             key.append(array.strides)
         leaves.append(tree)
         if tree._node is not None and type(tree._node) is Leaf:
             key.append("leaf")
             if tree._node.grad is not None:
-                flatten(tree._node.grad, key, leaves)
+                flatten(tree._node.grad, key, leaves, shapes)
     elif cls is np.ndarray or issubclass(cls, (np.ndarray, np.generic)):
-        key.append((tree.shape, tree.dtype))
+        said = shapes.get(id(tree)) if shapes else None
+        key.append((tree.shape if said is None else said[0], tree.dtype))
         leaves.append(tree)
     elif cls in _STATIC:
         key.append(cls)
@@ -53,17 +65,17 @@ def flatten(tree: Any, key: list[Any], leaves: list[Any]) -> None:
         key.append(cls)
         key.append(len(tree))
         for x in tree:
-            flatten(x, key, leaves)
+            flatten(x, key, leaves, shapes)
     elif issubclass(cls, dict):
         key.append(cls)
         key.append(tuple(tree))
         for x in tree.values():
-            flatten(x, key, leaves)
+            flatten(x, key, leaves, shapes)
     elif issubclass(cls, (tuple, list)):  # named tuples and the like
         key.append(cls)
         key.append(len(tree))
         for x in tree:
-            flatten(x, key, leaves)
+            flatten(x, key, leaves, shapes)
     else:
         _append_static(tree, key)
 

@@ -32,6 +32,7 @@ from tinytorch.compiler.record.objects import class_of, is_a
 from tinytorch.compiler.record.recorder import Row
 from tinytorch.compiler.record.recording import Recording, do_nothing
 from tinytorch.compiler.record.signature import Slot, filler, overlaps
+from tinytorch.compiler.run.lengths import Lengths, Staging
 from tinytorch.compiler.run.program import Program, Runner
 from tinytorch.tensor.assignment import taken_again
 from tinytorch.tensor.autograd import Leaf, end_of_tape, ends_here, goes_back
@@ -72,6 +73,7 @@ class Executable:
         self.before = _before(recording)
         self.repeats = recording.repeats or bool(self.same)
         self.fill_result = filler(recording.result)
+        self.lengths = Lengths(graph, recording.dims)
         self.fill_effects = [filler(effect.tree) for effect in self.effects]
         self._states = set(map(id, self.binding.tensors))
         self._assigned = {i for i, _ in recording.assigned}
@@ -164,6 +166,8 @@ class Executable:
             runner.bind_states(binding.addresses)
             runner.program, runner.owner = self.program, (self._token, binding.moved)
         kept, addresses = self._arguments(leaves)
+        if self.lengths.arguments:
+            self._stage(runner, kept, addresses)
         before = [copy_of(self._given(kind, i, kept), dtype) for kind, i, dtype in self.before]
         made = [Buffer.empty(shape, dtype) for shape, dtype in self.results]
         for i, first in self.same:
@@ -216,6 +220,15 @@ class Executable:
             addresses.append(array.__array_interface__["data"][0])
         return kept, addresses
 
+    def _stage(self, runner: Runner, kept: list[np.ndarray], addresses: list[int]) -> None:
+        """Arrays shorter than they may be, in memory of the runner that is long enough."""
+        for i, axes in self.lengths.arguments.items():
+            if kept[i].shape != tuple([axis.size for axis in axes]):
+                if i not in runner.staging:
+                    runner.staging[i] = Staging(axes, kept[i].dtype)
+                whole = runner.staging[i].take(kept[i])
+                addresses[i] = whole.__array_interface__["data"][0]
+
     def _given(self, kind: str, i: int, kept: list[np.ndarray]) -> np.ndarray:
         if kind == "argument":
             return kept[i]
@@ -232,6 +245,8 @@ class Executable:
         before: list[np.ndarray],
         placed: dict[tuple[str, int], Any],
     ) -> Any:
+        if self.lengths.results:
+            self.lengths.trimmed(made, leaves)
         outputs = _Outputs(self, leaves, made, before)
         if self._leaves_something:
             self._leave(leaves, outputs)
@@ -329,6 +344,7 @@ class _Outputs:
             return self.leaves[i]
         if kind == "view":
             base, rows = executable.recording.returned_views[i]
+            rows = executable.lengths.rows(rows, self.leaves)
             return _view(self(base) if isinstance(base, Slot) else base, rows)
         if kind == "before":
             return from_buffer(Buffer(self.before[i], executable.before[i][2]))

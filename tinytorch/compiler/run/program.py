@@ -32,6 +32,7 @@ from tinytorch.compiler.pipeline import compile_graph
 from tinytorch.compiler.plan.arena import ALIGNMENT
 from tinytorch.compiler.plan.launch import LaunchPlan, LaunchTask, host_from_json
 from tinytorch.compiler.plan.stages import STATUS_BYTES, HostCall
+from tinytorch.compiler.run.lengths import Staging
 
 STATUS_WORDS = STATUS_BYTES // 8  # number of the failed check, the bad index
 _LARGE_PAGE = 2 << 20  # bytes, on x86-64 and most aarch64 systems
@@ -93,6 +94,7 @@ class Runner:
     def __init__(self, program: Program, threads: int, timed: bool = False):
         self.program, self.threads, self.timed = program, threads, timed
         self.owner: object = None  # for whom the states were bound last
+        self.staging: dict[int, Staging] = {}  # arguments whose lengths differ from call to call
         self.arena = _pages(program.plan.arena)
         self.segments = self._make_segments()
         self._done = [segment.done for segment in self.segments]

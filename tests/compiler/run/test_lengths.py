@@ -1,0 +1,65 @@
+"""Arrays of the lengths of a call in memory that is planned for the greatest ones."""
+
+import numpy as np
+
+import tinytorch as tt
+from tinytorch.base.lengths import Length, dim
+from tinytorch.compiler.graph.axes import plain_axes
+from tinytorch.compiler.run.lengths import Staging
+
+T_DIM = dim("T", max=5)
+
+
+def test_what_was_there_before_is_zero_again():
+    """Closed form: beyond what was put in are zeros, whatever was put in before."""
+    staging = Staging(plain_axes((2, Length.of(T_DIM))), np.dtype(np.float32))
+    for n in (5, 2, 4, 1):
+        whole = staging.take(np.full((2, n), n, np.float32))
+        assert (whole[:, :n] == n).all() and (whole[:, n:] == 0).all()
+
+
+def test_results_are_dense_and_keep_their_numbers():
+    """Invariant: a result is not changed by the next call, and has the shape of its call."""
+    f = tt.compile(lambda x: (x + 1, x.T * 2), dynamic_shapes={"x": (T_DIM,)})
+    first, turned = f(tt.ones(2, 3))
+    f(tt.zeros(5, 3))
+    assert first.tolist() == [[2.0] * 3] * 2 and turned.tolist() == [[2.0] * 2] * 3
+    assert first.numpy().flags.c_contiguous
+
+
+def test_an_argument_that_is_given_back_has_its_length():
+    """Closed form: itself, a view of it, and what it was before it was assigned to."""
+
+    def f(x):
+        y = x[:, 1:]
+        return x, y, x[:, -1], x * 2
+
+    compiled = tt.compile(f, dynamic_shapes={"x": (None, T_DIM)})
+    for n in (2, 5, 3):
+        x = tt.arange(2 * n).reshape(2, n)
+        out = compiled(x)
+        assert out[0] is x and out[1].tolist() == x[:, 1:].tolist()
+        assert out[2].tolist() == x[:, -1].tolist() and out[3].tolist() == (x * 2).tolist()
+
+
+def test_an_argument_may_be_written():
+    """Closed form: the array that was given holds the new numbers."""
+
+    def f(x):
+        before = x * 1
+        x += 1
+        return before.sum()
+
+    compiled = tt.compile(f, dynamic_shapes={"x": (T_DIM,)})
+    for n in (2, 5, 3):
+        x = tt.ones(n)
+        assert compiled(x).item() == n and x.tolist() == [2.0] * n
+
+
+def test_strides_do_not_matter():
+    """Closed form: parts and transposes come in as what they show."""
+    compiled = tt.compile(lambda x: x * 1, dynamic_shapes={"x": (T_DIM,)})
+    whole = tt.arange(40).reshape(4, 10)
+    for part in (whole[:, :3], whole.T[:5], whole[1:3]):
+        assert compiled(part).tolist() == part.tolist()
+    assert compiled.captures == 3  # shapes beside the length: 3, 4 and 10
