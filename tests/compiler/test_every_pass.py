@@ -209,7 +209,7 @@ def made(v, seed: int) -> np.ndarray:
 CHANGED = {"Value", "Node", "Graph", "Storage", "_Draft"}  # written while a program is made
 SAME_CONTENT = {  # equal ones may stand for each other; all others are themselves alone
     "Access", "Coordinate", "Movement", "Arena", "LaunchTask", "LaunchPlan", "HostCall",
-    "Placement", "InnerPlan", "Nest", "OuterPlan", "Image", "Operation", "Pass",
+    "Placement", "InnerPlan", "Nest", "OuterPlan", "Image", "Operation", "Pass", "Axis", "Part",
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from tinytorch.base.errors import CompileError, SettingError
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.codegen.target import NAMES, Target
 from tinytorch.compiler import pipeline
-from tinytorch.compiler.record.dynamic import DynamicShapes, DynamicLengths
+from tinytorch.compiler.record.dynamic import DynamicLengths, DynamicShapes
 from tinytorch.compiler.record.guards import Changes, Place, given_guards, place_of
 from tinytorch.compiler.record.objects import asked, is_a, name_of
 from tinytorch.compiler.record.recording import RECORDING_LOCK, record
