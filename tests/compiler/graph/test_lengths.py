@@ -10,7 +10,7 @@ from tinytorch.base.dtypes import float32, int64
 from tinytorch.base.lengths import Length
 from tinytorch.compiler.graph.graph import Graph, Value, run_reference
 from tinytorch.compiler.graph.length_rules import RULES
-from tinytorch.compiler.graph.lengths import AtBound
+from tinytorch.compiler.graph.lengths import LengthRewriter
 from tinytorch.models.gpt import GPT, GPTConfig, next_token_loss
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec
@@ -29,7 +29,7 @@ def test_what_lies_beyond_is_replaced_where_it_is_read():
     graph = Graph(arguments=[x, n])
     (y,) = graph.add(TABLE["exp"], (x,), {})
     graph.results = list(graph.add(TABLE["sum"], (y,), {"axes": (0,), "keepdims": False}))
-    AtBound(graph, {T: n}, RULES).run()
+    LengthRewriter(graph, {T: n}, RULES).run()
     given = np.full((8, 3), np.nan, np.float32)
     given[:5] = np.arange(15).reshape(5, 3)
     held = run_reference(graph, {x: given, n: np.array(5)})
@@ -42,7 +42,7 @@ def test_a_program_without_lengths_stays_as_it_is():
     graph = Graph(arguments=[Value(Spec((2, 3), float32))])
     graph.results = list(graph.add(TABLE["exp"], (graph.arguments[0],), {}))
     before = str(graph)
-    AtBound(graph, {}, RULES).run()
+    LengthRewriter(graph, {}, RULES).run()
     assert str(graph) == before
 
 

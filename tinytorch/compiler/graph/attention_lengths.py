@@ -12,13 +12,13 @@ import math
 from tinytorch.base.dtypes import DType, int64
 from tinytorch.compiler.graph.axes import Axes, Axis, common_axis, plain_axis
 from tinytorch.compiler.graph.graph import Node, Value
-from tinytorch.compiler.graph.lengths import AtBound
+from tinytorch.compiler.graph.lengths import LengthRewriter
 
 Values = tuple[Value, ...]
 _T = 2  # the axis of queries, and of keys
 
 
-def _fit(b: AtBound, inputs: Values) -> tuple[Axis, Axis, Axis, Axis]:
+def _fit(b: LengthRewriter, inputs: Values) -> tuple[Axis, Axis, Axis, Axis]:
     """Batch, heads, queries, keys."""
     q, k = (b.axes_of(v) for v in inputs[:2])
     lead = [common_axis([q[d], k[d]]) for d in (0, 1)]
@@ -40,7 +40,7 @@ def _is_hidden(node: Node, queries: Axis, keys: Axis) -> bool:
     )  # fmt: skip
 
 
-def attention(b: AtBound, node: Node, inputs: Values) -> Values:
+def attention(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     """(out, lse) of attention."""
     batch, heads, queries, keys = _fit(b, inputs)
     lead = (batch, heads, queries)
@@ -64,7 +64,7 @@ def attention(b: AtBound, node: Node, inputs: Values) -> Values:
     return b.note(made, of_out[0]), b.note(total, of_out[1])
 
 
-def attention_gradient(b: AtBound, node: Node, inputs: Values) -> Values:
+def attention_gradient(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     """(g_q, g_k, g_v) of attention: queries that are not valid add nothing to any key."""
     g, q, k, v, out, lse = inputs
     _, _, queries, keys = _fit(b, (q, k))
@@ -95,12 +95,12 @@ def attention_gradient(b: AtBound, node: Node, inputs: Values) -> Values:
     return tuple(b.note(_to(b, x, kind), of) for x, kind, of in each)
 
 
-def _with(b: AtBound, x: Value, queries: Axis) -> Axes:
+def _with(b: LengthRewriter, x: Value, queries: Axis) -> Axes:
     own = b.axes_of(x)
     return (*own[:_T], queries, *own[_T + 1 :])
 
 
-def _scores(b: AtBound, node: Node, q: Value, k: Value, queries: Axis, keys: Axis) -> Value:
+def _scores(b: LengthRewriter, node: Node, q: Value, k: Value, queries: Axis, keys: Axis) -> Value:
     """scale * q k^T, -inf where a query does not see a key, or the key is not valid."""
     dtype = q.dtype
     scores = b.add("mul", b.add("matmul", q, _turned(b, k)), b.scalar(node.params["scale"], dtype))
@@ -119,11 +119,11 @@ def _scores(b: AtBound, node: Node, q: Value, k: Value, queries: Axis, keys: Axi
     return b.add("where", seen, scores, b.scalar(-math.inf, dtype))
 
 
-def _turned(b: AtBound, x: Value) -> Value:
+def _turned(b: LengthRewriter, x: Value) -> Value:
     return b.add("permute", x, axes=(0, 1, 3, 2))
 
 
-def _to(b: AtBound, x: Value, dtype: DType) -> Value:
+def _to(b: LengthRewriter, x: Value, dtype: DType) -> Value:
     if x.dtype is dtype:
         return x
     return b.note(b.add("cast", x, dtype=dtype), b.axes_of(x))

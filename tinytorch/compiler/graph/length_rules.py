@@ -17,7 +17,7 @@ from tinytorch.compiler.graph.attention_lengths import attention, attention_grad
 from tinytorch.compiler.graph.axes import Axes, Axis, common_axis, plain_axes, regrouped
 from tinytorch.compiler.graph.axes import plain_axis as plain
 from tinytorch.compiler.graph.graph import Node, Value
-from tinytorch.compiler.graph.lengths import AtBound, Rule
+from tinytorch.compiler.graph.lengths import LengthRewriter, Rule
 
 Values = tuple[Value, ...]
 _JOINED = (
@@ -25,7 +25,7 @@ _JOINED = (
 )
 
 
-def _prefix(b: AtBound, axis: Axis) -> Axis:
+def _prefix(b: LengthRewriter, axis: Axis) -> Axis:
     """The axis, refused if its valid places are not the first ones."""
     if len(axis.parts) > 1 and axis.is_ragged:
         b.refuse(_JOINED)
@@ -43,7 +43,7 @@ def _axes(node: Node) -> tuple[int, ...]:
 # elementwise, sources
 
 
-def _met(b: AtBound, several: Sequence[Axes]) -> Axes:
+def _met(b: LengthRewriter, several: Sequence[Axes]) -> Axes:
     """The axes of values that are broadcast against each other."""
     rank = max(map(len, several))
     out: list[Axis] = []
@@ -55,14 +55,14 @@ def _met(b: AtBound, several: Sequence[Axes]) -> Axes:
     return tuple(out)
 
 
-def _elementwise(b: AtBound, node: Node, inputs: Values) -> Values:
+def _elementwise(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     out = b.again(inputs, [_met(b, [b.axes_of(v) for v in inputs])])
     if len(inputs) == 1 and inputs[0] in b.zero and node.primitive.exact:
         b.zero.update(out)
     return out
 
 
-def _full(b: AtBound, node: Node, inputs: Values) -> Values:
+def _full(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     shape, value, dtype = (node.params[k] for k in ("shape", "value", "dtype"))
     axes = plain_axes(shape, is_free=True)
     number = b.scalar(value, dtype)
@@ -70,7 +70,7 @@ def _full(b: AtBound, node: Node, inputs: Values) -> Values:
     return (b.note(out, axes),)
 
 
-def _iota(b: AtBound, node: Node, inputs: Values) -> Values:
+def _iota(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     axis = _axis(node)
     axes = tuple(plain(n, is_free=d != axis) for d, n in enumerate(node.params["shape"]))
     return b.again((), [axes])
@@ -79,7 +79,7 @@ def _iota(b: AtBound, node: Node, inputs: Values) -> Values:
 # movement
 
 
-def _reshape(b: AtBound, node: Node, inputs: Values) -> Values:
+def _reshape(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     axes = regrouped(b.axes_of(inputs[0]), node.params["shape"])
     if axes is None:
         b.refuse("axes are joined whole, and taken apart where they were joined")
@@ -87,19 +87,19 @@ def _reshape(b: AtBound, node: Node, inputs: Values) -> Values:
     return _moved(b, inputs, axes)
 
 
-def _moved(b: AtBound, inputs: Values, axes: Axes, **params: Any) -> Values:
+def _moved(b: LengthRewriter, inputs: Values, axes: Axes, **params: Any) -> Values:
     out = b.again(inputs, [axes], **params)
     if inputs[0] in b.zero:
         b.zero.update(out)
     return out
 
 
-def _permute(b: AtBound, node: Node, inputs: Values) -> Values:
+def _permute(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     axes = b.axes_of(inputs[0])
     return _moved(b, inputs, tuple(axes[a] for a in _axes(node)))
 
 
-def _broadcast_to(b: AtBound, node: Node, inputs: Values) -> Values:
+def _broadcast_to(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     shape, own = node.params["shape"], b.axes_of(inputs[0])
     new = len(shape) - len(own)
     axes = tuple(
@@ -109,7 +109,7 @@ def _broadcast_to(b: AtBound, node: Node, inputs: Values) -> Values:
     return b.again(inputs, [axes])
 
 
-def _slice(b: AtBound, node: Node, inputs: Values) -> Values:
+def _slice(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     """Where the first place is known the slice is one; else each place is looked up."""
     (x,) = inputs
     axes = b.axes_of(x)
@@ -138,7 +138,7 @@ def holds_more(end: Any) -> bool:
     return isinstance(end, Length)
 
 
-def _flip(b: AtBound, node: Node, inputs: Values) -> Values:
+def _flip(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     (x,) = inputs
     axes = b.axes_of(x)
     whole = tuple(d for d in _axes(node) if not axes[d].is_ragged)
@@ -149,7 +149,7 @@ def _flip(b: AtBound, node: Node, inputs: Values) -> Values:
     return (b.note(out, axes),)
 
 
-def _pad(b: AtBound, node: Node, inputs: Values) -> Values:
+def _pad(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     (x,) = inputs
     axes, out = list(b.axes_of(x)), x
     value = node.params.get("value", 0.0)
@@ -167,7 +167,7 @@ def _pad(b: AtBound, node: Node, inputs: Values) -> Values:
 
 
 def _laid(
-    b: AtBound, x: Value, d: int, first: Any, n: Any, places: int, value: float, behind: bool
+    b: LengthRewriter, x: Value, d: int, first: Any, n: Any, places: int, value: float, behind: bool
 ) -> Value:
     """The n valid places of x from `first` on, along an axis of so many places.
 
@@ -192,7 +192,7 @@ def _laid(
     return b.add("where", inside, moved, b.scalar(value, x.dtype))
 
 
-def _concatenate(b: AtBound, node: Node, inputs: Values) -> Values:
+def _concatenate(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     d = _axis(node)
     each = [b.axes_of(v) for v in inputs]
     beside = [(*axes[:d], plain(1), *axes[d + 1 :]) for axes in each]
@@ -236,7 +236,7 @@ def _neutral(node: Node, dtype: DType) -> float:
     return start
 
 
-def _reduction(b: AtBound, node: Node, inputs: Values) -> Values:
+def _reduction(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     (x,) = inputs
     axes, over = b.axes_of(x), set(_axes(node))
     kept = node.params["keepdims"]
@@ -246,7 +246,7 @@ def _reduction(b: AtBound, node: Node, inputs: Values) -> Values:
 
 
 def _position(smallest: bool) -> Rule:
-    def rule(b: AtBound, node: Node, inputs: Values) -> Values:
+    def rule(b: LengthRewriter, node: Node, inputs: Values) -> Values:
         (x,), d = inputs, _axis(node)
         axes = b.axes_of(x)
         _prefix(b, axes[d])
@@ -256,14 +256,14 @@ def _position(smallest: bool) -> Rule:
     return rule
 
 
-def _scan(b: AtBound, node: Node, inputs: Values) -> Values:
+def _scan(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     """What comes before a valid place is valid."""
     axes = b.axes_of(inputs[0])
     _prefix(b, axes[_axis(node)])
     return b.again(inputs, [axes])
 
 
-def _sort(b: AtBound, node: Node, inputs: Values) -> Values:
+def _sort(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     """NaN, or the largest number, comes last, and after equal ones before it."""
     (x,), d = inputs, _axis(node)
     axes = b.axes_of(x)
@@ -275,7 +275,7 @@ def _sort(b: AtBound, node: Node, inputs: Values) -> Values:
 # places that are known only when it runs
 
 
-def _wrapped(b: AtBound, index: Value, axis: Axis) -> Value:
+def _wrapped(b: LengthRewriter, index: Value, axis: Axis) -> Value:
     """Indices into an axis of a length: from the front, those outside it outside its places."""
     if not axis.is_ragged:
         return index
@@ -288,14 +288,14 @@ def _wrapped(b: AtBound, index: Value, axis: Axis) -> Value:
     return b.note(b.add("where", wrong, b.scalar(axis.size, int64), front), axes)
 
 
-def _take(b: AtBound, node: Node, inputs: Values) -> Values:
+def _take(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     (x, index), d = inputs, _axis(node)
     own, of_index = b.axes_of(x), b.axes_of(index)
     places = b.masked(_wrapped(b, index, own[d]), range(len(of_index)), 0)
     return b.again((x, places), [(*own[:d], *of_index, *own[d + 1 :])])
 
 
-def _scatter_add(b: AtBound, node: Node, inputs: Values) -> Values:
+def _scatter_add(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     (g, index), d = inputs, _axis(node)
     own, of_index, size = b.axes_of(g), b.axes_of(index), plain(node.params["size"])
     end = d + len(of_index)
@@ -305,7 +305,7 @@ def _scatter_add(b: AtBound, node: Node, inputs: Values) -> Values:
     return b.again((g, places), [(*own[:d], size, *own[end:])])
 
 
-def _take_along(b: AtBound, node: Node, inputs: Values) -> Values:
+def _take_along(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     (x, index), d = inputs, _axis(node)
     own, of_index = b.axes_of(x), b.axes_of(index)
     beside = _met(b, [(*a[:d], plain(1), *a[d + 1 :]) for a in (own, of_index)])
@@ -313,14 +313,14 @@ def _take_along(b: AtBound, node: Node, inputs: Values) -> Values:
     return b.again((x, places), [(*beside[:d], of_index[d], *beside[d + 1 :])])
 
 
-def _scatter_along(b: AtBound, node: Node, inputs: Values) -> Values:
+def _scatter_along(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     (g, index), d = inputs, _axis(node)
     axes, size = _met(b, [b.axes_of(g), b.axes_of(index)]), plain(node.params["size"])
     places = b.masked(_wrapped(b, index, size), range(len(axes)), 0, axes)
     return b.again((b.masked(g, [d], 0, axes), places), [(*axes[:d], size, *axes[d + 1 :])])
 
 
-def _slice_update(b: AtBound, node: Node, inputs: Values) -> Values:
+def _slice_update(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     """x, but y from a place on: y is looked up where it lies."""
     x, y, start = inputs
     own, new = b.axes_of(x), b.axes_of(y)
@@ -353,7 +353,7 @@ def _slice_update(b: AtBound, node: Node, inputs: Values) -> Values:
 # contractions, windows
 
 
-def _matmul(b: AtBound, node: Node, inputs: Values) -> Values:
+def _matmul(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     x, y = inputs
     left, right = b.axes_of(x), b.axes_of(y)
     batch = _met(b, [left[:-2], right[:-2]]) if len(left) + len(right) > 4 else ()
@@ -367,7 +367,7 @@ def _matmul(b: AtBound, node: Node, inputs: Values) -> Values:
     return b.again((x, y), [(*batch, left[-2], right[-1])])
 
 
-def _convolution(b: AtBound, node: Node, inputs: Values) -> Values:
+def _convolution(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     """Zeros beyond a picture are its padding."""
     x, w = inputs
     if any(axis.is_ragged for axis in b.axes_of(w)) or b.axes_of(x)[1].is_ragged:
@@ -375,28 +375,28 @@ def _convolution(b: AtBound, node: Node, inputs: Values) -> Values:
     return b.again((b.masked(x, _sides(b, x), 0), w), [_images(b, x, node.outputs[0].shape)])
 
 
-def _sides(b: AtBound, x: Value) -> tuple[int, int]:
+def _sides(b: LengthRewriter, x: Value) -> tuple[int, int]:
     for axis in b.axes_of(x)[2:]:
         _prefix(b, axis)
     return (2, 3)
 
 
-def _images(b: AtBound, x: Value, shape: tuple[Any, ...]) -> Axes:
+def _images(b: LengthRewriter, x: Value, shape: tuple[Any, ...]) -> Axes:
     return (b.axes_of(x)[0], *plain_axes(shape[1:]))
 
 
-def _input_gradient(b: AtBound, node: Node, inputs: Values) -> Values:
+def _input_gradient(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     g, w = inputs
     return b.again((b.masked(g, _sides(b, g), 0), w), [_images(b, g, node.params["input_shape"])])
 
 
-def _weight_gradient(b: AtBound, node: Node, inputs: Values) -> Values:
+def _weight_gradient(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     lead = _met(b, [b.axes_of(v)[:1] for v in inputs])
     g, x = (b.masked(v, (0, *_sides(b, v)), 0, (*lead, *b.axes_of(v)[1:])) for v in inputs)
     return b.again((g, x), [plain_axes(node.params["weight_shape"])])
 
 
-def _pooling(b: AtBound, node: Node, inputs: Values) -> Values:
+def _pooling(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     """Picture by picture, channel by channel."""
     for v in inputs:
         if any(axis.is_ragged for axis in b.axes_of(v)[2:]):
@@ -408,7 +408,7 @@ def _pooling(b: AtBound, node: Node, inputs: Values) -> Values:
 # random bits
 
 
-def _random_bits(b: AtBound, node: Node, inputs: Values) -> Values:
+def _random_bits(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     """The numbers that the stream has for that many, each put in its place.
 
     Of n numbers the i-th is word i // b of block i % b, b = ceil(n / 4) (primitives/creation.py):
@@ -437,7 +437,7 @@ def _random_bits(b: AtBound, node: Node, inputs: Values) -> Values:
     return b.note(bits, axes), _moved_on(b, state, b.scalar(blocks, uint32))
 
 
-def _moved_on(b: AtBound, state: Value, blocks: Value) -> Value:
+def _moved_on(b: LengthRewriter, state: Value, blocks: Value) -> Value:
     """The state of a generator so many blocks later: its counter has 64 bits."""
     key = b.add("slice", state, start=(0,), stop=(2,), step=(1,))
     low, high = (b.add("slice", state, start=(i,), stop=(i + 1,), step=(1,)) for i in (2, 3))

@@ -20,10 +20,10 @@ from tinytorch.compiler.graph.axes import Axes, Axis, are_ragged, plain_axes
 from tinytorch.compiler.graph.graph import Graph, Node, Value, applied
 from tinytorch.primitives.primitive import TABLE, Spec
 
-Rule = Callable[["AtBound", Node, tuple[Value, ...]], "tuple[Value, ...]"]
+Rule = Callable[["LengthRewriter", Node, tuple[Value, ...]], "tuple[Value, ...]"]
 
 
-class AtBound:
+class LengthRewriter:
     """Builds the program for the greatest lengths, in the order of the one with lengths.
 
     Args:

@@ -33,7 +33,7 @@ from tinytorch.base.lengths import Dim
 from tinytorch.base.locks import SharedLock, fork_waits_for
 from tinytorch.compiler.graph.graph import Graph, Value, verify
 from tinytorch.compiler.graph.length_rules import RULES
-from tinytorch.compiler.graph.lengths import AtBound
+from tinytorch.compiler.graph.lengths import LengthRewriter
 from tinytorch.compiler.record.dynamic import DynamicLengths
 from tinytorch.compiler.record.guards import Guard, Place, place_of, reading_of
 from tinytorch.compiler.record.objects import MISSING, class_of, dict_of_object, is_a, name_of, put
@@ -218,7 +218,7 @@ def record(
                 recorder.restore()
                 recording = ending.carry(guards, watch, moving)
                 if lengths:
-                    AtBound(recording.graph, lengths, RULES).run()
+                    LengthRewriter(recording.graph, lengths, RULES).run()
                     recording.dims = {dim: first + i for i, dim in enumerate(lengths)}
                 verify(recording.graph, "capture")
                 recording.put_again = watch.take_back()
