@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from tinytorch.base.arguments import explain_methods, flag, number, pair, whole
+import tinytorch as tt
+from tinytorch.base.arguments import explain_methods, fitted, flag, number, pair, whole
 from tinytorch.base.errors import SettingError
+from tinytorch.tensor.interpreter import user_line
 
 
 @pytest.mark.parametrize(
@@ -70,3 +72,19 @@ def test_methods_without_self_are_explained_too():
     held = vars(Owner)["root"]
     assert isinstance(held, staticmethod) and hasattr(held.__func__, "__explained__")
     assert Owner.root(4) == 2 and vars(Owner)["nothing"] is before
+
+
+def test_a_door_is_not_the_users_line():
+    """Ground truth: this file, in which the method is called; the door is code of the package."""
+    seen = []
+
+    def look(x):
+        seen.append(user_line())
+
+    fitted(look)(1)
+    assert seen[0].startswith("test_arguments.py:")
+    t = tt.Tensor([1.0, 2.0])
+    compiled = tt.compile(lambda: t.tanh() + tt.tanh(t))
+    compiled()
+    lines = {n.where.partition(":")[0] for n in compiled.stages()["capture"].graph.nodes}
+    assert lines == {"test_arguments.py"}

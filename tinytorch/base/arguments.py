@@ -238,6 +238,8 @@ def explained(function: Callable[P, R]) -> Callable[P, R]:
 
 
 _GIVEN_NOTHING = object()
+# a name in the package: the line that a message names is the user's, outside of it
+_DOOR_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "<door>")
 _DOOR = """
 def door({parameters}, *more, **unknown):
     if more or unknown{missing}:
@@ -278,7 +280,7 @@ def fitted(function: Callable[P, R]) -> Callable[P, R]:
         missing="".join(f" or {name} is nothing" for name in needed),
         names=", ".join(p.name for p in parameters) + ("," if len(parameters) == 1 else ""),
     )
-    exec(source, space)
+    exec(compile(source, _DOOR_FILE, "exec"), space)
     door = functools.wraps(function)(space["door"])
     door.__explained__ = True  # type: ignore[attr-defined]
     return door

@@ -268,6 +268,26 @@ class Compiled:
         """
         write_trace(self._the_call(args, kwargs), self.name, path)
 
+    def page(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Write everything about the program as one HTML page, to look at in a browser.
+
+        What every pass made of it, which thread did which kernel when, kernels with their limits
+        and the user's lines, memory over time, LLVM and assembly.
+
+        Args:
+            path: of the file, for example "step.html"; what is there is replaced.
+            args, kwargs: the kind of call to look at; default the last one. They are not changed,
+                and neither are the states: the program runs on copies.
+
+        Raises:
+            StorageError: the file cannot be written.
+
+        Cost: the passes and LLVM run again, and 21 runs: some seconds for a large model.
+        """
+        from tinytorch.compiler.run.page import write_page  # loaded when somebody looks
+
+        write_page(self._the_call(args, kwargs), self.name, path)
+
     def graph(self, *args: Any, **kwargs: Any) -> str:
         """The recorded program, as Python over the primitives."""
         return str(self._the_call(args, kwargs).recording.graph)

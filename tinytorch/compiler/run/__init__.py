@@ -9,4 +9,7 @@ Knows recordings and launch plans; never passes. In the order in which they buil
     roofline      the limits of the machine, and the least time of each kernel
     explain       kernels with their times, beside those limits
     trace         a run as a file for Chrome and Perfetto
+    markup        text of a page, escaped
+    charts        the pictures of a page: time line, memory over time, roofline
+    page          everything about a program as one HTML page; page_style: how it looks
 """

@@ -147,7 +147,7 @@ def count_text(n: int) -> str:
     >>> count_text(999), count_text(8192), count_text(64_500_000)
     ('999', '8.2 k', '64.5 M')
     """
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+    for unit, size in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if n >= size:
             return f"{n / size:.1f} {unit}"
     return str(n)
@@ -156,7 +156,11 @@ def count_text(n: int) -> str:
 def time_text(seconds: float) -> str:
     """A duration for people.
 
-    >>> time_text(0.0123), time_text(4.56e-6)
-    ('12.30 ms', '4.6 us')
+    >>> time_text(12.3), time_text(0.0123), time_text(4.56e-6), time_text(5e-8)
+    ('12.30 s', '12.30 ms', '4.6 us', '50 ns')
     """
-    return f"{seconds * 1e3:.2f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.1f} us"
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    if seconds >= 1e-3:
+        return f"{seconds * 1e3:.2f} ms"
+    return f"{seconds * 1e6:.1f} us" if seconds >= 1e-6 else f"{seconds * 1e9:.0f} ns"

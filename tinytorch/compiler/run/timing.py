@@ -21,6 +21,7 @@ from tinytorch.primitives.primitive import Spec
 from tinytorch.tensor.memory import Buffer, copy_of
 
 RUNS = 20  # of which the fastest is shown: neighbours only ever slow a run down
+LEAST_RUNS, ENOUGH_SECONDS = 3, 3.0  # of a long program fewer, so that nobody waits for minutes
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ def timed_run(call: Executable, runs: int = RUNS) -> TimedRun:
 
     Args:
         call: what to run; its states stay as they are.
-        runs: at least 1.
+        runs: at least 1; of a long program only as many as 3 seconds hold, and 3.
 
-    Cost: `runs` + 1 runs, and copies of the states.
+    Cost: these runs and one more, and copies of the states.
     """
     graph = call.recording.graph
     call.binding.refresh()
@@ -93,7 +94,9 @@ def timed_run(call: Executable, runs: int = RUNS) -> TimedRun:
     runner.bind_states([address_of(a) for a in states])
     given = [address_of(a) for a in arguments], [address_of(a) for a in results]
     seen: list[TimedRun] = []
-    for _ in range(runs + 1):
+    for i in range(runs + 1):
+        if i > LEAST_RUNS and sum(run.whole for run in seen) > ENOUGH_SECONDS * 1e9:
+            break
         runner.forget_spans()
         begin = clock_gettime_ns(CLOCK_MONOTONIC)
         runner.run(*given)
