@@ -33,6 +33,7 @@ ABOUT_SEVERAL = {
     "compiler/every_pass": "each pass by its name in compiler/pipeline.py",
     "compiler/outside_faults": "faults that users met",
     "compiler/pass_regressions": "faults that random programs found",
+    "compiler/tour": "the program of compiler/__main__.py",
     "compiler/random_programs": "random programs against their definition",
     "compiler/plan/updates_in_place": "states that are overwritten where they lie",
     "compiler/record/python_around": "what a call reads and changes of Python",

@@ -1,19 +1,26 @@
-"""Shows a training step going through every stage of the compiler: python -m tinytorch.compiler.
+"""A tour: a training step goes through every stage of the compiler, with a word on each.
+
+    python -m tinytorch.compiler                        a small step that comes with it
+    python -m tinytorch.compiler train.py:step          `step` of your file, which is run first
+    python -m tinytorch.compiler --page step.html       the same in pictures
 
 Knows one small program, and how to print; never what a pass does.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+import argparse
+import runpy
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 import tinytorch as tt
+from tinytorch.base.errors import CompileError
 from tinytorch.codegen import engine
 from tinytorch.codegen.kernel import Kernel
+from tinytorch.codegen.target import NAMES
 from tinytorch.compiler.compile import Compiled
 from tinytorch.compiler.pipeline import PASSES
 
@@ -32,7 +39,7 @@ def step(x, y):
     return loss
 """
 CAPTURE = (
-    "`step` is called once with values that record (`record/recording.py`); backward pass and"
+    "The function is called once with values that record (`record/recording.py`); backward pass and"
     " update are operations like any others."
 )
 
@@ -57,19 +64,101 @@ def smallest(kernels: list[Kernel]) -> Kernel:
     return min(kernels, key=lambda k: (len(k.ir), k.name.rpartition("_")[0]))
 
 
-def main() -> None:
-    """Print the program, every stage, and the shortest kernel as LLVM IR and as assembly."""
-    step, arguments = example(*sys.argv[1:2])
-    stages = step.stages(*arguments)
-    print(SOURCE)
-    for name, meaning, text in texts(stages):
-        print(f"--- {name}\n{meaning}\n\n{text}\n")
-    target = stages["capture"].target
-    kernel = smallest(stages["lower"].kernels)
-    print(f"--- LLVM IR of {kernel.name}\n{kernel.ir}\n")
-    print(f"--- assembly\n{engine.assembly_text(engine.module_text([kernel]), target)}")
-    step(*arguments)
-    print(f"--- explain\n{step.explain()}")
+# how to read the print of each stage, for those who see one for the first time
+READING = {
+    "capture": "A line is an operation: what it makes, of what, its shape. Products with transposed"
+    " operands are the backward pass; the last lines overwrite the weights.",
+    "simplify": "Compare it with the lines above: fewer operations, and none that gives a number"
+    " which is known already.",
+    "split reductions": "A sum over all axes is one over rows, then one over what these gave: the"
+    " first can run on several threads.",
+    "choose layouts": "Most values lie as they are written; pictures lie with channels innermost.",
+    "fuse": "A group is one kernel. What only its own operations read never reaches memory.",
+    "materialize": "What a group reads and stores; every value that is not named here is gone.",
+    "assign buffers": "Every stored value has a piece of memory; a new weight lies in the old one's"
+    " place.",
+    "order tasks": "A group comes after those whose values it reads, and after the last reader of"
+    " what it overwrites.",
+    "lower": "Each group is now loops or a library call; the names in brackets are functions of"
+    " machine code.",
+    "plan the arena": "Temporaries that are not needed at the same time share bytes.",
+    "launch plan": "This is all that is left for the runtime: functions, and numbers of memory.",
+}
+
+
+def of_file(place: str) -> Compiled:
+    """The compiled function that a file leaves, after the file ran as a program.
+
+    Args:
+        place: "train.py:step": a file, and the name of a function that `tt.compile` made.
+
+    Raises:
+        CompileError: there is no such function, or the file did not call it.
+    """
+    path, _, name = place.rpartition(":")
+    found = runpy.run_path(path, run_name="__main__").get(name) if path else None
+    if not isinstance(found, Compiled) or not found.captures:
+        kind = type(found).__name__ if found is not None else "nothing of that name"
+        raise CompileError(
+            "there is no compiled function to show",
+            got=f"{place!r}: " + ("it was not called" if isinstance(found, Compiled) else kind),
+            rule="FILE.py:NAME, where NAME is what tt.compile gave, and the file calls it",
+            fix="@tt.compile before the function, and a call of it at the end of the file",
+        )
+    return found
+
+
+def tour(step: Compiled, lines: int) -> Iterator[str]:
+    """What to print: every stage with its meaning and how to read it, a kernel, the times.
+
+    Args:
+        step: what is shown; it was called.
+        lines: how many of each print; 0 for all.
+    """
+    stages = step.stages()
+    for number, (name, meaning, text) in enumerate(texts(stages)):
+        counted = text.count("\n") + 1
+        yield f"--- {number} of {len(PASSES)}: {name} ({counted} lines)"
+        yield f"{meaning}\n{READING[name]}\n\n{_first(text, lines)}\n"
+    kernels, target = stages["lower"].kernels, stages["capture"].target
+    if kernels:
+        kernel = smallest(kernels)
+        assembly = engine.assembly_text(engine.module_text([kernel]), target)
+        yield f"--- LLVM IR of {kernel.name}\nThe shortest kernel, as the compiler writes it.\n"
+        yield f"{_first(kernel.ir, lines)}\n\n--- assembly\nThe same kernel after LLVM.\n"
+        yield f"{_first(assembly, lines)}\n"
+    yield f"--- explain\nWhere the time of a run goes, on this machine.\n\n{step.explain()}"
+
+
+def _first(text: str, lines: int) -> str:
+    kept = text.split("\n")
+    rest = len(kept) - lines
+    if not lines or rest <= 0:
+        return text
+    return "\n".join([*kept[:lines], f"... {rest} more lines (--lines 0 shows them)"])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the program and its way through the compiler; write what else was asked for."""
+    parser = argparse.ArgumentParser("python -m tinytorch.compiler", description="A tour.")
+    parser.add_argument("program", nargs="?", metavar="FILE.py:NAME", help="your compiled function")
+    parser.add_argument("--target", choices=NAMES, help="write for this kind of processor")
+    parser.add_argument("--lines", type=int, default=60, help="of each print; 0 for all")
+    parser.add_argument("--page", metavar="FILE.html", help="write everything as a page, too")
+    parser.add_argument("--trace", metavar="FILE.json", help="write a run for Perfetto, too")
+    asked = parser.parse_args(arguments)
+    if asked.program:
+        step = of_file(asked.program)
+    else:
+        step, inputs = example(asked.target)
+        step(*inputs)
+        print(SOURCE)
+    for text in tour(step, asked.lines):
+        print(text)
+    for write, path in ((step.page, asked.page), (step.trace, asked.trace)):
+        if path:
+            write(path)
+            print(f"\nwrote {path}")
 
 
 if __name__ == "__main__":
