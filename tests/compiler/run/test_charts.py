@@ -7,11 +7,11 @@ import re
 
 import pytest
 
-from tinytorch.compiler.run.charts import Part, memory, roofline, scale_for, steps, time_line
+from tinytorch.compiler.run.charts import PicturePart, memory, roofline, scale_for, steps, time_line
 
 
 def part(row=0, left=0.0, right=1.0, low=0.0, high=1.0, name="n", title="t"):
-    return Part(row, left, right, low, high, "k3", name, title)
+    return PicturePart(row, left, right, low, high, "k3", name, title)
 
 
 def numbers(text, name):

@@ -15,7 +15,7 @@ from tinytorch.compiler.run.markup import Markup, joined, tag
 
 
 @dataclass(frozen=True)
-class Part:
+class PicturePart:
     """A shape of a picture.
 
     Args:
@@ -37,7 +37,7 @@ class Part:
     title: str
 
 
-def time_line(parts: Iterable[Part], rows: Sequence[str], whole: float) -> Markup:
+def time_line(parts: Iterable[PicturePart], rows: Sequence[str], whole: float) -> Markup:
     """A lane for each thread; in percent of the width, so that a wider lane shows more.
 
     Args:
@@ -79,7 +79,7 @@ def steps(whole: float, most: int) -> list[float]:
 MEMORY_WIDTH, MEMORY_HEIGHT = 1000.0, 320.0  # units, stretched to the page
 
 
-def memory(parts: Iterable[Part], tasks: int, size: int, alive: Sequence[int]) -> Markup:
+def memory(parts: Iterable[PicturePart], tasks: int, size: int, alive: Sequence[int]) -> Markup:
     """The arena: tasks from left to right, bytes from the bottom up, a rectangle a temporary.
 
     Args:
@@ -139,7 +139,9 @@ RIGHT = 600  # where the lines of a roofline end and their names begin
 
 
 def roofline(
-    dots: Sequence[Part], peaks: Sequence[tuple[str, float]], reads: Sequence[tuple[str, float]]
+    dots: Sequence[PicturePart],
+    peaks: Sequence[tuple[str, float]],
+    reads: Sequence[tuple[str, float]],
 ) -> Markup:
     """Operations a byte from left to right, operations a second from the bottom up.
 

@@ -24,7 +24,7 @@ from tinytorch.compiler.plan.arena import Arena, size_text
 from tinytorch.compiler.plan.launch import LaunchTask
 from tinytorch.compiler.plan.stages import Fused
 from tinytorch.compiler.run import charts
-from tinytorch.compiler.run.charts import Part
+from tinytorch.compiler.run.charts import PicturePart
 from tinytorch.compiler.run.executable import Executable
 from tinytorch.compiler.run.explain import count_text, short_name, time_text
 from tinytorch.compiler.run.markup import Markup, joined, tag
@@ -59,7 +59,7 @@ def write_page(call: Executable, name: str, path: str | os.PathLike[str]) -> Non
 
 
 @dataclass
-class Row:
+class KernelSum:
     """A kernel with its operations: the sums of all tasks that are equal in both."""
 
     symbol: str
@@ -102,11 +102,11 @@ class View:
         return max(end - begin, 1) * 1e-9
 
     @cached_property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[KernelSum]:
         """The kernels, those that take longest first."""
-        rows: dict[tuple[str, str], Row] = {}
+        rows: dict[tuple[str, str], KernelSum] = {}
         for i, task in enumerate(self.tasks):
-            row = rows.setdefault((task.symbol, task.label), Row(task.symbol, task.label))
+            row = rows.setdefault((task.symbol, task.label), KernelSum(task.symbol, task.label))
             row.tasks.append(i)
             row.seconds += self.seconds(i)
             row.least += self.bounds[i].seconds
@@ -144,7 +144,7 @@ class View:
                 out.setdefault((group.label, first), {}).update(where)
         return {key: list(where) for key, where in out.items()}
 
-    def lines_of(self, row: Row) -> list[str]:
+    def lines_of(self, row: KernelSum) -> list[str]:
         """The user's lines of a kernel."""
         found: dict[str, None] = {}
         for i in row.tasks:
@@ -231,7 +231,7 @@ def _legend(view: View) -> Markup:
 def _time_line(view: View) -> list[Markup]:
     run = view.run
     parts = [
-        Part(
+        PicturePart(
             s.worker, (s.begin - run.begin) * 1e-9, (s.end - run.begin) * 1e-9, 0, 0,
             view.colour(s.task), view.tasks[s.task].label or view.tasks[s.task].symbol,
             f"{view.title(s.task)}\n{s.tiles} of {view.tasks[s.task].tiles} tiles",
@@ -275,7 +275,7 @@ def _kernels(view: View) -> list[Markup]:
     ]
 
 
-def _kernel(view: View, row: Row, whole: float) -> Markup:
+def _kernel(view: View, row: KernelSum, whole: float) -> Markup:
     kind = short_name(row.symbol)
     limits = Counter(view.bounds[i].by for i in row.tasks)
     (by, _), *_ = limits.most_common(1)
@@ -303,7 +303,7 @@ def _roofline(view: View) -> list[Markup]:
     whole = view.run.whole * 1e-9
     shown = [row for row in view.rows if row.flops and row.bytes]
     dots = [
-        Part(
+        PicturePart(
             round(3 + 14 * (row.seconds / whole) ** 0.5), 0, row.seconds, row.flops, row.bytes,
             view.colours[short_name(row.symbol)], "",
             f"{row.label}\n{row.flops / row.bytes:.1f} operations a byte, "
@@ -334,12 +334,12 @@ def _memory(view: View) -> list[Markup]:
     for i, task in enumerate(arena.program.tasks):
         for s in task.writes:
             first_writer.setdefault(s, i)
-    parts: list[Part] = []
+    parts: list[PicturePart] = []
     for s, (first, last) in arena.lifetimes.items():
         held = repr(s.value) if s.value is not None else "scratch of a kernel"
         at, colour = arena.offsets[s], view.colour(first_writer.get(s, first))
         title = f"{size_text(s.nbytes)}, {held}\ntasks {first} to {last}, at byte {at}"
-        parts.append(Part(0, first, last + 1, at, at + s.nbytes, colour, "", title))
+        parts.append(PicturePart(0, first, last + 1, at, at + s.nbytes, colour, "", title))
     count = len(view.tasks)
     picture = charts.memory(parts, count, arena.arena, alive_bytes(view.call.program.plan))
     edge = tag("div", tag("span", "task 0"), tag("span", f"task {max(0, count - 1)}"),
