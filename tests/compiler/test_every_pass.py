@@ -240,6 +240,10 @@ def damaged(name: str, result: Any, before: Any) -> Iterator[tuple[str, Any]]:
         backwards = replace(result.graph, nodes=result.graph.nodes[::-1])
         yield "read before it is made", replace(result, graph=backwards)
         yield "has changed", replace(result, graph=replace(result.graph, results=[]))
+    elif name == "recompute":
+        again = [replace(node, replay=1) for node in result.graph.nodes]
+        graph = replace(result.graph, nodes=again, recompute="none")
+        yield "something is computed again", replace(result, graph=graph)
     elif name == "split reductions":
         whole: Simplified = before
         yield "runs over innermost axes and others", whole

@@ -18,6 +18,7 @@ from tinytorch.base.errors import CompileError, SettingError
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.codegen.target import NAMES, Target
 from tinytorch.compiler import pipeline
+from tinytorch.compiler.graph.graph import RECOMPUTE
 from tinytorch.compiler.record.dynamic import DynamicLengths, DynamicShapes
 from tinytorch.compiler.record.guards import Changes, Place, given_guards, place_of
 from tinytorch.compiler.record.objects import asked, is_a, name_of
@@ -47,6 +48,7 @@ def compile(
     threads: int | None = None,
     guards: Iterable[Any] = (),
     dynamic_shapes: Mapping[str, Any] | None = None,
+    recompute: str | None = None,
 ) -> Any:
     """A function that does what `fn` does, as one native program.
 
@@ -62,14 +64,19 @@ def compile(
             one program serves every length of such an axis up to the dim's bound. See
             `record/dynamic.py` for arguments that hold several arrays. Default: each shape is a
             program of its own.
+        recompute: what the program may compute again in place of keeping it for the backward
+            pass; the numbers are the same to the last bit. "cheap": elementwise values, to 2 % of
+            the program's time, and the blocks of `tt.checkpoint`; "elementwise": all that
+            elementwise operations give back, and these blocks; "none": nothing, at the price of
+            memory. Default "cheap". What it brings: `compiled.memory()`.
 
     Returns:
         a `Compiled`. Calling it gives what `fn` gives, in fresh memory; Tensors that `fn` closes
         over and assigns to are updated in place; gradients that `fn` leaves are left.
 
     Raises:
-        SettingError: no such precision, target or number of threads, or a target whose code this
-            machine cannot run.
+        SettingError: no such precision, target, number of threads or way to recompute, or a target
+            whose code this machine cannot run.
         CompileError: (at the call) `fn` looks at values, as in `if loss > 3`.
 
     Cost: a first call 1-10 s for a large model, 0.1-1 s when the disk cache has it; later calls
@@ -93,9 +100,9 @@ def compile(
     if fn is None:
         return functools.partial(
             compile, precision=precision, target=target, threads=threads, guards=guards,
-            dynamic_shapes=dynamic_shapes,
+            dynamic_shapes=dynamic_shapes, recompute=recompute,
         )  # fmt: skip
-    return Compiled(fn, precision, target, threads, guards, dynamic_shapes)
+    return Compiled(fn, precision, target, threads, guards, dynamic_shapes, recompute)
 
 
 class _Overlap(NamedTuple):
@@ -111,7 +118,7 @@ class Compiled:
     def __init__(
         self, fn: Callable[..., Any], precision: str | None, target: str | Target | None,
         threads: int | None, guards: Iterable[Any] = (),
-        dynamic_shapes: Mapping[str, Any] | None = None,
+        dynamic_shapes: Mapping[str, Any] | None = None, recompute: str | None = None,
     ):  # fmt: skip
         if not callable(fn):
             raise CompileError(
@@ -134,7 +141,15 @@ class Compiled:
                 rule="a whole number >= 1",
                 fix="compile(..., threads=2)",
             )
+        if recompute is not None and recompute not in RECOMPUTE:
+            raise SettingError(
+                "compile: no such way to recompute",
+                got=f"recompute={recompute!r}",
+                rule="one of " + ", ".join(map(repr, RECOMPUTE)),
+                fix='compile(..., recompute="elementwise")',
+            )
         self.fn, self.precision, self.threads = fn, precision, threads
+        self.recompute = recompute or RECOMPUTE[0]
         self.target = _runnable(target)
         self.name = asked(fn, "__qualname__", name_of(type(fn)))
         self.captures = 0  # how often the function was recorded
@@ -351,6 +366,7 @@ class Compiled:
                 self.fn, args, kwargs, states=states, moving=self._moving,
                 lift_numbers=self._numbers.get(key[1:], 0) >= MOST_NUMBERS, found=found,
             )  # fmt: skip
+        recording.graph.recompute = self.recompute
         self.captures += 1
         program = program_for(recording.graph, self.target or Target.host())
         threads = self.threads or settings.num_threads()

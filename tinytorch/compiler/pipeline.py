@@ -27,6 +27,7 @@ from tinytorch.compiler.plan.layout import (
 from tinytorch.compiler.plan.lower import check_tasks, lower
 from tinytorch.compiler.plan.materialize import check_materialized, materialize
 from tinytorch.compiler.plan.order import check_order, order_tasks
+from tinytorch.compiler.plan.recompute import check_recompute, recompute
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,13 @@ PASSES = (
         " the numbers (`graph/simplify.py`).",
         simplify,
         check_simplified,
+    ),
+    Pass(
+        "recompute",
+        "What is computed again where it is needed late, in place of being kept till then"
+        " (`plan/recompute.py`).",
+        recompute,
+        check_recompute,
     ),
     Pass(
         "split reductions",

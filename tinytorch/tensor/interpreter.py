@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Generator
-from contextlib import ContextDecorator, contextmanager
+from contextlib import AbstractContextManager, ContextDecorator, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tinytorch.base.errors import CompileError, SettingError
@@ -70,6 +70,10 @@ class Interpreter:
 
         From then on the Tensor has a `_value`, and the interpreter remembers the gradient it had.
         """
+
+    def replaying(self) -> AbstractContextManager[None]:
+        """A context in which operations repeat earlier ones, so that these need not be kept."""
+        return nullcontext()
 
     def assign(self, tensor: Any, new: Any) -> None:
         """From now on `tensor` holds what `new` holds; shapes and dtypes agree already.

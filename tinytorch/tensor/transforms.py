@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from tinytorch.base.dtypes import float64
@@ -451,7 +451,7 @@ class _Block(GradientRule):
     def vjp(self, g: Any, out: Any, *read: Any, final: bool = False) -> tuple[Any, ...]:
         """Run again, recorded, and go back through what was recorded."""
         start = autograd.next_sequence()
-        with self.journal.repeated(), enable_grad(), precision(self.precision):
+        with self.journal.repeated(), enable_grad(), precision(self.precision), _replaying():
             outs = tensors_of(self.run())
         now = _read_outside(outs, start)
         for place, x in zip(self.places, read, strict=True):
@@ -467,6 +467,11 @@ class _Block(GradientRule):
         roots = [(o._node, c) for o, c in pairs if c is not None and o._node is not None]
         found = autograd.propagate(roots, self.places, keep=STATE.recording, final=final)
         return tuple([found.get(place) for place in self.places])
+
+
+def _replaying() -> AbstractContextManager[None]:
+    """While a block runs again: who records a program is told that it does."""
+    return nullcontext() if STATE.interpreter is None else STATE.interpreter.replaying()
 
 
 def tensors_of(result: Any) -> tuple[Any, ...]:
@@ -494,7 +499,8 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
     https://arxiv.org/abs/1604.06174, section 3.
 
     Cost: the memory of one block at a time in place of all of them; one more forward pass. In a
-        compiled function nothing: there the compiler decides what is kept (docs/decisions/006).
+        compiled function too, less what the gradients do not need of that pass; with
+        `tt.compile(..., recompute="none")` neither.
 
     Example:
         >>> import tinytorch as tt

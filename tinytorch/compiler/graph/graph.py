@@ -21,6 +21,9 @@ from tinytorch.primitives.primitive import OpClass, Primitive, Spec
 
 WRITTEN_OUT = 16  # elements of a constant that is printed as a list
 
+# What a program may compute again in place of keeping it; see plan/recompute.py.
+RECOMPUTE = ("cheap", "none", "elementwise")
+
 
 @dataclass(eq=False)
 class Value:
@@ -53,6 +56,9 @@ class Node:
         params: its static parameters.
         outputs: values it makes.
         where: "file.py:12" of the user's line, for errors and `explain()`.
+        replay: 0 of what is computed the first time; else the number of the replay that computes
+            it again, so that what the first time gave need not be kept. Nodes of different replays
+            are never one node, and never in one kernel unless they lie there in this order anyway.
     """
 
     primitive: Primitive
@@ -60,6 +66,7 @@ class Node:
     params: dict[str, Any]
     outputs: tuple[Value, ...]
     where: str = ""
+    replay: int = 0
 
     @cached_property
     def is_movement(self) -> bool:
@@ -105,11 +112,15 @@ class Node:
 
 
 def applied(
-    primitive: Primitive, inputs: tuple[Value, ...], params: dict[str, Any], where: str = ""
+    primitive: Primitive,
+    inputs: tuple[Value, ...],
+    params: dict[str, Any],
+    where: str = "",
+    replay: int = 0,
 ) -> Node:
     """A node whose outputs are what the shape rule of its primitive says."""
     outputs = tuple(Value(s) for s in inferred(primitive, inputs, params))
-    return Node(primitive, inputs, params, outputs, where)
+    return Node(primitive, inputs, params, outputs, where, replay)
 
 
 def inferred(
@@ -144,6 +155,8 @@ class Graph:
         results: values returned to the caller in fresh memory.
         updates: (state, new value) pairs: after the call the state's memory holds the new value.
         ragged: the axes of arguments and results of which only a part is valid (axes.py).
+        recompute: which values the passes may compute again in place of keeping them, one of
+            `RECOMPUTE`.
     """
 
     arguments: list[Value] = field(default_factory=list[Value])
@@ -153,6 +166,7 @@ class Graph:
     results: list[Value] = field(default_factory=list[Value])
     updates: list[tuple[Value, Value]] = field(default_factory=list[tuple[Value, Value]])
     ragged: dict[Value, Axes] = field(default_factory=dict[Value, Axes])
+    recompute: str = RECOMPUTE[0]
 
     @property
     def outputs(self) -> list[Value]:
@@ -165,9 +179,10 @@ class Graph:
         inputs: tuple[Value, ...],
         params: dict[str, Any],
         where: str = "",
+        replay: int = 0,
     ) -> tuple[Value, ...]:
         """Append one application; its shape rule says what the outputs are."""
-        self.nodes.append(applied(primitive, inputs, params, where))
+        self.nodes.append(applied(primitive, inputs, params, where, replay))
         return self.nodes[-1].outputs
 
     def producers(self) -> dict[Value, Node]:
@@ -201,6 +216,8 @@ class Graph:
         self.name_values()
         given = ", ".join(f'{v.name}: "{_text(v.spec)}"' for v in (*self.arguments, *self.states))
         lines = [f"def program({given}):"]
+        if self.recompute != RECOMPUTE[0]:
+            lines.append(f"    # recompute: {self.recompute}")
         for v, array in self.constants.items():
             lines.append(f"    {v.name} = {_array_text(v.name, array)}  # {_text(v.spec)}")
         for node in self.nodes:
@@ -209,6 +226,7 @@ class Graph:
                 [*(v.name for v in node.inputs), *(f"{k}={p!r}" for k, p in node.params.items())]
             )
             shapes = ", ".join(_text(v.spec) for v in node.outputs)
+            shapes += f", replay {node.replay}" if node.replay else ""
             lines.append(f"    {left} = {node.primitive.name}({right})  # {shapes}")
         kept = self._views_of_updated()
         lines.extend(f"    {name} = np.array({v.name})  # kept" for v, name in kept.items())

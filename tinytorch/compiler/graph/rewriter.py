@@ -61,16 +61,19 @@ class Rewriter:
 
     def __init__(self, graph: Graph, rules: Mapping[str, Rule]):
         self.old, self.rules = graph, rules
-        self.new = Graph(list(graph.arguments), list(graph.states), dict(graph.constants))
+        self.new = Graph(
+            list(graph.arguments), list(graph.states), dict(graph.constants),
+            recompute=graph.recompute,
+        )  # fmt: skip
         self.values: dict[Value, Value] = {
             v: v for v in (*graph.arguments, *graph.states, *graph.constants)
         }
         self.made: dict[Value, Node] = {}
         self.checks: list[IndexCheck] = []
         self.users = graph.users()
-        self._seen: dict[tuple[str, Inputs, str], Inputs] = {}
+        self._seen: dict[tuple[str, Inputs, str, int], Inputs] = {}
         self._constants: dict[tuple[Spec, bytes], Value] = {}
-        self.where = ""
+        self.where, self.replay = "", 0  # of the node that is being rewritten
         for v, array in graph.constants.items():
             if array.size <= SMALL:
                 self._constants.setdefault((v.spec, array.tobytes()), v)
@@ -78,7 +81,7 @@ class Rewriter:
     def run(self) -> Graph:
         """The whole program."""
         for node in self.old.nodes:
-            self.where = node.where
+            self.where, self.replay = node.where, node.replay
             inputs = tuple(self._unique(self.values[v]) for v in node.inputs)
             rule = self.rules.get(node.primitive.name)
             out = rule(self, node, inputs) if rule else None
@@ -104,14 +107,17 @@ class Rewriter:
         """Apply a primitive with one output, by the rules that hold for it."""
         rule, out = self.rules.get(name), None
         if rule is not None:
-            out = rule(self, applied(TABLE[name], inputs, params, self.where), inputs)
+            node = applied(TABLE[name], inputs, params, self.where, self.replay)
+            out = rule(self, node, inputs)
         return self._add(name, inputs, params)[0] if out is None else out
 
     def _add(self, name: str, inputs: Inputs, params: dict[str, Any]) -> Inputs:
-        key = (name, inputs, repr(sorted(params.items())))  # as text 0.0 and -0.0 differ
+        free = TABLE[name].op_class in (OpClass.MOVEMENT, OpClass.SOURCE)  # no memory of its own
+        replay = 0 if free or self.new.recompute == "none" else self.replay
+        key = (name, inputs, repr(sorted(params.items())), replay)  # as text 0.0 and -0.0 differ
         if key not in self._seen:
             known = self.new.constants
-            outs = self.new.add(TABLE[name], inputs, params, self.where)
+            outs = self.new.add(TABLE[name], inputs, params, self.where, replay)
             if inputs and known.keys() >= {*inputs} and all(o.spec.size <= SMALL for o in outs):
                 self.new.nodes.pop()
                 done = evaluated(TABLE[name], inputs, params, known)

@@ -51,6 +51,8 @@ class _Draft:
     call: Node | None = None
     outer: bool = False
     nodes: list[Node] = field(default_factory=list[Node])
+    replay: int = 0
+    after: int = 0  # the newest group of a replay that it needs, or is
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -70,6 +72,7 @@ class _Fusion:
         self.of: dict[Node, _Draft] = {}
         self.groups: list[_Draft] = []
         self._before: dict[int, int] = {}  # group number -> bit set of the groups it needs
+        self._replayed: dict[Value, list[_Draft]] = {}  # the groups of replays that read a value
         self._apart: dict[int, int] = {}  # and of those it reads at other places: never one kernel
         self.paths = Paths(self.producer, frozenset(self._find_inlined()))
         for node in self.graph.nodes:
@@ -135,8 +138,31 @@ class _Fusion:
         if node.is_reduction:
             group.axes = node.reduced_axes
         self.of[node] = group
+        group.after = max(group.after, self._after(sources))
         self._apart[group.number] |= apart
         self._need(group, needed)
+        self._take_in(node, group, sources)
+
+    def _take_in(self, node: Node, group: _Draft, sources: list[tuple[Value, bool]]) -> None:
+        """Arithmetic of a replay is done by a kernel that reads the same value as late anyway.
+
+        Of GELU's backward pass the kernel has the cdf in registers, and h * cdf is one product.
+        """
+        for base, simple in sources:
+            if base not in self.producer:  # a state: to read it late would put off its update
+                continue
+            if node.replay and simple:
+                self._replayed.setdefault(base, []).append(group)
+                continue
+            for other in self._replayed.get(base, ()) if simple else ():
+                before = self._before[other.number] >> group.number & 1
+                if other is not group and other.nodes and other.replay and not before:
+                    self._merge(group, other, replay=True)
+
+    def _after(self, sources: list[tuple[Value, bool]]) -> int:
+        """The newest group of a replay that one of these values waits for."""
+        made = (self.producer.get(base) for base, _ in sources)
+        return max((self.of[n].after for n in made if n is not None), default=0)
 
     def _in_line(self, node: Node, base: Value) -> bool:
         """Whether a node reads a result for each row in the row it belongs to.
@@ -182,6 +208,7 @@ class _Fusion:
             group = _Draft(len(self.groups), node.outputs[0].shape)
         else:
             group = _Draft(len(self.groups), node.outputs[0].shape, call=node)
+        group.replay, group.after = node.replay, group.number if node.replay else 0
         self.groups.append(group)
         self._before[group.number] = self._apart[group.number] = 0
         return group
@@ -198,8 +225,14 @@ class _Fusion:
                 simple[group.number] = group
             else:
                 barred.add(group.number)
+        # what came before a replay does not wait for it: it would be kept after all
+        after = self._after(sources)
         candidates = [
-            g for n, g in simple.items() if n not in barred and self._fits(node, g, sources)
+            g
+            for n, g in simple.items()
+            if n not in barred
+            and (g.replay == node.replay if node.replay else n >= after)
+            and self._fits(node, g, sources)
         ]
         candidates.sort(key=lambda g: (g.call is None, g.axes is None, -g.number))
         for chosen in candidates:
@@ -266,6 +299,8 @@ class _Fusion:
         for group in reversed(self.groups[-16:]):
             if not (group.outer and group.domain == node.inputs[0].shape and group.axes == axes):
                 continue
+            if group.replay != node.replay:
+                continue
             firsts = [n for n in group.nodes if n.is_reduction]
             shared = mine & {b for n in firsts for b, _ in self.paths.sources(n)}
             needs = 0
@@ -298,9 +333,9 @@ class _Fusion:
             needed >> number & 1 and needs >> first & 1 for number, needs in self._before.items()
         )
 
-    def _merge(self, into: _Draft, other: _Draft) -> None:
+    def _merge(self, into: _Draft, other: _Draft, replay: bool = False) -> None:
         """Put `other` into `into` if they run over the same points with nothing between them."""
-        if other.call is not None or other.outer:
+        if other.call is not None or other.outer or (other.replay != into.replay and not replay):
             return
         per_row = other.axes is None and self._is_per_row(into, other.domain)
         if not per_row and (into.outer or other.domain != into.domain):
@@ -323,6 +358,7 @@ class _Fusion:
         for number, needs in self._before.items():
             if needs >> b & 1 or needs >> a & 1:
                 self._before[number] = (needs | joint | 1 << a) & ~(1 << b)
+        into.after = max(into.after, min(other.after, a) if replay else other.after)
         self._before[a], self._before[b] = joint, 0
         self._apart[a] |= self._apart[b]
         for number, apart in self._apart.items():

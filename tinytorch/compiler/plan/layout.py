@@ -129,19 +129,21 @@ def _split(nodes: list[Node], node: Node, orders: Mapping[Value, Axes]) -> None:
     first, wide = {"axes": tuple(sorted(inner)), "keepdims": True}, accumulator(x.dtype)
     if wide is x.dtype:
         half = _append(nodes, node, node.primitive, x, first)
-        nodes.append(Node(node.primitive, (half,), node.params, (out,), node.where))
+        nodes.append(Node(node.primitive, (half,), node.params, (out,), node.where, node.replay))
         return
     half = _append(nodes, node, TABLE["cast"], x, {"dtype": wide})  # rounded once, at the end
     half = _append(nodes, node, node.primitive, half, first)
     half = _append(nodes, node, node.primitive, half, node.params)
-    nodes.append(Node(TABLE["cast"], (half,), {"dtype": x.dtype}, (out,), node.where))
+    nodes.append(
+        Node(TABLE["cast"], (half,), {"dtype": x.dtype}, (out,), node.where, node.replay)
+    )
 
 
 def _append(
     nodes: list[Node], of: Node, primitive: Primitive, x: Value, params: dict[str, Any]
 ) -> Value:
     """A node that stands for a step of the node `of`; its output."""
-    nodes.append(applied(primitive, (x,), params, of.where))
+    nodes.append(applied(primitive, (x,), params, of.where, of.replay))
     return nodes[-1].outputs[0]
 
 

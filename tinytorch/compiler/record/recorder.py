@@ -11,8 +11,8 @@ was before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -95,6 +95,7 @@ class Recorder(Interpreter):
         self.strides = EagerStrides()
         self._direct = direct
         self._made: set[Value] = set()  # values of this recording
+        self._replays = self._replay = 0  # so many so far, and the one that is recorded now
         self._constants: dict[tuple[Any, ...], Value] = {}
         self._given: dict[int, Tensor] = {}  # id of an argument -> its stand-in
         self._start = Leaf().sequence  # tape nodes older than this were made outside
@@ -175,7 +176,9 @@ class Recorder(Interpreter):
                 if t._node is not None and t._buffer is not None and type(t._node) is not Leaf:
                     if not ends_here(t._node):
                         self._refuse_old_tape(t._node, t)
-        outputs: tuple[Value, ...] = self.graph.add(primitive, inputs, params, user_line())
+        outputs: tuple[Value, ...] = self.graph.add(
+            primitive, inputs, params, user_line(), self._replay
+        )
         self._made.update(outputs)
         out, *others = [from_value(v) for v in outputs]
         if others:
@@ -195,6 +198,16 @@ class Recorder(Interpreter):
             value = self._constants[key] = self.new_value(Spec(array.shape, buffer.dtype))
             self.graph.constants[value] = array
         return from_value(value)
+
+    @contextmanager
+    def replaying(self) -> Generator[None]:
+        """What is recorded meanwhile is computed again, and never taken for what it repeats."""
+        before, self._replays = self._replay, self._replays + 1
+        self._replay = self._replays
+        try:
+            yield
+        finally:
+            self._replay = before
 
     def stands(self, tensor: Tensor) -> None:
         """Remember a Tensor without numbers: it may be found in the user's objects afterwards."""
