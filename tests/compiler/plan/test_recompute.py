@@ -16,7 +16,7 @@ from tinytorch.compiler.pipeline import stage
 from tinytorch.compiler.plan.recompute import LEAST_BYTES, MOST_OPERATIONS
 
 TARGET = Target.named("vector128")
-ROWS, WIDTH = 256, 512
+ROWS, WIDTH = 128, 1024
 ONE = ROWS * WIDTH * 4  # bytes of one value between two layers: twice what is looked at
 
 
@@ -30,7 +30,7 @@ def training_step(layers: int, wrap=lambda f: f, **settings):
     """A compiled step, and its batch; every layer is one block."""
     generator = tt.Generator(3)
     weights = [
-        (tt.randn(WIDTH, WIDTH, generator=generator) * 0.05).requires_grad_() for _ in range(layers)
+        (tt.randn(WIDTH, WIDTH, generator=generator) * 0.03).requires_grad_() for _ in range(layers)
     ]
 
     def step(x):
@@ -108,20 +108,21 @@ def test_the_numbers_are_the_same_to_the_last_bit(target):
     for wrap in (lambda f: f, tt.checkpoint):
         for recompute in RECOMPUTE:
             replays, losses, weights = trained(wrap, recompute=recompute)
-            assert (replays > 0) == (recompute != "none")
+            asked = {"none": False, "cheap": wrap is tt.checkpoint, "elementwise": True}
+            assert (replays > 0) == asked[recompute]  # so little work pays for no more
             assert losses == plain[1]
             for a, b in zip(weights, plain[2], strict=True):
                 assert np.array_equal(a, b)
 
 
 def test_eager_and_compiled_checkpoints_agree():
-    """Ground truth: eager, which is the definition; sums of 256 products in another order."""
+    """Ground truth: eager, which is the definition; sums of 1024 products in another order."""
     step, weights, x = training_step(3, tt.checkpoint)
     other, same, _ = training_step(3, tt.checkpoint)
     step(x)
     other.fn(x)
     for a, b in zip(weights, same, strict=True):
-        bound = 4 * 256**0.5 * 2**-24 * np.abs(b.numpy()).max()
+        bound = 4 * 1024**0.5 * 2**-24 * np.abs(b.numpy()).max()
         assert np.abs(a.numpy() - b.numpy()).max() < bound
 
 
@@ -169,9 +170,9 @@ def test_what_is_worth_it(settings, number):
     assert replays(early_and_late(recompute="elementwise", **settings)) == number
 
 
-def test_cheap_means_two_per_cent():
-    """Closed form: a product over 64 does 2 x 64 operations a number, 0.28 ns, 2 % of which do not pay
-    for the 0.1 ns that writing it takes; "elementwise" does it all the same."""
+def test_cheap_means_little_of_the_time():
+    """Closed form: a product over 64 does 2 x 64 operations a number, 0.28 ns, 1/80 of which does
+    not pay for the 0.1 ns that writing it takes; "elementwise" does it all the same."""
     few = early_and_late(4 * ENOUGH)
     assert replays(few) == 0
     assert replays(early_and_late(4 * ENOUGH, recompute="elementwise")) == 1

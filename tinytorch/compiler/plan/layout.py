@@ -134,9 +134,7 @@ def _split(nodes: list[Node], node: Node, orders: Mapping[Value, Axes]) -> None:
     half = _append(nodes, node, TABLE["cast"], x, {"dtype": wide})  # rounded once, at the end
     half = _append(nodes, node, node.primitive, half, first)
     half = _append(nodes, node, node.primitive, half, node.params)
-    nodes.append(
-        Node(TABLE["cast"], (half,), {"dtype": x.dtype}, (out,), node.where, node.replay)
-    )
+    nodes.append(Node(TABLE["cast"], (half,), {"dtype": x.dtype}, (out,), node.where, node.replay))
 
 
 def _append(

@@ -8,7 +8,7 @@ operations are fused with what reads them, as all others; materialize.py then de
 question for what crosses between kernels.
 
     "none"          nothing, and what `tt.checkpoint` was asked to forget is kept as well
-    "cheap"         as far as it costs less than 2 % of the program's time, by the estimate below
+    "cheap"         as far as it costs less than 1/80 of the program's time, by the estimate below
     "elementwise"   all that elementwise operations give back; every contraction is done once
 
 The same operations run on the same numbers, so results are the same to the last bit.
@@ -32,7 +32,7 @@ from tinytorch.compiler.plan.access import is_arithmetic
 
 LEAST_BYTES = 1 << 18  # of a value: what is smaller lies in a cache, and is not what fills memory
 MOST_OPERATIONS, MOST_EXPENSIVE = 16, 2  # to give a value back
-PRICE = 0.02  # of the program's time, for "cheap"
+PRICE = 0.0125  # of the program's time, for "cheap"
 ROW_FRACTION = 16  # a leaf with 16 times fewer elements is kept for nothing
 # What the development machine does in a second (two cores): the price is a ratio of the two.
 FLOPS, FLOPS_BF16, BYTES = 450e9, 900e9, 40e9
@@ -47,7 +47,7 @@ def recompute(program: Simplified) -> Simplified:
     graph = program.graph
     if graph.recompute == "none":
         return program
-    found = _Search(graph).found()
+    found = _ReplayChoice(graph).found()
     return replace(program, graph=_repeated(graph, found)) if found else program
 
 
@@ -67,7 +67,7 @@ def check_recompute(program: Simplified) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Again:
+class _Replay:
     """A value that is computed again.
 
     Args:
@@ -85,7 +85,7 @@ class _Again:
     seconds: float
 
 
-class _Search:
+class _ReplayChoice:
     """The values to compute again; `readers`: places of the nodes that read each value."""
 
     def __init__(self, graph: Graph):
@@ -103,14 +103,14 @@ class _Search:
         """Note that a value is read, and what it is a view of."""
         self.readers.setdefault(v, []).append(place)
 
-    def found(self) -> list[_Again]:
+    def found(self) -> list[_Replay]:
         """All of them, or for "cheap" those with the most bytes for their price, to the limit."""
         found = [a for n in self.graph.nodes if (a := self._again(n)) is not None]
         found.sort(key=lambda a: a.seconds / a.value.spec.nbytes)
         left = inf
         if self.graph.recompute == "cheap":
             left = PRICE * sum(map(_seconds, self.graph.nodes))
-        chosen: list[_Again] = []
+        chosen: list[_Replay] = []
         kept, dropped = set[Value](), set[Value]()
         for again in found:
             if again.value in kept or not dropped.isdisjoint(again.leaves):
@@ -137,7 +137,7 @@ class _Search:
                     found.append(i)
         return sorted(found)
 
-    def _again(self, node: Node) -> _Again | None:
+    def _again(self, node: Node) -> _Replay | None:
         """How what a node makes is given back, if it is read early and late, and cheap."""
         value = node.outputs[0]
         if value.spec.nbytes < LEAST_BYTES or not _is_plain(node) or value in self.outputs:
@@ -181,15 +181,18 @@ class _Search:
             return True
         return any(i >= late for i in self._uses(v))
 
-    def _priced(self, value: Value, chain: list[Node] | None, late: int) -> _Again | None:
+    def _priced(self, value: Value, chain: list[Node] | None, late: int) -> _Replay | None:
         done = [n for n in chain or () if not (n.is_movement or n.is_source)]
         expensive = sum(n.primitive.expensive for n in done)
         if not done or len(done) > MOST_OPERATIONS or expensive > MOST_EXPENSIVE:
             return None
         own = {v for n in chain or () for v in n.outputs}
         leaves = frozenset(v for n in chain or () for v in n.inputs if v not in own)
-        seconds = value.spec.nbytes / BYTES + expensive * value.spec.size * EXPENSIVE_SECONDS
-        return _Again(value, tuple(chain or ()), leaves, late, seconds)
+        given = sum(v.spec.nbytes for v in leaves if v not in self.producer)  # read for this alone
+        seconds = (
+            value.spec.nbytes + given
+        ) / BYTES + expensive * value.spec.size * EXPENSIVE_SECONDS
+        return _Replay(value, tuple(chain or ()), leaves, late, seconds)
 
 
 def _is_plain(node: Node) -> bool:
@@ -212,13 +215,13 @@ def _seconds(node: Node) -> float:
     return flops / (FLOPS_BF16 if half else FLOPS)
 
 
-def _repeated(graph: Graph, found: Sequence[_Again]) -> Graph:
+def _repeated(graph: Graph, found: Sequence[_Replay]) -> Graph:
     """The graph with each chain repeated where its value is first read late."""
     first = max((n.replay for n in graph.nodes), default=0) + 1
-    starting: dict[int, list[tuple[int, _Again]]] = {}
+    starting: dict[int, list[tuple[int, _Replay]]] = {}
     for number, again in enumerate(found, first):
         starting.setdefault(again.at, []).append((number, again))
-    repeated = _Repeated(graph)
+    repeated = _ReplayedGraph(graph)
     for i, node in enumerate(graph.nodes):
         for number, again in starting.get(i, ()):
             repeated.repeat(again, number)
@@ -226,7 +229,7 @@ def _repeated(graph: Graph, found: Sequence[_Again]) -> Graph:
     return replace(graph, nodes=repeated.nodes)
 
 
-class _Repeated:
+class _ReplayedGraph:
     """The new list of nodes while it is made."""
 
     def __init__(self, graph: Graph):
@@ -234,7 +237,7 @@ class _Repeated:
         self._producer = graph.producers()
         self._late: dict[Value, Value] = {}  # what stands for a value from now on
 
-    def repeat(self, again: _Again, number: int) -> None:
+    def repeat(self, again: _Replay, number: int) -> None:
         """Append a chain; from now on its value is read there."""
         made: dict[Value, Value] = {}
         for n in again.chain:
