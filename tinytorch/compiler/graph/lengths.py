@@ -115,7 +115,7 @@ class LengthRewriter:
         fixed = {k: at_bound(p) for k, p in node.params.items()} | params
         if any(map(holds_length, fixed.values())):
             self.refuse("its settings are numbers: a number that depends on a length is none yet")
-        self.nodes.append(applied(node.primitive, inputs, fixed, node.where))
+        self.nodes.append(applied(node.primitive, inputs, fixed, node.where, node.replay))
         outputs = self.nodes[-1].outputs
         for v, of in zip(outputs, axes, strict=True):
             self.note(v, of)
