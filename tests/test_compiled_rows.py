@@ -105,7 +105,7 @@ def test_compiled_is_the_definition(target, row):
         arrays.update(zip(values, case.inputs, strict=True))
         graph.results += graph.add(TABLE[row], values, case.params, case.label)
     program = program_of(graph, TARGETS[target])
-    assert not program.host_calls
+    assert not program.host_calls or row == "host_call"
     runs = [run(program, graph, arrays, threads)[0] for threads in (1, 2, 3)]
     wrong, place = [], 0
     for case in cases:

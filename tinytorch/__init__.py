@@ -36,6 +36,7 @@ from tinytorch.tensor.autograd import tape
 from tinytorch.tensor.dispatch import custom_vjp
 from tinytorch.tensor.functions import *  # noqa: F403
 from tinytorch.tensor.functions import __all__ as _functions
+from tinytorch.tensor.host import host_call
 from tinytorch.tensor.interpreter import enable_grad, is_grad_enabled, no_grad, precision
 from tinytorch.tensor.random import Generator, default_generator, manual_seed
 from tinytorch.tensor.tensor import Tensor
@@ -59,6 +60,7 @@ _LATER: dict[str, tuple[str, str | None]] = {
     "array_api": ("tinytorch.array_api", None),
     "compile": ("tinytorch.compiler.compile", "compile"),
     "data": ("tinytorch.data", None),
+    "debug": ("tinytorch.tensor.debug", None),
     "models": ("tinytorch.models", None),
     "nn": ("tinytorch.nn", None),
     "optim": ("tinytorch.optim", None),
@@ -85,6 +87,7 @@ __all__ = [
     "float64",
     "grad",
     "gradcheck",
+    "host_call",
     "int16",
     "int32",
     "int64",

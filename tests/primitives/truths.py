@@ -469,4 +469,5 @@ TRUTHS = {
     "max_pool2d_gradient": (pool_gradient_truth, 8),
     "max_pool2d_take": (pool_take_truth, 0),
     "random_bits": (random_truth, 0),
+    "host_call": (lambda after, *xs, function, results: (*function.function(*xs), after), 0),
 }  # fmt: skip

@@ -11,6 +11,7 @@ TinyTorchError
 ├── GradientError (RuntimeError)    a gradient cannot be computed
 ├── OverlapError (RuntimeError)     one place in memory would be written twice
 ├── CompileError (RuntimeError)     a function cannot be compiled
+├── NonFiniteError (FloatingPointError)     a compiled function computed NaN or an infinity
 ├── OutOfMemoryError (MemoryError, RuntimeError)    an array does not fit into memory
 ├── DataError (ValueError)          data is missing or damaged
 ├── FileFormatError (ValueError)    a file is not what its name says
@@ -173,6 +174,10 @@ class CompileError(TinyTorchError, RuntimeError):
         """TinyTorch contradicts itself: no setting of the user's can mend it."""
         fix = "this is a fault of TinyTorch: please report it with the compiled function"
         return cls(what, got=got, rule=rule, fix=fix)
+
+
+class NonFiniteError(TinyTorchError, FloatingPointError):
+    """A compiled function computed NaN or an infinity (`compile(..., check_nan=True)`)."""
 
 
 class DataError(TinyTorchError, ValueError):

@@ -12,7 +12,8 @@ import os
 import threading
 import time
 from collections import deque
-from contextlib import AbstractContextManager
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
 from weakref import WeakSet
 
 _all: WeakSet[ForkSafeLock] = WeakSet()
@@ -76,12 +77,31 @@ class SharedLock:
     def give_way(self, me: int) -> None:
         """Wait while another thread has the lock alone, without a share of this one."""
         while self.owner is not None and self.owner != me:
-            self.sharing.remove(me)
+            shares = self.sharing.count(me)
+            for _ in range(shares):
+                self.sharing.remove(me)
             try:
                 with self._lock:
                     pass
             finally:
-                self.sharing.append(me)
+                self.sharing.extend([me] * shares)
+
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """Give this thread's shares back within the block, in which a user's code runs.
+
+        Others may have the lock alone meanwhile, this thread too.
+        """
+        me = threading.get_ident()
+        shares = self.sharing.count(me)
+        for _ in range(shares):
+            self.sharing.remove(me)
+        try:
+            yield
+        finally:
+            self.sharing.extend([me] * shares)
+            if shares and self.owner is not None:
+                self.give_way(me)
 
     def __enter__(self) -> None:
         self._lock.acquire()

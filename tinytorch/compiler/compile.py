@@ -49,6 +49,7 @@ def compile(
     guards: Iterable[Any] = (),
     dynamic_shapes: Mapping[str, Any] | None = None,
     recompute: str | None = None,
+    check_nan: bool = False,
 ) -> Any:
     """A function that does what `fn` does, as one native program.
 
@@ -69,6 +70,8 @@ def compile(
             the program's time, and the blocks of `tt.checkpoint`; "elementwise": all that
             elementwise operations give back, and these blocks; "none": nothing, at the price of
             memory. Default "cheap". What it brings: `compiled.memory()`.
+        check_nan: raise an error where a result or a new state is NaN, or an infinity that arose in
+            the program; it names the first operation that gave one, and its line.
 
     Returns:
         a `Compiled`. Calling it gives what `fn` gives, in fresh memory; Tensors that `fn` closes
@@ -78,6 +81,7 @@ def compile(
         SettingError: no such precision, target, number of threads or way to recompute, or a target
             whose code this machine cannot run.
         CompileError: (at the call) `fn` looks at values, as in `if loss > 3`.
+        NonFiniteError: (at the call, `check_nan`) NaN or infinity; no state has changed.
 
     Cost: a first call 1-10 s for a large model, 0.1-1 s when the disk cache has it; later calls
     about 20 us of Python.
@@ -100,9 +104,9 @@ def compile(
     if fn is None:
         return functools.partial(
             compile, precision=precision, target=target, threads=threads, guards=guards,
-            dynamic_shapes=dynamic_shapes, recompute=recompute,
+            dynamic_shapes=dynamic_shapes, recompute=recompute, check_nan=check_nan,
         )  # fmt: skip
-    return Compiled(fn, precision, target, threads, guards, dynamic_shapes, recompute)
+    return Compiled(fn, precision, target, threads, guards, dynamic_shapes, recompute, check_nan)
 
 
 class _Overlap(NamedTuple):
@@ -119,6 +123,7 @@ class Compiled:
         self, fn: Callable[..., Any], precision: str | None, target: str | Target | None,
         threads: int | None, guards: Iterable[Any] = (),
         dynamic_shapes: Mapping[str, Any] | None = None, recompute: str | None = None,
+        check_nan: bool = False,
     ):  # fmt: skip
         if not callable(fn):
             raise CompileError(
@@ -150,6 +155,7 @@ class Compiled:
             )
         self.fn, self.precision, self.threads = fn, precision, threads
         self.recompute = recompute or RECOMPUTE[0]
+        self.check_nan = check_nan
         self.target = _runnable(target)
         self.name = asked(fn, "__qualname__", name_of(type(fn)))
         self.captures = 0  # how often the function was recorded
@@ -365,6 +371,7 @@ class Compiled:
             recording = record(
                 self.fn, args, kwargs, states=states, moving=self._moving,
                 lift_numbers=self._numbers.get(key[1:], 0) >= MOST_NUMBERS, found=found,
+                checks=self.check_nan,
             )  # fmt: skip
         recording.graph.recompute = self.recompute
         self.captures += 1

@@ -19,6 +19,7 @@ from tinytorch.primitives.elementwise import (
     less_equal, logical_and, logical_not, logical_or, maximum, minimum, mul, neg, not_equal,
     reciprocal, remainder, round_, shift_left, shift_right, sign, signbit, sub, where,
 )
+from tinytorch.primitives.host import host_call
 from tinytorch.primitives.indexing import (
     put_rows, scatter_add, scatter_along, slice_update, take, take_along,
 )
@@ -40,11 +41,11 @@ __all__ = [
     "bitwise_not", "bitwise_or", "bitwise_xor", "broadcast_to", "cast", "cast_like", "ceil",
     "concatenate", "convolution", "convolution_input_gradient", "convolution_weight_gradient",
     "cos", "cumsum", "div", "dtype_of", "equal", "erf", "exp", "flip", "floor", "floor_div",
-    "fold_to", "full", "full_like", "greater", "greater_equal", "iota", "isfinite", "isinf",
-    "isnan", "less", "less_equal", "log", "logical_and", "logical_not", "logical_or", "matmul",
-    "max_", "max_pool2d", "max_pool2d_gradient", "max_pool2d_take", "maximum", "min_", "minimum",
-    "mul", "neg", "not_equal", "pad", "permute", "pow_", "prod", "put_rows", "random_bits",
-    "reciprocal", "remainder", "reshape", "round_", "rsqrt", "scatter_add", "scatter_along",
-    "shift_left", "shift_right", "sign", "signbit", "sin", "slice_", "slice_update", "sort",
-    "sqrt", "sub", "sum_", "take", "take_along", "tanh", "where",
+    "fold_to", "full", "full_like", "greater", "greater_equal", "host_call", "iota", "isfinite",
+    "isinf", "isnan", "less", "less_equal", "log", "logical_and", "logical_not", "logical_or",
+    "matmul", "max_", "max_pool2d", "max_pool2d_gradient", "max_pool2d_take", "maximum", "min_",
+    "minimum", "mul", "neg", "not_equal", "pad", "permute", "pow_", "prod", "put_rows",
+    "random_bits", "reciprocal", "remainder", "reshape", "round_", "rsqrt", "scatter_add",
+    "scatter_along", "shift_left", "shift_right", "sign", "signbit", "sin", "slice_",
+    "slice_update", "sort", "sqrt", "sub", "sum_", "take", "take_along", "tanh", "where",
 ]

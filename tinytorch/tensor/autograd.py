@@ -395,7 +395,13 @@ def _cotangents(node: TapeNode, g: Any, final: bool) -> Sequence[Any]:
     if final and primitive.asks_final:
         asked["final"] = True
     rule: Callable[..., Sequence[Any]] = primitive.vjp  # type: ignore[assignment]
-    return rule(g, out, *inputs, **asked, **node.params)
+    if STATE.interpreter is None:
+        return rule(g, out, *inputs, **asked, **node.params)
+    outer, STATE.pulled = STATE.pulled, node
+    try:
+        return rule(g, out, *inputs, **asked, **node.params)
+    finally:
+        STATE.pulled = outer
 
 
 def propagate(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, ContextDecorator, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -85,6 +85,19 @@ class Interpreter:
     def guarded_by(self, lock: ForkSafeLock) -> None:
         """Called when a state is met that other threads may move on too: its lock."""
 
+    def call_host(self, function: Any, operands: Sequence[Any], results: tuple[Any, ...]) -> Any:
+        """Let each run of the program call a function of the user at this place.
+
+        Args:
+            function: a HostFunction (primitives/host.py).
+            operands: the Tensors whose numbers it is given.
+            results: the Spec of each array that it gives.
+
+        Returns:
+            A tuple of Tensors, one for each Spec.
+        """
+        raise NotImplementedError
+
     def shows(self, view: Any, base: Any, row: Any, params: dict[str, Any]) -> None:
         """`view`, new, shows the memory of `base` as `row` takes it (tensor/assignment.py).
 
@@ -119,12 +132,14 @@ class ThreadState(threading.local):
 
     `interpreter`: who carries operations out (None: NumPy, at once); `recording`: whether the tape
     is written; `precision`: of contractions; `journal`: who is told before a Tensor is assigned to
-    (tensor/transforms.py), None mostly.
+    (tensor/transforms.py), None mostly; `pulled`: the operation on the tape whose gradient rule is
+    being recorded by an interpreter.
     """
 
     interpreter: Interpreter | None = None
     journal: Any = None
     recording: bool = True
+    pulled: Any = None
     precision: str = "float32"
 
 

@@ -39,7 +39,7 @@ def test_orders_that_are_wrong():
         check_as(order[:-1])
     check = next(i for i in order if isinstance(i, IndexCheck))
     late = [i for i in order if i is not check] + [check]
-    with pytest.raises(CompileError, match="before an index check"):
+    with pytest.raises(CompileError, match="before what may end the run"):
         check_as(late)
     (group,) = (g for g in ordered.buffers.in_place if g.label == "neg")
     without = [i for i in order if i is not group]

@@ -59,6 +59,7 @@ class Node:
         replay: 0 of what is computed the first time; else the number of the replay that computes
             it again, so that what the first time gave need not be kept. Nodes of different replays
             are never one node, and never in one kernel unless they lie there in this order anyway.
+        gradient_of: where a rule of backward() made it: "exp at file.py:10", the operation.
     """
 
     primitive: Primitive
@@ -67,6 +68,7 @@ class Node:
     outputs: tuple[Value, ...]
     where: str = ""
     replay: int = 0
+    gradient_of: str = ""
 
     @cached_property
     def is_movement(self) -> bool:

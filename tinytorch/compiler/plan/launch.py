@@ -18,7 +18,8 @@ from tinytorch.codegen.kernel import Operand
 from tinytorch.compiler.graph.graph import Graph, Value
 from tinytorch.compiler.plan.arena import Arena
 from tinytorch.compiler.plan.stages import HostCall, Storage
-from tinytorch.primitives.primitive import TABLE
+from tinytorch.primitives.host import HostFunction
+from tinytorch.primitives.primitive import TABLE, Spec
 
 FORMAT = 1  # raise when the meaning of a field changes: entries written before are then not found
 
@@ -97,7 +98,7 @@ class LaunchPlan:
         """See that a plan that was read is one for `graph`: every number in its range.
 
         Raises:
-            ValueError, TypeError, IndexError: it is not.
+            ValueError, TypeError, IndexError, KeyError: it is not.
         """
         ends = {
             "argument": len(graph.arguments),
@@ -112,6 +113,10 @@ class LaunchPlan:
             end = place + (nbytes if kind == "temporary" else 1)
             if min(n, nbytes, place) < 0 or end > ends[kind]:
                 raise ValueError(f"storage {n} is out of its range")
+        functions = host_functions(graph)
+        for task in self.tasks:
+            if task.host is not None:
+                host_from_json(task.host, functions)
         numbers = [self.arena, self.scratch, *(t.tiles for t in self.tasks), *self.same]
         if not all(type(n) is int and n >= 0 for n in numbers):
             raise TypeError("a count that is no whole number >= 0")
@@ -159,6 +164,7 @@ def launch_plan(arena: Arena) -> Launch:
     lines: dict[str, int] = {}
     for i, node in enumerate(program.captured.nodes):
         lines.setdefault(node.where, i)
+    functions = host_functions(program.captured)
     tasks = [
         LaunchTask(
             symbol=t.kernel.name,
@@ -170,7 +176,7 @@ def launch_plan(arena: Arena) -> Launch:
             details=dict(t.details),
             flops=t.kernel.flops,
             bytes=t.kernel.bytes,
-            host=_host_to_json(t.kernel) if isinstance(t.kernel, HostCall) else None,
+            host=_host_to_json(t.kernel, functions) if isinstance(t.kernel, HostCall) else None,
             unit="numpy" if isinstance(t.kernel, HostCall) else t.kernel.unit,
         )
         for t in program.tasks
@@ -232,20 +238,26 @@ def _saved(graph: Graph, v: Value) -> str:
     return base64.b64encode(np.ascontiguousarray(graph.constants[v]).tobytes()).decode()
 
 
-def _host_to_json(call: HostCall) -> dict[str, Any]:
+def _host_to_json(call: HostCall, functions: Sequence[HostFunction]) -> dict[str, Any]:
     def arrays(of: Iterable[tuple[tuple[int, ...], Operand]]) -> list[list[Any]]:
         return [[list(shape), o.dtype.name, list(o.strides), o.offset] for shape, o in of]
 
     return {
         "primitive": call.primitive.name,
-        "params": _to_json(call.params),
+        "params": _to_json(call.params, functions),
         "inputs": arrays(call.inputs),
         "outputs": arrays(call.outputs),
     }
 
 
-def host_from_json(saved: dict[str, Any]) -> HostCall:
-    """The host call that was saved in a LaunchTask."""
+def host_functions(graph: Graph) -> list[HostFunction]:
+    """The functions of the user that a captured graph calls, in its order."""
+    given = [p for node in graph.nodes for p in node.params.values()]
+    return list(dict.fromkeys(p for p in given if isinstance(p, HostFunction)))
+
+
+def host_from_json(saved: dict[str, Any], functions: Sequence[HostFunction] = ()) -> HostCall:
+    """The host call that was saved in a LaunchTask; functions of the user are those given."""
 
     def arrays(of: Iterable[list[Any]]) -> tuple[tuple[tuple[int, ...], Operand], ...]:
         return tuple(
@@ -255,28 +267,36 @@ def host_from_json(saved: dict[str, Any]) -> HostCall:
 
     return HostCall(
         TABLE[saved["primitive"]],
-        _from_json(saved["params"]),
+        _from_json(saved["params"], functions),
         arrays(saved["inputs"]),
         arrays(saved["outputs"]),
     )
 
 
-def _to_json(x: Any) -> Any:
+def _to_json(x: Any, functions: Sequence[HostFunction] = ()) -> Any:
+    if isinstance(x, HostFunction):
+        return {"function": functions.index(x)}
+    if isinstance(x, Spec):
+        return {"spec": [list(x.shape), x.dtype.name]}
     if isinstance(x, DType):
         return {"dtype": x.name}
     if isinstance(x, tuple | list):
-        return {"tuple": [_to_json(e) for e in cast(Sequence[Any], x)]}
+        return {"tuple": [_to_json(e, functions) for e in cast(Sequence[Any], x)]}
     if isinstance(x, dict):
-        return {"dict": {k: _to_json(e) for k, e in cast(dict[str, Any], x).items()}}
+        return {"dict": {k: _to_json(e, functions) for k, e in cast(dict[str, Any], x).items()}}
     return x
 
 
-def _from_json(x: Any) -> Any:
+def _from_json(x: Any, functions: Sequence[HostFunction] = ()) -> Any:
     if not isinstance(x, dict):
         return x
     ((kind, inner),) = cast(dict[str, Any], x).items()
     if kind == "dtype":
         return dtype_named(inner)
+    if kind == "function":
+        return functions[cast(int, inner)]
+    if kind == "spec":
+        return Spec(tuple(inner[0]), dtype_named(inner[1]))
     if kind == "tuple":
-        return tuple(_from_json(e) for e in inner)
-    return {k: _from_json(e) for k, e in inner.items()}
+        return tuple(_from_json(e, functions) for e in inner)
+    return {k: _from_json(e, functions) for k, e in inner.items()}

@@ -1,9 +1,9 @@
 """In which order the groups, copies and checks of a program are carried out.
 
 Knows who reads and writes what, never how. An item comes after those whose results it reads, and
-the one that overwrites a state after all that read the old one and after every check of indices,
-so that a bad index leaves all states as they were. Items are taken in program order, each after
-what it needs.
+the one that overwrites a state after all that read the old one and after everything that may end
+the run, checks of indices and a user's code: an error leaves all states as they were. Items are
+taken in program order, each after what it needs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.graph import Value
 from tinytorch.compiler.graph.rewriter import IndexCheck
 from tinytorch.compiler.plan.stages import Buffers, Copy, Group, Item, Materialized, Ordered
+from tinytorch.primitives.primitive import OpClass
 
 Loads = Mapping[Item, Sequence[Value]]
 Updates = Mapping[Group, Sequence[tuple[Value, Value]]]
@@ -54,6 +55,15 @@ class Circle:
     groups: Sequence[str]
 
 
+def may_fail(item: Item) -> bool:
+    """Whether it may end the run: a check of indices, or the code of a user."""
+    if isinstance(item, IndexCheck):
+        return True
+    if isinstance(item, Copy) or item.call is None:
+        return False
+    return item.call.primitive.op_class is OpClass.OPAQUE
+
+
 class Dependences:
     """What each item waits for.
 
@@ -68,7 +78,8 @@ class Dependences:
         self, items: Sequence[Item], loads: Loads, maker: Mapping[Value, Item], in_place: Updates
     ):
         self.items, self.loads, self.maker, self.in_place = items, loads, maker, in_place
-        self.checks = [i for i in items if isinstance(i, IndexCheck)]
+        # What may end the run: bad indices, and the code of a user.
+        self.checks = [i for i in items if may_fail(i)]
         self.readers: dict[Value, list[Item]] = {}
         for i in items:
             for v in loads[i]:
@@ -81,7 +92,7 @@ class Dependences:
         ]
         for old, _ in self.in_place.get(item, ()) if isinstance(item, Group) else ():
             first += [(r, old) for r in self.readers.get(old, []) if r is not item]
-            first += [(check, old) for check in self.checks]
+            first += [(check, old) for check in self.checks if check is not item]
         return first
 
     def order(self) -> list[Item] | Circle:
@@ -152,15 +163,16 @@ def check_order(ordered: Ordered) -> None:
 
     Raises:
         CompileError: an item reads a value before it is made, or a state after it was overwritten;
-            or a state is overwritten before an index check; or an item is done twice or never.
+            or a state is overwritten before what may end the run; or an item is done twice or
+            never.
     """
     buffers = ordered.buffers
     fused = buffers.fused
     done: set[Item] = set()
     gone: set[Value] = set()
-    checks = len(fused.checks)
+    checks = sum(map(may_fail, ordered.items))
     for item in ordered.items:
-        checks -= isinstance(item, IndexCheck)
+        checks -= may_fail(item)
         for v in ordered.loads[item]:
             if v in ordered.maker and ordered.maker[v] not in done:
                 _refuse("a value is read before it is made", v)
@@ -169,7 +181,7 @@ def check_order(ordered: Ordered) -> None:
         done.add(item)
         olds = buffers.in_place.get(item, ()) if isinstance(item, Group) else ()
         if olds and checks:
-            _refuse("a state is overwritten before an index check", olds[0][0])
+            _refuse("a state is overwritten before what may end the run", olds[0][0])
         gone.update(old for old, _ in olds)
     everything = {*fused.checks, *fused.groups, *buffers.copies}
     if done != everything or len(ordered.items) != len(done):

@@ -15,6 +15,7 @@ from tinytorch.codegen.kernel import Kernel, Operand
 from tinytorch.compiler.graph.graph import Captured, Graph, Node, Value
 from tinytorch.compiler.graph.rewriter import IndexCheck, Simplified
 from tinytorch.compiler.plan.access import is_simple
+from tinytorch.primitives.host import HostFunction
 from tinytorch.primitives.primitive import Primitive
 
 Kind = Literal["argument", "state", "constant", "result", "temporary", "status"]
@@ -62,7 +63,10 @@ class HostCall:
 
     @property
     def name(self) -> str:
-        """The primitive's name, as in the table `explain()` prints."""
+        """Who does what, as in the table `explain()` prints."""
+        function = self.params.get("function")
+        if isinstance(function, HostFunction):
+            return f"python.{function.name}"
         return f"numpy.{self.primitive.name}"
 
     label = name

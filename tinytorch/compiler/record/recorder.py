@@ -11,7 +11,7 @@ was before.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
@@ -24,8 +24,9 @@ from numpy.lib.stride_tricks import as_strided
 from tinytorch.base.dtypes import bfloat16, int64
 from tinytorch.base.errors import CompileError
 from tinytorch.base.lengths import Dim, at_bound, is_symbolic
-from tinytorch.compiler.graph.graph import Graph, Value
+from tinytorch.compiler.graph.graph import Graph, Node, Value
 from tinytorch.compiler.record.signature import rebuild
+from tinytorch.primitives.host import ORDER, HostFunction
 from tinytorch.primitives.primitive import TABLE, OpClass, Primitive, Spec
 from tinytorch.tensor.assignment import place_after, put_back, root_of, take
 from tinytorch.tensor.autograd import Leaf, Port, TapeNode, ends_here
@@ -72,6 +73,7 @@ class Recorder(Interpreter):
         origins: id of a view -> what it shows.
         standing: the Tensors that stand for values.
         locks: by id, of what other threads may draw from too.
+        after: what the last call of a user's function gave, if there is one: the order of such.
     """
 
     def __init__(
@@ -93,7 +95,9 @@ class Recorder(Interpreter):
         self.standing: list[ref[Tensor]] = []
         self.locks: dict[int, Any] = {}
         self.strides = EagerStrides()
+        self.after: Value | None = None
         self._direct = direct
+        self._makers: dict[Value, Node] = {}
         self._made: set[Value] = set()  # values of this recording
         self._replays = self._replay = 0  # so many so far, and the one that is recorded now
         self._constants: dict[tuple[Any, ...], Value] = {}
@@ -180,6 +184,10 @@ class Recorder(Interpreter):
             primitive, inputs, params, user_line(), self._replay
         )
         self._made.update(outputs)
+        node = self.graph.nodes[-1]
+        self._makers.update(dict.fromkeys(outputs, node))
+        if STATE.pulled is not None:
+            node.gradient_of = self._operation_on_tape(STATE.pulled)
         out, *others = [from_value(v) for v in outputs]
         if others:
             return out, *others
@@ -188,6 +196,30 @@ class Recorder(Interpreter):
         else:
             self.strides.note_result(primitive, inputs, outputs[0])
         return out
+
+    def _operation_on_tape(self, node: TapeNode) -> str:
+        """ "exp at train.py:12": what is on the tape, and the line that recorded it."""
+        makers = [
+            self._makers[v] for v in node.outputs if isinstance(v, Value) and v in self._makers
+        ]
+        name = getattr(node.primitive, "name", "a copy")
+        return f"{name} at {makers[0].where}" if makers else str(name)
+
+    def call_host(
+        self, function: HostFunction, operands: Sequence[Tensor], results: tuple[Spec, ...]
+    ) -> tuple[Tensor, ...]:
+        """Add a call of a user's function, behind those before it."""
+        if self.after is None:
+            first = {"shape": (), "value": False, "dtype": ORDER.dtype}
+            self.after = self.value_of(self.apply(TABLE["full"], (), first))
+        # one for each call: programs number them in their order
+        called = HostFunction(function.function, function.name)
+        params: Params = {"function": called, "results": results}
+        given = (from_value(self.after), *operands)
+        made: Any = self.apply(TABLE["host_call"], given, params)
+        outs: tuple[Tensor, ...] = made if results else (made,)
+        self.after = self.value_of(outs[-1])
+        return outs[:-1]
 
     def constant(self, buffer: Buffer) -> Tensor:
         """A constant; equal arrays become one."""

@@ -31,6 +31,7 @@ from typing import Any
 from tinytorch.base.errors import CompileError
 from tinytorch.base.lengths import Dim
 from tinytorch.base.locks import SharedLock, fork_waits_for
+from tinytorch.compiler.graph.check_nan import check_nan
 from tinytorch.compiler.graph.graph import Graph, Value, verify
 from tinytorch.compiler.graph.length_rules import RULES
 from tinytorch.compiler.graph.lengths import LengthRewriter
@@ -181,6 +182,7 @@ def record(
     states: frozenset[int] = frozenset(),
     moving: Collection[Place] = (),
     lift_numbers: bool = False,
+    checks: bool = False,
     found: DynamicLengths | None = None,
 ) -> Recording:
     """Record one call of `function`.
@@ -192,6 +194,7 @@ def record(
         moving: (kind, id of an object, name or key) of places where other Tensors were found.
         lift_numbers: let single floating-point numbers be states, not constants, so that another
             number needs no other program.
+        checks: see that results and new states are numbers (graph/check_nan.py).
         found: lengths that differ from call to call, and the shapes they are in.
 
     Returns:
@@ -217,6 +220,10 @@ def record(
                 guards = watch.finish()
                 recorder.restore()
                 recording = ending.carry(guards, watch, moving)
+                if recorder.after is not None:  # no Slot: nobody is given it, but it is made
+                    recording.graph.results.append(recorder.after)
+                if checks:
+                    recording.graph = check_nan(recording.graph)
                 if lengths:
                     LengthRewriter(recording.graph, lengths, RULES).run()
                     recording.dims = {dim: first + i for i, dim in enumerate(lengths)}

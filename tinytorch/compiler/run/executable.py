@@ -180,6 +180,8 @@ class Executable:
         except IndexRangeError:
             raise
         except BaseException:
+            if runner.failed:  # in a user's function, before a state was written
+                raise
             self._complete(runner, leaves, made, before, placed)
             raise
         finally:

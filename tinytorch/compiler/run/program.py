@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from time import CLOCK_MONOTONIC, clock_gettime_ns
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -30,9 +30,12 @@ from tinytorch.codegen.team import StageTable, Team, aligned_bytes
 from tinytorch.compiler.graph.graph import Graph
 from tinytorch.compiler.pipeline import compile_graph
 from tinytorch.compiler.plan.arena import ALIGNMENT
-from tinytorch.compiler.plan.launch import LaunchPlan, LaunchTask, host_from_json
+from tinytorch.compiler.plan.launch import LaunchPlan, LaunchTask, host_from_json, host_functions
 from tinytorch.compiler.plan.stages import STATUS_BYTES, HostCall
+from tinytorch.compiler.record.recording import RECORDING_LOCK
 from tinytorch.compiler.run.lengths import Staging
+from tinytorch.primitives.host import HostFunction
+from tinytorch.primitives.primitive import OpClass
 
 STATUS_WORDS = STATUS_BYTES // 8  # number of the failed check, the bad index
 _LARGE_PAGE = 2 << 20  # bytes, on x86-64 and most aarch64 systems
@@ -53,6 +56,7 @@ class Program:
         self.plan, self.graph, self.target, self.objects = plan, graph, target, tuple(objects)
         self.library = engine.load(objects, (t.symbol for t in plan.tasks if t.host is None))
         self.idle: dict[int, list[Runner]] = {}  # runners nobody uses, by number of threads
+        self.functions = host_functions(graph)
         self.constants = [_aligned_copy(a) for a in plan.constant_arrays(graph)]
 
     def for_graph(self, graph: Graph) -> Program:
@@ -60,7 +64,7 @@ class Program:
         if graph is self.graph:
             return self
         other = copy.copy(self)
-        other.graph = graph
+        other.graph, other.functions = graph, host_functions(graph)
         return other
 
     def runner(self, threads: int) -> Runner:
@@ -88,7 +92,7 @@ class Runner:
     Args:
         program: what to run.
         threads: how many threads take part.
-        timed: note what each thread does when (`spans`).
+        timed: note what each thread does when (`spans`); functions of the user are not called.
     """
 
     def __init__(self, program: Program, threads: int, timed: bool = False):
@@ -99,6 +103,7 @@ class Runner:
         self.segments = self._make_segments()
         self._done = [segment.done for segment in self.segments]
         self._hosts = [segment for segment in self.segments if isinstance(segment, _Host)]
+        self.failed = False  # whether a user's function raised: before any state was written
         self.begun = False  # who runs it sets this; from then on `complete` does what is not done
         self._places: dict[str, list[tuple[memoryview, int, int]]] = {
             kind: [] for kind in ("argument", "state", "result")
@@ -161,7 +166,7 @@ class Runner:
             done[0] = 0
         for host in self._hosts:  # what a run that failed has computed is not this one's
             host.out = None
-        self.begun = True
+        self.failed, self.begun = False, True
         for segment in self.segments:
             segment.run()
 
@@ -273,19 +278,46 @@ def index_error(program: Program, tasks: list[LaunchTask], words: list[int]) -> 
 
 
 class _Host:
-    """One primitive done by NumPy on the program's memory."""
+    """One primitive done by NumPy, or a user's function, on the program's memory."""
 
     status = 0
 
     def __init__(self, runner: Runner, task: int):
-        self.tasks = [task]
+        self.runner, self.tasks = runner, [task]
+        self._made: tuple[Program, HostCall] | None = None
         saved = runner.program.plan.tasks[task]
-        self.call: HostCall = host_from_json(saved.host or {})
         self._pointers = np.zeros(max(1, len(saved.arguments)), np.uint64)
         self.pointers = self._pointers.data
         self._span: list[Span] = []
         self.done = bytearray(1)
         self.out: tuple[np.ndarray, ...] | None = None  # computed, perhaps not all written yet
+
+    @property
+    def call(self) -> HostCall:
+        """What is called, with the functions of the recording that runs."""
+        program = self.runner.program
+        if self._made is None or self._made[0] is not program:
+            saved = program.plan.tasks[self.tasks[0]].host or {}
+            self._made = program, host_from_json(saved, program.functions)
+        return self._made[1]
+
+    def _evaluated(self, call: HostCall, arrays: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """What the row's definition gives; in a user's code the thread may record programs."""
+        dtypes = tuple(operand.dtype for _, operand in call.inputs)
+        inputs = tuple(arrays[: len(dtypes)])
+        if self.runner.timed and isinstance(call.params.get("function"), HostFunction):
+            # the arguments are made up: a function of the user, which may do anything, is left out
+            return tuple(np.zeros(s, o.dtype.storage) for s, o in call.outputs)
+        if call.primitive.op_class is not OpClass.OPAQUE:
+            out: Any = call.primitive.evaluate(inputs, dtypes, call.params)
+        else:
+            try:
+                with RECORDING_LOCK.paused():
+                    out = call.primitive.evaluate(inputs, dtypes, call.params)
+            except BaseException:
+                self.runner.failed = True
+                raise
+        return cast(tuple[np.ndarray, ...], out if isinstance(out, tuple) else (out,))
 
     def run(self) -> None:
         """Compute it: arrays are views of the program's memory.
@@ -296,11 +328,9 @@ class _Host:
         start = _clock()
         call = self.call
         arrays = [self._array(i, *spec) for i, spec in enumerate((*call.inputs, *call.outputs))]
-        dtypes = tuple(operand.dtype for _, operand in call.inputs)
         if self.out is None:
-            out = call.primitive.evaluate(tuple(arrays[: len(dtypes)]), dtypes, call.params)
-            self.out = out if isinstance(out, tuple) else (out,)
-        for array, made in zip(arrays[len(dtypes) :], self.out, strict=True):
+            self.out = self._evaluated(call, arrays)
+        for array, made in zip(arrays[len(call.inputs) :], self.out, strict=True):
             array[...] = made
         self.done[0], self.out = 1, None
         self._span = [Span(self.tasks[0], 0, start, _clock(), 1)]
