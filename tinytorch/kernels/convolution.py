@@ -509,8 +509,9 @@ def lower_convolution(target: Target, spec: ConvolutionSpec, epilogue: Epilogue)
     """
     if not spec.flops:
         raise ValueError("a convolution without work")
-    kernel = _Forward(target, spec, epilogue).kernel()
-    return Lowered.of(kernel)
+    block = rows_in_block(target, spec)
+    rows = PictureRows.read_by(spec, block, target.lanes(float32))
+    return Lowered.of(Forward(target, spec, epilogue, block, rows, {}).kernel())
 
 
 def rows_in_block(target: Target, spec: ConvolutionSpec) -> int:
@@ -526,49 +527,57 @@ def rows_in_block(target: Target, spec: ConvolutionSpec) -> int:
     return best
 
 
-class _Forward(_Convolution):
-    """Writes the forward kernel."""
+class Forward(_Convolution):
+    """Writes the forward kernel; arguments as those of `_Convolution`."""
 
-    def __init__(self, target: Target, spec: ConvolutionSpec, epilogue: Epilogue):
-        lanes, block = target.lanes(float32), rows_in_block(target, spec)
-        rows = PictureRows.read_by(spec, block, lanes)
-        sums = 20 * 3 * lanes  # more than any register tile
-        super().__init__(target, spec, block, rows, {"sums": sums})
+    def __init__(
+        self, target: Target, spec: ConvolutionSpec, epilogue: Epilogue, block: int,
+        rows: PictureRows, arrays: dict[str, int],
+    ):  # fmt: skip
+        sums = 20 * 3 * target.lanes(float32)  # more than any register tile
+        super().__init__(target, spec, block, rows, {"sums": sums, **arrays})
         self.epilogue = epilogue
         self.vectors = ceil_div(spec.filters, self.lanes)
+        self.label, self.flops, self.arguments = "convolution", spec.flops, ("x", "w")
 
     def kernel(self) -> Kernel:
         """The kernel and its private functions."""
-        spec = self.spec
-        shares = Shares.of(self.units, spec.flops // self.units, TILE_FLOPS)
+        shares = Shares.of(self.units, self.flops // self.units, TILE_FLOPS)
 
         def body(f: Function, p: Pointers) -> None:
             self.scratch.begin(f)
             with shares.loop(f, "unit") as unit:
-                self._unit(f, p, unit.index)
+                self.unit(f, p, unit.index)
 
         return named_kernel(
-            "convolution", ("x", "w", *self.epilogue.arguments), body, tiles=shares.tiles,
+            "convolution", (*self.arguments, *self.epilogue.arguments), body, tiles=shares.tiles,
             helpers=lambda prefix: self.helpers(prefix, lambda t: t.vectors * t.lanes, False),
-            scratch=self.scratch.bytes, flops=spec.flops, bytes=spec.bytes, label="convolution",
+            scratch=self.scratch.bytes, flops=self.flops, bytes=self.spec.bytes, label=self.label,
         )  # fmt: skip
 
-    def _unit(self, f: Function, p: Pointers, unit: Value) -> None:
+    def unit(self, f: Function, p: Pointers, unit: Value) -> None:
         """One block of output rows of one picture."""
+        line = self.begin_unit(f, p, unit)
+        for vectors in vector_parts(self.vectors):
+            with self.columns(f, vectors) as column:
+                self.panel(f, p, line, vectors, column)
+
+    def begin_unit(self, f: Function, p: Pointers, unit: Value) -> Value:
+        """Copy what it reads; gives the number of its first output pixel."""
         height, width = self.spec.size
         number, first = self.take_rows(f, p, unit)
-        line = f.mul(f.add(f.mul(number, f.index(height)), first), f.index(width), "line")
-        for vectors in vector_parts(self.vectors):
-            fits = rows_that_fit(self.target, vectors.size)
-            lines = parts_of(self.block, max(1, fits // width))
-            pixels = parts_of(width, fits)
-            with self.columns(f, vectors) as column:
-                for tall in lines:
-                    with tall.loop(f, "row") as y:
-                        for wide in pixels:
-                            with wide.loop(f, "pixel") as x:
-                                shape = (tall.size, wide.size, vectors.size)
-                                self._tile(f, p, shape, line, y, x, column)
+        return f.mul(f.add(f.mul(number, f.index(height)), first), f.index(width), "line")
+
+    def panel(self, f: Function, p: Pointers, line: Value, vectors: Part, column: Value) -> None:
+        """Some output channels of the block, whose first pixel is number `line`."""
+        width = self.spec.size[1]
+        fits = rows_that_fit(self.target, vectors.size)
+        for tall in parts_of(self.block, max(1, fits // width)):
+            with tall.loop(f, "row") as y:
+                for wide in parts_of(width, fits):
+                    with wide.loop(f, "pixel") as x:
+                        shape = (tall.size, wide.size, vectors.size)
+                        self._tile(f, p, shape, line, y, x, column)
 
     def _tile(
         self, f: Function, p: Pointers, shape: tuple[int, int, int], line: Value, y: Value,

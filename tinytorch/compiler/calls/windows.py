@@ -13,6 +13,7 @@ any other index was rewritten to a scatter.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -35,6 +36,7 @@ from tinytorch.kernels.convolution import (
 )
 from tinytorch.kernels.gemm_plan import GemmSpec
 from tinytorch.kernels.pooling import PoolSpec
+from tinytorch.kernels.winograd import lower_winograd, suits_winograd
 
 Axes = tuple[int, ...]
 Pair = tuple[int, int]  # of a picture: rows, columns
@@ -167,10 +169,14 @@ def _correlate(
     )
     epilogue, names = lowering.fused_epilogue(group, ROW_AXES, 1)
     epilogue = joined(epilogue)
-    target = lowering.target
-    key = ("convolution", target.key, spec, epilogue.arguments, epilogue.key)
-    lowered = LOWERED.get(key, lambda: lower_convolution(target, spec, epilogue))
-    lowering.call(group, lowered, {**names, "x": image.storage, "w": packed}, epilogue)
+    target, buffers = lowering.target, {**names, "x": image.storage, "w": packed}
+    lower = lower_convolution
+    if suits_winograd(target, spec):
+        lower = lower_winograd
+        buffers["u"] = _transformed_filters(lowering, w, turned, group.called)
+    key = (lower.__name__, target.key, spec, epilogue.arguments, epilogue.key)
+    lowered = LOWERED.get(key, lambda: lower(target, spec, epilogue))
+    lowering.call(group, lowered, buffers, epilogue)
 
 
 def _in_pairs(lowering: Lowering, a: DType, b: DType, summed: int) -> bool:
@@ -204,6 +210,36 @@ def _packed_filters(
     if w.dtype is not dtype:
         number = Op(dtype, "cast", (number,))
     nest = Nest(sizes, frozenset(), (Store("to", dtype, dense, number),), "filters")
+    lowering.add_nest(nest, {"x": source.storage, "to": to}, "filters", node.where, {"to"})
+    return to
+
+
+def _transformed_filters(lowering: Lowering, w: Value, turned: bool, node: Node) -> Storage:
+    """G g G^T of each 3 x 3 filter (see kernels/winograd.py): (4, 4, inner, outer) of float32."""
+    source = _image_of(lowering, w)
+    (h, x, i, o), offset = _filter_strides(source, turned)
+    inner, outer = w.shape[:2] if turned else w.shape[1::-1]
+    g: list[list[Expression]] = []
+    for a in range(3):
+        loads = (Load(w.dtype, "x", (i, o), offset + a * h + b * x) for b in range(3))
+        g.append([y if w.dtype is float32 else Op(float32, "cast", (y,)) for y in loads])
+    half = Constant(float32, 0.5)
+
+    def op(name: str, *operands: Expression) -> Expression:
+        return Op(float32, name, operands)
+
+    def spread(g: Sequence[Expression]) -> list[Expression]:
+        ends = op("add", g[0], g[2])
+        middle = (op("mul", half, op(name, ends, g[1])) for name in ("add", "sub"))
+        return [g[0], *middle, g[2]]
+
+    columns = [spread(column) for column in zip(*g, strict=True)]
+    made = [number for row in zip(*columns, strict=True) for number in spread(row)]
+    stores = tuple(
+        Store("to", float32, (outer, 1), number, k * inner * outer) for k, number in enumerate(made)
+    )
+    to = lowering.temporary(4 * len(made) * inner * outer)
+    nest = Nest((inner, outer), frozenset(), stores, "filters")
     lowering.add_nest(nest, {"x": source.storage, "to": to}, "filters", node.where, {"to"})
     return to
 
