@@ -117,3 +117,25 @@ def test_a_child_finds_locks_open_and_what_fork_waits_for_whole(monkeypatch):
     thread.join()
     assert status == 0
     assert order == ["first", "second", "second open", "first open"]
+
+
+def test_a_share_that_rests_is_not_waited_for():
+    """Invariant: the lock is taken alone while a sharer's user code runs; a second share counts."""
+    lock, me = SharedLock(), threading.get_ident()
+    taken = threading.Event()
+
+    def alone():
+        with lock:
+            taken.set()
+
+    lock.sharing.append(me)
+    lock.resting.append(me)
+    lock.sharing.append(me)  # compiled code that the user's code calls
+    other = threading.Thread(target=alone, daemon=True)
+    other.start()
+    assert not taken.wait(0.1)
+    lock.sharing.remove(me)
+    assert taken.wait(10)
+    lock.resting.remove(me)
+    lock.sharing.remove(me)
+    other.join(10)

@@ -12,8 +12,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from weakref import WeakSet
 
 _all: WeakSet[ForkSafeLock] = WeakSet()
@@ -57,7 +56,16 @@ class SharedLock:
 
         Both sides announce themselves first and look for the other afterwards, and a change of the
         deque is one step for other threads: at most one side goes on. A thread that shares the
-        lock must not ask for it alone.
+        lock must not ask for it alone, but while it rests: code of the user that runs in the middle
+        may do so, and others need not wait for it.
+
+            try:
+                lock.resting.append(me)
+                ...                              # once for each share that the thread has
+            finally:
+                lock.resting.remove(me)
+            if lock.owner is not None:
+                lock.give_way(me)
 
     Example:
         >>> lock = SharedLock()
@@ -66,49 +74,35 @@ class SharedLock:
         True
     """
 
-    __slots__ = ("_depth", "_lock", "owner", "sharing")
+    __slots__ = ("_depth", "_lock", "owner", "resting", "sharing")
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._depth = 0
         self.owner: int | None = None  # who has it alone, or waits to
         self.sharing: deque[int] = deque()
+        self.resting: deque[int] = deque()
+
+    def _works(self, thread: int) -> bool:
+        """Whether a thread has a share that does not rest."""
+        return self.sharing.count(thread) > self.resting.count(thread)
 
     def give_way(self, me: int) -> None:
         """Wait while another thread has the lock alone, without a share of this one."""
         while self.owner is not None and self.owner != me:
-            shares = self.sharing.count(me)
-            for _ in range(shares):
-                self.sharing.remove(me)
+            self.sharing.remove(me)
             try:
                 with self._lock:
                     pass
             finally:
-                self.sharing.extend([me] * shares)
-
-    @contextmanager
-    def paused(self) -> Generator[None]:
-        """Give this thread's shares back within the block, in which a user's code runs.
-
-        Others may have the lock alone meanwhile, this thread too.
-        """
-        me = threading.get_ident()
-        shares = self.sharing.count(me)
-        for _ in range(shares):
-            self.sharing.remove(me)
-        try:
-            yield
-        finally:
-            self.sharing.extend([me] * shares)
-            if shares and self.owner is not None:
-                self.give_way(me)
+                self.sharing.append(me)
 
     def __enter__(self) -> None:
         self._lock.acquire()
         me = self.owner = threading.get_ident()
         self._depth += 1
         try:
-            while any(other != me for other in tuple(self.sharing)):
+            while any(other != me and self._works(other) for other in tuple(self.sharing)):
                 time.sleep(20e-6)
         except BaseException:  # Ctrl-C while it waits
             self.__exit__()

@@ -16,11 +16,13 @@ import mmap
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
+from threading import get_ident
 from time import CLOCK_MONOTONIC, clock_gettime_ns
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from tinytorch.base.dtypes import DType
 from tinytorch.base.errors import IndexRangeError, OutOfMemoryError
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.codegen import cache, engine
@@ -311,13 +313,26 @@ class _Host:
         if call.primitive.op_class is not OpClass.OPAQUE:
             out: Any = call.primitive.evaluate(inputs, dtypes, call.params)
         else:
-            try:
-                with RECORDING_LOCK.paused():
-                    out = call.primitive.evaluate(inputs, dtypes, call.params)
-            except BaseException:
-                self.runner.failed = True
-                raise
+            out = self._asked_user(call, inputs, dtypes)
         return cast(tuple[np.ndarray, ...], out if isinstance(out, tuple) else (out,))
+
+    def _asked_user(
+        self, call: HostCall, inputs: tuple[np.ndarray, ...], dtypes: tuple[DType, ...]
+    ) -> Any:
+        """What a user's code gives; this thread and others may record programs meanwhile."""
+        me, lock = get_ident(), RECORDING_LOCK
+        try:
+            try:  # Note [how it is shared] in base/locks.py
+                lock.resting.append(me)
+                out = call.primitive.evaluate(inputs, dtypes, call.params)
+            finally:
+                lock.resting.remove(me)
+        except BaseException:
+            self.runner.failed = True
+            raise
+        if lock.owner is not None and me in lock.sharing:
+            lock.give_way(me)
+        return out
 
     def run(self) -> None:
         """Compute it: arrays are views of the program's memory.
