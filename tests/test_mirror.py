@@ -30,6 +30,7 @@ TESTED_BY = {
 # Tests about several files at once, and what they have in common.
 ABOUT_SEVERAL = {
     "cli/foreign_runs": "run folders that others wrote",
+    "compiler/long_programs": "programs of thousands of operations",
     "compiler/every_pass": "each pass by its name in compiler/pipeline.py",
     "compiler/outside_faults": "faults that users met",
     "compiler/pass_regressions": "faults that random programs found",

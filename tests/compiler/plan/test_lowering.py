@@ -33,7 +33,7 @@ from tinytorch.compiler.plan.lowering import (
     verify_access,
     verify_layouts,
 )
-from tinytorch.compiler.plan.stages import Group, Placement, Storage
+from tinytorch.compiler.plan.stages import Group, Paths, Placement, Storage
 from tinytorch.primitives.primitive import Spec, store
 
 TARGET = targets()[-1]
@@ -86,6 +86,7 @@ def test_numbers_that_are_fixed_now():
     d.graph.results = [d("add", wide, d.given((4,), bfloat16))]
     reader = PlanReader(stage(d.graph, TARGET, "materialize"), {})
     reader.producer, reader.graph = d.graph.producers(), d.graph
+    reader.paths = Paths(reader.producer, frozenset())
     found = [reader.number(v) for v in (narrow, wide, one, two, full, count, x)]
     assert found == [1.5, 1.5, 2.5, None, 7.0, None, None]
 

@@ -332,8 +332,9 @@ def verify(graph: Graph, after: str) -> Graph:
     for v in graph.outputs:
         if v not in made:
             refuse("an output is never made", v)
+    states = set(graph.states)
     for old, new in graph.updates:
-        if old not in graph.states or old.spec != new.spec:
+        if old not in states or old.spec != new.spec:
             refuse("an update does not fit its state", f"{old!r} from {new!r}")
     return graph
 

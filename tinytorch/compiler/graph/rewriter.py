@@ -70,7 +70,7 @@ class Rewriter:
         }
         self.made: dict[Value, Node] = {}
         self.checks: list[IndexCheck] = []
-        self.users = graph.users()
+        self.users, self.outputs = graph.users(), frozenset(graph.outputs)
         self._seen: dict[tuple[str, Inputs, str, int], Inputs] = {}
         self._constants: dict[tuple[Spec, bytes], Value] = {}
         self.where, self.replay = "", 0  # of the node that is being rewritten
@@ -142,13 +142,14 @@ class Rewriter:
 
     def number(self, v: Value) -> float | None:
         """The number a value holds everywhere, if that is known."""
-        array = self.new.constants.get(v)
-        if array is not None and array.size == 1 and v.dtype.name != "bfloat16":
-            return array.item()
-        node = self.made.get(v)
-        if node is not None and node.primitive.op_class is OpClass.MOVEMENT:
-            return self.number(node.inputs[0])
-        return node.constant if node is not None else None
+        while True:
+            array = self.new.constants.get(v)
+            if array is not None and array.size == 1 and v.dtype.name != "bfloat16":
+                return array.item()
+            node = self.made.get(v)
+            if node is None or node.primitive.op_class is not OpClass.MOVEMENT:
+                return node.constant if node is not None else None
+            v = node.inputs[0]
 
     def maker(self, v: Value, name: str) -> Node | None:
         """The node that made v, if it is of that primitive."""

@@ -166,7 +166,7 @@ def _only_user(r: Rewriter, node: Node) -> bool:
     return (
         bool(node.inputs)
         and len(r.users.get(node.inputs[0], [])) == 1
-        and node.inputs[0] not in r.old.outputs
+        and node.inputs[0] not in r.outputs
     )
 
 

@@ -7,7 +7,7 @@ one point of the iteration space is; the loop nest decides where its instruction
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -144,20 +144,18 @@ class Reduce(Expression):
     kind: str
     operand: Expression
     over: frozenset[int]
+    level: int = field(init=False, default=1)  # 1 + those of which one must wait for the other
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dims", self.operand.dims - self.over)
         object.__setattr__(self, "reductions", frozenset([self]))
+        below = max((r.level for r in self.operand.reductions), default=0)
+        object.__setattr__(self, "level", 1 + below)
 
     @property
     def inputs(self) -> tuple[Expression, ...]:
         """The operand."""
         return (self.operand,)
-
-    @property
-    def level(self) -> int:
-        """1 + the number of reductions that must be finished before this one can begin."""
-        return 1 + max((r.level for r in self.operand.reductions), default=0)
 
     def text(self, number: Mapping[Expression, int]) -> str:
         """See Expression."""
@@ -191,8 +189,14 @@ class Store:
     offset: int = 0
 
 
-def topological(roots: Iterable[Expression]) -> list[Expression]:
-    """All expressions below the roots, inputs first; each once."""
+def topological(
+    roots: Iterable[Expression], known: Callable[[Expression], bool] | None = None
+) -> list[Expression]:
+    """All expressions below the roots, inputs first; each once.
+
+    Args:
+        known: says of an expression whether it, and what is only below it, is left out.
+    """
     order: list[Expression] = []
     seen: set[int] = set()
     stack: list[tuple[Expression, bool]] = [(r, False) for r in reversed(list(roots))]
@@ -202,6 +206,8 @@ def topological(roots: Iterable[Expression]) -> list[Expression]:
             order.append(e)
         elif id(e) not in seen:
             seen.add(id(e))
+            if known is not None and known(e):
+                continue
             stack.append((e, True))
             stack.extend((x, False) for x in reversed(e.inputs) if id(x) not in seen)
     return order
@@ -283,9 +289,9 @@ class Emitter:
         for scope in reversed(self._memo):
             if e in scope:
                 return scope[e]
-        value = self._emit(e)
-        self._memo[-1][e] = value
-        return value
+        for x in topological([e], self.knows):  # inputs first: a chain may be of any length
+            self._memo[-1][x] = self._emit(x)
+        return self._memo[-1][e]
 
     def as_vector(self, e: Expression, n: int) -> Value:
         """The value with n lanes, the same in all if it does not vary."""
@@ -454,6 +460,15 @@ class Emitter:
         )
 
 
-def is_expensive(e: Expression) -> bool:
-    """Whether computing it again costs more than reading it from the first-level cache."""
-    return any(isinstance(x, Op) and TABLE[x.name].expensive for x in topological([e]))
+def expensive_among(order: Sequence[Expression]) -> set[Expression]:
+    """Those that cost more to be computed again than to be read from the first-level cache.
+
+    Args:
+        order: inputs first, as `topological` gives them.
+    """
+    found: set[Expression] = set()
+    for e in order:
+        own = isinstance(e, Op) and TABLE[e.name].expensive
+        if own or not found.isdisjoint(e.inputs):
+            found.add(e)
+    return found

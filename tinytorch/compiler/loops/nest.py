@@ -18,7 +18,7 @@ from tinytorch.compiler.loops.expression import (
     Reduce,
     Store,
     describe,
-    is_expensive,
+    expensive_among,
     topological,
 )
 from tinytorch.compiler.plan.access import bounds, nested
@@ -71,7 +71,7 @@ class Nest:
         """A rough measure of the work, for the choice of tiles."""
         order = topological(self.roots)
         loads = sum(isinstance(e, Load) for e in order)
-        costly = sum(isinstance(e, Op) and is_expensive(e) for e in order)
+        costly = sum(isinstance(e, Op) for e in expensive_among(order))
         return self.points * (loads + len(self.stores) + 2 * costly + len(order) // 4)
 
     @property

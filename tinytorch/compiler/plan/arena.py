@@ -9,9 +9,12 @@ Pisarchyk & Lee 2020, https://arxiv.org/abs/2001.03288, section 5.
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
+from heapq import heappop, heappush
+
+import numpy as np
 
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.plan.stages import Storage, TaskList
@@ -48,29 +51,43 @@ class Arena:
 def plan_arena(program: TaskList) -> Arena:
     """Give every temporary, largest first, the lowest place that is free in its time.
 
-    Cost: n log n + the pairs that are alive together, for n temporaries (2 000: 0.2 s).
+    Cost: of n temporaries each is held against all placed before it, in arrays (3 000: 0.06 s).
 
     Raises:
         CompileError: a temporary is read but never written (from `lifetimes_of`).
     """
     lifetimes = lifetimes_of(program)
-    placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
-    offsets: dict[Storage, int] = {}
+    placed, offsets = _Placed(len(lifetimes)), dict[Storage, int]()
     for s in sorted(lifetimes, key=lambda s: (-s.nbytes, *lifetimes[s])):
-        size, at = _aligned(s.nbytes), 0
-        first, last = lifetimes[s]
-        for offset, end, begun, done in placed:  # in order of offset
-            if begun > last or done < first or end <= at:
-                continue
-            if offset - at >= size:
-                break
-            at = end
-        insort(placed, (at, at + size, first, last))
-        offsets[s] = at
-    arena = max((end for _, end, _, _ in placed), default=0)
+        offsets[s] = placed.place(_aligned(s.nbytes), *lifetimes[s])
+    arena = max((at + _aligned(s.nbytes) for s, at in offsets.items()), default=0)
     peak, busiest = _peak(lifetimes, len(program.tasks))
     total = sum(_aligned(s.nbytes) for s in lifetimes)
     return Arena(program, offsets, lifetimes, arena, total, peak, busiest)
+
+
+class _Placed:
+    """Temporaries that have a place, in order of offset: rows of offset, end, first and last task.
+
+    In arrays, as each new one is held against all of them.
+    """
+
+    def __init__(self, most: int):
+        self.rows, self.count = np.zeros((4, most), np.int64), 0
+
+    def place(self, size: int, first: int, last: int) -> int:
+        """The lowest offset at which `size` bytes are free from task `first` to task `last`."""
+        offset, end, begun, done = self.rows[:, : self.count]
+        meets = ((begun <= last) & (done >= first)).nonzero()[0]
+        below = np.maximum.accumulate(end[meets])  # all of these end there or before
+        free_from = np.concatenate(([0], below))
+        fits = (offset[meets] - free_from[:-1] >= size).nonzero()[0]
+        at = int(free_from[fits[0] if fits.size else -1])
+        i = int(offset.searchsorted(at))
+        self.rows[:, i + 1 : self.count + 1] = self.rows[:, i : self.count]
+        self.rows[:, i] = at, at + size, first, last
+        self.count += 1
+        return at
 
 
 def lifetimes_of(program: TaskList) -> dict[Storage, tuple[int, int]]:
@@ -100,17 +117,22 @@ def check_arena(plan: Arena) -> None:
 
     if plan.lifetimes != lifetimes_of(plan.program):
         refuse("a temporary is touched outside its lifetime", len(plan.lifetimes))
-    alive: list[Storage] = []
-    for s in sorted(plan.lifetimes, key=lambda s: plan.lifetimes[s][0]):
-        first = plan.lifetimes[s][0]
+    alive: list[tuple[int, int, int]] = []  # offset, number, end: apart, so neighbours tell
+    ending: list[tuple[int, int, int, int]] = []  # last task, and the same
+    for number, s in enumerate(sorted(plan.lifetimes, key=lambda s: plan.lifetimes[s][0])):
+        first, last = plan.lifetimes[s]
         low, high = plan.offsets[s], plan.offsets[s] + s.nbytes
         if low % ALIGNMENT or high > plan.arena:
             refuse("a temporary is not aligned or outside the arena", s)
-        alive = [t for t in alive if plan.lifetimes[t][1] >= first]
-        for t in alive:
-            if low < plan.offsets[t] + t.nbytes and plan.offsets[t] < high:
-                refuse("two temporaries overlap", f"{s!r} at {low}, {t!r} at {plan.offsets[t]}")
-        alive.append(s)
+        while ending and ending[0][0] < first:
+            gone = heappop(ending)[1:]
+            del alive[bisect_left(alive, gone)]
+        i = bisect_left(alive, (low, number, high))
+        beside = alive[max(0, i - 1) : i + 1]
+        if any(low < end and offset < high for offset, _, end in beside):
+            refuse("two temporaries overlap", f"{s!r} at {low} to {high}, others at {beside}")
+        alive.insert(i, (low, number, high))
+        heappush(ending, (last, low, number, high))
 
 
 def report(plan: Arena, rows: int = 12) -> str:

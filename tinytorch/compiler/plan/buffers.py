@@ -162,6 +162,7 @@ class _Assignment:
         self.fused, self.values = materialized.fused, materialized.values
         self.graph, self.producer = materialized.graph, self.fused.producer
         self.orders, self.users = self.fused.laid_out.orders, self.graph.users()
+        self.outputs = frozenset(self.graph.outputs)
         self.of: dict[Value, Placement] = {}
         self.storages: list[Storage] = []
         self.results: dict[Value, Storage] = {}
@@ -252,7 +253,7 @@ class _Assignment:
         """The stored value below a chain of movement that serves `node` alone."""
         users = self.users
         while True:
-            if len(users.get(v, [])) != 1 or v in self.graph.outputs:
+            if len(users.get(v, [])) != 1 or v in self.outputs:
                 return None
             if v in self.values:
                 return v

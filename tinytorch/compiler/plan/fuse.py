@@ -28,6 +28,11 @@ from tinytorch.compiler.plan.access import (
 )
 from tinytorch.compiler.plan.stages import Fused, Group, LaidOut, Paths
 
+# Nodes of one kernel at most, and of what one reduction computes on the way. More would save a
+# store and a load in some hundred instructions, and LLVM takes longer for each line of a long
+# function than of a short one.
+MOST_NODES = 256
+
 
 def fuse(laid_out: LaidOut) -> Fused:
     """The groups of a program."""
@@ -71,9 +76,9 @@ class _Fusion:
         self._place_of = {n: i for i, n in enumerate(self.graph.nodes)}
         self.of: dict[Node, _Draft] = {}
         self.groups: list[_Draft] = []
-        self._before: dict[int, int] = {}  # group number -> bit set of the groups it needs
         self._replayed: dict[Value, list[_Draft]] = {}  # the groups of replays that read a value
-        self._apart: dict[int, int] = {}  # and of those it reads at other places: never one kernel
+        self.order = _Order()
+        self._apart: dict[int, int] = {}  # group -> bit set of those it reads at other places
         self.paths = Paths(self.producer, frozenset(self._find_inlined()))
         for node in self.graph.nodes:
             apart = node.is_movement or node.is_source
@@ -90,7 +95,8 @@ class _Fusion:
 
     def _find_inlined(self) -> set[Node]:
         """Arithmetic that only column reductions read: computed there, never stored."""
-        inlined: set[Node] = set()
+        inlined: dict[Node, frozenset[Node]] = {}  # with the reductions that compute it
+        costs = dict[Node, int]()  # nodes that a reduction computes
         for node in reversed(self.graph.nodes):
             if not is_arithmetic(node) or node.is_lookup:
                 continue
@@ -103,8 +109,11 @@ class _Fusion:
                 simple and ((r.is_reduction and self.is_outer(r)) or r in inlined)
                 for r, simple in readers
             ):
-                inlined.add(node)
-        return inlined
+                above = frozenset[Node]().union(*(inlined.get(r, (r,)) for r, _ in readers))
+                if all(costs.get(r, 0) < MOST_NODES for r in above):
+                    inlined[node] = above
+                    costs.update({r: costs.get(r, 0) + 1 for r in above})
+        return set(inlined)
 
     def _readers(self, value: Value) -> list[tuple[Node, bool]]:
         """The nodes that read a value, through movement; with whether the way is simple."""
@@ -125,12 +134,13 @@ class _Fusion:
     def _place(self, node: Node) -> None:
         sources = self.paths.sources(node)
         sources = [(base, simple and self._in_line(node, base)) for base, simple in sources]
-        needed = apart = 0
+        needed, apart = list[Node](), list[Node]()
         for base, simple in sources:
             made = self.producer.get(base)
             if made is not None:
-                needed |= self._with(self.of[made])
-                apart |= 0 if simple else 1 << self.of[made].number
+                needed.append(made)
+                if not simple:
+                    apart.append(made)
         group = self._join(node, sources) if self._may_join(node) else None
         if group is None:
             group = self._begin(node)
@@ -139,8 +149,9 @@ class _Fusion:
             group.axes = node.reduced_axes
         self.of[node] = group
         group.after = max(group.after, self._after(sources))
-        self._apart[group.number] |= apart
-        self._need(group, needed)
+        for made in apart:
+            self._apart[group.number] |= 1 << self.of[made].number
+        self.order.need(group.number, {self.of[made].number for made in needed})
         self._take_in(node, group, sources)
 
     def _take_in(self, node: Node, group: _Draft, sources: list[tuple[Value, bool]]) -> None:
@@ -155,7 +166,7 @@ class _Fusion:
                 self._replayed.setdefault(base, []).append(group)
                 continue
             for other in self._replayed.get(base, ()) if simple else ():
-                before = self._before[other.number] >> group.number & 1
+                before = self.order.is_before(group.number, other.number)
                 if other is not group and other.nodes and other.replay and not before:
                     self._merge(group, other, replay=True)
 
@@ -210,7 +221,8 @@ class _Fusion:
             group = _Draft(len(self.groups), node.outputs[0].shape, call=node)
         group.replay, group.after = node.replay, group.number if node.replay else 0
         self.groups.append(group)
-        self._before[group.number] = self._apart[group.number] = 0
+        self.order.begin()
+        self._apart[group.number] = 0
         return group
 
     def _join(self, node: Node, sources: list[tuple[Value, bool]]) -> _Draft | None:
@@ -237,13 +249,13 @@ class _Fusion:
         candidates.sort(key=lambda g: (g.call is None, g.axes is None, -g.number))
         for chosen in candidates:
             others = (set(simple) | barred) - {chosen.number}
-            if any(self._before[o] >> chosen.number & 1 for o in others):
+            if any(self.order.is_before(chosen.number, o) for o in others):
                 continue  # what it needs comes after the group: joining would close a circle
             for other in candidates:
                 if other is chosen or not other.nodes:
                     continue
                 rest = others - {other.number}  # none of it may come after the joint group
-                if not any(self._before[o] >> other.number & 1 for o in rest):
+                if not any(self.order.is_before(other.number, o) for o in rest):
                     self._merge(chosen, other)
             return chosen
         if node.is_reduction and self.is_outer(node):
@@ -253,6 +265,8 @@ class _Fusion:
     def _fits(self, node: Node, group: _Draft, sources: list[tuple[Value, bool]]) -> bool:
         """Whether the node runs over the group's points or rows, reading them where they are."""
         if group.call is not None and not has_epilogue(group.call):
+            return False
+        if len(group.nodes) >= MOST_NODES:
             return False
         if node.is_reduction:
             if group.call is not None or group.outer or self.is_outer(node):
@@ -303,35 +317,13 @@ class _Fusion:
                 continue
             firsts = [n for n in group.nodes if n.is_reduction]
             shared = mine & {b for n in firsts for b, _ in self.paths.sources(n)}
-            needs = 0
-            for base, _ in sources:
-                made = self.producer.get(base)
-                needs |= self._with(self.of[made]) if made is not None else 0
-            if shared and not needs >> group.number & 1:
+            made = [self.producer[b] for b in mine if b in self.producer]
+            after = {self.of[n].number for n in made}
+            if shared and not any(
+                n == group.number or self.order.is_before(group.number, n) for n in after
+            ):
                 return group
         return None
-
-    # order
-
-    def _with(self, group: _Draft) -> int:
-        return self._before[group.number] | 1 << group.number
-
-    def _need(self, group: _Draft, needed: int) -> None:
-        """Record that a group needs others, for it and for all that need it."""
-        needed &= ~(1 << group.number)
-        if len(group.nodes) == 1:  # nothing needs it yet
-            self._before[group.number] = needed
-        elif needed & ~self._before[group.number]:
-            for other in self._before:
-                if other == group.number or self._before[other] >> group.number & 1:
-                    self._before[other] |= needed
-
-    def _between(self, first: int, last: int) -> bool:
-        """Whether a group comes after the group `first` and before the group `last`."""
-        needed = self._before[last]
-        return bool(needed >> first & 1) and any(
-            needed >> number & 1 and needs >> first & 1 for number, needs in self._before.items()
-        )
 
     def _merge(self, into: _Draft, other: _Draft, replay: bool = False) -> None:
         """Put `other` into `into` if they run over the same points with nothing between them."""
@@ -347,23 +339,81 @@ class _Fusion:
         a, b = into.number, other.number
         if self._apart[a] >> b & 1 or self._apart[b] >> a & 1:
             return
-        if self._between(a, b) or self._between(b, a):
+        if self.order.between(a, b) or self.order.between(b, a):
+            return
+        if len(into.nodes) + len(other.nodes) > MOST_NODES:
             return
         into.nodes = sorted((*into.nodes, *other.nodes), key=self._place_of.__getitem__)
         into.axes = into.axes if into.axes is not None else other.axes
         for node in other.nodes:
             self.of[node] = into
         other.nodes = []
-        joint = (self._before[a] | self._before[b]) & ~(1 << a | 1 << b)
-        for number, needs in self._before.items():
-            if needs >> b & 1 or needs >> a & 1:
-                self._before[number] = (needs | joint | 1 << a) & ~(1 << b)
         into.after = max(into.after, min(other.after, a) if replay else other.after)
-        self._before[a], self._before[b] = joint, 0
+        for reader in self.order.readers[b]:
+            if self._apart[reader] >> b & 1:
+                self._apart[reader] |= 1 << a
         self._apart[a] |= self._apart[b]
-        for number, apart in self._apart.items():
-            if apart >> b & 1:
-                self._apart[number] = apart | 1 << a
+        self.order.merge(a, b)
+
+
+class _Order:
+    """Which groups come before which, by number, while groups begin, need others and merge.
+
+    All that come before a group are one bit set, so that a question is one shift; a change goes on
+    to those that come after, as far as it is news to them.
+    """
+
+    def __init__(self):
+        self.before: list[int] = []  # bit sets
+        self.needs: list[set[int]] = []  # the groups each reads
+        self.readers: list[set[int]] = []  # and those that read it
+
+    def begin(self) -> None:
+        """A new group, which needs nothing yet."""
+        self.before.append(0)
+        self.needs.append(set())
+        self.readers.append(set())
+
+    def is_before(self, first: int, last: int) -> bool:
+        """Whether a group must be done before another."""
+        return bool(self.before[last] >> first & 1)
+
+    def between(self, first: int, last: int) -> bool:
+        """Whether a third group comes after `first` and before `last`: then `last` reads one."""
+        if not self.is_before(first, last):
+            return False
+        return any(self.is_before(first, n) for n in self.needs[last])
+
+    def need(self, group: int, needed: set[int]) -> None:
+        """A group reads others."""
+        needed = needed - {group}
+        self.needs[group] |= needed
+        all_before = 0
+        for n in needed:
+            self.readers[n].add(group)
+            all_before |= self.before[n] | 1 << n
+        self._come_before(all_before, [group])
+
+    def merge(self, into: int, other: int) -> None:
+        """`other` becomes a part of `into`; none may lie between them."""
+        self.before[into] = (self.before[into] | self.before[other]) & ~(1 << into | 1 << other)
+        for links, back in ((self.needs, self.readers), (self.readers, self.needs)):
+            for n in links[other]:
+                back[n].discard(other)
+                back[n].add(into)
+            links[into] = (links[into] | links[other]) - {into, other}
+            links[other] = set()
+            for n in (into, other):
+                back[n].discard(n)
+        self._come_before(self.before[into] | 1 << into, [*self.readers[into]])
+
+    def _come_before(self, groups: int, stack: list[int]) -> None:
+        """Groups, a bit set, come before those on the stack and all that come after these."""
+        while stack:
+            n = stack.pop()
+            if groups & ~self.before[n]:
+                self.before[n] |= groups
+                stack.extend(self.readers[n])
 
 
 def check_groups(fused: Fused) -> None:

@@ -182,13 +182,14 @@ def launch_plan(arena: Arena) -> Launch:
         for t in program.tasks
     ]
     results = program.graph.results
+    first = {v: i for i, v in reversed(list(enumerate(results)))}
     plan = LaunchPlan(
         tasks,
         storages=[(s.kind, s.nbytes, places.of(s)) for s in program.storages],
         arena=arena.arena,
         scratch=max((k.scratch for k in program.kernels), default=0),
         tiles=any("llvm.x86.tile" in d for k in program.kernels for d in k.declarations),
-        same=[results.index(v) for v in results],
+        same=[first[v] for v in results],
         constants=places.constants,
         memory=str(arena),
     )

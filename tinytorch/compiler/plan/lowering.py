@@ -8,7 +8,7 @@ become tasks in that order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Mapping, Sequence, Set
 from math import prod
 
 import numpy as np
@@ -57,6 +57,8 @@ from tinytorch.compiler.plan.stages import (
 
 NONE: frozenset[Value] = frozenset()
 Names = dict[str, Storage]  # of the buffers of a kernel
+# The making of an expression: it asks for values at coordinates, and is sent their expressions.
+Steps = Generator[tuple[Value, tuple[Coordinate, ...]], Expression, Expression]
 
 
 def _own_fault(problem: str, got: object) -> CompileError:
@@ -95,13 +97,28 @@ class ExpressionBuilder:
         self._memo: dict[tuple[Value, tuple[Coordinate, ...]], Expression] = {}
 
     def value(self, v: Value, coordinates: tuple[Coordinate, ...]) -> Expression:
-        """The expression of v at the coordinates."""
-        key = (v, coordinates)
-        if key not in self._memo:
-            self._memo[key] = self._build(v, coordinates)
-        return self._memo[key]
+        """The expression of v at the coordinates.
 
-    def _build(self, v: Value, coordinates: tuple[Coordinate, ...]) -> Expression:
+        What is begun and waits for operands is a stack here, not Python's: chains may be long.
+        """
+        begun = [((v, coordinates), self._build(v, coordinates))]
+        answer: Expression | None = self._memo.get(begun[0][0])
+        if answer is not None:
+            return answer
+        while begun:
+            at, steps = begun[-1]
+            try:
+                asked = next(steps) if answer is None else steps.send(answer)
+            except StopIteration as done:
+                answer = self._memo[at] = done.value
+                begun.pop()
+                continue
+            answer = self._memo.get(asked)
+            if answer is None:
+                begun.append((asked, self._build(*asked)))
+        return self._memo[v, coordinates]
+
+    def _build(self, v: Value, coordinates: tuple[Coordinate, ...]) -> Steps:
         if v in self.given:
             return self.given[v]
         number = self.number(v)
@@ -116,21 +133,20 @@ class ExpressionBuilder:
             moved = move_coordinates(node, coordinates, self.rank)
             if moved is None:
                 raise _own_fault("a reshape of a value that is not stored", v)
-            return self.value(node.inputs[0], moved)
+            return (yield node.inputs[0], moved)
         if node.is_position:
             c = coordinates[int(node.params["axis"])]
             return Iota(v.dtype, c.strides, c.offset)
         if node.is_reduction:
-            return self._reduce(node, coordinates)
+            return (yield from self._reduce(node, coordinates))
         if node.is_lookup:
-            return self._lookup(node, coordinates)
-        operands = tuple(
-            self.value(x, broadcast(coordinates, x.shape, v.shape) if x.shape else ())
-            for x in node.inputs
-        )
-        return Op(v.dtype, node.primitive.name, operands)
+            return (yield from self._lookup(node, coordinates))
+        operands: list[Expression] = []
+        for x in node.inputs:
+            operands.append((yield x, broadcast(coordinates, x.shape, v.shape) if x.shape else ()))
+        return Op(v.dtype, node.primitive.name, tuple(operands))
 
-    def _reduce(self, node: Node, coordinates: tuple[Coordinate, ...]) -> Expression:
+    def _reduce(self, node: Node, coordinates: tuple[Coordinate, ...]) -> Steps:
         x, v = node.inputs[0], node.outputs[0]
         axes = node.reduced_axes
         rest = iter(coordinates)
@@ -148,18 +164,18 @@ class ExpressionBuilder:
         if axes != self.axes:
             raise _own_fault("a reduction over other axes than its group", node.primitive.name)
         over = frozenset(d for d in axes if x.shape[d] != 1)
-        operand = self.value(x, tuple(inner))
+        operand = yield x, tuple(inner)
         if not over:
             return operand if x.dtype is v.dtype else Op(v.dtype, "cast", (operand,))
         return Reduce(v.dtype, node.primitive.name, operand, over)
 
-    def _lookup(self, node: Node, coordinates: tuple[Coordinate, ...]) -> Expression:
+    def _lookup(self, node: Node, coordinates: tuple[Coordinate, ...]) -> Steps:
         x, index = node.inputs
         axis, rank = int(node.params["axis"]), len(index.shape)
         access = self.access(x)
         if access is None:
             raise _own_fault("a table that is not stored", x)
-        place = self.value(index, coordinates[axis : axis + rank])
+        place = yield index, coordinates[axis : axis + rank]
         rest = (*coordinates[:axis], Coordinate((0,) * self.rank), *coordinates[axis + rank :])
         strides, offset = at(access, rest, self.rank)
         if place.dtype is not int64:
@@ -178,37 +194,39 @@ class PlanReader:
 
     def __init__(self, materialized: Materialized, of: Mapping[Value, Placement]):
         self.materialized, self.graph = materialized, materialized.graph
-        self.producer = materialized.fused.producer
+        self.producer, self.paths = materialized.fused.producer, materialized.fused.paths
         self.of = dict(of)
         self._accesses: dict[Value, Access] = {}
 
     def access(self, v: Value, own: frozenset[Value] = NONE) -> Access | None:
         """Where v lies in memory; None if it is computed (or made by the kernel itself: `own`)."""
-        if v in own:
-            return None
-        if v in self._accesses:
-            return self._accesses[v]
-        if v in self.of:
-            found = Access(v, v.shape, self.of[v].strides, self.of[v].offset)
-        else:
+        moves: list[Node] = []  # from v down to what has memory
+        while v in own or (v not in self._accesses and v not in self.of):
             node = self.producer.get(v)
-            if node is None or not node.is_movement:
+            if v in own or node is None or not node.is_movement:
                 return None
-            below = self.access(node.inputs[0], own)
-            if below is None:
-                return None
-            found = move_access(node, below)
+            moves.append(node)
+            v = node.inputs[0]
+        if v not in self._accesses:
+            self._found(v, Access(v, v.shape, self.of[v].strides, self.of[v].offset))
+        for node in reversed(moves):
+            below, v = v, node.outputs[0]
+            found = move_access(node, self._accesses[below])
             if found is None:
-                found = move_access(node, self.copied(node.inputs[0], below))
-        if found is None:
+                found = move_access(node, self.copied(below, self._accesses[below]))
+            self._found(v, found)
+        return self._accesses[v]
+
+    def _found(self, v: Value, access: Access | None) -> None:
+        """Remember where a value lies."""
+        if access is None:
             raise CompileError.own_fault(
                 "a dense array cannot be viewed",
                 got=repr(v),
                 rule="its own order of axes can be reshaped",
             )
-        self.check_access(found, v)
-        self._accesses[v] = found
-        return found
+        self.check_access(access, v)
+        self._accesses[v] = access
 
     def check_access(self, access: Access, v: Value) -> None:
         """A place for a check of what was found."""
@@ -226,8 +244,8 @@ class PlanReader:
 
     def number(self, v: Value) -> float | None:
         """The number a value holds everywhere, if it is one number fixed now."""
-        while (node := self.producer.get(v)) is not None and node.is_movement:
-            v = node.inputs[0]
+        v, _ = self.paths.base(v)
+        node = self.producer.get(v)
         array = self.graph.constants.get(v)
         if array is not None and array.size == 1:
             wide = from_bfloat16(np.atleast_1d(array)) if v.dtype is bfloat16 else array

@@ -167,18 +167,39 @@ class _Choice:
             if len(soft) < 2:
                 continue
             best, most = None, 0
+            bytes_dropped = {v: self._bytes_if_cheap(v) for v in soft}
+            without = sum(bytes_dropped.values())
+            readers: dict[Value, list[Value]] = {}
+            for v in soft:
+                for x in self._near(v):
+                    readers.setdefault(x, []).append(v)
             for node in group.nodes:
                 root = node.outputs[0]
                 if not self._may_drop(root, stored=False) or root in self.values:
                     continue
-                self.values.add(root)
-                dropped = [v for v in soft if self._rows_if_cheap(v) is not None]
+                self.values.add(root)  # which helps those that are near alone
+                near = readers.get(root, ())
+                more = sum(self._bytes_if_cheap(v) - bytes_dropped[v] for v in near)
                 self.values.discard(root)
-                gain = sum(v.spec.nbytes for v in dropped) - root.spec.nbytes
+                gain = without + more - root.spec.nbytes
                 if gain > 0 and gain >= most:
                     best, most = root, gain
             if best is not None:
                 self.values.add(best)
+
+    def _bytes_if_cheap(self, v: Value) -> int:
+        """The bytes of a value that can be computed again cheaply; 0 of another."""
+        return v.spec.nbytes if self._rows_if_cheap(v) is not None else 0
+
+    def _near(self, value: Value) -> set[Value]:
+        """What lies so few operations below a value that computing it again may meet it."""
+        found, level = set[Value](), [value]
+        for _ in range(MOST_OPERATIONS):
+            nodes = [self.producer[v] for v in level if v in self.producer]
+            below = {self.paths.base(x)[0] for n in nodes for x in n.inputs} - found
+            found |= below
+            level = [v for v in below if v not in self.values]
+        return found
 
     def _may_drop(self, v: Value, stored: bool = True) -> bool:
         node = self.producer.get(v)
@@ -230,8 +251,10 @@ class _Choice:
                 return None
             operations += 1
             costly += node.primitive.expensive
+            if operations > MOST_OPERATIONS or costly > MOST_COSTLY:
+                return None
             stack.extend(node.inputs)
         full = [v for v in leaves if prod(v.shape) * ROW_FRACTION > prod(value.shape)]
-        cheap = operations <= MOST_OPERATIONS and costly <= MOST_COSTLY and len(full) <= MOST_LEAVES
         read = sum(v.dtype.itemsize for v in full)
-        return rows if cheap and read <= 2 * value.dtype.itemsize else None
+        cheap = len(full) <= MOST_LEAVES and read <= 2 * value.dtype.itemsize
+        return rows if cheap else None

@@ -262,22 +262,35 @@ class Paths:
 
     producer: Mapping[Value, Node]
     inlined: frozenset[Node]
+    _bases: dict[Value, tuple[Value, bool]] = field(
+        init=False, repr=False, default_factory=dict[Value, tuple[Value, bool]]
+    )
 
     def base(self, value: Value) -> tuple[Value, bool]:
         """(the value that the movement before `value` begins at, whether all of it is simple)."""
-        simple = True
-        while (node := self.producer.get(value)) is not None and node.is_movement:
-            simple = simple and is_simple(node)
+        moves: list[Node] = []
+        while value not in self._bases:
+            node = self.producer.get(value)
+            if node is None or not node.is_movement:
+                break
+            moves.append(node)
             value = node.inputs[0]
-        return value, simple
+        base, simple = self._bases.get(value, (value, True))
+        for node in reversed(moves):
+            simple = simple and is_simple(node)
+            self._bases[node.outputs[0]] = base, simple
+        return base, simple
 
     def sources(self, node: Node) -> list[tuple[Value, bool]]:
         """(base value, simple path) of all a node reads, looking through inlined nodes."""
         out: list[tuple[Value, bool]] = []
-        stack = [(v, True) for v in node.inputs]
+        stack, seen = [(v, True) for v in node.inputs], set[tuple[Value, bool]]()
         data = node.inputs[0] if node.is_lookup else None
         while stack:
-            value, simple = stack.pop()
+            value, simple = asked = stack.pop()
+            if asked in seen:  # or ways that part and meet again would double each time
+                continue
+            seen.add(asked)
             base, direct = self.base(value)
             simple = simple and direct and value is not data
             made = self.producer.get(base)
