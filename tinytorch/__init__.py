@@ -39,6 +39,7 @@ from tinytorch.tensor.functions import __all__ as _functions
 from tinytorch.tensor.host import host_call
 from tinytorch.tensor.interpreter import enable_grad, is_grad_enabled, no_grad, precision
 from tinytorch.tensor.random import Generator, default_generator, manual_seed
+from tinytorch.tensor.scan import scan
 from tinytorch.tensor.tensor import Tensor
 from tinytorch.tensor.transforms import (
     checkpoint,
@@ -100,6 +101,7 @@ __all__ = [
     "precision",
     "primitive",
     "primitives",
+    "scan",
     "set_num_threads",
     "settings",
     "tape",

@@ -383,6 +383,24 @@ def logical(function):
     return lambda *xs: elementwise(function)(*(x != 0 for x in xs)).astype(bool)
 
 
+def scan_truth(*arrays, body, carries, stacked, length, reverse):
+    """By recursion on the number of trips, each line by the truth of its row."""
+    carried, xs, given = arrays[:carries], arrays[carries:][:stacked], arrays[carries + stacked :]
+    if not length:
+        ys = [np.zeros((0, *s.shape)) for s in body.outputs[carries:]]
+        return (*carried, *ys)
+    rest = [x[1:] if reverse else x[:-1] for x in xs]
+    settings = {"body": body, "carries": carries, "stacked": stacked, "reverse": reverse}
+    before = scan_truth(*carried, *rest, *given, length=length - 1, **settings)
+    held = [*before[:carries], *(x[0] if reverse else x[-1] for x in xs), *given]
+    for line in body.lines:
+        held.append(TRUTHS[line.row.name][0](*(held[i] for i in line.inputs), **line.params))
+    now = [np.asarray(held[i]) for i in body.results]
+    pairs = zip(before[carries:], now[carries:], strict=True)
+    ys = [np.array([new, *y] if reverse else [*y, new]) for y, new in pairs]
+    return (*now[:carries], *ys)
+
+
 TRUTHS = {
     "neg": (elementwise(lambda x: -x), 0),
     "abs": (elementwise(abs), 0),
@@ -470,4 +488,5 @@ TRUTHS = {
     "max_pool2d_take": (pool_take_truth, 0),
     "random_bits": (random_truth, 0),
     "host_call": (lambda after, *xs, function, results: (*function.function(*xs), after), 0),
+    "scan": (scan_truth, 64),
 }  # fmt: skip

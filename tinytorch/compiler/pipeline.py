@@ -122,17 +122,23 @@ PASSES = (
 )
 
 
-def stages(graph: Graph, target: Target) -> Iterator[tuple[str, Any]]:
+def stages(graph: Graph, target: Target, checks: int = 0) -> Iterator[tuple[str, Any]]:
     """(name, result) of the recording and of each pass, checked, one after the other.
 
     Args:
         graph: as recorded; it stays as it is.
         target: the machine to write code for.
+        checks: of indices that come before, if the graph is the body of a loop.
 
     Raises:
         CompileError: a pass made an invalid program, which is a fault of the compiler.
     """
-    result: Any = Captured(graph, target)
+
+    def lowered(body: Graph, checks: int) -> Any:
+        """A loop's body goes through the same passes, as a program of its own."""
+        return stage(body, target, "lower", checks)
+
+    result: Any = Captured(graph, target, lowered, checks)
     check_captured(result)
     yield "capture", result
     for step in PASSES:
@@ -141,9 +147,9 @@ def stages(graph: Graph, target: Target) -> Iterator[tuple[str, Any]]:
         yield step.name, result
 
 
-def stage(graph: Graph, target: Target, name: str) -> Any:
+def stage(graph: Graph, target: Target, name: str, checks: int = 0) -> Any:
     """The checked result of one pass."""
-    return next(result for found, result in stages(graph, target) if found == name)
+    return next(result for found, result in stages(graph, target, checks) if found == name)
 
 
 def compile_graph(graph: Graph, target: Target) -> tuple[LaunchPlan, list[Kernel]]:

@@ -17,6 +17,7 @@ from tinytorch.nn.module import Module, Parameter
 from tinytorch.tensor.contractions import linear
 from tinytorch.tensor.creation import zeros
 from tinytorch.tensor.elementwise import sigmoid, tanh
+from tinytorch.tensor.scan import scan
 from tinytorch.tensor.shaping import chunk, concat, stack, transpose
 from tinytorch.tensor.tensor import Tensor
 
@@ -109,14 +110,13 @@ class Recurrent(Module):
         weights: list[Any] = [getattr(self, name + suffix, None) for name in _WEIGHTS]
         w_ih, w_hh, b_ih, b_hh = weights
         given = linear(x, w_ih, b_ih)  # (T, B, gates H): one product for all times
-        steps = range(x.shape[0])
-        outputs: list[Tensor] = []
-        for t in reversed(steps) if suffix.endswith("_reverse") else steps:
-            state = self.step(given[t], state, w_hh, b_hh)
-            outputs.append(state[0])
-        if suffix.endswith("_reverse"):
-            outputs.reverse()
-        return stack(outputs, 0), state
+
+        def trip(state: State, now: Tensor) -> tuple[State, Tensor]:
+            state = self.step(now, state, w_hh, b_hh)
+            return state, state[0]
+
+        state, out = scan(trip, state, given, reverse=suffix.endswith("_reverse"))
+        return out, state
 
     def forward(self, x: Tensor, state=None):
         """(T, B, C) -> outputs (T, B, directions H) and the last state.
@@ -212,8 +212,8 @@ class LSTM(Recurrent):
     weight_ih_l0 (4 H, C), weight_hh_l0 (4 H, H), bias_ih_l0, bias_hh_l0 (4 H,), with "_reverse"
     for the other direction, "_l1" for the next layer, whose inputs are H directions.
 
-    Cost: 8 H (C + H) operations for each token, layer and direction. Compiled, the walk is written
-    out step by step: long sequences take long to compile.
+    Cost: 8 H (C + H) operations for each token, layer and direction. Compiled, the walk is a loop
+    whose code does not depend on T.
 
     Source: Hochreiter, Schmidhuber 1997; forget gate: Gers et al. 2000. Initial values as in
     PyTorch, uniform in +-1/sqrt(H).
@@ -254,8 +254,8 @@ class GRU(Recurrent):
     Shapes: (T, B, C) -> (outputs (T, B, H directions), h (layers directions, B, H)). weight_ih_l0
     (3 H, C), weight_hh_l0 (3 H, H), bias_ih_l0, bias_hh_l0 (3 H,), the rows of r, then z, then n.
 
-    Cost: 6 H (C + H) operations for each token, layer and direction. Compiled, the walk is written
-    out step by step: long sequences take long to compile.
+    Cost: 6 H (C + H) operations for each token, layer and direction. Compiled, the walk is a loop
+    whose code does not depend on T.
 
     Source: Cho et al. 2014, https://arxiv.org/abs/1406.1078, with the reset gate after the product,
     as in PyTorch. Initial values as in PyTorch, uniform in +-1/sqrt(H).

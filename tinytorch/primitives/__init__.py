@@ -23,6 +23,7 @@ from tinytorch.primitives.host import host_call
 from tinytorch.primitives.indexing import (
     put_rows, scatter_add, scatter_along, slice_update, take, take_along,
 )
+from tinytorch.primitives.loop import scan
 from tinytorch.primitives.movement import (
     broadcast_to, concatenate, flip, fold_to, pad, permute, reshape, slice_, sum_,
 )
@@ -45,7 +46,7 @@ __all__ = [
     "isinf", "isnan", "less", "less_equal", "log", "logical_and", "logical_not", "logical_or",
     "matmul", "max_", "max_pool2d", "max_pool2d_gradient", "max_pool2d_take", "maximum", "min_",
     "minimum", "mul", "neg", "not_equal", "pad", "permute", "pow_", "prod", "put_rows",
-    "random_bits", "reciprocal", "remainder", "reshape", "round_", "rsqrt", "scatter_add",
+    "random_bits", "reciprocal", "remainder", "reshape", "round_", "rsqrt", "scan", "scatter_add",
     "scatter_along", "shift_left", "shift_right", "sign", "signbit", "sin", "slice_",
     "slice_update", "sort", "sqrt", "sub", "sum_", "take", "take_along", "tanh", "where",
 ]

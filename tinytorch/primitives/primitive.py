@@ -48,6 +48,7 @@ class OpClass(Enum):
     UPDATE = "update"  # the first input, but for a part at run-time places that the second gives
     SORT = "sort"  # on the order of the elements along an axis
     SOURCE = "source"  # on no input: a constant, a position
+    LOOP = "loop"  # on what other rows make of the inputs, trip after trip
     RANDOM = "random"  # on the state of a generator and on its own place
     OPAQUE = "opaque"  # nothing is known: rows that users add, unless they say
 

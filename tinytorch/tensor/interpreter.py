@@ -112,6 +112,16 @@ class Interpreter:
         """What sharing.taken_from gives, of a Tensor met or made during the capture."""
         return None
 
+    def scan(
+        self, trip: Any, carried: Sequence[Any], xs: Sequence[Any], length: int, reverse: bool
+    ) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Carry out a loop: `trip(carried, xs[t])` gives (carried, y), each a list of Tensors.
+
+        Returns:
+            the last carried Tensors, and those of y stacked along axis 0.
+        """
+        raise NotImplementedError
+
     def refuse(self, what: str) -> NoReturn:
         """Raise, because `what` needs numbers that are not known while a program is recorded."""
         raise CompileError(

@@ -19,12 +19,14 @@ from tinytorch.compiler.graph.graph import Graph, Value
 from tinytorch.compiler.pipeline import stage
 from tinytorch.compiler.plan.arena import plan_arena
 from tinytorch.compiler.plan.launch import (
+    FORMAT,
+    LaunchLoop,
     LaunchPlan,
     LaunchTask,
     host_from_json,
     launch_plan,
 )
-from tinytorch.compiler.plan.stages import HostCall, Storage, Task, TaskList
+from tinytorch.compiler.plan.stages import HostCall, Storage, Task, TaskList, Walk, Way
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec
 
@@ -49,17 +51,63 @@ def plan(storages=None, **changes) -> LaunchPlan:
     return replace(whole, **changes)
 
 
+def loop(trips=3, **changes) -> LaunchLoop:
+    """Trips that read rows of 4 bytes of storage 0, and write to one of two places by turns."""
+    ways = [Way(Walk(0, 0, 4, trips)), Way(Walk(1, 0, 32, 2), first=None, last=Walk(1, 8))]
+    whole = LaunchLoop(trips, [LaunchTask("inner", 2, [0, 1])], [4, 8], ways)
+    return replace(whole, **changes)
+
+
+def test_a_loop_is_launched_trip_after_trip():
+    """Ground truth: the ways, by hand; a loop in a loop adds them up."""
+    inner = LaunchLoop(2, [LaunchTask("deep", 1, [1, 0])], [2, 4], [
+        Way(Walk(0, 0, 2, 2)), Way(Walk(1)),
+    ])  # fmt: skip
+    nested = loop(tasks=[LaunchTask("inner", 2, [0, 1]), LaunchTask("loop", 1, [0, 1], loop=inner)])
+    made = plan(tasks=[LaunchTask("loop", 1, [1, 4], loop=nested)])
+    assert [t.symbol for t in made.written] == ["inner", "deep"]
+    seen = [(one.task.symbol, one.memory) for one in made.launched]
+    out = [(4, 0, 8), (4, 32, 8), (4, 8, 8)]  # of storage 4: in turns, and at 8 in the last trip
+    wanted = []
+    for t in range(3):
+        wanted.append(("inner", [(1, 4 * t, 4), out[t]]))
+        deep = [[(4, out[t][1], 4), (1, 4 * t + 2 * u, 2)] for u in range(2)]
+        wanted += [("deep", memory) for memory in deep]
+    assert seen == wanted
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"trips": 0}, {"trips": 5}, {"trips": "3"}, {"sizes": [4]}, {"sizes": [4, 100]},
+        {"sizes": [-4, 8]}, {"tasks": [LaunchTask("inner", 2, [2])]},
+        {"ways": [Way(Walk(0, -4, 4, 3)), Way(Walk(1))]},
+        {"ways": [Way(Walk(2)), Way(Walk(1))]}, {"ways": [Way(Walk(0)), Way(Walk(1, 0, 8, 0))]},
+    ],
+)  # fmt: skip
+def test_a_loop_outside_its_memory_is_refused(changes):
+    """Ground truth: each change reaches outside 16 bytes or 64, or names what is not there."""
+    good = plan(tasks=[LaunchTask("loop", 1, [1, 4], loop=loop())], same=[])
+    good.check(
+        Graph(arguments=[Value(Spec((4,), float32))] * 3, states=[Value(Spec((4,), float32))])
+    )
+    wrong = replace(good, tasks=[LaunchTask("loop", 1, [1, 4], loop=loop(**changes))])
+    with pytest.raises((ValueError, TypeError, IndexError)):
+        wrong.check(Graph(states=[Value(Spec((4,), float32))]))
+
+
 def test_a_plan_survives_json():
     """Invariant: what is read is what was written, and every field is there."""
     host = {"primitive": "sort", "params": {"dict": {}}, "inputs": [], "outputs": []}
     tasks = [
         *plan().tasks,
         LaunchTask("numpy.sort", 1, [1, 0], check=True, flops=5, bytes=7, host=host),
+        LaunchTask("loop", 1, [1, 4], loop=loop()),
     ]
     written = plan(tasks=tasks, tiles=True, scratch=64)
     saved = json.loads(json.dumps(written.to_json()))
     assert LaunchPlan.from_json(saved) == written
-    assert saved["format"] == 1 and len(saved) == 9
+    assert saved["format"] == FORMAT and len(saved) == 9
     defaults = LaunchTask("kernel", 1, [])
     assert (defaults.label, defaults.node, defaults.check, defaults.details) == ("", -1, False, {})
     assert (defaults.flops, defaults.bytes, defaults.host) == (0, 0, None)
@@ -69,14 +117,14 @@ def test_what_is_no_plan_is_not_read():
     """Another format, a field that is gone, and lists that are something else."""
     saved = plan().to_json()
     with pytest.raises(ValueError, match="another format"):
-        LaunchPlan.from_json({**saved, "format": 2})
+        LaunchPlan.from_json({**saved, "format": FORMAT + 1})
     for name in saved:
         with pytest.raises((KeyError, TypeError)):
             LaunchPlan.from_json({n: x for n, x in saved.items() if n != name})
     for name in ("tasks", "storages", "same", "constants"):
         with pytest.raises(TypeError, match="is something else"):
             LaunchPlan.from_json({**saved, name: {}})
-    assert saved["format"] == 1  # what is given stays as it is
+    assert saved["format"] == FORMAT  # what is given stays as it is
 
 
 def test_places_at_the_ends_of_their_ranges():

@@ -6,7 +6,7 @@ function over the primitives, `graph.source()` as a module that can be run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,8 +17,14 @@ from tinytorch.base.dtypes import DType
 from tinytorch.base.errors import CompileError
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.graph.axes import Axes
+from tinytorch.primitives.loop import Body, Line, params_written
 from tinytorch.primitives.primitive import OpClass, Primitive, Spec
 
+# Rows of these classes look at places that are known at run time only, or run the code of a user.
+_MAY_FAIL = (
+    OpClass.LOOKUP, OpClass.GATHER, OpClass.SCATTER, OpClass.UPDATE, OpClass.WINDOW,
+    OpClass.OPAQUE,
+)  # fmt: skip
 WRITTEN_OUT = 16  # elements of a constant that is printed as a list
 
 # What a program may compute again in place of keeping it; see plan/recompute.py.
@@ -99,6 +105,21 @@ class Node:
     def is_update(self) -> bool:
         """It copies its first input and writes a part: of a state, only that part is written."""
         return self.primitive.op_class is OpClass.UPDATE
+
+    @cached_property
+    def may_fail_inside(self) -> bool:
+        """It is a loop in which indices are checked, or the code of a user is called."""
+        return self.is_loop and any(row.op_class in _MAY_FAIL for row in self.body.rows)
+
+    @cached_property
+    def is_loop(self) -> bool:
+        """It runs a body again and again."""
+        return self.primitive.op_class is OpClass.LOOP
+
+    @property
+    def body(self) -> Body:
+        """What a loop runs."""
+        return self.params["body"]
 
     @property
     def reduced_axes(self) -> frozenset[int]:
@@ -224,9 +245,9 @@ class Graph:
             lines.append(f"    {v.name} = {_array_text(v.name, array)}  # {_text(v.spec)}")
         for node in self.nodes:
             left = ", ".join(v.name for v in node.outputs)
-            right = ", ".join(
-                [*(v.name for v in node.inputs), *(f"{k}={p!r}" for k, p in node.params.items())]
-            )
+            before, params = params_written(node.params, f"body_{node.outputs[0].name}")
+            lines.extend("    " + line for line in before)
+            right = ", ".join([*(v.name for v in node.inputs), *params])
             shapes = ", ".join(_text(v.spec) for v in node.outputs)
             shapes += f", replay {node.replay}" if node.replay else ""
             lines.append(f"    {left} = {node.primitive.name}({right})  # {shapes}")
@@ -262,10 +283,20 @@ class Graph:
         The function takes stored arrays (bfloat16 as uint16), overwrites those of the states that
         are updated, and returns the results.
         """
-        names = dict.fromkeys(node.primitive.name for node in self.nodes)
+        rows = dict.fromkeys(node.primitive for node in self.nodes)
+        for node in self.nodes:
+            rows.update(dict.fromkeys(node.body.rows if node.is_loop else ()))
         lines = ["from math import inf, nan", "", "import numpy as np", "", "import tinytorch"]
-        lines += ["from tinytorch.primitives.primitive import TABLE", ""]
-        lines += [f'{name} = TABLE["{name}"]' for name in names]
+        lines += (
+            ["from tinytorch.primitives.loop import Body, in_bodies"]
+            if any(node.is_loop for node in self.nodes)
+            else []
+        )
+        lines += ["from tinytorch.primitives.primitive import TABLE, Spec", ""]
+        for row in rows:
+            source = any(n.is_loop for n in self.nodes) and row.op_class is OpClass.SOURCE
+            call = f'in_bodies(TABLE["{row.name}"])' if source else f'TABLE["{row.name}"]'
+            lines.append(f"{row.name} = {call}")
         if self.long_constants():
             lines.append(f"constants = np.load({constants!r})")
         return "\n".join([*lines, "", "", str(self), ""])
@@ -286,12 +317,51 @@ def _array_text(name: str, array: np.ndarray) -> str:
     return f'np.array({array.tolist()!r}, "{array.dtype.name}").reshape({array.shape})'
 
 
+# The body of a loop, as a graph without states whose arguments it is given, and back.
+
+
+def graph_of_body(body: Body, where: str = "") -> Graph:
+    """A program that does what one trip of a loop does.
+
+    Args:
+        where: the user's line.
+    """
+    graph = Graph(arguments=[Value(spec) for spec in body.inputs])
+    values = list(graph.arguments)
+    for line in body.lines:
+        inputs = tuple(values[i] for i in line.inputs)
+        values += graph.add(line.row, inputs, line.params, where)
+    graph.results = [values[i] for i in body.results]
+    return graph
+
+
+def body_of(arguments: Sequence[Value], nodes: Sequence[Node], results: Sequence[Value]) -> Body:
+    """What nodes compute of the arguments, as the body of a loop."""
+    number = {v: i for i, v in enumerate(arguments)}
+    lines: list[Line] = []
+    for node in nodes:
+        lines.append(Line(node.primitive, tuple(number[v] for v in node.inputs), node.params))
+        number.update({v: len(number) + i for i, v in enumerate(node.outputs)})
+    specs = tuple(v.spec for v in arguments)
+    return Body(specs, tuple(lines), tuple(number[v] for v in results))
+
+
 @dataclass(frozen=True, eq=False)
 class Captured:
-    """A program as it was recorded, and the machine to write code for."""
+    """A program as it was recorded, and the machine to write code for.
+
+    Args:
+        graph: the program.
+        target: the machine.
+        lower: gives the tasks (plan/stages.py) of the body of a loop in it, as a graph, and of the
+            number of checks that come before.
+        checks: how many checks of indices come before those of this program, if it is such a body.
+    """
 
     graph: Graph
     target: Target
+    lower: Callable[[Graph, int], Any] | None = None
+    checks: int = 0
 
     def __str__(self) -> str:
         return str(self.graph)

@@ -398,15 +398,41 @@ def simplify(captured: Captured) -> Simplified:
 
 
 def remove_unused(graph: Graph, also: Sequence[Value] = ()) -> Graph:
-    """The graph without nodes nobody reads, and without such constants."""
+    """The graph without nodes nobody reads, such constants, and such parts of loops."""
     live = {*graph.outputs, *also}
     kept: list[Node] = []
     for node in reversed(graph.nodes):
         if any(v in live for v in node.outputs):
+            node = _trimmed(node, live) if node.is_loop else node
             kept.append(node)
             live.update(node.inputs)
     constants = {v: a for v, a in graph.constants.items() if v in live}
     return replace(graph, nodes=kept[::-1], constants=constants)
+
+
+def _trimmed(node: Node, live: set[Value]) -> Node:
+    """A loop without what nobody reads: stacks, and carried values that serve nothing else."""
+    body, n = node.body, node.params["carries"]
+    stacks = [i for i, v in enumerate(node.outputs) if i >= n and v in live]
+    carried = {i for i in range(n) if node.outputs[i] in live}
+    while True:
+        results = [*sorted(carried), *stacks]
+        read = body.reads([body.results[i] for i in results])
+        grown = carried | {i for i in range(n) if i in read}
+        if grown == carried:
+            break
+        carried = grown
+    inputs = [i for i in range(len(body.inputs)) if i in read or i in carried]
+    if (len(inputs), len(results)) == (len(body.inputs), len(node.outputs)):
+        return node
+    rows = range(n, n + node.params["stacked"])
+    params = {
+        **node.params, "body": body.part(inputs, [body.results[i] for i in results]),
+        "carries": len(carried), "stacked": sum(i in rows for i in inputs),
+    }  # fmt: skip
+    given = tuple(node.inputs[i] for i in inputs)
+    outputs = tuple(node.outputs[i] for i in results)
+    return Node(node.primitive, given, params, outputs, node.where, node.replay)
 
 
 def check_simplified(simplified: Simplified) -> None:

@@ -7,21 +7,23 @@ addresses. It is made once; a warm start reads it back from the cache instead of
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 
 from tinytorch.base.dtypes import DType, dtype_named
-from tinytorch.codegen.kernel import Operand
+from tinytorch.codegen.kernel import Kernel, Operand
 from tinytorch.compiler.graph.graph import Graph, Value
 from tinytorch.compiler.plan.arena import Arena
-from tinytorch.compiler.plan.stages import HostCall, Storage
+from tinytorch.compiler.plan.stages import HostCall, LoopCall, Storage, Task, Walk, Way
 from tinytorch.primitives.host import HostFunction
+from tinytorch.primitives.loop import Body
 from tinytorch.primitives.primitive import TABLE, Spec
 
-FORMAT = 1  # raise when the meaning of a field changes: entries written before are then not found
+FORMAT = 2  # raise when the meaning of a field changes: entries written before are then not found
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class LaunchTask:
         node: which node of the captured graph it came from, -1 if none: that says the user's line.
         host: a host call in saved form, else None.
         unit: which unit of the processor does the arithmetic; see `codegen.kernel.Kernel.unit`.
+        loop: the trips that it consists of, if it is a loop.
     """
 
     symbol: str
@@ -46,6 +49,82 @@ class LaunchTask:
     bytes: int = 0
     host: dict[str, Any] | None = None
     unit: str = "fp32"
+    loop: LaunchLoop | None = None
+
+
+@dataclass(frozen=True)
+class LaunchLoop:
+    """The trips of a loop: what is saved of it does not grow with their number.
+
+    Args:
+        trips: how many, at least 1.
+        tasks: of one trip; their arguments are numbers of what a trip touches.
+        sizes: bytes of each thing that a trip touches.
+        ways: where each of them lies, in the storages that the loop's task has as arguments.
+    """
+
+    trips: int
+    tasks: list[LaunchTask]
+    sizes: list[int]
+    ways: list[Way]
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> LaunchLoop:
+        """The loop that was saved.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is damaged.
+        """
+        ways = [
+            Way(**{name: walk and Walk(**walk) for name, walk in way.items()})
+            for way in fields["ways"]
+        ]
+        tasks = [_task_from_json(t) for t in fields["tasks"]]
+        return cls(fields["trips"], tasks, fields["sizes"], ways)
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A task as it is run: one of a loop is run in each trip, on other memory.
+
+    Args:
+        task: the task.
+        memory: for each argument (number of a storage, byte offset in it, bytes).
+    """
+
+    task: LaunchTask
+    memory: list[tuple[int, int, int]]
+
+
+def _launched(
+    tasks: Iterable[LaunchTask], memory: Sequence[tuple[int, int, int]]
+) -> Iterator[Launched]:
+    """Tasks as they are run, whose arguments are places in `memory`."""
+    for task in tasks:
+        given = [memory[i] for i in task.arguments]
+        loop = task.loop
+        if loop is None:
+            yield Launched(task, given)
+            continue
+        for trip in range(loop.trips):
+            touched: list[tuple[int, int, int]] = []
+            for size, way in zip(loop.sizes, loop.ways, strict=True):
+                walk = way.of(trip, loop.trips)
+                number, start, _ = given[walk.argument]
+                touched.append((number, start + walk.at(trip), size))
+            yield from _launched(loop.tasks, touched)
+
+
+def _written(tasks: Iterable[LaunchTask]) -> Iterator[LaunchTask]:
+    """Tasks, those of a loop once."""
+    for task in tasks:
+        yield from [task] if task.loop is None else _written(task.loop.tasks)
+
+
+def _task_from_json(fields: dict[str, Any]) -> LaunchTask:
+    loop = fields.get("loop")
+    given: dict[str, Any] = {**fields, "loop": loop and LaunchLoop.from_json(loop)}
+    return LaunchTask(**given)
 
 
 @dataclass(frozen=True)
@@ -74,6 +153,16 @@ class LaunchPlan:
     constants: list[int | str]
     memory: str
 
+    @cached_property
+    def launched(self) -> list[Launched]:
+        """The tasks as they are run, those of a loop trip after trip."""
+        return list(_launched(self.tasks, [(i, 0, n) for i, (_, n, _) in enumerate(self.storages)]))
+
+    @property
+    def written(self) -> list[LaunchTask]:
+        """The tasks that have code of their own, those of a loop once."""
+        return list(_written(self.tasks))
+
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON can say it."""
         return {"format": FORMAT, **asdict(self)}
@@ -90,7 +179,7 @@ class LaunchPlan:
             raise ValueError("a launch plan of another format")
         if not all(type(fields[n]) is list for n in ("tasks", "storages", "same", "constants")):
             raise TypeError("what is a list is something else")
-        fields["tasks"] = [LaunchTask(**t) for t in fields["tasks"]]
+        fields["tasks"] = [_task_from_json(t) for t in fields["tasks"]]
         fields["storages"] = [(kind, n, place) for kind, n, place in fields["storages"]]
         return cls(**fields)
 
@@ -113,14 +202,16 @@ class LaunchPlan:
             end = place + (nbytes if kind == "temporary" else 1)
             if min(n, nbytes, place) < 0 or end > ends[kind]:
                 raise ValueError(f"storage {n} is out of its range")
-        functions = host_functions(graph)
         for task in self.tasks:
+            _check_loop(task, [self.storages[n][1] for n in task.arguments])
+        functions, written = host_functions(graph), self.written
+        for task in written:
             if task.host is not None:
                 host_from_json(task.host, functions)
-        numbers = [self.arena, self.scratch, *(t.tiles for t in self.tasks), *self.same]
+        numbers = [self.arena, self.scratch, *(t.tiles for t in written), *self.same]
         if not all(type(n) is int and n >= 0 for n in numbers):
             raise TypeError("a count that is no whole number >= 0")
-        names: list[Any] = [text for t in self.tasks for text in (t.symbol, t.label, t.unit)]
+        names: list[Any] = [text for t in written for text in (t.symbol, t.label, t.unit)]
         if not all(isinstance(text, str) for text in names):
             raise TypeError("a name that is no text")
         if len(self.same) != len(graph.results) or any(n > i for i, n in enumerate(self.same)):
@@ -156,6 +247,31 @@ class Launch:
         return "\n".join([*kinds, *lines, f"arena {plan.arena} bytes, scratch {plan.scratch}"])
 
 
+def _check_loop(task: LaunchTask, sizes: Sequence[int]) -> None:
+    """See that what the trips of a loop touch lies in memory of these sizes.
+
+    Raises:
+        ValueError, TypeError, IndexError: it does not.
+    """
+    loop = task.loop
+    if loop is None:
+        return
+    if type(loop.trips) is not int or loop.trips < 1 or len(loop.sizes) != len(loop.ways):
+        raise ValueError("a loop that is none")
+    for size, way in zip(loop.sizes, loop.ways, strict=True):
+        for walk in (way.each, way.first or way.each, way.last or way.each):
+            if walk.period < 1 or walk.argument < 0 or size < 0:
+                raise ValueError("a way through memory that is none")
+        for trip in {0, 1, 2, loop.trips - 2, loop.trips - 1} & set(range(loop.trips)):
+            walk = way.of(trip, loop.trips)
+            if walk.at(trip) < 0 or walk.at(trip) + size > sizes[walk.argument]:
+                raise ValueError("a loop touches memory that is not its own")
+    for inner in loop.tasks:
+        if any(not 0 <= n < len(loop.sizes) for n in inner.arguments):
+            raise IndexError("a task of a loop names what is not there")
+        _check_loop(inner, [loop.sizes[n] for n in inner.arguments])
+
+
 def launch_plan(arena: Arena) -> Launch:
     """Number the storages and tasks of a program."""
     program = arena.program
@@ -165,22 +281,7 @@ def launch_plan(arena: Arena) -> Launch:
     for i, node in enumerate(program.captured.nodes):
         lines.setdefault(node.where, i)
     functions = host_functions(program.captured)
-    tasks = [
-        LaunchTask(
-            symbol=t.kernel.name,
-            tiles=1 if isinstance(t.kernel, HostCall) else t.kernel.tiles,
-            arguments=[number[s] for s in t.arguments],
-            label=t.shown,
-            node=lines.get(t.where, -1),
-            check=t.check,
-            details=dict(t.details),
-            flops=t.kernel.flops,
-            bytes=t.kernel.bytes,
-            host=_host_to_json(t.kernel, functions) if isinstance(t.kernel, HostCall) else None,
-            unit="numpy" if isinstance(t.kernel, HostCall) else t.kernel.unit,
-        )
-        for t in program.tasks
-    ]
+    tasks = [_launch_task(t, number, lines, functions) for t in program.tasks]
     results = program.graph.results
     first = {v: i for i, v in reversed(list(enumerate(results)))}
     plan = LaunchPlan(
@@ -194,6 +295,39 @@ def launch_plan(arena: Arena) -> Launch:
         memory=str(arena),
     )
     return Launch(arena, plan)
+
+
+def _launch_task(
+    t: Task, number: Mapping[Storage, int], lines: Mapping[str, int],
+    functions: Sequence[HostFunction],
+) -> LaunchTask:  # fmt: skip
+    """A task with its storages by number.
+
+    Args:
+        lines: which node of the graph a user's line is.
+        functions: those of the user that the program calls.
+    """
+    kernel, loop = t.kernel, None
+    if isinstance(kernel, LoopCall):
+        ways = list(kernel.ways.items())
+        place = {s: i for i, (s, _) in enumerate(ways)}
+        inner = [_launch_task(u, place, lines, functions) for u in kernel.tasks]
+        loop = LaunchLoop(kernel.trips, inner, [s.nbytes for s, _ in ways], [w for _, w in ways])
+    host = _host_to_json(kernel, functions) if isinstance(kernel, HostCall) else None
+    return LaunchTask(
+        symbol=kernel.name,
+        tiles=kernel.tiles if isinstance(kernel, Kernel) else 1,
+        arguments=[number[s] for s in t.arguments],
+        label=t.shown,
+        node=lines.get(t.where, -1),
+        check=t.check,
+        details=dict(t.details),
+        flops=kernel.flops,
+        bytes=kernel.bytes,
+        host=host,
+        unit="numpy" if isinstance(kernel, HostCall) else kernel.unit,
+        loop=loop,
+    )
 
 
 def check_launch(launch: Launch) -> None:
@@ -222,7 +356,9 @@ class _Places:
         for v, storage in program.constants.items():
             self.places[storage] = len(self.constants)
             self.constants.append(
-                numbers[v] if _unchanged(v, captured, graph) else _saved(graph, v)
+                numbers[v]
+                if _unchanged(v, captured, graph)
+                else _saved(program.made[v] if v in program.made else graph.constants[v])
             )
 
     def of(self, s: Storage) -> int:
@@ -235,8 +371,8 @@ def _unchanged(v: Value, captured: Graph, graph: Graph) -> bool:
     return v in captured.constants and captured.constants[v] is graph.constants[v]
 
 
-def _saved(graph: Graph, v: Value) -> str:
-    return base64.b64encode(np.ascontiguousarray(graph.constants[v]).tobytes()).decode()
+def _saved(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
 def _host_to_json(call: HostCall, functions: Sequence[HostFunction]) -> dict[str, Any]:
@@ -253,8 +389,15 @@ def _host_to_json(call: HostCall, functions: Sequence[HostFunction]) -> dict[str
 
 def host_functions(graph: Graph) -> list[HostFunction]:
     """The functions of the user that a captured graph calls, in its order."""
-    given = [p for node in graph.nodes for p in node.params.values()]
-    return list(dict.fromkeys(p for p in given if isinstance(p, HostFunction)))
+    found: list[HostFunction] = []
+    stack = [p for node in graph.nodes for p in node.params.values()][::-1]
+    while stack:
+        p = stack.pop()
+        if isinstance(p, HostFunction):
+            found.append(p)
+        elif isinstance(p, Body):
+            stack += [q for line in p.lines for q in line.params.values()][::-1]
+    return list(dict.fromkeys(found))
 
 
 def host_from_json(saved: dict[str, Any], functions: Sequence[HostFunction] = ()) -> HostCall:

@@ -18,15 +18,16 @@ from tinytorch.compiler.plan.access import reshape_strides
 from tinytorch.compiler.plan.lowering import Lowering, verify_layouts
 from tinytorch.compiler.plan.stages import (
     GIVEN,
-    STATUS_BYTES,
     Copy,
     Group,
     HostCall,
     Item,
+    LoopCall,
     Ordered,
     Storage,
     Task,
     TaskList,
+    checks_in,
 )
 from tinytorch.kernels.gather_scatter import index_check
 
@@ -35,8 +36,6 @@ def lower(ordered: Ordered) -> TaskList:
     """The kernels of a program, in order."""
     buffers = ordered.buffers
     lowering = Lowering(buffers)
-    if buffers.checks:
-        lowering.status = lowering.storage("status", STATUS_BYTES)
     for item in ordered.items:
         _lower(lowering, item)
     for new, storage, kept in buffers.last:
@@ -50,10 +49,12 @@ def lower(ordered: Ordered) -> TaskList:
     def held(values: list[Value]) -> dict[Value, Storage]:
         return {v: buffers.of[v].storage for v in values if buffers.of[v].storage in used}
 
+    constants = held(list(graph.constants))
+    constants.update({v: s for v, (s, _) in lowering.constants.items()})
     return TaskList(
         tasks, [s for s in lowering.storages if s in used], held(graph.arguments),
-        held(graph.states), held(list(graph.constants)), buffers.results, graph,
-        buffers.captured.graph,
+        held(graph.states), constants, buffers.results, graph, buffers.captured.graph,
+        {v: array for v, (_, array) in lowering.constants.items()},
     )  # fmt: skip
 
 
@@ -88,14 +89,15 @@ def _lower_loops(lowering: Lowering, group: Group) -> None:
 
 def _lower_check(lowering: Lowering, check: IndexCheck) -> None:
     """A task that stops the program if an index lies outside its axis."""
-    v, status = check.index, lowering.status
+    v = check.index
     access = lowering.located(v)
     flat = reshape_strides(access.shape, access.strides, (prod(v.shape),))
     if flat not in ((1,), (0,)) or (flat == (0,) and prod(v.shape) > 1):
         access = lowering.copied(v, access)
-    if not prod(v.shape) or status is None:
+    if not prod(v.shape):
         return
-    number = 1 + sum(t.check for t in lowering.tasks)
+    status = lowering.status_words()
+    number = 1 + lowering.buffers.captured.checks + checks_in(lowering.tasks)
     kernel = index_check(prod(v.shape), Operand(v.dtype, (1,), access.offset), check.size, number)
     index = lowering.of[access.base].storage
     lowering.tasks.append(
@@ -155,6 +157,8 @@ def check_tasks(program: TaskList) -> None:
             )
         if not {*task.arguments, *task.reads, *task.writes} <= listed:
             refuse("a task names a Storage that is not listed", task.shown)
+        if isinstance(task.kernel, LoopCall):
+            _check_loop(task, task.kernel)
         for s in task.reads - written:
             refuse("a task reads memory that was never written", f"{s!r} in {task.shown}")
         for s in task.writes:
@@ -173,3 +177,24 @@ def check_tasks(program: TaskList) -> None:
         storage = program.states.get(old)
         if old.spec.nbytes and (storage is None or storage not in touched):
             refuse("an updated state is never written", old)
+
+
+def _check_loop(task: Task, loop: LoopCall) -> None:
+    """What a trip touches lies, in every trip, in memory that the loop's task is given.
+
+    Raises:
+        CompileError: it does not; or a trip writes what the loop only reads.
+    """
+    for inner in loop.tasks:
+        for s in inner.arguments:
+            for trip in {0, 1, 2, loop.trips - 2, loop.trips - 1} & set(range(loop.trips)):
+                walk = loop.ways[s].of(trip, loop.trips)
+                memory, first = task.arguments[walk.argument], walk.at(trip)
+                outside = first < 0 or first + s.nbytes > memory.nbytes
+                if outside or (s in inner.writes and memory not in task.writes):
+                    raise CompileError.own_fault(
+                        "the compiler pass 'lower' made an invalid program: a trip of a loop"
+                        " touches memory that is not its own",
+                        got=f"{s!r} at byte {first} of {memory!r} in trip {trip}, {inner.shown}",
+                        rule="rows of what is stacked, and memory of the loop",
+                    )

@@ -45,6 +45,7 @@ from tinytorch.compiler.plan.access import (
     row_coordinates,
 )
 from tinytorch.compiler.plan.stages import (
+    STATUS_BYTES,
     Buffers,
     Copy,
     Group,
@@ -351,8 +352,15 @@ class Lowering(PlanReader):
         self.tasks: list[Task] = []
         self.asked: set[Value] = set()  # whose layout the kernel being lowered was told
         self.status: Storage | None = None
+        self.constants: dict[Value, tuple[Storage, np.ndarray]] = {}  # of loops
 
     # memory
+
+    def status_words(self) -> Storage:
+        """Where a check of indices says what it found."""
+        if self.status is None:
+            self.status = self.storage("status", STATUS_BYTES)
+        return self.status
 
     def storage(self, kind: Kind, nbytes: int, value: Value | None = None) -> Storage:
         """A new Storage of the program."""

@@ -61,7 +61,7 @@ def may_fail(item: Item) -> bool:
         return True
     if isinstance(item, Copy) or item.call is None:
         return False
-    return item.call.primitive.op_class is OpClass.OPAQUE
+    return item.call.primitive.op_class is OpClass.OPAQUE or item.call.may_fail_inside
 
 
 class Dependences:

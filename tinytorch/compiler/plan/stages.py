@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from tinytorch.base.errors import CompileError
 from tinytorch.codegen.kernel import Kernel, Operand
 from tinytorch.compiler.graph.graph import Captured, Graph, Node, Value
@@ -80,6 +82,81 @@ class HostCall:
         )
 
 
+@dataclass(frozen=True)
+class Walk:
+    """Where something lies in each trip of a loop: at offset + (trip % period) * step.
+
+    Args:
+        argument: in which memory of the loop's task, by its place there.
+        offset, step: in bytes.
+        period: after how many trips it lies where it lay.
+    """
+
+    argument: int
+    offset: int = 0
+    step: int = 0
+    period: int = 1
+
+    def at(self, trip: int) -> int:
+        """The offset in one trip."""
+        return self.offset + trip % self.period * self.step
+
+
+@dataclass(frozen=True)
+class Way:
+    """Where something lies in the first, in each other, and in the last trip.
+
+    Args:
+        each: the walk.
+        first, last: where the first and the last trip find it; None: as the others do. Of a single
+            trip the last counts.
+    """
+
+    each: Walk
+    first: Walk | None = None
+    last: Walk | None = None
+
+    def of(self, trip: int, trips: int) -> Walk:
+        """The walk that says where it lies in a trip."""
+        if self.last is not None and trip == trips - 1:
+            return self.last
+        return self.first if self.first is not None and trip == 0 else self.each
+
+
+@dataclass(frozen=True, eq=False)
+class LoopCall:
+    """The tasks of one trip, done again and again: in place of a kernel.
+
+    Args:
+        tasks: of one trip, in order; their Storages are those of the trip.
+        ways: where each of these lies in the memory of the loop's task.
+        trips: how many, at least 1.
+        memory: how many Storages the loop's task is given.
+    """
+
+    tasks: tuple[Task, ...]
+    ways: Mapping[Storage, Way]
+    trips: int
+    memory: int
+    name = label = "loop"
+    unit = "fp32"
+
+    @property
+    def flops(self) -> int:
+        """Arithmetic operations of all trips."""
+        return self.trips * sum(t.kernel.flops for t in self.tasks)
+
+    @property
+    def bytes(self) -> int:
+        """Memory traffic of all trips."""
+        return self.trips * sum(t.kernel.bytes for t in self.tasks)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """A name for each Storage."""
+        return tuple(f"m{i}" for i in range(self.memory))
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """One kernel and the memory it is given.
@@ -96,7 +173,7 @@ class Task:
         details: named numbers an error message shows, for example {"axis": 0, "size": 50257}.
     """
 
-    kernel: Kernel | HostCall
+    kernel: Kernel | HostCall | LoopCall
     arguments: tuple[Storage, ...]
     reads: frozenset[Storage]
     writes: frozenset[Storage]
@@ -125,6 +202,7 @@ class TaskList:
             copy).
         captured: that program as it was recorded. The passes keep arguments, states and results in
             their places in the lists, so places are what the two have in common.
+        made: the constants that are not the graph's but of loops in it, with their arrays.
     """
 
     tasks: Sequence[Task]
@@ -135,20 +213,47 @@ class TaskList:
     results: Mapping[Value, Storage]
     graph: Graph
     captured: Graph
+    made: Mapping[Value, np.ndarray] = field(default_factory=dict[Value, np.ndarray])
 
     @property
     def kernels(self) -> list[Kernel]:
-        """The kernels of all tasks; equal ones as often as they run."""
-        return [t.kernel for t in self.tasks if isinstance(t.kernel, Kernel)]
+        """The kernels of all tasks; those of a loop once, others as often as they run."""
+        return kernels_of(self.tasks)
 
     def __str__(self) -> str:
         self.graph.name_values()
         return "\n".join(
             f"{i}: {t.shown} ({t.kernel.name})\n"
             f"    reads {', '.join(sorted(map(repr, t.reads)))}\n"
-            f"    writes {', '.join(sorted(map(repr, t.writes)))}"
+            f"    writes {', '.join(sorted(map(repr, t.writes)))}" + _trips(t)
             for i, t in enumerate(self.tasks)
         )
+
+
+def kernels_of(tasks: Sequence[Task]) -> list[Kernel]:
+    """The kernels of tasks, those of a loop once."""
+    found: list[Kernel] = []
+    for task in tasks:
+        if isinstance(task.kernel, LoopCall):
+            found += kernels_of(task.kernel.tasks)
+        elif isinstance(task.kernel, Kernel):
+            found.append(task.kernel)
+    return found
+
+
+def checks_in(tasks: Sequence[Task]) -> int:
+    """How many checks of indices there are, those of a loop once."""
+    return sum(
+        checks_in(t.kernel.tasks) if isinstance(t.kernel, LoopCall) else t.check for t in tasks
+    )
+
+
+def _trips(task: Task) -> str:
+    if not isinstance(task.kernel, LoopCall):
+        return ""
+    lines = [f"\n    {task.kernel.trips} trips of"]
+    lines += [f"\n        {t.shown} ({t.kernel.name})" for t in task.kernel.tasks]
+    return "".join(lines)
 
 
 # what all stages know

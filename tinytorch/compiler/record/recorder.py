@@ -169,7 +169,7 @@ class Recorder(Interpreter):
     def apply(self, primitive: Primitive, operands: tuple[Tensor, ...], params: Params) -> Any:
         """Add one node; gives Tensors that stand for its outputs."""
         refuse_tensor_params(primitive, params)
-        if self.lift_numbers and _is_number(primitive, params):
+        if self.lift_numbers and is_number(primitive, params):
             array = np.asarray(primitive.evaluate((), (), params))
             number = from_buffer(Buffer(array, params["dtype"]))
             self._lift(number)
@@ -209,17 +209,22 @@ class Recorder(Interpreter):
         self, function: HostFunction, operands: Sequence[Tensor], results: tuple[Spec, ...]
     ) -> tuple[Tensor, ...]:
         """Add a call of a user's function, behind those before it."""
-        if self.after is None:
-            first = {"shape": (), "value": False, "dtype": ORDER.dtype}
-            self.after = self.value_of(self.apply(TABLE["full"], (), first))
+        after = self.order()
         # one for each call: programs number them in their order
         called = HostFunction(function.function, function.name)
         params: Params = {"function": called, "results": results}
-        given = (from_value(self.after), *operands)
+        given = (after, *operands)
         made: Any = self.apply(TABLE["host_call"], given, params)
         outs: tuple[Tensor, ...] = made if results else (made,)
         self.after = self.value_of(outs[-1])
         return outs[:-1]
+
+    def order(self) -> Tensor:
+        """What the next call of a user's function waits for."""
+        if self.after is None:
+            first = {"shape": (), "value": False, "dtype": ORDER.dtype}
+            self.after = self.value_of(self.apply(TABLE["full"], (), first))
+        return from_value(self.after)
 
     def constant(self, buffer: Buffer) -> Tensor:
         """A constant; equal arrays become one."""
@@ -370,7 +375,7 @@ class Recorder(Interpreter):
             )
 
 
-def _is_number(primitive: Primitive, params: Params) -> bool:
+def is_number(primitive: Primitive, params: Params) -> bool:
     """Whether a row makes a single floating-point number."""
     single = primitive.op_class is OpClass.SOURCE and params.get("shape") == ()
     return single and params["dtype"].is_float and not is_symbolic(params["value"])

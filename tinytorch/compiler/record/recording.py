@@ -37,6 +37,7 @@ from tinytorch.compiler.graph.length_rules import RULES
 from tinytorch.compiler.graph.lengths import LengthRewriter
 from tinytorch.compiler.record.dynamic import DynamicLengths
 from tinytorch.compiler.record.guards import Guard, Place, place_of, reading_of
+from tinytorch.compiler.record.loops import LoopRecorder
 from tinytorch.compiler.record.objects import MISSING, class_of, dict_of_object, is_a, name_of, put
 from tinytorch.compiler.record.readings import Readings, holds_tensor, young_objects
 from tinytorch.compiler.record.recorder import Recorder, Row
@@ -206,7 +207,7 @@ def record(
     """
     while True:
         with RECORDING_LOCK, Watch() as watch:
-            recorder = Recorder(states, lift_numbers, found.shapes if found else None)
+            recorder = LoopRecorder(states, lift_numbers, found.shapes if found else None)
             recorder.apply = watch.unwatched(recorder.apply)
             try:
                 with interpreting(recorder):

@@ -37,7 +37,10 @@ def explain(call: Executable) -> str:
     whole = run.whole * 1e-9
     rows: dict[tuple[str, str], _Row] = {}
     everything = _Row()
-    for task, bound, (begin, end) in zip(plan.tasks, bounds(plan, limit), run.tasks, strict=True):
+    for launched, bound, (begin, end) in zip(
+        plan.launched, bounds(plan, limit), run.tasks, strict=True
+    ):
+        task = launched.task
         for row in (rows.setdefault((task.symbol, task.label), _Row()), everything):
             row.add(task, bound, (end - begin) * 1e-9)
     cells = [row.cells(short_name(symbol), label, whole) for (symbol, label), row in rows.items()]

@@ -41,6 +41,7 @@ from tinytorch.primitives.primitive import OpClass
 
 STATUS_WORDS = STATUS_BYTES // 8  # number of the failed check, the bad index
 _LARGE_PAGE = 2 << 20  # bytes, on x86-64 and most aarch64 systems
+_FEW = 32  # pointers to one array that are written one by one
 _SHORT_SECONDS = 20e-6  # waking sleeping workers costs as much: see codegen/team.py
 
 
@@ -56,7 +57,7 @@ class Program:
 
     def __init__(self, plan: LaunchPlan, objects: Sequence[bytes], graph: Graph, target: Target):
         self.plan, self.graph, self.target, self.objects = plan, graph, target, tuple(objects)
-        self.library = engine.load(objects, (t.symbol for t in plan.tasks if t.host is None))
+        self.library = engine.load(objects, (t.symbol for t in plan.written if t.host is None))
         self.idle: dict[int, list[Runner]] = {}  # runners nobody uses, by number of threads
         self.functions = host_functions(graph)
         self.constants = [_aligned_copy(a) for a in plan.constant_arrays(graph)]
@@ -85,7 +86,7 @@ class Program:
     @property
     def host_calls(self) -> list[str]:
         """The primitives that NumPy runs."""
-        return [t.symbol for t in self.plan.tasks if t.host is not None]
+        return [t.symbol for t in self.plan.written if t.host is not None]
 
 
 class Runner:
@@ -110,6 +111,10 @@ class Runner:
         self._places: dict[str, list[tuple[memoryview, int, int]]] = {
             kind: [] for kind in ("argument", "state", "result")
         }
+        # of loops: pointers, positions among them, offsets, which array
+        self._walks: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray, int]]] = {
+            kind: [] for kind in self._places
+        }
         self._arguments: Sequence[int] = ()  # those last written into the tables
         for segment in self.segments:
             self._place(segment)
@@ -118,8 +123,8 @@ class Runner:
         """Runs of native tasks, with the host calls between them."""
         segments: list[_Native | _Host] = []
         run: list[int] = []
-        for i, task in enumerate(self.program.plan.tasks):
-            if task.host is None:
+        for i, launched in enumerate(self.program.plan.launched):
+            if launched.task.host is None:
                 run.append(i)
                 continue
             segments.extend([_Native(self, run)] if run else [])
@@ -131,22 +136,35 @@ class Runner:
     def _place(self, segment: _Native | _Host) -> None:
         """Write the addresses that never change; note where the others go."""
         plan, pointers = self.program.plan, segment.pointers
-        numbers = (n for i in segment.tasks for n in plan.tasks[i].arguments)
-        for position, number in enumerate(numbers):
+        memory = (m for i in segment.tasks for m in plan.launched[i].memory)
+        walks: dict[tuple[str, int], list[tuple[int, int]]] = {}
+        for position, (number, offset, _) in enumerate(memory):
             kind, _, place = plan.storages[number]
             if kind == "temporary":
-                pointers[position] = address_of(self.arena) + place
+                pointers[position] = address_of(self.arena) + place + offset
             elif kind == "constant":
-                pointers[position] = address_of(self.program.constants[place])
+                pointers[position] = address_of(self.program.constants[place]) + offset
             elif kind == "status":
                 pointers[position] = segment.status
             else:
-                self._places[kind].append((pointers, position, place))
+                walks.setdefault((kind, place), []).append((position, offset))
+        for (kind, place), found in walks.items():
+            if len(found) < _FEW and not any(offset for _, offset in found):
+                self._places[kind] += [(pointers, position, place) for position, _ in found]
+            else:
+                positions, offsets = np.array(found, np.uint64).T
+                self._walks[kind].append((np.asarray(pointers), positions, offsets, place))
+
+    def _point(self, kind: str, addresses: Sequence[int]) -> None:
+        """Write the addresses of arguments, states or results into the tables."""
+        for pointers, position, i in self._places[kind]:
+            pointers[position] = addresses[i]
+        for pointers, positions, offsets, i in self._walks[kind]:
+            pointers[positions] = offsets + np.uint64(addresses[i])
 
     def bind_states(self, addresses: Sequence[int]) -> None:
         """Say where the states are."""
-        for pointers, position, i in self._places["state"]:
-            pointers[position] = addresses[i]
+        self._point("state", addresses)
 
     def run(self, arguments: Sequence[int], results: Sequence[int]) -> None:
         """Run it once.
@@ -159,11 +177,9 @@ class Runner:
             IndexRangeError: an index was outside its axis. No state was written.
         """
         if arguments != self._arguments:
-            for pointers, position, i in self._places["argument"]:
-                pointers[position] = arguments[i]
+            self._point("argument", arguments)
             self._arguments = arguments
-        for pointers, position, i in self._places["result"]:
-            pointers[position] = results[i]
+        self._point("result", results)
         for done in self._done:
             done[0] = 0
         for host in self._hosts:  # what a run that failed has computed is not this one's
@@ -192,7 +208,7 @@ class Span(NamedTuple):
     """One thread at one task.
 
     Args:
-        task: its place in the plan.
+        task: its place among those that the plan launches.
         worker: which thread; 0 is the caller's.
         begin, end: nanoseconds of CLOCK_MONOTONIC: it came to the task, its last tile was done.
         tiles: how many tiles it did.
@@ -215,11 +231,9 @@ class _Native:
         program = runner.program
         self.runner, self.tasks, self.threads = runner, tasks, runner.threads
         plan = program.plan
-        stages = [
-            (program.library[t.symbol], t.tiles, [0] * len(t.arguments))
-            for t in (plan.tasks[i] for i in tasks)
-        ]
-        seconds = sum(_guess_seconds(plan.tasks[i]) for i in tasks)
+        own = [plan.launched[i].task for i in tasks]
+        stages = [(program.library[t.symbol], t.tiles, [0] * len(t.arguments)) for t in own]
+        seconds = sum(map(_guess_seconds, own))
         self.table = StageTable(
             stages, plan.scratch, tiles_config=plan.tiles, wake=seconds > _SHORT_SECONDS
         )
@@ -237,7 +251,7 @@ class _Native:
         """Raise the error that the first failing check has left in the status words."""
         words = array_at(self.status, (STATUS_WORDS,), np.dtype(np.int64)).tolist()
         program = self.runner.program
-        raise index_error(program, [program.plan.tasks[i] for i in self.tasks], words)
+        raise index_error(program, [program.plan.launched[i].task for i in self.tasks], words)
 
     def spans(self) -> list[Span]:
         """Of each task, of the threads that did a tile of it, the first to come first."""
@@ -287,7 +301,7 @@ class _Host:
     def __init__(self, runner: Runner, task: int):
         self.runner, self.tasks = runner, [task]
         self._made: tuple[Program, HostCall] | None = None
-        saved = runner.program.plan.tasks[task]
+        saved = runner.program.plan.launched[task].task
         self._pointers = np.zeros(max(1, len(saved.arguments)), np.uint64)
         self.pointers = self._pointers.data
         self._span: list[Span] = []
@@ -299,7 +313,7 @@ class _Host:
         """What is called, with the functions of the recording that runs."""
         program = self.runner.program
         if self._made is None or self._made[0] is not program:
-            saved = program.plan.tasks[self.tasks[0]].host or {}
+            saved = program.plan.launched[self.tasks[0]].task.host or {}
             self._made = program, host_from_json(saved, program.functions)
         return self._made[1]
 

@@ -110,8 +110,8 @@ class Bound:
 def bounds(plan: LaunchPlan, limit: Roofline) -> list[Bound]:
     """Of each task; host calls are not measured by it: ("numpy", 0 seconds)."""
     return [
-        Bound(0.0, "numpy") if task.host is not None else _bound(task, touched, limit)
-        for task, touched in zip(plan.tasks, reuse_distances(plan), strict=True)
+        Bound(0.0, "numpy") if one.task.host is not None else _bound(one.task, touched, limit)
+        for one, touched in zip(plan.launched, reuse_distances(plan), strict=True)
     ]
 
 
@@ -137,10 +137,12 @@ def reuse_distances(plan: LaunchPlan) -> list[list[tuple[int, float]]]:
     last: OrderedDict[tuple[str, int], int] = OrderedDict()  # place -> bytes, oldest first
     out: list[list[tuple[int, float]]] = []
     for turn in range(2):  # the first turn fills the caches
-        for task in plan.tasks:
+        for launched in plan.launched:
             used = {
-                (kind, place): min(n, max(task.bytes, 1))
-                for kind, n, place in (plan.storages[i] for i in task.arguments)
+                (plan.storages[i][0], plan.storages[i][2] + start): min(
+                    n, max(launched.task.bytes, 1)
+                )
+                for i, start, n in launched.memory
             }
             if turn:
                 out.append([(n, _distance(last, place, n)) for place, n in used.items()])

@@ -56,9 +56,11 @@ def events(call: Executable, name: str, run: TimedRun, limits: list[Bound]) -> I
         shown = "calling thread" if worker == 0 else f"worker {worker}"
         yield _named("thread_name", worker, shown)
         yield {**_named("thread_sort_index", worker, ""), "args": {"sort_index": worker}}
-    yield _slice(name, "run", 0, 0, run.whole, {"threads": run.threads, "tasks": len(plan.tasks)})
+    yield _slice(
+        name, "run", 0, 0, run.whole, {"threads": run.threads, "tasks": len(plan.launched)}
+    )
     for span in run.spans:
-        task, bound = plan.tasks[span.task], limits[span.task]
+        task, bound = plan.launched[span.task].task, limits[span.task]
         begin, end = run.tasks[span.task]
         shown = {
             "kernel": task.symbol,
@@ -85,12 +87,12 @@ def alive_bytes(plan: LaunchPlan) -> list[int]:
     """Bytes of temporaries that are needed while each task runs."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
-    for i, task in enumerate(plan.tasks):
-        for number in task.arguments:
+    for i, launched in enumerate(plan.launched):
+        for number, _, _ in launched.memory:
             if plan.storages[number][0] == "temporary":
                 first.setdefault(number, i)
                 last[number] = i
-    change = [0] * (len(plan.tasks) + 1)
+    change = [0] * (len(plan.launched) + 1)
     for number, i in first.items():
         change[i] += plan.storages[number][1]
         change[last[number] + 1] -= plan.storages[number][1]

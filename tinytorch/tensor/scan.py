@@ -1,0 +1,255 @@
+"""Loops with carried state: `scan`.
+
+Knows trees of Tensors and one trip of a loop. Eagerly a loop is Python's, its operations are
+recorded one by one; an interpreter is given the function itself, so that a compiled loop is one
+operation whatever its length.
+"""
+
+# pyright: reportPrivateUsage=false
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from tinytorch.base.arguments import flag
+from tinytorch.base.errors import ArgumentTypeError, DTypeError, SettingError, ShapeError
+from tinytorch.primitives.primitive import Primitive, Spec
+from tinytorch.tensor.creation import zeros
+from tinytorch.tensor.interpreter import STATE, Interpreter, interpreting, no_grad
+from tinytorch.tensor.memory import Buffer, from_value
+from tinytorch.tensor.operands import tensor_of
+from tinytorch.tensor.shaping import stack
+
+__all__ = ["scan"]
+
+Tensors = Sequence[Any]
+Trip = Callable[[Tensors, Tensors], tuple[list[Any], list[Any]]]  # (carried, x) -> (carried, y)
+
+
+def scan(
+    f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: int | None = None,
+    reverse: bool = False,
+) -> tuple[Any, Any]:  # fmt: skip
+    """Run `f` along a sequence, handing a carried state from trip to trip.
+
+        carry = init
+        for t in range(length):                 # from the end, if `reverse`
+            carry, y[t] = f(carry, x[t])
+        return carry, stack(y)
+
+    Args:
+        f: gives (carry, y). `carry` is of the same kind as `init`: containers, shapes and number
+            types stay. What else it reads (weights) gets gradients as anywhere.
+        init: Tensors, in tuples, lists and dicts if they are several; None: nothing is carried.
+        xs: Tensors in containers, or None. Along axis 0 they have one part for each trip.
+        length: how many trips, at least 0; needed where there are no xs.
+        reverse: begin at the end; y[t] still belongs to x[t].
+
+    Returns:
+        (the last carry, what `f` gave for each t, stacked along axis 0), in containers like those
+        that `f` gives.
+
+    Raises:
+        ShapeError, DTypeError: xs of different lengths; a carried value that changes its shape or
+            number type.
+        ArgumentTypeError: `f` gives no pair, or the carry in other containers.
+        SettingError: `length` is missing, or not the one of xs.
+
+    Cost: eagerly that of the loop. In a compiled function the trips share their kernels: code and
+    compile time do not depend on `length`; its gradient is one loop more, and a gradient that sums
+    products over all trips is one product after it. `f` is run once or more often to be recorded,
+    and never again. With no trips it runs once without numbers, to see what it gives.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> total, sums = tt.scan(lambda c, x: (c + x, c + x), tt.Tensor(0.0), tt.arange(1.0, 4.0))
+        >>> total.item(), sums.tolist()
+        (6.0, [1.0, 3.0, 6.0])
+    """
+    reverse = flag("scan", "reverse", reverse)
+    carried = [tensor_of(x) for x in leaves_of(init)]
+    given = [tensor_of(x) for x in leaves_of(xs)]
+    length = _length(given, length)
+    of_ys: list[Any] = []  # what f gave last: the containers of y
+
+    def trip(carried: Tensors, x: Tensors) -> tuple[list[Any], list[Any]]:
+        out: Any = f(filled(init, iter(carried)), filled(xs, iter(x)))
+        if out.__class__ is not tuple or len(out) != 2:
+            raise ArgumentTypeError(
+                "scan: the function does not give a pair",
+                got=type(out).__name__,
+                rule="(carry, y); y may be None",
+                fix="return carry, y",
+            )
+        new, y = out
+        of_ys[:] = [y]
+        _check_containers(init, new)
+        after = [tensor_of(x) for x in leaves_of(new)]
+        _check_kept(carried, after)
+        return after, [tensor_of(x) for x in leaves_of(y)]
+
+    interpreter = STATE.interpreter
+    if not length:
+        last, ys = carried, _nothing(trip, carried, given)
+    elif interpreter is not None:
+        last, ys = interpreter.scan(trip, carried, given, length, reverse)
+    else:
+        last, ys = _walk(trip, carried, given, length, reverse)
+    return filled(init, iter(last)), filled(of_ys[0], iter(ys))
+
+
+def _walk(
+    trip: Trip, carried: Tensors, xs: Tensors, length: int, reverse: bool
+) -> tuple[Tensors, list[Any]]:
+    """The definition: trip after trip."""
+    rows: list[list[Any]] = []
+    for t in reversed(range(length)) if reverse else range(length):
+        carried, y = trip(carried, [x[t] for x in xs])
+        rows.append(y)
+        if len(y) != len(rows[0]):
+            raise ArgumentTypeError(
+                "scan: y is not the same in every trip",
+                got=f"{len(y)} tensors after {len(rows[0])}",
+                rule="the same containers each time",
+                fix="return zeros where there is nothing to return",
+            )
+    if reverse:
+        rows.reverse()
+    return carried, [stack(list(parts), 0) for parts in zip(*rows, strict=True)]
+
+
+class _Shapes(Interpreter):
+    """Carries operations out on shapes and number types alone."""
+
+    def apply(self, primitive: Primitive, operands: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        """Tensors without numbers, of the Specs that the row infers."""
+        specs: Any = primitive.infer(*(t.spec for t in operands), **params)
+        if specs.__class__ is tuple:
+            return tuple([from_value(s) for s in specs])
+        return from_value(specs)
+
+    def constant(self, buffer: Buffer) -> Any:
+        """A Tensor of that shape."""
+        return from_value(Spec(buffer.shape, buffer.dtype))
+
+    def assign(self, tensor: Any, new: Any) -> None:
+        """Nothing is written."""
+
+    def scan(
+        self, trip: Trip, carried: Tensors, xs: Tensors, length: int, reverse: bool
+    ) -> tuple[Tensors, list[Any]]:
+        """The shapes of a loop in the loop."""
+        ys = [y.spec for y in self.once(trip, carried, xs)]
+        return carried, [from_value(Spec((length, *y.shape), y.dtype)) for y in ys]
+
+    def once(self, trip: Trip, carried: Tensors, xs: Tensors) -> list[Any]:
+        """What one trip gives."""
+        parts = [from_value(Spec(x.shape[1:], x.dtype)) for x in xs]
+        return trip([from_value(c.spec) for c in carried], parts)[1]
+
+
+def _nothing(trip: Trip, carried: Tensors, xs: Tensors) -> list[Any]:
+    """What a loop of no trips stacks: arrays of no rows."""
+    shapes = _Shapes()
+    with interpreting(shapes), no_grad():
+        specs = [y.spec for y in shapes.once(trip, carried, xs)]
+    return [zeros((0, *s.shape), dtype=s.dtype) for s in specs]
+
+
+def _length(xs: Tensors, length: int | None) -> int:
+    """The number of trips that xs and `length` agree on."""
+    for x in xs:
+        if not x.shape:
+            raise ShapeError(
+                "scan: a sequence has no axis to go along",
+                got=f"xs {[tuple(x.shape) for x in xs]}",
+                rule="axis 0 of each of xs has one part for each trip",
+                fix="what is the same in every trip is no x: let f close over it",
+            )
+    lengths = list(dict.fromkeys(x.shape[0] for x in xs))
+    if len(lengths) > 1:
+        raise ShapeError(
+            "scan: the sequences are not of one length",
+            got=f"xs {[tuple(x.shape) for x in xs]}",
+            rule="axis 0 of each of xs has one part for each trip",
+            fix=f"x[:{min(lengths)}] for all of them",
+        )
+    wanted = lengths[0] if lengths else length
+    whole = isinstance(length, int) and not isinstance(length, bool) and length >= 0
+    if wanted is None or (length is not None and not (whole and length == wanted)):
+        raise SettingError(
+            "scan: the number of trips is not known, or not that of the sequences",
+            got=f"length={length!r}, xs {[tuple(x.shape) for x in xs]}",
+            rule="a whole number >= 0, that of axis 0 of xs; needed where there are no xs",
+            fix="scan(f, init, xs), or scan(f, init, length=10)",
+        )
+    return wanted
+
+
+def _check_containers(init: Any, new: Any) -> None:
+    if _containers(new) != _containers(init):
+        raise ArgumentTypeError(
+            "scan: the carried state comes back in other containers",
+            got=f"{_containers(new)}",
+            rule=f"as init has them: {_containers(init)}",
+            fix="return the carry in the same tuples, lists and dicts as it came",
+        )
+
+
+def _check_kept(before: Tensors, after: Tensors) -> None:
+    """Refuse carried values that are not what the next trip expects."""
+    if any(a.shape != b.shape for a, b in zip(before, after, strict=True)):
+        raise ShapeError(
+            "scan: a carried value changes its shape",
+            got=f"{[tuple(b.shape) for b in after]}",
+            rule=f"the shapes of init stay: {[tuple(a.shape) for a in before]}",
+            fix="begin with an init of the shape that f gives, or reshape what it gives",
+        )
+    if any(a.dtype is not b.dtype for a, b in zip(before, after, strict=True)):
+        raise DTypeError(
+            "scan: a carried value changes its number type",
+            got=f"{[b.dtype.name for b in after]}",
+            rule=f"the types of init stay: {[a.dtype.name for a in before]}",
+            fix="begin with an init of the type that f gives, or convert what it gives",
+        )
+
+
+# --- trees: Tensors in tuples, lists and dicts ---
+
+
+def _kind(tree: Any) -> Any:
+    """tuple, list or dict, if it is one of these or made from one."""
+    return next((kind for kind in (tuple, list, dict) if isinstance(tree, kind)), None)
+
+
+def leaves_of(tree: Any) -> Iterator[Any]:
+    """What lies in the containers, left to right; None is nothing."""
+    kind = _kind(tree)
+    if kind is not None:
+        for part in tree.values() if kind is dict else tree:
+            yield from leaves_of(part)
+    elif tree is not None:
+        yield tree
+
+
+def filled(tree: Any, leaves: Iterator[Any]) -> Any:
+    """The same containers around other leaves."""
+    kind, own = _kind(tree), tree.__class__
+    if kind is None:
+        return None if tree is None else next(leaves)
+    if kind is dict:
+        return own({key: filled(part, leaves) for key, part in tree.items()})
+    parts = [filled(part, leaves) for part in tree]
+    return own._make(parts) if hasattr(own, "_make") else own(parts)
+
+
+def _containers(tree: Any) -> Any:
+    """The containers alone, in a form that compares: "(., [.])" of (Tensor, [Tensor])."""
+    kind = _kind(tree)
+    if kind is None:
+        return "None" if tree is None else "."
+    if kind is dict:
+        parts = [f"{key!r}: {_containers(part)}" for key, part in tree.items()]
+        return "{" + ", ".join(parts) + "}"
+    inner = ", ".join(map(_containers, tree))
+    return f"({inner})" if kind is tuple else f"[{inner}]"
