@@ -5,6 +5,8 @@ That the numbers are right: tests/compiler/record/test_loops.py, and tests/test_
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -117,6 +119,17 @@ def test_explain_shows_a_loop_as_its_kernels_times_trips():
     (row,) = (line for line in compiled.explain().splitlines() if "add+tanh" in line)
     assert row.split()[2] == "7"
     assert "7 trips of" in str(compiled.stages()["lower"])
+
+
+def test_a_loop_on_a_page_and_in_a_trace(tmp_path):
+    """Invariant: both are written; what is shown of a loop are its kernels in each trip."""
+    compiled = tt.compile(lambda x: tt.scan(lambda c, v: ((c + v).tanh(), None), x[0], x.exp())[0])
+    compiled(numbers(7, 4))
+    compiled.page(tmp_path / "page.html")
+    compiled.trace(tmp_path / "trace.json")
+    assert "8 different" not in (tmp_path / "page.html").read_text()
+    names = [e["name"] for e in json.loads((tmp_path / "trace.json").read_text())["traceEvents"]]
+    assert names.count("add+tanh") == 7 and names.count("exp") == 1
 
 
 def test_a_warm_start_reads_the_loop_from_disk(tmp_path, monkeypatch):

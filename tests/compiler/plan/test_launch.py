@@ -74,6 +74,7 @@ def test_a_loop_is_launched_trip_after_trip():
         deep = [[(4, out[t][1], 4), (1, 4 * t + 2 * u, 2)] for u in range(2)]
         wanted += [("deep", memory) for memory in deep]
     assert seen == wanted
+    assert made.starts == [0, len(wanted)]
 
 
 @pytest.mark.parametrize(

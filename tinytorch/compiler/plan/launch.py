@@ -10,6 +10,7 @@ import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, cast
 
 import numpy as np
@@ -50,6 +51,13 @@ class LaunchTask:
     host: dict[str, Any] | None = None
     unit: str = "fp32"
     loop: LaunchLoop | None = None
+
+    @property
+    def launches(self) -> int:
+        """How often something is run for it: once, or each task of a loop in each trip."""
+        return (
+            1 if self.loop is None else self.loop.trips * sum(t.launches for t in self.loop.tasks)
+        )
 
 
 @dataclass(frozen=True)
@@ -157,6 +165,11 @@ class LaunchPlan:
     def launched(self) -> list[Launched]:
         """The tasks as they are run, those of a loop trip after trip."""
         return list(_launched(self.tasks, [(i, 0, n) for i, (_, n, _) in enumerate(self.storages)]))
+
+    @property
+    def starts(self) -> list[int]:
+        """Where each task begins among `launched`, and behind the last one the end."""
+        return [0, *accumulate(t.launches for t in self.tasks)]
 
     @property
     def written(self) -> list[LaunchTask]:

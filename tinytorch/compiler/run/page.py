@@ -91,10 +91,10 @@ class View:
     limit: Roofline
     bounds: list[Bound]
 
-    @property
+    @cached_property
     def tasks(self) -> list[LaunchTask]:
-        """In the order in which they run."""
-        return self.call.program.plan.tasks
+        """In the order in which they run, those of a loop in each trip."""
+        return [one.task for one in self.call.program.plan.launched]
 
     def seconds(self, i: int) -> float:
         """Of a task."""
@@ -335,9 +335,12 @@ def _memory(view: View) -> list[Markup]:
         for s in task.writes:
             first_writer.setdefault(s, i)
     parts: list[PicturePart] = []
+    starts = view.call.program.plan.starts
     for s, (first, last) in arena.lifetimes.items():
+        first_writer[s] = starts[first_writer.get(s, first)]
+        first, last = starts[first], starts[last + 1] - 1
         held = repr(s.value) if s.value is not None else "scratch of a kernel"
-        at, colour = arena.offsets[s], view.colour(first_writer.get(s, first))
+        at, colour = arena.offsets[s], view.colour(first_writer[s])
         title = f"{size_text(s.nbytes)}, {held}\ntasks {first} to {last}, at byte {at}"
         parts.append(PicturePart(0, first, last + 1, at, at + s.nbytes, colour, "", title))
     count = len(view.tasks)
