@@ -20,6 +20,7 @@ TESTED_BY = {
     "compiler/pipeline": "tests/compiler/test_every_pass.py",
     "compiler/plan/stages": "tests/compiler/test_every_pass.py",
     "compiler/run/page_style": "tests/compiler/run/test_page.py",
+    "compiler/record/loop_gradient": "tests/compiler/record/test_loops.py",
     "core/*": "tests/core/test_chapters.py",
     "nn/functional": "tests/nn/test_activation.py",
     "primitives/*": "tests/test_every_primitive.py",

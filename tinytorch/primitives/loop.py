@@ -7,7 +7,7 @@ definition, cost) is known of it.
     carried, xs[t], given  ->  body  ->  carried, ys[t]          for t = 0, 1, ... (or from the end)
 
 Its gradient is another loop that runs the other way; it is made where a loop is recorded
-(compiler/record/loops.py), for the body's own gradient may be the user's.
+(compiler/record/loop_gradient.py), for the body's own gradient may be the user's.
 """
 
 from __future__ import annotations
