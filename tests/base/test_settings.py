@@ -96,7 +96,8 @@ assert tt.compile(lambda x: x + x)(x).tolist() == [2.0, 4.0]
 assert tt.compile(lambda x: x * x)(x).tolist() == [1.0, 4.0]
 folder = cache_folder()
 assert folder == cache_folder() and official.user_cache().parent == folder
-assert os.stat(folder).st_mode & 0o777 == 0o700 and len(os.listdir(folder / "programs")) == 2
+assert os.stat(folder).st_mode & 0o777 == 0o700
+assert len(os.listdir(folder / "programs")) == 3  # theirs, and the thread team's loop
 if os.fork() == 0:
     sys.exit(0)
 os.wait()

@@ -249,3 +249,19 @@ def test_from_narrow_floats(target):
     for kind, wide in (("bfloat", from_bfloat16(bits)), ("half", half)):
         got = converted("fpext", kind, "float", target, bits, np.float32)
         np.testing.assert_array_equal(got, wide)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="another C library")
+def test_memory_is_given_back():
+    """Measured: 40 MB in pieces of 1 kB, all freed but the last one, which keeps the heap long."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    pieces = [libc.malloc(1024) for _ in range(40_000)]
+    for piece in pieces:
+        ctypes.memset(piece, 1, 1024)
+    for piece in pieces[:-1]:
+        libc.free(piece)
+    before = resident()
+    engine.release_memory()
+    assert resident() < before - 30_000  # KiB
+    libc.free(pieces[-1])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tinytorch.base.errors import CompileError, SettingError
-from tinytorch.codegen import engine, team
+from tinytorch.codegen import cache, engine, team
 from tinytorch.codegen.kernel import build
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.team import Crew, StageTable, Team, tile_configuration
@@ -335,3 +335,30 @@ def test_every_system_gets_text_that_llvm_reads(triple):
     assert {f.name for f in module.functions if not f.is_declaration} >= set(team.NAMES)
     assert ("@syscall(" in text) == ("linux" in triple) == ("@usleep(" not in text)
     assert engine.compile_text(text, Target.named("vector128", "x86_64"))
+
+
+def test_the_run_loop_is_kept_on_disk(tmp_path):
+    """Ground truth: a second process does not generate code for it; a damaged one is made anew."""
+    script = """
+import sys
+from tinytorch.codegen import engine, team
+from tinytorch.codegen.target import Target
+made = []
+compile_text = engine.compile_text
+engine.compile_text = lambda *given: made.append(1) or compile_text(*given)
+team._loaded(Target.host())
+print(len(made))
+"""
+
+    def generated() -> int:
+        environment = {**os.environ, "TINYTORCH_CACHE": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout)
+
+    assert [generated() for _ in range(2)] == [1, 0]
+    key = cache.program_key(Target.host().key, team.run_loop_text(Target.host()))
+    cache.ProgramCache(tmp_path / "programs").put(key, [b"no object code"], {})
+    assert [generated() for _ in range(2)] == [1, 0]

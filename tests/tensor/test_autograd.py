@@ -38,6 +38,40 @@ def test_gradients_accumulate_over_backward_calls():
     assert x.grad.tolist() == [2.0, 2.0]
 
 
+def test_gradients_add_up_in_one_place_unless_somebody_holds_them():
+    """Invariant: the address stays where the leaf alone has the gradient; a gradient that was taken
+    from it, a view of one and an array over its memory keep the numbers they had."""
+    x = leaf(3)
+
+    def again():
+        (x * 2.0).sum().backward()
+        return x.grad.numpy().__array_interface__["data"][0]
+
+    assert again() == again() == again()
+    held = x.grad
+    again()
+    assert held.tolist() == [6.0] * 3 and x.grad.tolist() == [8.0] * 3
+    del held
+    view = x.grad[1:]
+    again()
+    assert view.tolist() == [8.0] * 2 and x.grad.tolist() == [10.0] * 3
+    del view
+    array = x.grad.numpy()
+    again()
+    assert array.tolist() == [10.0] * 3 and x.grad.tolist() == [12.0] * 3
+
+
+def test_gradients_that_are_recorded_do_not_add_up_in_place():
+    """Closed form: of x^3 twice 6 x^2 = 24, and the derivative of that sum is 12 x = 24."""
+    x = tt.tensor(2.0, requires_grad=True)
+    for _ in range(2):
+        (x * x * x).backward(create_graph=True)
+    recorded, x.grad = x.grad, None
+    assert recorded.item() == 24.0
+    recorded.backward()
+    assert x.grad.item() == 24.0
+
+
 def test_one_hundred_thousand_operations_deep():
     """Closed form: the derivative of x + 1 + 1 ... is 1; no recursion may overflow."""
     x = tt.Tensor(1.0, requires_grad=True)

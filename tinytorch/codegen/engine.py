@@ -93,6 +93,16 @@ def compile_text(text: str, target: Target) -> bytes:
         return _machine(target).emit_object(_optimised(text, target))
 
 
+def release_memory() -> None:
+    """Give back to the system what writing code has used: the C library would keep it.
+
+    Cost: about 1 ms. Nothing where the C library has no such function.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def optimised_text(text: str, target: Target) -> str:
     """The module as it is after LLVM's passes, for `explain`."""
     with _lock:

@@ -31,13 +31,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 
 import numpy as np
 
 from tinytorch.base.errors import CompileError, SettingError
 from tinytorch.base.locks import ForkSafeLock
-from tinytorch.codegen import engine
+from tinytorch.codegen import cache, engine
 from tinytorch.codegen.target import Target
 
 # --- the layout of the memory that Python and the native loop share ---
@@ -367,9 +368,7 @@ class _Native:
     """The compiled run loop."""
 
     def __init__(self):
-        target = Target.host()
-        image = engine.compile_text(run_loop_text(target), target)
-        self.library = engine.load([image], NAMES)
+        self.library = _loaded(Target.host())
         self.library.keep()
         pointer, number = ctypes.c_void_p, ctypes.c_int64
         self.run = ctypes.CFUNCTYPE(number, pointer, pointer, number)(self.library["tinytorch_run"])
@@ -377,6 +376,24 @@ class _Native:
         self.ring = ctypes.CFUNCTYPE(None, pointer)(self.library["tinytorch_ring"])
         pauses = ctypes.CFUNCTYPE(None, number)(self.library["tinytorch_pauses"])
         self.spin = _spin_count(pauses)
+
+
+def _loaded(target: Target) -> engine.Library:
+    """The run loop, from the cache of programs if it is there.
+
+    A process that finds all its programs there then never generates code: LLVM's parts that do
+    take 20 MB of memory and 30 ms.
+    """
+    text, folder = run_loop_text(target), cache.open_cache()
+    key = cache.program_key(target.key, text)
+    saved = folder.get(key) if folder is not None else None
+    if saved is not None:
+        with suppress(CompileError):  # another writer put it there: it is compiled again
+            return engine.load(saved[0], NAMES)
+    image = engine.compile_text(text, target)
+    if folder is not None:
+        folder.put(key, [image], {})
+    return engine.load([image], NAMES)
 
 
 def _spin_count(pauses: Callable[[int], object]) -> int:

@@ -28,6 +28,7 @@ from tinytorch.tensor.memory import (
     from_array,
     from_handle,
     from_value,
+    is_alone,
     is_held,
     relatives,
 )
@@ -507,9 +508,31 @@ def backward(tensor: Any, gradient: Any, *, retain_graph: bool, create_graph: bo
         found = propagate([(tensor._node, gradient)], keep=retain_graph or create_graph)
         for leaf in [*found]:
             g = found.pop(leaf)  # so that nobody else holds it
-            leaf.grad = _owned(g) if leaf.grad is None else leaf.grad + g
+            if leaf.grad is None:
+                leaf.grad = _owned(g)
+            elif create_graph or not _takes(leaf, g):
+                leaf.grad = leaf.grad + g
+            else:
+                leaf.grad += g
     finally:
         STATE.recording = before
+
+
+def _takes(leaf: Leaf, g: Any) -> bool:
+    """Whether a gradient is added where the gradients before it lie: nobody can tell.
+
+    While a program is recorded that is so for gradients from outside: who runs the program looks
+    whether somebody else holds them (compiler/run/executable.py).
+    """
+    held: Any = leaf.grad
+    if type(held) is not concrete() or type(g) is not concrete() or held.dtype is not g.dtype:
+        return False
+    if held._node is not None:
+        return False
+    if STATE.interpreter is not None:
+        return held._buffer is not None
+    del held
+    return getrefcount(leaf.grad) <= 2 and is_alone(leaf.grad)  # the leaf, and the argument
 
 
 def _owned(g: Any) -> Any:

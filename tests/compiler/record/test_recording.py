@@ -78,8 +78,10 @@ def test_gradients_that_stay_are_results():
     assert gradient.tolist() == w.grad.tolist()
     captured = record(f, (x,), {})
     assert captured.gradients == [(leaf, True)]
-    assert any(s is leaf for s in captured.sources)  # it is added to what is there
-    (gradient,), _ = step_reference(captured.graph, arrays_of(captured, x.numpy()))
+    assert any(s is leaf for s in captured.sources)  # it is added to what is there, in its memory
+    assert not captured.left and len(captured.graph.updates) == 1
+    _, updated = step_reference(captured.graph, arrays_of(captured, x.numpy()))
+    (gradient,) = updated.values()
     f(x)
     assert gradient.tolist() == w.grad.tolist()
 

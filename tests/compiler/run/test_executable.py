@@ -591,3 +591,38 @@ def test_what_a_call_gave_goes_with_its_last_name(f, native, monkeypatch):
         assert [r() for r in gone] == [None] * len(gone)
     finally:
         gc.enable()
+
+
+def test_gradients_add_up_where_they_lie():
+    """Ground truth: eager; the address, which stays; what others hold of the gradient stays too."""
+    w, other = tensor(3, requires_grad=True), tensor(3, requires_grad=True)
+    x = tensor(3, seed=1)
+
+    def gather(x):
+        (w * w * x).sum().backward()
+
+    gather(x)
+    with no_grad():
+        other.assign_(w)
+    other.grad = w.grad.clone()
+    compiled = compile(gather)
+    compiled(x)
+    place = w.grad._buffer.address
+    for _ in range(2):
+        compiled(x)
+    assert w.grad._buffer.address == place and compiled.captures == 1
+    for _ in range(3):
+        (other * other * x).sum().backward()
+    assert_same(w.grad, other.grad)
+    held, before = w.grad, w.grad.tolist()
+    compiled(x)
+    assert held.tolist() == before and w.grad.tolist() != before
+    del held
+    view = w.grad[1:]
+    before = view.tolist()
+    compiled(x)
+    assert view.tolist() == before
+    for _ in range(2):
+        (other * other * x).sum().backward()
+    assert_same(w.grad, other.grad)
+    assert compiled.captures == 1

@@ -408,8 +408,10 @@ def test_a_damaged_cache_is_compiled_again(damage, tmp_path):
         return x * 3 + 1
 
     x = tt.Tensor([1.0, 2.0])
+    tt.compile(lambda x: x - 1)(x)
+    others = {*tmp_path.rglob("*.program")}
     tt.compile(f)(x)
-    (path,) = tmp_path.rglob("*.program")
+    (path,) = {*tmp_path.rglob("*.program")} - others
     content = bytearray(path.read_bytes())
     if damage == "cut":
         content = content[: len(content) // 2]
@@ -426,7 +428,7 @@ def test_a_damaged_cache_is_compiled_again(damage, tmp_path):
         compiled(x)
         graph = compiled._last.recording.graph
         folder.put(programs.key_of(graph, Target.host()), [b"\x7fELF"], {"format": 0})
-        content = bytearray(next(tmp_path.rglob("*.program")).read_bytes())
+        content = bytearray(path.read_bytes())
     path.write_bytes(bytes(content))
     programs.forget_programs()
     assert tt.compile(f)(x).tolist() == [4, 7]

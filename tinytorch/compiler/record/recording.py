@@ -284,7 +284,8 @@ class _Ending:
             source = recorder.sources[value]
             recording.sources.append(of_leaf.get(id(source), source))
         self._drop_origins()
-        recording.views, recording.nodes = list(recorder.views), list(recorder.nodes)
+        recording.views = list(recorder.views)
+        recording.nodes = [(t, n) for t, n in recorder.nodes if id(t) not in of_leaf]
 
     def carry(self, guards: list[Guard], watch: Watch, moving: Collection[Place]) -> Recording:
         """Find Tensors left in the user's objects, and places whose Tensors are read at each call.

@@ -42,6 +42,7 @@ from tinytorch.tensor.memory import (
     Buffer,
     Family,
     copy_of,
+    from_array,
     from_buffer,
     hold_buffer,
     is_alone,
@@ -464,6 +465,7 @@ class Binding:
         if len(self.written) == len(self.tensors):
             self.written = self.tensors
         self.of_leaves = [(i, s) for i, s in enumerate(recording.sources) if isinstance(s, Leaf)]
+        self._gathered = {i for i, _ in self.of_leaves if i in written}  # gradients added up
         self.views = recording.views
         self.leaves = [leaf for leaf, _ in recording.gradients]
         self.without = [not had for _, had in recording.gradients]
@@ -486,7 +488,8 @@ class Binding:
             if buffer.family is None or buffer.taken is not taken:
                 return False
         for i, leaf in self.of_leaves:
-            if leaf.grad is None or leaf.grad.spec != self.specs[i]:
+            held = leaf.grad
+            if held is None or held.spec != self.specs[i] or held._node is not None:
                 return False
         return True
 
@@ -502,6 +505,11 @@ class Binding:
                 writable(tensor)
             self._look_up()
         for i, leaf in self.of_leaves:
+            if i in self._gathered:
+                if getrefcount(leaf.grad) > 2:  # the leaf, and the argument: others keep the old
+                    held = leaf.grad
+                    leaf.grad = from_array(copy_of(held._buffer.array, held.dtype), held.dtype)
+                writable(leaf.grad)
             buffer = _dense(leaf.grad)
             if self.addresses[i] != buffer.address:
                 self.addresses[i] = buffer.address
