@@ -7,13 +7,20 @@ import numpy as np
 import pytest
 
 from tests.compiler.graph_runner import GraphRun, new_graph
-from tests.kernels.lowered_runner import run_lowered
+from tests.kernels.lowered_runner import AVX512, run_lowered
 from tests.kernels.test_convolution import CountingStore, channels_last, numbers, operand
-from tinytorch.base.dtypes import float32
+from tinytorch.base.dtypes import bfloat16, float32
 from tinytorch.codegen.kernel import Operand
 from tinytorch.codegen.target import Target, runnable_names
 from tinytorch.kernels.convolution import ConvolutionSpec
-from tinytorch.kernels.winograd import FEWEST_TILES, MOST_FILTERS, lower_winograd, suits_winograd
+from tinytorch.kernels.winograd import (
+    FEWEST_TILES,
+    MOST_FILTERS,
+    lower_winograd,
+    lower_winograd_gradient,
+    suits_winograd,
+    suits_winograd_gradient,
+)
 from tinytorch.primitives import TABLE
 
 TARGETS = runnable_names()
@@ -31,6 +38,7 @@ CASES = [
 
 
 def spec_of(x, o, padding) -> ConvolutionSpec:
+    """Of pictures (N, C, H, W)."""
     (top, bottom), (left, right) = padding
     size = (x.shape[2] + top + bottom - 2, x.shape[3] + left + right - 2)
     return ConvolutionSpec(operand(x), x.shape, top, left, (1, 1), size, (3, 3), (1, 1), o)
@@ -107,7 +115,7 @@ def test_what_is_no_number_stays_where_windows_see_it(bad, target):
 def test_which_convolutions_it_suits():
     """Closed form: 3 x 3 windows side by side, whole vectors of channels, enough tiles of which few
     lie outside, filters that stay in the cache."""
-    target = replace(Target.named("avx512", "x86_64"), has_amx=False)
+    target = replace(AVX512, has_amx=False)
 
     def suits(n=1, c=16, h=8, w=8, o=16, **more) -> bool:
         x = np.empty((n, c, h, w), np.float32)
@@ -145,3 +153,92 @@ def test_compiled_with_what_follows(target):
     np.testing.assert_allclose(got[0], exact, rtol=0, atol=1e-5)
     exact = TABLE["convolution_input_gradient"].numpy(exact, wide[1], **by_input)
     np.testing.assert_allclose(got[1], exact, rtol=0, atol=1e-5)
+
+
+# ---- the gradient of the filters
+
+SQUARE = ((1, 1), (1, 1))
+# N, C, H, W, O, padding: one block, several pictures in a matrix, several blocks of a picture
+GRADIENTS = [
+    (1, 16, 8, 8, 16, SQUARE),
+    (6, 32, 8, 8, 48, SQUARE),
+    (3, 16, 14, 9, 80, ((0, 2), (1, 2))),
+    (2, 64, 34, 16, 32, ((1, 1), (3, 1))),
+]
+
+
+def gradient(target, x, g, padding, threads=(1,)):
+    """What the kernels give: (O, C, 3, 3)."""
+    c, o = x.shape[1], g.shape[1]
+    spec = spec_of(x, o, padding)
+    assert suits_winograd_gradient(target, spec, operand(g))
+    out = np.zeros((9 * c, o), np.float32)
+    store = CountingStore(Operand(float32, (o, 1)))
+    lowered = lower_winograd_gradient(target, spec, operand(g), store)
+    run_lowered(target, lowered, {"x": x, "g": g, "out": out}, threads)
+    return out.reshape(3, 3, c, o).transpose(3, 2, 0, 1)
+
+
+def gradient_magnitudes(x, g, padding):
+    """|G^T| [sum over tiles of (|A| |D| |A^T|) * (|B^T| |d| |B|)] |G| of every number."""
+    (top, bottom), (left, right) = padding
+    whole = np.pad(np.abs(x.astype(float)), ((0, 0), (0, 0), (top, bottom), (left, right)))
+    d = np.lib.stride_tricks.sliding_window_view(whole, (4, 4), (2, 3))[:, :, ::2, ::2]
+    v = np.einsum("ia,ncyxij,jb->ncyxab", np.abs(B), d, np.abs(B))
+    n, o, height, width = g.shape
+    q = np.abs(g.astype(float)).reshape(n, o, height // 2, 2, width // 2, 2)
+    q = np.einsum("ai,noyixj,bj->noyxab", np.abs(A), q, np.abs(A))
+    s = np.einsum("ncyxab,noyxab->ocab", v, q)
+    return np.einsum("ai,ocab,bj->ocij", np.abs(G), s, np.abs(G))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("case", range(len(GRADIENTS)))
+@pytest.mark.parametrize("layout", [channels_last, np.ascontiguousarray])
+def test_gradient_within_the_bound(case, target, layout):
+    """Ground truth: the definition in float64: 2 roundings of d and of D, one of the product, one a
+    tile, 16 of the parts, 4 of the end; the same bits for any team."""
+    target = replace(Target.named(target), has_amx=False)
+    n, c, h, w, o, padding = GRADIENTS[case]
+    x, size = layout(numbers((n, c, h, w), case)), spec_of(np.empty((n, c, h, w)), o, padding).size
+    g = channels_last(numbers((n, o, *size), case + 50))
+    rule = TABLE["convolution_weight_gradient"].numpy
+    exact = rule(
+        g.astype(float), x.astype(float), weight_shape=(o, c, 3, 3), padding=padding, **HOW
+    )
+    made = [gradient(target, x, g, padding, (threads,)) for threads in (1, 2, 3)]
+    assert made[0].tobytes() == made[1].tobytes() == made[2].tobytes()
+    terms = n * size[0] * size[1] // 4 + 25
+    error = np.abs(made[0] - exact)
+    assert (error <= terms * 2.0**-24 * gradient_magnitudes(x, g, padding)).all()
+    assert error.max() > 0
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_gradients_that_are_no_number_are_those_of_the_definition(target):
+    """Ground truth: the definition. Of a pixel in the corner four taps see nothing but one: the
+    others stay numbers, and infinities infinite; what lies around the picture is 0 times it."""
+    x, g = channels_last(numbers((2, 16, 8, 8), 0)), channels_last(numbers((2, 32, 8, 8), 1))
+    x[0, 3, 0, 0], x[1, 5, 4, 4], g[1, 7, 2, 7] = np.inf, np.nan, -np.inf
+    how = {"weight_shape": (32, 16, 3, 3), "padding": SQUARE, **HOW}
+    with np.errstate(all="ignore"):
+        exact = TABLE["convolution_weight_gradient"].numpy(g, x, **how)
+    got = gradient(Target.named(target), x, g, SQUARE)
+    finite = np.isfinite(exact)
+    np.testing.assert_array_equal(got[~finite], exact[~finite])
+    assert finite[0, 3].sum() == 5 and np.isinf(exact[0, 3]).sum() == 4
+    # 128 terms in float32, in both
+    np.testing.assert_allclose(got[finite], exact[finite], rtol=0, atol=2 * 137 * 2.0**-24 * 900)
+
+
+def test_which_gradients_it_suits():
+    """Closed form: as forward, even sizes, float32 only."""
+    target, g = replace(AVX512, has_amx=False), Operand(float32, (1, 1, 1, 1))
+    spec = spec_of(np.empty((1, 16, 8, 8), np.float32), 16, SQUARE)
+    assert suits_winograd_gradient(target, spec, g)
+    for size in ((7, 8), (8, 7)):
+        assert not suits_winograd_gradient(target, replace(spec, size=size), g)
+    assert not suits_winograd_gradient(target, replace(spec, stride=(2, 1)), g)
+    assert not suits_winograd_gradient(target, spec, replace(g, dtype=bfloat16))
+    narrow = replace(spec, image=replace(spec.image, dtype=bfloat16))
+    assert not suits_winograd_gradient(target, narrow, g)

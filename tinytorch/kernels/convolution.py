@@ -627,16 +627,76 @@ def lower_weights(target: Target, spec: ConvolutionSpec, g: Operand, epilogue: E
         spec: of the forward pass; step is (1, 1).
         g: strides over (N, O, OH, OW); if float32, channels innermost and without gaps.
     """
-    writer = _Weights(target, spec, g)
-    first, second = writer.kernel(), writer.sum_kernel(epilogue)
-    return Lowered(
-        (Step(first, first.arguments), Step(second, second.arguments)),
-        {"temporary.parts": 4 * writer.shares.tiles * writer.places * spec.filters},
-    )
+    return _Weights(target, spec, g).lowered(epilogue)
 
 
-class _Weights(_Convolution):
-    """Writes the kernel that makes the parts, and the one that adds them up."""
+class Parts(_Convolution):
+    """Writes a kernel that makes parts of sums, and one that adds them up; the base of the two.
+
+    `places` is how many sums there are of each filter; `share_out` says the rest.
+    """
+
+    places: int
+    shares: Shares
+    flops: int
+    label: str
+
+    def lowered(self, epilogue: Epilogue) -> Lowered:
+        """Both kernels."""
+        first, second = self.kernel(), self.sum_kernel(epilogue)
+        return Lowered(
+            (Step(first, first.arguments), Step(second, second.arguments)),
+            {"temporary.parts": 4 * self.shares.tiles * self.places * self.spec.filters},
+        )
+
+    def kernel(self) -> Kernel:
+        """The kernel that makes the parts, and its private functions."""
+        filters = self.spec.filters
+        size = self.places * filters
+
+        def body(f: Function, p: Pointers) -> None:
+            self.scratch.begin(f)
+            sums = f.at(p["temporary.parts"], f.mul(f.tile, f.index(size)), "float", "sums")
+            with f.loop("zero", 0, size, self.lanes) as i:
+                zero = f.const(vector(self.lanes, "float"), 0)
+                f.store(zero, f.at(sums, i.index, "float"))
+            with self.shares.loop(f, "unit") as unit:
+                self.unit(f, p, sums, unit.index)
+
+        return named_kernel(
+            "convolution_weights", ("x", "g", "temporary.parts"), body, tiles=self.shares.tiles,
+            helpers=lambda prefix: self.helpers(prefix, lambda _: filters, True),
+            scratch=self.scratch.bytes, flops=self.flops, bytes=self.spec.bytes,
+            label=self.label,
+        )  # fmt: skip
+
+    def share_out(self, flops: int, label: str = "convolution weights") -> None:
+        """Decide how many parts there are, for so many operations."""
+        self.flops, self.label = flops, label
+        parts = max(1, min(MOST_PARTS, self.units, flops // PART_FLOPS))
+        self.shares = Shares(self.units, ceil_div(self.units, parts))
+
+    def unit(self, f: Function, p: Pointers, sums: Value, unit: Value) -> None:
+        """Add what one block of rows of one picture gives to the sums (places, O)."""
+        raise NotImplementedError
+
+    def sum_kernel(self, epilogue: Epilogue) -> Kernel:
+        """Adds up the parts, first to last, and hands each gradient on."""
+        raise NotImplementedError
+
+    def total(self, f: Function, p: Pointers, first: Value) -> Value:
+        """A vector of sums over all parts, of which `first` is the number of the first one."""
+        size, type = self.places * self.spec.filters, vector(self.lanes, "float")
+        total = f.load(f.at(p["temporary.parts"], first, "float"), type)
+        with f.loop("part", 1, self.shares.tiles, carry=[total]) as part:
+            at = f.add(f.mul(part.index, f.index(size)), first)
+            more = f.load(f.at(p["temporary.parts"], at, "float"), type)
+            part.next(f.add(part.carried[0], more))
+        return part.results[0]
+
+
+class _Weights(Parts):
+    """Sums over windows: KH KW C places."""
 
     def __init__(self, target: Target, spec: ConvolutionSpec, g: Operand):
         lanes, (height, width) = target.lanes(float32), spec.size
@@ -657,32 +717,10 @@ class _Weights(_Convolution):
         super().__init__(target, spec, block, rows, {} if self.direct else {"g": cotangent.size})
         self.run = spec.window[1] * spec.shape[1]  # numbers of a window that lie side by side
         self.places = spec.window[0] * self.run
-        parts = max(1, min(MOST_PARTS, self.units, spec.flops // PART_FLOPS))
-        self.shares = Shares(self.units, ceil_div(self.units, parts))
+        self.share_out(spec.flops)
 
-    def kernel(self) -> Kernel:
-        """The kernel and its private functions."""
-        filters = self.spec.filters
-        size = self.places * filters
-
-        def body(f: Function, p: Pointers) -> None:
-            self.scratch.begin(f)
-            sums = f.at(p["temporary.parts"], f.mul(f.tile, f.index(size)), "float", "sums")
-            with f.loop("zero", 0, size, self.lanes) as i:
-                zero = f.const(vector(self.lanes, "float"), 0)
-                f.store(zero, f.at(sums, i.index, "float"))
-            with self.shares.loop(f, "unit") as unit:
-                self._unit(f, p, sums, unit.index)
-
-        return named_kernel(
-            "convolution_weights", ("x", "g", "temporary.parts"), body, tiles=self.shares.tiles,
-            helpers=lambda prefix: self.helpers(prefix, lambda _: filters, True),
-            scratch=self.scratch.bytes, flops=self.spec.flops, bytes=self.spec.bytes,
-            label="convolution weights",
-        )  # fmt: skip
-
-    def _unit(self, f: Function, p: Pointers, sums: Value, unit: Value) -> None:
-        """One block of rows of one picture."""
+    def unit(self, f: Function, p: Pointers, sums: Value, unit: Value) -> None:
+        """See Parts."""
         spec, g = self.spec, self.g
         number, first = self.take_rows(f, p, unit)
         if self.direct:
@@ -735,20 +773,14 @@ class _Weights(_Convolution):
         f.call("void", name, a, f.at(g, column, "float"), c)
 
     def sum_kernel(self, epilogue: Epilogue) -> Kernel:
-        """Adds up the parts, first to last, and hands each sum on."""
+        """See Parts."""
         filters, places, parts = self.spec.filters, self.places, self.shares.tiles
         shares = Shares.of(places, filters * parts)
 
         def body(f: Function, p: Pointers) -> None:
-            type = vector(self.lanes, "float")
             with shares.loop(f, "place") as place, f.loop("o", 0, filters, self.lanes) as column:
                 first = f.add(f.mul(place.index, f.index(filters)), column.index)
-                total = f.load(f.at(p["temporary.parts"], first, "float"), type)
-                with f.loop("part", 1, parts, carry=[total]) as part:
-                    at = f.add(f.mul(part.index, f.index(places * filters)), first)
-                    more = f.load(f.at(p["temporary.parts"], at, "float"), type)
-                    part.next(f.add(part.carried[0], more))
-                epilogue.emit(f, part.results[0], (place.index, column.index), None, p)
+                epilogue.emit(f, self.total(f, p, first), (place.index, column.index), None, p)
 
         return named_kernel(
             "convolution_weights_sum", ("temporary.parts", *epilogue.arguments), body,

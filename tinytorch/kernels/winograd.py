@@ -9,26 +9,46 @@ where * multiplies number by number: 16 products of matrices, tiles x channels t
 filters. Lavin and Gray 2015, "Fast algorithms for convolutional neural networks" (arXiv
 1509.09308), F(2 x 2, 3 x 3); the products of a block of rows stay in the second-level cache.
 
+The gradient of the filters is the transpose of it, of tiles D of the cotangent:
+
+    G^T [sum over tiles of (A D A^T) * (B^T d B)] G
+
 Error: with the magnitudes of all matrices in place of the matrices, Y bounds what a sum of C
 channels can be off by, times (C + 11) / 2^24: 2 roundings of d, 4 of g, one of the product, C of
 the sums, 4 of the end (Higham 2002, "Accuracy and Stability of Numerical Algorithms", 3.5). That is
 the bound of sums over windows, but for pixels of the 4 x 4 that an output does not see: they count
-too. Where they are no number, or too large, the outputs of that block are summed over windows.
+too. Where they are no number, or too large, the outputs of that block are summed over windows, and
+so is a gradient where its sums are no number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 from tinytorch.base.dtypes import float32
 from tinytorch.codegen.builder import Function, Value
-from tinytorch.codegen.kernel import LINE, Epilogue, Lowered, Pointers, ceil_div
+from tinytorch.codegen.kernel import (
+    LINE,
+    Epilogue,
+    Kernel,
+    Lowered,
+    Operand,
+    Pointers,
+    Scratch,
+    Shares,
+    ceil_div,
+    named_kernel,
+    offset_of,
+)
 from tinytorch.codegen.target import Target
+from tinytorch.codegen.vector_math import muladd
 from tinytorch.kernels.convolution import (
     TILE_FLOPS,
     ConvolutionSpec,
     Forward,
     Part,
+    Parts,
     PictureRows,
     parts_of,
     vector_parts,
@@ -50,6 +70,9 @@ MOST_WASTE = 1.35
 MOST_FILTERS = 1 << 13  # filters times channels
 # Transformed pixels of a block, in bytes: half of the second-level cache.
 KEPT_BYTES = 512 << 10
+# Tiles that the gradient of the filters sums over before it adds to what is in memory: blocks of
+# 16 tiles (8 x 8 pictures) alone reach 53 % of the peak.
+DEPTH = 64
 
 
 def suits_winograd(target: Target, spec: ConvolutionSpec) -> bool:
@@ -77,19 +100,84 @@ def lower_winograd(target: Target, spec: ConvolutionSpec, epilogue: Epilogue) ->
     return Lowered.of(_Winograd(target, spec, epilogue).kernel())
 
 
-def _rows_in_block(spec: ConvolutionSpec, lanes: int) -> int:
-    """Output rows done together: a divisor of OH, even, or all of them."""
+def _rows_in_block(spec: ConvolutionSpec, lanes: int, columns: int = 0) -> int:
+    """Output rows done together: a divisor of OH, even, or all of them.
+
+    Args:
+        columns: of the second of the matrices that are kept; default: of a panel.
+    """
     (height, width), channels = spec.size, spec.shape[1]
+    kept = channels + (columns or 2 * lanes)
     across, best = ceil_div(width, 2), 0
     for block in range(1, height + 1):
         if height % block or (block % 2 and block != height):
             continue
         tiles = ceil_div(block, 2) * across
-        fits = 4 * PRODUCTS * tiles * (channels + 2 * lanes) <= KEPT_BYTES
+        fits = 4 * PRODUCTS * tiles * kept <= KEPT_BYTES
         short = 2 * PRODUCTS * tiles * channels * spec.filters <= 2 * TILE_FLOPS
         if not best or (fits and short):
             best = block
     return best
+
+
+class _Tiles:
+    """The tiles of blocks of output rows, and 16 matrices of their numbers in scratch.
+
+    Args:
+        spec: the convolution.
+        block: output rows of a block.
+        lanes: of a vector.
+        blocks: how many lie in a matrix one after the other.
+    """
+
+    def __init__(self, spec: ConvolutionSpec, block: int, lanes: int, blocks: int = 1):
+        self.lanes, self.channels, self.blocks = lanes, spec.shape[1], blocks
+        self.down, self.across = ceil_div(block, 2), ceil_div(spec.size[1], 2)
+        self.count = self.down * self.across
+        self.rows = PictureRows(
+            spec.image, spec.shape, spec.top, spec.left, spec.step, 2 * self.down + 2,
+            2 * self.across + 2, lanes,
+        )  # fmt: skip
+
+    def matrix(self, columns: int) -> int:
+        """Numbers from one matrix (tiles, columns) to the next.
+
+        With a line between them: else a tile's numbers would share a set of the cache where
+        matrices are a multiple of 4 KB apart.
+        """
+        return self.blocks * self.count * columns + LINE // 4
+
+    def flops(self, units: int, filters: int) -> int:
+        """Of the products of so many blocks."""
+        return 2 * PRODUCTS * self.blocks * self.count * units * self.channels * filters
+
+    def corner(self, f: Function, tile: Value, row: int, pixel: int) -> Value:
+        """Where a tile begins among rows of so many numbers, with so many to a pixel."""
+        y, x = f.div(tile, f.index(self.across)), f.rem(tile, f.index(self.across))
+        return f.add(f.mul(y, f.index(2 * row)), f.mul(x, f.index(2 * pixel)))
+
+    def transform(self, f: Function, scratch: Scratch, first_tile: Value) -> None:
+        """B^T d B of every tile and channel of a block, from scratch array "rows" to "pixels"."""
+        channels, row = self.channels, self.rows.row
+        with f.loop("tile", 0, self.count) as i, f.loop("c", 0, channels, self.lanes) as c:
+            first = f.add(self.corner(f, i.index, row, channels), c.index)
+            pixels = [
+                [scratch.load("rows", f.add(first, f.index(y * row + x * channels)))
+                 for x in range(4)]
+                for y in range(4)
+            ]  # fmt: skip
+            numbers = _both_ways(f, pixels, _pixels)
+            at = f.add(first_tile, i.index), c.index
+            self.store(f, scratch, "pixels", channels, at, numbers)
+
+    def store(
+        self, f: Function, scratch: Scratch, name: str, columns: int, at: tuple[Value, Value],
+        numbers: Sequence[Value],
+    ) -> None:  # fmt: skip
+        """A tile's 16 vectors, each in its matrix of so many columns; at: the tile, the column."""
+        to = f.add(f.mul(at[0], f.index(columns)), at[1])
+        for k, value in enumerate(numbers):
+            scratch.store(name, f.add(to, f.index(k * self.matrix(columns))), value)
 
 
 class _Winograd(Forward):
@@ -97,30 +185,22 @@ class _Winograd(Forward):
 
     def __init__(self, target: Target, spec: ConvolutionSpec, epilogue: Epilogue):
         lanes = target.lanes(float32)
-        block, channels = _rows_in_block(spec, lanes), spec.shape[1]
-        self.down, self.across = ceil_div(block, 2), ceil_div(spec.size[1], 2)
-        self.count = self.down * self.across  # tiles of a block
-        rows = PictureRows(
-            spec.image, spec.shape, spec.top, spec.left, spec.step, 2 * self.down + 2,
-            2 * self.across + 2, lanes,
-        )  # fmt: skip
+        block = _rows_in_block(spec, lanes)
+        self.grid = grid = _Tiles(spec, block, lanes)
         size = max(part.size for part in vector_parts(spec.filters // lanes)) * lanes
-        # A line between the 16 matrices: a tile's numbers would share a set of the cache where
-        # matrices are 4 KB apart, or a multiple.
-        self.matrix = self.count * channels + LINE // 4
         arrays = {
-            "pixels": PRODUCTS * self.matrix,  # B^T d B: (4, 4, tiles, C)
-            "products": PRODUCTS * self._panel(size),  # (4, 4, tiles, filters of a panel)
-            "outputs": 4 * self.count * size,  # (rows, columns, filters of a panel)
+            "pixels": PRODUCTS * grid.matrix(grid.channels),  # B^T d B: (4, 4, tiles, C)
+            "products": PRODUCTS * grid.matrix(size),  # (4, 4, tiles, filters of a panel)
+            "outputs": 4 * grid.count * size,  # (rows, columns, filters of a panel)
         }
-        super().__init__(target, spec, epilogue, block, rows, arrays)
+        super().__init__(target, spec, epilogue, block, grid.rows, arrays)
         self.label, self.arguments = "convolution (Winograd)", ("x", "w", "u")
-        self.flops = 2 * PRODUCTS * self.count * self.units * channels * spec.filters
+        self.flops = grid.flops(self.units, spec.filters)
 
     def unit(self, f: Function, p: Pointers, unit: Value) -> None:
         """One block of output rows of one picture."""
         line = self.begin_unit(f, p, unit)
-        self._transform(f)
+        self.grid.transform(f, self.scratch, f.index(0))
         for vectors in vector_parts(self.vectors):
             with self.columns(f, vectors) as column:
                 self._multiply(f, p, vectors, column)
@@ -130,51 +210,38 @@ class _Winograd(Forward):
                 with f.when(f.op("xor", finite, f.const("i1", 1))):
                     self.panel(f, p, line, vectors, column)
 
-    def _transform(self, f: Function) -> None:
-        """B^T d B of every tile and channel."""
-        channels, row = self.spec.shape[1], self.rows.row
-        with f.loop("tile", 0, self.count) as i, f.loop("c", 0, channels, self.lanes) as c:
-            first = f.add(self._corner(f, i.index, row, channels), c.index)
-            pixels = [
-                [self._load(f, "rows", first, i * row + j * channels) for j in range(4)]
-                for i in range(4)
-            ]
-            to = f.add(f.mul(i.index, f.index(channels)), c.index)
-            for number, value in enumerate(_both_ways(f, pixels, _pixels)):
-                self.scratch.store("pixels", f.add(to, f.index(number * self.matrix)), value)
-
     def _multiply(self, f: Function, p: Pointers, vectors: Part, column: Value) -> None:
         """The 16 products of matrices, for some filters."""
-        channels, filters = self.spec.shape[1], self.spec.filters
+        channels, filters, grid = self.spec.shape[1], self.spec.filters, self.grid
         size = vectors.size * self.lanes
         with f.loop("product", 0, PRODUCTS) as k:
             skip = f.mul(k.index, f.index(channels * filters))
             u = f.at(p["u"], f.add(skip, column), "float", "u")
-            for part in parts_of(self.count, rows_that_fit(self.target, vectors.size)):
+            for part in parts_of(grid.count, rows_that_fit(self.target, vectors.size)):
                 offsets = tuple(i * channels for i in range(part.size))
                 loops = Turns(1, 0), Turns(channels, 1)
                 name = self.tile((part.size, vectors.size), offsets, loops, filters)
                 with part.loop(f, "tiles") as first:
-                    at = f.add(
-                        f.mul(k.index, f.index(self.matrix)), f.mul(first, f.index(channels))
-                    )
-                    to = f.mul(k.index, f.index(self._panel(size)))
+                    at = f.mul(k.index, f.index(grid.matrix(channels)))
+                    at = f.add(at, f.mul(first, f.index(channels)))
+                    to = f.mul(k.index, f.index(grid.matrix(size)))
                     to = f.add(to, f.mul(first, f.index(size)))
                     a, c = self.scratch.at("pixels", at), self.scratch.at("products", to)
                     f.call("void", name, a, u, c)
 
     def _outputs(self, f: Function, vectors: int) -> Value:
         """A^T m A of every tile; gives whether all outputs are finite."""
-        size, row = vectors * self.lanes, 2 * self.across * vectors * self.lanes
+        grid, size = self.grid, vectors * self.lanes
+        row = 2 * grid.across * size
         zero = f.const(self.scratch.wide, 0.0)
-        with f.loop("tile", 0, self.count, carry=[zero]) as i:
-            to = self._corner(f, i.index, row, size)
+        with f.loop("tile", 0, grid.count, carry=[zero]) as i:
+            to = grid.corner(f, i.index, row, size)
             total = i.carried[0]
             for j in range(0, size, self.lanes):
                 first = f.add(f.mul(i.index, f.index(size)), f.index(j))
                 products = [
-                    [self._load(f, "products", first, (4 * a + b) * self._panel(size))
-                     for b in range(4)]
+                    [self.scratch.load("products", f.add(first, f.index(k * grid.matrix(size))))
+                     for k in range(4 * a, 4 * a + 4)]
                     for a in range(4)
                 ]  # fmt: skip
                 for number, value in enumerate(_both_ways(f, products, _sums)):
@@ -191,20 +258,8 @@ class _Winograd(Forward):
         with f.loop("y", 0, self.block) as y:
             first = f.add(line, f.mul(y.index, f.index(width)))
             part = Rectangle((), first, f.index(width), column, f.index(size))
-            place = f.mul(y.index, f.index(2 * self.across * size))
+            place = f.mul(y.index, f.index(2 * self.grid.across * size))
             results.emit(f, p, part, self.scratch.at("outputs", place), size)
-
-    def _panel(self, size: int) -> int:
-        """Numbers from one product's matrix to the next."""
-        return self.count * size + LINE // 4
-
-    def _corner(self, f: Function, tile: Value, row: int, pixel: int) -> Value:
-        """Where a tile begins among rows of so many numbers, with so many to a pixel."""
-        y, x = f.div(tile, f.index(self.across)), f.rem(tile, f.index(self.across))
-        return f.add(f.mul(y, f.index(2 * row)), f.mul(x, f.index(2 * pixel)))
-
-    def _load(self, f: Function, name: str, first: Value, more: int) -> Value:
-        return self.scratch.load(name, f.add(first, f.index(more)))
 
 
 def _both_ways(
@@ -224,3 +279,167 @@ def _pixels(f: Function, d: Sequence[Value]) -> list[Value]:
 def _sums(f: Function, m: Sequence[Value]) -> list[Value]:
     """A^T m."""
     return [f.add(f.add(m[0], m[1]), m[2]), f.sub(f.sub(m[1], m[2]), m[3])]
+
+
+# ---- the gradient of the filters
+
+
+def suits_winograd_gradient(target: Target, spec: ConvolutionSpec, g: Operand) -> bool:
+    """The same for the gradient of the filters: also, sizes are even, and all is float32."""
+    even = all(n % 2 == 0 for n in spec.size)
+    return even and suits_winograd(target, spec) and spec.image.dtype is g.dtype is float32
+
+
+def lower_winograd_gradient(
+    target: Target, spec: ConvolutionSpec, g: Operand, epilogue: Epilogue
+) -> Lowered:
+    """The kernels of a gradient that suits; arguments and buffers as those of `lower_weights`.
+
+    Cost: C O 16 operations for 36 a tile; sums of 16 numbers for each filter of 9.
+    """
+    return _Gradient(target, spec, g).lowered(epilogue)
+
+
+class _Gradient(Parts):
+    """Sums over tiles: 16 C places."""
+
+    def __init__(self, target: Target, spec: ConvolutionSpec, g: Operand):
+        lanes = target.lanes(float32)
+        block = _rows_in_block(spec, lanes, spec.filters)
+        units = spec.shape[0] * (spec.size[0] // block)
+        tiles = block * spec.size[1] // 4
+        blocks = max(
+            b for b in range(1, units + 1) if units % b == 0 and b * tiles <= DEPTH or b == 1
+        )
+        self.g, self.grid = g, _Tiles(spec, block, lanes, blocks)
+        grid = self.grid
+        arrays = {
+            "pixels": PRODUCTS * grid.matrix(grid.channels),  # B^T d B: (4, 4, tiles, C)
+            "cotangents": PRODUCTS * grid.matrix(spec.filters),  # A D A^T: (4, 4, tiles, O)
+        }
+        super().__init__(target, spec, block, grid.rows, arrays)
+        self.units //= blocks
+        self.places = PRODUCTS * grid.channels
+        self.share_out(grid.flops(self.units, spec.filters), "convolution weights (Winograd)")
+
+    def unit(self, f: Function, p: Pointers, sums: Value, unit: Value) -> None:
+        """See Parts."""
+        grid, filters = self.grid, self.spec.filters
+        with f.loop("block", 0, grid.blocks) as i:
+            number = f.add(f.mul(unit, f.index(grid.blocks)), i.index)
+            number, first = self.take_rows(f, p, number)
+            tile = f.mul(i.index, f.index(grid.count))
+            grid.transform(f, self.scratch, tile)
+            self._transform(f, p, number, first, tile)
+        with f.loop("product", 0, PRODUCTS) as k:
+            for vectors in vector_parts(filters // self.lanes):
+                for piece in parts_of(grid.channels, rows_that_fit(self.target, vectors.size)):
+                    with self.columns(f, vectors) as column, piece.loop(f, "piece") as c:
+                        self._multiply(f, (piece.size, vectors.size), sums, (k.index, c, column))
+
+    def _multiply(
+        self, f: Function, shape: tuple[int, int], sums: Value, at: tuple[Value, Value, Value]
+    ) -> None:
+        """Some channels times some filters, over the tiles; at: the product, the first of both."""
+        grid, filters, (k, c, column) = self.grid, self.spec.filters, at
+        loops = Turns(1, 0), Turns(grid.blocks * grid.count, grid.channels)
+        name = self.tile(shape, tuple(range(shape[0])), loops, filters)
+        a = f.add(f.mul(k, f.index(grid.matrix(grid.channels))), c)
+        b = f.add(f.mul(k, f.index(grid.matrix(filters))), column)
+        to = f.add(f.mul(f.add(f.mul(k, f.index(grid.channels)), c), f.index(filters)), column)
+        a, b = self.scratch.at("pixels", a), self.scratch.at("cotangents", b)
+        f.call("void", name, a, b, f.at(sums, to, "float"))
+
+    def _transform(
+        self, f: Function, p: Pointers, number: Value, first: Value, first_tile: Value
+    ) -> None:
+        """A D A^T of every tile and filter of a block."""
+        _, _, down, right = self.g.strides
+        begin = f.add(f.mul(number, f.index(self.g.strides[0])), f.mul(first, f.index(down)))
+        g = f.at(p["g"], f.add(begin, f.index(self.g.offset)), "float")
+        filters, grid = self.spec.filters, self.grid
+        with f.loop("tile", 0, grid.count) as i, f.loop("o", 0, filters, self.lanes) as o:
+            here = f.add(grid.corner(f, i.index, down, right), o.index)
+            places = [
+                [f.add(here, f.index(y * down + x * right)) for x in range(2)] for y in range(2)
+            ]
+            tile = [[f.load(f.at(g, at, "float"), self.scratch.wide) for at in y] for y in places]
+            numbers = _both_ways(f, tile, _cotangents)
+            at = f.add(first_tile, i.index), o.index
+            grid.store(f, self.scratch, "cotangents", filters, at, numbers)
+
+    def sum_kernel(self, epilogue: Epilogue) -> Kernel:
+        """See Parts."""
+        filters, channels, parts = self.spec.filters, self.grid.channels, self.shares.tiles
+        shares = Shares.of(channels, PRODUCTS * filters * parts)
+
+        def body(f: Function, p: Pointers) -> None:
+            with shares.loop(f, "c") as c, f.loop("o", 0, filters, self.lanes) as o:
+                self._filters(f, p, epilogue, c.index, o.index)
+
+        return named_kernel(
+            "convolution_weights_sum", ("temporary.parts", "x", "g", *epilogue.arguments), body,
+            tiles=shares.tiles, flops=parts * self.places * filters,
+            bytes=4 * (parts + 1) * self.places * filters, label="convolution weights: sum",
+        )  # fmt: skip
+
+    def _filters(self, f: Function, p: Pointers, epilogue: Epilogue, c: Value, o: Value) -> None:
+        """The 9 numbers of a channel in some filters."""
+        filters, channels = self.spec.filters, self.grid.channels
+        sums: list[list[Value]] = []
+        for y in range(4):
+            places = (f.add(f.index((4 * y + x) * channels), c) for x in range(4))
+            sums.append([self.total(f, p, f.add(f.mul(i, f.index(filters)), o)) for i in places])
+        rest = reduce(f.add, (f.sub(x, x) for line in sums for x in line))  # 0, or no number
+        finite = f.compare("eq", sum_of_lanes(f, rest), f.const("float", 0.0), stem="finite")
+
+        def give(tap: Value, x: Value) -> None:
+            epilogue.emit(f, x, (f.add(f.mul(tap, f.index(channels)), c), o), None, p)
+
+        with f.when(finite):
+            for tap, x in enumerate(_both_ways(f, sums, _taps)):
+                give(f.index(tap), x)
+        with f.when(f.op("xor", finite, f.const("i1", 1))), f.loop("tap", 0, 9) as tap:
+            give(tap.index, self._over_windows(f, p, tap.index, c, o))
+
+    def _over_windows(self, f: Function, p: Pointers, tap: Value, c: Value, o: Value) -> Value:
+        """The sum over all outputs of the pixel that a tap sees times the cotangent."""
+        spec = self.spec
+        i, j = f.div(tap, f.index(3)), f.rem(tap, f.index(3))
+        zero = f.const(self.scratch.wide, 0.0)
+        with f.loop("n", 0, spec.shape[0], carry=[zero]) as n:
+            with f.loop("y", 0, spec.size[0], carry=n.carried) as y:
+                with f.loop("x", 0, spec.size[1], carry=y.carried) as x:
+                    row = f.sub(f.add(y.index, i), f.index(spec.top))
+                    column = f.sub(f.add(x.index, j), f.index(spec.left))
+                    pixel = self._pixel(f, p, (n.index, c, row, column))
+                    at = offset_of(f, self.g, (n.index, o, y.index, x.index))
+                    g = f.load(f.at(p["g"], at, "float"), self.scratch.wide)
+                    x.next(muladd(f, f.splat(pixel, self.lanes), g, x.carried[0]))
+                y.next(*x.results)
+            n.next(*y.results)
+        return n.results[0]
+
+    def _pixel(self, f: Function, p: Pointers, at: tuple[Value, Value, Value, Value]) -> Value:
+        """One number of the pictures, 0 outside of them."""
+        n, c, *where = at
+        inside, held = f.const("i1", 1), list[Value]()
+        for i, size in zip(where, self.spec.shape[2:], strict=True):
+            inside = f.op("and", inside, f.compare("ge", i, f.index(0)))
+            inside = f.op("and", inside, f.compare("lt", i, f.index(size)))
+            held.append(f.minimum(f.maximum(i, f.index(0)), f.index(size - 1)))
+        place = f.at(p["x"], offset_of(f, self.spec.image, (n, c, *held)), "float")
+        x = f.load(place, "float")
+        return f.select(inside, x, f.const("float", 0.0))
+
+
+def _cotangents(f: Function, d: Sequence[Value]) -> list[Value]:
+    """A d."""
+    return [d[0], f.add(d[0], d[1]), f.sub(d[0], d[1]), f.neg(d[1])]
+
+
+def _taps(f: Function, s: Sequence[Value]) -> list[Value]:
+    """G^T s."""
+    half = f.const(s[0].type, 0.5)
+    both = f.mul(half, f.add(s[1], s[2]))
+    return [f.add(s[0], both), f.mul(half, f.sub(s[1], s[2])), f.add(both, s[3])]

@@ -36,7 +36,12 @@ from tinytorch.kernels.convolution import (
 )
 from tinytorch.kernels.gemm_plan import GemmSpec
 from tinytorch.kernels.pooling import PoolSpec
-from tinytorch.kernels.winograd import lower_winograd, suits_winograd
+from tinytorch.kernels.winograd import (
+    lower_winograd,
+    lower_winograd_gradient,
+    suits_winograd,
+    suits_winograd_gradient,
+)
 
 Axes = tuple[int, ...]
 Pair = tuple[int, int]  # of a picture: rows, columns
@@ -144,8 +149,10 @@ def convolution_weight_gradient(lowering: Lowering, group: Group) -> bool:
     )  # fmt: skip
     epilogue, names = lowering.fused_epilogue(group, (2, 3, 1), 0)
     target, places = lowering.target, cotangent.operand
-    key = ("convolution_weights", target.key, spec, places, epilogue.arguments, epilogue.key)
-    lowered = LOWERED.get(key, lambda: lower_weights(target, spec, places, epilogue))
+    suits = suits_winograd_gradient(target, spec, places)
+    lower = lower_winograd_gradient if suits else lower_weights
+    key = (lower.__name__, target.key, spec, places, epilogue.arguments, epilogue.key)
+    lowered = LOWERED.get(key, lambda: lower(target, spec, places, epilogue))
     buffers = {**names, "x": image.storage, "g": cotangent.storage}
     lowering.call(group, lowered, buffers, epilogue)
     return True
