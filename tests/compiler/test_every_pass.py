@@ -211,6 +211,7 @@ SAME_CONTENT = {  # equal ones may stand for each other; all others are themselv
     "Access", "Coordinate", "Movement", "Arena", "LaunchTask", "LaunchPlan", "HostCall",
     "Placement", "InnerPlan", "Nest", "OuterPlan", "Image", "Operation", "Pass", "Axis", "Part",
     "Walk", "Way", "LaunchLoop", "Launched",
+    "Needed",
 }  # fmt: skip
 
 

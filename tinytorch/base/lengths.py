@@ -452,7 +452,10 @@ def _asked_within() -> bool:
 
 def _first_outside(file: str) -> str:
     frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-    while frame is not None and frame.f_code.co_filename == file:
+    while frame is not None and (
+        frame.f_code.co_filename == file
+        or (frame.f_code.co_filename, frame.f_code.co_name) == ("<string>", "__eq__")
+    ):  # that of a dataclass compares its fields
         frame = frame.f_back
     return "" if frame is None else frame.f_code.co_filename
 

@@ -264,6 +264,39 @@ def named_kernel(
     return replace(kernel, name=name, ir=text.replace(_PLACE, name), declarations=declarations)
 
 
+# --- rows that a call may leave out ---
+
+
+@dataclass(frozen=True)
+class RaggedRows:
+    """Rows of which those beyond a length that is known at run time need not be computed.
+
+    Row i is needed if (i // inner) % bound is below the length.
+
+    Args:
+        argument: the buffer that holds the length, one int64.
+        bound: its greatest value.
+        inner: rows for each place.
+        rows: rows in all.
+    """
+
+    argument: str
+    bound: int
+    inner: int
+    rows: int
+
+    def some(self, f: Function, pointers: Pointers, start: Value, count: Value) -> Value:
+        """Whether one of so many rows from `start` on is needed; sometimes though none is."""
+        length = f.load(pointers[self.argument], "i64", stem="length")
+        limit = f.mul(length, f.index(self.inner), "limit")
+        period = self.bound * self.inner
+        if self.rows == period:
+            return f.compare("lt", start, limit)
+        place = f.rem(start, f.index(period))
+        beyond = f.compare("gt", f.add(place, count), f.index(period))
+        return f.op("or", f.compare("lt", place, limit), beyond)
+
+
 # --- how the work is cut ---
 
 # A tile should take about 10 us at 0.2 ns an element: taking it costs 0.1 us.

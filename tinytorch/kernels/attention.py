@@ -107,8 +107,9 @@ def _named(
 ) -> Kernel:  # fmt: skip
     """The forward kernel, whose tiles are (head, run of query blocks)."""
     heads = spec.batch * spec.heads
+    length = () if spec.needed is None else (spec.needed.argument,)
     return named_kernel(
-        kind, ("q", "k", "v", "out", "lse"), body, tiles=heads * groups, scratch=scratch,
+        kind, ("q", "k", "v", "out", "lse", *length), body, tiles=heads * groups, scratch=scratch,
         flops=4 * spec.size * spec.pairs,
         bytes=heads * spec.size * 2 * (spec.queries + spec.keys) * itemsize,
         label=f"attention {spec.queries}x{spec.keys}x{spec.size}{label}",

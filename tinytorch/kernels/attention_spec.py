@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tinytorch.base.dtypes import DType, float32, float64
 from tinytorch.codegen.builder import Function, Value, element, lanes, vector
-from tinytorch.codegen.kernel import Operand, Pointers, Scratch, ceil_div, store_at
+from tinytorch.codegen.kernel import Operand, Pointers, RaggedRows, Scratch, ceil_div, store_at
 from tinytorch.codegen.vector_math import log, muladd
 from tinytorch.kernels.packing import Rows
 from tinytorch.kernels.register_tile import sum_of_lanes
@@ -31,6 +31,7 @@ class AttentionSpec:
         causal: query t sees keys s <= t + S - T.
         scale: factor of the logits.
         q, k, v, out, lse: where each lies; lse is the log of the sum of a row's exponentials.
+        needed: which queries are, default all: blocks of others are left out.
     """
 
     batch: int
@@ -45,6 +46,7 @@ class AttentionSpec:
     v: Operand
     out: Operand
     lse: Operand
+    needed: RaggedRows | None = field(default=None, kw_only=True)
 
     @property
     def compute(self) -> DType:
@@ -221,8 +223,13 @@ class HeadWriter:
         last = f.sub(f.index(self.blocks - 1), f.mul(group, f.index(run)))
         with f.loop("block", 0, run) as i:
             block = f.sub(last, i.index)
-            with f.when(f.compare("ge", block, f.index(0))):
-                query_block(f.mul(block, f.index(self.block), "t"))
+            there = f.compare("ge", block, f.index(0))
+            first = f.mul(block, f.index(self.block), "t")
+            if self.spec.needed is not None:
+                some = self.spec.needed.some(f, self.p, first, f.index(self.block))
+                there = f.op("and", there, some)
+            with f.when(there):
+                query_block(first)
 
     def rows(self, name: str, first: Value, end: int | None = None) -> Rows:
         """The rows first, first + 1, ... of the head; those from `end` on are the last row."""

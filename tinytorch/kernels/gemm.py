@@ -9,7 +9,7 @@ a block of sums is computed, and the order of packed operands, is in `gemm_plan`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from math import ceil, prod
@@ -21,6 +21,7 @@ from tinytorch.codegen.kernel import (
     Lowered,
     Operand,
     Pointers,
+    RaggedRows,
     Scratch,
     Split,
     Step,
@@ -50,7 +51,10 @@ PACKED_AT_ONCE = 65536
 ROWS_AT_ONCE = 64
 
 
-def lower_gemm(target: Target, spec: GemmSpec, epilogue: Epilogue | None = None) -> Lowered:
+def lower_gemm(
+    target: Target, spec: GemmSpec, epilogue: Epilogue | None = None,
+    needed: RaggedRows | None = None,
+) -> Lowered:  # fmt: skip
     """The kernels of one matrix product.
 
     The epilogue is given each output element once, after its sum is complete, as vectors along n:
@@ -60,6 +64,7 @@ def lower_gemm(target: Target, spec: GemmSpec, epilogue: Epilogue | None = None)
         target: the machine.
         spec: shapes, types and strides.
         epilogue: what to do with the sums; by default store them to buffer "out".
+        needed: which rows are; default all.
 
     Returns:
         Steps over buffers "a", "b", the epilogue's, and "temporary.*".
@@ -69,7 +74,7 @@ def lower_gemm(target: Target, spec: GemmSpec, epilogue: Epilogue | None = None)
     if not prod(spec.batch) * spec.m * spec.n:
         return Lowered(())
     arithmetic = arithmetic_of(target, spec)
-    return GemmNest(arithmetic, epilogue or StoreEpilogue(spec.out)).lowered()
+    return GemmNest(arithmetic, epilogue or StoreEpilogue(spec.out), needed).lowered()
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +139,10 @@ class _Tile:
 class GemmNest:
     """Writes the kernels of one product."""
 
-    def __init__(self, arithmetic: Arithmetic, epilogue: Epilogue):
+    def __init__(
+        self, arithmetic: Arithmetic, epilogue: Epilogue, needed: RaggedRows | None = None
+    ):
+        self.needed = needed
         self.arithmetic, self.spec, self.plan = arithmetic, arithmetic.spec, arithmetic.plan
         spec, plan = self.spec, self.plan
         if arithmetic.shift:
@@ -198,7 +206,7 @@ class GemmNest:
         read = spec.a.dtype.itemsize * spec.m * spec.k + spec.b.dtype.itemsize * spec.k * spec.n
         many = f" of {prod(spec.batch)}" if spec.batch else ""
         return named_kernel(
-            "gemm", (*arguments, *self.epilogue.arguments), self.body,
+            "gemm", (*arguments, *self._others()), self.body,
             helpers=lambda prefix: [
                 micro.write(f"{prefix}.{suffix}") for suffix, micro in self.micro_kernels.items()
             ],
@@ -234,8 +242,33 @@ class GemmNest:
         with f.loop("member", first, end) as member:
             product(member.index)
 
+    def _others(self) -> tuple[str, ...]:
+        """The buffers beside the operands."""
+        length = () if self.needed is None else (self.needed.argument,)
+        return tuple(dict.fromkeys((*self.epilogue.arguments, *length)))
+
+    def _where_needed(
+        self, f: Function, pointers: Pointers, row: Value, count: Value
+    ) -> AbstractContextManager[object]:
+        """Rows of which nobody needs one are left out."""
+        if self.needed is None:
+            return nullcontext()
+        return f.when(self.needed.some(f, pointers, row, count), "needed")
+
     def _emit_tile(self, f: Function, tile: _Tile) -> None:
-        """One tile of one product."""
+        """One tile of one product, if one of its rows is needed."""
+        if self.needed is None:
+            self._emit_rows(f, tile)
+            return
+        blocks = self.plan.blocks
+        row = blocks.start(f, tile.first_block)
+        end = self.plan.row_tiles.start(f, f.add(tile.rows, f.index(1)))
+        count = f.sub(blocks.start(f, end), row)
+        with self._where_needed(f, tile.pointers, row, count):
+            self._emit_rows(f, tile)
+
+    def _emit_rows(self, f: Function, tile: _Tile) -> None:
+        """All rows of a tile."""
         plan, spec = self.plan, self.spec
         if not self.long:
             self._emit_depth(f, tile, f.index(0), f.index(spec.k))
@@ -252,13 +285,14 @@ class GemmNest:
         with plan.row_tiles.loop(f, tile.rows, "finish") as block:
             row = plan.blocks.start(f, block.index)
             count = f.sub(plan.blocks.start(f, f.add(block.index, f.index(1))), row)
-            c = self._sums_at(f, f.sub(block.index, tile.first_block), f.index(0))
-            part = Rectangle(tile.index, row, count, column, width)
-            self.results.emit(f, tile.pointers, part, c, self.sums_row)
+            with self._where_needed(f, tile.pointers, row, count):
+                c = self._sums_at(f, f.sub(block.index, tile.first_block), f.index(0))
+                part = Rectangle(tile.index, row, count, column, width)
+                self.results.emit(f, tile.pointers, part, c, self.sums_row)
 
     def _emit_depth(self, f: Function, tile: _Tile, k0: Value, depth: Value) -> None:
         """All blocks of a tile, over one stretch of the summed axis."""
-        plan, a_copy = self.plan, self.scratch.start["a"]
+        plan = self.plan
         if plan.pack_b == "tile":
             with plan.column_tiles.loop(f, tile.columns, "fill") as panel:
                 here = f.sub(panel.index, tile.first_panel)
@@ -266,31 +300,40 @@ class GemmNest:
                 self._pack(f, "b", panel.index, tile.bases["b"], k0, depth, out, f.index(0))
         with plan.row_tiles.loop(f, tile.rows, "block") as block:
             row = plan.blocks.start(f, block.index)
-            if plan.pack_a == "tile":
-                a = a_copy
-                self._pack(f, "a", block.index, tile.bases["a"], k0, depth, a_copy, f.index(0))
-            else:
-                a = self._block_at(f, tile.bases["a"], block.index, row, k0)
             count = self._rows_of(f, block.index)
-            if plan.pack_a == "direct":
-                copy = StripCopy(
-                    self.strips["a"], tile.bases["a"], row, plan.stride_a, k0, depth, a_copy, False
-                )
-                self.arithmetic.pack_rest(f, copy, count)
-            with plan.column_tiles.loop(f, tile.columns, "panel") as panel:
-                column = f.mul(panel.index, f.index(plan.width), "column")
-                left = f.minimum(f.sub(f.index(self.spec.n), column), f.index(plan.width))
-                b = self._panel_at(f, tile, panel.index, k0)
-                part = Rectangle(tile.index, row, count, column, left)
-                c = self.scratch.start["c"]
-                if self.long:
-                    right = f.mul(f.sub(panel.index, tile.first_panel), f.index(plan.width))
-                    c = self._sums_at(f, f.sub(block.index, tile.first_block), right)
-                else:
-                    self.results.prefetch(f, tile.pointers, part, plan.width)
-                self._emit_block(f, block.index, panel.index, (a, b, c, depth, left, a_copy))
-                if not self.long:
-                    self.results.emit(f, tile.pointers, part, c, self.sums_row)
+            with self._where_needed(f, tile.pointers, row, count):
+                self._emit_row_block(f, tile, block.index, row, count, k0, depth)
+
+    def _emit_row_block(
+        self, f: Function, tile: _Tile, block: Value, row: Value, count: Value, k0: Value,
+        depth: Value,
+    ) -> None:  # fmt: skip
+        """One block of rows of a tile, over one stretch of the summed axis."""
+        plan, a_copy = self.plan, self.scratch.start["a"]
+        if plan.pack_a == "tile":
+            a = a_copy
+            self._pack(f, "a", block, tile.bases["a"], k0, depth, a_copy, f.index(0))
+        else:
+            a = self._block_at(f, tile.bases["a"], block, row, k0)
+        if plan.pack_a == "direct":
+            copy = StripCopy(
+                self.strips["a"], tile.bases["a"], row, plan.stride_a, k0, depth, a_copy, False
+            )
+            self.arithmetic.pack_rest(f, copy, count)
+        with plan.column_tiles.loop(f, tile.columns, "panel") as panel:
+            column = f.mul(panel.index, f.index(plan.width), "column")
+            left = f.minimum(f.sub(f.index(self.spec.n), column), f.index(plan.width))
+            b = self._panel_at(f, tile, panel.index, k0)
+            part = Rectangle(tile.index, row, count, column, left)
+            c = self.scratch.start["c"]
+            if self.long:
+                right = f.mul(f.sub(panel.index, tile.first_panel), f.index(plan.width))
+                c = self._sums_at(f, f.sub(block, tile.first_block), right)
+            else:
+                self.results.prefetch(f, tile.pointers, part, plan.width)
+            self._emit_block(f, block, panel.index, (a, b, c, depth, left, a_copy))
+            if not self.long:
+                self.results.emit(f, tile.pointers, part, c, self.sums_row)
 
     def _rows_of(self, f: Function, block: Value) -> Value:
         """How many rows a block has."""

@@ -6,6 +6,7 @@ Knows the lowering, strides and the kernels, never instructions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import inf, prod
 
 from tinytorch.codegen.kernel import Operand
@@ -41,9 +42,11 @@ def matmul(lowering: Lowering, group: Group) -> bool:
         epilogue, names = lowering.fused_epilogue(
             group, (rank - 2,), rank - 1, tuple(range(rank - 2))
         )
+    needed = lowering.needed_rows(group, range(rank - 1) if rows is not None else (rank - 2,))
     spec = GemmSpec(batch, m, n, k, left, right, dense_operand(out.dtype, (*batch, m, n)))
     buffers = {**names, "a": lowering.storage_of(a), "b": lowering.storage_of(b)}
-    lowered = lower_product(lowering.target, spec, epilogue)
+    buffers |= lowering.lengths(group)
+    lowered = lower_product(lowering.target, spec, epilogue, needed)
     lowering.call(group, lowered, buffers, epilogue)
     return True
 
@@ -87,12 +90,13 @@ def attention(lowering: Lowering, group: Group) -> bool:
             return False
         return _of_nothing(lowering, group, (0.0, -inf))
     spec = _attention_spec(lowering, node, *values)
+    spec = replace(spec, needed=lowering.needed_rows(group, (2,)))
     key = ("attention", lowering.target.key, spec)
     lowered = LOWERED.get(key, lambda: lower_attention(lowering.target, spec))
     buffers = {
         n: lowering.storage_of(v)
         for n, v in zip(("q", "k", "v", "out", "lse"), values, strict=True)
-    }
+    } | lowering.lengths(group)
     lowering.add(lowered, buffers, group.label, node.where, {"out", "lse"})
     return True
 

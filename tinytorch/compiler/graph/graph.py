@@ -15,6 +15,7 @@ import numpy as np
 
 from tinytorch.base.dtypes import DType
 from tinytorch.base.errors import CompileError
+from tinytorch.base.lengths import Dim
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.graph.axes import Axes
 from tinytorch.primitives.loop import Body, Line, params_written
@@ -180,6 +181,7 @@ class Graph:
         ragged: the axes of arguments and results of which only a part is valid (axes.py).
         recompute: which values the passes may compute again in place of keeping them, one of
             `RECOMPUTE`.
+        lengths: for each dim the argument that says how long it is.
     """
 
     arguments: list[Value] = field(default_factory=list[Value])
@@ -190,6 +192,7 @@ class Graph:
     updates: list[tuple[Value, Value]] = field(default_factory=list[tuple[Value, Value]])
     ragged: dict[Value, Axes] = field(default_factory=dict[Value, Axes])
     recompute: str = RECOMPUTE[0]
+    lengths: dict[Dim, Value] = field(default_factory=dict[Dim, Value])
 
     @property
     def outputs(self) -> list[Value]:

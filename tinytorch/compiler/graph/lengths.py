@@ -69,6 +69,7 @@ class LengthRewriter:
         graph.nodes = self.nodes
         graph.results = [self.now.get(v, v) for v in graph.results]
         graph.updates = [(old, self.now.get(v, v)) for old, v in graph.updates]
+        graph.lengths = dict(self.lengths)
         ends = {*graph.arguments, *graph.outputs}
         graph.ragged = {v: axes for v, axes in self.axes.items() if v in ends}
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tinytorch.codegen.builder import Function, Value, lanes
-from tinytorch.codegen.kernel import Lowered
+from tinytorch.codegen.kernel import Lowered, RaggedRows
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.loops.elementwise import round_to
 from tinytorch.compiler.loops.expression import (
@@ -142,7 +142,9 @@ def joined(epilogue: FusedEpilogue) -> FusedEpilogue:
     return replace(epilogue, stores=stores, given=given, rows=(last,))
 
 
-def lower_product(target: Target, spec: GemmSpec, epilogue: FusedEpilogue) -> Lowered:
+def lower_product(
+    target: Target, spec: GemmSpec, epilogue: FusedEpilogue, needed: RaggedRows | None = None
+) -> Lowered:
     """The kernels of a matrix product with its epilogue; equal ones are written once."""
-    key = ("gemm", target.key, spec, epilogue.arguments, epilogue.key)
-    return LOWERED.get(key, lambda: lower_gemm(target, spec, epilogue))
+    key = ("gemm", target.key, spec, epilogue.arguments, epilogue.key, needed)
+    return LOWERED.get(key, lambda: lower_gemm(target, spec, epilogue, needed))

@@ -8,6 +8,7 @@ Elementwise chains are rows without reductions. Knows expressions and instructio
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from tinytorch.base.errors import CompileError
@@ -34,7 +35,7 @@ from tinytorch.compiler.loops.expression import (
     flops_per_point,
     topological,
 )
-from tinytorch.compiler.loops.nest import Nest, arguments_of, reductions
+from tinytorch.compiler.loops.nest import Needed, Nest, arguments_of, reductions
 from tinytorch.primitives.primitive import TABLE
 
 Body = Callable[[int, list[Value]], list[Value]]
@@ -115,7 +116,8 @@ def inner_kernel(target: Target, nest: Nest) -> Kernel:
             rule="its reduced loops are the innermost ones",
         )
     plan = plan_inner(target, nest)
-    names = arguments_of(nest.stores)
+    guards = [g for g in nest.guards if not any(g.strides[plan.outer :])]
+    names = tuple(dict.fromkeys((*arguments_of(nest.stores), *(g.rows.argument for g in guards))))
     cached = _cached(nest)
     # The last vector of the last row reaches up to width - 1 elements past it.
     padded = _product(plan.inner) + plan.width - 1
@@ -127,7 +129,7 @@ def inner_kernel(target: Target, nest: Nest) -> Kernel:
 
     def body(f: Function, pointers: Mapping[str, Value]) -> None:
         f.target = target
-        _Writer(f, pointers, plan, places).write()
+        _Writer(f, pointers, plan, places, guards).write()
 
     points = nest.points
     moved = sum(_traffic(nest, s.strides, s.dtype.itemsize) for s in nest.stores) + sum(
@@ -185,8 +187,10 @@ class _Writer:
         pointers: Mapping[str, Value],
         plan: InnerPlan,
         places: dict[Expression, int],
+        guards: Sequence[Needed],
     ):
         self.f, self.plan, self.places = f, plan, places
+        self.pointers, self.guards = pointers, guards
         self.last = len(plan.nest.sizes) - 1
         self.em = Emitter(f, pointers, self.last, plan.width)
         self.in_scratch: set[Expression] = set()
@@ -213,10 +217,23 @@ class _Writer:
                 n = plan.nest.sizes[d]
                 self.em.index[d] = f.rem(rest, f.index(n)) if d else rest
                 rest = f.div(rest, f.index(n)) if d else rest
-            self.em.push()
-            self.in_scratch = set()
-            self._row(roots, frozenset(range(plan.outer)))
-            self.em.pop()
+            with self._where_needed():
+                self.em.push()
+                self.in_scratch = set()
+                self._row(roots, frozenset(range(plan.outer)))
+                self.em.pop()
+
+    def _where_needed(self) -> AbstractContextManager[object]:
+        """The rows that nobody needs are left out."""
+        f, needed = self.f, None
+        for guard in self.guards:
+            row = f.index(0)
+            for d, stride in enumerate(guard.strides[: self.plan.outer]):
+                if stride:
+                    row = f.add(row, f.mul(self.em.index[d], f.index(stride)))
+            one = guard.rows.some(f, self.pointers, row, f.index(1))
+            needed = one if needed is None else f.op("and", needed, one)
+        return nullcontext() if needed is None else f.when(needed, "needed")
 
     def _row(self, roots: list[Expression], dims: frozenset[int]) -> None:
         nest, em = self.plan.nest, self.em

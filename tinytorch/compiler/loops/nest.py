@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tinytorch.base.errors import CompileError
+from tinytorch.codegen.kernel import RaggedRows
 from tinytorch.compiler.loops.expression import (
     Expression,
     Iota,
@@ -30,6 +31,19 @@ MOST_TILES = 64
 
 
 @dataclass(frozen=True)
+class Needed:
+    """Points beyond a length that is known at run time, which need not be computed.
+
+    Args:
+        rows: which rows they are.
+        strides: of each dimension, in rows.
+    """
+
+    rows: RaggedRows
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Nest:
     """A loop nest over `sizes`; `reduced` dimensions are summed away by the Reduce expressions.
 
@@ -38,12 +52,14 @@ class Nest:
         reduced: the dimensions every Reduce of this nest runs over (empty: none).
         stores: what is written where.
         label: the operations in it, for `explain()`.
+        guards: what need not be computed; a kernel may compute it all the same.
     """
 
     sizes: tuple[int, ...]
     reduced: frozenset[int]
     stores: tuple[Store, ...]
     label: str = ""
+    guards: tuple[Needed, ...] = ()
 
     @property
     def points(self) -> int:
@@ -81,7 +97,8 @@ class Nest:
 
     def key(self) -> str:
         """Text that is equal exactly when the loops are."""
-        return f"{self.sizes} {sorted(self.reduced)}\n{describe(self.stores)}"
+        guards = f" {self.guards}" if self.guards else ""
+        return f"{self.sizes} {sorted(self.reduced)}{guards}\n{describe(self.stores)}"
 
 
 def verify_nest(nest: Nest, nbytes: Mapping[str, int]) -> Nest:
@@ -186,13 +203,14 @@ def _with_dims(nest: Nest, keep: list[int], sizes: Sequence[int]) -> Nest:
 
     new = rebuild(nest.roots, strides, dims)
     stores = tuple(replace(s, strides=strides(s.strides), value=new[s.value]) for s in nest.stores)
-    return Nest(tuple(sizes), dims(nest.reduced), stores, nest.label)
+    guards = tuple(replace(g, strides=strides(g.strides)) for g in nest.guards)
+    return Nest(tuple(sizes), dims(nest.reduced), stores, nest.label, guards)
 
 
 def all_strides(nest: Nest) -> list[tuple[int, ...]]:
     """The strides of every load, store and iota."""
     indexed = [e.strides for e in topological(nest.roots) if isinstance(e, Load | Iota)]
-    return indexed + [s.strides for s in nest.stores]
+    return indexed + [s.strides for s in (*nest.stores, *nest.guards)]
 
 
 def _order(nest: Nest) -> list[int]:

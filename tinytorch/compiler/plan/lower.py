@@ -12,7 +12,7 @@ from tinytorch.base.errors import CompileError
 from tinytorch.codegen.kernel import Operand
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.graph.rewriter import IndexCheck
-from tinytorch.compiler.loops.nest import Nest
+from tinytorch.compiler.loops.nest import Needed, Nest
 from tinytorch.compiler.operations import operation_of
 from tinytorch.compiler.plan.access import reshape_strides
 from tinytorch.compiler.plan.lowering import Lowering, verify_layouts
@@ -82,7 +82,13 @@ def _lower_loops(lowering: Lowering, group: Group) -> None:
     if not any(s.value.reductions for s in stores):  # loops that nothing depends on
         domain = tuple(1 if d in over else n for d, n in enumerate(domain))
         over = frozenset[int]()
-    nest = Nest(domain, over, tuple(stores), group.label)
+    guards = tuple(
+        Needed(rows, tuple(int(i == d) for i in range(len(domain))))
+        for d, rows in lowering.needed(group)
+        if domain[d] != 1
+    )
+    nest = Nest(domain, over, tuple(stores), group.label, guards)
+    names = {**names, **lowering.lengths(group)}
     writes = {s.argument for s in stores}
     lowering.add_nest(nest, names, group.label, group.nodes[0].where, writes)
 

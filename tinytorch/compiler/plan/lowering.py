@@ -15,7 +15,7 @@ import numpy as np
 
 from tinytorch.base.dtypes import DType, bfloat16, from_bfloat16, int64
 from tinytorch.base.errors import CompileError
-from tinytorch.codegen.kernel import Kernel, Lowered, Operand
+from tinytorch.codegen.kernel import Kernel, Lowered, Operand, RaggedRows
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.loops.epilogue import FusedEpilogue
 from tinytorch.compiler.loops.expression import (
@@ -44,6 +44,7 @@ from tinytorch.compiler.plan.access import (
     plain,
     row_coordinates,
 )
+from tinytorch.compiler.plan.needs import Needs
 from tinytorch.compiler.plan.stages import (
     STATUS_BYTES,
     Buffers,
@@ -353,6 +354,7 @@ class Lowering(PlanReader):
         self.asked: set[Value] = set()  # whose layout the kernel being lowered was told
         self.status: Storage | None = None
         self.constants: dict[Value, tuple[Storage, np.ndarray]] = {}  # of loops
+        self.needs = Needs(buffers.program)
 
     # memory
 
@@ -420,6 +422,27 @@ class Lowering(PlanReader):
         """Where a value that a library call reads or writes lies."""
         access = self.located(v)
         return Operand(v.dtype, access.strides, access.offset)
+
+    # what is needed
+
+    def needed(self, group: Group) -> list[tuple[int, RaggedRows]]:
+        """The axes of a group's domain of which not every place is needed (needs.py)."""
+        found = self.needs.of_group(group, self.materialized.stored_by(group))
+        return [(d, rows) for d, rows, _ in found]
+
+    def lengths(self, group: Group) -> Names:
+        """The buffers that hold the lengths of these axes."""
+        found = self.needs.of_group(group, self.materialized.stored_by(group))
+        return {rows.argument: self.of[v].storage for _, rows, v in found}
+
+    def needed_rows(self, group: Group, axes: Sequence[int]) -> RaggedRows | None:
+        """Which rows of a library call are needed, whose row number runs over some axes."""
+        for d, rows in self.needed(group):
+            if d in axes:
+                inside = prod(group.domain[e] for e in axes if e > d)
+                every = prod(group.domain[e] for e in axes)
+                return RaggedRows(rows.argument, rows.bound, rows.inner * inside, every)
+        return None
 
     # tasks
 

@@ -30,7 +30,8 @@ def explain(call: Executable) -> str:
     "roofline" is the least time that this machine needs for a kernel, divided by the time taken,
     and "limit" is what sets that least time: arithmetic (fp32, fp64, bf16), bytes from "memory" or
     from a "cache" (roofline.py, Note [where bytes come from]), or "start", for a kernel so small
-    that taking its tiles and looking at the clock is what it consists of.
+    that taking its tiles and looking at the clock is what it consists of. A length that differs by
+    call has a line of its own; what is timed is its greatest value.
     """
     program, plan = call.program, call.program.plan
     run, limit = timed_run(call), measure(call.program.target, call.threads)
@@ -56,6 +57,7 @@ def explain(call: Executable) -> str:
     return "\n".join(
         [
             *_table(cells),
+            *[f"length {d.name}: {d.min} to {d.max}, here {d.max}" for d in call.recording.dims],
             f"host calls: {len(program.host_calls)}{calls}",
             f"arena: {size_text(plan.arena)}",
             f"threads wait for others {waiting:.1%} of the kernels' time",

@@ -1,0 +1,301 @@
+"""Which places of each value anybody needs, in a program with lengths (graph/lengths.py).
+
+Knows graphs and axes, never kernels. Of a result the valid places are needed; backwards from there,
+each operation says what it reads for the places of its result that are needed. What is masked
+before it is read is needed as far as the mask goes. A kernel whose stored values are not needed
+beyond a length leaves out the rows beyond it; an operation without a rule needs all it reads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from tinytorch.base.lengths import Dim, Length
+from tinytorch.codegen.kernel import RaggedRows
+from tinytorch.compiler.graph.axes import Axes, Axis, Part, plain_axes, plain_axis
+from tinytorch.compiler.graph.graph import Node, Value
+from tinytorch.compiler.graph.rewriter import Simplified
+from tinytorch.compiler.plan.stages import Group
+
+Rule = Callable[["Needs", Node, Axes], "Sequence[Axes | None]"]
+_ALL = None  # of an input: every place
+
+
+class Needs:
+    """The needed places of every value.
+
+    Args:
+        program: its operations, and which axes of its results are ragged.
+
+    Attributes:
+        of: the axes of each value that is needed, plain where all of an axis is; nothing if the
+            program has no lengths.
+    """
+
+    def __init__(self, program: Simplified):
+        graph, captured = program.graph, program.captured.graph
+        self.dims = {v: dim for dim, v in captured.lengths.items()}
+        self.producer = graph.producers()
+        self.of: dict[Value, Axes] = {}
+        if not self.dims:
+            return
+        for v in (*(new for _, new in graph.updates), *(c.index for c in program.checks)):
+            self._add(v, _ALL)
+        for v, as_captured in zip(graph.results, captured.results, strict=True):
+            self._add(v, captured.ragged.get(as_captured))
+        for node in reversed(graph.nodes):
+            wanted = [self.of[v] for v in node.outputs if v in self.of]
+            if not wanted:
+                continue
+            for axes in wanted:
+                rule = RULES.get(node.primitive.name) or RULES.get(node.primitive.op_class.value)
+                same = len(node.outputs) == 1 or rule is _attention
+                read = rule(self, node, axes) if rule is not None and same else None
+                for v, of in zip(node.inputs, read or [_ALL] * len(node.inputs), strict=True):
+                    self._add(v, of)
+
+    def _add(self, v: Value, axes: Axes | None) -> None:
+        """Somebody needs these places of v too."""
+        wanted = plain_axes(v.shape) if axes is None else axes
+        have = self.of.get(v)
+        if have is not None:
+            wanted = tuple(
+                a if a == b else plain_axis(a.size) for a, b in zip(have, wanted, strict=True)
+            )
+        self.of[v] = wanted
+
+    def of_group(
+        self, group: Group, stored: Sequence[Value]
+    ) -> list[tuple[int, RaggedRows, Value]]:
+        """Of which axes of a group's domain not every place is needed.
+
+        Args:
+            group: the group.
+            stored: what its kernel stores.
+
+        Returns:
+            (axis, the rows that are needed along it, the argument with their length).
+        """
+        axes: list[Axis | None] = [None] * len(group.domain)
+        read = [v for v in stored if v in self.of]
+        if read:
+            each = [self._over_domain(group, v) for v in read]
+            axes = [
+                several[0] if len({*several}) == 1 else None for several in zip(*each, strict=True)
+            ]
+        out: list[tuple[int, RaggedRows, Value]] = []
+        for d, axis in enumerate(axes):
+            ragged = (
+                [i for i, p in enumerate(axis.parts) if p.is_ragged] if axis is not None else []
+            )
+            if axis is None or len(ragged) != 1:
+                continue
+            part, dims = axis.parts[ragged[0]], axis.parts[ragged[0]].length.dims
+            values = [v for v, dim in self.dims.items() if dims == (dim,)]
+            if not values or part.length != Length.of(dims[0]):
+                continue
+            inner = math.prod(p.bound for p in axis.parts[ragged[0] + 1 :])
+            rows = RaggedRows(f"length.{dims[0].name}", part.bound, inner, axis.size)
+            out.append((d, rows, values[0]))
+        return out
+
+    def _over_domain(self, group: Group, v: Value) -> list[Axis | None]:
+        """For each axis of the domain how much of a stored value is needed; None: all."""
+        reduced = group.axes or frozenset()
+        loops = list(range(len(v.shape)))
+        if reduced and v.shape != group.domain:  # one number for each result of the reductions
+            loops = [d for d, n in enumerate(group.domain) if d not in reduced and n != 1]
+        axes = self.of[v]
+        if len(loops) != len(axes):
+            axes = [axis for axis in axes if axis.size != 1]
+        out: list[Axis | None] = [None] * len(group.domain)
+        for d, axis in zip(loops, axes, strict=True):
+            out[d] = None if d in reduced else axis
+        return out
+
+    def mask_of(self, v: Value) -> Axes | None:
+        """The axes whose valid places are those where v is true; None if it is no such mask."""
+        node = self.producer.get(v)
+        if node is None:
+            return None
+        reader = _MASKS.get(node.primitive.name)
+        return reader(self, node) if reader is not None else None
+
+    def dim_of(self, v: Value) -> Dim | None:
+        """The dim whose length a 0-d value is."""
+        node = self.producer.get(v)
+        while node is not None and node.primitive.name in _SAME_NUMBER:
+            v = node.inputs[0]
+            node = self.producer.get(v)
+        return self.dims.get(v)
+
+
+# masks
+
+_SAME_NUMBER = frozenset(("cast", "reshape", "broadcast_to"))
+
+
+def _below(needs: Needs, node: Node) -> Axes | None:
+    places, length = node.inputs
+    made, dim = needs.producer.get(places), needs.dim_of(length)
+    if made is None or dim is None or not made.is_position:
+        return None
+    d = int(made.params["axis"])
+    return tuple(
+        plain_axis(Length.of(dim)) if i == d and n == dim.max else plain_axis(n)
+        for i, n in enumerate(node.outputs[0].shape)
+    )
+
+
+def _both(needs: Needs, node: Node) -> Axes | None:
+    a, b = (needs.mask_of(v) for v in node.inputs)
+    if a is None or b is None or len(a) != len(b):
+        return None
+    return tuple(y if x.size == 1 or not x.is_ragged else x for x, y in zip(a, b, strict=True))
+
+
+def _spread(needs: Needs, node: Node) -> Axes | None:
+    return needs.mask_of(node.inputs[0])
+
+
+_MASKS: dict[str, Callable[[Needs, Node], Axes | None]] = {
+    "less": _below,
+    "logical_and": _both,
+    "broadcast_to": _spread,
+}
+
+
+# what an operation reads
+
+
+def _aligned(v: Value, axes: Axes) -> Axes:
+    """What an operand that is broadcast to these axes is needed of."""
+    own = axes[len(axes) - len(v.shape) :]
+    return tuple(plain_axis(1) if n == 1 else axis for n, axis in zip(v.shape, own, strict=True))
+
+
+def _elementwise(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    return [_aligned(v, axes) for v in node.inputs]
+
+
+def _where(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    """What a mask hides of its second operand is not needed."""
+    mask, x, y = node.inputs
+    seen = needs.mask_of(mask)
+    within = axes
+    if seen is not None and len(seen) <= len(axes):
+        lead = len(axes) - len(seen)
+        pairs = zip(axes[lead:], seen, strict=True)
+        within = (*axes[:lead], *(s if s.is_ragged and s.size == a.size else a for a, s in pairs))
+    return [_aligned(mask, axes), _aligned(x, within), _aligned(y, axes)]
+
+
+def _permute(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    back = {int(a): axes[i] for i, a in enumerate(node.params["axes"])}
+    return [tuple(back[d] for d in range(len(axes)))]
+
+
+def _reshape(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    return [_taken_apart(axes, node.inputs[0].shape)]
+
+
+def _taken_apart(axes: Axes, sizes: tuple[int, ...]) -> Axes | None:
+    """The same places under axes of other sizes; None if a ragged part would be cut."""
+    left = [part for axis in axes for part in axis.parts if part.bound != 1]
+    out: list[Axis] = []
+    for n in sizes:
+        parts: list[Part] = []
+        while n != 1:
+            if not left:
+                return None
+            part = left.pop(0)
+            size = math.gcd(n, part.bound)
+            if size != part.bound:
+                if part.is_ragged or size == 1:
+                    return None
+                left.insert(0, Part(part.bound // size, part.bound // size))
+                part = Part(size, size)
+            parts.append(part)
+            n //= size
+        out.append(Axis(tuple(parts or [Part(1, 1)])))
+    return tuple(a if a.is_ragged else plain_axis(a.size) for a in out)
+
+
+def _broadcast_to(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    return [_aligned(node.inputs[0], axes)]
+
+
+def _slice(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    each = zip(axes, node.inputs[0].shape, node.params["start"], node.params["step"], strict=True)
+    return [
+        tuple(
+            a if a.size == n and first == 0 and by == 1 else plain_axis(n)
+            for a, n, first, by in each
+        )
+    ]
+
+
+def _reduction(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    kept = iter(axes)
+    over, own = node.reduced_axes, list[Axis]()
+    for d, n in enumerate(node.inputs[0].shape):
+        if d in over:
+            own.append(plain_axis(n))
+            if node.params["keepdims"]:
+                next(kept)
+        else:
+            own.append(next(kept))
+    return [tuple(own)]
+
+
+def _scan(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    return [axes]
+
+
+def _lookup(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    """Of the table all rows, of the indices all: they are checked."""
+    (x, index), d = node.inputs, int(node.params["axis"])
+    after = axes[d + len(index.shape) :]
+    return [(*axes[:d], plain_axis(x.shape[d]), *after), _ALL]
+
+
+def _matmul(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    a, b = node.inputs
+    inner = plain_axis(a.shape[-1])
+    left = (*_aligned(a, (*axes[:-1], inner)),)
+    right = _aligned(b, (*axes[:-2], inner, axes[-1]))
+    return [left, right]
+
+
+def _attention(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    """A query sees the keys before it: no valid one sees a key beyond."""
+    q, k, _ = node.inputs
+    lead, rows = axes[:2], axes[2]
+    queries = (*lead, rows, plain_axis(q.shape[3]))
+    same = node.params["causal"] and q.shape[2] == k.shape[2]
+    keys = (*lead, rows if same else plain_axis(k.shape[2]), plain_axis(k.shape[3]))
+    return [queries, keys, keys]
+
+
+def _images(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    """Picture by picture; all of the filter."""
+    x, *_ = node.inputs
+    return [(axes[0], *plain_axes(x.shape[1:])), *[_ALL] * (len(node.inputs) - 1)]
+
+
+RULES: dict[str, Rule] = {
+    "elementwise": _elementwise,
+    "reduction": _reduction,
+    "scan": _scan,
+    "lookup": _lookup,
+    "where": _where,
+    "permute": _permute,
+    "reshape": _reshape,
+    "broadcast_to": _broadcast_to,
+    "slice": _slice,
+    "matmul": _matmul,
+    "attention": _attention,
+    "convolution": _images,
+    "convolution_input_gradient": _images,
+}
