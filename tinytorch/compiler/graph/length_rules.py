@@ -18,6 +18,7 @@ from tinytorch.compiler.graph.axes import Axes, Axis, common_axis, plain_axes, r
 from tinytorch.compiler.graph.axes import plain_axis as plain
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.graph.lengths import LengthRewriter, Rule
+from tinytorch.primitives.primitive import OpClass
 
 Values = tuple[Value, ...]
 _JOINED = (
@@ -446,13 +447,13 @@ def _moved_on(b: LengthRewriter, state: Value, blocks: Value) -> Value:
     return b.add("concatenate", key, after, b.add("add", high, carry), axis=0)
 
 
-RULES: dict[str, Rule] = {
+RULES: dict[str | OpClass, Rule] = {
     # by op class
-    "elementwise": _elementwise,
-    "reduction": _reduction,
-    "scan": _scan,
-    "sort": _sort,
-    "window": _pooling,
+    OpClass.ELEMENTWISE: _elementwise,
+    OpClass.REDUCTION: _reduction,
+    OpClass.SCAN: _scan,
+    OpClass.SORT: _sort,
+    OpClass.WINDOW: _pooling,
     # by name
     "full": _full,
     "iota": _iota,

@@ -18,7 +18,7 @@ from tinytorch.base.errors import CompileError
 from tinytorch.base.lengths import Dim, Length, LengthNumber, at_bound, holds_length, is_symbolic
 from tinytorch.compiler.graph.axes import Axes, Axis, are_ragged, plain_axes
 from tinytorch.compiler.graph.graph import Graph, Node, Value, applied
-from tinytorch.primitives.primitive import TABLE, Spec
+from tinytorch.primitives.primitive import TABLE, OpClass, Spec
 
 Rule = Callable[["LengthRewriter", Node, tuple[Value, ...]], "tuple[Value, ...]"]
 
@@ -29,14 +29,16 @@ class LengthRewriter:
     Args:
         graph: with lengths in shapes and params. Its values are given static shapes.
         lengths: the argument that says how long each dim is (0-d int64).
-        rules: (the rule of a node) by the name of its primitive or the word of its op class.
+        rules: (the rule of a node) by the name of its primitive or its op class.
 
     Attributes:
         axes: of each value that has a ragged axis; the others have plain ones.
         zero: values that are 0 wherever they are not valid.
     """
 
-    def __init__(self, graph: Graph, lengths: Mapping[Dim, Value], rules: Mapping[str, Rule]):
+    def __init__(
+        self, graph: Graph, lengths: Mapping[Dim, Value], rules: Mapping[str | OpClass, Rule]
+    ):
         self.graph, self.lengths, self.rules = graph, lengths, rules
         self.axes: dict[Value, Axes] = {}
         self.zero: set[Value] = set()
@@ -75,7 +77,7 @@ class LengthRewriter:
 
     def _rule(self, node: Node) -> Rule:
         primitive = node.primitive
-        rule = self.rules.get(primitive.name) or self.rules.get(primitive.op_class.value)
+        rule = self.rules.get(primitive.name) or self.rules.get(primitive.op_class)
         return (
             self.refuse("it is not known what this operation does with one") if not rule else rule
         )

@@ -17,6 +17,7 @@ from tinytorch.compiler.graph.axes import Axes, Axis, Part, plain_axes, plain_ax
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.graph.rewriter import Simplified
 from tinytorch.compiler.plan.stages import Group
+from tinytorch.primitives.primitive import OpClass
 
 Rule = Callable[["Needs", Node, Axes], "Sequence[Axes | None]"]
 _ALL = None  # of an input: every place
@@ -49,7 +50,7 @@ class Needs:
             if not wanted:
                 continue
             for axes in wanted:
-                rule = RULES.get(node.primitive.name) or RULES.get(node.primitive.op_class.value)
+                rule = RULES.get(node.primitive.name) or RULES.get(node.primitive.op_class)
                 same = len(node.outputs) == 1 or rule is _attention
                 read = rule(self, node, axes) if rule is not None and same else None
                 for v, of in zip(node.inputs, read or [_ALL] * len(node.inputs), strict=True):
@@ -284,11 +285,11 @@ def _images(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
     return [(axes[0], *plain_axes(x.shape[1:])), *[_ALL] * (len(node.inputs) - 1)]
 
 
-RULES: dict[str, Rule] = {
-    "elementwise": _elementwise,
-    "reduction": _reduction,
-    "scan": _scan,
-    "lookup": _lookup,
+RULES: dict[str | OpClass, Rule] = {
+    OpClass.ELEMENTWISE: _elementwise,
+    OpClass.REDUCTION: _reduction,
+    OpClass.SCAN: _scan,
+    OpClass.LOOKUP: _lookup,
     "where": _where,
     "permute": _permute,
     "reshape": _reshape,
