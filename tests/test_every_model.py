@@ -11,6 +11,7 @@ import pytest
 
 import tinytorch as tt
 from tinytorch import models, nn
+from tinytorch.compiler.pipeline import compile_graph
 from tinytorch.nn import functional as F
 
 
@@ -231,3 +232,56 @@ def test_evaluation_treats_samples_alone(case):
     together = tensor_of(model(tt.Tensor(case.inputs))).detach().numpy()
     alone = tensor_of(model(tt.Tensor(case.inputs[2:3]))).detach().numpy()
     np.testing.assert_allclose(together[2:3], alone, rtol=1e-4, atol=1e-5)  # float32, sums of 64
+
+
+NUMBERS = ["float32", "float64", "float16", "bfloat16", "bf16 precision"]
+
+
+@pytest.mark.parametrize("numbers", NUMBERS)
+@pytest.mark.parametrize("case", MODELS.values(), ids=MODELS)
+def test_no_model_leaves_native_code(case, numbers):
+    """Ground truth: counting the host calls of a training step and of evaluation, which is 0."""
+    mixed = numbers == NUMBERS[-1]
+    dtype = tt.float32 if mixed else getattr(tt, numbers)
+    model = case.make().to(dtype)
+    optimizer = tt.optim.AdamW(model.parameters(), lr=0.001)
+    precision = "bf16" if mixed else None
+
+    def step(x, y):
+        loss = case.loss(model(x), y)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    def given(array):
+        x = tt.Tensor(array) if array.dtype.kind == "f" else tt.from_numpy(array)
+        return x.astype(dtype) if x.dtype.is_float else x
+
+    arguments = given(case.inputs), given(case.targets)
+    trained = tt.compile(step, precision=precision)
+    assert not host_calls(trained, *arguments)
+    model.eval()
+    assert not host_calls(tt.compile(model, precision=precision), arguments[0])
+
+
+def host_calls(compiled, *arguments) -> list[str]:
+    """What Python does in a program; its passes run, no machine code is made."""
+    with pytest.MonkeyPatch.context() as patch:
+        found = []
+
+        def planned(graph, target):
+            plan, _ = compile_graph(graph, target)
+            found.extend(task.symbol for task in plan.tasks if task.host is not None)
+            raise StopIteration
+
+        patch.setattr("tinytorch.compiler.compile.program_for", planned)
+        with pytest.raises(StopIteration):
+            compiled(*arguments)
+    return found
+
+
+def test_a_host_call_in_a_model_would_be_seen():
+    """Closed form: one call of a user's function."""
+    f = tt.compile(lambda x: tt.host_call(np.sort, x, x) + 1)
+    assert host_calls(f, tt.ones(3)) == ["python.sort"]
