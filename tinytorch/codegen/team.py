@@ -36,7 +36,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tinytorch.base.errors import CompileError, SettingError
+from tinytorch.base.errors import CompileError, OutOfMemoryError, SettingError
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.codegen import cache, engine
 from tinytorch.codegen.target import Target
@@ -246,7 +246,10 @@ class Crew:
     def _grow_scratch(self, size: int, threads: int) -> None:
         # a late worker of an earlier run takes no tile any more, so nobody uses the old memory
         self._stride = max(size, self._stride)
-        self._scratch = aligned_bytes(self._stride * threads)
+        try:
+            self._scratch = aligned_bytes(self._stride * threads)
+        except MemoryError:
+            raise OutOfMemoryError.of(self._stride * threads) from None
         self._scratch_at = self._scratch.ctypes.data
 
     def _start(self, workers: int) -> None:

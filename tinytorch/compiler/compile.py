@@ -57,7 +57,8 @@ def compile(
         fn: a function over Tensors, or a Module; left out when used as a decorator with settings.
         precision: "float32" or "bf16"; default that of the caller's `tt.precision`.
         target: "avx512", "avx2", "neon" or "vector128"; default the best of this machine.
-        threads: at least 1; default `settings.num_threads()`.
+        threads: at least 1; default `settings.num_threads()`. Those beyond the cores that the
+            process has are left out: they would wait for each other.
         guards: what `fn` depends on and the recording cannot see: functions of nothing that give a
             number or an object, and pairs (object, "attribute"). They are asked at each call, and
             `fn` is recorded again when one of them gives something else.

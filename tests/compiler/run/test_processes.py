@@ -13,6 +13,9 @@ import pytest
 
 import tinytorch as tt
 from tinytorch import nn
+from tinytorch.base import settings
+from tinytorch.base.errors import OutOfMemoryError
+from tinytorch.codegen import team
 
 ROOT = Path(tt.__file__).parents[1]
 
@@ -85,6 +88,148 @@ def test_tuples_that_other_threads_make_meanwhile():
 
     assert not together(tuples, tuples, tuples, record)
     assert not problems
+
+
+def trained(seed: int) -> list[np.ndarray]:
+    """The weights after twenty compiled steps of a model that a thread has for itself."""
+    made = tt.Generator(seed)
+    weights = [tt.randn(6, 5, generator=made), tt.randn(5, 1, generator=made)]
+    for w in weights:
+        w.requires_grad = True
+    x = tt.randn(32, 6, generator=made)
+    optimizer = tt.optim.AdamW(weights, lr=0.05)
+
+    @tt.compile(threads=2)
+    def step(x):
+        loss = (((x @ weights[0]).tanh() @ weights[1] - x[:, :1]) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    for _ in range(20):
+        step(x)
+    return [w.numpy() for w in weights]
+
+
+def test_eight_threads_train_and_share_a_step():
+    """Ground truth: one thread after the other, bit for bit; a shared step counts every call."""
+    want = [trained(seed) for seed in range(8)]
+    count = tt.Tensor(0.0)
+
+    @tt.compile(threads=2)
+    def shared(x):
+        count.assign_(count + x.sum())
+
+    found = {}
+
+    def work(seed):
+        found[seed] = trained(seed)
+        for _ in range(25):
+            shared(tt.ones(4))
+
+    assert not together(*[lambda seed=seed: work(seed) for seed in range(8)])
+    for seed in range(8):
+        assert all((a == b).all() for a, b in zip(found[seed], want[seed], strict=True))
+    assert count.item() == 8 * 25 * 4
+
+
+LIMITED = """
+import gc, resource, numpy as np, tinytorch as tt
+
+count, w = tt.Tensor(0.0), tt.Tensor(np.ones(1000, np.float32))
+
+@tt.compile
+def step(x):
+    count.assign_(count + 1)
+    y = (x[:, None] * x[None, :]).cumsum(0)  # 64 MB of temporaries
+    w.assign_(w + y[-1, :1000])
+    return y.sum()
+
+x = tt.Tensor(np.ones(4000, np.float32))
+step(x)
+for runners in step._last.program.idle.values():
+    runners.clear()  # with their arenas
+gc.collect()
+limit = resource.getrlimit(resource.RLIMIT_AS)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (20 << 20), limit[1]))
+try:
+    step(x)
+    print("went")
+except tt.TinyTorchError as error:
+    resource.setrlimit(resource.RLIMIT_AS, limit)
+    assert isinstance(error, MemoryError) and all((error.what, error.got, error.rule, error.fix))
+    print(count.item(), w.tolist()[0])
+step(x)
+print(count.item(), w.tolist()[0])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/self/statm")
+def test_memory_that_is_not_there_changes_nothing():
+    """Ground truth: the states before; with memory the same call works. A real limit of memory."""
+    out = subprocess.run(
+        [sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=120,
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": "."},
+    )  # fmt: skip
+    assert out.stdout.split() == ["1.0", "4001.0", "2.0", "8001.0"], out.stderr
+
+
+def test_scratch_that_is_not_there_changes_nothing(monkeypatch):
+    """Ground truth: the states before; the error has four parts, and the next call works."""
+    count = tt.Tensor(0.0)
+
+    @tt.compile(threads=1)
+    def step(x):
+        count.assign_(count + 1)
+        return tt.argsort(x)  # its keys lie in scratch memory
+
+    x = tt.Tensor(np.arange(30000, dtype=np.float32)[::-1].copy())
+    with monkeypatch.context() as patch:
+        patch.setattr(team.Team, "idle", [])  # workers with scratch memory of their own
+
+        def full(size, *more, real=team.aligned_bytes):
+            if size > 100_000:  # of tables there is enough
+                raise MemoryError
+            return real(size, *more)
+
+        patch.setattr(team, "aligned_bytes", full)
+        with pytest.raises(OutOfMemoryError) as caught:
+            step(x)
+        assert all((caught.value.what, caught.value.got, caught.value.rule, caught.value.fix))
+        assert count.item() == 0
+    assert step(x).tolist() == list(range(30000))[::-1] and count.item() == 1
+
+
+PINNED = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import tinytorch as tt
+f = tt.compile(lambda x: x.sort()[0] + x.sum(), threads=16)
+print(tt.num_threads(), f(tt.Tensor([2.0, 1.0])).tolist(), f._last.threads)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_a_process_on_one_core_uses_one_thread():
+    """Ground truth: its affinity; more threads than that would wait for each other."""
+    out = subprocess.run(
+        [sys.executable, "-c", PINNED], capture_output=True, text=True, timeout=60, cwd=ROOT,
+        env={**{k: v for k, v in os.environ.items() if "THREADS" not in k}, "PYTHONPATH": "."},
+    )  # fmt: skip
+    assert out.stdout.strip() == "1 [4.0, 5.0] 1", out.stderr
+
+
+def test_threads_beyond_the_cores_are_left_out(monkeypatch):
+    """Invariant: the numbers are those of one thread, whatever is asked for."""
+    monkeypatch.setattr(settings, "_cores", 2)
+    x, found = tt.randn(300, 40), []
+    for threads in (1, 2, 16):
+        f = tt.compile(lambda x: (x @ x.T).softmax(1).sum(0), threads=threads)
+        found.append(f(x).numpy().tobytes())
+        assert f._last.threads == min(threads, 2) and list(f._last.program.idle)[-1] <= 2
+    assert len(set(found)) == 1
 
 
 def test_first_calls_of_one_compiled_model():

@@ -59,12 +59,14 @@ class Executable:
         recording: the recording.
         program: the program of its graph.
         given: guards of the user, beside those of the recording.
-        threads: how many threads run it.
+        threads: how many threads may run it; no more than the process has cores for do, since a
+            barrier waits for threads that have none.
     """
 
     def __init__(self, recording: Recording, program: Program, given: list[Guard], threads: int):
         graph = recording.graph
-        self.recording, self.program, self.threads = recording, program, threads
+        self.recording, self.program = recording, program
+        self.threads = threads = min(threads, settings.available_cores())
         self.guards = Guards([*recording.guards, *given])
         self.carried, self.effects = recording.carried, recording.escapes.effects
         self.binding = Binding(recording)
