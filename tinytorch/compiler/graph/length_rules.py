@@ -18,6 +18,7 @@ from tinytorch.compiler.graph.axes import Axes, Axis, common_axis, plain_axes, r
 from tinytorch.compiler.graph.axes import plain_axis as plain
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.graph.lengths import LengthRewriter, Rule
+from tinytorch.compiler.graph.loop_lengths import loop
 from tinytorch.primitives.primitive import OpClass
 
 Values = tuple[Value, ...]
@@ -257,7 +258,7 @@ def _position(smallest: bool) -> Rule:
     return rule
 
 
-def _scan(b: LengthRewriter, node: Node, inputs: Values) -> Values:
+def _cumsum(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     """What comes before a valid place is valid."""
     axes = b.axes_of(inputs[0])
     _prefix(b, axes[_axis(node)])
@@ -451,7 +452,7 @@ RULES: dict[str | OpClass, Rule] = {
     # by op class
     OpClass.ELEMENTWISE: _elementwise,
     OpClass.REDUCTION: _reduction,
-    OpClass.SCAN: _scan,
+    OpClass.SCAN: _cumsum,
     OpClass.SORT: _sort,
     OpClass.WINDOW: _pooling,
     # by name
@@ -480,4 +481,5 @@ RULES: dict[str | OpClass, Rule] = {
     "attention": attention,
     "attention_gradient": attention_gradient,
     "random_bits": _random_bits,
+    "scan": loop,
 }
