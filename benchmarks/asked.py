@@ -212,7 +212,7 @@ def _other() -> list[Asked]:
     for precision in PRECISIONS:
         row = f"memory gpt {precision}"
         found.append(Asked("memory", row, 0.6, share("ours", "PyTorch", "of PyTorch's")))
-        recomputed = share("ours, recomputed", "PyTorch", "recomputed, of PyTorch's")
+        recomputed = share("ours, blocks again", "PyTorch", "recomputed, of PyTorch's")
         found.append(Asked("memory", row, 0.45, recomputed))
         whole = share("ours, accumulated", "ours", "accumulated, of the full batch's")
         found.append(Asked("memory", row, 0.5, whole))

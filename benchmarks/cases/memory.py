@@ -21,7 +21,8 @@ from benchmarks.worker import OURS
 TITLE = "most memory of a training step of the GPT, above the import (ratios: PyTorch's to ours)"
 PARTS = 4  # of a batch whose gradients are put together
 COLD = "ours, with the compiler"
-RECOMPUTED, ACCUMULATED = "ours, recomputed", "ours, accumulated"
+ELEMENTWISE, BLOCKS = "ours, elementwise again", "ours, blocks again"  # what is computed again
+ACCUMULATED = "ours, accumulated"
 PEERS = ("PyTorch eager", "PyTorch compile")
 MEGABYTE = 2**20
 
@@ -39,12 +40,14 @@ def ours(setting: dict, arrays: dict) -> Side:
     before = _start()
     if way == ACCUMULATED:
         return _counting(before, _in_parts(arrays, precision))
-    if way == RECOMPUTED:
-        model = gpt.our_model()
-        step = training_step.ours(model, gpt.rows, arrays, precision, recompute="elementwise")
-        return _counting(before, step)
-    del tt
-    return _counting(before, gpt.ours(setting, arrays))
+    if way not in (ELEMENTWISE, BLOCKS):
+        return _counting(before, gpt.ours(setting, arrays))
+    model = gpt.our_model()
+    if way == BLOCKS:
+        for block in model.blocks:
+            block.forward = tt.checkpoint(block.forward)
+    step = training_step.ours(model, gpt.rows, arrays, precision, recompute="elementwise")
+    return _counting(before, step)
 
 
 def _in_parts(arrays: dict, precision: str) -> Side:
@@ -123,7 +126,7 @@ def measure(case_name: str, setting: dict, threads: int, rounds: int) -> dict:
             "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
         }
         reference = None
-        for way in (OURS, RECOMPUTED, ACCUMULATED, *PEERS):
+        for way in (OURS, ELEMENTWISE, BLOCKS, ACCUMULATED, *PEERS):
             order = {
                 "case": case_name, "setting": setting | {"way": way},
                 "variant": OURS if way.startswith(OURS) else way,

@@ -1,11 +1,13 @@
 """The models of the cases: both sides compute the same, and the work that is counted is right."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import tinytorch as tt
 from benchmarks import training_step
-from benchmarks.cases import cnn, convolution, gpt, lstm, numbers, resnet, vit
+from benchmarks.cases import Side, cnn, convolution, gpt, lstm, memory, numbers, resnet, vit
 
 PICTURES, SEQUENCES = (2, 3, 32, 32), (2, 5, lstm.WIDTH)
 MODELS = {
@@ -80,3 +82,18 @@ def test_a_peer_may_do_in_float32_what_we_do_in_bfloat16():
     """Ground truth: the rule that bfloat16 is compared with the faster of both."""
     assert training_step.variants("float32") == ["eager", "compile"]
     assert training_step.variants("bf16", ["eager"]) == ["eager", "eager in float32"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the mark is Linux's")
+def test_the_most_memory_is_that_of_the_run_and_not_of_before():
+    """Ground truth: 200 MB before the start and 100 MB after it, both given back: 100 MB, and what
+    Python itself takes meanwhile; the kernel counts pages in batches, some hundred KB."""
+    np.ones(200 * memory.MEGABYTE, np.uint8)
+    before = memory._start()
+
+    def show() -> dict[str, np.ndarray]:
+        return {"sum": np.ones(100 * memory.MEGABYTE, np.uint8).sum(keepdims=True)}
+
+    shown = memory._counting(before, Side(lambda: None, show)).show()
+    assert shown["sum"][0] == 100 * memory.MEGABYTE
+    assert 95 <= shown["megabytes"] < 130
