@@ -52,16 +52,16 @@ def operands(heads: int = HEADS, length: int = T) -> tuple[np.ndarray, ...]:
     return q, k, v
 
 
-def versions(target: Target, threads: int, heads: int = HEADS, length: int = T) -> list[Version]:
+def versions(target: Target, heads: int = HEADS, length: int = T) -> list[Version]:
     """All of them; `bytes` of q, k, v, the result, and of scores that lie in memory."""
     q, k, v = operands(heads, length)
     tensors = [tt.Tensor(x[None]) for x in (q, k, v)]
     flops = 4 * heads * length * length * D
     least, scores = 4 * 4 * heads * length * D, 4 * heads * length * length
-    plain = tt.compile(attention_naive, target=target, threads=threads)
+    plain = tt.compile(attention_naive, target=target, threads=1)
     kernel = tt.compile(
         lambda q, k, v: tt.nn.functional.scaled_dot_product_attention(q, k, v, scale=1.0),
-        target=target, threads=threads,
+        target=target, threads=1,
     )  # fmt: skip
     return [
         Version(
@@ -70,7 +70,8 @@ def versions(target: Target, threads: int, heads: int = HEADS, length: int = T) 
         ),
         Version(
             "a block of keys at a time, NumPy", lambda: streaming(q, k, v), flops,
-            least + 8 * scores * 2 // 3, "blocks stay in a cache; the exponential, one core",
+            least + 8 * scores * 2 // 3,
+            "NumPy's exponential, and small products: more work than the memory saved",
         ),
         Version(
             "three operations, compiled", lambda: plain(*tensors).numpy()[0], flops,
@@ -80,6 +81,10 @@ def versions(target: Target, threads: int, heads: int = HEADS, length: int = T) 
             "the shipped kernel", lambda: kernel(*tensors).numpy()[0], flops, least,
             "multiply-adds and the exponential: scores never leave the registers and first cache",
             compiled_assembly(kernel, *tensors),
+        ),
+        Version(
+            "course: attention_naive, eager", lambda: attention_naive(*tensors).numpy()[0], flops,
+            0, "each operation of the softmax is a pass over the scores", reference=True,
         ),
     ]  # fmt: skip
 

@@ -75,13 +75,13 @@ def chains() -> dict[str, tuple[Chain, tuple[tuple[int, ...], ...]]]:
     }
 
 
-def pairs(target: Target, threads: int) -> list[Pair]:
+def pairs(target: Target) -> list[Pair]:
     """Each chain eagerly and compiled; bytes counted operation by operation, and in the plan."""
     out: list[Pair] = []
     for name, (chain, shapes) in chains().items():
         draw = np.random.default_rng(0).standard_normal
         given = [tt.Tensor(np.abs(draw(s)).astype(np.float32)) for s in shapes]
-        compiled = tt.compile(chain, target=target, threads=threads)
+        compiled = tt.compile(chain, target=target, threads=1)
         compiled(*given)
         nodes = compiled.stages()["capture"].graph.nodes
         alone = sum(

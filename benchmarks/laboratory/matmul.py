@@ -1,6 +1,6 @@
 """A product of matrices in numbered versions, from three loops of Python to the shipped kernel.
 
-Knows float32 matrices of N x N, in C order. Versions 2 to 7 are kernels over the builder, each a
+Knows float32 matrices of N x N, in C order. Versions 2 to 6 are kernels over the builder, each a
 small change of the one before; `tinytorch/kernels/gemm.py` is what became of them.
 """
 
@@ -18,7 +18,7 @@ from tinytorch.codegen.kernel import Kernel, Pointers, build
 from tinytorch.codegen.target import Target
 from tinytorch.core.matmul import matmul_naive, matmul_optimized_v3, matmul_vectorized
 
-N = 672  # divides by every tile below: 14, 6, 32, 16, 8, and by the depth of a block
+N = 1344  # 7 MiB: more than a second cache; divides by every tile below, and by DEPTH
 SMALL = 96  # of Python's loops, which would take minutes
 DEPTH = 224  # of a block: 224 x 32 numbers are 28 KiB, which stay in the first cache
 NAMES = ("a", "b", "c")
@@ -171,10 +171,9 @@ def versions(target: Target, threads: int, n: int = N, small: int = SMALL) -> li
     tile = 4 * (2 * lanes + height) / (4 * lanes * height)  # bytes loaded for each operation
 
     def native(
-        name: str, limit: str, each: float, *steps: tuple[Kernel, tuple[np.ndarray, ...]],
-        crew: int = 1,
-    ) -> Version:  # fmt: skip
-        run = Native(target, steps, crew)
+        name: str, limit: str, each: float, *steps: tuple[Kernel, tuple[np.ndarray, ...]]
+    ) -> Version:
+        run = Native(target, steps)
 
         def call() -> np.ndarray:
             run()
@@ -184,7 +183,7 @@ def versions(target: Target, threads: int, n: int = N, small: int = SMALL) -> li
 
     few = operands(small)
     blocks = (pack(n, target), (b, packed, c)), (packed_blocks(n, target), (a, packed, c))
-    compiled = tt.compile(lambda x, y: x @ y, target=target, threads=threads)
+    alone, shared = (tt.compile(lambda x, y: x @ y, target=target, threads=t) for t in (1, threads))
     x, y = tt.Tensor(a), tt.Tensor(b)
     return [
         Version(
@@ -205,14 +204,20 @@ def versions(target: Target, threads: int, n: int = N, small: int = SMALL) -> li
         ),
         native(
             f"{height} x {2 * lanes} sums in registers",
-            "rows of b lie far apart: each is another page, and comes from the second cache", tile,
+            "each row of b is another page, and comes from the last cache or memory", tile,
             (sums_in_registers(n, target), (a, b, c)),
         ),
-        native("b packed, in blocks", "multiply-adds, and packing", tile, *blocks),
-        native(f"on {threads} threads", "multiply-adds, and packing", tile, *blocks, crew=threads),
+        native(
+            "b packed, in blocks", "multiply-adds; c is read and written for each block", tile,
+            *blocks,
+        ),
         Version(
-            "the shipped kernel", lambda: compiled(x, y).numpy(), flops, round(tile * flops),
-            "multiply-adds", compiled_assembly(compiled, x, y),
+            "the shipped kernel", lambda: alone(x, y).numpy(), flops, round(tile * flops),
+            "multiply-adds", compiled_assembly(alone, x, y),
+        ),
+        Version(
+            f"the same on {threads} threads", lambda: shared(x, y).numpy(), flops,
+            round(tile * flops), "multiply-adds", threads=threads,
         ),
         Version(
             "course: matmul_vectorized", lambda: matmul_vectorized(a, b), flops, 0,

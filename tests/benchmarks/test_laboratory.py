@@ -15,24 +15,23 @@ from tinytorch.codegen.target import Target, runnable_names
 
 
 @pytest.mark.parametrize("target", runnable_names())
-@pytest.mark.parametrize("threads", [1, 2])
-def test_every_product_is_right(target, threads):
+def test_every_product_is_right(target):
     """Ground truth: float64; sizes that divide by the target's tile."""
     n = 448 if target == "avx512" else 96  # two blocks, and less than one
-    for version in matmul.versions(Target.named(target), threads, n, 24):
+    for version in matmul.versions(Target.named(target), 2, n, 24):
         check(version, matmul.expected(version, n, 24))
 
 
 def test_every_attention_is_right():
     """Ground truth: all scores in float64."""
-    for version in attention.versions(Target.host(), 2, 3, 128):
+    for version in attention.versions(Target.host(), 3, 128):
         check(version, attention.expected(version, 3, 128))
 
 
 def test_every_convolution_is_right():
     """Ground truth: im2col in float64, and that against loops in Python."""
     shape, small = (2, 8, 10, 12), (1, 3, 5, 6)
-    for version in convolution.versions(Target.host(), 2, shape, small):
+    for version in convolution.versions(Target.host(), shape, small):
         check(version, convolution.expected(version, shape, small))
 
 
@@ -40,7 +39,7 @@ def test_every_chain_is_right_and_moves_less(monkeypatch):
     """Ground truth: eager; bytes by hand for add + ReLU: 3 arrays fused, at least 5 alone."""
     monkeypatch.setattr(fusion, "ROWS", 32)
     monkeypatch.setattr(fusion, "COLUMNS", 48)
-    pairs = fusion.pairs(Target.host(), 1)
+    pairs = fusion.pairs(Target.host())
     for pair in pairs:
         check(pair.fused, np.asarray(pair.alone.call(), np.float64))
         assert pair.fused.bytes < pair.alone.bytes

@@ -74,7 +74,8 @@ def step():
 
     def step(x):
         w.grad = None
-        loss = ((x @ w).tanh() ** 2).mean()
+        h = (x @ w).tanh()
+        loss = (h**2).mean()
         loss.backward()
         with tt.no_grad():
             w.assign_(w - 0.1 * w.grad)
@@ -111,11 +112,11 @@ def test_a_page_shows_all_of_a_program(step, tmp_path):
 
 
 def test_each_operation_stands_beside_the_users_line(step, tmp_path):
-    """Ground truth: the file of this test, in which the loss's line is the only one with tanh."""
+    """Ground truth: the file of this test: tanh stands on a line before that of its square."""
     compiled, _ = step
     text = Reader(written(compiled, tmp_path / "step.html")).text
     with open(__file__, encoding="utf-8") as file:
-        (number,) = [i for i, line in enumerate(file, 1) if line.endswith("tanh() ** 2).mean()\n")]
+        (number,) = [i for i, line in enumerate(file, 1) if line.endswith("h = (x @ w).tanh()\n")]
     (line,) = [x for x in text.split("\n") if "= tanh(" in x][:1]
     assert line.endswith(f"test_page.py:{number}")
 

@@ -13,7 +13,10 @@ import pytest
 import tinytorch as tt
 from tinytorch.base.errors import StorageError
 from tinytorch.compiler.plan.launch import LaunchPlan, LaunchTask
-from tinytorch.compiler.run.trace import alive_bytes
+from tinytorch.compiler.run.program import Span
+from tinytorch.compiler.run.roofline import Bound
+from tinytorch.compiler.run.timing import TimedRun
+from tinytorch.compiler.run.trace import alive_bytes, events
 
 NEEDED = {  # fields that each kind of event must have, and their types
     "X": {"name": str, "cat": str, "ts": float, "dur": float, "pid": int, "tid": int, "args": dict},
@@ -122,6 +125,23 @@ def test_a_run_keeps_the_rules_and_tells_every_kernel(threads, tmp_path):
     assert [e["args"]["name"] for e in named] == ["calling thread", "worker 1"][:threads]
     (whole,) = [e for e in events if e.get("cat") == "run"]
     assert whole["name"].endswith("f") and all(e["ts"] >= whole["ts"] for e in kernels)
+
+
+def test_times_are_microseconds_since_the_begin():
+    """Closed form: a run made by hand of 9 us, whose first kernel is done by two threads."""
+    f = tt.compile(lambda x: (x @ x.T).sum(), threads=2)
+    f(np.ones((64, 64), np.float32))
+    plan = f._last.program.plan
+    spans = [Span(0, 0, 11_000, 12_500, 1), Span(0, 1, 11_250, 12_750, 1)]
+    spans += [Span(i, 0, 13_000 + 100 * i, 13_050 + 100 * i, 1) for i in range(1, len(plan.tasks))]
+    run = TimedRun(10_000, 19_000, tuple(spans), 2)
+    made = list(events(f._last, "f", run, [Bound(0.75e-6, "fp32")] * len(plan.tasks)))
+    slices = [e for e in made if e["ph"] == "X"]
+    assert [(e["tid"], e["ts"], e["dur"]) for e in slices[:3]] == [
+        (0, 0, 9), (0, 1, 1.5), (1, 1.25, 1.5),
+    ]  # fmt: skip
+    assert slices[1]["args"]["roofline"] == "43%"  # 0.75 us of the 1.75 us of both threads
+    assert [e["ts"] for e in made if e["ph"] == "C"][0] == 1
 
 
 def test_memory_in_use_is_counted():
