@@ -70,6 +70,8 @@ READING = {
     " operands are the backward pass; the last lines overwrite the weights.",
     "simplify": "Compare it with the lines above: fewer operations, and none that gives a number"
     " which is known already.",
+    "recompute": "Without a policy the program is as it was. With one, some operations stand twice:"
+    " again beside the backward pass that reads them.",
     "split reductions": "A sum over all axes is one over rows, then one over what these gave: the"
     " first can run on several threads.",
     "choose layouts": "Most values lie as they are written; pictures lie with channels innermost.",
