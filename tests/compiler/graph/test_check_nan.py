@@ -151,6 +151,16 @@ def test_a_step_with_checks_is_the_step_without():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)  # sums in another order
 
 
+def test_a_step_looks_at_its_ends_alone_until_one_is_not_finite():
+    """Counting kernels that keep a largest number: those of the result; then of everything."""
+    f = tt.compile(lambda x: (x.log() * 2).exp() - 1, check_nan=True)
+    few = str(f.stages(tt.Tensor([1.0, 2.0]))["capture"]).count(" max(")
+    with pytest.raises(NonFiniteError):
+        f(tt.Tensor([1.0, -2.0]))
+    many = str(f.stages()["capture"]).count(" max(")
+    assert (few, many) == (1, 5)  # the argument, log, mul, exp and sub
+
+
 def test_a_program_without_floats_has_no_check():
     """Closed form: integers are always numbers."""
     f = tt.compile(lambda x: x + 1, check_nan=True)

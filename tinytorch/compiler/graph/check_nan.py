@@ -1,12 +1,12 @@
 """`compile(..., check_nan=True)`: a recorded program that says where its first NaN arose.
 
-Knows graphs and a host call, never kernels. Of each array of floats that the program computes the
-largest absolute value is kept: NaN wins, so one number tells NaN from infinity from finite ones.
-Before a state is written one host call looks at those of the results and the new states. If one of
-them is not finite, it goes back from there to the operations whose operands were better than what
-they gave, and the first of those is named. What is NaN on the way and does not matter in the end
-(a masked score, a slope that `where` does not take) is no error; neither is an infinity that was
-given to the program.
+Knows graphs and a host call, never kernels. Of an array of floats the largest absolute value is
+kept: NaN wins, so one number tells NaN from infinity from finite ones. Before a state is written
+one host call looks at those of the results and the new states. If one of them is not finite, the
+call is made again, by a program that keeps these numbers of everything it computes. It goes back
+from there to the operations whose operands were better than what they gave, and names the first of
+those. What is NaN on the way and does not matter in the end (a masked score, a slope that `where`
+does not take) is no error; neither is an infinity that was given to the program.
 """
 
 from __future__ import annotations
@@ -27,15 +27,19 @@ from tinytorch.primitives.primitive import TABLE
 Found = Callable[[np.ndarray], None]  # raises if the peaks it is given say so
 
 
-def check_nan(graph: Graph) -> Graph:
+def check_nan(graph: Graph, everything: bool) -> Graph:
     """The recorded program with checks, in the place of `graph`.
 
-    Raises:
-        NonFiniteError: (when it runs) a result or a new state is NaN, or an infinity that arose in
-            the program. No state has changed.
+    Args:
+        everything: look at all that it computes, and say what made the first NaN; else at the
+            results and the new states alone, and say that one is not finite.
 
-    Cost: each array is read once more, mostly where it is made; new states have memory of their own
-    and are copied at the end: a step takes about twice as long (docs/semantics.md).
+    Raises:
+        NonFiniteError: (when it runs) as above, everything: and it did not come from an infinity
+            that was given. No state has changed.
+
+    Cost: what is looked at is read once more, where it is made if that can be; new states have
+    memory of their own and are copied at the end.
     """
     nodes: list[Node] = []
     looked: dict[Value, int] = {}  # value -> number of its peak
@@ -46,19 +50,32 @@ def check_nan(graph: Graph) -> Graph:
             parts.append(_peak(nodes, v, where))
 
     parts: list[Value] = []
-    for v in (*graph.arguments, *graph.states):
+    for v in (*graph.arguments, *graph.states) if everything else ():
         look(v, "")
     for node in graph.nodes:
         nodes.append(node)
-        for v in () if node.is_movement or node.is_source else node.outputs:
-            look(v, node.where)
+        if everything and not (node.is_movement or node.is_source):
+            for v in node.outputs:
+                look(v, node.where)
+    for v in () if everything else dict.fromkeys(graph.outputs):
+        look(v, "")
     if not parts:
         return graph
     joined = _made(nodes, "concatenate", *parts, axis=0) if len(parts) > 1 else parts[0]
     after = _made(nodes, "full", shape=(), value=False, dtype=ORDER.dtype)
-    function = HostFunction(_finder(graph, looked), "check_nan")
+    function = HostFunction(_finder(graph, looked) if everything else _only_look, "check_nan")
     _made(nodes, "host_call", after, joined, function=function, results=())
     return replace(graph, nodes=nodes, results=[*graph.results, *nodes[-1].outputs])
+
+
+def _only_look(peaks: np.ndarray) -> None:
+    if not np.isfinite(peaks).all():
+        raise NonFiniteError(
+            "a compiled function computed NaN or infinity",
+            got=f"{(~np.isfinite(peaks)).sum()} of {peaks.size} results and new states",
+            rule="check_nan=True: results and new states are numbers; no state has changed",
+            fix="call it again: the operation is found then",
+        )
 
 
 def _made(nodes: list[Node], name: str, *inputs: Value, where: str = "", **params: Any) -> Value:

@@ -183,7 +183,7 @@ def record(
     states: frozenset[int] = frozenset(),
     moving: Collection[Place] = (),
     lift_numbers: bool = False,
-    checks: bool = False,
+    checks: str = "",
     found: DynamicLengths | None = None,
 ) -> Recording:
     """Record one call of `function`.
@@ -195,7 +195,8 @@ def record(
         moving: (kind, id of an object, name or key) of places where other Tensors were found.
         lift_numbers: let single floating-point numbers be states, not constants, so that another
             number needs no other program.
-        checks: see that results and new states are numbers (graph/check_nan.py).
+        checks: "ends": see that results and new states are numbers; "everything": and say what
+            made the first that is none (graph/check_nan.py).
         found: lengths that differ from call to call, and the shapes they are in.
 
     Returns:
@@ -224,7 +225,7 @@ def record(
                 if recorder.after is not None:  # no Slot: nobody is given it, but it is made
                     recording.graph.results.append(recorder.after)
                 if checks:
-                    recording.graph = check_nan(recording.graph)
+                    recording.graph = check_nan(recording.graph, checks == "everything")
                 if lengths:
                     LengthRewriter(recording.graph, lengths, RULES).run()
                     recording.dims = {dim: first + i for i, dim in enumerate(lengths)}
