@@ -16,6 +16,7 @@ TESTED_BY = {
     "compiler/graph/rewriter": "tests/compiler/graph/test_simplify.py",
     "compiler/loops/elementwise": "tests/test_compiled_rows.py",
     "compiler/loops/epilogue": "tests/test_compiled_rows.py",
+    "compiler/loops/prologue": "tests/compiler/plan/test_prologue.py",
     "compiler/operations": "tests/test_kinds.py",
     "compiler/pipeline": "tests/compiler/test_every_pass.py",
     "compiler/plan/stages": "tests/compiler/test_every_pass.py",

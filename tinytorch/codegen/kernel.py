@@ -147,6 +147,42 @@ class Epilogue(Protocol):
         ...
 
 
+class Prologue(Protocol):
+    """How the elements of a matrix are made while a kernel reads them.
+
+    `key` identifies the code; `arguments` names the buffers it reads, in an order; `bytes` counts
+    what they hold. `emit` gives n elements from (row, column) on, `along_rows` or along columns.
+    """
+
+    @property
+    def key(self) -> str:
+        """Equal keys, equal code."""
+        ...
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The buffers it reads."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """What they hold."""
+        ...
+
+    def emit(
+        self, f: Function, place: tuple[Value, Value], n: int, along_rows: bool,
+        mask: Value | None, pointers: Mapping[str, Value],
+    ) -> Value:  # fmt: skip
+        """Write the code."""
+        ...
+
+    def prefetch(
+        self, f: Function, place: tuple[Value, Value], pointers: Mapping[str, Value]
+    ) -> None:
+        """Ask for the memory that `emit` will read at this place, long before it does."""
+        ...
+
+
 @dataclass(frozen=True)
 class StoreEpilogue:
     """The plain epilogue: convert to the output's dtype and store to buffer "out"."""

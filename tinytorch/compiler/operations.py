@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from tinytorch.compiler.calls import axis_ops, contractions, loops, windows
-from tinytorch.compiler.graph.graph import Node
+from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.plan.lowering import Lowering
+from tinytorch.compiler.plan.prologue import Producers, read_by_product
 from tinytorch.compiler.plan.stages import Group
 
 Axes = tuple[int, ...]
@@ -35,6 +36,10 @@ def _always(node: Node) -> bool:
     return True
 
 
+def _operands(producer: Producers, node: Node) -> tuple[Value, ...]:
+    return node.inputs
+
+
 @dataclass(frozen=True)
 class Operation:
     """A row.
@@ -46,6 +51,8 @@ class Operation:
         epilogue: whether the call hands each result, while in registers, to the arithmetic that
             follows.
         joins: the result is its operands side by side; they may be written where they belong.
+        reads: what must lie in memory for it; an operand that is missing there it computes from
+            what is.
         writes_dense: its kernel writes dense arrays, or rows of a matrix: never a part of an array.
     """
 
@@ -54,12 +61,13 @@ class Operation:
     keeps_layout: bool = False
     epilogue: Callable[[Node], bool] = _never
     joins: bool = False
+    reads: Callable[[Producers, Node], tuple[Value, ...]] = _operands
     writes_dense: bool = False
 
 
 _IMAGE, _HEADS = {0: CHANNELS_LAST}, {0: HEADS_INSIDE}
 OPERATIONS: dict[str, Operation] = {
-    "matmul": Operation(contractions.matmul, epilogue=_always),
+    "matmul": Operation(contractions.matmul, epilogue=_always, reads=read_by_product),
     "convolution": Operation(windows.convolution, _IMAGE, epilogue=windows.has_kernel),
     "convolution_input_gradient": Operation(
         windows.convolution_input_gradient, _IMAGE, epilogue=windows.has_kernel

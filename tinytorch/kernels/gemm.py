@@ -164,6 +164,9 @@ class GemmNest:
         self.room = min(plan.depth, self.depth)  # k that a packed strip of a tile has place for
         self.scratch = Scratch("i8", 1, 1, self._scratch_sizes())
         self.micro_kernels: dict[str, MicroKernel] = {}
+        # the buffers each operand is read from
+        of_b = spec.prologue.arguments if spec.prologue else ("b",)
+        self.given: dict[str, tuple[str, ...]] = {"a": ("a",), "b": of_b}
         unrolled = 0 if self.long or spec.n % plan.width else plan.width
         self.results = EpilogueWriter(
             epilogue, plan.compute.llvm, plan.lanes, spec.n, unrolled, ahead=self.long
@@ -189,7 +192,7 @@ class GemmNest:
         for side, how in self.packing.items():
             if how == "step":
                 kernel, size = self.pack_kernel(side)
-                steps.append(Step(kernel, (side, f"temporary.{side}")))
+                steps.append(Step(kernel, (*self.given[side], f"temporary.{side}")))
                 temporaries[f"temporary.{side}"] = size
         if isinstance(self.arithmetic, WordDots) and self.arithmetic.shift:
             kernel, size = self.added_kernel(self.arithmetic)
@@ -202,8 +205,13 @@ class GemmNest:
         """The kernel whose tiles are (group of products, row tile, column tile)."""
         plan, spec = self.plan, self.spec
         tiles = plan.row_tiles.parts * plan.column_tiles.parts
-        arguments = [f"temporary.{s}" if how == "step" else s for s, how in self.packing.items()]
-        read = spec.a.dtype.itemsize * spec.m * spec.k + spec.b.dtype.itemsize * spec.k * spec.n
+        arguments = [
+            name
+            for side, how in self.packing.items()
+            for name in ((f"temporary.{side}",) if how == "step" else self.given[side])
+        ]
+        weight = spec.prologue.bytes if spec.prologue else spec.b.dtype.itemsize * spec.k * spec.n
+        read = spec.a.dtype.itemsize * spec.m * spec.k + weight
         many = f" of {prod(spec.batch)}" if spec.batch else ""
         return named_kernel(
             "gemm", (*arguments, *self._others()), self.body,
@@ -297,7 +305,8 @@ class GemmNest:
             with plan.column_tiles.loop(f, tile.columns, "fill") as panel:
                 here = f.sub(panel.index, tile.first_panel)
                 out = self._strip_at(f, "b", self.scratch.start["b"], here, self.room)
-                self._pack(f, "b", panel.index, tile.bases["b"], k0, depth, out, f.index(0))
+                source = tile.pointers, tile.bases["b"]
+                self._pack(f, "b", panel.index, source, k0, depth, out, f.index(0))
         with plan.row_tiles.loop(f, tile.rows, "block") as block:
             row = plan.blocks.start(f, block.index)
             count = self._rows_of(f, block.index)
@@ -312,7 +321,8 @@ class GemmNest:
         plan, a_copy = self.plan, self.scratch.start["a"]
         if plan.pack_a == "tile":
             a = a_copy
-            self._pack(f, "a", block, tile.bases["a"], k0, depth, a_copy, f.index(0))
+            source = tile.pointers, tile.bases["a"]
+            self._pack(f, "a", block, source, k0, depth, a_copy, f.index(0))
         else:
             a = self._block_at(f, tile.bases["a"], block, row, k0)
         if plan.pack_a == "direct":
@@ -331,7 +341,10 @@ class GemmNest:
                 c = self._sums_at(f, f.sub(block, tile.first_block), right)
             else:
                 self.results.prefetch(f, tile.pointers, part, plan.width)
-            self._emit_block(f, block, panel.index, (a, b, c, depth, left, a_copy))
+            given = (a, b, c, depth, left, a_copy)
+            if plan.pack_b == "direct" and self.spec.prologue:
+                given += (k0, column, *(tile.pointers[n] for n in self.given["b"]))
+            self._emit_block(f, block, panel.index, given)
             if not self.long:
                 self.results.emit(f, tile.pointers, part, c, self.sums_row)
 
@@ -381,7 +394,8 @@ class GemmNest:
         operand: Operand = getattr(self.spec, side)
         if self.packing[side] != "step":
             at = (*index, f.index(0), f.index(0))
-            return address(f, pointers[side], operand, at)
+            # of what is computed there is no address, and none is looked at
+            return address(f, pointers[self.given[side][0]], operand, at)
         which = _matrix_number(f, self.spec, operand, index)
         which = f.mul(which, f.index(self._packed_size(side)))
         return f.at(pointers[f"temporary.{side}"], which, self.arithmetic.packed.llvm)
@@ -480,7 +494,8 @@ class GemmNest:
 
         def body(f: Function, pointers: Pointers) -> None:
             matrix, group, stretch = unravel(f, f.tile, (prod(axes), groups.parts, stretches))
-            source = address(f, pointers[side], flat, unravel(f, matrix, axes))
+            base = address(f, pointers[self.given[side][0]], flat, unravel(f, matrix, axes))
+            source = pointers, base
             out = f.mul(matrix, f.index(self._packed_size(side)))
             out = f.at(pointers["packed"], out, packed.llvm)
             first = f.mul(stretch, f.index(length))
@@ -494,7 +509,7 @@ class GemmNest:
         size = round_up(self._packed_size(side) * prod(axes) * packed.itemsize, 64)
         read = spec.k * prod(axes) * (spec.n if side == "b" else spec.m) * operand.dtype.itemsize
         kernel = named_kernel(
-            f"pack_{side}", (side, "packed"), body,
+            f"pack_{side}", (*self.given[side], "packed"), body,
             tiles=prod(axes) * groups.parts * stretches, bytes=read + size,
             label=f"pack {side} of {spec.m}x{spec.k}x{spec.n}",
         )  # fmt: skip
@@ -514,15 +529,15 @@ class GemmNest:
         return Split(count, min(count, ceil(parts / stretches))), stretches, length, ROWS_AT_ONCE
 
     def _pack(
-        self, f: Function, side: str, strip: Value, source: Value, k0: Value, depth: Value,
-        out: Value, k: Value,
+        self, f: Function, side: str, strip: Value, source: tuple[Pointers, Value], k0: Value,
+        depth: Value, out: Value, k: Value,
     ) -> None:  # fmt: skip
         """Pack one panel (b) or one block of rows (a).
 
         Args:
             side: "a" or "b"; strip: the number of the block or panel.
-            source: where the operand's matrix begins; `k0`, `depth` say which stretch of it to
-                read.
+            source: the buffers, and where the operand's matrix begins; `k0`, `depth` say which
+                stretch of it to read.
             out: where the strip goes.
             k: where to begin within the strip's place.
         """
@@ -530,7 +545,10 @@ class GemmNest:
 
         def pack(lane: Value, width: int, whole: bool) -> None:
             place = f.at(out, f.mul(k, f.index(width)), packed, "packed")
-            copy = StripCopy(self.strips[side], source, lane, width, k0, depth, place, whole)
+            pointers, base = source
+            copy = StripCopy(
+                self.strips[side], base, lane, width, k0, depth, place, whole, pointers
+            )
             self.arithmetic.pack(f, side, copy, self.deep)
 
         if side == "a":

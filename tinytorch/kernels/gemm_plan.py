@@ -41,7 +41,14 @@ from tinytorch.base.dtypes import (
     uint8,
 )
 from tinytorch.codegen.builder import Function, Value, vector
-from tinytorch.codegen.kernel import LEAST_TILES, Operand, Split
+from tinytorch.codegen.kernel import (
+    LEAST_TILES,
+    LINE,
+    Operand,
+    Prologue,
+    Split,
+    round_up,
+)
 from tinytorch.codegen.target import Target
 from tinytorch.kernels.packing import Strip, StripCopy, pack_strip, pack_words, transpose
 from tinytorch.kernels.register_tile import (
@@ -57,6 +64,7 @@ from tinytorch.kernels.register_tile import (
     amx_configure,
     amx_product,
     begin_micro_kernel,
+    fetch,
     multiply_add,
     product_block,
     sum_of_lanes,
@@ -89,6 +97,8 @@ class GemmSpec:
         a: strides over (*batch, m, k). A stride of 0 repeats.
         b: strides over (*batch, k, n).
         out: strides over (*batch, m, n); read by the plain epilogue only.
+        prologue: makes the numbers of b, float32, while they are read; b says only along which axis
+            that is done best.
         round_to: numbers of a and b are rounded to this type first (bfloat16), while being read.
     """
 
@@ -100,6 +110,7 @@ class GemmSpec:
     b: Operand
     out: Operand
     round_to: DType | None = None
+    prologue: Prologue | None = None
 
     @property
     def flops(self) -> int:
@@ -173,7 +184,11 @@ def plan_fma(target: Target, spec: GemmSpec) -> Plan:
     lanes = target.lanes(compute)
     rows, vectors = product_block(m, n, lanes, target.registers)
     depth = k if k <= 2 * DEPTH else ceil(k / ceil(k / DEPTH))
+    if spec.prologue and depth < k:  # it gives whole vectors along k
+        depth = round_up(depth, lanes)
     direct_b = spec.b.strides[-1] == 1 and _needs_no_conversion(spec, spec.b)
+    if spec.prologue:  # what is computed for one block of rows only need not be kept
+        direct_b = direct_b and m <= rows
     direct_a = _needs_no_conversion(spec, spec.a) and not _rows_collide(spec.a, k, n, compute)
     return _plan(
         spec, lanes, (rows, vectors), depth, TILE_FLOPS,
@@ -359,6 +374,14 @@ class Arithmetic:
         self.spec, self.plan, self.words = spec, plan, words
         self.packed = packed_as("b", words) if words else plan.compute
 
+    @property
+    def parameters(self) -> tuple[tuple[str, str], ...]:
+        """Of a micro-kernel, behind a, b and c: also where it is and what a prologue reads."""
+        if self.spec.prologue is None or self.plan.pack_b != "direct":
+            return DEPTH_COUNT_REST
+        buffers = ((name, "ptr") for name in self.spec.prologue.arguments)
+        return (*DEPTH_COUNT_REST, ("k0", "i64"), ("column", "i64"), *buffers)
+
     def strip(self, side: str) -> Strip:
         """How an operand is read, "a" or "b"."""
         spec = self.spec
@@ -368,7 +391,8 @@ class Arithmetic:
             x, lanes, (depth, lane) = spec.b, spec.n, spec.b.strides[-2:]
         if self.words:
             return Strip(x.dtype, lane, depth, lanes, packed_as(side, self.words))
-        return Strip(x.dtype, lane, depth, lanes, self.packed, spec.round_to)
+        prologue = spec.prologue if side == "b" else None
+        return Strip(x.dtype, lane, depth, lanes, self.packed, spec.round_to, prologue)
 
     def begin(self, f: Function) -> None:
         """What a tile needs before its first block: nothing."""
@@ -383,6 +407,11 @@ class Arithmetic:
     def micro_kernel(self, sums: Sums) -> MicroKernel:
         """What computes a block of sums."""
         raise NotImplementedError
+
+
+def given_buffers(f: Function, prologue: Prologue) -> dict[str, Value]:
+    """What a prologue reads, of a micro-kernel's parameters."""
+    return {name: getattr(f, name) for name in prologue.arguments}
 
 
 def arithmetic_of(target: Target, spec: GemmSpec) -> Arithmetic:
@@ -408,17 +437,31 @@ class MultiplyAdd(Arithmetic):
         plan, spec = self.plan, self.spec
         row, depth = spec.a.strides[-2:] if plan.pack_a == "direct" else (1, plan.stride_a)
         direct = plan.pack_b == "direct"
+        prologue = spec.prologue if direct else None
         tile = RegisterTile(
             plan.compute.llvm, plan.lanes, sums.vectors, tuple(i * row for i in range(sums.rows)),
             (Turns(None, depth),), spec.b.strides[-2] if direct else sums.vectors * plan.lanes,
             () if direct else tuple(FETCH_AHEAD + j * 64 for j in range(sums.vectors)),
+            read_b=self._computed(prologue) if prologue else None,
         )  # fmt: skip
 
         def write(name: str) -> Function:
-            return write_micro_kernel(name, tile, sums.row, sums.add, sums.masked, DEPTH_COUNT_REST)
+            return write_micro_kernel(name, tile, sums.row, sums.add, sums.masked, self.parameters)
 
         masked = ".masked" if sums.masked else ""
         return MicroKernel(f"micro.{sums.rows}x{sums.vectors}{masked}", write)
+
+    def _computed(
+        self, prologue: Prologue
+    ) -> Callable[[Function, Value, int, Value | None], Value]:
+        """How a register tile reads the numbers of b that a prologue makes."""
+        lanes = self.plan.lanes
+
+        def read(f: Function, turn: Value, number: int, mask: Value | None) -> Value:
+            place = f.add(f.k0, turn), f.add(f.column, f.index(number * lanes))
+            return prologue.emit(f, place, lanes, False, mask, given_buffers(f, prologue))
+
+        return read
 
 
 class Dot(Arithmetic):
@@ -435,6 +478,10 @@ class Dot(Arithmetic):
             words = replace(words, unsigned="b")
         super().__init__(spec, plan, words)
         self.step = plan.lanes * (words.each if words else 1)  # numbers of a vector
+        held = spec.prologue.bytes if spec.prologue else spec.b.dtype.itemsize * spec.k * spec.n
+        # vectors of a column in one turn: a line of memory, lest columns a multiple of 4 KB apart
+        # drive it out of the first-level cache between two of its parts
+        self.parts = max(1, min(4, round(LINE * spec.k * spec.n / (self.step * held))))
         self.strips = {side: self.strip(side) for side in "ab"}
 
     def micro_kernel(self, sums: Sums) -> MicroKernel:
@@ -445,23 +492,24 @@ class Dot(Arithmetic):
 
     def _write(self, name: str, masked: bool) -> Function:
         """The code; `masked`: the panel has fewer columns than a vector lanes."""
-        f = begin_micro_kernel(name, DEPTH_COUNT_REST)
-        lanes, dtype = self.plan.lanes, self.spec.b.dtype
+        f = begin_micro_kernel(name, self.parameters)
+        lanes = self.plan.lanes
         columns: list[Value] = []
         for j in range(lanes):
             column = f.index(j)
             if masked:
                 column = f.minimum(column, f.sub(f.count, f.index(1)))
-            offset = f.mul(column, f.index(self.spec.b.strides[-1]))
-            columns.append(f.at(f.b, offset, dtype.llvm, "column"))
+            columns.append(column)
         zero, step = f.const(vector(lanes, self.plan.compute.llvm), 0), self.step
-        shifted = self.strips["b"].shifted
-        whole = f.op("and", f.depth, f.index(-step))
-        with f.loop("k", 0, whole, step, carry=[zero] * (lanes + shifted)) as k:
-            k.next(*self._turn(f, columns, k.index, k.carried, None))
-        with f.loop("rest", whole, f.depth, step, carry=k.results) as k:
+        begin, carried = f.index(0), [zero] * (lanes + self.strips["b"].shifted)
+        for parts in dict.fromkeys((self.parts, 1)):
+            end = f.op("and", f.depth, f.index(-step * parts))
+            with f.loop("k", begin, end, step * parts, carry=carried) as k:
+                k.next(*self._turn(f, columns, k.index, k.carried, None, parts))
+            begin, carried = end, k.results
+        with f.loop("rest", begin, f.depth, step, carry=carried) as k:
             mask = f.mask_below(step, f.sub(f.depth, k.index))
-            k.next(*self._turn(f, columns, k.index, k.carried, mask))
+            k.next(*self._turn(f, columns, k.index, k.carried, mask, 1))
         sums = transpose(f, k.results[:lanes])
         while len(sums) > 1:
             sums = [f.add(x, y) for x, y in zip(sums[::2], sums[1::2], strict=True)]
@@ -471,22 +519,46 @@ class Dot(Arithmetic):
         return f
 
     def _turn(
-        self, f: Function, columns: list[Value], k: Value, sums: Sequence[Value], mask: Value | None
-    ) -> list[Value]:
-        """One vector of products added to each column's sum; at last what was added to b."""
-        x = self._load(f, f.a, "a", k, mask)
-        after = [
-            multiply_add(f, x, self._load(f, column, "b", k, mask), total, self.words)
-            for column, total in zip(columns, sums, strict=False)
-        ]
+        self, f: Function, columns: list[Value], k: Value, sums: Sequence[Value],
+        mask: Value | None, parts: int,
+    ) -> list[Value]:  # fmt: skip
+        """Vectors of products added to each column's sum; at last what was added to b."""
+        places = [f.add(k, f.index(part * self.step)) for part in range(parts)]
+        row = [self._load(f, "a", f.index(0), place, mask) for place in places]
+        after: list[Value] = []
+        for column, total in zip(columns, sums, strict=False):
+            if parts > 1:
+                self._fetch(f, f.add(column, f.index(len(columns))), k)
+            for x, place in zip(row, places, strict=True):
+                y = self._load(f, "b", column, place, mask)
+                total = multiply_add(f, x, y, total, self.words)
+            after.append(total)
         if self.strips["b"].shifted:
-            added = f.bitcast(f.const(vector(self.step, "i8"), -128), x.type)
-            after.append(multiply_add(f, x, added, sums[-1], self.words))
+            added = f.bitcast(f.const(vector(self.step, "i8"), -128), row[0].type)
+            total = sums[-1]
+            for x in row:
+                total = multiply_add(f, x, added, total, self.words)
+            after.append(total)
         return after
 
-    def _load(self, f: Function, start: Value, side: str, k: Value, mask: Value | None) -> Value:
+    def _fetch(self, f: Function, lane: Value, k: Value) -> None:
+        """Ask for a number of a later column: short columns end before they are foreseen."""
+        strip = self.strips["b"]
+        if strip.prologue:
+            place = k, f.add(f.column, lane)
+            strip.prologue.prefetch(f, place, given_buffers(f, strip.prologue))
+            return
+        start = f.at(f.b, f.mul(lane, f.index(strip.lane_stride)), strip.dtype.llvm)
+        fetch(f, f.at(start, k, strip.dtype.llvm), 0)
+
+    def _load(self, f: Function, side: str, lane: Value, k: Value, mask: Value | None) -> Value:
+        """A vector along k, of the row or of a column."""
         strip = self.strips[side]
-        llvm = strip.dtype.llvm
+        if strip.prologue:
+            place, given = (k, f.add(f.column, lane)), given_buffers(f, strip.prologue)
+            return strip.prologue.emit(f, place, self.step, True, mask, given)
+        llvm, start = strip.dtype.llvm, f.a if side == "a" else f.b
+        start = f.at(start, f.mul(lane, f.index(strip.lane_stride)), llvm, "lane")
         value = f.load(f.at(start, k, llvm), vector(self.step, llvm), mask=mask)
         if self.words is None:
             return strip.convert(f, value)

@@ -20,6 +20,7 @@ from typing import Literal
 
 from tinytorch.base.dtypes import DType, bfloat16, int8, uint8
 from tinytorch.codegen.builder import Function, Value, lanes, vector
+from tinytorch.codegen.kernel import Pointers, Prologue
 from tinytorch.kernels.register_tile import AMX_DEPTH, AMX_ROWS, WORD, WORD_BYTES
 
 AMX_WORDS = vector(AMX_ROWS, "i32")  # a row of an AMX tile: 16 pairs
@@ -58,6 +59,7 @@ class Strip:
         lanes: size of the axis that becomes vector lanes.
         compute: number type that is written. uint8 of int8 numbers: 128 is added to each.
         round_to: a narrower type to round to on the way, or None.
+        prologue: makes the numbers, (depth, lane) its row and column.
     """
 
     dtype: DType
@@ -66,6 +68,7 @@ class Strip:
     lanes: int
     compute: DType
     round_to: DType | None = None
+    prologue: Prologue | None = None
 
     def convert(self, f: Function, x: Value) -> Value:
         """The number as it is computed with."""
@@ -108,6 +111,7 @@ class StripCopy:
         k0, depth: the first number of each lane, and how many.
         out: where they go.
         whole: no lane of this strip lies past the end.
+        pointers: the buffers of a prologue.
     """
 
     strip: Strip
@@ -118,6 +122,24 @@ class StripCopy:
     depth: Value
     out: Value
     whole: bool
+    pointers: Pointers | None = None
+
+    def read(
+        self, f: Function, place: Value, at: tuple[Value, Value], n: int, along_depth: bool,
+        mask: Value | None = None,
+    ) -> Value:  # fmt: skip
+        """n numbers as they are computed with, along one axis.
+
+        Args:
+            place: where the first one lies; at: its lane and depth.
+        """
+        strip = self.strip
+        if strip.prologue:
+            lane, k = at
+            there = f.add(self.k0, k), lane
+            return strip.prologue.emit(f, there, n, along_depth, mask, self.pointers or {})
+        x = f.load(place, vector(n, strip.dtype.llvm), mask=mask)
+        return strip.convert(f, x)
 
     def place(self, f: Function, lane: Value, k: Value) -> Value:
         """Where a number that is read lies, counted from the first one."""
@@ -154,8 +176,10 @@ def _copy_rows(f: Function, copy: StripCopy, step: int) -> None:
         here = copy.place(f, copy.first, k.index)
         there = f.at(copy.out, f.mul(k.index, f.index(width)), compute, "packed.at")
         for i, mask in enumerate(masks):
-            x = f.load(f.at(here, f.index(i * step), source), vector(step, source), mask=mask)
-            f.store(strip.convert(f, x), f.at(there, f.index(i * step), compute))
+            at = f.add(copy.first, f.index(i * step)), k.index
+            place = f.at(here, f.index(i * step), source)
+            x = copy.read(f, place, at, step, False, mask)
+            f.store(x, f.at(there, f.index(i * step), compute))
 
 
 def _copy_each(f: Function, copy: StripCopy) -> None:
@@ -164,9 +188,9 @@ def _copy_each(f: Function, copy: StripCopy) -> None:
     with f.loop("lane", 0, copy.width) as lane:
         row = strip.existing(f, f.add(copy.first, lane.index))
         with f.loop("k", 0, copy.depth) as k:
-            x = f.load(copy.place(f, row, k.index), strip.dtype.llvm)
+            x = copy.read(f, copy.place(f, row, k.index), (row, k.index), 1, True)
             there = f.add(f.mul(k.index, f.index(copy.width)), lane.index)
-            f.store(strip.convert(f, x), f.at(copy.out, there, strip.compute.llvm))
+            f.store(x, f.at(copy.out, there, strip.compute.llvm))
 
 
 def _transpose_squares(f: Function, copy: StripCopy, part: Value, step: int) -> None:
@@ -176,16 +200,14 @@ def _transpose_squares(f: Function, copy: StripCopy, part: Value, step: int) -> 
     """
     strip, first = copy.strip, f.add(copy.first, part)
     source, compute = strip.dtype.llvm, strip.compute.llvm
-    rows = [
-        strip.place(f, copy.source, strip.existing(f, f.add(first, f.index(i))), copy.k0)
-        for i in range(step)
-    ]
+    lanes = [strip.existing(f, f.add(first, f.index(i))) for i in range(step)]
+    rows = [strip.place(f, copy.source, lane, copy.k0) for lane in lanes]
     final = f.sub(copy.depth, f.index(step))
     with f.loop("k", 0, copy.depth, step) as k:
         start = f.minimum(k.index, final)
         square = [
-            strip.convert(f, f.load(f.at(row, start, source), vector(step, source), stem="row"))
-            for row in rows
+            copy.read(f, f.at(row, start, source), (lane, start), step, True)
+            for row, lane in zip(rows, lanes, strict=True)
         ]
         place = f.add(f.mul(start, f.index(copy.width)), part)
         there = f.at(copy.out, place, compute, "packed.at")

@@ -117,6 +117,8 @@ class RegisterTile:
             there.
         b_step: lanes of b from one turn to the next.
         fetches: bytes beyond b that are brought into the first-level cache each turn.
+        read_b: gives vector `number` of b in a turn, if b does not lie in memory as it is read:
+            (function, turn, number, mask).
         words: a lane of b is a word, times a word of a: a turn adds several products to each sum.
             A word of a may lie at any place of a number.
     """
@@ -129,6 +131,7 @@ class RegisterTile:
     b_step: int
     fetches: tuple[int, ...] = ()
     words: Words | None = None
+    read_b: Callable[[Function, Value, int, Value | None], Value] | None = None
 
     @property
     def wide(self) -> str:
@@ -157,7 +160,7 @@ class RegisterTile:
                 *sums, a, b = loop.carried
                 innermost = depth + 1 == len(self.loops)
                 if innermost:
-                    sums = self._turn(f, sums, a, b, masks)
+                    sums = self._turn(f, sums, a, b, masks, loop.index)
                 else:
                     *sums, _, b = nest(depth + 1, loop.carried)
                 a = f.at(a, f.index(turns.a_step), self.number, "a.next")
@@ -177,11 +180,14 @@ class RegisterTile:
 
     def _turn(
         self, f: Function, sums: Sequence[Value], a: Value, b: Value, masks: Sequence[Value | None],
+        turn: Value,
     ) -> list[Value]:  # fmt: skip
         """The sums after one turn."""
         wide = vector(self.lanes, self.read)
         columns = [
-            f.load(f.at(b, f.index(j * self.lanes), self.read), wide, mask=mask, stem="b.k")
+            self.read_b(f, turn, j, mask)
+            if self.read_b
+            else f.load(f.at(b, f.index(j * self.lanes), self.read), wide, mask=mask, stem="b.k")
             for j, mask in enumerate(masks)
         ]
         for ahead in self.fetches:

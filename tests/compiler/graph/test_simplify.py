@@ -130,6 +130,20 @@ CASES = {
         ),
         "permute matmul", (Spec((2, 3), uint8), Spec((4, 3), int8)),
     ),
+    "a scale of columns of bytes multiplies their sums": Case(
+        lambda p, x, w, s: p("matmul", x, p("mul", p("cast", w, dtype=float32), s)),
+        "cast reshape matmul mul", (X, Spec((3, 4), int8), Spec((1, 4), float32)), exact=False,
+    ),
+    "turned ones too": Case(
+        lambda p, x, w, s: p("matmul", x, p("permute", p("mul", p("cast", w, dtype=float32), s),
+                                            axes=(1, 0))),
+        "cast permute reshape matmul mul", (X, Spec((4, 3), uint8), Spec((4, 1), float32)),
+        exact=False,
+    ),
+    "a scale of rows does not": Case(
+        lambda p, x, w, s: p("matmul", x, p("mul", p("cast", w, dtype=float32), s)),
+        "cast mul matmul", (X, Spec((3, 4), int8), Spec((3, 1), float32)),
+    ),
     "a product of shorts is not": Case(
         lambda p, x, w: p("matmul", p("cast", x, dtype=int32), p("cast", w, dtype=int32)),
         "cast cast matmul", (Spec((2, 3), int16), Spec((3, 4), int8)),

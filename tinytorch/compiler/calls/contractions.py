@@ -15,6 +15,7 @@ from tinytorch.compiler.loops.epilogue import joined, lower_product
 from tinytorch.compiler.loops.lower_nest import LOWERED
 from tinytorch.compiler.plan.access import reshape_strides
 from tinytorch.compiler.plan.lowering import Lowering, dense_operand
+from tinytorch.compiler.plan.prologue import computed_weight
 from tinytorch.compiler.plan.stages import Group
 from tinytorch.kernels.attention import lower_attention
 from tinytorch.kernels.attention_gradient import lower_attention_gradient
@@ -27,7 +28,16 @@ def matmul(lowering: Lowering, group: Group) -> bool:
     node = group.called
     (a, b), out = node.inputs, node.outputs[0]
     rank, batch, (m, n), k = len(out.shape), out.shape[:-2], out.shape[-2:], a.shape[-1]
-    left, right = (_batched(lowering, v, batch) for v in (a, b))
+    computed = computed_weight(lowering.producer, node)
+    prologue, buffers = None, {"a": lowering.storage_of(a)}
+    left = _batched(lowering, a, batch)
+    if computed is None:
+        right, buffers["b"] = _batched(lowering, b, batch), lowering.storage_of(b)
+    else:
+        prologue, read = lowering.fused_prologue(computed)
+        own = (1, k) if prologue.along_rows else (n, 1)
+        right = Operand(b.dtype, (*(0,) * len(batch), *own))
+        buffers |= read
     rows = None
     if batch and not any(s for s, c in zip(right.strides, batch, strict=False) if c != 1):
         # b is the same for all: batches of rows become one tall matrix, where memory allows it
@@ -43,9 +53,9 @@ def matmul(lowering: Lowering, group: Group) -> bool:
             group, (rank - 2,), rank - 1, tuple(range(rank - 2))
         )
     needed = lowering.needed_rows(group, range(rank - 1) if rows is not None else (rank - 2,))
-    spec = GemmSpec(batch, m, n, k, left, right, dense_operand(out.dtype, (*batch, m, n)))
-    buffers = {**names, "a": lowering.storage_of(a), "b": lowering.storage_of(b)}
-    buffers |= lowering.lengths(group)
+    out_at = dense_operand(out.dtype, (*batch, m, n))
+    spec = GemmSpec(batch, m, n, k, left, right, out_at, prologue=prologue)
+    buffers |= names | lowering.lengths(group)
     lowered = lower_product(lowering.target, spec, epilogue, needed)
     lowering.call(group, lowered, buffers, epilogue)
     return True

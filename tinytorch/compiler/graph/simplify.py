@@ -324,13 +324,39 @@ def _side_by_side(r: Rewriter, a: Node, b: Node) -> Value | None:
 
 
 def _matmul(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
-    """A product of widened bytes is one of bytes, their sums int32: four at an instruction."""
+    """A product of widened bytes is one of bytes, their sums int32: four at an instruction. The
+    scale of a column of a quantised weight multiplies the column's sums."""
+    if node.outputs[0].dtype.is_float:
+        return _scaled_after(r, node, inputs)
     if node.outputs[0].dtype is not int32:
         return None
     a, b = (_bytes_of(r, v) for v in inputs)
     if a is None or b is None or (a, b) == inputs:
         return None
     return r.add("matmul", a, b, dtype=int32)
+
+
+def _scaled_after(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
+    """x (cast(w) * s) = (x cast(w)) * s, for bytes w and a number of s for each column."""
+    x, b = inputs
+    turned = r.maker(b, "permute")
+    if len(b.shape) != 2 or turned is not None and tuple(turned.params["axes"]) != (1, 0):
+        return None
+    product = r.maker(turned.inputs[0] if turned else b, "mul")
+    if product is None:
+        return None
+    summed = 1 if turned else 0  # the axis of the weight along which the sums run
+    for w, s in (product.inputs, product.inputs[::-1]):
+        made, shape = r.maker(w, "cast"), (1,) * (2 - len(s.shape)) + s.shape
+        if made is None or made.inputs[0].dtype not in (int8, uint8):
+            continue
+        if w.shape != product.outputs[0].shape or len(shape) > 2 or shape[summed] != 1:
+            continue
+        if turned:
+            w = _swapped(r, w)
+        scale = r.add("reshape", s, shape=(shape[1 - summed],))
+        return r.add("mul", r.add("matmul", x, w, **node.params), scale)
+    return None
 
 
 def _bytes_of(r: Rewriter, v: Value) -> Value | None:

@@ -31,6 +31,7 @@ from tinytorch.compiler.loops.expression import (
 )
 from tinytorch.compiler.loops.lower_nest import lower_nest
 from tinytorch.compiler.loops.nest import Nest, verify_nest
+from tinytorch.compiler.loops.prologue import FusedPrologue
 from tinytorch.compiler.plan.access import (
     Access,
     Coordinate,
@@ -45,6 +46,7 @@ from tinytorch.compiler.plan.access import (
     row_coordinates,
 )
 from tinytorch.compiler.plan.needs import Needs
+from tinytorch.compiler.plan.prologue import PrologueOperand
 from tinytorch.compiler.plan.stages import (
     STATUS_BYTES,
     Buffers,
@@ -262,6 +264,7 @@ class PlanReader:
         own: frozenset[Value] = NONE,
         axes: frozenset[int] = frozenset(),
         given: Mapping[Value, Expression] | None = None,
+        prefix: str = "x",
     ) -> tuple[ExpressionBuilder, Names]:
         """A builder of expressions over loops of these sizes, and the buffers it names.
 
@@ -269,6 +272,7 @@ class PlanReader:
             own: values that the kernel makes: not read from memory.
             axes: the loops that reductions run over.
             given: values that are in registers already.
+            prefix: of the buffers' names.
         """
         names: Names = {}
         by_storage: dict[Storage, str] = {}
@@ -276,7 +280,7 @@ class PlanReader:
         def name(v: Value) -> str:
             s = self.of[v].storage
             if s not in by_storage:
-                by_storage[s] = f"x{len(by_storage)}"
+                by_storage[s] = f"{prefix}{len(by_storage)}"
                 names[by_storage[s]] = s
             return by_storage[s]
 
@@ -518,6 +522,15 @@ class Lowering(PlanReader):
         verify_nest(nest, {name: s.nbytes for name, s in names.items()})
         e = FusedEpilogue(nest.stores, given, out.shape, rows, column, self.target, batch)
         return e, names
+
+    def fused_prologue(self, computed: PrologueOperand) -> tuple[FusedPrologue, Names]:
+        """A matrix that is computed while it is read, and its buffers."""
+        v = computed.value
+        build, names = self.arithmetic(v.shape, prefix="w")
+        value = build.value(v, identity(v.shape))
+        read = sum(leaf.spec.nbytes for leaf in computed.leaves)
+        p = FusedPrologue(value, v.shape, computed.rows, computed.columns, self.target, read)
+        return p, names
 
     def group_stores(
         self, group: Group, given: InRegisters | None = None

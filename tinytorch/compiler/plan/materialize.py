@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.graph import Node, Value
-from tinytorch.compiler.operations import has_epilogue
+from tinytorch.compiler.operations import has_epilogue, operation_of
 from tinytorch.compiler.plan.access import is_arithmetic, is_simple
 from tinytorch.compiler.plan.stages import Fused, Group, Materialized
 
@@ -68,7 +68,7 @@ def check_materialized(materialized: Materialized) -> None:
 
     for group in fused.groups:
         call, own = group.call, group.makes
-        for v in () if call is None else call.inputs:
+        for v in () if call is None else operation_of(call).reads(fused.producer, call):
             if not held(v):
                 _refuse("a library call reads a value without memory", v)
         stack, seen = [v for n in group.nodes for v in n.inputs], set[Value]()
@@ -135,7 +135,7 @@ class _Choice:
         for group in self.fused.groups:
             for node in group.nodes:
                 if node is group.call:
-                    for v in node.inputs:
+                    for v in operation_of(node).reads(self.producer, node):
                         self._require(v)
                     self.values.update(node.outputs if len(node.outputs) > 1 else ())
                     if not has_epilogue(node):
