@@ -262,3 +262,29 @@ def test_at_a_bound_there_is_no_slope():
     x = tt.Tensor([-1.0, -0.5, 0.5, 1.0], requires_grad=True)
     F.hardtanh(x).sum().backward()
     assert x.grad.tolist() == [0.0, 1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("function", [F.gelu, F.silu], ids=["gelu", "silu"])
+def test_what_bf16_keeps_of_an_activation(function):
+    """Closed form: the function of the rounded number, and its slope there, rounded; other number
+    types and precisions are left alone."""
+    x = tt.randn(64, generator=tt.Generator(1))
+    rounded = x.to("bfloat16").to("float32")
+
+    def slope(x, precision):
+        x = x.detach().requires_grad_()
+        with tt.precision(precision):
+            y = function(x)
+            y.sum().backward()
+        return y.detach(), x.grad
+
+    plain, exact = slope(x, "float32")
+    wanted, at_rounded = slope(rounded, "float32")
+    y, gradient = slope(x, "bf16")
+    assert np.array_equal(y.numpy(), wanted.numpy()) and not np.array_equal(
+        y.numpy(), plain.numpy()
+    )
+    assert np.array_equal(gradient.numpy(), at_rounded.to("bfloat16").to("float32").numpy())
+    assert (
+        slope(x.to("float64"), "bf16")[0].tolist() == slope(x.to("float64"), "float32")[0].tolist()
+    )

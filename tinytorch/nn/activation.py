@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tinytorch.base.arguments import flag, number, whole
+from tinytorch.base.dtypes import bfloat16, float32
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.tensor.assignment import is_tracked
@@ -63,6 +64,18 @@ def in_place(function: Callable[[Tensor], Tensor], input: Tensor, *settings: Any
             block = numbers[first : first + BLOCK]
             block[...] = function(from_array(block, input.dtype))._buffer.array
     return input
+
+
+def as_kept(x: Tensor) -> Tensor:
+    """x as the backward pass of an activation finds it: under `precision("bf16")` in bfloat16.
+
+    What lies between two contractions is rounded where it is kept, as what they read is, so it
+    takes half the memory. The formula is computed in float32.
+    """
+    if STATE.precision != "bf16" or x.dtype is not float32:
+        return x
+    kept: Any = to_dtype(to_dtype(x, bfloat16), float32)
+    return kept
 
 
 class Activation(Module):
@@ -410,6 +423,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
         >>> gelu(tt.Tensor([0.0, 3.0])).numpy().round(3)
         array([0.   , 2.996], dtype=float32)
     """
+    input = as_kept(input)
     if approximate == "none":
         return input * 0.5 * (erf(input * math.sqrt(0.5)) + 1.0)
     if approximate != "tanh":
@@ -478,6 +492,7 @@ def silu(input: Tensor) -> Tensor:
 
     Source: Elfwing, Uchibe, Doya 2017, https://arxiv.org/abs/1702.03118.
     """
+    input = as_kept(input)
     return input * sigmoid(input)
 
 

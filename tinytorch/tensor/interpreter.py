@@ -235,7 +235,9 @@ class precision:
     """Compute matmul, convolution and attention on inputs of this precision, within the block.
 
     "bf16": float32 inputs of contractions are rounded to bfloat16, sums stay float32, results are
-    float32; the tape keeps the rounded inputs, at half the memory. Everything else stays as it is.
+    float32; the tape keeps the rounded inputs, at half the memory. gelu and silu, which keep what a
+    contraction gave for backward, round it too and compute in float32 (nn/activation.py).
+    Everything else stays as it is.
 
     "float16": float32 inputs of contractions, and the gradients that come back to them, are rounded
     to float16 and computed with as float32. Gradients below 2**-25 become 0 there, so the loss is

@@ -78,6 +78,23 @@ class Case:
 
 
 CASES = {
+    "widened and narrowed again": Case(
+        lambda p, x: p("neg", p("cast", p("cast", x, dtype=float32), dtype=float16)), "neg",
+        (Spec((2, 3), float16),),
+    ),
+    "bfloat16 widened and narrowed again": Case(
+        lambda p, x: p("neg", p("cast", p("cast", x, dtype=float32), dtype=bfloat16)), "neg",
+        (Spec((2, 3), bfloat16),),
+    ),
+    "narrowed and widened again is rounded": Case(
+        lambda p, x: p("neg", p("cast", p("cast", x, dtype=bfloat16), dtype=float32)),
+        "cast cast neg",
+    ),
+    "through a type that has not all its numbers": Case(
+        lambda p, x: p("neg", p("cast", p("cast", x, dtype=float16), dtype=bfloat16)),
+        "cast cast neg",
+        (Spec((2, 3), bfloat16),),
+    ),
     "equal computations once": Case(
         lambda p, x: p("add", p("exp", x), p("exp", x)), "exp add"
     ),

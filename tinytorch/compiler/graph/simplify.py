@@ -13,7 +13,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from tinytorch.base.dtypes import bool_, int8, int32, int64, uint8
+from tinytorch.base.dtypes import (
+    bfloat16,
+    bool_,
+    float16,
+    float32,
+    float64,
+    int8,
+    int32,
+    int64,
+    uint8,
+)
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.convolution_rules import CONVOLUTION_RULES
 from tinytorch.compiler.graph.graph import Captured, Graph, Node, Value, verify
@@ -188,12 +198,19 @@ def _pad(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     return None if any(node.params["before"]) or any(node.params["after"]) else inputs[0]
 
 
+# of each number type others, all of whose numbers it has
+WIDENED = {float32: (bfloat16, float16), float64: (float32, bfloat16, float16)}
+
+
 def _cast(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     """A narrowing cast goes in front of movement: there it is fused into what makes the numbers,
     and views of one array share it."""
     (x,), dtype = inputs, node.params["dtype"]
     if x.dtype is dtype:
         return x
+    wider = r.maker(x, "cast")
+    if wider is not None and wider.inputs[0].dtype is dtype and dtype in WIDENED.get(x.dtype, ()):
+        return wider.inputs[0]  # every number of it is one of the wider type
     moved = r.made.get(x)
     if (
         moved is None
