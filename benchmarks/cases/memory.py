@@ -58,6 +58,8 @@ def _in_parts(arrays: dict, precision: str) -> Side:
     weights = training_step.weights_of(arrays)
     model.load_state_dict({n: tt.Tensor(w) for n, w in weights.items()})
     optimizer = tt.optim.AdamW(model.parameters(), lr=training_step.RATE)
+    for p in model.parameters():  # from the first part on there is a sum to add to: one program
+        p.grad = tt.zeros(p.shape)
     xs = [tt.Tensor(x) for x in np.split(arrays["x"], PARTS)]
     ys = [tt.Tensor(y) for y in np.split(arrays["y"], PARTS)]
 
