@@ -118,7 +118,11 @@ def tour(step: Compiled, lines: int) -> Iterator[str]:
         lines: how many of each print; 0 for all.
     """
     stages = step.stages()
+    before: Any = None
     for number, (name, meaning, text) in enumerate(texts(stages)):
+        if stages[name] is before:
+            text = "(as the stage before left it)"
+        before = stages[name]
         counted = text.count("\n") + 1
         yield f"--- {number} of {len(PASSES)}: {name} ({counted} lines)"
         yield f"{meaning}\n{READING[name]}\n\n{_first(text, lines)}\n"

@@ -108,6 +108,7 @@ def test_a_page_shows_all_of_a_program(step, tmp_path):
     assert ".text" in reader.text and "group 0:" in reader.text
     assert {"svg", "rect", "circle", "details", "table"} <= reader.tags
     assert reader.text.count("Simplification changed: ") == 1
+    assert reader.text.count("as the stage before left it") == 1, "nothing is computed again"
     np.testing.assert_array_equal(w.numpy(), before)
 
 
@@ -133,7 +134,9 @@ def test_one_kernel_and_no_kernel(tmp_path):
     ):
         compiled = tt.compile(f)
         compiled(x)
-        assert not problems(written(compiled, tmp_path / f"{i}.html"))
+        text = written(compiled, tmp_path / f"{i}.html")
+        assert not problems(text)
+        assert ("No temporaries" in text) == (compiled._last.program.plan.arena == 0)
 
 
 def test_names_of_users_are_escaped(tmp_path):

@@ -32,6 +32,9 @@ def explain(call: Executable) -> str:
     from a "cache" (roofline.py, Note [where bytes come from]), or "start", for a kernel so small
     that taking its tiles and looking at the clock is what it consists of. A length that differs by
     call has a line of its own; what is timed is its greatest value.
+
+    FLOPs count an operation of the program as one for each number, an exponential too, which takes
+    some twenty instructions: kernels that are full of them stay far below what is called the limit.
     """
     program, plan = call.program, call.program.plan
     run, limit = timed_run(call), measure(call.program.target, call.threads)

@@ -18,7 +18,8 @@ from typing import Any
 from tinytorch.base.files import replacing, user_path
 from tinytorch.codegen import engine
 from tinytorch.codegen.kernel import Kernel
-from tinytorch.compiler.graph.graph import Graph
+from tinytorch.compiler.graph.graph import Captured, Graph
+from tinytorch.compiler.graph.rewriter import Simplified
 from tinytorch.compiler.pipeline import PASSES, stages
 from tinytorch.compiler.plan.arena import Arena, size_text
 from tinytorch.compiler.plan.launch import LaunchTask
@@ -269,7 +270,9 @@ def _kernels(view: View) -> list[Markup]:
         _note(
             "Longest first; equal kernels with equal operations are one row. The limit is the "
             "least time this machine needs for the arithmetic (fp32, fp64, bf16), or for the bytes "
-            "from memory or a cache; what is too small for either is limited by its start."
+            "from memory or a cache; what is too small for either is limited by its start. An "
+            "exponential counts as one operation and takes some twenty instructions, so kernels "
+            "that are full of them stay below the limit."
         ),
         tag("div", table, class_="wide"),
     ]
@@ -330,6 +333,11 @@ def _roofline(view: View) -> list[Markup]:
 
 def _memory(view: View) -> list[Markup]:
     arena: Arena = view.made["plan the arena"]
+    if not arena.lifetimes:
+        return [
+            _note("No temporaries: every value is an argument, a state or a result."),
+            _folded("All memory", str(arena)),
+        ]
     first_writer: dict[Any, int] = {}
     for i, task in enumerate(arena.program.tasks):
         for s in task.writes:
@@ -411,9 +419,11 @@ def _changed(before: Graph, after: Graph) -> Markup:
 
 def _shown(view: View, name: str) -> str:
     """The print of a stage; graphs with the user's line beside each operation."""
-    made = view.made[name]
+    names, made = list(view.made), view.made[name]
+    if names.index(name) and made is view.made[names[names.index(name) - 1]]:
+        return "as the stage before left it"
     text = str(made)
-    if name in ("capture", "simplify"):
+    if isinstance(made, (Captured, Simplified)):
         lines, nodes = text.split("\n"), made.graph.nodes
         start = 1 + len(made.graph.constants)
         for i, node in enumerate(nodes):
