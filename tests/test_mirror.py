@@ -37,6 +37,7 @@ ABOUT_SEVERAL = {
     "compiler/outside_faults": "faults that users met",
     "compiler/pass_regressions": "faults that random programs found",
     "compiler/tour": "the program of compiler/__main__.py",
+    "compiler/random_lengths": "random programs over an axis of a length",
     "compiler/random_programs": "random programs against their definition",
     "compiler/plan/updates_in_place": "states that are overwritten where they lie",
     "compiler/record/python_around": "what a call reads and changes of Python",
