@@ -11,8 +11,8 @@ summed over pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 
 from tinytorch.base.dtypes import DType, bfloat16, float32
 from tinytorch.codegen.builder import Function, Value, size_of, vector
@@ -23,6 +23,7 @@ from tinytorch.codegen.kernel import (
     Lowered,
     Operand,
     Pointers,
+    RaggedRows,
     Scratch,
     Shares,
     Step,
@@ -78,6 +79,7 @@ class ConvolutionSpec:
         filters: O. Buffer "w" holds them as float32 (KH, KW, C, O rounded up to whole
             vectors), or as (KH, KW, C / 2, O rounded up) pairs of bfloat16.
         pairs: multiply pairs of channels, bfloat16, on a processor that does; C is even.
+        needed: which pictures are, default all; a forward pass leaves out others.
     """
 
     image: Operand
@@ -90,6 +92,7 @@ class ConvolutionSpec:
     stride: tuple[int, int]
     filters: int
     pairs: bool = False
+    needed: RaggedRows | None = None
 
     @property
     def flops(self) -> int:
@@ -546,14 +549,28 @@ class Forward(_Convolution):
 
         def body(f: Function, p: Pointers) -> None:
             self.scratch.begin(f)
-            with shares.loop(f, "unit") as unit:
+            with shares.loop(f, "unit") as unit, self._where_needed(f, p, unit.index):
                 self.unit(f, p, unit.index)
 
+        needed = self.spec.needed
+        length = () if needed is None else (needed.argument,)
+        arguments = tuple(dict.fromkeys((*self.arguments, *self.epilogue.arguments, *length)))
         return named_kernel(
-            "convolution", (*self.arguments, *self.epilogue.arguments), body, tiles=shares.tiles,
+            "convolution", arguments, body, tiles=shares.tiles,
             helpers=lambda prefix: self.helpers(prefix, lambda t: t.vectors * t.lanes, False),
             scratch=self.scratch.bytes, flops=self.flops, bytes=self.spec.bytes, label=self.label,
         )  # fmt: skip
+
+    def _where_needed(
+        self, f: Function, p: Pointers, unit: Value
+    ) -> AbstractContextManager[object]:
+        """Units of pictures that nobody needs are left out."""
+        pictures = self.spec.needed
+        if pictures is None:
+            return nullcontext()
+        above = self.spec.size[0] // self.block
+        units = replace(pictures, inner=pictures.inner * above, rows=pictures.rows * above)
+        return f.when(units.some(f, p, unit, f.index(1)), "needed")
 
     def unit(self, f: Function, p: Pointers, unit: Value) -> None:
         """One block of output rows of one picture."""

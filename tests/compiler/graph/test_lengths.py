@@ -118,3 +118,30 @@ def test_a_gpt_learns_from_batches_and_sequences_of_any_size():
                                                                        (6, 5), (2, 6))],
         {"x": (B, T), "y": (B, T)},
     )  # fmt: skip
+
+
+def test_prompts_of_any_length_fill_a_cache():
+    """Ground truth: eager; one program for all prompts, one for a token at a time after them."""
+    layer = nn.MultiHeadAttention(16, 2, causal=True)
+    caches = [layer.new_cache(batch=2, length=12) for _ in range(2)]
+
+    def attend(x, cache):
+        return layer(x, cache=cache)
+
+    def with_cache(cache):
+        return lambda x: attend(x, cache)
+
+    prompt = tt.compile(with_cache(caches[1]), dynamic_shapes={"x": (None, T)})
+    with tt.no_grad():
+        for n in (5, 8, 1, 3):
+            for cache in caches:
+                cache.clear()
+            for m in (n, 1, 2):
+                x = floats(n + m, 2, m, 16)
+                wanted, got = attend(x, caches[0]), prompt(x)
+                np.testing.assert_allclose(got.numpy(), wanted.numpy(), 1e-4, 1e-5)
+                assert caches[1].length.item() == caches[0].length.item()
+            np.testing.assert_array_equal(
+                caches[1].keys[:, :, : n + 3].numpy(), caches[0].keys[:, :, : n + 3].numpy()
+            )
+    assert prompt.captures == 1

@@ -87,6 +87,24 @@ def test_rows_beyond_a_length_are_left_out(steps, shape, width):
         assert not untouched[:20].all(1).any() and untouched[100:].all()
 
 
+def test_pictures_beyond_a_number_are_left_out():
+    """Ground truth: the kernel is given the length; eager, with pictures on both sides of it."""
+    filters = np.ones((4, 3, 3, 3), np.float32)
+    window = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
+    graph, *_ = program([("convolution", filters, window)], (LENGTH, 3, 4, 4))
+    kernels = [task.kernel for task in stage(graph, HOST, "lower").tasks]
+    assert [k for k in kernels if k.name.startswith("convolution") and "length.T" in k.arguments]
+    pool = tt.nn.functional.max_pool2d
+    w = floats(2, 4, 3, 3, 3)
+    check(
+        lambda x: pool(tt.nn.functional.conv2d(x, w, padding=1).relu(), 2).reshape(-1, 16).sum(1),
+        lambda n: (floats(n, n, 3, 4, 4),),
+        {"x": (T,)},
+        (256, 3, 100),
+        tolerance=1e-4,
+    )
+
+
 def test_rows_of_several_sequences():
     """Ground truth: eager; in each sequence the rows that are there."""
     w = floats(1, 8, 64)

@@ -172,11 +172,13 @@ def _correlate(
     packed = _packed_filters(lowering, w, filters, turned, pairs, group.called)
     top, left = start
     spec = ConvolutionSpec(
-        image.operand, image.shape, top, left, step, size, w.shape[2:], stride, filters, pairs
-    )
+        image.operand, image.shape, top, left, step, size, w.shape[2:], stride, filters, pairs,
+        lowering.needed_rows(group, (0,)),
+    )  # fmt: skip
     epilogue, names = lowering.fused_epilogue(group, ROW_AXES, 1)
     epilogue = joined(epilogue)
     target, buffers = lowering.target, {**names, "x": image.storage, "w": packed}
+    buffers |= lowering.lengths(group)
     lower = lower_convolution
     if suits_winograd(target, spec):
         lower = lower_winograd

@@ -51,7 +51,7 @@ class Needs:
                 continue
             for axes in wanted:
                 rule = RULES.get(node.primitive.name) or RULES.get(node.primitive.op_class)
-                same = len(node.outputs) == 1 or rule is _attention
+                same = len(node.outputs) == 1 or rule in (_attention, _pooling)
                 read = rule(self, node, axes) if rule is not None and same else None
                 for v, of in zip(node.inputs, read or [_ALL] * len(node.inputs), strict=True):
                     self._add(v, of)
@@ -279,6 +279,11 @@ def _attention(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
     return [queries, keys, keys]
 
 
+def _pooling(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    """Picture by picture, channel by channel; the result and its index alike."""
+    return [(*axes[:2], *plain_axes(node.inputs[0].shape[2:]))]
+
+
 def _images(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
     """Picture by picture; all of the filter."""
     x, *_ = node.inputs
@@ -290,6 +295,7 @@ RULES: dict[str | OpClass, Rule] = {
     OpClass.REDUCTION: _reduction,
     OpClass.SCAN: _scan,
     OpClass.LOOKUP: _lookup,
+    OpClass.WINDOW: _pooling,
     "where": _where,
     "permute": _permute,
     "reshape": _reshape,
