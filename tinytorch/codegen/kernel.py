@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Protocol
@@ -331,6 +331,25 @@ class RaggedRows:
         place = f.rem(start, f.index(period))
         beyond = f.compare("gt", f.add(place, count), f.index(period))
         return f.op("or", f.compare("lt", place, limit), beyond)
+
+    def each(self, rows: int) -> RaggedRows:
+        """So many rows for each of these."""
+        return replace(self, inner=self.inner * rows, rows=self.rows * rows)
+
+
+def where_needed(
+    f: Function, pointers: Pointers, needed: RaggedRows | None, start: Value, count: int | Value
+) -> AbstractContextManager[object]:
+    """What is written within is done only if one of so many rows is needed; None: always."""
+    if needed is None:
+        return nullcontext()
+    many = f.index(count) if isinstance(count, int) else count
+    return f.when(needed.some(f, pointers, start, many), "needed")
+
+
+def length_of(needed: RaggedRows | None) -> tuple[str, ...]:
+    """The buffer that says which rows are needed, if not all are."""
+    return () if needed is None else (needed.argument,)
 
 
 # --- how the work is cut ---

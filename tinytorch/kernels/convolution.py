@@ -11,8 +11,8 @@ summed over pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from tinytorch.base.dtypes import DType, bfloat16, float32
 from tinytorch.codegen.builder import Function, Value, size_of, vector
@@ -28,7 +28,9 @@ from tinytorch.codegen.kernel import (
     Shares,
     Step,
     ceil_div,
+    length_of,
     named_kernel,
+    where_needed,
 )
 from tinytorch.codegen.target import Target
 from tinytorch.kernels.packing import load_row_piece, transpose
@@ -546,31 +548,19 @@ class Forward(_Convolution):
     def kernel(self) -> Kernel:
         """The kernel and its private functions."""
         shares = Shares.of(self.units, self.flops // self.units, TILE_FLOPS)
+        needed = self.spec.needed and self.spec.needed.each(self.spec.size[0] // self.block)
 
         def body(f: Function, p: Pointers) -> None:
             self.scratch.begin(f)
-            with shares.loop(f, "unit") as unit, self._where_needed(f, p, unit.index):
+            with shares.loop(f, "unit") as unit, where_needed(f, p, needed, unit.index, 1):
                 self.unit(f, p, unit.index)
 
-        needed = self.spec.needed
-        length = () if needed is None else (needed.argument,)
-        arguments = tuple(dict.fromkeys((*self.arguments, *self.epilogue.arguments, *length)))
+        arguments = (*self.arguments, *self.epilogue.arguments, *length_of(needed))
         return named_kernel(
             "convolution", arguments, body, tiles=shares.tiles,
             helpers=lambda prefix: self.helpers(prefix, lambda t: t.vectors * t.lanes, False),
             scratch=self.scratch.bytes, flops=self.flops, bytes=self.spec.bytes, label=self.label,
         )  # fmt: skip
-
-    def _where_needed(
-        self, f: Function, p: Pointers, unit: Value
-    ) -> AbstractContextManager[object]:
-        """Units of pictures that nobody needs are left out."""
-        pictures = self.spec.needed
-        if pictures is None:
-            return nullcontext()
-        above = self.spec.size[0] // self.block
-        units = replace(pictures, inner=pictures.inner * above, rows=pictures.rows * above)
-        return f.when(units.some(f, p, unit, f.index(1)), "needed")
 
     def unit(self, f: Function, p: Pointers, unit: Value) -> None:
         """One block of output rows of one picture."""

@@ -9,7 +9,7 @@ a block of sums is computed, and the order of packed operands, is in `gemm_plan`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import reduce
 from math import ceil, prod
@@ -28,9 +28,11 @@ from tinytorch.codegen.kernel import (
     StoreEpilogue,
     address,
     ceil_div,
+    length_of,
     named_kernel,
     round_up,
     unravel,
+    where_needed,
 )
 from tinytorch.codegen.target import Target
 from tinytorch.kernels.gemm_plan import (
@@ -214,7 +216,7 @@ class GemmNest:
         read = spec.a.dtype.itemsize * spec.m * spec.k + weight
         many = f" of {prod(spec.batch)}" if spec.batch else ""
         return named_kernel(
-            "gemm", (*arguments, *self._others()), self.body,
+            "gemm", (*arguments, *self.epilogue.arguments, *length_of(self.needed)), self.body,
             helpers=lambda prefix: [
                 micro.write(f"{prefix}.{suffix}") for suffix, micro in self.micro_kernels.items()
             ],
@@ -250,19 +252,6 @@ class GemmNest:
         with f.loop("member", first, end) as member:
             product(member.index)
 
-    def _others(self) -> tuple[str, ...]:
-        """The buffers beside the operands."""
-        length = () if self.needed is None else (self.needed.argument,)
-        return tuple(dict.fromkeys((*self.epilogue.arguments, *length)))
-
-    def _where_needed(
-        self, f: Function, pointers: Pointers, row: Value, count: Value
-    ) -> AbstractContextManager[object]:
-        """Rows of which nobody needs one are left out."""
-        if self.needed is None:
-            return nullcontext()
-        return f.when(self.needed.some(f, pointers, row, count), "needed")
-
     def _emit_tile(self, f: Function, tile: _Tile) -> None:
         """One tile of one product, if one of its rows is needed."""
         if self.needed is None:
@@ -272,7 +261,7 @@ class GemmNest:
         row = blocks.start(f, tile.first_block)
         end = self.plan.row_tiles.start(f, f.add(tile.rows, f.index(1)))
         count = f.sub(blocks.start(f, end), row)
-        with self._where_needed(f, tile.pointers, row, count):
+        with where_needed(f, tile.pointers, self.needed, row, count):
             self._emit_rows(f, tile)
 
     def _emit_rows(self, f: Function, tile: _Tile) -> None:
@@ -293,7 +282,7 @@ class GemmNest:
         with plan.row_tiles.loop(f, tile.rows, "finish") as block:
             row = plan.blocks.start(f, block.index)
             count = f.sub(plan.blocks.start(f, f.add(block.index, f.index(1))), row)
-            with self._where_needed(f, tile.pointers, row, count):
+            with where_needed(f, tile.pointers, self.needed, row, count):
                 c = self._sums_at(f, f.sub(block.index, tile.first_block), f.index(0))
                 part = Rectangle(tile.index, row, count, column, width)
                 self.results.emit(f, tile.pointers, part, c, self.sums_row)
@@ -310,7 +299,7 @@ class GemmNest:
         with plan.row_tiles.loop(f, tile.rows, "block") as block:
             row = plan.blocks.start(f, block.index)
             count = self._rows_of(f, block.index)
-            with self._where_needed(f, tile.pointers, row, count):
+            with where_needed(f, tile.pointers, self.needed, row, count):
                 self._emit_row_block(f, tile, block.index, row, count, k0, depth)
 
     def _emit_row_block(
