@@ -184,6 +184,8 @@ def _kernels() -> list[Asked]:
         for n in (512, 1000, 2000):
             row = f"matmul {n} {precision}"
             found += [Asked("matmul", row, 0.85, PEAK), Asked("matmul", row, faster)]
+    int8 = than("our float32", "than our float32")
+    found.append(Asked("matmul", "matmul 1000 int8", 3.0, int8))
     found += [
         Asked("chain", f"chain of products {n} {precision}", bound)
         for precision, bound in zip(PRECISIONS, (1.3, 1.05), strict=True)
