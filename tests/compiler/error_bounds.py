@@ -22,7 +22,7 @@ from math import prod
 import numpy as np
 
 from tinytorch.base.dtypes import DType, bfloat16, float16, float32, float64, from_bfloat16
-from tinytorch.compiler.graph.graph import Graph, Node, Value
+from tinytorch.compiler.graph.graph import Graph, Node, Value, graph_of_body
 from tinytorch.primitives.pooling import output_size
 from tinytorch.primitives.primitive import Spec, store
 
@@ -623,6 +623,32 @@ def _bits(node: Node, inputs: Sequence[Bounded]) -> list[Bounded]:
     return _whole(node, inputs)
 
 
+def _looped(node: Node, inputs: Sequence[Bounded]) -> list[Bounded]:
+    """Trip after trip, each line of the body by the rule of its row."""
+    graph, params = graph_of_body(node.body), node.params
+    n, m, length = params["carries"], params["stacked"], params["length"]
+    carried, xs, rest = list(inputs[:n]), inputs[n : n + m], inputs[n + m :]
+    rows: list[list[Bounded]] = []
+    for t in reversed(range(length)) if params["reverse"] else range(length):
+        parts = [Bounded(x.value[t], None if x.error is None else x.errors[t]) for x in xs]
+        held = run_bounded(
+            graph, dict(zip(graph.arguments, [*carried, *parts, *rest], strict=True))
+        )
+        out = [held[v] for v in graph.results]
+        carried = out[:n]
+        rows.append(out[n:])
+    if params["reverse"]:
+        rows.reverse()
+    made = list(carried)
+    for i, v in enumerate(node.outputs[n:]):
+        each = [row[i] for row in rows]
+        value = np.array([x.value for x in each]).reshape(v.shape)
+        exact = all(x.error is None for x in each)
+        error = None if exact else np.array([x.errors for x in each]).reshape(v.shape)
+        made.append(Bounded(value, error))
+    return made
+
+
 RULES: dict[str, Callable[[Node, Sequence[Bounded]], Bounded | list[Bounded]]] = {
     **dict.fromkeys(MOVEMENT, _moved),
     **dict.fromkeys(INDEXED, _indexed),
@@ -644,4 +670,5 @@ RULES: dict[str, Callable[[Node, Sequence[Bounded]], Bounded | list[Bounded]]] =
     "attention": _attention,
     "attention_gradient": _attention_gradient,
     "random_bits": _bits,
+    "scan": _looped,
 }

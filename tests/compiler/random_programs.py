@@ -48,7 +48,8 @@ from tinytorch.base.dtypes import (
 from tinytorch.base.errors import TinyTorchError
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.graph.graph import Graph, Value
-from tinytorch.primitives import TABLE
+from tinytorch.primitives import TABLE, add, mul, tanh
+from tinytorch.primitives.loop import Body
 from tinytorch.primitives.primitive import Spec, store
 
 HIGHEST = 2.0**20  # of a float; squares of its sums are still far from the largest float32
@@ -484,6 +485,28 @@ def random_bits(w: Writer) -> None:
     w.apply("cast", bits, dtype=w.choose([float32, float64]))
 
 
+def looped(w: Writer) -> None:
+    """A loop along the first axis: sums, what is bent and stacked, values that change places."""
+    x = w.entry(lambda e: e.is_float and e.rank > 0 and max(e.shape) < 100)
+    row = Spec(x.shape[1:], x.dtype)
+    first = w.given(row.shape, x.dtype, state=w.flag())
+
+    def added(c, v):
+        now = add(c, v)
+        return now, now
+
+    def bent(c, v):
+        return tanh(add(c, v)), mul(c, v)
+
+    def passed_on(c, v):
+        return v, c
+
+    body = Body.of(row, row)(w.choose([added, bent, passed_on]))
+    w.apply_all(
+        "scan", first, x, body=body, carries=1, stacked=1, length=x.shape[0], reverse=w.flag()
+    )
+
+
 # images
 
 
@@ -605,7 +628,7 @@ OPERATIONS = (
     binary, unary, reduction, function, binary, permute, reshape, broadcast_to, where, matmul, cast,
     slice_, flip, pad, concatenate, take, order, iota, given_, twin, reduction, binary, outer,
     normalized, along, scatter, write, place_of, random_bits, convolution, pooling, attention,
-    function, convolution,
+    function, convolution, looped,
 )  # fmt: skip
 
 

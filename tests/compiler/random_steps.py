@@ -718,6 +718,21 @@ def recurrent(w: Author) -> None:
     w.line(f"{w.layer(f'{name}({inside}, {hidden})')}({x})[0]")
 
 
+def looped(w: Author) -> None:
+    """A loop along the first axis, with a value from outside; one in a loop, sometimes."""
+    x = w.real(1)
+    outside = w.real()
+    if not w.shape_of(x)[0]:
+        raise Refused
+    new = w.choose(["(c * 0.5 + v).tanh()", "(c + v).sigmoid() * v", f"c * 0.5 + {outside}.mean()"])
+    if len(w.shape_of(x)) > 1 and w.rarely(3):
+        new = f"tt.scan(lambda d, u: ((d + u) * 0.5, None), v[0], v)[0] + {new}"
+    y = w.choose(["c * v", "(c - v).sum()", "v.exp().tanh()", "c", "v"])
+    end = w.choose(["", ", reverse=True"])
+    part = w.choose(["[1]", "[0]"])
+    w.line(f"tt.scan(lambda c, v: ({new}, {y}), {x}[-1], {x}{end}){part}")
+
+
 def new(w: Author) -> None:
     w.given(_shape(w))
 
@@ -734,7 +749,7 @@ def _shape(w: Author) -> tuple[int, ...]:
 FAMILIES = (
     one, two, outer, along, reduced, softmax, norm, moved, product, convolved, pooled, attended,
     indexed, written, compared, cast, back, counted, dropped, recurrent, new, one, two, moved,
-    reduced, convolved, norm, written, back, kept, searched,
+    reduced, convolved, norm, written, back, kept, searched, looped,
 )  # fmt: skip
 
 
