@@ -23,6 +23,7 @@ Note [sums after the loop]
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from tinytorch.compiler.graph.graph import Node, Value
@@ -94,17 +95,39 @@ class LoopGradient:
         wanted += [m for m in loop.marks[: self.n] if m is not None]
         with interpreting(self.inner):
             found = self._pulled(wanted, final)
-            self.found = {place: self.inner.value_of(x) for place, x in found.items()}
+            self.found: dict[Any, Value] = {p: self.inner.value_of(x) for p, x in found.items()}
         nodes = self.inner.graph.nodes
         loop.look_through_tape()
         self.forward = {v: n for n in nodes[: loop.count] for v in n.outputs}
-        self.back = {v: n for n in nodes[loop.count :] for v in n.outputs}
+        self.nodes = nodes[loop.count :]  # what the gradient does beside the forward trip
+        if not STATE.recording:
+            self._share()
+        self.back = {v: n for n in self.nodes for v in n.outputs}
         self.outside = {inside: outside for outside, inside in self.inner.inside.items()}
         self.sums: list[Value] = []  # added up in the loop
         self.stacks: list[Value] = []  # of the gradient's own values, one y each
         self.read: dict[Value, Any] = {}  # forward values -> what they are in all trips
-        self.again: set[Node] = set()  # operations of the forward trip that are done again
         self.results: dict[Value, Any] = {}  # of sums and stacks, when the loop is recorded
+
+    def _share(self) -> None:
+        """What the gradient would compute as the forward trip has is taken from there.
+
+        Only where nothing is recorded: the value of the forward trip has its own gradient.
+        """
+        made: dict[tuple[Any, ...], tuple[Value, ...]] = {}
+        for node in self.inner.graph.nodes[: self.loop.count]:
+            made.setdefault((node.primitive, node.inputs, repr(node.params)), node.outputs)
+        same: dict[Value, Value] = {}
+        own: list[Node] = []
+        for node in self.nodes:
+            inputs = tuple([same.get(v, v) for v in node.inputs])
+            known = made.get((node.primitive, inputs, repr(node.params)))
+            if known is not None:
+                same.update(zip(node.outputs, known, strict=True))
+            else:
+                own.append(replace(node, inputs=inputs))
+        self.nodes = own
+        self.found = {place: same.get(v, v) for place, v in self.found.items()}
 
     def _pulled(self, wanted: list[Any], final: bool) -> dict[Any, Any]:
         """Cotangents of one trip, from stand-ins for those of its results."""
@@ -129,23 +152,26 @@ class LoopGradient:
     # --- what is needed of the forward trip ---
 
     def _decide(self, roots: Iterable[Value]) -> list[Node]:
-        """Fill `read` and `again`; gives the operations of the gradient's trip, in order."""
-        nodes = live(self.inner.graph.nodes[self.loop.count :], list(roots))
+        """Fill `read`; gives the operations of the gradient's trip, in order."""
+        nodes = live(self.nodes, list(roots))
         made = {v for n in nodes for v in n.outputs}
         wanted = [*roots, *(v for n in nodes for v in n.inputs)]
         wanted = [v for v in dict.fromkeys(wanted) if v not in made and v not in self.seeds]
         wanted = [v for v in wanted if v not in self.outside]
         kept = dict.fromkeys(v for v in wanted if not self._is_cheap(v))  # in a fixed order
-        for v in [w for w in wanted if self._is_cheap(w)]:
-            leaves = self._leaves(v, kept)
-            cost = sum(leaf.spec.nbytes for leaf in leaves if leaf not in self.loop.own)
-            if cost <= v.spec.nbytes:
+        cheap = {v: self._leaves(v, kept) for v in wanted if self._is_cheap(v)}
+        spared: dict[Value, float] = {}  # bytes that need not be kept if a leaf is
+        for v, leaves in cheap.items():
+            times = 2 if self.forward[v].is_movement else 1  # to keep a part is to copy it
+            for leaf in leaves:
+                spared[leaf] = spared.get(leaf, 0) + times * v.spec.nbytes / len(leaves)
+        for v, leaves in cheap.items():
+            if all(x in self.loop.own or spared[x] >= x.spec.nbytes for x in leaves):
                 kept.update(leaves)
             else:
                 kept[v] = None
         order = self.inner.graph.nodes[: self.loop.count]
         again = live(order, [v for v in wanted if v not in kept], kept)
-        self.again.update(again)
         for v in kept:
             if v not in self.read:
                 self.read[v] = self.in_all_trips(v)
@@ -235,6 +261,7 @@ class LoopGradient:
         loop = self.loop
         roots = [v for v in (*after.values(), *xs, *self.sums, *self.stacks) if v is not None]
         order = self._decide(roots)
+        stacked = list(dict.fromkeys((*xs, *self.stacks)))
         seeds = [(v, self.g[i]) for v, (kind, i) in self.seeds.items() if kind == "y"]
         given = [*self.read.items(), *seeds]
         carried = {i: v for v, (kind, i) in self.seeds.items() if kind == "carried"}
@@ -252,7 +279,7 @@ class LoopGradient:
                 for v, x in zip(after.values(), now, strict=False)
             ]
             new += [t + self._get(env, v) for t, v in zip(totals, self.sums, strict=True)]
-            return new, [self._get(env, v) for v in (*xs, *self.stacks)]
+            return new, [self._get(env, v) for v in stacked]
 
         first = [self._start_of(i) for i in after]
         first += [zeros(v.shape, dtype=v.dtype) for v in self.sums]
@@ -261,8 +288,9 @@ class LoopGradient:
             trip, first, [x for _, x in given], loop.length, not loop.reverse
         )
         self.results.update(zip(self.sums, last[len(after) :], strict=True))
-        self.results.update(zip(self.stacks, ys[len(xs) :], strict=True))
-        return last[: len(after)], ys[: len(xs)]
+        in_all = dict(zip(stacked, ys, strict=True))
+        self.results.update((v, in_all[v]) for v in self.stacks)
+        return last[: len(after)], [in_all[v] for v in xs]
 
     def _start_of(self, i: int) -> Any:
         g, spec = self.g[i], self.loop.own[i].spec
