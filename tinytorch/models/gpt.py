@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinytorch.base.arguments import number, whole
+from tinytorch.base.arguments import flag, number, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn import functional as F
 from tinytorch.nn.attention import MultiHeadAttention, TransformerBlock
@@ -19,6 +19,7 @@ from tinytorch.nn.module import Module, ModuleList, Parameter
 from tinytorch.nn.normalization import LayerNorm
 from tinytorch.tensor.creation import zeros
 from tinytorch.tensor.tensor import Tensor
+from tinytorch.tensor.transforms import checkpoint
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class GPTConfig:
         size: C, numbers per token; at least 1.
         length: greatest T; at least 1.
         dropout: probability of a zero after embedding, attention and MLP, in [0, 1); default 0.
+        checkpoint: compute each block again in the backward pass, which needs the memory of one
+            block in place of all; a step takes about a quarter longer. Default False.
     """
 
     vocab: int
@@ -40,11 +43,13 @@ class GPTConfig:
     size: int = 384
     length: int = 256
     dropout: float = 0.0
+    checkpoint: bool = False
 
     def __post_init__(self):
         for name in ("vocab", "layers", "heads", "size", "length"):
             whole("GPTConfig", name, getattr(self, name), at_least=1)
         number("GPTConfig", "dropout", self.dropout, "[0, 1)")
+        flag("GPTConfig", "checkpoint", self.checkpoint)
         if self.size % self.heads:
             raise SettingError(
                 "GPTConfig: the heads do not share the size evenly",
@@ -107,7 +112,7 @@ class GPT(Module):
             self.tokens(tokens) + self.positions.weight[: tokens.shape[1]]
         )  # (B, T, C)
         for block in self.blocks:
-            x = block(x)
+            x = checkpoint(block)(x) if self.config.checkpoint else block(x)
         return self.head(self.norm(x))
 
 
