@@ -305,7 +305,8 @@ ONE = (
     "tt.cos({})", "tt.erf({})", "tt.expm1(tt.tanh({}))", "tt.rsqrt(tt.square({}) + 1)",
     "(-{})", "({} * 0.5 + 1)", "({} ** 2)", "(1 / (tt.abs({}) + 1))", "tt.clip({}, -1, 1)",
     "tt.floor({})", "tt.sign({})", "tt.atan({})", "tt.sinh(tt.tanh({}))", "{}.clone()",
-    "{}.detach()", "tt.round({} * 4)", "(2.0 ** tt.tanh({}))", "tt.trunc({})",
+    "{}.detach()", "tt.host_call(abs, {0}, {0}.detach())", "tt.round({} * 4)",
+    "(2.0 ** tt.tanh({}))", "tt.trunc({})",
 )  # fmt: skip
 TWO = (
     "({} + {})", "({} * {})", "({} - {})", "tt.maximum({}, {})", "tt.minimum({}, {})",
