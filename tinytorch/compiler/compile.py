@@ -201,6 +201,9 @@ class Compiled:
             out = self._run(kind, executable, leaves)
         if type(out) is _Overlap:  # another program, in which they are states
             kind = (*kind, out.key)
+            if found is not None:  # states have one length: each is a program of its own
+                kind = (*kind, *found.lengths.values())
+                leaves, found = leaves[: len(leaves) - len(found.lengths)], None
             executable = self._recorded(kind, args, kwargs, leaves, found, out.states)
             out = self._run(kind, executable, leaves)
         return out

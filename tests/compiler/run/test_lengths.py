@@ -63,3 +63,39 @@ def test_strides_do_not_matter():
     for part in (whole[:, :3], whole.T[:5], whole[1:3]):
         assert compiled(part).tolist() == part.tolist()
     assert compiled.captures == 3  # shapes beside the length: 3, 4 and 10
+
+
+def test_an_argument_that_shows_a_state_has_a_program_for_each_length():
+    """Ground truth: eager; the function writes the memory that the argument shows."""
+
+    def stepping(state):
+        def step(x):
+            state.add_(1.0)
+            return x.sum()
+
+        return step
+
+    states = [tt.zeros(5), tt.zeros(5)]
+    eager = stepping(states[0])
+    compiled = tt.compile(stepping(states[1]), dynamic_shapes={"x": (T_DIM,)})
+    for n in (2, 4, 2, 5, 3):
+        wanted, got = eager(states[0][:n]), compiled(states[1][:n])
+        assert got.item() == wanted.item() and states[1].tolist() == states[0].tolist()
+    assert compiled(tt.ones(3)).item() == 3.0
+
+
+def test_gradients_are_left_in_the_length_of_the_call():
+    """Ground truth: eager; the second time they are added to those of the first."""
+
+    def f(x):
+        loss = (x * x).softmax(0).max() + (x * 3).sum()
+        loss.backward()
+        return loss
+
+    compiled = tt.compile(f, dynamic_shapes={"x": (T_DIM,)})
+    for n in (2, 5, 3):
+        eager, made = (tt.tensor([0.25 * i for i in range(n)], requires_grad=True) for _ in "ab")
+        for _ in range(2):
+            assert abs(f(eager).item() - compiled(made).item()) < 1e-5
+            np.testing.assert_allclose(made.grad.numpy(), eager.grad.numpy(), 1e-5, 1e-6)
+    assert compiled.captures == 2  # with a gradient and without
