@@ -10,14 +10,23 @@ from dataclasses import replace
 import pytest
 
 from tests.compiler.compiled import targets
-from tinytorch.base.dtypes import float32, int64
+from tinytorch.base.dtypes import float32, float64, int64
 from tinytorch.base.errors import CompileError
-from tinytorch.compiler.loops.expression import Constant, Iota, Load, Op, Reduce, Store
+from tinytorch.compiler.loops.expression import (
+    Constant,
+    Iota,
+    Load,
+    Op,
+    Reduce,
+    Store,
+    describe,
+)
 from tinytorch.compiler.loops.inner_reductions import inner_kernel
 from tinytorch.compiler.loops.lower_nest import lower_nest
 from tinytorch.compiler.loops.nest import (
     Nest,
     arguments_of,
+    from_first,
     normalise,
     reduced_innermost,
     reductions,
@@ -257,6 +266,23 @@ def test_reductions_in_the_order_they_are_finished():
     store = Store("out", float32, (1, 0), Op(float32, "add", (third, first)))
     assert [r.level for r in reductions(Nest(SIZES, OVER, (store,)))] == [1, 2, 3]
     assert arguments_of((store, PLACE)) == ("x", "out")
+
+
+def test_a_kernel_does_not_know_where_it_works():
+    """Closed form: each buffer from its lowest offset on, places of one buffer as far apart as
+    before, also below looked-up places; no buffer of two element sizes is moved."""
+
+    def stores_at(x: int, index: int, y: int) -> tuple[Store, ...]:
+        row = Load(float32, "x", (1,), x, ((Load(int64, "i", (1,), index), 4, 9),))
+        value = Op(float32, "add", (Load(float32, "x", (1,), x + 8), row))
+        return Store("y", float32, (2,), value, y), Store("z", float32, (1,), row)
+
+    stores, begins = from_first(stores_at(12, 3, 7))
+    assert begins == {"x": 48, "i": 24, "y": 28}
+    assert describe(stores) == describe(stores_at(0, 0, 0))
+    assert from_first(stores) == (stores, {})
+    two = (Store("x", float64, (1,), Op(float64, "cast", (Load(float32, "x", (1,), 8),)), 2),)
+    assert from_first(two) == (two, {})
 
 
 def test_loops_of_one_turn_write_one_place():

@@ -97,13 +97,29 @@ def test_a_loop_outside_its_memory_is_refused(changes):
         wrong.check(Graph(states=[Value(Spec((4,), float32))]))
 
 
+@pytest.mark.parametrize("begins", [[-4, 0], [0, 65], [4], [0, 0, 0]])
+def test_a_task_begins_in_its_memory(begins):
+    """Ground truth: 16 bytes and 64; and a task is launched where it begins, also one of a loop."""
+    graph = Graph(arguments=[Value(Spec((4,), float32))] * 3)
+    good = plan(tasks=[LaunchTask("k", 1, [0, 4], begins=[16, 8])], same=[])
+    good.check(graph)
+    assert good.launched[0].memory == [(0, 16, 0), (4, 8, 56)]
+    inner = loop(tasks=[LaunchTask("inner", 2, [0, 1], begins=[0, 4])])
+    whole = plan(tasks=[LaunchTask("loop", 1, [1, 4], loop=inner)])
+    assert [one.memory for one in whole.launched] == [
+        [(1, 0, 4), (4, 4, 4)], [(1, 4, 4), (4, 36, 4)], [(1, 8, 4), (4, 12, 4)],
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="begin"):
+        replace(good, tasks=[LaunchTask("k", 1, [0, 4], begins=begins)]).check(graph)
+
+
 def test_a_plan_survives_json():
     """Invariant: what is read is what was written, and every field is there."""
     host = {"primitive": "sort", "params": {"dict": {}}, "inputs": [], "outputs": []}
     tasks = [
         *plan().tasks,
         LaunchTask("numpy.sort", 1, [1, 0], check=True, flops=5, bytes=7, host=host),
-        LaunchTask("loop", 1, [1, 4], loop=loop()),
+        LaunchTask("loop", 1, [1, 4], loop=loop(), begins=[0, 4]),
     ]
     written = plan(tasks=tasks, tiles=True, scratch=64)
     saved = json.loads(json.dumps(written.to_json()))

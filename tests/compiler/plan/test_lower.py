@@ -60,6 +60,8 @@ def test_programs_that_are_right():
     ("never written: <temp", (LAST, FIRST, UPDATE), {}),
     ("never written: <temp", (UPDATE, FIRST, LAST), {}),
     ("wrong number of buffers", (FIRST, replace(LAST, arguments=(T,)), UPDATE), {}),
+    ("begins outside", (replace(FIRST, begins=(0, 17, 0)), LAST, UPDATE), {}),
+    ("begins outside", (replace(FIRST, begins=(-4, 0, 0)), LAST, UPDATE), {}),
     ("not listed", (FIRST, LAST, UPDATE), {"storages": [X, C, T, S]}),
     ("not listed", (FIRST, LAST, replace(UPDATE, reads=frozenset([Storage("state", 16)]))), {}),
     ("writes an input or a constant", (FIRST, LAST, UPDATE, task([T], [X])), {}),
@@ -109,6 +111,25 @@ def test_indices_are_checked_where_they_lie():
     d.graph.results = [d("take", d("take", x, i, axis=0), j, axis=1)]
     checks = [t for t in stage(d.graph, TARGET, "lower").tasks if t.check]
     assert [t.details for t in checks] == [{"size": 9, "number": 1}, {"size": 4, "number": 2}]
+
+
+def test_steps_of_a_sequence_are_done_by_the_same_kernels():
+    """Closed form: a recurrence written as a Python loop needs as many different kernels for 9
+    steps as for 4, and gives the numbers of its definition (small integers: no rounding)."""
+    different: list[int] = []
+    for steps in (4, 9):
+        d = Draft()
+        x, w, u = d.given((3, steps, 5)), d.given((5, 6)), d.given((6, 6))
+        h, high, low, rows = d.given((3, 6)), d.given((6,)), d.given((6,)), []
+        for t in range(steps):
+            row = d("slice", x, start=(0, t, 0), stop=(3, t + 1, 5), step=(1, 1, 1))
+            given = d("matmul", d("reshape", row, shape=(3, 5)), w)
+            h = d("minimum", d("add", given, d("matmul", h, u)), high)
+            h = d("maximum", h, low)
+            rows.append(d("reshape", h, shape=(3, 1, 6)))
+        d.check(d("concatenate", *rows, axis=1))
+        different.append(len({k.name for k in stage(d.graph, TARGET, "lower").kernels}))
+    assert different[0] == different[1] < 10
 
 
 def test_what_numpy_does():

@@ -30,9 +30,11 @@ def matmul(lowering: Lowering, group: Group) -> bool:
     rank, batch, (m, n), k = len(out.shape), out.shape[:-2], out.shape[-2:], a.shape[-1]
     computed = computed_weight(lowering.producer, node)
     prologue, buffers = None, {"a": lowering.storage_of(a)}
-    left = _batched(lowering, a, batch)
+    left, left_at = _batched(lowering, a, batch)
+    begins = {"a": left_at}
     if computed is None:
-        right, buffers["b"] = _batched(lowering, b, batch), lowering.storage_of(b)
+        right, begins["b"] = _batched(lowering, b, batch)
+        buffers["b"] = lowering.storage_of(b)
     else:
         prologue, read = lowering.fused_prologue(computed)
         own = (1, k) if prologue.along_rows else (n, 1)
@@ -57,17 +59,18 @@ def matmul(lowering: Lowering, group: Group) -> bool:
     spec = GemmSpec(batch, m, n, k, left, right, out_at, prologue=prologue)
     buffers |= names | lowering.lengths(group)
     lowered = lower_product(lowering.target, spec, epilogue, needed)
-    lowering.call(group, lowered, buffers, epilogue)
+    lowering.call(group, lowered, buffers, epilogue, begins)
     return True
 
 
-def _batched(lowering: Lowering, v: Value, batch: tuple[int, ...]) -> Operand:
-    """The operand with a stride for each batch axis of the result, 0 where it is repeated."""
-    o = lowering.operand(v)
+def _batched(lowering: Lowering, v: Value, batch: tuple[int, ...]) -> tuple[Operand, int]:
+    """The operand with a stride for each batch axis of the result, 0 where it is repeated; and the
+    bytes at which it begins."""
+    o, start = lowering.begun_operand(v)
     own = v.shape[:-2]
     lead = len(batch) - len(own)
     strides = [0] * lead + [s if n != 1 else 0 for s, n in zip(o.strides, own, strict=False)]
-    return Operand(o.dtype, (*strides, *o.strides[-2:]), o.offset)
+    return Operand(o.dtype, (*strides, *o.strides[-2:])), start
 
 
 # attention

@@ -6,7 +6,7 @@ Knows expressions and the epilogue protocol of the kernels, never graphs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tinytorch.codegen.builder import Function, Value, lanes
 from tinytorch.codegen.kernel import Lowered, RaggedRows
@@ -41,6 +41,7 @@ class FusedEpilogue:
         target: the machine, for the choice of instructions.
         batch: leading kernel indices that are logical axes of their own, in order.
         shift: added to the kernel's column index.
+        begins: bytes at which its buffers begin in their memory; no part of the code.
     """
 
     stores: tuple[Store, ...]
@@ -51,6 +52,7 @@ class FusedEpilogue:
     target: Target
     batch: tuple[int, ...] = ()
     shift: int = 0
+    begins: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def key(self) -> str:

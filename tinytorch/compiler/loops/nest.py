@@ -171,15 +171,22 @@ def rebuild(
     strides: Callable[[tuple[int, ...]], tuple[int, ...]],
     dims: Callable[[frozenset[int]], frozenset[int]],
     swap: dict[Expression, Expression] | None = None,
+    less: Mapping[str, int] | None = None,
 ) -> dict[Expression, Expression]:
-    """The same DAG with other strides and dimensions; `swap` gives some expressions outright."""
+    """The same DAG with other strides and dimensions.
+
+    Args:
+        swap: gives some expressions outright.
+        less: elements by which loads of a buffer are moved towards its beginning.
+    """
     new: dict[Expression, Expression] = dict(swap or {})
     for e in topological(roots):
         if e in new:
             continue
         if isinstance(e, Load):
             lookup = tuple((new[i], s, n) for i, s, n in e.lookup)
-            new[e] = Load(e.dtype, e.argument, strides(e.strides), e.offset, lookup)
+            offset = e.offset - (less or {}).get(e.argument, 0)
+            new[e] = Load(e.dtype, e.argument, strides(e.strides), offset, lookup)
         elif isinstance(e, Iota):
             new[e] = Iota(e.dtype, strides(e.strides), e.offset)
         elif isinstance(e, Op):
@@ -189,6 +196,30 @@ def rebuild(
         else:
             new[e] = e
     return new
+
+
+def from_first(stores: Sequence[Store]) -> tuple[tuple[Store, ...], dict[str, int]]:
+    """The stores with each buffer counted from the lowest offset that is used, and that in bytes.
+
+    So a kernel does not know where in its memory it works: rows of a table, steps of a sequence.
+    """
+    order = topological(s.value for s in stores)
+    used: dict[str, list[Load | Store]] = {}
+    for e in (*(e for e in order if isinstance(e, Load)), *stores):
+        used.setdefault(e.argument, []).append(e)
+    firsts = {
+        name: min(e.offset for e in uses)
+        for name, uses in used.items()
+        if len({e.dtype.itemsize for e in uses}) == 1
+    }
+    begins = {n: first * used[n][0].dtype.itemsize for n, first in firsts.items() if first > 0}
+    if not begins:
+        return tuple(stores), {}
+    less = {n: firsts[n] for n in begins}
+    new = rebuild([s.value for s in stores], lambda s: s, lambda d: d, less=less)
+    return tuple(
+        replace(s, value=new[s.value], offset=s.offset - less.get(s.argument, 0)) for s in stores
+    ), begins
 
 
 def _with_dims(nest: Nest, keep: list[int], sizes: Sequence[int]) -> Nest:

@@ -24,7 +24,7 @@ from tinytorch.primitives.host import HostFunction
 from tinytorch.primitives.loop import Body
 from tinytorch.primitives.primitive import TABLE, Spec
 
-FORMAT = 2  # raise when the meaning of a field changes: entries written before are then not found
+FORMAT = 3  # raise when the meaning of a field changes: entries written before are then not found
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class LaunchTask:
         host: a host call in saved form, else None.
         unit: which unit of the processor does the arithmetic; see `codegen.kernel.Kernel.unit`.
         loop: the trips that it consists of, if it is a loop.
+        begins: bytes; empty: all 0.
     """
 
     symbol: str
@@ -51,6 +52,7 @@ class LaunchTask:
     host: dict[str, Any] | None = None
     unit: str = "fp32"
     loop: LaunchLoop | None = None
+    begins: list[int] = field(default_factory=list[int])
 
     @property
     def launches(self) -> int:
@@ -110,6 +112,10 @@ def _launched(
     """Tasks as they are run, whose arguments are places in `memory`."""
     for task in tasks:
         given = [memory[i] for i in task.arguments]
+        if task.begins:
+            given = [
+                (n, at + s, size - s) for (n, at, size), s in zip(given, task.begins, strict=True)
+            ]
         loop = task.loop
         if loop is None:
             yield Launched(task, given)
@@ -216,7 +222,7 @@ class LaunchPlan:
             if min(n, nbytes, place) < 0 or end > ends[kind]:
                 raise ValueError(f"storage {n} is out of its range")
         for task in self.tasks:
-            _check_loop(task, [self.storages[n][1] for n in task.arguments])
+            _check_task(task, [self.storages[n][1] for n in task.arguments])
         functions, written = host_functions(graph), self.written
         for task in written:
             if task.host is not None:
@@ -252,6 +258,7 @@ class Launch:
         plan = self.plan
         lines = [
             f"{t.symbol} in {t.tiles} tiles on storages {t.arguments}, line {t.node}"
+            + (f", beginning at bytes {t.begins}" if t.begins else "")
             for t in plan.tasks
         ]
         kinds = [
@@ -260,12 +267,16 @@ class Launch:
         return "\n".join([*kinds, *lines, f"arena {plan.arena} bytes, scratch {plan.scratch}"])
 
 
-def _check_loop(task: LaunchTask, sizes: Sequence[int]) -> None:
-    """See that what the trips of a loop touch lies in memory of these sizes.
+def _check_task(task: LaunchTask, sizes: Sequence[int]) -> None:
+    """See that a task, and what the trips of a loop touch, begins in memory of these sizes.
 
     Raises:
         ValueError, TypeError, IndexError: it does not.
     """
+    if len(task.begins) not in (0, len(sizes)):
+        raise ValueError("a task that does not begin where its memory does")
+    if not all(0 <= s <= size for s, size in zip(task.begins, sizes, strict=False)):
+        raise ValueError("a task begins outside its memory")
     loop = task.loop
     if loop is None:
         return
@@ -282,7 +293,7 @@ def _check_loop(task: LaunchTask, sizes: Sequence[int]) -> None:
     for inner in loop.tasks:
         if any(not 0 <= n < len(loop.sizes) for n in inner.arguments):
             raise IndexError("a task of a loop names what is not there")
-        _check_loop(inner, [loop.sizes[n] for n in inner.arguments])
+        _check_task(inner, [loop.sizes[n] for n in inner.arguments])
 
 
 def launch_plan(arena: Arena) -> Launch:
@@ -340,6 +351,7 @@ def _launch_task(
         host=host,
         unit="numpy" if isinstance(kernel, HostCall) else kernel.unit,
         loop=loop,
+        begins=list(t.begins),
     )
 
 

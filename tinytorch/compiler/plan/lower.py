@@ -161,6 +161,9 @@ def check_tasks(program: TaskList) -> None:
                 "a kernel is given the wrong number of buffers",
                 f"{task.kernel.name}: {task.arguments}",
             )
+        begun = zip(task.begins, task.arguments, strict=bool(task.begins))
+        if any(not 0 <= start <= s.nbytes for start, s in begun):
+            refuse("a kernel begins outside its memory", f"{task.shown}: {task.begins}")
         if not {*task.arguments, *task.reads, *task.writes} <= listed:
             refuse("a task names a Storage that is not listed", task.shown)
         if isinstance(task.kernel, LoopCall):

@@ -9,6 +9,7 @@ become tasks in that order.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence, Set
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -30,7 +31,7 @@ from tinytorch.compiler.loops.expression import (
     topological,
 )
 from tinytorch.compiler.loops.lower_nest import lower_nest
-from tinytorch.compiler.loops.nest import Nest, verify_nest
+from tinytorch.compiler.loops.nest import Nest, from_first, verify_nest
 from tinytorch.compiler.loops.prologue import FusedPrologue
 from tinytorch.compiler.plan.access import (
     Access,
@@ -427,6 +428,11 @@ class Lowering(PlanReader):
         access = self.located(v)
         return Operand(v.dtype, access.strides, access.offset)
 
+    def begun_operand(self, v: Value) -> tuple[Operand, int]:
+        """The same from the value's first element on, and the bytes at which that lies."""
+        o = self.operand(v)
+        return replace(o, offset=0), o.offset * v.dtype.itemsize
+
     # what is needed
 
     def needed(self, group: Group) -> list[tuple[int, RaggedRows]]:
@@ -452,7 +458,7 @@ class Lowering(PlanReader):
 
     def add(
         self, lowered: Lowered, buffers: Mapping[str, Storage], label: str, where: str,
-        writes: Set[str],
+        writes: Set[str], begins: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
         """Append the tasks of a lowered operation.
 
@@ -461,8 +467,9 @@ class Lowering(PlanReader):
             label: the operations, for `explain()`.
             where: the user's line.
             writes: names of the buffers that are written.
+            begins: bytes at which buffers begin in their memory; default 0.
         """
-        given = dict(buffers)
+        given, at = dict(buffers), begins or {}
         for name, size in lowered.temporaries.items():
             given[name] = self.temporary(size)
         begun: set[str] = set()
@@ -477,14 +484,22 @@ class Lowering(PlanReader):
             arguments = tuple(given[n] for n in step.arguments)
             # of nothing, nothing is read
             reads = frozenset(s for s in read if s.nbytes)
-            self.tasks.append(Task(step.kernel, arguments, reads, frozenset(written), label, where))
+            first = tuple(at.get(n, 0) for n in step.arguments)
+            self.tasks.append(
+                Task(
+                    step.kernel, arguments, reads, frozenset(written), label, where,
+                    begins=first if any(first) else (),
+                )
+            )  # fmt: skip
 
     def add_nest(
         self, nest: Nest, buffers: Mapping[str, Storage], label: str, where: str, writes: Set[str]
     ) -> None:
         """Append the tasks of a loop nest, checked; arguments as those of `add`."""
         verify_nest(nest, {name: s.nbytes for name, s in buffers.items()})
-        self.add(lower_nest(self.target, nest), buffers, label, where, writes)
+        stores, begins = from_first(nest.stores)
+        lowered = lower_nest(self.target, replace(nest, stores=stores))
+        self.add(lowered, buffers, label, where, writes, begins)
 
     def run_kernel(self, group: Group, kernel: Kernel, values: Mapping[str, Value]) -> bool:
         """Append the task of one kernel whose buffers hold these values; gives True.
@@ -500,11 +515,16 @@ class Lowering(PlanReader):
 
     def call(
         self, group: Group, lowered: Lowered, buffers: Mapping[str, Storage],
-        epilogue: FusedEpilogue,
+        epilogue: FusedEpilogue, begins: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
-        """Append the tasks of a library call whose epilogue stores its results."""
+        """Append the tasks of a library call whose epilogue stores its results.
+
+        Args:
+            begins: bytes at which its own buffers begin; the epilogue knows its own.
+        """
         writes = {s.argument for s in epilogue.stores}
-        self.add(lowered, buffers, group.label, group.called.where, writes)
+        begin = {**epilogue.begins, **(begins or {})}
+        self.add(lowered, buffers, group.label, group.called.where, writes, begin)
 
     def fused_epilogue(
         self, group: Group, rows: tuple[int, ...], column: int, batch: tuple[int, ...] = ()
@@ -520,8 +540,10 @@ class Lowering(PlanReader):
         stores, names = self.group_stores(group, given)
         nest = Nest(out.shape, frozenset(), tuple(stores), group.label)
         verify_nest(nest, {name: s.nbytes for name, s in names.items()})
-        e = FusedEpilogue(nest.stores, given, out.shape, rows, column, self.target, batch)
-        return e, names
+        begun, begins = from_first(nest.stores)
+        return FusedEpilogue(
+            begun, given, out.shape, rows, column, self.target, batch, begins=begins
+        ), names
 
     def fused_prologue(self, computed: PrologueOperand) -> tuple[FusedPrologue, Names]:
         """A matrix that is computed while it is read, and its buffers."""

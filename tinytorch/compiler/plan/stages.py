@@ -171,6 +171,8 @@ class Task:
         check: it only looks at indices and reports the first bad one in the status words; such
             tasks come before every task that writes a state, so that a bad index changes nothing.
         details: named numbers an error message shows, for example {"axis": 0, "size": 50257}.
+        begins: how many bytes into its Storage each buffer begins; empty: all at the beginning. So
+            kernels that differ in where they begin are one kernel.
     """
 
     kernel: Kernel | HostCall | LoopCall
@@ -181,6 +183,7 @@ class Task:
     where: str = ""
     check: bool = False
     details: dict[str, int] = field(default_factory=dict[str, int])
+    begins: tuple[int, ...] = ()
 
     @property
     def shown(self) -> str:

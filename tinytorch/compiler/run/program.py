@@ -108,7 +108,8 @@ class Runner:
         self._hosts = [segment for segment in self.segments if isinstance(segment, _Host)]
         self.failed = False  # whether a user's function raised: before any state was written
         self.begun = False  # who runs it sets this; from then on `complete` does what is not done
-        self._places: dict[str, list[tuple[memoryview, int, int]]] = {
+        # pointers, position among them, offset, which array
+        self._places: dict[str, list[tuple[memoryview, int, int, int]]] = {
             kind: [] for kind in ("argument", "state", "result")
         }
         # of loops: pointers, positions among them, offsets, which array
@@ -149,16 +150,16 @@ class Runner:
             else:
                 walks.setdefault((kind, place), []).append((position, offset))
         for (kind, place), found in walks.items():
-            if len(found) < _FEW and not any(offset for _, offset in found):
-                self._places[kind] += [(pointers, position, place) for position, _ in found]
+            if len(found) < _FEW:
+                self._places[kind] += [(pointers, at, offset, place) for at, offset in found]
             else:
                 positions, offsets = np.array(found, np.uint64).T
                 self._walks[kind].append((np.asarray(pointers), positions, offsets, place))
 
     def _point(self, kind: str, addresses: Sequence[int]) -> None:
         """Write the addresses of arguments, states or results into the tables."""
-        for pointers, position, i in self._places[kind]:
-            pointers[position] = addresses[i]
+        for pointers, position, offset, i in self._places[kind]:
+            pointers[position] = addresses[i] + offset
         for pointers, positions, offsets, i in self._walks[kind]:
             pointers[positions] = offsets + np.uint64(addresses[i])
 
