@@ -153,8 +153,9 @@ def parts(graph: Graph, target: Target) -> Iterator[tuple[str, Callable[[], obje
         yield f"check {step.name}", lambda step=step: step.check(kept[0])
     launch = kept[0]
     kernels = launch.arena.program.kernels
-    yield "LLVM", keep(lambda: engine.compile_text(engine.module_text(kernels), target))
-    yield "load", lambda: Program(launch.plan, [kept[0]], graph, target).runner(1)
+    texts = engine.module_texts(kernels)
+    yield "LLVM", keep(lambda: [engine.compile_text(text, target) for text in texts])
+    yield "load", lambda: Program(launch.plan, kept[0], graph, target).runner(1)
 
 
 def measured(make: Callable[[int], Made], size: int) -> tuple[int, dict[str, float]]:

@@ -66,9 +66,36 @@ def test_equal_kernels_are_written_once_and_different_ones_refused():
     one = build("twice", ["x"], _twice, tiles=4)
     again = build("twice", ["x"], _twice, tiles=9)
     assert engine.module_text([one, again]).count("define") == 1
+    assert [t.count("define") for t in engine.module_texts([one, again])] == [1]
     other = build("twice", ["y"], lambda f, p: None, tiles=4)
     with pytest.raises(CompileError, match="two different kernels have the same name"):
         engine.module_text([one, other])
+
+
+def test_many_kernels_are_several_modules(monkeypatch):
+    """Closed form: five kernels, two at a time; each is found and adds its own number."""
+
+    def adds(number):
+        def body(f, p):
+            f.store(f.add(f.load(p["x"], "i64"), f.index(number)), p["x"])
+
+        return build(f"adds{number}", ["x"], body, tiles=1)
+
+    monkeypatch.setattr(engine, "MOST_KERNELS", 2)
+    kernels = [adds(n) for n in (1, 2, 3, 4, 5)]
+    texts = engine.module_texts([*kernels, *kernels])
+    assert [t.count("define") for t in texts] == [2, 2, 1]
+    assert engine.module_texts([]) == [engine.module_text([])]
+    images = [engine.compile_text(text, Target.host()) for text in texts]
+    library = engine.load(images, [k.name for k in kernels])
+    x = np.zeros(1, np.int64)
+    pointers = np.array([x.ctypes.data], np.uint64)
+    for kernel in kernels:
+        run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+        run(library[kernel.name])(pointers.ctypes.data, 0, None)
+    assert x[0] == 15
+    with pytest.raises(CompileError, match="two different kernels have the same name"):
+        engine.module_texts([*kernels, build("adds1", ["y"], lambda f, p: None, tiles=4)])
 
 
 def test_text_that_is_no_ir_is_refused():

@@ -5,7 +5,7 @@ CompileError: it is verified before code is generated from it, and instructions 
 not have are refused, because LLVM would end the process there. Conversions that it does not have
 are spelled out as others that it has.
 
-    text = module_text(kernels)            one module, equal kernels once
+    text = module_text(kernels)            one module, equal kernels once (module_texts: several)
     image = compile_text(text, target)     object code: bytes that can be kept in a file
     library = load([image], names)         library["name"] is an address, while the library lives
 """
@@ -40,6 +40,10 @@ EXTERNAL = (
     "fmaf",
 )
 
+# Kernels of one module. LLVM links an object in a time that grows with the square of its constants:
+# 2,000 kernels with a tanh took 0.6 s in one object, 0.1 s in pieces.
+MOST_KERNELS = 128
+
 # intrinsics named so need the target property
 _INTRINSICS: tuple[tuple[str, str, Callable[[Target], bool]], ...] = (
     (r"llvm\.x86\.(ldtilecfg|sttilecfg|tile|td|internal\.amx)", "AMX tiles", lambda t: t.has_amx),
@@ -64,18 +68,32 @@ def module_text(kernels: Iterable[Kernel]) -> str:
 
     Raises: CompileError if two different kernels have the same name.
     """
-    bodies: dict[str, str] = {}
-    declarations: set[str] = set()
+    once = _each_once(kernels)
+    declarations = frozenset[str]().union(*(kernel.declarations for kernel in once))
+    return "\n".join([*sorted(declarations), *(kernel.ir for kernel in once)]) + "\n"
+
+
+def module_texts(kernels: Iterable[Kernel]) -> list[str]:
+    """Modules of at most MOST_KERNELS kernels that have every kernel once; at least one module.
+
+    Raises: CompileError if two different kernels have the same name.
+    """
+    once = _each_once(kernels)
+    starts = range(0, max(1, len(once)), MOST_KERNELS)
+    return [module_text(once[start : start + MOST_KERNELS]) for start in starts]
+
+
+def _each_once(kernels: Iterable[Kernel]) -> list[Kernel]:
+    once: dict[str, Kernel] = {}
     for kernel in kernels:
-        if bodies.setdefault(kernel.name, kernel.ir) != kernel.ir:
+        if once.setdefault(kernel.name, kernel).ir != kernel.ir:
             raise CompileError(
                 "two different kernels have the same name",
                 got=kernel.name,
                 rule="a kernel's name ends in a hash of everything that shapes its code",
                 fix="put what differs into the hash, in the factory that wrote the kernel",
             )
-        declarations |= kernel.declarations
-    return "\n".join([*sorted(declarations), *bodies.values()]) + "\n"
+    return list(once.values())
 
 
 def compile_text(text: str, target: Target) -> bytes:

@@ -504,7 +504,7 @@ def _from_disk(key: str, graph: Graph, target: Target) -> Program | None:
 
 def _from_passes(key: str, graph: Graph, target: Target) -> Program:
     plan, kernels = compile_graph(graph, target)
-    objects = [engine.compile_text(engine.module_text(kernels), target)]
+    objects = [engine.compile_text(text, target) for text in engine.module_texts(kernels)]
     engine.release_memory()
     folder = cache.open_cache()
     if folder is not None:
