@@ -6,12 +6,12 @@ docstrings and comments, in brackets); words are explained in docs/glossary.md:
 
     pipeline.py             [ 94]  the list of passes: nothing but their order
     graph/graph.py          [269]  what is compiled: primitives over values, printed as Python
-    plan/stages.py          [289]  what the passes hand on, each frozen once made
+    plan/stages.py          [290]  what the passes hand on, each frozen once made
     plan/layout.py          [101]  in which order the axes of each value lie
     plan/fuse.py            [374]  which operations become one kernel
     plan/materialize.py     [203]  which values get memory
     plan/order.py           [122]  what is done before what
-    plan/lower.py           [140]  each group becomes a loop nest or a library call
+    plan/lower.py           [143]  each group becomes a loop nest or a library call
     plan/arena.py           [112]  where temporaries lie in one piece of memory
 
 Then, by what you are after:
