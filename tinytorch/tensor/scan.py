@@ -16,7 +16,7 @@ from tinytorch.base.errors import ArgumentTypeError, DTypeError, SettingError, S
 from tinytorch.primitives.primitive import Primitive, Spec
 from tinytorch.tensor.creation import zeros
 from tinytorch.tensor.interpreter import STATE, Interpreter, interpreting, no_grad
-from tinytorch.tensor.memory import Buffer, from_value
+from tinytorch.tensor.memory import Buffer, TensorBase, from_value
 from tinytorch.tensor.operands import tensor_of
 from tinytorch.tensor.shaping import stack
 
@@ -73,20 +73,9 @@ def scan(
     of_ys: list[Any] = []  # what f gave last: the containers of y
 
     def trip(carried: Tensors, x: Tensors) -> tuple[list[Any], list[Any]]:
-        out: Any = f(filled(init, iter(carried)), filled(xs, iter(x)))
-        if out.__class__ is not tuple or len(out) != 2:
-            raise ArgumentTypeError(
-                "scan: the function does not give a pair",
-                got=type(out).__name__,
-                rule="(carry, y); y may be None",
-                fix="return carry, y",
-            )
-        new, y = out
+        new, y = _pair(f(filled(init, iter(carried)), filled(xs, iter(x))))
         of_ys[:] = [y]
-        _check_containers(init, new)
-        after = [tensor_of(x) for x in leaves_of(new)]
-        _check_kept(carried, after)
-        return after, [tensor_of(x) for x in leaves_of(y)]
+        return _kept(init, carried, new), [tensor_of(x) for x in leaves_of(y)]
 
     interpreter = STATE.interpreter
     if not length:
@@ -94,28 +83,73 @@ def scan(
     elif interpreter is not None:
         last, ys = interpreter.scan(trip, carried, given, length, reverse)
     else:
-        last, ys = _walk(trip, carried, given, length, reverse)
+        return _walk(f, filled(init, iter(carried)), filled(xs, iter(given)), length, reverse)
     return filled(init, iter(last)), filled(of_ys[0], iter(ys))
 
 
 def _walk(
-    trip: Trip, carried: Tensors, xs: Tensors, length: int, reverse: bool
-) -> tuple[Tensors, list[Any]]:
+    f: Callable[[Any, Any], Any], carry: Any, xs: Any, length: int, reverse: bool
+) -> tuple[Any, Any]:
     """The definition: trip after trip."""
-    rows: list[list[Any]] = []
+    rows: list[Any] = []
+    alone = isinstance(xs, TensorBase)  # the usual case by the shortest way
     for t in reversed(range(length)) if reverse else range(length):
-        carried, y = trip(carried, [x[t] for x in xs])
+        x = xs[t] if alone else filled(xs, (part[t] for part in leaves_of(xs)))
+        new, y = _pair(f(carry, x))
+        if not _is_like(carry, new):
+            kept = _kept(carry, [*leaves_of(carry)], new)
+            new = filled(carry, iter(kept))
+        carry = new
         rows.append(y)
-        if len(y) != len(rows[0]):
+    if reverse:
+        rows.reverse()
+    if all([isinstance(y, TensorBase) for y in rows]):
+        return carry, stack(rows, 0)
+    leaves = [[tensor_of(part) for part in leaves_of(y)] for y in rows]
+    for i, y in enumerate(leaves):
+        if len(y) != len(leaves[0]):
             raise ArgumentTypeError(
                 "scan: y is not the same in every trip",
-                got=f"{len(y)} tensors after {len(rows[0])}",
+                got=f"{len(y)} tensors for t = {i}, {len(leaves[0])} for t = 0",
                 rule="the same containers each time",
                 fix="return zeros where there is nothing to return",
             )
-    if reverse:
-        rows.reverse()
-    return carried, [stack(list(parts), 0) for parts in zip(*rows, strict=True)]
+    ys = [stack(list(parts), 0) for parts in zip(*leaves, strict=True)]
+    return carry, filled(rows[0], iter(ys))
+
+
+def _is_like(before: Any, after: Any) -> bool:
+    """Whether a carry of Tensors, alone or in tuples, is what the next trip expects."""
+    if isinstance(before, TensorBase):
+        like = isinstance(after, TensorBase) and before.shape == after.shape
+        return like and before.dtype is after.dtype
+    if before.__class__ is tuple and after.__class__ is tuple and len(before) == len(after):
+        return all(map(_is_like, before, after))
+    return False
+
+
+def _pair(out: Any) -> tuple[Any, Any]:
+    """What the function of a loop gave."""
+    if out.__class__ is not tuple or len(out) != 2:
+        raise ArgumentTypeError(
+            "scan: the function does not give a pair",
+            got=out.__class__.__name__,
+            rule="(carry, y); y may be None",
+            fix="return carry, y",
+        )
+    return out
+
+
+def _kept(like: Any, before: Tensors, new: Any) -> list[Any]:
+    """The Tensors of a new carry.
+
+    Raises:
+        ArgumentTypeError, ShapeError, DTypeError: it is not what the next trip expects.
+    """
+    _check_containers(like, new)
+    after = [tensor_of(x) for x in leaves_of(new)]
+    _check_kept(before, after)
+    return after
 
 
 class _Shapes(Interpreter):
