@@ -22,10 +22,6 @@ from tinytorch.codegen.target import Target, runnable_names
 from tinytorch.kernels.convolution import (
     KEPT_BYTES,
     TILE_FLOPS,
-    ConvolutionSpec,
-    PairRows,
-    PictureRows,
-    PixelRows,
     lower_convolution,
     lower_weights,
     parts_of,
@@ -33,6 +29,7 @@ from tinytorch.kernels.convolution import (
     suits_weights,
     vector_parts,
 )
+from tinytorch.kernels.convolution_rows import ConvolutionSpec, PairRows, PictureRows, PixelRows
 from tinytorch.primitives import TABLE
 
 TARGETS = runnable_names()

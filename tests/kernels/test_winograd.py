@@ -12,7 +12,8 @@ from tests.kernels.test_convolution import CountingStore, channels_last, numbers
 from tinytorch.base.dtypes import bfloat16, float32
 from tinytorch.codegen.kernel import Operand
 from tinytorch.codegen.target import Target, runnable_names
-from tinytorch.kernels.convolution import ConvolutionSpec
+from tinytorch.kernels.convolution_rows import ConvolutionSpec
+from tinytorch.kernels.register_tile import PAIRS
 from tinytorch.kernels.winograd import (
     FEWEST_TILES,
     MOST_FILTERS,
@@ -125,7 +126,7 @@ def test_which_convolutions_it_suits():
     assert not suits(c=64, o=MOST_FILTERS // 64 + 16)
     assert not suits(c=17) and not suits(o=24) and not suits(n=0)
     assert not suits(stride=(2, 1)) and not suits(step=(1, 2)) and not suits(window=(3, 1))
-    assert not suits(pairs=True)
+    assert not suits(words=PAIRS)
     assert not suits(h=FEWEST_TILES // 2 - 2) and suits(h=7, w=7)
     assert suits(h=3, w=16) and not suits(h=3, w=17) and not suits(h=1, w=100)
 

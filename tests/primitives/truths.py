@@ -268,12 +268,14 @@ def conv_shape(x, w, stride, padding, dilation):
     return (x[0], w[0], *sizes)
 
 
-def convolution_truth(x, w, *, stride, padding, dilation, groups):
+def convolution_truth(x, w, *, stride, padding, dilation, groups, dtype=None):
     shape = conv_shape(x.shape, w.shape, stride, padding, dilation)
     out = np.zeros(shape, np.longdouble)
+    if dtype is not None:
+        x, w = (v.astype(np.longdouble) for v in (x, w))
     for place, tap, source in taps(shape, w.shape, x.shape, stride, padding, dilation, groups):
         out[place] += w[tap] * x[source]
-    return out
+    return out if dtype is None else out.astype(as_dtype(dtype).compute)
 
 
 def input_gradient_truth(g, w, *, input_shape, **window):

@@ -14,8 +14,8 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tinytorch.base.dtypes import DType, bfloat16, float32
-from tinytorch.codegen.builder import Function, Value, size_of, vector
+from tinytorch.base.dtypes import float32
+from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.kernel import (
     LINE,
     Epilogue,
@@ -23,7 +23,6 @@ from tinytorch.codegen.kernel import (
     Lowered,
     Operand,
     Pointers,
-    RaggedRows,
     Scratch,
     Shares,
     Step,
@@ -33,13 +32,13 @@ from tinytorch.codegen.kernel import (
     where_needed,
 )
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.packing import load_row_piece, transpose
+from tinytorch.kernels.convolution_rows import ConvolutionSpec, PairRows, PictureRows, PixelRows
 from tinytorch.kernels.register_tile import (
-    PAIRS,
     EpilogueWriter,
     Rectangle,
     RegisterTile,
     Turns,
+    WordEpilogue,
     rows_that_fit,
     write_micro_kernel,
 )
@@ -62,52 +61,6 @@ PART_FLOPS = 1_000_000
 # rows of the picture it should stay in the first-level cache. Of 4, 8, 16 and 32 KB, 16 was best
 # (docs/log.md, 2026-11-20).
 KEPT_COTANGENT_BYTES = 16 << 10
-SQUARE = 16  # channels and pixels that are turned at a time
-
-
-@dataclass(frozen=True)
-class ConvolutionSpec:
-    """One convolution of float32, bfloat16 or float16 pictures, groups = 1, dilation = 1.
-
-    Sums are float32 whatever the pictures are.
-
-    Args:
-        image: strides over (N, C, H, W); shape: those sizes.
-        top, left: zeros in front of the first row and column; what is missing at the end is 0 too.
-        step: pixels of the picture lie this far apart, zeros between them: (1, 1) but in gradients.
-        size: (OH, OW).
-        window: (KH, KW).
-        stride: of the windows.
-        filters: O. Buffer "w" holds them as float32 (KH, KW, C, O rounded up to whole
-            vectors), or as (KH, KW, C / 2, O rounded up) pairs of bfloat16.
-        pairs: multiply pairs of channels, bfloat16, on a processor that does; C is even.
-        needed: which pictures are, default all; a forward pass leaves out others.
-    """
-
-    image: Operand
-    shape: tuple[int, ...]
-    top: int
-    left: int
-    step: tuple[int, int]
-    size: tuple[int, ...]
-    window: tuple[int, ...]
-    stride: tuple[int, int]
-    filters: int
-    pairs: bool = False
-    needed: RaggedRows | None = None
-
-    @property
-    def flops(self) -> int:
-        """Multiplications and additions."""
-        n, c, _, _ = self.shape
-        depth = c * self.window[0] * self.window[1]
-        return 2 * n * self.size[0] * self.size[1] * depth * self.filters
-
-    @property
-    def bytes(self) -> int:
-        """Memory read and written, filters aside."""
-        n, c, h, w = self.shape
-        return 4 * (n * c * h * w + n * self.filters * self.size[0] * self.size[1])
 
 
 @dataclass(frozen=True)
@@ -143,306 +96,6 @@ def vector_parts(vectors: int) -> list[Part]:
         return [Part(3, 0, 1)]
     pairs = [Part(2, 0, vectors // 2), Part(1, vectors // 2 * 2, vectors % 2)]
     return [p for p in pairs if p.count]
-
-
-class _RowCopy:
-    """Some rows of one picture in scratch: which of them exist, and zeros for the others.
-
-    Subclasses say what a row is: `row` numbers of the type `number`, written by `_row`.
-    """
-
-    image: Operand
-    shape: tuple[int, ...]
-    top: int
-    count: int
-    lanes: int  # numbers copied at a time
-
-    @property
-    def every(self) -> int:
-        """How far apart rows of the picture lie, zeros between them."""
-        return 1
-
-    @property
-    def number(self) -> str:
-        """The type of a number in scratch."""
-        raise NotImplementedError
-
-    @property
-    def row(self) -> int:
-        """Numbers in one row."""
-        raise NotImplementedError
-
-    @property
-    def size(self) -> int:
-        """Words of 4 bytes in all rows."""
-        return ceil_div(self.count * self.row * size_of(self.number), 4)
-
-    @property
-    def llvm(self) -> str:
-        """The type of a number in the picture."""
-        return self.image.dtype.llvm
-
-    def emit(self, f: Function, pointer: Value, to: Value, number: Value, first: Value) -> None:
-        """Copy rows first, first + 1, ... of the padded picture `number`."""
-        stride = self.image.strides
-        base = f.add(f.mul(number, f.index(stride[0])), f.index(self.image.offset))
-        base = f.at(pointer, base, self.llvm, "image")
-        with f.loop("copied", 0, self.count) as i:
-            line = f.at(to, f.mul(i.index, f.index(self.row)), self.number, "line")
-            y = f.sub(f.add(first, i.index), f.index(self.top), "y")
-            inside = f.compare("ge", y, f.index(0))
-            if self.every > 1:
-                on_row = f.compare("eq", f.rem(y, f.index(self.every)), f.index(0))
-                inside = f.op("and", inside, on_row)
-                y = f.div(y, f.index(self.every))
-            inside = f.op("and", inside, f.compare("lt", y, f.index(self.shape[2])))
-            with f.when(inside, "inside"):
-                self._row(f, f.at(base, f.mul(y, f.index(stride[2])), self.llvm), line)
-            with f.when(f.op("xor", inside, f.const("i1", 1)), "outside"):
-                self._zeros(f, line, self.row)
-
-    def _row(self, f: Function, source: Value, line: Value) -> None:
-        """Copy one row, zeros around its pixels included."""
-        raise NotImplementedError
-
-    def _zeros(self, f: Function, to: Value, count: int) -> None:
-        def clear(i: Value, width: int) -> None:
-            f.store(f.const(vector(width, self.number), 0), f.at(to, i, self.number))
-
-        self._in_runs(f, count, clear)
-
-    def _in_runs(self, f: Function, count: int, write: Callable[[Value, int], None]) -> None:
-        """`write(at, width)` for whole vectors, then for single numbers."""
-        whole = count // self.lanes * self.lanes
-        if whole:
-            with f.loop("run", 0, whole, self.lanes) as i:
-                write(i.index, self.lanes)
-        if count - whole:
-            with f.loop("last", whole, count) as i:
-                write(i.index, 1)
-
-
-@dataclass(frozen=True)
-class PictureRows(_RowCopy):
-    """Some rows of one picture, as scratch holds them: channels innermost, zeros around.
-
-    What a tile reads lies close together then, whatever the layout of the picture, and edges need
-    no code of their own.
-
-    Args:
-        image: strides over (N, C, H, W).
-        shape: (N, C, H, W).
-        top, left: zeros in front.
-        step: pixels of the picture lie this far apart, (rows, columns), zeros between them.
-        count: rows copied at a time; width: pixels in one row, zeros included.
-        lanes: of a vector.
-        to: the type in scratch: float32, or bfloat16 as it is in the picture.
-    """
-
-    image: Operand
-    shape: tuple[int, ...]
-    top: int
-    left: int
-    step: tuple[int, int]
-    count: int
-    width: int
-    lanes: int
-    to: DType = float32
-
-    @staticmethod
-    def read_by(spec: ConvolutionSpec, block: int, lanes: int) -> PictureRows:
-        """What a block of output rows reads."""
-        count = (block - 1) * spec.stride[0] + spec.window[0]
-        width = (spec.size[1] - 1) * spec.stride[1] + spec.window[1]
-        return PictureRows(
-            spec.image, spec.shape, spec.top, spec.left, spec.step, count, width, lanes,
-            bfloat16 if spec.pairs else float32,
-        )  # fmt: skip
-
-    @property
-    def number(self) -> str:
-        """See _RowCopy."""
-        return self.to.llvm
-
-    @property
-    def every(self) -> int:
-        """See _RowCopy."""
-        return self.step[0]
-
-    @property
-    def row(self) -> int:
-        """See _RowCopy."""
-        return self.width * self.shape[1]
-
-    def _row(self, f: Function, source: Value, line: Value) -> None:
-        _, channels, _, width = self.shape
-        _, c, _, w = self.image.strides
-        every, left = self.step[1], self.left
-        copied = min(width, ceil_div(self.width - left, every))
-        side_by_side = c == 1 or channels == 1
-        if every == 1 and side_by_side and w == channels:
-            self._zeros(f, line, left * channels)
-            to = f.at(line, f.index(left * channels), self.number)
-            self._copy(f, source, to, copied * channels)
-            right = (left + copied) * channels
-            self._zeros(f, f.at(line, f.index(right), self.number), self.row - right)
-            return
-        self._zeros(f, line, self.row)
-        with f.loop("x", 0, copied) as x:
-            of = f.at(source, f.mul(x.index, f.index(w)), self.llvm)
-            place = f.mul(f.add(f.mul(x.index, f.index(every)), f.index(left)), f.index(channels))
-            to = f.at(line, place, self.number)
-            if side_by_side:
-                self._copy(f, of, to, channels)
-            else:
-                with f.loop("c", 0, channels) as k:
-                    value = f.load(f.at(of, f.mul(k.index, f.index(c)), self.llvm), self.llvm)
-                    f.store(f.convert(value, self.number), f.at(to, k.index, self.number))
-
-    def _copy(self, f: Function, of: Value, to: Value, count: int) -> None:
-        def move(i: Value, width: int) -> None:
-            value = f.load(f.at(of, i, self.llvm), vector(width, self.llvm))
-            f.store(f.convert(value, self.number), f.at(to, i, self.number))
-
-        self._in_runs(f, count, move)
-
-
-@dataclass(frozen=True)
-class PixelRows(_RowCopy):
-    """The same with pixels innermost, bfloat16: [row][phase][channel][pixel].
-
-    Pairs of neighbouring output pixels, which the gradient of the filters sums over, see pixels of
-    the picture a stride apart: one phase of the stride holds every stride-th pixel, side by side.
-
-    Args:
-        image, shape, top, left: see PictureRows.
-        phases: the stride.
-        count: rows copied at a time; width: pixels in one row, zeros included.
-    """
-
-    image: Operand
-    shape: tuple[int, ...]
-    top: int
-    left: int
-    phases: int
-    count: int
-    width: int
-    lanes: int = 2 * SQUARE
-
-    @staticmethod
-    def read_by(spec: ConvolutionSpec, block: int) -> PixelRows:
-        """What a block of output rows reads."""
-        count = (block - 1) * spec.stride[0] + spec.window[0]
-        width = (spec.size[1] - 1) * spec.stride[1] + spec.window[1]
-        return PixelRows(spec.image, spec.shape, spec.top, spec.left, spec.stride[1], count, width)
-
-    @property
-    def length(self) -> int:
-        """Pixels of a channel in one phase."""
-        return ceil_div(self.width, self.phases)
-
-    @property
-    def number(self) -> str:
-        """See _RowCopy."""
-        return "i16"
-
-    @property
-    def row(self) -> int:
-        """See _RowCopy."""
-        return self.phases * self.shape[1] * self.length
-
-    def place(self, column: int) -> int:
-        """Where the pixels begin that a column of the window sees in channel 0, in numbers."""
-        return column % self.phases * self.shape[1] * self.length + column // self.phases
-
-    def _row(self, f: Function, source: Value, line: Value) -> None:
-        self._zeros(f, line, self.row)
-        channels, width = self.shape[1], self.shape[3]
-        for phase in range(self.phases):
-            # pixel x of the picture is number (x + left - phase) / phases of its phase
-            first = max(0, ceil_div(self.left - phase, self.phases))
-            end = min(self.length, ceil_div(width + self.left - phase, self.phases))
-            if first >= end:
-                continue
-            begins = first * self.phases + phase - self.left
-            here = f.at(source, f.index(begins * self.image.strides[3]), "i16")
-            to = f.at(line, f.index(phase * channels * self.length + first), "i16")
-            self._phase(f, here, to, end - first)
-
-    def _phase(self, f: Function, source: Value, to: Value, count: int) -> None:
-        """`count` pixels of all channels, turned in squares where channels lie side by side."""
-        channels, step = self.shape[1], self.image.strides[3] * self.phases
-        apart = self.image.strides[1]
-        if apart != 1:
-            with f.loop("c", 0, channels) as c, f.loop("x", 0, count) as x:
-                at = f.add(f.mul(c.index, f.index(apart)), f.mul(x.index, f.index(step)))
-                place = f.add(f.mul(c.index, f.index(self.length)), x.index)
-                f.store(f.load(f.at(source, at, "i16"), "i16"), f.at(to, place, "i16"))
-            return
-
-        def squares(c: Value, high: int) -> None:
-            with f.loop("x", 0, count, SQUARE) as x:
-                there = f.at(to, f.add(f.mul(c, f.index(self.length)), x.index), "i16")
-                read: list[Value] = []
-                for i in range(SQUARE):
-                    pixel = f.minimum(f.add(x.index, f.index(i)), f.index(count - 1))
-                    here = f.at(source, f.add(c, f.mul(pixel, f.index(step))), "i16")
-                    read.append(f.load(here, vector(SQUARE, "i16"), mask=below(high)))
-                kept = f.mask_below(SQUARE, f.sub(f.index(count), x.index))
-                for i, channel in enumerate(transpose(f, read)[:high]):
-                    f.store(channel, f.at(there, f.index(i * self.length), "i16"), mask=kept)
-
-        def below(high: int) -> Value | None:
-            return f.mask_below(SQUARE, f.index(high)) if high < SQUARE else None
-
-        whole = channels // SQUARE * SQUARE
-        if whole:
-            with f.loop("c", 0, whole, SQUARE) as c:
-                squares(c.index, SQUARE)
-        if channels - whole:
-            squares(f.index(whole), channels - whole)
-
-
-@dataclass(frozen=True)
-class PairRows:
-    """Rows of a cotangent as pairs of neighbouring pixels: [row][pixel / 2][channel][2], bfloat16.
-
-    Args:
-        image: strides over (N, O, OH, OW); shape: those sizes, OW even, O a multiple of 16.
-        count: rows copied at a time.
-    """
-
-    image: Operand
-    shape: tuple[int, ...]
-    count: int
-
-    @property
-    def size(self) -> int:
-        """Words of 4 bytes in all rows."""
-        return self.count * self.shape[3] // 2 * self.shape[1]
-
-    def emit(self, f: Function, pointer: Value, to: Value, number: Value, first: Value) -> None:
-        """Copy rows first, first + 1, ... of picture `number`."""
-        channels, pixels = self.shape[1], self.shape[3]
-        n, o, h, w = self.image.strides
-        base = f.add(f.mul(number, f.index(n)), f.mul(first, f.index(h)))
-        base = f.at(pointer, f.add(base, f.index(self.image.offset)), "i16", "cotangent")
-        order = [x for i in range(SQUARE) for x in (i, SQUARE + i)]
-        with f.loop("line", 0, self.count) as i, f.loop("pair", 0, pixels // 2) as pair:
-            at = f.add(f.mul(i.index, f.index(h)), f.mul(pair.index, f.index(2 * w)))
-            left = f.at(base, at, "i16")
-            place = f.add(f.mul(i.index, f.index(pixels // 2)), pair.index)
-            out = f.at(to, f.mul(place, f.index(2 * channels)), "i16")
-            with f.loop("o", 0, channels, SQUARE) as c:
-                here = f.at(left, f.mul(c.index, f.index(o)), "i16")
-                one, other = (
-                    load_row_piece(
-                        f, f.at(here, f.index(k * w), "i16"), "i16", o, SQUARE, SQUARE, "i16"
-                    )
-                    for k in range(2)
-                )
-                pairs = f.shuffle(one, other, order, "pairs")
-                f.store(pairs, f.at(out, f.mul(c.index, f.index(2)), "i16"))
 
 
 class _Convolution:
@@ -497,9 +150,9 @@ class _Convolution:
         name, vectors = "block." + ".".join(map(str, shape)), shape[-1]
         fetches = range(0, 4 * vectors * self.lanes, LINE)
         self.tiles[name] = RegisterTile(
-            "float", self.lanes, vectors, offsets, loops, b_step,
+            self.spec.sums, self.lanes, vectors, offsets, loops, b_step,
             tuple(4 * AHEAD * b_step + place for place in fetches),
-            PAIRS if self.spec.pairs else None,
+            self.spec.words,
         )  # fmt: skip
         return f"@@.{name}"
 
@@ -516,6 +169,8 @@ def lower_convolution(target: Target, spec: ConvolutionSpec, epilogue: Epilogue)
         raise ValueError("a convolution without work")
     block = rows_in_block(target, spec)
     rows = PictureRows.read_by(spec, block, target.lanes(float32))
+    if spec.shifted:
+        epilogue = WordEpilogue(epilogue, "added", lambda f, index: f.index(0))
     return Lowered.of(Forward(target, spec, epilogue, block, rows, {}).kernel())
 
 
@@ -593,14 +248,14 @@ class Forward(_Convolution):
         """A register tile: its sums, then the epilogue."""
         spec, lanes = self.spec, self.lanes
         tall, wide, vectors = shape
-        channels, row = spec.shape[1], self.rows.row
+        channels, row = spec.channels, self.rows.row
         down, right = spec.stride[0] * row, spec.stride[1] * channels
         offsets = tuple(i * down + j * right for i in range(tall) for j in range(wide))
-        each = 2 if spec.pairs else 1
+        each = spec.words.each if spec.words else 1
         loops = Turns(spec.window[0], row), Turns(spec.window[1] * channels // each, each)
         name = self.tile(shape, offsets, loops, self.vectors * lanes)
         place = f.add(f.mul(y, f.index(down)), f.mul(x, f.index(right)))
-        a = f.at(self.scratch.at("rows"), place, "i16" if spec.pairs else "float", "a")
+        a = f.at(self.scratch.at("rows"), place, self.rows.number, "a")
         c = self.scratch.at("sums")
         f.call("void", name, a, f.at(p["w"], column, "float"), c)
         first = f.add(f.add(line, f.mul(y, f.index(spec.size[1]))), x)
@@ -610,7 +265,8 @@ class Forward(_Convolution):
         part = Rectangle(
             (), first, f.index(len(offsets)), column, f.index(size) if whole else width
         )
-        results = EpilogueWriter(self.epilogue, "float", lanes, spec.filters, size if whole else 0)
+        unrolled = size if whole else 0
+        results = EpilogueWriter(self.epilogue, spec.sums, lanes, spec.filters, unrolled)
         results.emit(f, p, part, c, size)
 
 
@@ -708,13 +364,13 @@ class _Weights(Parts):
     def __init__(self, target: Target, spec: ConvolutionSpec, g: Operand):
         lanes, (height, width) = target.lanes(float32), spec.size
         columns = min(spec.filters, 2 * lanes)
-        line = width * columns * (2 if spec.pairs else 4)  # bytes of one row of the cotangent
+        line = width * columns * (2 if spec.words else 4)  # bytes of one row of the cotangent
         block = max(
             b for b in range(1, height + 1)
             if b == 1 or height % b == 0 and b * line <= KEPT_COTANGENT_BYTES
         )  # fmt: skip
         shape = (spec.shape[0], spec.filters, *spec.size)
-        if spec.pairs:
+        if spec.words:
             rows, cotangent = PixelRows.read_by(spec, block), PairRows(g, shape, block)
         else:
             rows = PictureRows.read_by(spec, block, lanes)

@@ -8,7 +8,7 @@ a block of sums is computed, and the order of packed operands, is in `gemm_plan`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import reduce
@@ -44,7 +44,7 @@ from tinytorch.kernels.gemm_plan import (
     arithmetic_of,
 )
 from tinytorch.kernels.packing import StripCopy
-from tinytorch.kernels.register_tile import EpilogueWriter, Rectangle
+from tinytorch.kernels.register_tile import EpilogueWriter, Rectangle, WordEpilogue
 
 # A packing tile copies about this many numbers: 20 us at one a cycle.
 PACKED_AT_ONCE = 65536
@@ -80,44 +80,6 @@ def lower_gemm(
 
 
 @dataclass(frozen=True, eq=False)
-class _WordEpilogue:
-    """An epilogue that is given each sum less what a shift of a has added to it.
-
-    Args:
-        inner: is given the sums of the product.
-        spec: the product.
-        room: numbers from one matrix of b to the next in buffer "temporary.added".
-    """
-
-    inner: Epilogue
-    spec: GemmSpec
-    room: int
-
-    @property
-    def key(self) -> str:
-        """See Epilogue."""
-        return f"corrected {self.inner.key}"
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        """See Epilogue."""
-        return (*self.inner.arguments, "temporary.added")
-
-    def emit(
-        self, f: Function, value: Value, index: Sequence[Value], mask: Value | None,
-        pointers: Mapping[str, Value],
-    ) -> None:  # fmt: skip
-        """See Epilogue."""
-        at = f.mul(_matrix_number(f, self.spec, self.spec.b, index), f.index(self.room))
-        place = f.at(pointers["temporary.added"], f.add(at, index[-1]), "i32", "added.at")
-        self.inner.emit(f, f.sub(value, f.load(place, value.type)), index, mask, pointers)
-
-    def prefetch(self, f: Function, index: Sequence[Value], pointers: Mapping[str, Value]) -> None:
-        """See Epilogue."""
-        self.inner.prefetch(f, index, pointers)
-
-
-@dataclass(frozen=True, eq=False)
 class _Tile:
     """One tile of one product, while its code is written.
 
@@ -148,7 +110,7 @@ class GemmNest:
         self.arithmetic, self.spec, self.plan = arithmetic, arithmetic.spec, arithmetic.plan
         spec, plan = self.spec, self.plan
         if arithmetic.shift:
-            epilogue = _WordEpilogue(epilogue, spec, plan.panels * plan.width)
+            epilogue = WordEpilogue(epilogue, "temporary.added", self._added_at)
         self.epilogue = epilogue
         self.strips = {side: arithmetic.strip(side) for side in "ab"}
         self.packing = {"a": plan.pack_a, "b": plan.pack_b}
@@ -428,6 +390,11 @@ class GemmNest:
         return f.at(base, f.add(first, right), self.arithmetic.packed.llvm, "a.block")
 
     # packing
+
+    def _added_at(self, f: Function, index: Sequence[Value]) -> Value:
+        """Where what was added to the columns of one matrix lies."""
+        number = _matrix_number(f, self.spec, self.spec.b, index)
+        return f.mul(number, f.index(self.plan.panels * self.plan.width))
 
     def added_kernel(self, dots: WordDots) -> tuple[Kernel, int]:
         """A kernel that computes what the shift of a adds to each column, and the bytes it fills.

@@ -35,7 +35,6 @@ from tinytorch.base.dtypes import (
     float32,
     float64,
     int8,
-    int16,
     int32,
     int64,
     uint8,
@@ -68,6 +67,7 @@ from tinytorch.kernels.register_tile import (
     multiply_add,
     product_block,
     sum_of_lanes,
+    words_of_bytes,
     write_micro_kernel,
 )
 
@@ -213,16 +213,7 @@ def words_of(target: Target, spec: GemmSpec) -> Words | None:
     )
     if target.has_amx and not suits_dot(spec):
         return Words("i8", 4, unsigned)
-    if not target.has_int8_dot or unsigned == "ab":
-        return Words("i16", 2, x86=target.architecture == "x86_64")
-    return Words("i8", 4, unsigned or "a")
-
-
-def packed_as(side: str, words: Words) -> DType:
-    """The type of an operand's numbers in words."""
-    if words.each == 4:
-        return uint8 if side in words.unsigned else int8
-    return bfloat16 if words == PAIRS else int16
+    return words_of_bytes(target, unsigned)
 
 
 def word_plan(target: Target, spec: GemmSpec, words: Words) -> Plan:
@@ -232,7 +223,7 @@ def word_plan(target: Target, spec: GemmSpec, words: Words) -> Plan:
     lanes = AMX_ROWS if target.has_amx else target.lanes(float32)
     granule = lanes * words.each
     depth = ceil(spec.k / parts / granule) * granule
-    as_it_is = spec.a.dtype is packed_as("a", words) and spec.a.strides[-1] == 1
+    as_it_is = spec.a.dtype is words.type_of("a") and spec.a.strides[-1] == 1
     if target.has_amx:
         vectors = min(2, ceil(spec.n / AMX_ROWS))
         return _plan(
@@ -372,7 +363,7 @@ class Arithmetic:
 
     def __init__(self, spec: GemmSpec, plan: Plan, words: Words | None = None):
         self.spec, self.plan, self.words = spec, plan, words
-        self.packed = packed_as("b", words) if words else plan.compute
+        self.packed = words.type_of("b") if words else plan.compute
 
     @property
     def parameters(self) -> tuple[tuple[str, str], ...]:
@@ -390,7 +381,7 @@ class Arithmetic:
         else:
             x, lanes, (depth, lane) = spec.b, spec.n, spec.b.strides[-2:]
         if self.words:
-            return Strip(x.dtype, lane, depth, lanes, packed_as(side, self.words))
+            return Strip(x.dtype, lane, depth, lanes, self.words.type_of(side))
         prologue = spec.prologue if side == "b" else None
         return Strip(x.dtype, lane, depth, lanes, self.packed, spec.round_to, prologue)
 

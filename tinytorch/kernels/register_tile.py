@@ -12,11 +12,11 @@ in the first caches. Knows pointers, steps and sizes; never what the product is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tinytorch.base.dtypes import float32
+from tinytorch.base.dtypes import DType, bfloat16, float32, int8, int16, uint8
 from tinytorch.codegen.builder import FLOATS, Function, Value, element, lanes, size_of, vector
 from tinytorch.codegen.kernel import Epilogue, Pointers, ceil_div
 from tinytorch.codegen.target import Target
@@ -45,8 +45,31 @@ class Words:
     unsigned: str = ""
     x86: bool = False
 
+    def type_of(self, side: str) -> DType:
+        """The type of the numbers of operand "a" or "b"."""
+        if self.each == 4:
+            return uint8 if side in self.unsigned else int8
+        return bfloat16 if self.number == "bfloat" else int16
 
-PAIRS = Words("bfloat", 2)  # sums are float32
+    @property
+    def sums(self) -> str:
+        """The LLVM type of what their products are added up in."""
+        return "float" if self.number == "bfloat" else "i32"
+
+
+PAIRS = Words("bfloat", 2)
+
+
+def words_of_bytes(target: Target, unsigned: str) -> Words:
+    """How vectors of a target multiply bytes: four at a time where one of them can be unsigned.
+
+    Args:
+        unsigned: which operands are: "", "a", "b" or "ab". Of two signed ones 128 is added to each
+            number of a; who asks takes away what that adds to the sums.
+    """
+    if not target.has_int8_dot or unsigned == "ab":
+        return Words("i16", 2, x86=target.architecture == "x86_64")
+    return Words("i8", 4, unsigned or "a")
 
 
 def multiply_add(
@@ -604,6 +627,44 @@ class Rectangle:
     rows: Value
     column: Value
     width: Value
+
+
+@dataclass(frozen=True, eq=False)
+class WordEpilogue:
+    """An epilogue that is given each sum less a number of its column.
+
+    Args:
+        inner: is given the difference.
+        buffer: holds the numbers, int32.
+        start: tells by the index of a result where those of its matrix begin.
+    """
+
+    inner: Epilogue
+    buffer: str
+    start: Callable[[Function, Sequence[Value]], Value]
+
+    @property
+    def key(self) -> str:
+        """See Epilogue."""
+        return f"{self.inner.key} less {self.buffer}"
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """See Epilogue."""
+        return (*self.inner.arguments, self.buffer)
+
+    def emit(
+        self, f: Function, value: Value, index: Sequence[Value], mask: Value | None,
+        pointers: Mapping[str, Value],
+    ) -> None:  # fmt: skip
+        """See Epilogue."""
+        at = f.add(self.start(f, index), index[-1])
+        added = f.load(f.at(pointers[self.buffer], at, "i32"), value.type, stem="added")
+        self.inner.emit(f, f.sub(value, added), index, mask, pointers)
+
+    def prefetch(self, f: Function, index: Sequence[Value], pointers: Mapping[str, Value]) -> None:
+        """See Epilogue."""
+        self.inner.prefetch(f, index, pointers)
 
 
 @dataclass(frozen=True)

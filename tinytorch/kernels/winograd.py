@@ -43,16 +43,8 @@ from tinytorch.codegen.kernel import (
 )
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.vector_math import muladd
-from tinytorch.kernels.convolution import (
-    TILE_FLOPS,
-    ConvolutionSpec,
-    Forward,
-    Part,
-    Parts,
-    PictureRows,
-    parts_of,
-    vector_parts,
-)
+from tinytorch.kernels.convolution import TILE_FLOPS, Forward, Part, Parts, parts_of, vector_parts
+from tinytorch.kernels.convolution_rows import ConvolutionSpec, PictureRows
 from tinytorch.kernels.register_tile import (
     EpilogueWriter,
     Rectangle,
@@ -78,7 +70,7 @@ DEPTH = 64
 def suits_winograd(target: Target, spec: ConvolutionSpec) -> bool:
     """Whether 3 x 3 windows lie side by side, in whole vectors of channels, and enough of them."""
     lanes, (n, c, _, _), (height, width) = target.lanes(float32), spec.shape, spec.size
-    plain = spec.window == (3, 3) and spec.stride == spec.step == (1, 1) and not spec.pairs
+    plain = spec.window == (3, 3) and spec.stride == spec.step == (1, 1) and spec.words is None
     tiles = ceil_div(height, 2) * ceil_div(width, 2)
     return (
         plain

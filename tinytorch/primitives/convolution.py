@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.dtypes import DType
+from tinytorch.base.dtypes import DType, int32
 from tinytorch.base.errors import ShapeError
 from tinytorch.primitives.contraction import cotangent_for, output_dtype, result_type, working_type
 from tinytorch.primitives.elementwise import BOTH, Needs
@@ -36,6 +36,7 @@ from tinytorch.primitives.primitive import (
     Operand,
     Primitive,
     Spec,
+    flags,
     numbers,
     refused,
     sample,
@@ -43,6 +44,7 @@ from tinytorch.primitives.primitive import (
 )
 from tinytorch.primitives.shapes import (
     FLOAT,
+    NUMBER,
     check_kind,
     check_positive,
     check_rank,
@@ -139,8 +141,10 @@ def convolved_shape(name: str, image: Sizes, weight: Sizes, window: Window) -> S
 
 def _convolved(x: Spec, w: Spec, *, dtype: DType | None = None, **window: Any) -> Spec:
     name = "convolution"
-    check_kind(name, "x", x, FLOAT)
-    check_same_dtype(name, ("x", "w"), (x, w))
+    check_kind(name, "x", x, NUMBER)
+    check_kind(name, "w", w, NUMBER)
+    if dtype is None or x.dtype.is_float or w.dtype.is_float:
+        check_same_dtype(name, ("x", "w"), (x, w))
     check_rank(name, "x", x, 4, IMAGE)
     check_rank(name, "w", w, 4, FILTER)
     shape = convolved_shape(name, x.shape, w.shape, Window(**window))
@@ -329,7 +333,7 @@ def _errors() -> list[ErrorSample]:
         refused(ValueError, "stride is outside", x, w, **_window(stride=(0, 1))),
         refused(ValueError, "padding is outside", x, w, **_window(padding=((0, -1), (0, 0)))),
         refused(TypeError, "different number types", x, w.astype("float32"), **_window()),
-        refused(TypeError, "does not take", *((x.astype("int32"),) * 2), **_window()),
+        refused(TypeError, "does not take", *((flags(1, 1, 2, 2),) * 2), **_window()),
     ]
 
 
@@ -352,6 +356,14 @@ convolution = Primitive(
     samples=lambda: [
         *(sample(numbers(*x), numbers(*w, seed=1), **window) for x, w, window in _CASES),
         sample(strided(2, 2, 4, 5), strided(3, 2, 2, 2, seed=1), **_window(stride=(2, 1))),
+        *(
+            sample(
+                numbers(2, c, 5, 7, low=-128, high=127, dtype="int8"),
+                numbers(5, c, 3, 3, low=-128, high=127, dtype="int8", seed=1),
+                dtype=int32, **_window(padding=((1, 1), (1, 0))),
+            )
+            for c in (3, 8)
+        ),
     ],
     doc="out[n, o, y, ..] = sum of w[o, c, i, ..] x[n, c, y * stride - padding + i * dilation, ..]",
 )  # fmt: skip

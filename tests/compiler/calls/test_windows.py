@@ -3,11 +3,12 @@ NumPy's. Ground truth: by hand, and the definition."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.compiler.compiled import targets
 from tests.compiler.test_pass_regressions import Draft
-from tinytorch.base.dtypes import bfloat16, float32, float64, int64
+from tinytorch.base.dtypes import bfloat16, float32, float64, int8, int16, int32, int64, uint8
 from tinytorch.compiler.pipeline import stage
 from tinytorch.primitives import TABLE
 
@@ -110,3 +111,34 @@ def test_gradients_of_pooling():
     g = d.given((1, 2, 2, 2))
     back = d("max_pool2d_gradient", g, places, input_shape=(1, 2, 4, 6))
     assert "scatter_along" in labels(d, back)
+
+
+@pytest.mark.parametrize(("x", "w"), [(int8, int8), (uint8, int8), (int8, uint8), (uint8, uint8)])
+@pytest.mark.parametrize("channels", [1, 3, 8, 17])
+def test_pictures_of_bytes(x, w, channels):
+    """Ground truth: the definition, on the extremes of both types: products of four bytes at a
+    time, whole words of channels or not, zeros around, strides, and what follows the sums."""
+    window = {"padding": ((1, 1), (1, 0)), "dilation": (1, 1), "groups": 1}
+    for filters, stride in ((5, (1, 1)), (32, (2, 1))):
+        d = Draft()
+        pair = d.given((2, channels, 6, 7), x), d.given((filters, channels, 3, 3), w)
+        random = np.random.default_rng(0)
+        for v in pair:
+            limits = np.iinfo(v.dtype.storage)
+            extremes = np.array([limits.min, limits.max, 1, 3], v.dtype.storage)
+            d.arrays[v] = random.choice(extremes, v.shape)
+        wide = (d("cast", v, dtype=int32) for v in pair)
+        y = d("convolution", *wide, stride=stride, **window)
+        d.check(d("maximum", y, d.given((1, filters, 1, 1), int32)))
+
+
+def test_other_integers_and_groups():
+    """Ground truth: the definition; windows are written out for them."""
+    window = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1)}
+    d = Draft()
+    x, w = d.given((2, 4, 5, 5), int16), d.given((6, 2, 3, 3), int16)
+    a, b = d.given((1, 4, 5, 5), int8), d.given((3, 4, 3, 3), int8)
+    d.check(
+        d("convolution", x, w, groups=2, dtype=int32, **window),
+        d("convolution", a, b, groups=1, **window),
+    )

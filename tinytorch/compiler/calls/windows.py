@@ -17,25 +17,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from tinytorch.base.dtypes import DType, bfloat16, float16, float32
-from tinytorch.codegen.kernel import Operand, round_up
+from tinytorch.base.dtypes import DType, bfloat16, float16, float32, int8, int32, uint8
+from tinytorch.codegen.kernel import Operand, ceil_div, round_up
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.loops.epilogue import FusedEpilogue, joined, lower_product
-from tinytorch.compiler.loops.expression import Constant, Expression, Load, Op, Store
+from tinytorch.compiler.loops.expression import Constant, Expression, Load, Op, Reduce, Store
 from tinytorch.compiler.loops.lower_nest import LOWERED
 from tinytorch.compiler.loops.nest import Nest
 from tinytorch.compiler.plan.access import dense_strides
 from tinytorch.compiler.plan.lowering import Lowering, dense_operand
 from tinytorch.compiler.plan.stages import Group, Storage
 from tinytorch.kernels import pooling as kernels
-from tinytorch.kernels.convolution import (
-    ConvolutionSpec,
-    lower_convolution,
-    lower_weights,
-    suits_weights,
-)
+from tinytorch.kernels.convolution import lower_convolution, lower_weights, suits_weights
+from tinytorch.kernels.convolution_rows import ConvolutionSpec
 from tinytorch.kernels.gemm_plan import GemmSpec
 from tinytorch.kernels.pooling import PoolSpec
+from tinytorch.kernels.register_tile import PAIRS, Words, words_of_bytes
 from tinytorch.kernels.winograd import (
     lower_winograd,
     lower_winograd_gradient,
@@ -67,10 +64,8 @@ class Image:
 
 
 def has_kernel(node: Node) -> bool:
-    """Whether there is native code for it: for floats, where no cotangent begins outside."""
+    """Whether there is native code for it: where no cotangent begins outside."""
     p = node.params
-    if not node.inputs[0].dtype.is_float:
-        return False
     if "input_shape" not in p:
         return True
     return all(r >= pad[0] for r, pad in zip(_reach(node), p["padding"], strict=True))
@@ -91,8 +86,14 @@ def _reads_pictures(node: Node) -> bool:
     """
     p = node.params
     known = {v.dtype for v in (*node.inputs, *node.outputs)} <= {float32, bfloat16, float16}
+    known = known or (_of_bytes(node) and node.outputs[0].dtype is int32)
     work = prod(node.outputs[0].shape) * prod(node.inputs[1].shape)
     return p["groups"] == 1 and p["dilation"] == (1, 1) and known and work > 0
+
+
+def _of_bytes(node: Node) -> bool:
+    """Whether bytes are multiplied."""
+    return {v.dtype for v in node.inputs} <= {int8, uint8}
 
 
 def convolution(lowering: Lowering, group: Group) -> bool:
@@ -142,10 +143,10 @@ def convolution_weight_gradient(lowering: Lowering, group: Group) -> bool:
     (top, _), (left, _) = p["padding"]
     if g.dtype is float32:
         cotangent = _channels_last(lowering, cotangent, node)
-    pairs = _in_pairs(lowering, g.dtype, x.dtype, g.shape[3])
+    words = _words(lowering, g.dtype, x.dtype, g.shape[3])
     spec = ConvolutionSpec(
         image.operand, image.shape, top, left, (1, 1), g.shape[2:], out.shape[2:], p["stride"],
-        out.shape[0], pairs,
+        out.shape[0], words,
     )  # fmt: skip
     epilogue, names = lowering.fused_epilogue(group, (2, 3, 1), 0)
     target, places = lowering.target, cotangent.operand
@@ -168,11 +169,11 @@ def _correlate(
     """Every window of the image times the filters, and the epilogue."""
     out = group.called.outputs[0]
     size, filters = out.shape[2:], out.shape[1]
-    pairs = _in_pairs(lowering, image.dtype, w.dtype, image.shape[1])
-    packed = _packed_filters(lowering, w, filters, turned, pairs, group.called)
+    words = _words(lowering, image.dtype, w.dtype, image.shape[1])
+    packed = _packed_filters(lowering, w, filters, turned, words, group.called)
     top, left = start
     spec = ConvolutionSpec(
-        image.operand, image.shape, top, left, step, size, w.shape[2:], stride, filters, pairs,
+        image.operand, image.shape, top, left, step, size, w.shape[2:], stride, filters, words,
         lowering.needed_rows(group, (0,)),
     )  # fmt: skip
     epilogue, names = lowering.fused_epilogue(group, ROW_AXES, 1)
@@ -180,6 +181,8 @@ def _correlate(
     target, buffers = lowering.target, {**names, "x": image.storage, "w": packed}
     buffers |= lowering.lengths(group)
     lower = lower_convolution
+    if spec.shifted:
+        buffers["added"] = _added_by_shift(lowering, w, group.called)
     if suits_winograd(target, spec):
         lower = lower_winograd
         buffers["u"] = _transformed_filters(lowering, w, turned, group.called)
@@ -188,37 +191,61 @@ def _correlate(
     lowering.call(group, lowered, buffers, epilogue)
 
 
-def _in_pairs(lowering: Lowering, a: DType, b: DType, summed: int) -> bool:
-    """Whether pairs of bfloat16 are multiplied: an even number of them along the summed axis."""
-    return lowering.target.has_bf16_dot and a is b is bfloat16 and summed % 2 == 0
+def _words(lowering: Lowering, a: DType, b: DType, summed: int) -> Words | None:
+    """How numbers are multiplied: bytes, and an even number of bfloat16 along the summed axis."""
+    target = lowering.target
+    if not a.is_float:
+        unsigned = "".join(side for side, x in (("a", a), ("b", b)) if x is uint8)
+        return words_of_bytes(target, unsigned)
+    pairs = target.has_bf16_dot and a is b is bfloat16 and summed % 2 == 0
+    return PAIRS if pairs else None
 
 
 def _packed_filters(
-    lowering: Lowering, w: Value, filters: int, turned: bool, pairs: bool, node: Node
+    lowering: Lowering, w: Value, filters: int, turned: bool, words: Words | None, node: Node
 ) -> Storage:
     """(KH, KW, inner channels, outer channels rounded up to whole vectors); turned: upside down.
 
-    Pairs: (KH, KW, half the inner channels, outer channels, 2) of bfloat16.
+    Words: (KH, KW, inner channels in words rounded up, outer channels, numbers of a word).
     """
     source = _image_of(lowering, w)
     outer, inner, height, width = w.shape
-    strides, offset = _filter_strides(source, turned)
+    (h, x, i, o), offset = _filter_strides(source, turned)
     inner = outer if turned else inner
     room = round_up(filters, lowering.target.lanes(float32))
-    each = 2 if pairs else 1
-    dtype = bfloat16 if pairs else float32
-    sizes = (height, width, inner // each, each, filters)
-    lies = (height, width, inner // each, each, room)
+    each = words.each if words else 1
+    dtype = words.type_of("b") if words else float32
+    lies = (height, width, ceil_div(inner, each), each, room)
     dense = dense_strides(lies, (0, 1, 2, 4, 3))
-    if room == filters:
-        to = lowering.temporary(dtype.itemsize * prod(sizes))
+    if room == filters and inner % each == 0:
+        to = lowering.temporary(dtype.itemsize * prod(lies))
     else:
-        to = _blank(lowering, dtype, (height, width, inner, room), node).storage
-    h, x, i, o = strides
-    number: Expression = Load(w.dtype, "x", (h, x, each * i, i, o), offset)
-    if w.dtype is not dtype:
-        number = Op(dtype, "cast", (number,))
-    nest = Nest(sizes, frozenset(), (Store("to", dtype, dense, number),), "filters")
+        to = _blank(lowering, dtype, (height, width, prod(lies[2:4]), room), node).storage
+    whole = inner // each
+    for first, count, numbers in ((0, whole, each), (whole, 1, inner % each)):
+        if not count * numbers:
+            continue
+        sizes = (height, width, count, numbers, filters)
+        begin = offset + first * each * i
+        number: Expression = Load(w.dtype, "x", (h, x, each * i, i, o), begin)
+        if w.dtype is not dtype:
+            number = Op(dtype, "cast", (number,))
+        store = Store("to", dtype, dense, number, first * dense[2])
+        nest = Nest(sizes, frozenset(), (store,), "filters")
+        lowering.add_nest(nest, {"x": source.storage, "to": to}, "filters", node.where, {"to"})
+    return to
+
+
+def _added_by_shift(lowering: Lowering, w: Value, node: Node) -> Storage:
+    """128 times the sum of each filter: what is added where 128 is to all pixels, zeros too."""
+    source = _image_of(lowering, w)
+    room = round_up(w.shape[0], lowering.target.lanes(float32))
+    to = lowering.temporary(4 * room)
+    number = Op(int32, "cast", (Load(w.dtype, "x", source.strides, source.offset),))
+    over = frozenset(d for d in (1, 2, 3) if w.shape[d] != 1)
+    total: Expression = Reduce(int32, "sum", number, over) if over else number
+    store = Store("to", int32, (1, 0, 0, 0), Op(int32, "mul", (total, Constant(int32, 128))))
+    nest = Nest(w.shape, over, (store,), "filters")
     lowering.add_nest(nest, {"x": source.storage, "to": to}, "filters", node.where, {"to"})
     return to
 

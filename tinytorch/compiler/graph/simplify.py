@@ -417,6 +417,16 @@ def _absorb(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     return p if number is not None and np.isfinite(number) else None
 
 
+def _convolution(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
+    """A convolution of widened bytes is one of bytes; of floats there are rules of their own."""
+    if node.outputs[0].dtype.is_float:
+        return CONVOLUTION_RULES["convolution"](r, node, inputs)
+    x, w = (_bytes_of(r, v) for v in inputs)
+    if node.outputs[0].dtype is not int32 or x is None or w is None or (x, w) == inputs:
+        return None
+    return r.add("convolution", x, w, **{**node.params, "dtype": int32})
+
+
 RULES: dict[str, Rule] = {
     **{name: _elementwise() for name, row in TABLE.items() if row.elementwise},
     **{name: _reduction for name, row in TABLE.items() if row.combines},
@@ -424,7 +434,7 @@ RULES: dict[str, Rule] = {
     "reshape": _reshape, "permute": _permute, "broadcast_to": _broadcast,
     "slice": _slice, "pad": _pad, "matmul": _matmul,
     **INDEX_RULES,
-    **CONVOLUTION_RULES,
+    **CONVOLUTION_RULES, "convolution": _convolution,
 }  # fmt: skip
 
 
