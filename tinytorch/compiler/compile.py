@@ -14,6 +14,7 @@ from threading import get_ident
 from typing import Any, NamedTuple
 
 from tinytorch.base import settings
+from tinytorch.base.arguments import flag
 from tinytorch.base.errors import CompileError, NonFiniteError, SettingError
 from tinytorch.base.locks import ForkSafeLock
 from tinytorch.codegen.target import NAMES, Target
@@ -158,7 +159,7 @@ class Compiled:
             )
         self.fn, self.precision, self.threads = fn, precision, threads
         self.recompute = recompute or RECOMPUTE[0]
-        self.check_nan = check_nan
+        self.check_nan = flag("compile", "check_nan", check_nan)
         self.target = _runnable(target)
         self.name = asked(fn, "__qualname__", name_of(type(fn)))
         self.captures = 0  # how often the function was recorded

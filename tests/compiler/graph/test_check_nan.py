@@ -161,6 +161,12 @@ def test_a_step_looks_at_its_ends_alone_until_one_is_not_finite():
     assert (few, many) == (1, 5)  # the argument, log, mul, exp and sub
 
 
+def test_it_is_true_or_false():
+    """The message names the setting."""
+    with pytest.raises(tt.TinyTorchError, match="check_nan"):
+        tt.compile(lambda x: x, check_nan="forward")
+
+
 def test_a_program_without_floats_has_no_check():
     """Closed form: integers are always numbers."""
     f = tt.compile(lambda x: x + 1, check_nan=True)
