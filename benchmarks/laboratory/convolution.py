@@ -117,7 +117,7 @@ def versions(
         ),
         Version(
             "the shipped kernel", lambda: kernel(a, b).numpy(), flops, least,
-            "multiply-adds; channels are turned innermost and back, once for a whole network",
+            "turning tiles into sums and back; channels are turned too, once for a whole network",
             compiled_assembly(kernel, a, b),
         ),
     ]  # fmt: skip
