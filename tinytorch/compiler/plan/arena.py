@@ -10,7 +10,7 @@ Pisarchyk & Lee 2020, https://arxiv.org/abs/2001.03288, section 5.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
@@ -49,21 +49,42 @@ class Arena:
 
 
 def plan_arena(program: TaskList) -> Arena:
-    """Give every temporary, largest first, the lowest place that is free in its time.
+    """Give every temporary the lowest place that is free in its time.
 
-    Cost: of n temporaries each is held against all placed before it, in arrays (3 000: 0.06 s).
+    They are taken largest first; where that needs more than is alive at once, also those of the
+    busiest task before all others, the longest there first, and the smaller arena is the plan. (A
+    GPT step in bf16: 230 and 222.5 MiB, where 221.7 are alive at once.)
+
+    Cost: of n temporaries each is held against all placed before it, in arrays (3 000: 0.06 s for
+    each of the two).
 
     Raises:
         CompileError: a temporary is read but never written (from `lifetimes_of`).
     """
     lifetimes = lifetimes_of(program)
-    placed, offsets = _Placed(len(lifetimes)), dict[Storage, int]()
-    for s in sorted(lifetimes, key=lambda s: (-s.nbytes, *lifetimes[s])):
-        offsets[s] = placed.place(_aligned(s.nbytes), *lifetimes[s])
-    arena = max((at + _aligned(s.nbytes) for s, at in offsets.items()), default=0)
     peak, busiest = _peak(lifetimes, len(program.tasks))
+
+    def at_the_peak(s: Storage) -> tuple[int, ...]:
+        first, last = lifetimes[s]
+        return int(not first <= busiest <= last), first - last, -s.nbytes, first
+
+    by_size = sorted(lifetimes, key=lambda s: (-s.nbytes, *lifetimes[s]))
+    arena, offsets = _placed(by_size, lifetimes)
+    if arena > peak:
+        other = _placed(sorted(lifetimes, key=at_the_peak), lifetimes)
+        arena, offsets = min((arena, offsets), other, key=lambda plan: plan[0])
     total = sum(_aligned(s.nbytes) for s in lifetimes)
     return Arena(program, offsets, lifetimes, arena, total, peak, busiest)
+
+
+def _placed(
+    order: Sequence[Storage], lifetimes: Mapping[Storage, tuple[int, int]]
+) -> tuple[int, dict[Storage, int]]:
+    """(bytes needed, offset of each) where temporaries get their places in this order."""
+    placed, offsets = _Placed(len(order)), dict[Storage, int]()
+    for s in order:
+        offsets[s] = placed.place(_aligned(s.nbytes), *lifetimes[s])
+    return max((at + _aligned(s.nbytes) for s, at in offsets.items()), default=0), offsets
 
 
 class _Placed:
