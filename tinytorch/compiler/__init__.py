@@ -12,7 +12,7 @@ docstrings and comments, in brackets); words are explained in docs/glossary.md:
     plan/materialize.py     [203]  which values get memory
     plan/order.py           [122]  what is done before what
     plan/lower.py           [143]  each group becomes a loop nest or a library call
-    plan/arena.py           [112]  where temporaries lie in one piece of memory
+    plan/arena.py           [123]  where temporaries lie in one piece of memory
 
 Then, by what you are after:
 
