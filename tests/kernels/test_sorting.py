@@ -56,7 +56,9 @@ def test_lines_of_every_length(shape, axis, target):
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, "int16", "int32", "uint32"])
-@pytest.mark.parametrize("shape, axis", [((3, 40), 1), ((300, 2), 0), ((SHARED + 7,), 0)], ids=str)
+@pytest.mark.parametrize(
+    "shape, axis", [((3, 40), 1), ((300, 2), 0), ((2, 219), 1), ((SHARED + 7,), 0)], ids=str
+)
 def test_every_kind_of_number(shape, axis, dtype):
     """Ground truth: NumPy's stable sort, bit for bit."""
     assert_sorted(awkward(shape, dtype), dtype, axis, TARGETS[0])

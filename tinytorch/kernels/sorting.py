@@ -39,7 +39,9 @@ from tinytorch.codegen.kernel import (
 from tinytorch.codegen.target import Target
 from tinytorch.kernels.axis_ops import Line, over_lines
 
-COUNTED = 96  # elements of a line up to which comparing all with all is the fastest
+# Elements of a line up to which comparing all with all is the fastest, and of eight bytes, which
+# have as many bytes to go through again.
+COUNTED, COUNTED_WIDE = 96, 224
 SHARED = 1 << 15  # elements of a line from which threads may share it
 PART = 1 << 12  # elements of a part, at least
 PARTS = 32  # of a line, at most: the more, the more counts are added up
@@ -94,7 +96,7 @@ def lower_sort(target: Target, spec: SortSpec) -> Lowered:
     Cost: about 1 ns a byte of each element on one core, where it is not counted; a copy of the
     records, 8 bytes each (16 where elements have 8 bytes), twice.
     """
-    if spec.n <= COUNTED:
+    if spec.n <= (COUNTED_WIDE if spec.x.dtype.itemsize == 8 else COUNTED):
         return Lowered.of(_counted(target, spec))
     if spec.n < SHARED or spec.lines >= LEAST_TILES and spec.n < 4 * SHARED:
         return Lowered.of(_whole_lines(target, spec))
@@ -142,10 +144,10 @@ def _counted(target: Target, spec: SortSpec) -> Kernel:
         with f.loop("i", 0, spec.n) as i:
             key = f.convert(_key(f, _bits(line, spec, i.index), spec.x.dtype), type, False)
             f.store(f.op("xor", key, flip), f.at(keys, i.index, type))
-        for first in range(0, spec.n, width):
-            mine = f.load(f.at(keys, f.index(first), type), wide)
-            ranks_here = _ranks(f, keys, mine, first, spec.n)
-            f.store(ranks_here, f.at(ranks, f.index(first), type))
+        with f.loop("first", 0, spec.n, width) as block:
+            mine = f.load(f.at(keys, block.index, type), wide)
+            ranks_here = _ranks(f, keys, mine, block.index, spec.n)
+            f.store(ranks_here, f.at(ranks, block.index, type))
         with f.loop("i", 0, spec.n) as i:
             rank = f.convert(f.load(f.at(ranks, i.index, type), type), "i64")
             made = i.index if spec.places else _bits(line, spec, i.index)
@@ -158,20 +160,22 @@ def _counted(target: Target, spec: SortSpec) -> Kernel:
     )  # fmt: skip
 
 
-def _ranks(f: Function, keys: Value, mine: Value, first: int, n: int) -> Value:
+def _ranks(f: Function, keys: Value, mine: Value, first: Value, n: int) -> Value:
     """How many elements of the line come before each of those from `first` on: a vector."""
     wide, type, width = mine.type, element(mine.type), lanes(mine.type)
+    behind = f.add(first, f.index(width))
     count = f.const(wide, 0)
-    for start, stop in ((0, first), (first, min(first + width, n)), (first + width, n)):
-        if start >= stop:
-            continue
+    for how, start, stop in (
+        ("le", f.index(0), first), ("lt", first, f.minimum(behind, f.index(n))),
+        ("lt", behind, f.index(n)),
+    ):  # fmt: skip
         with f.loop("j", start, stop, carry=[count]) as j:
             other = f.splat(f.load(f.at(keys, j.index, type), type), width)
-            before = f.compare("lt" if start >= first else "le", other, mine)
-            if start == first:  # beside each other: of equal ones the first comes first
-                behind = f.sub(f.step(width), f.splat(f.sub(j.index, f.index(first)), width))
-                behind = f.compare("gt", behind, f.const(behind.type, 0))
-                before = f.op("or", before, f.op("and", f.compare("eq", other, mine), behind))
+            before = f.compare(how, other, mine)
+            if start is first:  # beside each other: of equal ones the first comes first
+                later = f.sub(f.step(width), f.splat(f.sub(j.index, first), width))
+                later = f.compare("gt", later, f.const(later.type, 0))
+                before = f.op("or", before, f.op("and", f.compare("eq", other, mine), later))
             j.next(f.add(j.carried[0], f.convert(before, wide)))
         count = j.results[0]
     return count
