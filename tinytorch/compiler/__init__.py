@@ -10,14 +10,13 @@ docstrings and comments, in brackets); words are explained in docs/glossary.md:
     plan/layout.py          [101]  in which order the axes of each value lie
     plan/fuse.py            [374]  which operations become one kernel
     plan/materialize.py     [203]  which values get memory
-    plan/order.py           [122]  what is done before what
     plan/lower.py           [143]  each group becomes a loop nest or a library call
-    plan/arena.py           [123]  where temporaries lie in one piece of memory
 
 Then, by what you are after:
 
     operations.py, calls/   which primitive is which library call, and what it asks of the plan
     graph/simplify.py       the rewrite rules; rewriter.py says what a rule is given
+    plan/order.py           what is done before what; arena.py: where temporaries lie
     plan/access.py          how a value is read through movement; buffers.py: states in place
     loops/                  expressions, nests, and the three ways to write a nest as code
     plan/launch.py, run/    what is kept on disk, and how it runs
