@@ -72,7 +72,7 @@ class Roofline:
         """Bytes a second at a reuse distance: Note [where bytes come from].
 
         >>> limit = Roofline({"fp32": 1e9}, ((1024, 8e9), (4096, 2e9)))
-        >>> [limit.bandwidth_at(n) / 1e9 for n in (1, 1024, 2048, 4096, 1e12)]
+        >>> [round(limit.bandwidth_at(n) / 1e9, 6) for n in (1, 1024, 2048, 4096, 1e12)]
         [8.0, 8.0, 4.0, 2.0, 2.0]
         """
         sizes = [n for n, _ in self.reads]
