@@ -177,10 +177,7 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program for this kind of call; make it first if there is none."""
-        state = STATE
-        if (
-            state.interpreter is not None
-        ):  # part of another compiled function: it is recorded with it
+        if STATE.interpreter is not None:  # part of another compiled function: recorded with it
             with self._mode():
                 return self.fn(*args, **kwargs)
         found = None if self._dynamic is None else self._dynamic.find(args, kwargs)

@@ -322,7 +322,7 @@ class Changes:
                 f"{why or 'makes objects that hold Tensors'}; keep Tensors in attributes, elements "
                 "or variables that were there before, and hand over what changes as an argument",
                 RecompileWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def note(self, function: str, changed: list[Guard]) -> None:
@@ -345,5 +345,5 @@ class Changes:
             f"compiled function {function!r} was recorded {OFTEN} times again because "
             f"{' and '.join(g.change() for g in often)}; {cure}",
             RecompileWarning,
-            stacklevel=6,
+            stacklevel=7,
         )

@@ -26,6 +26,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from tinytorch.base.lengths import at_bound
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.record.recorder import Params
 from tinytorch.primitives import TABLE
@@ -164,9 +165,9 @@ class LoopGradient:
         for v, leaves in cheap.items():
             times = 2 if self.forward[v].is_movement else 1  # to keep a part is to copy it
             for leaf in leaves:
-                spared[leaf] = spared.get(leaf, 0) + times * v.spec.nbytes / len(leaves)
+                spared[leaf] = spared.get(leaf, 0) + times * at_bound(v.spec.nbytes) / len(leaves)
         for v, leaves in cheap.items():
-            if all(x in self.loop.own or spared[x] >= x.spec.nbytes for x in leaves):
+            if all(x in self.loop.own or spared[x] >= at_bound(x.spec.nbytes) for x in leaves):
                 kept.update(leaves)
             else:
                 kept[v] = None
