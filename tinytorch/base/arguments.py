@@ -21,7 +21,7 @@ import numbers
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from types import FunctionType, MethodType, TracebackType
+from types import CodeType, FunctionType, MethodType, TracebackType
 from typing import Any, NoReturn, ParamSpec, TypeVar, cast
 
 import numpy as np
@@ -280,10 +280,16 @@ def fitted(function: Callable[P, R]) -> Callable[P, R]:
         missing="".join(f" or {name} is nothing" for name in needed),
         names=", ".join(p.name for p in parameters) + ("," if len(parameters) == 1 else ""),
     )
-    exec(compile(source, _DOOR_FILE, "exec"), space)
+    exec(_door_code(source), space)
     door = functools.wraps(function)(space["door"])
     door.__explained__ = True  # type: ignore[attr-defined]
     return door
+
+
+@functools.lru_cache
+def _door_code(source: str) -> CodeType:
+    """Most functions of the table have the same parameters: one compilation for all of them."""
+    return compile(source, _DOOR_FILE, "exec")
 
 
 def explain_all(namespace: dict[str, Any], names: Iterable[str]) -> None:

@@ -92,7 +92,7 @@ def _infer(after: Spec, *inputs: Spec, function: HostFunction, results: tuple[Sp
 def _called(
     after: Array, *inputs: Array, function: HostFunction, results: tuple[Spec, ...]
 ) -> tuple[Array, ...]:
-    return (*function(inputs, results), np.asarray(after))
+    return (*function(inputs, results), np.array(after))
 
 
 def _sums(x: Array, y: Array) -> tuple[Array, Array]:

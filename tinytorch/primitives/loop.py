@@ -304,7 +304,8 @@ def _scan(
         carried = out[:carries]
         for y, now in zip(ys, out[carries:], strict=True):
             y[t] = now
-    made = zip((*carried, *ys), outputs, strict=True)
+    own = map(np.array, carried)  # a trip may hand on what it was given
+    made = zip((*own, *ys), outputs, strict=True)
     out = tuple(from_bfloat16(a) if s.dtype is bfloat16 else a for a, s in made)
     return out[0] if len(out) == 1 else out
 
