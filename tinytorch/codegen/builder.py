@@ -528,6 +528,10 @@ class Function:
         self.branch(f"{name}.done")
         self.block(f"{name}.done")
 
+    def opposite(self, condition: Value) -> Value:
+        """Whether a condition (i1) does not hold."""
+        return self.op("xor", condition, self.const("i1", 1))
+
     def ret(self, value: Value | None = None) -> None:
         """Return."""
         self.emit("ret void" if value is None else f"ret {value.type} {value.text}")

@@ -146,7 +146,7 @@ class _RowCopy:
             inside = f.op("and", inside, f.compare("lt", y, f.index(self.shape[2])))
             with f.when(inside, "inside"):
                 self._row(f, f.at(base, f.mul(y, f.index(stride[2])), self.llvm), line)
-            with f.when(f.op("xor", inside, f.const("i1", 1)), "outside"):
+            with f.when(f.opposite(inside), "outside"):
                 self._zeros(f, line, self.row)
 
     def _row(self, f: Function, source: Value, line: Value) -> None:

@@ -70,7 +70,7 @@ def index_check(count: int, index: Operand, size: int, number: int) -> Kernel:
         with f.when(f.compare("ne", found, f.const(found.type, 0)), "report"):
             with f.loop("j", 0, count, carry=[f.index(0), f.const("i1", 0)]) as j:
                 x, bad = outside(j.index, 1)
-                new = f.op("and", bad, f.op("xor", j.carried[1], f.const("i1", 1)))
+                new = f.op("and", bad, f.opposite(j.carried[1]))
                 j.next(f.select(new, x, j.carried[0]), f.op("or", bad, j.carried[1]))
             f.store(j.results[0], f.at(p["status"], f.index(1), "i64"))
             f.emit(f"store atomic i64 {number}, ptr {p['status'].text} release, align 8")

@@ -314,12 +314,12 @@ class GemmNest:
         plan, blocks = self.plan, self.plan.blocks
         sizes = sorted(set(blocks.sizes), reverse=True)
         longer = f.compare("lt", block, f.index(blocks.longer))
-        shorter = f.op("xor", longer, f.const("i1", 1))
+        shorter = f.opposite(longer)
         masked = plan.pack_b == "direct" and self.tail % plan.lanes != 0
         panels = [(plan.vectors, False)] * (plan.panels > 1) + [(self.tail_vectors, masked)]
         panels = list(dict.fromkeys(panels))
         last = f.compare("eq", panel, f.index(plan.panels - 1))
-        inner = f.op("xor", last, f.const("i1", 1))
+        inner = f.opposite(last)
         for rows, rows_fit in zip(sizes, (longer, shorter), strict=False):
             for vectors, mask in panels:
                 sums = Sums(rows, vectors, mask, self.sums_row, self.long)
@@ -420,7 +420,7 @@ class GemmNest:
                 column = f.mul(column, f.index(plan.width))
                 c = f.at(pointers["temporary.added"], column, "i32")
                 last = f.compare("eq", panel.index, f.index(plan.panels - 1))
-                inner = f.op("xor", last, f.const("i1", 1))
+                inner = f.opposite(last)
                 for vectors in widths:
                     fits = [last if vectors == widths[-1] else inner] if len(widths) > 1 else []
                     with _when_all(f, fits):
@@ -515,7 +515,7 @@ class GemmNest:
             pack(column, plan.width, self.tail == plan.width)
             return
         last = f.compare("eq", strip, f.index(plan.panels - 1))
-        with f.when(f.op("xor", last, f.const("i1", 1))):
+        with f.when(f.opposite(last)):
             pack(column, plan.width, True)
         with f.when(last):
             pack(column, self.tail_vectors * plan.lanes, False)

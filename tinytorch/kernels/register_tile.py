@@ -458,6 +458,12 @@ def sum_of_lanes(f: Function, x: Value) -> Value:
     return f.add(f.extract(x, 0), f.extract(x, 1), "total")
 
 
+def all_finite(f: Function, rest: Value) -> Value:
+    """Whether every x is finite, given the sum of x - x: 0 for those, and else no number."""
+    total = sum_of_lanes(f, rest)
+    return f.compare("eq", total, f.const(total.type, 0.0), stem="finite")
+
+
 # ---- AMX tiles of sums
 #
 # A tile register holds 16 rows of 64 bytes. One instruction adds the product of 16 rows of 16 words

@@ -24,7 +24,8 @@ so is a gradient where its sums are no number.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import partial, reduce
+from typing import TypeVar
 
 from tinytorch.base.dtypes import float32
 from tinytorch.codegen.builder import Function, Value
@@ -49,9 +50,11 @@ from tinytorch.kernels.register_tile import (
     EpilogueWriter,
     Rectangle,
     Turns,
+    all_finite,
     rows_that_fit,
-    sum_of_lanes,
 )
+
+T = TypeVar("T")
 
 PRODUCTS = 16  # numbers of a transformed tile, 4 x 4
 # Tiles of a picture, and how many outputs computed may lie outside it: smaller pictures leave the
@@ -158,7 +161,7 @@ class _Tiles:
                  for x in range(4)]
                 for y in range(4)
             ]  # fmt: skip
-            numbers = _both_ways(f, pixels, _pixels)
+            numbers = both_ways(pixels, partial(_pixels, f))
             at = f.add(first_tile, i.index), c.index
             self.store(f, scratch, "pixels", channels, at, numbers)
 
@@ -199,7 +202,7 @@ class _Winograd(Forward):
                 finite = self._outputs(f, vectors.size)
                 with f.when(finite):
                     self._give(f, p, line, vectors.size, column)
-                with f.when(f.op("xor", finite, f.const("i1", 1))):
+                with f.when(f.opposite(finite)):
                     self.panel(f, p, line, vectors, column)
 
     def _multiply(self, f: Function, p: Pointers, vectors: Part, column: Value) -> None:
@@ -236,12 +239,12 @@ class _Winograd(Forward):
                      for k in range(4 * a, 4 * a + 4)]
                     for a in range(4)
                 ]  # fmt: skip
-                for number, value in enumerate(_both_ways(f, products, _sums)):
+                for number, value in enumerate(both_ways(products, partial(_sums, f))):
                     place = number // 2 * row + number % 2 * size + j
                     self.scratch.store("outputs", f.add(to, f.index(place)), value)
-                    total = f.add(total, f.sub(value, value))  # 0, or no number
+                    total = f.add(total, f.sub(value, value))
             i.next(total)
-        return f.compare("eq", sum_of_lanes(f, i.results[0]), f.const("float", 0.0), stem="finite")
+        return all_finite(f, i.results[0])
 
     def _give(self, f: Function, p: Pointers, line: Value, vectors: int, column: Value) -> None:
         """Hand the outputs to the epilogue, row by row."""
@@ -254,13 +257,10 @@ class _Winograd(Forward):
             results.emit(f, p, part, self.scratch.at("outputs", place), size)
 
 
-def _both_ways(
-    f: Function, numbers: Sequence[Sequence[Value]],
-    of: Callable[[Function, Sequence[Value]], list[Value]],
-) -> list[Value]:  # fmt: skip
-    """Columns, then rows of a square, each made what `of` makes of it; row by row."""
-    columns = [of(f, column) for column in zip(*numbers, strict=True)]
-    return [x for row in zip(*columns, strict=True) for x in of(f, row)]
+def both_ways(numbers: Sequence[Sequence[T]], of: Callable[[Sequence[T]], list[T]]) -> list[T]:
+    """M x M^T of a square x, row by row: columns, then rows, each made what `of` makes of it."""
+    columns = [of(column) for column in zip(*numbers, strict=True)]
+    return [x for row in zip(*columns, strict=True) for x in of(row)]
 
 
 def _pixels(f: Function, d: Sequence[Value]) -> list[Value]:
@@ -356,7 +356,7 @@ class _Gradient(Parts):
                 [f.add(here, f.index(y * down + x * right)) for x in range(2)] for y in range(2)
             ]
             tile = [[f.load(f.at(g, at, "float"), self.scratch.wide) for at in y] for y in places]
-            numbers = _both_ways(f, tile, _cotangents)
+            numbers = both_ways(tile, partial(_cotangents, f))
             at = f.add(first_tile, i.index), o.index
             grid.store(f, self.scratch, "cotangents", filters, at, numbers)
 
@@ -382,16 +382,15 @@ class _Gradient(Parts):
         for y in range(4):
             places = (f.add(f.index((4 * y + x) * channels), c) for x in range(4))
             sums.append([self.total(f, p, f.add(f.mul(i, f.index(filters)), o)) for i in places])
-        rest = reduce(f.add, (f.sub(x, x) for line in sums for x in line))  # 0, or no number
-        finite = f.compare("eq", sum_of_lanes(f, rest), f.const("float", 0.0), stem="finite")
+        finite = all_finite(f, reduce(f.add, (f.sub(x, x) for line in sums for x in line)))
 
         def give(tap: Value, x: Value) -> None:
             epilogue.emit(f, x, (f.add(f.mul(tap, f.index(channels)), c), o), None, p)
 
         with f.when(finite):
-            for tap, x in enumerate(_both_ways(f, sums, _taps)):
+            for tap, x in enumerate(both_ways(sums, partial(_taps, f))):
                 give(f.index(tap), x)
-        with f.when(f.op("xor", finite, f.const("i1", 1))), f.loop("tap", 0, 9) as tap:
+        with f.when(f.opposite(finite)), f.loop("tap", 0, 9) as tap:
             give(tap.index, self._over_windows(f, p, tap.index, c, o))
 
     def _over_windows(self, f: Function, p: Pointers, tap: Value, c: Value, o: Value) -> Value:

@@ -34,6 +34,7 @@ from tinytorch.kernels.gemm_plan import GemmSpec
 from tinytorch.kernels.pooling import PoolSpec
 from tinytorch.kernels.register_tile import PAIRS, Words, words_of_bytes
 from tinytorch.kernels.winograd import (
+    both_ways,
     lower_winograd,
     lower_winograd_gradient,
     suits_winograd,
@@ -269,8 +270,7 @@ def _transformed_filters(lowering: Lowering, w: Value, turned: bool, node: Node)
         middle = (op("mul", half, op(name, ends, g[1])) for name in ("add", "sub"))
         return [g[0], *middle, g[2]]
 
-    columns = [spread(column) for column in zip(*g, strict=True)]
-    made = [number for row in zip(*columns, strict=True) for number in spread(row)]
+    made = both_ways(g, spread)
     stores = tuple(
         Store("to", float32, (outer, 1), number, k * inner * outer) for k, number in enumerate(made)
     )
