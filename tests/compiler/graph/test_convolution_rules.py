@@ -65,10 +65,12 @@ FEW = [  # as CASES, pictures of few pixels under many filters
     (1, 0, 1, (1, 1), (2, 3), 1, 400, 330),
     ((1, 2), (0, 1), 1, (2, 3), (3, 4), 1, 160, 144),
     (1, 1, 1, (2, 2), (1, 1), 1, 200, 190),
-    (1, 3, 2, (3, 3), (3, 2), 1, 100, 150),
-    (1, 4, 1, (3, 3), (1, 1), 1, 100, 150),  # windows that lie in the padding alone
+    (1, 1, 2, (3, 3), (3, 4), 1, 100, 150),
+    (1, 3, 2, (3, 3), (3, 2), 1, 100, 150),  # only the gradient of the filters, as below
+    (2, 2, 1, (2, 2), (1, 1), 1, 200, 190),  # windows that lie in the padding alone
+    (1, 4, 1, (3, 3), (1, 1), 1, 100, 150),  # the same of more pixels: none of the three
     (3, 0, 1, (3, 3), (5, 9), 1, 100, 150),  # pixels that no window sees
-    (1, 1, 1, (3, 3), (4, 4), 1, 96, 160),  # only the gradient of the filters
+    (1, 1, 1, (3, 3), (4, 4), 1, 96, 160),
 ]
 
 
