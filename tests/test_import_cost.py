@@ -1,4 +1,7 @@
-"""What `import tinytorch` costs. Ground truth: a fresh process's modules and processor time."""
+"""What `import tinytorch` and a first compiled call load and cost.
+
+Ground truth: a fresh process's modules and processor time.
+"""
 
 import json
 import os
@@ -14,6 +17,13 @@ import numpy
 before = set(sys.modules)
 import tinytorch
 print(json.dumps(sorted({name.split(".")[0] for name in set(sys.modules) - before})))
+"""
+
+COMPILED = """
+import json, sys
+import tinytorch as tt
+tt.compile(lambda x: x + 1)(tt.ones(3))
+print(json.dumps([name for name in sys.modules if name.startswith("tinytorch.compiler.run.")]))
 """
 
 CLOCK = """
@@ -39,6 +49,12 @@ def test_numpy_is_all_that_is_loaded(tmp_path):
     """Ground truth: sys.modules: nothing from outside the standard library but NumPy."""
     loaded = set(json.loads(run(MODULES, tmp_path)))
     assert loaded - set(sys.stdlib_module_names) <= {"tinytorch"}
+
+
+def test_a_compiled_call_loads_nothing_that_only_shows_programs(tmp_path):
+    """Ground truth: sys.modules: what runs a program is there, how it is looked at is not."""
+    loaded = {name.rpartition(".")[2] for name in json.loads(run(COMPILED, tmp_path))}
+    assert loaded == {"executable", "lengths", "program"}
 
 
 def test_the_import_is_quick(tmp_path):

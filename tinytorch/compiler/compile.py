@@ -25,10 +25,8 @@ from tinytorch.compiler.record.guards import Changes, Place, given_guards, place
 from tinytorch.compiler.record.objects import asked, is_a, name_of
 from tinytorch.compiler.record.recording import RECORDING_LOCK, record
 from tinytorch.compiler.record.signature import flatten
-from tinytorch.compiler.run import explain
 from tinytorch.compiler.run.executable import Executable
 from tinytorch.compiler.run.program import program_for
-from tinytorch.compiler.run.trace import write_trace
 from tinytorch.tensor.interpreter import PRECISIONS, STATE
 from tinytorch.tensor.interpreter import precision as precision_mode
 from tinytorch.tensor.tensor import Tensor
@@ -279,7 +277,7 @@ class Compiled:
     def __repr__(self) -> str:
         return f"<compiled {self.name}, recorded {self.captures} times>"
 
-    # looking inside
+    # looking inside: what only shows a program is loaded when somebody looks
 
     def explain(self, *args: Any, **kwargs: Any) -> str:
         """Time every kernel and say what it does: operations, bytes, FLOPs, time, roofline.
@@ -288,7 +286,9 @@ class Compiled:
             args, kwargs: the kind of call to look at; default the last one. They are not changed,
                 and neither are the states: the program runs on copies.
         """
-        return explain.explain(self._the_call(args, kwargs))
+        from tinytorch.compiler.run.explain import explain
+
+        return explain(self._the_call(args, kwargs))
 
     def trace(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """Write one run as a file for Perfetto: which thread did which kernel when.
@@ -304,6 +304,8 @@ class Compiled:
 
         Cost: 21 runs, of which the fastest is written. Runs that nobody looks at pay nothing.
         """
+        from tinytorch.compiler.run.trace import write_trace
+
         write_trace(self._the_call(args, kwargs), self.name, path)
 
     def page(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
@@ -322,7 +324,7 @@ class Compiled:
 
         Cost: the passes and LLVM run again, and 21 runs: some seconds for a large model.
         """
-        from tinytorch.compiler.run.page import write_page  # loaded when somebody looks
+        from tinytorch.compiler.run.page import write_page
 
         write_page(self._the_call(args, kwargs), self.name, path)
 
@@ -348,11 +350,15 @@ class Compiled:
 
     def llvm(self, *args: Any, **kwargs: Any) -> str:
         """The LLVM IR of its kernels, as written."""
-        return explain.llvm(self._the_call(args, kwargs))
+        from tinytorch.compiler.run.explain import llvm
+
+        return llvm(self._the_call(args, kwargs))
 
     def asm(self, *args: Any, **kwargs: Any) -> str:
         """The assembly of its kernels."""
-        return explain.assembly(self._the_call(args, kwargs))
+        from tinytorch.compiler.run.explain import assembly
+
+        return assembly(self._the_call(args, kwargs))
 
     def _the_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Executable:
         if args or kwargs:
