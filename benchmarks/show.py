@@ -5,13 +5,12 @@ Knows rows and machines as plain values; never files.
 
 from __future__ import annotations
 
+from tinytorch.base.amounts import time_text
+
 
 def time(seconds: float) -> str:
-    """With the unit in which it is at least 1: "2.31 s", "5.02 ms", "0.31 us"."""
-    for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
-        if seconds * factor >= 1 or unit == "us":
-            return f"{seconds * factor:.2f} {unit}"
-    raise AssertionError("the last unit takes every number")
+    """With two digits after the point, whatever the unit: "2.31 s", "5.02 ms", "27.72 us"."""
+    return time_text(seconds, ".2f")
 
 
 def ratio(found: dict) -> str:

@@ -14,8 +14,9 @@ from typing import Any
 
 import tinytorch as tt
 from benchmarks.laboratory import attention, convolution, fusion, matmul, port_model
-from benchmarks.laboratory.versions import Timed, measure, table, time_text
+from benchmarks.laboratory.versions import Timed, measure, table
 from benchmarks.machine import ROOT, describe
+from tinytorch.base.amounts import time_text
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.run.roofline import measure as roofline
 
@@ -24,6 +25,7 @@ PAGE = ROOT / "docs/kernels.md"
 BUSY = 0.5  # of other programs: then what several threads take says nothing, and is left out
 PEAKS = 4  # measurements of the peak after each ladder: on a busy machine most are disturbed
 LADDERS = {"matmul": matmul, "attention": attention, "convolution": convolution}
+DIGITS = ".3g"  # of times
 Kept = dict[str, Any]
 
 
@@ -85,7 +87,7 @@ def ladder(rows: Sequence[Kept], peak: float) -> str:
         said = row["model_flops"] / row["cycles"] if "model" in row else 0
         out.append(
             (
-                str(number) if own else "-", row["name"], time_text(row["seconds"]),
+                str(number) if own else "-", row["name"], time_text(row["seconds"], DIGITS),
                 _digits(rate / 1e9), f"{rate / peak:.1%}",
                 _digits(rate / before) if own and number > 1 else "", _digits(rate / first),
                 f"{row['bytes'] / row['flops']:.2g}" if row["bytes"] else "",
@@ -104,7 +106,7 @@ def fused(rows: Sequence[Kept]) -> str:
     for row in rows:
         out.append(
             (
-                row["name"], time_text(row["alone"]), time_text(row["fused"]),
+                row["name"], time_text(row["alone"], DIGITS), time_text(row["fused"], DIGITS),
                 _digits(row["alone"] / row["fused"]), f"{row['bytes_alone'] / 2**20:.0f}",
                 f"{row['bytes_fused'] / 2**20:.0f}",
             )

@@ -134,15 +134,3 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     head, *rest = rows
     line = ["---" if i < 2 else "--:" for i in range(len(head))]
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, line, *rest))
-
-
-def time_text(seconds: float) -> str:
-    """Three digits of a duration.
-
-    >>> time_text(0.0123), time_text(1.5e-7)
-    ('12.3 ms', '150 ns')
-    """
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1e9:.0f} ns"

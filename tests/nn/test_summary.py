@@ -10,7 +10,6 @@ import tinytorch as tt
 from tinytorch import nn
 from tinytorch.base.errors import SettingError
 from tinytorch.base.settings import STRUCTURE
-from tinytorch.nn.summary import _bytes, _scaled
 
 
 def rows_of(summary) -> dict:
@@ -138,24 +137,6 @@ def test_a_module_that_looks_at_values_is_told():
     with pytest.raises(SettingError, match="the module looks at values"):
         layer.summary((2,))
     assert layer(tt.ones(2)).tolist() == [1.0, 1.0]
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(1023, "1023 B"), (1024, "1.0 KiB"), (2**20, "1.0 MiB"), (3 * 2**29, "1.5 GiB")],
-)
-def test_bytes_are_written_in_powers_of_1024(count, text):
-    """Ground truth: IEC 80000-13."""
-    assert _bytes(count) == text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(999, "999 "), (1000, "1.0 k"), (10**6, "1.0 M"), (10**9, "1.0 G"), (10**12, "1.0 T")],
-)
-def test_operations_are_written_in_powers_of_1000(count, text):
-    """Closed form: the prefixes of the SI."""
-    assert _scaled(count) == text
 
 
 def test_numbers_and_gradients_of_a_small_net():

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from tinytorch.base.amounts import count_text, size_text
 from tinytorch.base.errors import SettingError
 from tinytorch.tensor.autograd import Port, TapeNode
 from tinytorch.tensor.creation import zeros, zeros_like
@@ -154,9 +155,9 @@ class Summary:
         return "\n".join(
             [text[0], rule, *text[1:], rule,
              f"parameters   {self.parameters:,}" + (f" ({frozen:,} frozen)" if frozen else "")
-             + f", {_bytes(self.parameter_bytes)}",
-             f"forward      {_scaled(self.flops)}FLOP",
-             f"activations  {_bytes(self.activation_bytes)} kept for backward"]
+             + f", {size_text(self.parameter_bytes)}",
+             f"forward      {count_text(self.flops, 'FLOP')}",
+             f"activations  {size_text(self.activation_bytes)} kept for backward"]
         )  # fmt: skip
 
     __repr__ = __str__
@@ -172,8 +173,8 @@ def _cells(row: SummaryRow) -> tuple[str, ...]:
         name,
         shapes + times or "-",
         f"{row.parameters:,}" if row.parameters else "",
-        _scaled(row.flops).rstrip() if row.flops else "",
-        _bytes(row.activation_bytes) if row.activation_bytes else "",
+        count_text(row.flops) if row.flops else "",
+        size_text(row.activation_bytes) if row.activation_bytes else "",
     )
 
 
@@ -181,20 +182,6 @@ def _joined(line: tuple[str, ...], widths: list[int]) -> str:
     left = (cell.ljust(width) for cell, width in zip(line[:2], widths[:2], strict=True))
     right = (cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True))
     return "  ".join((*left, *right)).rstrip()
-
-
-def _scaled(n: int) -> str:
-    for size, letter in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if n >= size:
-            return f"{n / size:.1f} {letter}"
-    return f"{n} "
-
-
-def _bytes(n: int) -> str:
-    for size, letter in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if n >= size:
-            return f"{n / size:.1f} {letter}"
-    return f"{n} B"
 
 
 class ShapesOnly(Interpreter):

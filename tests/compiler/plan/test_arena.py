@@ -15,7 +15,6 @@ from tinytorch.compiler.plan.arena import (
     lifetimes_of,
     plan_arena,
     report,
-    size_text,
 )
 from tinytorch.compiler.plan.stages import Storage, Task, TaskList
 
@@ -197,11 +196,3 @@ def test_the_report_to_the_letter():
     plan = plan_arena(tasks_of(([], temporaries(*range(64, 84)))))
     assert report(plan).count("scratch of a kernel") == 12
     assert report(plan, 3).count("scratch of a kernel") == 3
-
-
-def test_numbers_of_bytes_for_people():
-    """Closed form: 1024 of a unit are the next."""
-    sizes = (0, 1023, 1024, 1536, (1 << 20) - 1, 1 << 20, 1 << 30, 5 << 29)
-    assert [size_text(n) for n in sizes] == [
-        "0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1024.0 KiB", "1.0 MiB", "1.0 GiB", "2.5 GiB",
-    ]  # fmt: skip

@@ -16,6 +16,7 @@ from heapq import heappop, heappush
 
 import numpy as np
 
+from tinytorch.base.amounts import size_text
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.plan.stages import Storage, TaskList
 
@@ -178,18 +179,6 @@ def report(plan: Arena, rows: int = 12) -> str:
             f"  {size_text(s.nbytes):>10}  tasks {first}-{last}  at {plan.offsets[s]:>10}  {held}"
         )
     return "\n".join(lines)
-
-
-def size_text(n: int) -> str:
-    """A number of bytes for people.
-
-    >>> size_text(500), size_text(2048), size_text(3 << 20)
-    ('500 B', '2.0 KiB', '3.0 MiB')
-    """
-    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if n >= size:
-            return f"{n / size:.1f} {unit}"
-    return f"{n} B"
 
 
 def _aligned(nbytes: int) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import atan2, ceil, degrees, floor, log10
 
-from tinytorch.compiler.run.explain import count_text, time_text
+from tinytorch.base.amounts import count_text, time_text
 from tinytorch.compiler.run.markup import Markup, joined, tag
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from tinytorch.base.amounts import count_text, size_text, time_text
 from tinytorch.codegen import engine
 from tinytorch.compiler.pipeline import compile_graph
-from tinytorch.compiler.plan.arena import size_text
 from tinytorch.compiler.plan.launch import LaunchTask
 from tinytorch.compiler.run.executable import Executable
 from tinytorch.compiler.run.roofline import Bound, bounds, measure
@@ -147,28 +147,3 @@ def short_name(symbol: str) -> str:
     return (
         stem if stem and len(tail) == 12 and all(c in "0123456789abcdef" for c in tail) else symbol
     )
-
-
-def count_text(n: int) -> str:
-    """A count for people.
-
-    >>> count_text(999), count_text(8192), count_text(64_500_000)
-    ('999', '8.2 k', '64.5 M')
-    """
-    for unit, size in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if n >= size:
-            return f"{n / size:.1f} {unit}"
-    return str(n)
-
-
-def time_text(seconds: float) -> str:
-    """A duration for people.
-
-    >>> time_text(12.3), time_text(0.0123), time_text(4.56e-6), time_text(5e-8)
-    ('12.30 s', '12.30 ms', '4.6 us', '50 ns')
-    """
-    if seconds >= 1:
-        return f"{seconds:.2f} s"
-    if seconds >= 1e-3:
-        return f"{seconds * 1e3:.2f} ms"
-    return f"{seconds * 1e6:.1f} us" if seconds >= 1e-6 else f"{seconds * 1e9:.0f} ns"

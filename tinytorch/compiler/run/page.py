@@ -15,19 +15,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from tinytorch.base.amounts import count_text, size_text, time_text
 from tinytorch.base.files import replacing, user_path
 from tinytorch.codegen import engine
 from tinytorch.codegen.kernel import Kernel
 from tinytorch.compiler.graph.graph import Captured, Graph
 from tinytorch.compiler.graph.rewriter import Simplified
 from tinytorch.compiler.pipeline import PASSES, stages
-from tinytorch.compiler.plan.arena import Arena, size_text
+from tinytorch.compiler.plan.arena import Arena
 from tinytorch.compiler.plan.launch import LaunchTask
 from tinytorch.compiler.plan.stages import Fused
 from tinytorch.compiler.run import charts
 from tinytorch.compiler.run.charts import PicturePart
 from tinytorch.compiler.run.executable import Executable
-from tinytorch.compiler.run.explain import count_text, short_name, time_text
+from tinytorch.compiler.run.explain import short_name
 from tinytorch.compiler.run.markup import Markup, joined, tag
 from tinytorch.compiler.run.page_style import STYLE
 from tinytorch.compiler.run.roofline import Bound, Roofline, bounds, measure
