@@ -7,6 +7,7 @@ Knows recordings and launch plans; never passes. In the order in which they buil
     executable    a recording bound to its Tensors and its program: what one call does
     timing        one run as its threads noted it: who did what when
     roofline      the limits of the machine, and the least time of each kernel
+    kernel_sums   equal kernels of such a run, taken together
     explain       kernels with their times, beside those limits
     trace         a run as a file for Chrome and Perfetto
     markup        text of a page, escaped

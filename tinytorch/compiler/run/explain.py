@@ -5,14 +5,12 @@ Knows how to print; what is printed is measured in timing.py and roofline.py.
 
 from __future__ import annotations
 
-from collections import Counter
-
 from tinytorch.base.amounts import count_text, size_text, time_text
 from tinytorch.codegen import engine
 from tinytorch.compiler.pipeline import compile_graph
-from tinytorch.compiler.plan.launch import LaunchTask
 from tinytorch.compiler.run.executable import Executable
-from tinytorch.compiler.run.roofline import Bound, bounds, measure
+from tinytorch.compiler.run.kernel_sums import KernelSum, kernel_sums, short_name
+from tinytorch.compiler.run.roofline import bounds, measure
 from tinytorch.compiler.run.timing import timed_run
 
 _COLUMNS = (
@@ -39,22 +37,15 @@ def explain(call: Executable) -> str:
     program, plan = call.program, call.program.plan
     run, limit = timed_run(call), measure(call.program.target, call.threads)
     whole = run.whole * 1e-9
-    rows: dict[tuple[str, str], _Row] = {}
-    everything = _Row()
-    for launched, bound, (begin, end) in zip(
-        plan.launched, bounds(plan, limit), run.tasks, strict=True
-    ):
-        task = launched.task
-        for row in (rows.setdefault((task.symbol, task.label), _Row()), everything):
-            row.add(task, bound, (end - begin) * 1e-9)
-    cells = [row.cells(short_name(symbol), label, whole) for (symbol, label), row in rows.items()]
+    kernels = kernel_sums(plan, run, bounds(plan, limit))
+    cells = [_cells(kernel, whole) for kernel in kernels]
     for name, what, taken in (
         ("between", "barriers between kernels", run.between),
         ("around", "Python, waking threads", run.around),
     ):
         share = f"{taken * 1e-9 / whole:.1%}"
         cells.append((name, what, "", "", "", time_text(taken * 1e-9), share, "", ""))
-    cells.append(everything.total(whole))
+    cells.append(_total(kernels, whole))
     calls = f" ({', '.join(sorted(set(program.host_calls)))})" if program.host_calls else ""
     waiting = run.waiting / (call.threads * run.at_tasks or 1)
     return "\n".join(
@@ -69,48 +60,32 @@ def explain(call: Executable) -> str:
     )
 
 
-class _Row:
-    """Sums over tasks."""
+def _cells(kernel: KernelSum, whole: float) -> tuple[str, ...]:
+    return (
+        short_name(kernel.symbol),
+        kernel.label,
+        str(len(kernel.tasks)),
+        size_text(kernel.bytes),
+        count_text(kernel.flops),
+        time_text(kernel.seconds),
+        f"{kernel.seconds / whole:.1%}",
+        f"{kernel.least / kernel.seconds:.0%}" if kernel.least else "-",
+        kernel.limit,
+    )
 
-    def __init__(self) -> None:
-        self.runs = self.bytes = self.flops = 0
-        self.seconds = self.least = 0.0
-        self.limits: Counter[str] = Counter()  # least seconds by what sets them
 
-    def add(self, task: LaunchTask, bound: Bound, seconds: float) -> None:
-        self.runs += 1
-        self.bytes += task.bytes
-        self.flops += task.flops
-        self.seconds += seconds
-        self.least += bound.seconds
-        self.limits[bound.by] += round(bound.seconds * 1e12) + 1
-
-    def cells(self, name: str, label: str, whole: float) -> tuple[str, ...]:
-        (limit, _), *_ = self.limits.most_common(1)
-        return (
-            name,
-            label,
-            str(self.runs),
-            size_text(self.bytes),
-            count_text(self.flops),
-            time_text(self.seconds),
-            f"{self.seconds / whole:.1%}",
-            f"{self.least / self.seconds:.0%}" if self.least and self.seconds else "-",
-            limit,
-        )
-
-    def total(self, whole: float) -> tuple[str, ...]:
-        return (
-            "total",
-            "",
-            str(self.runs),
-            size_text(self.bytes),
-            count_text(self.flops),
-            time_text(whole),
-            "100.0%",
-            f"{self.least / whole:.0%}",
-            "",
-        )
+def _total(kernels: list[KernelSum], whole: float) -> tuple[str, ...]:
+    return (
+        "total",
+        "",
+        str(sum(len(k.tasks) for k in kernels)),
+        size_text(sum(k.bytes for k in kernels)),
+        count_text(sum(k.flops for k in kernels)),
+        time_text(whole),
+        "100.0%",
+        f"{sum(k.least for k in kernels) / whole:.0%}",
+        "",
+    )
 
 
 def llvm(call: Executable) -> str:
@@ -135,15 +110,3 @@ def _table(rows: list[tuple[str, ...]]) -> list[str]:
         for row in everything
     ]
     return [lines[0], "-" * len(lines[0]), *lines[1:]]
-
-
-def short_name(symbol: str) -> str:
-    """A kernel's name without the hash at its end.
-
-    >>> short_name("gemm_0123456789ab"), short_name("numpy.sort")
-    ('gemm', 'numpy.sort')
-    """
-    stem, _, tail = symbol.rpartition("_")
-    return (
-        stem if stem and len(tail) == 12 and all(c in "0123456789abcdef" for c in tail) else symbol
-    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +28,7 @@ from tinytorch.compiler.plan.stages import Fused
 from tinytorch.compiler.run import charts
 from tinytorch.compiler.run.charts import PicturePart
 from tinytorch.compiler.run.executable import Executable
-from tinytorch.compiler.run.explain import short_name
+from tinytorch.compiler.run.kernel_sums import KernelSum, kernel_sums, short_name
 from tinytorch.compiler.run.markup import Markup, joined, tag
 from tinytorch.compiler.run.page_style import STYLE
 from tinytorch.compiler.run.roofline import Bound, Roofline, bounds, measure
@@ -60,19 +60,6 @@ def write_page(call: Executable, name: str, path: str | os.PathLike[str]) -> Non
         file.write(page(view).encode())
 
 
-@dataclass
-class KernelSum:
-    """A kernel with its operations: the sums of all tasks that are equal in both."""
-
-    symbol: str
-    label: str
-    tasks: list[int] = field(default_factory=list[int])
-    seconds: float = 0.0
-    least: float = 0.0
-    flops: int = 0
-    bytes: int = 0
-
-
 @dataclass(frozen=True)
 class View:
     """All that the page is written from.
@@ -98,23 +85,11 @@ class View:
         """In the order in which they run, those of a loop in each trip."""
         return [one.task for one in self.call.program.plan.launched]
 
-    def seconds(self, i: int) -> float:
-        """Of a task."""
-        begin, end = self.run.tasks[i]
-        return max(end - begin, 1) * 1e-9
-
     @cached_property
     def rows(self) -> list[KernelSum]:
         """The kernels, those that take longest first."""
-        rows: dict[tuple[str, str], KernelSum] = {}
-        for i, task in enumerate(self.tasks):
-            row = rows.setdefault((task.symbol, task.label), KernelSum(task.symbol, task.label))
-            row.tasks.append(i)
-            row.seconds += self.seconds(i)
-            row.least += self.bounds[i].seconds
-            row.flops += task.flops
-            row.bytes += task.bytes
-        return sorted(rows.values(), key=lambda row: -row.seconds)
+        kernels = kernel_sums(self.call.program.plan, self.run, self.bounds)
+        return sorted(kernels, key=lambda kernel: -kernel.seconds)
 
     @cached_property
     def colours(self) -> dict[str, str]:
@@ -129,10 +104,11 @@ class View:
     def title(self, i: int) -> str:
         """What is shown of a task under the pointer."""
         task, bound = self.tasks[i], self.bounds[i]
-        share = f", {bound.seconds / self.seconds(i):.0%} of {bound.by}" if bound.seconds else ""
+        seconds = self.run.seconds(i)
+        share = f", {bound.seconds / seconds:.0%} of {bound.by}" if bound.seconds else ""
         return (
             f"{i}: {task.label or task.symbol}\n{short_name(task.symbol)}, "
-            f"{time_text(self.seconds(i))}{share}\n{self.call.program.where(task)}"
+            f"{time_text(seconds)}{share}\n{self.call.program.where(task)}"
         )
 
     @cached_property
@@ -281,8 +257,6 @@ def _kernels(view: View) -> list[Markup]:
 
 def _kernel(view: View, row: KernelSum, whole: float) -> Markup:
     kind = short_name(row.symbol)
-    limits = Counter(view.bounds[i].by for i in row.tasks)
-    (by, _), *_ = limits.most_common(1)
     reached = row.least / row.seconds
     cells = [
         joined([tag("i", class_=view.colours[kind]), tag("a", kind, href=f"#{row.symbol}")]),
@@ -291,7 +265,7 @@ def _kernel(view: View, row: KernelSum, whole: float) -> Markup:
         str(len(row.tasks)),
         time_text(row.seconds),
         _bar(row.seconds / whole),
-        joined([_bar(reached), tag("small", by)]) if row.least else tag("small", by),
+        joined([_bar(reached), tag("small", row.limit)]) if row.least else tag("small", row.limit),
         count_text(row.flops),
         size_text(row.bytes),
     ]

@@ -48,6 +48,11 @@ class TimedRun:
             out[s.task] = min(begin, s.begin), max(end, s.end)
         return [out[i] for i in sorted(out)]
 
+    def seconds(self, task: int) -> float:
+        """Of a task: more than 0, also where the clock did not move."""
+        begin, end = self.tasks[task]
+        return max(end - begin, 1) * 1e-9
+
     @property
     def whole(self) -> int:
         """All of it."""

@@ -15,7 +15,7 @@ from typing import Any
 from tinytorch.base.files import replacing, user_path
 from tinytorch.compiler.plan.launch import LaunchPlan
 from tinytorch.compiler.run.executable import Executable
-from tinytorch.compiler.run.explain import short_name
+from tinytorch.compiler.run.kernel_sums import short_name
 from tinytorch.compiler.run.roofline import Bound, bounds, measure
 from tinytorch.compiler.run.timing import TimedRun, timed_run
 
