@@ -22,7 +22,7 @@ from tinytorch.codegen import engine
 from tinytorch.codegen.kernel import Kernel
 from tinytorch.codegen.target import NAMES
 from tinytorch.compiler.compile import Compiled
-from tinytorch.compiler.pipeline import PASSES
+from tinytorch.compiler.pipeline import MEANINGS, PASSES
 
 SOURCE = """\
 weight = tt.Tensor(np.full((16, 8), 0.1, np.float32), requires_grad=True)
@@ -38,10 +38,6 @@ def step(x, y):
             p.assign_(p - 0.1 * p.grad)
     return loss
 """
-CAPTURE = (
-    "The function is called once with values that record (`record/recording.py`); backward pass and"
-    " update are operations like any others."
-)
 
 
 def example(target: str | None = None) -> tuple[Compiled, tuple[np.ndarray, np.ndarray]]:
@@ -54,9 +50,8 @@ def example(target: str | None = None) -> tuple[Compiled, tuple[np.ndarray, np.n
 
 def texts(stages: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """(name, what it is, its print) of every stage."""
-    meanings = {"capture": CAPTURE, **{step.name: step.meaning for step in PASSES}}
     for name, result in stages.items():
-        yield name, meanings[name], str(result)
+        yield name, MEANINGS[name], str(result)
 
 
 def smallest(kernels: list[Kernel]) -> Kernel:

@@ -120,6 +120,12 @@ PASSES = (
         check_launch,
     ),
 )
+# what each stage is, in one sentence: the recording, then the passes
+MEANINGS = {
+    "capture": "The function is called once with values that record (`record/recording.py`);"
+    " backward pass and update are operations like any others.",
+    **{step.name: step.meaning for step in PASSES},
+}
 
 
 def stages(graph: Graph, target: Target, checks: int = 0) -> Iterator[tuple[str, Any]]:

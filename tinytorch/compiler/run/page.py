@@ -21,7 +21,7 @@ from tinytorch.codegen import engine
 from tinytorch.codegen.kernel import Kernel
 from tinytorch.compiler.graph.graph import Captured, Graph
 from tinytorch.compiler.graph.rewriter import Simplified
-from tinytorch.compiler.pipeline import PASSES, stages
+from tinytorch.compiler.pipeline import MEANINGS, stages
 from tinytorch.compiler.plan.arena import Arena
 from tinytorch.compiler.plan.launch import LaunchTask
 from tinytorch.compiler.plan.stages import Fused
@@ -33,12 +33,11 @@ from tinytorch.compiler.run.markup import Markup, joined, tag
 from tinytorch.compiler.run.page_style import STYLE
 from tinytorch.compiler.run.roofline import Bound, Roofline, bounds, measure
 from tinytorch.compiler.run.timing import TimedRun, timed_run
-from tinytorch.compiler.run.trace import alive_bytes
+from tinytorch.compiler.run.trace import alive_bytes, thread_names
 
 CODE_BYTES = 2_500_000  # of LLVM and assembly on a page
 STAGE_BYTES = 150_000  # of the print of one stage
 COLOURS = 7  # for the kinds of kernel that take longest; all others share one
-CAPTURE = "What was recorded: each call of a primitive, backward pass and updates included."
 
 
 def write_page(call: Executable, name: str, path: str | os.PathLike[str]) -> None:
@@ -216,7 +215,6 @@ def _time_line(view: View) -> list[Markup]:
         )
         for s in run.spans
     ]  # fmt: skip
-    rows = ["calling thread", *(f"worker {i}" for i in range(1, run.threads))]
     zoom = tag(
         "input", type="range", min="100", max="4000", value="100", aria_label="zoom",
         oninput="document.getElementById('time').style.width=this.value+'%'",
@@ -226,7 +224,7 @@ def _time_line(view: View) -> list[Markup]:
             "Each kernel on each thread; empty is waiting for others, or Python. Point at one for "
             "its operations and your line; widen with ", zoom
         ),
-        charts.time_line(parts, rows, max(run.whole, 1) * 1e-9),
+        charts.time_line(parts, thread_names(run.threads), max(run.whole, 1) * 1e-9),
         _legend(view),
     ]  # fmt: skip
 
@@ -344,7 +342,6 @@ def _memory(view: View) -> list[Markup]:
 
 
 def _passes(view: View) -> list[Markup]:
-    meanings = {"capture": CAPTURE, **{p.name: p.meaning for p in PASSES}}
     before: Graph = view.made["capture"].graph
     after: Graph = view.made["simplify"].graph
     counts = [
@@ -360,7 +357,7 @@ def _passes(view: View) -> list[Markup]:
         _folded(
             name,
             _shown(view, name),
-            tag("span", *_with_code(meanings[name])),
+            tag("span", *_with_code(MEANINGS[name])),
             f"pass-{_anchor(name)}",
         )
         for name in view.made

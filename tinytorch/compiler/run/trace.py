@@ -52,8 +52,7 @@ def events(call: Executable, name: str, run: TimedRun, limits: list[Bound]) -> I
     """
     program, plan = call.program, call.program.plan
     yield _named("process_name", 0, f"TinyTorch: {name}")
-    for worker in range(run.threads):
-        shown = "calling thread" if worker == 0 else f"worker {worker}"
+    for worker, shown in enumerate(thread_names(run.threads)):
         yield _named("thread_name", worker, shown)
         yield {**_named("thread_sort_index", worker, ""), "args": {"sort_index": worker}}
     yield _slice(
@@ -81,6 +80,11 @@ def events(call: Executable, name: str, run: TimedRun, limits: list[Bound]) -> I
             "ph": "C", "name": "arena", "pid": _PROCESS, "tid": 0,
             "ts": (begin - run.begin) / 1e3, "args": {"bytes in use": alive},
         }  # fmt: skip
+
+
+def thread_names(threads: int) -> list[str]:
+    """What the threads of a run are called, the caller's first."""
+    return ["calling thread", *(f"worker {i}" for i in range(1, threads))]
 
 
 def alive_bytes(plan: LaunchPlan) -> list[int]:
