@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from time import CLOCK_MONOTONIC, clock_gettime_ns
 
 import numpy as np
 
 from tinytorch.base.dtypes import bfloat16
 from tinytorch.compiler.run.executable import Executable
-from tinytorch.compiler.run.program import Runner, Span, address_of
+from tinytorch.compiler.run.program import Runner, Span, address_of, clock
 from tinytorch.primitives.primitive import Spec
 from tinytorch.tensor.memory import Buffer, copy_of
 
@@ -105,9 +104,9 @@ def timed_run(call: Executable, runs: int = RUNS) -> TimedRun:
         if i > LEAST_RUNS and sum(run.whole for run in seen) > ENOUGH_SECONDS * 1e9:
             break
         runner.forget_spans()
-        begin = clock_gettime_ns(CLOCK_MONOTONIC)
+        begin = clock()
         runner.run(*given)
-        end = clock_gettime_ns(CLOCK_MONOTONIC)
+        end = clock()
         seen.append(TimedRun(begin, end, tuple(runner.spans()), call.threads))
     return min(seen[1:], key=lambda run: run.whole)
 
