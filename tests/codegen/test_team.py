@@ -14,7 +14,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from tinytorch.base.errors import CompileError, SettingError
+from tinytorch.base.errors import CompileError, OutOfMemoryError, SettingError
 from tinytorch.codegen import cache, engine, team
 from tinytorch.codegen.kernel import build
 from tinytorch.codegen.target import Target
@@ -362,3 +362,10 @@ print(len(made))
     key = cache.program_key(Target.host().key, team.run_loop_text(Target.host()))
     cache.ProgramCache(tmp_path / "programs").put(key, [b"no object code"], {})
     assert [generated() for _ in range(2)] == [1, 0]
+
+
+def test_memory_that_is_not_there_is_explained():
+    """Bounds: an exbibyte, which no machine has; the error names the bytes that were asked for."""
+    with pytest.raises(OutOfMemoryError, match="not enough memory") as caught:
+        team.aligned_bytes(1 << 60)
+    assert caught.value.got == f"{1 << 60:,} bytes"

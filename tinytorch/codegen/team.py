@@ -67,8 +67,14 @@ _MOST_TILES = 2**31  # tiles are counted in 32 bits beside the number of the run
 
 
 def aligned_bytes(size: int, alignment: int = CACHE_LINE) -> np.ndarray:
-    """Zeroed memory of `size` bytes that begins on a multiple of `alignment`."""
-    raw = np.zeros(size + alignment, np.uint8)
+    """Zeroed memory of `size` bytes that begins on a multiple of `alignment`.
+
+    Raises: OutOfMemoryError if the system does not have it.
+    """
+    try:
+        raw = np.zeros(size + alignment, np.uint8)
+    except MemoryError:
+        raise OutOfMemoryError.of(size) from None
     start = -raw.ctypes.data % alignment
     return raw[start : start + size]
 
@@ -246,10 +252,7 @@ class Crew:
     def _grow_scratch(self, size: int, threads: int) -> None:
         # a late worker of an earlier run takes no tile any more, so nobody uses the old memory
         self._stride = max(size, self._stride)
-        try:
-            self._scratch = aligned_bytes(self._stride * threads)
-        except MemoryError:
-            raise OutOfMemoryError.of(self._stride * threads) from None
+        self._scratch = aligned_bytes(self._stride * threads)
         self._scratch_at = self._scratch.ctypes.data
 
     def _start(self, workers: int) -> None:

@@ -416,7 +416,7 @@ def _pages(nbytes: int) -> np.ndarray:
     the table of pages in every one.
     """
     if nbytes < _LARGE_PAGE or not hasattr(mmap, "MAP_PRIVATE"):
-        return _aligned(nbytes)
+        return aligned_bytes(nbytes, ALIGNMENT)
     # not shared: a forked child must not write into its parent's arena
     try:
         pages = mmap.mmap(-1, nbytes + _LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -430,16 +430,8 @@ def _pages(nbytes: int) -> np.ndarray:
     return raw[start : start + nbytes]
 
 
-def _aligned(nbytes: int) -> np.ndarray:
-    """Zeroed bytes at an aligned address."""
-    try:
-        return aligned_bytes(nbytes, ALIGNMENT)
-    except MemoryError:
-        raise OutOfMemoryError.of(nbytes) from None
-
-
 def _aligned_copy(array: np.ndarray) -> np.ndarray:
-    out = _aligned(array.nbytes)
+    out = aligned_bytes(array.nbytes, ALIGNMENT)
     out[...] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     return out
 
