@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 import tinytorch as tt
+from benchmarks import RESULTS
 from benchmarks.machine import describe
 from benchmarks.statistics import ratio, typical
 from tinytorch.core.attention import attention_naive, attention_optimized
@@ -71,8 +72,6 @@ def measure(slow: Callable, fast: Callable) -> dict:
 
 def main() -> None:
     """Measure, print, keep."""
-    from benchmarks.kept_rows import RESULTS
-
     tt.manual_seed(0)
     rows = []
     for what, asked, slow, fast in pairs():

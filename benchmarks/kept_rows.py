@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from benchmarks import RESULTS
 from benchmarks.machine import kind
-
-RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def kept(case: str, folder: Path = RESULTS) -> list[dict]:

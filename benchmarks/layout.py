@@ -17,12 +17,15 @@ import tinytorch as tt
 
 SIZE = 2048  # 16 MiB of float32: more than the caches of one core
 ROUNDS = 7
+SEEN = 0.02  # seconds: some clocks of processor time tick every hundredth
 
 
-def least(way, number: int = 1) -> float:
-    """Milliseconds a call."""
-    times = timeit.repeat(way, timer=time.process_time, number=number, repeat=ROUNDS)
-    return min(times) / number * 1e3
+def least(way) -> float:
+    """Milliseconds a call, of so many in a row that a coarse clock sees them."""
+    timer, calls = timeit.Timer(way, timer=time.process_time), 1
+    while timer.timeit(calls) < SEEN:
+        calls *= 2
+    return min(timer.repeat(ROUNDS, calls)) / calls * 1e3
 
 
 def by_lines(x: tt.Tensor) -> tt.Tensor:
@@ -57,10 +60,10 @@ def rows(size: int = SIZE) -> list[tuple[str, float, str]]:
     out.append(("sum of every row, column-major", col, f"{col / row:.1f} times"))
     copy = least(lambda: x.T.contiguous())
     for name, way in views.items():
-        cost = least(way, 1000)
+        cost = least(way)
         out.append((f"{name}, a view", cost, f"1 / {copy / cost:.0f} of the copy"))
     out.append(("x.T.contiguous(), a copy", copy, ""))
-    python, numpy = least(lambda: loop(line), 10), least(lambda: x[0].sum(), 100)
+    python, numpy = least(lambda: loop(line)), least(lambda: x[0].sum())
     out.append((f"sum of {size} numbers, one call", numpy, ""))
     out.append((f"sum of {size} numbers, a Python loop", python, f"{python / numpy:.0f} times"))
     return out

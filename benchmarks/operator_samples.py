@@ -14,12 +14,13 @@ import json
 import time
 import warnings
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-RESULTS = Path(__file__).resolve().parent / "results" / "operator_samples.json"
+from benchmarks import RESULTS
+
+KEPT = RESULTS / "operator_samples.json"
 KINDS = ("float32", "int64", "bool")
 # The same name for something else, as docs/from_pytorch.md says; asked by another way or not at all
 OTHER = {
@@ -280,7 +281,7 @@ def main() -> None:
     }
     print(json.dumps(summary, indent=1), f"\n{time.perf_counter() - began:.0f} s")
     if not given.only:
-        RESULTS.write_text(json.dumps({"summary": summary, "rows": rows}, indent=1) + "\n")
+        KEPT.write_text(json.dumps({"summary": summary, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.kept import RESULTS
+from benchmarks import RESULTS
 
 PAGE = RESULTS.parents[1] / "docs/runs.md"
 HEAD = """# Kept runs

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import show
+from benchmarks import RESULTS, show
 from benchmarks.asked import TABLES, Asked
-from benchmarks.kept_rows import RESULTS, kept
+from benchmarks.kept_rows import kept
 from benchmarks.machine import KINDS, OTHER_KIND, kind
 
 ROOT = RESULTS.parent.parent

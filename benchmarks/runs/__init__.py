@@ -1,4 +1,4 @@
 """Kept runs: each file trains something a paper or a document claims, and keeps what it found.
 
-Knows questions and settings; `benchmarks/kept.py` knows how findings are written down.
+Knows questions and settings; `benchmarks/record.py` knows how findings are written down.
 """

@@ -12,7 +12,7 @@ import pkgutil
 from pathlib import Path
 
 import benchmarks.runs
-from benchmarks.kept import RESULTS
+from benchmarks import RESULTS
 from tinytorch.data import official
 
 CIFAR = "cifar-10-batches-bin"  # the folder of the official archive

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import tinytorch as tt
-from benchmarks.kept import Record
+from benchmarks.record import Record
 from tinytorch.data import DataLoader, load_mnist
 from tinytorch.models import LeNet
 from tinytorch.training import Trainer

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 import tinytorch as tt
-from benchmarks.kept import Record
 from benchmarks.learning import half_cosine, learn
+from benchmarks.record import Record
 from tinytorch.data import Compose, Cutout, RandomCrop, RandomFlip, Stream, load_cifar10
 from tinytorch.models import CNN
 

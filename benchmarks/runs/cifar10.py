@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import feature_maps
-from benchmarks.kept import Record
 from benchmarks.png import write_png
+from benchmarks.record import Record
 from tinytorch.cli.recipes import recipe_for
 from tinytorch.cli.runs import RunFolder, Settings
 from tinytorch.cli.train import Learning

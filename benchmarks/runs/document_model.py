@@ -12,7 +12,7 @@ import os
 import warnings
 from pathlib import Path
 
-from benchmarks.kept import Record
+from benchmarks.record import Record
 
 EPOCHS, BATCH, PICTURES, SEED = 10, 64, 4000, 0
 FULL = {"PICTURES": 50_000}

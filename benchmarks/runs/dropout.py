@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 import tinytorch as tt
-from benchmarks.kept import Record
 from benchmarks.learning import half_cosine, learn, mnist
+from benchmarks.record import Record
 from tinytorch import nn
 
 ARCHIVE = ""

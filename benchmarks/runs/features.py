@@ -12,8 +12,8 @@ import numpy as np
 
 import tinytorch as tt
 from benchmarks import feature_maps
-from benchmarks.kept import Record
 from benchmarks.png import write_png
+from benchmarks.record import Record
 from tinytorch import storage
 from tinytorch.data import load_cifar10
 from tinytorch.models import resnet20

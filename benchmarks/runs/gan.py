@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 import tinytorch as tt
-from benchmarks.kept import Record
 from benchmarks.learning import half_cosine, learn, mnist, shuffled
 from benchmarks.png import as_bytes, sheet, write_png
+from benchmarks.record import Record
 from tinytorch import nn
 from tinytorch.models import DCGANDiscriminator, DCGANGenerator
 from tinytorch.nn import functional as F

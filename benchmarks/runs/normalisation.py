@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import tinytorch as tt
-from benchmarks.kept import Record
 from benchmarks.learning import half_cosine, learn, mnist
+from benchmarks.record import Record
 from tinytorch import nn
 
 ARCHIVE = ""

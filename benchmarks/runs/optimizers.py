@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 import tinytorch as tt
-from benchmarks.kept import Record
 from benchmarks.learning import learn, mnist
+from benchmarks.record import Record
 from tinytorch import optim
 from tinytorch.models import MLP
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import tinytorch as tt
-from benchmarks.kept import Record
+from benchmarks.record import Record
 from tinytorch import nn
 from tinytorch.nn import functional as F
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import tinytorch as tt
-from benchmarks.kept import Record
+from benchmarks.record import Record
 from tinytorch.data import Compose, DataLoader, Normalize, RandomCrop, RandomFlip, load_cifar10
 from tinytorch.models import VisionTransformer
 from tinytorch.training import Trainer

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
-from benchmarks import learning
-from benchmarks.kept import RESULTS, Record
+from benchmarks import RESULTS, learning
+from benchmarks.record import Record
 from benchmarks.runs.__main__ import names
 from benchmarks.runs_page import PAGE, page, records
 from tests.floors import ROOT

@@ -114,7 +114,7 @@ class Tensor(RowMethods, TensorBase):
         SettingError: several things that are not sizes.
 
     Cost: an operation on small Tensors takes 1 to 2 us more than NumPy's, 3 us more when recorded
-    (`python -m benchmarks.overhead`).
+    (`python -m benchmarks.operation_cost`).
 
     Differs from PyTorch: a write through a view never spoils a gradient: what was recorded keeps
     its old numbers, where PyTorch refuses in `backward()` (docs/decisions/010).

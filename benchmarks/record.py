@@ -12,8 +12,6 @@ from pathlib import Path
 
 from benchmarks.machine import describe
 
-RESULTS = Path(__file__).resolve().parent / "results"
-
 
 @dataclass(frozen=True)
 class Claim:

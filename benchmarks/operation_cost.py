@@ -1,4 +1,4 @@
-"""What an operation on a small Tensor costs over NumPy's: `python -m benchmarks.overhead`.
+"""What an operation on a small Tensor costs over NumPy's: `python -m benchmarks.operation_cost`.
 
 Knows three ways to do the same: NumPy, a Tensor, a Tensor that is recorded. They take turns in
 blocks, so that the machine's mood meets all three; what is printed is the median over the blocks of
