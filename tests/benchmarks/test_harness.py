@@ -40,6 +40,14 @@ def test_sides_that_do_not_agree_are_not_timed():
     assert harness.difference(x, {"loss": np.array([1.0, 2.002])}) == pytest.approx(1e-3, rel=0.01)
     with pytest.raises(RuntimeError, match="results differ"):
         harness.check(Case, {"name": "made"}, {"peer": 2e-3})
+    peers = [
+        harness.Player("a way", None, shown={"loss": np.array([1.0, at])})
+        for at in (2.0, 2.0, 2.003)
+    ]
+    assert harness.spread(peers) == pytest.approx(1.5e-3, rel=0.01)
+    harness.check(Case, {"name": "made"}, {"peer": 2e-3}, harness.spread(peers))
+    with pytest.raises(RuntimeError, match="results differ"):
+        harness.check(Case, {"name": "made"}, {"peer": 4e-3}, harness.spread(peers))
     with pytest.raises(RuntimeError, match="not finite"):
         harness.difference(x, {"loss": np.array([1.0, np.nan])})
     with pytest.raises(RuntimeError, match="different things"):
