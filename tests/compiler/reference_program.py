@@ -2,6 +2,7 @@
 
 from tinytorch.compiler.graph.graph import step_reference
 from tinytorch.compiler.run.program import array_at
+from tinytorch.compiler.run.results import ResultMemory
 
 
 class ReferenceProgram:
@@ -19,6 +20,7 @@ class ReferenceProgram:
 class ReferenceRunner:
     def __init__(self, graph):
         self.graph, self.states, self.owner, self.program = graph, [], None, None
+        self.results = [ResultMemory(v.shape, v.dtype) for v in graph.results]
 
     def bind_states(self, addresses):
         self.states = list(addresses)

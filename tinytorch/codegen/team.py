@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import itertools
 import os
 import signal
 import sys
@@ -56,7 +55,7 @@ TEAM_SLOTS = 320  # a cache line for each worker: hazard, address of the team, w
 # one table: byte offsets of its head
 TABLE_STAGES, TABLE_RECORDS, TABLE_COUNTERS, TABLE_THREADS = 0, 8, 16, 24
 TABLE_SCRATCH, TABLE_SCRATCH_STRIDE, TABLE_TIMES, TABLE_TILE_CONFIG = 32, 40, 48, 56
-TABLE_STATUS, TABLE_WAKE, TABLE_DONE, TABLE_TIMED_THREADS = 64, 128, 136, 144
+TABLE_STATUS, TABLE_WAKE, TABLE_DONE, TABLE_TIMED_THREADS, TABLE_TEAM = 64, 128, 136, 144, 152
 TABLE_BYTES = 192
 RECORD_BYTES = 32  # kernel address, tiles, address of the argument array, unused
 # tiles taken from the front and from the back; in another cache line tiles done
@@ -128,6 +127,8 @@ class StageTable:
         self.times: np.ndarray | None = None
         # set by the team: waits until no worker looks at this memory
         self.release: Callable[[int], None] | None = None
+        # what a crew prepared it for last: its state of then, and how many threads were asked for
+        self.prepared: tuple[object, int] = (None, 0)
         for i, (kernel, tiles, given) in enumerate(stages):
             if not 0 <= tiles < _MOST_TILES or not kernel:
                 raise CompileError.own_fault(
@@ -174,12 +175,12 @@ class StageTable:
         self._set(TABLE_TIMED_THREADS, threads)
         return self.times
 
-    def prepare(self, threads: int, scratch: int, stride: int) -> None:
-        """Say how many threads take part and where their scratch memory is (the team does)."""
-        head = self._head
-        head[TABLE_THREADS // 8] = threads
-        head[TABLE_SCRATCH // 8] = scratch
-        head[TABLE_SCRATCH_STRIDE // 8] = stride
+    def prepare(self, team: int, threads: int, scratch: int, stride: int) -> None:
+        """Say who runs it, in how many threads and with which scratch memory (a crew does)."""
+        self._set(TABLE_TEAM, team)
+        self._set(TABLE_THREADS, threads)
+        self._set(TABLE_SCRATCH, scratch)
+        self._set(TABLE_SCRATCH_STRIDE, stride)
 
     def _set(self, offset: int, value: int) -> None:
         self._head[offset // 8] = value
@@ -218,8 +219,6 @@ def _round_up(size: int) -> int:
 _SPIN_SECONDS = 50e-6  # longer than a wake-up costs, short beside a scheduler's time slice
 _MOST_THREADS = 1024
 _STOP = 2**64 - 1
-# one number for each run of the process: see Note [why a late worker does no harm]
-_tags = itertools.count(1)
 
 
 class Crew:
@@ -234,6 +233,8 @@ class Crew:
         self._handles: list[ctypes.c_void_p] = []
         self._scratch = np.empty(0, np.uint8)
         self._scratch_at = self._stride = 0
+        self.state = object()  # another one when what a table was prepared with is no longer right
+        self.start = self._loop.run  # runs a prepared table, given its address
 
     @property
     def workers(self) -> int:
@@ -242,18 +243,25 @@ class Crew:
 
     def run(self, table: StageTable, threads: int) -> int:
         """Run the table with the calling thread and threads - 1 workers."""
+        self.prepare(table, threads)
+        return self.start(table.address)
+
+    def prepare(self, table: StageTable, threads: int) -> None:
+        """Let `start` run the table so, until `state` is another or another crew prepares it."""
+        asked, threads = threads, threads if table.parallel else 1
         if len(self._handles) < threads - 1:
             self._start(threads - 1)
         if table.scratch_bytes > self._stride or threads * self._stride > self._scratch.size:
             self._grow_scratch(table.scratch_bytes, threads)
-        table.prepare(threads, self._scratch_at, self._stride)
-        return self._loop.run(self.address, table.address, next(_tags) & 0xFFFFFFFF)
+        table.prepare(self.address, threads, self._scratch_at, self._stride)
+        table.prepared = self.state, asked
 
     def _grow_scratch(self, size: int, threads: int) -> None:
         # a late worker of an earlier run takes no tile any more, so nobody uses the old memory
         self._stride = max(size, self._stride)
         self._scratch = aligned_bytes(self._stride * threads)
         self._scratch_at = self._scratch.ctypes.data
+        self.state = object()
 
     def _start(self, workers: int) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -296,6 +304,7 @@ class Crew:
         for handle in self._handles:
             libc.pthread_join(handle, None)
         self._handles.clear()
+        self.state = object()
 
 
 class Team:
@@ -318,23 +327,30 @@ class Team:
         Raises: SettingError for a number of threads outside the range.
         Cost: about 2 us when the workers still spin; 5 to 10 us more when they must be woken.
         """
-        if not 1 <= threads <= _MOST_THREADS:
-            raise SettingError(
-                "not a number of threads a program can be run with",
-                got=threads,
-                rule=f"1 <= threads <= {_MOST_THREADS}",
-                fix="set_num_threads(2)",
-            )
         try:
             crew = self.idle.pop()  # atomic: two Python threads never get the same crew
         except IndexError:
             crew = Crew()
             self.crews.append(crew)
-        table.release = _release
         try:
-            return crew.run(table, threads if table.parallel else 1)
+            state, asked = table.prepared
+            if state is not crew.state or asked != threads:
+                _check_threads(threads)
+                crew.prepare(table, threads)
+                table.release = _release
+            return crew.start(table.address)
         finally:
             self.idle.append(crew)
+
+
+def _check_threads(threads: int) -> None:
+    if not 1 <= threads <= _MOST_THREADS:
+        raise SettingError(
+            "not a number of threads a program can be run with",
+            got=threads,
+            rule=f"1 <= threads <= {_MOST_THREADS}",
+            fix="set_num_threads(2)",
+        )
 
 
 def _release(table: int) -> None:
@@ -377,7 +393,7 @@ class _Native:
         self.library = _loaded(Target.host())
         self.library.keep()
         pointer, number = ctypes.c_void_p, ctypes.c_int64
-        self.run = ctypes.CFUNCTYPE(number, pointer, pointer, number)(self.library["tinytorch_run"])
+        self.run = ctypes.CFUNCTYPE(number, pointer)(self.library["tinytorch_run"])
         self.worker = self.library["tinytorch_worker"]
         self.ring = ctypes.CFUNCTYPE(None, pointer)(self.library["tinytorch_ring"])
         pauses = ctypes.CFUNCTYPE(None, number)(self.library["tinytorch_pauses"])
@@ -433,10 +449,10 @@ def _native() -> _Native:
 #     for each stage:  while a tile is left: take it (compare-and-swap), run the kernel on it
 #                      add the number of tiles done; wait until all tiles of the stage are done
 #
-# Note [why a late worker does no harm]: every counter carries the number of its run (32 bits) above
-# the count. A worker that wakes after its run has ended finds another number, or all tiles done,
-# and can neither take a tile nor count one. Nobody ever waits for a worker to arrive, only for
-# tiles.
+# Note [why a late worker does no harm]: every run of the process has a number (32 bits), and every
+# counter carries that of its run above the count. A worker that wakes after its run has ended finds
+# another number, or all tiles done, and can neither take a tile nor count one. Nobody ever waits
+# for a worker to arrive, only for tiles.
 #
 # Note [two ends]: threads with an even number take tiles from the front, the others from the back,
 # until they meet. So the halves of an array stay with the same threads from stage to stage and from
@@ -458,14 +474,15 @@ NAMES = ("tinytorch_run", "tinytorch_worker", "tinytorch_ring", "tinytorch_pause
 def run_loop_text(target: Target) -> str:
     """The module.
 
-    It has `tinytorch_run(team, table, tag) -> status` for the caller, `tinytorch_worker(slot)` for
+    It has `tinytorch_run(table) -> status` for the caller, `tinytorch_worker(slot)` for
     pthread_create, `tinytorch_ring(team)` and `tinytorch_pauses(n)`.
     """
     linux = "linux" in target.triple
     parts = [_pause(target), _waiting(target) if linux else _POLLING, _clock(linux)]
     begin = "begin" if target.has_amx else "entry"
-    stages = _STAGES.replace("TILES_ON", _TILES_ON if target.has_amx else "")
-    parts += [stages.replace("%ENTRY", "%" + begin)]
+    for part in (_STAGES, _ALONE):
+        part = part.replace("TILES_ON", _TILES_ON if target.has_amx else "")
+        parts.append(part.replace("%ENTRY", "%" + begin))
     text = "\n".join([*parts, _RUN, _WORKER, _tiles(target)])
     for name, value in sorted(_CONSTANTS.items(), key=lambda item: -len(item[0])):
         text = text.replace(name, str(value))
@@ -760,19 +777,83 @@ over:
   ret void
 }"""
 
-_RUN = """
-define i64 @tinytorch_run(ptr %team, ptr %table, i64 %tag) nounwind {
+# alone(table): what one thread does that nobody helps and nobody watches: it need not count tiles,
+# which costs 30 ns a stage. A worker that is late from another run of the table finds the counters
+# of that run, all done.
+_ALONE = """
+define internal void @alone(ptr %table) nounwind noinline {
 entry:
+  %stages = load i64, ptr %table
+  %records.at = getelementptr i8, ptr %table, i64 TABLE_RECORDS
+  %records = load ptr, ptr %records.at
+  %scratch.at = getelementptr i8, ptr %table, i64 TABLE_SCRATCH
+  %scratch = load ptr, ptr %scratch.at
+  %status = getelementptr i8, ptr %table, i64 TABLE_STATUS
+TILES_ON
+  br label %stage.head
+stage.head:
+  %s = phi i64 [0, %ENTRY], [%s.next, %stage.over]
+  %more = icmp slt i64 %s, %stages
+  br i1 %more, label %stage, label %over
+stage:
+  %record.offset = mul i64 %s, RECORD_BYTES
+  %record = getelementptr i8, ptr %records, i64 %record.offset
+  %kernel = load ptr, ptr %record
+  %tiles.at = getelementptr i8, ptr %record, i64 8
+  %tiles = load i64, ptr %tiles.at
+  %arguments.at = getelementptr i8, ptr %record, i64 16
+  %arguments = load ptr, ptr %arguments.at
+  br label %tile.head
+tile.head:
+  %tile = phi i64 [0, %stage], [%tile.next, %tile.run]
+  %left = icmp slt i64 %tile, %tiles
+  br i1 %left, label %tile.try, label %stage.over
+tile.try:
+  %state = load atomic i64, ptr %status monotonic, align 8
+  %aborted = icmp ne i64 %state, 0
+  br i1 %aborted, label %over, label %tile.run
+tile.run:
+  call void %kernel(ptr %arguments, i64 %tile, ptr %scratch)
+  %tile.next = add i64 %tile, 1
+  br label %tile.head
+stage.over:
+  %s.next = add i64 %s, 1
+  br label %stage.head
+over:
+  call void @tiles_off(ptr %table)
+  ret void
+}"""
+
+_RUN = """
+@runs = internal global i64 1
+define i64 @tinytorch_run(ptr %table) nounwind {
+entry:
+  %team.at = getelementptr i8, ptr %table, i64 TABLE_TEAM
+  %team = load ptr, ptr %team.at
+  %status = getelementptr i8, ptr %table, i64 TABLE_STATUS
+  store atomic i64 0, ptr %status monotonic, align 8
+  %threads.at = getelementptr i8, ptr %table, i64 TABLE_THREADS
+  %threads = load i64, ptr %threads.at
+  %shared = icmp sgt i64 %threads, 1
+  %timed.at = getelementptr i8, ptr %table, i64 TABLE_TIMED_THREADS
+  %timed = load i64, ptr %timed.at
+  %watched = icmp ne i64 %timed, 0
+  %counts = or i1 %shared, %watched
+  br i1 %counts, label %number, label %single
+single:
+  call void @alone(ptr %table)
+  br label %end
+number:
+  %run = atomicrmw add ptr @runs, i64 1 monotonic
+  %tag = and i64 %run, 4294967295
   %tagged = shl i64 %tag, 32
   %count = load i64, ptr %table
   %counters.at = getelementptr i8, ptr %table, i64 TABLE_COUNTERS
   %counters = load ptr, ptr %counters.at
-  %status = getelementptr i8, ptr %table, i64 TABLE_STATUS
-  store atomic i64 0, ptr %status monotonic, align 8
   %empty = icmp eq i64 %count, 0
   br i1 %empty, label %publish, label %reset
 reset:
-  %s = phi i64 [0, %entry], [%s.next, %reset]
+  %s = phi i64 [0, %number], [%s.next, %reset]
   %offset = mul i64 %s, COUNTER_BYTES
   %next = getelementptr i8, ptr %counters, i64 %offset
   %done = getelementptr i8, ptr %next, i64 64
@@ -782,9 +863,6 @@ reset:
   %more = icmp slt i64 %s.next, %count
   br i1 %more, label %reset, label %publish
 publish:
-  %threads.at = getelementptr i8, ptr %table, i64 TABLE_THREADS
-  %threads = load i64, ptr %threads.at
-  %shared = icmp sgt i64 %threads, 1
   br i1 %shared, label %announce, label %work
 announce:
   %table.at = getelementptr i8, ptr %team, i64 TEAM_TABLE

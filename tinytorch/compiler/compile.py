@@ -86,7 +86,7 @@ def compile(
         NonFiniteError: (at the call, `check_nan`) NaN or infinity; no state has changed.
 
     Cost: a first call 1-10 s for a large model, 0.1-1 s when the disk cache has it; later calls
-    about 20 us of Python.
+    about 6 us of Python with one argument, 15 with 250 states.
 
     What the Python of `fn` and of the user's functions it calls read (names, attributes, elements,
     contents of containers, arrays) is checked before each run, and a change records again. Tensors
@@ -228,11 +228,11 @@ class Compiled:
 
     def _run(self, key: Key, executable: Executable | None, leaves: list[Any]) -> Any:
         """Run a recording while no other thread records; the one that is right if none is given."""
-        me = get_ident()
+        me, lock = get_ident(), RECORDING_LOCK
         try:  # Note [how it is shared] in base/locks.py
-            RECORDING_LOCK.sharing.append(me)
-            if RECORDING_LOCK.owner is not None:
-                RECORDING_LOCK.give_way(me)
+            lock.sharing.append(me)
+            if lock.owner is not None:
+                lock.give_way(me)
             if executable is None:
                 executable = self._found(key, leaves)
             if executable is None:
@@ -243,7 +243,7 @@ class Compiled:
                     return _Overlap(*found)
             return executable(leaves)
         finally:
-            RECORDING_LOCK.sharing.remove(me)
+            lock.sharing.remove(me)
 
     def _found(self, key: Key, leaves: list[Any]) -> Executable | None:
         """A recording of this kind that is still right."""

@@ -242,12 +242,14 @@ class Guards:
 
     def hold(self) -> bool:
         """Whether everything that was read is as it was."""
-        return self._hold_at_once() or not self.changed()
+        return not self.guards or self._hold_at_once() or not self.changed()
 
     def _hold_at_once(self) -> bool:
         try:
             getters, holders, held = self._objects
-            if list(map(_call, getters, holders)) != held or self._lists[0] != self._lists[1]:
+            if held and list(map(_call, getters, holders)) != held:
+                return False
+            if self._lists[0] != self._lists[1]:
                 return False
             getters, holders, held = self._numbers
             if held and not all(map(is_, map(_call, getters, holders), held)):
@@ -266,7 +268,7 @@ class Guards:
                     return False
         except REFUSALS:  # a missing key, an emptied cell, two Tensors compared
             return False
-        return all([g.holds() for g in self._slow])
+        return not self._slow or all([g.holds() for g in self._slow])
 
     def changed(self) -> list[Guard]:
         """The guards that no longer hold."""

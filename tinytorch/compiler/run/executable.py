@@ -70,7 +70,6 @@ class Executable:
         self.guards = Guards([*recording.guards, *given])
         self.carried, self.effects = recording.carried, recording.escapes.effects
         self.binding = Binding(recording)
-        self.results = [(v.shape, v.dtype) for v in graph.results]
         self.same = [(i, first) for i, first in enumerate(program.same) if i != first]
         self.after = [self.binding.updated[i] for i in range(len(graph.updates))]
         self.before = _before(recording)
@@ -82,12 +81,19 @@ class Executable:
         self._assigned = {i for i, _ in recording.assigned}
         self._writes = bool(self.binding.written or recording.assigned)
         self._leaves_something = bool(recording.left or recording.assigned)
+        result: Any = recording.result
+        single = (
+            class_of(result) is Slot
+            and result.kind == "result"
+            and not (self.repeats or self.effects or self._leaves_something or recording.ends)
+        )
+        # the number of the graph's result that is all it gives, a Tensor that begins anew
+        self._gives: int | None = result.index if single else None
         self._first = True  # until the program has run once
         self._leaves_seen = settings.LEAVES.value
         self._lock = ForkSafeLock()
         alone = self.binding.updated or self.carried or self.effects or recording.escapes.adopted
         self._locks = [*([self._lock] if alone else []), *recording.locks]
-        self._token = object()  # what a runner remembers of who used it last
         self._idle: list[Runner] = program.idle.setdefault(threads, [])
 
     def fits(self, leaves: Sequence[Any]) -> bool:
@@ -137,7 +143,7 @@ class Executable:
         Raises:
             IndexRangeError: an index is outside its axis; no state was changed.
         """
-        return self._holding(0, leaves)
+        return self._holding(0, leaves) if self._locks else self._run(leaves)
 
     def _holding(self, i: int, leaves: Sequence[Any]) -> Any:
         """Run with the locks from number i on."""
@@ -156,23 +162,24 @@ class Executable:
 
     def _run(self, leaves: Sequence[Any]) -> Any:
         binding = self.binding
-        if binding.updated:
+        if binding.updated:  # this thread alone runs it
             binding.refresh()
-        else:
+        elif not binding.is_fresh():
             with self._lock.lock:
                 binding.refresh()
         try:
             runner = self._idle.pop()  # atomic: no two threads get the same one
         except IndexError:
             runner = self.program.runner(self.threads)
-        if runner.owner != (self._token, binding.moved):
+        if runner.owner is not binding.moved:
+            moved = binding.moved
             runner.bind_states(binding.addresses)
-            runner.program, runner.owner = self.program, (self._token, binding.moved)
+            runner.program, runner.owner = self.program, moved
         kept, addresses = self._arguments(leaves)
         if self.lengths.arguments:
             self._stage(runner, kept, addresses)
         before = [copy_of(self._given(kind, i, kept), dtype) for kind, i, dtype in self.before]
-        made = [Buffer.empty(shape, dtype) for shape, dtype in self.results]
+        made = [memory.take() for memory in runner.results]
         for i, first in self.same:
             made[i] = made[first]
         placed: dict[tuple[str, int], Any] = {}  # what was put into the user's objects
@@ -211,7 +218,7 @@ class Executable:
             if isinstance(leaf, Tensor):
                 buffer = leaf._buffer
                 array = buffer.array
-                if array.flags.c_contiguous and id(owner_of(array)) not in owners:
+                if array.flags.c_contiguous and not (owners and id(owner_of(array)) in owners):
                     kept.append(array)
                     addresses.append(buffer.address)
                     continue
@@ -252,6 +259,9 @@ class Executable:
     ) -> Any:
         if self.lengths.results:
             self.lengths.trimmed(made, leaves)
+        taped = STATE.recording and _lead_back(leaves)
+        if self._gives is not None and not (self._first or taped):
+            return from_buffer(made[self._gives])
         outputs = _Outputs(self, leaves, made, before)
         if self._leaves_something:
             self._leave(leaves, outputs)
@@ -259,12 +269,6 @@ class Executable:
             self._place(placed, outputs)
             if placed:
                 return self.fill_result(lambda slot: _either(placed, slot, outputs))
-        taped = STATE.recording and any(
-            isinstance(x, Tensor)
-            and x._node is not None
-            and (goes_back(x._node) or ends_here(x._node))
-            for x in leaves
-        )
         if taped or self.recording.ends:
             return self.fill_result(_ending(outputs, taped))
         return self.fill_result(outputs)
@@ -380,6 +384,15 @@ def _ending(outputs: _Outputs, taped: bool) -> Callable[[Slot], Any]:
     return filled
 
 
+def _lead_back(leaves: Sequence[Any]) -> bool:
+    """Whether the tape leads into the call."""
+    for x in leaves:
+        if isinstance(x, Tensor) and x._node is not None:
+            if goes_back(x._node) or ends_here(x._node):
+                return True
+    return False
+
+
 def _either(placed: dict[tuple[str, int], Any], slot: Slot, outputs: _Outputs) -> Any:
     place = (slot.kind, slot.index)
     return placed[place] if place in placed else outputs(slot)
@@ -451,7 +464,7 @@ class Binding:
 
     Attributes:
         addresses: of each state's memory, in the graph's order.
-        moved: counts how often an address changed; a runner compares it with the one it last saw.
+        moved: another object each time an address changed; a runner remembers which it last saw.
     """
 
     def __init__(self, recording: Recording):
@@ -472,19 +485,21 @@ class Binding:
         self.leaves = [leaf for leaf, _ in recording.gradients]
         self.without = [not had for _, had in recording.gradients]
         self.addresses = [0] * len(self.specs)
-        self.moved = 0
+        self.moved = object()
         self._arrays: list[np.ndarray] = []
         self._references = _ALONE * len(self.written)
         self._moves = -1  # Buffer.moves when the addresses were looked up
+        self._bound = -1  # the same, once all of them are there
         self.owners: set[int] = set()  # ids of what holds the memory of the updated states
         self._founded = -1  # Family.founded when no updated state had one
         self._staged: dict[int, np.ndarray] = {}  # state -> dense memory that stands in for its own
 
     def fits(self) -> bool:
         """Whether the Tensors still stand to each other as they did at the recording."""
-        without = map(is_, map(_GRADIENT, self.leaves), repeat(None))
-        if self.leaves and list(without) != self.without:
-            return False
+        if self.leaves:
+            without = map(is_, map(_GRADIENT, self.leaves), repeat(None))
+            if list(without) != self.without:
+                return False
         for tensor, taken in self.views:
             buffer = tensor._buffer
             if buffer.family is None or buffer.taken is not taken:
@@ -494,6 +509,10 @@ class Binding:
             if held is None or held.spec != self.specs[i] or held._node is not None:
                 return False
         return True
+
+    def is_fresh(self) -> bool:
+        """Whether `refresh` would do nothing for a program that writes no state."""
+        return self._bound == Buffer.moves and not self.of_leaves and not self._staged
 
     def refresh(self) -> None:
         """Bring `addresses` up to date, and let the states that are updated be written."""
@@ -515,7 +534,7 @@ class Binding:
             buffer = _dense(leaf.grad)
             if self.addresses[i] != buffer.address:
                 self.addresses[i] = buffer.address
-                self.moved += 1
+                self.moved = object()
         for i, dense in self._staged.items():
             tensor: Any = self.sources[i]
             dense[...] = tensor._buffer.array
@@ -540,6 +559,7 @@ class Binding:
         arrays = map(_ARRAY, map(_BUFFER, self.tensors))
         if len(self._arrays) != len(self.tensors) or not all(map(is_, arrays, self._arrays)):
             self._bind()
+        self._bound = self._moves
 
     def _bind(self) -> None:
         self._staged = {}
@@ -554,7 +574,7 @@ class Binding:
                 dense = self._staged[i] = copy_of(buffer.array, buffer.dtype)
                 self.addresses[i] = dense.__array_interface__["data"][0]
         self._arrays = list(map(_ARRAY, map(_BUFFER, self.tensors)))
-        self.moved += 1
+        self.moved = object()
         self.owners = {id(owner_of(t._buffer.array)) for t in self.written}
         if len(self.owners) < len(self.written) or len(self.written) < len(self.tensors):
             self._refuse_overlap()

@@ -36,6 +36,7 @@ from tinytorch.compiler.plan.launch import LaunchPlan, LaunchTask, host_from_jso
 from tinytorch.compiler.plan.stages import STATUS_BYTES, HostCall
 from tinytorch.compiler.record.recording import RECORDING_LOCK
 from tinytorch.compiler.run.lengths import Staging
+from tinytorch.compiler.run.results import ResultMemory
 from tinytorch.primitives.host import HostFunction
 from tinytorch.primitives.primitive import OpClass
 
@@ -100,7 +101,7 @@ class Runner:
 
     def __init__(self, program: Program, threads: int, timed: bool = False):
         self.program, self.threads, self.timed = program, threads, timed
-        self.owner: object = None  # for whom the states were bound last
+        self.owner: object = None  # for whom the states were bound last: Binding.moved
         self.staging: dict[int, Staging] = {}  # arguments whose lengths differ from call to call
         self.arena = _pages(program.plan.arena)
         self.segments = self._make_segments()
@@ -116,7 +117,10 @@ class Runner:
         self._walks: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray, int]]] = {
             kind: [] for kind in self._places
         }
-        self._arguments: Sequence[int] = ()  # those last written into the tables
+        # addresses last written into the tables
+        self._arguments: Sequence[int] = ()
+        self._results: Sequence[int] = ()
+        self.results = [ResultMemory(v.shape, v.dtype) for v in program.graph.results]
         for segment in self.segments:
             self._place(segment)
 
@@ -180,11 +184,14 @@ class Runner:
         if arguments != self._arguments:
             self._point("argument", arguments)
             self._arguments = arguments
-        self._point("result", results)
+        if results != self._results:
+            self._point("result", results)
+            self._results = results
         for done in self._done:
             done[0] = 0
-        for host in self._hosts:  # what a run that failed has computed is not this one's
-            host.out = None
+        if self._hosts:
+            for host in self._hosts:  # what a run that failed has computed is not this one's
+                host.out = None
         self.failed, self.begun = False, True
         for segment in self.segments:
             segment.run()
