@@ -5,8 +5,9 @@ TILELOADD, TILESTORED, TDPBF16PS, TDPBSSD and its siblings: a tile register hold
 bytes; TDPBF16PS adds, for each of 16 x 16 float32 sums, 16 products of the even numbers of a pair
 and then of the odd ones; TDPBxyD adds 64 products of bytes to each int32 sum, wrapping, the bytes
 of the first operand signed (x = S) or unsigned (U), those of the second as y says.
-The eight registers are memory of the module, so only one thread may run the code. Every tile is
-full: the configuration is not looked at.
+LDTILECFG says how many rows, and bytes of a row, a tile has: what lies beyond them is 0 after a
+load, and is not stored; products of such zeros change no sum. Registers and configuration are
+memory of the module, so only one thread may run the code; before it says so all tiles are full.
 """
 
 import re
@@ -29,6 +30,16 @@ def _function(name, parameters):
     return Function(f"{PREFIX}{name}", parameters, linkage="internal")
 
 
+def _configured(f, number):
+    """(rows, mask of the words of a row) of a tile register."""
+    wide = f.convert(number, "i64", signed=False)
+    config = f.define("ptr", f"getelementptr i8, ptr @{PREFIX}config, i64 0", "config")
+    rows = f.load(f.at(config, f.add(wide, f.index(48)), "i8"), "i8")
+    bytes = f.load(f.at(config, f.add(f.mul(wide, f.index(2)), f.index(16)), "i8"), "i16", align=1)
+    words = f.div(f.convert(bytes, "i64", signed=False), f.index(4))
+    return f.convert(rows, "i64", signed=False), f.mask_below(16, words)
+
+
 def _zero():
     f = _function("tilezero", [("t", "i8")])
     with f.loop("row", 0, _TILE, 64) as at:
@@ -37,12 +48,23 @@ def _zero():
 
 
 def _move(name):
-    f = _function(name, [("t", "i8"), ("place", "ptr"), ("step", "i64")])
-    with f.loop("row", 0, 16) as row:
+    f = _function(name, [("t", "i8"), ("place", "ptr"), ("apart", "i64")])
+    rows, mask = _configured(f, f.t)
+    if name == "tileloadd64":
+        f.call("void", f"{PREFIX}tilezero", f.t)
+    with f.loop("row", 0, rows) as row:
         inside = f.at(_register(f, f.t), f.mul(row.index, f.index(64)), "i8")
-        outside = f.at(f.place, f.mul(row.index, f.step), "i8")
+        outside = f.at(f.place, f.mul(row.index, f.apart), "i8")
         source, to = (outside, inside) if name == "tileloadd64" else (inside, outside)
-        f.store(f.load(source, "<16 x i32>", align=1), to, align=1)
+        value = f.load(source, "<16 x i32>", align=1, mask=mask)
+        f.store(value, to, align=1, mask=mask)
+    return f
+
+
+def _configure():
+    f = _function("ldtilecfg", [("config", "ptr")])
+    to = f.define("ptr", f"getelementptr i8, ptr @{PREFIX}config, i64 0", "to")
+    f.store(f.load(f.config, "<16 x i32>", align=1), to, align=1)
     return f
 
 
@@ -85,9 +107,12 @@ def emulated_text(kernels) -> str:
     text = module_text(kernels)
     lines = [line for line in text.split("\n") if not line.startswith("declare void @llvm.x86.")]
     text = re.sub(r'@"llvm\.x86\.(ldtile|tile|td)', rf'@"{PREFIX}\1', "\n".join(lines))
-    configure = _function("ldtilecfg", [("config", "ptr")])
     products = [_product("tdpbf16ps", "float", _pairs)]
     products += [_product(f"tdpb{s}d", "i32", _bytes(s)) for s in ("ss", "su", "us", "uu")]
-    functions = [_zero(), _move("tileloadd64"), _move("tilestored64"), *products, configure]
+    functions = [_zero(), _move("tileloadd64"), _move("tilestored64"), *products, _configure()]
     registers = f"@{PREFIX}registers = internal global [{8 * _TILE} x i8] zeroinitializer, align 64"
-    return "\n".join([registers, text, *(f.finish() for f in functions)])
+    full = ", ".join(
+        f"i8 {x}" for x in [1, *[0] * 15, *[64, 0] * 8, *[0] * 16, *[16] * 8, *[0] * 8]
+    )
+    config = f"@{PREFIX}config = internal global [64 x i8] [{full}], align 64"
+    return "\n".join([config, registers, text, *(f.finish() for f in functions)])

@@ -118,6 +118,12 @@ class _Convolution:
         self.scratch = Scratch("float", 4, self.lanes, {"rows": self.rows.size, **arrays})
         self.tiles: dict[str, RegisterTile] = {}
 
+    def begin(self, f: Function) -> None:
+        """What a tile of work needs before its first unit: nothing."""
+
+    def end(self, f: Function) -> None:
+        """What it leaves behind as it was: all."""
+
     def helpers(
         self, prefix: str, c_row: Callable[[RegisterTile], int], add: bool
     ) -> list[Function]:
@@ -174,15 +180,19 @@ def lower_convolution(target: Target, spec: ConvolutionSpec, epilogue: Epilogue)
     return Lowered.of(Forward(target, spec, epilogue, block, rows, {}).kernel())
 
 
-def rows_in_block(target: Target, spec: ConvolutionSpec) -> int:
-    """Output rows done together: a divisor of OH, within what scratch keeps and a tile does."""
+def rows_in_block(target: Target, spec: ConvolutionSpec, budget: int = TILE_FLOPS) -> int:
+    """Output rows done together: a divisor of OH, within what scratch keeps and a tile does.
+
+    Args:
+        budget: operations of a tile of work.
+    """
     flops = spec.flops // max(1, spec.shape[0])
     best, lanes = 1, target.lanes(float32)
     for block in range(1, spec.size[0] + 1):
         if spec.size[0] % block:
             continue
         fits = 4 * PictureRows.read_by(spec, block, lanes).size <= KEPT_BYTES
-        if fits and flops * block // spec.size[0] <= 2 * TILE_FLOPS:
+        if fits and flops * block // spec.size[0] <= 2 * budget:
             best = block
     return best
 
@@ -199,16 +209,19 @@ class Forward(_Convolution):
         self.epilogue = epilogue
         self.vectors = ceil_div(spec.filters, self.lanes)
         self.label, self.flops, self.arguments = "convolution", spec.flops, ("x", "w")
+        self.budget = TILE_FLOPS
 
     def kernel(self) -> Kernel:
         """The kernel and its private functions."""
-        shares = Shares.of(self.units, self.flops // self.units, TILE_FLOPS)
+        shares = Shares.of(self.units, self.flops // self.units, self.budget)
         needed = self.spec.needed and self.spec.needed.each(self.spec.size[0] // self.block)
 
         def body(f: Function, p: Pointers) -> None:
             self.scratch.begin(f)
+            self.begin(f)
             with shares.loop(f, "unit") as unit, where_needed(f, p, needed, unit.index, 1):
                 self.unit(f, p, unit.index)
+            self.end(f)
 
         arguments = (*self.arguments, *self.epilogue.arguments, *length_of(needed))
         return named_kernel(
@@ -319,12 +332,14 @@ class Parts(_Convolution):
 
         def body(f: Function, p: Pointers) -> None:
             self.scratch.begin(f)
+            self.begin(f)
             sums = f.at(p["temporary.parts"], f.mul(f.tile, f.index(size)), "float", "sums")
             with f.loop("zero", 0, size, self.lanes) as i:
                 zero = f.const(vector(self.lanes, "float"), 0)
                 f.store(zero, f.at(sums, i.index, "float"))
             with self.shares.loop(f, "unit") as unit:
                 self.unit(f, p, sums, unit.index)
+            self.end(f)
 
         return named_kernel(
             "convolution_weights", ("x", "g", "temporary.parts"), body, tiles=self.shares.tiles,
@@ -333,10 +348,12 @@ class Parts(_Convolution):
             label=self.label,
         )  # fmt: skip
 
-    def share_out(self, flops: int, label: str = "convolution weights") -> None:
-        """Decide how many parts there are, for so many operations."""
+    def share_out(
+        self, flops: int, label: str = "convolution weights", least: int = PART_FLOPS
+    ) -> None:
+        """Decide how many parts there are, for so many operations, `least` of them in each."""
         self.flops, self.label = flops, label
-        parts = max(1, min(MOST_PARTS, self.units, flops // PART_FLOPS))
+        parts = max(1, min(MOST_PARTS, self.units, flops // least))
         self.shares = Shares(self.units, ceil_div(self.units, parts))
 
     def unit(self, f: Function, p: Pointers, sums: Value, unit: Value) -> None:

@@ -549,16 +549,22 @@ def _amx_memory(f: Function, name: str, number: int, place: Value, row: int) -> 
     f.call("void", f"llvm.x86.{name}", _amx_register(f, number), place, f.index(row))
 
 
-def amx_configure(f: Function) -> None:
-    """Say how large the tiles are: palette 1, all of 16 rows by 64 bytes. Overwrites scratch.
+def amx_configure(f: Function, sizes: Sequence[tuple[int, int]] = ()) -> None:
+    """Say how large the tiles are; all become 0. Overwrites the first line of scratch.
 
     Source: Intel 64 and IA-32 Architectures Software Developer's Manual, LDTILECFG: byte 0 is
     the palette, bytes 16.. are 16-bit row lengths, bytes 48.. are row counts.
+
+    Args:
+        sizes: rows, and bytes of a row, of each; by default all are of 16 rows by 64 bytes.
     """
     f.store(f.const("<16 x i32>", 0), f.scratch)
     f.store(f.const("i8", 1), f.scratch)
     f.store(f.const("<8 x i16>", 64), f.at(f.scratch, f.index(16), "i8"))
     f.store(f.const("<8 x i8>", AMX_ROWS), f.at(f.scratch, f.index(48), "i8"))
+    for i, (rows, row) in enumerate(sizes):
+        f.store(f.const("i16", row), f.at(f.scratch, f.index(16 + 2 * i), "i8"))
+        f.store(f.const("i8", rows), f.at(f.scratch, f.index(48 + i), "i8"))
     f.call("void", "llvm.x86.ldtilecfg", f.scratch)
 
 

@@ -30,6 +30,12 @@ from tinytorch.compiler.plan.stages import Group, Storage
 from tinytorch.kernels import pooling as kernels
 from tinytorch.kernels.convolution import lower_convolution, lower_weights, suits_weights
 from tinytorch.kernels.convolution_rows import ConvolutionSpec
+from tinytorch.kernels.convolution_tiles import (
+    lower_convolution_by_tiles,
+    lower_weights_by_tiles,
+    suits_tile_weights,
+    suits_tiles,
+)
 from tinytorch.kernels.gemm_plan import GemmSpec
 from tinytorch.kernels.pooling import PoolSpec
 from tinytorch.kernels.register_tile import PAIRS, Words, words_of_bytes
@@ -81,9 +87,9 @@ def _reach(node: Node) -> list[int]:
 def _reads_pictures(node: Node) -> bool:
     """Whether a kernel reads the pictures themselves.
 
-    Note [narrow convolutions]: bfloat16 is multiplied in pairs where the processor does and the
-    summed axis is even; elsewhere it is widened while it is copied, and multiplied as float32:
-    slower than matrix tiles could be, but not than writing windows for them.
+    Note [narrow convolutions]: bfloat16 is multiplied by AMX tiles, or in pairs where the processor
+    does and the summed axis is even; elsewhere it is widened while it is copied, and multiplied as
+    float32.
     """
     p = node.params
     known = {v.dtype for v in (*node.inputs, *node.outputs)} <= {float32, bfloat16, float16}
@@ -142,7 +148,7 @@ def convolution_weight_gradient(lowering: Lowering, group: Group) -> bool:
         return True
     p, out = node.params, node.outputs[0]
     (top, _), (left, _) = p["padding"]
-    if g.dtype is float32:
+    if g.dtype is float32 or lowering.target.has_amx:
         cotangent = _channels_last(lowering, cotangent, node)
     words = _words(lowering, g.dtype, x.dtype, g.shape[3])
     spec = ConvolutionSpec(
@@ -151,8 +157,11 @@ def convolution_weight_gradient(lowering: Lowering, group: Group) -> bool:
     )  # fmt: skip
     epilogue, names = lowering.fused_epilogue(group, (2, 3, 1), 0)
     target, places = lowering.target, cotangent.operand
-    suits = suits_winograd_gradient(target, spec, places)
-    lower = lower_winograd_gradient if suits else lower_weights
+    lower = lower_weights
+    if suits_tile_weights(target, spec, places):
+        lower = lower_weights_by_tiles
+    elif suits_winograd_gradient(target, spec, places):
+        lower = lower_winograd_gradient
     key = (lower.__name__, target.key, spec, places, epilogue.arguments, epilogue.key)
     lowered = LOWERED.get(key, lambda: lower(target, spec, places, epilogue))
     buffers = {**names, "x": image.storage, "g": cotangent.storage}
@@ -170,7 +179,10 @@ def _correlate(
     """Every window of the image times the filters, and the epilogue."""
     out = group.called.outputs[0]
     size, filters = out.shape[2:], out.shape[1]
-    words = _words(lowering, image.dtype, w.dtype, image.shape[1])
+    summed = image.shape[1]
+    if lowering.target.has_amx:  # its tiles read what fills the last pair up
+        summed = round_up(summed, 2)
+    words = _words(lowering, image.dtype, w.dtype, summed)
     packed = _packed_filters(lowering, w, filters, turned, words, group.called)
     top, left = start
     spec = ConvolutionSpec(
@@ -184,7 +196,9 @@ def _correlate(
     lower = lower_convolution
     if spec.shifted:
         buffers["added"] = _added_by_shift(lowering, w, group.called)
-    if suits_winograd(target, spec):
+    if suits_tiles(target, spec):
+        lower = lower_convolution_by_tiles
+    elif suits_winograd(target, spec):
         lower = lower_winograd
         buffers["u"] = _transformed_filters(lowering, w, turned, group.called)
     key = (lower.__name__, target.key, spec, epilogue.arguments, epilogue.key)
