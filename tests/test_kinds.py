@@ -101,6 +101,7 @@ BY_NAME = (
     "operations.py",
     "graph/simplify.py",
     "graph/convolution_rules.py",
+    "graph/frozen.py",
     "loops/elementwise.py",
 )
 

@@ -56,7 +56,7 @@ def inputs(setting: dict) -> dict[str, np.ndarray]:
 
 
 def ours(setting: dict, arrays: dict) -> Side:
-    """The model in evaluation mode, compiled."""
+    """The model in evaluation mode, compiled, its weights frozen as the peers' are."""
     import tinytorch as tt
 
     model = _our_model(setting["model"])
@@ -65,11 +65,11 @@ def ours(setting: dict, arrays: dict) -> Side:
     model.eval()
     x = tt.Tensor(arrays["x"])
 
-    @tt.compile
-    def answer(x):
+    def evaluated(x):
         with tt.no_grad():
             return model(x)
 
+    answer = tt.compile(evaluated, freeze=True)
     return Side(lambda: answer(x), lambda: {"logits": answer(x).numpy()})
 
 

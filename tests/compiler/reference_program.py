@@ -25,7 +25,7 @@ class ReferenceRunner:
     def bind_states(self, addresses):
         self.states = list(addresses)
 
-    def run(self, arguments, results):
+    def run(self, arguments, results, frozen=None):
         graph = self.graph
         where = dict(zip(graph.arguments, arguments, strict=True))
         where |= dict(zip(graph.states, self.states, strict=True))

@@ -275,6 +275,9 @@ def damaged(name: str, result: Any, before: Any) -> Iterator[tuple[str, Any]]:
     elif name == "lower":
         yield "never written", replace(result, tasks=result.tasks[::-1])
         yield "a result is never written", replace(result, tasks=result.tasks[:-1])
+    elif name == "derive":
+        yield "never written", replace(result, tasks=result.tasks[::-1])
+        yield "what is not there", replace(result, derived=len(result.tasks))
     elif name == "plan the arena":
         yield "two temporaries overlap", replace(result, offsets=dict.fromkeys(result.offsets, 0))
     else:

@@ -78,6 +78,7 @@ READING = {
     " what it overwrites.",
     "lower": "Each group is now loops or a library call; the names in brackets are functions of"
     " machine code.",
+    "derive": "As above, unless weights are frozen: then what follows from them alone is in front.",
     "plan the arena": "Temporaries that are not needed at the same time share bytes.",
     "launch plan": "This is all that is left for the runtime: functions, and numbers of memory.",
 }

@@ -49,6 +49,7 @@ def compile(
     dynamic_shapes: Mapping[str, Any] | None = None,
     recompute: str | None = None,
     check_nan: bool = False,
+    freeze: bool = False,
 ) -> Any:
     """A function that does what `fn` does, as one native program.
 
@@ -74,6 +75,11 @@ def compile(
             the program; it names the first operation that gave one, and its line. A step takes 1.1
             to 1.2 times as long; to find the operation a second program is made and runs, in which
             functions of the user are called again.
+        freeze: take the Tensors that `fn` reads and does not write, the weights of a model in
+            evaluation, for constant: what follows from them alone (filters packed and transformed,
+            batch norms joined with convolutions, casts) is computed at the first call and kept.
+            Writes to them are seen, eager or compiled, and lead to computing it again; but what
+            NumPy writes to an array that it has kept (`from_numpy`, an older `numpy()`) is not.
 
     Returns:
         a `Compiled`. Calling it gives what `fn` gives, in fresh memory; Tensors that `fn` closes
@@ -106,9 +112,11 @@ def compile(
     if fn is None:
         return functools.partial(
             compile, precision=precision, target=target, threads=threads, guards=guards,
-            dynamic_shapes=dynamic_shapes, recompute=recompute, check_nan=check_nan,
+            dynamic_shapes=dynamic_shapes, recompute=recompute, check_nan=check_nan, freeze=freeze,
         )  # fmt: skip
-    return Compiled(fn, precision, target, threads, guards, dynamic_shapes, recompute, check_nan)
+    return Compiled(
+        fn, precision, target, threads, guards, dynamic_shapes, recompute, check_nan, freeze
+    )
 
 
 class _Overlap(NamedTuple):
@@ -125,7 +133,7 @@ class Compiled:
         self, fn: Callable[..., Any], precision: str | None, target: str | Target | None,
         threads: int | None, guards: Iterable[Any] = (),
         dynamic_shapes: Mapping[str, Any] | None = None, recompute: str | None = None,
-        check_nan: bool = False,
+        check_nan: bool = False, freeze: bool = False,
     ):  # fmt: skip
         if not callable(fn):
             raise CompileError(
@@ -158,6 +166,7 @@ class Compiled:
         self.fn, self.precision, self.threads = fn, precision, threads
         self.recompute = recompute or RECOMPUTE[0]
         self.check_nan = flag("compile", "check_nan", check_nan)
+        self.freeze = flag("compile", "freeze", freeze)
         self.target = _runnable(target)
         self.name = asked(fn, "__qualname__", name_of(type(fn)))
         self.captures = 0  # how often the function was recorded
@@ -397,6 +406,8 @@ class Compiled:
                 checks=key[3],
             )  # fmt: skip
         recording.graph.recompute = self.recompute
+        if self.freeze:
+            recording.freeze()
         self.captures += 1
         program = program_for(recording.graph, self.target or Target.host())
         threads = self.threads or settings.num_threads()

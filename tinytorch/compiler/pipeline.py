@@ -16,6 +16,7 @@ from tinytorch.compiler.graph.graph import Captured, Graph, check_captured
 from tinytorch.compiler.graph.simplify import check_simplified, simplify
 from tinytorch.compiler.plan.arena import check_arena, plan_arena
 from tinytorch.compiler.plan.buffers import assign_buffers, check_buffers
+from tinytorch.compiler.plan.derive import check_derived, derive
 from tinytorch.compiler.plan.fuse import check_groups, fuse
 from tinytorch.compiler.plan.launch import LaunchPlan, check_launch, launch_plan
 from tinytorch.compiler.plan.layout import (
@@ -106,6 +107,13 @@ PASSES = (
         " (`plan/lower.py`).",
         lower,
         check_tasks,
+    ),
+    Pass(
+        "derive",
+        "What follows from frozen states alone comes first, to be done once for their numbers"
+        " (`plan/derive.py`).",
+        derive,
+        check_derived,
     ),
     Pass(
         "plan the arena",

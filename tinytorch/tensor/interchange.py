@@ -25,7 +25,14 @@ from tinytorch.base.errors import DTypeError, SettingError, ShapeError
 from tinytorch.tensor.dispatch import COPY, copied, to_dtype, viewed
 from tinytorch.tensor.indexing import getitem
 from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.memory import Buffer, TensorBase, copy_of, from_buffer
+from tinytorch.tensor.memory import (
+    Buffer,
+    TensorBase,
+    copy_of,
+    from_buffer,
+    note_writes,
+    owner_of,
+)
 from tinytorch.tensor.operands import Operand, make, tensor_of
 from tinytorch.tensor.shaping import axis_of
 
@@ -72,6 +79,8 @@ def numpy(x: TensorBase) -> Array:
     view = x.read("numpy()").view()
     if x._node is not None or x.dtype is bfloat16:
         view.flags.writeable = False
+    else:
+        note_writes((id(owner_of(view)),))
     return view
 
 
@@ -392,6 +401,8 @@ def to_dlpack(
         array.flags.writeable = False
     if copy or not (max_version or array.flags.writeable):
         array = copy_of(array, buffer.dtype)  # the old protocol has no word for read-only
+    if array.flags.writeable:
+        note_writes((id(owner_of(array)),))
     capsule = array.__dlpack__(max_version=max_version)
     if buffer.dtype is bfloat16:
         _code(capsule).value = _BFLOAT

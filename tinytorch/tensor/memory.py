@@ -9,6 +9,7 @@ day; "cpu" is its only value.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -150,6 +151,65 @@ class Family:
             if len(self.kept) > self._most:
                 self.kept = [r for r in self.kept if r() is not None]
                 self._most = 2 * len(self.kept) + 32
+
+
+class Watched:
+    """Memory whose writes somebody wants to know of: what follows from its numbers was kept.
+
+    Note [who sees a write]
+        Eager code writes after `writable`, a compiled program says what it wrote, and an array that
+        is handed out to be written (`numpy()`, DLPack) counts as a write: these are all ways of
+        this library. It is the memory that is known, so views of any kind count. What NumPy writes
+        later to an array it was given, or had before (`from_numpy`), nobody sees.
+
+    Args:
+        owner: what holds the memory; it is kept, so that no other gets its number.
+
+    Attributes:
+        count: how often it was written, or may have been.
+        writes: the same of all such memory: while it stays, nothing has to be looked at.
+    """
+
+    __slots__ = ("__weakref__", "count", "owner")
+    writes = 0
+
+    def __init__(self, owner: Any):
+        self.owner, self.count = owner, 0
+
+
+_watched: dict[int, ref[Watched]] = {}  # by the id of the owner
+
+
+def owner_of(array: Array) -> Any:
+    """What holds the memory of an array."""
+    return array if array.base is None else array.base
+
+
+def watch(array: Array) -> Watched:
+    """Have writes to the memory of an array counted, as long as what this gives is kept."""
+    owner = owner_of(array)
+    number = id(owner)
+    known = _watched.get(number)
+    found = None if known is None else known()
+    if found is None:
+
+        def forget(gone: ref[Watched]) -> None:
+            if _watched.get(number) is gone:
+                del _watched[number]
+
+        found = Watched(owner)
+        _watched[number] = ref(found, forget)
+    return found
+
+
+def note_writes(owners: Iterable[int]) -> None:
+    """Memory, by the ids of what holds it, has other numbers now, or may have; see Watched."""
+    for number in owners if _watched else ():
+        known = _watched.get(number)
+        found = None if known is None else known()
+        if found is not None:
+            found.count += 1
+            Watched.writes += 1
 
 
 def copy_of(array: Array, dtype: DType) -> Array:
@@ -454,6 +514,8 @@ def writable(x: Any) -> Array:
 
     Cost: 0.2 us for a Tensor without views; with them 0.2 us for each.
     """
+    if _watched:
+        note_writes((id(owner_of(x._buffer.array)),))
     if x._buffer.family is not None or type(x) is _held:
         return _of_family(x)
     buffer = x._buffer

@@ -124,7 +124,7 @@ def test_a_plan_survives_json():
     written = plan(tasks=tasks, tiles=True, scratch=64)
     saved = json.loads(json.dumps(written.to_json()))
     assert LaunchPlan.from_json(saved) == written
-    assert saved["format"] == FORMAT and len(saved) == 9
+    assert saved["format"] == FORMAT and len(saved) == 10
     defaults = LaunchTask("kernel", 1, [])
     assert (defaults.label, defaults.node, defaults.check, defaults.details) == ("", -1, False, {})
     assert (defaults.flops, defaults.bytes, defaults.host) == (0, 0, None)

@@ -181,6 +181,8 @@ class Graph:
         ragged: the axes of arguments and results of which only a part is valid (axes.py).
         recompute: which values the passes may compute again in place of keeping them, one of
             `RECOMPUTE`.
+        frozen: states that stay as they are from call to call, or nearly always: what depends on
+            them alone is computed once for their numbers. None of them is updated.
         lengths: for each dim the argument that says how long it is.
     """
 
@@ -192,6 +194,7 @@ class Graph:
     updates: list[tuple[Value, Value]] = field(default_factory=list[tuple[Value, Value]])
     ragged: dict[Value, Axes] = field(default_factory=dict[Value, Axes])
     recompute: str = RECOMPUTE[0]
+    frozen: list[Value] = field(default_factory=list[Value])
     lengths: dict[Dim, Value] = field(default_factory=dict[Dim, Value])
 
     @property
@@ -244,6 +247,8 @@ class Graph:
         lines = [f"def program({given}):"]
         if self.recompute != RECOMPUTE[0]:
             lines.append(f"    # recompute: {self.recompute}")
+        if self.frozen:
+            lines.append("    # frozen: " + ", ".join(v.name for v in self.frozen))
         for v, array in self.constants.items():
             lines.append(f"    {v.name} = {_array_text(v.name, array)}  # {_text(v.spec)}")
         for node in self.nodes:
@@ -406,6 +411,9 @@ def verify(graph: Graph, after: str) -> Graph:
         if v not in made:
             refuse("an output is never made", v)
     states = set(graph.states)
+    for v in graph.frozen:
+        if v not in states or any(v is old for old, _ in graph.updates):
+            refuse("what is frozen is no state, or is updated", v)
     for old, new in graph.updates:
         if old not in states or old.spec != new.spec:
             refuse("an update does not fit its state", f"{old!r} from {new!r}")

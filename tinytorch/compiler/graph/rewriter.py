@@ -63,7 +63,7 @@ class Rewriter:
         self.old, self.rules = graph, rules
         self.new = Graph(
             list(graph.arguments), list(graph.states), dict(graph.constants),
-            recompute=graph.recompute,
+            recompute=graph.recompute, frozen=list(graph.frozen),
         )  # fmt: skip
         self.values: dict[Value, Value] = {
             v: v for v in (*graph.arguments, *graph.states, *graph.constants)
@@ -71,6 +71,7 @@ class Rewriter:
         self.made: dict[Value, Node] = {}
         self.checks: list[IndexCheck] = []
         self.users, self.outputs = graph.users(), frozenset(graph.outputs)
+        self.frozen = frozenset(graph.frozen)
         self._seen: dict[tuple[str, Inputs, str, int], Inputs] = {}
         self._constants: dict[tuple[Spec, bytes], Value] = {}
         self.where, self.replay = "", 0  # of the node that is being rewritten

@@ -26,6 +26,7 @@ from tinytorch.base.dtypes import (
 )
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.convolution_rules import CONVOLUTION_RULES
+from tinytorch.compiler.graph.frozen import folded
 from tinytorch.compiler.graph.graph import Captured, Graph, Node, Value, verify
 from tinytorch.compiler.graph.rewriter import IndexCheck, Inputs, Rewriter, Rule, Simplified
 from tinytorch.primitives.primitive import TABLE, OpClass
@@ -444,7 +445,7 @@ def simplify(captured: Captured) -> Simplified:
     Args:
         captured: as recorded; it stays as it is.
     """
-    r = Rewriter(captured.graph, RULES)
+    r = Rewriter(folded(captured.graph), RULES)
     graph = r.run()
     checks = tuple({(c.index, c.size): c for c in r.checks}.values())
     return Simplified(captured, remove_unused(graph, [c.index for c in checks]), checks)

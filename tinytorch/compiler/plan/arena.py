@@ -1,7 +1,8 @@
 """The arena: one piece of memory in which each temporary has a place while it is needed.
 
 Knows Storages and the order of tasks, never addresses. A temporary lives from the first task that
-writes it to the last that touches it; two that live at the same time never overlap. Placing them
+writes it to the last that touches it, one that is kept from call to call always; two that live at
+the same time never overlap. Placing them
 best is hard in general (dynamic storage allocation is NP-complete: Garey & Johnson 1979, problem
 SR2); greedy by size is the strategy that came closest to the lower bound over real networks in
 Pisarchyk & Lee 2020, https://arxiv.org/abs/2001.03288, section 5.
@@ -119,7 +120,15 @@ def lifetimes_of(program: TaskList) -> dict[Storage, tuple[int, int]]:
         for s in dict.fromkeys((*task.arguments, *task.reads, *task.writes)):
             if s.kind == "temporary":
                 lifetimes[s] = (lifetimes.get(s, (i, i))[0], i)
+    for s in kept_storages(program):
+        lifetimes[s] = (0, len(program.tasks) - 1)
     return lifetimes
+
+
+def kept_storages(program: TaskList) -> set[Storage]:
+    """What derived tasks leave for the others: it must still be there at the next call."""
+    made = {s for t in program.tasks[: program.derived] for s in t.writes}
+    return {s for t in program.tasks[program.derived :] for s in t.reads if s in made}
 
 
 def check_arena(plan: Arena) -> None:

@@ -16,6 +16,7 @@ from math import prod
 from typing import NoReturn
 
 from tinytorch.base.errors import CompileError
+from tinytorch.compiler.graph.frozen import frozen_nodes
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.operations import has_epilogue
 from tinytorch.compiler.plan.access import (
@@ -43,7 +44,8 @@ def fuse(laid_out: LaidOut) -> Fused:
         if g.nodes:
             groups[g.number] = Group(g.number, g.domain, g.axes, g.call, g.outer, tuple(g.nodes))
     of = {node: groups[g.number] for node, g in fusion.of.items()}
-    return Fused(laid_out.program, laid_out, tuple(groups.values()), fusion.paths, wanted, of)
+    made, paths, frozen = tuple(groups.values()), fusion.paths, fusion.frozen
+    return Fused(laid_out.program, laid_out, made, paths, wanted, of, frozen)
 
 
 @dataclass(eq=False)
@@ -73,6 +75,7 @@ class _Fusion:
         self.graph, self.orders, self.wanted = laid_out.graph, laid_out.orders, wanted
         self.producer = self.graph.producers()
         self.users = self.graph.users()
+        self.frozen = frozen_nodes(self.graph)  # a kernel has such nodes alone, or none
         self._place_of = {n: i for i, n in enumerate(self.graph.nodes)}
         self.of: dict[Node, _Draft] = {}
         self.groups: list[_Draft] = []
@@ -98,7 +101,7 @@ class _Fusion:
         inlined: dict[Node, frozenset[Node]] = {}  # with the reductions that compute it
         costs = dict[Node, int]()  # nodes that a reduction computes
         for node in reversed(self.graph.nodes):
-            if not is_arithmetic(node) or node.is_lookup:
+            if not is_arithmetic(node) or node.is_lookup or node in self.frozen:
                 continue
             if node.outputs[0] in self.wanted:
                 continue
@@ -266,7 +269,9 @@ class _Fusion:
         """Whether the node runs over the group's points or rows, reading them where they are."""
         if group.call is not None and not has_epilogue(group.call):
             return False
-        if len(group.nodes) >= MOST_NODES:
+        if len(group.nodes) >= MOST_NODES or (group.nodes[0] in self.frozen) != (
+            node in self.frozen
+        ):
             return False
         if node.is_reduction:
             if group.call is not None or group.outer or self.is_outer(node):
@@ -313,7 +318,9 @@ class _Fusion:
         for group in reversed(self.groups[-16:]):
             if not (group.outer and group.domain == node.inputs[0].shape and group.axes == axes):
                 continue
-            if group.replay != node.replay:
+            if group.replay != node.replay or (group.nodes[0] in self.frozen) != (
+                node in self.frozen
+            ):
                 continue
             firsts = [n for n in group.nodes if n.is_reduction]
             shared = mine & {b for n in firsts for b, _ in self.paths.sources(n)}
@@ -328,6 +335,8 @@ class _Fusion:
     def _merge(self, into: _Draft, other: _Draft, replay: bool = False) -> None:
         """Put `other` into `into` if they run over the same points with nothing between them."""
         if other.call is not None or other.outer or (other.replay != into.replay and not replay):
+            return
+        if (other.nodes[0] in self.frozen) != (into.nodes[0] in self.frozen):
             return
         per_row = other.axes is None and self._is_per_row(into, other.domain)
         if not per_row and (into.outer or other.domain != into.domain):

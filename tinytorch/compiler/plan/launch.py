@@ -24,7 +24,7 @@ from tinytorch.primitives.host import HostFunction
 from tinytorch.primitives.loop import Body
 from tinytorch.primitives.primitive import TABLE, Spec
 
-FORMAT = 3  # raise when the meaning of a field changes: entries written before are then not found
+FORMAT = 4  # raise when the meaning of a field changes: entries written before are then not found
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,7 @@ class LaunchPlan:
         constants: for each constant its number in the captured graph, or its bytes where a pass
             made it.
         memory: the text `memory()` prints.
+        derived: so many of the first tasks run only when the frozen states are new (derive.py).
     """
 
     tasks: list[LaunchTask]
@@ -166,16 +167,37 @@ class LaunchPlan:
     same: list[int]
     constants: list[int | str]
     memory: str
+    derived: int = 0
 
     @cached_property
     def launched(self) -> list[Launched]:
-        """The tasks as they are run, those of a loop trip after trip."""
-        return list(_launched(self.tasks, [(i, 0, n) for i, (_, n, _) in enumerate(self.storages)]))
+        """The tasks as they are run at each call, those of a loop trip after trip."""
+        return list(_launched(self.tasks[self.derived :], self._whole))
+
+    @cached_property
+    def derivation(self) -> list[Launched]:
+        """The tasks that run when the frozen states are new, before the others."""
+        return list(_launched(self.tasks[: self.derived], self._whole))
+
+    @property
+    def _whole(self) -> list[tuple[int, int, int]]:
+        return [(i, 0, n) for i, (_, n, _) in enumerate(self.storages)]
+
+    @property
+    def kept(self) -> int:
+        """Bytes that derived tasks leave for the others, from call to call."""
+        made = {n for one in self.derivation for n, _, _ in one.memory}
+        read = {n for one in self.launched for n, _, _ in one.memory}
+        return sum(self.storages[n][1] for n in made & read if self.storages[n][0] == "temporary")
 
     @property
     def starts(self) -> list[int]:
-        """Where each task begins among `launched`, and behind the last one the end."""
-        return [0, *accumulate(t.launches for t in self.tasks)]
+        """Where each task begins among `launched`, and behind the last one the end.
+
+        One that is derived begins and ends before the first.
+        """
+        each = (t.launches for t in self.tasks[self.derived :])
+        return [*[0] * self.derived, *accumulate(each, initial=0)]
 
     @property
     def written(self) -> list[LaunchTask]:
@@ -198,6 +220,8 @@ class LaunchPlan:
             raise ValueError("a launch plan of another format")
         if not all(type(fields[n]) is list for n in ("tasks", "storages", "same", "constants")):
             raise TypeError("what is a list is something else")
+        if type(fields["derived"]) is not int:
+            raise TypeError("a count that is no number")
         fields["tasks"] = [_task_from_json(t) for t in fields["tasks"]]
         fields["storages"] = [(kind, n, place) for kind, n, place in fields["storages"]]
         return cls(**fields)
@@ -227,12 +251,14 @@ class LaunchPlan:
         for task in written:
             if task.host is not None:
                 host_from_json(task.host, functions)
-        numbers = [self.arena, self.scratch, *(t.tiles for t in written), *self.same]
+        numbers = [self.arena, self.scratch, self.derived, *(t.tiles for t in written), *self.same]
         if not all(type(n) is int and n >= 0 for n in numbers):
             raise TypeError("a count that is no whole number >= 0")
         names: list[Any] = [text for t in written for text in (t.symbol, t.label, t.unit)]
         if not all(isinstance(text, str) for text in names):
             raise TypeError("a name that is no text")
+        if self.derived > len(self.tasks):
+            raise ValueError("more tasks are derived than there are")
         if len(self.same) != len(graph.results) or any(n > i for i, n in enumerate(self.same)):
             raise ValueError("results that are of another graph")
 
@@ -317,6 +343,7 @@ def launch_plan(arena: Arena) -> Launch:
         same=[first[v] for v in results],
         constants=places.constants,
         memory=str(arena),
+        derived=program.derived,
     )
     return Launch(arena, plan)
 

@@ -38,6 +38,7 @@ def lower(ordered: Ordered) -> TaskList:
     lowering = Lowering(buffers)
     for item in ordered.items:
         _lower(lowering, item)
+        lowering.note_lookups(item)
     for new, storage, kept in buffers.last:
         if kept is None:
             lowering.fill(Copy(new, storage))

@@ -53,14 +53,17 @@ from tinytorch.compiler.plan.stages import (
     Buffers,
     Copy,
     Group,
+    Item,
     Kind,
     Materialized,
     Placement,
     Storage,
     Task,
 )
+from tinytorch.primitives.primitive import OpClass
 
 NONE: frozenset[Value] = frozenset()
+AT_INDICES = (OpClass.LOOKUP, OpClass.GATHER, OpClass.SCATTER, OpClass.UPDATE)
 Names = dict[str, Storage]  # of the buffers of a kernel
 # The making of an expression: it asks for values at coordinates, and is sent their expressions.
 Steps = Generator[tuple[Value, tuple[Coordinate, ...]], Expression, Expression]
@@ -356,6 +359,7 @@ class Lowering(PlanReader):
         self.buffers, self.target = buffers, buffers.captured.target
         self.storages = list(buffers.storages)
         self.tasks: list[Task] = []
+        self._noted = 0
         self.asked: set[Value] = set()  # whose layout the kernel being lowered was told
         self.status: Storage | None = None
         self.constants: dict[Value, tuple[Storage, np.ndarray]] = {}  # of loops
@@ -455,6 +459,12 @@ class Lowering(PlanReader):
         return None
 
     # tasks
+
+    def note_lookups(self, item: Item) -> None:
+        """Say of the tasks of an item, those since it was last asked, whether they use indices."""
+        begin, self._noted = self._noted, len(self.tasks)
+        if isinstance(item, Group) and any(n.primitive.op_class in AT_INDICES for n in item.nodes):
+            self.tasks[begin:] = [replace(t, looks_up=True) for t in self.tasks[begin:]]
 
     def add(
         self, lowered: Lowered, buffers: Mapping[str, Storage], label: str, where: str,

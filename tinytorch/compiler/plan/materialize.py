@@ -203,7 +203,7 @@ class _Choice:
 
     def _may_drop(self, v: Value, stored: bool = True) -> bool:
         node = self.producer.get(v)
-        if node is None or not is_arithmetic(node) or node.is_lookup:
+        if node is None or not is_arithmetic(node) or node.is_lookup or node in self.fused.frozen:
             return False
         return (v in self.values or not stored) and v not in self.hard and prod(v.shape) > 1
 

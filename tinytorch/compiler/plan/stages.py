@@ -173,6 +173,7 @@ class Task:
         details: named numbers an error message shows, for example {"axis": 0, "size": 50257}.
         begins: how many bytes into its Storage each buffer begins; empty: all at the beginning. So
             kernels that differ in where they begin are one kernel.
+        looks_up: it reads or writes at places that indices say: not before these are checked.
     """
 
     kernel: Kernel | HostCall | LoopCall
@@ -184,6 +185,7 @@ class Task:
     check: bool = False
     details: dict[str, int] = field(default_factory=dict[str, int])
     begins: tuple[int, ...] = ()
+    looks_up: bool = False
 
     @property
     def shown(self) -> str:
@@ -206,6 +208,8 @@ class TaskList:
         captured: that program as it was recorded. The passes keep arguments, states and results in
             their places in the lists, so places are what the two have in common.
         made: the constants that are not the graph's but of loops in it, with their arrays.
+        derived: so many of the first tasks are done only when the frozen states are new; what they
+            write for the others stays where it is.
     """
 
     tasks: Sequence[Task]
@@ -217,6 +221,7 @@ class TaskList:
     graph: Graph
     captured: Graph
     made: Mapping[Value, np.ndarray] = field(default_factory=dict[Value, np.ndarray])
+    derived: int = 0
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -226,7 +231,7 @@ class TaskList:
     def __str__(self) -> str:
         self.graph.name_values()
         return "\n".join(
-            f"{i}: {t.shown} ({t.kernel.name})\n"
+            f"{i}: {t.shown} ({t.kernel.name}){', derived' if i < self.derived else ''}\n"
             f"    reads {', '.join(sorted(map(repr, t.reads)))}\n"
             f"    writes {', '.join(sorted(map(repr, t.writes)))}" + _trips(t)
             for i, t in enumerate(self.tasks)
@@ -420,6 +425,7 @@ class Fused(Stage):
         wanted: values that must be in memory: outputs, and indices to be checked.
         of: the group of each node that has one. Nodes without are movement, sources, and
             arithmetic computed inside the groups that read it.
+        frozen: what is computed of frozen states alone (graph/frozen.py).
     """
 
     laid_out: LaidOut
@@ -427,6 +433,7 @@ class Fused(Stage):
     paths: Paths
     wanted: frozenset[Value]
     of: Mapping[Node, Group]
+    frozen: frozenset[Node] = frozenset()
 
     @property
     def producer(self) -> Mapping[Value, Node]:

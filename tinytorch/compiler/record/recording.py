@@ -170,6 +170,14 @@ class Recording:
         self.put_again: Callable[[], None] = do_nothing
         self.dims: dict[Dim, int] = {}
 
+    def freeze(self) -> None:
+        """Let the states that are Tensors and are not updated be frozen (graph/frozen.py)."""
+        updated = {old for old, _ in self.graph.updates}
+        states = zip(self.graph.states, self.sources, strict=True)
+        self.graph.frozen = [
+            v for v, source in states if v not in updated and not isinstance(source, Leaf)
+        ]
+
 
 def do_nothing() -> None:
     """What is put again where nothing was taken back."""

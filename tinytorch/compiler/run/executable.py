@@ -41,12 +41,16 @@ from tinytorch.tensor.memory import (
     DETACH,
     Buffer,
     Family,
+    Watched,
     copy_of,
     from_array,
     from_buffer,
     hold_buffer,
     is_alone,
+    note_writes,
+    owner_of,
     replace_memory,
+    watch,
     writable,
 )
 from tinytorch.tensor.tensor import Tensor
@@ -185,7 +189,8 @@ class Executable:
         placed: dict[tuple[str, int], Any] = {}  # what was put into the user's objects
         runner.begun = False
         try:
-            runner.run(addresses, [b.address for b in made])
+            frozen = binding.numbers_of_frozen() if binding.frozen else None
+            runner.run(addresses, [b.address for b in made], frozen)
             return self._finish(leaves, made, before, placed)
         except IndexRangeError:
             raise
@@ -465,6 +470,7 @@ class Binding:
     Attributes:
         addresses: of each state's memory, in the graph's order.
         moved: another object each time an address changed; a runner remembers which it last saw.
+        frozen: the places of states that the program derives from (graph/frozen.py).
     """
 
     def __init__(self, recording: Recording):
@@ -484,6 +490,10 @@ class Binding:
         self.views = recording.views
         self.leaves = [leaf for leaf, _ in recording.gradients]
         self.without = [not had for _, had in recording.gradients]
+        self.frozen = [index[v] for v in graph.frozen]
+        self._watched: list[Watched] = []  # memory of the frozen states
+        self._writes = -1  # Watched.writes when it was looked at, and what was seen
+        self._numbers: tuple[object, int] = (None, 0)
         self.addresses = [0] * len(self.specs)
         self.moved = object()
         self._arrays: list[np.ndarray] = []
@@ -541,10 +551,22 @@ class Binding:
 
     def wrote(self) -> None:
         """After the run: states that are not dense in memory get what was computed for them."""
+        note_writes(self.owners)
         for i in self.updated if self._staged else ():
             if i in self._staged:
                 tensor: Any = self.sources[i]
                 tensor._buffer.array[...] = self._staged[i]
+
+    def numbers_of_frozen(self) -> tuple[object, int]:
+        """Something that is equal as long as the frozen states are known to hold the same numbers.
+
+        Cost: one comparison, where no frozen state of any program was written meanwhile.
+        """
+        writes = Watched.writes  # first: another thread may write meanwhile
+        if self._writes != writes or self._numbers[0] is not self.moved:
+            self._numbers = self.moved, sum([w.count for w in self._watched])
+            self._writes = writes
+        return self._numbers
 
     def array(self, state: int) -> np.ndarray:
         """The memory of a state, as the program sees it."""
@@ -575,6 +597,7 @@ class Binding:
                 self.addresses[i] = dense.__array_interface__["data"][0]
         self._arrays = list(map(_ARRAY, map(_BUFFER, self.tensors)))
         self.moved = object()
+        self._watched = [watch(self.sources[i]._buffer.array) for i in self.frozen]
         self.owners = {id(owner_of(t._buffer.array)) for t in self.written}
         if len(self.owners) < len(self.written) or len(self.written) < len(self.tensors):
             self._refuse_overlap()
@@ -597,11 +620,6 @@ class Binding:
                             rule="a tensor that shows part of another was taken from it: x[1:]",
                             fix="x = tt.from_numpy(array) once, and views of x",
                         )
-
-
-def owner_of(array: np.ndarray) -> Any:
-    """What holds the memory of an array."""
-    return array if array.base is None else array.base
 
 
 def _dense(tensor: Any) -> Any:

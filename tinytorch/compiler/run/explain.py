@@ -5,9 +5,12 @@ Knows how to print; what is printed is measured in timing.py and roofline.py.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from tinytorch.base.amounts import count_text, size_text, time_text
 from tinytorch.codegen import engine
 from tinytorch.compiler.pipeline import compile_graph
+from tinytorch.compiler.plan.launch import LaunchPlan
 from tinytorch.compiler.run.executable import Executable
 from tinytorch.compiler.run.kernel_sums import KernelSum, kernel_sums, short_name
 from tinytorch.compiler.run.roofline import bounds, measure
@@ -29,7 +32,8 @@ def explain(call: Executable) -> str:
     and "limit" is what sets that least time: arithmetic (fp32, fp64, bf16), bytes from "memory" or
     from a "cache" (roofline.py, Note [where bytes come from]), or "start", for a kernel so small
     that taking its tiles and looking at the clock is what it consists of. A length that differs by
-    call has a line of its own; what is timed is its greatest value.
+    call has a line of its own; what is timed is its greatest value. So have the kernels that
+    run only when frozen states are new; the times are without them.
 
     FLOPs count an operation of the program as one for each number, an exponential too, which takes
     some twenty instructions: kernels that are full of them stay far below what is called the limit.
@@ -52,12 +56,22 @@ def explain(call: Executable) -> str:
         [
             *_table(cells),
             *[f"length {d.name}: {d.min} to {d.max}, here {d.max}" for d in call.recording.dims],
+            *_derived(plan),
             f"host calls: {len(program.host_calls)}{calls}",
             f"arena: {size_text(plan.arena)}",
             f"threads wait for others {waiting:.1%} of the kernels' time",
             f"machine: {program.target.name}, {call.threads} threads, {limit}",
         ]
     )
+
+
+def _derived(plan: LaunchPlan) -> list[str]:
+    """A line on what is not done at each call."""
+    if not plan.derivation:
+        return []
+    labels = Counter(one.task.label for one in plan.derivation)
+    shown = ", ".join(f"{label} {n}" if n > 1 else label for label, n in labels.items())
+    return [f"derived once of frozen states: {size_text(plan.kept)} by {shown}"]
 
 
 def _cells(kernel: KernelSum, whole: float) -> tuple[str, ...]:

