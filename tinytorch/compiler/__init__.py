@@ -4,13 +4,13 @@ Knows graphs and schedules, never layers or training loops. To see a training st
 stage: `python -m tinytorch.compiler`. To read it, in an hour, in this order (lines of code, without
 docstrings and comments, in brackets); words are explained in docs/glossary.md:
 
-    pipeline.py             [ 97]  the list of passes: nothing but their order
-    graph/graph.py          [269]  what is compiled: primitives over values, printed as Python
-    plan/stages.py          [290]  what the passes hand on, each frozen once made
+    pipeline.py             [103]  the list of passes: nothing but their order
+    graph/graph.py          [275]  what is compiled: primitives over values, printed as Python
+    plan/stages.py          [293]  what the passes hand on, each frozen once made
     plan/layout.py          [101]  in which order the axes of each value lie
-    plan/fuse.py            [374]  which operations become one kernel
+    plan/fuse.py            [381]  which operations become one kernel
     plan/materialize.py     [203]  which values get memory
-    plan/lower.py           [143]  each group becomes a loop nest or a library call
+    plan/lower.py           [144]  each group becomes a loop nest or a library call
 
 Then, by what you are after:
 
