@@ -1,4 +1,4 @@
-"""What all tests share: which of them need files that this machine may not have; fixtures.
+"""What all tests share: which come first, which need files that not every machine has; fixtures.
 
 A test marked `data` reads the official files of a data set from the folder TINYTORCH_DATA. Without
 that folder such tests are left out at collection and counted as deselected; they are never skipped
@@ -18,6 +18,8 @@ def pytest_report_header():
 
 
 def pytest_collection_modifyitems(config, items):
+    # Where several processes share the tests, a long one that came last would be waited for.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if os.environ.get("TINYTORCH_DATA"):
         return
     left_out = [item for item in items if item.get_closest_marker("data")]

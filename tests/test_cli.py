@@ -112,7 +112,7 @@ def test_stopped_by_ctrl_c_and_resumed(eager_run, tmp_path, capsys):
         line = process.stdout.readline()
         assert line or process.poll() is None, process.stderr.read()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert "tito train --resume --run mine" in out
     assert (tmp_path / "mine" / "model.safetensors").exists()

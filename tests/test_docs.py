@@ -46,7 +46,7 @@ def test_the_programs_of_the_readme_print_what_it_says():
     for i in programs:
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", blocks[i][1]],
-            capture_output=True, text=True, timeout=120, cwd=ROOT,
+            capture_output=True, text=True, timeout=300, cwd=ROOT,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert blocks[i + 1][0] == "text", "a program is followed by its output"

@@ -41,7 +41,7 @@ def test_programs_print_what_the_page_says(tmp_path):
         code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{text}"
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True,
-            timeout=120, cwd=tmp_path,
+            timeout=300, cwd=tmp_path,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert kind == "text" and done.stdout.split() == printed.split()

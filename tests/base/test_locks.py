@@ -102,14 +102,14 @@ def test_a_child_finds_locks_open_and_what_fork_waits_for_whole(monkeypatch):
     def hold():
         with open_again:
             held.set()
-            end.wait(20)
+            end.wait(120)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    held.wait(20)
+    held.wait(120)
     child = os.fork()
     if child == 0:
-        signal.alarm(20)
+        signal.alarm(120)
         free = open_again.lock.acquire(blocking=False) and waited.acquire(blocking=False)
         os._exit(0 if free else 1)
     _, status = os.waitpid(child, 0)
@@ -135,7 +135,7 @@ def test_a_share_that_rests_is_not_waited_for():
     other.start()
     assert not taken.wait(0.1)
     lock.sharing.remove(me)
-    assert taken.wait(10)
+    assert taken.wait(60)
     lock.resting.remove(me)
     lock.sharing.remove(me)
-    other.join(10)
+    other.join(60)

@@ -115,7 +115,7 @@ def test_without_a_home_there_is_a_temporary_folder_and_one_warning(tmp_path, en
     kept = {n: v for n, v in os.environ.items()
             if n not in ("HOME", "TINYTORCH_CACHE", "XDG_CACHE_HOME")}  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-c", NOWHERE], capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", NOWHERE], capture_output=True, text=True, timeout=300,
         cwd=Path(__file__).parents[2], env={**kept, "TMPDIR": str(tmp_path), **environment},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -152,7 +152,11 @@ def test_times_grow_stage_by_stage(kernels, threads):
     times = sums.table.record_times(threads)
     assert times.shape == (threads, 21, 3)
     met = 0  # a thread that came too late for a stage has no times of it
-    for _ in range(50):
+    runs = 0
+    # A worker that the system lets run late finds nothing to do: asked for longer, not for more.
+    until = time.monotonic() + 60
+    while runs < 50 or (threads > 1 and not met and time.monotonic() < until):
+        runs += 1
         times[...] = 0
         before = time.monotonic_ns()
         Team().run(sums.table, threads)
@@ -216,7 +220,7 @@ def test_a_forked_child_runs_too(kernels):
     Team().run(sums.table, 2)
     child = os.fork()
     if child == 0:
-        signal.alarm(20)
+        signal.alarm(120)
         try:
             Team().run(sums.table, 2)
             sums.check(2)
@@ -261,7 +265,7 @@ def test_a_process_ends_cleanly_with_spinning_workers():
         "print(Team().run(t, 3), x.sum())\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "0 64\n", "")
 

@@ -282,10 +282,10 @@ def test_labels_that_are_nested_without_end():
     for _ in range(60):
         labels = (labels, labels)
     batch = {"data": np.zeros((2, 3072), np.uint8), "labels": labels}
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(FileFormatError, match="not a pickled file of CIFAR-10"):
         cifar10.read_pickled(pickle.dumps(batch), "data_batch_1")
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_unpacking_follows_no_link(small, tmp_path, monkeypatch):

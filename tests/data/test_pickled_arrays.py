@@ -71,6 +71,9 @@ class Evil:
     def __reduce__(self):
         return (exec, ("raise SystemExit('executed')",))
 
+    def __repr__(self):  # a test has one name in every process
+        return "Evil()"
+
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize(
@@ -176,10 +179,10 @@ def test_what_is_nested_without_end_is_refused_at_once(tail):
     """Ground truth: time: 205 bytes took 4.6 s and a message of 201 MB."""
     import time
 
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(FileFormatError) as told:
         read_pickled_arrays(shared(60, tail), "x")
-    assert time.perf_counter() - began < 1 and len(str(told.value)) < 1000
+    assert time.process_time() - began < 1 and len(str(told.value)) < 1000
 
 
 NESTED = shared(60, b"")
@@ -204,10 +207,10 @@ def test_messages_show_no_contents(content):
     """Ground truth: time and length: nothing of what is nested is printed, or gone through."""
     import time
 
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(FileFormatError, match="not a pickle of plain data") as told:
         read_pickled_arrays(content, "x")
-    assert time.perf_counter() - began < 1 and len(str(told.value)) < 1000
+    assert time.process_time() - began < 1 and len(str(told.value)) < 1000
     assert str(told.value).replace("\n", "").isprintable()
 
 

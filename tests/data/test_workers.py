@@ -206,7 +206,7 @@ def test_processes_end_with_a_killed_parent(tmp_path):
     process.kill()
     process.wait()
     process.stdout.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not any(alive(pid) for pid in pids)
@@ -230,7 +230,7 @@ def test_a_script_without_a_guard_is_told(tmp_path):
         "list(DataLoader(ArrayDataset(np.arange(4)), 2, workers=1, processes=True))\n"
     )
     done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=60,
+        [sys.executable, script], capture_output=True, text=True, timeout=300,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert done.returncode and "__main__" in done.stderr.splitlines()[-1]
@@ -310,7 +310,7 @@ def test_workers_import_nothing_from_the_present_folder(tmp_path, given):
         environment["PYTHONSAFEPATH"] = given
     done = subprocess.run(
         [sys.executable, str(tmp_path / "program.py")], cwd=tmp_path / "here", env=environment,
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.stdout == f"{[[0.0] * 4] * 3} {given}\n", done.stderr
     assert not (tmp_path / "ran").exists()
@@ -352,17 +352,18 @@ def test_a_pass_that_is_left_leaves_no_descriptor():
 
 
 def test_workers_in_the_middle_of_a_sample_are_not_waited_for():
-    """Ground truth: a clock: a sample takes a minute, ending two workers less than two seconds."""
+    """Ground truth: a clock: a sample takes a minute, ending two workers much less, whatever else
+    the machine does."""
     batches = iter(DataLoader(Slow(), 1, workers=2, processes=True))
     next(batches)
     began = time.monotonic()
     del batches
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 30
     assert not multiprocessing.active_children()
 
 
 def test_ctrl_c_ends_a_loop_over_slow_samples_at_once(tmp_path):
-    """Ground truth: a clock: it took 10 seconds (attack.md)."""
+    """Ground truth: a clock: it waited 10 seconds (attack.md)."""
     script = tmp_path / "script.py"
     script.write_text(
         "import os, signal, sys, time\n"
@@ -383,5 +384,5 @@ def test_ctrl_c_ends_a_loop_over_slow_samples_at_once(tmp_path):
     time.sleep(0.3)
     began = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert time.monotonic() - began < 3.0 and "KeyboardInterrupt" in said
+    _, said = process.communicate(timeout=300)
+    assert time.monotonic() - began < 9.0 and "KeyboardInterrupt" in said

@@ -1,13 +1,14 @@
 """Runs a Lowered operation on NumPy arrays through the engine and the thread team."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import pytest
 
 from tests.kernels.amx_emulator import emulated_text
 from tinytorch.base.errors import SettingError
-from tinytorch.codegen.engine import compile_text, load, module_text
+from tinytorch.codegen.engine import Library, compile_text, load, module_text
 from tinytorch.codegen.kernel import Lowered, build
 from tinytorch.codegen.target import Target, amx_permitted, runnable_names
 from tinytorch.codegen.team import StageTable, Team, aligned_bytes
@@ -26,6 +27,12 @@ PAIR_TARGETS = [AMX, *([WITHOUT_AMX] if WITHOUT_AMX.has_bf16_dot else [])]
 VECTOR_TARGETS = {n: replace(Target.named(n), has_amx=False) for n in runnable_names()}
 
 
+@lru_cache(maxsize=256)
+def library_of(text: str, names: tuple[str, ...], target: Target) -> Library:
+    """The code of a module; tests run the same one with several numbers of threads and inputs."""
+    return load([compile_text(text, target)], names)
+
+
 def run_lowered(target, lowered, buffers, threads=(1,)):
     """Run once for each number of threads; the outputs after the last run are in `buffers`.
 
@@ -42,7 +49,7 @@ def run_lowered(target, lowered, buffers, threads=(1,)):
     except SettingError as no:
         pytest.skip(str(no.got))
     text = emulated_text(kernels) if emulated else module_text(kernels)
-    library = load([compile_text(text, target)], [k.name for k in kernels])
+    library = library_of(text, tuple(k.name for k in kernels), target)
     memory = {name: aligned_bytes(size) for name, size in lowered.temporaries.items()}
     for array in memory.values():
         array[:] = 0xFF  # NaN: what is read before it is written shows

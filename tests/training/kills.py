@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.training.killed_run import LOADERS, MOMENTS
 
 ROOT = Path(__file__).resolve().parents[2]
-LONGEST = 120  # seconds a run may take before it counts as hanging
+LONGEST = 500  # seconds a run may take before it counts as hanging
 
 
 @dataclass
@@ -76,14 +76,14 @@ def start(folder: Path, loader: str, compiled: bool, die: str = "", after: float
 
 def _end_session(session: int) -> None:
     """Loader processes notice that their parent is gone within moments; those that do not fail."""
-    for _ in range(300):
+    for _ in range(1200):
         try:
             os.killpg(session, 0)
         except ProcessLookupError:
             return
         time.sleep(0.1)
     os.killpg(session, signal.SIGKILL)
-    raise AssertionError("processes of a killed run were still there after thirty seconds")
+    raise AssertionError("processes of a killed run were still there after two minutes")
 
 
 class Reference:

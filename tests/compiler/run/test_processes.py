@@ -170,7 +170,7 @@ print(count.item(), w.tolist()[0])
 def test_memory_that_is_not_there_changes_nothing():
     """Ground truth: the states before; with memory the same call works. A real limit of memory."""
     out = subprocess.run(
-        [sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=300,
         cwd=ROOT, env={**os.environ, "PYTHONPATH": "."},
     )  # fmt: skip
     assert out.stdout.split() == ["1.0", "4001.0", "2.0", "8001.0"], out.stderr
@@ -215,7 +215,7 @@ print(tt.num_threads(), f(tt.Tensor([2.0, 1.0])).tolist(), f._last.threads)
 def test_a_process_on_one_core_uses_one_thread():
     """Ground truth: its affinity; more threads than that would wait for each other."""
     out = subprocess.run(
-        [sys.executable, "-c", PINNED], capture_output=True, text=True, timeout=60, cwd=ROOT,
+        [sys.executable, "-c", PINNED], capture_output=True, text=True, timeout=300, cwd=ROOT,
         env={**{k: v for k, v in os.environ.items() if "THREADS" not in k}, "PYTHONPATH": "."},
     )  # fmt: skip
     assert out.stdout.strip() == "1 [4.0, 5.0] 1", out.stderr

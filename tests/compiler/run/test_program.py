@@ -255,7 +255,7 @@ step()
 threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 steps = 1
 try:
-    end = time.time() + 30
+    end = time.time() + 60
     while time.time() < end:
         step()
         steps += 1
@@ -271,14 +271,16 @@ except KeyboardInterrupt:
 def test_ctrl_c_leaves_whole_steps():
     """Invariant: after an interrupt every number of the state has the same count."""
     out = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=300,
         cwd=Path(tt.__file__).parents[1], env={**os.environ, "PYTHONPATH": "."},
     )  # fmt: skip
     assert out.stdout.strip() == "whole", out.stderr
 
 
 def test_python_cost_of_a_call_with_a_hundred_states():
-    """The limit of the issue is 30 us; 100 us here, because test machines are busy. See the log."""
+    """Ground truth: an empty Python function, called 2,000 times: 80 us where the issue's limit is
+    30; the least of many, each beside the other, is what neither a busy nor a slow machine changes.
+    """
     states = [tt.Tensor(np.ones(4, np.float32)) for _ in range(100)]
 
     @tt.compile(threads=1)
@@ -289,12 +291,20 @@ def test_python_cost_of_a_call_with_a_hundred_states():
 
     x = tt.Tensor([1.0])
     step(x)
-    times = []
+
+    def nothing():
+        pass
+
+    times, yardstick = [], []
     for _ in range(300):
         start = time.perf_counter()
         step(x)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 100e-6
+        middle = time.perf_counter()
+        for _ in range(2000):
+            nothing()
+        times.append(middle - start)
+        yardstick.append(time.perf_counter() - middle)
+    assert min(times) < min(yardstick)
 
 
 INTERRUPTED_ANYWHERE = """
@@ -326,8 +336,8 @@ def ring():
         os.kill(os.getpid(), signal.SIGINT)
 
 threading.Thread(target=ring, daemon=True).start()
-end = time.time() + 3
-while time.time() < end:
+end = time.time() + 60
+while interrupts < 300 and time.time() < end:
     try:
         armed = True
         while time.time() < end:
@@ -367,11 +377,11 @@ def step(x):
 def test_ctrl_c_at_any_moment_leaves_whole_steps(body):
     """Invariant: states, the gradient that is left and an assigned argument count the same steps.
 
-    750 interrupts in 3 seconds: they come within the native part, within NumPy and between.
+    300 interrupts, or a minute's: they come within the native part, within NumPy and between.
     """
     out = subprocess.run(
         [sys.executable, "-c", INTERRUPTED_ANYWHERE.replace("BODY", BODIES[body])],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=300,
         cwd=Path(tt.__file__).parents[1], env={**os.environ, "PYTHONPATH": "."},
     )  # fmt: skip
     assert out.returncode == 0, out.stderr
