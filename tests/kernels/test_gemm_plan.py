@@ -87,15 +87,28 @@ def test_tiles_cover_the_product(shape, batch, target):
 
 
 def test_a_tile_is_about_as_much_work_as_measured():
-    """Ground truth: `TILE_FLOPS`; a large product is cut into that many tiles, a small one into
-    eight if a few threads gain by it."""
+    """Ground truth: `TILE_FLOPS`; a large product is cut into that many tiles, a small one
+    into as many of 2 us as a few threads gain by."""
     plan = plan_fma(WIDE, product(1000, 1000, 1000))
     tiles = plan.row_tiles.parts * plan.column_tiles.parts
     assert 2e9 / TILE_FLOPS <= tiles <= 1.3 * 2e9 / TILE_FLOPS
-    plan = plan_fma(WIDE, product(100, 100, 100))
-    assert 8 <= plan.row_tiles.parts * plan.column_tiles.parts <= 10
-    plan = plan_fma(WIDE, product(30, 30, 30))
-    assert plan.row_tiles.parts * plan.column_tiles.parts == 1
+    for n, least, most in ((30, 1, 1), (64, 2, 2), (100, 4, 8), (128, 8, 16)):
+        plan = plan_fma(WIDE, product(n, n, n))
+        assert least <= plan.row_tiles.parts * plan.column_tiles.parts <= most
+
+
+@pytest.mark.parametrize("n", [64, 128, 192, 256, 384, 448])
+def test_two_threads_share_a_short_product_evenly(n):
+    """Ground truth: counting what the busier of two threads does when each takes the next tile,
+    one from the front, one from the back, once it is done with the last: at most 3 % more than
+    half of the register blocks."""
+    plan = plan_fma(WIDE, product(n, n, n))
+    tiles = [i * j for i in plan.row_tiles.sizes for j in plan.column_tiles.sizes]
+    done = [0, 0]
+    while tiles:
+        thread = done.index(min(done))
+        done[thread] += tiles.pop(-thread)
+    assert max(done) <= 1.03 * plan.blocks.parts * plan.panels / 2
 
 
 def test_long_sums_are_cut_into_equal_stretches():
