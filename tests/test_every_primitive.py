@@ -264,7 +264,7 @@ NARROW = [
     for row in ROWS
     for i, sample in enumerate(row.samples())
     if sample.inputs and all(x.dtype == np.float64 for x in sample.inputs[:1]) and i < 4
-    if row.op_class is not OpClass.LOOP  # whose body says the types
+    if row.op_class not in (OpClass.LOOP, OpClass.BRANCH)  # whose bodies say the types
     for dtype in (float32, float16, bfloat16)
 ]
 

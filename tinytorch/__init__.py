@@ -33,6 +33,7 @@ from tinytorch.base.lengths import dim
 from tinytorch.base.settings import num_threads, set_num_threads
 from tinytorch.base.unknown_names import unknown
 from tinytorch.tensor.autograd import tape
+from tinytorch.tensor.cond import cond
 from tinytorch.tensor.dispatch import custom_vjp
 from tinytorch.tensor.functions import *  # noqa: F403
 from tinytorch.tensor.functions import __all__ as _functions
@@ -79,6 +80,7 @@ __all__ = [
     "bool",
     "bool_",
     "checkpoint",
+    "cond",
     "custom_vjp",
     "default_generator",
     "dim",

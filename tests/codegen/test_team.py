@@ -18,7 +18,7 @@ from tinytorch.base.errors import CompileError, OutOfMemoryError, SettingError
 from tinytorch.codegen import cache, engine, team
 from tinytorch.codegen.kernel import build
 from tinytorch.codegen.target import Target
-from tinytorch.codegen.team import Crew, StageTable, Team, tile_configuration
+from tinytorch.codegen.team import Crew, Gate, StageTable, Team, tile_configuration
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -118,6 +118,48 @@ def test_no_stages_and_no_tiles(kernels):
     given = [x.ctypes.data, by.ctypes.data]
     table = StageTable([(kernels["increment"], n, given) for n in (0, 64, 0)])
     assert Team().run(table, 2) == 0 and (x == 1).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_gates_leave_stages_out(kernels, threads):
+    """Closed form: what is added where a flag is so, a gate behind a gate; in every run anew."""
+    x, flags = np.zeros(64, np.int64), np.zeros(2, np.uint8)
+    amounts = 10 ** np.arange(5)
+
+    def add(i):
+        return kernels["increment"], 64, [x.ctypes.data, amounts.ctypes.data + 8 * i]
+
+    stages = [Gate(1, True), add(0), Gate(4, False), add(1), Gate(1, True), add(2), add(3), add(4)]
+    table = StageTable(stages)
+    for stage, flag in ((0, 0), (2, 0), (4, 1)):
+        table.pointers[table.slots(stage, 0)] = flags.ctypes.data + flag
+    wanted = 0
+    for run in range(400):
+        flags[:] = run % 2, run // 2 % 2
+        assert Team().run(table, threads) == 0
+        first, second = flags.tolist()
+        wanted += 10_000 + (1 if first else 1010 + 100 * second)
+        assert (x == wanted).all()
+
+
+def test_a_gate_outlives_its_flag(kernels):
+    """Closed form: a stage that is run overwrites the flag; those behind it run all the same."""
+    flag, by = np.ones(8, np.uint8), np.full(1, -1)
+    x, one = np.zeros(64, np.int64), np.ones(1, np.int64)
+    spoil = build("spoil", ["x", "by"], _increment, tiles=1)
+    library = engine.load(
+        [engine.compile_text(engine.module_text([spoil]), Target.host())], ["spoil"]
+    )
+    library.keep()
+    table = StageTable([
+        Gate(2, True), (library["spoil"], 1, [flag.ctypes.data, by.ctypes.data]),
+        (kernels["increment"], 64, [x.ctypes.data, one.ctypes.data]),
+    ])  # fmt: skip
+    table.pointers[table.slots(0, 0)] = flag.ctypes.data
+    for run in range(1, 401):
+        flag.view(np.int64)[:] = 1
+        assert Team().run(table, 3) == 0
+        assert (x == run).all() and not flag.any()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -656,6 +656,21 @@ def _looped(node: Node, inputs: Sequence[Bounded]) -> list[Bounded]:
     return made
 
 
+def _branched(node: Node, inputs: Sequence[Bounded]) -> list[Bounded]:
+    """The case that is taken, each line of its body by the rule of its row."""
+    predicate, *given = inputs
+    true, false = node.bodies
+    n = node.params["results"]
+    taken, other = (true, false) if predicate.value else (false, true)
+    graph = graph_of_body(taken)
+    held = run_bounded(graph, dict(zip(graph.arguments, given, strict=True)))
+    out = [held[v] for v in graph.results]
+    if predicate.errors.any():  # either may be
+        out = [Bounded(x.value, np.full(x.value.shape, np.inf)) for x in out]
+    nothing = [Bounded(np.zeros(s.shape), None) for s in other.outputs[n:]]
+    return [*out[:n], *((out[n:] + nothing) if taken is true else (nothing + out[n:]))]
+
+
 RULES: dict[str, Callable[[Node, Sequence[Bounded]], Bounded | list[Bounded]]] = {
     **dict.fromkeys(MOVEMENT, _moved),
     **dict.fromkeys(INDEXED, _indexed),
@@ -679,4 +694,5 @@ RULES: dict[str, Callable[[Node, Sequence[Bounded]], Bounded | list[Bounded]]] =
     "attention_gradient": _attention_gradient,
     "random_bits": _bits,
     "scan": _looped,
+    "cond": _branched,
 }

@@ -49,7 +49,7 @@ from tinytorch.base.errors import TinyTorchError
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.graph.graph import Graph, Value
 from tinytorch.primitives import TABLE, add, mul, tanh
-from tinytorch.primitives.loop import Body
+from tinytorch.primitives.body import Body
 from tinytorch.primitives.primitive import Spec, store
 
 HIGHEST = 2.0**20  # of a float; squares of its sums are still far from the largest float32
@@ -507,6 +507,37 @@ def looped(w: Writer) -> None:
     )
 
 
+def branched(w: Writer) -> None:
+    """One of two bodies, as a comparison of what there is says; what is not taken may be wild."""
+    x = w.entry(lambda e: e.is_float and e.size <= MOST)
+    y = w.entry(lambda e: e.dtype is x.dtype and e.shape == x.shape)
+    spec = Spec(x.shape, x.dtype)
+    flags = [e for e in w.pool[::-1] if e.dtype is bool_ and e.shape == ()]
+    if flags and w.flag():
+        flag = w.choose(flags)
+    else:
+        total = w.apply("sum", x, axes=tuple(range(x.rank)), keepdims=False)
+        flag = w.apply(w.choose(["less", "greater_equal"]), total, w.constant(1, x.dtype))
+
+    def joined(a, b):
+        return add(a, b), mul(a, a)
+
+    def turned(a, b):
+        return b, a
+
+    def twice(a, b):
+        total = add(tanh(a), b)
+        return total, total
+
+    def more(a, b):
+        return mul(a, b), a, add(a, b)
+
+    bodies = [Body.of(spec, spec)(w.choose([joined, turned, twice, more])) for _ in range(2)]
+    outs = w.apply_all("cond", flag, x, y, true=bodies[0], false=bodies[1], results=2)
+    for entry in outs[2:]:  # of these only one case says anything
+        w.pool.remove(entry)
+
+
 # images
 
 
@@ -628,7 +659,7 @@ OPERATIONS = (
     binary, unary, reduction, function, binary, permute, reshape, broadcast_to, where, matmul, cast,
     slice_, flip, pad, concatenate, take, order, iota, given_, twin, reduction, binary, outer,
     normalized, along, scatter, write, place_of, random_bits, convolution, pooling, attention,
-    function, convolution, looped,
+    function, convolution, looped, branched,
 )  # fmt: skip
 
 

@@ -734,6 +734,22 @@ def looped(w: Author) -> None:
     w.line(f"tt.scan(lambda c, v: ({new}, {y}), {x}[-1], {x}{end}){part}")
 
 
+def branched(w: Author) -> None:
+    """One of two results of one shape and type; a loop or a branch in one of them, sometimes."""
+    x, outside = w.real(), w.real()
+    cases = [
+        "{x}.tanh() * 2", "{x} + {o}.mean().to({x}.dtype)", "{x}", "({x} * 0.5).sigmoid()",
+        "{x} * tt.cond({x}.sum() > {o}.sum(), lambda: {x}.sum(), lambda: {x}.mean() * 3)",
+    ]  # fmt: skip
+    if w.shape_of(x) and w.shape_of(x)[0]:
+        cases.append("tt.scan(lambda c, v: ((c + v).tanh(), c), {x}[0], {x})[1]")
+    first, second = (w.choose(cases).format(x=x, o=outside) for _ in range(2))
+    other = w.choose(["", f", {outside} * 2"])
+    part = "[0]" if other else ""
+    test = w.choose([f"{x}.mean() > 0.1", f"{outside}.sum() < {x}.sum() - 0.3"])
+    w.line(f"tt.cond({test}, lambda: ({first}{other}), lambda: ({second}{other})){part}")
+
+
 def new(w: Author) -> None:
     w.given(_shape(w))
 
@@ -750,7 +766,7 @@ def _shape(w: Author) -> tuple[int, ...]:
 FAMILIES = (
     one, two, outer, along, reduced, softmax, norm, moved, product, convolved, pooled, attended,
     indexed, written, compared, cast, back, counted, dropped, recurrent, new, one, two, moved,
-    reduced, convolved, norm, written, back, kept, searched, looped,
+    reduced, convolved, norm, written, back, kept, searched, looped, branched,
 )  # fmt: skip
 
 

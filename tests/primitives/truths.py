@@ -403,6 +403,18 @@ def scan_truth(*arrays, body, carries, stacked, length, reverse):
     return (*now[:carries], *ys)
 
 
+def cond_truth(predicate, *given, true, false, results):
+    """Line by line of the body that is taken, each by the truth of its row."""
+    taken, other = (true, false) if predicate.tolist() else (false, true)
+    held = list(given)
+    for line in taken.lines:
+        held.append(TRUTHS[line.row.name][0](*(held[i] for i in line.inputs), **line.params))
+    out = [np.asarray(held[i]) for i in taken.results]
+    nothing = [np.zeros(s.shape) for s in other.outputs[results:]]
+    own = out[results:] + nothing if taken is true else nothing + out[results:]
+    return (*out[:results], *own)
+
+
 TRUTHS = {
     "neg": (elementwise(lambda x: -x), 0),
     "abs": (elementwise(abs), 0),
@@ -491,4 +503,5 @@ TRUTHS = {
     "random_bits": (random_truth, 0),
     "host_call": (lambda after, *xs, function, results: (*function.function(*xs), after), 0),
     "scan": (scan_truth, 64),
+    "cond": (cond_truth, 64),
 }  # fmt: skip

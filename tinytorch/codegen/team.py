@@ -7,7 +7,7 @@ memory and their life; never kernels or arrays.
 
 What is run is a StageTable: which kernels, how many tiles, which argument pointers. A stage is
 given as (kernel address, tiles, initial argument addresses); stages run one after the other, the
-tiles of one in any order on any thread.
+tiles of one in any order on any thread. A Gate is a stage by which those behind it are left out.
 
     table = StageTable([(kernel, 8, [x, y]), ...], scratch_bytes=4096)
     table.pointers[table.slots(0, 1)] = address      # may be rewritten before each run
@@ -31,6 +31,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -56,8 +57,13 @@ TEAM_SLOTS = 320  # a cache line for each worker: hazard, address of the team, w
 TABLE_STAGES, TABLE_RECORDS, TABLE_COUNTERS, TABLE_THREADS = 0, 8, 16, 24
 TABLE_SCRATCH, TABLE_SCRATCH_STRIDE, TABLE_TIMES, TABLE_TILE_CONFIG = 32, 40, 48, 56
 TABLE_STATUS, TABLE_WAKE, TABLE_DONE, TABLE_TIMED_THREADS, TABLE_TEAM = 64, 128, 136, 144, 152
+TABLE_GATES = 160
 TABLE_BYTES = 192
-RECORD_BYTES = 32  # kernel address, tiles, address of the argument array, unused
+# kernel address, tiles, address of the argument array, how many stages behind it are left out
+RECORD_BYTES = 32
+RECORD_SKIP = 24
+# where the address of the flag is, what it must be, how many stages are left out, where to say it
+GATE_BYTES = 32
 # tiles taken from the front and from the back; in another cache line tiles done
 COUNTER_BYTES = 128
 TIME_BYTES = 24  # a stage on a thread: begin, end of its last tile, tiles
@@ -78,11 +84,27 @@ def aligned_bytes(size: int, alignment: int = CACHE_LINE) -> np.ndarray:
     return raw[start : start + size]
 
 
+@dataclass(frozen=True)
+class Gate:
+    """A stage that lets the ones behind it be left out. Its argument is the address of a flag.
+
+    Args:
+        stages: how many.
+        holds: what the flag, a byte, must be for them to run: 0, or anything else.
+    """
+
+    stages: int
+    holds: bool
+
+
+Stage = tuple[int, int, Sequence[int]] | Gate
+
+
 class StageTable:
     """Native memory that describes one program to the run loop.
 
     Args:
-        stages: (kernel address, tiles >= 0, argument addresses) in order.
+        stages: (kernel address, tiles >= 0, argument addresses), and Gates, in order.
         scratch_bytes: memory each thread needs for its own, 64-byte aligned, unspecified contents.
         tiles_config: configure the AMX tiles (all eight: 16 rows of 64 bytes) on every thread that
             takes part; kernels that need other shapes restore this one.
@@ -98,14 +120,16 @@ class StageTable:
 
     def __init__(
         self,
-        stages: Sequence[tuple[int, int, Sequence[int]]],
+        stages: Sequence[Stage],
         scratch_bytes: int = 0,
         *,
         tiles_config: bool = False,
         wake: bool = True,
     ):
         self.scratch_bytes = _round_up(scratch_bytes)
-        self._starts = np.cumsum([0, *(len(a) for _, _, a in stages)]).tolist()
+        gates = {i: stage for i, stage in enumerate(stages) if isinstance(stage, Gate)}
+        given = [(_native().gate, 1, (0,)) if isinstance(s, Gate) else s for s in stages]
+        self._starts = np.cumsum([0, *(len(a) for _, _, a in given)]).tolist()
         self._stages = len(stages)
         n, arguments = len(stages), self._starts[-1]
         sizes = (
@@ -114,6 +138,7 @@ class StageTable:
             n * COUNTER_BYTES,
             _round_up(8 * arguments),
             CACHE_LINE,
+            _round_up(len(gates) * GATE_BYTES),
         )
         memory = aligned_bytes(sum(sizes))
         self.address: int = memory.ctypes.data
@@ -129,7 +154,7 @@ class StageTable:
         self.release: Callable[[int], None] | None = None
         # what a crew prepared it for last: its state of then, and how many threads were asked for
         self.prepared: tuple[object, int] = (None, 0)
-        for i, (kernel, tiles, given) in enumerate(stages):
+        for i, (kernel, tiles, first) in enumerate(given):
             if not 0 <= tiles < _MOST_TILES or not kernel:
                 raise CompileError.own_fault(
                     "a stage cannot be run",
@@ -139,16 +164,24 @@ class StageTable:
             record = records[i * RECORD_BYTES // 8 :]
             record[0], record[1] = kernel, tiles
             record[2] = self.address + places[3] + 8 * self._starts[i]
-            self.pointers[self._starts[i] : self._starts[i + 1]] = given
+            self.pointers[self._starts[i] : self._starts[i + 1]] = first
+        for k, (i, gate) in enumerate(gates.items()):
+            at, record = k * GATE_BYTES, i * RECORD_BYTES
+            parts[5][at : at + GATE_BYTES].view(np.int64)[:] = (
+                self.address + places[3] + 8 * self._starts[i], int(gate.holds), gate.stages,
+                self.address + places[1] + record + RECORD_SKIP,
+            )  # fmt: skip
+            records[record // 8 + 2] = self.address + places[5] + at
         self._set(TABLE_STAGES, n)
         self._set(TABLE_RECORDS, self.address + places[1])
         self._set(TABLE_COUNTERS, self.address + places[2])
         self._set(TABLE_WAKE, int(wake))
+        self._set(TABLE_GATES, len(gates))
         if tiles_config:
             parts[4][:] = tile_configuration()
             self._set(TABLE_TILE_CONFIG, self.address + places[4])
         # a run whose stages have one tile each has nothing for a second thread
-        self.parallel = any(tiles > 1 for _, tiles, _ in stages)
+        self.parallel = any(tiles > 1 for _, tiles, _ in given)
 
     def slots(self, stage: int, argument: int) -> int:
         """Where in `pointers` the address of this argument of this stage is."""
@@ -166,7 +199,8 @@ class StageTable:
             int64 of shape (threads, stages + 1, 3): when the thread came to the stage, when no tile
             of it was left for the thread (both nanoseconds of CLOCK_MONOTONIC), and how many tiles
             the thread did. Row `stages` says when it left the last stage. What it does not write
-            stays as it was: who wants to see who came too late for a run writes zeros before.
+            (of a stage that is left out) stays as it was: who wants to see who came too late for a
+            run writes zeros before.
 
         Cost: 40 to 100 ns a stage and thread, while it is on; one branch that is never taken, off.
         """
@@ -395,6 +429,7 @@ class _Native:
         pointer, number = ctypes.c_void_p, ctypes.c_int64
         self.run = ctypes.CFUNCTYPE(number, pointer)(self.library["tinytorch_run"])
         self.worker = self.library["tinytorch_worker"]
+        self.gate = self.library["tinytorch_gate"]
         self.ring = ctypes.CFUNCTYPE(None, pointer)(self.library["tinytorch_ring"])
         pauses = ctypes.CFUNCTYPE(None, number)(self.library["tinytorch_pauses"])
         self.spin = _spin_count(pauses)
@@ -468,14 +503,22 @@ def _native() -> _Native:
 # the one that holds the last tile may be waiting for it. A worker that came too late for a run
 # spins again: where short runs follow each other it is in time for the next.
 
-NAMES = ("tinytorch_run", "tinytorch_worker", "tinytorch_ring", "tinytorch_pauses")
+# Note [gates]: the one thread that runs the tile of a gate reads the flag and writes into its
+# record how many stages are left out; whoever has seen the gate done goes on behind these. The
+# number is written once in a run, before anybody reads it, while the memory of the flag may hold
+# something else by then. A late worker may read that of another run; then it finds the counters of
+# that run there, which were set before.
+
+NAMES = (
+    "tinytorch_run", "tinytorch_worker", "tinytorch_ring", "tinytorch_pauses", "tinytorch_gate",
+)  # fmt: skip
 
 
 def run_loop_text(target: Target) -> str:
     """The module.
 
     It has `tinytorch_run(table) -> status` for the caller, `tinytorch_worker(slot)` for
-    pthread_create, `tinytorch_ring(team)` and `tinytorch_pauses(n)`.
+    pthread_create, `tinytorch_ring(team)`, `tinytorch_pauses(n)` and the kernel `tinytorch_gate`.
     """
     linux = "linux" in target.triple
     parts = [_pause(target), _waiting(target) if linux else _POLLING, _clock(linux)]
@@ -483,7 +526,7 @@ def run_loop_text(target: Target) -> str:
     for part in (_STAGES, _ALONE):
         part = part.replace("TILES_ON", _TILES_ON if target.has_amx else "")
         parts.append(part.replace("%ENTRY", "%" + begin))
-    text = "\n".join([*parts, _RUN, _WORKER, _tiles(target)])
+    text = "\n".join([*parts, _GATE, _RUN, _WORKER, _tiles(target)])
     for name, value in sorted(_CONSTANTS.items(), key=lambda item: -len(item[0])):
         text = text.replace(name, str(value))
     return text
@@ -770,16 +813,38 @@ slept:
   br label %wait
 
 stage.over:
-  %s.next = add i64 %s, 1
+  %skip.at = getelementptr i8, ptr %record, i64 RECORD_SKIP
+  %skip = load atomic i64, ptr %skip.at acquire, align 8
+  %s.after = add i64 %s, 1
+  %s.next = add i64 %s.after, %skip
   br label %stage.head
 over:
   call void @tiles_off(ptr %table)
   ret void
 }"""
 
+_GATE = """
+define void @tinytorch_gate(ptr %gate, i64 %tile, ptr %scratch) nounwind {
+  %slot = load ptr, ptr %gate
+  %flag = load ptr, ptr %slot
+  %byte = load i8, ptr %flag
+  %set = icmp ne i8 %byte, 0
+  %holds.at = getelementptr i8, ptr %gate, i64 8
+  %holds = load i64, ptr %holds.at
+  %wanted = icmp ne i64 %holds, 0
+  %runs = icmp eq i1 %set, %wanted
+  %stages.at = getelementptr i8, ptr %gate, i64 16
+  %stages = load i64, ptr %stages.at
+  %skip = select i1 %runs, i64 0, i64 %stages
+  %skip.at.at = getelementptr i8, ptr %gate, i64 24
+  %skip.at = load ptr, ptr %skip.at.at
+  store atomic i64 %skip, ptr %skip.at release, align 8
+  ret void
+}"""
+
 # alone(table): what one thread does that nobody helps and nobody watches: it need not count tiles,
 # which costs 30 ns a stage. A worker that is late from another run of the table finds the counters
-# of that run, all done.
+# of that run, all done; those of stages behind gates need not be, so a table with gates counts.
 _ALONE = """
 define internal void @alone(ptr %table) nounwind noinline {
 entry:
@@ -838,7 +903,11 @@ entry:
   %timed.at = getelementptr i8, ptr %table, i64 TABLE_TIMED_THREADS
   %timed = load i64, ptr %timed.at
   %watched = icmp ne i64 %timed, 0
-  %counts = or i1 %shared, %watched
+  %gates.at = getelementptr i8, ptr %table, i64 TABLE_GATES
+  %gates = load i64, ptr %gates.at
+  %gated = icmp ne i64 %gates, 0
+  %unhelped = or i1 %watched, %gated
+  %counts = or i1 %shared, %unhelped
   br i1 %counts, label %number, label %single
 single:
   call void @alone(ptr %table)

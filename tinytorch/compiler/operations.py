@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from tinytorch.compiler.calls import axis_ops, contractions, loops, windows
+from tinytorch.compiler.calls import axis_ops, branches, contractions, loops, windows
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.plan.lowering import Lowering
 from tinytorch.compiler.plan.prologue import Producers, read_by_product
@@ -94,6 +94,7 @@ OPERATIONS: dict[str, Operation] = {
     "put_rows": Operation(axis_ops.put_rows, writes_dense=True),
     "random_bits": Operation(axis_ops.random_bits, writes_dense=True),
     "scan": Operation(loops.scan, writes_dense=True),
+    "cond": Operation(branches.cond, writes_dense=True),
     "concatenate": Operation(axis_ops.concatenate, keeps_layout=True, joins=True),
     "pad": Operation(axis_ops.pad, keeps_layout=True),
 }

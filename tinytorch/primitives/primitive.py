@@ -49,6 +49,7 @@ class OpClass(Enum):
     SORT = "sort"  # on the order of the elements along an axis
     SOURCE = "source"  # on no input: a constant, a position
     LOOP = "loop"  # on what other rows make of the inputs, trip after trip
+    BRANCH = "branch"  # on what other rows make of the inputs, in one case or the other
     RANDOM = "random"  # on the state of a generator and on its own place
     OPAQUE = "opaque"  # nothing is known: rows that users add, unless they say
 

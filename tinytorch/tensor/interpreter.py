@@ -122,6 +122,18 @@ class Interpreter:
         """
         raise NotImplementedError
 
+    def cond(self, predicate: Any, true: Any, false: Any) -> Sequence[Any]:
+        """Carry out a branch: `true()` if the predicate holds, else `false()`.
+
+        Args:
+            predicate: a bool Tensor of shape ().
+            true, false: give lists of Tensors, as many and of the same kinds.
+
+        Returns:
+            what the one that is taken gives.
+        """
+        raise NotImplementedError
+
     def refuse(self, what: str) -> NoReturn:
         """Raise, because `what` needs numbers that are not known while a program is recorded."""
         raise CompileError(

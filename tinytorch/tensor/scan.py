@@ -8,7 +8,7 @@ operation whatever its length.
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinytorch.base.arguments import flag
@@ -19,6 +19,7 @@ from tinytorch.tensor.interpreter import STATE, Interpreter, interpreting, no_gr
 from tinytorch.tensor.memory import Buffer, TensorBase, from_value
 from tinytorch.tensor.operands import tensor_of
 from tinytorch.tensor.shaping import stack
+from tinytorch.tensor.trees import containers, filled, leaves_of
 
 __all__ = ["scan"]
 
@@ -176,6 +177,12 @@ class _Shapes(Interpreter):
         ys = [y.spec for y in self.once(trip, carried, xs)]
         return carried, [from_value(Spec((length, *y.shape), y.dtype)) for y in ys]
 
+    def cond(self, predicate: Any, true: Any, false: Any) -> list[Any]:
+        """The shapes of one case; the other one gives the same."""
+        out = true()
+        false()
+        return out
+
     def once(self, trip: Trip, carried: Tensors, xs: Tensors) -> list[Any]:
         """What one trip gives."""
         parts = [from_value(Spec(x.shape[1:], x.dtype)) for x in xs]
@@ -221,11 +228,11 @@ def _length(xs: Tensors, length: int | None) -> int:
 
 
 def _check_containers(init: Any, new: Any) -> None:
-    if _containers(new) != _containers(init):
+    if containers(new) != containers(init):
         raise ArgumentTypeError(
             "scan: the carried state comes back in other containers",
-            got=f"{_containers(new)}",
-            rule=f"as init has them: {_containers(init)}",
+            got=f"{containers(new)}",
+            rule=f"as init has them: {containers(init)}",
             fix="return the carry in the same tuples, lists and dicts as it came",
         )
 
@@ -246,44 +253,3 @@ def _check_kept(before: Tensors, after: Tensors) -> None:
             rule=f"the types of init stay: {[a.dtype.name for a in before]}",
             fix="begin with an init of the type that f gives, or convert what it gives",
         )
-
-
-# --- trees: Tensors in tuples, lists and dicts ---
-
-
-def _kind(tree: Any) -> Any:
-    """tuple, list or dict, if it is one of these or made from one."""
-    return next((kind for kind in (tuple, list, dict) if isinstance(tree, kind)), None)
-
-
-def leaves_of(tree: Any) -> Iterator[Any]:
-    """What lies in the containers, left to right; None is nothing."""
-    kind = _kind(tree)
-    if kind is not None:
-        for part in tree.values() if kind is dict else tree:
-            yield from leaves_of(part)
-    elif tree is not None:
-        yield tree
-
-
-def filled(tree: Any, leaves: Iterator[Any]) -> Any:
-    """The same containers around other leaves."""
-    kind, own = _kind(tree), tree.__class__
-    if kind is None:
-        return None if tree is None else next(leaves)
-    if kind is dict:
-        return own({key: filled(part, leaves) for key, part in tree.items()})
-    parts = [filled(part, leaves) for part in tree]
-    return own._make(parts) if hasattr(own, "_make") else own(parts)
-
-
-def _containers(tree: Any) -> Any:
-    """The containers alone, in a form that compares: "(., [.])" of (Tensor, [Tensor])."""
-    kind = _kind(tree)
-    if kind is None:
-        return "None" if tree is None else "."
-    if kind is dict:
-        parts = [f"{key!r}: {_containers(part)}" for key, part in tree.items()]
-        return "{" + ", ".join(parts) + "}"
-    inner = ", ".join(map(_containers, tree))
-    return f"({inner})" if kind is tuple else f"[{inner}]"

@@ -15,7 +15,7 @@ from tests.compiler.compiled import run, targets
 from tinytorch.base.errors import CompileError
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.plan.lower import check_tasks
-from tinytorch.compiler.plan.stages import LoopCall, Walk, Way
+from tinytorch.compiler.plan.stages import BodyCall, Walk, Way
 from tinytorch.compiler.run import program as programs
 
 TARGET = Target.named("vector128")
@@ -30,7 +30,7 @@ def lowered(function, *given):
     compiled = tt.compile(function, target=TARGET)
     compiled(*given)
     tasks = compiled.stages()["lower"].tasks
-    (loop,) = (t for t in tasks if isinstance(t.kernel, LoopCall))
+    (loop,) = (t for t in tasks if isinstance(t.kernel, BodyCall))
     return [t.shown for t in tasks], [t.shown for t in loop.kernel.tasks], loop
 
 
@@ -181,7 +181,7 @@ def test_a_way_outside_is_refused():
     compiled = tt.compile(lambda x: tt.scan(lambda c, v: (c + v,) * 2, x[0], x)[1], target=TARGET)
     compiled(numbers(4, 3))
     program = compiled.stages()["lower"]
-    (loop,) = (t for t in program.tasks if isinstance(t.kernel, LoopCall))
+    (loop,) = (t for t in program.tasks if isinstance(t.kernel, BodyCall))
     check_tasks(program)
     storage = next(iter(loop.kernel.tasks[0].writes))
     loop.kernel.ways[storage] = Way(Walk(loop.kernel.ways[storage].each.argument, 4, 12, 4))

@@ -20,13 +20,13 @@ from tinytorch.compiler.pipeline import stage
 from tinytorch.compiler.plan.arena import plan_arena
 from tinytorch.compiler.plan.launch import (
     FORMAT,
-    LaunchLoop,
+    LaunchBody,
     LaunchPlan,
     LaunchTask,
     host_from_json,
     launch_plan,
 )
-from tinytorch.compiler.plan.stages import HostCall, Storage, Task, TaskList, Walk, Way
+from tinytorch.compiler.plan.stages import Choice, HostCall, Storage, Task, TaskList, Walk, Way
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec
 
@@ -51,20 +51,20 @@ def plan(storages=None, **changes) -> LaunchPlan:
     return replace(whole, **changes)
 
 
-def loop(trips=3, **changes) -> LaunchLoop:
+def loop(trips=3, **changes) -> LaunchBody:
     """Trips that read rows of 4 bytes of storage 0, and write to one of two places by turns."""
     ways = [Way(Walk(0, 0, 4, trips)), Way(Walk(1, 0, 32, 2), first=None, last=Walk(1, 8))]
-    whole = LaunchLoop(trips, [LaunchTask("inner", 2, [0, 1])], [4, 8], ways)
+    whole = LaunchBody(trips, [LaunchTask("inner", 2, [0, 1])], [4, 8], ways)
     return replace(whole, **changes)
 
 
 def test_a_loop_is_launched_trip_after_trip():
     """Ground truth: the ways, by hand; a loop in a loop adds them up."""
-    inner = LaunchLoop(2, [LaunchTask("deep", 1, [1, 0])], [2, 4], [
+    inner = LaunchBody(2, [LaunchTask("deep", 1, [1, 0])], [2, 4], [
         Way(Walk(0, 0, 2, 2)), Way(Walk(1)),
     ])  # fmt: skip
-    nested = loop(tasks=[LaunchTask("inner", 2, [0, 1]), LaunchTask("loop", 1, [0, 1], loop=inner)])
-    made = plan(tasks=[LaunchTask("loop", 1, [1, 4], loop=nested)])
+    nested = loop(tasks=[LaunchTask("inner", 2, [0, 1]), LaunchTask("loop", 1, [0, 1], body=inner)])
+    made = plan(tasks=[LaunchTask("loop", 1, [1, 4], body=nested)])
     assert [t.symbol for t in made.written] == ["inner", "deep"]
     seen = [(one.task.symbol, one.memory) for one in made.launched]
     out = [(4, 0, 8), (4, 32, 8), (4, 8, 8)]  # of storage 4: in turns, and at 8 in the last trip
@@ -77,9 +77,30 @@ def test_a_loop_is_launched_trip_after_trip():
     assert made.starts == [0, len(wanted)]
 
 
+def test_cases_are_launched_behind_gates():
+    """Ground truth: by hand; a gate says how many tasks follow, and host calls ask themselves."""
+    host = {"primitive": "sort", "params": {"dict": {}}, "inputs": [], "outputs": []}
+    ways = [Way(Walk(0)), Way(Walk(1))]
+    deep = LaunchBody(1, [LaunchTask("deep", 1, [0])], [4], [Way(Walk(0))], Choice(1, 3, False))
+    tasks = [
+        LaunchTask("first", 1, [0]), LaunchTask("case", 1, [0, 1], body=deep),
+        LaunchTask("numpy.sort", 1, [1], host=host), LaunchTask("last", 1, [0]),
+    ]  # fmt: skip
+    case = LaunchBody(1, tasks, [4, 8], ways, Choice(1, 5, True))
+    made = plan(tasks=[LaunchTask("case", 1, [1, 4], body=case), LaunchTask("after", 1, [1])])
+    outer, inner = ((4, 5, 1), True), ((4, 3, 1), False)
+    assert [(one.task.symbol, one.flags, one.skips) for one in made.launched] == [
+        ("gate", [outer], 3), ("first", [], 0), ("gate", [inner], 1), ("deep", [], 0),
+        ("numpy.sort", [outer], 0), ("gate", [outer], 1), ("last", [], 0), ("after", [], 0),
+    ]  # fmt: skip
+    assert made.launched[4].touched == [(4, 0, 8), (4, 5, 1)]
+    assert made.starts == [0, 7, 8]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
+        {"when": Choice(1, 64, True)}, {"when": Choice(0, -1, True)}, {"when": Choice(2, 0, True)},
         {"trips": 0}, {"trips": 5}, {"trips": "3"}, {"sizes": [4]}, {"sizes": [4, 100]},
         {"sizes": [-4, 8]}, {"tasks": [LaunchTask("inner", 2, [2])]},
         {"ways": [Way(Walk(0, -4, 4, 3)), Way(Walk(1))]},
@@ -88,11 +109,11 @@ def test_a_loop_is_launched_trip_after_trip():
 )  # fmt: skip
 def test_a_loop_outside_its_memory_is_refused(changes):
     """Ground truth: each change reaches outside 16 bytes or 64, or names what is not there."""
-    good = plan(tasks=[LaunchTask("loop", 1, [1, 4], loop=loop())], same=[])
+    good = plan(tasks=[LaunchTask("loop", 1, [1, 4], body=loop())], same=[])
     good.check(
         Graph(arguments=[Value(Spec((4,), float32))] * 3, states=[Value(Spec((4,), float32))])
     )
-    wrong = replace(good, tasks=[LaunchTask("loop", 1, [1, 4], loop=loop(**changes))])
+    wrong = replace(good, tasks=[LaunchTask("loop", 1, [1, 4], body=loop(**changes))])
     with pytest.raises((ValueError, TypeError, IndexError)):
         wrong.check(Graph(states=[Value(Spec((4,), float32))]))
 
@@ -105,7 +126,7 @@ def test_a_task_begins_in_its_memory(begins):
     good.check(graph)
     assert good.launched[0].memory == [(0, 16, 0), (4, 8, 56)]
     inner = loop(tasks=[LaunchTask("inner", 2, [0, 1], begins=[0, 4])])
-    whole = plan(tasks=[LaunchTask("loop", 1, [1, 4], loop=inner)])
+    whole = plan(tasks=[LaunchTask("loop", 1, [1, 4], body=inner)])
     assert [one.memory for one in whole.launched] == [
         [(1, 0, 4), (4, 4, 4)], [(1, 4, 4), (4, 36, 4)], [(1, 8, 4), (4, 12, 4)],
     ]  # fmt: skip
@@ -119,7 +140,7 @@ def test_a_plan_survives_json():
     tasks = [
         *plan().tasks,
         LaunchTask("numpy.sort", 1, [1, 0], check=True, flops=5, bytes=7, host=host),
-        LaunchTask("loop", 1, [1, 4], loop=loop(), begins=[0, 4]),
+        LaunchTask("loop", 1, [1, 4], body=loop(), begins=[0, 4]),
     ]
     written = plan(tasks=tasks, tiles=True, scratch=64)
     saved = json.loads(json.dumps(written.to_json()))

@@ -1,7 +1,6 @@
 """The call of a loop: the tasks of one trip, and where what they touch lies in each trip.
 
-Knows the lowering, tasks and their memory; never which primitives a body is made of. A body is
-lowered once, as a program of its own. What a trip reads of a stack is a row of it; what it writes
+Knows the tasks of a body (bodies.py). What a trip reads of a stack is a row of it; what it writes
 of one is a row; what it hands on lies in one of two places by turns, or in the row of a stack that
 holds it anyway, where the next trip reads it: nothing is copied. What every trip would compute
 alike, from what does not change (a weight in the order that its product reads), is computed once,
@@ -13,43 +12,27 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-from tinytorch.base.errors import CompileError
-from tinytorch.compiler.graph.graph import Value, graph_of_body
-from tinytorch.compiler.loops.expression import Load
-from tinytorch.compiler.plan.access import dense_strides, identity, plain
-from tinytorch.compiler.plan.arena import ALIGNMENT, plan_arena
+from tinytorch.compiler.calls.bodies import BodyTasks, lowered
+from tinytorch.compiler.graph.graph import Value
+from tinytorch.compiler.plan.access import identity
+from tinytorch.compiler.plan.arena import ALIGNMENT
 from tinytorch.compiler.plan.lowering import Lowering
-from tinytorch.compiler.plan.stages import (
-    Group,
-    LoopCall,
-    Storage,
-    Task,
-    TaskList,
-    Walk,
-    Way,
-    checks_in,
-)
+from tinytorch.compiler.plan.stages import Group, Storage, Task, TaskList, Walk, Way
 
 
 def scan(lowering: Lowering, group: Group) -> bool:
     """A loop with carried state."""
-    captured, node = lowering.buffers.captured, group.called
+    node = group.called
     if not node.params["length"]:
         return _no_trips(lowering, group)
-    if captured.lower is None:
-        raise CompileError.own_fault(
-            "a loop cannot be lowered",
-            got=group.label,
-            rule="a program that comes through the pipeline, which lowers bodies too",
-        )
-    body = graph_of_body(node.body, node.where)
-    program = captured.lower(body, captured.checks + checks_in(lowering.tasks))
+    program = lowered(lowering, group, node.body)
     loop = _LoopTasks(lowering, group, program)
     loop.hoist()
     loop.place_given()
     loop.place_results()
     loop.place_own()
-    loop.finish()
+    loop.append(loop.trips, None, group.label)
+    loop.copy_after()
     return True
 
 
@@ -63,38 +46,14 @@ def _no_trips(lowering: Lowering, group: Group) -> bool:
     return True
 
 
-class _LoopTasks:
-    """A loop while its task is made.
-
-    Args:
-        lowering: of the program around.
-        group: the loop.
-        program: the tasks of one trip.
-
-    Attributes:
-        memory: what the loop's task is given.
-        ways: where each Storage of a trip lies in it.
-        reads, writes: the memory that the loop reads and writes.
-        after: copies that follow: (from a value, how many elements in, to a value).
-    """
+class _LoopTasks(BodyTasks):
+    """A loop while its task is made."""
 
     def __init__(self, lowering: Lowering, group: Group, program: TaskList):
-        self.lowering, self.group, self.program = lowering, group, program
-        self.node, self.graph, self.tasks = group.called, program.graph, list(program.tasks)
+        super().__init__(lowering, group, program)
         params = self.node.params
         self.carries, self.stacked = params["carries"], params["stacked"]
         self.trips, self.reverse = params["length"], params["reverse"]
-        self.memory: list[Storage] = []
-        self.ways: dict[Storage, Way] = {}
-        self.reads: set[Storage] = set()
-        self.writes: set[Storage] = set()
-        self.after: list[tuple[Value, int, Value]] = []
-
-    def place(self, storage: Storage) -> int:
-        """The place of a Storage among the memory of the loop."""
-        if storage not in self.memory:
-            self.memory.append(storage)
-        return self.memory.index(storage)
 
     def rows(self, argument: int, offset: int, step: int) -> Walk:
         """A walk along the rows of a stack, from its end if the loop begins there."""
@@ -121,10 +80,7 @@ class _LoopTasks:
                 fixed |= task.writes
         self.tasks = [t for t in self.tasks if t not in once]
         self.fixed = {s for t in once for s in t.writes}
-        stands = {self.program.arguments[v]: v for v in body if v in self.program.arguments}
-        outside = dict(zip(body, self.node.inputs[self.carries + self.stacked :], strict=True))
-        given = {s: self.dense(outside[v])[0] for s, v in stands.items()}
-        self.given = {**given, **self.constants()}
+        self.take(body, self.node.inputs[self.carries + self.stacked :])
         self.lowering.storages.extend(sorted(self.fixed, key=lambda s: s.nbytes))
         for task in once:
             moved = [
@@ -137,44 +93,12 @@ class _LoopTasks:
                 )
             )
 
-    def constants(self) -> dict[Storage, Storage]:
-        """The constants of a trip, which are the program's from now on."""
-        for v, storage in self.program.constants.items():
-            array = self.program.made.get(v)
-            array = self.program.graph.constants[v] if array is None else array
-            self.lowering.constants[v] = storage, array
-            self.lowering.storages.append(storage)
-        return {s: s for s in self.program.constants.values()}
-
-    def dense(self, v: Value, free: int = 0) -> tuple[Storage, int, int]:
-        """(memory, byte offset, bytes between rows) of a value, made dense if it is not.
-
-        Args:
-            free: how many of the first axes may have any stride: 1 for a stack, whose rows are
-                dense.
-        """
-        access = self.lowering.located(v)
-        inner = v.shape[free:]
-        wanted = dense_strides(inner, tuple(range(len(inner))))
-        pairs = zip(access.strides[free:], wanted, inner, strict=True)
-        lies = all(s == w or n == 1 for s, w, n in pairs) or not prod(v.shape)
-        if not lies or (not free and access.offset):
-            access = self.lowering.copied(v, access)
-        size = v.dtype.itemsize
-        step = access.strides[0] * size if free else 0
-        return self.lowering.of[access.base].storage, access.offset * size, step
-
     # --- where things lie ---
 
     def place_given(self) -> None:
         """What a trip reads of the code around."""
         held, arguments = self.program.arguments, self.graph.arguments
-        for s, outside in self.given.items():
-            self.ways[s] = Way(Walk(self.place(outside)))
-            self.reads.add(outside)
-        for s in self.fixed:
-            self.ways[s] = Way(Walk(self.place(s)))
-            self.reads.add(s)
+        super().place_given()
         for i in range(self.carries, self.carries + self.stacked):
             if arguments[i] in held:
                 storage, offset, step = self.dense(self.node.inputs[i], free=1)
@@ -235,46 +159,3 @@ class _LoopTasks:
                 self.reads.add(storage)
                 only = first if self.trips == 1 else None
                 self.ways[self.program.arguments[v]] = Way(each, first, only)
-
-    def place_own(self) -> None:
-        """Memory of one trip: its temporaries share one place, in all trips the same."""
-        rest = [
-            replace(
-                t, arguments=tuple(s for s in t.arguments if s not in self.fixed),
-                reads=t.reads - self.fixed, writes=t.writes - self.fixed,
-            )
-            for t in self.tasks
-        ]  # fmt: skip
-        arena = plan_arena(replace(self.program, tasks=rest))
-        if arena.arena:
-            own = self.lowering.temporary(arena.arena)
-            self.writes.add(own)
-            for s, offset in arena.offsets.items():
-                self.ways[s] = Way(Walk(self.place(own), offset))
-        for s in {s for t in self.tasks for s in t.arguments if s.kind == "status"}:
-            status = self.lowering.status_words()
-            self.ways[s] = Way(Walk(self.place(status)))
-            self.writes.add(status)
-
-    def finish(self) -> None:
-        """Append the task, and the copies that follow it."""
-        lowering, group = self.lowering, self.group
-        loop = LoopCall(tuple(self.tasks), self.ways, self.trips, len(self.memory))
-        reads = frozenset(s for s in self.reads if s.nbytes)
-        lowering.tasks.append(
-            Task(
-                loop, tuple(self.memory), reads, frozenset(self.writes), group.label,
-                self.node.where, check=bool(checks_in(self.tasks)),
-            )
-        )  # fmt: skip
-        used = {v for n in lowering.graph.nodes for v in n.inputs} | set(lowering.graph.outputs)
-        for source, offset, to in self.after:
-            if to in used:
-                self._copy(source, offset, to)
-
-    def _copy(self, source: Value, offset: int, to: Value) -> None:
-        """A row of a stack, or all of it, as another result."""
-        place, at = self.lowering.place(to), self.lowering.place(source)
-        strides = dense_strides(to.shape, plain(to))
-        value = Load(to.dtype, "x0", strides, at.offset + offset)
-        self.lowering.store_dense(value, to, place.storage, {"x0": at.storage})

@@ -55,7 +55,7 @@ def check_nan(graph: Graph, everything: bool) -> Graph:
     for node in graph.nodes:
         nodes.append(node)
         if everything and not (node.is_movement or node.is_source):
-            for v in node.outputs:
+            for v in node.certain:
                 look(v, node.where)
     for v in () if everything else dict.fromkeys(graph.outputs):
         look(v, "")

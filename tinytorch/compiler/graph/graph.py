@@ -18,7 +18,7 @@ from tinytorch.base.errors import CompileError
 from tinytorch.base.lengths import Dim
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.graph.axes import Axes
-from tinytorch.primitives.loop import Body, Line, params_written
+from tinytorch.primitives.body import Body, Line, params_written
 from tinytorch.primitives.primitive import OpClass, Primitive, Spec
 
 # Rows of these classes look at places that are known at run time only, or run the code of a user.
@@ -109,8 +109,8 @@ class Node:
 
     @cached_property
     def may_fail_inside(self) -> bool:
-        """It is a loop in which indices are checked, or the code of a user is called."""
-        return self.is_loop and any(row.op_class in _MAY_FAIL for row in self.body.rows)
+        """It has a body in which indices are checked, or the code of a user is called."""
+        return any(row.op_class in _MAY_FAIL for body in self.bodies for row in body.rows)
 
     @cached_property
     def is_loop(self) -> bool:
@@ -121,6 +121,21 @@ class Node:
     def body(self) -> Body:
         """What a loop runs."""
         return self.params["body"]
+
+    @cached_property
+    def is_branch(self) -> bool:
+        """It runs one of two bodies."""
+        return self.primitive.op_class is OpClass.BRANCH
+
+    @property
+    def certain(self) -> tuple[Value, ...]:
+        """The outputs that are made in every run: of a branch those that both cases give."""
+        return self.outputs[: self.params["results"]] if self.is_branch else self.outputs
+
+    @property
+    def bodies(self) -> tuple[Body, ...]:
+        """What a loop runs, the two cases of a branch; of other rows there are none."""
+        return tuple(p for p in self.params.values() if isinstance(p, Body))
 
     @property
     def reduced_axes(self) -> frozenset[int]:
@@ -292,17 +307,14 @@ class Graph:
         are updated, and returns the results.
         """
         rows = dict.fromkeys(node.primitive for node in self.nodes)
-        for node in self.nodes:
-            rows.update(dict.fromkeys(node.body.rows if node.is_loop else ()))
+        bodies = [body for node in self.nodes for body in node.bodies]
+        for body in bodies:
+            rows.update(dict.fromkeys(body.rows))
         lines = ["from math import inf, nan", "", "import numpy as np", "", "import tinytorch"]
-        lines += (
-            ["from tinytorch.primitives.loop import Body, in_bodies"]
-            if any(node.is_loop for node in self.nodes)
-            else []
-        )
+        lines += ["from tinytorch.primitives.body import Body, in_bodies"] if bodies else []
         lines += ["from tinytorch.primitives.primitive import TABLE, Spec", ""]
         for row in rows:
-            source = any(n.is_loop for n in self.nodes) and row.op_class is OpClass.SOURCE
+            source = bodies and row.op_class is OpClass.SOURCE
             call = f'in_bodies(TABLE["{row.name}"])' if source else f'TABLE["{row.name}"]'
             lines.append(f"{row.name} = {call}")
         if self.long_constants():
@@ -325,11 +337,11 @@ def _array_text(name: str, array: np.ndarray) -> str:
     return f'np.array({array.tolist()!r}, "{array.dtype.name}").reshape({array.shape})'
 
 
-# The body of a loop, as a graph without states whose arguments it is given, and back.
+# A body, as a graph without states whose arguments it is given, and back.
 
 
 def graph_of_body(body: Body, where: str = "") -> Graph:
-    """A program that does what one trip of a loop does.
+    """A program that does what a body does.
 
     Args:
         where: the user's line.
@@ -344,7 +356,7 @@ def graph_of_body(body: Body, where: str = "") -> Graph:
 
 
 def body_of(arguments: Sequence[Value], nodes: Sequence[Node], results: Sequence[Value]) -> Body:
-    """What nodes compute of the arguments, as the body of a loop."""
+    """What nodes compute of the arguments, as a body."""
     number = {v: i for i, v in enumerate(arguments)}
     lines: list[Line] = []
     for node in nodes:
@@ -361,7 +373,7 @@ class Captured:
     Args:
         graph: the program.
         target: the machine.
-        lower: gives the tasks (plan/stages.py) of the body of a loop in it, as a graph, and of the
+        lower: gives the tasks (plan/stages.py) of a body in it, as a graph, and of the
             number of checks that come before.
         checks: how many checks of indices come before those of this program, if it is such a body.
     """

@@ -16,9 +16,9 @@ from tinytorch.base.lengths import Length, at_bound, bound_of
 from tinytorch.compiler.graph.attention_lengths import attention, attention_gradient
 from tinytorch.compiler.graph.axes import Axes, Axis, common_axis, plain_axes, regrouped
 from tinytorch.compiler.graph.axes import plain_axis as plain
+from tinytorch.compiler.graph.body_lengths import branch, loop
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.graph.lengths import LengthRewriter, Rule
-from tinytorch.compiler.graph.loop_lengths import loop
 from tinytorch.primitives.primitive import OpClass
 
 Values = tuple[Value, ...]
@@ -482,4 +482,5 @@ RULES: dict[str | OpClass, Rule] = {
     "attention_gradient": attention_gradient,
     "random_bits": _random_bits,
     "scan": loop,
+    "cond": branch,
 }

@@ -18,6 +18,7 @@ from tinytorch.base.errors import CompileError
 from tinytorch.base.lengths import Dim, Length, LengthNumber, at_bound, holds_length, is_symbolic
 from tinytorch.compiler.graph.axes import Axes, Axis, are_ragged, plain_axes
 from tinytorch.compiler.graph.graph import Graph, Node, Value, applied
+from tinytorch.primitives.body import Body
 from tinytorch.primitives.primitive import TABLE, OpClass, Spec
 
 Rule = Callable[["LengthRewriter", Node, tuple[Value, ...]], "tuple[Value, ...]"]
@@ -59,9 +60,7 @@ class LengthRewriter:
             self.node = node
             inputs = tuple([self.now.get(v, v) for v in node.inputs])
             shapes = [v.shape for v in node.outputs]
-            symbolic = any(map(holds_length, shapes)) or any(
-                map(holds_length, node.params.values())
-            )
+            symbolic = any(map(holds_length, shapes)) or _say_lengths(node.params)
             if not symbolic and not any(v in self.axes for v in inputs):
                 self.nodes.append(replace(node, inputs=inputs))
                 continue
@@ -261,3 +260,13 @@ class LengthRewriter:
             index = self.add("mul", index, self.scalar(step, int64))
         index = self.clipped(self.add("add", index, start), v.shape[axis])
         return self.add("take", v, index, axis=axis)
+
+
+def _say_lengths(params: Mapping[str, Any]) -> bool:
+    """Whether there is a length in the parameters of a row, or of rows in its bodies."""
+    return any(
+        any(_say_lengths(line.params) for line in p.lines)
+        if isinstance(p, Body)
+        else holds_length(p)
+        for p in params.values()
+    )

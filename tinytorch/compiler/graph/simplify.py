@@ -452,12 +452,13 @@ def simplify(captured: Captured) -> Simplified:
 
 
 def remove_unused(graph: Graph, also: Sequence[Value] = ()) -> Graph:
-    """The graph without nodes nobody reads, such constants, and such parts of loops."""
+    """The graph without nodes nobody reads, such constants, and such parts of bodies."""
     live = {*graph.outputs, *also}
     kept: list[Node] = []
     for node in reversed(graph.nodes):
         if any(v in live for v in node.outputs):
-            node = _trimmed(node, live) if node.is_loop else node
+            if node.bodies:
+                node = _trimmed(node, live) if node.is_loop else _trimmed_branch(node, live)
             kept.append(node)
             live.update(node.inputs)
     constants = {v: a for v, a in graph.constants.items() if v in live}
@@ -486,6 +487,28 @@ def _trimmed(node: Node, live: set[Value]) -> Node:
     }  # fmt: skip
     given = tuple(node.inputs[i] for i in inputs)
     outputs = tuple(node.outputs[i] for i in results)
+    return Node(node.primitive, given, params, outputs, node.where, node.replay)
+
+
+def _trimmed_branch(node: Node, live: set[Value]) -> Node:
+    """A branch without what nobody reads: results, and operands that served only these."""
+    true, false = node.bodies
+    n = node.params["results"]
+    common = [i for i in range(n) if node.outputs[i] in live]
+    others = range(len(true.results), len(node.outputs))
+    kept = [
+        [*common, *(i for i in range(n, len(true.results)) if node.outputs[i] in live)],
+        [*common, *(n + i for i, at in enumerate(others) if node.outputs[at] in live)],
+    ]
+    wanted = [[body.results[i] for i in own] for body, own in zip((true, false), kept, strict=True)]
+    read = true.reads(wanted[0]) | false.reads(wanted[1])
+    inputs = [i for i in range(len(true.inputs)) if i in read]
+    params = {
+        "true": true.part(inputs, wanted[0]), "false": false.part(inputs, wanted[1]),
+        "results": len(common),
+    }  # fmt: skip
+    given = (node.inputs[0], *(node.inputs[1 + i] for i in inputs))
+    outputs = tuple(v for v in node.outputs if v in live)
     return Node(node.primitive, given, params, outputs, node.where, node.replay)
 
 

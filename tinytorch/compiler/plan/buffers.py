@@ -74,6 +74,9 @@ def _may_overwrite(materialized: Materialized, group: Group, state: Value) -> bo
     if call.is_update:
         x, *others = call.inputs
         return x is state and all(base(v)[0] is not state for v in others)
+    if call.is_branch:  # a state of its bodies, too, which are programs of their own
+        shown = [v for v in call.inputs if base(v)[0] is state]
+        return shown == [state] and not call.may_fail_inside
     return has_epilogue(call) and all(base(v)[0] is not state for v in call.inputs)
 
 
@@ -82,7 +85,7 @@ def _read_elsewhere(materialized: Materialized) -> set[Value]:
     candidates, of = _candidates(materialized, set()), dict[Value, Placement]()
     found: set[Value] = set()
     for group, pairs in candidates.items():
-        if group.call is not None and group.call.is_update:
+        if group.call is not None and (group.call.is_update or group.call.is_branch):
             continue
         pairs = [pair for pair in pairs if not _stays_in_place(materialized, group, pair[0])]
         if not pairs:

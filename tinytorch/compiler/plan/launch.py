@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import Any, cast
 
 import numpy as np
@@ -19,9 +19,9 @@ from tinytorch.base.dtypes import DType, dtype_named
 from tinytorch.codegen.kernel import Kernel, Operand
 from tinytorch.compiler.graph.graph import Graph, Value
 from tinytorch.compiler.plan.arena import Arena
-from tinytorch.compiler.plan.stages import HostCall, LoopCall, Storage, Task, Walk, Way
+from tinytorch.compiler.plan.stages import BodyCall, Choice, HostCall, Storage, Task, Walk, Way
+from tinytorch.primitives.body import Body
 from tinytorch.primitives.host import HostFunction
-from tinytorch.primitives.loop import Body
 from tinytorch.primitives.primitive import TABLE, Spec
 
 FORMAT = 4  # raise when the meaning of a field changes: entries written before are then not found
@@ -36,7 +36,7 @@ class LaunchTask:
         node: which node of the captured graph it came from, -1 if none: that says the user's line.
         host: a host call in saved form, else None.
         unit: which unit of the processor does the arithmetic; see `codegen.kernel.Kernel.unit`.
-        loop: the trips that it consists of, if it is a loop.
+        body: what it consists of, if it is a loop, or a case of a branch.
         begins: bytes; empty: all 0.
     """
 
@@ -51,36 +51,35 @@ class LaunchTask:
     bytes: int = 0
     host: dict[str, Any] | None = None
     unit: str = "fp32"
-    loop: LaunchLoop | None = None
+    body: LaunchBody | None = None
     begins: list[int] = field(default_factory=list[int])
 
-    @property
-    def launches(self) -> int:
-        """How often something is run for it: once, or each task of a loop in each trip."""
-        return (
-            1 if self.loop is None else self.loop.trips * sum(t.launches for t in self.loop.tasks)
-        )
+
+_GATE = LaunchTask("gate", 1, [])
+Memory = tuple[int, int, int]  # number of a storage, byte offset in it, bytes
 
 
 @dataclass(frozen=True)
-class LaunchLoop:
-    """The trips of a loop: what is saved of it does not grow with their number.
+class LaunchBody:
+    """The trips of a loop, or a case: what is saved of it does not grow with their number.
 
     Args:
         trips: how many, at least 1.
         tasks: of one trip; their arguments are numbers of what a trip touches.
         sizes: bytes of each thing that a trip touches.
-        ways: where each of them lies, in the storages that the loop's task has as arguments.
+        ways: where each of them lies, in the storages that the task has as arguments.
+        when: in which case they are run; None: in each.
     """
 
     trips: int
     tasks: list[LaunchTask]
     sizes: list[int]
     ways: list[Way]
+    when: Choice | None = None
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> LaunchLoop:
-        """The loop that was saved.
+    def from_json(cls, fields: dict[str, Any]) -> LaunchBody:
+        """The body that was saved.
 
         Raises:
             ValueError, KeyError, TypeError: it is damaged.
@@ -90,7 +89,8 @@ class LaunchLoop:
             for way in fields["ways"]
         ]
         tasks = [_task_from_json(t) for t in fields["tasks"]]
-        return cls(fields["trips"], tasks, fields["sizes"], ways)
+        when = fields["when"] and Choice(**fields["when"])
+        return cls(fields["trips"], tasks, fields["sizes"], ways, when)
 
 
 @dataclass(frozen=True)
@@ -100,15 +100,22 @@ class Launched:
     Args:
         task: the task.
         memory: for each argument (number of a storage, byte offset in it, bytes).
+        flags: where predicates lie, and what each must be for it to be run.
+        skips: of a gate, which is no task: how many that follow are not run unless the flag is so.
     """
 
     task: LaunchTask
-    memory: list[tuple[int, int, int]]
+    memory: list[Memory]
+    flags: list[tuple[Memory, bool]] = field(default_factory=list[tuple[Memory, bool]])
+    skips: int = 0
+
+    @property
+    def touched(self) -> list[Memory]:
+        """The memory that it is given: that of its arguments, and its flags."""
+        return [*self.memory, *(flag for flag, _ in self.flags)]
 
 
-def _launched(
-    tasks: Iterable[LaunchTask], memory: Sequence[tuple[int, int, int]]
-) -> Iterator[Launched]:
+def _launched(tasks: Iterable[LaunchTask], memory: Sequence[Memory]) -> Iterator[Launched]:
     """Tasks as they are run, whose arguments are places in `memory`."""
     for task in tasks:
         given = [memory[i] for i in task.arguments]
@@ -116,28 +123,50 @@ def _launched(
             given = [
                 (n, at + s, size - s) for (n, at, size), s in zip(given, task.begins, strict=True)
             ]
-        loop = task.loop
-        if loop is None:
+        body = task.body
+        if body is None:
             yield Launched(task, given)
             continue
-        for trip in range(loop.trips):
-            touched: list[tuple[int, int, int]] = []
-            for size, way in zip(loop.sizes, loop.ways, strict=True):
-                walk = way.of(trip, loop.trips)
+        for trip in range(body.trips):
+            touched: list[Memory] = []
+            for size, way in zip(body.sizes, body.ways, strict=True):
+                walk = way.of(trip, body.trips)
                 number, start, _ = given[walk.argument]
                 touched.append((number, start + walk.at(trip), size))
-            yield from _launched(loop.tasks, touched)
+            inner = _launched(body.tasks, touched)
+            if body.when is None:
+                yield from inner
+            else:
+                number, start, _ = given[body.when.argument]
+                flag = (number, start + body.when.offset, 1), body.when.holds
+                yield from _gated(inner, flag, replace(_GATE, label=task.label, node=task.node))
+
+
+def _gated(
+    tasks: Iterable[Launched], flag: tuple[Memory, bool], gate: LaunchTask
+) -> Iterator[Launched]:
+    """What is run where a flag is so: behind gates, which end at host calls; these ask themselves.
+
+    A gate is for one table of the thread team, and so is what it skips.
+    """
+    for is_host, run in groupby(tasks, lambda one: one.task.host is not None):
+        inside = list(run)
+        if is_host:
+            yield from (replace(one, flags=[flag, *one.flags]) for one in inside)
+        else:
+            yield Launched(gate, [], [flag], len(inside))
+            yield from inside
 
 
 def _written(tasks: Iterable[LaunchTask]) -> Iterator[LaunchTask]:
-    """Tasks, those of a loop once."""
+    """Tasks, those of a body once."""
     for task in tasks:
-        yield from [task] if task.loop is None else _written(task.loop.tasks)
+        yield from [task] if task.body is None else _written(task.body.tasks)
 
 
 def _task_from_json(fields: dict[str, Any]) -> LaunchTask:
-    loop = fields.get("loop")
-    given: dict[str, Any] = {**fields, "loop": loop and LaunchLoop.from_json(loop)}
+    body = fields.get("body")
+    given: dict[str, Any] = {**fields, "body": body and LaunchBody.from_json(body)}
     return LaunchTask(**given)
 
 
@@ -170,24 +199,26 @@ class LaunchPlan:
     derived: int = 0
 
     @cached_property
+    def _launched(self) -> list[list[Launched]]:
+        memory = [(i, 0, n) for i, (_, n, _) in enumerate(self.storages)]
+        return [list(_launched([task], memory)) for task in self.tasks]
+
+    @cached_property
     def launched(self) -> list[Launched]:
-        """The tasks as they are run at each call, those of a loop trip after trip."""
-        return list(_launched(self.tasks[self.derived :], self._whole))
+        """The tasks as they are run at each call, those of a loop trip after trip, cases behind
+        gates."""
+        return [one for each in self._launched[self.derived :] for one in each]
 
     @cached_property
     def derivation(self) -> list[Launched]:
         """The tasks that run when the frozen states are new, before the others."""
-        return list(_launched(self.tasks[: self.derived], self._whole))
-
-    @property
-    def _whole(self) -> list[tuple[int, int, int]]:
-        return [(i, 0, n) for i, (_, n, _) in enumerate(self.storages)]
+        return [one for each in self._launched[: self.derived] for one in each]
 
     @property
     def kept(self) -> int:
         """Bytes that derived tasks leave for the others, from call to call."""
         made = {n for one in self.derivation for n, _, _ in one.memory}
-        read = {n for one in self.launched for n, _, _ in one.memory}
+        read = {n for one in self.launched for n, _, _ in one.touched}
         return sum(self.storages[n][1] for n in made & read if self.storages[n][0] == "temporary")
 
     @property
@@ -196,12 +227,12 @@ class LaunchPlan:
 
         One that is derived begins and ends before the first.
         """
-        each = (t.launches for t in self.tasks[self.derived :])
+        each = map(len, self._launched[self.derived :])
         return [*[0] * self.derived, *accumulate(each, initial=0)]
 
     @property
     def written(self) -> list[LaunchTask]:
-        """The tasks that have code of their own, those of a loop once."""
+        """The tasks that have code of their own, those of a body once."""
         return list(_written(self.tasks))
 
     def to_json(self) -> dict[str, Any]:
@@ -294,7 +325,7 @@ class Launch:
 
 
 def _check_task(task: LaunchTask, sizes: Sequence[int]) -> None:
-    """See that a task, and what the trips of a loop touch, begins in memory of these sizes.
+    """See that a task, and what the trips of a body touch, begins in memory of these sizes.
 
     Raises:
         ValueError, TypeError, IndexError: it does not.
@@ -303,23 +334,26 @@ def _check_task(task: LaunchTask, sizes: Sequence[int]) -> None:
         raise ValueError("a task that does not begin where its memory does")
     if not all(0 <= s <= size for s, size in zip(task.begins, sizes, strict=False)):
         raise ValueError("a task begins outside its memory")
-    loop = task.loop
-    if loop is None:
+    body = task.body
+    if body is None:
         return
-    if type(loop.trips) is not int or loop.trips < 1 or len(loop.sizes) != len(loop.ways):
-        raise ValueError("a loop that is none")
-    for size, way in zip(loop.sizes, loop.ways, strict=True):
+    if type(body.trips) is not int or body.trips < 1 or len(body.sizes) != len(body.ways):
+        raise ValueError("a body that is none")
+    for size, way in zip(body.sizes, body.ways, strict=True):
         for walk in (way.each, way.first or way.each, way.last or way.each):
             if walk.period < 1 or walk.argument < 0 or size < 0:
                 raise ValueError("a way through memory that is none")
-        for trip in {0, 1, 2, loop.trips - 2, loop.trips - 1} & set(range(loop.trips)):
-            walk = way.of(trip, loop.trips)
+        for trip in {0, 1, 2, body.trips - 2, body.trips - 1} & set(range(body.trips)):
+            walk = way.of(trip, body.trips)
             if walk.at(trip) < 0 or walk.at(trip) + size > sizes[walk.argument]:
-                raise ValueError("a loop touches memory that is not its own")
-    for inner in loop.tasks:
-        if any(not 0 <= n < len(loop.sizes) for n in inner.arguments):
-            raise IndexError("a task of a loop names what is not there")
-        _check_task(inner, [loop.sizes[n] for n in inner.arguments])
+                raise ValueError("a body touches memory that is not its own")
+    when = body.when
+    if when is not None and not 0 <= when.offset < sizes[when.argument]:
+        raise ValueError("a case whose predicate is outside its memory")
+    for inner in body.tasks:
+        if any(not 0 <= n < len(body.sizes) for n in inner.arguments):
+            raise IndexError("a task of a body names what is not there")
+        _check_task(inner, [body.sizes[n] for n in inner.arguments])
 
 
 def launch_plan(arena: Arena) -> Launch:
@@ -358,12 +392,13 @@ def _launch_task(
         lines: which node of the graph a user's line is.
         functions: those of the user that the program calls.
     """
-    kernel, loop = t.kernel, None
-    if isinstance(kernel, LoopCall):
+    kernel, body = t.kernel, None
+    if isinstance(kernel, BodyCall):
         ways = list(kernel.ways.items())
         place = {s: i for i, (s, _) in enumerate(ways)}
         inner = [_launch_task(u, place, lines, functions) for u in kernel.tasks]
-        loop = LaunchLoop(kernel.trips, inner, [s.nbytes for s, _ in ways], [w for _, w in ways])
+        sizes, walks = [s.nbytes for s, _ in ways], [w for _, w in ways]
+        body = LaunchBody(kernel.trips, inner, sizes, walks, kernel.when)
     host = _host_to_json(kernel, functions) if isinstance(kernel, HostCall) else None
     return LaunchTask(
         symbol=kernel.name,
@@ -377,7 +412,7 @@ def _launch_task(
         bytes=kernel.bytes,
         host=host,
         unit="numpy" if isinstance(kernel, HostCall) else kernel.unit,
-        loop=loop,
+        body=body,
         begins=list(t.begins),
     )
 

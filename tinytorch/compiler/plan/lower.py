@@ -18,11 +18,11 @@ from tinytorch.compiler.plan.access import reshape_strides
 from tinytorch.compiler.plan.lowering import Lowering, verify_layouts
 from tinytorch.compiler.plan.stages import (
     GIVEN,
+    BodyCall,
     Copy,
     Group,
     HostCall,
     Item,
-    LoopCall,
     Ordered,
     Storage,
     Task,
@@ -167,8 +167,8 @@ def check_tasks(program: TaskList) -> None:
             refuse("a kernel begins outside its memory", f"{task.shown}: {task.begins}")
         if not {*task.arguments, *task.reads, *task.writes} <= listed:
             refuse("a task names a Storage that is not listed", task.shown)
-        if isinstance(task.kernel, LoopCall):
-            _check_loop(task, task.kernel)
+        if isinstance(task.kernel, BodyCall):
+            _check_body(task, task.kernel)
         for s in task.reads - written:
             refuse("a task reads memory that was never written", f"{s!r} in {task.shown}")
         for s in task.writes:
@@ -189,22 +189,22 @@ def check_tasks(program: TaskList) -> None:
             refuse("an updated state is never written", old)
 
 
-def _check_loop(task: Task, loop: LoopCall) -> None:
-    """What a trip touches lies, in every trip, in memory that the loop's task is given.
+def _check_body(task: Task, body: BodyCall) -> None:
+    """What a body touches lies, in every trip, in memory that the task around is given.
 
     Raises:
-        CompileError: it does not; or a trip writes what the loop only reads.
+        CompileError: it does not; or a trip writes what the task only reads.
     """
-    for inner in loop.tasks:
+    for inner in body.tasks:
         for s in inner.arguments:
-            for trip in {0, 1, 2, loop.trips - 2, loop.trips - 1} & set(range(loop.trips)):
-                walk = loop.ways[s].of(trip, loop.trips)
+            for trip in {0, 1, 2, body.trips - 2, body.trips - 1} & set(range(body.trips)):
+                walk = body.ways[s].of(trip, body.trips)
                 memory, first = task.arguments[walk.argument], walk.at(trip)
                 outside = first < 0 or first + s.nbytes > memory.nbytes
                 if outside or (s in inner.writes and memory not in task.writes):
                     raise CompileError.own_fault(
-                        "the compiler pass 'lower' made an invalid program: a trip of a loop"
+                        "the compiler pass 'lower' made an invalid program: a trip or case"
                         " touches memory that is not its own",
                         got=f"{s!r} at byte {first} of {memory!r} in trip {trip}, {inner.shown}",
-                        rule="rows of what is stacked, and memory of the loop",
+                        rule="rows of what is stacked, and memory of the loop or case",
                     )

@@ -123,23 +123,46 @@ class Way:
         return self.first if self.first is not None and trip == 0 else self.each
 
 
-@dataclass(frozen=True, eq=False)
-class LoopCall:
-    """The tasks of one trip, done again and again: in place of a kernel.
+@dataclass(frozen=True)
+class Choice:
+    """When the tasks of a case are done.
 
     Args:
-        tasks: of one trip, in order; their Storages are those of the trip.
-        ways: where each of these lies in the memory of the loop's task.
+        argument: in which memory of the case's task the predicate lies, by its place there.
+        offset: in bytes.
+        holds: what the predicate must be.
+    """
+
+    argument: int
+    offset: int
+    holds: bool
+
+
+@dataclass(frozen=True, eq=False)
+class BodyCall:
+    """The tasks of a body, done in each trip of a loop, or in one case: in place of a kernel.
+
+    Args:
+        tasks: of the body, in order; their Storages are those of one trip.
+        ways: where each of these lies in the memory of the task around.
         trips: how many, at least 1.
-        memory: how many Storages the loop's task is given.
+        memory: how many Storages the task around is given.
+        when: in which case they are done; None: in each.
     """
 
     tasks: tuple[Task, ...]
     ways: Mapping[Storage, Way]
     trips: int
     memory: int
-    name = label = "loop"
+    when: Choice | None = None
     unit = "fp32"
+
+    @property
+    def name(self) -> str:
+        """What has the body."""
+        return "loop" if self.when is None else "case"
+
+    label = name
 
     @property
     def flops(self) -> int:
@@ -176,7 +199,7 @@ class Task:
         looks_up: it reads or writes at places that indices say: not before these are checked.
     """
 
-    kernel: Kernel | HostCall | LoopCall
+    kernel: Kernel | HostCall | BodyCall
     arguments: tuple[Storage, ...]
     reads: frozenset[Storage]
     writes: frozenset[Storage]
@@ -207,7 +230,7 @@ class TaskList:
             copy).
         captured: that program as it was recorded. The passes keep arguments, states and results in
             their places in the lists, so places are what the two have in common.
-        made: the constants that are not the graph's but of loops in it, with their arrays.
+        made: the constants that are not the graph's but of bodies in it, with their arrays.
         derived: so many of the first tasks are done only when the frozen states are new; what they
             write for the others stays where it is.
     """
@@ -225,7 +248,7 @@ class TaskList:
 
     @property
     def kernels(self) -> list[Kernel]:
-        """The kernels of all tasks; those of a loop once, others as often as they run."""
+        """The kernels of all tasks; those of a body once, others as often as they run."""
         return kernels_of(self.tasks)
 
     def __str__(self) -> str:
@@ -239,10 +262,10 @@ class TaskList:
 
 
 def kernels_of(tasks: Sequence[Task]) -> list[Kernel]:
-    """The kernels of tasks, those of a loop once."""
+    """The kernels of tasks, those of a body once."""
     found: list[Kernel] = []
     for task in tasks:
-        if isinstance(task.kernel, LoopCall):
+        if isinstance(task.kernel, BodyCall):
             found += kernels_of(task.kernel.tasks)
         elif isinstance(task.kernel, Kernel):
             found.append(task.kernel)
@@ -250,16 +273,18 @@ def kernels_of(tasks: Sequence[Task]) -> list[Kernel]:
 
 
 def checks_in(tasks: Sequence[Task]) -> int:
-    """How many checks of indices there are, those of a loop once."""
+    """How many checks of indices there are, those of a body once."""
     return sum(
-        checks_in(t.kernel.tasks) if isinstance(t.kernel, LoopCall) else t.check for t in tasks
+        checks_in(t.kernel.tasks) if isinstance(t.kernel, BodyCall) else t.check for t in tasks
     )
 
 
 def _trips(task: Task) -> str:
-    if not isinstance(task.kernel, LoopCall):
+    if not isinstance(task.kernel, BodyCall):
         return ""
-    lines = [f"\n    {task.kernel.trips} trips of"]
+    when = task.kernel.when
+    said = f"{task.kernel.trips} trips of" if when is None else f"if the predicate is {when.holds}"
+    lines = [f"\n    {said}"]
     lines += [f"\n        {t.shown} ({t.kernel.name})" for t in task.kernel.tasks]
     return "".join(lines)
 

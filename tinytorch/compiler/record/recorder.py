@@ -197,6 +197,18 @@ class Recorder(Interpreter):
             self.strides.note_result(primitive, inputs, outputs[0])
         return out
 
+    def add_whole(
+        self, row: Primitive, inputs: Sequence[Value], params: Params, own: Sequence[Tensor]
+    ) -> Node:
+        """Add a loop or branch, whose place in the tape is its own matter.
+
+        Args:
+            own: the Tensors of the first inputs; the others are what bodies read from outside.
+        """
+        values = self.graph.add(row, tuple(inputs), params, user_line(), self._replay)
+        self._made.update(values)
+        return self.graph.nodes[-1]
+
     def _operation_on_tape(self, node: TapeNode) -> str:
         """ "exp at train.py:12": what is on the tape, and the line that recorded it."""
         makers = [

@@ -35,9 +35,9 @@ from tinytorch.compiler.graph.check_nan import check_nan
 from tinytorch.compiler.graph.graph import Graph, Value, verify
 from tinytorch.compiler.graph.length_rules import RULES
 from tinytorch.compiler.graph.lengths import LengthRewriter
+from tinytorch.compiler.record.control import ControlRecorder
 from tinytorch.compiler.record.dynamic import DynamicLengths
 from tinytorch.compiler.record.guards import Guard, Place, place_of, reading_of
-from tinytorch.compiler.record.loops import LoopRecorder
 from tinytorch.compiler.record.objects import MISSING, class_of, dict_of_object, is_a, name_of, put
 from tinytorch.compiler.record.readings import Readings, holds_tensor, young_objects
 from tinytorch.compiler.record.recorder import Recorder, Row
@@ -216,7 +216,7 @@ def record(
     """
     while True:
         with RECORDING_LOCK, Watch() as watch:
-            recorder = LoopRecorder(states, lift_numbers, found.shapes if found else None)
+            recorder = ControlRecorder(states, lift_numbers, found.shapes if found else None)
             recorder.apply = watch.unwatched(recorder.apply)
             try:
                 with interpreting(recorder):

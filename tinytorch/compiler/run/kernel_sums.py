@@ -16,7 +16,7 @@ from tinytorch.compiler.run.timing import TimedRun
 
 @dataclass
 class KernelSum:
-    """A kernel with its operations: the sums of all tasks that are equal in both.
+    """A kernel with its operations: the sums of all tasks that are equal in both and have run.
 
     Args:
         symbol: of the code.
@@ -56,6 +56,9 @@ def kernel_sums(plan: LaunchPlan, run: TimedRun, bounds: Iterable[Bound]) -> lis
     for i, (one, bound) in enumerate(zip(plan.launched, bounds, strict=True)):
         task = one.task
         kernel = sums.setdefault((task.symbol, task.label), KernelSum(task.symbol, task.label))
+        if i not in run.ran:  # of a case that was not taken
+            kernel.limits.setdefault("not taken", 0)
+            continue
         kernel.tasks.append(i)
         kernel.seconds += run.seconds(i)
         kernel.least += bound.seconds

@@ -255,7 +255,7 @@ def _kernels(view: View) -> list[Markup]:
 
 def _kernel(view: View, row: KernelSum, whole: float) -> Markup:
     kind = short_name(row.symbol)
-    reached = row.least / row.seconds
+    reached = row.least / row.seconds if row.least else 0.0
     cells = [
         joined([tag("i", class_=view.colours[kind]), tag("a", kind, href=f"#{row.symbol}")]),
         row.label,

@@ -28,7 +28,7 @@ from tinytorch.base.locks import ForkSafeLock
 from tinytorch.codegen import cache, engine
 from tinytorch.codegen.kernel import Operand
 from tinytorch.codegen.target import Target
-from tinytorch.codegen.team import StageTable, Team, aligned_bytes
+from tinytorch.codegen.team import Gate, StageTable, Team, aligned_bytes
 from tinytorch.compiler.graph.graph import Graph
 from tinytorch.compiler.pipeline import compile_graph
 from tinytorch.compiler.plan.arena import ALIGNMENT
@@ -151,7 +151,7 @@ class Runner:
     def _place(self, segment: _Native | _Host) -> None:
         """Write the addresses that never change; note where the others go."""
         plan, pointers = self.program.plan, segment.pointers
-        memory = (m for i in segment.tasks for m in segment.launched[i].memory)
+        memory = (m for i in segment.tasks for m in segment.launched[i].touched)
         walks: dict[tuple[str, int], list[tuple[int, int]]] = {}
         for position, (number, offset, _) in enumerate(memory):
             kind, _, place = plan.storages[number]
@@ -255,16 +255,25 @@ class _Native:
         program = runner.program
         self.runner, self.tasks, self.threads = runner, tasks, runner.threads
         self.launched, plan = launched, program.plan
-        own = [launched[i].task for i in tasks]
-        stages = [(program.library[t.symbol], t.tiles, [0] * len(t.arguments)) for t in own]
-        seconds = sum(map(_guess_seconds, own))
+        own = [launched[i] for i in tasks]
+        seconds = sum(_guess_seconds(one.task) for one in own)
         self.table = StageTable(
-            stages, plan.scratch, tiles_config=plan.tiles, wake=seconds > _SHORT_SECONDS
+            [self._stage(one) for one in own],
+            plan.scratch,
+            tiles_config=plan.tiles,
+            wake=seconds > _SHORT_SECONDS,
         )
         self.pointers = self.table.pointers.data
         self.status = address_of(self.table.status)
         self.done = self.table.done  # native code writes 1 there, in the step that ends the work
         self.stamps = self.table.record_times(self.threads) if runner.timed else None
+
+    def _stage(self, one: Launched) -> tuple[int, int, list[int]] | Gate:
+        if one.skips:
+            ((_, holds),) = one.flags
+            return Gate(one.skips, holds)
+        task = one.task
+        return self.runner.program.library[task.symbol], task.tiles, [0] * len(one.memory)
 
     def run(self) -> None:
         """Let the team work through the table."""
@@ -280,13 +289,17 @@ class _Native:
     def spans(self) -> list[Span]:
         """Of each task, of the threads that did a tile of it, the first to come first."""
         out: list[Span] = []
+        now = 0
         if self.stamps is not None:
             for place, task in enumerate(self.tasks):
                 rows = enumerate(self.stamps[:, place].tolist())
                 spans = [Span(task, w, *stamps) for w, stamps in rows]
                 # a task without tiles is nobody's, and still begins and ends somewhere
                 did = [s for s in spans if s.tiles] or [s for s in spans[:1] if s.begin]
+                if not any(s.begin for s in spans):  # left out behind a gate
+                    did = [Span(task, 0, now, now, 0)]
                 out += sorted(did, key=lambda s: s.begin)
+                now = max(s.end for s in did) if did else now
         return out
 
     def forget_spans(self) -> None:
@@ -325,8 +338,10 @@ class _Host:
     def __init__(self, runner: Runner, launched: list[Launched], task: int):
         self.runner, self.launched, self.tasks = runner, launched, [task]
         self._made: tuple[Program, HostCall] | None = None
-        saved = launched[task].task
-        self._pointers = np.zeros(max(1, len(saved.arguments)), np.uint64)
+        one = launched[task]
+        self._pointers = np.zeros(max(1, len(one.touched)), np.uint64)
+        first = len(one.memory)
+        self._flags = [(first + i, holds) for i, (_, holds) in enumerate(one.flags)]
         self.pointers = self._pointers.data
         self._span: list[Span] = []
         self.done = bytearray(1)
@@ -379,6 +394,10 @@ class _Host:
         computed once and written as often as it takes.
         """
         start = clock() if self.runner.timed else 0
+        for slot, holds in self._flags:
+            if bool(array_at(self.pointers[slot], (1,), np.dtype(np.uint8))[0]) is not holds:
+                self.done[0], self._span = 1, [Span(self.tasks[0], 0, start, start, 0)]
+                return
         call = self.call
         arrays = [self._array(i, *spec) for i, spec in enumerate((*call.inputs, *call.outputs))]
         if self.out is None:

@@ -47,6 +47,11 @@ class TimedRun:
             out[s.task] = min(begin, s.begin), max(end, s.end)
         return [out[i] for i in sorted(out)]
 
+    @cached_property
+    def ran(self) -> frozenset[int]:
+        """The tasks of which something was done: not those of a case that was not taken."""
+        return frozenset(s.task for s in self.spans if s.tiles)
+
     def seconds(self, task: int) -> float:
         """Of a task: more than 0, also where the clock did not move."""
         begin, end = self.tasks[task]
