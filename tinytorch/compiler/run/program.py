@@ -296,7 +296,7 @@ class _Native:
                 spans = [Span(task, w, *stamps) for w, stamps in rows]
                 # a task without tiles is nobody's, and still begins and ends somewhere
                 did = [s for s in spans if s.tiles] or [s for s in spans[:1] if s.begin]
-                if not any(s.begin for s in spans):  # left out behind a gate
+                if now and not any(s.begin for s in spans):  # left out behind a gate
                     did = [Span(task, 0, now, now, 0)]
                 out += sorted(did, key=lambda s: s.begin)
                 now = max(s.end for s in did) if did else now
