@@ -210,7 +210,7 @@ CHANGED = {"Value", "Node", "Graph", "Storage", "_Draft"}  # written while a pro
 SAME_CONTENT = {  # equal ones may stand for each other; all others are themselves alone
     "Access", "Coordinate", "Movement", "Arena", "LaunchTask", "LaunchPlan", "HostCall",
     "Placement", "InnerPlan", "Nest", "OuterPlan", "Image", "Operation", "Pass", "Axis", "Part",
-    "Walk", "Way", "LaunchBody", "Launched",
+    "Walk", "Way", "Choice", "LaunchBody", "Launched",
     "Needed",
 }  # fmt: skip
 

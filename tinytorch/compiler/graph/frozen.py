@@ -26,11 +26,11 @@ from tinytorch.compiler.graph.graph import Graph, Node, Value
 from tinytorch.compiler.graph.rewriter import Inputs, Rewriter, Rule
 from tinytorch.primitives.primitive import OpClass, Primitive
 
-# Rows of these classes look at places that a check must have seen first, run trip after trip, are
-# random, or are not known.
+# Rows of these classes look at places that a check must have seen first, have bodies, are random, or
+# are not known.
 _ANEW = (
-    OpClass.LOOKUP, OpClass.GATHER, OpClass.SCATTER, OpClass.UPDATE, OpClass.LOOP, OpClass.RANDOM,
-    OpClass.OPAQUE,
+    OpClass.LOOKUP, OpClass.GATHER, OpClass.SCATTER, OpClass.UPDATE, OpClass.LOOP, OpClass.BRANCH,
+    OpClass.RANDOM, OpClass.OPAQUE,
 )  # fmt: skip
 FEW_BYTES = 4096  # of a value that may be larger than what it is computed from
 
