@@ -26,8 +26,8 @@ from tinytorch.compiler.graph.graph import Graph, Node, Value
 from tinytorch.compiler.graph.rewriter import Inputs, Rewriter, Rule
 from tinytorch.primitives.primitive import OpClass, Primitive
 
-# Rows of these classes look at places that a check must have seen first, have bodies, are random, or
-# are not known.
+# Rows of these classes look at places that a check must have seen first, have bodies, are random,
+# or are not known.
 _ANEW = (
     OpClass.LOOKUP, OpClass.GATHER, OpClass.SCATTER, OpClass.UPDATE, OpClass.LOOP, OpClass.BRANCH,
     OpClass.RANDOM, OpClass.OPAQUE,
