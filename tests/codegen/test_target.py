@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -105,6 +106,37 @@ def test_neon():
     assert (plain.vector_bytes, plain.registers, plain.has_fma) == (16, 16, False)
     with pytest.raises(SettingError, match="on x86_64 one of avx512, avx2, vector128"):
         Target.named("neon", "x86_64")
+
+
+def test_dot_products_of_aarch64_are_what_linux_says(monkeypatch):
+    """Closed form: bits 20 of the first word, 13 and 14 of the second (uapi/asm/hwcap.h)."""
+
+    def target(first, second):
+        words = {16: first, 26: second}
+
+        def getauxval(number):
+            return words[number]
+
+        monkeypatch.setattr(
+            module.ctypes, "CDLL", lambda _: types.SimpleNamespace(getauxval=getauxval)
+        )
+        monkeypatch.setattr(module.llvm, "get_process_triple", lambda: "aarch64-unknown-linux-gnu")
+        monkeypatch.setattr(module.sys, "platform", "linux")
+        module.dot_features.cache_clear()
+        return Target.named("neon")
+
+    try:
+        t = target(1 << 20, 1 << 13 | 1 << 14)
+        assert t.features == "+neon,+dotprod,+i8mm,+bf16"
+        assert t.has_int8_dot and t.has_mixed_dot and t.has_bf16_dot
+        assert t.runnable() is t
+        old = target(~(1 << 20), ~(1 << 13 | 1 << 14))
+        assert old.features == "+neon"
+        assert not (old.has_int8_dot or old.has_mixed_dot or old.has_bf16_dot)
+        with pytest.raises(SettingError, match="missing here: dotprod, i8mm, bf16"):
+            t.runnable()
+    finally:
+        module.dot_features.cache_clear()
 
 
 def test_features_are_read_once():

@@ -21,10 +21,18 @@ WITHOUT_AMX = replace(AVX512, has_amx=False)
 AMX = replace(AVX512, has_amx=True)
 # what AVX-512 is everywhere
 PLAIN = replace(WITHOUT_AMX, has_bf16_dot=False, has_int8_dot=False)
-# Those that multiply bfloat16.
-PAIR_TARGETS = [AMX, *([WITHOUT_AMX] if WITHOUT_AMX.has_bf16_dot else [])]
+NEON = Target.named("neon", "aarch64")
 # Every target this machine runs, without its tiles.
 VECTOR_TARGETS = {n: replace(Target.named(n), has_amx=False) for n in runnable_names()}
+# Those that multiply bfloat16.
+PAIR_TARGETS = [AMX, *(t for t in VECTOR_TARGETS.values() if t.has_bf16_dot)]
+# The same with fewer instructions for bytes: pairs of int16, and those of the same sign alone.
+FEWER_BYTES = {
+    "plain": PLAIN,
+    "avx2 in shorts": replace(AVX2, has_int8_dot=False),
+    "neon in shorts": replace(NEON, has_int8_dot=False),
+    "neon of the same sign": replace(NEON, has_mixed_dot=False),
+}
 
 
 @lru_cache(maxsize=256)

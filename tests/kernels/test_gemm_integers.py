@@ -6,13 +6,19 @@ Sums are int32 and wrap, so that the low 32 bits of NumPy's int64 sums are the o
 import numpy as np
 import pytest
 
-from tests.kernels.lowered_runner import AMX, PLAIN, VECTOR_TARGETS, run_lowered, untouched
+from tests.kernels.lowered_runner import (
+    AMX,
+    FEWER_BYTES,
+    VECTOR_TARGETS,
+    run_lowered,
+    untouched,
+)
 from tinytorch.base.dtypes import int8, int32, uint8
 from tinytorch.codegen.kernel import Operand
 from tinytorch.kernels.gemm import lower_gemm
 from tinytorch.kernels.gemm_plan import GemmSpec
 
-TARGETS = {"amx": AMX, "plain": PLAIN, **VECTOR_TARGETS}
+TARGETS = {"amx": AMX, **FEWER_BYTES, **VECTOR_TARGETS}
 every_target = pytest.mark.parametrize("target", TARGETS)
 TYPES = {"int8": int8, "uint8": uint8}
 # Two products of the extremes fit in no int16: an instruction that adds up pairs of bytes there

@@ -22,6 +22,8 @@ from tinytorch.base.dtypes import OF_NUMPY, bfloat16, float16, float32, float64,
 from tinytorch.codegen.kernel import Operand, named_kernel
 from tinytorch.kernels.gemm_plan import (
     DEPTH,
+    DOT_COLUMNS,
+    FEW_ROWS,
     TILE_FLOPS,
     AmxTiles,
     Dot,
@@ -30,6 +32,7 @@ from tinytorch.kernels.gemm_plan import (
     Sums,
     WordDots,
     arithmetic_of,
+    dot_columns,
     of_bfloat16,
     plan_dot,
     plan_fma,
@@ -171,7 +174,9 @@ def test_who_computes_a_product():
     """Ground truth: few rows along k are dot products; bfloat16 goes to AMX tiles."""
     along = (1, 70)
     assert suits_dot(product(2, 9, 70, b=along)) and suits_dot(product(1, 9, 2, b=(1, 2)))
-    assert not suits_dot(product(3, 9, 70, b=along))
+    assert suits_dot(product(8, 9, 70, b=along)) and not suits_dot(product(9, 9, 70, b=along))
+    assert suits_dot(product(2, 9, 70, b=along, dtype=bfloat16))
+    assert not suits_dot(product(3, 9, 70, b=along, dtype=bfloat16))
     assert not suits_dot(product(2, 9, 70))
     assert not suits_dot(product(2, 9, 70, a=(1, 2), b=along))
     assert not suits_dot(product(2, 9, 1, b=(1, 1)))
@@ -268,18 +273,29 @@ def test_multiply_add(target, how, dtype):
 
 @pytest.mark.parametrize("target", VECTOR_TARGETS)
 @pytest.mark.parametrize("k", [2, 16, 37])
-def test_dot(target, k):
+@pytest.mark.parametrize("m", [1, 3, 8])
+def test_dot(target, m, k):
     """Ground truth: NumPy; columns along k, a panel with fewer columns than lanes."""
     target = VECTOR_TARGETS[target]
     lanes = target.lanes(float32)
-    a = whole((1, k), 1).astype(np.float32)
+    a = whole((m, k), 1).astype(np.float32)
     for n in (lanes, lanes - 1):
         b = whole((n, k), 2).astype(np.float32)
-        spec = spec_of(1, n, k, float32, (1, k))
+        spec = spec_of(m, n, k, float32, (1, k))
         arithmetic = arithmetic_of(target, spec)
-        assert isinstance(arithmetic, Dot)
-        c = block(target, arithmetic, a, b, Sums(1, 1, n < lanes, lanes, False))
-        np.testing.assert_array_equal(c[0, :n], (a @ b.T)[0])
+        assert isinstance(arithmetic, Dot) and arithmetic.plan.blocks.sizes == (m,)
+        c = block(target, arithmetic, a, b, Sums(m, 1, n < lanes, lanes, False))
+        np.testing.assert_array_equal(c[:m, :n], a @ b.T)
+        assert (c[m:] == 77).all()
+
+
+@pytest.mark.parametrize("target", VECTOR_TARGETS)
+def test_sums_of_dot_products_stay_in_registers(target):
+    """Invariant: those of all rows and columns, with a number of each column and of a row."""
+    target = VECTOR_TARGETS[target]
+    for rows in range(1, FEW_ROWS + 1):
+        columns = dot_columns(rows, target.registers, target.lanes(float32))
+        assert rows * columns + columns + 1 < target.registers and DOT_COLUMNS % columns == 0
 
 
 @pytest.mark.parametrize("rows", [16, 19, 32])

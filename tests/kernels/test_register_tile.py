@@ -8,6 +8,7 @@ import pytest
 from tests.kernels.lowered_runner import (
     AMX,
     AVX2,
+    NEON,
     PAIR_TARGETS,
     VECTOR_TARGETS,
     WITHOUT_AMX,
@@ -21,7 +22,8 @@ from tinytorch.base.dtypes import (
     from_bfloat16,
     round_to_bfloat16,
 )
-from tinytorch.codegen.kernel import Operand, StoreEpilogue, named_kernel
+from tinytorch.codegen.engine import assembly_text, module_text
+from tinytorch.codegen.kernel import Operand, StoreEpilogue, build, named_kernel
 from tinytorch.kernels.register_tile import (
     AmxOperand,
     BlockProduct,
@@ -34,10 +36,14 @@ from tinytorch.kernels.register_tile import (
     amx_configure,
     amx_product,
     fastest_block,
+    multiply_add,
     pair_block_product,
     product_block,
     rows_that_fit,
     sum_of_lanes,
+    sums_of_lanes,
+    words_of_bytes,
+    words_of_pairs,
     write_micro_kernel,
 )
 
@@ -309,6 +315,70 @@ def test_sums_of_bfloat16_are_float32(target):
     c = untouched((32, 32), np.float32)
     run_body(target, body, {"a": stored, "b": round_to_bfloat16(pairs(a)), "c": c})
     assert (c == 32 * (1.0 + 2**-7) ** 2).all()
+
+
+@every_target
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_lanes_of_vectors_are_added_up(target, count):
+    """Ground truth: NumPy, exact in whole numbers; one sum for each vector."""
+    target = VECTOR_TARGETS[target]
+    n = target.vector_bytes // 4
+    x, out = whole((count, n), 1), untouched(count, np.float32)
+
+    def body(f, p):
+        places = [f.at(p["x"], f.index(i * n), "float") for i in range(count)]
+        f.store(sums_of_lanes(f, [f.load(at, f"<{n} x float>") for at in places]), p["out"])
+
+    run_body(target, body, {"x": x, "out": out})
+    np.testing.assert_array_equal(out, x.sum(1))
+
+
+# ---- instructions
+
+
+def arm(*features):
+    """A processor with these dot products, to write code for."""
+    return replace(
+        NEON, features=",".join(("+neon", *(f"+{x}" for x in features))),
+        has_bf16_dot="bf16" in features, has_int8_dot="dotprod" in features,
+        has_mixed_dot="i8mm" in features,
+    )  # fmt: skip
+
+
+ALL_DOTS = arm("dotprod", "i8mm", "bf16")
+VNNI = replace(AVX2, features="+avx2,+fma,+f16c,+avxvnni", has_int8_dot=True)
+SHORTS = replace(AVX2, features="+avx2,+fma,+f16c", has_int8_dot=False)
+
+
+@pytest.mark.parametrize(("target", "unsigned", "instruction"), [
+    (ALL_DOTS, "", "sdot"), (ALL_DOTS, "ab", "udot"), (ALL_DOTS, "a", "usdot"),
+    (ALL_DOTS, "b", "usdot"), (arm("dotprod"), "a", "sdot"), (arm("dotprod"), "b", "udot"),
+    (arm(), "", "smlal"), (VNNI, "", "vpdpbusd"), (VNNI, "b", "vpdpbusd"),
+    (SHORTS, "a", "vpmaddwd"), (ALL_DOTS, None, "bfdot"),
+])  # fmt: skip
+def test_the_instruction_is_there(target, unsigned, instruction):
+    """Ground truth: LLVM's assembly for a processor that has it; unsigned: None for bfloat16."""
+    words = words_of_pairs(target) if unsigned is None else words_of_bytes(target, unsigned)
+    n = target.vector_bytes // 4
+
+    def body(f, p):
+        x, y = (f.load(p[name], f"<{n} x i32>") for name in "xy")
+        total = f.load(p["total"], f"<{n} x {words.sums}>")
+        f.store(multiply_add(f, x, y, total, words), p["total"])
+
+    text = module_text([build("code_under_test", ("x", "y", "total"), body, tiles=1)])
+    assert f"\t{instruction}" in assembly_text(text, target)
+
+
+@pytest.mark.parametrize("turned", "ab")
+@pytest.mark.parametrize("target", [ALL_DOTS, arm("dotprod"), VNNI], ids=["all", "alike", "x86"])
+def test_only_one_operand_gets_the_other_sign(target, turned):
+    """Closed form: what an instruction takes differs from what is there in that operand alone."""
+    for unsigned in ("", "a", "b", "ab"):
+        words = words_of_bytes(target, unsigned, turned)
+        kept = "b" if turned == "a" else "a"
+        assert words.each == 2 or (kept in words.unsigned) == (kept in unsigned)
+    assert words_of_pairs(arm("dotprod")) is None
 
 
 # ---- epilogues

@@ -97,7 +97,8 @@ def _target() -> Check:
     from tinytorch.codegen.target import Target
 
     target = Target.host()
-    extras = [name[4:] for name in ("has_bf16_dot", "has_fp16", "has_amx") if getattr(target, name)]
+    optional = ("has_bf16_dot", "has_int8_dot", "has_fp16", "has_amx")
+    extras = [name[4:] for name in optional if getattr(target, name)]
     also = f", with {', '.join(extras)}" if extras else ""
     return Check("target", f"{target.name} on {target.architecture}{also}")
 

@@ -50,9 +50,12 @@ _INTRINSICS: tuple[tuple[str, str, Callable[[Target], bool]], ...] = (
     (r"llvm\.x86\.avx512bf16", "bfloat16 dot products", lambda t: t.has_bf16_dot),
     (r"llvm\.x86\.avx512\.vpdpb", "int8 dot products", lambda t: t.has_int8_dot),
     (r"llvm\.x86\.avx512fp16", "float16 arithmetic", lambda t: t.has_fp16),
-    (r"llvm\.x86\.avx512", "AVX-512", lambda t: t.name == "avx512"),
+    (r"llvm\.x86\.avx512(?!\.vpdpb)", "AVX-512", lambda t: t.name == "avx512"),
     (r"llvm\.x86\.(avx|fma|f16c)", "AVX2", lambda t: t.name in ("avx512", "avx2")),
     (r"llvm\.x86\.", "an x86-64 processor", lambda t: t.architecture == "x86_64"),
+    (r"llvm\.aarch64\.neon\.bfdot", "bfloat16 dot products", lambda t: t.has_bf16_dot),
+    (r"llvm\.aarch64\.neon\.[su]dot", "int8 dot products", lambda t: t.has_int8_dot),
+    (r"llvm\.aarch64\.neon\.usdot", "dot products of bytes", lambda t: t.has_mixed_dot),
     (r"llvm\.aarch64\.", "an aarch64 processor", lambda t: t.architecture == "aarch64"),
 )
 
@@ -357,7 +360,8 @@ def spell_out(text: str, target: Target) -> str:
             return match[0]
         name = f"tinytorch.{op}.{mangle(source)}.{mangle(to)}"
         if name not in needed:
-            one = op == "fptrunc" and narrow not in lacking and source == "<16 x float>"
+            one = narrow not in lacking and (op, source) == ("fptrunc", "<16 x float>")
+            one = one and target.architecture == "x86_64"
             needed[name] = (
                 _bfloat_by_instruction(name) if one else _conversion(name, op, narrow, source, to)
             )

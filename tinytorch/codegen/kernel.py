@@ -79,8 +79,8 @@ class Kernel:
 
 # units by what only their kernels call; float64 by its multiplications
 _UNITS = {
-    "int8": r"llvm\.x86\.(avx512\.vpdpbusd|tdpb[su][su]d)",
-    "bf16": r"llvm\.x86\.(avx512bf16\.dpbf16ps|tdpbf16ps)",
+    "int8": r"llvm\.x86\.(avx512\.vpdpbusd|tdpb[su][su]d)|llvm\.aarch64\.neon\.(us|s|u)dot",
+    "bf16": r"llvm\.x86\.(avx512bf16\.dpbf16ps|tdpbf16ps)|llvm\.aarch64\.neon\.bfdot",
     "fp64": r"llvm\.(fma|fmuladd)\.(v\d+)?f64|fmul (<\d+ x )?double",
 }
 
@@ -171,9 +171,14 @@ class Prologue(Protocol):
 
     def emit(
         self, f: Function, place: tuple[Value, Value], n: int, along_rows: bool,
-        mask: Value | None, pointers: Mapping[str, Value],
+        mask: Value | None, pointers: Mapping[str, Value], known: tuple[int, int] = (0, 1),
     ) -> Value:  # fmt: skip
-        """Write the code."""
+        """Write the code.
+
+        Args:
+            known: (ahead, turn): the first number lies `ahead` behind the place, whose index along
+                the numbers is a multiple of `turn`.
+        """
         ...
 
     def prefetch(

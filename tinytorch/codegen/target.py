@@ -4,7 +4,8 @@ Knows feature names and register files, never kernels. Four targets exist, from 
 
     avx512     512-bit vectors, 32 registers; with bfloat16 dot products and AMX tiles where present
     avx2       256-bit vectors, 16 registers, fused multiply-add
-    neon       128-bit vectors, 32 registers, fused multiply-add: every aarch64 processor
+    neon       128-bit vectors, 32 registers, fused multiply-add: every aarch64 processor; with dot
+               products of bytes and of bfloat16 where present
     vector128  128-bit vectors, 16 registers, without it: SSE4.2 on x86-64 (what NumPy's own wheels
                require), a part of NEON on aarch64, the V extension on riscv64
 
@@ -40,11 +41,14 @@ _REQUIRED = {
 }
 _OPTIONAL = {
     "avx512": ("avx512bf16", "avx512vnni", "avx512vbmi", "avx512fp16", "bmi2", "lzcnt", "popcnt"),
-    "avx2": ("bmi2", "lzcnt", "popcnt"),
+    "avx2": ("avxvnni", "bmi2", "lzcnt", "popcnt"),
     "vector128": (),
 }
 _TILE_FEATURES = ("amx-tile", "amx-bf16", "amx-int8")
 _CPU = {"avx512": "x86-64-v4", "avx2": "x86-64-v3", "vector128": "x86-64-v2"}
+# LLVM's names of dot products on aarch64, and the bit of Linux's word that tells of each: number 16
+# (AT_HWCAP) or 26 (AT_HWCAP2) of the auxiliary vector; source: Linux, arch/arm64, uapi/asm/hwcap.h
+_DOT_FEATURES = {"dotprod": (16, 20), "i8mm": (26, 13), "bf16": (26, 14)}
 # processor model and features of the other architectures
 _OTHERS = {"aarch64": ("generic", "+neon"), "riscv64": ("generic-rv64", "+m,+a,+f,+d,+c,+v")}
 _BYTES = {"avx512": 64, "avx2": 32, "neon": 16, "vector128": 16}
@@ -65,9 +69,11 @@ class Target:
         vector_bytes: bytes of one vector register.
         registers: how many vector registers there are.
         has_fma: whether a * b + c is one instruction with one rounding.
-        has_bf16_dot: whether vdpbf16ps exists (pairs of bfloat16 products added to float32).
+        has_bf16_dot: whether vdpbf16ps or bfdot exists (pairs of bfloat16 products added to
+            float32).
         has_int8_dot: whether vpdpbusd exists (products of four unsigned bytes and four signed ones
-            added to int32).
+            added to int32), or sdot and udot (of bytes of the same sign).
+        has_mixed_dot: whether usdot exists (unsigned bytes times signed ones, on aarch64).
         has_fp16: whether arithmetic on vectors of float16 exists.
         has_amx: whether bfloat16 and int8 tiles exist and the system lets this process use them.
 
@@ -87,6 +93,7 @@ class Target:
     has_fma: bool = True
     has_bf16_dot: bool = False
     has_int8_dot: bool = False
+    has_mixed_dot: bool = False
     has_fp16: bool = False
     has_amx: bool = False
 
@@ -144,10 +151,12 @@ class Target:
             )
         if architecture != host:
             triple = f"{architecture}-unknown-linux-gnu"
+        if name == "neon":
+            return _neon(triple, host == "aarch64")
         if architecture != "x86_64":
             cpu, features = _OTHERS[architecture]
-            fma = name != "vector128"
-            return Target(name, triple, cpu, features, _BYTES[name], _REGISTERS[name], has_fma=fma)
+            sizes = _BYTES[name], _REGISTERS[name]
+            return Target(name, triple, cpu, features, *sizes, has_fma=False)
         return _x86(name, triple, host == "x86_64")
 
     def runnable(self) -> Target:
@@ -158,10 +167,12 @@ class Target:
         """
         here = _normal(llvm.get_process_triple().split("-")[0])
         lacking = [] if self.architecture == here else [self.architecture]
+        asked = [f[1:] for f in self.features.split(",") if f[:1] == "+"]
         if not lacking and here == "x86_64":
-            asked = [f[1:] for f in self.features.split(",") if f[:1] == "+"]
             tiles = host_features() if amx_permitted() else host_features() - {*_TILE_FEATURES}
             lacking = [f for f in asked if f not in tiles]
+        if not lacking and here == "aarch64":
+            lacking = [f for f in asked if f in _DOT_FEATURES and f not in dot_features()]
         if lacking:
             raise SettingError(
                 "this machine cannot run code for this target",
@@ -194,9 +205,25 @@ def _x86(name: str, triple: str, here: bool) -> Target:
         _REGISTERS[name],
         has_fma=name != "vector128",
         has_bf16_dot="avx512bf16" in listed,
-        has_int8_dot="avx512vnni" in listed,
+        has_int8_dot="avx512vnni" in listed or "avxvnni" in listed,
         has_fp16="avx512fp16" in listed,
         has_amx=amx,
+    )
+
+
+def _neon(triple: str, here: bool) -> Target:
+    cpu, features = _OTHERS["aarch64"]
+    present = [f for f in _DOT_FEATURES if here and f in dot_features()]
+    return Target(
+        "neon",
+        triple,
+        cpu,
+        ",".join([features, *(f"+{f}" for f in present)]),
+        _BYTES["neon"],
+        _REGISTERS["neon"],
+        has_bf16_dot="bf16" in present,
+        has_int8_dot="dotprod" in present,
+        has_mixed_dot="i8mm" in present,
     )
 
 
@@ -244,6 +271,16 @@ def host_features() -> frozenset[str]:
         return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
     except RuntimeError:  # LLVM cannot tell on this system
         return frozenset()
+
+
+@lru_cache
+def dot_features() -> frozenset[str]:
+    """LLVM's names of the dot products that this aarch64 processor has, as Linux tells of them."""
+    if not sys.platform.startswith("linux"):
+        return frozenset()
+    word = ctypes.CDLL(None).getauxval
+    word.restype, word.argtypes = ctypes.c_ulong, [ctypes.c_ulong]
+    return frozenset(f for f, (number, bit) in _DOT_FEATURES.items() if word(number) >> bit & 1)
 
 
 @lru_cache

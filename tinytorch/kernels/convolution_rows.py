@@ -36,9 +36,9 @@ class ConvolutionSpec:
         stride: of the windows.
         filters: O. Buffer "w" holds them as float32 (KH, KW, C, O rounded up to whole
             vectors), or as (KH, KW, C rounded up in words, O rounded up) words.
-        words: in which neighbouring channels are multiplied. Of bfloat16 C is even. Where 128 is
-            added to signed bytes of the picture, buffer "added" holds for each filter what that
-            adds to its sums.
+        words: in which neighbouring channels are multiplied. Of bfloat16 C is even. Where bytes of
+            the picture get the other sign, buffer "added" holds for each filter what that adds to
+            its sums.
         needed: which pictures are, default all; a forward pass leaves out others.
     """
 
@@ -66,8 +66,8 @@ class ConvolutionSpec:
 
     @property
     def shifted(self) -> bool:
-        """Whether 128 is added to each number of the picture."""
-        return (self.image.dtype, self.number) == (int8, uint8)
+        """Whether 128 is added to each number of the picture, or taken from it."""
+        return {self.image.dtype, self.number} == {int8, uint8}
 
     @property
     def channels(self) -> int:
@@ -184,7 +184,7 @@ class PictureRows(_RowCopy):
         step: pixels of the picture lie this far apart, (rows, columns), zeros between them.
         count: rows copied at a time; width: pixels in one row, zeros included.
         lanes: of a vector.
-        to: the type in scratch: float32, or the picture's; uint8 of int8: 128 is added.
+        to: the type in scratch: float32, or the picture's; bytes of the other sign: 128 is added.
         room: channels of a pixel in scratch, by default those of the picture.
     """
 
@@ -231,8 +231,8 @@ class PictureRows(_RowCopy):
 
     @property
     def _shifted(self) -> bool:
-        """Whether 128 is added to each number."""
-        return (self.image.dtype, self.to) == (int8, uint8)
+        """Whether 128 is added to each number, or taken from it."""
+        return {self.image.dtype, self.to} == {int8, uint8}
 
     def _kept(self, f: Function, value: Value) -> Value:
         """A number of the picture as scratch holds it."""

@@ -13,11 +13,12 @@ plan of its own, say how the sums of a block are computed and how its operands a
 
 Sums of integers wrap, as NumPy's do: no way of adding them up can be told from another.
 
-Note [bytes by an instruction for unsigned ones]
+Note [bytes by an instruction for other signs]
 VPDPBUSD multiplies unsigned bytes by signed ones. Where both operands are signed, a is packed with
 128 added to each number (its highest bit turned), which adds 128 times the sum of b's column to
 each result. A kernel behind the packing of b makes these sums, and they are taken away from the
-results before anything else is done with them.
+results before anything else is done with them. SDOT and UDOT multiply bytes of the same sign: of
+others a gets b's, where there is no USDOT.
 
 Knows sizes, and one block of rows and one panel of columns; not where they come from, nor what
 becomes of the sums, which micro-kernels leave in scratch.
@@ -50,11 +51,10 @@ from tinytorch.codegen.kernel import (
     round_up,
 )
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.packing import Strip, StripCopy, pack_strip, pack_words, transpose
+from tinytorch.kernels.packing import Strip, StripCopy, pack_strip, pack_words
 from tinytorch.kernels.register_tile import (
     AMX_ROWS,
     DEPTH_COUNT_REST,
-    PAIRS,
     WORD,
     WORD_BYTES,
     AmxOperand,
@@ -68,7 +68,9 @@ from tinytorch.kernels.register_tile import (
     multiply_add,
     product_block,
     sum_of_lanes,
+    sums_of_lanes,
     words_of_bytes,
+    words_of_pairs,
     write_micro_kernel,
 )
 
@@ -88,7 +90,11 @@ WORD_DEPTH = 1024
 WORD_TILE_FLOPS = 2.4e7
 # And for AMX tiles, whose arithmetic is ten times as fast: 32 x 32 sums at a time.
 AMX_TILE_FLOPS = 6e7
-FEW_ROWS = 2  # of a product that is computed with dot products
+FEW_ROWS = 8  # of a product that is computed with dot products
+# Columns of it that are summed at a time. Of 1, 2, 4 and 16, 4 was best for one row of int8 weights
+# (docs/log.md, 2026-11-27): fewer wait for their own sums, more lie in too many places of memory.
+DOT_COLUMNS = 4
+FEW_ROWS_OF_PAIRS = 2  # the same of bfloat16: more are multiplied in pairs
 
 
 @dataclass(frozen=True)
@@ -171,7 +177,8 @@ def compute_type(spec: GemmSpec) -> DType:
 
 def suits_dot(spec: GemmSpec) -> bool:
     """Whether a product has few rows, and both operands lie along k."""
-    return spec.m <= FEW_ROWS and spec.a.strides[-1] == 1 and spec.b.strides[-2] == 1 and spec.k > 1
+    most = FEW_ROWS_OF_PAIRS if of_bfloat16(spec) else FEW_ROWS
+    return spec.m <= most and spec.a.strides[-1] == 1 and spec.b.strides[-2] == 1 and spec.k > 1
 
 
 def of_bfloat16(spec: GemmSpec) -> bool:
@@ -207,7 +214,7 @@ def words_of(target: Target, spec: GemmSpec) -> Words | None:
     AMX tiles, and by VPDPBUSD where one of them can be unsigned; else as pairs of int16.
     """
     if of_bfloat16(spec):
-        return PAIRS if target.has_amx or target.has_bf16_dot else None
+        return words_of_pairs(target)
     if not {spec.a.dtype, spec.b.dtype} <= {int8, uint8} or compute_type(spec) is not int32:
         return None
     if not spec.k:
@@ -217,7 +224,7 @@ def words_of(target: Target, spec: GemmSpec) -> Words | None:
     )
     if target.has_amx and not suits_dot(spec):
         return Words("i8", 4, unsigned)
-    return words_of_bytes(target, unsigned)
+    return words_of_bytes(target, unsigned, "b" if suits_dot(spec) else "a")
 
 
 def word_plan(target: Target, spec: GemmSpec, words: Words) -> Plan:
@@ -244,8 +251,15 @@ def word_plan(target: Target, spec: GemmSpec, words: Words) -> Plan:
 
 
 def plan_dot(target: Target, spec: GemmSpec) -> Plan:
-    """The plan of a product computed with dot products."""
-    return _plan(spec, target.lanes(compute_type(spec)), (1, 1), spec.k, TILE_FLOPS, True, True)
+    """The plan of a product computed with dot products: all rows at once, b is read one time."""
+    lanes = target.lanes(compute_type(spec))
+    return _plan(spec, lanes, (max(1, spec.m), 1), spec.k, TILE_FLOPS, True, True)
+
+
+def dot_columns(rows: int, registers: int, lanes: int) -> int:
+    """Columns that are summed at a time: their sums, numbers of each and of a row in registers."""
+    most = max(1, (registers - 2) // (rows + 1))
+    return min(DOT_COLUMNS, lanes, 1 << (most.bit_length() - 1))
 
 
 def _plan(
@@ -404,7 +418,7 @@ class Arithmetic:
     """How a block of sums is computed: the base of the four ways, which say `micro_kernel`.
 
     `packed` is the number type of packed operands, `granule` the number of k they are padded to,
-    `shift` what was added to each number of a.
+    `shift` what was added to each number of a, or taken from it, modulo 256.
     """
 
     granule = 1
@@ -458,7 +472,8 @@ def arithmetic_of(target: Target, spec: GemmSpec) -> Arithmetic:
     """The way a product is computed on a target."""
     words = words_of(target, spec)
     if suits_dot(spec):
-        return Dot(spec, plan_dot(target, spec), None if words == PAIRS else words)
+        words = None if of_bfloat16(spec) else words
+        return Dot(spec, plan_dot(target, spec), words, target.registers)
     if words is None:
         return MultiplyAdd(spec, plan_fma(target, spec))
     way = AmxTiles if target.has_amx else WordDots
@@ -505,84 +520,105 @@ class MultiplyAdd(Arithmetic):
 
 
 class Dot(Arithmetic):
-    """One row times a matrix whose columns lie along k: dot products, nothing copied.
+    """Few rows times a matrix whose columns lie along k: dot products, nothing copied.
 
-    The case of a weight (out, in) applied to one sample: each number of b is used once, so packing
-    it would cost more than the product. A vector runs along k; the sums of as many columns as a
-    vector has lanes are turned and added at the end, which gives one vector along n.
-    Bytes are multiplied as they lie in memory, in words; of two signed ones b's get 128 more.
+    The case of a weight (out, in) applied to one sample or some: each number of b is used a few
+    times, so packing it would cost more than the product. A vector runs along k. Some columns are
+    summed at a time, from their first number to their last, so that memory comes in the order in
+    which it lies; at their end the lanes of each are added up.
+    Bytes are multiplied as they lie in memory, in words; b's may get the other sign.
     """
 
-    def __init__(self, spec: GemmSpec, plan: Plan, words: Words | None = None):
-        if words and words.each == 4 and spec.a.dtype is spec.b.dtype is int8:
-            words = replace(words, unsigned="b")
+    def __init__(self, spec: GemmSpec, plan: Plan, words: Words | None, registers: int):
         super().__init__(spec, plan, words)
+        self.registers = registers
         self.step = plan.lanes * (words.each if words else 1)  # numbers of a vector
         held = spec.prologue.bytes if spec.prologue else spec.b.dtype.itemsize * spec.k * spec.n
-        # vectors of a column in one turn: a line of memory, lest columns a multiple of 4 KB apart
-        # drive it out of the first-level cache between two of its parts
-        self.parts = max(1, min(4, round(LINE * spec.k * spec.n / (self.step * held))))
+        # vectors of a column in one turn: a line of memory
+        self.parts = max(1, min(8, round(LINE * spec.k * spec.n / (self.step * held))))
         self.strips = {side: self.strip(side) for side in "ab"}
 
     def micro_kernel(self, sums: Sums) -> MicroKernel:
-        """One row times one panel."""
-        return MicroKernel(
-            "dot.masked" if sums.masked else "dot", lambda name: self._write(name, sums.masked)
-        )
+        """Some rows times one panel."""
+        return MicroKernel(f"dot.{sums.rows}", lambda name: self._write(name, sums))
 
-    def _write(self, name: str, masked: bool) -> Function:
-        """The code; `masked`: the panel has fewer columns than a vector lanes."""
+    def _write(self, name: str, sums: Sums) -> Function:
+        """The code."""
         f = begin_micro_kernel(name, self.parameters)
-        lanes = self.plan.lanes
-        columns: list[Value] = []
-        for j in range(lanes):
-            column = f.index(j)
-            if masked:
-                column = f.minimum(column, f.sub(f.count, f.index(1)))
-            columns.append(column)
-        zero, step = f.const(vector(lanes, self.plan.compute.llvm), 0), self.step
-        begin, carried = f.index(0), [zero] * (lanes + self.strips["b"].shifted)
-        for parts in dict.fromkeys((self.parts, 1)):
-            end = f.op("and", f.depth, f.index(-step * parts))
-            with f.loop("k", begin, end, step * parts, carry=carried) as k:
-                k.next(*self._turn(f, columns, k.index, k.carried, None, parts))
-            begin, carried = end, k.results
-        with f.loop("rest", begin, f.depth, step, carry=carried) as k:
-            mask = f.mask_below(step, f.sub(f.depth, k.index))
-            k.next(*self._turn(f, columns, k.index, k.carried, mask, 1))
-        sums = transpose(f, k.results[:lanes])
-        while len(sums) > 1:
-            sums = [f.add(x, y) for x, y in zip(sums[::2], sums[1::2], strict=True)]
-        for added in k.results[lanes:]:
-            sums[0] = f.sub(sums[0], f.splat(sum_of_lanes(f, added), lanes))
-        f.store(sums[0], f.c)
+        rows, columns = sums.rows, dot_columns(sums.rows, self.registers, self.plan.lanes)
+        added = self._added(f, rows) if self.strips["b"].shifted else []
+        last = f.sub(f.count, f.index(1))
+        with f.loop("column", 0, f.count, columns) as j:
+            some = [f.minimum(f.add(j.index, f.index(i)), last) for i in range(columns)]
+
+            def turn(k: Value, parts: int, mask: Value | None, totals: Sequence[Value]):
+                return self._turn(f, rows, some, (k, parts, mask), totals)
+
+            found = self._along(f, rows * columns, turn)
+            for i in range(rows):
+                total = sums_of_lanes(f, found[i * columns : (i + 1) * columns])
+                if added:
+                    total = f.sub(total, f.splat(added[i], columns))
+                place = f.add(j.index, f.index(i * sums.row))
+                f.store(total, f.at(f.c, place, self.plan.compute.llvm))
         return f
 
-    def _turn(
-        self, f: Function, columns: list[Value], k: Value, sums: Sequence[Value],
-        mask: Value | None, parts: int,
+    def _along(
+        self, f: Function, count: int,
+        turn: Callable[[Value, int, Value | None, Sequence[Value]], list[Value]],
     ) -> list[Value]:  # fmt: skip
-        """Vectors of products added to each column's sum; at last what was added to b."""
-        places = [f.add(k, f.index(part * self.step)) for part in range(parts)]
-        row = [self._load(f, "a", f.index(0), place, mask) for place in places]
-        after: list[Value] = []
-        for column, total in zip(columns, sums, strict=False):
-            if parts > 1:
-                self._fetch(f, f.add(column, f.index(len(columns))), k)
-            for x, place in zip(row, places, strict=True):
-                y = self._load(f, "b", column, place, mask)
-                total = multiply_add(f, x, y, total, self.words)
-            after.append(total)
-        if self.strips["b"].shifted:
-            added = f.bitcast(f.const(vector(self.step, "i8"), -128), row[0].type)
-            total = sums[-1]
-            for x in row:
-                total = multiply_add(f, x, added, total, self.words)
-            after.append(total)
+        """`count` vectors of sums over k, from turns of many vectors, of one, and of the rest."""
+        k, begin = self.spec.k, 0
+        totals = [f.const(vector(self.plan.lanes, self.plan.compute.llvm), 0)] * count
+        for parts in dict.fromkeys((self.parts, 1)):
+            end = k // (self.step * parts) * self.step * parts
+            if begin < end:
+                with f.loop("k", begin, end, self.step * parts, carry=totals) as at:
+                    at.next(*turn(at.index, parts, None, at.carried))
+                totals, begin = at.results, end
+        if begin < k:
+            mask = f.mask_below(self.step, f.index(k - begin))
+            totals = turn(f.index(begin), 1, mask, totals)
+        return totals
+
+    def _turn(
+        self, f: Function, rows: int, columns: list[Value], at: tuple[Value, int, Value | None],
+        totals: Sequence[Value],
+    ) -> list[Value]:  # fmt: skip
+        """Vectors of products added to the sums of each row and column.
+
+        Args:
+            at: the first number along k, how many vectors, and which lanes exist.
+        """
+        k, parts, mask = at
+        after = list(totals)
+        for column in columns if mask is None else ():
+            self._fetch(f, f.add(column, f.index(len(columns))), k)
+        for part in range(parts):
+            ys = [self._load(f, "b", column, at, part) for column in columns]
+            for i in range(rows):
+                x = self._load(f, "a", f.index(i), at, part)
+                for j, y in enumerate(ys):
+                    cell = i * len(columns) + j
+                    after[cell] = multiply_add(f, x, y, after[cell], self.words)
         return after
 
+    def _added(self, f: Function, rows: int) -> list[Value]:
+        """What the other sign of b's numbers adds to the sums of each row."""
+        added = f.bitcast(f.const(vector(self.step, "i8"), -128), vector(self.plan.lanes, WORD))
+
+        def turn(k: Value, parts: int, mask: Value | None, totals: Sequence[Value]) -> list[Value]:
+            after = list(totals)
+            for part in range(parts):
+                for i, total in enumerate(after):
+                    x = self._load(f, "a", f.index(i), (k, parts, mask), part)
+                    after[i] = multiply_add(f, x, added, total, self.words)
+            return after
+
+        return [sum_of_lanes(f, total) for total in self._along(f, rows, turn)]
+
     def _fetch(self, f: Function, lane: Value, k: Value) -> None:
-        """Ask for a number of a later column: short columns end before they are foreseen."""
+        """Ask for a number of a later column."""
         strip = self.strips["b"]
         if strip.prologue:
             place = k, f.add(f.column, lane)
@@ -591,12 +627,17 @@ class Dot(Arithmetic):
         start = f.at(f.b, f.mul(lane, f.index(strip.lane_stride)), strip.dtype.llvm)
         fetch(f, f.at(start, k, strip.dtype.llvm), 0)
 
-    def _load(self, f: Function, side: str, lane: Value, k: Value, mask: Value | None) -> Value:
-        """A vector along k, of the row or of a column."""
-        strip = self.strips[side]
+    def _load(
+        self, f: Function, side: str, lane: Value, at: tuple[Value, int, Value | None], part: int
+    ) -> Value:
+        """Vector `part` of a turn along k, of a row or of a column."""
+        strip, (k, parts, mask) = self.strips[side], at
+        ahead = part * self.step
         if strip.prologue:
             place, given = (k, f.add(f.column, lane)), given_buffers(f, strip.prologue)
-            return strip.prologue.emit(f, place, self.step, True, mask, given)
+            known = ahead, parts * self.step
+            return strip.prologue.emit(f, place, self.step, True, mask, given, known)
+        k = f.add(k, f.index(ahead))
         llvm, start = strip.dtype.llvm, f.a if side == "a" else f.b
         start = f.at(start, f.mul(lane, f.index(strip.lane_stride)), llvm, "lane")
         value = f.load(f.at(start, k, llvm), vector(self.step, llvm), mask=mask)

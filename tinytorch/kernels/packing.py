@@ -57,7 +57,8 @@ class Strip:
         dtype: number type in memory.
         lane_stride, depth_stride: elements between neighbours along each axis.
         lanes: size of the axis that becomes vector lanes.
-        compute: number type that is written. uint8 of int8 numbers: 128 is added to each.
+        compute: number type that is written. uint8 of int8 numbers: 128 is added to each; int8 of
+            uint8 ones: taken from it.
         round_to: a narrower type to round to on the way, or None.
         prologue: makes the numbers, (depth, lane) its row and column.
     """
@@ -78,8 +79,8 @@ class Strip:
 
     @property
     def shifted(self) -> bool:
-        """Whether 128 is added to each number."""
-        return (self.dtype, self.compute) == (int8, uint8)
+        """Whether 128 is added to each number, or taken from it."""
+        return {self.dtype, self.compute} == {int8, uint8}
 
     def bits(self, f: Function, x: Value) -> Value:
         """The number as integers of its size in words, scalar or vector."""

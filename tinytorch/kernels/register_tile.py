@@ -14,10 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tinytorch.base.dtypes import DType, bfloat16, float32, int8, int16, uint8
-from tinytorch.codegen.builder import FLOATS, Function, Value, element, lanes, size_of, vector
+from tinytorch.codegen.builder import (
+    FLOATS,
+    Function,
+    Value,
+    element,
+    lanes,
+    mangle,
+    size_of,
+    vector,
+)
 from tinytorch.codegen.kernel import Epilogue, Pointers, ceil_div
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.vector_math import muladd
@@ -37,13 +46,13 @@ class Words:
         number: LLVM type of one number.
         each: how many a word holds.
         unsigned: which operands' bytes are unsigned: "", "a", "b" or "ab".
-        x86: pairs of int16 are multiplied by x86's instruction.
+        architecture: whose instructions multiply them.
     """
 
     number: str
     each: int
     unsigned: str = ""
-    x86: bool = False
+    architecture: str = "x86_64"
 
     def type_of(self, side: str) -> DType:
         """The type of the numbers of operand "a" or "b"."""
@@ -60,16 +69,32 @@ class Words:
 PAIRS = Words("bfloat", 2)
 
 
-def words_of_bytes(target: Target, unsigned: str) -> Words:
-    """How vectors of a target multiply bytes: four at a time where one of them can be unsigned.
+def words_of_pairs(target: Target) -> Words | None:
+    """How a target multiplies bfloat16, two at a time; None: not at once."""
+    if target.has_amx or target.has_bf16_dot:
+        return replace(PAIRS, architecture=target.architecture)
+    return None
+
+
+def words_of_bytes(target: Target, unsigned: str, turned: str = "a") -> Words:
+    """How vectors of a target multiply bytes: four at a time where it has an instruction.
+
+    Where that takes other signs, the numbers of one operand get the other sign: 128 is added to
+    signed ones, or taken from unsigned ones. Who asks undoes what that adds to the sums.
 
     Args:
-        unsigned: which operands are: "", "a", "b" or "ab". Of two signed ones 128 is added to each
-            number of a; who asks takes away what that adds to the sums.
+        unsigned: which operands are: "", "a", "b" or "ab".
+        turned: the operand that may get the other sign.
     """
-    if not target.has_int8_dot or unsigned == "ab":
-        return Words("i16", 2, x86=target.architecture == "x86_64")
-    return Words("i8", 4, unsigned or "a")
+    architecture = target.architecture
+    x86 = architecture == "x86_64"
+    if not target.has_int8_dot or (x86 and unsigned == "ab"):
+        return Words("i16", 2, architecture=architecture)
+    if x86:
+        unsigned = unsigned or turned
+    elif len(unsigned) == 1 and not target.has_mixed_dot:
+        unsigned = "" if unsigned == turned else "ab"
+    return Words("i8", 4, unsigned, architecture)
 
 
 def multiply_add(
@@ -78,29 +103,38 @@ def multiply_add(
     """total + x * y, lane by lane: how vectors multiply, in every register tile; integers wrap.
 
     Where a lane of x and y is not a number as in `total` but a word, it is
-    total + x[0] * y[0] + x[1] * y[1] + ...: VDPBF16PS, which takes subnormal numbers for 0;
+    total + x[0] * y[0] + x[1] * y[1] + ...: VDPBF16PS or BFDOT, which take subnormal numbers for 0;
     VPDPBUSD, which multiplies unsigned bytes by signed ones and wraps (VPDPBUSDS would saturate);
-    or of pairs of int16 VPMADDWD and an addition (Intel 64 and IA-32 Architectures Software
-    Developer's Manual, volume 2), on other processors what LLVM makes of the expression.
+    SDOT, UDOT, USDOT; or of pairs of int16 VPMADDWD and an addition, on other processors what LLVM
+    makes of the expression (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2;
+    Arm Architecture Reference Manual for A-profile, C7.2).
     """
     if words is None:
         floats = element(total.type) in FLOATS
         return muladd(f, x, y, total) if floats else f.add(total, f.mul(x, y))
     n = lanes(total.type)
-    if words == PAIRS:
-        wide = vector(2 * n, "bfloat")
-        name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * n}"
-        return f.call(total.type, name, total, f.bitcast(x, wide), f.bitcast(y, wide))
-    if words.each == 4:
-        unsigned, signed = (x, y) if words.unsigned == "a" else (y, x)
-        return f.call(total.type, f"llvm.x86.avx512.vpdpbusd.{32 * n}", total, unsigned, signed)
-    return f.add(total, _products_of_shorts(f, x, y, n, words.x86))
+    if words.number == "i16":
+        return f.add(total, _products_of_shorts(f, x, y, n, words.architecture))
+    if words.each == 2:
+        x, y = (f.bitcast(v, vector(2 * n, "bfloat")) for v in (x, y))
+    elif words.architecture == "aarch64":
+        x, y = (f.bitcast(v, vector(4 * n, "i8")) for v in (x, y))
+    if words.unsigned == "b":  # instructions take the unsigned bytes first
+        x, y = y, x
+    if words.architecture == "aarch64":
+        kind = {"": "sdot", "ab": "udot"}.get(words.unsigned, "usdot")
+        kind = "bfdot" if words.each == 2 else kind
+        name = f"llvm.aarch64.neon.{kind}.{mangle(total.type)}.{mangle(x.type)}"
+    else:
+        kind = "avx512bf16.dpbf16ps" if words.each == 2 else "avx512.vpdpbusd"
+        name = f"llvm.x86.{kind}.{32 * n}"
+    return f.call(total.type, name, total, x, y)
 
 
-def _products_of_shorts(f: Function, x: Value, y: Value, n: int, x86: bool) -> Value:
+def _products_of_shorts(f: Function, x: Value, y: Value, n: int, architecture: str) -> Value:
     """x[0] * y[0] + x[1] * y[1] in n lanes of pairs of int16."""
     both = [f.bitcast(v, vector(2 * n, "i16")) for v in (x, y)]
-    if x86:
+    if architecture == "x86_64":
         name = {16: "avx512.pmaddw.d.512", 8: "avx2.pmadd.wd", 4: "sse2.pmadd.wd"}[n]
         return f.call(vector(n, "i32"), f"llvm.x86.{name}", *both)
     products: list[Value] = []
@@ -458,6 +492,27 @@ def sum_of_lanes(f: Function, x: Value) -> Value:
     return f.add(f.extract(x, 0), f.extract(x, 1), "total")
 
 
+def sums_of_lanes(f: Function, vectors: Sequence[Value]) -> Value:
+    """The sum of each vector's lanes, neighbours added to neighbours; a power of two of vectors.
+
+    One vector for each lane of the result.
+    """
+    count, values = len(vectors), list(vectors)
+
+    def halved(x: Value, y: Value) -> Value:
+        n = lanes(x.type)
+        size = 2 * n if x is not y else n
+        even, odd = (f.shuffle(x, y, range(first, size, 2), "half") for first in (0, 1))
+        return f.add(even, odd)
+
+    while len(values) > 1:
+        values = [halved(x, y) for x, y in zip(values[::2], values[1::2], strict=True)]
+    x = values[0]
+    while lanes(x.type) > max(count, 2):
+        x = halved(x, x)
+    return x if lanes(x.type) == count else sum_of_lanes(f, x)
+
+
 def all_finite(f: Function, rest: Value) -> Value:
     """Whether every x is finite, given the sum of x - x: 0 for those, and else no number."""
     total = sum_of_lanes(f, rest)
@@ -508,7 +563,7 @@ def amx_product(
         words: pairs of bfloat16, or bytes.
     """
     signs = ("u" if side in words.unsigned else "s" for side in "ab")
-    multiply = "tdpbf16ps" if words == PAIRS else f"tdpb{''.join(signs)}d"
+    multiply = "tdpbf16ps" if words.each == 2 else f"tdpb{''.join(signs)}d"
     step = AMX_ROWS * words.each
     columns = range(len(b.tiles))
     places = [f.at(sums.pointer, f.index(x), "i8", "c.at") for x in sums.tiles]
@@ -621,7 +676,7 @@ def _dot_block_product(
             for j, total in enumerate(line):
                 f.store(total, place(f.add(row, f.index(i)), f.add(column, f.index(j * n))))
 
-    BlockProduct("float", n, target.registers, words=PAIRS).emit(
+    BlockProduct("float", n, target.registers, words=words_of_pairs(target)).emit(
         f, (rows, columns, depth // 2), Left(a[0], a[1] // 2, 2), Right(b[0], b[1] // 4), end,
         start if add else None,
     )  # fmt: skip

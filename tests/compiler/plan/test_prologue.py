@@ -52,6 +52,20 @@ def halves(d, k, n):
     return turned(d, d("reshape", w, shape=(n, k)))
 
 
+def low_bits(d, k, n):
+    """Bytes of which the four lowest bits count, and are a place in a table: squares."""
+    low = d("bitwise_and", d.given((n, k), uint8), d("full", shape=(), value=15, dtype=uint8))
+    w = d("cast", low, dtype=float32)
+    return turned(d, d("mul", w, w))
+
+
+def low_bits_and_all(d, k, n):
+    """The same, times the whole byte: no table of 16 numbers."""
+    w = d.given((n, k), uint8)
+    low = d("bitwise_and", w, d("full", shape=(), value=15, dtype=uint8))
+    return turned(d, d("mul", d("cast", low, dtype=float32), d("cast", w, dtype=float32)))
+
+
 WEIGHTS = [whole_columns, rows_of_columns, groups, halves]
 
 
@@ -73,6 +87,21 @@ def test_depths_that_are_no_vectors(k):
     for weight in (whole_columns, rows_of_columns):
         d = Draft()
         d.check(d("matmul", d.given((2, 3, k)), weight(d, k, 21)))
+
+
+@pytest.mark.parametrize(("weight", "looked_up"), [
+    (halves, True), (low_bits, True), (low_bits_and_all, False), (whole_columns, False),
+])  # fmt: skip
+def test_four_bits_are_a_place_in_a_table(weight, looked_up):
+    """Ground truth: the definition, on every target; and AVX-512's instruction that looks up 16
+    numbers, in the code of weights that depend on nothing else along the sums."""
+    for m, k in ((1, 192), (3, 224), (9, 64)):
+        d = Draft()
+        d.check(d("matmul", d.given((m, k)), weight(d, k, 19)))
+        for target in targets():
+            kernels = [t.kernel for t in stage(d.graph, target, "lower").tasks]
+            found = any("permvar.sf" in line for x in kernels for line in x.declarations)
+            assert found == (looked_up and target.name == "avx512")
 
 
 @pytest.mark.parametrize("weight", WEIGHTS)

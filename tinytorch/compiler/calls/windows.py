@@ -38,7 +38,7 @@ from tinytorch.kernels.convolution_tiles import (
 )
 from tinytorch.kernels.gemm_plan import GemmSpec
 from tinytorch.kernels.pooling import PoolSpec
-from tinytorch.kernels.register_tile import PAIRS, Words, words_of_bytes
+from tinytorch.kernels.register_tile import Words, words_of_bytes, words_of_pairs
 from tinytorch.kernels.winograd import (
     both_ways,
     lower_winograd,
@@ -195,7 +195,8 @@ def _correlate(
     buffers |= lowering.lengths(group)
     lower = lower_convolution
     if spec.shifted:
-        buffers["added"] = _added_by_shift(lowering, w, group.called)
+        shift = 128 if spec.number is uint8 else -128
+        buffers["added"] = _added_by_shift(lowering, w, shift, group.called)
     if suits_tiles(target, spec):
         lower = lower_convolution_by_tiles
     elif suits_winograd(target, spec):
@@ -213,7 +214,7 @@ def _words(lowering: Lowering, a: DType, b: DType, summed: int) -> Words | None:
         unsigned = "".join(side for side, x in (("a", a), ("b", b)) if x is uint8)
         return words_of_bytes(target, unsigned)
     pairs = target.has_bf16_dot and a is b is bfloat16 and summed % 2 == 0
-    return PAIRS if pairs else None
+    return words_of_pairs(target) if pairs else None
 
 
 def _packed_filters(
@@ -251,15 +252,15 @@ def _packed_filters(
     return to
 
 
-def _added_by_shift(lowering: Lowering, w: Value, node: Node) -> Storage:
-    """128 times the sum of each filter: what is added where 128 is to all pixels, zeros too."""
+def _added_by_shift(lowering: Lowering, w: Value, shift: int, node: Node) -> Storage:
+    """Times the sum of each filter: what is added where `shift` is to all pixels, zeros too."""
     source = _image_of(lowering, w)
     room = round_up(w.shape[0], lowering.target.lanes(float32))
     to = lowering.temporary(4 * room)
     number = Op(int32, "cast", (Load(w.dtype, "x", source.strides, source.offset),))
     over = frozenset(d for d in (1, 2, 3) if w.shape[d] != 1)
     total: Expression = Reduce(int32, "sum", number, over) if over else number
-    store = Store("to", int32, (1, 0, 0, 0), Op(int32, "mul", (total, Constant(int32, 128))))
+    store = Store("to", int32, (1, 0, 0, 0), Op(int32, "mul", (total, Constant(int32, shift))))
     nest = Nest(w.shape, over, (store,), "filters")
     lowering.add_nest(nest, {"x": source.storage, "to": to}, "filters", node.where, {"to"})
     return to

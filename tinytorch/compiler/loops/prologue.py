@@ -9,18 +9,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from tinytorch.codegen.builder import Function, Value
+import numpy as np
+
+from tinytorch.base.dtypes import uint32
+from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.kernel import unravel
 from tinytorch.codegen.target import Target
+from tinytorch.compiler.loops import elementwise
 from tinytorch.compiler.loops.expression import (
+    Constant,
     Emitter,
     Expression,
     Load,
+    Op,
     Store,
     describe,
     topological,
 )
 from tinytorch.kernels.register_tile import fetch
+
+TABLE_LANES = 16  # of AVX-512, and numbers of four bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,14 +88,36 @@ class FusedPrologue:
 
     def emit(
         self, f: Function, place: tuple[Value, Value], n: int, along_rows: bool, mask: Value |
-        None, pointers: Mapping[str, Value],
+        None, pointers: Mapping[str, Value], known: tuple[int, int] = (0, 1),
     ) -> Value:  # fmt: skip
         """Write the code for n elements from (row, column) on, along one of the two."""
         f.target = self.target
-        lane = self._innermost(self.rows if along_rows else self.columns) if n > 1 else None
+        axes = self.rows if along_rows else self.columns
+        lane = self._innermost(axes) if n > 1 else None
         em = self._at(f, place, lane, n, pointers)
+        em.index.update(self._ahead(f, axes, place[0 if along_rows else 1], known))
         em.mask = mask
-        return em.as_vector(self.value, n)
+        looked_up = (self.target.name, n) == ("avx512", TABLE_LANES)
+        number = self._of_four_bits(lane) if looked_up else None
+        if number is None:
+            return em.as_vector(self.value, n)
+        em.know(number, f.step(n, number.dtype.llvm))
+        table = em.as_vector(self.value, n)  # of a group: what depends on no lane is in it
+        which = _low_bits(f, em, number.operands[0], n)
+        return f.call(table.type, "llvm.x86.avx512.permvar.sf.512", table, which)
+
+    def _of_four_bits(self, lane: int | None) -> Op | None:
+        """A number below 16, if the value depends on the lane by it alone: it has 16 values."""
+        for number in topological([self.value]):
+            if not (isinstance(number, Op) and number.name == "bitwise_and"):
+                continue
+            mask = number.operands[1]
+            if not (isinstance(mask, Constant) and mask.number == TABLE_LANES - 1):
+                continue
+            others = topological([self.value], lambda e, number=number: e is number)
+            if not any(lane in e.dims for e in others if not e.inputs):
+                return number
+        return None
 
     def prefetch(
         self, f: Function, place: tuple[Value, Value], pointers: Mapping[str, Value]
@@ -95,6 +125,18 @@ class FusedPrologue:
         """Ask for the line of what it reads most of; a hint that never fails."""
         e, em = self._largest, self._at(f, place, None, 1, pointers)
         fetch(f, f.at(pointers[e.argument], em.offset(e.strides, e.offset), e.dtype.llvm), 0)
+
+    def _ahead(
+        self, f: Function, axes: tuple[int, ...], at: Value, known: tuple[int, int]
+    ) -> dict[int, Value]:
+        """The index along some axes; along those that a turn runs over whole, a constant."""
+        ahead, turn = known
+        sizes = [self.shape[a] for a in axes]
+        cut = next(i for i in range(1, len(sizes) + 1) if turn % prod(sizes[i:]) == 0)
+        run = prod(sizes[cut:])  # numbers of the axes that are run over whole
+        first = f.add(f.div(at, f.index(run), signed=False), f.index(ahead // run))
+        inside = (f.index(int(i)) for i in np.unravel_index(ahead % run, sizes[cut:]))
+        return dict(zip(axes, (*unravel(f, first, sizes[:cut]), *inside), strict=True))
 
     def _at(
         self, f: Function, place: tuple[Value, Value], lane: int | None, n: int, pointers:
@@ -106,3 +148,21 @@ class FusedPrologue:
             index = unravel(f, at, [self.shape[a] for a in axes])
             em.index.update(zip(axes, index, strict=True))
         return em
+
+
+def _low_bits(f: Function, em: Emitter, e: Expression, n: int) -> Value:
+    """An integer in words of 32 bits, right in its four lowest: a shift needs no mask there."""
+    if isinstance(e, Op) and e.name == "shift_right" and e.dtype.kind == "u":
+        x, by = (_words(f, em, v, n) for v in e.operands)
+        return elementwise.emit(f, "shift_right", [x, by], [uint32, uint32], uint32)
+    return _words(f, em, e, n)
+
+
+def _words(f: Function, em: Emitter, e: Expression, n: int) -> Value:
+    """An integer, widened before all else: LLVM would shift bytes, which takes three instructions
+    each time, and widen what it gets; it does not look through a fence of floats."""
+    wide = f.convert(em.as_vector(e, n), vector(n, "i32"), signed=False)
+    if em.lane not in e.dims:
+        return wide
+    floats = f.bitcast(wide, vector(n, "float"))
+    return f.bitcast(f.intrinsic("arithmetic.fence", floats.type, floats), wide.type)

@@ -27,11 +27,18 @@ import numpy as np
 
 from tinytorch.base.dtypes import DType, float32, float64
 from tinytorch.codegen import engine
-from tinytorch.codegen.builder import Function, Value
+from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.kernel import Kernel, build
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.team import StageTable, Team, aligned_bytes
 from tinytorch.compiler.plan.launch import LaunchPlan, LaunchTask
+from tinytorch.kernels.register_tile import (
+    WORD,
+    Words,
+    multiply_add,
+    words_of_bytes,
+    words_of_pairs,
+)
 
 # independent sums: more than latency (4 to 5 cycles) x units (2), fewer than registers
 _CHAINS = 12
@@ -175,10 +182,13 @@ def measure(target: Target, threads: int) -> Roofline:
     memory = aligned_bytes(_READ_BYTES)
     reads = [_read(target, n, threads) for n in (*_SETS, _READ_BYTES)]
     peaks = {"fp32": _multiply(target, float32), "fp64": _multiply(target, float64)}
-    if target.has_amx or target.has_bf16_dot:
-        peaks["bf16"] = _multiply_tiles("tdpbf16ps", 32) if target.has_amx else _multiply_bf16()
-    if target.has_amx or target.has_int8_dot:
-        peaks["int8"] = _multiply_tiles("tdpbssd", 64) if target.has_amx else _multiply_int8()
+    pairs = words_of_pairs(target)
+    if target.has_amx:
+        peaks |= {"bf16": _multiply_tiles("tdpbf16ps", 32), "int8": _multiply_tiles("tdpbssd", 64)}
+    elif pairs:
+        peaks["bf16"] = _multiply_words(target, pairs)
+    if target.has_int8_dot and not target.has_amx:
+        peaks["int8"] = _multiply_words(target, words_of_bytes(target, ""))
     nothing = build("roofline_nothing", ["memory"], lambda f, p: None, tiles=threads)
     kernels = [*reads, *peaks.values(), nothing]
     library = engine.load(
@@ -228,22 +238,13 @@ def _multiply(target: Target, dtype: DType) -> Kernel:
     )  # fmt: skip
 
 
-def _multiply_bf16() -> Kernel:
-    """Dot products of pairs of bfloat16: 32 products into 16 sums."""
-    dot = "llvm.x86.avx512bf16.dpbf16ps.512"
+def _multiply_words(target: Target, words: Words) -> Kernel:
+    """Dot products of words: pairs of bfloat16, or four bytes."""
+    n = target.lanes(float32)
     return _chains(
-        "roofline_multiply_bf16", 16, 64,
-        lambda f, base: f.load(base, "<32 x bfloat>", align=4),
-        lambda f, s, a: f.call("<16 x float>", dot, s, a, a),
-    )  # fmt: skip
-
-
-def _multiply_int8() -> Kernel:
-    """Dot products of four bytes: 64 products into 16 sums."""
-    dot = "llvm.x86.avx512.vpdpbusd.512"
-    return _chains(
-        "roofline_multiply_int8", 16, 128, lambda f, base: f.load(base, "<16 x i32>"),
-        lambda f, s, a: f.call("<16 x i32>", dot, s, a, a), "i32",
+        f"roofline_multiply_{words.number}", n, 2 * n * words.each,
+        lambda f, base: f.load(base, vector(n, WORD)),
+        lambda f, s, a: multiply_add(f, a, a, s, words), words.sums,
     )  # fmt: skip
 
 
