@@ -16,7 +16,15 @@ from tests.kernels.lowered_runner import (
     run_lowered,
     untouched,
 )
-from tinytorch.base.dtypes import bfloat16, float16, float32, from_bfloat16, round_to_bfloat16
+from tinytorch.base.dtypes import (
+    bfloat16,
+    float16,
+    float32,
+    from_bfloat16,
+    int8,
+    round_to_bfloat16,
+    uint8,
+)
 from tinytorch.codegen.kernel import Operand, offset_of
 from tinytorch.codegen.target import Target, runnable_names
 from tinytorch.kernels.convolution import (
@@ -327,6 +335,31 @@ def test_rows_of_a_picture(target, layout, step, channels):
         run_body(target, body, {"x": x, "out": out})
         np.testing.assert_array_equal(out[:-1], whole[first : first + 3].reshape(-1))
         assert out[-1] == 77
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layout", [channels_last, np.ascontiguousarray])
+@pytest.mark.parametrize(("channels", "w"), [(3, 21), (4, 6), (7, 9), (18, 19), (2, 3)])
+@pytest.mark.parametrize("to", [int8, uint8])
+def test_rows_of_bytes(target, layout, channels, w, to):
+    """Ground truth: NumPy's assignment into zeros, whole words of channels; as they are, or 128
+    more. Squares of pixels and channels that do not come out even."""
+    target = Target.named(target)
+    x = layout(np.random.default_rng(1).integers(-128, 128, (2, channels, 4, w)).astype(np.int8))
+    room, width, add = -(-channels // 4) * 4, w + 3, 128 if to is uint8 else 0
+    at = Operand(int8, element_strides(x))
+    lanes = target.lanes(float32)
+    rows = PictureRows(at, x.shape, 1, 2, (1, 1), 3, width, lanes, to, room)
+    whole = np.zeros((8, width, room), np.int64)
+    whole[1:5, 2 : 2 + w, :channels] = np.moveaxis(x[1], 0, -1)
+    out = untouched(3 * width * room + 1, np.uint8)
+
+    def body(f, p):
+        rows.emit(f, p["x"], p["out"], f.index(1), f.index(0))
+
+    run_body(target, body, {"x": x, "out": out})
+    np.testing.assert_array_equal(out[:-1], (whole[:3] + add).astype(np.uint8).reshape(-1))
+    assert out[-1] == 77
 
 
 @pytest.mark.parametrize("narrow", [np.float16, "bfloat16"])

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tinytorch.base.dtypes import DType, float32, int8, uint8
-from tinytorch.codegen.builder import Function, Value, size_of, vector
+from tinytorch.codegen.builder import Function, Value, lanes, size_of, vector
 from tinytorch.codegen.kernel import Operand, RaggedRows, ceil_div, round_up
 from tinytorch.kernels.packing import load_row_piece, transpose
-from tinytorch.kernels.register_tile import Words
+from tinytorch.kernels.register_tile import WORD, WORD_BYTES, Words
 
 SQUARE = 16  # channels and pixels that are turned at a time
 
@@ -255,6 +255,10 @@ class PictureRows(_RowCopy):
             self._zeros(f, f.at(line, f.index(right), self.number), self.row - right)
             return
         self._zeros(f, line, self.row)
+        if every == w == 1 and self.llvm in ("i8", "float") and not side_by_side:
+            pixels = f.at(line, f.index(left * room), self.number)
+            if self._turned(f, source, pixels, copied):
+                return
         with f.loop("x", 0, copied) as x:
             of = f.at(source, f.mul(x.index, f.index(w)), self.llvm)
             place = f.mul(f.add(f.mul(x.index, f.index(every)), f.index(left)), f.index(room))
@@ -265,6 +269,47 @@ class PictureRows(_RowCopy):
                 with f.loop("c", 0, channels) as k:
                     value = f.load(f.at(of, f.mul(k.index, f.index(c)), self.llvm), self.llvm)
                     f.store(self._kept(f, value), f.at(to, k.index, self.number))
+
+    def _turned(self, f: Function, source: Value, to: Value, copied: int) -> bool:
+        """Copy pixels of which each channel's lie side by side, in squares; False: too few.
+
+        The last square overlaps the one before it.
+        """
+        channels, apart = self.shape[1], self.image.strides[1]
+        room = self.room or channels
+        words = self.number == "i8" and channels <= room == WORD_BYTES  # one for each pixel
+        most = min(self.lanes, SQUARE, copied, copied if words else channels)
+        side = 1 << (max(1, most).bit_length() - 1)
+        if side < WORD_BYTES:
+            return False
+
+        def row(x: Value, channel: Value) -> Value:
+            at = f.at(source, f.add(f.mul(channel, f.index(apart)), x), self.llvm)
+            return self._kept(f, f.load(at, vector(side, self.llvm)))
+
+        with f.loop("x", 0, copied, side) as x:
+            first = f.minimum(x.index, f.index(copied - side))
+            there = f.at(to, f.mul(first, f.index(room)), self.number)
+            if words:
+                f.store(self._word(f, [row(first, f.index(i)) for i in range(channels)]), there, 1)
+                return True
+            with f.loop("c", 0, channels, side) as c:
+                channel = f.minimum(c.index, f.index(channels - side))
+                rows = [row(first, f.add(channel, f.index(i))) for i in range(side)]
+                for i, pixel in enumerate(transpose(f, rows)):
+                    place = f.add(f.index(i * room), channel)
+                    f.store(pixel, f.at(there, place, self.number))
+        return True
+
+    def _word(self, f: Function, rows: list[Value]) -> Value:
+        """Bytes of up to four channels, as one word for each pixel."""
+        n = lanes(rows[0].type)
+        rows = [*rows, *[f.const(rows[0].type, self.zero)] * (WORD_BYTES - len(rows))]
+        word = f.convert(rows[0], vector(n, WORD), signed=False)
+        for i, row in enumerate(rows[1:], 1):
+            wide = f.convert(row, word.type, signed=False)
+            word = f.op("or", word, f.op("shl", wide, f.const(word.type, 8 * i)))
+        return word
 
     def _copy(self, f: Function, of: Value, to: Value, count: int) -> None:
         def move(i: Value, width: int) -> None:
