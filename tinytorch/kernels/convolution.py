@@ -180,18 +180,21 @@ def lower_convolution(target: Target, spec: ConvolutionSpec, epilogue: Epilogue)
     return Lowered.of(Forward(target, spec, epilogue, block, rows, {}).kernel())
 
 
-def rows_in_block(target: Target, spec: ConvolutionSpec, budget: int = TILE_FLOPS) -> int:
+def rows_in_block(
+    target: Target, spec: ConvolutionSpec, budget: int = TILE_FLOPS, kept: int = KEPT_BYTES
+) -> int:
     """Output rows done together: a divisor of OH, within what scratch keeps and a tile does.
 
     Args:
         budget: operations of a tile of work.
+        kept: bytes of the rows that are read.
     """
     flops = spec.flops // max(1, spec.shape[0])
     best, lanes = 1, target.lanes(float32)
     for block in range(1, spec.size[0] + 1):
         if spec.size[0] % block:
             continue
-        fits = 4 * PictureRows.read_by(spec, block, lanes).size <= KEPT_BYTES
+        fits = 4 * PictureRows.read_by(spec, block, lanes).size <= kept
         if fits and flops * block // spec.size[0] <= 2 * budget:
             best = block
     return best

@@ -58,6 +58,9 @@ from tinytorch.kernels.register_tile import (
 
 # A tile of work: AMX tiles do ten times as many operations in the same time as vectors.
 TILE_FLOPS = 24_000_000
+# Rows of the picture that a tile keeps, in bytes: a part of the first-level cache. Rows that are
+# written to the second take 7 cycles a line; of 12, 16, 32, 48 and 256 KB the first two were best.
+TILE_KEPT_BYTES = 16 << 10
 FOUR = 4  # tiles of sums: more multiplications on their way than one takes to end
 _LINE = 2 * AMX_DEPTH  # bytes of a row of a tile
 # The tile registers beside the sums: of the first operand and the second, whole, and where the
@@ -166,7 +169,7 @@ class _TileForward(Forward):
     """Writes the kernel."""
 
     def __init__(self, target: Target, spec: ConvolutionSpec, epilogue: Epilogue):
-        block = rows_in_block(target, spec, TILE_FLOPS)
+        block = rows_in_block(target, spec, TILE_FLOPS, TILE_KEPT_BYTES)
         rows = PictureRows.read_by(spec, block, target.lanes(PAIRS.type_of("a")))
         arrays = {"sums": FOUR * AMX_ROWS * AMX_ROWS}
         super().__init__(target, spec, epilogue, block, rows, arrays)
@@ -256,14 +259,15 @@ class _TileForward(Forward):
 
 # ---- the gradient of the filters
 
-# Pixels summed over before sums go back to memory, which costs as much as 4 turns of 32 pixels:
-# those of 32 filters stay in the first-level cache.
-SUMMED = 512
+# Pixels summed over before sums go back to memory, which costs as much as 4 turns of 32 pixels;
+# those of 32 filters stay in the first-level cache beside a group. 512 are 5 to 10 % slower.
+SUMMED = 256
 # A block's pairs of pixels, in bytes: a part of the second-level cache.
 KEPT_PAIRS = 512 << 10
 # A part should be worth its share of the final sum, see PART_FLOPS: ten times as many operations.
 TILE_PART_FLOPS = 10 * PART_FLOPS
 _GROUP = 32  # numbers of a vector of bfloat16; their pairs are two tiles of columns
+_PAIR = 2 * _LINE  # bytes of a pair of pixels, of a group
 _QUARTERS, _EIGHT = 4, 8  # of a vector, 128 bits; numbers in one, in which all shuffles stay
 # What interleaves the lower and the upper halves of all quarters of two vectors: by numbers, by
 # two of them and by four.
@@ -309,7 +313,6 @@ class _TileWeights(Parts):
         (height, width), down = spec.size, spec.stride[0]
         self.g, self.run = g, spec.window[1] * spec.shape[1]  # numbers of a window's line
         self.panels = self.run // _GROUP * 2 + ceil_div(self.run % _GROUP, AMX_ROWS)
-        self.pair = _LINE * self.panels  # bytes of a pair of pixels
         block = max(b for b in range(1, height + 1) if b == 1 or self._fits(spec, b))
         self.pixels = block * width
         units = spec.shape[0] * (height // block)
@@ -317,12 +320,13 @@ class _TileWeights(Parts):
         self.blocks = max(b for b in range(1, most + 1) if units % b == 0)
         # lines a stride apart lie one after the other, so that pixels below each other do
         self.lines = ceil_div((block - 1) * down + spec.window[0], down)
-        self.pairs = down * self.lines * width // 2 * self.pair  # bytes of a block
+        self.pairs = down * self.lines * width // 2 * _PAIR  # bytes of a block, of each group
+        self.group = self.blocks * self.pairs + _PAIR
         # of a filter's pixels in scratch: a line more, lest the rows of a tile share a set
         self.pitch = round_up(self.blocks * self.pixels, AMX_DEPTH) + AMX_DEPTH
         rows = PictureRows.read_by(spec, block, target.lanes(bfloat16))
         arrays = {
-            "pairs": self.blocks * self.pairs // 4 + _GROUP,
+            "pairs": ceil_div(self.panels, 2) * self.group // 4,
             "turned": spec.filters * self.pitch // 2,
         }
         super().__init__(target, spec, block, replace(rows, to=bfloat16), arrays)
@@ -334,7 +338,8 @@ class _TileWeights(Parts):
     def _fits(self, spec: ConvolutionSpec, block: int) -> bool:
         """Whether so many output rows are a block."""
         height, width = spec.size
-        kept = ((block - 1) * spec.stride[0] + spec.window[0]) * width // 2 * self.pair
+        lines = (block - 1) * spec.stride[0] + spec.window[0]
+        kept = lines * width // 2 * _PAIR * ceil_div(self.panels, 2)
         return height % block == 0 and block * width <= SUMMED and kept <= KEPT_PAIRS
 
     def begin(self, f: Function) -> None:
@@ -361,9 +366,10 @@ class _TileWeights(Parts):
         filters = self.spec.filters // AMX_ROWS
         high = 2 if filters > 1 else 1
         for down in pieces(filters, high):
-            with down.loop(f, "filters") as o, f.loop("line", 0, self.spec.window[0]) as i:
+            with down.loop(f, "filters") as o:
                 for across in pieces(self.panels, FOUR // down.size):
-                    with across.loop(f, "panel") as j:
+                    # lines innermost: they see nearly the same pixels
+                    with across.loop(f, "panel") as j, f.loop("line", 0, self.spec.window[0]) as i:
                         self._multiply(f, sums, (down.size, across.size), (o, i.index, j))
 
     def _pair(self, f: Function, block: Value, phase: int) -> None:
@@ -376,15 +382,16 @@ class _TileWeights(Parts):
             at = f.add(f.mul(y, f.index(self.rows.row)), f.mul(x.index, f.index(2 * apart)))
             left = self.scratch.at("rows", at, "i16")
             at = f.mul(f.add(line.index, f.index(phase * self.lines)), f.index(half))
-            at = f.mul(f.add(at, x.index), f.index(self.pair))
+            at = f.mul(f.add(at, x.index), f.index(_PAIR))
             to = self.scratch.at("pairs", f.add(f.mul(block, f.index(self.pairs)), at), "i8")
 
             def interleave(number: Value, tiles: int) -> None:
                 both = [
                     f.load(f.at(left, f.add(number, f.index(k)), "i16"), wide) for k in (0, apart)
                 ]
+                group = f.mul(f.div(number, f.index(_GROUP)), f.index(self.group))
                 for i in range(tiles):
-                    place = f.add(f.mul(number, f.index(4)), f.index(i * _LINE))
+                    place = f.add(group, f.index(i * _LINE))
                     f.store(
                         f.shuffle(both[0], both[1], self._order(tiles)[i]), f.at(to, place, "i8")
                     )
@@ -454,8 +461,9 @@ class _TileWeights(Parts):
         self.micro_kernels[name] = shape
         a = self.scratch.at("turned", f.mul(o, f.index(AMX_ROWS * self.pitch)), "i16")
         line = f.add(f.mul(f.rem(i, f.index(down)), f.index(self.lines)), f.div(i, f.index(down)))
-        place = f.mul(line, f.index(self.spec.size[1] // 2 * self.pair))
-        b = self.scratch.at("pairs", f.add(place, f.mul(j, f.index(_LINE))), "i8")
+        place = f.mul(line, f.index(self.spec.size[1] // 2 * _PAIR))
+        group = f.mul(f.div(j, f.index(2)), f.index(self.group))  # j is even
+        b = self.scratch.at("pairs", f.add(place, group), "i8")
         tile = f.add(f.mul(i, f.index(self.spec.filters // AMX_ROWS)), o)
         tile = f.add(f.mul(tile, f.index(panels)), j)
         c = f.at(sums, f.mul(tile, f.index(AMX_ROWS * AMX_ROWS)), "float", "tile")
@@ -468,10 +476,10 @@ class _TileWeights(Parts):
         sums = AmxOperand(f.c, cells, _LINE)
         load_sums(f, sums)
         filters = tuple(i * AMX_ROWS * 2 * self.pitch for i in range(high))
-        numbers = tuple(j * _LINE for j in range(wide))
+        numbers = tuple(j // 2 * self.group + j % 2 * _LINE for j in range(wide))
         with f.loop("block", 0, self.blocks, carry=[f.a, f.b]) as i:
             a = AmxOperand(i.carried[0], filters, 2 * self.pitch, _LINE)
-            b = AmxOperand(i.carried[1], numbers, self.pair, AMX_ROWS * self.pair)
+            b = AmxOperand(i.carried[1], numbers, _PAIR, AMX_ROWS * _PAIR)
             end, _ = multiply_along(f, a, b, self.pixels)
             i.next(end, f.at(i.carried[1], f.index(self.pairs), "i8", "block.next"))
         store_sums(f, sums)
