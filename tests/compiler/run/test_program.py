@@ -1,11 +1,13 @@
 """Native programs: found again, memory, threads, fork, interruption, host calls, bad indices."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from tinytorch.codegen import cache, engine
 from tinytorch.codegen.kernel import Kernel, Operand, build
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.graph.graph import Graph, Node, Value
+from tinytorch.compiler.loops.lower_nest import LOWERED
 from tinytorch.compiler.plan.arena import plan_arena
 from tinytorch.compiler.plan.launch import LaunchPlan, launch_plan
 from tinytorch.compiler.plan.lower import check_tasks
@@ -493,3 +496,35 @@ def test_a_child_has_an_arena_of_its_own():
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert (memory == 1).all()
+
+
+def alive() -> Counter[str]:
+    """How many objects of each class of the package the collector knows."""
+    gc.collect()
+    return Counter(
+        f"{t.__module__}.{t.__qualname__}"
+        for t in map(type, gc.get_objects())
+        if str(t.__module__).startswith("tinytorch.")
+    )
+
+
+def test_programs_that_are_gone_leave_no_object(monkeypatch):
+    """Invariant: once all that is kept is full, other programs take the place of those before, as
+    kinds of calls of one function and as functions that are dropped. The memory of the process,
+    over ten thousand programs: scripts/recompilations."""
+    monkeypatch.setattr(programs, "KEPT", 3)
+    monkeypatch.setattr("tinytorch.compiler.compile.MOST_RECORDINGS", 3)
+    monkeypatch.setattr(LOWERED, "_most", 3)
+    one = tt.compile(lambda x: (x * 2).tanh().sum())
+
+    def compile_some(first: int) -> Counter[str]:
+        for n in range(first, first + 8):
+            x = np.ones((3, n), np.float32)
+            assert one(x).item() == pytest.approx(3 * n * np.tanh(2), rel=1e-5)
+            tt.compile(lambda x: x.exp() + x.sum())(x)
+        return alive()
+
+    programs.forget_programs()
+    compile_some(2)
+    settled = compile_some(10)
+    assert compile_some(18) == settled
