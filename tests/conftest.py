@@ -20,6 +20,9 @@ def pytest_report_header():
 def pytest_collection_modifyitems(config, items):
     # Where several processes share the tests, a long one that came last would be waited for.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    strange = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if strange:  # the processes that share the tests would not know them as the same
+        raise pytest.UsageError(f"an address in the name of a test, give it another: {strange}")
     if os.environ.get("TINYTORCH_DATA"):
         return
     left_out = [item for item in items if item.get_closest_marker("data")]
