@@ -114,6 +114,14 @@ def test_two_threads_share_a_short_product_evenly(n):
     assert max(done) <= 1.03 * plan.blocks.parts * plan.panels / 2
 
 
+def test_rows_spread_over_a_cache_are_copied():
+    """Ground truth: the rule of `SPREAD`, at its bound, and that few rows do not pay for a copy."""
+    assert plan_fma(WIDE, product(1024, 256, 2048)).pack_b == "step"
+    assert plan_fma(WIDE, product(256, 256, 1024)).pack_b != "direct"
+    assert plan_fma(WIDE, product(255, 256, 1024)).pack_b == "direct"
+    assert plan_fma(WIDE, product(1024, 256, 1023)).pack_b == "direct"
+
+
 def test_long_sums_are_cut_into_equal_stretches():
     """Ground truth: up to twice DEPTH at once, else about DEPTH."""
     assert plan_fma(WIDE, product(64, 64, 2 * DEPTH)).depth == 2 * DEPTH
