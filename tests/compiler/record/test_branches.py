@@ -563,3 +563,16 @@ def test_the_gradient_of_what_is_not_taken_is_zero(run):
     slope = run(lambda flag, x: tt.grad(loss, 1)(flag, x))
     assert slope(FLAGS[1], tt.zeros(3)).tolist() == [2.0] * 3
     assert slope(FLAGS[0], tt.ones(1)).tolist() == [1.5]
+
+
+def test_a_state_that_both_cases_leave_as_it_is():
+    """Ground truth: the state; no case has anything to do."""
+    count = tt.tensor(3)
+
+    def same():
+        count.mul_(1)
+
+    step = tt.compile(lambda flag: tt.cond(flag, same, same))
+    for flag in FLAGS:
+        step(flag)
+    assert count.item() == 3

@@ -42,7 +42,7 @@ def _add_case(
     case.place_results([v for v in outputs if v not in news])
     case.place_own()
     case.copy_inside()
-    if case.tasks:
+    if case.tasks or states and holds:  # a state that both leave as it is counts as written
         flag = case.dense(predicate)[0]
         case.reads.add(flag)
         case.append(1, Choice(case.place(flag), 0, holds), f"{group.label}, if {holds}")
@@ -55,10 +55,11 @@ class _CaseTasks(BodyTasks):
         """What it overwrites where it lies."""
         for v, outside in zip(self.graph.states, states, strict=True):
             storage = self.lowering.place(outside).storage
+            way = Way(Walk(self.place(storage)))
             self.reads.add(storage)
             self.writes.add(storage)
             if v in self.program.states:
-                self.ways[self.program.states[v]] = Way(Walk(self.place(storage)))
+                self.ways[self.program.states[v]] = way
 
     def place_results(self, outputs: Sequence[Value]) -> None:
         """What it gives lies where the results of the branch do."""
