@@ -21,6 +21,7 @@ import tinytorch as tt
 import tinytorch.nn.functional as F
 from tinytorch.base.errors import CompileError
 from tinytorch.codegen.target import Target
+from tinytorch.compiler.graph.axes import plain_axis
 from tinytorch.compiler.graph.graph import Graph, step_reference
 from tinytorch.compiler.graph.rewriter import Simplified
 from tinytorch.compiler.pipeline import PASSES, stages
@@ -242,6 +243,9 @@ def damaged(name: str, result: Any, before: Any) -> Iterator[tuple[str, Any]]:
         backwards = replace(result.graph, nodes=result.graph.nodes[::-1])
         yield "read before it is made", replace(result, graph=backwards)
         yield "has changed", replace(result, graph=replace(result.graph, results=[]))
+    elif name == "end sums":
+        ended = [replace(node, ends=plain_axis(3)) for node in result.graph.nodes]
+        yield "a sum cannot end there", replace(result, graph=replace(result.graph, nodes=ended))
     elif name == "recompute":
         again = [replace(node, replay=1) for node in result.graph.nodes]
         graph = replace(result.graph, nodes=again, recompute="none")

@@ -15,7 +15,7 @@ from tinytorch.base.dtypes import (
     round_to_bfloat16,
 )
 from tinytorch.codegen.engine import module_text
-from tinytorch.codegen.kernel import Operand, offset_of
+from tinytorch.codegen.kernel import Operand, RaggedRows, offset_of
 from tinytorch.codegen.target import Target
 from tinytorch.kernels.gemm import lower_gemm
 from tinytorch.kernels.gemm_plan import GemmSpec
@@ -264,3 +264,70 @@ def test_operations_of_a_product():
     """Closed form: a multiplication and an addition for each of b m n k."""
     operand = Operand(float32, (0, 0, 0), 0)
     assert GemmSpec((2, 3), 5, 7, 11, operand, operand, operand).flops == 2 * 6 * 5 * 7 * 11
+
+
+FIRST = (RaggedRows("length.T", 40, 2, 80),)  # of (40, 2) the first ones
+RUNS = (RaggedRows("length.T", 128, 1, 384),)  # of (3, 128) the first of each run
+BOTH = (RaggedRows("length.B", 3, 128, 384), *RUNS)
+LONG = (RaggedRows("length.T", 4160, 1, 8320),)  # runs of which a stretch is no more than a part
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [float32, float64, bfloat16])
+@pytest.mark.parametrize("layouts", [STANDARD, ("columns", "columns"), ("columns", "rows")])
+@pytest.mark.parametrize("summed", [FIRST, RUNS, BOTH])
+def test_a_sum_ends_at_a_length(target, dtype, layouts, summed):
+    """Ground truth: float64 NumPy on the places that count; NaN lies on all others."""
+    for shape, lengths in (
+        ((37, 53), {"B": 3, "T": 40}),
+        ((37, 53), {"B": 2, "T": 17}),
+        ((1, 40), {"B": 2, "T": 21}),
+        ((1, 40), {"B": 1, "T": 1}),
+    ):
+        ended(TARGETS[target], shape, dtype, layouts, summed, lengths)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [float32, bfloat16])
+def test_runs_longer_than_a_stretch(target, dtype):
+    """Ground truth: float64 NumPy."""
+    ended(TARGETS[target], (20, 40), dtype, ("columns", "rows"), LONG, {"T": 3000})
+
+
+def ended(target, shape, dtype, layouts, summed, lengths):
+    (m, n), k = shape, summed[0].rows
+    places, counts = np.arange(k), np.ones(k, bool)
+    for rows in summed:
+        counts &= places // rows.inner % rows.bound < lengths[rows.argument[-1]]
+    nan = round_to_bfloat16(np.full(1, np.nan, "f4"))[0] if dtype is bfloat16 else np.nan
+    (a, exact_a), (b, exact_b) = numbers((m, k), dtype, 1), numbers((k, n), dtype, 2)
+    a[:, ~counts] = b[~counts] = nan
+    exact_a, exact_b = exact_a[:, counts], exact_b[counts]
+    (base_a, at_a), (base_b, at_b) = laid_out(a, layouts[0]), laid_out(b, layouts[1])
+    out_dtype = dtype if dtype is float64 else float32
+    out = untouched((m, n), out_dtype.storage)
+    spec = GemmSpec((), m, n, k, at_a, at_b, Operand(out_dtype, (n, 1)), summed=summed)
+    buffers = {f"length.{name}": np.array([x]) for name, x in lengths.items()}
+    run_lowered(target, lower_gemm(target, spec), {"a": base_a, "b": base_b, "out": out} | buffers)
+    eps = np.finfo(out_dtype.storage).eps
+    bound = (k + 1) * eps * (np.abs(exact_a) @ np.abs(exact_b))  # as in `multiply`
+    assert (np.abs(out - exact_a @ exact_b) <= bound).all()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [float32, bfloat16])
+def test_products_and_rows_that_nobody_needs_are_left_out(target, dtype):
+    """Ground truth: the number with which results are filled is still there, NaN is not read."""
+    batch, m, n, k = 3, 150, 200, 300
+    (a, exact_a), (b, exact_b) = numbers((batch, m, k), dtype, 1), numbers((batch, k, n), dtype, 2)
+    at_a, at_b = (Operand(dtype, tuple(s // x.itemsize for s in x.strides)) for x in (a, b))
+    out = untouched((batch, m, n), np.float32)
+    spec = GemmSpec((batch,), m, n, k, at_a, at_b, Operand(float32, (m * n, n, 1)))
+    rows = batch * m
+    needed = RaggedRows("length.B", batch, m, rows), RaggedRows("length.T", m, 1, rows)
+    lengths = {"length.B": np.array([2]), "length.T": np.array([60])}
+    lowered = lower_gemm(TARGETS[target], spec, needed=needed)
+    run_lowered(TARGETS[target], lowered, {"a": a, "b": b, "out": out, **lengths})
+    wanted = (exact_a @ exact_b)[:2, :60]
+    np.testing.assert_allclose(out[:2, :60], wanted, 1e-3, 1e-3)
+    assert (out[2] == 77).all() and (out[:2, 100:] == 77).all()  # a block has at most 32 rows

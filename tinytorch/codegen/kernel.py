@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from hashlib import sha256
 from typing import Protocol
 
@@ -331,7 +332,7 @@ class RaggedRows:
         length = f.load(pointers[self.argument], "i64", stem="length")
         limit = f.mul(length, f.index(self.inner), "limit")
         period = self.bound * self.inner
-        if self.rows == period:
+        if self.is_prefix:
             return f.compare("lt", start, limit)
         place = f.rem(start, f.index(period))
         beyond = f.compare("gt", f.add(place, count), f.index(period))
@@ -341,20 +342,58 @@ class RaggedRows:
         """So many rows for each of these."""
         return replace(self, inner=self.inner * rows, rows=self.rows * rows)
 
+    def left(self, f: Function, pointers: Pointers, start: Value) -> Value:
+        """How many rows from `start` on are needed before one is not, or the places begin anew.
+
+        Below 0 if `start` lies beyond the length.
+        """
+        limit = f.mul(f.load(pointers[self.argument], "i64", stem="length"), f.index(self.inner))
+        place = start if self.is_prefix else f.rem(start, f.index(self.bound * self.inner))
+        return f.sub(limit, place, "left")
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether the needed rows are the first ones."""
+        return self.rows == self.bound * self.inner
+
+
+NeededRows = tuple[RaggedRows, ...]  # rows that each of these needs; none: all rows
+
 
 def where_needed(
-    f: Function, pointers: Pointers, needed: RaggedRows | None, start: Value, count: int | Value
+    f: Function, pointers: Pointers, needed: NeededRows, start: Value, count: int | Value
 ) -> AbstractContextManager[object]:
-    """What is written within is done only if one of so many rows is needed; None: always."""
-    if needed is None:
+    """What is written within is done only if one of so many rows is needed."""
+    if not needed:
         return nullcontext()
+    return f.when(some_needed(f, pointers, needed, start, count), "needed")
+
+
+def some_needed(
+    f: Function, pointers: Pointers, needed: NeededRows, start: Value, count: int | Value
+) -> Value:
+    """Whether one of so many rows is needed; sometimes though none is."""
     many = f.index(count) if isinstance(count, int) else count
-    return f.when(needed.some(f, pointers, start, many), "needed")
+    some = [rows.some(f, pointers, start, many) for rows in needed]
+    return reduce(lambda a, b: f.op("and", a, b), some)
 
 
-def length_of(needed: RaggedRows | None) -> tuple[str, ...]:
-    """The buffer that says which rows are needed, if not all are."""
-    return () if needed is None else (needed.argument,)
+def how_many_needed(
+    f: Function, pointers: Pointers, needed: NeededRows, start: Value, most: Value
+) -> Value:
+    """Of `most` rows from `start` on, none of them in another run, how many; may be below 0."""
+    return reduce(f.minimum, (rows.left(f, pointers, start) for rows in needed), most)
+
+
+def end_of_needed(f: Function, pointers: Pointers, needed: NeededRows, end: Value) -> Value:
+    """Where the needed ones of the rows before `end` end, as far as that is one place."""
+    limits = (rows.left(f, pointers, f.index(0)) for rows in needed if rows.is_prefix)
+    return reduce(f.minimum, limits, end)
+
+
+def lengths_of(*needed: NeededRows) -> tuple[str, ...]:
+    """The buffers that say which rows are needed, each once."""
+    return tuple(dict.fromkeys(rows.argument for several in needed for rows in several))
 
 
 # --- how the work is cut ---

@@ -65,6 +65,7 @@ READING = {
     " operands are the backward pass; the last lines overwrite the weights.",
     "simplify": "Compare it with the lines above: fewer operations, and none that gives a number"
     " which is known already.",
+    "end sums": "Only a program with lengths (`tt.dim`) changes here.",
     "recompute": "Without a policy the program is as it was. With one, some operations stand twice:"
     " again beside the backward pass that reads them.",
     "split reductions": "A sum over all axes is one over rows, then one over what these gave: the"

@@ -53,6 +53,8 @@ class Operation:
         joins: the result is its operands side by side; they may be written where they belong.
         reads: what must lie in memory for it; an operand that is missing there it computes from
             what is.
+        summed: the axis it sums over, by the number of the operand, if its kernel can end at a
+            length (plan/ends.py).
         writes_dense: its kernel writes dense arrays, or rows of a matrix: never a part of an array.
     """
 
@@ -62,22 +64,29 @@ class Operation:
     epilogue: Callable[[Node], bool] = _never
     joins: bool = False
     reads: Callable[[Producers, Node], tuple[Value, ...]] = _operands
+    summed: Mapping[int, int] = field(default_factory=dict[int, int])
     writes_dense: bool = False
 
 
 _IMAGE, _HEADS = {0: CHANNELS_LAST}, {0: HEADS_INSIDE}
 OPERATIONS: dict[str, Operation] = {
-    "matmul": Operation(contractions.matmul, epilogue=_always, reads=read_by_product),
+    "matmul": Operation(
+        contractions.matmul, epilogue=_always, reads=read_by_product, summed={0: -1, 1: -2}
+    ),
     "convolution": Operation(windows.convolution, _IMAGE, epilogue=windows.has_kernel),
     "convolution_input_gradient": Operation(
         windows.convolution_input_gradient, _IMAGE, epilogue=windows.has_kernel
     ),
     # No epilogue: its kernel has output channels in its lanes, weights have them outermost in
     # memory, and an update would read three arrays number by number.
-    "convolution_weight_gradient": Operation(windows.convolution_weight_gradient),
+    "convolution_weight_gradient": Operation(
+        windows.convolution_weight_gradient, summed={0: 0, 1: 0}
+    ),
     "attention": Operation(contractions.attention, _HEADS),
     "attention_gradient": Operation(
-        contractions.attention_gradient, dict.fromkeys(range(3), HEADS_INSIDE)
+        contractions.attention_gradient,
+        dict.fromkeys(range(3), HEADS_INSIDE),
+        summed={0: 2, 1: 2, 4: 2, 5: 2},
     ),
     "max_pool2d": Operation(windows.max_pool, dict.fromkeys(range(2), CHANNELS_LAST)),
     "max_pool2d_gradient": Operation(windows.max_pool_gradient, _IMAGE),

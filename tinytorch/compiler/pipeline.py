@@ -17,6 +17,7 @@ from tinytorch.compiler.graph.simplify import check_simplified, simplify
 from tinytorch.compiler.plan.arena import check_arena, plan_arena
 from tinytorch.compiler.plan.buffers import assign_buffers, check_buffers
 from tinytorch.compiler.plan.derive import check_derived, derive
+from tinytorch.compiler.plan.ends import check_ends, end_sums
 from tinytorch.compiler.plan.fuse import check_groups, fuse
 from tinytorch.compiler.plan.launch import LaunchPlan, check_launch, launch_plan
 from tinytorch.compiler.plan.layout import (
@@ -55,6 +56,13 @@ PASSES = (
         " the numbers (`graph/simplify.py`).",
         simplify,
         check_simplified,
+    ),
+    Pass(
+        "end sums",
+        "Where a length is known when it runs, products end there, and masks that made zeros beyond"
+        " it are gone (`plan/ends.py`).",
+        end_sums,
+        check_ends,
     ),
     Pass(
         "recompute",

@@ -27,6 +27,7 @@ from tinytorch.codegen.kernel import (
     Pointers,
     Scratch,
     ceil_div,
+    lengths_of,
     named_kernel,
     round_up,
     store_at,
@@ -107,9 +108,9 @@ def _named(
 ) -> Kernel:  # fmt: skip
     """The forward kernel, whose tiles are (head, run of query blocks)."""
     heads = spec.batch * spec.heads
-    length = () if spec.needed is None else (spec.needed.argument,)
+    arguments = ("q", "k", "v", "out", "lse", *lengths_of(spec.needed))
     return named_kernel(
-        kind, ("q", "k", "v", "out", "lse", *length), body, tiles=heads * groups, scratch=scratch,
+        kind, arguments, body, tiles=heads * groups, scratch=scratch,
         flops=4 * spec.size * spec.pairs,
         bytes=heads * spec.size * 2 * (spec.queries + spec.keys) * itemsize,
         label=f"attention {spec.queries}x{spec.keys}x{spec.size}{label}",
@@ -275,7 +276,7 @@ class VectorForward(VectorWriter):
         self.scratch.fill("total", self.block, 0.0)
         self.scratch.fill("sum", self.block * self.width, 0.0)
         self.walk.visit(f, t, f.index(0), f.index(spec.keys), self.key_block)
-        rows = f.minimum(f.index(self.block), f.sub(f.index(spec.queries), t))
+        rows = f.minimum(f.index(self.block), f.sub(self.queries, t))
         with f.loop("t", 0, self.block, self.n) as i:
             self.scratch.store("change", i.index, self.put_statistics(t, i.index, rows))
         self.put_rows("sum", spec.out, self.p["out"], t, rows, self.change)
@@ -368,7 +369,7 @@ class PairWriter(HeadWriter):
         """Copy k and v, and of those named the pairs of keys and the turned pairs."""
         f, start = self.f, self.scratch.start
         for name in "kv":
-            self.take(name, f.index(0), f.index(self.spec.keys), self.keys)
+            self.take(name, f.index(0), f.maximum(self.keys_seen, f.index(1)), self.keys)
         for name in turned:
             pairs, sizes = start[name + "_pairs"], (self.keys, self.width)
             amx_pairs(f, start[name], pairs, sizes)
@@ -378,7 +379,7 @@ class PairWriter(HeadWriter):
     def take_queries(self, name: str, t: Value) -> None:
         """Copy the block's rows of q or g, and their turned pairs."""
         f, start = self.f, self.scratch.start
-        self.take(name, t, f.sub(f.index(self.spec.queries), t), PAIR_BLOCK)
+        self.take(name, t, f.sub(self.queries, t), PAIR_BLOCK)
         amx_turned(f, start[name], start[name + "_turned"], (PAIR_BLOCK, self.width // 2))
 
     def put_turned(
@@ -392,7 +393,7 @@ class PairWriter(HeadWriter):
                 multiplied by, lane by lane.
         """
         f = self.f
-        rows = f.minimum(f.index(PAIR_BLOCK), f.sub(f.index(self.spec.queries), t))
+        rows = f.minimum(f.index(PAIR_BLOCK), f.sub(self.queries, t))
         with f.loop("t", 0, rows, AMX_ROWS) as i:
             by = factor(i.index)
             for column in range(0, self.spec.size, AMX_ROWS):
@@ -450,7 +451,7 @@ class PairForward(PairWriter):
         self.scratch.fill("total", PAIR_BLOCK, 0.0)
         self.scratch.fill("sum", PAIR_BLOCK * self.width, 0.0)
         self.walk.visit(f, t, f.index(0), f.index(spec.keys), self.key_block)
-        rows = f.minimum(f.index(PAIR_BLOCK), f.sub(f.index(spec.queries), t))
+        rows = f.minimum(f.index(PAIR_BLOCK), f.sub(self.queries, t))
         self.put_turned(
             "sum", spec.out, self.p["out"], t, lambda i: self.put_statistics(t, i, rows)
         )

@@ -21,6 +21,7 @@ Source: Dao et al. 2022 (arXiv 2205.14135), appendix B.4.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial, reduce
 
 from tinytorch.codegen.builder import Function, Value
@@ -33,6 +34,8 @@ from tinytorch.codegen.kernel import (
     Step,
     address,
     ceil_div,
+    how_many_needed,
+    lengths_of,
     named_kernel,
     store_at,
 )
@@ -105,8 +108,9 @@ def _named(
 ) -> Kernel:  # fmt: skip
     """The gradient kernel."""
     x = spec.forward
+    arguments = (*_operands(spec), g_q, "g_k", "g_v", *lengths_of(x.needed))
     return named_kernel(
-        kind, (*_operands(spec), g_q, "g_k", "g_v"), body, tiles=tiles, scratch=scratch,
+        kind, arguments, body, tiles=tiles, scratch=scratch,
         flops=10 * x.size * x.pairs,
         bytes=x.batch * x.heads * x.size * 4 * (x.queries + x.keys) * itemsize,
         label=f"attention gradient {x.queries}x{x.keys}x{x.size}{label}",
@@ -151,14 +155,23 @@ class VectorGradient(VectorWriter):
 
     def tile(self, f: Function, p: Pointers) -> None:
         """One run of keys of one head; the first (for causal: the longest) run first."""
-        spec = self.spec
-        per_run = f.index(spec.batch * spec.heads)
+        per_run = f.index(self.spec.batch * self.spec.heads)
         self.this_run = f.div(f.tile, per_run)
         self.begin(f, p, f.rem(f.tile, per_run))
+        with (
+            f.when(f.compare("gt", self.queries, f.index(0))) if self.spec.needed else nullcontext()
+        ):
+            self.key_run(f, p)
+
+    def key_run(self, f: Function, p: Pointers) -> None:
+        """The keys of a tile."""
+        spec = self.spec
         self.first, self.last = f.index(0), f.index(spec.keys)
         if self.runs > 1:
             self.first = f.mul(self.this_run, f.index(self.run), "first")
             self.last = f.minimum(f.add(self.first, f.index(self.run)), self.last)
+        if spec.needed and spec.causal:
+            self.last = f.minimum(self.last, self.keys_seen)
         count = f.sub(self.last, self.first)
         self.held = {name: self.take_rows(name, self.first, count) for name in "kv"}
         for name in ("g_k", "g_v"):
@@ -166,7 +179,7 @@ class VectorGradient(VectorWriter):
                 for column in range(0, self.width, self.n):
                     place = self.place(name, row.index, f.index(column))
                     f.store(f.const(self.wide, 0.0), place)
-        with f.loop("t", 0, spec.queries, self.block) as t:
+        with f.loop("t", 0, self.queries, self.block) as t:
             self.query_block(t.index)
         self.put_rows("g_k", self.all.g_k, p["g_k"], self.first, count, spec.scale)
         self.put_rows("g_v", self.all.g_v, p["g_v"], self.first, count)
@@ -175,7 +188,7 @@ class VectorGradient(VectorWriter):
         """Everything that the query rows t .. t + block - 1 add to the three gradients."""
         f, spec = self.f, self.spec
         self.t = t
-        rows = f.minimum(f.index(self.block), f.sub(f.index(spec.queries), t))
+        rows = f.minimum(f.index(self.block), f.sub(self.queries, t))
         self.take_queries("q", rows)
         self.take_queries("g", rows)
         for name, scale in (("q", spec.scale * LOG2_E), ("g", 1.0)):
@@ -196,7 +209,7 @@ class VectorGradient(VectorWriter):
         f, source = self.f, self.rows(name, self.t)
         sizes, place = (rows, self.spec.size), self.scratch.at(name)
         pack_rows(f, self.n, source, place, self.type, sizes, self.width)
-        if self.spec.queries % self.block:
+        if self.may_end_early:
             start, stop = (f.mul(x, f.index(self.width)) for x in (rows, f.index(self.block)))
             with f.loop("fill", start, stop, self.n) as i:
                 self.scratch.store(name, i.index, f.const(self.wide, 0.0))
@@ -289,6 +302,8 @@ class VectorGradient(VectorWriter):
             self.f = f
             start = f.mul(block, f.index(SUM_ROWS))
             stop = f.minimum(f.add(start, f.index(SUM_ROWS)), f.index(spec.queries))
+            first = f.mul(head, f.index(spec.queries))
+            stop = how_many_needed(f, p, spec.needed, first, stop)
             with f.loop("t", start, stop) as t:
                 for column in range(0, spec.size, self.n):
                     mask = self.columns_mask(column)
@@ -306,7 +321,7 @@ class VectorGradient(VectorWriter):
 
         elements = spec.batch * spec.heads * spec.queries * spec.size
         return named_kernel(
-            "attention_gradient_sum", ("temporary.g_q", "g_q"), tile,
+            "attention_gradient_sum", ("temporary.g_q", "g_q", *lengths_of(spec.needed)), tile,
             tiles=spec.batch * spec.heads * blocks, flops=elements * self.runs,
             bytes=elements * spec.compute.itemsize * (self.runs + 1),
             label="attention gradient, parts",
@@ -344,10 +359,16 @@ class PairGradient(PairWriter):
         """One head."""
         spec = self.spec
         self.begin(f, p, f.tile)
+        with f.when(f.compare("gt", self.queries, f.index(0))) if spec.needed else nullcontext():
+            self.all_keys(f, p)
+
+    def all_keys(self, f: Function, p: Pointers) -> None:
+        """The keys of a head."""
+        spec = self.spec
         self.take_keys("k")
         for name in ("g_k", "g_v"):
             self.scratch.fill(name, self.keys * self.width, 0.0)
-        with f.loop("t", 0, spec.queries, PAIR_BLOCK) as t:
+        with f.loop("t", 0, self.queries, PAIR_BLOCK) as t:
             self.query_block(t.index)
         self.put_rows("g_k", self.all.g_k, p["g_k"], f.index(0), spec.keys, spec.scale)
         self.put_rows("g_v", self.all.g_v, p["g_v"], f.index(0), spec.keys)
@@ -359,7 +380,7 @@ class PairGradient(PairWriter):
         for name in "qg":
             self.take_queries(name, t)
             amx_pairs(f, start[name], start[name + "_pairs"], (PAIR_BLOCK, self.width))
-        rows = f.minimum(f.sub(f.index(spec.queries), t), f.index(PAIR_BLOCK))
+        rows = f.minimum(f.sub(self.queries, t), f.index(PAIR_BLOCK))
         self.take_statistics(t, rows, "bfloat")
         self.scratch.fill("g_q", PAIR_BLOCK * self.width, 0.0)
         self.walk.visit(f, t, f.index(0), f.index(spec.keys), self.key_block)

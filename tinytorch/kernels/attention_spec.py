@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 
 from tinytorch.base.dtypes import DType, float32, float64
 from tinytorch.codegen.builder import Function, Value, element, lanes, vector
-from tinytorch.codegen.kernel import Operand, Pointers, RaggedRows, Scratch, ceil_div, store_at
+from tinytorch.codegen.kernel import (
+    NeededRows,
+    Operand,
+    Pointers,
+    Scratch,
+    ceil_div,
+    how_many_needed,
+    store_at,
+)
 from tinytorch.codegen.vector_math import log, muladd
 from tinytorch.kernels.packing import Rows
 from tinytorch.kernels.register_tile import sum_of_lanes
@@ -31,7 +39,9 @@ class AttentionSpec:
         causal: query t sees keys s <= t + S - T.
         scale: factor of the logits.
         q, k, v, out, lse: where each lies; lse is the log of the sum of a row's exponentials.
-        needed: which queries are, default all: blocks of others are left out.
+        needed: which queries are, those of all heads one after the other; default all. Others are
+            left out, and so are, with `causal`, keys that only others see: they may be NaN. The
+            gradient adds nothing of them up.
     """
 
     batch: int
@@ -46,7 +56,7 @@ class AttentionSpec:
     v: Operand
     out: Operand
     lse: Operand
-    needed: RaggedRows | None = field(default=None, kw_only=True)
+    needed: NeededRows = field(default=(), kw_only=True)
 
     @property
     def compute(self) -> DType:
@@ -203,9 +213,16 @@ class HeadWriter:
         self.operands = operands
 
     def begin(self, f: Function, p: Pointers, head: Value) -> None:
-        """Note where the head lies."""
+        """Note where the head lies, and how many of its queries are needed; may be below 0."""
         self.f, self.p = f, p
         self.scratch.begin(f)
+        self.queries, self.keys_seen = f.index(self.spec.queries), f.index(self.spec.keys)
+        if self.spec.needed:
+            first = f.mul(head, self.queries)
+            self.queries = how_many_needed(f, p, self.spec.needed, first, self.queries)
+            if self.spec.causal:
+                seen = f.add(self.queries, f.index(self.spec.shift))
+                self.keys_seen = f.minimum(f.maximum(seen, f.index(0)), self.keys_seen)
         a = f.index(self.spec.heads)
         self.b, self.a = f.div(head, a), f.rem(head, a)
         self.heads: dict[str, Value] = {}
@@ -214,6 +231,11 @@ class HeadWriter:
             at = f.add(f.mul(self.b, f.index(b_stride)), f.mul(self.a, f.index(a_stride)))
             at = f.add(at, f.index(operand.offset))
             self.heads[name] = f.at(p[name], at, operand.dtype.llvm, "head")
+
+    @property
+    def may_end_early(self) -> bool:
+        """Whether a block may have fewer queries than it has room for."""
+        return bool(self.spec.queries % self.block or self.spec.needed)
 
     def each_query_block(
         self, group: Value, run: int, query_block: Callable[[Value], None]
@@ -225,9 +247,8 @@ class HeadWriter:
             block = f.sub(last, i.index)
             there = f.compare("ge", block, f.index(0))
             first = f.mul(block, f.index(self.block), "t")
-            if self.spec.needed is not None:
-                some = self.spec.needed.some(f, self.p, first, f.index(self.block))
-                there = f.op("and", there, some)
+            if self.spec.needed:
+                there = f.op("and", there, f.compare("lt", first, self.queries))
             with f.when(there):
                 query_block(first)
 
@@ -292,7 +313,7 @@ class HeadWriter:
         """
         f, spec, type = self.f, self.spec, self.type
         out = self.rows("out", t0)
-        if spec.queries % self.block:
+        if self.may_end_early:
             self.scratch.fill("lse", self.block, FAR)
             self.scratch.fill("delta", self.block, 0.0)
         with f.loop("t", 0, rows) as t:

@@ -27,7 +27,7 @@ from tinytorch.codegen.kernel import (
     Shares,
     Step,
     ceil_div,
-    length_of,
+    lengths_of,
     named_kernel,
     where_needed,
 )
@@ -114,7 +114,9 @@ class _Convolution:
     ):  # fmt: skip
         self.target, self.spec, self.block, self.rows = target, spec, block, rows
         self.lanes = target.lanes(float32)
-        self.units = spec.shape[0] * (spec.size[0] // block)
+        each = spec.size[0] // block
+        self.units = spec.shape[0] * each
+        self.needed = tuple(rows.each(each) for rows in spec.needed)  # units
         self.scratch = Scratch("float", 4, self.lanes, {"rows": self.rows.size, **arrays})
         self.tiles: dict[str, RegisterTile] = {}
 
@@ -217,16 +219,15 @@ class Forward(_Convolution):
     def kernel(self) -> Kernel:
         """The kernel and its private functions."""
         shares = Shares.of(self.units, self.flops // self.units, self.budget)
-        needed = self.spec.needed and self.spec.needed.each(self.spec.size[0] // self.block)
 
         def body(f: Function, p: Pointers) -> None:
             self.scratch.begin(f)
             self.begin(f)
-            with shares.loop(f, "unit") as unit, where_needed(f, p, needed, unit.index, 1):
+            with shares.loop(f, "unit") as unit, where_needed(f, p, self.needed, unit.index, 1):
                 self.unit(f, p, unit.index)
             self.end(f)
 
-        arguments = (*self.arguments, *self.epilogue.arguments, *length_of(needed))
+        arguments = (*self.arguments, *self.epilogue.arguments, *lengths_of(self.needed))
         return named_kernel(
             "convolution", arguments, body, tiles=shares.tiles,
             helpers=lambda prefix: self.helpers(prefix, lambda t: t.vectors * t.lanes, False),
@@ -312,10 +313,12 @@ def lower_weights(target: Target, spec: ConvolutionSpec, g: Operand, epilogue: E
 class Parts(_Convolution):
     """Writes a kernel that makes parts of sums, and one that adds them up; the base of the two.
 
-    `places` is how many sums there are of each filter; `share_out` says the rest.
+    `places` is how many sums there are of each filter, `blocks` how many blocks of rows are a unit
+    of work; `share_out` says the rest.
     """
 
     places: int
+    blocks = 1
     shares: Shares
     flops: int
     label: str
@@ -341,11 +344,14 @@ class Parts(_Convolution):
                 zero = f.const(vector(self.lanes, "float"), 0)
                 f.store(zero, f.at(sums, i.index, "float"))
             with self.shares.loop(f, "unit") as unit:
-                self.unit(f, p, sums, unit.index)
+                first = f.mul(unit.index, f.index(self.blocks))
+                with where_needed(f, p, self.needed, first, self.blocks):
+                    self.unit(f, p, sums, first)
             self.end(f)
 
+        arguments = ("x", "g", "temporary.parts", *lengths_of(self.needed))
         return named_kernel(
-            "convolution_weights", ("x", "g", "temporary.parts"), body, tiles=self.shares.tiles,
+            "convolution_weights", arguments, body, tiles=self.shares.tiles,
             helpers=lambda prefix: self.helpers(prefix, lambda _: filters, True),
             scratch=self.scratch.bytes, flops=self.flops, bytes=self.spec.bytes,
             label=self.label,
@@ -359,8 +365,8 @@ class Parts(_Convolution):
         parts = max(1, min(MOST_PARTS, self.units, flops // least))
         self.shares = Shares(self.units, ceil_div(self.units, parts))
 
-    def unit(self, f: Function, p: Pointers, sums: Value, unit: Value) -> None:
-        """Add what one block of rows of one picture gives to the sums (places, O)."""
+    def unit(self, f: Function, p: Pointers, sums: Value, first: Value) -> None:
+        """Add what the blocks of rows from number `first` on give to the sums (places, O)."""
         raise NotImplementedError
 
     def sum_kernel(self, epilogue: Epilogue) -> Kernel:
@@ -402,10 +408,10 @@ class _Weights(Parts):
         self.places = spec.window[0] * self.run
         self.share_out(spec.flops)
 
-    def unit(self, f: Function, p: Pointers, sums: Value, unit: Value) -> None:
+    def unit(self, f: Function, p: Pointers, sums: Value, first: Value) -> None:
         """See Parts."""
         spec, g = self.spec, self.g
-        number, first = self.take_rows(f, p, unit)
+        number, first = self.take_rows(f, p, first)
         if self.direct:
             begin = f.add(f.mul(number, f.index(g.strides[0])), f.mul(first, f.index(g.strides[2])))
             cotangent = f.at(p["g"], f.add(begin, f.index(g.offset)), "float", "cotangent")

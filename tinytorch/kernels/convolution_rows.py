@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tinytorch.base.dtypes import DType, float32, int8, uint8
 from tinytorch.codegen.builder import Function, Value, lanes, size_of, vector
-from tinytorch.codegen.kernel import Operand, RaggedRows, ceil_div, round_up
+from tinytorch.codegen.kernel import NeededRows, Operand, ceil_div, round_up
 from tinytorch.kernels.packing import load_row_piece, transpose
 from tinytorch.kernels.register_tile import WORD, WORD_BYTES, Words
 
@@ -39,7 +39,7 @@ class ConvolutionSpec:
         words: in which neighbouring channels are multiplied. Of bfloat16 C is even. Where bytes of
             the picture get the other sign, buffer "added" holds for each filter what that adds to
             its sums.
-        needed: which pictures are, default all; a forward pass leaves out others.
+        needed: which pictures are, default all; others are left out, and add nothing to a sum.
     """
 
     image: Operand
@@ -52,7 +52,7 @@ class ConvolutionSpec:
     stride: tuple[int, int]
     filters: int
     words: Words | None = None
-    needed: RaggedRows | None = None
+    needed: NeededRows = ()
 
     @property
     def number(self) -> DType:

@@ -8,8 +8,8 @@ a block of sums is computed, and the order of packed operands, is in `gemm_plan`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from math import ceil, prod
@@ -19,16 +19,18 @@ from tinytorch.codegen.kernel import (
     Epilogue,
     Kernel,
     Lowered,
+    NeededRows,
     Operand,
     Pointers,
-    RaggedRows,
     Scratch,
     Split,
     Step,
     StoreEpilogue,
     address,
     ceil_div,
-    length_of,
+    end_of_needed,
+    how_many_needed,
+    lengths_of,
     named_kernel,
     round_up,
     unravel,
@@ -42,6 +44,7 @@ from tinytorch.kernels.gemm_plan import (
     Sums,
     WordDots,
     arithmetic_of,
+    repeats,
 )
 from tinytorch.kernels.packing import StripCopy
 from tinytorch.kernels.register_tile import EpilogueWriter, Rectangle, WordEpilogue
@@ -54,8 +57,7 @@ ROWS_AT_ONCE = 64
 
 
 def lower_gemm(
-    target: Target, spec: GemmSpec, epilogue: Epilogue | None = None,
-    needed: RaggedRows | None = None,
+    target: Target, spec: GemmSpec, epilogue: Epilogue | None = None, needed: NeededRows = (),
 ) -> Lowered:  # fmt: skip
     """The kernels of one matrix product.
 
@@ -66,7 +68,7 @@ def lower_gemm(
         target: the machine.
         spec: shapes, types and strides.
         epilogue: what to do with the sums; by default store them to buffer "out".
-        needed: which rows are; default all.
+        needed: which rows are, those of all products one after the other; default all.
 
     Returns:
         Steps over buffers "a", "b", the epilogue's, and "temporary.*".
@@ -85,13 +87,14 @@ class _Tile:
 
     Args:
         pointers: the kernel's buffers.
-        index: of the product along the batch axes.
+        number, index: of the product, and that along the batch axes.
         rows, columns: which row tile and column tile.
         first_block, first_panel: where they begin.
         bases: where the operands' matrices begin, in place or packed, by "a" and "b".
     """
 
     pointers: Pointers
+    number: Value
     index: list[Value]
     rows: Value
     columns: Value
@@ -103,9 +106,7 @@ class _Tile:
 class GemmNest:
     """Writes the kernels of one product."""
 
-    def __init__(
-        self, arithmetic: Arithmetic, epilogue: Epilogue, needed: RaggedRows | None = None
-    ):
+    def __init__(self, arithmetic: Arithmetic, epilogue: Epilogue, needed: NeededRows = ()):
         self.needed = needed
         self.arithmetic, self.spec, self.plan = arithmetic, arithmetic.spec, arithmetic.plan
         spec, plan = self.spec, self.plan
@@ -121,7 +122,7 @@ class GemmNest:
         self.long = spec.k > plan.depth
         # whether every stretch of the summed axis is at least a vector long
         rest = spec.k % plan.depth if self.long else spec.k
-        self.deep = spec.k >= plan.lanes and (not rest or rest >= plan.lanes)
+        self.deep = None if spec.summed else spec.k >= plan.lanes and not 0 < rest < plan.lanes
         self.sums_row = plan.column_tiles.largest * plan.width if self.long else plan.width
         # sums of a block take a whole number of vectors or tiles of rows, like a packed block
         self.tile_rows = plan.row_tiles.largest * plan.stride_a
@@ -143,7 +144,7 @@ class GemmNest:
         sizes = {"c": rows * self.sums_row * plan.compute.itemsize, "a": 0, "b": 0}
         if plan.pack_a == "tile":
             sizes["a"] = plan.stride_a * self.room * item
-        elif plan.pack_a == "direct" and self.depth != self.spec.k:
+        elif plan.pack_a == "direct" and (self.depth != self.spec.k or self.spec.summed):
             sizes["a"] = plan.stride_a * self.arithmetic.granule * item
         if plan.pack_b == "tile":
             sizes["b"] = plan.column_tiles.largest * plan.width * self.room * item
@@ -156,7 +157,8 @@ class GemmNest:
         for side, how in self.packing.items():
             if how == "step":
                 kernel, size = self.pack_kernel(side)
-                steps.append(Step(kernel, (*self.given[side], f"temporary.{side}")))
+                given = [f"temporary.{side}" if x == "packed" else x for x in kernel.arguments]
+                steps.append(Step(kernel, tuple(given)))
                 temporaries[f"temporary.{side}"] = size
         if isinstance(self.arithmetic, WordDots) and self.arithmetic.shift:
             kernel, size = self.added_kernel(self.arithmetic)
@@ -177,8 +179,9 @@ class GemmNest:
         weight = spec.prologue.bytes if spec.prologue else spec.b.dtype.itemsize * spec.k * spec.n
         read = spec.a.dtype.itemsize * spec.m * spec.k + weight
         many = f" of {prod(spec.batch)}" if spec.batch else ""
+        lengths = lengths_of(self.needed, spec.summed)
         return named_kernel(
-            "gemm", (*arguments, *self.epilogue.arguments, *length_of(self.needed)), self.body,
+            "gemm", (*arguments, *self.epilogue.arguments, *lengths), self.body,
             helpers=lambda prefix: [
                 micro.write(f"{prefix}.{suffix}") for suffix, micro in self.micro_kernels.items()
             ],
@@ -204,7 +207,7 @@ class GemmNest:
             bases = {side: self._base(f, pointers, side, index) for side in "ab"}
             self.scratch.begin(f)
             first = plan.row_tiles.start(f, rows), plan.column_tiles.start(f, columns)
-            self._emit_tile(f, _Tile(pointers, index, rows, columns, *first, bases))
+            self._emit_tile(f, _Tile(pointers, number, index, rows, columns, *first, bases))
 
         if plan.group == 1:
             product(group)
@@ -216,38 +219,52 @@ class GemmNest:
 
     def _emit_tile(self, f: Function, tile: _Tile) -> None:
         """One tile of one product, if one of its rows is needed."""
-        if self.needed is None:
+        if not self.needed:
             self._emit_rows(f, tile)
             return
         blocks = self.plan.blocks
         row = blocks.start(f, tile.first_block)
         end = self.plan.row_tiles.start(f, f.add(tile.rows, f.index(1)))
         count = f.sub(blocks.start(f, end), row)
-        with where_needed(f, tile.pointers, self.needed, row, count):
+        with self._where_needed(f, tile.pointers, tile.number, row, count):
             self._emit_rows(f, tile)
 
     def _emit_rows(self, f: Function, tile: _Tile) -> None:
         """All rows of a tile."""
         plan, spec = self.plan, self.spec
+        end = end_of_needed(f, tile.pointers, spec.summed, f.index(spec.k))
         if not self.long:
-            self._emit_depth(f, tile, f.index(0), f.index(spec.k))
+            self._emit_depth(f, tile, f.index(0), end)
             return
         zero = f.const(vector(plan.lanes, plan.compute.llvm), 0)
         with f.loop("clear", 0, self.tile_rows * self.sums_row, plan.lanes) as at:
             f.store(zero, f.at(self.scratch.start["c"], at.index, plan.compute.llvm))
-        with f.loop("k0", 0, spec.k, plan.depth) as k0:
-            depth = f.minimum(f.sub(f.index(spec.k), k0.index), f.index(plan.depth))
-            self._emit_depth(f, tile, k0.index, depth)
+        with f.loop("k0", 0, end, plan.depth) as k0:
+            depth = f.minimum(f.sub(end, k0.index), f.index(plan.depth))
+            with self._stretch(f, tile.pointers, k0.index, depth) as depth:
+                self._emit_depth(f, tile, k0.index, depth)
         column = f.mul(tile.first_panel, f.index(plan.width))
         end = plan.column_tiles.start(f, f.add(tile.columns, f.index(1)))
         width = f.sub(f.minimum(f.mul(end, f.index(plan.width)), f.index(spec.n)), column)
         with plan.row_tiles.loop(f, tile.rows, "finish") as block:
             row = plan.blocks.start(f, block.index)
             count = f.sub(plan.blocks.start(f, f.add(block.index, f.index(1))), row)
-            with where_needed(f, tile.pointers, self.needed, row, count):
+            with self._where_needed(f, tile.pointers, tile.number, row, count):
                 c = self._sums_at(f, f.sub(block.index, tile.first_block), f.index(0))
                 part = Rectangle(tile.index, row, count, column, width)
                 self.results.emit(f, tile.pointers, part, c, self.sums_row)
+
+    @contextmanager
+    def _stretch(
+        self, f: Function, pointers: Pointers, k0: Value, most: Value
+    ) -> Generator[Value, None, None]:
+        """If one of `most` places of the summed axis from k0 on counts: how many do."""
+        if self.spec.run == self.spec.k:
+            yield most
+            return
+        depth = how_many_needed(f, pointers, self.spec.summed, k0, most)
+        with f.when(f.compare("gt", depth, f.index(0)), "counts"):
+            yield depth
 
     def _emit_depth(self, f: Function, tile: _Tile, k0: Value, depth: Value) -> None:
         """All blocks of a tile, over one stretch of the summed axis."""
@@ -261,7 +278,7 @@ class GemmNest:
         with plan.row_tiles.loop(f, tile.rows, "block") as block:
             row = plan.blocks.start(f, block.index)
             count = self._rows_of(f, block.index)
-            with where_needed(f, tile.pointers, self.needed, row, count):
+            with self._where_needed(f, tile.pointers, tile.number, row, count):
                 self._emit_row_block(f, tile, block.index, row, count, k0, depth)
 
     def _emit_row_block(
@@ -456,20 +473,43 @@ class GemmNest:
             out = f.at(pointers["packed"], out, packed.llvm)
             first = f.mul(stretch, f.index(length))
             end = f.minimum(f.add(first, f.index(length)), f.index(spec.k))
+            end = end_of_needed(f, pointers, spec.summed, end)
             with f.loop("k0", first, end, turn) as k0:
                 depth = f.minimum(f.sub(end, k0.index), f.index(turn))
-                with groups.loop(f, group, "strip") as strip:
+                with (
+                    self._stretch(f, pointers, k0.index, depth) as depth,
+                    groups.loop(f, group, "strip") as strip,
+                    self._if_read(f, side, pointers, matrix, strip.index),
+                ):
                     place = self._strip_at(f, side, out, strip.index, self.depth)
                     self._pack(f, side, strip.index, source, k0.index, depth, place, k0.index)
 
         size = round_up(self._packed_size(side) * prod(axes) * packed.itemsize, 64)
         read = spec.k * prod(axes) * (spec.n if side == "b" else spec.m) * operand.dtype.itemsize
+        lengths = lengths_of(spec.summed, self.needed if side == "a" else ())
         kernel = named_kernel(
-            f"pack_{side}", (*self.given[side], "packed"), body,
+            f"pack_{side}", (*self.given[side], "packed", *lengths), body,
             tiles=prod(axes) * groups.parts * stretches, bytes=read + size,
             label=f"pack {side} of {spec.m}x{spec.k}x{spec.n}",
         )  # fmt: skip
         return kernel, size
+
+    def _if_read(
+        self, f: Function, side: str, pointers: Pointers, matrix: Value, strip: Value
+    ) -> AbstractContextManager[object]:
+        """A block of rows that nobody needs is not packed; what several products read is."""
+        if side == "b" or repeats(self.spec, self.spec.a):
+            return nullcontext()
+        row = self.plan.blocks.start(f, strip)
+        return self._where_needed(f, pointers, matrix, row, self._rows_of(f, strip))
+
+    def _where_needed(
+        self, f: Function, pointers: Pointers, number: Value, row: Value, count: Value
+    ) -> AbstractContextManager[object]:
+        """What is written within is done only if one of so many rows of a product is needed."""
+        if self.needed and self.spec.batch:
+            row = f.add(f.mul(number, f.index(self.spec.m)), row)
+        return where_needed(f, pointers, self.needed, row, count)
 
     def packing_shares(self, side: str) -> tuple[Split, int, int, int]:
         """How packing is shared: groups of strips, stretches, length of one, and k at a turn."""
@@ -479,7 +519,8 @@ class GemmNest:
             count, width = plan.panels, plan.width
         parts = max(1, round(count * width * k / PACKED_AT_ONCE))
         if self.strips[side].lane_stride != 1:
-            return Split(count, min(count, parts)), 1, max(k, 1), max(k, 1)
+            turn = max(k if self.spec.run == k else plan.depth, 1)
+            return Split(count, min(count, parts)), 1, max(k, 1), turn
         length = max(ceil(k / parts / ROWS_AT_ONCE), 1) * ROWS_AT_ONCE
         stretches = max(1, ceil(k / length))
         return Split(count, min(count, ceil(parts / stretches))), stretches, length, ROWS_AT_ONCE

@@ -45,6 +45,7 @@ from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.kernel import (
     LEAST_TILES,
     LINE,
+    NeededRows,
     Operand,
     Prologue,
     Split,
@@ -91,6 +92,9 @@ SHARED_FLOPS, TAKING_FLOPS = 2.6e5, 2e4
 # The same in words, for each number that one holds.
 WORD_DEPTH = 1024
 WORD_TILE_FLOPS = 2.4e7
+# Places of a run of the summed axis: a whole number of turns of every way to multiply, and so many
+# that sums need not go to scratch and back too often (once in 128 turns, 1 % of them).
+RUN, FEWEST_IN_RUN = 64, 128
 # And for AMX tiles, whose arithmetic is ten times as fast: 32 x 32 sums at a time.
 AMX_TILE_FLOPS = 6e7
 FEW_ROWS = 8  # of a product that is computed with dot products
@@ -113,6 +117,8 @@ class GemmSpec:
         prologue: makes the numbers of b, float32, while they are read; b says only along which axis
             that is done best.
         round_to: numbers of a and b are rounded to this type first (bfloat16), while being read.
+        summed: which places of the summed axis count, default all. Those that do not are not read;
+            they may be NaN. Runs of them have whole multiples of `RUN` places.
     """
 
     batch: tuple[int, ...]
@@ -124,6 +130,13 @@ class GemmSpec:
     out: Operand
     round_to: DType | None = None
     prologue: Prologue | None = None
+    summed: NeededRows = ()
+
+    @property
+    def run(self) -> int:
+        """Numbers of the summed axis that lie in one run: of them the first ones may count."""
+        runs = [rows.bound * rows.inner for rows in self.summed if not rows.is_prefix]
+        return min(runs, default=self.k)
 
     @property
     def flops(self) -> int:
@@ -181,7 +194,8 @@ def compute_type(spec: GemmSpec) -> DType:
 def suits_dot(spec: GemmSpec) -> bool:
     """Whether a product has few rows, and both operands lie along k."""
     most = FEW_ROWS_OF_PAIRS if of_bfloat16(spec) else FEW_ROWS
-    return spec.m <= most and spec.a.strides[-1] == 1 and spec.b.strides[-2] == 1 and spec.k > 1
+    dense = spec.a.strides[-1] == 1 and spec.b.strides[-2] == 1
+    return spec.m <= most and dense and spec.k > 1 and spec.run == spec.k
 
 
 def of_bfloat16(spec: GemmSpec) -> bool:
@@ -198,6 +212,7 @@ def plan_fma(target: Target, spec: GemmSpec) -> Plan:
     lanes = target.lanes(compute)
     rows, vectors = product_block(m, n, lanes, target.registers)
     depth = k if k <= 2 * DEPTH else ceil(k / ceil(k / DEPTH))
+    depth = _part_of_run(spec, depth)
     if spec.prologue and depth < k:  # it gives whole vectors along k
         depth = round_up(depth, lanes)
     direct_b = spec.b.strides[-1] == 1 and _needs_no_conversion(spec, spec.b)
@@ -236,7 +251,7 @@ def word_plan(target: Target, spec: GemmSpec, words: Words) -> Plan:
     parts = 1 if spec.k <= 2 * most else ceil(spec.k / most)
     lanes = AMX_ROWS if target.has_amx else target.lanes(float32)
     granule = lanes * words.each
-    depth = ceil(spec.k / parts / granule) * granule
+    depth = _part_of_run(spec, ceil(spec.k / parts / granule) * granule)
     as_it_is = spec.a.dtype is words.type_of("a") and spec.a.strides[-1] == 1
     if target.has_amx:
         vectors = min(2, ceil(spec.n / AMX_ROWS))
@@ -248,9 +263,19 @@ def word_plan(target: Target, spec: GemmSpec, words: Words) -> Plan:
     direct_a = (
         as_it_is
         and spec.k % words.each == 0
+        and not spec.summed  # the second number of a pair may lie beyond
         and not _rows_collide(spec.a, spec.k, spec.n, spec.a.dtype)
     )
     return _plan(spec, lanes, block, depth, WORD_TILE_FLOPS * words.each, direct_a, False)
+
+
+def _part_of_run(spec: GemmSpec, depth: int) -> int:
+    """The depth, or the largest part of a run that is no deeper: whole turns, none in two runs."""
+    run = spec.run
+    if run == spec.k:
+        return depth
+    parts = (run // n for n in range(1, run // RUN + 1) if run % (n * RUN) == 0)
+    return next(part for part in parts if part <= depth or part == RUN)
 
 
 def plan_dot(target: Target, spec: GemmSpec) -> Plan:
@@ -457,8 +482,8 @@ class Arithmetic:
     def begin(self, f: Function) -> None:
         """What a tile needs before its first block: nothing."""
 
-    def pack(self, f: Function, side: str, copy: StripCopy, deep: bool) -> None:
-        """Copy one strip; deep: its depth is at least a vector."""
+    def pack(self, f: Function, side: str, copy: StripCopy, deep: bool | None) -> None:
+        """Copy one strip; deep: whether its depth is at least a vector, None: as it runs."""
         raise NotImplementedError
 
     def pack_rest(self, f: Function, copy: StripCopy, rows: Value) -> None:
@@ -489,7 +514,7 @@ def arithmetic_of(target: Target, spec: GemmSpec) -> Arithmetic:
 class MultiplyAdd(Arithmetic):
     """Blocks of vector sums; packed operands are `out[k][lane]` on both sides."""
 
-    def pack(self, f: Function, side: str, copy: StripCopy, deep: bool) -> None:
+    def pack(self, f: Function, side: str, copy: StripCopy, deep: bool | None) -> None:
         """Copy one strip."""
         pack_strip(f, copy, self.plan.lanes, deep)
 
@@ -660,7 +685,7 @@ class WordArithmetic(Arithmetic):
     def __init__(self, spec: GemmSpec, plan: Plan, words: Words):
         super().__init__(spec, plan, words)
         self.granule = plan.lanes * words.each
-        self.even = spec.k % self.granule == 0
+        self.even = spec.k % self.granule == 0 and not spec.summed
 
 
 class WordDots(WordArithmetic):
@@ -675,7 +700,7 @@ class WordDots(WordArithmetic):
             self.shift = 128
             self.plan = replace(plan, pack_b="step")
 
-    def pack(self, f: Function, side: str, copy: StripCopy, deep: bool) -> None:
+    def pack(self, f: Function, side: str, copy: StripCopy, deep: bool | None) -> None:
         """Copy one strip."""
         pack_words(f, copy, self.plan.lanes, "lines", self.even)
 
@@ -716,7 +741,7 @@ class AmxTiles(WordArithmetic):
         """Say how large the tiles are."""
         amx_configure(f)
 
-    def pack(self, f: Function, side: str, copy: StripCopy, deep: bool) -> None:
+    def pack(self, f: Function, side: str, copy: StripCopy, deep: bool | None) -> None:
         """Copy one strip into tiles."""
         pack_words(f, copy, AMX_ROWS, "paired tiles" if side == "b" else "tiles", self.even)
 

@@ -147,20 +147,25 @@ class StripCopy:
         return self.strip.place(f, self.source, lane, f.add(self.k0, k))
 
 
-def pack_strip(f: Function, copy: StripCopy, step: int, deep: bool) -> None:
+def pack_strip(f: Function, copy: StripCopy, step: int, deep: bool | None) -> None:
     """Copy a strip to out[k][lane], contiguous.
 
     Args:
         step: lanes of a vector; `copy.width` is a multiple of it.
-        deep: `copy.depth` is known to be at least `step`.
+        deep: whether `copy.depth` is at least `step`; None: that is known when it runs.
     """
     if copy.strip.lane_stride == 1:
         _copy_rows(f, copy, step)
-    elif copy.strip.depth_stride == 1 and deep:
-        with f.loop("part", 0, copy.width, step) as part:
-            _transpose_squares(f, copy, part.index, step)
-    else:
+        return
+    if copy.strip.depth_stride != 1 or deep is False:
         _copy_each(f, copy)
+        return
+    enough = f.compare("ge", copy.depth, f.index(step)) if deep is None else f.const("i1", 1)
+    with f.when(enough), f.loop("part", 0, copy.width, step) as part:
+        _transpose_squares(f, copy, part.index, step)
+    if deep is None:
+        with f.when(f.opposite(enough)):
+            _copy_each(f, copy)
 
 
 def _copy_rows(f: Function, copy: StripCopy, step: int) -> None:

@@ -16,15 +16,18 @@ from tinytorch.base.dtypes import int32
 from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.kernel import (
     Kernel,
+    NeededRows,
     Operand,
     Pointers,
     Shares,
     address,
     lane_width,
+    lengths_of,
     named_kernel,
     register_bytes,
     register_type,
     unravel,
+    where_needed,
 )
 from tinytorch.codegen.target import Target
 from tinytorch.kernels.axis_ops import better
@@ -42,6 +45,7 @@ class PoolSpec:
         kernel, stride: (rows, columns).
         padding: ((top, bottom), (left, right)); each window holds some cell of the image.
         dilation: distance of a window's (rows, columns).
+        needed: which pictures are, default all; others are left out.
     """
 
     shape: tuple[int, ...]
@@ -50,6 +54,7 @@ class PoolSpec:
     stride: tuple[int, int]
     padding: tuple[tuple[int, int], tuple[int, int]]
     dilation: tuple[int, int] = (1, 1)
+    needed: NeededRows = ()
 
     @property
     def reach(self) -> tuple[int, int]:
@@ -135,15 +140,16 @@ class _Pooling:
         """The kernel that writes all rows of all images; cost: elements looked at for a row."""
         images = self.spec.shape[0]
         shares = Shares.of(images * rows if cost else 0, cost)
+        needed = tuple(pictures.each(rows) for pictures in self.spec.needed)
 
         def body(f: Function, p: Pointers) -> None:
             self.f, self.p = f, p
-            with shares.loop(f, "line") as line:
+            with shares.loop(f, "line") as line, where_needed(f, p, needed, line.index, 1):
                 write(*unravel(f, line.index, (images, rows)))
 
         return named_kernel(
-            kind, tuple(self.operands), body, tiles=shares.tiles, flops=flops, bytes=bytes,
-            label=kind,
+            kind, (*self.operands, *lengths_of(needed)), body, tiles=shares.tiles, flops=flops,
+            bytes=bytes, label=kind,
         )  # fmt: skip
 
     @contextmanager

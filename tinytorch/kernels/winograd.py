@@ -39,8 +39,11 @@ from tinytorch.codegen.kernel import (
     Scratch,
     Shares,
     ceil_div,
+    end_of_needed,
+    lengths_of,
     named_kernel,
     offset_of,
+    some_needed,
 )
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.vector_math import muladd
@@ -310,24 +313,42 @@ class _Gradient(Parts):
             "cotangents": PRODUCTS * grid.matrix(spec.filters),  # A D A^T: (4, 4, tiles, O)
         }
         super().__init__(target, spec, block, grid.rows, arrays)
-        self.units //= blocks
+        self.units, self.blocks = self.units // blocks, blocks
         self.places = PRODUCTS * grid.channels
         self.share_out(grid.flops(self.units, spec.filters), "convolution weights (Winograd)")
 
-    def unit(self, f: Function, p: Pointers, sums: Value, unit: Value) -> None:
+    def unit(self, f: Function, p: Pointers, sums: Value, first: Value) -> None:
         """See Parts."""
         grid, filters = self.grid, self.spec.filters
         with f.loop("block", 0, grid.blocks) as i:
-            number = f.add(f.mul(unit, f.index(grid.blocks)), i.index)
-            number, first = self.take_rows(f, p, number)
-            tile = f.mul(i.index, f.index(grid.count))
-            grid.transform(f, self.scratch, tile)
-            self._transform(f, p, number, first, tile)
+            self._block(f, p, f.add(first, i.index), f.mul(i.index, f.index(grid.count)))
         with f.loop("product", 0, PRODUCTS) as k:
             for vectors in vector_parts(filters // self.lanes):
                 for piece in parts_of(grid.channels, rows_that_fit(self.target, vectors.size)):
                     with self.columns(f, vectors) as column, piece.loop(f, "piece") as c:
                         self._multiply(f, (piece.size, vectors.size), sums, (k.index, c, column))
+
+    def _block(self, f: Function, p: Pointers, number: Value, tile: Value) -> None:
+        """A block's numbers in scratch from a tile on; zeros if its picture is not needed."""
+        grid = self.grid
+
+        def transform() -> None:
+            picture, first = self.take_rows(f, p, number)
+            grid.transform(f, self.scratch, tile)
+            self._transform(f, p, picture, first, tile)
+
+        if grid.blocks == 1 or not self.needed:
+            transform()
+            return
+        needed = some_needed(f, p, self.needed, number, 1)
+        with f.when(needed):
+            transform()
+        zeros = [f.const(self.scratch.wide, 0.0)] * PRODUCTS
+        with f.when(f.opposite(needed)), f.loop("tile", 0, grid.count) as i:
+            at = f.add(tile, i.index)
+            for name, columns in (("pixels", grid.channels), ("cotangents", self.spec.filters)):
+                with f.loop("c", 0, columns, self.lanes) as c:
+                    grid.store(f, self.scratch, name, columns, (at, c.index), zeros)
 
     def _multiply(
         self, f: Function, shape: tuple[int, int], sums: Value, at: tuple[Value, Value, Value]
@@ -369,8 +390,9 @@ class _Gradient(Parts):
             with shares.loop(f, "c") as c, f.loop("o", 0, filters, self.lanes) as o:
                 self._filters(f, p, epilogue, c.index, o.index)
 
+        arguments = "temporary.parts", "x", "g", *epilogue.arguments
         return named_kernel(
-            "convolution_weights_sum", ("temporary.parts", "x", "g", *epilogue.arguments), body,
+            "convolution_weights_sum", (*arguments, *lengths_of(self.spec.needed)), body,
             tiles=shares.tiles, flops=parts * self.places * filters,
             bytes=4 * (parts + 1) * self.places * filters, label="convolution weights: sum",
         )  # fmt: skip
@@ -398,7 +420,8 @@ class _Gradient(Parts):
         spec = self.spec
         i, j = f.div(tap, f.index(3)), f.rem(tap, f.index(3))
         zero = f.const(self.scratch.wide, 0.0)
-        with f.loop("n", 0, spec.shape[0], carry=[zero]) as n:
+        end = end_of_needed(f, p, spec.needed, f.index(spec.shape[0]))
+        with f.loop("n", 0, end, carry=[zero]) as n:
             with f.loop("y", 0, spec.size[0], carry=n.carried) as y:
                 with f.loop("x", 0, spec.size[1], carry=y.carried) as x:
                     row = f.sub(f.add(y.index, i), f.index(spec.top))

@@ -54,9 +54,10 @@ def matmul(lowering: Lowering, group: Group) -> bool:
         epilogue, names = lowering.fused_epilogue(
             group, (rank - 2,), rank - 1, tuple(range(rank - 2))
         )
-    needed = lowering.needed_rows(group, range(rank - 1) if rows is not None else (rank - 2,))
+    needed = lowering.needed_rows(group, range(rank - 1))
     out_at = dense_operand(out.dtype, (*batch, m, n))
-    spec = GemmSpec(batch, m, n, k, left, right, out_at, prologue=prologue)
+    summed = tuple(lowering.needs.summed(node))
+    spec = GemmSpec(batch, m, n, k, left, right, out_at, prologue=prologue, summed=summed)
     buffers |= names | lowering.lengths(group)
     lowered = lower_product(lowering.target, spec, epilogue, needed)
     lowering.call(group, lowered, buffers, epilogue, begins)
@@ -103,7 +104,7 @@ def attention(lowering: Lowering, group: Group) -> bool:
             return False
         return _of_nothing(lowering, group, (0.0, -inf))
     spec = _attention_spec(lowering, node, *values)
-    spec = replace(spec, needed=lowering.needed_rows(group, (2,)))
+    spec = replace(spec, needed=lowering.needed_rows(group, (0, 1, 2)))
     key = ("attention", lowering.target.key, spec)
     lowered = LOWERED.get(key, lambda: lower_attention(lowering.target, spec))
     buffers = {
@@ -121,6 +122,10 @@ def attention_gradient(lowering: Lowering, group: Group) -> bool:
     if not all(prod(x.shape) for x in (*node.inputs, *node.outputs)):
         return _of_nothing(lowering, group, (0.0, 0.0, 0.0))
     spec = _attention_spec(lowering, node, q, k, v, out, lse)
+    every = prod(q.shape[:3])
+    queries = tuple(replace(rows, rows=every) for rows in lowering.needs.summed(node))
+    heads = tuple(rows.each(q.shape[2]) for rows in lowering.needed_rows(group, (0, 1)))
+    spec = replace(spec, needed=(*heads, *queries))
     names = ("g", "q", "k", "v", "out", "lse", "g_q", "g_k", "g_v")
     values = (*node.inputs, *node.outputs)
     operands = [lowering.operand(x) for x in (g, *node.outputs)]
@@ -128,5 +133,6 @@ def attention_gradient(lowering: Lowering, group: Group) -> bool:
     key = ("attention_gradient", lowering.target.key, whole)
     lowered = LOWERED.get(key, lambda: lower_attention_gradient(lowering.target, whole))
     buffers = {n: lowering.storage_of(x) for n, x in zip(names, values, strict=True)}
+    buffers |= lowering.lengths(group)
     lowering.add(lowered, buffers, group.label, node.where, {"g_q", "g_k", "g_v"})
     return True

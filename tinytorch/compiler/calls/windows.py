@@ -153,7 +153,7 @@ def convolution_weight_gradient(lowering: Lowering, group: Group) -> bool:
     words = _words(lowering, g.dtype, x.dtype, g.shape[3])
     spec = ConvolutionSpec(
         image.operand, image.shape, top, left, (1, 1), g.shape[2:], out.shape[2:], p["stride"],
-        out.shape[0], words,
+        out.shape[0], words, tuple(lowering.needs.summed(node)),
     )  # fmt: skip
     epilogue, names = lowering.fused_epilogue(group, (2, 3, 1), 0)
     target, places = lowering.target, cotangent.operand
@@ -164,7 +164,7 @@ def convolution_weight_gradient(lowering: Lowering, group: Group) -> bool:
         lower = lower_winograd_gradient
     key = (lower.__name__, target.key, spec, places, epilogue.arguments, epilogue.key)
     lowered = LOWERED.get(key, lambda: lower(target, spec, places, epilogue))
-    buffers = {**names, "x": image.storage, "g": cotangent.storage}
+    buffers = {**names, "x": image.storage, "g": cotangent.storage, **lowering.lengths(group)}
     lowering.call(group, lowered, buffers, epilogue)
     return True
 
@@ -349,8 +349,12 @@ def _multiply_window_columns(
         epilogue = replace(epilogue, shift=number * per_group)
         a, g = Operand(image.dtype, (1, k)), cotangent.operand
         b = Operand(g.dtype, (g.strides[3], 1), g.offset + number * per_group)
-        spec = GemmSpec((), k, per_group, m, a, b, dense_operand(out.dtype, (k, per_group)))
-        _multiply(lowering, group, spec, epilogue, {**names, "a": patches, "b": cotangent.storage})
+        spec = GemmSpec(
+            (), k, per_group, m, a, b, dense_operand(out.dtype, (k, per_group)),
+            summed=tuple(pictures.each(rows * columns) for pictures in lowering.needs.summed(node)),
+        )  # fmt: skip
+        buffers = {**names, "a": patches, "b": cotangent.storage, **lowering.lengths(group)}
+        _multiply(lowering, group, spec, epilogue, buffers)
 
 
 def _multiply(
@@ -492,7 +496,7 @@ def max_pool(lowering: Lowering, group: Group) -> bool:
     """The winners of all windows, and their places."""
     node = group.called
     (x,), (out, index) = node.inputs, node.outputs
-    spec = PoolSpec(x.shape, out.shape, **node.params)
+    spec = PoolSpec(x.shape, out.shape, **node.params, needed=lowering.needed_rows(group, (0,)))
     operands = (lowering.operand(v) for v in (x, out, index))
     kernel = kernels.max_pool(lowering.target, spec, *operands)
     return lowering.run_kernel(group, kernel, {"x": x, "out": out, "index": index})
@@ -504,7 +508,8 @@ def max_pool_gradient(lowering: Lowering, group: Group) -> bool:
     maker = lowering.producer.get(index)
     if maker is None or index not in maker.outputs[1:] or maker.inputs[0].shape != out.shape:
         return False
-    spec = PoolSpec(out.shape, g.shape, **maker.params)
+    needed = lowering.needed_rows(group, (0,))
+    spec = PoolSpec(out.shape, g.shape, **maker.params, needed=needed)
     operands = (lowering.operand(v) for v in (g, index, out))
     kernel = kernels.max_pool_gradient(lowering.target, spec, *operands)
     return lowering.run_kernel(group, kernel, {"g": g, "index": index, "out": out})

@@ -153,6 +153,28 @@ def regrouped(axes: Axes, shape: Shape) -> Axes | None:
     return tuple(out) if not left else None
 
 
+def taken_apart(axes: Axes, sizes: tuple[int, ...]) -> Axes | None:
+    """The same places under axes of other sizes; None if a ragged part would be cut."""
+    left = [part for axis in axes for part in axis.parts if part.bound != 1]
+    out: list[Axis] = []
+    for n in sizes:
+        parts: list[Part] = []
+        while n != 1:
+            if not left:
+                return None
+            part = left.pop(0)
+            size = math.gcd(n, part.bound)
+            if size != part.bound:
+                if part.is_ragged or size == 1:
+                    return None
+                left.insert(0, Part(part.bound // size, part.bound // size))
+                part = Part(size, size)
+            parts.append(part)
+            n //= size
+        out.append(_joined(parts, False))
+    return tuple(a if a.is_ragged else plain_axis(a.size) for a in out)
+
+
 def _joined(parts: list[Part], is_free: bool) -> Axis:
     """An axis of these parts; those side by side of which all places are valid become one."""
     out: list[Part] = []

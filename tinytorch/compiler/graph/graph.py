@@ -17,7 +17,7 @@ from tinytorch.base.dtypes import DType
 from tinytorch.base.errors import CompileError
 from tinytorch.base.lengths import Dim
 from tinytorch.codegen.target import Target
-from tinytorch.compiler.graph.axes import Axes
+from tinytorch.compiler.graph.axes import Axes, Axis
 from tinytorch.primitives.body import Body, Line, params_written
 from tinytorch.primitives.primitive import OpClass, Primitive, Spec
 
@@ -67,6 +67,8 @@ class Node:
             it again, so that what the first time gave need not be kept. Nodes of different replays
             are never one node, and never in one kernel unless they lie there in this order anyway.
         gradient_of: where a rule of backward() made it: "exp at file.py:10", the operation.
+        ends: of a contraction, the valid places of the axis that it sums over (plan/ends.py); what
+            its operands have beyond counts as 0, and may be NaN.
     """
 
     primitive: Primitive
@@ -76,6 +78,7 @@ class Node:
     where: str = ""
     replay: int = 0
     gradient_of: str = ""
+    ends: Axis | None = None
 
     @cached_property
     def is_movement(self) -> bool:
@@ -273,6 +276,7 @@ class Graph:
             right = ", ".join([*(v.name for v in node.inputs), *params])
             shapes = ", ".join(_text(v.spec) for v in node.outputs)
             shapes += f", replay {node.replay}" if node.replay else ""
+            shapes += f", ends at {node.ends}" if node.ends else ""
             lines.append(f"    {left} = {node.primitive.name}({right})  # {shapes}")
         kept = self._views_of_updated()
         lines.extend(f"    {name} = np.array({v.name})  # kept" for v, name in kept.items())

@@ -189,8 +189,10 @@ def _laid(
         index = b.clipped(b.add("sub", steps, b.scalar(first, int64)), x.shape[d])
         moved = b.add("take", x, index, axis=d)
     here = b.places(tuple(places if i == d else 1 for i in range(rank)), d, int64)
-    begun = b.add("less_equal", b.scalar(first, int64), here)
-    inside = b.add("logical_and", begun, b.add("less", here, b.scalar(first + n, int64)))
+    inside = b.add("less", here, b.scalar(first + n, int64))
+    if not isinstance(first, int) or first > 0:
+        begun = b.add("less_equal", b.scalar(first, int64), here)
+        inside = b.add("logical_and", begun, inside)
     return b.add("where", inside, moved, b.scalar(value, x.dtype))
 
 

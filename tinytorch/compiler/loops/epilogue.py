@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tinytorch.codegen.builder import Function, Value, lanes
-from tinytorch.codegen.kernel import Lowered, RaggedRows
+from tinytorch.codegen.kernel import Lowered, NeededRows
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.loops.elementwise import round_to
 from tinytorch.compiler.loops.expression import (
@@ -145,7 +145,7 @@ def joined(epilogue: FusedEpilogue) -> FusedEpilogue:
 
 
 def lower_product(
-    target: Target, spec: GemmSpec, epilogue: FusedEpilogue, needed: RaggedRows | None = None
+    target: Target, spec: GemmSpec, epilogue: FusedEpilogue, needed: NeededRows = ()
 ) -> Lowered:
     """The kernels of a matrix product with its epilogue; equal ones are written once."""
     key = ("gemm", target.key, spec, epilogue.arguments, epilogue.key, needed)

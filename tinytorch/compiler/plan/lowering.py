@@ -16,7 +16,7 @@ import numpy as np
 
 from tinytorch.base.dtypes import DType, bfloat16, from_bfloat16, int64
 from tinytorch.base.errors import CompileError
-from tinytorch.codegen.kernel import Kernel, Lowered, Operand, RaggedRows
+from tinytorch.codegen.kernel import Kernel, Lowered, NeededRows, Operand, RaggedRows
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.loops.epilogue import FusedEpilogue
 from tinytorch.compiler.loops.expression import (
@@ -441,22 +441,23 @@ class Lowering(PlanReader):
 
     def needed(self, group: Group) -> list[tuple[int, RaggedRows]]:
         """The axes of a group's domain of which not every place is needed (needs.py)."""
-        found = self.needs.of_group(group, self.materialized.stored_by(group))
-        return [(d, rows) for d, rows, _ in found]
+        return self.needs.of_group(group, self.materialized.stored_by(group))
 
     def lengths(self, group: Group) -> Names:
-        """The buffers that hold the lengths of these axes."""
-        found = self.needs.of_group(group, self.materialized.stored_by(group))
-        return {rows.argument: self.of[v].storage for _, rows, v in found}
+        """The buffers that hold the lengths of these axes, and those at which its sums end."""
+        rows = [rows for _, rows in self.needed(group)]
+        if group.call is not None:
+            rows += self.needs.summed(group.call)
+        return {r.argument: self.of[self.needs.lengths[r.argument]].storage for r in rows}
 
-    def needed_rows(self, group: Group, axes: Sequence[int]) -> RaggedRows | None:
+    def needed_rows(self, group: Group, axes: Sequence[int]) -> NeededRows:
         """Which rows of a library call are needed, whose row number runs over some axes."""
+        every, found = prod(group.domain[e] for e in axes), list[RaggedRows]()
         for d, rows in self.needed(group):
             if d in axes:
                 inside = prod(group.domain[e] for e in axes if e > d)
-                every = prod(group.domain[e] for e in axes)
-                return RaggedRows(rows.argument, rows.bound, rows.inner * inside, every)
-        return None
+                found.append(replace(rows, inner=rows.inner * inside, rows=every))
+        return tuple(found)
 
     # tasks
 
@@ -517,7 +518,7 @@ class Lowering(PlanReader):
         It writes those that the library call makes.
         """
         node = group.called
-        buffers = {n: self.storage_of(v) for n, v in values.items()}
+        buffers = {n: self.storage_of(v) for n, v in values.items()} | self.lengths(group)
         writes = {n for n, v in values.items() if v in node.outputs}
         lowered = Lowered.of(kernel)
         self.add(lowered, buffers, group.label, node.where, writes)

@@ -8,14 +8,13 @@ beyond a length leaves out the rows beyond it; an operation without a rule needs
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
-from tinytorch.base.lengths import Dim, Length
 from tinytorch.codegen.kernel import RaggedRows
-from tinytorch.compiler.graph.axes import Axes, Axis, Part, plain_axes, plain_axis
+from tinytorch.compiler.graph.axes import Axes, Axis, plain_axes, plain_axis, taken_apart
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.graph.rewriter import Simplified
+from tinytorch.compiler.plan.masks import Masks, argument_of, ragged_rows
 from tinytorch.compiler.plan.stages import Group
 from tinytorch.primitives.primitive import OpClass
 
@@ -32,14 +31,15 @@ class Needs:
     Attributes:
         of: the axes of each value that is needed, plain where all of an axis is; nothing if the
             program has no lengths.
+        lengths: the argument behind the name of each buffer with a length.
     """
 
     def __init__(self, program: Simplified):
         graph, captured = program.graph, program.captured.graph
-        self.dims = {v: dim for dim, v in captured.lengths.items()}
-        self.producer = graph.producers()
+        self.masks = Masks(program)
+        self.lengths = {argument_of(dim): v for dim, v in captured.lengths.items()}
         self.of: dict[Value, Axes] = {}
-        if not self.dims:
+        if not self.lengths:
             return
         for v in (*(new for _, new in graph.updates), *(c.index for c in program.checks)):
             self._add(v, _ALL)
@@ -51,7 +51,7 @@ class Needs:
                 continue
             for axes in wanted:
                 rule = RULES.get(node.primitive.name) or RULES.get(node.primitive.op_class)
-                same = len(node.outputs) == 1 or rule in (_attention, _pooling)
+                same = len(node.outputs) == 1 or rule in _FOR_EACH_RESULT
                 read = rule(self, node, axes) if rule is not None and same else None
                 for v, of in zip(node.inputs, read or [_ALL] * len(node.inputs), strict=True):
                     self._add(v, of)
@@ -66,9 +66,7 @@ class Needs:
             )
         self.of[v] = wanted
 
-    def of_group(
-        self, group: Group, stored: Sequence[Value]
-    ) -> list[tuple[int, RaggedRows, Value]]:
+    def of_group(self, group: Group, stored: Sequence[Value]) -> list[tuple[int, RaggedRows]]:
         """Of which axes of a group's domain not every place is needed.
 
         Args:
@@ -76,30 +74,20 @@ class Needs:
             stored: what its kernel stores.
 
         Returns:
-            (axis, the rows that are needed along it, the argument with their length).
+            (axis, the rows that are needed along it), one for each length.
         """
-        axes: list[Axis | None] = [None] * len(group.domain)
         read = [v for v in stored if v in self.of]
-        if read:
-            each = [self._over_domain(group, v) for v in read]
-            axes = [
-                several[0] if len({*several}) == 1 else None for several in zip(*each, strict=True)
-            ]
-        out: list[tuple[int, RaggedRows, Value]] = []
-        for d, axis in enumerate(axes):
-            ragged = (
-                [i for i, p in enumerate(axis.parts) if p.is_ragged] if axis is not None else []
-            )
-            if axis is None or len(ragged) != 1:
-                continue
-            part, dims = axis.parts[ragged[0]], axis.parts[ragged[0]].length.dims
-            values = [v for v, dim in self.dims.items() if dims == (dim,)]
-            if not values or part.length != Length.of(dims[0]):
-                continue
-            inner = math.prod(p.bound for p in axis.parts[ragged[0] + 1 :])
-            rows = RaggedRows(f"length.{dims[0].name}", part.bound, inner, axis.size)
-            out.append((d, rows, values[0]))
-        return out
+        if not read:
+            return []
+        each = [self._over_domain(group, v) for v in read]
+        common = [
+            several[0] if len({*several}) == 1 else None for several in zip(*each, strict=True)
+        ]
+        return [(d, r) for d, axis in enumerate(common) if axis for r in ragged_rows(axis)]
+
+    def summed(self, node: Node) -> list[RaggedRows]:
+        """Which places of the axis that a contraction sums over count; none: all."""
+        return [] if node.ends is None else ragged_rows(node.ends)
 
     def _over_domain(self, group: Group, v: Value) -> list[Axis | None]:
         """For each axis of the domain how much of a stored value is needed; None: all."""
@@ -114,57 +102,6 @@ class Needs:
         for d, axis in zip(loops, axes, strict=True):
             out[d] = None if d in reduced else axis
         return out
-
-    def mask_of(self, v: Value) -> Axes | None:
-        """The axes whose valid places are those where v is true; None if it is no such mask."""
-        node = self.producer.get(v)
-        if node is None:
-            return None
-        reader = _MASKS.get(node.primitive.name)
-        return reader(self, node) if reader is not None else None
-
-    def dim_of(self, v: Value) -> Dim | None:
-        """The dim whose length a 0-d value is."""
-        node = self.producer.get(v)
-        while node is not None and node.primitive.name in _SAME_NUMBER:
-            v = node.inputs[0]
-            node = self.producer.get(v)
-        return self.dims.get(v)
-
-
-# masks
-
-_SAME_NUMBER = frozenset(("cast", "reshape", "broadcast_to"))
-
-
-def _below(needs: Needs, node: Node) -> Axes | None:
-    places, length = node.inputs
-    made, dim = needs.producer.get(places), needs.dim_of(length)
-    if made is None or dim is None or not made.is_position:
-        return None
-    d = int(made.params["axis"])
-    return tuple(
-        plain_axis(Length.of(dim)) if i == d and n == dim.max else plain_axis(n)
-        for i, n in enumerate(node.outputs[0].shape)
-    )
-
-
-def _both(needs: Needs, node: Node) -> Axes | None:
-    a, b = (needs.mask_of(v) for v in node.inputs)
-    if a is None or b is None or len(a) != len(b):
-        return None
-    return tuple(y if x.size == 1 or not x.is_ragged else x for x, y in zip(a, b, strict=True))
-
-
-def _spread(needs: Needs, node: Node) -> Axes | None:
-    return needs.mask_of(node.inputs[0])
-
-
-_MASKS: dict[str, Callable[[Needs, Node], Axes | None]] = {
-    "less": _below,
-    "logical_and": _both,
-    "broadcast_to": _spread,
-}
 
 
 # what an operation reads
@@ -183,7 +120,7 @@ def _elementwise(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
 def _where(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
     """What a mask hides of its second operand is not needed."""
     mask, x, y = node.inputs
-    seen = needs.mask_of(mask)
+    seen = needs.masks.mask_of(mask)
     within = axes
     if seen is not None and len(seen) <= len(axes):
         lead = len(axes) - len(seen)
@@ -198,29 +135,7 @@ def _permute(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
 
 
 def _reshape(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
-    return [_taken_apart(axes, node.inputs[0].shape)]
-
-
-def _taken_apart(axes: Axes, sizes: tuple[int, ...]) -> Axes | None:
-    """The same places under axes of other sizes; None if a ragged part would be cut."""
-    left = [part for axis in axes for part in axis.parts if part.bound != 1]
-    out: list[Axis] = []
-    for n in sizes:
-        parts: list[Part] = []
-        while n != 1:
-            if not left:
-                return None
-            part = left.pop(0)
-            size = math.gcd(n, part.bound)
-            if size != part.bound:
-                if part.is_ragged or size == 1:
-                    return None
-                left.insert(0, Part(part.bound // size, part.bound // size))
-                part = Part(size, size)
-            parts.append(part)
-            n //= size
-        out.append(Axis(tuple(parts or [Part(1, 1)])))
-    return tuple(a if a.is_ragged else plain_axis(a.size) for a in out)
+    return [taken_apart(axes, node.inputs[0].shape)]
 
 
 def _broadcast_to(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
@@ -254,6 +169,12 @@ def _scan(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
     return [axes]
 
 
+def _concatenate(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    """Of each operand all places along the axis on which they lie side by side."""
+    d = int(node.params["axis"]) % len(axes)
+    return [(*axes[:d], plain_axis(v.shape[d]), *axes[d + 1 :]) for v in node.inputs]
+
+
 def _lookup(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
     """Of the table all rows, of the indices all: they are checked."""
     (x, index), d = node.inputs, int(node.params["axis"])
@@ -263,7 +184,7 @@ def _lookup(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
 
 def _matmul(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
     a, b = node.inputs
-    inner = plain_axis(a.shape[-1])
+    inner = node.ends or plain_axis(a.shape[-1])
     left = (*_aligned(a, (*axes[:-1], inner)),)
     right = _aligned(b, (*axes[:-2], inner, axes[-1]))
     return [left, right]
@@ -279,9 +200,25 @@ def _attention(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
     return [queries, keys, keys]
 
 
+def _attention_gradient(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    """Head by head, as far as its queries count; the gradients of keys that they see."""
+    _, q, k, *_ = node.inputs
+    lead = axes[:2]
+    rows = (*lead, node.ends or plain_axis(q.shape[2]))
+    same = node.params["causal"] and q.shape[2] == k.shape[2]
+    keys = (*lead, rows[2] if same else plain_axis(k.shape[2]), plain_axis(k.shape[3]))
+    queries = (*rows, plain_axis(q.shape[3]))
+    return [queries, queries, keys, keys, queries, rows]
+
+
 def _pooling(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
     """Picture by picture, channel by channel; the result and its index alike."""
     return [(*axes[:2], *plain_axes(node.inputs[0].shape[2:]))]
+
+
+def _pooled(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    """The same of what a pooling made."""
+    return [(*axes[:2], *plain_axes(v.shape[2:])) for v in node.inputs]
 
 
 def _images(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
@@ -290,6 +227,13 @@ def _images(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
     return [(axes[0], *plain_axes(x.shape[1:])), *[_ALL] * (len(node.inputs) - 1)]
 
 
+def _weight_gradient(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    """The pictures that count."""
+    return [(node.ends or plain_axis(v.shape[0]), *plain_axes(v.shape[1:])) for v in node.inputs]
+
+
+# rules that say of each result what is read for it
+_FOR_EACH_RESULT = (_attention, _attention_gradient, _pooling)
 RULES: dict[str | OpClass, Rule] = {
     OpClass.ELEMENTWISE: _elementwise,
     OpClass.REDUCTION: _reduction,
@@ -300,9 +244,13 @@ RULES: dict[str | OpClass, Rule] = {
     "permute": _permute,
     "reshape": _reshape,
     "broadcast_to": _broadcast_to,
+    "concatenate": _concatenate,
     "slice": _slice,
     "matmul": _matmul,
     "attention": _attention,
     "convolution": _images,
+    "attention_gradient": _attention_gradient,
     "convolution_input_gradient": _images,
+    "convolution_weight_gradient": _weight_gradient,
+    "max_pool2d_gradient": _pooled,
 }
