@@ -71,7 +71,7 @@ def weight_of(loss: Callable, target: Tensor) -> Tensor | float:
         return weight
     weights, ignored = setting(loss, "weight"), setting(loss, "ignore_index")
     if target.dtype.is_float or (weights is None and ignored is None):
-        return float(target.size)
+        return target.size * 1.0  # a float, also of a number that is known when it runs
     with no_grad():
         counts = target != ignored if ignored is not None else None
         labels = target if counts is None else where(counts, target, 0)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.dtypes import bool_
-from tinytorch.base.errors import DataError
+from tinytorch.base.errors import CompileError, DataError
+from tinytorch.base.lengths import dim
 from tinytorch.nn.losses import losses_noted
 from tinytorch.nn.module import Module
 from tinytorch.tensor.creation import asarray, full
@@ -40,9 +41,11 @@ class Step:
     """`fn(*batch)` on Tensors, through the compiler where that pays.
 
     Note [the last batch]
-        Each shape is a program of its own, and the last batch of an epoch is often smaller.
-        Compiling a program for one batch in a thousand costs more than it saves, so a batch with
-        fewer samples than a compiled one runs eagerly, unless the batch before it had the same
+        The last batch of an epoch is often smaller. One program serves all numbers of samples up to
+        the largest so far (`tt.dim`), if every array of the batch has one axis of samples in front,
+        and there are two or more. Where Python decides by their number, each is a program of its
+        own. Compiling one for one batch in a thousand costs more than it saves, so a batch with
+        fewer samples than a compiled one then runs eagerly, unless the batch before it had the same
         shape. A run that is resumed must decide alike: `seen` is part of its state.
 
     Args:
@@ -52,8 +55,10 @@ class Step:
     """
 
     def __init__(self, fn: Callable, compile: bool, guards: Iterable[Callable] = ()):
-        self.fn = fn
-        self.compiled = _compiled(fn, guards) if compile else None
+        self.fn, self.guards = fn, guards
+        self.compiled = _compiled(fn, guards, 0, 0) if compile else None  # what was called last
+        self.fixed = self.compiled  # the programs of one number of samples each
+        self.programs: dict[Shapes, Callable | None] = {}  # those of any; None: Python decides
         self.largest: dict[Shapes, int] = {}  # samples compiled, by everything but their number
         self.previous: Shapes = ()
 
@@ -62,14 +67,33 @@ class Step:
         tensors = tuple(asarray(x) for x in batch)
         shapes = tuple(x.shape for x in tensors)
         again, self.previous = shapes == self.previous, shapes
-        if self.compiled is None:
+        if self.fixed is None:
             return self.fn(*tensors)
         rest = tuple(s[1:] for s in shapes)
         samples = shapes[0][0] if shapes and shapes[0] else 1
+        if samples > 1 and all(s[:1] == (samples,) for s in shapes):
+            found = self._program(rest, samples, len(shapes))
+            if found is not None:
+                try:
+                    self.compiled = found
+                    return found(*tensors)
+                except CompileError:  # if it is not for the lengths, the other way says so again
+                    self.programs[rest] = None
         if samples < self.largest.get(rest, 0) and not again:
             return self.fn(*tensors)
         self.largest[rest] = max(samples, self.largest.get(rest, 0))
-        return self.compiled(*tensors)
+        self.compiled = self.fixed
+        return self.fixed(*tensors)
+
+    def _program(self, rest: Shapes, samples: int, arrays: int) -> Callable | None:
+        """The program for so many samples, and fewer; None if Python decides by their number."""
+        bound = self.largest.get(rest, 0)
+        if self.programs.get(rest, self.fn) is not None and (
+            rest not in self.programs or samples > bound
+        ):
+            bound = self.largest[rest] = max(samples, bound)
+            self.programs[rest] = _compiled(self.fn, self.guards, arrays, bound)
+        return self.programs[rest]
 
     def seen(self) -> list:
         """What decides which batches are compiled, as lists that JSON can hold."""
@@ -82,13 +106,22 @@ class Step:
         shapes = [(tuple(map(tuple, rest)), samples) for rest, samples in seen]
         self.largest = {rest: n for rest, n in shapes if n is not None}
         self.previous = next(rest for rest, n in shapes if n is None)
+        self.programs = {}
 
 
-def _compiled(fn: Callable, guards: Iterable[Callable]) -> Callable:
+def _compiled(fn: Callable, guards: Iterable[Callable], arrays: int, bound: int) -> Callable:
+    """The compiled function, whose `arrays` arguments have up to `bound` samples each; 0: fixed."""
     # Imported here: eager training needs no LLVM.
     from tinytorch.compiler.compile import compile
 
-    return compile(fn, guards=guards)
+    if not arrays:
+        return compile(fn, guards=guards)
+
+    def on_batch(*batch: Tensor) -> Any:
+        return fn(*batch)
+
+    samples = dim("samples", bound, min=2)
+    return compile(on_batch, guards=guards, dynamic_shapes={"batch": ((samples,),) * arrays})
 
 
 class Passes:
