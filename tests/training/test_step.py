@@ -110,7 +110,7 @@ def classifier(decides: bool) -> tt.nn.Module:
 @pytest.mark.parametrize("decides", [False, True])
 @pytest.mark.parametrize("settings", [{}, {"accumulate": 2}, {"clip_norm": 1.0, "ema": 0.9}])
 def test_an_epoch_with_a_smaller_last_batch_is_one_program(settings, decides):
-    """Ground truth: the same run, eager: weights, statistics, losses, predictions; and the count."""
+    """Ground truth: the same run, eager: weights, statistics, losses, predictions; the count."""
     rng = np.random.default_rng(0)
     batches = [
         (rng.standard_normal((n, 1, 4, 4)).astype(np.float32), rng.integers(0, 3, n))

@@ -14,6 +14,7 @@ import numpy as np
 
 from tinytorch.base.dtypes import DType, as_dtype, from_bfloat16
 from tinytorch.base.errors import ArgumentTypeError, GradientError
+from tinytorch.base.lengths import is_size
 from tinytorch.primitives.host import HostFunction
 from tinytorch.primitives.primitive import Spec, store
 from tinytorch.tensor import autograd
@@ -109,9 +110,10 @@ def _spec_of(result: Any) -> Spec:
         return result
     try:
         shape, dtype = result
-        whole = (shape,) if isinstance(shape, int) else shape
+        whole = (shape,) if is_size(shape) else shape
         return Spec(
-            tuple(int(n) for n in whole), dtype if type(dtype) is DType else as_dtype(dtype)
+            tuple(n if is_size(n) else int(n) for n in whole),
+            dtype if type(dtype) is DType else as_dtype(dtype),
         )
     except (TypeError, ValueError):
         raise ArgumentTypeError(

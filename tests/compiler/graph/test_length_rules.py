@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
-from tests.compiler.lengths import MOST, check, floats, wholes
-from tinytorch.base.errors import CompileError, IndexRangeError
+from tests.compiler.lengths import MOST, check, floats, plant, wholes
+from tinytorch.base.errors import CompileError, IndexRangeError, ShapeError
 from tinytorch.compiler.graph.length_rules import RULES
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import OpClass
@@ -294,6 +294,41 @@ def test_narrower_bounds_decide_more():
     f = tt.compile(lambda x: x[:, 1] if x.shape[1] > 1 else x, dynamic_shapes={"x": (None, T2)})
     x = floats(2, 3, 2, 4)
     np.testing.assert_array_equal(f(x).numpy(), x[:, 1].numpy())
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_function_of_the_user_is_given_what_is_valid(threads):
+    """Ground truth: eager; the function sees the shapes of the call, and says what it makes."""
+    seen: list[tuple] = []
+    rows = tt.dim("B", max=4)
+
+    def ranked(a, b):
+        seen.append((a.shape, b.shape))
+        return np.sort(a, axis=1), a.sum() + b.sum(), a.reshape(-1)
+
+    def f(x):
+        made = [(x.shape, "float32"), ((), "float32"), (x.shape[0] * x.shape[1], "float32")]
+        several = tt.host_call(ranked, made, x * 2, (x + 1).sum(0))
+        return tuple(y.sum() + y * 3 for y in several)
+
+    compiled = tt.compile(f, dynamic_shapes={"x": (rows, T)}, threads=threads)
+    for b, n in ((4, MOST), (2, 3), (1, 1), (3, MOST), (4, 2)):
+        x = floats(n, b, n)
+        wanted, got = f(x), compiled(x)
+        for y, z in zip(wanted, got, strict=True):
+            np.testing.assert_allclose(z.numpy(), y.numpy(), 2e-5, 2e-5)
+        assert seen[-1] == seen[-2] == ((b, n), (n,))
+        plant(compiled)
+    assert compiled.captures == 1
+
+
+def test_what_such_a_function_gives_must_be_of_the_length():
+    """Ground truth: the four-part error names the shape of this call."""
+    f = tt.compile(
+        lambda x: tt.host_call(lambda a: a[1:], (x.shape, "float32"), x), dynamic_shapes={"x": (T,)}
+    )
+    with pytest.raises(ShapeError, match="gave arrays of other shapes"):
+        f(floats(1, 4))
 
 
 def test_an_operation_without_a_rule_is_refused():

@@ -8,11 +8,13 @@ as one axis of B * 1024 places, the first T of every 1024 are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tinytorch.base.lengths import Length, bound_of, is_symbolic
+import numpy as np
+
+from tinytorch.base.lengths import Dim, Length, bound_of, is_symbolic, value_at
 
 Shape = tuple[Any, ...]  # sizes, lengths among them
 
@@ -173,6 +175,25 @@ def taken_apart(axes: Axes, sizes: tuple[int, ...]) -> Axes | None:
             n //= size
         out.append(_joined(parts, False))
     return tuple(a if a.is_ragged else plain_axis(a.size) for a in out)
+
+
+def valid_part(array: np.ndarray, axes: Axes, lengths: Mapping[Dim, int]) -> np.ndarray:
+    """The valid places of an array of all places: a view, if they lie side by side."""
+    shape = tuple(value_at(axis.length, lengths) for axis in axes)
+    sizes = [part.bound for axis in axes for part in axis.parts]
+    return array.reshape(sizes)[_kept(axes, lengths)].reshape(shape)
+
+
+def in_place(array: np.ndarray, axes: Axes, lengths: Mapping[Dim, int]) -> np.ndarray:
+    """An array of all places, whose valid ones hold another array, and the others 0."""
+    parts = [part for axis in axes for part in axis.parts]
+    out = np.zeros([part.bound for part in parts], array.dtype)
+    out[_kept(axes, lengths)] = array.reshape([value_at(p.length, lengths) for p in parts])
+    return out.reshape([axis.size for axis in axes])
+
+
+def _kept(axes: Axes, lengths: Mapping[Dim, int]) -> tuple[slice, ...]:
+    return tuple(slice(value_at(p.length, lengths)) for axis in axes for p in axis.parts)
 
 
 def _joined(parts: list[Part], is_free: bool) -> Axis:

@@ -11,15 +11,26 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tinytorch.base.dtypes import DType, int64, uint32
-from tinytorch.base.lengths import Length, at_bound, bound_of
+from tinytorch.base.lengths import Length, at_bound, bound_of, value_at
 from tinytorch.compiler.graph.attention_lengths import attention, attention_gradient
-from tinytorch.compiler.graph.axes import Axes, Axis, common_axis, plain_axes, regrouped
+from tinytorch.compiler.graph.axes import (
+    Axes,
+    Axis,
+    common_axis,
+    in_place,
+    plain_axes,
+    regrouped,
+    valid_part,
+)
 from tinytorch.compiler.graph.axes import plain_axis as plain
 from tinytorch.compiler.graph.body_lengths import branch, loop
-from tinytorch.compiler.graph.graph import Node, Value
+from tinytorch.compiler.graph.graph import Node, Value, applied
 from tinytorch.compiler.graph.lengths import LengthRewriter, Rule
-from tinytorch.primitives.primitive import OpClass
+from tinytorch.primitives.host import HostFunction
+from tinytorch.primitives.primitive import OpClass, Spec
 
 Values = tuple[Value, ...]
 _JOINED = (
@@ -450,6 +461,34 @@ def _moved_on(b: LengthRewriter, state: Value, blocks: Value) -> Value:
     return b.add("concatenate", key, after, b.add("add", high, carry), axis=0)
 
 
+# what Python does
+
+
+def _host_call(b: LengthRewriter, node: Node, inputs: Values) -> Values:
+    """The function is given the valid parts, and what it makes is laid where it is valid."""
+    called: HostFunction = node.params["function"]
+    results: tuple[Spec, ...] = node.params["results"]
+    dims, given = tuple(b.lengths), [b.axes_of(v) for v in inputs[1:]]
+    made = [plain_axes(spec.shape) for spec in results]
+
+    def on_valid_parts(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        lengths = dict(zip(dims, map(int, arrays[len(given) :]), strict=True))
+        parts = [valid_part(x, of, lengths) for x, of in zip(arrays, given, strict=False)]
+        wanted = [Spec(value_at(spec.shape, lengths), spec.dtype) for spec in results]
+        return tuple(
+            in_place(x, of, lengths) for x, of in zip(called(parts, wanted), made, strict=True)
+        )
+
+    function = HostFunction(on_valid_parts, called.name)
+    whole = tuple(Spec(at_bound(spec.shape), spec.dtype) for spec in results)
+    told = (*inputs, *b.lengths.values())
+    params: dict[str, Any] = {"function": function, "results": whole}
+    b.nodes.append(applied(node.primitive, told, params, node.where, node.replay))
+    for v, of in zip(b.nodes[-1].outputs, made, strict=False):
+        b.note(v, of)
+    return b.nodes[-1].outputs
+
+
 RULES: dict[str | OpClass, Rule] = {
     # by op class
     OpClass.ELEMENTWISE: _elementwise,
@@ -483,6 +522,7 @@ RULES: dict[str | OpClass, Rule] = {
     "attention": attention,
     "attention_gradient": attention_gradient,
     "random_bits": _random_bits,
+    "host_call": _host_call,
     "scan": loop,
     "cond": branch,
 }

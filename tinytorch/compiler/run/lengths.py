@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.lengths import Dim, value_at
-from tinytorch.compiler.graph.axes import Axes
+from tinytorch.compiler.graph.axes import Axes, valid_part
 from tinytorch.compiler.graph.graph import Graph
 from tinytorch.compiler.record.recorder import Row
 from tinytorch.tensor.memory import Buffer, copy_of
@@ -59,16 +59,13 @@ class Lengths:
 
 def _valid_part(whole: Buffer, axes: Axes, lengths: Mapping[Dim, int]) -> Buffer:
     """A view where it lies at the front and is most of it, else a copy."""
-    array = whole.array
-    shape = tuple(value_at(axis.length, lengths) for axis in axes)
-    if shape == array.shape:
+    array, part = whole.array, valid_part(whole.array, axes, lengths)
+    if part.shape == array.shape:
         return whole
-    sizes = [part.bound for axis in axes for part in axis.parts]
-    kept = tuple(slice(value_at(p.length, lengths)) for axis in axes for p in axis.parts)
-    part = array.reshape(sizes)[kept]
-    if part.flags.c_contiguous and 2 * part.size >= array.size and part.size:
-        return Buffer(part.reshape(shape), whole.dtype)
-    return Buffer(copy_of(part, whole.dtype).reshape(shape), whole.dtype)
+    shares = part.flags.c_contiguous and np.may_share_memory(part, array)
+    if shares and 2 * part.size >= array.size and part.size:
+        return Buffer(part, whole.dtype)
+    return Buffer(copy_of(part, whole.dtype), whole.dtype)
 
 
 class Staging:
