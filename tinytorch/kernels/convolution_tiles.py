@@ -33,6 +33,7 @@ from tinytorch.codegen.kernel import (
     ceil_div,
     named_kernel,
     round_up,
+    some_needed,
 )
 from tinytorch.codegen.target import Target
 from tinytorch.kernels.convolution import (
@@ -355,14 +356,10 @@ class _TileWeights(Parts):
         """The private functions."""
         return [self._write(f"{prefix}.{n}", *size) for n, size in self.micro_kernels.items()]
 
-    def unit(self, f: Function, p: Pointers, sums: Value, unit: Value) -> None:
+    def unit(self, f: Function, p: Pointers, sums: Value, first: Value) -> None:
         """Some blocks of rows: both operands in scratch, and their product."""
         with f.loop("block", 0, self.blocks) as i:
-            number = f.add(f.mul(unit, f.index(self.blocks)), i.index)
-            number, first = self.take_rows(f, p, number)
-            for phase in range(self.spec.stride[0]):
-                self._pair(f, i.index, phase)
-            self._turn(f, p, (number, first), i.index)
+            self._block(f, p, f.add(first, i.index), i.index)
         filters = self.spec.filters // AMX_ROWS
         high = 2 if filters > 1 else 1
         for down in pieces(filters, high):
@@ -371,6 +368,36 @@ class _TileWeights(Parts):
                     # lines innermost: they see nearly the same pixels
                     with across.loop(f, "panel") as j, f.loop("line", 0, self.spec.window[0]) as i:
                         self._multiply(f, sums, (down.size, across.size), (o, i.index, j))
+
+    def _block(self, f: Function, p: Pointers, number: Value, block: Value) -> None:
+        """Both operands of a block; zeros if its picture is not needed."""
+        if self.blocks == 1 or not self.needed:
+            self._take(f, p, number, block)
+            return
+        needed = some_needed(f, p, self.needed, number, 1)
+        with f.when(needed):
+            self._take(f, p, number, block)
+        with f.when(f.opposite(needed)):
+            self._clear(f, block)
+
+    def _take(self, f: Function, p: Pointers, number: Value, block: Value) -> None:
+        """Both operands of a block."""
+        at = self.take_rows(f, p, number)
+        for phase in range(self.spec.stride[0]):
+            self._pair(f, block, phase)
+        self._turn(f, p, at, block)
+
+    def _clear(self, f: Function, block: Value) -> None:
+        """Zeros in place of both, where nobody needs the picture."""
+        line = vector(_LINE, "i8")
+        first = f.mul(block, f.index(self.pairs))
+        with f.loop("pair", 0, self.pairs, _LINE) as i:
+            place = self.scratch.at("pairs", f.add(first, i.index), "i8")
+            f.store(f.const(line, 0), place)
+        first = f.mul(block, f.index(self.pixels))
+        with f.loop("o", 0, self.spec.filters) as o, f.loop("pixel", 0, self.pixels) as x:
+            at = f.add(f.mul(o.index, f.index(self.pitch)), f.add(first, x.index))
+            f.store(f.const("i16", 0), self.scratch.at("turned", at, "i16"))
 
     def _pair(self, f: Function, block: Value, phase: int) -> None:
         """Interleave neighbouring pixels of the lines that lie a stride apart."""
