@@ -192,10 +192,10 @@ def compute_type(spec: GemmSpec) -> DType:
 
 
 def suits_dot(spec: GemmSpec) -> bool:
-    """Whether a product has few rows, and both operands lie along k."""
+    """Whether a product has few rows, and both operands lie along k, all of which counts."""
     most = FEW_ROWS_OF_PAIRS if of_bfloat16(spec) else FEW_ROWS
     dense = spec.a.strides[-1] == 1 and spec.b.strides[-2] == 1
-    return spec.m <= most and dense and spec.k > 1 and spec.run == spec.k
+    return spec.m <= most and dense and spec.k > 1 and not spec.summed
 
 
 def of_bfloat16(spec: GemmSpec) -> bool:
