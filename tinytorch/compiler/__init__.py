@@ -4,8 +4,8 @@ Knows graphs and schedules, never layers or training loops. To see a training st
 stage: `python -m tinytorch.compiler`. To read it, in an hour, in this order (lines of code, without
 docstrings and comments, in brackets); words are explained in docs/glossary.md:
 
-    pipeline.py             [103]  the list of passes: nothing but their order
-    graph/graph.py          [282]  what is compiled: primitives over values, printed as Python
+    pipeline.py             [109]  the list of passes: nothing but their order
+    graph/graph.py          [284]  what is compiled: primitives over values, printed as Python
     plan/stages.py          [304]  what the passes hand on, each frozen once made
     plan/layout.py          [101]  in which order the axes of each value lie
     plan/fuse.py            [381]  which operations become one kernel
