@@ -83,8 +83,9 @@ from tinytorch.kernels.register_tile import (
 DEPTH = 1024
 TILE_FLOPS = 2.4e7
 TILE_ROWS = 128
-# Bytes over which the rows of b are spread, and rows of a, from which on b is copied: 1024 x 256 sums
-# of 2048 products went from 43 to 83 % of the peak, 64 x 256 of 784 from 99 to 62 (2 MB L2, 16 ways).
+# Bytes over which the rows of b are spread, and rows of a, from which on b is copied: 1024 x 256
+# sums of 2048 products went from 43 to 83 % of the peak, 64 x 256 of 784 from 99 to 62 (2 MB L2,
+# 16 ways).
 SPREAD, COPIED_ROWS = 1 << 20, 256
 # A core does so many in 2 us, at which a second thread begins to pay, and so many in the 0.15 us in
 # which a tile is taken.
