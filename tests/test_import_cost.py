@@ -54,7 +54,7 @@ def test_numpy_is_all_that_is_loaded(tmp_path):
 def test_a_compiled_call_loads_nothing_that_only_shows_programs(tmp_path):
     """Ground truth: sys.modules: what runs a program is there, how it is looked at is not."""
     loaded = {name.rpartition(".")[2] for name in json.loads(run(COMPILED, tmp_path))}
-    assert loaded == {"executable", "lengths", "program"}
+    assert loaded == {"executable", "lengths", "program", "results"}
 
 
 def test_the_import_is_quick(tmp_path):
