@@ -397,8 +397,8 @@ def test_channels_in_vectors():
 
 
 def test_blocks_of_rows_fit_scratch_and_a_tile():
-    """Ground truth: the largest divisor of OH whose rows fit KEPT_BYTES and whose work is at most
-    two tiles'; at least one row."""
+    """Ground truth: the largest divisor of OH whose rows fit KEPT_BYTES, whose work is at most two
+    tiles', and that leaves a piece for each quarter of a tile's work, up to 8; at least one row."""
     target = AVX512
 
     def block(channels, size, filters, image=1):
@@ -420,13 +420,15 @@ def test_blocks_of_rows_fit_scratch_and_a_tile():
             b for b in range(1, size + 1)
             if size % b == 0 and 4 * (b + 2) * (size + 2) * channels <= KEPT_BYTES
             and work * b <= 2 * TILE_FLOPS
+            and image * size // b >= min(8, spec.flops // (TILE_FLOPS // 4))
         ]  # fmt: skip
         assert found == max(rows, default=1)
         return found
 
     assert block(3, 32, 16) == 32  # everything
     assert block(16, 32, 64) == block(16, 32, 64, image=9) == 4  # the work of a tile
-    assert block(64, 30, 1) == 30 and block(512, 30, 1) == 2  # the bytes
+    assert block(64, 30, 1) == 15 and block(64, 30, 1, 8) == 30  # the pieces
+    assert block(512, 30, 1) == 2  # the bytes
     assert block(4096, 30, 1) == 1
 
 

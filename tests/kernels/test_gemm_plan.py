@@ -377,3 +377,12 @@ def test_who_multiplies():
     assert isinstance(arithmetic_of(AMX, spec_of(9, 9, 9, float32)), MultiplyAdd)
     assert isinstance(arithmetic_of(AVX2, spec_of(9, 9, 9, bfloat16)), MultiplyAdd)
     assert isinstance(arithmetic_of(AMX, spec_of(1, 9, 9, bfloat16, (1, 9))), Dot)
+
+
+@pytest.mark.parametrize("target", VECTOR_TARGETS)
+def test_a_weight_that_stays_is_packed_by_a_step_of_its_own(target):
+    """Ground truth: by hand: few rows read it in place, or tile by tile, unless it stays."""
+    target, turned = VECTOR_TARGETS[target], (1, 256)
+    for rows, b, way in ((5, None, "direct"), (64, turned, "tile")):
+        assert plan_fma(target, product(rows, 256, 256, b=b)).pack_b == way
+        assert plan_fma(target, product(rows, 256, 256, b=b, b_stays=True)).pack_b == "step"

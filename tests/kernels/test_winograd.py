@@ -243,3 +243,15 @@ def test_which_gradients_it_suits():
     assert not suits_winograd_gradient(target, spec, replace(g, dtype=bfloat16))
     narrow = replace(spec, image=replace(spec.image, dtype=bfloat16))
     assert not suits_winograd_gradient(target, narrow, g)
+
+
+@pytest.mark.parametrize(("pictures", "size", "channels", "pieces"), [
+    (1, 32, 16, 4), (1, 32, 32, 8), (1, 8, 64, 2), (64, 8, 64, 64), (64, 32, 16, 128),
+])  # fmt: skip
+def test_few_pictures_are_cut_into_pieces(pictures, size, channels, pieces):
+    """Ground truth: by hand: 2.1 and 8.4 million operations in pieces of half a million, up to 8;
+    8 tiles stay together; of many pictures each is one piece, or two that fit the cache."""
+    x = np.zeros((pictures, channels, size, size), np.float32)
+    spec = spec_of(channels_last(x), channels, ((1, 1), (1, 1)))
+    lowered = lower_winograd(AVX512, spec, CountingStore(Operand(float32, (channels, 1))))
+    assert lowered.steps[-1].kernel.tiles == pieces

@@ -88,10 +88,17 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class Step:
-    """One kernel with the names of its buffers ("a", "out", "temporary.packed", ...)."""
+    """One kernel with the names of its buffers ("a", "out", "temporary.packed", ...).
+
+    Args:
+        kernel: the code.
+        arguments: the names.
+        reads: temporaries that it reads and does not write; others may be written.
+    """
 
     kernel: Kernel
     arguments: tuple[str, ...]
+    reads: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ from tinytorch.kernels.register_tile import (
 
 # A tile of work: 2 million operations take about 15 us on one core, 150 times what taking it costs.
 TILE_FLOPS = 2_000_000
+# Of few pictures: pieces down to a quarter of a tile's work, up to one for each of 8 threads.
+FINER, MOST_UNITS = 4, 8
 # Rows of the picture that a tile keeps, in bytes: a part of the second-level cache (1-2 MB) that
 # leaves room for the filters.
 KEPT_BYTES = 256 << 10
@@ -191,15 +193,26 @@ def rows_in_block(
         budget: operations of a tile of work.
         kept: bytes of the rows that are read.
     """
-    flops = spec.flops // max(1, spec.shape[0])
+    n, wanted = max(1, spec.shape[0]), units_wanted(spec.flops, budget)
+    flops = spec.flops // n
     best, lanes = 1, target.lanes(float32)
     for block in range(1, spec.size[0] + 1):
         if spec.size[0] % block:
             continue
         fits = 4 * PictureRows.read_by(spec, block, lanes).size <= kept
-        if fits and flops * block // spec.size[0] <= 2 * budget:
+        shared = n * (spec.size[0] // block) >= wanted
+        if fits and shared and flops * block // spec.size[0] <= 2 * budget:
             best = block
     return best
+
+
+def units_wanted(flops: int, budget: int = TILE_FLOPS) -> int:
+    """How many pieces a convolution is cut into where pictures are few, so that threads share it.
+
+    >>> units_wanted(500_000), units_wanted(2_000_000), units_wanted(10**9)
+    (1, 4, 8)
+    """
+    return max(1, min(MOST_UNITS, FINER * flops // budget))
 
 
 class Forward(_Convolution):

@@ -51,6 +51,8 @@ from tinytorch.kernels.register_tile import EpilogueWriter, Rectangle, WordEpilo
 
 # A packing tile copies about this many numbers: 20 us at one a cycle.
 PACKED_AT_ONCE = 65536
+# Of a small operand fewer, so that threads share it: 64 rows of 1024 took 30 us, on one of two.
+FEW_PACKS, FEWEST_PACKED = 4, 8192
 # Rows that lie apart are copied this many at a time, all their strips: each touches another page,
 # and the first-level address cache holds 96.
 ROWS_AT_ONCE = 64
@@ -165,7 +167,8 @@ class GemmNest:
             steps.append(Step(kernel, kernel.arguments))
             temporaries["temporary.added"] = size
         kernel = self.kernel()
-        return Lowered((*steps, Step(kernel, kernel.arguments)), temporaries)
+        last = Step(kernel, kernel.arguments, frozenset(temporaries))
+        return Lowered((*steps, last), temporaries)
 
     def kernel(self) -> Kernel:
         """The kernel whose tiles are (group of products, row tile, column tile)."""
@@ -517,7 +520,8 @@ class GemmNest:
         count, width = plan.blocks.parts, plan.stride_a
         if side == "b":
             count, width = plan.panels, plan.width
-        parts = max(1, round(count * width * k / PACKED_AT_ONCE))
+        numbers = count * width * k
+        parts = max(1, round(numbers / PACKED_AT_ONCE), min(FEW_PACKS, numbers // FEWEST_PACKED))
         if self.strips[side].lane_stride != 1:
             turn = max(k if self.spec.run == k else plan.depth, 1)
             return Split(count, min(count, parts)), 1, max(k, 1), turn

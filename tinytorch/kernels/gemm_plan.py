@@ -120,6 +120,7 @@ class GemmSpec:
         round_to: numbers of a and b are rounded to this type first (bfloat16), while being read.
         summed: which places of the summed axis count, default all. Those that do not are not read;
             they may be NaN. Runs of them have whole multiples of `RUN` places.
+        b_stays: b has the same numbers in many runs: to pack it once costs nothing.
     """
 
     batch: tuple[int, ...]
@@ -132,6 +133,7 @@ class GemmSpec:
     round_to: DType | None = None
     prologue: Prologue | None = None
     summed: NeededRows = ()
+    b_stays: bool = False
 
     @property
     def run(self) -> int:
@@ -220,9 +222,9 @@ def plan_fma(target: Target, spec: GemmSpec) -> Plan:
     if spec.prologue:  # what is computed for one block of rows only need not be kept
         direct_b = direct_b and m <= rows
     direct_a = _needs_no_conversion(spec, spec.a) and not _rows_collide(spec.a, k, n, compute)
+    direct_b = direct_b and not spec.b_stays and not _strides_far(spec.b, m, k, rows)
     return _plan(
-        spec, lanes, (rows, vectors), depth, TILE_FLOPS,
-        direct_a, direct_b and not _strides_far(spec.b, m, k, rows), even=True,
+        spec, lanes, (rows, vectors), depth, TILE_FLOPS, direct_a, direct_b, even=True
     )  # fmt: skip
 
 
@@ -303,11 +305,12 @@ def _plan(
     blocks, panels = Split(spec.m, ceil(spec.m / rows)), ceil(spec.n / (vectors * lanes))
     short = prod(spec.batch) == 1 and spec.flops <= LEAST_TILES * flops and spec.k <= 2 * DEPTH
     if even and short:
-        row_tiles, column_tiles = even_tile_counts(spec.flops, blocks, panels, direct_b)
+        nothing_before = direct_b or spec.b_stays
+        row_tiles, column_tiles = even_tile_counts(spec.flops, blocks, panels, nothing_before)
     else:
         row_tiles, column_tiles = tile_counts(spec, blocks, panels, flops)
     pack_a = "step" if column_tiles > 1 or pack_a_once else "tile"
-    pack_b = "step" if row_tiles > 1 or repeats(spec, spec.b) else "tile"
+    pack_b = "step" if row_tiles > 1 or repeats(spec, spec.b) or spec.b_stays else "tile"
     return Plan(
         compute_type(spec), lanes, vectors, blocks, Split(blocks.parts, row_tiles), panels,
         Split(panels, column_tiles), group_of(spec, row_tiles * column_tiles, flops), depth,

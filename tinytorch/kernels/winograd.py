@@ -47,7 +47,15 @@ from tinytorch.codegen.kernel import (
 )
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.vector_math import muladd
-from tinytorch.kernels.convolution import TILE_FLOPS, Forward, Part, Parts, parts_of, vector_parts
+from tinytorch.kernels.convolution import (
+    TILE_FLOPS,
+    Forward,
+    Part,
+    Parts,
+    parts_of,
+    units_wanted,
+    vector_parts,
+)
 from tinytorch.kernels.convolution_rows import ConvolutionSpec, PictureRows
 from tinytorch.kernels.register_tile import (
     EpilogueWriter,
@@ -64,6 +72,8 @@ PRODUCTS = 16  # numbers of a transformed tile, 4 x 4
 # products few rows, odd sizes make them for nothing.
 FEWEST_TILES = 16
 MOST_WASTE = 1.35
+# As many tiles a block takes whatever it costs to share a picture: fewer leave registers empty.
+FEW_TILES = 8
 # Transformed filters stay in the second-level cache beside a block's numbers.
 MOST_FILTERS = 1 << 13  # filters times channels
 # Transformed pixels of a block, in bytes: half of the second-level cache.
@@ -104,16 +114,18 @@ def _rows_in_block(spec: ConvolutionSpec, lanes: int, columns: int = 0) -> int:
     Args:
         columns: of the second of the matrices that are kept; default: of a panel.
     """
-    (height, width), channels = spec.size, spec.shape[1]
+    (height, width), (n, channels) = spec.size, spec.shape[:2]
     kept = channels + (columns or 2 * lanes)
     across, best = ceil_div(width, 2), 0
+    wanted = units_wanted(2 * PRODUCTS * ceil_div(height, 2) * across * channels * spec.filters * n)
     for block in range(1, height + 1):
         if height % block or (block % 2 and block != height):
             continue
         tiles = ceil_div(block, 2) * across
         fits = 4 * PRODUCTS * tiles * kept <= KEPT_BYTES
         short = 2 * PRODUCTS * tiles * channels * spec.filters <= 2 * TILE_FLOPS
-        if not best or (fits and short):
+        shared = n * (height // block) >= wanted or tiles <= FEW_TILES
+        if not best or (fits and short and shared):
             best = block
     return best
 

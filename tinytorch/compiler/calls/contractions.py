@@ -57,7 +57,10 @@ def matmul(lowering: Lowering, group: Group) -> bool:
     needed = lowering.needed_rows(group, range(rank - 1))
     out_at = dense_operand(out.dtype, (*batch, m, n))
     summed = tuple(lowering.needs.summed(node))
-    spec = GemmSpec(batch, m, n, k, left, right, out_at, prologue=prologue, summed=summed)
+    stays = prologue is None and not summed and lowering.stays(b)
+    spec = GemmSpec(
+        batch, m, n, k, left, right, out_at, prologue=prologue, summed=summed, b_stays=stays
+    )
     buffers |= names | lowering.lengths(group)
     lowered = lower_product(lowering.target, spec, epilogue, needed)
     lowering.call(group, lowered, buffers, epilogue, begins)

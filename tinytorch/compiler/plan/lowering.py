@@ -260,6 +260,12 @@ class PlanReader:
             return wide.item()
         return node.constant if node is not None else None
 
+    def stays(self, v: Value) -> bool:
+        """Whether a value has the same numbers in many runs: it follows from frozen states."""
+        base, _ = self.paths.base(v)
+        frozen, made = self.graph.frozen, self.producer.get(base)
+        return base in frozen or made is not None and made in self.materialized.fused.frozen
+
     # expressions
 
     def arithmetic(
@@ -489,7 +495,7 @@ class Lowering(PlanReader):
                 continue
             named = set(step.arguments)
             temporary = {n for n in named if n in lowered.temporaries}
-            written = {given[n] for n in (named & writes) | temporary}
+            written = {given[n] for n in (named & writes) | temporary - step.reads}
             read = {given[n] for n in (named - writes - (temporary - begun))}
             begun |= temporary
             arguments = tuple(given[n] for n in step.arguments)
