@@ -24,6 +24,7 @@ from tinytorch.kernels.gemm_plan import (
     DEPTH,
     DOT_COLUMNS,
     FEW_ROWS,
+    PLACES,
     TILE_FLOPS,
     AmxTiles,
     Dot,
@@ -128,6 +129,14 @@ def test_long_sums_are_cut_into_equal_stretches():
     assert plan_fma(WIDE, product(64, 64, 2 * DEPTH + 1)).depth == -(-(2 * DEPTH + 1) // 3)
     assert plan_amx(product(64, 64, 4096)).depth == 4096
     assert plan_amx(product(64, 64, 4097)).depth == 1376  # a third, and whole instructions of 32
+
+
+def test_weights_computed_on_the_way_are_read_some_rows_at_a_time():
+    """Ground truth: `PLACES`, where they are read in place; packed ones are not."""
+    few, many = (replace(product(m, 64, 4096), prologue=object()) for m in (4, 33))
+    assert plan_fma(WIDE, few).pack_b == "direct" and plan_fma(WIDE, few).depth == PLACES
+    assert plan_fma(WIDE, many).pack_b != "direct" and plan_fma(WIDE, many).depth > PLACES
+    assert plan_fma(WIDE, replace(few, prologue=None)).depth > PLACES
 
 
 def test_what_is_packed():

@@ -98,6 +98,10 @@ WORD_TILE_FLOPS = 2.4e7
 RUN, FEWEST_IN_RUN = 64, 128
 # And for AMX tiles, whose arithmetic is ten times as fast: 32 x 32 sums at a time.
 AMX_TILE_FLOPS = 6e7
+# Rows of a weight (in, out) of few bits that are read beside each other: each lies on another page,
+# and the first-level address cache holds 96. Of 16, 32, 64, 128 and all, 64 was best
+# (docs/log.md, 2026-11-27).
+PLACES = 64
 FEW_ROWS = 8  # of a product that is computed with dot products
 # Columns of it that are summed at a time. Of 1, 2, 4 and 16, 4 was best for one row of int8 weights
 # (docs/log.md, 2026-11-27): fewer wait for their own sums, more lie in too many places of memory.
@@ -221,6 +225,7 @@ def plan_fma(target: Target, spec: GemmSpec) -> Plan:
     direct_b = spec.b.strides[-1] == 1 and _needs_no_conversion(spec, spec.b)
     if spec.prologue:  # what is computed for one block of rows only need not be kept
         direct_b = direct_b and m <= rows
+        depth = min(depth, PLACES) if direct_b else depth
     direct_a = _needs_no_conversion(spec, spec.a) and not _rows_collide(spec.a, k, n, compute)
     direct_b = direct_b and not spec.b_stays and not _strides_far(spec.b, m, k, rows)
     return _plan(
