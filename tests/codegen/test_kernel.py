@@ -14,6 +14,7 @@ from tinytorch.codegen.kernel import (
     LINE,
     Kernel,
     Operand,
+    Pieces,
     Scratch,
     Shares,
     Split,
@@ -152,6 +153,23 @@ def test_runs_of_a_split(total, parts):
     owner = np.full(total, -1)
     run_kernel(TARGET, named_kernel("own", ("owner",), body, tiles=parts), {"owner": owner})
     assert owner.tolist() == np.repeat(np.arange(parts), expected).tolist()
+
+
+@pytest.mark.parametrize("total, size", [(10, 4), (3, 4), (12, 4), (5, 1)])
+def test_runs_of_one_size(total, size):
+    """Ground truth: counting; at compile time and at run time."""
+    pieces = Pieces.of(total, size)
+    expected = [min(size, total - start) for start in range(0, total, size)]
+    assert list(pieces.sizes) == expected and pieces.largest == expected[0]
+    assert pieces.sizes.count(pieces.base) == pieces.parts - pieces.longer or not pieces.longer
+
+    def body(f, p):
+        with pieces.loop(f, f.tile, "thing") as thing:
+            f.store(f.tile, f.at(p["owner"], thing.index, "i64"))
+
+    owner = np.full(total, -1)
+    run_kernel(TARGET, named_kernel("own", ("owner",), body, tiles=pieces.parts), {"owner": owner})
+    assert owner.tolist() == np.repeat(np.arange(pieces.parts), expected).tolist()
 
 
 @pytest.mark.parametrize("sizes", [(5,), (2, 3), (4, 1, 6)])

@@ -1,10 +1,10 @@
 """AMX tiles on a processor that has none: its instructions as native functions.
 
 Ground truth: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, TILEZERO,
-TILELOADD, TILESTORED, TDPBF16PS, TDPBSSD and its siblings: a tile register holds 16 rows of 64
-bytes; TDPBF16PS adds, for each of 16 x 16 float32 sums, 16 products of the even numbers of a pair
-and then of the odd ones; TDPBxyD adds 64 products of bytes to each int32 sum, wrapping, the bytes
-of the first operand signed (x = S) or unsigned (U), those of the second as y says.
+TILELOADD, TILELOADDT1, TILESTORED, TDPBF16PS, TDPBSSD and its siblings: a tile register holds 16
+rows of 64 bytes; TDPBF16PS adds, for each of 16 x 16 float32 sums, 16 products of the even numbers
+of a pair and then of the odd ones; TDPBxyD adds 64 products of bytes to each int32 sum, wrapping,
+the bytes of the first operand signed (x = S) or unsigned (U), those of the second as y says.
 LDTILECFG says how many rows, and bytes of a row, a tile has: what lies beyond them is 0 after a
 load, and is not stored; products of such zeros change no sum. Registers and configuration are
 memory of the module, so only one thread may run the code; before it says so all tiles are full.
@@ -50,12 +50,12 @@ def _zero():
 def _move(name):
     f = _function(name, [("t", "i8"), ("place", "ptr"), ("apart", "i64")])
     rows, mask = _configured(f, f.t)
-    if name == "tileloadd64":
+    if "load" in name:
         f.call("void", f"{PREFIX}tilezero", f.t)
     with f.loop("row", 0, rows) as row:
         inside = f.at(_register(f, f.t), f.mul(row.index, f.index(64)), "i8")
         outside = f.at(f.place, f.mul(row.index, f.apart), "i8")
-        source, to = (outside, inside) if name == "tileloadd64" else (inside, outside)
+        source, to = (outside, inside) if "load" in name else (inside, outside)
         value = f.load(source, "<16 x i32>", align=1, mask=mask)
         f.store(value, to, align=1, mask=mask)
     return f
@@ -109,7 +109,8 @@ def emulated_text(kernels) -> str:
     text = re.sub(r'@"llvm\.x86\.(ldtile|tile|td)', rf'@"{PREFIX}\1', "\n".join(lines))
     products = [_product("tdpbf16ps", "float", _pairs)]
     products += [_product(f"tdpb{s}d", "i32", _bytes(s)) for s in ("ss", "su", "us", "uu")]
-    functions = [_zero(), _move("tileloadd64"), _move("tilestored64"), *products, _configure()]
+    moves = [_move(name) for name in ("tileloadd64", "tileloaddt164", "tilestored64")]
+    functions = [_zero(), *moves, *products, _configure()]
     registers = f"@{PREFIX}registers = internal global [{8 * _TILE} x i8] zeroinitializer, align 64"
     full = ", ".join(
         f"i8 {x}" for x in [1, *[0] * 15, *[64, 0] * 8, *[0] * 16, *[16] * 8, *[0] * 8]

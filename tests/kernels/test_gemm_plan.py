@@ -127,8 +127,8 @@ def test_long_sums_are_cut_into_equal_stretches():
     """Ground truth: up to twice DEPTH at once, else about DEPTH."""
     assert plan_fma(WIDE, product(64, 64, 2 * DEPTH)).depth == 2 * DEPTH
     assert plan_fma(WIDE, product(64, 64, 2 * DEPTH + 1)).depth == -(-(2 * DEPTH + 1) // 3)
-    assert plan_amx(product(64, 64, 4096)).depth == 4096
-    assert plan_amx(product(64, 64, 4097)).depth == 1376  # a third, and whole instructions of 32
+    assert plan_amx(product(64, 64, 2048)).depth == 2048
+    assert plan_amx(product(64, 64, 2049)).depth == 1056  # a half, and whole instructions of 32
 
 
 def test_weights_computed_on_the_way_are_read_some_rows_at_a_time():
@@ -171,14 +171,34 @@ def test_what_is_packed():
     assert fma(100, 65, 100, a=(2, 200))[0] != "direct"
 
 
+def test_tiles_of_amx_fill_the_second_cache():
+    """Ground truth: at most 512 rows and 1 MB of a for a tile, and eight tiles of what is large;
+    blocks of 32 rows, the rest in a block of its own."""
+
+    def tiles(*shape):
+        plan = plan_amx(product(*shape))
+        return plan.row_tiles.parts, plan.column_tiles.parts, plan.blocks.sizes[-1]
+
+    assert tiles(512, 512, 512) == (1, 8, 32)
+    assert tiles(1000, 1000, 1000) == (2, 4, 8)
+    assert tiles(2000, 2000, 2000) == (8, 1, 16)
+    assert tiles(40, 64, 32) == (1, 1, 8)
+    assert tiles(4096, 32, 64) == (8, 1, 32)
+
+
 def test_what_amx_packs():
-    """Ground truth: a is read in place where it is rows of bfloat16 and fills a tile."""
+    """Ground truth: a is read in place where it is rows of bfloat16 and meets few panels; a tile
+    packs what no other needs; b is packed once where more than two tiles need it."""
     assert plan_amx(product(16, 16, 64, dtype=bfloat16)).pack_a == "direct"
-    assert plan_amx(product(15, 16, 64, dtype=bfloat16)).pack_a == "tile"
+    assert plan_amx(product(15, 16, 64, dtype=bfloat16)).pack_a == "direct"
+    assert plan_amx(product(15, 96, 64, dtype=bfloat16)).pack_a == "direct"
+    assert plan_amx(product(15, 97, 64, dtype=bfloat16)).pack_a == "tile"
+    assert plan_amx(product(512, 1000, 64, dtype=bfloat16)).pack_a == "step"
     assert plan_amx(product(16, 16, 64)).pack_a == "tile"
     assert plan_amx(product(16, 16, 64, dtype=bfloat16, a=(1, 16))).pack_a == "tile"
     assert plan_amx(product(16, 16, 64, dtype=bfloat16)).pack_b == "tile"
-    assert plan_amx(product(2000, 2000, 64)).pack_b == "step"
+    assert plan_amx(product(1024, 2000, 64)).pack_b == "tile"
+    assert plan_amx(product(1025, 2000, 64)).pack_b == "step"
     repeated = product(16, 16, 64, (4,))
     for side in "ab":
         spec = replace(
@@ -238,7 +258,6 @@ def block(target, arithmetic, a, b, sums, before=None):
     }
 
     def body(f, p):
-        arithmetic.begin(f)
         given = {}
         zero, depth = f.index(0), f.index(spec.k)
         for side, (strip, lanes, how) in strips.items():
@@ -315,13 +334,13 @@ def test_sums_of_dot_products_stay_in_registers(target):
         assert rows * columns + columns + 1 < target.registers and DOT_COLUMNS % columns == 0
 
 
-@pytest.mark.parametrize("rows", [16, 19, 32])
+@pytest.mark.parametrize("rows", [5, 16, 19, 32])
 @pytest.mark.parametrize("how", ["direct", "tile"])
 @pytest.mark.parametrize("k", [32, 96, 70, 5])
 @pytest.mark.parametrize("vectors", [1, 2])
 def test_amx_tiles(rows, how, k, vectors):
     """Ground truth: NumPy; rows in place, whose last, incomplete, 32 of k are packed apart, or
-    packed; a block of fewer rows than two tiles."""
+    packed; a block of fewer rows than two tiles, beyond which no sum is written."""
     n = 16 * vectors - 3
     spec = spec_of(rows, n, k, bfloat16)
     arithmetic = arithmetic_of(AMX, spec)
@@ -333,6 +352,7 @@ def test_amx_tiles(rows, how, k, vectors):
     stored = round_to_bfloat16(a), round_to_bfloat16(b)
     c = block(AMX, arithmetic, *stored, sums)
     np.testing.assert_array_equal(c[:rows, :n], a @ b)
+    assert (c[rows:] == 77).all()
     again = block(AMX, arithmetic, *stored, replace(sums, add=True), c.copy())
     np.testing.assert_array_equal(again[:rows, :n], 2 * (a @ b))
 

@@ -33,7 +33,6 @@ from tinytorch.kernels.register_tile import (
     RegisterTile,
     Right,
     Turns,
-    amx_configure,
     amx_product,
     fastest_block,
     multiply_add,
@@ -246,8 +245,6 @@ def test_blocks_of_bfloat16(target, rows, add):
     stored_a, stored_b = round_to_bfloat16(a), round_to_bfloat16(pairs(b))
 
     def body(f, p):
-        if target.has_amx:
-            amx_configure(f)
         pair_block_product(
             f, target, (rows, columns, depth), (p["a"], 2 * (depth + 32)), (p["b"], 4 * columns),
             (p["c"], 4 * (columns + 16)), add,
@@ -283,7 +280,6 @@ def test_amx_tiles_with_a_rest(downs, across, depth):
     ])  # fmt: skip
 
     def body(f, p):
-        amx_configure(f)
         last = AmxOperand(p["rest"], tuple(1024 * i for i in range(len(downs))), 64)
         amx_product(
             f, AmxOperand(p["a"], tuple(2 * d for d in downs), row, 64),
@@ -306,8 +302,6 @@ def test_sums_of_bfloat16_are_float32(target):
     assert (from_bfloat16(stored) == a).all()
 
     def body(f, p):
-        if target.has_amx:
-            amx_configure(f)
         pair_block_product(
             f, target, (32, 32, 32), (p["a"], 64), (p["b"], 128), (p["c"], 128), False
         )

@@ -220,7 +220,21 @@ class StoreEpilogue:
         store_at(f, value, pointers["out"], self.out, index, mask)
 
     def prefetch(self, f: Function, index: Sequence[Value], pointers: Mapping[str, Value]) -> None:
-        """It reads nothing."""
+        """Ask for the line that will be written."""
+        fetch(f, address(f, pointers["out"], self.out, index), write=True)
+
+
+def fetch(f: Function, pointer: Value, ahead: int = 0, level: int = 1, write: bool = False) -> None:
+    """Ask for a cache line; a hint that never fails.
+
+    Args:
+        ahead: bytes from the pointer to the line.
+        level: of the cache that it is brought into, 1 or 2.
+        write: it will be written.
+    """
+    given = (f.const("i32", n) for n in (int(write), 4 - level, 1))
+    there = f.at(pointer, f.index(ahead), "i8", "ahead")
+    f.call("void", "llvm.prefetch.p0", there, *given)
 
 
 def offset_of(f: Function, operand: Operand, index: Sequence[Value]) -> Value:
@@ -526,6 +540,49 @@ class Split:
             end = self.start(f, f.add(part, f.index(1)))
         with f.loop(name, start, end) as loop:
             yield loop
+
+
+@dataclass(frozen=True)
+class Pieces(Split):
+    """`total` things in runs of `size`, the rest last.
+
+    >>> Pieces.of(10, 4).sizes, Pieces.of(8, 4).sizes
+    ((4, 4, 2), (4, 4))
+    """
+
+    size: int = 1
+
+    @staticmethod
+    def of(total: int, size: int) -> Pieces:
+        """The runs of `total` things."""
+        return Pieces(total, ceil_div(total, size), size)
+
+    @property
+    def base(self) -> int:
+        """Length of the last run."""
+        return self.total - (self.parts - 1) * self.size
+
+    @property
+    def longer(self) -> int:
+        """How many runs are longer than the last."""
+        return (self.parts - 1) * (self.base < self.size)
+
+    @property
+    def largest(self) -> int:
+        """Length of the longest run."""
+        return min(self.size, self.total)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Length of each run."""
+        return (self.size,) * (self.parts - 1) + (self.base,)
+
+    def start(self, f: Function, part: Value) -> Value:
+        """Where a run begins."""
+        start = f.mul(part, f.index(self.size), "start")
+        if self.base == self.size:
+            return start
+        return f.minimum(start, f.index(self.total))
 
 
 def unravel(f: Function, flat: Value, sizes: Sequence[int]) -> list[Value]:

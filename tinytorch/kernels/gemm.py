@@ -16,6 +16,7 @@ from math import ceil, prod
 
 from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.kernel import (
+    LINE,
     Epilogue,
     Kernel,
     Lowered,
@@ -38,6 +39,7 @@ from tinytorch.codegen.kernel import (
 )
 from tinytorch.codegen.target import Target
 from tinytorch.kernels.gemm_plan import (
+    AmxTiles,
     Arithmetic,
     GemmSpec,
     MicroKernel,
@@ -105,6 +107,23 @@ class _Tile:
     bases: dict[str, Value]
 
 
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """A block of rows: its number, first row, and how many."""
+
+    number: Value
+    row: Value
+    rows: Value
+
+
+@dataclass(frozen=True, eq=False)
+class _Stretch:
+    """A part of the summed axis: where it begins, and how many numbers it has."""
+
+    k0: Value
+    depth: Value
+
+
 class GemmNest:
     """Writes the kernels of one product."""
 
@@ -129,6 +148,11 @@ class GemmNest:
         # sums of a block take a whole number of vectors or tiles of rows, like a packed block
         self.tile_rows = plan.row_tiles.largest * plan.stride_a
         self.room = min(plan.depth, self.depth)  # k that a packed strip of a tile has place for
+        self.copied = 0  # of them for those of a, in place only what is left of a granule
+        if plan.pack_a == "tile":
+            self.copied = self.room
+        elif plan.pack_a == "direct" and (self.depth != spec.k or spec.summed):
+            self.copied = arithmetic.granule
         self.scratch = Scratch("i8", 1, 1, self._scratch_sizes())
         self.micro_kernels: dict[str, MicroKernel] = {}
         # the buffers each operand is read from
@@ -144,12 +168,10 @@ class GemmNest:
         plan, item = self.plan, self.arithmetic.packed.itemsize
         rows = self.tile_rows if self.long else plan.stride_a
         sizes = {"c": rows * self.sums_row * plan.compute.itemsize, "a": 0, "b": 0}
-        if plan.pack_a == "tile":
-            sizes["a"] = plan.stride_a * self.room * item
-        elif plan.pack_a == "direct" and (self.depth != self.spec.k or self.spec.summed):
-            sizes["a"] = plan.stride_a * self.arithmetic.granule * item
+        sizes["a"] = (self.tile_rows if plan.panels_outside else plan.stride_a) * self.copied * item
         if plan.pack_b == "tile":
-            sizes["b"] = plan.column_tiles.largest * plan.width * self.room * item
+            panels = 1 if plan.panels_outside else plan.column_tiles.largest
+            sizes["b"] = panels * plan.width * self.room * item
         return sizes
 
     def lowered(self) -> Lowered:
@@ -196,7 +218,6 @@ class GemmNest:
 
     def body(self, f: Function, pointers: Pointers) -> None:
         """One tile."""
-        self.arithmetic.begin(f)
         plan, spec = self.plan, self.spec
         tiles = plan.row_tiles.parts * plan.column_tiles.parts
         batch = prod(spec.batch)
@@ -271,53 +292,84 @@ class GemmNest:
 
     def _emit_depth(self, f: Function, tile: _Tile, k0: Value, depth: Value) -> None:
         """All blocks of a tile, over one stretch of the summed axis."""
-        plan = self.plan
+        plan, part = self.plan, _Stretch(k0, depth)
+        if plan.panels_outside:
+            with self._blocks(f, tile) as block:
+                self._prepare_block(f, tile, block, part)
+            with plan.column_tiles.loop(f, tile.columns, "panel") as panel:
+                self._prepare_panel(f, tile, panel.index, part)
+                with self._blocks(f, tile) as block:
+                    self._emit_part(f, tile, block, panel.index, part)
+            return
         if plan.pack_b == "tile":
             with plan.column_tiles.loop(f, tile.columns, "fill") as panel:
-                here = f.sub(panel.index, tile.first_panel)
-                out = self._strip_at(f, "b", self.scratch.start["b"], here, self.room)
-                source = tile.pointers, tile.bases["b"]
-                self._pack(f, "b", panel.index, source, k0, depth, out, f.index(0))
+                self._prepare_panel(f, tile, panel.index, part)
+        with self._blocks(f, tile) as block:
+            self._prepare_block(f, tile, block, part)
+            with plan.column_tiles.loop(f, tile.columns, "panel") as panel:
+                self._emit_part(f, tile, block, panel.index, part)
+
+    @contextmanager
+    def _blocks(self, f: Function, tile: _Tile) -> Generator[_Block, None, None]:
+        """Run over the blocks of rows of a tile that are needed."""
+        plan = self.plan
         with plan.row_tiles.loop(f, tile.rows, "block") as block:
             row = plan.blocks.start(f, block.index)
             count = self._rows_of(f, block.index)
             with self._where_needed(f, tile.pointers, tile.number, row, count):
-                self._emit_row_block(f, tile, block.index, row, count, k0, depth)
+                yield _Block(block.index, row, count)
 
-    def _emit_row_block(
-        self, f: Function, tile: _Tile, block: Value, row: Value, count: Value, k0: Value,
-        depth: Value,
-    ) -> None:  # fmt: skip
-        """One block of rows of a tile, over one stretch of the summed axis."""
-        plan, a_copy = self.plan, self.scratch.start["a"]
+    def _prepare_panel(self, f: Function, tile: _Tile, panel: Value, part: _Stretch) -> None:
+        """Pack b's panel, if each tile does."""
+        if self.plan.pack_b == "tile":
+            out = self._panel_at(f, tile, panel, part.k0)
+            source = tile.pointers, tile.bases["b"]
+            self._pack(f, "b", panel, source, part.k0, part.depth, out, f.index(0))
+
+    def _prepare_block(self, f: Function, tile: _Tile, block: _Block, part: _Stretch) -> None:
+        """Pack a's block of rows, if each tile does, or what cannot be read in place of it."""
+        plan, place = self.plan, self._copy_at(f, tile, block)
         if plan.pack_a == "tile":
-            a = a_copy
             source = tile.pointers, tile.bases["a"]
-            self._pack(f, "a", block, source, k0, depth, a_copy, f.index(0))
-        else:
-            a = self._block_at(f, tile.bases["a"], block, row, k0)
+            self._pack(f, "a", block.number, source, part.k0, part.depth, place, f.index(0))
         if plan.pack_a == "direct":
             copy = StripCopy(
-                self.strips["a"], tile.bases["a"], row, plan.stride_a, k0, depth, a_copy, False
-            )
-            self.arithmetic.pack_rest(f, copy, count)
-        with plan.column_tiles.loop(f, tile.columns, "panel") as panel:
-            column = f.mul(panel.index, f.index(plan.width), "column")
-            left = f.minimum(f.sub(f.index(self.spec.n), column), f.index(plan.width))
-            b = self._panel_at(f, tile, panel.index, k0)
-            part = Rectangle(tile.index, row, count, column, left)
-            c = self.scratch.start["c"]
-            if self.long:
-                right = f.mul(f.sub(panel.index, tile.first_panel), f.index(plan.width))
-                c = self._sums_at(f, f.sub(block, tile.first_block), right)
-            else:
-                self.results.prefetch(f, tile.pointers, part, plan.width)
-            given = (a, b, c, depth, left, a_copy)
-            if plan.pack_b == "direct" and self.spec.prologue:
-                given += (k0, column, *(tile.pointers[n] for n in self.given["b"]))
-            self._emit_block(f, block, panel.index, given)
-            if not self.long:
-                self.results.emit(f, tile.pointers, part, c, self.sums_row)
+                self.strips["a"], tile.bases["a"], block.row, plan.stride_a, part.k0, part.depth,
+                place, False,
+            )  # fmt: skip
+            self.arithmetic.pack_rest(f, copy, block.rows)
+
+    def _emit_part(
+        self, f: Function, tile: _Tile, block: _Block, panel: Value, part: _Stretch
+    ) -> None:
+        """One block of rows of one panel, over one stretch of the summed axis."""
+        plan, copy = self.plan, self._copy_at(f, tile, block)
+        a = copy
+        if plan.pack_a != "tile":
+            a = self._block_at(f, tile.bases["a"], block.number, block.row, part.k0)
+        column = f.mul(panel, f.index(plan.width), "column")
+        left = f.minimum(f.sub(f.index(self.spec.n), column), f.index(plan.width))
+        b = self._panel_at(f, tile, panel, part.k0)
+        rectangle = Rectangle(tile.index, block.row, block.rows, column, left)
+        c = self.scratch.start["c"]
+        if self.long:
+            right = f.mul(f.sub(panel, tile.first_panel), f.index(plan.width))
+            c = self._sums_at(f, f.sub(block.number, tile.first_block), right)
+        else:
+            self.results.prefetch(f, tile.pointers, rectangle, plan.width)
+        given = (a, b, c, part.depth, left, copy)
+        if plan.pack_b == "direct" and self.spec.prologue:
+            given += (part.k0, column, *(tile.pointers[n] for n in self.given["b"]))
+        if isinstance(self.arithmetic, AmxTiles) and self.arithmetic.asked:
+            granule = f.index(self.arithmetic.granule)
+            turns = f.div(f.add(part.depth, f.index(self.arithmetic.granule - 1)), granule)
+            each = f.mul(turns, f.index(LINE * self.arithmetic.asked))
+            following = self._panel_at(f, tile, f.add(panel, f.index(1)), part.k0)
+            here = f.mul(f.sub(block.number, tile.first_block), each)
+            given += (f.at(following, here, "i8", "ahead"),)
+        self._emit_block(f, block.number, panel, given)
+        if not self.long:
+            self.results.emit(f, tile.pointers, rectangle, c, self.sums_row)
 
     def _rows_of(self, f: Function, block: Value) -> Value:
         """How many rows a block has."""
@@ -325,7 +377,7 @@ class GemmNest:
         if not blocks.longer:
             return f.index(blocks.base)
         longer = f.compare("lt", block, f.index(blocks.longer))
-        return f.select(longer, f.index(blocks.base + 1), f.index(blocks.base))
+        return f.select(longer, f.index(blocks.largest), f.index(blocks.base))
 
     def _emit_block(
         self, f: Function, block: Value, panel: Value, given: tuple[Value, ...]
@@ -377,6 +429,14 @@ class GemmNest:
         at = f.add(down, column)
         return f.at(self.scratch.start["c"], at, self.plan.compute.llvm, "c.block")
 
+    def _copy_at(self, f: Function, tile: _Tile, block: _Block) -> Value:
+        """Where a tile's copy of a block of a goes."""
+        start = self.scratch.start["a"]
+        if not self.plan.panels_outside:
+            return start
+        here = f.sub(block.number, tile.first_block)
+        return self._strip_at(f, "a", start, here, self.copied)
+
     def _strip_at(self, f: Function, side: str, start: Value, strip: Value, room: int) -> Value:
         """Where a packed strip lies; each has room for `room` numbers of each lane."""
         width = self.plan.width if side == "b" else self.plan.stride_a
@@ -387,7 +447,7 @@ class GemmNest:
         """Where b's panel begins at k0."""
         plan, spec, base = self.plan, self.spec, tile.bases["b"]
         if plan.pack_b == "tile":
-            here = f.sub(panel, tile.first_panel)
+            here = f.index(0) if plan.panels_outside else f.sub(panel, tile.first_panel)
             return self._strip_at(f, "b", self.scratch.start["b"], here, self.room)
         if plan.pack_b == "direct":
             down = f.mul(k0, f.index(spec.b.strides[-2]))

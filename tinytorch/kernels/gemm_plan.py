@@ -20,6 +20,15 @@ each result. A kernel behind the packing of b makes these sums, and they are tak
 results before anything else is done with them. SDOT and UDOT multiply bytes of the same sign: of
 others a gets b's, where there is no USDOT.
 
+Note [AMX tiles pass by the first cache]
+Four tiles of operands, 4 KB, are loaded for four products, 64 cycles. The first cache holds no
+panel of a usual depth, and what is loaded into it drives out what was there: through it 47 bytes a
+cycle come from the second cache, 1740 to 1900 GFLOP/s of a core; past it (TILELOADDT1) 2050 to
+2340, of 2450 to 2650 without loads. So both operands are packed (rows in place, 2000 to 4096 bytes
+apart: 1010 to 1630), and lie in the second cache: a tile keeps up to 1 MB of a, and goes through
+the panels of b, each of which is packed right before its products, or asked for ahead. Where more
+than two tiles need b it is packed once, many columns of a few rows at a time: far rows are pages.
+
 Knows sizes, and one block of rows and one panel of columns; not where they come from, nor what
 becomes of the sums, which micro-kernels leave in scratch.
 """
@@ -47,8 +56,10 @@ from tinytorch.codegen.kernel import (
     LINE,
     NeededRows,
     Operand,
+    Pieces,
     Prologue,
     Split,
+    fetch,
     round_up,
 )
 from tinytorch.codegen.target import Target
@@ -58,14 +69,15 @@ from tinytorch.kernels.register_tile import (
     DEPTH_COUNT_REST,
     WORD,
     WORD_BYTES,
+    Ahead,
     AmxOperand,
     RegisterTile,
     Turns,
     Words,
     amx_configure,
     amx_product,
+    amx_sizes,
     begin_micro_kernel,
-    fetch,
     multiply_add,
     product_block,
     sum_of_lanes,
@@ -96,7 +108,7 @@ WORD_TILE_FLOPS = 2.4e7
 # Places of a run of the summed axis: a whole number of turns of every way to multiply, and so many
 # that sums need not go to scratch and back too often (once in 128 turns, 1 % of them).
 RUN, FEWEST_IN_RUN = 64, 128
-# And for AMX tiles, whose arithmetic is ten times as fast: 32 x 32 sums at a time.
+# Of several small products one tile computes so much by AMX tiles, which are ten times as fast.
 AMX_TILE_FLOPS = 6e7
 # Rows of a weight (in, out) of few bits that are read beside each other: each lies on another page,
 # and the first-level address cache holds 96. Of 16, 32, 64, 128 and all, 64 was best
@@ -107,6 +119,10 @@ FEW_ROWS = 8  # of a product that is computed with dot products
 # (docs/log.md, 2026-11-27): fewer wait for their own sums, more lie in too many places of memory.
 DOT_COLUMNS = 4
 FEW_ROWS_OF_PAIRS = 2  # the same of bfloat16: more are multiplied in pairs
+# Of a matrix a tile multiplies at most so many rows and bytes, in the order in which they are read:
+# they stay in the second cache while the panels of b go by.
+AMX_TILE_ROWS, AMX_TILE_BYTES = 512, 2**20
+AMX_TURNS = 64  # of a stretch at most: a panel of b is then as large as the sums of 64 panels
 
 
 @dataclass(frozen=True)
@@ -166,6 +182,8 @@ class Plan:
         group: independent products (batch entries) computed by one tile.
         depth: products summed before partial sums go to scratch.
         pack_a, pack_b: "direct" (read in place), "tile" (each tile copies), "step" (copied once).
+        panels_outside: a tile goes through its panels, and through all its blocks of rows for each,
+            so that a panel stays in the first cache; else the other way round.
     """
 
     compute: DType
@@ -179,6 +197,7 @@ class Plan:
     depth: int
     pack_a: str
     pack_b: str
+    panels_outside: bool = False
 
     @property
     def width(self) -> int:
@@ -255,18 +274,14 @@ def words_of(target: Target, spec: GemmSpec) -> Words | None:
 
 def word_plan(target: Target, spec: GemmSpec, words: Words) -> Plan:
     """The plan of a product computed in words, by AMX tiles or vectors."""
-    most = WORD_DEPTH * words.each
-    parts = 1 if spec.k <= 2 * most else ceil(spec.k / most)
-    lanes = AMX_ROWS if target.has_amx else target.lanes(float32)
-    granule = lanes * words.each
-    depth = _part_of_run(spec, ceil(spec.k / parts / granule) * granule)
     as_it_is = spec.a.dtype is words.type_of("a") and spec.a.strides[-1] == 1
     if target.has_amx:
-        vectors = min(2, ceil(spec.n / AMX_ROWS))
-        return _plan(
-            spec, AMX_ROWS, (2 * AMX_ROWS, vectors), depth, AMX_TILE_FLOPS * words.each / 2,
-            as_it_is and spec.m >= AMX_ROWS, False, pack_a_once=repeats(spec, spec.a),
-        )  # fmt: skip
+        return _amx_plan(spec, words, as_it_is)
+    most = WORD_DEPTH * words.each
+    parts = 1 if spec.k <= 2 * most else ceil(spec.k / most)
+    lanes = target.lanes(float32)
+    granule = lanes * words.each
+    depth = _part_of_run(spec, ceil(spec.k / parts / granule) * granule)
     block = product_block(spec.m, spec.n, lanes, target.registers)
     direct_a = (
         as_it_is
@@ -286,6 +301,30 @@ def _part_of_run(spec: GemmSpec, depth: int) -> int:
     return next(part for part in parts if part <= depth or part == RUN)
 
 
+def _amx_plan(spec: GemmSpec, words: Words, direct_a: bool) -> Plan:
+    """The plan of a product computed by AMX tiles."""
+    granule = AMX_ROWS * words.each
+    parts = max(1, ceil(spec.k / (AMX_TURNS * granule)))
+    depth = _part_of_run(spec, max(1, ceil(spec.k / parts / granule)) * granule)
+    blocks = Pieces.of(spec.m, 2 * AMX_ROWS)
+    vectors = min(2, ceil(spec.n / AMX_ROWS))
+    panels = ceil(spec.n / (vectors * AMX_ROWS))
+    batch = max(prod(spec.batch), 1)
+    wanted = max(1, LEAST_TILES // batch) if spec.flops > 1e6 else 1
+    fit = min(AMX_TILE_ROWS, AMX_TILE_BYTES * words.each // (WORD_BYTES * depth))
+    rows = ceil(spec.m / fit)
+    columns = min(panels, ceil(wanted / rows))
+    rows = min(blocks.parts, max(rows, ceil(wanted / columns)))
+    pack_a = "step" if columns > 2 or repeats(spec, spec.a) else "tile"
+    return Plan(
+        compute_type(spec), AMX_ROWS, vectors, blocks, Split(blocks.parts, rows), panels,
+        Split(panels, columns), group_of(spec, rows * columns, AMX_TILE_FLOPS * words.each / 2),
+        depth, "direct" if direct_a and panels <= 3 * columns else pack_a,
+        "step" if rows > 2 or repeats(spec, spec.b) or spec.b_stays else "tile",
+        panels_outside=True,
+    )  # fmt: skip
+
+
 def plan_dot(target: Target, spec: GemmSpec) -> Plan:
     """The plan of a product computed with dot products: all rows at once, b is read one time."""
     lanes = target.lanes(compute_type(spec))
@@ -300,7 +339,7 @@ def dot_columns(rows: int, registers: int, lanes: int) -> int:
 
 def _plan(
     spec: GemmSpec, lanes: int, block: tuple[int, int], depth: int, flops: float, direct_a: bool,
-    direct_b: bool, pack_a_once: bool = False, even: bool = False,
+    direct_b: bool, even: bool = False,
 ) -> Plan:  # fmt: skip
     """The plan for a register block of (rows, vectors) and tiles of about `flops`.
 
@@ -314,7 +353,7 @@ def _plan(
         row_tiles, column_tiles = even_tile_counts(spec.flops, blocks, panels, nothing_before)
     else:
         row_tiles, column_tiles = tile_counts(spec, blocks, panels, flops)
-    pack_a = "step" if column_tiles > 1 or pack_a_once else "tile"
+    pack_a = "step" if column_tiles > 1 else "tile"
     pack_b = "step" if row_tiles > 1 or repeats(spec, spec.b) or spec.b_stays else "tile"
     return Plan(
         compute_type(spec), lanes, vectors, blocks, Split(blocks.parts, row_tiles), panels,
@@ -487,9 +526,6 @@ class Arithmetic:
             return Strip(x.dtype, lane, depth, lanes, self.words.type_of(side))
         prologue = spec.prologue if side == "b" else None
         return Strip(x.dtype, lane, depth, lanes, self.packed, spec.round_to, prologue)
-
-    def begin(self, f: Function) -> None:
-        """What a tile needs before its first block: nothing."""
 
     def pack(self, f: Function, side: str, copy: StripCopy, deep: bool | None) -> None:
         """Copy one strip; deep: whether its depth is at least a vector, None: as it runs."""
@@ -665,7 +701,7 @@ class Dot(Arithmetic):
             strip.prologue.prefetch(f, place, given_buffers(f, strip.prologue))
             return
         start = f.at(f.b, f.mul(lane, f.index(strip.lane_stride)), strip.dtype.llvm)
-        fetch(f, f.at(start, k, strip.dtype.llvm), 0)
+        fetch(f, f.at(start, k, strip.dtype.llvm))
 
     def _load(
         self, f: Function, side: str, lane: Value, at: tuple[Value, int, Value | None], part: int
@@ -744,28 +780,37 @@ class WordDots(WordArithmetic):
 
 
 class AmxTiles(WordArithmetic):
-    """Blocks of up to 32 x 32 sums in AMX tiles; packed operands are tiles, as they are loaded."""
+    """Blocks of up to 32 x 32 sums in AMX tiles; packed operands are tiles, as they are loaded.
 
-    def begin(self, f: Function) -> None:
-        """Say how large the tiles are."""
-        amx_configure(f)
+    The tiles of a block with few rows have few rows: what lies behind it is not read.
+    """
 
     def pack(self, f: Function, side: str, copy: StripCopy, deep: bool | None) -> None:
         """Copy one strip into tiles."""
         pack_words(f, copy, AMX_ROWS, "paired tiles" if side == "b" else "tiles", self.even)
 
     def pack_rest(self, f: Function, copy: StripCopy, rows: Value) -> None:
-        """Pack the last k of a block read in place, as the two tiles its micro-kernel reads."""
+        """Pack the last k of a block read in place as the tiles its micro-kernel reads."""
         if self.even:
             return
         whole = f.op("and", copy.depth, f.index(-self.granule))
         left, k = f.sub(copy.depth, whole), f.add(copy.k0, whole)
-        copy = replace(copy, width=AMX_ROWS, k0=k, depth=left)
-        pack_words(f, copy, AMX_ROWS, "tiles", False)
-        if self.plan.stride_a > AMX_ROWS:
-            second = f.sub(f.add(copy.first, rows), f.index(AMX_ROWS))
-            out = f.at(copy.out, f.index(_AMX_TILE), "i8")
-            pack_words(f, replace(copy, first=second, out=out), AMX_ROWS, "tiles", False)
+        with f.when(f.compare("lt", whole, copy.depth)):
+            pack_words(f, replace(copy, k0=k, depth=left), AMX_ROWS, "tiles", False)
+
+    @property
+    def parameters(self) -> tuple[tuple[str, str], ...]:
+        """Of a micro-kernel, behind a, b and c: also where the next panel of b lies."""
+        return (*DEPTH_COUNT_REST, *((("ahead", "ptr"),) if self.asked else ()))
+
+    @property
+    def asked(self) -> int:
+        """Lines of the next panel that are asked for each turn, so that the blocks of a tile ask
+        for all of it: it comes from the last cache, or from memory."""
+        plan = self.plan
+        if plan.pack_b != "step" or plan.column_tiles.largest < 2 or plan.row_tiles.base < 2:
+            return 0
+        return ceil(plan.vectors * AMX_ROWS / plan.row_tiles.base)
 
     def micro_kernel(self, sums: Sums) -> MicroKernel:
         """Up to 2 x 2 tiles of sums."""
@@ -775,11 +820,10 @@ class AmxTiles(WordArithmetic):
     def _write(self, name: str, sums: Sums) -> Function:
         """The code."""
         plan, direct = self.plan, self.plan.pack_a == "direct"
-        f = begin_micro_kernel(name, DEPTH_COUNT_REST)
-        # in place there is nothing behind the last row: the second tile ends with the block's last
-        # row and repeats rows of the first, which gives the same sums again
-        downs = [0, sums.rows - AMX_ROWS if direct else AMX_ROWS][: 1 + (sums.rows > AMX_ROWS)]
-        tiles = tuple(i * _AMX_TILE for i in range(len(downs)))
+        f = begin_micro_kernel(name, self.parameters)
+        rows = [min(AMX_ROWS, sums.rows - down) for down in range(0, sums.rows, AMX_ROWS)]
+        downs = range(0, len(rows) * AMX_ROWS, AMX_ROWS)
+        tiles = tuple(i * _AMX_TILE for i in range(len(rows)))
         if direct:
             row = self.spec.a.dtype.itemsize * self.spec.a.strides[-2]
             a = AmxOperand(f.a, tuple(down * row for down in downs), row, _AMX_LINE)
@@ -792,5 +836,12 @@ class AmxTiles(WordArithmetic):
         cells = tuple(4 * (down * sums.row + j * AMX_ROWS) for down in downs for j in across)
         rest = AmxOperand(f.rest, tiles, _AMX_LINE) if direct and not self.even else None
         c = AmxOperand(f.c, cells, 4 * sums.row)
-        amx_product(f, a, b, c, f.depth, sums.add, rest, self.words)
+        ahead = Ahead(f.ahead, self.asked) if self.asked else None
+        place = None
+        if rows[-1] < AMX_ROWS:
+            place = f.define("ptr", f"alloca [{_AMX_LINE} x i8], align {_AMX_LINE}", "shape")
+            amx_configure(f, amx_sizes(rows), place)
+        amx_product(f, a, b, c, f.depth, sums.add, rest, self.words, ahead)
+        if place:
+            amx_configure(f, place=place)
         return f

@@ -27,7 +27,7 @@ from tinytorch.codegen.builder import (
     size_of,
     vector,
 )
-from tinytorch.codegen.kernel import Epilogue, Pointers, ceil_div
+from tinytorch.codegen.kernel import LINE, Epilogue, Pointers, ceil_div, fetch
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.vector_math import muladd
 
@@ -257,13 +257,6 @@ class RegisterTile:
             for j, column in enumerate(columns):
                 after.append(multiply_add(f, x, column, sums[i * self.vectors + j], self.words))
         return after
-
-
-def fetch(f: Function, pointer: Value, ahead: int) -> None:
-    """Ask for the cache line `ahead` bytes further on; a hint that never fails."""
-    there = f.at(pointer, f.index(ahead), "i8", "ahead")
-    read, first_level, data = f.const("i32", 0), f.const("i32", 3), f.const("i32", 1)
-    f.call("void", "llvm.prefetch.p0", there, read, first_level, data)
 
 
 def begin_micro_kernel(name: str, others: Sequence[tuple[str, str]]) -> Function:
@@ -550,9 +543,22 @@ class AmxOperand:
     step: int = 0
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """Lines that are asked for while tiles are multiplied, some each turn.
+
+    Args:
+        pointer: the first.
+        lines: how many lie side by side for each turn.
+    """
+
+    pointer: Value
+    lines: int
+
+
 def amx_product(
     f: Function, a: AmxOperand, b: AmxOperand, sums: AmxOperand, depth: Value, add: bool, rest:
-    AmxOperand | None = None, words: Words = PAIRS,
+    AmxOperand | None = None, words: Words = PAIRS, ahead: Ahead | None = None,
 ) -> None:  # fmt: skip
     """sums (+)= a b, for up to 2 x 2 tiles.
 
@@ -561,6 +567,7 @@ def amx_product(
         add: start from the sums in memory.
         rest: where a's tiles of the last, incomplete, turn lie, if there is one.
         words: pairs of bfloat16, or bytes.
+        ahead: what will be read later.
     """
     signs = ("u" if side in words.unsigned else "s" for side in "ab")
     multiply = "tdpbf16ps" if words.each == 2 else f"tdpb{''.join(signs)}d"
@@ -576,19 +583,25 @@ def amx_product(
 
     def turn(left: AmxOperand, a_at: Value, b_at: Value) -> None:
         for i, tile in enumerate(left.tiles):
-            _amx_memory(f, "tileloadd64", _A[i], f.at(a_at, f.index(tile), "i8"), left.row)
+            _amx_memory(f, "tileloaddt164", _A[i], f.at(a_at, f.index(tile), "i8"), left.row)
             for j in columns:
                 if i == 0:
                     place = f.at(b_at, f.index(b.tiles[j]), "i8")
-                    _amx_memory(f, "tileloadd64", _B[j], place, b.row)
+                    _amx_memory(f, "tileloaddt164", _B[j], place, b.row)
                 which = [_amx_register(f, x) for x in (_SUMS[2 * i + j], _A[i], _B[j])]
                 f.call("void", f"llvm.x86.{multiply}", *which)
 
     whole = f.op("and", depth, f.index(-step)) if rest else depth
-    with f.loop("turn", 0, whole, step, carry=[a.pointer, b.pointer]) as k:
-        turn(a, *k.carried)
-        a_next = f.at(k.carried[0], f.index(a.step), "i8", "a.next")
-        k.next(a_next, f.at(k.carried[1], f.index(b.step), "i8", "b.next"))
+    start = [a.pointer, b.pointer, *([ahead.pointer] if ahead else [])]
+    with f.loop("turn", 0, whole, step, carry=start) as k:
+        turn(a, *k.carried[:2])
+        steps = [a.step, b.step]
+        if ahead:
+            for i in range(ahead.lines):
+                fetch(f, k.carried[2], LINE * i, level=2)
+            steps.append(LINE * ahead.lines)
+        moved = zip(k.carried, steps, strict=True)
+        k.next(*[f.at(place, f.index(n), "i8", "next") for place, n in moved])
     if rest:
         with f.when(f.compare("lt", whole, depth)):
             turn(rest, rest.pointer, k.results[1])
@@ -604,23 +617,37 @@ def _amx_memory(f: Function, name: str, number: int, place: Value, row: int) -> 
     f.call("void", f"llvm.x86.{name}", _amx_register(f, number), place, f.index(row))
 
 
-def amx_configure(f: Function, sizes: Sequence[tuple[int, int]] = ()) -> None:
-    """Say how large the tiles are; all become 0. Overwrites the first line of scratch.
+def amx_sizes(rows: Sequence[int]) -> list[tuple[int, int]]:
+    """For `amx_configure`: tiles of sums and of a with fewer rows.
+
+    Args:
+        rows: of each row of tiles, one or two.
+    """
+    of = {t: i for i in range(2) for t in (_SUMS[2 * i], _SUMS[2 * i + 1], _A[i])}
+    return [(rows[min(i, len(rows) - 1)], 4 * AMX_ROWS) for _, i in sorted(of.items())]
+
+
+def amx_configure(
+    f: Function, sizes: Sequence[tuple[int, int]] = (), place: Value | None = None
+) -> None:
+    """Say how large the tiles are; all become 0.
 
     Source: Intel 64 and IA-32 Architectures Software Developer's Manual, LDTILECFG: byte 0 is
     the palette, bytes 16.. are 16-bit row lengths, bytes 48.. are row counts.
 
     Args:
         sizes: rows, and bytes of a row, of each; by default all are of 16 rows by 64 bytes.
+        place: a line that is overwritten; by default the first one of scratch.
     """
-    f.store(f.const("<16 x i32>", 0), f.scratch)
-    f.store(f.const("i8", 1), f.scratch)
-    f.store(f.const("<8 x i16>", 64), f.at(f.scratch, f.index(16), "i8"))
-    f.store(f.const("<8 x i8>", AMX_ROWS), f.at(f.scratch, f.index(48), "i8"))
+    place = place or f.scratch
+    f.store(f.const("<16 x i32>", 0), place)
+    f.store(f.const("i8", 1), place)
+    f.store(f.const("<8 x i16>", 64), f.at(place, f.index(16), "i8"))
+    f.store(f.const("<8 x i8>", AMX_ROWS), f.at(place, f.index(48), "i8"))
     for i, (rows, row) in enumerate(sizes):
-        f.store(f.const("i16", row), f.at(f.scratch, f.index(16 + 2 * i), "i8"))
-        f.store(f.const("i8", rows), f.at(f.scratch, f.index(48 + i), "i8"))
-    f.call("void", "llvm.x86.ldtilecfg", f.scratch)
+        f.store(f.const("i16", row), f.at(place, f.index(16 + 2 * i), "i8"))
+        f.store(f.const("i8", rows), f.at(place, f.index(48 + i), "i8"))
+    f.call("void", "llvm.x86.ldtilecfg", place)
 
 
 def pair_block_product(

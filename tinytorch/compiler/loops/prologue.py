@@ -13,7 +13,7 @@ import numpy as np
 
 from tinytorch.base.dtypes import uint32
 from tinytorch.codegen.builder import Function, Value, vector
-from tinytorch.codegen.kernel import unravel
+from tinytorch.codegen.kernel import fetch, unravel
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.loops import elementwise
 from tinytorch.compiler.loops.expression import (
@@ -26,7 +26,6 @@ from tinytorch.compiler.loops.expression import (
     describe,
     topological,
 )
-from tinytorch.kernels.register_tile import fetch
 
 TABLE_LANES = 16  # of AVX-512, and numbers of four bits
 
@@ -124,7 +123,7 @@ class FusedPrologue:
     ) -> None:
         """Ask for the line of what it reads most of; a hint that never fails."""
         e, em = self._largest, self._at(f, place, None, 1, pointers)
-        fetch(f, f.at(pointers[e.argument], em.offset(e.strides, e.offset), e.dtype.llvm), 0)
+        fetch(f, f.at(pointers[e.argument], em.offset(e.strides, e.offset), e.dtype.llvm))
 
     def _ahead(
         self, f: Function, axes: tuple[int, ...], at: Value, known: tuple[int, int]
