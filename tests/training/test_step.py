@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
-from tinytorch.base.errors import CompileError
+from tinytorch.base.errors import LengthError
 from tinytorch.training import Trainer
 from tinytorch.training import step as module
 from tinytorch.training.history import Silent
@@ -23,7 +23,7 @@ def log(monkeypatch):
     def recording(fn, guards, arrays, bound):
         def call(*batch):
             if arrays and bound > 10:  # as if Python decided by the number
-                raise CompileError.own_fault("lengths", got="a length", rule="none")
+                raise LengthError("a length", got="8", rule="none", fix="none")
             seen.append((batch[0].shape[0], bound))
             return fn(*batch)
 

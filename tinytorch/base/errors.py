@@ -176,6 +176,10 @@ class CompileError(TinyTorchError, RuntimeError):
         return cls(what, got=got, rule=rule, fix=fix)
 
 
+class LengthError(CompileError):
+    """A compiled function would have to know a length (`tt.dim`) before it runs."""
+
+
 class NonFiniteError(TinyTorchError, FloatingPointError):
     """A compiled function computed NaN or an infinity (`compile(..., check_nan=True)`)."""
 

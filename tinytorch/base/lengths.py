@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
-from tinytorch.base.errors import CompileError, SettingError
+from tinytorch.base.errors import LengthError, SettingError
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _FIX = (
@@ -222,7 +222,7 @@ class LengthNumber:
         self._refuse(f"{self!r} {sign} {other!r}")
 
     def _refuse(self, what: str) -> NoReturn:
-        raise CompileError(
+        raise LengthError(
             "a compiled function decides by a length that is known only when it runs",
             got=f"{what}, at {_line()}",
             rule="one program serves every length: " + _bounds(self),
@@ -531,13 +531,13 @@ def at_most(a: Any, b: Any, what: str) -> bool:
     """Whether a <= b, the same for every length.
 
     Raises:
-        CompileError: for some lengths it is so, for others not; `what` says what depends on it.
+        LengthError: for some lengths it is so, for others not; `what` says what depends on it.
     """
     rest: Any = b - a
     low, high = (rest.low, rest.high) if isinstance(rest, Length) else (rest, rest)
     if low >= 0 or high < 0:
         return low >= 0
-    raise CompileError(
+    raise LengthError(
         f"{what} lies inside an axis for some lengths and outside for others",
         got=f"{a!r} and {b!r}, at {_line()}",
         rule="one program serves every length: " + _bounds(rest),

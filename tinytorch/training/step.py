@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.dtypes import bool_
-from tinytorch.base.errors import CompileError, DataError
+from tinytorch.base.errors import DataError, LengthError
 from tinytorch.base.lengths import dim
 from tinytorch.nn.losses import losses_noted
 from tinytorch.nn.module import Module
@@ -77,7 +77,7 @@ class Step:
                 try:
                     self.compiled = found
                     return found(*tensors)
-                except CompileError:  # if it is not for the lengths, the other way says so again
+                except LengthError:
                     self.programs[rest] = None
         if samples < self.largest.get(rest, 0) and not again:
             return self.fn(*tensors)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from tinytorch.base.dtypes import DType, float64, int32, int64
-from tinytorch.base.errors import CompileError
+from tinytorch.base.errors import CompileError, LengthError
 from tinytorch.base.lengths import Dim, Length, LengthNumber, at_bound, holds_length, is_symbolic
 from tinytorch.compiler.graph.axes import Axes, Axis, are_ragged, plain_axes
 from tinytorch.compiler.graph.graph import Graph, Node, Value, applied
@@ -133,7 +133,7 @@ class LengthRewriter:
         """Raise: the node at hand cannot be done for a length that is known when it runs."""
         node = self._now()
         shapes = ", ".join(str(tuple(v.shape)) for v in node.inputs)
-        raise CompileError(
+        raise LengthError(
             f"{node.primitive.name} along an axis whose length is known only when the program runs",
             got=f"{shapes or tuple(node.outputs[0].shape)}, at {node.where or 'an unknown line'}",
             rule=why,
