@@ -22,7 +22,8 @@ from math import prod
 import numpy as np
 
 from tinytorch.base.dtypes import DType, bfloat16, float16, float32, float64, from_bfloat16
-from tinytorch.compiler.graph.graph import Graph, Node, Value, graph_of_body
+from tinytorch.compiler.graph.bodies import graph_of_body
+from tinytorch.compiler.graph.graph import Graph, Node, Value
 from tinytorch.primitives.pooling import output_size
 from tinytorch.primitives.primitive import Spec, store
 

@@ -15,7 +15,8 @@ from tests.compiler.compiled import run, targets
 from tinytorch.base.errors import CompileError
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.plan.lower import check_tasks
-from tinytorch.compiler.plan.stages import BodyCall, Walk, Way
+from tinytorch.compiler.plan.stages import BodyCall
+from tinytorch.compiler.plan.trips import Walk, Way
 from tinytorch.compiler.run import program as programs
 
 TARGET = Target.named("vector128")

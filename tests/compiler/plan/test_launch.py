@@ -26,7 +26,8 @@ from tinytorch.compiler.plan.launch import (
     host_from_json,
     launch_plan,
 )
-from tinytorch.compiler.plan.stages import Choice, HostCall, Storage, Task, TaskList, Walk, Way
+from tinytorch.compiler.plan.stages import HostCall, Storage, Task, TaskList
+from tinytorch.compiler.plan.trips import Choice, Walk, Way
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec
 

@@ -12,22 +12,21 @@ from dataclasses import replace
 from math import prod
 
 from tinytorch.base.errors import CompileError
-from tinytorch.compiler.graph.graph import Value, graph_of_body
+from tinytorch.compiler.graph.bodies import graph_of_body
+from tinytorch.compiler.graph.graph import Value
 from tinytorch.compiler.loops.expression import Load
 from tinytorch.compiler.plan.access import dense_strides, plain
 from tinytorch.compiler.plan.arena import plan_arena
 from tinytorch.compiler.plan.lowering import Lowering
 from tinytorch.compiler.plan.stages import (
     BodyCall,
-    Choice,
     Group,
     Storage,
     Task,
     TaskList,
-    Walk,
-    Way,
     checks_in,
 )
+from tinytorch.compiler.plan.trips import Choice, Walk, Way
 from tinytorch.primitives.body import Body
 
 

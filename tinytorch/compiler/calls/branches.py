@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from tinytorch.compiler.calls.bodies import BodyTasks, lowered
 from tinytorch.compiler.graph.graph import Value
 from tinytorch.compiler.plan.lowering import Lowering
-from tinytorch.compiler.plan.stages import Choice, Group, Walk, Way
+from tinytorch.compiler.plan.stages import Group
+from tinytorch.compiler.plan.trips import Choice, Walk, Way
 from tinytorch.primitives.body import Body
 
 

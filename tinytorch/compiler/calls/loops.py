@@ -17,7 +17,8 @@ from tinytorch.compiler.graph.graph import Value
 from tinytorch.compiler.plan.access import identity
 from tinytorch.compiler.plan.arena import ALIGNMENT
 from tinytorch.compiler.plan.lowering import Lowering
-from tinytorch.compiler.plan.stages import Group, Storage, Task, TaskList, Walk, Way
+from tinytorch.compiler.plan.stages import Group, Storage, Task, TaskList
+from tinytorch.compiler.plan.trips import Walk, Way
 
 
 def scan(lowering: Lowering, group: Group) -> bool:

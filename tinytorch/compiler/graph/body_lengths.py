@@ -14,7 +14,8 @@ from typing import Any
 from tinytorch.base.dtypes import bool_, int64
 from tinytorch.base.lengths import at_bound, is_symbolic
 from tinytorch.compiler.graph.axes import Axes, plain_axis
-from tinytorch.compiler.graph.graph import Node, Value, applied, body_of, graph_of_body
+from tinytorch.compiler.graph.bodies import body_of, graph_of_body
+from tinytorch.compiler.graph.graph import Node, Value, applied
 from tinytorch.compiler.graph.lengths import LengthRewriter
 from tinytorch.primitives.body import Body
 from tinytorch.primitives.primitive import TABLE, Spec

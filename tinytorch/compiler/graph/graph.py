@@ -18,7 +18,7 @@ from tinytorch.base.errors import CompileError
 from tinytorch.base.lengths import Dim
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.graph.axes import Axes, Axis
-from tinytorch.primitives.body import Body, Line, params_written
+from tinytorch.primitives.body import Body, params_written
 from tinytorch.primitives.primitive import OpClass, Primitive, Spec
 
 # Rows of these classes look at places that are known at run time only, or run the code of a user.
@@ -339,35 +339,6 @@ def _array_text(name: str, array: np.ndarray) -> str:
     if array.size > WRITTEN_OUT:
         return f'constants["{name}"]'
     return f'np.array({array.tolist()!r}, "{array.dtype.name}").reshape({array.shape})'
-
-
-# A body, as a graph without states whose arguments it is given, and back.
-
-
-def graph_of_body(body: Body, where: str = "") -> Graph:
-    """A program that does what a body does.
-
-    Args:
-        where: the user's line.
-    """
-    graph = Graph(arguments=[Value(spec) for spec in body.inputs])
-    values = list(graph.arguments)
-    for line in body.lines:
-        inputs = tuple(values[i] for i in line.inputs)
-        values += graph.add(line.row, inputs, line.params, where)
-    graph.results = [values[i] for i in body.results]
-    return graph
-
-
-def body_of(arguments: Sequence[Value], nodes: Sequence[Node], results: Sequence[Value]) -> Body:
-    """What nodes compute of the arguments, as a body."""
-    number = {v: i for i, v in enumerate(arguments)}
-    lines: list[Line] = []
-    for node in nodes:
-        lines.append(Line(node.primitive, tuple(number[v] for v in node.inputs), node.params))
-        number.update({v: len(number) + i for i, v in enumerate(node.outputs)})
-    specs = tuple(v.spec for v in arguments)
-    return Body(specs, tuple(lines), tuple(number[v] for v in results))
 
 
 @dataclass(frozen=True, eq=False)

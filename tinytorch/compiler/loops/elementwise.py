@@ -307,6 +307,8 @@ def _reciprocal(f: Function, a: Values, d: DType) -> Value:
     return f.div(f.const(a[0].type, 1.0), a[0])
 
 
+# the rows that take few bits out of a word, by a mask and from its upper end
+MASKS, SHIFTS = frozenset({"bitwise_and"}), frozenset({"shift_right"})
 SELECT = "where"  # the row that gives one of two operands, by a condition
 # name -> instructions. `d` is the dtype of the first numeric operand.
 RULES: dict[str, Rule] = {

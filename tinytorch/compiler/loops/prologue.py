@@ -108,7 +108,7 @@ class FusedPrologue:
     def _of_four_bits(self, lane: int | None) -> Op | None:
         """A number below 16, if the value depends on the lane by it alone: it has 16 values."""
         for number in topological([self.value]):
-            if not (isinstance(number, Op) and number.name == "bitwise_and"):
+            if not (isinstance(number, Op) and number.name in elementwise.MASKS):
                 continue
             mask = number.operands[1]
             if not (isinstance(mask, Constant) and mask.number == TABLE_LANES - 1):
@@ -151,7 +151,7 @@ class FusedPrologue:
 
 def _low_bits(f: Function, em: Emitter, e: Expression, n: int) -> Value:
     """An integer in words of 32 bits, right in its four lowest: a shift needs no mask there."""
-    if isinstance(e, Op) and e.name == "shift_right" and e.dtype.kind == "u":
+    if isinstance(e, Op) and e.name in elementwise.SHIFTS and e.dtype.kind == "u":
         x, by = (_words(f, em, v, n) for v in e.operands)
         return elementwise.emit(f, "shift_right", [x, by], [uint32, uint32], uint32)
     return _words(f, em, e, n)

@@ -269,9 +269,7 @@ class _Fusion:
         """Whether the node runs over the group's points or rows, reading them where they are."""
         if group.call is not None and not has_epilogue(group.call):
             return False
-        if len(group.nodes) >= MOST_NODES or (group.nodes[0] in self.frozen) != (
-            node in self.frozen
-        ):
+        if len(group.nodes) >= MOST_NODES or self._mixes(group, node):
             return False
         if node.is_reduction:
             if group.call is not None or group.outer or self.is_outer(node):
@@ -292,6 +290,10 @@ class _Fusion:
             if made is not None and self.of[made] is group and self.is_full(group, base):
                 return False
         return True
+
+    def _mixes(self, group: _Draft, node: Node) -> bool:
+        """Whether one of them is computed of frozen states alone, the other at each call."""
+        return (group.nodes[0] in self.frozen) != (node in self.frozen)
 
     @staticmethod
     def _is_per_row(group: _Draft, shape: tuple[int, ...]) -> bool:
@@ -318,9 +320,7 @@ class _Fusion:
         for group in reversed(self.groups[-16:]):
             if not (group.outer and group.domain == node.inputs[0].shape and group.axes == axes):
                 continue
-            if group.replay != node.replay or (group.nodes[0] in self.frozen) != (
-                node in self.frozen
-            ):
+            if group.replay != node.replay or self._mixes(group, node):
                 continue
             firsts = [n for n in group.nodes if n.is_reduction]
             shared = mine & {b for n in firsts for b, _ in self.paths.sources(n)}
@@ -336,7 +336,7 @@ class _Fusion:
         """Put `other` into `into` if they run over the same points with nothing between them."""
         if other.call is not None or other.outer or (other.replay != into.replay and not replay):
             return
-        if (other.nodes[0] in self.frozen) != (into.nodes[0] in self.frozen):
+        if self._mixes(into, other.nodes[0]):
             return
         per_row = other.axes is None and self._is_per_row(into, other.domain)
         if not per_row and (into.outer or other.domain != into.domain):

@@ -19,7 +19,8 @@ from tinytorch.base.dtypes import DType, dtype_named
 from tinytorch.codegen.kernel import Kernel, Operand
 from tinytorch.compiler.graph.graph import Graph, Value
 from tinytorch.compiler.plan.arena import Arena
-from tinytorch.compiler.plan.stages import BodyCall, Choice, HostCall, Storage, Task, Walk, Way
+from tinytorch.compiler.plan.stages import BodyCall, HostCall, Storage, Task
+from tinytorch.compiler.plan.trips import Choice, Walk, Way
 from tinytorch.primitives.body import Body
 from tinytorch.primitives.host import HostFunction
 from tinytorch.primitives.primitive import TABLE, Spec

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from tinytorch.base.errors import CompileError
-from tinytorch.compiler.graph.graph import Node, Value, body_of
+from tinytorch.compiler.graph.bodies import body_of
+from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.record.recorder import Params, Recorder, is_number
 from tinytorch.primitives.body import Body
 from tinytorch.primitives.primitive import Primitive, Spec
