@@ -28,10 +28,14 @@ VECTOR_TARGETS = {n: replace(Target.named(n), has_amx=False) for n in runnable_n
 PAIR_TARGETS = [AMX, *(t for t in VECTOR_TARGETS.values() if t.has_bf16_dot)]
 # The same with fewer instructions for bytes: pairs of int16, and those of the same sign alone.
 FEWER_BYTES = {
-    "plain": PLAIN,
-    "avx2 in shorts": replace(AVX2, has_int8_dot=False),
-    "neon in shorts": replace(NEON, has_int8_dot=False),
-    "neon of the same sign": replace(NEON, has_mixed_dot=False),
+    name: target
+    for name, target in {
+        "plain": PLAIN,
+        "avx2 in shorts": replace(AVX2, has_int8_dot=False),
+        "neon in shorts": replace(NEON, has_int8_dot=False),
+        "neon of the same sign": replace(NEON, has_mixed_dot=False),
+    }.items()
+    if target.name in VECTOR_TARGETS
 }
 
 

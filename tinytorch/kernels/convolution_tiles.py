@@ -390,10 +390,10 @@ class _TileWeights(Parts):
     def _clear(self, f: Function, block: Value) -> None:
         """Zeros in place of both, where nobody needs the picture."""
         line = vector(_LINE, "i8")
-        first = f.mul(block, f.index(self.pairs))
-        with f.loop("pair", 0, self.pairs, _LINE) as i:
-            place = self.scratch.at("pairs", f.add(first, i.index), "i8")
-            f.store(f.const(line, 0), place)
+        first, groups = f.mul(block, f.index(self.pairs)), ceil_div(self.panels, 2)
+        with f.loop("group", 0, groups) as k, f.loop("pair", 0, self.pairs, _LINE) as i:
+            begin = f.add(first, f.mul(k.index, f.index(self.group)))
+            f.store(f.const(line, 0), self.scratch.at("pairs", f.add(begin, i.index), "i8"))
         first = f.mul(block, f.index(self.pixels))
         with f.loop("o", 0, self.spec.filters) as o, f.loop("pixel", 0, self.pixels) as x:
             at = f.add(f.mul(o.index, f.index(self.pitch)), f.add(first, x.index))
