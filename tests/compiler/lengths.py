@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import tinytorch as tt
+from tests.kernels.lowered_runner import plant_scratch
 
 MOST = 9
 
@@ -28,7 +29,8 @@ def wholes(n: int, below: int, *shape: int) -> tt.Tensor:
 
 
 def plant(compiled: Any) -> None:
-    """NaN in all memory that a program keeps for itself."""
+    """NaN in all memory that a program keeps for itself, or its threads."""
+    plant_scratch()
     for runners in compiled._last.program.idle.values():
         for runner in runners:
             runner.arena[...] = 0xFF

@@ -73,7 +73,14 @@ def run_lowered(target, lowered, buffers, threads=(1,)):
     scratch = max((k.scratch for k in kernels), default=0)
     table = StageTable(stages, scratch_bytes=scratch, tiles_config=target.has_amx)
     for n in threads:
+        plant_scratch()
         assert Team().run(table, threads=n) == 0
+
+
+def plant_scratch():
+    """NaN in the memory that threads have for themselves: what it held before is nobody's."""
+    for crew in Team.crews:
+        crew._scratch[...] = 0xFF
 
 
 def run_kernel(target, kernel, buffers, threads=(1,)):
