@@ -87,13 +87,13 @@ class Step:
 
     def _program(self, rest: Shapes, samples: int, arrays: int) -> Callable | None:
         """The program for so many samples, and fewer; None if Python decides by their number."""
-        bound = self.largest.get(rest, 0)
-        if self.programs.get(rest, self.fn) is not None and (
-            rest not in self.programs or samples > bound
-        ):
-            bound = self.largest[rest] = max(samples, bound)
-            self.programs[rest] = _compiled(self.fn, self.guards, arrays, bound)
-        return self.programs[rest]
+        if rest in self.programs:
+            found = self.programs[rest]
+            if found is None or samples <= self.largest[rest]:
+                return found
+        bound = self.largest[rest] = max(samples, self.largest.get(rest, 0))
+        made = self.programs[rest] = _compiled(self.fn, self.guards, arrays, bound)
+        return made
 
     def seen(self) -> list:
         """What decides which batches are compiled, as lists that JSON can hold."""

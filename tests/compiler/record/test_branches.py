@@ -14,6 +14,7 @@ import pytest
 import tinytorch as tt
 import tinytorch.nn.functional as F
 from tests.compiler.compiled import targets
+from tests.compiler.record.derivatives import derivatives, numbers
 from tinytorch.base.errors import IndexRangeError, TinyTorchError
 from tinytorch.compiler.graph.graph import Graph, Value, step_reference, verify
 from tinytorch.compiler.graph.simplify import remove_unused
@@ -34,20 +35,6 @@ def program(function):
     """A function of (flag, weight (4, 4), x (5, 1, 4)), compared with itself, compiled."""
     PROGRAMS[function.__name__] = function
     return function
-
-
-def numbers(*shape, seed=0):
-    return tt.Tensor(np.random.default_rng(seed).standard_normal(shape) * 0.5)
-
-
-def derivatives(loss, *given):
-    """The loss, its gradients, and those of the sum of their squares: second derivatives."""
-    places = tuple(range(len(given)))
-
-    def slope(*given):
-        return sum((g * g).sum() for g in tt.grad(loss, places)(*given))
-
-    return (loss(*given), *tt.grad(loss, places)(*given), *tt.grad(slope, places)(*given))
 
 
 @program

@@ -15,6 +15,7 @@ import pytest
 import tinytorch as tt
 import tinytorch.nn.functional as F
 from tests.compiler.compiled import targets
+from tests.compiler.record.derivatives import derivatives, numbers
 from tinytorch.base.errors import CompileError, TinyTorchError
 from tinytorch.compiler.graph.graph import step_reference
 from tinytorch.compiler.record.recording import record
@@ -32,22 +33,8 @@ def program(function):
     return function
 
 
-def numbers(*shape, seed=0):
-    return tt.Tensor(np.random.default_rng(seed).standard_normal(shape) * 0.5)
-
-
 def start(*shape):
     return tt.ones(shape, dtype=tt.float64)
-
-
-def derivatives(loss, *given):
-    """The loss, its gradients, and those of the sum of their squares: second derivatives."""
-    places = tuple(range(len(given)))
-
-    def slope(*given):
-        return sum((g * g).sum() for g in tt.grad(loss, places)(*given))
-
-    return (loss(*given), *tt.grad(loss, places)(*given), *tt.grad(slope, places)(*given))
 
 
 @program

@@ -21,9 +21,9 @@ from tinytorch.compiler.record.recorder import Params, Recorder, is_number
 from tinytorch.primitives.body import Body
 from tinytorch.primitives.primitive import Primitive, Spec
 from tinytorch.tensor import autograd
-from tinytorch.tensor.autograd import Leaf, Port, TapeNode
+from tinytorch.tensor.autograd import GradientRule, Leaf, Port, TapeNode
 from tinytorch.tensor.interpreter import STATE, interpreting, user_line
-from tinytorch.tensor.memory import Buffer, from_value
+from tinytorch.tensor.memory import Buffer, from_handle, from_value
 
 Tensors = Sequence[Any]
 Run = Callable[[Tensors, Tensors], tuple[Sequence[Any], Sequence[Any]]]
@@ -322,6 +322,28 @@ class BodyRecording:
                     stack.extend(zip(node.parents, node.inputs, strict=True))
             self.reached.append(found)
         self.has_selection = selects
+
+
+def on_tape(
+    rule: GradientRule, given: Sequence[Any], places: dict[Any, Any], outs: Sequence[Any],
+    tracked: Sequence[bool],
+) -> Any:  # fmt: skip
+    """Put a loop or a branch on the tape as one node; gives that, None if no result depends on it.
+
+    Args:
+        rule: its gradient.
+        given, places: what it is given, and what is read from outside besides.
+        outs, tracked: its results, and whether each depends on what is recorded around.
+    """
+    if not (STATE.recording and any(tracked)):
+        return None
+    read = [from_handle(handle, place) for place, handle in places.items()]
+    autograd.record(rule, [*given, *read], {}, tuple(outs))
+    tape = next(t._node.node for t in outs if t._node is not None)
+    for out, does in zip(outs, tracked, strict=True):
+        if not does:
+            out._node = None
+    return tape
 
 
 def _result(inner: BodyRecorder, tensor: Any) -> tuple[Value, Any]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tinytorch.compiler.graph.graph import Node, Value
-from tinytorch.compiler.record.bodies import BodyRecording, Run, Tensors
+from tinytorch.compiler.record.bodies import BodyRecording, Run, Tensors, on_tape
 from tinytorch.compiler.record.body_gradient import BodyGradient
 from tinytorch.compiler.record.recorder import Params
 from tinytorch.primitives import TABLE
@@ -25,7 +25,7 @@ from tinytorch.tensor import autograd
 from tinytorch.tensor.autograd import GradientRule, Port
 from tinytorch.tensor.creation import zeros
 from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.memory import from_handle, from_value
+from tinytorch.tensor.memory import from_value
 
 Case = Callable[[], Sequence[Any]]
 _COND = TABLE["cond"]
@@ -82,14 +82,7 @@ class BranchRecording(GradientRule):
         values = [*map(self.recorder.value_of, own), *given]
         self.node = self.recorder.add_whole(_COND, values, params, own)
         outs = [from_value(v) for v in self.node.outputs]
-        tracked = self._tracked()
-        if STATE.recording and any(tracked):
-            read = [from_handle(handle, place) for place, handle in self.places.items()]
-            autograd.record(self, [*self.written, *read], {}, tuple(outs))
-            self.tape = next(t._node.node for t in outs if t._node is not None)
-            for out, does in zip(outs, tracked, strict=True):
-                if not does:
-                    out._node = None
+        self.tape = on_tape(self, self.written, self.places, outs, self._tracked())
         return outs
 
     def _tracked(self) -> list[bool]:

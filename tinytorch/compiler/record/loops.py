@@ -15,15 +15,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinytorch.compiler.graph.graph import Node, Value
-from tinytorch.compiler.record.bodies import Tensors
+from tinytorch.compiler.record.bodies import Tensors, on_tape
 from tinytorch.compiler.record.loop_gradient import LoopGradient, LoopRecord
 from tinytorch.compiler.record.recorder import Params
 from tinytorch.primitives import TABLE
 from tinytorch.primitives.primitive import Spec
-from tinytorch.tensor import autograd
 from tinytorch.tensor.autograd import GradientRule, Port
-from tinytorch.tensor.interpreter import STATE
-from tinytorch.tensor.memory import from_handle, from_value
+from tinytorch.tensor.memory import from_value
 
 Trip = Callable[[Tensors, Tensors], tuple[list[Any], list[Any]]]
 _SCAN = TABLE["scan"]
@@ -77,14 +75,7 @@ class LoopRecording(LoopRecord, GradientRule):
         values = [*map(recorder.value_of, own), *given]
         self.node = recorder.add_whole(_SCAN, values, params, own)
         outs = [from_value(v) for v in self.node.outputs]
-        tracked = self._tracked()
-        if STATE.recording and any(tracked):
-            read = [from_handle(handle, place) for place, handle in self.places.items()]
-            autograd.record(self, [*self.carried, *self.xs, *read], {}, tuple(outs))
-            self.tape = next(t._node.node for t in outs if t._node is not None)
-            for out, does in zip(outs, tracked, strict=True):
-                if not does:
-                    out._node = None
+        self.tape = on_tape(self, own, self.places, outs, self._tracked())
         return outs
 
     def _tracked(self) -> list[bool]:
