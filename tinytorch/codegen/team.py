@@ -525,6 +525,7 @@ def run_loop_text(target: Target) -> str:
     begin = "begin" if target.has_amx else "entry"
     for part in (_STAGES, _ALONE):
         part = part.replace("TILES_ON", _TILES_ON if target.has_amx else "")
+        part = part.replace("READ_RECORD", _READ_RECORD)
         parts.append(part.replace("%ENTRY", "%" + begin))
     text = "\n".join([*parts, _GATE, _RUN, _WORKER, _tiles(target)])
     for name, value in sorted(_CONSTANTS.items(), key=lambda item: -len(item[0])):
@@ -653,6 +654,16 @@ done:
 }"""
 
 
+# the kernel, the tiles and the arguments of stage %s
+_READ_RECORD = """\
+  %record.offset = mul i64 %s, RECORD_BYTES
+  %record = getelementptr i8, ptr %records, i64 %record.offset
+  %kernel = load ptr, ptr %record
+  %tiles.at = getelementptr i8, ptr %record, i64 8
+  %tiles = load i64, ptr %tiles.at
+  %arguments.at = getelementptr i8, ptr %record, i64 16
+  %arguments = load ptr, ptr %arguments.at"""
+
 # stages(team, table, tag, id): take part in run `tag` as thread `id` until it is over
 _STAGES = """
 define internal void @stages(ptr %team, ptr %table, i64 %tag, i64 %id) nounwind noinline {
@@ -701,13 +712,7 @@ stage.test:
   br i1 %more, label %stage, label %over
 
 stage:
-  %record.offset = mul i64 %s, RECORD_BYTES
-  %record = getelementptr i8, ptr %records, i64 %record.offset
-  %kernel = load ptr, ptr %record
-  %tiles.at = getelementptr i8, ptr %record, i64 8
-  %tiles = load i64, ptr %tiles.at
-  %arguments.at = getelementptr i8, ptr %record, i64 16
-  %arguments = load ptr, ptr %arguments.at
+READ_RECORD
   %counter.offset = mul i64 %s, COUNTER_BYTES
   %next = getelementptr i8, ptr %counters, i64 %counter.offset
   %done = getelementptr i8, ptr %next, i64 64
@@ -861,13 +866,7 @@ stage.head:
   %more = icmp slt i64 %s, %stages
   br i1 %more, label %stage, label %over
 stage:
-  %record.offset = mul i64 %s, RECORD_BYTES
-  %record = getelementptr i8, ptr %records, i64 %record.offset
-  %kernel = load ptr, ptr %record
-  %tiles.at = getelementptr i8, ptr %record, i64 8
-  %tiles = load i64, ptr %tiles.at
-  %arguments.at = getelementptr i8, ptr %record, i64 16
-  %arguments = load ptr, ptr %arguments.at
+READ_RECORD
   br label %tile.head
 tile.head:
   %tile = phi i64 [0, %stage], [%tile.next, %tile.run]
