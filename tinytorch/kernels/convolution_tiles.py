@@ -54,6 +54,8 @@ from tinytorch.kernels.register_tile import (
     EpilogueWriter,
     Rectangle,
     amx_configure,
+    amx_memory,
+    amx_register,
     begin_micro_kernel,
 )
 
@@ -112,33 +114,29 @@ def multiply_along(f: Function, a: AmxOperand, b: AmxOperand, depth: int) -> tup
 def _turn(f: Function, a: AmxOperand, b: AmxOperand, registers: tuple[int, int]) -> None:
     """All products of a turn; loads of a tile go on while the one before it is multiplied."""
     for j, right in enumerate(b.tiles):
-        _memory(f, "tileloadd64", registers[1], f.at(b.pointer, f.index(right), "i8"), b.row)
+        amx_memory(f, "tileloadd64", registers[1], f.at(b.pointer, f.index(right), "i8"), b.row)
         for i, left in enumerate(a.tiles):
-            _memory(f, "tileloadd64", registers[0], f.at(a.pointer, f.index(left), "i8"), a.row)
-            which = [f.const("i8", n) for n in (i * len(b.tiles) + j, *registers)]
+            amx_memory(f, "tileloadd64", registers[0], f.at(a.pointer, f.index(left), "i8"), a.row)
+            which = [amx_register(f, n) for n in (i * len(b.tiles) + j, *registers)]
             f.call("void", "llvm.x86.tdpbf16ps", *which)
-
-
-def _memory(f: Function, how: str, number: int, place: Value, row: int) -> None:
-    f.call("void", f"llvm.x86.{how}", f.const("i8", number), place, f.index(row))
 
 
 def zero_sums(f: Function, sums: AmxOperand) -> None:
     """Begin with 0."""
     for number in range(len(sums.tiles)):
-        f.call("void", "llvm.x86.tilezero", f.const("i8", number))
+        f.call("void", "llvm.x86.tilezero", amx_register(f, number))
 
 
 def load_sums(f: Function, sums: AmxOperand) -> None:
     """Begin with what is in memory."""
     for number, place in enumerate(sums.tiles):
-        _memory(f, "tileloadd64", number, f.at(sums.pointer, f.index(place), "i8"), sums.row)
+        amx_memory(f, "tileloadd64", number, f.at(sums.pointer, f.index(place), "i8"), sums.row)
 
 
 def store_sums(f: Function, sums: AmxOperand) -> None:
     """Leave the sums in memory."""
     for number, place in enumerate(sums.tiles):
-        _memory(f, "tilestored64", number, f.at(sums.pointer, f.index(place), "i8"), sums.row)
+        amx_memory(f, "tilestored64", number, f.at(sums.pointer, f.index(place), "i8"), sums.row)
 
 
 # ---- forward

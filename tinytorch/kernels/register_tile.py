@@ -577,18 +577,18 @@ def amx_product(
     cells = [(_SUMS[2 * i + j], i * len(b.tiles) + j) for i in range(len(a.tiles)) for j in columns]
     for number, cell in cells:
         if add:
-            _amx_memory(f, "tileloadd64", number, places[cell], sums.row)
+            amx_memory(f, "tileloadd64", number, places[cell], sums.row)
         else:
-            f.call("void", "llvm.x86.tilezero", _amx_register(f, number))
+            f.call("void", "llvm.x86.tilezero", amx_register(f, number))
 
     def turn(left: AmxOperand, a_at: Value, b_at: Value) -> None:
         for i, tile in enumerate(left.tiles):
-            _amx_memory(f, "tileloaddt164", _A[i], f.at(a_at, f.index(tile), "i8"), left.row)
+            amx_memory(f, "tileloaddt164", _A[i], f.at(a_at, f.index(tile), "i8"), left.row)
             for j in columns:
                 if i == 0:
                     place = f.at(b_at, f.index(b.tiles[j]), "i8")
-                    _amx_memory(f, "tileloaddt164", _B[j], place, b.row)
-                which = [_amx_register(f, x) for x in (_SUMS[2 * i + j], _A[i], _B[j])]
+                    amx_memory(f, "tileloaddt164", _B[j], place, b.row)
+                which = [amx_register(f, x) for x in (_SUMS[2 * i + j], _A[i], _B[j])]
                 f.call("void", f"llvm.x86.{multiply}", *which)
 
     whole = f.op("and", depth, f.index(-step)) if rest else depth
@@ -606,15 +606,17 @@ def amx_product(
         with f.when(f.compare("lt", whole, depth)):
             turn(rest, rest.pointer, k.results[1])
     for number, cell in cells:
-        _amx_memory(f, "tilestored64", number, places[cell], sums.row)
+        amx_memory(f, "tilestored64", number, places[cell], sums.row)
 
 
-def _amx_register(f: Function, number: int) -> Value:
+def amx_register(f: Function, number: int) -> Value:
+    """A tile register, as instructions take it."""
     return f.const("i8", number)
 
 
-def _amx_memory(f: Function, name: str, number: int, place: Value, row: int) -> None:
-    f.call("void", f"llvm.x86.{name}", _amx_register(f, number), place, f.index(row))
+def amx_memory(f: Function, name: str, number: int, place: Value, row: int) -> None:
+    """Load or store a tile, as the instruction is named; rows lie `row` bytes apart."""
+    f.call("void", f"llvm.x86.{name}", amx_register(f, number), place, f.index(row))
 
 
 def amx_sizes(rows: Sequence[int]) -> list[tuple[int, int]]:
