@@ -63,10 +63,8 @@ def main() -> None:
     print(duration(work, kind(machine)), flush=True)
     began, failed = time.perf_counter(), False
     for name, settings in work.items():
-        rows, complete = run(name, settings, threads, given.rounds, machine)
+        complete = run(name, settings, threads, given.rounds, machine, keeping=not given.dry)
         failed |= not complete
-        if not given.dry:
-            kept_rows.keep(name, machine, rows)
     print(f"\ntook {(time.perf_counter() - began) / 60:.0f} min")
     sys.exit(failed)
 
@@ -101,23 +99,26 @@ def duration(work: dict[str, list[dict]], here: str) -> str:
 
 
 def run(
-    name: str, settings: list[dict], threads: int, rounds: int, machine: dict
-) -> tuple[list[dict], bool]:
-    """Measure and print the settings of a case: the rows, and whether all could be measured."""
+    name: str, settings: list[dict], threads: int, rounds: int, machine: dict, keeping: bool
+) -> bool:
+    """Measure, print and keep the settings of a case, one by one: whether all could be measured."""
     case = case_of(name)
     measure = getattr(case, "measure", None) or harness.measure
     print(f"\n{case.TITLE}")
-    rows = []
+    complete = True
     for setting in settings:
         began = time.perf_counter()
         try:
             row = measure(name, setting, threads, rounds)
         except RuntimeError as problem:
             print(f"  {setting['name']}: not measured: {problem}", flush=True)
+            complete = False
             continue
-        rows.append(row | {"took": round(time.perf_counter() - began, 1)})
         print(show.row(row, machine["limits"]), flush=True)
-    return rows, len(rows) == len(settings)
+        if keeping:
+            took = round(time.perf_counter() - began, 1)
+            kept_rows.keep(name, machine, [row | {"took": took}])
+    return complete
 
 
 if __name__ == "__main__":
