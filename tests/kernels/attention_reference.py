@@ -15,7 +15,8 @@ from tinytorch.kernels.attention_gradient import lower_attention_gradient
 from tinytorch.kernels.attention_spec import AttentionGradientSpec, AttentionSpec
 
 TARGETS = [*VECTOR_TARGETS.values()]
-# B, A, T, S, D: one of each, primes, T != S both ways, ragged against every block and vector
+# B, A, T, S, D: one of each, primes, T != S both ways, ragged against every block and vector;
+# in the last the first query of each block sees whole blocks of keys and one key, when causal
 SHAPES = [
     (1, 1, 1, 1, 1),
     (1, 2, 7, 1, 5),
@@ -24,6 +25,7 @@ SHAPES = [
     (1, 1, 70, 131, 17),
     (1, 1, 131, 70, 16),
     (1, 1, 5, 0, 3),
+    (1, 1, 150, 214, 20),
 ]
 
 

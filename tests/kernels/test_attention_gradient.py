@@ -20,7 +20,13 @@ from tests.kernels.attention_reference import (
 )
 from tests.kernels.lowered_runner import AMX, PLAIN, untouched
 
-BFLOAT16_SHAPES = [(1, 4, 7, 1, 5), (2, 3, 50, 50, 24), (1, 8, 70, 131, 17), (1, 4, 131, 70, 64)]
+BFLOAT16_SHAPES = [
+    (1, 4, 7, 1, 5),
+    (2, 3, 50, 50, 24),
+    (1, 8, 70, 131, 17),
+    (1, 4, 131, 70, 64),
+    (1, 4, 150, 214, 20),
+]
 LIMIT = 2.0**-7
 
 

@@ -80,6 +80,38 @@ def test_keys_that_are_seen_are_visited_once(causal, padded, queries, keys):
             assert not times[keys:].any()
 
 
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("queries, keys", [(96, 96), (150, 150), (70, 198), (198, 70)])
+def test_only_squares_on_the_diagonal_are_masked(padded, queries, keys):
+    """Ground truth: where the first query of a block is the first that sees some key that begins a
+    block, all keys before that one are seen by the whole block, and those behind by some."""
+    block = 64 if padded else 32
+    attention = spec(1, 1, queries, keys, 8, True)
+    walk = KeyWalk(attention, 64, 64, 64, True) if padded else KeyWalk.of(attention, block, 64)
+    assert walk.exact
+    for t in range(0, queries, block):
+        masked = np.flatnonzero(visited(walk, t, 0, keys)[:keys, 1])
+        first = t + keys - queries
+        expected = range(first, min(first + block, keys)) if first >= 0 else []
+        assert masked.tolist() == [*expected]
+
+
+def test_squares_cover_what_is_seen_on_the_diagonal():
+    """Ground truth: query i of a block on the diagonal sees its keys 0 .. i; squares of 16 queries
+    multiply all of these and at most 15 more each."""
+    walk = KeyWalk.of(spec(1, 1, 128, 128, 8, True), 64, 64)
+    for count in (64, 40):
+        across, down = np.zeros((count, 64), bool), np.zeros((count, 64), bool)
+        for square in walk.squares(True, 16):
+            first, queries = square
+            across[first : first + walk.rows_of_square(square, count, True), first:] = True
+            seen = walk.seen_of_square(square, count, True)
+            down[:seen, first : first + queries] = True
+        key, query = np.indices(across.shape)
+        assert (across == (query >= key // 16 * 16)).all() and (across == down).all()
+    assert walk.squares(False, 16) == [(0, 64)]
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_runs_of_keys_visit_what_is_theirs(causal):
     """Ground truth: the runs together visit what one walk visits."""

@@ -16,7 +16,7 @@ Source: Milakov and Gimelshein 2018 (arXiv 1805.02867) for the running softmax, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 
 from tinytorch.base.dtypes import bfloat16
 from tinytorch.codegen.builder import Function, Value
@@ -70,6 +70,7 @@ QUERIES = 32  # query rows of a block; 48 and 64 are 2 to 15 % slower at (8, 8, 
 KEYS = 64  # key rows of a block; 128 is no faster
 TILES = 256  # tiles to aim for, so that any number of threads ends together
 PAIR_BLOCK = 64  # queries of a block, and keys of a block: 16 AMX tiles of sums
+SQUARE = 16  # queries that see the same squares of keys on the diagonal, at least a vector
 PAIR_TILES = 64  # the same as TILES: each copies its head's k and v anew
 
 
@@ -131,6 +132,7 @@ class VectorWriter(HeadWriter):
         n = target.lanes(spec.compute)
         block = min(queries, round_up(max(spec.queries, 1), n))
         super().__init__(spec, n, block, round_up(spec.size, n), operands)
+        self.side = max(n, SQUARE)
         self.product = BlockProduct(self.type, n, target.registers)
         self.walk = KeyWalk.of(spec, block, keys)
         self.copied = [name for name in "kv" if must_copy(operands[name], spec.compute)]
@@ -143,6 +145,27 @@ class VectorWriter(HeadWriter):
     def across(self, row: Value, column: Value) -> Value:
         """The index in a (keys, queries) scratch array."""
         return self.f.add(self.f.mul(row, self.f.index(self.block)), column)
+
+    def across_product(
+        self, rows: tuple[Value, int], name: str, keys: tuple[int, bool], end: Callable[[int], End]
+    ) -> None:
+        """A block's keys times its turned queries, where some query of a square may see some key.
+
+        Args:
+            rows: address and row stride of the keys' rows.
+            name: of the turned queries, a scratch array (D, block).
+            keys: how many there are, and whether some queries miss some of them.
+            end: gives what takes the sums whose rows and columns are counted from an index.
+        """
+        f, (pointer, stride) = self.f, rows
+        for square in self.walk.squares(keys[1], self.side):
+            first, count = square[0], self.walk.rows_of_square(square, *keys)
+            if count:
+                at = f.at(pointer, f.index(first * stride), self.type)
+                self.product.emit(
+                    f, (count, self.block - first, self.spec.size), Left(at, stride, 1),
+                    Right(self.scratch.at(name, f.index(first)), self.block), end(first),
+                )  # fmt: skip
 
     def keep(self, name: str, first: Value) -> End:
         """Store a register tile as rows first, ... of a (rows, D) scratch array."""
@@ -181,10 +204,18 @@ class VectorWriter(HeadWriter):
         limit = None if name in self.copied else self.spec.size
 
         def add_product() -> None:
-            self.product.emit(
-                f, (self.block, self.width, count), Left(self.scratch.at(factors), 1, self.block),
-                Right(*rows, limit), self.keep(out, f.index(0)), start,
-            )  # fmt: skip
+            for square in self.walk.squares(masked, self.side):
+                first = f.index(square[0])
+
+                def begin(row: Value, column: Value, first: Value = first) -> Value:
+                    return start(f.add(row, first), column)
+
+                seen = self.walk.seen_of_square(square, count, masked)
+                self.product.emit(
+                    f, (square[1], self.width, seen),
+                    Left(self.scratch.at(factors, first), 1, self.block), Right(*rows, limit),
+                    self.keep(out, first), begin,
+                )  # fmt: skip
 
         if not masked:
             add_product()
@@ -287,18 +318,21 @@ class VectorForward(VectorWriter):
         k, v = self.take_rows("k", s, keys), self.take_rows("v", s, keys)
         with f.loop("t", 0, self.block, self.n) as i:  # the maximum so far, to see the change
             self.scratch.store("change", i.index, self.scratch.load("largest", i.index))
-        self.product.emit(
-            f, (count, self.block, self.spec.size), Left(*k, 1),
-            Right(self.scratch.at("query"), self.block), self.keep_logits(s, masked),
-        )  # fmt: skip
+        end = partial(self.keep_logits, s, masked)
+        self.across_product(k, "query", (count, masked), end)
         self.weights(count, masked)
         self.add_weighted("sum", self.changed_sums, "weight", "v", v, (self.t, s, count), masked)
 
-    def keep_logits(self, s: Value, masked: bool) -> End:
-        """Store finished logits (keys down, queries across) and the maxima of their columns."""
+    def keep_logits(self, s: Value, masked: bool, first: int) -> End:
+        """Store finished logits (keys down, queries across) and the maxima of their columns.
+
+        Args:
+            first: rows and columns are counted from there.
+        """
         f, scratch = self.f, self.scratch
 
         def end(values: Sequence[Sequence[Value]], row: Value, column: Value) -> None:
+            row, column = f.add(row, f.index(first)), f.add(column, f.index(first))
             for j in range(len(values[0])):
                 across = f.add(column, f.index(j * self.n))
                 largest = scratch.load("largest", across)
@@ -323,7 +357,8 @@ class VectorForward(VectorWriter):
             change = exp2_nonpositive(f, f.sub(scratch.load("change", i.index), largest))
             scratch.store("change", i.index, change)
             total = f.mul(scratch.load("total", i.index), change)
-            with f.loop("s", 0, count, carry=[total]) as s:
+            seen = self.walk.seen_from(f, i.index, count, masked, self.side)
+            with f.loop("s", 0, seen, carry=[total]) as s:
                 at = self.across(s.index, i.index)
                 weight = _weight(f, scratch.load("weight", at), largest, masked)
                 scratch.store("weight", at, weight)
@@ -356,9 +391,34 @@ class PairWriter(HeadWriter):
         self.target = target
         super().__init__(spec, AMX_ROWS, PAIR_BLOCK, round_up(spec.size, AMX_DEPTH), operands)
         self.walk = KeyWalk(spec, PAIR_BLOCK, PAIR_BLOCK, PAIR_BLOCK, padded=True)
+        self.side = 2 * AMX_ROWS if target.has_amx else SQUARE
         self.keys = round_up(spec.keys, PAIR_BLOCK)
         # numbers in a row of turned k or v: rows a page apart would share a set of the cache
         self.line = self.keys + (AMX_DEPTH if 2 * self.keys % PAGE == 0 else 0)
+
+    def across_product(self, rows: Value, name: str, out: str, masked: bool) -> None:
+        """Scratch array `out` (keys, queries) = rows of keys times turned queries, where seen."""
+        f, start = self.f, self.scratch.start
+        row, line = 2 * self.width, 4 * PAIR_BLOCK
+        for square in self.walk.squares(masked, self.side):
+            first, keys = square[0], self.walk.rows_of_square(square, PAIR_BLOCK, masked)
+            pair_block_product(
+                f, self.target, (keys, PAIR_BLOCK - first, self.width),
+                (f.at(rows, f.index(first * row), "i8"), row),
+                (f.at(start[name], f.index(4 * first), "i8"), line),
+                (f.at(start[out], f.index(first * (line + 4)), "i8"), line), False,
+            )  # fmt: skip
+
+    def add_weighted(self, turned: Value, name: str, out: str, masked: bool) -> None:
+        """Scratch array `out` (D, queries) += turned keys times pairs of their factors."""
+        f, start, line = self.f, self.scratch.start, 4 * PAIR_BLOCK
+        for square in self.walk.squares(masked, self.side):
+            seen = self.walk.seen_of_square(square, PAIR_BLOCK, masked)
+            factors, sums = (f.at(start[x], f.index(4 * square[0]), "i8") for x in (name, out))
+            pair_block_product(
+                f, self.target, (self.width, square[1], seen), (turned, 2 * self.line),
+                (factors, line), (sums, line), True,
+            )  # fmt: skip
 
     def take(self, name: str, first: Value, exist: Value, rows: int) -> None:
         """Copy rows first .. first + rows - 1 of a head to the scratch array of its name."""
@@ -459,24 +519,21 @@ class PairForward(PairWriter):
     def key_block(self, s: Value, count: int, masked: bool) -> None:
         """Take a block of keys into the running maximum, total and weighted sum."""
         f, start = self.f, self.scratch.start
-        row, line = 2 * self.width, 4 * PAIR_BLOCK
+        row = 2 * self.width
         k = f.at(start["k"], f.mul(s, f.index(row)), "i8")
-        turned, sizes = (start["q_turned"], line), (PAIR_BLOCK, PAIR_BLOCK, self.width)
-        pair_block_product(f, self.target, sizes, (k, row), turned, (start["logit"], line), False)
+        self.across_product(k, "q_turned", "logit", masked)
         with f.loop("t", 0, PAIR_BLOCK, AMX_ROWS) as i:
             self.weights(i.index, s, masked)
-        v = f.at(start["v_turned"], f.mul(s, f.index(2)), "i8"), 2 * self.line
-        weight, sums = (start["weight"], line), (start["sum"], line)
-        pair_block_product(
-            f, self.target, (self.width, PAIR_BLOCK, PAIR_BLOCK), v, weight, sums, True
-        )
+        v = f.at(start["v_turned"], f.mul(s, f.index(2)), "i8")
+        self.add_weighted(v, "weight", "sum", masked)
 
     def weights(self, t: Value, s: Value, masked: bool) -> None:
         """Logits of 16 queries become weights in pairs; their maximum, total and sums follow."""
         f, scratch = self.f, self.scratch
         seen = self.walk.last_seen(f, self.n, f.add(self.t, t), s) if masked else None
         before = scratch.load("largest", t)
-        with f.loop("s", 0, PAIR_BLOCK, 4, carry=[before] * 4) as i:
+        keys = self.walk.seen_from(f, t, PAIR_BLOCK, masked, self.side)
+        with f.loop("s", 0, keys, 4, carry=[before] * 4) as i:
             found: list[Value] = []
             for j in range(4):
                 x = self.logit(f.add(i.index, f.index(j)), t, seen)
@@ -487,7 +544,7 @@ class PairForward(PairWriter):
             largest = f.select(f.compare("gt", x, largest), x, largest, "largest")
         change = exp2_nonpositive(f, f.sub(before, largest))
         total = f.mul(scratch.load("total", t), change)
-        with f.loop("s", 0, PAIR_BLOCK, 2, carry=[total]) as i:
+        with f.loop("s", 0, keys, 2, carry=[total]) as i:
             total = i.carried[0]
             halves: list[Value] = []
             for j in range(2):

@@ -223,16 +223,21 @@ class VectorGradient(VectorWriter):
         f, scratch = self.f, self.scratch
         own = f.sub(s, self.first)  # counted from the run's first key
         k, v = self.key_rows("k", own), self.key_rows("v", own)
-        sizes = (count, self.block, self.spec.size)
-        turned = {x: Right(scratch.at(x + "_turned"), self.block) for x in "qg"}
-        self.product.emit(f, sizes, Left(*k, 1), turned["q"], self.keep_weights(s, masked))
-        self.product.emit(f, sizes, Left(*v, 1), turned["g"], self.keep_changes(s, masked))
-        sizes = (count, self.width, self.block)
+        for name, rows, keep in (("q", k, self.keep_weights), ("g", v, self.keep_changes)):
+            end = partial(keep, s, masked)
+            self.across_product(rows, name + "_turned", (count, masked), end)
         for name, left, right in (("g_v", "weight", "g"), ("g_k", "change", "q")):
-            turned_left = Left(scratch.at(left), self.block, 1)
-            right_rows = Right(scratch.at(right), self.width)
-            end, start = self.keep(name, own), self.so_far(name, own)
-            self.product.emit(f, sizes, turned_left, right_rows, end, start)
+            for square in self.walk.squares(masked, self.side):
+                first, rows = square[0], self.walk.rows_of_square(square, count, masked)
+                if not rows:
+                    continue
+                factors = scratch.at(left, f.index(first * (self.block + 1)))
+                seeing = scratch.at(right, f.index(first * self.width))
+                key = f.add(own, f.index(first))
+                self.product.emit(
+                    f, (rows, self.width, self.block - first), Left(factors, self.block, 1),
+                    Right(seeing, self.width), self.keep(name, key), self.so_far(name, key),
+                )  # fmt: skip
         start = self.so_far("g_q", f.index(0))
         self.add_weighted("g_q", start, "change", "k", k, (self.t, s, count), masked)
 
@@ -245,32 +250,33 @@ class VectorGradient(VectorWriter):
 
         return start
 
-    def keep_weights(self, s: Value, masked: bool) -> End:
+    def keep_weights(self, s: Value, masked: bool, first: int) -> End:
         """Logits (keys down, queries across) become exp2(logit - lse), 0 where not seen."""
         f = self.f
 
         def weight(logit: Value, lse: Value, at: Value) -> Value:
             return exp2_nonpositive(f, f.sub(logit, lse))
 
-        return self._keep("weight", "lse", weight, s, masked)
+        return self._keep("weight", "lse", weight, s, masked, first)
 
-    def keep_changes(self, s: Value, masked: bool) -> End:
+    def keep_changes(self, s: Value, masked: bool, first: int) -> End:
         """dP becomes dS = P * (dP - delta), 0 where not seen, whatever dP is there."""
         f = self.f
 
         def change(slope: Value, delta: Value, at: Value) -> Value:
             return f.mul(self.scratch.load("weight", at), f.sub(slope, delta))
 
-        return self._keep("change", "delta", change, s, masked)
+        return self._keep("change", "delta", change, s, masked, first)
 
     def _keep(
         self, name: str, statistic: str, number: Callable[[Value, Value, Value], Value], s: Value,
-        masked: bool,
+        masked: bool, first: int,
     ) -> End:  # fmt: skip
         """Store what `number` makes of finished sums and their query's statistic."""
         f = self.f
 
         def end(values: Sequence[Sequence[Value]], row: Value, column: Value) -> None:
+            row, column = f.add(row, f.index(first)), f.add(column, f.index(first))
             for j in range(len(values[0])):
                 across = f.add(column, f.index(j * self.n))
                 of_query = self.scratch.load(statistic, across)
@@ -390,24 +396,24 @@ class PairGradient(PairWriter):
     def key_block(self, s: Value, count: int, masked: bool) -> None:
         """What a block of keys gives to, and gets from, the block of queries."""
         f, start = self.f, self.scratch.start
-        row, line = 2 * self.width, 4 * PAIR_BLOCK
+        row = 2 * self.width
         offset = f.mul(s, f.index(row))
-        across = (PAIR_BLOCK, PAIR_BLOCK, self.width)
         for name, turned, out in (("k", "q_turned", "logit"), ("v", "g_turned", "slope")):
-            left = f.at(start[name], offset, "i8"), row
-            right, sums = (start[turned], line), (start[out], line)
-            pair_block_product(f, self.target, across, left, right, sums, False)
+            self.across_product(f.at(start[name], offset, "i8"), turned, out, masked)
         with f.loop("t", 0, PAIR_BLOCK, 2 * AMX_ROWS) as t:
             self.weights(t.index, s, masked)
-        down = (PAIR_BLOCK, self.width, PAIR_BLOCK)
         for left, right, out in (("weight", "g_pairs", "g_v"), ("change", "q_pairs", "g_k")):
-            sums = f.at(start[out], f.mul(s, f.index(2 * row)), "i8"), 2 * row
-            sides = (start[left], 2 * PAIR_BLOCK), (start[right], 2 * row)
-            pair_block_product(f, self.target, down, *sides, sums, True)
-        k = f.at(start["k_turned"], f.mul(s, f.index(2)), "i8"), 2 * self.line
-        sides = k, (start["change_pairs"], line)
-        sizes = (self.width, PAIR_BLOCK, PAIR_BLOCK)
-        pair_block_product(f, self.target, sizes, *sides, (start["g_q"], line), True)
+            for square in self.walk.squares(masked, self.side):
+                first, keys = square[0], self.walk.rows_of_square(square, PAIR_BLOCK, masked)
+                at = f.mul(f.add(s, f.index(first)), f.index(2 * row))
+                factors = f.at(start[left], f.index(2 * first * (PAIR_BLOCK + 1)), "i8")
+                pair_block_product(
+                    f, self.target, (keys, self.width, PAIR_BLOCK - first),
+                    (factors, 2 * PAIR_BLOCK), (f.at(start[right], f.index(first * row), "i8"),
+                    2 * row), (f.at(start[out], at, "i8"), 2 * row), True,
+                )  # fmt: skip
+        k = f.at(start["k_turned"], f.mul(s, f.index(2)), "i8")
+        self.add_weighted(k, "change_pairs", "g_q", masked)
 
     def weights(self, t: Value, s: Value, masked: bool) -> None:
         """P and dS of 32 queries and the block's keys, as rows; dS as pairs of keys too."""
@@ -418,7 +424,8 @@ class PairGradient(PairWriter):
         ]
         lse = [scratch.load("lse", x) for x in starts]
         delta = [scratch.load("delta", x) for x in starts]
-        with f.loop("s", 0, PAIR_BLOCK, 2) as i:
+        seen_keys = self.walk.seen_from(f, t, PAIR_BLOCK, masked, 2 * AMX_ROWS)
+        with f.loop("s", 0, seen_keys, 2) as i:
             changes: list[list[Value]] = [[], []]
             for k in range(2):
                 key = f.add(i.index, f.index(k))

@@ -127,6 +127,11 @@ class KeyWalk:
     small: int
     padded: bool = False
 
+    @property
+    def exact(self) -> bool:
+        """Whether what is masked are squares on the diagonal alone: query i sees keys to i."""
+        return self.spec.causal and self.small == self.block and self.spec.shift % self.small == 0
+
     @staticmethod
     def of(spec: AttentionSpec, block: int, keys: int) -> KeyWalk:
         """The walk whose whole blocks have about `keys` keys."""
@@ -149,6 +154,9 @@ class KeyWalk:
                 with f.when(f.compare("eq", last, f.index(spec.keys))):
                     visit(f.index(spec.keys - rest), rest, False)
             return
+        if self.exact:
+            self._visit_to_diagonal(f, t, first, last, visit)
+            return
         everyone = anyone = last
         if spec.causal:
             everyone = f.add(t, f.index(spec.shift + 1), "everyone")
@@ -167,6 +175,58 @@ class KeyWalk:
         if rest:
             with f.when(f.compare("gt", anyone, f.index(spec.keys - rest))):
                 visit(f.index(spec.keys - rest), rest, True)
+
+    def _visit_to_diagonal(
+        self, f: Function, t: Value, first: Value, last: Value, visit: Visit
+    ) -> None:
+        """`visit` of an exact walk: all that is seen by everyone, then the square."""
+        keys, small = self.spec.keys, self.small
+        diagonal = f.add(t, f.index(self.spec.shift), "diagonal")
+        stop = f.minimum(f.maximum(diagonal, first), last)
+        step = f.index(self.step)
+        whole = f.add(f.mul(f.div(f.sub(stop, first), step), step), first, "whole")
+        with f.loop("keys", first, whole, self.step) as s:
+            visit(s.index, self.step, False)
+        if small < self.step:
+            with f.loop("keys", whole, stop, small) as s:
+                visit(s.index, small, False)
+        there = f.op("and", f.compare("ge", diagonal, first), f.compare("lt", diagonal, last))
+        rest = 0 if self.padded else keys % small
+        end = f.index(keys - rest)
+        if self.padded or keys >= small:
+            with f.when(f.op("and", there, f.compare("lt", diagonal, end))):
+                visit(diagonal, small, True)
+        if rest:
+            with f.when(f.op("and", there, f.compare("eq", diagonal, end))):
+                visit(diagonal, rest, True)
+
+    def squares(self, masked: bool, side: int) -> list[tuple[int, int]]:
+        """A block's queries, as (first, how many), in runs that products take by themselves.
+
+        Where an exact walk masks, the keys of a block are cut alike, and no query of a run sees
+        those of a later one: half of the block, and half a square of `side`, is never multiplied.
+        Everywhere else there is one run, which may see all keys.
+        """
+        if not (masked and self.exact):
+            return [(0, self.block)]
+        starts = range(0, self.block, side)
+        return [(first, min(side, self.block - first)) for first in starts]
+
+    def rows_of_square(self, square: tuple[int, int], count: int, masked: bool) -> int:
+        """How many of a block's `count` keys one of its `squares` has from its first on."""
+        first, queries = square
+        return max(0, min(queries, count - first)) if masked and self.exact else count
+
+    def seen_of_square(self, square: tuple[int, int], count: int, masked: bool) -> int:
+        """How many of a block's `count` keys the queries of one of its `squares` may see."""
+        return min(sum(square), count) if masked and self.exact else count
+
+    def seen_from(self, f: Function, t: Value, count: int, masked: bool, side: int) -> Value:
+        """The same for the square of the block's query t."""
+        if not (masked and self.exact):
+            return f.index(count)
+        run = f.index(side)
+        return f.minimum(f.index(count), f.mul(f.add(f.div(t, run), f.index(1)), run))
 
     def last_seen(self, f: Function, n: int, t: Value, s: Value) -> Value:
         """For the queries t .. t + n - 1, lane by lane, the last key seen, counted from key s."""
