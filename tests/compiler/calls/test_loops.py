@@ -47,6 +47,28 @@ def test_what_is_alike_in_every_trip_is_done_once():
     assert trip == ["matmul+add+tanh"]
 
 
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("trips", "before"), [(6, ["pack"]), (2, [])])
+def test_a_weight_is_packed_once_for_all_trips(turned, trips, before):
+    """Invariant: one kernel before the loop packs the weight; a trip has its product alone.
+
+    Fails where each tile of a trip's product packs its part of the weight anew.
+    """
+    weight, x = numbers(96, 96), numbers(trips, 16, 96)
+
+    def walk(x):
+        return tt.scan(
+            lambda c, v: ((c @ (weight.T if turned else weight)) * 0.1 + v, None), x[0], x
+        )[0]
+
+    compiled = tt.compile(walk, target=TARGET)
+    np.testing.assert_allclose(compiled(x).numpy(), walk(x).numpy(), rtol=1e-4, atol=1e-4)
+    tasks = compiled.stages()["lower"].tasks
+    (loop,) = (t for t in tasks if isinstance(t.kernel, BodyCall))
+    assert [t.kernel.name.partition("_")[0] for t in tasks if t is not loop] == before
+    assert [t.kernel.name.partition("_")[0] for t in loop.kernel.tasks] == ["gemm"]
+
+
 def test_a_carried_value_that_is_stacked_is_never_copied():
     """Ground truth: the kernel reads the row before, and writes the next one: nothing else."""
     _, trip, loop = lowered(
@@ -80,9 +102,12 @@ def test_a_carried_value_lies_in_two_places_by_turns():
 
 
 def test_temporaries_of_a_trip_are_counted_once():
-    """Invariant: the arena of 3 and of 300 trips is the same, but for what is stacked."""
+    """Invariant: the arena of 4 and of 300 trips is the same, but for what is stacked.
+
+    (Of fewer trips weights are not packed, which takes place once, not in each trip.)
+    """
     sizes = []
-    for length in (3, 300):
+    for length in (4, 300):
         weight = numbers(16, 16)
 
         def walk(x, weight=weight):

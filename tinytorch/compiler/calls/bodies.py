@@ -31,12 +31,14 @@ from tinytorch.primitives.body import Body
 
 
 def lowered(
-    lowering: Lowering, group: Group, body: Body, updates: Sequence[tuple[int, int]] = ()
-) -> TaskList:
+    lowering: Lowering, group: Group, body: Body, updates: Sequence[tuple[int, int]] = (),
+    fixed: Iterable[int] = (),
+) -> TaskList:  # fmt: skip
     """The tasks of a body.
 
     Args:
         updates: (argument, result) by number: what is a state of the body, and its new value.
+        fixed: the numbers of arguments that are the same in many runs.
     """
     captured = lowering.buffers.captured
     if captured.lower is None:
@@ -46,6 +48,7 @@ def lowered(
             rule="a program that comes through the pipeline, which lowers bodies too",
         )
     graph = graph_of_body(body, group.called.where)
+    graph.fixed = [graph.arguments[i] for i in fixed]
     graph.updates = [(graph.arguments[i], graph.results[j]) for i, j in updates]
     graph.states = [old for old, _ in graph.updates]
     graph.arguments = [v for v in graph.arguments if v not in graph.states]

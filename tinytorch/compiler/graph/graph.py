@@ -202,6 +202,8 @@ class Graph:
         frozen: states that stay as they are from call to call, or nearly always: what depends on
             them alone is computed once for their numbers. None of them is updated.
         lengths: for each dim the argument that says how long it is.
+        fixed: arguments that have the same numbers in many runs: of a loop's body, what all trips
+            read alike.
     """
 
     arguments: list[Value] = field(default_factory=list[Value])
@@ -214,6 +216,7 @@ class Graph:
     recompute: str = RECOMPUTE[0]
     frozen: list[Value] = field(default_factory=list[Value])
     lengths: dict[Dim, Value] = field(default_factory=dict[Dim, Value])
+    fixed: list[Value] = field(default_factory=list[Value])
 
     @property
     def outputs(self) -> list[Value]:

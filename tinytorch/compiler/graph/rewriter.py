@@ -63,7 +63,7 @@ class Rewriter:
         self.old, self.rules = graph, rules
         self.new = Graph(
             list(graph.arguments), list(graph.states), dict(graph.constants),
-            recompute=graph.recompute, frozen=list(graph.frozen),
+            recompute=graph.recompute, frozen=list(graph.frozen), fixed=list(graph.fixed),
         )  # fmt: skip
         self.values: dict[Value, Value] = {
             v: v for v in (*graph.arguments, *graph.states, *graph.constants)

@@ -261,10 +261,13 @@ class PlanReader:
         return node.constant if node is not None else None
 
     def stays(self, v: Value) -> bool:
-        """Whether a value has the same numbers in many runs: it follows from frozen states."""
+        """Whether a value has the same numbers in many runs.
+
+        It follows from frozen states, or every trip of the loop reads it alike.
+        """
         base, _ = self.paths.base(v)
-        frozen, made = self.graph.frozen, self.producer.get(base)
-        return base in frozen or made is not None and made in self.materialized.fused.frozen
+        given, made = (*self.graph.frozen, *self.graph.fixed), self.producer.get(base)
+        return base in given or made is not None and made in self.materialized.fused.frozen
 
     # expressions
 
