@@ -154,11 +154,15 @@ class _Convolution:
 
     def tile(
         self, shape: Sequence[int], offsets: tuple[int, ...], loops: tuple[Turns, Turns],
-        b_step: int,
+        b_step: int, streams: bool = True,
     ) -> str:  # fmt: skip
-        """Note that a register tile is needed, whose last size is in vectors; gives its name."""
+        """Note that a register tile is needed, whose last size is in vectors; gives its name.
+
+        Args:
+            streams: b does not stay in the first-level cache: it is asked for ahead.
+        """
         name, vectors = "block." + ".".join(map(str, shape)), shape[-1]
-        fetches = range(0, 4 * vectors * self.lanes, LINE)
+        fetches = range(0, 4 * vectors * self.lanes, LINE) if streams else ()
         self.tiles[name] = RegisterTile(
             self.spec.sums, self.lanes, vectors, offsets, loops, b_step,
             tuple(4 * AHEAD * b_step + place for place in fetches),
@@ -466,7 +470,7 @@ class _Weights(Parts):
             offsets = tuple(k // self.run * row + k % self.run for k in range(shape[0]))
             pixels = Turns(spec.size[1], spec.stride[1] * spec.shape[1])
         loops = Turns(self.block, spec.stride[0] * row), pixels
-        name = self.tile(shape, offsets, loops, spec.filters)
+        name = self.tile(shape, offsets, loops, spec.filters, streams=self.direct)
         at = f.add(f.mul(line, f.index(row)), f.mul(place, f.index(apart)))
         a = f.at(self.scratch.at("rows"), f.add(at, f.index(run[1])), number, "a")
         at = f.add(f.mul(line, f.index(self.run)), f.add(place, f.index(run[0])))

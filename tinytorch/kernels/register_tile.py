@@ -119,7 +119,9 @@ def multiply_add(
         x, y = (f.bitcast(v, vector(2 * n, "bfloat")) for v in (x, y))
     elif words.architecture == "aarch64":
         x, y = (f.bitcast(v, vector(4 * n, "i8")) for v in (x, y))
-    if words.unsigned == "b":  # instructions take the unsigned bytes first
+    # Instructions take the unsigned bytes first. LLVM lets one read a word from memory into all
+    # lanes where that is the second factor: alone, that read takes 1.3 cycles on Zen 5.
+    if words.unsigned == "b" or words.each == 2:
         x, y = y, x
     if words.architecture == "aarch64":
         kind = {"": "sdot", "ab": "udot"}.get(words.unsigned, "usdot")
