@@ -10,7 +10,7 @@ import pytest
 import tinytorch as tt
 from tinytorch import nn
 from tinytorch.base.errors import CompileError, DTypeError, SettingError, ShapeError
-from tinytorch.base.settings import STRUCTURE
+from tinytorch.base.settings import MODES, STRUCTURE
 
 
 class Part(nn.Module):
@@ -54,17 +54,38 @@ def test_shared_weights_are_one_parameter_under_two_names():
 
 
 def test_modes_reach_the_whole_tree_and_are_noticed_once():
-    """Ground truth: the structure counter moves only when a mode changes."""
+    """Ground truth: the number of all modes moves only when one changes, and returns with it."""
     whole = Whole()
-    before = STRUCTURE.value
+    before, structure = MODES.value, STRUCTURE.value
     assert whole.eval() is whole
     assert not any(m.training for m in whole.modules())
-    moved = STRUCTURE.value
-    assert moved > before
+    moved = MODES.value
+    assert moved != before
     whole.eval()
-    assert STRUCTURE.value == moved
+    assert MODES.value == moved
     whole.train()
     assert all(m.training for m in whole.modules())
+    assert MODES.value == before and STRUCTURE.value == structure
+
+
+def test_a_mode_that_returns_finds_its_program():
+    """Ground truth: eager mode; two modes are two recordings, however often they alternate, and
+    what changes a Module besides is still noticed in both."""
+    tt.manual_seed(0)
+    layer = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    compiled = tt.compile(lambda x: layer(x))
+    x = tt.rand(5, 3)
+    for _ in range(3):
+        with tt.no_grad():
+            trained = compiled(x)
+            assert abs(trained.mean(axis=0)).max().item() < 1e-5  # what batch norm does to a batch
+            layer.eval()
+            assert compiled(x).allclose(layer(x), atol=1e-6)
+            layer.train()
+    assert compiled.captures == 2
+    layer[0] = nn.Linear(3, 4, bias=False)
+    layer.eval()
+    assert compiled(x).allclose(layer(x), atol=1e-6) and compiled.captures == 3
 
 
 def test_a_replaced_attribute_is_noticed():

@@ -43,9 +43,39 @@ class Counter:
             self.value += 1
 
 
-# Moves when static Python state changes what a captured program would be: Module.train() and
-# attributes, precision, number of threads. Compiled functions capture again when it has moved.
+class Modes:
+    """Which of two ways each object behaves in, as one number: the same ways, the same number.
+
+    Each object that changes its way changes the number by what its identity gives, and back again
+    (Zobrist 1970, "A new hashing method with application for game playing"), so that what was made
+    for a set of ways is found again when they return. Two sets are taken for one once in 2**61.
+
+    >>> modes = Modes()
+    >>> first, model = modes.value, object()
+    >>> modes.flip(model)
+    >>> changed = modes.value
+    >>> modes.flip(model)
+    >>> first == modes.value != changed
+    True
+    """
+
+    __slots__ = ("_lock", "value")
+
+    def __init__(self):
+        self.value = 0
+        self._lock = ForkSafeLock()
+
+    def flip(self, owner: object) -> None:
+        """Say that an object behaves the other way from now on."""
+        with self._lock:
+            self.value ^= hash((id(owner), Modes))
+
+
+# Moves when static Python state changes what a captured program would be: attributes of Modules,
+# number of threads. Compiled functions capture again when it has moved.
 STRUCTURE = Counter()
+# Which Modules train and which evaluate. A compiled function keeps a program for either.
+MODES = Modes()
 # Moves when a Tensor that was there begins or ends to gather a gradient. Compiled functions then
 # look whether it was one of theirs.
 LEAVES = Counter()

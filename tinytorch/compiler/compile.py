@@ -219,7 +219,7 @@ class Compiled:
     ) -> tuple[Key, list[Any]]:  # fmt: skip
         """The kind of a call, and its arrays, lengths that differ from call to call behind them."""
         key: list[Any] = [
-            settings.STRUCTURE.value,
+            (settings.STRUCTURE.value, settings.MODES.value),
             STATE.recording,
             self.precision or STATE.precision,
             checks,
@@ -431,8 +431,9 @@ class Compiled:
 
     def _keep(self, executable: Executable, key: Key) -> None:
         """Let later calls find it; forget recordings that nothing leads to, and the oldest."""
-        now = settings.STRUCTURE.value  # the function may have moved it while it was recorded
-        for old in [k for k in self._calls if k[0] != now]:
+        # the function may have moved them while it was recorded
+        structure, _ = now = settings.STRUCTURE.value, settings.MODES.value
+        for old in [k for k in self._calls if k[0][0] != structure]:
             del self._calls[old]
         variants = self._calls.pop((now, *key[1:]), [])
         self._calls[now, *key[1:]] = [executable, *variants[: MOST_VARIANTS - 1]]

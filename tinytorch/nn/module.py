@@ -17,7 +17,7 @@ import numpy as np
 from tinytorch.base.arguments import RAW, explain
 from tinytorch.base.dtypes import as_dtype
 from tinytorch.base.errors import SettingError, short
-from tinytorch.base.settings import STRUCTURE
+from tinytorch.base.settings import MODES, STRUCTURE
 from tinytorch.base.unknown_names import put_missing_names
 from tinytorch.nn.summary import Summary, summarise
 from tinytorch.tensor.assignment import copy_named
@@ -261,7 +261,8 @@ class Module:
     # --- behaviour ---
 
     def train(self, mode: bool = True) -> Module:
-        """Set `training` in the whole tree; returns self. Compiled functions notice."""
+        """Set `training` in the whole tree; returns self. Compiled functions keep a program for
+        either mode."""
         if mode is not True and mode is not False:
             raise SettingError(
                 f"{type(self).__name__}.train: a mode is on or off",
@@ -272,7 +273,7 @@ class Module:
         for module in self.modules():
             if module.training is not mode:
                 object.__setattr__(module, "training", mode)
-                STRUCTURE.bump()
+                MODES.flip(module)
         return self
 
     def eval(self) -> Module:
