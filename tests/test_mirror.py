@@ -29,6 +29,7 @@ TESTED_BY = {
     "compiler/record/loop_gradient": "tests/compiler/record/test_loops.py",
     "core/*": "tests/core/test_chapters.py",
     "kernels/convolution_rows": "tests/kernels/test_convolution.py",
+    "kernels/even_tiles": "tests/kernels/test_gemm_plan.py",
     "nn/functional": "tests/nn/test_activation.py",
     "primitives/*": "tests/test_every_primitive.py",
     "tensor/elementwise": "tests/tensor/test_functions.py",

@@ -160,6 +160,15 @@ def test_sums_longer_than_a_stretch(target, dtype):
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [float32, float64, bfloat16])
+@pytest.mark.parametrize("shape", [(70, 389, 900), (389, 70, 900)])
+def test_rows_far_apart(target, dtype, shape):
+    """Ground truth: float64 NumPy; both operands' rows lie along the summed axis, as in a weight's
+    gradient, either matrix is the narrower one, and no size is a multiple of anything."""
+    assert right(multiply(TARGETS[target], shape, layouts=("columns", "rows"), dtype=dtype))
+
+
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("dtype", [float32, bfloat16])
 @pytest.mark.parametrize("layouts", [STANDARD, ("columns", "columns")])
 def test_batches(target, dtype, layouts):

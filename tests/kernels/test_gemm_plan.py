@@ -23,6 +23,9 @@ from tinytorch.codegen.kernel import Operand, named_kernel
 from tinytorch.kernels.gemm_plan import (
     DEPTH,
     DOT_COLUMNS,
+    FAR_AHEAD,
+    FAR_ROWS,
+    FAR_WIDTH,
     FEW_ROWS,
     PLACES,
     TILE_FLOPS,
@@ -129,6 +132,35 @@ def test_long_sums_are_cut_into_equal_stretches():
     assert plan_fma(WIDE, product(64, 64, 2 * DEPTH + 1)).depth == -(-(2 * DEPTH + 1) // 3)
     assert plan_amx(product(64, 64, 2048)).depth == 2048
     assert plan_amx(product(64, 64, 2049)).depth == 1056  # a half, and whole instructions of 32
+
+
+def test_far_rows_are_read_in_place():
+    """Ground truth: the rules of `FAR_ROWS`: a tile takes all of the narrower matrix, as far as 1.5
+    KB of a row go, and about `FAR_WIDTH` of the other; its inner loop runs over the fewer."""
+
+    def plan(m, n, k, target=WIDE, **more):
+        return plan_fma(target, product(m, n, k, **({"a": (1, m)} | more)))
+
+    def tiles(found):
+        assert (found.pack_a, found.pack_b, found.ahead) == ("direct", "direct", FAR_AHEAD)
+        assert found.depth == FAR_ROWS
+        return found.row_tiles.parts, found.column_tiles.parts, found.panels_outside
+
+    assert tiles(plan(384, 1536, 3072)) == (1, 1536 // FAR_WIDTH, False)
+    assert tiles(plan(1536, 384, 3072)) == (1536 // FAR_WIDTH, 1, True)
+    assert tiles(plan(385, 1536, 3072))[:2] == (2, 1536 // FAR_WIDTH)
+    assert tiles(plan(192, 768, 3072, dtype=float64))[:2] == (1, 12)
+    assert tiles(plan(256, 256, 4096))[:2] == (1, 8)  # as many as `LEAST_TILES`, of 32 columns
+    assert tiles(plan(64, 2048, FAR_ROWS))[:2] == (1, 32)
+    # too short, too narrow, too little, of rows that lie otherwise, for half a line to a vector
+    assert not plan(64, 4096, FAR_ROWS - 1).ahead
+    assert not plan(63, 2048, 512).ahead and not plan(2048, 63, 512).ahead
+    assert not plan(128, 256, 512).ahead
+    assert not plan(384, 1536, 3072, a=(3072, 1)).ahead
+    assert not plan(384, 1536, 3072, b=(1, 3072)).ahead
+    assert not plan(384, 1536, 3072, dtype=float16).ahead
+    assert not plan(384, 1536, 3072, b_stays=True).ahead
+    assert not plan(384, 1536, 3072, target=AVX2).ahead
 
 
 def test_weights_computed_on_the_way_are_read_some_rows_at_a_time():

@@ -175,7 +175,8 @@ class RegisterTile:
         loops: the outermost first. b moves by `b_step` in each innermost turn and goes on from
             there.
         b_step: lanes of b from one turn to the next.
-        fetches: bytes beyond b that are brought into the first-level cache each turn.
+        fetches, a_fetches: bytes beyond b, and beyond a, that are brought into the first-level
+            cache each turn.
         read_b: gives vector `number` of b in a turn, if b does not lie in memory as it is read:
             (function, turn, number, mask).
         words: a lane of b is a word, times a word of a: a turn adds several products to each sum.
@@ -191,6 +192,7 @@ class RegisterTile:
     fetches: tuple[int, ...] = ()
     words: Words | None = None
     read_b: Callable[[Function, Value, int, Value | None], Value] | None = None
+    a_fetches: tuple[int, ...] = ()
 
     @property
     def wide(self) -> str:
@@ -249,8 +251,9 @@ class RegisterTile:
             else f.load(f.at(b, f.index(j * self.lanes), self.read), wide, mask=mask, stem="b.k")
             for j, mask in enumerate(masks)
         ]
-        for ahead in self.fetches:
-            fetch(f, b, ahead)
+        for start, lines in ((b, self.fetches), (a, self.a_fetches)):
+            for ahead in lines:
+                fetch(f, start, ahead)
         after: list[Value] = []
         for i, offset in enumerate(self.offsets):
             align = size_of(self.number)  # as its numbers are
