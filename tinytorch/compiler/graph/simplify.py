@@ -28,6 +28,7 @@ from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.convolution_rules import CONVOLUTION_RULES
 from tinytorch.compiler.graph.frozen import folded
 from tinytorch.compiler.graph.graph import Captured, Graph, Node, Value, verify
+from tinytorch.compiler.graph.parts import by_parts
 from tinytorch.compiler.graph.rewriter import IndexCheck, Inputs, Rewriter, Rule, Simplified
 from tinytorch.primitives.primitive import TABLE, OpClass
 
@@ -438,6 +439,9 @@ RULES: dict[str, Rule] = {
     **CONVOLUTION_RULES, "convolution": _convolution,
 }  # fmt: skip
 
+# the second time, when all checks of indices have been asked for
+RULES_OF_PARTS = {name: rule for name, rule in RULES.items() if name not in INDEX_RULES}
+
 
 def simplify(captured: Captured) -> Simplified:
     """The program after all rules.
@@ -448,7 +452,12 @@ def simplify(captured: Captured) -> Simplified:
     r = Rewriter(folded(captured.graph), RULES)
     graph = r.run()
     checks = tuple({(c.index, c.size): c for c in r.checks}.values())
-    return Simplified(captured, remove_unused(graph, [c.index for c in checks]), checks)
+    graph = remove_unused(graph, [c.index for c in checks])
+    parted, now = by_parts(graph, RULES_OF_PARTS, frozenset(c.index for c in checks))
+    if parted is not graph:
+        checks = tuple(replace(c, index=now[c.index]) for c in checks)
+        graph = remove_unused(parted, [c.index for c in checks])
+    return Simplified(captured, graph, checks)
 
 
 def remove_unused(graph: Graph, also: Sequence[Value] = ()) -> Graph:
