@@ -105,7 +105,7 @@ def lies_as(array) -> Operand:
     return Operand(bfloat16 if array.dtype == np.uint16 else float32, element_strides(array))
 
 
-def run_bfloat16(target, shape, causal, threads=1):
+def run_bfloat16(target, shape, causal, threads=1, scale=None):
     """(out, lse, g_q, g_k, g_v) of the kernels, and the float64 inputs g, q, k, v."""
     b, a, t, s, d = shape
     rng = np.random.default_rng(0)
@@ -115,7 +115,7 @@ def run_bfloat16(target, shape, causal, threads=1):
     out, lse = untouched(q.shape, np.float32), untouched(q.shape[:3], np.float32)
     given = {"q": q, "k": k, "v": v, "out": out, "lse": lse}
     operands = {n: lies_as(x) for n, x in given.items()}
-    spec = AttentionSpec(b, a, t, s, d, causal, d**-0.5, **operands)
+    spec = AttentionSpec(b, a, t, s, d, causal, scale or d**-0.5, **operands)
     run_lowered(target, lower_attention(target, spec), given, (threads,))
     grads = {n: untouched(x.shape, np.float32) for n, x in (("g_q", q), ("g_k", k), ("g_v", v))}
     whole = AttentionGradientSpec(spec, lies_as(g), *(lies_as(x) for x in grads.values()))

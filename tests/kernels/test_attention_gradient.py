@@ -105,6 +105,14 @@ def test_bfloat16_is_the_definition(target, causal, shape):
         assert np.abs(x - y).max() <= LIMIT * max(np.abs(y).max(), 1.0)
 
 
+@pytest.mark.parametrize("scale", [-0.5, 2.0])
+def test_scales_of_bfloat16(scale):
+    """Ground truth: float64 NumPy on the same bfloat16 numbers; blocks of 64 keys keep their
+    largest logit, which for a scale below 0 is that of the least product."""
+    (out, *_), (_, q, k, v) = run_bfloat16(TARGETS[0], (1, 4, 70, 131, 17), True, scale=scale)
+    assert np.abs(out - definition(q, k, v, True, scale)[0]).max() <= LIMIT * np.abs(v).max()
+
+
 def test_threads_do_not_change_a_bit_of_bfloat16():
     """Invariant: 1, 2 and 3 threads give the same bits."""
     runs = [run_bfloat16(TARGETS[0], (2, 4, 150, 150, 32), True, n)[0] for n in (1, 2, 3)]

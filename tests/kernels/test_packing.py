@@ -24,6 +24,7 @@ from tinytorch.kernels.packing import (
     amx_rounded,
     amx_turned,
     load_row_piece,
+    pack_amx_pairs,
     pack_amx_rows,
     pack_rows,
     pack_strip,
@@ -250,9 +251,11 @@ def test_amx_rows(exist, columns):
     def body(f, p):
         rows = Rows(lambda i: f.at(p["x"], f.mul(i, f.index(columns + 9)), "i16"), "bfloat", 1)
         pack_amx_rows(f, rows, (f.index(exist), columns), p["out"], (64, 64))
+        pack_amx_pairs(f, rows, (f.index(exist), columns), p["pairs"], (64, 64))
 
-    out = untouched((64, 64), np.uint16)
-    run_body(WIDE, body, {"x": stored, "out": out})
+    out, pairs = (untouched((64, 64), np.uint16) for _ in range(2))
+    run_body(WIDE, body, {"x": stored, "out": out, "pairs": pairs})
+    assert np.array_equal(pairs.reshape(32, 64, 2), out.reshape(32, 2, 64).swapaxes(1, 2))
     expected = np.zeros((64, 64), np.float32)
     expected[:exist, :columns] = x[:, :columns]
     np.testing.assert_array_equal(from_bfloat16(out), expected)

@@ -6,8 +6,8 @@ queries across, so that the maxima and sums of the softmax are lane by lane.
 
     VectorForward   q is the only operand that is ever transposed: k and v are read where they lie
     PairForward     bfloat16 inputs by AMX tiles, or dot products of pairs: every operand of a
-                    product is copied once into the order they want, and the weighted sum is
-                    transposed (D down) to its end
+                    product is copied once into the order they want; for tiles the weighted sum is
+                    transposed (D down) to its end, dot products sum it as it is stored
 
 Source: Milakov and Gimelshein 2018 (arXiv 1805.02867) for the running softmax, Dao et al. 2022
 (arXiv 2205.14135) for its blocks.
@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
 
-from tinytorch.base.dtypes import bfloat16
-from tinytorch.codegen.builder import Function, Value
+from tinytorch.base.dtypes import bfloat16, float32
+from tinytorch.codegen.builder import Function, Value, vector
 from tinytorch.codegen.kernel import (
     Kernel,
     Lowered,
@@ -33,6 +33,7 @@ from tinytorch.codegen.kernel import (
     store_at,
 )
 from tinytorch.codegen.target import Target
+from tinytorch.codegen.vector_math import muladd
 from tinytorch.kernels.attention_spec import (
     LOG2_E,
     LOWEST,
@@ -46,9 +47,9 @@ from tinytorch.kernels.attention_spec import (
 )
 from tinytorch.kernels.packing import (
     amx_paired,
-    amx_pairs,
     amx_turned,
     load_row_piece,
+    pack_amx_pairs,
     pack_amx_rows,
     pack_rows,
     pack_transposed,
@@ -64,6 +65,7 @@ from tinytorch.kernels.register_tile import (
     Start,
     all_finite,
     pair_block_product,
+    words_of_pairs,
 )
 
 QUERIES = 32  # query rows of a block; 48 and 64 are 2 to 15 % slower at (8, 8, 256, 64)
@@ -409,32 +411,85 @@ class PairWriter(HeadWriter):
                 (f.at(start[out], f.index(first * (line + 4)), "i8"), line), False,
             )  # fmt: skip
 
-    def add_weighted(self, turned: Value, name: str, out: str, masked: bool) -> None:
-        """Scratch array `out` (D, queries) += turned keys times pairs of their factors."""
-        f, start, line = self.f, self.scratch.start, 4 * PAIR_BLOCK
+    def add_weighted(
+        self, name: str, s: Value, factors: str, out: str, masked: bool, start: Start | None
+    ) -> None:
+        """Scratch array `out` += the sum over a block's keys of pairs of factors times their rows.
+
+        By dot products `out` is (queries, D), and a pair of factors is a word that is read as it
+        lies; AMX tiles need such words side by side, so there the keys are turned, and `out` too.
+
+        Args:
+            name: "k" or "v"; s: the block's first key.
+            start: gives the first value of each sum of dot products; None: zero.
+        """
+        f, at, line = self.f, self.scratch.start, 4 * PAIR_BLOCK
         for square in self.walk.squares(masked, self.side):
             seen = self.walk.seen_of_square(square, PAIR_BLOCK, masked)
-            factors, sums = (f.at(start[x], f.index(4 * square[0]), "i8") for x in (name, out))
-            pair_block_product(
-                f, self.target, (self.width, square[1], seen), (turned, 2 * self.line),
-                (factors, line), (sums, line), True,
-            )  # fmt: skip
+            factor = f.at(at[factors], f.index(4 * square[0]), "i8")
+            if self.target.has_amx:
+                turned = f.at(at[name + "_turned"], f.mul(s, f.index(2)), "i8")
+                sums = f.at(at[out], f.index(4 * square[0]), "i8")
+                pair_block_product(
+                    f, self.target, (self.width, square[1], seen), (turned, 2 * self.line),
+                    (factor, line), (sums, line), True,
+                )  # fmt: skip
+                continue
+            pairs = f.at(at[name + "_pairs"], f.mul(s, f.index(2 * self.width)), "i8")
+            self.add_rows(out, square, seen, factor, pairs, start)
+
+    def sum_at(self, name: str, row: Value, column: Value) -> Value:
+        """Where a sum of a (queries, D) scratch array lies."""
+        f = self.f
+        return self.scratch.at(name, f.add(f.mul(row, f.index(self.width)), column))
+
+    def sum_so_far(self, name: str, row: Value, column: Value) -> Value:
+        """A vector of such sums, as wide as those of dot products."""
+        wide = vector(self.target.lanes(float32), "float")
+        return self.f.load(self.sum_at(name, row, column), wide, stem=name)
+
+    def add_rows(
+        self, out: str, square: tuple[int, int], seen: int, factor: Value, pairs: Value,
+        start: Start | None,
+    ) -> None:  # fmt: skip
+        """`add_weighted` by dot products for one of the squares of a block's queries."""
+        f, n, first = self.f, self.target.lanes(float32), self.f.index(square[0])
+
+        def end(values: Sequence[Sequence[Value]], row: Value, column: Value) -> None:
+            for i, line in enumerate(values):
+                own = f.add(row, f.index(square[0] + i))
+                for j, x in enumerate(line):
+                    f.store(x, self.sum_at(out, own, f.add(column, f.index(j * n))))
+
+        def begin(row: Value, column: Value) -> Value:
+            zero = f.const(vector(n, "float"), 0.0)
+            return start(f.add(row, first), column) if start else zero
+
+        BlockProduct("float", n, self.target.registers, words=words_of_pairs(self.target)).emit(
+            f, (square[1], round_up(self.spec.size, n), seen // 2),
+            Left(factor, 2, 2 * PAIR_BLOCK), Right(pairs, self.width), end, begin,
+        )  # fmt: skip
 
     def take(self, name: str, first: Value, exist: Value, rows: int) -> None:
         """Copy rows first .. first + rows - 1 of a head to the scratch array of its name."""
         sizes, place = (rows, self.width), self.scratch.at(name)
         pack_amx_rows(self.f, self.rows(name, first), (exist, self.spec.size), place, sizes)
 
-    def take_keys(self, *turned: str) -> None:
-        """Copy k and v, and of those named the pairs of keys and the turned pairs."""
+    def take_keys(self, rows: str, weighted: str) -> None:
+        """Copy the rows of k, v or both, and of one of them what `add_weighted` reads."""
         f, start = self.f, self.scratch.start
-        for name in "kv":
-            self.take(name, f.index(0), f.maximum(self.keys_seen, f.index(1)), self.keys)
-        for name in turned:
-            pairs, sizes = start[name + "_pairs"], (self.keys, self.width)
-            amx_pairs(f, start[name], pairs, sizes)
+        exist, sizes = f.maximum(self.keys_seen, f.index(1)), (self.keys, self.width)
+        for name in rows:
+            self.take(name, f.index(0), exist, self.keys)
+        pairs, source = start[weighted + "_pairs"], self.rows(weighted, f.index(0))
+        pack_amx_pairs(f, source, (exist, self.spec.size), pairs, sizes)
+        if self.target.has_amx:
             sizes = (self.keys // 2, self.width)
-            amx_turned(f, pairs, start[name + "_turned"], sizes, self.line // 2)
+            amx_turned(f, pairs, start[weighted + "_turned"], sizes, self.line // 2)
+
+    def of_turned(self, name: str) -> dict[str, int]:
+        """The size of the scratch array of turned pairs of k or v, if there is one."""
+        return {name + "_turned": self.line * self.width // 2} if self.target.has_amx else {}
 
     def take_queries(self, name: str, t: Value) -> None:
         """Copy the block's rows of q or g, and their turned pairs."""
@@ -478,15 +533,17 @@ class PairForward(PairWriter):
         self.groups = ceil_div(self.blocks, self.run)
         rows, block = self.keys * self.width // 2, PAIR_BLOCK * self.width // 2
         sizes = {
-            **dict.fromkeys(("k", "v", "v_pairs"), rows),
-            "v_turned": self.line * self.width // 2,
+            **dict.fromkeys(("k", "v_pairs"), rows),
+            **self.of_turned("v"),
             **dict.fromkeys(("q", "q_turned"), block),
             "logit": PAIR_BLOCK * PAIR_BLOCK,
             "weight": PAIR_BLOCK * PAIR_BLOCK // 2,
             "sum": PAIR_BLOCK * self.width,
-            **dict.fromkeys(("largest", "total"), PAIR_BLOCK),
+            **dict.fromkeys(("largest", "total", "change"), PAIR_BLOCK),
         }
         self.scratch = Scratch("float", 4, AMX_ROWS, sizes)
+        # whether the first block of keys is the only one: then no sums come before it
+        self.alone = not (spec.causal or target.has_amx) and 0 < spec.keys <= PAIR_BLOCK
 
     def kernel(self) -> Kernel:
         """The whole kernel."""
@@ -499,7 +556,7 @@ class PairForward(PairWriter):
         """One run of query blocks of one head."""
         groups = f.index(self.groups)
         self.begin(f, p, f.div(f.tile, groups))
-        self.take_keys("v")
+        self.take_keys("k", "v")
         self.each_query_block(f.rem(f.tile, groups), self.run, self.query_block)
 
     def query_block(self, t: Value) -> None:
@@ -509,12 +566,27 @@ class PairForward(PairWriter):
         self.take_queries("q", t)
         self.scratch.fill("largest", PAIR_BLOCK, LOWEST)
         self.scratch.fill("total", PAIR_BLOCK, 0.0)
-        self.scratch.fill("sum", PAIR_BLOCK * self.width, 0.0)
+        if not self.alone:
+            self.scratch.fill("sum", PAIR_BLOCK * self.width, 0.0)
         self.walk.visit(f, t, f.index(0), f.index(spec.keys), self.key_block)
         rows = f.minimum(f.index(PAIR_BLOCK), f.sub(self.queries, t))
-        self.put_turned(
-            "sum", spec.out, self.p["out"], t, lambda i: self.put_statistics(t, i, rows)
-        )
+        if self.target.has_amx:
+            self.put_turned(
+                "sum", spec.out, self.p["out"], t, lambda i: self.put_statistics(t, i, rows)
+            )
+            return
+        with f.loop("t", 0, PAIR_BLOCK, AMX_ROWS) as i:
+            self.scratch.store("change", i.index, self.put_statistics(t, i.index, rows))
+        self.put_rows("sum", spec.out, self.p["out"], t, rows, partial(self.change, AMX_ROWS))
+
+    def change(self, n: int, row: Value) -> Value:
+        """A query's factor in n lanes."""
+        return self.f.splat(self.f.load(self.scratch.at("change", row), "float"), n)
+
+    def changed_sums(self, row: Value, column: Value) -> Value:
+        """The sum so far in the scale of the new maximum."""
+        change = self.change(self.target.lanes(float32), row)
+        return self.f.mul(self.sum_so_far("sum", row, column), change)
 
     def key_block(self, s: Value, count: int, masked: bool) -> None:
         """Take a block of keys into the running maximum, total and weighted sum."""
@@ -524,8 +596,8 @@ class PairForward(PairWriter):
         self.across_product(k, "q_turned", "logit", masked)
         with f.loop("t", 0, PAIR_BLOCK, AMX_ROWS) as i:
             self.weights(i.index, s, masked)
-        v = f.at(start["v_turned"], f.mul(s, f.index(2)), "i8")
-        self.add_weighted(v, "weight", "sum", masked)
+        start = None if self.alone else self.changed_sums
+        self.add_weighted("v", s, "weight", "sum", masked, start)
 
     def weights(self, t: Value, s: Value, masked: bool) -> None:
         """Logits of 16 queries become weights in pairs; their maximum, total and sums follow."""
@@ -533,36 +605,51 @@ class PairForward(PairWriter):
         seen = self.walk.last_seen(f, self.n, f.add(self.t, t), s) if masked else None
         before = scratch.load("largest", t)
         keys = self.walk.seen_from(f, t, PAIR_BLOCK, masked, self.side)
-        with f.loop("s", 0, keys, 4, carry=[before] * 4) as i:
+        lowest = f.const(self.wide, LOWEST)
+        with f.loop("s", 0, keys, 4, carry=[lowest] * 4) as i:
             found: list[Value] = []
             for j in range(4):
                 x = self.logit(f.add(i.index, f.index(j)), t, seen)
                 found.append(f.select(f.compare("gt", x, i.carried[j]), x, i.carried[j]))
             i.next(*found)
-        largest = i.results[0]
-        for x in i.results[1:]:
-            largest = f.select(f.compare("gt", x, largest), x, largest, "largest")
+        largest = reduce(lambda x, y: f.select(f.compare("gt", x, y), x, y), i.results)
+        largest = f.mul(largest, self.units)
+        largest = f.select(f.compare("gt", largest, before), largest, before, "largest")
         change = exp2_nonpositive(f, f.sub(before, largest))
         total = f.mul(scratch.load("total", t), change)
         with f.loop("s", 0, keys, 2, carry=[total]) as i:
             total = i.carried[0]
             halves: list[Value] = []
             for j in range(2):
-                x = self.logit(f.add(i.index, f.index(j)), t, seen)
-                halves.append(_weight(f, x, largest, masked))
+                key = f.add(i.index, f.index(j))
+                x = muladd(f, self.logit(key, t, None), self.units, f.neg(largest))
+                halves.append(self.seen_weight(exp2_nonpositive(f, x), key, seen))
                 total = f.add(total, halves[j])
             at = f.add(f.mul(i.index, f.index(PAIR_BLOCK // 2)), t)
             f.store(amx_paired(f, *halves), scratch.at("weight", at, "i32"))
             i.next(total)
         scratch.store("total", t, i.results[0])
         scratch.store("largest", t, largest)
-        with f.loop("d", 0, self.width) as d:
-            at = f.add(f.mul(d.index, f.index(PAIR_BLOCK)), t)
-            scratch.store("sum", at, f.mul(scratch.load("sum", at), change))
+        scratch.store("change", t, change)
+        if self.target.has_amx:
+            with f.loop("d", 0, self.width) as d:
+                at = f.add(f.mul(d.index, f.index(PAIR_BLOCK)), t)
+                scratch.store("sum", at, f.mul(scratch.load("sum", at), change))
+
+    def seen_weight(self, weight: Value, key: Value, seen: Value | None) -> Value:
+        """0 where a key of the block is not seen."""
+        f = self.f
+        zero = f.const(self.wide, 0.0)
+        return weight if seen is None else f.select(visible(f, seen, key), weight, zero)
 
     def logit(self, s: Value, t: Value, seen: Value | None) -> Value:
-        """The logits of one key of the block and 16 queries, in units of log 2."""
+        """Of one key of the block and 16 queries q k, times the sign of the scale."""
         f = self.f
         x = self.scratch.load("logit", f.add(f.mul(s, f.index(PAIR_BLOCK)), t))
-        x = f.mul(x, f.const(self.wide, self.spec.scale * LOG2_E))
+        x = f.neg(x) if self.spec.scale < 0 else x
         return x if seen is None else f.select(visible(f, seen, s), x, f.const(self.wide, LOWEST))
+
+    @property
+    def units(self) -> Value:
+        """What makes of such a logit one in units of log 2."""
+        return self.f.const(self.wide, abs(self.spec.scale) * LOG2_E)

@@ -13,7 +13,7 @@ With P = exp(scale q k^T - lse):
                      head each give a part of g_q; a second step adds the parts.
     PairGradient     bfloat16 inputs by AMX tiles or dot products of pairs; a tile is one head. P
                      and dS are kept transposed too: as rows for g_v and g_k, as pairs of keys for
-                     g_q, which is summed with D down and turned at the end of each query block.
+                     g_q, which tiles sum with D down and turn at the end of each query block.
 
 Source: Dao et al. 2022 (arXiv 2205.14135), appendix B.4.
 """
@@ -40,6 +40,7 @@ from tinytorch.codegen.kernel import (
     store_at,
 )
 from tinytorch.codegen.target import Target
+from tinytorch.codegen.vector_math import muladd
 from tinytorch.kernels.attention import PAIR_BLOCK, PairWriter, VectorWriter, suits_pairs
 from tinytorch.kernels.attention_spec import (
     LOG2_E,
@@ -343,7 +344,7 @@ class PairGradient(PairWriter):
         rows, block = self.keys * self.width, PAIR_BLOCK * self.width
         sizes = {
             **dict.fromkeys(("k", "v", "k_pairs"), rows // 2),
-            "k_turned": self.line * self.width // 2,
+            **self.of_turned("k"),
             **dict.fromkeys(("g_k", "g_v"), rows),
             **dict.fromkeys(("q", "q_turned", "q_pairs", "g", "g_turned", "g_pairs"), block // 2),
             "g_q": block,
@@ -371,7 +372,7 @@ class PairGradient(PairWriter):
     def all_keys(self, f: Function, p: Pointers) -> None:
         """The keys of a head."""
         spec = self.spec
-        self.take_keys("k")
+        self.take_keys("kv", "k")
         for name in ("g_k", "g_v"):
             self.scratch.fill(name, self.keys * self.width, 0.0)
         with f.loop("t", 0, self.queries, PAIR_BLOCK) as t:
@@ -390,6 +391,9 @@ class PairGradient(PairWriter):
         self.take_statistics(t, rows, "bfloat")
         self.scratch.fill("g_q", PAIR_BLOCK * self.width, 0.0)
         self.walk.visit(f, t, f.index(0), f.index(spec.keys), self.key_block)
+        if not self.target.has_amx:
+            self.put_rows("g_q", self.all.g_q, self.p["g_q"], t, rows, spec.scale)
+            return
         scale = f.const(self.wide, spec.scale)
         self.put_turned("g_q", self.all.g_q, self.p["g_q"], t, lambda _: scale)
 
@@ -412,8 +416,7 @@ class PairGradient(PairWriter):
                     (factors, 2 * PAIR_BLOCK), (f.at(start[right], f.index(first * row), "i8"),
                     2 * row), (f.at(start[out], at, "i8"), 2 * row), True,
                 )  # fmt: skip
-        k = f.at(start["k_turned"], f.mul(s, f.index(2)), "i8")
-        self.add_weighted(k, "change_pairs", "g_q", masked)
+        self.add_weighted("k", s, "change_pairs", "g_q", masked, partial(self.sum_so_far, "g_q"))
 
     def weights(self, t: Value, s: Value, masked: bool) -> None:
         """P and dS of 32 queries and the block's keys, as rows; dS as pairs of keys too."""
@@ -433,10 +436,9 @@ class PairGradient(PairWriter):
                 weights: list[Value] = []
                 for j in range(2):
                     at = f.add(row, starts[j])
-                    logit = f.mul(
-                        scratch.load("logit", at), f.const(self.wide, self.spec.scale * LOG2_E)
-                    )
-                    weight = exp2_nonpositive(f, f.sub(logit, lse[j]))
+                    units = f.const(self.wide, self.spec.scale * LOG2_E)
+                    logit = muladd(f, scratch.load("logit", at), units, f.neg(lse[j]))
+                    weight = exp2_nonpositive(f, logit)
                     if (last := seen[j]) is not None:
                         there = visible(f, last, key)
                         weight = f.select(there, weight, f.const(self.wide, 0.0))

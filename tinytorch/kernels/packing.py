@@ -495,6 +495,29 @@ def pack_amx_rows(
             f.store(x, f.at(out, at, "i16"))
 
 
+def pack_amx_pairs(
+    f: Function, source: Rows, exist: tuple[Value, int], out: Value, sizes: tuple[int, int]
+) -> None:
+    """`amx_pairs` of what `pack_amx_rows` would copy."""
+    rows, columns = sizes
+    low = [x for i in range(AMX_ROWS) for x in (i, AMX_DEPTH + i)]
+    high = [x + AMX_ROWS for x in low]
+    last, zero = f.sub(exist[0], f.index(1)), f.const(_AMX_ROW, 0)
+    with f.loop("row", 0, rows, 2) as row:
+        own = [row.index, f.add(row.index, f.index(1))]
+        starts = [source.at(f.minimum(x, last)) for x in own]
+        there = [f.compare("le", x, last) for x in own]
+        for column in range(0, columns, AMX_DEPTH):
+            count = exist[1] - column
+            mask = f.mask_below(AMX_DEPTH, f.index(count)) if count < AMX_DEPTH else None
+            read = [f.load(f.at(x, f.index(column), "i16"), _AMX_ROW, mask=mask) for x in starts]
+            both = [f.select(t, x, zero) for t, x in zip(there, read, strict=True)]
+            to = f.add(f.mul(row.index, f.index(columns)), f.index(2 * column))
+            for order, shift in ((low, 0), (high, AMX_DEPTH)):
+                place = f.at(out, f.add(to, f.index(shift)), "i16")
+                f.store(f.shuffle(both[0], both[1], order), place)
+
+
 def amx_pairs(f: Function, source: Value, out: Value, sizes: tuple[int, int]) -> None:
     """out pair (i, column) = source (2 i, column) and (2 i + 1, column), for dense blocks."""
     rows, columns = sizes
