@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tests.kernels.lowered_runner import skip_unless_runnable
 from tinytorch.base.dtypes import OF_NUMPY, from_bfloat16
 from tinytorch.codegen import engine
 from tinytorch.compiler.graph.graph import Graph, Value
@@ -15,7 +16,7 @@ class GraphRun:
     """A compiled graph: call it with arrays for the arguments, get arrays for the results."""
 
     def __init__(self, graph, target):
-        self.graph = graph
+        self.graph, self.target = graph, target
         plan, kernels = compile_graph(graph, target)
         kernels = list({k.name: k for k in kernels}.values())
         self.host_calls = [t.symbol for t in plan.tasks if t.host is not None]
@@ -23,6 +24,7 @@ class GraphRun:
         self.program = Program(plan, objects, graph, target)
 
     def __call__(self, *arrays, threads=1):
+        skip_unless_runnable(self.target)
         arrays = [np.ascontiguousarray(a).reshape(np.shape(a)) for a in arrays]
         results = [np.full(v.shape, 77, v.dtype.storage) for v in self.graph.results]
         runner = self.program.runner(threads)

@@ -24,6 +24,7 @@ PLAIN = replace(WITHOUT_AMX, has_bf16_dot=False, has_int8_dot=False)
 NEON = Target.named("neon", "aarch64")
 # Every target this machine runs, without its tiles.
 VECTOR_TARGETS = {n: replace(Target.named(n), has_amx=False) for n in runnable_names()}
+HERE = next(iter(VECTOR_TARGETS.values()))  # the widest
 # Those that multiply bfloat16.
 PAIR_TARGETS = [AMX, *(t for t in VECTOR_TARGETS.values() if t.has_bf16_dot)]
 # The same with fewer instructions for bytes: pairs of int16, and those of the same sign alone.
@@ -45,6 +46,14 @@ def library_of(text: str, names: tuple[str, ...], target: Target) -> Library:
     return load([compile_text(text, target)], names)
 
 
+def skip_unless_runnable(target):
+    """What is written for another processor cannot be carried out by this one."""
+    try:
+        target.runnable()
+    except SettingError as no:
+        pytest.skip(str(no.got))
+
+
 def run_lowered(target, lowered, buffers, threads=(1,)):
     """Run once for each number of threads; the outputs after the last run are in `buffers`.
 
@@ -56,10 +65,7 @@ def run_lowered(target, lowered, buffers, threads=(1,)):
         target = replace(target, has_amx=False)
         if threads != (1,):
             pytest.skip("AMX tiles are emulated here, by one thread")
-    try:
-        target.runnable()
-    except SettingError as no:
-        pytest.skip(str(no.got))
+    skip_unless_runnable(target)
     text = emulated_text(kernels) if emulated else module_text(kernels)
     library = library_of(text, tuple(k.name for k in kernels), target)
     memory = {name: aligned_bytes(size) for name, size in lowered.temporaries.items()}

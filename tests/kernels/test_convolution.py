@@ -1,6 +1,6 @@
 """Convolution kernels against the definition in float64, on every target this machine runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -9,8 +9,7 @@ from tests.compiler.graph_runner import GraphRun, assert_defined, new_graph
 from tests.kernels.lowered_runner import (
     AVX2,
     AVX512,
-    PLAIN,
-    WITHOUT_AMX,
+    HERE,
     element_strides,
     run_body,
     run_lowered,
@@ -224,7 +223,7 @@ PAIRED = [
 
 @pytest.mark.parametrize("layout", [channels_last, np.ascontiguousarray])
 @pytest.mark.parametrize("case", PAIRED, ids=str)
-@pytest.mark.parametrize("target", [WITHOUT_AMX, PLAIN], ids=["here", "plain"])
+@pytest.mark.parametrize("target", [HERE, replace(HERE, has_bf16_dot=False)], ids=["here", "plain"])
 def test_bfloat16_in_pairs(target, case, layout):
     """Ground truth: the definition, exactly: whole numbers, whose sums float32 holds; with pairs if
     this processor multiplies them, and without."""
