@@ -28,6 +28,7 @@ from tinytorch.kernels.gemm_plan import (
     FAR_WIDTH,
     FEW_ROWS,
     PLACES,
+    ROWS_OF_A_SET,
     TILE_FLOPS,
     AmxTiles,
     Dot,
@@ -163,6 +164,25 @@ def test_far_rows_are_read_in_place():
     assert not plan(384, 1536, 3072, target=AVX2).ahead
 
 
+def test_a_brief_product_reads_rows_that_share_a_set_in_place():
+    """Ground truth: counting lines of a set, and the limits: eight rows 4 KB apart fall on one of 8
+    or 12 ways each. Fails where all rows of such strides are copied before the product."""
+
+    def plan(m, n, k, target=WIDE, **more):
+        return plan_fma(target, product(m, n, k, **more))
+
+    brief = plan(32, 256, 1024)
+    assert (brief.pack_a, brief.blocks.largest) == ("direct", ROWS_OF_A_SET)
+    assert plan(32, 256, 1024, target=AVX2).pack_a == "direct"
+    assert plan(32, 256, 1024, target=AVX2).blocks.largest == 6  # as ever
+    assert plan(32, 256, 1000).blocks.largest == 11  # rows 4,000 bytes apart do not meet
+    # too much work, too large a weight, numbers along m, another type
+    assert plan(128, 256, 1024).pack_a == "step"
+    assert plan(12, 1024, 1024).pack_a == "step"
+    assert plan(32, 256, 1024, a=(1, 1024)).blocks.largest > ROWS_OF_A_SET
+    assert plan(32, 256, 2048, dtype=float16).pack_a == "step"
+
+
 def test_weights_computed_on_the_way_are_read_some_rows_at_a_time():
     """Ground truth: `PLACES`, where they are read in place; packed ones are not."""
     few, many = (replace(product(m, 64, 4096), prologue=object()) for m in (4, 33))
@@ -193,10 +213,10 @@ def test_what_is_packed():
     assert fma(29, 32, 16, b=(257, 1)) == ("direct", "direct")
     assert fma(29, 32, 17, b=(256, 1)) == ("direct", "direct")
     # rows of a a multiple of 4 KB apart would fall on each other in the cache
-    assert fma(100, 65, 33, a=(1024, 1))[0] != "direct"
-    assert fma(100, 65, 33, a=(1023, 1))[0] == "direct"
-    assert fma(100, 64, 33, a=(1024, 1))[0] == "direct"
-    assert fma(100, 65, 32, a=(1024, 1))[0] == "direct"
+    assert fma(12000, 65, 33, a=(1024, 1))[0] != "direct"
+    assert fma(12000, 65, 33, a=(1023, 1))[0] == "direct"
+    assert fma(12000, 64, 33, a=(1024, 1))[0] == "direct"
+    assert fma(12000, 65, 32, a=(1024, 1))[0] == "direct"
     # along m in place while all of it stays in the cache
     assert fma(100, 65, 128, a=(1, 100))[0] == "direct"
     assert fma(100, 65, 129, a=(1, 100))[0] != "direct"

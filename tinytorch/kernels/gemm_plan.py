@@ -114,6 +114,13 @@ SPREAD, COPIED_ROWS = 1 << 20, 256
 # and of 64 numbers stay in a second cache of 1 MB beside the sums. Of 128, 256 and 512 rows, 64 to
 # 192 numbers, 8, 16 and 32 rows ahead; see Note [far rows in place].
 FAR_ROWS, FAR_BYTES, FAR_WIDTH, FAR_AHEAD = 256, 1536, 64, 16
+# Rows that share a set of the first cache, which has 8 or 12 ways, and products for which so few of
+# them in a block are better than a copy of a. Rows 4 KB apart, m x n x k, copied / in place, us on
+# one thread, on two: 32 x 256 x 1024 148 / 144, 87 / 72; 32 x 512 x 1024 340 / 335, 184 / 168;
+# 64 x 256 x 1024 295 / 292, 166 / 144. With 4 MB of b, which more blocks read more often, it is
+# worse: 12 x 1024 x 1024 226 / 242, 118 / 117 (Zen 5, 1 MB L2).
+ROWS_OF_A_SET = 8
+BRIEF_FLOPS, BRIEF_BYTES = 5e7, 1 << 21
 # The same in words, for each number that one holds.
 WORD_DEPTH = 1024
 WORD_TILE_FLOPS = 2.4e7
@@ -263,6 +270,8 @@ def plan_fma(target: Target, spec: GemmSpec) -> Plan:
         depth = min(depth, PLACES) if direct_b else depth
     direct_a = _needs_no_conversion(spec, spec.a) and not _rows_collide(spec.a, k, n, compute)
     direct_b = direct_b and not spec.b_stays and not _strides_far(spec.b, m, k, rows)
+    if not direct_a and _is_brief(spec):
+        direct_a, rows = True, min(rows, ROWS_OF_A_SET)
     return _plan(
         spec, lanes, (rows, vectors), depth, TILE_FLOPS, direct_a, direct_b, even=True
     )  # fmt: skip
@@ -439,6 +448,20 @@ def _rows_collide(a: Operand, k: int, n: int, compute: DType) -> bool:
     if depth == compute.itemsize:
         return rows % 4096 == 0
     return not (rows == compute.itemsize and k <= 128)
+
+
+def _is_brief(spec: GemmSpec) -> bool:
+    """Whether rows of a, though they fall on each other, are read in place by blocks of few rows.
+
+    To copy them costs more than it saves: threads hand each other every line of it, written by one
+    and read by all.
+    """
+    row, depth = spec.a.strides[-2:]
+    return (
+        spec.flops <= BRIEF_FLOPS
+        and spec.k * spec.n * spec.b.dtype.itemsize <= BRIEF_BYTES
+        and (depth == 1 and row > 1 and not spec.summed and _needs_no_conversion(spec, spec.a))
+    )
 
 
 def tile_counts(spec: GemmSpec, blocks: Split, panels: int, flops: float) -> tuple[int, int]:
