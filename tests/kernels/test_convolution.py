@@ -123,6 +123,34 @@ def test_forward_kernel(case, target, layout):
     expect_close(got, exact, c * window[0] * window[1], 16)
 
 
+@pytest.mark.parametrize("step", [(1, 1), (2, 2), (3, 1), (2, 4)], ids=str)
+@pytest.mark.parametrize(
+    ("window", "top", "left"), [((3, 3), 1, 1), ((1, 1), 0, 0), ((2, 5), 1, 3)]
+)
+def test_phases_of_a_gradient(step, window, top, left):
+    """Closed form: of a picture spread by the step, the pixels an output sees at each tap; each is
+    seen in one phase, at the tap and the pixel that it names, and nothing else is multiplied."""
+    size, picture = (7, 6), (-(-7 // step[0]), -(-6 // step[1]))
+    nothing = Operand(float32, (1, 1, 1, 1))
+    spec = ConvolutionSpec(nothing, (1, 1, *picture), top, left, step, size, window, (1, 1), 1)
+    seen = set()
+    for y, x, i, j in np.ndindex(*size, *window):
+        row, column = y + i - top, x + j - left
+        if row % step[0] == 0 == column % step[1]:
+            seen.add((y, x, i, j, row // step[0], column // step[1]))
+    found, before = [], 0
+    first, last = spec.seen
+    for phase in spec.phases:
+        assert phase.before == before
+        before += phase.window[0] * phase.window[1]
+        for y, x, i, j in np.ndindex(*phase.size, *phase.window):
+            at = [(phase.first[d] + k * step[d], phase.tap[d] + t * step[d], phase.pixel[d] + k + t)
+                  for d, k, t in ((0, y, i), (1, x, j))]  # fmt: skip
+            found.append(tuple(int(v) for pair in zip(*at, strict=True) for v in pair))
+            assert all(0 <= phase.pixel[d] + t - first[d] < last[d] for d, t in ((0, i), (1, j)))
+    assert set(found) == seen and spec.flops == 2 * len(found) == 2 * len(seen)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_weights_kernel(case, target):
@@ -313,18 +341,17 @@ def test_parts_cover_an_axis():
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("layout", [channels_last, np.ascontiguousarray])
-@pytest.mark.parametrize("step", [(1, 1), (2, 1), (1, 3), (2, 2)])
 @pytest.mark.parametrize("channels", [1, 5, 16])
-def test_rows_of_a_picture(target, layout, step, channels):
-    """Ground truth: NumPy's assignment into zeros; edges, gaps between pixels, any layout."""
+def test_rows_of_a_picture(target, layout, channels):
+    """Ground truth: NumPy's assignment into zeros; edges, any layout."""
     target = Target.named(target)
     lanes, (top, left), (h, w), width = target.lanes(float32), (2, 1), (4, 6), 20
     x = layout(numbers((2, channels, h, w), 1))
-    rows = PictureRows(operand(x), x.shape, top, left, step, 3, width, lanes)
+    rows = PictureRows(operand(x), x.shape, top, left, 3, width, lanes)
     assert rows.row == width * channels and rows.size == 3 * rows.row
     whole = np.zeros((30, width, channels), np.float32)
     picture = np.moveaxis(x[1], 0, -1)
-    whole[top : top + step[0] * h : step[0], left : left + step[1] * w : step[1]] = picture
+    whole[top : top + h, left : left + w] = picture
     for first in (0, 1, 3, 9):
 
         def body(f, p, first=first):
@@ -348,7 +375,7 @@ def test_rows_of_bytes(target, layout, channels, w, to):
     room, width, add = -(-channels // 4) * 4, w + 3, 128 if to is uint8 else 0
     at = Operand(int8, element_strides(x))
     lanes = target.lanes(float32)
-    rows = PictureRows(at, x.shape, 1, 2, (1, 1), 3, width, lanes, to, room)
+    rows = PictureRows(at, x.shape, 1, 2, 3, width, lanes, to, room)
     whole = np.zeros((8, width, room), np.int64)
     whole[1:5, 2 : 2 + w, :channels] = np.moveaxis(x[1], 0, -1)
     out = untouched(3 * width * room + 1, np.uint8)
@@ -372,7 +399,7 @@ def test_rows_of_a_narrow_picture(narrow):
         stored, kind = x.astype(np.float16), float16
         exact = stored.astype(np.float32)
     at = Operand(kind, element_strides(stored))
-    rows = PictureRows(at, x.shape, 0, 1, (1, 1), 2, 6, 8)
+    rows = PictureRows(at, x.shape, 0, 1, 2, 6, 8)
     out = untouched(rows.size, np.float32)
 
     def body(f, p):

@@ -1,5 +1,7 @@
 """Convolutions of bfloat16 by AMX tiles, emulated where the processor has none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -43,14 +45,20 @@ def spec_of(x, w, size, stride, padding, words=None) -> ConvolutionSpec:
     )  # fmt: skip
 
 
-def forward(x, w, stride, padding, size):
+def forward(x, w, stride, padding, size, step=(1, 1)):
     """What the kernel gives for bfloat16 pictures (N, C, H, W) and filters (O, C, KH, KW)."""
-    o, c, kh, kw = w.shape
-    spec = spec_of(x, w.shape, size, stride, padding, PAIRS)
+    o, c = w.shape[:2]
+    spec = replace(spec_of(x, w.shape, size, stride, padding, PAIRS), step=step)
     assert suits_tiles(AMX, spec) and not suits_tiles(WITHOUT_AMX, spec)
-    packed = np.zeros((kh, kw, -(-c // 2), -(-o // 16) * 16, 2), np.uint16)
-    for channel in range(c):
-        packed[:, :, channel // 2, :o, channel % 2] = w[:, channel].transpose(1, 2, 0)
+    parts = []
+    for phase in spec.phases:
+        taps = w[:, :, phase.tap[0] :: step[0], phase.tap[1] :: step[1]]
+        assert taps.shape[2:] == phase.window
+        part = np.zeros((*phase.window, -(-c // 2), -(-o // 16) * 16, 2), np.uint16)
+        for channel in range(c):
+            part[:, :, channel // 2, :o, channel % 2] = taps[:, channel].transpose(1, 2, 0)
+        parts.append(part.reshape(-1))
+    packed = np.concatenate(parts)
     rows = x.shape[0] * size[0] * size[1]
     lowered = lower_convolution_by_tiles(AMX, spec, CountingStore(Operand(float32, (o, 1))))
     made = []
@@ -101,6 +109,32 @@ def test_exact(case, layout):
     rule = TABLE["convolution_weight_gradient"].numpy
     exact = rule(g, x, weight_shape=filters.shape, **how)
     got = weights(channels_last(round_to_bfloat16(g)), x16, filters.shape, stride, padding)
+    np.testing.assert_array_equal(got, exact)
+
+
+STRIDED = [
+    *(case for case in CASES if case[6] != (1, 1)),
+    (2, 16, 12, 64, 20, (3, 3), (2, 2), PAD),  # whole tiles and ends of lines, by phase
+    (2, 6, 5, 7, 8, (1, 1), (2, 2), NONE),  # three of four phases see nothing
+    (1, 4, 2, 3, 6, (2, 2), (3, 4), PAD),  # fewer pixels than steps
+]
+
+
+@pytest.mark.parametrize("case", STRIDED, ids=str)
+def test_gradient_of_pictures_by_phases(case):
+    """Ground truth: the definition, of whole numbers, an infinity among them: no zero between
+    pixels is multiplied, so no number becomes NaN."""
+    n, c, h, w, o, window, stride, padding = case
+    how = {"stride": stride, "padding": padding, "dilation": (1, 1), "groups": 1}
+    filters = 1 + np.abs(small((o, c, *window), 1))
+    g = small(TABLE["convolution"].numpy(small((n, c, h, w), 0), filters, **how).shape, 2)
+    g[0, 0, 0, 0] = np.inf
+    rule = TABLE["convolution_input_gradient"].numpy
+    exact = rule(g, filters, input_shape=(n, c, h, w), **how)
+    turned = round_to_bfloat16(filters.transpose(1, 0, 2, 3)[..., ::-1, ::-1])
+    around = [(k - 1 - p[0], 0) for k, p in zip(window, padding, strict=True)]
+    g16 = channels_last(round_to_bfloat16(g))
+    got = forward(g16, turned, (1, 1), around, (h, w), step=stride)
     np.testing.assert_array_equal(got, exact)
 
 

@@ -11,8 +11,9 @@ summed over pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from math import prod
 
 from tinytorch.base.dtypes import float32
 from tinytorch.codegen.builder import Function, Value, vector
@@ -32,7 +33,13 @@ from tinytorch.codegen.kernel import (
     where_needed,
 )
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.convolution_rows import ConvolutionSpec, PairRows, PictureRows, PixelRows
+from tinytorch.kernels.convolution_rows import (
+    ConvolutionSpec,
+    PairRows,
+    Phase,
+    PictureRows,
+    PixelRows,
+)
 from tinytorch.kernels.register_tile import (
     EpilogueWriter,
     Rectangle,
@@ -105,7 +112,7 @@ class _Convolution:
 
     Args:
         target, spec: what is written.
-        block: output rows done together.
+        block: output rows of each phase done together.
         rows: those of the picture that a block reads.
         arrays: more of scratch, words of each.
     """
@@ -116,7 +123,7 @@ class _Convolution:
     ):  # fmt: skip
         self.target, self.spec, self.block, self.rows = target, spec, block, rows
         self.lanes = target.lanes(float32)
-        each = spec.size[0] // block
+        each = spec.places[0] // block
         self.units = spec.shape[0] * each
         self.needed = tuple(rows.each(each) for rows in spec.needed)  # units
         self.scratch = Scratch("float", 4, self.lanes, {"rows": self.rows.size, **arrays})
@@ -138,8 +145,9 @@ class _Convolution:
         ]
 
     def take_rows(self, f: Function, p: Pointers, unit: Value) -> tuple[Value, Value]:
-        """Copy what a unit of work reads; gives the picture's number and the first output row."""
-        above = f.index(self.spec.size[0] // self.block)
+        """Copy what a unit of work reads; gives the picture's number and the first output row of
+        each phase."""
+        above = f.index(self.spec.places[0] // self.block)
         number = f.div(unit, above)
         first = f.mul(f.rem(unit, above), f.index(self.block), "first")
         top = f.mul(first, f.index(self.spec.stride[0]))
@@ -191,7 +199,8 @@ def lower_convolution(target: Target, spec: ConvolutionSpec, epilogue: Epilogue)
 def rows_in_block(
     target: Target, spec: ConvolutionSpec, budget: int = TILE_FLOPS, kept: int = KEPT_BYTES
 ) -> int:
-    """Output rows done together: a divisor of OH, within what scratch keeps and a tile does.
+    """Output rows of each phase done together: a divisor of how many there are, within what
+    scratch keeps and a tile does.
 
     Args:
         budget: operations of a tile of work.
@@ -199,13 +208,13 @@ def rows_in_block(
     """
     n, wanted = max(1, spec.shape[0]), units_wanted(spec.flops, budget)
     flops = spec.flops // n
-    best, lanes = 1, target.lanes(float32)
-    for block in range(1, spec.size[0] + 1):
-        if spec.size[0] % block:
+    best, lanes, height = 1, target.lanes(float32), spec.places[0]
+    for block in range(1, height + 1):
+        if height % block:
             continue
         fits = 4 * PictureRows.read_by(spec, block, lanes).size <= kept
-        shared = n * (spec.size[0] // block) >= wanted
-        if fits and shared and flops * block // spec.size[0] <= 2 * budget:
+        shared = n * (height // block) >= wanted
+        if fits and shared and flops * block // height <= 2 * budget:
             best = block
     return best
 
@@ -254,54 +263,104 @@ class Forward(_Convolution):
     def unit(self, f: Function, p: Pointers, unit: Value) -> None:
         """One block of output rows of one picture."""
         line = self.begin_unit(f, p, unit)
-        for vectors in vector_parts(self.vectors):
-            with self.columns(f, vectors) as column:
-                self.panel(f, p, line, vectors, column)
+        for phase in self.spec.phases:
+            for vectors in vector_parts(self.vectors):
+                with self.columns(f, vectors) as column:
+                    self.panel(f, p, line, vectors, column, phase)
 
     def begin_unit(self, f: Function, p: Pointers, unit: Value) -> Value:
         """Copy what it reads; gives the number of its first output pixel."""
-        height, width = self.spec.size
+        (height, width), down = self.spec.size, self.spec.step[0]
         number, first = self.take_rows(f, p, unit)
-        return f.mul(f.add(f.mul(number, f.index(height)), first), f.index(width), "line")
+        row = f.add(f.mul(number, f.index(height)), f.mul(first, f.index(down)))
+        return f.mul(row, f.index(width), "line")
 
-    def panel(self, f: Function, p: Pointers, line: Value, vectors: Part, column: Value) -> None:
-        """Some output channels of the block, whose first pixel is number `line`."""
-        width = self.spec.size[1]
+    def panel(
+        self, f: Function, p: Pointers, line: Value, vectors: Part, column: Value, phase: Phase
+    ) -> None:
+        """Some output channels of a phase of the block, whose first pixel is number `line`."""
+        width = phase.size[1]
         fits = rows_that_fit(self.target, vectors.size)
         for tall in parts_of(self.block, max(1, fits // width)):
             with tall.loop(f, "row") as y:
                 for wide in parts_of(width, fits):
                     with wide.loop(f, "pixel") as x:
                         shape = (tall.size, wide.size, vectors.size)
-                        self._tile(f, p, shape, line, y, x, column)
+                        self._tile(f, p, shape, (line, y, x), column, phase)
 
     def _tile(
-        self, f: Function, p: Pointers, shape: tuple[int, int, int], line: Value, y: Value,
-        x: Value, column: Value,
+        self, f: Function, p: Pointers, shape: tuple[int, int, int],
+        at: tuple[Value, Value, Value], column: Value, phase: Phase,
     ) -> None:  # fmt: skip
-        """A register tile: its sums, then the epilogue."""
+        """A register tile: its sums, then the epilogue; at: the block's pixel, row, column."""
         spec, lanes = self.spec, self.lanes
         tall, wide, vectors = shape
         channels, row = spec.channels, self.rows.row
         down, right = spec.stride[0] * row, spec.stride[1] * channels
         offsets = tuple(i * down + j * right for i in range(tall) for j in range(wide))
         each = spec.words.each if spec.words else 1
-        loops = Turns(spec.window[0], row), Turns(spec.window[1] * channels // each, each)
-        name = self.tile(shape, offsets, loops, self.vectors * lanes)
-        place = f.add(f.mul(y, f.index(down)), f.mul(x, f.index(right)))
-        a = f.at(self.scratch.at("rows"), place, self.rows.number, "a")
+        loops = Turns(phase.window[0], row), Turns(phase.window[1] * channels // each, each)
+        name = self.tile((tall, wide, *phase.window, vectors), offsets, loops, self.vectors * lanes)
         c = self.scratch.at("sums")
-        f.call("void", name, a, f.at(p["w"], column, "float"), c)
-        first = f.add(f.add(line, f.mul(y, f.index(spec.size[1]))), x)
-        whole = spec.filters % lanes == 0
+        a, w = self.operands(f, p, at[1:], column, phase)
+        f.call("void", name, a, w, c)
         size = vectors * lanes
+        whole = spec.filters % lanes == 0
         width = f.minimum(f.index(size), f.sub(f.index(spec.filters), column))
-        part = Rectangle(
-            (), first, f.index(len(offsets)), column, f.index(size) if whole else width
+        columns = (column, f.index(size) if whole else width)
+        results = EpilogueWriter(
+            self.epilogue, spec.sums, lanes, spec.filters, size if whole else 0
         )
-        unrolled = size if whole else 0
-        results = EpilogueWriter(self.epilogue, spec.sums, lanes, spec.filters, unrolled)
-        results.emit(f, p, part, c, size)
+        self.give(f, p, results, phase, (tall, wide), at, columns, c, size)
+
+    def operands(
+        self, f: Function, p: Pointers, at: Sequence[Value], column: Value, phase: Phase
+    ) -> tuple[Value, Value]:
+        """Where what a tile sees begins, and its filters; at: row and column in the phase."""
+        spec, (y, x), (top, left) = self.spec, at, self.spec.seen[0]
+        channels, row = spec.channels, self.rows.row
+        place = f.add(
+            f.mul(y, f.index(spec.stride[0] * row)), f.mul(x, f.index(spec.stride[1] * channels))
+        )
+        if prod(phase.window):
+            begin = (phase.pixel[0] - top) * row + (phase.pixel[1] - left) * channels
+            place = f.add(place, f.index(begin))
+        a = f.at(self.scratch.at("rows"), place, self.rows.number, "a")
+        depth = channels // (spec.words.each if spec.words else 1)
+        before = f.index(phase.before * depth * self.vectors * self.lanes)
+        return a, f.at(p["w"], f.add(before, column), "float")
+
+    def give(
+        self, f: Function, p: Pointers, results: EpilogueWriter, phase: Phase,
+        shape: tuple[int, int], at: tuple[Value, Value, Value], columns: tuple[Value, Value],
+        sums: Value, size: int,
+    ) -> None:  # fmt: skip
+        """Hand sums to the epilogue: rows of pixels of a phase, of `size` numbers each.
+
+        Args:
+            shape: (rows, pixels of each); several rows are whole ones.
+            at: the number of the block's first pixel, the row and column in the phase.
+            columns: the first filter, and how many.
+        """
+        (line, y, x), (tall, wide), (down, right) = at, shape, self.spec.step
+        height, width = self.spec.size
+        if self.spec.step == (1, 1):  # rows follow one another
+            tall, wide = 1, tall * wide
+        with f.loop("line", 0, tall) as i:
+            row = f.mul(f.add(y, i.index), f.index(down))
+            row = f.add(row, f.index(phase.first[0]))
+            pixel = f.add(f.mul(x, f.index(right)), f.index(phase.first[1]))
+            first = f.add(f.add(line, f.mul(row, f.index(width))), pixel)
+            of = f.at(sums, f.mul(i.index, f.index(wide * size)), self.spec.sums)
+            part = Rectangle((), first, f.index(wide), *columns, right)
+            with nullcontext() if height % down == 0 else self._within(f, line, row):
+                results.emit(f, p, part, of, size)
+
+    def _within(self, f: Function, line: Value, row: Value) -> AbstractContextManager[None]:
+        """Where a row counted from the block's first pixel belongs to the picture."""
+        height, width = self.spec.size
+        above = f.rem(f.div(line, f.index(width)), f.index(height))
+        return f.when(f.compare("lt", f.add(above, row), f.index(height)))
 
 
 # ---- the gradient of the filters
@@ -417,7 +476,7 @@ class _Weights(Parts):
             rows, cotangent = PixelRows.read_by(spec, block), PairRows(g, shape, block)
         else:
             rows = PictureRows.read_by(spec, block, lanes)
-            cotangent = PictureRows(g, shape, 0, 0, (1, 1), block, width, lanes)
+            cotangent = PictureRows(g, shape, 0, 0, block, width, lanes)
         self.g, self.cotangent = g, cotangent
         self.direct = g.dtype is float32  # the cotangent is read where it lies
         super().__init__(target, spec, block, rows, {} if self.direct else {"g": cotangent.size})

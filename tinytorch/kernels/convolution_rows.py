@@ -1,6 +1,7 @@
 """Pictures as a convolution's scratch holds them: some rows of one, zeros around.
 
-Knows what a convolution is (`ConvolutionSpec`), pointers and strides; not what is multiplied.
+Knows what a convolution is (`ConvolutionSpec`, `Phase`), pointers and strides; not what is
+multiplied.
 
     PictureRows   channels innermost: what windows read, whole words of them
     PixelRows     pixels innermost: pairs of pixels, for the gradient of the filters
@@ -11,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
+from math import prod
 
 from tinytorch.base.dtypes import DType, float32, int8, uint8
 from tinytorch.codegen.builder import Function, Value, lanes, size_of, vector
@@ -19,6 +22,32 @@ from tinytorch.kernels.packing import load_row_piece, transpose
 from tinytorch.kernels.register_tile import WORD, WORD_BYTES, Words
 
 SQUARE = 16  # channels and pixels that are turned at a time
+
+
+# Note [phases]
+# In the gradient of the pictures, pixels of the cotangent lie a step of s apart, zeros between
+# them. Output y sees at tap i pixel (y + i - top) / s, and a zero where s does not divide that. So
+# the outputs y = phase + s q see the taps i = first + s t alone, first = (top - phase) mod s, and
+# there pixel (phase + first - top) / s + q + t: a convolution without zeros, of a part of the taps.
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Outputs a step apart, (rows, columns) of everything: see Note [phases].
+
+    Args:
+        first: the first output; size: how many.
+        tap: the first tap they see; window: how many, 0 in filters smaller than the step.
+        pixel: what the first output sees of the picture at that tap.
+        before: taps of the phases before it.
+    """
+
+    first: tuple[int, ...]
+    size: tuple[int, ...]
+    tap: tuple[int, ...]
+    window: tuple[int, ...]
+    pixel: tuple[int, ...]
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -30,12 +59,14 @@ class ConvolutionSpec:
     Args:
         image: strides over (N, C, H, W); shape: those sizes.
         top, left: zeros in front of the first row and column; what is missing at the end is 0 too.
-        step: pixels of the picture lie this far apart, zeros between them: (1, 1) but in gradients.
+        step: pixels of the picture lie this far apart, zeros between them: (1, 1) but in gradients,
+            where the stride is.
         size: (OH, OW).
         window: (KH, KW).
         stride: of the windows.
         filters: O. Buffer "w" holds them as float32 (KH, KW, C, O rounded up to whole
-            vectors), or as (KH, KW, C rounded up in words, O rounded up) words.
+            vectors), or as (KH, KW, C rounded up in words, O rounded up) words; of each phase
+            its taps, one phase after the other.
         words: in which neighbouring channels are multiplied. Of bfloat16 C is even. Where bytes of
             the picture get the other sign, buffer "added" holds for each filter what that adds to
             its sums.
@@ -75,11 +106,47 @@ class ConvolutionSpec:
         return round_up(self.shape[1], self.words.each if self.words else 1)
 
     @property
+    def phases(self) -> list[Phase]:
+        """The outputs that see the same taps; with step 1 all of them."""
+        axes: list[list[tuple[int, ...]]] = []
+        for top, step, size, taps in zip(
+            (self.top, self.left), self.step, self.size, self.window, strict=True
+        ):
+            firsts = [(top - phase) % step for phase in range(min(step, size))]
+            axes.append(
+                [
+                    (phase, ceil_div(size - phase, step), tap, max(0, ceil_div(taps - tap, step)),
+                     (phase + tap - top) // step)
+                    for phase, tap in enumerate(firsts)
+                ]
+            )  # fmt: skip
+        found: list[Phase] = []
+        before = 0
+        for both in product(*axes):
+            first, size, tap, window, pixel = zip(*both, strict=True)
+            found.append(Phase(first, size, tap, window, pixel, before))
+            before += prod(window)
+        return found
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """How many outputs the first phase has, which is the largest: (rows, columns)."""
+        return self.phases[0].size
+
+    @property
+    def seen(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The first pixel that the first output of any phase sees, and how many there are from
+        there to the last one: (rows, columns)."""
+        phases = [p for p in self.phases if prod(p.window)]
+        first = [min(p.pixel[axis] for p in phases) for axis in (0, 1)]
+        end = [max(p.pixel[axis] + p.window[axis] for p in phases) for axis in (0, 1)]
+        return tuple(first), tuple(b - a for a, b in zip(first, end, strict=True))
+
+    @property
     def flops(self) -> int:
         """Multiplications and additions."""
         n, c, _, _ = self.shape
-        depth = c * self.window[0] * self.window[1]
-        return 2 * n * self.size[0] * self.size[1] * depth * self.filters
+        return 2 * n * c * self.filters * sum(prod(p.size) * prod(p.window) for p in self.phases)
 
     @property
     def bytes(self) -> int:
@@ -99,11 +166,6 @@ class _RowCopy:
     top: int
     count: int
     lanes: int  # numbers copied at a time
-
-    @property
-    def every(self) -> int:
-        """How far apart rows of the picture lie, zeros between them."""
-        return 1
 
     @property
     def number(self) -> str:
@@ -139,10 +201,6 @@ class _RowCopy:
             line = f.at(to, f.mul(i.index, f.index(self.row)), self.number, "line")
             y = f.sub(f.add(first, i.index), f.index(self.top), "y")
             inside = f.compare("ge", y, f.index(0))
-            if self.every > 1:
-                on_row = f.compare("eq", f.rem(y, f.index(self.every)), f.index(0))
-                inside = f.op("and", inside, on_row)
-                y = f.div(y, f.index(self.every))
             inside = f.op("and", inside, f.compare("lt", y, f.index(self.shape[2])))
             with f.when(inside, "inside"):
                 self._row(f, f.at(base, f.mul(y, f.index(stride[2])), self.llvm), line)
@@ -181,7 +239,6 @@ class PictureRows(_RowCopy):
         image: strides over (N, C, H, W).
         shape: (N, C, H, W).
         top, left: zeros in front.
-        step: pixels of the picture lie this far apart, (rows, columns), zeros between them.
         count: rows copied at a time; width: pixels in one row, zeros included.
         lanes: of a vector.
         to: the type in scratch: float32, or the picture's; bytes of the other sign: 128 is added.
@@ -192,7 +249,6 @@ class PictureRows(_RowCopy):
     shape: tuple[int, ...]
     top: int
     left: int
-    step: tuple[int, int]
     count: int
     width: int
     lanes: int
@@ -201,23 +257,18 @@ class PictureRows(_RowCopy):
 
     @staticmethod
     def read_by(spec: ConvolutionSpec, block: int, lanes: int) -> PictureRows:
-        """What a block of output rows reads."""
-        count = (block - 1) * spec.stride[0] + spec.window[0]
-        width = (spec.size[1] - 1) * spec.stride[1] + spec.window[1]
+        """What a block of output rows reads, `block` of each phase."""
+        (top, left), (rows, columns) = spec.seen
+        count = (block - 1) * spec.stride[0] + rows
+        width = (spec.places[1] - 1) * spec.stride[1] + columns
         return PictureRows(
-            spec.image, spec.shape, spec.top, spec.left, spec.step, count, width, lanes,
-            spec.number, spec.channels,
-        )  # fmt: skip
+            spec.image, spec.shape, -top, -left, count, width, lanes, spec.number, spec.channels
+        )
 
     @property
     def number(self) -> str:
         """See _RowCopy."""
         return self.to.llvm
-
-    @property
-    def every(self) -> int:
-        """See _RowCopy."""
-        return self.step[0]
 
     @property
     def row(self) -> int:
@@ -244,10 +295,10 @@ class PictureRows(_RowCopy):
         _, channels, _, width = self.shape
         room = self.room or channels
         _, c, _, w = self.image.strides
-        every, left = self.step[1], self.left
-        copied = min(width, ceil_div(self.width - left, every))
+        left = self.left
+        copied = min(width, self.width - left)
         side_by_side = c == 1 or channels == 1
-        if every == 1 and side_by_side and w == channels == room:
+        if side_by_side and w == channels == room:
             self._zeros(f, line, left * channels)
             to = f.at(line, f.index(left * channels), self.number)
             self._copy(f, source, to, copied * channels)
@@ -255,13 +306,13 @@ class PictureRows(_RowCopy):
             self._zeros(f, f.at(line, f.index(right), self.number), self.row - right)
             return
         self._zeros(f, line, self.row)
-        if every == w == 1 and self.llvm in ("i8", "float") and not side_by_side:
+        if w == 1 and self.llvm in ("i8", "float") and not side_by_side:
             pixels = f.at(line, f.index(left * room), self.number)
             if self._turned(f, source, pixels, copied):
                 return
         with f.loop("x", 0, copied) as x:
             of = f.at(source, f.mul(x.index, f.index(w)), self.llvm)
-            place = f.mul(f.add(f.mul(x.index, f.index(every)), f.index(left)), f.index(room))
+            place = f.mul(f.add(x.index, f.index(left)), f.index(room))
             to = f.at(line, place, self.number)
             if side_by_side:
                 self._copy(f, of, to, channels)

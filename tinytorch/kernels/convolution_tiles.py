@@ -44,7 +44,7 @@ from tinytorch.kernels.convolution import (
     parts_of,
     rows_in_block,
 )
-from tinytorch.kernels.convolution_rows import ConvolutionSpec, PictureRows
+from tinytorch.kernels.convolution_rows import ConvolutionSpec, Phase, PictureRows
 from tinytorch.kernels.packing import transpose
 from tinytorch.kernels.register_tile import (
     AMX_DEPTH,
@@ -52,7 +52,6 @@ from tinytorch.kernels.register_tile import (
     PAIRS,
     AmxOperand,
     EpilogueWriter,
-    Rectangle,
     amx_configure,
     amx_memory,
     amx_register,
@@ -74,19 +73,20 @@ _WHOLE, _REST = (4, 5), (6, 7)
 # ---- sums of tiles
 
 
-def configure(f: Function, high: int, rest: int) -> None:
+def configure(f: Function, high: int, rest: int, place: Value | None = None) -> None:
     """Say how large the tiles are, unless all are whole, as the thread team has asked for.
 
     Args:
         high: rows of the first operand's tiles, and of the sums.
         rest: numbers in a row of its last tile along the summed axis, even; 0: none is short.
+        place: where tiles are no longer as the team has asked for: a line that is overwritten.
     """
-    if high == AMX_ROWS and not rest:
+    if high == AMX_ROWS and not rest and place is None:
         return
     rest = rest or AMX_DEPTH
     sums = (high, _LINE)
     amx_configure(
-        f, [*[sums] * FOUR, sums, (AMX_ROWS, _LINE), (high, 2 * rest), (rest // 2, _LINE)]
+        f, [*[sums] * FOUR, sums, (AMX_ROWS, _LINE), (high, 2 * rest), (rest // 2, _LINE)], place
     )
 
 
@@ -172,39 +172,51 @@ class _TileForward(Forward):
         rows = PictureRows.read_by(spec, block, target.lanes(PAIRS.type_of("a")))
         arrays = {"sums": FOUR * AMX_ROWS * AMX_ROWS}
         super().__init__(target, spec, epilogue, block, rows, arrays)
-        self.high = min(AMX_ROWS, spec.size[1])  # pixels of a tile
-        self.rest = spec.window[1] * spec.channels % AMX_DEPTH
         self.label, self.budget = "convolution (tiles)", TILE_FLOPS
-        self.micro_kernels: dict[str, tuple[int, ...]] = {}
+        self.micro_kernels: dict[str, tuple[Phase, tuple[int, ...]]] = {}
+        self.sizes = {self._tile_sizes(phase) for phase in spec.phases}
+
+    def _tile_sizes(self, phase: Phase) -> tuple[int, int]:
+        """Pixels of a tile, and numbers in a row of the last one along a line of the window."""
+        rest = phase.window[1] * self.spec.channels % AMX_DEPTH
+        return min(AMX_ROWS, phase.size[1]), rest
 
     def begin(self, f: Function) -> None:
-        """Say how large the tiles are."""
-        configure(f, self.high, self.rest)
+        """Say how large the tiles are, if all phases' are alike."""
+        if len(self.sizes) == 1:
+            configure(f, *next(iter(self.sizes)))
 
     def end(self, f: Function) -> None:
         """Say that tiles are whole again."""
-        if self.high < AMX_ROWS or self.rest:
+        if self.sizes != {(AMX_ROWS, 0)}:
             amx_configure(f)
 
     def helpers(self, prefix: str, c_row: object, add: bool) -> list[Function]:
         """The private functions."""
-        return [self._write(f"{prefix}.{n}", tiles) for n, tiles in self.micro_kernels.items()]
+        return [self._write(f"{prefix}.{n}", *what) for n, what in self.micro_kernels.items()]
 
     def unit(self, f: Function, p: Pointers, unit: Value) -> None:
         """One block of output rows of one picture."""
         line = self.begin_unit(f, p, unit)
-        starts = tile_starts(self.spec.size[1])
+        for phase in self.spec.phases:
+            if len(self.sizes) > 1:
+                configure(f, *self._tile_sizes(phase), self.scratch.at("sums"))
+            self._phase(f, p, line, phase)
+
+    def _phase(self, f: Function, p: Pointers, line: Value, phase: Phase) -> None:
+        """The outputs of a phase; line: the number of the block's first pixel."""
+        starts, (high, _) = tile_starts(phase.size[1]), self._tile_sizes(phase)
         with f.loop("filters", 0, self.vectors) as o:
             column = f.mul(o.index, f.index(AMX_ROWS), "column")
             for tall in parts_of(self.block, max(1, FOUR // len(starts))):
                 with tall.loop(f, "row") as y:
                     for i in range(0, len(starts), FOUR):
-                        done = starts[i - 1] + self.high if i else 0
+                        done = starts[i - 1] + high if i else 0
                         chosen = starts[i : i + FOUR]
-                        self._pixels(f, p, (line, y, column), tall.size, chosen, done)
+                        self._pixels(f, p, phase, (line, y, column), tall.size, chosen, done)
 
     def _pixels(
-        self, f: Function, p: Pointers, at: tuple[Value, Value, Value], tall: int,
+        self, f: Function, p: Pointers, phase: Phase, at: tuple[Value, Value, Value], tall: int,
         starts: Sequence[int], done: int,
     ) -> None:  # fmt: skip
         """The sums of up to FOUR tiles, then the epilogue.
@@ -216,28 +228,26 @@ class _TileForward(Forward):
         """
         spec, (line, y, column) = self.spec, at
         right, down = spec.stride[1] * spec.channels, spec.stride[0] * self.rows.row
-        width, first = spec.size[1], starts[0]
+        width, first, (high, _) = phase.size[1], starts[0], self._tile_sizes(phase)
         places = [(i, x - first) for i in range(tall) for x in starts]
-        name = f"tiles.{tall}.{'.'.join(str(x - first) for x in starts)}"
-        self.micro_kernels[name] = tuple(
-            n for i, x in places for n in (2 * (i * down + x * right), 64 * (i * width + x))
-        )
-        place = f.add(f.mul(y, f.index(down)), f.index(first * right))
-        a = f.at(self.scratch.at("rows"), place, self.rows.number, "a")
-        c = self.scratch.at("sums")
-        f.call("void", f"@@.{name}", a, f.at(p["w"], column, "float"), c)
+        which = (tall, *phase.first, *(x - first for x in starts))
+        name = f"tiles.{'.'.join(map(str, which))}"
+        tiles = (n for i, x in places for n in (2 * (i * down + x * right), 64 * (i * width + x)))
+        self.micro_kernels[name] = phase, tuple(tiles)
+        a, w = self.operands(f, p, (y, f.index(first)), column, phase)
+        f.call("void", f"@@.{name}", a, w, self.scratch.at("sums"))
         skip = max(0, done - first)
-        count = (tall - 1) * width + starts[-1] - first + self.high - skip
-        pixel = f.add(f.add(line, f.mul(y, f.index(width))), f.index(first + skip))
+        count = starts[-1] - first + high - skip
         whole = spec.filters % AMX_ROWS == 0
         columns = f.minimum(f.index(AMX_ROWS), f.sub(f.index(spec.filters), column))
         columns = f.index(AMX_ROWS) if whole else columns
-        part = Rectangle((), pixel, f.index(count), column, columns)
         unrolled = AMX_ROWS if whole else 0
         results = EpilogueWriter(self.epilogue, "float", AMX_ROWS, spec.filters, unrolled)
-        results.emit(f, p, part, self.scratch.at("sums", f.index(skip * AMX_ROWS)), AMX_ROWS)
+        c = self.scratch.at("sums", f.index(skip * AMX_ROWS))
+        at = line, y, f.index(first + skip)
+        self.give(f, p, results, phase, (tall, count), at, (column, columns), c, AMX_ROWS)
 
-    def _write(self, name: str, tiles: tuple[int, ...]) -> Function:
+    def _write(self, name: str, phase: Phase, tiles: tuple[int, ...]) -> Function:
         """The private function (a, b, c): sums over the window.
 
         Args:
@@ -247,10 +257,10 @@ class _TileForward(Forward):
         pixel, line = 2 * spec.stride[1] * spec.channels, _LINE * self.vectors
         sums = AmxOperand(f.c, tiles[1::2], _LINE)
         zero_sums(f, sums)
-        with f.loop("line", 0, spec.window[0], carry=[f.a, f.b]) as i:
+        with f.loop("line", 0, phase.window[0], carry=[f.a, f.b]) as i:
             a = AmxOperand(i.carried[0], tiles[::2], pixel, _LINE)
             b = AmxOperand(i.carried[1], (0,), line, AMX_ROWS * line)
-            _, end = multiply_along(f, a, b, spec.window[1] * spec.channels)
+            _, end = multiply_along(f, a, b, phase.window[1] * spec.channels)
             i.next(f.at(i.carried[0], f.index(2 * self.rows.row), "i8", "line.next"), end)
         store_sums(f, sums)
         return f

@@ -721,13 +721,19 @@ def _dot_block_product(
 
 @dataclass(frozen=True, eq=False)
 class Rectangle:
-    """A rectangle of the output: the batch index, and which rows and columns of that matrix."""
+    """A rectangle of the output: the batch index, and which rows and columns of that matrix;
+    its rows lie `step` apart."""
 
     index: Sequence[Value]
     row: Value
     rows: Value
     column: Value
     width: Value
+    step: int = 1
+
+    def at(self, f: Function, row: Value) -> Value:
+        """The number of its row `row`."""
+        return f.add(self.row, f.mul(row, f.index(self.step)), "i")
 
 
 @dataclass(frozen=True, eq=False)
@@ -791,7 +797,7 @@ class EpilogueWriter:
         """Ask for what the epilogue will read of a rectangle, before its sums are computed."""
         with f.loop("ask", 0, part.rows) as i:
             for column in range(0, width, self.lanes):
-                at = f.add(part.row, i.index), f.add(part.column, f.index(column))
+                at = part.at(f, i.index), f.add(part.column, f.index(column))
                 self.epilogue.prefetch(f, (*part.index, *at), pointers)
 
     def emit(
@@ -801,7 +807,7 @@ class EpilogueWriter:
         n, unrolled, lanes = self.n, self.unrolled, self.lanes
         with f.loop("row", 0, part.rows) as i:
             line = f.at(sums, f.mul(i.index, f.index(sums_row)), self.type, "sums")
-            row = f.add(part.row, i.index, "i")
+            row = part.at(f, i.index)
 
             def give(column: Value, mask: Value | None = None) -> None:
                 x = f.load(f.at(line, column, self.type), vector(lanes, self.type), stem="total")
@@ -810,7 +816,7 @@ class EpilogueWriter:
 
             if self.ahead:
                 last = f.sub(f.sub(part.rows, f.index(1)), i.index)
-                coming = f.add(row, f.minimum(f.index(AHEAD), last))
+                coming = part.at(f, f.add(i.index, f.minimum(f.index(AHEAD), last)))
                 with f.loop("ask", 0, part.width, lanes) as j:
                     at = (*part.index, coming, f.add(part.column, j.index))
                     self.epilogue.prefetch(f, at, pointers)

@@ -145,8 +145,8 @@ class _Tiles:
         self.down, self.across = ceil_div(block, 2), ceil_div(spec.size[1], 2)
         self.count = self.down * self.across
         self.rows = PictureRows(
-            spec.image, spec.shape, spec.top, spec.left, spec.step, 2 * self.down + 2,
-            2 * self.across + 2, lanes,
+            spec.image, spec.shape, spec.top, spec.left, 2 * self.down + 2, 2 * self.across + 2,
+            lanes,
         )  # fmt: skip
 
     def matrix(self, columns: int) -> int:
@@ -218,7 +218,7 @@ class _Winograd(Forward):
                 with f.when(finite):
                     self._give(f, p, line, vectors.size, column)
                 with f.when(f.opposite(finite)):
-                    self.panel(f, p, line, vectors, column)
+                    self.panel(f, p, line, vectors, column, self.spec.phases[0])
 
     def _multiply(self, f: Function, p: Pointers, vectors: Part, column: Value) -> None:
         """The 16 products of matrices, for some filters."""

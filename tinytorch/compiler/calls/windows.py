@@ -183,12 +183,12 @@ def _correlate(
     if lowering.target.has_amx:  # its tiles read what fills the last pair up
         summed = round_up(summed, 2)
     words = _words(lowering, image.dtype, w.dtype, summed)
-    packed = _packed_filters(lowering, w, filters, turned, words, group.called)
     top, left = start
     spec = ConvolutionSpec(
         image.operand, image.shape, top, left, step, size, w.shape[2:], stride, filters, words,
         lowering.needed_rows(group, (0,)),
     )  # fmt: skip
+    packed = _packed_filters(lowering, w, spec, turned, group.called)
     epilogue, names = lowering.fused_epilogue(group, ROW_AXES, 1)
     epilogue = joined(epilogue)
     target, buffers = lowering.target, {**names, "x": image.storage, "w": packed}
@@ -218,37 +218,38 @@ def _words(lowering: Lowering, a: DType, b: DType, summed: int) -> Words | None:
 
 
 def _packed_filters(
-    lowering: Lowering, w: Value, filters: int, turned: bool, words: Words | None, node: Node
+    lowering: Lowering, w: Value, spec: ConvolutionSpec, turned: bool, node: Node
 ) -> Storage:
     """(KH, KW, inner channels, outer channels rounded up to whole vectors); turned: upside down.
 
-    Words: (KH, KW, inner channels in words rounded up, outer channels, numbers of a word).
+    Words: (KH, KW, inner channels in words rounded up, outer channels, numbers of a word). The taps
+    of a phase lie together, one phase after the other.
     """
-    source = _image_of(lowering, w)
-    outer, inner, height, width = w.shape
+    source, words = _image_of(lowering, w), spec.words
     (h, x, i, o), offset = _filter_strides(source, turned)
-    inner = outer if turned else inner
-    room = round_up(filters, lowering.target.lanes(float32))
+    inner, (height, width) = w.shape[0 if turned else 1], spec.window
+    room = round_up(spec.filters, lowering.target.lanes(float32))
     each = words.each if words else 1
     dtype = words.type_of("b") if words else float32
-    lies = (height, width, ceil_div(inner, each), each, room)
-    dense = dense_strides(lies, (0, 1, 2, 4, 3))
-    if room == filters and inner % each == 0:
-        to = lowering.temporary(dtype.itemsize * prod(lies))
+    depth, whole = ceil_div(inner, each) * each, inner // each
+    if room == spec.filters and inner % each == 0:
+        to = lowering.temporary(dtype.itemsize * height * width * depth * room)
     else:
-        to = _blank(lowering, dtype, (height, width, prod(lies[2:4]), room), node).storage
-    whole = inner // each
-    for first, count, numbers in ((0, whole, each), (whole, 1, inner % each)):
-        if not count * numbers:
-            continue
-        sizes = (height, width, count, numbers, filters)
-        begin = offset + first * each * i
-        number: Expression = Load(w.dtype, "x", (h, x, each * i, i, o), begin)
-        if w.dtype is not dtype:
-            number = Op(dtype, "cast", (number,))
-        store = Store("to", dtype, dense, number, first * dense[2])
-        nest = Nest(sizes, frozenset(), (store,), "filters")
-        lowering.add_nest(nest, {"x": source.storage, "to": to}, "filters", node.where, {"to"})
+        to = _blank(lowering, dtype, (height, width, depth, room), node).storage
+    for phase in spec.phases:
+        dense = dense_strides((*phase.window, depth // each, each, room), (0, 1, 2, 4, 3))
+        begin = offset + phase.tap[0] * h + phase.tap[1] * x
+        strides = (h * spec.step[0], x * spec.step[1], each * i, i, o)
+        for first, count, numbers in ((0, whole, each), (whole, 1, inner % each)):
+            sizes = (*phase.window, count, numbers, spec.filters)
+            if not prod(sizes):
+                continue
+            number: Expression = Load(w.dtype, "x", strides, begin + first * each * i)
+            if w.dtype is not dtype:
+                number = Op(dtype, "cast", (number,))
+            place = phase.before * depth * room + first * dense[2]
+            nest = Nest(sizes, frozenset(), (Store("to", dtype, dense, number, place),), "filters")
+            lowering.add_nest(nest, {"x": source.storage, "to": to}, "filters", node.where, {"to"})
     return to
 
 
