@@ -17,7 +17,7 @@ mp.dps = 60
 HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.01")  # rounding of n may push r a little over ln2 / 2
 QUARTER_PI = (mp.pi / 4 * mp.mpf("1.01")) ** 2
 ROOT = mp.sqrt(2)
-ERF_DEGREE, ERF_PIECES = 4, 16
+PIECES = 16
 
 
 def taylor(coefficient, x, terms=30):
@@ -112,17 +112,34 @@ def erf_ratio(x):
     return mp.erf(x) / x if x else 2 / mp.sqrt(mp.pi)
 
 
-def erf_piece(centre):
-    """Coefficients, lowest first, of the polynomial in t = 8 (|x| - centre) that interpolates
-    erf(x) / x at the Chebyshev nodes of t in [-1, 1]."""
-    count = ERF_DEGREE + 1
-    nodes = [mp.cos(mp.pi * (2 * k + 1) / (2 * count)) for k in range(count)]
+def normal_ratio(x):
+    """(P(normal number < x) - 1 / 2) / x, continued to 0."""
+    return erf_ratio(x / ROOT) / (2 * ROOT)
+
+
+def slope_ratio(x):
+    """(the slope of x P(normal number < x) - 1 / 2) / x, continued to 0."""
+    return normal_ratio(x) + mp.npdf(x)
+
+
+def piece(function, centre, width, degree):
+    """Coefficients, lowest first, of the polynomial in t = |x| - centre that interpolates the
+    function at the Chebyshev nodes of the piece."""
+    count, half = degree + 1, width / 2
+    nodes = [half * mp.cos(mp.pi * (2 * k + 1) / (2 * count)) for k in range(count)]
     powers, values = mp.matrix(count, count), mp.matrix(count, 1)
     for i, t in enumerate(nodes):
-        values[i] = erf_ratio(centre + t / 8)
+        values[i] = function(centre + t)
         for j in range(count):
             powers[i, j] = t**j
     return list(mp.lu_solve(powers, values))
+
+
+LOOKED_UP = [  # name, function, in words, width of a piece, degree
+    ("ERF_PIECES", erf_ratio, "erf(x) / x", mp.mpf(1) / 4, 4),
+    ("GELU_PIECES", normal_ratio, "(P(normal < x) - 1/2) / x", mp.mpf(3) / 8, 4),
+    ("SLOPE_PIECES", slope_ratio, "(slope of x P(normal < x) - 1/2) / x", mp.mpf(3) / 8, 5),
+]
 
 
 def as_float32(x):
@@ -164,13 +181,14 @@ def main():
             head = f'"{name}": (  # largest error {mp.nstr(error, 2)}'
             show(head, map(repr, numbers), "),", indent="    ")
         print("}")
-    print("\n# erf(x) / x on |x| <= 3.87 in 16 pieces of width 1/4, in float32: ERF_PIECES[j][k]")
-    print("# belongs to t**j on the piece around k / 4, with t = 8 (|x| - k / 4)")
-    print("ERF_PIECES = (")
-    pieces = [erf_piece(mp.mpf(k) / 4) for k in range(ERF_PIECES)]
-    for j in range(ERF_DEGREE + 1):
-        show("(", [repr(as_float32(p[j])) for p in pieces], "),", indent="    ")
-    print(")")
+    print("\n# Functions of |x| in 16 pieces, in float32: row j, column k belongs to t**j on the")
+    print("# piece around k times the width, with t = |x| - k * width.")
+    for name, function, words, width, degree in LOOKED_UP:
+        print(f"\n# {words}; width {float(width)}\n{name} = (")
+        pieces = [piece(function, k * width, width, degree) for k in range(PIECES)]
+        for j in range(degree + 1):
+            show("(", [repr(as_float32(p[j])) for p in pieces], "),", indent="    ")
+        print(")")
     print(
         "\n# constants as sums of floats; all but the last have trailing zero bits, so that their"
     )

@@ -114,6 +114,41 @@ def test_erf_by_table_is_within_its_bound():
     assert worst(apply("erf", "avx512", x, told=True), truth("erf", x)) <= 3.0  # 2.85 seen
 
 
+# Units of 1 that a lane may be off, for each |x| of gelu. The truth is itself within one of double.
+OFF = {"gelu": 3.0, "gelu_slope": 4.0}
+
+
+def normal_truth(name, x):
+    """By the C library's erfc, whose value does not cancel below 0."""
+    with np.errstate(all="ignore"):
+        x = x.astype(np.float64)
+        below = np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in x])
+        near = np.where(np.abs(x) < 50, x, 0)
+        if name == "gelu":
+            return np.where(np.isneginf(x), 0, x * np.where(np.isneginf(x), 0, below))
+        moved = near * np.exp(-near * near / 2) / math.sqrt(2 * math.pi)
+        return np.where(np.isnan(x), x, below + moved)
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["by formula", "by table"])
+@pytest.mark.parametrize("type", TYPES)
+@pytest.mark.parametrize("name", OFF)
+def test_gelu_and_its_slope_are_within_their_bounds(name, type, told):
+    """Ground truth: the C library's erfc, dense over every piece of the table and beyond."""
+    dtype = TYPES[type]
+    pieces = np.linspace(-6.5, 6.5, 60_003)
+    x = np.concatenate([inputs(dtype), pieces, pieces / 64]).astype(dtype)
+    want = normal_truth(name, x)
+    unit = np.finfo(dtype).eps * (np.abs(x).astype(LONG) if name == "gelu" else 1)
+    unit = unit + np.finfo(dtype).smallest_subnormal
+    for target in runnable_names():
+        got = apply(name, target, x, told=told)
+        with np.errstate(all="ignore"):
+            same = (got == want.astype(dtype)) | (np.isnan(got) & np.isnan(want))
+            near = np.abs(got.astype(LONG) - want) <= OFF[name] * unit
+        assert (same | (near & np.isfinite(got))).all(), target
+
+
 @pytest.mark.parametrize("type", TYPES)
 def test_power(type):
     """Ground truth: long double powers; C99 Annex F.9.4.4 through NumPy for special values."""

@@ -35,7 +35,10 @@ UNITS = 2  # roundings of half an EPS in one step: a rewrite may need two steps 
 # Vector functions are within 4 units in the last place (tests/codegen/test_vector_math.py), NumPy's
 # within 4 too; a chain rounds once more.
 FUNCTION_UNITS = 8
-FUNCTIONS = {"exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "erf", "pow", "div", "reciprocal"}
+FUNCTIONS = {
+    "exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "erf", "gelu", "gelu_slope", "pow", "div",
+    "reciprocal",
+}  # fmt: skip
 MOVEMENT = {"reshape", "permute", "broadcast_to", "slice", "flip", "concatenate"}
 SINGLE = {"add", "sub", "mul", "cast"}  # one rounding, the same everywhere
 INDEXED = {  # where the index is among the inputs
@@ -309,6 +312,10 @@ def _elementwise(node: Node, inputs: Sequence[Bounded]) -> Bounded:
         units = FUNCTION_UNITS
         own = EPS[dtype] * FUNCTION_UNITS * np.ones_like(out.value)
         out.error = own if out.error is None else out.error + own
+    if name in ("gelu", "gelu_slope"):  # of P(normal number < x), which is rounded as 1 is
+        sizes = np.abs(inputs[0].value) if name == "gelu" else np.ones_like(out.value)
+        eps = min(EPS[dtype], EPS[float32])  # narrower types are computed in float32
+        out.error = out.errors + np.where(np.isfinite(sizes), eps * FUNCTION_UNITS * sizes, 0.0)
     return _rounded(
         out.value, out.error, dtype, units=units, single=name in SINGLE,
         exactly=name not in FUNCTIONS,

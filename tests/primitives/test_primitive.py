@@ -87,11 +87,13 @@ def test_a_result_lies_as_its_operands_do(row):
     assert not out.flags.c_contiguous and out.flags.f_contiguous
 
 
-def test_erf_lays_out_its_result_row_by_row():
-    """Ground truth: NumPy's strides; the one elementwise row that says so."""
-    assert [r.name for r in ROWS if r.elementwise and not r.keeps_order] == ["erf"]
-    out = TABLE["erf"].numpy(np.asfortranarray(numbers(3, 4)))
-    assert out.flags.c_contiguous and not out.flags.f_contiguous
+def test_erf_and_gelu_lay_out_their_results_row_by_row():
+    """Ground truth: NumPy's strides; the elementwise rows that say so."""
+    through_blocks = [r for r in ROWS if r.elementwise and not r.keeps_order]
+    assert [r.name for r in through_blocks] == ["erf", "gelu", "gelu_slope"]
+    for row in through_blocks:
+        out = row.numpy(np.asfortranarray(numbers(3, 4)))
+        assert out.flags.c_contiguous and not out.flags.f_contiguous
 
 
 @pytest.mark.parametrize("row", of(OpClass.UPDATE), ids=repr)

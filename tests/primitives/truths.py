@@ -381,6 +381,17 @@ def erf_truth(x):
     return np.array([math.erf(v) for v in x.ravel().tolist()]).reshape(x.shape)
 
 
+def gelu_truth(x):
+    share = np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in x.ravel().tolist()])
+    return np.where(x == -np.inf, 0, x * np.where(x == -np.inf, 1, share.reshape(x.shape)))
+
+
+def gelu_slope_truth(x):
+    below = np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in x.ravel().tolist()])
+    near = np.where(np.abs(x) < 50, x, np.where(np.isnan(x), x, 0))
+    return below.reshape(x.shape) + near * np.exp(-near * near / 2) / math.sqrt(2 * math.pi)
+
+
 def logical(function):
     return lambda *xs: elementwise(function)(*(x != 0 for x in xs)).astype(bool)
 
@@ -427,6 +438,8 @@ TRUTHS = {
     "cos": (elementwise(np.cos), 2),
     "tanh": (elementwise(np.tanh), 2),
     "erf": (erf_truth, 2),
+    "gelu": (gelu_truth, 4),  # 1 + erf: its rounding is that of 1, where the sum is a third of it
+    "gelu_slope": (gelu_slope_truth, 4),
     "floor": (elementwise(np.floor), 0),
     "ceil": (elementwise(np.ceil), 0),
     "round": (elementwise(np.rint), 0),

@@ -1,9 +1,9 @@
-"""Elementary functions as inline LLVM IR: exp, log, tanh, erf, sin, cos, pow and their kin.
+"""Elementary functions as inline LLVM IR: exp, log, tanh, erf, gelu, sin, cos, pow and their kin.
 
 Knows floating-point bits and polynomials, never tensors or loops. Every function takes the
 Function under construction and a Value of type float or double, scalar or vector, and returns a
-Value of that type; a lane's result is the same whatever the width, but for erf, which full AVX-512
-vectors look up. No library function is called.
+Value of that type; a lane's result is the same whatever the width, but for erf, gelu and its slope,
+which full AVX-512 vectors look up. No library function is called.
 
 Largest errors, in units in the last place, measured in tests/codegen/test_vector_math.py:
 
@@ -13,6 +13,8 @@ Largest errors, in units in the last place, measured in tests/codegen/test_vecto
     tanh             2.5    2.5     expm1(2|x|) / (expm1(2|x|) + 2)
     erf              1.2    1.5     polynomial below 1, 1 - exp(-x^2) * polynomial above
                      2.8            (by table, on AVX-512)
+    gelu           3 |x|   3 |x|    x (1 + erf) / 2, in units of 1; on AVX-512 by table
+    gelu_slope         4       4    by erf and exp, in units of 1; on AVX-512 by table
     sin, cos         1.5    2       reduction in double; above 2^23 exact (Payne and Hanek 1983)
     pow              0.5    1.2     exp(y log x); log in twice the precision
     sqrt, floor, ceil, round        exact; rsqrt is 1 / sqrt: two roundings
@@ -35,17 +37,19 @@ from tinytorch.codegen.math_coefficients import (
     DOUBLE,
     ERF_PIECES,
     FLOAT,
+    GELU_PIECES,
     HALF_PI,
     LN2_DOUBLE,
     LN2_FLOAT,
+    SLOPE_PIECES,
     TWO_OVER_PI,
     TWO_THIRDS,
 )
 from tinytorch.codegen.target import Target
 
 __all__ = [
-    "absolute", "ceil", "copysign", "cos", "erf", "exp", "floor", "log", "muladd", "pow", "round",
-    "rsqrt", "sin", "sqrt", "tanh",
+    "absolute", "ceil", "copysign", "cos", "erf", "exp", "floor", "gelu", "gelu_slope", "log",
+    "muladd", "pow", "round", "rsqrt", "sin", "sqrt", "tanh",
 ]  # fmt: skip
 
 _TABLES = {"float": FLOAT, "double": DOUBLE}
@@ -59,6 +63,8 @@ _EXP_RANGE = {"float": (-104.0, 89.0), "double": (-746.0, 710.0)}
 _TANH_ONE = {"float": 10.0, "double": 20.0}  # from here 1 - tanh(x) is below half a unit of 1
 # 1 - erf(3.87) = 4.4e-8, less than half of 2^-23 / 2 above which floats are 1 - 2^-24
 _ERF_FULL = 3.87
+# beyond, P(normal number < x) rounds to 0 or 1; within a unit of 1 the slope of gelu too
+_GELU_FULL = 5.75
 _ERF_ONE = {"float": 4.0, "double": 6.0}  # from here 1 - erf(x) is below half a unit of 1
 _SMALLEST_NORMAL = {"float": 2.0**-126, "double": 2.0**-1022}
 
@@ -177,8 +183,10 @@ def erf(f: Function, x: Value) -> Value:
         AVX-512 target 20, for full vectors of float.
     """
     type = element(x.type)
-    if type == "float" and f.target is not None and f.target.name == "avx512" and _is_full(x.type):
-        return _erf_by_table(f, x)
+    if _looks_up(f, x):
+        total, beyond = _by_table(f, x, ERF_PIECES, 0.25, _ERF_FULL)
+        one = copysign(f, f.const(x.type, 1.0), x)
+        return f.select(beyond, one, f.mul(total, x))
     one, limit = f.const(x.type, 1.0), f.const(x.type, _ERF_ONE[type])
     size = absolute(f, x)
     size = f.select(f.compare("gt", size, limit), limit, size)
@@ -196,27 +204,69 @@ def erf(f: Function, x: Value) -> Value:
     return f.select(f.compare("lt", size, one), small, large)
 
 
-def _erf_by_table(f: Function, x: Value) -> Value:
-    """x times a polynomial whose coefficients are looked up by the nearest quarter of |x|.
+def _looks_up(f: Function, x: Value) -> bool:
+    """Whether one instruction looks a number up for each lane, among 16."""
+    full = element(x.type) == "float" and _is_full(x.type)
+    return full and f.target is not None and f.target.name == "avx512"
+
+
+def _by_table(
+    f: Function, x: Value, pieces: tuple[tuple[float, ...], ...], width: float, most: float
+) -> tuple[Value, Value]:
+    """A function of |x| by the polynomial of the nearest piece, and where |x| is above `most`.
 
     Adding 1.5 * 2^23 leaves the nearest integer in the last bits of the sum, where the lookup reads
-    its four. Beyond 3.87 erf is nearer to 1 than to the float below; a NaN goes through unharmed.
+    its four. A NaN goes through unharmed.
     """
     size = absolute(f, x)
-    beyond = f.compare("gt", size, f.const(x.type, _ERF_FULL))
+    beyond = f.compare("gt", size, f.const(x.type, most), stem="beyond")
     magic = f.const(x.type, 1.5 * 2**23)
-    shifted = f.fma(size, f.const(x.type, 4.0), magic)
+    shifted = f.fma(size, f.const(x.type, 1 / width), magic)
     piece = f.bitcast(shifted, vector(16, "i32"), "piece")
-    quarters = f.sub(shifted, magic)
-    t = f.fma(quarters, f.const(x.type, -2.0), f.mul(size, f.const(x.type, 8.0)), "t")
+    t = f.fma(f.sub(shifted, magic), f.const(x.type, -width), size, "t")
     total = f.const(x.type, 0.0)
-    for row in reversed(ERF_PIECES):
+    for row in reversed(pieces):
         listed = ", ".join(f"float {constant_text('float', c)}" for c in row)
         table = Value(f"<{listed}>", x.type)
         c = f.call(x.type, "llvm.x86.avx512.permvar.sf.512", table, piece, stem="c")
-        total = c if row is ERF_PIECES[-1] else f.fma(total, t, c)
-    near = f.mul(total, size)
-    return copysign(f, f.select(beyond, f.const(x.type, 1.0), near), x)
+        total = c if row is pieces[-1] else f.fma(total, t, c)
+    return total, beyond
+
+
+def gelu(f: Function, x: Value) -> Value:
+    """x P(normal number < x); the limit 0 at -inf.
+
+    Cost: about 50 vector instructions; full float vectors with an AVX-512 target 19.
+    """
+    zero, half = f.const(x.type, 0.0), f.const(x.type, 0.5)
+    if _looks_up(f, x):
+        ratio, beyond = _by_table(f, x, GELU_PIECES, 0.375, _GELU_FULL)
+        within = f.mul(x, f.fma(ratio, x, half))
+        return f.select(beyond, f.select(f.compare("gt", x, zero), x, zero), within, "gelu")
+    share = _below(f, x)
+    return f.select(f.compare("eq", share, zero), zero, f.mul(x, share), "gelu")
+
+
+def gelu_slope(f: Function, x: Value) -> Value:
+    """The slope of gelu: P(normal number < x) + x exp(-x^2 / 2) / sqrt(2 pi).
+
+    Cost: about 65 vector instructions; full float vectors with an AVX-512 target 20.
+    """
+    zero, one, half = (f.const(x.type, c) for c in (0.0, 1.0, 0.5))
+    if _looks_up(f, x):
+        ratio, beyond = _by_table(f, x, SLOPE_PIECES, 0.375, _GELU_FULL)
+        end = f.select(f.compare("gt", x, zero), one, zero)
+        return f.select(beyond, end, f.fma(ratio, x, half), "slope")
+    density = exp(f, f.mul(f.mul(x, x), f.const(x.type, -0.5)), nonpositive=True)
+    moved = f.mul(f.mul(x, f.const(x.type, 1 / math.sqrt(2 * math.pi))), density)
+    moved = f.select(f.compare("eq", density, zero), zero, moved)
+    return f.add(_below(f, x), moved, "slope")
+
+
+def _below(f: Function, x: Value) -> Value:
+    """P(normal number < x)."""
+    grown = f.add(erf(f, f.mul(x, f.const(x.type, math.sqrt(0.5)))), f.const(x.type, 1.0))
+    return f.mul(grown, f.const(x.type, 0.5), "below")
 
 
 def pow(f: Function, x: Value, y: Value) -> Value:

@@ -35,7 +35,9 @@ from tinytorch.primitives.primitive import (
 from tinytorch.primitives.reductions import (
     all_, any_, argmax, argmin, argsort, cumsum, max_, min_, prod, sort,
 )
-from tinytorch.primitives.transcendental import cos, erf, exp, log, pow_, rsqrt, sin, sqrt, tanh
+from tinytorch.primitives.transcendental import (
+    cos, erf, exp, gelu, gelu_slope, log, pow_, rsqrt, sin, sqrt, tanh,
+)
 
 __all__ = [
     "NOT_DIFFERENTIABLE", "Primitive", "Sample", "Spec", "TABLE", "abs_", "absorb", "add", "all_",
@@ -43,7 +45,8 @@ __all__ = [
     "bitwise_not", "bitwise_or", "bitwise_xor", "broadcast_to", "cast", "cast_like", "ceil",
     "concatenate", "cond", "convolution", "convolution_input_gradient",
     "convolution_weight_gradient", "cos", "cumsum", "div", "dtype_of", "equal", "erf", "exp",
-    "flip", "floor", "floor_div", "fold_to", "full", "full_like", "greater", "greater_equal",
+    "flip", "floor", "floor_div", "fold_to", "full", "full_like", "gelu", "gelu_slope", "greater",
+    "greater_equal",
     "host_call", "iota", "isfinite", "isinf", "isnan", "less", "less_equal", "log", "logical_and",
     "logical_not", "logical_or", "matmul", "max_", "max_pool2d", "max_pool2d_gradient",
     "max_pool2d_take", "maximum", "min_", "minimum", "mul", "neg", "not_equal", "pad", "permute",

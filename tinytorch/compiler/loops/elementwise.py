@@ -315,6 +315,7 @@ RULES: dict[str, Rule] = {
     "neg": _binary("neg"), "abs": _abs, "sign": _sign, "reciprocal": _reciprocal,
     "exp": _math("exp"), "log": _math("log"), "sqrt": _math("sqrt"), "rsqrt": _math("rsqrt"),
     "sin": _math("sin"), "cos": _math("cos"), "tanh": _math("tanh"), "erf": _math("erf"),
+    "gelu": _math("gelu"), "gelu_slope": _math("gelu_slope"),
     "floor": _rounding("floor"), "ceil": _rounding("ceil"), "round": _rounding("round"),
     "signbit": _signbit,
     "isnan": _is_nan, "isinf": _is_inf, "isfinite": _is_finite,
