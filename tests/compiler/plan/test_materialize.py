@@ -12,7 +12,7 @@ import pytest
 
 from tests.compiler.compiled import targets
 from tests.compiler.test_pass_regressions import Draft
-from tinytorch.base.dtypes import float16, float32, float64, int64
+from tinytorch.base.dtypes import bfloat16, float16, float32, float64, int64
 from tinytorch.base.errors import CompileError
 from tinytorch.compiler.graph.graph import Value
 from tinytorch.compiler.pipeline import stage
@@ -131,8 +131,9 @@ def roots(dtype=float32, *, single=False) -> list[bool]:
 
 def test_one_value_is_stored_in_place_of_two_that_follow_from_it():
     """Closed form: |p| gives both; of values that serve as well, the last. It gains nothing for
-    one value, nor where it takes the bytes of both."""
+    one value of as many bytes, nor where it takes the bytes of both."""
     assert roots() == [False, True, False, False]
+    assert roots(bfloat16, single=True) == [False, False, False]  # but what was cast
     assert roots(single=True) == [False, False, True]
     assert roots(float64) == [False, False, True, True]
 

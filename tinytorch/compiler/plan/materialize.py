@@ -157,14 +157,15 @@ class _Choice:
                 self.values.add(base)
 
     def _add_roots(self) -> None:
-        """Store one value in place of several, where the others follow from it cheaply.
+        """Store one value in place of others that follow from it cheaply and take more bytes.
 
-        Of GELU's backward pass the cdf, the pdf and x / 2 are wanted: x alone gives them all.
+        Of a GELU written as products and erf the backward pass wants the cdf, the pdf and x / 2: x
+        alone gives them all. Of the row `gelu` it wants the slope, float32: x may be bfloat16.
         """
         for group in self.fused.groups:
             made = self.made_by(group)
             soft = [v for v in made if self._may_drop(v)]
-            if len(soft) < 2:
+            if not soft:
                 continue
             best, most = None, 0
             bytes_dropped = {v: self._bytes_if_cheap(v) for v in soft}
