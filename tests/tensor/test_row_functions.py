@@ -15,8 +15,8 @@ from tinytorch.tensor.row_functions import function_of
 from tinytorch.tensor.tensor import Tensor
 
 ROWS = [row for row in TABLE.values() if row.functions]
-# Elementwise rows whose function does more than the row: tensor/elementwise.py has it, or
-# nn/activation.py; the slope of gelu is for gradients only.
+# Elementwise rows whose function does more than the row: tensor/elementwise.py has it. The slope of
+# gelu is for gradients only.
 MORE_THAN_THE_ROW = {
     "absorb", "add", "cast", "ceil", "div", "floor", "gelu", "gelu_slope", "pow", "round",
     "signbit", "sub", "where",

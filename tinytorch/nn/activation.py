@@ -16,12 +16,12 @@ from tinytorch.base.arguments import flag, number, whole
 from tinytorch.base.dtypes import bfloat16, float32
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.module import Module, Parameter
-from tinytorch.primitives import TABLE
 from tinytorch.tensor.assignment import is_tracked
 from tinytorch.tensor.creation import full
-from tinytorch.tensor.dispatch import apply, in_float32, to_dtype
+from tinytorch.tensor.dispatch import in_float32, to_dtype
 from tinytorch.tensor.elementwise import abs as magnitude
 from tinytorch.tensor.elementwise import exp, log1p, relu, sigmoid, tanh, where
+from tinytorch.tensor.elementwise import gelu as gelu_by_erf
 from tinytorch.tensor.interpreter import STATE, no_grad
 from tinytorch.tensor.memory import from_array, writable
 from tinytorch.tensor.operands import check_one_float
@@ -426,7 +426,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """
     input = as_kept(input)
     if approximate == "none":
-        return apply(TABLE["gelu"], (input,), {})
+        return gelu_by_erf(input)
     if approximate != "tanh":
         raise SettingError(
             "gelu: approximate has two values",

@@ -136,6 +136,14 @@ def absorb(p: Operand, g: Operand) -> Any:
     return elementwise(TABLE["absorb"], (p, g))
 
 
+def gelu(x: Operand) -> Any:
+    """x times the probability that a standard normal number is below x.
+
+    For nn/activation.py, which says what users are offered.
+    """
+    return elementwise(TABLE["gelu"], (as_float(x),))
+
+
 def square(x: Operand) -> Any:
     """x * x; bools as int64."""
     x = tensor_of(x)
