@@ -183,6 +183,22 @@ def test_a_brief_product_reads_rows_that_share_a_set_in_place():
     assert plan(32, 256, 2048, dtype=float16).pack_a == "step"
 
 
+def test_two_threads_share_the_rows_of_a_small_product():
+    """Ground truth: each row of a chain of products follows from the same row of the one before,
+    so that nothing is handed over; halves are equal. Fails where columns are shared."""
+
+    def tiles(m, n, k, **more):
+        found = plan_fma(WIDE, product(m, n, k, **more))
+        return found.row_tiles.sizes, found.column_tiles.sizes
+
+    assert tiles(64, 64, 64) == ((3, 3), (2,))
+    assert tiles(48, 64, 96) == ((2, 2), (2,))
+    # what is packed before, larger than the first cache, or of one block of rows
+    assert tiles(64, 64, 64, b=(1, 64)) == ((5,), (1, 1))
+    assert tiles(22, 64, 256) == ((2,), (1, 1))
+    assert tiles(14, 128, 160) == ((1,), (2, 2))
+
+
 def test_weights_computed_on_the_way_are_read_some_rows_at_a_time():
     """Ground truth: `PLACES`, where they are read in place; packed ones are not."""
     few, many = (replace(product(m, 64, 4096), prologue=object()) for m in (4, 33))
