@@ -10,11 +10,13 @@ from tests.kernels.attention_reference import AttentionSpec
 from tests.kernels.lowered_runner import AMX, PLAIN, VECTOR_TARGETS, WITHOUT_AMX, run_body
 from tinytorch.base.dtypes import bfloat16, float32, float64
 from tinytorch.codegen.kernel import Operand
+from tinytorch.codegen.vector_math import exp
 from tinytorch.kernels.attention import lower_attention
 from tinytorch.kernels.attention_gradient import AttentionGradientSpec, lower_attention_gradient
 from tinytorch.kernels.attention_spec import (
     KeyWalk,
     exp2_nonpositive,
+    exp2_of_pairs,
     log_of_sum,
     must_copy,
     visible,
@@ -175,6 +177,32 @@ def test_the_exponential(target, dtype):
     assert (out[x <= smallest - 1] == 0).all() and np.isnan(out[np.isnan(x)]).all()
     whole = normal & (x == np.round(x))
     assert (out[whole] == exact[whole]).all()
+
+
+@pytest.mark.parametrize("target", [WITHOUT_AMX, VECTOR_TARGETS["avx2"]], ids=lambda t: t.name)
+def test_the_exponential_of_pairs(target):
+    """Ground truth: exp2 in long double; numbers below the smallest normal one may be taken for 0,
+    as dot products of bfloat16 take them. The other exponential declares its instructions alike."""
+    x = np.concatenate([
+        -np.random.default_rng(0).uniform(0, 126, 4000), np.arange(0, -160, -1.0),
+        [-0.0, 0.25, -np.inf, np.nan, -126.5, -1e30, -3e38, -(2.0**23) - 1],
+    ]).astype(np.float32)  # fmt: skip
+    x = np.pad(x, (0, -len(x) % 16))
+
+    def body(f, p):
+        with f.loop("i", 0, len(x), 16) as i:
+            value = f.load(f.at(p["x"], i.index, "float"), "<16 x float>")
+            f.store(exp2_of_pairs(f, target, value), f.at(p["out"], i.index, "float"))
+            f.store(exp(f, value), f.at(p["other"], i.index, "float"))
+
+    out, other = np.zeros_like(x), np.zeros_like(x)
+    run_body(target, body, {"x": x, "out": out, "other": other})
+    exact = np.exp2(x.astype(np.longdouble))
+    there = ~np.isnan(x)
+    assert np.isnan(out[~there]).all()
+    error = np.abs(out - exact)[there]
+    assert (error <= np.maximum(2.0**-18 * exact[there], 2.0**-126)).all()
+    assert (out[x < -150] == 0).all()
 
 
 def test_log_of_a_sum():

@@ -137,7 +137,7 @@ def exp(f: Function, x: Value, *, target: Target | None = None, nonpositive: boo
     p = _exp_polynomial(f, r)
     target = target or f.target
     if target is not None and target.name == "avx512" and _is_full(x.type):
-        return _scale_avx512(f, p, n)
+        return scale_avx512(f, p, n)
     return _scale(f, p, shifted)
 
 
@@ -335,7 +335,7 @@ def _is_full(type: str) -> bool:
     return lanes(type) * (4 if element(type) == "float" else 8) == 64
 
 
-def _scale_avx512(f: Function, p: Value, n: Value) -> Value:
+def scale_avx512(f: Function, p: Value, n: Value) -> Value:
     """p * 2^n by vscalefps / vscalefpd: the same bits as `_scale`."""
     letter, mask = ("s", "i16") if element(p.type) == "float" else ("d", "i8")
     name = f"llvm.x86.avx512.mask.scalef.p{letter}.512"

@@ -5,7 +5,7 @@ stage: `python -m tinytorch.compiler`. To read it, in an hour, in this order (li
 docstrings and comments, in brackets); words are explained in docs/glossary.md:
 
     pipeline.py             [109]  the list of passes: nothing but their order
-    graph/graph.py          [268]  what is compiled: primitives over values, printed as Python
+    graph/graph.py          [269]  what is compiled: primitives over values, printed as Python
     plan/stages.py          [283]  what the passes hand on, each frozen once made
     plan/layout.py          [101]  in which order the axes of each value lie
     plan/fuse.py            [381]  which operations become one kernel

@@ -42,6 +42,7 @@ from tinytorch.kernels.attention_spec import (
     HeadWriter,
     KeyWalk,
     exp2_nonpositive,
+    exp2_of_pairs,
     must_copy,
     visible,
 )
@@ -623,7 +624,7 @@ class PairForward(PairWriter):
             for j in range(2):
                 key = f.add(i.index, f.index(j))
                 x = muladd(f, self.logit(key, t, None), self.units, f.neg(largest))
-                halves.append(self.seen_weight(exp2_nonpositive(f, x), key, seen))
+                halves.append(self.seen_weight(exp2_of_pairs(f, self.target, x), key, seen))
                 total = f.add(total, halves[j])
             at = f.add(f.mul(i.index, f.index(PAIR_BLOCK // 2)), t)
             f.store(amx_paired(f, *halves), scratch.at("weight", at, "i32"))

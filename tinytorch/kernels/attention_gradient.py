@@ -46,6 +46,7 @@ from tinytorch.kernels.attention_spec import (
     LOG2_E,
     AttentionGradientSpec,
     exp2_nonpositive,
+    exp2_of_pairs,
     visible,
 )
 from tinytorch.kernels.packing import (
@@ -438,7 +439,7 @@ class PairGradient(PairWriter):
                     at = f.add(row, starts[j])
                     units = f.const(self.wide, self.spec.scale * LOG2_E)
                     logit = muladd(f, scratch.load("logit", at), units, f.neg(lse[j]))
-                    weight = exp2_nonpositive(f, logit)
+                    weight = exp2_of_pairs(f, self.target, logit)
                     if (last := seen[j]) is not None:
                         there = visible(f, last, key)
                         weight = f.select(there, weight, f.const(self.wide, 0.0))

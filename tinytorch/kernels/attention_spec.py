@@ -21,7 +21,8 @@ from tinytorch.codegen.kernel import (
     how_many_needed,
     store_at,
 )
-from tinytorch.codegen.vector_math import log, muladd
+from tinytorch.codegen.target import Target
+from tinytorch.codegen.vector_math import log, muladd, scale_avx512
 from tinytorch.kernels.packing import Rows
 from tinytorch.kernels.register_tile import sum_of_lanes
 
@@ -447,6 +448,36 @@ def exp2_nonpositive(f: Function, x: Value) -> Value:
         p = muladd(f, p, r, f.const(x.type, c))
     power = f.op("shl", f.bitcast(shifted, whole), f.const(whole, mantissa), "power")
     return f.bitcast(f.add(f.bitcast(p, whole), power), x.type, "exp2")
+
+
+# 2**r on [-1/2, 1/2], lowest power first: the polynomial of least relative error, 2.6e-6
+_PAIRS = (
+    0.9999992614457122,
+    0.6931218147366892,
+    0.2402474482786378,
+    0.055917860319388245,
+    0.009570101911165427,
+)
+
+
+def exp2_of_pairs(f: Function, target: Target, x: Value) -> Value:
+    """2**x for x <= 0 where it is rounded to bfloat16: within 2**-18 of itself, NaN stays NaN.
+
+    VREDUCEPS leaves what rounding to an integer takes off (0 of an infinity), VSCALEFPS multiplies
+    by a power of two, down to the last subnormal number, which a dot product takes for 0. Where
+    AMX tiles multiply, other instructions take subnormal numbers slowly: so not there.
+    Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2.
+    """
+    n = lanes(x.type)
+    if target.has_amx or target.architecture != "x86_64" or target.lanes(float32) != n:
+        return exp2_nonpositive(f, x)
+    name = "llvm.x86.avx512.mask.reduce.ps.512"
+    nearest, every, mode = f.const("i32", 8), f.const("i16", -1), f.const("i32", 4)
+    r = f.call(x.type, name, x, nearest, x, every, mode, stem="r")
+    p = f.const(x.type, _PAIRS[-1])
+    for c in reversed(_PAIRS[:-1]):
+        p = muladd(f, p, r, f.const(x.type, c))
+    return scale_avx512(f, p, f.sub(x, r, "whole"))
 
 
 def log_of_sum(f: Function, largest: Value, total: Value) -> Value:
