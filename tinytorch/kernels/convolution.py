@@ -263,10 +263,9 @@ class Forward(_Convolution):
     def unit(self, f: Function, p: Pointers, unit: Value) -> None:
         """One block of output rows of one picture."""
         line = self.begin_unit(f, p, unit)
-        for phase in self.spec.phases:
-            for vectors in vector_parts(self.vectors):
-                with self.columns(f, vectors) as column:
-                    self.panel(f, p, line, vectors, column, phase)
+        for vectors in vector_parts(self.vectors):
+            with self.columns(f, vectors) as column:
+                self.panel(f, p, line, vectors, column)
 
     def begin_unit(self, f: Function, p: Pointers, unit: Value) -> Value:
         """Copy what it reads; gives the number of its first output pixel."""
@@ -275,18 +274,19 @@ class Forward(_Convolution):
         row = f.add(f.mul(number, f.index(height)), f.mul(first, f.index(down)))
         return f.mul(row, f.index(width), "line")
 
-    def panel(
-        self, f: Function, p: Pointers, line: Value, vectors: Part, column: Value, phase: Phase
-    ) -> None:
-        """Some output channels of a phase of the block, whose first pixel is number `line`."""
-        width = phase.size[1]
+    def panel(self, f: Function, p: Pointers, line: Value, vectors: Part, column: Value) -> None:
+        """Some output channels of the block, whose first pixel is number `line`.
+
+        Rows of all phases go together: beside each other lies what the epilogue reads and writes.
+        """
         fits = rows_that_fit(self.target, vectors.size)
-        for tall in parts_of(self.block, max(1, fits // width)):
+        for tall in parts_of(self.block, max(1, fits // self.spec.places[1])):
             with tall.loop(f, "row") as y:
-                for wide in parts_of(width, fits):
-                    with wide.loop(f, "pixel") as x:
-                        shape = (tall.size, wide.size, vectors.size)
-                        self._tile(f, p, shape, (line, y, x), column, phase)
+                for phase in self.spec.phases:
+                    for wide in parts_of(phase.size[1], fits):
+                        with wide.loop(f, "pixel") as x:
+                            shape = (tall.size, wide.size, vectors.size)
+                            self._tile(f, p, shape, (line, y, x), column, phase)
 
     def _tile(
         self, f: Function, p: Pointers, shape: tuple[int, int, int],

@@ -218,7 +218,7 @@ class _Winograd(Forward):
                 with f.when(finite):
                     self._give(f, p, line, vectors.size, column)
                 with f.when(f.opposite(finite)):
-                    self.panel(f, p, line, vectors, column, self.spec.phases[0])
+                    self.panel(f, p, line, vectors, column)
 
     def _multiply(self, f: Function, p: Pointers, vectors: Part, column: Value) -> None:
         """The 16 products of matrices, for some filters."""
