@@ -169,6 +169,13 @@ def test_rows_far_apart(target, dtype, shape):
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("shape", [(45, 300, 300), (1400, 70, 1024)])
+def test_rows_that_collide(target, shape):
+    """Ground truth: float64 NumPy; rows of b far apart, and rows of a 4 KB apart."""
+    assert right(multiply(TARGETS[target], shape))
+
+
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("dtype", [float32, bfloat16])
 @pytest.mark.parametrize("layouts", [STANDARD, ("columns", "columns")])
 def test_batches(target, dtype, layouts):

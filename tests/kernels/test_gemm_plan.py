@@ -120,11 +120,37 @@ def test_two_threads_share_a_short_product_evenly(n):
 
 
 def test_rows_spread_over_a_cache_are_copied():
-    """Ground truth: the rule of `SPREAD`, at its bound, and that few rows do not pay for a copy."""
+    """Ground truth: the rule of `SPREAD`, at its bound, and that few rows do not pay for a copy;
+    where vectors fill a line those of `FAR_UNCOPIED` are asked for ahead in place of it."""
     assert plan_fma(WIDE, product(1024, 256, 2048)).pack_b == "step"
-    assert plan_fma(WIDE, product(256, 256, 1024)).pack_b != "direct"
-    assert plan_fma(WIDE, product(255, 256, 1024)).pack_b == "direct"
-    assert plan_fma(WIDE, product(1024, 256, 1023)).pack_b == "direct"
+    assert plan_fma(AVX2, product(256, 256, 1024)).pack_b != "direct"
+    assert plan_fma(AVX2, product(255, 256, 1024)).pack_b == "direct"
+    assert plan_fma(AVX2, product(1024, 256, 1023)).pack_b == "direct"
+
+    def how(m, n, k, **more):
+        plan = plan_fma(WIDE, product(m, n, k, **more))
+        return plan.pack_b == "direct", plan.ahead
+
+    assert how(256, 256, 1024) == how(1024, 2048, 16 + 1) == (True, FAR_AHEAD)
+    assert how(255, 256, 1024) == how(28, 2048, 1024) == (True, 0)
+    assert how(1025, 2048, 1024) == how(1024, 2048, 1025) == (False, 0)
+    assert how(1024, 2048, 1024, b_stays=True) == (False, 0)
+    assert how(1024, 2048, 1024, b=(1, 1024)) == (False, 0)
+
+
+def test_a_tile_packs_the_rows_of_a_that_only_it_reads():
+    """Ground truth: the rule of `_reads_rows_once`, at its bounds; rows 4 KB apart are packed."""
+
+    def how(m, n, k=1024):
+        plan = plan_fma(WIDE, product(m, n, k))
+        return plan.pack_a, plan.column_tiles.parts == 1
+
+    assert how(4096, 256) == how(1024, 256) == ("tile", True)
+    assert how(1023, 256) == how(4096, 257) == ("step", False)
+    assert plan_fma(WIDE, product(512, 128, 2048)).row_tiles.parts == 8  # `LEAST_TILES`
+    # rows that lie otherwise are far apart for each
+    turned = plan_fma(AVX2, product(4096, 256, 1024, a=(1, 4096)))
+    assert (turned.pack_a, turned.column_tiles.parts > 1) == ("step", True)
 
 
 def test_long_sums_are_cut_into_equal_stretches():
@@ -153,15 +179,21 @@ def test_far_rows_are_read_in_place():
     assert tiles(plan(192, 768, 3072, dtype=float64))[:2] == (1, 12)
     assert tiles(plan(256, 256, 4096))[:2] == (1, 8)  # as many as `LEAST_TILES`, of 32 columns
     assert tiles(plan(64, 2048, FAR_ROWS))[:2] == (1, 32)
+
+    def far(*given, **more):
+        found = plan(*given, **more)
+        return found.pack_a == "direct" and found.ahead > 0
+
+    assert far(64, 4096, FAR_ROWS)
     # too short, too narrow, too little, of rows that lie otherwise, for half a line to a vector
-    assert not plan(64, 4096, FAR_ROWS - 1).ahead
-    assert not plan(63, 2048, 512).ahead and not plan(2048, 63, 512).ahead
-    assert not plan(128, 256, 512).ahead
-    assert not plan(384, 1536, 3072, a=(3072, 1)).ahead
-    assert not plan(384, 1536, 3072, b=(1, 3072)).ahead
-    assert not plan(384, 1536, 3072, dtype=float16).ahead
-    assert not plan(384, 1536, 3072, b_stays=True).ahead
-    assert not plan(384, 1536, 3072, target=AVX2).ahead
+    assert not far(64, 4096, FAR_ROWS - 1)
+    assert not far(63, 2048, 512) and not far(2048, 63, 512)
+    assert not far(128, 256, 512)
+    assert not far(384, 1536, 3072, a=(3072, 1))
+    assert not far(384, 1536, 3072, b=(1, 3072))
+    assert not far(384, 1536, 3072, dtype=float16)
+    assert not far(384, 1536, 3072, b_stays=True)
+    assert not far(384, 1536, 3072, target=AVX2)
 
 
 def test_a_brief_product_reads_rows_that_share_a_set_in_place():
@@ -211,8 +243,8 @@ def test_what_is_packed():
     """Ground truth: the rules of `plan_fma`: read in place what needs no conversion and suits the
     cache, copy once what several tiles or products read."""
 
-    def fma(*given, **more):
-        plan = plan_fma(WIDE, product(*given, **more))
+    def fma(*given, target=WIDE, **more):
+        plan = plan_fma(target, product(*given, **more))
         return plan.pack_a, plan.pack_b
 
     assert fma(100, 32, 100) == ("direct", "direct")
@@ -224,7 +256,9 @@ def test_what_is_packed():
     assert fma(1000, 3200, 100, dtype=float16) == ("step", "step")
     assert fma(100, 32, 100, b=(1, 100)) == ("direct", "step")  # columns along k: turned
     # rows of b far apart: copied if each number is used often enough
-    assert fma(29, 32, 17, b=(257, 1)) == ("direct", "tile")
+    half = replace(WIDE, vector_bytes=32)  # vectors of half a line
+    assert fma(29, 32, 17, b=(257, 1), target=half) == ("direct", "tile")
+    assert fma(29, 32, 17, b=(257, 1)) == ("direct", "direct")
     assert fma(28, 32, 17, b=(257, 1)) == ("direct", "direct")
     assert fma(29, 32, 16, b=(257, 1)) == ("direct", "direct")
     assert fma(29, 32, 17, b=(256, 1)) == ("direct", "direct")

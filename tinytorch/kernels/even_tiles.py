@@ -1,4 +1,4 @@
-"""How a short product is cut into tiles so that a few threads end together.
+"""How a product is cut into tiles, a short one so that a few threads end together.
 
 Knows counts of rows and panels, never what is multiplied.
 """
@@ -11,9 +11,24 @@ from math import ceil
 
 from tinytorch.codegen.kernel import LEAST_TILES, Split
 
+TILE_ROWS = 128  # of a tile at most, where there are that many blocks
 # A core does so many in 2 us, at which a second thread begins to pay, and so many in the 0.15 us in
 # which a tile is taken.
 SHARED_FLOPS, TAKING_FLOPS = 2.6e5, 2e4
+
+
+def tile_counts(
+    sizes: tuple[int, int, int], batch: int, blocks: Split, panels: int, flops: float
+) -> tuple[int, int]:
+    """Row tiles and column tiles: about `flops` each, as square as the register blocks allow."""
+    (m, n, k), batch = sizes, max(batch, 1)
+    wanted = max(1.0, 2 * m * n * k / flops)
+    if 2 * m * n * k * batch > 1e6:
+        wanted = max(wanted, LEAST_TILES / batch)
+    rows = min(blocks.parts, max(ceil(m / TILE_ROWS), round((wanted * m / n) ** 0.5)))
+    columns = min(panels, max(1, ceil(wanted / rows)))
+    rows = min(blocks.parts, max(rows, ceil(wanted / columns)))
+    return rows, columns
 
 
 @lru_cache(maxsize=256)

@@ -72,7 +72,7 @@ from tinytorch.codegen.kernel import (
     round_up,
 )
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.even_tiles import even_tile_counts
+from tinytorch.kernels.even_tiles import even_tile_counts, tile_counts
 from tinytorch.kernels.packing import Strip, StripCopy, pack_strip, pack_words
 from tinytorch.kernels.register_tile import (
     AMX_ROWS,
@@ -104,7 +104,6 @@ from tinytorch.kernels.register_tile import (
 # short against the whole product, so that two threads end together.
 DEPTH = 1024
 TILE_FLOPS = 2.4e7
-TILE_ROWS = 128
 # Bytes over which the rows of b are spread, and rows of a, from which on b is copied: 1024 x 256
 # sums of 2048 products went from 43 to 83 % of the peak, 64 x 256 of 784 from 99 to 62 (2 MB L2,
 # 16 ways).
@@ -124,6 +123,10 @@ BRIEF_FLOPS, BRIEF_BYTES = 5e7, 1 << 21
 # Bytes of b, of a product whose rows two threads share: a chain of four products of 64 takes 18.9
 # us in place of 20.7, its kernels 10.1 in place of 11.1.
 SHARED_BYTES = 1 << 15
+# Rows of a, and of b, up to which b's far rows are read in place where vectors fill a line: 32 x
+# 1024 sums of 256 products went from 80 to 95 % of the peak, 64 x 1024 of 1024 from 86 to 98, 512 x
+# 512 of 512 from 91 to 94, 1000 x 1000 of 1000 from 93 to 94; 2048 x 2048 of 512 from 95 to 92.
+FAR_UNCOPIED = 1024
 # The same in words, for each number that one holds.
 WORD_DEPTH = 1024
 WORD_TILE_FLOPS = 2.4e7
@@ -272,23 +275,25 @@ def plan_fma(target: Target, spec: GemmSpec) -> Plan:
         direct_b = direct_b and m <= rows
         depth = min(depth, PLACES) if direct_b else depth
     direct_a = _needs_no_conversion(spec, spec.a) and not _rows_collide(spec.a, k, n, compute)
-    direct_b = direct_b and not spec.b_stays and not _strides_far(spec.b, m, k, rows)
+    far = _strides_far(spec.b, m, k, rows)
+    asked = far and target.vector_bytes == LINE and max(m, k) <= FAR_UNCOPIED and not spec.prologue
+    direct_b = direct_b and not spec.b_stays and (asked or not far)
     if not direct_a and _is_brief(spec):
         direct_a, rows = True, min(rows, ROWS_OF_A_SET)
-    return _plan(
-        spec, lanes, (rows, vectors), depth, TILE_FLOPS, direct_a, direct_b, even=True
+    plan = _plan(
+        spec, lanes, (rows, vectors), depth, TILE_FLOPS, direct_a, direct_b, even=True,
+        once=not direct_a and _reads_rows_once(spec),
     )  # fmt: skip
+    return replace(plan, ahead=FAR_AHEAD) if direct_b and asked else plan
 
 
 def _has_far_rows(spec: GemmSpec) -> bool:
     """Whether long rows of both operands lie along the summed axis, and are read as they are."""
-    work = 2 * spec.m * spec.n * spec.k
     large = min(spec.m, spec.n) >= FAR_WIDTH and spec.k >= FAR_ROWS
-    if not large or work < 2 * TILE_FLOPS:
-        return False
-    as_they_are = all(_needs_no_conversion(spec, x) for x in (spec.a, spec.b))
+    large = large and spec.m * spec.n * spec.k >= TILE_FLOPS
     made = spec.prologue or spec.summed or spec.b_stays
-    return as_they_are and spec.a.strides[-2] == 1 == spec.b.strides[-1] and not made
+    lie = spec.a.strides[-2] == 1 == spec.b.strides[-1] and not made
+    return large and lie and all(_needs_no_conversion(spec, x) for x in (spec.a, spec.b))
 
 
 def _plan_far_rows(spec: GemmSpec, lanes: int, block: tuple[int, int]) -> Plan:
@@ -393,11 +398,12 @@ def dot_columns(rows: int, registers: int, lanes: int) -> int:
 
 def _plan(
     spec: GemmSpec, lanes: int, block: tuple[int, int], depth: int, flops: float, direct_a: bool,
-    direct_b: bool, even: bool = False,
+    direct_b: bool, even: bool = False, once: bool = False,
 ) -> Plan:  # fmt: skip
     """The plan for a register block of (rows, vectors) and tiles of about `flops`.
 
-    even: the tiles of a short product are chosen so that they share it evenly.
+    even: the tiles of a short product are chosen so that they share it evenly; once: a tile has all
+    columns.
     """
     rows, vectors = block
     blocks, panels = Split(spec.m, ceil(spec.m / rows)), ceil(spec.n / (vectors * lanes))
@@ -409,7 +415,10 @@ def _plan(
         if two and nothing_before and _fits_beside(spec):
             blocks, row_tiles, column_tiles = Split(spec.m, round_up(blocks.parts, 2)), 2, 1
     else:
-        row_tiles, column_tiles = tile_counts(spec, blocks, panels, flops)
+        sizes = spec.m, spec.n, max(spec.k, 1)
+        row_tiles, column_tiles = tile_counts(sizes, prod(spec.batch), blocks, panels, flops)
+        if once:
+            row_tiles, column_tiles = max(row_tiles, min(blocks.parts, LEAST_TILES)), 1
     pack_a = "step" if column_tiles > 1 else "tile"
     pack_b = "step" if row_tiles > 1 or repeats(spec, spec.b) or spec.b_stays else "tile"
     return Plan(
@@ -451,6 +460,17 @@ def _strides_far(b: Operand, m: int, k: int, most: int) -> bool:
     return m > 2 * most and k > 16 and (row > 1024 or m >= COPIED_ROWS and k * row >= SPREAD)
 
 
+def _reads_rows_once(spec: GemmSpec) -> bool:
+    """Whether tiles should have all columns, so that each packs its rows of a by itself.
+
+    a has so many rows that its copy would go through memory, and all of b stays in the second
+    cache: 4096 x 256 sums of 1024 products went from 84 to 92 % of the peak (two threads, Zen 4),
+    1024 x 1024 of 1024 would go from 93 to 90.
+    """
+    b = spec.k * spec.n * spec.b.dtype.itemsize
+    return spec.a.strides[-1] == 1 and spec.m >= 4 * spec.n and b <= SPREAD
+
+
 def _rows_collide(a: Operand, k: int, n: int, compute: DType) -> bool:
     """Whether a's rows, read side by side, would fall on each other in the first-level cache.
 
@@ -477,19 +497,6 @@ def _is_brief(spec: GemmSpec) -> bool:
         and spec.k * spec.n * spec.b.dtype.itemsize <= BRIEF_BYTES
         and (depth == 1 and row > 1 and not spec.summed and _needs_no_conversion(spec, spec.a))
     )
-
-
-def tile_counts(spec: GemmSpec, blocks: Split, panels: int, flops: float) -> tuple[int, int]:
-    """Row tiles and column tiles: about `flops` each, as square as the register blocks allow."""
-    m, n, k = spec.m, spec.n, max(spec.k, 1)
-    batch = max(prod(spec.batch), 1)
-    wanted = max(1.0, 2 * m * n * k / flops)
-    if 2 * m * n * k * batch > 1e6:
-        wanted = max(wanted, LEAST_TILES / batch)
-    rows = min(blocks.parts, max(ceil(m / TILE_ROWS), round((wanted * m / n) ** 0.5)))
-    columns = min(panels, max(1, ceil(wanted / rows)))
-    rows = min(blocks.parts, max(rows, ceil(wanted / columns)))
-    return rows, columns
 
 
 def group_of(spec: GemmSpec, tiles: int, flops: float) -> int:
@@ -633,11 +640,13 @@ class MultiplyAdd(Arithmetic):
             plan.ahead * item * stride
             for stride in (self.spec.a.strides[-1], self.spec.b.strides[-2])
         )
-        last = (sums.rows - 1) * item
-        # of a short piece the next block asks for the line in which it begins
-        begin = () if last < LINE // 2 else (a,)
         lines = range(0, sums.vectors * plan.lanes * item, LINE)
-        return {"fetches": tuple(b + x for x in lines), "a_fetches": (*begin, a + last)}
+        found = {"fetches": tuple(b + x for x in lines)}
+        if self.spec.a.strides[-2] == 1 and plan.pack_a == "direct":
+            last = (sums.rows - 1) * item
+            # of a short piece the next block asks for the line in which it begins
+            found["a_fetches"] = (a + last,) if last < LINE // 2 else (a, a + last)
+        return found
 
     def _computed(
         self, prologue: Prologue
