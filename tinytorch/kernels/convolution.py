@@ -529,7 +529,9 @@ class _Weights(Parts):
             offsets = tuple(k // self.run * row + k % self.run for k in range(shape[0]))
             pixels = Turns(spec.size[1], spec.stride[1] * spec.shape[1])
         loops = Turns(self.block, spec.stride[0] * row), pixels
-        name = self.tile(shape, offsets, loops, spec.filters, streams=self.direct)
+        # a line of one vector beside the next stays there; panels of many filters lie apart
+        streams = self.direct or spec.filters > self.lanes
+        name = self.tile(shape, offsets, loops, spec.filters, streams)
         at = f.add(f.mul(line, f.index(row)), f.mul(place, f.index(apart)))
         a = f.at(self.scratch.at("rows"), f.add(at, f.index(run[1])), number, "a")
         at = f.add(f.mul(line, f.index(self.run)), f.add(place, f.index(run[0])))
