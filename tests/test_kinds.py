@@ -102,6 +102,7 @@ BY_NAME = (
     "graph/simplify.py",
     "graph/convolution_rules.py",
     "graph/frozen.py",
+    "graph/parts.py",
     "loops/elementwise.py",
 )
 
