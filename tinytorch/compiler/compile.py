@@ -67,7 +67,7 @@ def compile(
             `record/dynamic.py` for arguments that hold several arrays. Default: each shape is a
             program of its own.
         recompute: what the program may compute again in place of keeping it for the backward
-            pass; the numbers are the same to the last bit. "cheap": elementwise values, to 1/80 of
+            pass; the numbers are the same to the last bit. "cheap": elementwise values, to 1/40 of
             the program's time, and the blocks of `tt.checkpoint`; "elementwise": all that
             elementwise operations give back, and these blocks; "none": nothing, at the price of
             memory. Default "cheap". What it brings: `compiled.memory()`.

@@ -170,7 +170,7 @@ def test_what_is_worth_it(settings, number):
 
 
 def test_cheap_means_little_of_the_time():
-    """Closed form: a product over 64 does 2 x 64 operations a number, 0.28 ns, 1/80 of which does
+    """Closed form: a product over 64 does 2 x 64 operations a number, 0.28 ns, 1/40 of which does
     not pay for the 0.1 ns that writing it takes; "elementwise" does it all the same."""
     few = early_and_late(4 * ENOUGH)
     assert replays(few) == 0

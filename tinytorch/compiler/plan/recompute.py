@@ -8,7 +8,7 @@ operations are fused with what reads them, as all others; materialize.py then de
 question for what crosses between kernels.
 
     "none"          nothing, and what `tt.checkpoint` was asked to forget is kept as well
-    "cheap"         as far as it costs less than 1/80 of the program's time, by the estimate below
+    "cheap"         as far as it costs less than 1/40 of the program's time, by the estimate below
     "elementwise"   all that elementwise operations give back; every contraction is done once
 
 The same operations run on the same numbers, so results are the same to the last bit.
@@ -32,7 +32,7 @@ from tinytorch.compiler.plan.access import is_arithmetic
 
 LEAST_BYTES = 1 << 18  # of a value: what is smaller lies in a cache, and is not what fills memory
 MOST_OPERATIONS, MOST_EXPENSIVE = 16, 2  # to give a value back
-PRICE = 0.0125  # of the program's time, for "cheap"
+PRICE = 0.025  # of the program's time, for "cheap"
 ROW_FRACTION = 16  # a leaf with 16 times fewer elements is kept for nothing
 # What the development machine does in a second (two cores): the price is a ratio of the two.
 FLOPS, FLOPS_BF16, BYTES = 450e9, 900e9, 40e9
