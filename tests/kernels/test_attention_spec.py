@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from tests.kernels.attention_reference import AttentionSpec
-from tests.kernels.lowered_runner import AMX, PLAIN, VECTOR_TARGETS, WITHOUT_AMX, run_body
+from tests.kernels.lowered_runner import (
+    AMX,
+    AVX2,
+    NEON,
+    PLAIN,
+    VECTOR_TARGETS,
+    WITHOUT_AMX,
+    run_body,
+)
 from tinytorch.base.dtypes import bfloat16, float32, float64
 from tinytorch.codegen.kernel import Operand
 from tinytorch.codegen.vector_math import exp
@@ -179,7 +187,7 @@ def test_the_exponential(target, dtype):
     assert (out[whole] == exact[whole]).all()
 
 
-@pytest.mark.parametrize("target", [WITHOUT_AMX, VECTOR_TARGETS["avx2"]], ids=lambda t: t.name)
+@pytest.mark.parametrize("target", [WITHOUT_AMX, AVX2, NEON], ids=lambda t: t.name)
 def test_the_exponential_of_pairs(target):
     """Ground truth: exp2 in long double; numbers below the smallest normal one may be taken for 0,
     as dot products of bfloat16 take them. The other exponential declares its instructions alike."""
