@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
+from tests.primitives.truths import TRUTHS
 from tinytorch.codegen import engine, vector_math
 from tinytorch.codegen.builder import Function, vector
 from tinytorch.codegen.target import Target, runnable_names
@@ -118,18 +119,6 @@ def test_erf_by_table_is_within_its_bound():
 OFF = {"gelu": 3.0, "gelu_slope": 4.0}
 
 
-def normal_truth(name, x):
-    """By the C library's erfc, whose value does not cancel below 0."""
-    with np.errstate(all="ignore"):
-        x = x.astype(np.float64)
-        below = np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in x])
-        near = np.where(np.abs(x) < 50, x, 0)
-        if name == "gelu":
-            return np.where(np.isneginf(x), 0, x * np.where(np.isneginf(x), 0, below))
-        moved = near * np.exp(-near * near / 2) / math.sqrt(2 * math.pi)
-        return np.where(np.isnan(x), x, below + moved)
-
-
 @pytest.mark.parametrize("told", [False, True], ids=["by formula", "by table"])
 @pytest.mark.parametrize("type", TYPES)
 @pytest.mark.parametrize("name", OFF)
@@ -138,7 +127,7 @@ def test_gelu_and_its_slope_are_within_their_bounds(name, type, told):
     dtype = TYPES[type]
     pieces = np.linspace(-6.5, 6.5, 60_003)
     x = np.concatenate([inputs(dtype), pieces, pieces / 64]).astype(dtype)
-    want = normal_truth(name, x)
+    want = TRUTHS[name][0](x.astype(np.float64))
     unit = np.finfo(dtype).eps * (np.abs(x).astype(LONG) if name == "gelu" else 1)
     unit = unit + np.finfo(dtype).smallest_subnormal
     for target in runnable_names():

@@ -367,7 +367,7 @@ def test_the_instruction_is_there(target, unsigned, instruction):
 def test_pairs_in_all_lanes_come_from_memory():
     """Ground truth: LLVM's assembly. With one vector of b each pair of a is multiplied once, by an
     instruction that reads it itself: a tile of reads of their own took 4 cycles where this takes
-    3 (measured on Zen 5)."""
+    3 (measured on Zen 4)."""
     bits = replace(WITHOUT_AMX, features="+avx512f,+avx512bf16", has_bf16_dot=True)
     loops, rows = (Turns(3, 40), Turns(8, 2)), tuple(range(0, 32, 2))
     tile = RegisterTile("float", 16, 1, rows, loops, 16, words=words_of_pairs(bits))

@@ -381,15 +381,18 @@ def erf_truth(x):
     return np.array([math.erf(v) for v in x.ravel().tolist()]).reshape(x.shape)
 
 
+def below_truth(x):
+    """P(normal number < x) by the C library's erfc, whose value does not cancel below 0."""
+    return np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in x.ravel().tolist()]).reshape(x.shape)
+
+
 def gelu_truth(x):
-    share = np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in x.ravel().tolist()])
-    return np.where(x == -np.inf, 0, x * np.where(x == -np.inf, 1, share.reshape(x.shape)))
+    return np.where(x == -np.inf, 0, x * np.where(x == -np.inf, 1, below_truth(x)))
 
 
 def gelu_slope_truth(x):
-    below = np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in x.ravel().tolist()])
     near = np.where(np.abs(x) < 50, x, np.where(np.isnan(x), x, 0))
-    return below.reshape(x.shape) + near * np.exp(-near * near / 2) / math.sqrt(2 * math.pi)
+    return below_truth(x) + near * np.exp(-near * near / 2) / math.sqrt(2 * math.pi)
 
 
 def logical(function):

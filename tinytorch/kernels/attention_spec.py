@@ -469,7 +469,7 @@ def exp2_of_pairs(f: Function, target: Target, x: Value) -> Value:
     Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2.
     """
     n = lanes(x.type)
-    if target.has_amx or target.architecture != "x86_64" or target.lanes(float32) != n:
+    if target.has_amx or target.name != "avx512" or n != target.lanes(float32):
         return exp2_nonpositive(f, x)
     name = "llvm.x86.avx512.mask.reduce.ps.512"
     nearest, every, mode = f.const("i32", 8), f.const("i16", -1), f.const("i32", 4)

@@ -117,7 +117,7 @@ FAR_ROWS, FAR_BYTES, FAR_WIDTH, FAR_AHEAD = 256, 1536, 64, 16
 # them in a block are better than a copy of a. Rows 4 KB apart, m x n x k, copied / in place, us on
 # one thread, on two: 32 x 256 x 1024 148 / 144, 87 / 72; 32 x 512 x 1024 340 / 335, 184 / 168;
 # 64 x 256 x 1024 295 / 292, 166 / 144. With 4 MB of b, which more blocks read more often, it is
-# worse: 12 x 1024 x 1024 226 / 242, 118 / 117 (Zen 5, 1 MB L2).
+# worse: 12 x 1024 x 1024 226 / 242, 118 / 117 (Zen 4, 1 MB L2).
 ROWS_OF_A_SET = 8
 BRIEF_FLOPS, BRIEF_BYTES = 5e7, 1 << 21
 # Bytes of b, of a product whose rows two threads share: a chain of four products of 64 takes 18.9

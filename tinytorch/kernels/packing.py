@@ -482,17 +482,11 @@ def pack_amx_rows(
         sizes: rows and columns of `out`, multiples of 32.
     """
     rows, columns = sizes
-    last = f.sub(exist[0], f.index(1))
     with f.loop("row", 0, rows) as row:
-        start = source.at(f.minimum(row.index, last))
-        there = f.compare("le", row.index, last)
+        line = _existing_line(f, source, exist, row.index)
         for column in range(0, columns, AMX_DEPTH):
-            count = exist[1] - column
-            mask = f.mask_below(AMX_DEPTH, f.index(count)) if count < AMX_DEPTH else None
-            x = f.load(f.at(start, f.index(column), "i16"), _AMX_ROW, mask=mask)
-            x = f.select(there, x, f.const(_AMX_ROW, 0))
             at = f.add(f.mul(row.index, f.index(columns)), f.index(column))
-            f.store(x, f.at(out, at, "i16"))
+            f.store(line(column), f.at(out, at, "i16"))
 
 
 def pack_amx_pairs(
@@ -500,38 +494,48 @@ def pack_amx_pairs(
 ) -> None:
     """`amx_pairs` of what `pack_amx_rows` would copy."""
     rows, columns = sizes
-    low = [x for i in range(AMX_ROWS) for x in (i, AMX_DEPTH + i)]
-    high = [x + AMX_ROWS for x in low]
-    last, zero = f.sub(exist[0], f.index(1)), f.const(_AMX_ROW, 0)
     with f.loop("row", 0, rows, 2) as row:
-        own = [row.index, f.add(row.index, f.index(1))]
-        starts = [source.at(f.minimum(x, last)) for x in own]
-        there = [f.compare("le", x, last) for x in own]
+        upper = _existing_line(f, source, exist, row.index)
+        lower = _existing_line(f, source, exist, f.add(row.index, f.index(1)))
         for column in range(0, columns, AMX_DEPTH):
-            count = exist[1] - column
-            mask = f.mask_below(AMX_DEPTH, f.index(count)) if count < AMX_DEPTH else None
-            read = [f.load(f.at(x, f.index(column), "i16"), _AMX_ROW, mask=mask) for x in starts]
-            both = [f.select(t, x, zero) for t, x in zip(there, read, strict=True)]
             to = f.add(f.mul(row.index, f.index(columns)), f.index(2 * column))
-            for order, shift in ((low, 0), (high, AMX_DEPTH)):
-                place = f.at(out, f.add(to, f.index(shift)), "i16")
-                f.store(f.shuffle(both[0], both[1], order), place)
+            _store_pairs(f, upper(column), lower(column), out, to)
 
 
 def amx_pairs(f: Function, source: Value, out: Value, sizes: tuple[int, int]) -> None:
     """out pair (i, column) = source (2 i, column) and (2 i + 1, column), for dense blocks."""
     rows, columns = sizes
-    low = [x for i in range(AMX_ROWS) for x in (i, AMX_DEPTH + i)]
-    high = [x + AMX_ROWS for x in low]
     with f.loop("row", 0, rows, 2) as row:
         for column in range(0, columns, AMX_DEPTH):
             at = f.add(f.mul(row.index, f.index(columns)), f.index(column))
             upper = f.load(f.at(source, at, "i16"), _AMX_ROW)
             lower = f.load(f.at(source, f.add(at, f.index(columns)), "i16"), _AMX_ROW)
             to = f.add(f.mul(row.index, f.index(columns)), f.index(2 * column))
-            f.store(f.shuffle(upper, lower, low), f.at(out, to, "i16"))
-            second = f.add(to, f.index(AMX_DEPTH))
-            f.store(f.shuffle(upper, lower, high), f.at(out, second, "i16"))
+            _store_pairs(f, upper, lower, out, to)
+
+
+def _existing_line(
+    f: Function, source: Rows, exist: tuple[Value, int], row: Value
+) -> Callable[[int], Value]:
+    """Gives AMX_DEPTH numbers of a row from a column on, 0 where it or they do not exist."""
+    last = f.sub(exist[0], f.index(1))
+    start, there = source.at(f.minimum(row, last)), f.compare("le", row, last)
+
+    def numbers(column: int) -> Value:
+        count = exist[1] - column
+        mask = f.mask_below(AMX_DEPTH, f.index(count)) if count < AMX_DEPTH else None
+        x = f.load(f.at(start, f.index(column), "i16"), _AMX_ROW, mask=mask)
+        return f.select(there, x, f.const(_AMX_ROW, 0))
+
+    return numbers
+
+
+def _store_pairs(f: Function, upper: Value, lower: Value, out: Value, to: Value) -> None:
+    """Store the numbers of two rows by turns, from number `to` of out on."""
+    low = [x for i in range(AMX_ROWS) for x in (i, AMX_DEPTH + i)]
+    high = [x + AMX_ROWS for x in low]
+    f.store(f.shuffle(upper, lower, low), f.at(out, to, "i16"))
+    f.store(f.shuffle(upper, lower, high), f.at(out, f.add(to, f.index(AMX_DEPTH)), "i16"))
 
 
 def amx_turned(

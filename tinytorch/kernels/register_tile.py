@@ -120,7 +120,7 @@ def multiply_add(
     elif words.architecture == "aarch64":
         x, y = (f.bitcast(v, vector(4 * n, "i8")) for v in (x, y))
     # Instructions take the unsigned bytes first. LLVM lets one read a word from memory into all
-    # lanes where that is the second factor: alone, that read takes 1.3 cycles on Zen 5.
+    # lanes where that is the second factor: alone, that read takes 1.3 cycles on Zen 4.
     if words.unsigned == "b" or words.each == 2:
         x, y = y, x
     if words.architecture == "aarch64":
