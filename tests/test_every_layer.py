@@ -166,6 +166,13 @@ LAYERS = {
         lambda: nn.TransformerBlock(6, 3, norm_first=False, hidden=5, activation=tt.tanh),
         ((2, 4, 6),), (2, 4, 6), 168 + 71 + 24, products=5,
     ),
+    "TransformerBlock of Llama": Case(
+        lambda: nn.TransformerBlock(
+            6, 3, causal=True, hidden=4, activation=nn.SiLU(), gated=True, norm="rms", bias=False,
+            attention={"kv_heads": 1, "positions": nn.RotaryPositions(2)},
+        ),
+        ((2, 4, 6),), (2, 4, 6), 6 * 10 + 36 + 72 + 12, products=5,
+    ),
     "TransformerBlock cross": Case(
         lambda: nn.TransformerBlock(6, 2, cross=True, dropout=0.3, drop_path=0.2),
         ((2, 4, 6), (2, 3, 6)), (2, 4, 6), 2 * 168 + 318 + 36, modes_differ=True, products=8,

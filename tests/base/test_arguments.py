@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
-from tinytorch.base.arguments import explain_methods, fitted, flag, number, pair, whole
+from tinytorch.base.arguments import explain_methods, fitted, flag, number, one_of, pair, whole
 from tinytorch.base.errors import SettingError
 from tinytorch.tensor.interpreter import user_line
 
@@ -54,6 +54,14 @@ def test_flag_takes_bools_alone():
     assert flag("Owner", "on", False) is False
     with pytest.raises(SettingError, match="yes or no"):
         flag("Owner", "on", 1)
+
+
+@pytest.mark.parametrize("value", ["sum", 1, None, ["mean"]])
+def test_one_of_takes_its_texts_alone(value):
+    """Ground truth: its docstring."""
+    assert one_of("Owner", "kind", "mean", ("mean", "max")) == "mean"
+    with pytest.raises(SettingError, match="no such kind[\\s\\S]*one of 'mean', 'max'"):
+        one_of("Owner", "kind", value, ("mean", "max"))
 
 
 def test_methods_without_self_are_explained_too():

@@ -6,8 +6,26 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
-from tinytorch.base.errors import SettingError, ShapeError
+from tinytorch.base.errors import IndexRangeError, SettingError, ShapeError
 from tinytorch.models import GPT, GPTConfig, next_token_loss
+
+GPT2 = GPTConfig(17, layers=2, heads=2, size=16, length=12, mlp="gelu_tanh", tied=True)
+LLAMA = GPTConfig(
+    17, layers=2, heads=4, size=16, length=12, kv_heads=2, positions="rotary", norm="rms",
+    mlp="swiglu", bias=False,
+)  # fmt: skip
+each_kind = pytest.mark.parametrize("config", [GPT2, LLAMA], ids=["GPT-2", "Llama"])
+
+
+def lively(config: GPTConfig) -> GPT:
+    """A model whose logits differ by numbers of size 1: first weights of 0.02 tell little."""
+    tt.manual_seed(3)
+    model = GPT(config).eval()
+    with tt.no_grad():
+        for p in model.parameters():
+            if len(p.shape) == 2:
+                p *= 10.0
+    return model
 
 
 def weights(model) -> int:
@@ -22,9 +40,27 @@ def test_parameter_counts():
     assert weights(gpt) == 65 * c + 256 * c + 6 * block + 2 * c + 65 * c
 
 
+def test_parameter_counts_of_llama():
+    """Closed form: grouped queries, three matrices, no biases, a norm without shift."""
+    c, hidden = 16, 64  # 8 * 16 / 3 = 42.7, rounded up to a multiple of 32
+    block = c * (c + 2 * 8) + c * c + 3 * c * hidden + 2 * c
+    assert LLAMA.width == hidden and weights(GPT(LLAMA)) == 17 * c + 2 * block + c + 17 * c
+    assert weights(GPT(replace(LLAMA, tied=True))) == 17 * c + 2 * block + c
+
+
 @pytest.mark.parametrize(
     ("make", "phrase"),
     [
+        (lambda: GPTConfig(9, positions="sinusoidal"), "GPTConfig: there is no such positions"),
+        (lambda: GPTConfig(9, norm="batch"), "one of 'layer', 'rms'"),
+        (lambda: GPTConfig(9, mlp="relu"), "one of 'gelu', 'gelu_tanh', 'swiglu'"),
+        (lambda: GPTConfig(9, tied=1), "tied is a yes or no"),
+        (lambda: GPTConfig(9, norm_eps=-1.0), "norm_eps is outside its range"),
+        (lambda: GPTConfig(9, hidden=0), "hidden is not a whole number"),
+        (lambda: GPT(GPTConfig(9, heads=6, kv_heads=4)), "do not share the keys evenly"),
+        (lambda: GPT(GPTConfig(9, heads=2, size=6, positions="rotary")), "head_size is odd"),
+        (lambda: GPT(LLAMA).new_cache(1, 13), "the model has not so many places"),
+        (lambda: GPT(LLAMA).new_cache(1, 0), "length is not a whole number"),
         (lambda: GPTConfig(vocab=0), "vocab is not a whole number"),
         (lambda: GPTConfig(vocab=9, size=10, heads=3), "do not share the size evenly"),
         (lambda: GPTConfig(vocab=9, dropout=1.0), "dropout is outside its range"),
@@ -93,3 +129,84 @@ def test_checkpointed_blocks_are_the_same_model_in_less_memory():
     assert losses == again and less < most / 2
     for name, weight in weights.items():
         assert np.array_equal(weight.numpy(), same[name].numpy()), name
+
+
+@pytest.mark.parametrize("pieces", [[1] * 12, [5, 1, 1, 1, 4], [11, 1]])
+@each_kind
+def test_cached_logits_are_the_logits(config, pieces):
+    """Invariant: piece by piece with a cache = all at once, at every position; float32, 1e-5."""
+    model = lively(config)
+    tokens = tt.from_numpy(np.random.default_rng(0).integers(0, 17, (2, 12)))
+    cache, at, found = model.new_cache(2), 0, []
+    with tt.no_grad():
+        wanted = model(tokens).numpy()
+        for n in pieces:
+            found.append(model(tokens[:, at : at + n], cache).numpy())
+            at += n
+    assert wanted.std() > 0.3
+    np.testing.assert_allclose(np.concatenate(found, 1), wanted, rtol=0, atol=1e-5)
+
+
+@each_kind
+def test_one_compiled_program_goes_on_with_a_cache(config):
+    """Invariant: compiled token by token = all at once, eagerly; float32, 1e-5."""
+    model = lively(config)
+    tokens = tt.from_numpy(np.random.default_rng(0).integers(0, 17, (2, 12)))
+    cache = model.new_cache(2)
+    step = tt.compile(lambda token: model(token, cache))
+    with tt.no_grad():
+        wanted = model(tokens).numpy()
+        found = [step(tokens[:, i : i + 1]).numpy() for i in range(12)]
+    np.testing.assert_allclose(np.concatenate(found, 1), wanted, rtol=0, atol=1e-5)
+    assert cache[0].length.item() == 12
+
+
+@each_kind
+def test_features_and_head_are_the_model(config):
+    """Invariant: head(features) = logits, with and without a cache."""
+    model, tokens = lively(config), tt.zeros(1, 3, dtype="int64")
+    wanted = model(tokens).detach().numpy()
+    assert np.array_equal(model.head(model.features(tokens)).detach().numpy(), wanted)
+    held = model.features(tokens, model.new_cache(1, 3))
+    assert held.shape == (1, 3, 16)
+    np.testing.assert_allclose(model.head(held).detach().numpy(), wanted, rtol=0, atol=1e-5)
+
+
+@each_kind
+def test_a_full_cache_and_that_of_another_model_are_named(config):
+    """Ground truth: T <= room, and a cache a layer."""
+    model, cache = GPT(config), GPT(config).new_cache(1, 2)
+    model(tt.zeros(1, 2, dtype="int64"), cache)
+    with pytest.raises((ShapeError, IndexRangeError)):
+        model(tt.zeros(1, 1, dtype="int64"), cache)
+    with pytest.raises(ShapeError, match="that of another model"):
+        model(tt.zeros(1, 2, dtype="int64"), GPT(replace(config, layers=3)).new_cache(1, 2))
+
+
+def test_a_tied_head_is_the_table_of_tokens():
+    """Ground truth: one Parameter under two names; its gradient is the sum of both uses; a compiled
+    step and a loaded file leave them one."""
+    model = GPT(GPT2)
+    assert model.head.weight is model.tokens.weight
+    assert list(model.state_dict())[-1] == "head.weight"
+    tokens = tt.tensor([[1, 2, 3]])
+    optimizer = tt.optim.SGD(model.parameters(), lr=0.1)
+
+    @tt.compile
+    def step(tokens):
+        loss = next_token_loss(model(tokens), tokens)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.detach()
+
+    untied = GPT(replace(GPT2, tied=False))
+    untied.load_state_dict(model.state_dict())
+    next_token_loss(untied(tokens), tokens).backward()
+    both = untied.head.weight.grad.numpy() + untied.tokens.weight.grad.numpy()
+    before = model.head.weight.detach().numpy().copy()
+    step(tokens)
+    moved = (before - model.tokens.weight.detach().numpy()) / 0.1
+    np.testing.assert_allclose(moved, both, rtol=1e-3, atol=1e-6)  # differences of numbers of 0.02
+    model.load_state_dict(model.state_dict())
+    assert model.head.weight is model.tokens.weight

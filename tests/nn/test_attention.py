@@ -416,6 +416,10 @@ def test_bad_settings_of_a_block_are_named():
     """Ground truth: the ranges in the docstrings."""
     with pytest.raises(SettingError, match="hidden is not a whole number"):
         nn.TransformerBlock(8, hidden=0)
+    with pytest.raises(SettingError, match="there is no such norm"):
+        nn.TransformerBlock(8, norm="batch")
+    with pytest.raises(SettingError, match="gated is a yes or no"):
+        nn.TransformerBlock(8, gated="swiglu")
     with pytest.raises(SettingError, match="norm_first is a yes or no"):
         nn.TransformerBlock(8, norm_first=1)
     with pytest.raises(SettingError, match="do not share the size"):

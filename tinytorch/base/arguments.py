@@ -150,6 +150,22 @@ def flag(owner: str, name: str, value: object) -> bool:
     )
 
 
+def one_of(owner: str, name: str, value: object, choices: Sequence[str]) -> str:
+    """`value` if it is one of the texts, else a SettingError.
+
+    >>> one_of("TransformerBlock", "norm", "rms", ("layer", "rms"))
+    'rms'
+    """
+    if isinstance(value, str) and value in choices:
+        return value
+    raise SettingError(
+        f"{owner}: there is no such {name}",
+        got=f"{name}={short(value)}",
+        rule="one of " + ", ".join(map(repr, choices)),
+        fix=f"{owner}(..., {name}={choices[0]!r})",
+    )
+
+
 # --- errors that no check foresaw ---
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep

@@ -1,30 +1,37 @@
-"""GPT: a stack of attention blocks that says which token comes next.
+"""GPT: a stack of attention blocks that says which token comes next; GPT-2 and Llama are settings.
 
-Knows its blocks and sizes; token ids go in, one number per word of the vocabulary comes out.
+Knows its blocks and sizes; token ids go in, one number per word of the vocabulary comes out. With a
+cache the tokens that went in before need not go in again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinytorch.base.arguments import flag, number, whole
+from tinytorch.base.arguments import flag, number, one_of, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn import functional as F
+from tinytorch.nn.activation import GELU, SiLU
 from tinytorch.nn.attention import MultiHeadAttention, TransformerBlock
 from tinytorch.nn.dropout import Dropout
-from tinytorch.nn.embedding import Embedding
+from tinytorch.nn.embedding import Embedding, RotaryPositions
 from tinytorch.nn.init import normal
 from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module, ModuleList, Parameter
-from tinytorch.nn.normalization import LayerNorm
-from tinytorch.tensor.creation import zeros
+from tinytorch.nn.normalization import NORMS, norm_layer
+from tinytorch.tensor.creation import iota, zeros
+from tinytorch.tensor.indexing import take
 from tinytorch.tensor.tensor import Tensor
 from tinytorch.tensor.transforms import checkpoint
+
+POSITIONS = ("learned", "rotary")
+# Of the network for each token: its activation, and whether it is gated.
+MLPS = {"gelu": ("none", False), "gelu_tanh": ("tanh", False), "swiglu": ("silu", True)}
 
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """Sizes of a GPT.
+    """Sizes and parts of a GPT.
 
     Args:
         vocab: V, number of different tokens; at least 1.
@@ -35,6 +42,27 @@ class GPTConfig:
         dropout: probability of a zero after embedding, attention and MLP, in [0, 1); default 0.
         checkpoint: compute each block again in the backward pass, which needs the memory of one
             block in place of all; a step takes about a quarter longer. Default False.
+        kv_heads: heads of keys and values, which divide heads; default None: as many.
+        hidden: width of the network for each token; default None: 4 C, and of "swiglu", which has
+            three matrices, 8 C / 3, rounded up to a multiple of 32.
+        positions: "learned", a vector for each place added to the tokens, or "rotary", queries and
+            keys turned by their place; default "learned".
+        rotary_base: how long the longest rotary wave is, over 2 pi, in (0, inf); default 10000.
+        norm: "layer" or "rms"; default "layer".
+        norm_eps: what norms add before the root, in [0, inf); default 1e-5.
+        mlp: the network for each token: "gelu", "gelu_tanh" (GPT-2's formula) or "swiglu"; default
+            "gelu".
+        bias: whether linear layers and layer norms have one; default True.
+        tied: whether the head's matrix is that of the tokens; default False.
+
+    Raises:
+        SettingError: a setting outside its range; the message names it.
+
+    Example:
+        >>> llama = GPTConfig(512, 5, 8, 64, 512, kv_heads=4, positions="rotary", norm="rms",
+        ...                   mlp="swiglu", bias=False)
+        >>> llama.width
+        192
     """
 
     vocab: int
@@ -44,12 +72,31 @@ class GPTConfig:
     length: int = 256
     dropout: float = 0.0
     checkpoint: bool = False
+    kv_heads: int | None = None
+    hidden: int | None = None
+    positions: str = "learned"
+    rotary_base: float = 10000.0
+    norm: str = "layer"
+    norm_eps: float = 1e-5
+    mlp: str = "gelu"
+    bias: bool = True
+    tied: bool = False
 
     def __post_init__(self):
+        owner = "GPTConfig"
         for name in ("vocab", "layers", "heads", "size", "length"):
-            whole("GPTConfig", name, getattr(self, name), at_least=1)
-        number("GPTConfig", "dropout", self.dropout, "[0, 1)")
-        flag("GPTConfig", "checkpoint", self.checkpoint)
+            whole(owner, name, getattr(self, name), at_least=1)
+        for name in ("kv_heads", "hidden"):
+            if getattr(self, name) is not None:
+                whole(owner, name, getattr(self, name), at_least=1)
+        number(owner, "dropout", self.dropout, "[0, 1)")
+        number(owner, "rotary_base", self.rotary_base, "(0, inf)")
+        number(owner, "norm_eps", self.norm_eps, "[0, inf)")
+        for name in ("checkpoint", "bias", "tied"):
+            flag(owner, name, getattr(self, name))
+        one_of(owner, "positions", self.positions, POSITIONS)
+        one_of(owner, "norm", self.norm, NORMS)
+        one_of(owner, "mlp", self.mlp, tuple(MLPS))
         if self.size % self.heads:
             raise SettingError(
                 "GPTConfig: the heads do not share the size evenly",
@@ -58,21 +105,28 @@ class GPTConfig:
                 fix=f"size={self.heads * max(1, self.size // self.heads)}",
             )
 
+    @property
+    def width(self) -> int:
+        """Hidden numbers of the network for each token: `hidden`, or its default."""
+        if self.hidden is not None:
+            return self.hidden
+        return -(-8 * self.size // 96) * 32 if MLPS[self.mlp][1] else 4 * self.size
+
 
 class GPT(Module):
-    """Decoder-only transformer with norms before each part and learned positions.
+    """Decoder-only transformer with norms before each part.
 
     Args:
-        config: sizes.
+        config: sizes and parts. The defaults are those of GPT-2, but for the head, which has
+            weights of its own; positions "rotary", norm "rms", mlp "swiglu" and no bias are Llama.
 
     Shapes: token ids (B, T) in [0, vocab) with T <= length -> logits (B, T, vocab).
 
     Cost: about 2 operations per weight and token, and 4 T C per token and layer for attention.
 
-    Source: Radford et al. 2019 (GPT-2); initial values as there: normal with deviation 0.02, those
-    of layers that write to the residual stream divided by sqrt(2 L).
-
-    Differs from GPT-2: the head has weights of its own and no bias.
+    Source: Radford et al. 2019 (GPT-2); Touvron et al. 2023, https://arxiv.org/abs/2302.13971
+    (Llama). Initial values as in GPT-2: normal with deviation 0.02, those of layers that write to
+    the residual stream divided by sqrt(2 L).
 
     Example:
         >>> import tinytorch as tt
@@ -80,27 +134,46 @@ class GPT(Module):
         >>> net = GPT(GPTConfig(vocab=65, layers=2, heads=2, size=16, length=32))
         >>> net(tt.zeros(3, 8, dtype="int64")).shape
         (3, 8, 65)
+        >>> cache = net.new_cache(batch=3, length=32)
+        >>> prompt = net(tt.zeros(3, 7, dtype="int64"), cache)
+        >>> net(tt.zeros(3, 1, dtype="int64"), cache).shape        # the eighth token
+        (3, 1, 65)
     """
 
     def __init__(self, config: GPTConfig):
         self.config = config
+        learned = config.positions == "learned"
         self.tokens = Embedding(config.vocab, config.size)
-        self.positions = Embedding(config.length, config.size)
+        self.positions = Embedding(config.length, config.size) if learned else None
         self.dropout = Dropout(config.dropout)
-        self.blocks = ModuleList(
-            TransformerBlock(config.size, config.heads, causal=True, dropout=config.dropout)
-            for _ in range(config.layers)
-        )
-        self.norm = LayerNorm(config.size)
+        self.blocks = ModuleList(_block(config) for _ in range(config.layers))
+        self.norm = norm_layer(config.norm, config.size, config.norm_eps, config.bias)
         self.head = Linear(config.size, config.vocab, bias=False)
         self.apply(_initialise)
         residual = 0.02 / (2 * config.layers) ** 0.5
         for block in self.blocks:
             for layer in (block.self_attn.out_proj, block.linear2):
                 layer.weight = Parameter(normal(layer.weight.shape, residual))
+        if config.tied:
+            self.head.weight = self.tokens.weight
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Token ids (B, T) -> logits (B, T, vocab)."""
+    def forward(self, tokens: Tensor, cache: ModuleList | None = None) -> Tensor:
+        """Token ids (B, T) -> logits (B, T, vocab).
+
+        Args:
+            tokens: (B, T).
+            cache: what `new_cache` gave: keys and values of the tokens before these, to which those
+                of these are added. Places count on from there. No gradient goes into it.
+        """
+        return self.head(self.features(tokens, cache))
+
+    def features(self, tokens: Tensor, cache: ModuleList | None = None) -> Tensor:
+        """What the head sees: token ids (B, T) -> (B, T, C), after the last norm.
+
+        Args:
+            tokens: (B, T).
+            cache: as in `forward`.
+        """
         if len(tokens.shape) != 2 or tokens.shape[1] > self.config.length:
             raise ShapeError(
                 "GPT: the tokens do not fit",
@@ -108,12 +181,69 @@ class GPT(Module):
                 rule=f"(B, T) with T <= length = {self.config.length}",
                 fix=f"tokens[:, -{self.config.length}:]",
             )
-        x = self.dropout(
-            self.tokens(tokens) + self.positions.weight[: tokens.shape[1]]
-        )  # (B, T, C)
-        for block in self.blocks:
-            x = checkpoint(block)(x) if self.config.checkpoint else block(x)
-        return self.head(self.norm(x))
+        x = self.tokens(tokens)  # (B, T, C)
+        if self.positions is not None:
+            x = x + self._places(self.positions.weight, tokens.shape[1], cache)
+        x = self.dropout(x)
+        for block, held in zip(self.blocks, self._caches(cache), strict=True):
+            if held is None and self.config.checkpoint:
+                x = checkpoint(block)(x)
+            else:
+                x = block(x, cache=held)
+        return self.norm(x)
+
+    def _places(self, table: Tensor, t: int, cache: ModuleList | None) -> Tensor:
+        """The vectors of T places, (T, C), or (1, T, C) behind what is in the cache."""
+        if cache is None:
+            return table[:t]
+        start = self._caches(cache)[0].length.reshape(-1, 1)
+        return take(table, iota((1, t), 1) + start, 0)
+
+    def _caches(self, cache: ModuleList | None) -> list:
+        """The cache of each layer, or None for each."""
+        held = [None] * self.config.layers if cache is None else list(cache)
+        if len(held) != self.config.layers:
+            raise ShapeError(
+                "GPT: the cache is that of another model",
+                got=f"{len(held)} layers",
+                rule=f"a cache for each of {self.config.layers} layers",
+                fix="model.new_cache(batch, length)",
+            )
+        return held
+
+    def new_cache(self, batch: int, length: int | None = None) -> ModuleList:
+        """An empty cache: one `KeyValueCache` a layer.
+
+        Args:
+            batch: B, sequences; at least 1.
+            length: tokens there is room for, at least 1 and at most the model's; default the
+                model's.
+
+        Raises:
+            SettingError: more room than the model has places.
+        """
+        most = self.config.length
+        if whole("new_cache", "length", most if length is None else length, at_least=1) > most:
+            raise SettingError(
+                "new_cache: the model has not so many places",
+                got=f"length={length}",
+                rule=f"at most length = {most} of the model",
+                fix=f"new_cache({batch}, {most})",
+            )
+        return ModuleList(block.new_cache(batch, length or most) for block in self.blocks)
+
+
+def _block(config: GPTConfig) -> TransformerBlock:
+    form, gated = MLPS[config.mlp]
+    turned = None
+    if config.positions == "rotary":
+        turned = RotaryPositions(config.size // config.heads, config.rotary_base)
+    return TransformerBlock(
+        config.size, config.heads, hidden=config.width, dropout=config.dropout, causal=True,
+        activation=SiLU() if form == "silu" else GELU(form), gated=gated, bias=config.bias,
+        norm=config.norm, norm_eps=config.norm_eps,
+        attention={"kv_heads": config.kv_heads, "positions": turned},
+    )  # fmt: skip
 
 
 def _initialise(module: Module) -> None:

@@ -19,7 +19,7 @@ from tinytorch.nn.dropout import Dropout, DropPath, dropout
 from tinytorch.nn.init import uniform
 from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module, Parameter
-from tinytorch.nn.normalization import LayerNorm
+from tinytorch.nn.normalization import norm_layer
 from tinytorch.tensor.contractions import attention, linear, matmul, scale_of
 from tinytorch.tensor.creation import iota, zeros
 from tinytorch.tensor.elementwise import exp, logical_not, where
@@ -517,6 +517,8 @@ class SelfAttention(Attention):
 class TransformerBlock(Module):
     """x + attention(norm(x)), then x + mlp(norm(x)).
 
+        mlp(y) = W2 activation(W1 y)                    gated: W2 (activation(W1 y) * W3 y)
+
     The shortcuts carry the gradient past every part unchanged, so that it neither grows nor fades
     with depth; norms before the parts (norm_first) keep it so without a warm-up.
 
@@ -531,13 +533,20 @@ class TransformerBlock(Module):
         cross: attend to a memory too, between the two parts; default False.
         activation: of the hidden numbers; default gelu.
         attention: other settings of `MultiHeadAttention`: {"kv_heads": 2, "positions": ...}.
+        bias: whether linear layers and layer norms have one; default True.
+        norm: "layer" or "rms" (root mean square, without a shift); default "layer".
+        norm_eps: what norms add before the root, in [0, inf); default 1e-5.
+        gated: multiply the hidden numbers by those of a third matrix, linear3; default False. With
+            activation silu this is SwiGLU.
 
     Shapes: (B, T, C) -> (B, T, C).
 
-    Cost: 24 T C^2 + 4 T^2 C operations for each sequence; 12 C^2 weights.
+    Cost: 24 T C^2 + 4 T^2 C operations for each sequence; 12 C^2 weights; gated, of the same
+    hidden, a half more for each token.
 
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.1; norm_first: Xiong et
-    al. 2020, https://arxiv.org/abs/2002.04745.
+    al. 2020, https://arxiv.org/abs/2002.04745; gated: Shazeer 2020,
+    https://arxiv.org/abs/2002.05202, the matrices named as in LLaMA's w1, w2, w3.
 
     Differs from PyTorch's TransformerEncoderLayer (with cross: TransformerDecoderLayer), whose
     weights it loads by name: batch first, norm_first, gelu and no dropout are the defaults.
@@ -552,8 +561,9 @@ class TransformerBlock(Module):
         self, d_model: int, num_heads: int = 1, *, hidden: int | None = None, dropout: float = 0.0,
         drop_path: float = 0.0, causal: bool = False, norm_first: bool = True, cross: bool = False,
         activation: Callable[[Tensor], Tensor] = gelu, attention: dict | None = None,
+        bias: bool = True, norm: str = "layer", norm_eps: float = 1e-5, gated: bool = False,
     ):  # fmt: skip
-        owner, settings = "TransformerBlock", attention or {}
+        owner, settings = "TransformerBlock", {"bias": bias, **(attention or {})}
         self.d_model = whole(owner, "d_model", d_model, at_least=1)
         hidden = whole(owner, "hidden", 4 * d_model if hidden is None else hidden, at_least=1)
         dropout = number(owner, "dropout", dropout, "[0, 1]")
@@ -561,11 +571,15 @@ class TransformerBlock(Module):
         self.activation = activation
         self.self_attn = MultiHeadAttention(d_model, num_heads, causal=causal, **settings)
         self.multihead_attn = (
-            MultiHeadAttention(d_model, num_heads) if flag(owner, "cross", cross) else None
+            MultiHeadAttention(d_model, num_heads, bias=bias)
+            if flag(owner, "cross", cross)
+            else None
         )
-        self.linear1, self.linear2 = Linear(d_model, hidden), Linear(hidden, d_model)
-        self.norm1, self.norm2 = LayerNorm(d_model), LayerNorm(d_model)
-        self.norm3 = LayerNorm(d_model) if cross else None
+        self.linear1, self.linear2 = Linear(d_model, hidden, bias), Linear(hidden, d_model, bias)
+        self.linear3 = Linear(d_model, hidden, bias) if flag(owner, "gated", gated) else None
+        self.norm1 = norm_layer(norm, d_model, norm_eps, bias)
+        self.norm2 = norm_layer(norm, d_model, norm_eps, bias)
+        self.norm3 = norm_layer(norm, d_model, norm_eps, bias) if cross else None
         self.dropout = Dropout(dropout)
         self.drop_path = DropPath(drop_path)
 
@@ -589,14 +603,17 @@ class TransformerBlock(Module):
             x = self._beside(x, self.norm2, lambda y: attend(y, memory, mask=memory_mask))
         return self._beside(x, last, self._mlp)
 
-    def _beside(self, x: Tensor, norm: LayerNorm, part: Callable[[Tensor], Tensor]) -> Tensor:
+    def _beside(self, x: Tensor, norm: Module, part: Callable[[Tensor], Tensor]) -> Tensor:
         """A part beside its shortcut, with its norm before or after."""
         if self.norm_first:
             return x + self.drop_path(self.dropout(part(norm(x))))
         return norm(x + self.drop_path(self.dropout(part(x))))
 
     def _mlp(self, x: Tensor) -> Tensor:
-        return self.linear2(self.dropout(self.activation(self.linear1(x))))
+        hidden = self.activation(self.linear1(x))
+        if self.linear3 is not None:
+            hidden = hidden * self.linear3(x)
+        return self.linear2(self.dropout(hidden))
 
     def new_cache(self, batch: int, length: int) -> KeyValueCache:
         """An empty cache for the self-attention of this block."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tinytorch.base.arguments import flag, number, whole
+from tinytorch.base.arguments import flag, number, one_of, whole
 from tinytorch.base.dtypes import float32, float64, int64
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.module import Module, Parameter
@@ -182,6 +182,27 @@ class RMSNorm(Module):
     def extra_repr(self) -> str:
         """Shape and eps."""
         return f"{self.normalized_shape}, eps={self.eps}"
+
+
+NORMS = ("layer", "rms")
+
+
+def norm_layer(kind: str, size: int, eps: float = 1e-5, bias: bool = True) -> LayerNorm | RMSNorm:
+    """The norm of a transformer's tokens, by name.
+
+    Args:
+        kind: "layer" or "rms".
+        size: C, numbers per token.
+        eps: what is added before the root, in [0, inf).
+        bias: whether a layer norm has a shift; an RMS norm has none.
+
+    Example:
+        >>> norm_layer("rms", 8)
+        RMSNorm((8,), eps=1e-05)
+    """
+    if one_of("norm_layer", "norm", kind, NORMS) == "rms":
+        return RMSNorm(size, eps)
+    return LayerNorm(size, eps, bias=bias)
 
 
 def _last_axes(owner: str, layer: str, input: Tensor, normalized_shape) -> tuple[int, ...]:
