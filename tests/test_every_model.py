@@ -74,7 +74,58 @@ NOISE = RNG.standard_normal((8, 12)).astype(np.float32)
 PAINTINGS = np.tanh(RNG.standard_normal((8, 1, 16, 16))).astype(np.float32)
 REAL = RNG.integers(0, 2, 8).astype(np.float32)
 STEM = ["conv1.weight", *(f"bn1.{k}" for k in NORM)]
+ENCODER = [
+    *(f"{n}.weight" for n in ("tokens", "positions", "segments", "norm")), "norm.bias",
+    *(f"blocks.{i}.{n}" for i in range(2) for n in BLOCK),
+]  # fmt: skip
+CROSS = [
+    *BLOCK[:4], *(f"multihead_attn.{n}" for n in ("in_proj_weight", "in_proj_bias")),
+    "multihead_attn.out_proj.weight", "multihead_attn.out_proj.bias", *BLOCK[4:],
+    "norm3.weight", "norm3.bias",
+]  # fmt: skip
+SMALL_BERT = models.BERTConfig(7, layers=2, heads=2, size=16, length=8, dropout=0.0)
+SMALL_SEQ2SEQ = models.Seq2SeqConfig(7, layers=1, heads=2, size=16, length=8)
+
+
+class Translator(models.Seq2Seq):
+    """With one text for both halves, so that it has one input."""
+
+    def forward(self, tokens):
+        """(B, T) -> logits."""
+        return super().forward(tokens, tokens)
+
+
 MODELS = {
+    "BERT": Case(
+        lambda: models.BERT(SMALL_BERT, pooler=False), TOKENS,
+        RNG.standard_normal((8, 6, 16)).astype(np.float32), (8, 6, 16), F.mse_loss, ENCODER,
+        first_loss=2.0, steps=300,  # the variance of the targets, and that of a norm
+    ),
+    "BERTMaskedLM": Case(
+        lambda: models.BERTMaskedLM(SMALL_BERT), TOKENS, (TOKENS * 3 + 1) % 7, (8, 6, 7),
+        models.masked_lm_loss,
+        [
+            *(f"bert.{n}" for n in ENCODER), "transform.weight", "transform.bias", "norm.weight",
+            "norm.bias", "head.weight", "head.bias",
+        ],
+    ),
+    "BERTClassifier": Case(
+        lambda: models.BERTClassifier(SMALL_BERT, 3), TOKENS, LABELS, (8, 3), F.cross_entropy,
+        [
+            *(f"bert.{n}" for n in ENCODER), "bert.pooler.weight", "bert.pooler.bias",
+            "classifier.weight", "classifier.bias",
+        ],
+    ),
+    "Seq2Seq": Case(
+        lambda: Translator(SMALL_SEQ2SEQ), TOKENS, (TOKENS * 3 + 1) % 7, (8, 6, 7),
+        models.next_token_loss,
+        [
+            "tokens.weight", "source_positions.weight", "target_positions.weight",
+            *(f"encoder.0.{n}" for n in BLOCK), *(f"decoder.0.{n}" for n in CROSS),
+            "encoder_norm.weight", "encoder_norm.bias", "decoder_norm.weight", "decoder_norm.bias",
+            "head.weight",
+        ],
+    ),
     "MLP": Case(
         lambda: models.MLP([64, 16, 3]), IMAGES, LABELS, (8, 3), F.cross_entropy,
         ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias"],

@@ -1,6 +1,14 @@
 """Known networks, ready to train."""
 
 from tinytorch.base.arguments import explain_all as _explain_all
+from tinytorch.models.bert import (
+    BERT,
+    BERTClassifier,
+    BERTConfig,
+    BERTMaskedLM,
+    mask_tokens,
+    masked_lm_loss,
+)
 from tinytorch.models.classifiers import (
     CNN,
     MLP,
@@ -30,12 +38,15 @@ from tinytorch.models.resnet import (
     resnet50,
     resnet56,
 )
+from tinytorch.models.seq2seq import Seq2Seq, Seq2SeqConfig
 
 __all__ = [
-    "CNN", "CifarResNet", "ConvVAE", "DCGANDiscriminator", "DCGANGenerator", "GPT", "GPTConfig",
-    "LeNet", "MLP", "ResNet", "VAEOutput", "VisionTransformer", "cifar_resnet",
-    "discriminator_loss", "generator_loss", "next_token_loss", "pretrained", "pretrained_facts",
-    "resnet18", "resnet20", "resnet32", "resnet34", "resnet50", "resnet56", "vae_loss",
+    "BERT", "BERTClassifier", "BERTConfig", "BERTMaskedLM", "CNN", "CifarResNet", "ConvVAE",
+    "DCGANDiscriminator", "DCGANGenerator", "GPT", "GPTConfig", "LeNet", "MLP", "ResNet",
+    "Seq2Seq", "Seq2SeqConfig", "VAEOutput", "VisionTransformer", "cifar_resnet",
+    "discriminator_loss", "generator_loss", "mask_tokens", "masked_lm_loss", "next_token_loss",
+    "pretrained", "pretrained_facts", "resnet18", "resnet20", "resnet32", "resnet34",
+    "resnet50", "resnet56", "vae_loss",
 ]  # fmt: skip
 
 _explain_all(globals(), __all__)

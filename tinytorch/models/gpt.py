@@ -149,7 +149,7 @@ class GPT(Module):
         self.blocks = ModuleList(_block(config) for _ in range(config.layers))
         self.norm = norm_layer(config.norm, config.size, config.norm_eps, config.bias)
         self.head = Linear(config.size, config.vocab, bias=False)
-        self.apply(_initialise)
+        self.apply(small_weights)
         residual = 0.02 / (2 * config.layers) ** 0.5
         for block in self.blocks:
             for layer in (block.self_attn.out_proj, block.linear2):
@@ -246,7 +246,8 @@ def _block(config: GPTConfig) -> TransformerBlock:
     )  # fmt: skip
 
 
-def _initialise(module: Module) -> None:
+def small_weights(module: Module) -> None:
+    """First values of a transformer: normal with deviation 0.02, biases 0; for `Module.apply`."""
     if isinstance(module, (Linear, Embedding)):
         module.weight = Parameter(normal(module.weight.shape, 0.02))
     if isinstance(module, MultiHeadAttention):

@@ -1,0 +1,198 @@
+"""Encoder and decoder: one text is read whole, another is written token by token.
+
+The decoder's blocks attend to what is written so far and to what the encoder made of the source.
+Knows token ids and sizes, never languages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tinytorch.base.arguments import flag, number, whole
+from tinytorch.base.errors import SettingError, ShapeError
+from tinytorch.models.gpt import small_weights
+from tinytorch.nn.attention import TransformerBlock
+from tinytorch.nn.dropout import Dropout
+from tinytorch.nn.embedding import Embedding
+from tinytorch.nn.linear import Linear
+from tinytorch.nn.module import Module, ModuleList
+from tinytorch.nn.normalization import LayerNorm
+from tinytorch.tensor.creation import iota
+from tinytorch.tensor.indexing import take
+from tinytorch.tensor.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Seq2SeqConfig:
+    """Sizes of an encoder-decoder.
+
+    Args:
+        vocab: V, number of different tokens, of both texts; at least 1.
+        layers: L, blocks of the encoder, and as many of the decoder; at least 1; default 6.
+        heads: A, attention heads; divides size; default 8.
+        size: C, numbers per token; at least 1; default 512.
+        length: greatest T of either text; at least 1; default 512.
+        hidden: width of the network for each token; default None: 4 C.
+        dropout: probability of a zero after embedding and each part, in [0, 1); default 0.
+        norm_first: norms before the parts; False: after each shortcut, as in the first paper;
+            default True.
+
+    Example:
+        >>> Seq2SeqConfig(100, layers=2, heads=4, size=64).width
+        256
+    """
+
+    vocab: int
+    layers: int = 6
+    heads: int = 8
+    size: int = 512
+    length: int = 512
+    hidden: int | None = None
+    dropout: float = 0.0
+    norm_first: bool = True
+
+    def __post_init__(self):
+        owner = "Seq2SeqConfig"
+        for name in ("vocab", "layers", "heads", "size", "length"):
+            whole(owner, name, getattr(self, name), at_least=1)
+        if self.hidden is not None:
+            whole(owner, "hidden", self.hidden, at_least=1)
+        number(owner, "dropout", self.dropout, "[0, 1)")
+        flag(owner, "norm_first", self.norm_first)
+        if self.size % self.heads:
+            raise SettingError(
+                "Seq2SeqConfig: the heads do not share the size evenly",
+                got=f"size={self.size}, heads={self.heads}",
+                rule="size is a multiple of heads",
+                fix=f"size={self.heads * max(1, self.size // self.heads)}",
+            )
+
+    @property
+    def width(self) -> int:
+        """Hidden numbers of the network for each token: `hidden`, or 4 C."""
+        return 4 * self.size if self.hidden is None else self.hidden
+
+
+class Seq2Seq(Module):
+    """Transformer with an encoder for the source and a decoder for the target; one table of tokens.
+
+    Args:
+        config: sizes.
+
+    Shapes: source (B, S) and target (B, T), token ids in [0, vocab) -> logits (B, T, vocab): of the
+    token that follows each of the target's.
+
+    Cost: about 2 operations per weight and token of the text that it is for.
+
+    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; tied tables: section 3.4.
+
+    Differs from the paper: learned positions, norms first and GELU are the defaults.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> from tinytorch.models import Seq2Seq, Seq2SeqConfig
+        >>> net = Seq2Seq(Seq2SeqConfig(65, layers=1, heads=2, size=16, length=32))
+        >>> source, target = tt.zeros(3, 9, dtype="int64"), tt.zeros(3, 4, dtype="int64")
+        >>> net(source, target).shape
+        (3, 4, 65)
+        >>> memory, cache = net.encode(source), net.new_cache(3, 32)
+        >>> net.decode(target, memory, cache=cache).shape              # and so on, token by token
+        (3, 4, 65)
+    """
+
+    def __init__(self, config: Seq2SeqConfig):
+        self.config = config
+        self.tokens = Embedding(config.vocab, config.size)
+        self.source_positions = Embedding(config.length, config.size)
+        self.target_positions = Embedding(config.length, config.size)
+        self.dropout = Dropout(config.dropout)
+        self.encoder = ModuleList(_block(config, False) for _ in range(config.layers))
+        self.decoder = ModuleList(_block(config, True) for _ in range(config.layers))
+        self.encoder_norm = LayerNorm(config.size) if config.norm_first else None
+        self.decoder_norm = LayerNorm(config.size) if config.norm_first else None
+        self.head = Linear(config.size, config.vocab, bias=False)
+        self.apply(small_weights)
+        self.head.weight = self.tokens.weight
+
+    def forward(self, source: Tensor, target: Tensor, source_mask: Tensor | None = None) -> Tensor:
+        """Source (B, S), target (B, T) -> logits (B, T, vocab).
+
+        Args:
+            source: (B, S).
+            target: (B, T), beginning with the token that says "begin".
+            source_mask: (B, S), True for tokens, False for padding; default: all count.
+        """
+        return self.decode(target, self.encode(source, source_mask), source_mask)
+
+    def encode(self, source: Tensor, source_mask: Tensor | None = None) -> Tensor:
+        """What the decoder attends to: source (B, S) -> memory (B, S, C); `source_mask` as above."""
+        self._check("source", source)
+        x = self.tokens(source) + self.source_positions.weight[: source.shape[1]]
+        x = self.dropout(x)
+        seen = _pairs(source_mask)
+        for block in self.encoder:
+            x = block(x, mask=seen)
+        return x if self.encoder_norm is None else self.encoder_norm(x)
+
+    def decode(
+        self, target: Tensor, memory: Tensor, source_mask: Tensor | None = None,
+        cache: ModuleList | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Target (B, T), memory (B, S, C) -> logits (B, T, vocab).
+
+        Args:
+            target: (B, T).
+            memory: what `encode` gave.
+            source_mask: (B, S), as `encode` was given.
+            cache: what `new_cache` gave: keys and values of the target's tokens before these.
+        """
+        self._check("target", target)
+        t, table = target.shape[1], self.target_positions.weight
+        if cache is None:
+            places = table[:t]
+        else:
+            places = take(table, iota((1, t), 1) + cache[0].length.reshape(-1, 1), 0)
+        x = self.dropout(self.tokens(target) + places)
+        seen = _pairs(source_mask)
+        held = [None] * self.config.layers if cache is None else list(cache)
+        for block, layer in zip(self.decoder, held, strict=True):
+            x = block(x, memory, memory_mask=seen, cache=layer)
+        return self.head(x if self.decoder_norm is None else self.decoder_norm(x))
+
+    def new_cache(self, batch: int, length: int | None = None) -> ModuleList:
+        """An empty cache for the decoder's own keys and values: one `KeyValueCache` a layer.
+
+        Args:
+            batch: B, sequences.
+            length: tokens there is room for, at most the model's; default the model's.
+        """
+        most = self.config.length
+        if whole("new_cache", "length", most if length is None else length, at_least=1) > most:
+            raise SettingError(
+                "new_cache: the model has not so many places",
+                got=f"length={length}",
+                rule=f"at most length = {most} of the model",
+                fix=f"new_cache({batch}, {most})",
+            )
+        return ModuleList(block.new_cache(batch, length or most) for block in self.decoder)
+
+    def _check(self, name: str, tokens: Tensor) -> None:
+        if len(tokens.shape) != 2 or tokens.shape[1] > self.config.length:
+            raise ShapeError(
+                f"Seq2Seq: the {name} does not fit",
+                got=f"{name} {tuple(tokens.shape)}",
+                rule=f"(B, T) with T <= length = {self.config.length}",
+                fix=f"{name}[:, :{self.config.length}]",
+            )
+
+
+def _block(config: Seq2SeqConfig, decoder: bool) -> TransformerBlock:
+    return TransformerBlock(
+        config.size, config.heads, hidden=config.width, dropout=config.dropout, causal=decoder,
+        cross=decoder, norm_first=config.norm_first,
+    )  # fmt: skip
+
+
+def _pairs(mask: Tensor | None) -> Tensor | None:
+    """(B, S) -> (B, 1, S): the same for every query."""
+    return None if mask is None else mask.astype("bool").unsqueeze(1)
