@@ -181,35 +181,17 @@ class GPT(Module):
                 rule=f"(B, T) with T <= length = {self.config.length}",
                 fix=f"tokens[:, -{self.config.length}:]",
             )
+        held = caches_of(cache, self.config.layers)
         x = self.tokens(tokens)  # (B, T, C)
         if self.positions is not None:
-            x = x + self._places(self.positions.weight, tokens.shape[1], cache)
+            x = x + places(self.positions.weight, tokens.shape[1], held)
         x = self.dropout(x)
-        for block, held in zip(self.blocks, self._caches(cache), strict=True):
-            if held is None and self.config.checkpoint:
+        for block, layer in zip(self.blocks, held, strict=True):
+            if layer is None and self.config.checkpoint:
                 x = checkpoint(block)(x)
             else:
-                x = block(x, cache=held)
+                x = block(x, cache=layer)
         return self.norm(x)
-
-    def _places(self, table: Tensor, t: int, cache: ModuleList | None) -> Tensor:
-        """The vectors of T places, (T, C), or (1, T, C) behind what is in the cache."""
-        if cache is None:
-            return table[:t]
-        start = self._caches(cache)[0].length.reshape(-1, 1)
-        return take(table, iota((1, t), 1) + start, 0)
-
-    def _caches(self, cache: ModuleList | None) -> list:
-        """The cache of each layer, or None for each."""
-        held = [None] * self.config.layers if cache is None else list(cache)
-        if len(held) != self.config.layers:
-            raise ShapeError(
-                "GPT: the cache is that of another model",
-                got=f"{len(held)} layers",
-                rule=f"a cache for each of {self.config.layers} layers",
-                fix="model.new_cache(batch, length)",
-            )
-        return held
 
     def new_cache(self, batch: int, length: int | None = None) -> ModuleList:
         """An empty cache: one `KeyValueCache` a layer.
@@ -222,15 +204,43 @@ class GPT(Module):
         Raises:
             SettingError: more room than the model has places.
         """
-        most = self.config.length
-        if whole("new_cache", "length", most if length is None else length, at_least=1) > most:
-            raise SettingError(
-                "new_cache: the model has not so many places",
-                got=f"length={length}",
-                rule=f"at most length = {most} of the model",
-                fix=f"new_cache({batch}, {most})",
-            )
-        return ModuleList(block.new_cache(batch, length or most) for block in self.blocks)
+        return new_caches(self.blocks, batch, length, self.config.length)
+
+
+# --- a cache for each layer: what models with a decoder share ---
+
+
+def new_caches(blocks: ModuleList, batch: int, length: int | None, most: int) -> ModuleList:
+    """An empty cache for each block, with room for `length` tokens, by default for `most`."""
+    room = whole("new_cache", "length", most if length is None else length, at_least=1)
+    if room > most:
+        raise SettingError(
+            "new_cache: the model has not so many places",
+            got=f"length={length}",
+            rule=f"at most length = {most} of the model",
+            fix=f"new_cache({batch}, {most})",
+        )
+    return ModuleList(block.new_cache(batch, room) for block in blocks)
+
+
+def caches_of(cache: ModuleList | None, layers: int) -> list:
+    """The cache of each layer, or None for each."""
+    held = [None] * layers if cache is None else list(cache)
+    if len(held) != layers:
+        raise ShapeError(
+            "the cache is that of another model",
+            got=f"{len(held)} layers",
+            rule=f"a cache for each of {layers} layers",
+            fix="model.new_cache(batch, length)",
+        )
+    return held
+
+
+def places(table: Tensor, t: int, held: list) -> Tensor:
+    """The vectors of T places: (T, C), or (1, T, C) behind what the layers' caches hold."""
+    if held[0] is None:
+        return table[:t]
+    return take(table, iota((1, t), 1) + held[0].length.reshape(-1, 1), 0)
 
 
 def _block(config: GPTConfig) -> TransformerBlock:

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 
 from tinytorch.base.arguments import flag, number, whole
 from tinytorch.base.errors import SettingError, ShapeError
-from tinytorch.models.gpt import small_weights
+from tinytorch.models.gpt import caches_of, new_caches, places, small_weights
 from tinytorch.nn.attention import TransformerBlock
 from tinytorch.nn.dropout import Dropout
 from tinytorch.nn.embedding import Embedding
 from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module, ModuleList
 from tinytorch.nn.normalization import LayerNorm
-from tinytorch.tensor.creation import iota
-from tinytorch.tensor.indexing import take
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -125,7 +123,11 @@ class Seq2Seq(Module):
         return self.decode(target, self.encode(source, source_mask), source_mask)
 
     def encode(self, source: Tensor, source_mask: Tensor | None = None) -> Tensor:
-        """What the decoder attends to: source (B, S) -> memory (B, S, C); `source_mask` as above."""
+        """What the decoder attends to: source (B, S) -> memory (B, S, C).
+
+        Args:
+            source, source_mask: as in `forward`.
+        """
         self._check("source", source)
         x = self.tokens(source) + self.source_positions.weight[: source.shape[1]]
         x = self.dropout(x)
@@ -147,14 +149,10 @@ class Seq2Seq(Module):
             cache: what `new_cache` gave: keys and values of the target's tokens before these.
         """
         self._check("target", target)
-        t, table = target.shape[1], self.target_positions.weight
-        if cache is None:
-            places = table[:t]
-        else:
-            places = take(table, iota((1, t), 1) + cache[0].length.reshape(-1, 1), 0)
-        x = self.dropout(self.tokens(target) + places)
+        held = caches_of(cache, self.config.layers)
+        behind = places(self.target_positions.weight, target.shape[1], held)
+        x = self.dropout(self.tokens(target) + behind)
         seen = _pairs(source_mask)
-        held = [None] * self.config.layers if cache is None else list(cache)
         for block, layer in zip(self.decoder, held, strict=True):
             x = block(x, memory, memory_mask=seen, cache=layer)
         return self.head(x if self.decoder_norm is None else self.decoder_norm(x))
@@ -166,15 +164,7 @@ class Seq2Seq(Module):
             batch: B, sequences.
             length: tokens there is room for, at most the model's; default the model's.
         """
-        most = self.config.length
-        if whole("new_cache", "length", most if length is None else length, at_least=1) > most:
-            raise SettingError(
-                "new_cache: the model has not so many places",
-                got=f"length={length}",
-                rule=f"at most length = {most} of the model",
-                fix=f"new_cache({batch}, {most})",
-            )
-        return ModuleList(block.new_cache(batch, length or most) for block in self.decoder)
+        return new_caches(self.decoder, batch, length, self.config.length)
 
     def _check(self, name: str, tokens: Tensor) -> None:
         if len(tokens.shape) != 2 or tokens.shape[1] > self.config.length:
