@@ -15,7 +15,7 @@ from tinytorch.nn.activation import GELU, SiLU
 from tinytorch.nn.attention import MultiHeadAttention, TransformerBlock
 from tinytorch.nn.dropout import Dropout
 from tinytorch.nn.embedding import Embedding, RotaryPositions
-from tinytorch.nn.init import normal
+from tinytorch.nn.init import draws, normal
 from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module, ModuleList, Parameter
 from tinytorch.nn.normalization import NORMS, norm_layer
@@ -151,7 +151,7 @@ class GPT(Module):
         self.head = Linear(config.size, config.vocab, bias=False)
         self.apply(small_weights)
         residual = 0.02 / (2 * config.layers) ** 0.5
-        for block in self.blocks:
+        for block in self.blocks if draws() else ():
             for layer in (block.self_attn.out_proj, block.linear2):
                 layer.weight = Parameter(normal(layer.weight.shape, residual))
         if config.tied:
@@ -258,6 +258,8 @@ def _block(config: GPTConfig) -> TransformerBlock:
 
 def small_weights(module: Module) -> None:
     """First values of a transformer: normal with deviation 0.02, biases 0; for `Module.apply`."""
+    if not draws():
+        return
     if isinstance(module, (Linear, Embedding)):
         module.weight = Parameter(normal(module.weight.shape, 0.02))
     if isinstance(module, MultiHeadAttention):
