@@ -167,6 +167,7 @@ OBJECTS = {
     "Module": net, "ModuleList": lambda: nn.ModuleList([nn.ReLU()]), "Sequential": net,
     "ModuleDict": lambda: nn.ModuleDict({"a": nn.ReLU()}),
     "KeyValueCache": lambda: nn.KeyValueCache(1, 2, 4, 2), "Embedding": lambda: nn.Embedding(3, 2),
+    "ModelCache": lambda: nn.ModelCache([nn.KeyValueCache(1, 2, 4, 2)]),
     "SGD": optimizer, "Together": lambda: optim.Together(optimizer()),
     "Group": lambda: optimizer().groups[0], "LambdaLR": lambda: optim.LambdaLR(optimizer(), float),
     "StepLR": lambda: optim.StepLR(optimizer(), 2),

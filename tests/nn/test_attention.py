@@ -1,4 +1,4 @@
-"""attention.py: the function, layers with heads, the cache, the block; invariants and errors."""
+"""attention.py: the function, layers with heads, the block; invariants and errors."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 
 import tinytorch as tt
 from tinytorch import nn
-from tinytorch.base.errors import IndexRangeError, SettingError, ShapeError
+from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn import functional as F
 
 RNG = np.random.default_rng(0)
@@ -171,84 +171,6 @@ def test_bad_shapes_are_named():
     with pytest.raises(ShapeError, match="the queries do not share the keys evenly"):
         q, k = tt.zeros(1, 4, 2, 3), tt.zeros(1, 3, 2, 3)
         F.scaled_dot_product_attention(q, k, k, enable_gqa=True)
-
-
-# --- the cache ---
-def grown(layer, x: tt.Tensor, sizes: list[int]) -> np.ndarray:
-    """The outputs for x, handed to the layer in pieces, with a cache."""
-    cache, out, at = layer.new_cache(x.shape[0], 16), [], 0
-    with tt.no_grad():
-        for n in sizes:
-            out.append(layer(x[:, at : at + n], cache=cache).numpy())
-            at += n
-    return np.concatenate(out, 1)
-
-
-@pytest.mark.parametrize("sizes", [[1] * 6, [4, 1, 1], [2, 3, 1], [6]])
-@pytest.mark.parametrize("settings", [{}, {"kv_heads": 1}, {"positions": nn.RotaryPositions(4)}])
-def test_cached_is_full(sizes, settings):
-    """Invariant: piece by piece with a cache = all at once, float64."""
-    layer = attention(8, 2, causal=True, **settings)
-    x = tt.Tensor(tokens(2, 6, 8))
-    full = layer(x).detach().numpy()
-    np.testing.assert_allclose(grown(layer, x, sizes), full, rtol=1e-12, atol=1e-14)
-
-
-@pytest.mark.parametrize("settings", [{}, {"kv_heads": 1, "positions": nn.RotaryPositions(4)}])
-def test_cached_is_full_in_one_compiled_program(settings):
-    """Invariant: one program for every length agrees with all at once (float32, 8 terms)."""
-    layer = attention(8, 2, causal=True, dtype=tt.float32, **settings)
-    x = tt.Tensor(tokens(2, 6, 8, dtype=np.float32))
-    cache = layer.new_cache(2, 16)
-
-    @tt.compile
-    def next_token(piece):
-        with tt.no_grad():
-            return layer(piece, cache=cache)
-
-    out = [next_token(x[:, t : t + 1]).numpy() for t in range(6)]
-    np.testing.assert_allclose(
-        np.concatenate(out, 1), layer(x).detach().numpy(), rtol=1e-5, atol=1e-6
-    )
-    assert cache.length.item() == 6
-
-
-def test_a_cache_says_when_it_is_full_and_can_be_emptied():
-    """Ground truth: its length; a compiled step stops before anything is written past the end."""
-    layer = nn.MultiHeadAttention(8, 2, causal=True)
-    cache, x = layer.new_cache(1, 2), tt.zeros(1, 1, 8)
-    first = layer(x, cache=cache).detach().numpy()
-    layer(x, cache=cache)
-    with pytest.raises(ShapeError, match="no room is left"):
-        layer(x, cache=cache)
-    compiled = tt.compile(lambda piece: layer(piece, cache=cache))
-    with pytest.raises(IndexRangeError):
-        compiled(x)
-    assert cache.length.item() == 2
-    cache.clear()
-    assert np.array_equal(layer(x, cache=cache).detach().numpy(), first)
-
-
-def test_a_cache_refuses_what_is_not_its_own():
-    """Ground truth: its sizes; and a mask beside its own, compiled."""
-    layer = nn.MultiHeadAttention(8, 2, causal=True)
-    with pytest.raises(ShapeError, match="do not fit into it"):
-        layer(tt.zeros(3, 1, 8), cache=layer.new_cache(2, 4))
-    cache = layer.new_cache(1, 4)
-    with pytest.raises(SettingError, match="takes no mask"):
-        tt.compile(lambda x: layer(x, mask=tt.ones(1, 4) > 0, cache=cache))(tt.zeros(1, 1, 8))
-
-
-def test_a_cache_is_state():
-    """Invariant: a cache loaded from another's state goes on like it."""
-    layer = nn.MultiHeadAttention(8, 2, causal=True)
-    x = tt.Tensor(tokens(1, 3, 8, dtype=np.float32))
-    first, second = layer.new_cache(1, 4), layer.new_cache(1, 4)
-    layer(x[:, :2], cache=first)
-    second.load_state_dict(first.state_dict())
-    a, b = (layer(x[:, 2:], cache=c).detach().numpy() for c in (first, second))
-    assert np.array_equal(a, b)
-    assert repr(first) == "KeyValueCache(batch=1, heads=2, length=4, head_size=4)"
 
 
 # --- the function ---

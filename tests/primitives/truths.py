@@ -322,6 +322,32 @@ def attention_gradient_truth(g, q, k, v, out, lse, *, causal, scale):
     )
 
 
+def put_tokens_truth(x, new, starts, counts, table, *, bound):
+    """Token by token, a place found by Python's divmod."""
+    out, n = x.copy(), x.shape[2]
+    for b, t in np.ndindex(new.shape[0], new.shape[2]):
+        if t < counts[b]:
+            page, place = divmod(int(starts[b] + t) % (table.shape[1] * n), n)
+            out[table[b, page], :, place] = new[b, :, t]
+    return out
+
+
+def cached_attention_truth(q, keys, values, starts, table, *scales, scale, window):
+    """Key by key in long double, from the positions that each query sees."""
+    n, room = keys.shape[2], table.shape[1] * keys.shape[2]
+    by = [wide(s) for s in scales] or [np.ones((*keys.shape[:3], 1), np.longdouble)] * 2
+    keys, values = (x.astype(np.longdouble) * s for x, s in zip((keys, values), by, strict=True))
+    out, shared = np.zeros(q.shape, np.longdouble), q.shape[1] // keys.shape[1]
+    for b, a, t in np.ndindex(q.shape[:3]):
+        last = starts[b] + t
+        seen = range(max(0, last - window + 1) if window else 0, last + 1)
+        places = [(table[b, s % room // n], a // shared, s % room % n) for s in seen]
+        powers = [np.exp(scale * np.dot(wide(q)[b, a, t], keys[at])) for at in places]
+        out[b, a, t] = sum(p * values[at] for p, at in zip(powers, places, strict=True))
+        out[b, a, t] /= sum(powers)
+    return out
+
+
 def max_pool_truth(x, *, kernel, stride, padding, dilation=(1, 1)):
     n, c, h, w = x.shape
     oh, ow = conv_shape(x.shape, (c, c, *kernel), stride, padding, dilation)[2:]
@@ -513,6 +539,8 @@ TRUTHS = {
     "convolution_weight_gradient": (weight_gradient_truth, 32),
     "attention": (attention_truth, 32),
     "attention_gradient": (attention_gradient_truth, 64),
+    "put_tokens": (put_tokens_truth, 0),
+    "cached_attention": (cached_attention_truth, 32),
     "max_pool2d": (max_pool_truth, 0),
     "max_pool2d_gradient": (pool_gradient_truth, 8),
     "max_pool2d_take": (pool_take_truth, 0),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from tinytorch.compiler.calls import axis_ops, branches, contractions, loops, windows
+from tinytorch.compiler.calls import axis_ops, branches, caches, contractions, loops, windows
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.plan.lowering import Lowering
 from tinytorch.compiler.plan.prologue import Producers, read_by_product
@@ -88,6 +88,7 @@ OPERATIONS: dict[str, Operation] = {
         dict.fromkeys(range(3), HEADS_INSIDE),
         summed={0: 2, 1: 2, 4: 2, 5: 2},
     ),
+    "cached_attention": Operation(caches.cached_attention, _HEADS),
     "max_pool2d": Operation(windows.max_pool, dict.fromkeys(range(2), CHANNELS_LAST)),
     "max_pool2d_gradient": Operation(windows.max_pool_gradient, _IMAGE),
     "max_pool2d_take": Operation(orders=_IMAGE),
@@ -101,6 +102,7 @@ OPERATIONS: dict[str, Operation] = {
     "scatter_add": Operation(axis_ops.scatter_rows, writes_dense=True),
     "slice_update": Operation(axis_ops.update_slice),
     "put_rows": Operation(axis_ops.put_rows, writes_dense=True),
+    "put_tokens": Operation(caches.put_tokens),
     "random_bits": Operation(axis_ops.random_bits, writes_dense=True),
     "scan": Operation(loops.scan, writes_dense=True),
     "cond": Operation(branches.cond, writes_dense=True),

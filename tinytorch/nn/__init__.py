@@ -37,12 +37,8 @@ from tinytorch.nn.activation import (
     Softsign,
     Tanh,
 )
-from tinytorch.nn.attention import (
-    KeyValueCache,
-    MultiHeadAttention,
-    SelfAttention,
-    TransformerBlock,
-)
+from tinytorch.nn.attention import MultiHeadAttention, SelfAttention, TransformerBlock
+from tinytorch.nn.cache import KeyValueCache, ModelCache
 from tinytorch.nn.convolution import Conv1d, Conv2d, ConvTranspose2d
 from tinytorch.nn.dropout import Dropout, Dropout2d, DropPath
 from tinytorch.nn.embedding import Embedding, LearnedPositions, RotaryPositions, SinusoidalPositions
@@ -72,7 +68,8 @@ __all__ = [
     "Dropout2d", "ELU", "Embedding", "Flatten", "GELU", "GLU", "GRU", "GroupNorm", "Hardsigmoid",
     "Hardswish", "Hardtanh", "HuberLoss", "Identity", "KLDivLoss", "KeyValueCache", "L1Loss",
     "LSTM", "LayerNorm", "LeakyReLU", "LearnedPositions", "Linear", "LogSigmoid", "LogSoftmax",
-    "MLP", "MSELoss", "MaxPool1d", "MaxPool2d", "Mish", "Module", "ModuleDict", "ModuleList",
+    "MLP", "MSELoss", "MaxPool1d", "MaxPool2d", "Mish", "ModelCache", "Module",
+    "ModuleDict", "ModuleList",
     "MultiHeadAttention", "NLLLoss", "PReLU", "Parameter", "RMSNorm", "RNN", "ReLU", "ReLU6",
     "RotaryPositions", "SELU", "SelfAttention", "Sequential", "SiLU", "Sigmoid",
     "SinusoidalPositions", "SmoothL1Loss", "Softmax", "Softplus", "Softsign", "Tanh",

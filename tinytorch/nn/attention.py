@@ -1,8 +1,8 @@
 """Attention: each token gathers what it needs from the tokens it may see, and the block around it.
 
-In the order of the paper (Vaswani et al. 2017): the product of queries and keys as a function, what
-is kept of earlier tokens, several heads with their weights, and the block that puts a small network
-for each token behind them, each part beside a shortcut.
+In the order of the paper (Vaswani et al. 2017): the product of queries and keys as a function,
+several heads with their weights, and the block that puts a small network for each token behind
+them, each part beside a shortcut. What is kept of earlier tokens: nn/cache.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from tinytorch.base.arguments import flag, number, whole
-from tinytorch.base.dtypes import DType, int64
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.activation import gelu
+from tinytorch.nn.cache import KeyValueCache
 from tinytorch.nn.dropout import Dropout, DropPath, dropout
 from tinytorch.nn.init import uniform
 from tinytorch.nn.linear import Linear
@@ -23,12 +23,10 @@ from tinytorch.nn.normalization import norm_layer
 from tinytorch.tensor.contractions import attention, linear, matmul, scale_of
 from tinytorch.tensor.creation import iota, zeros
 from tinytorch.tensor.elementwise import exp, logical_not, where
-from tinytorch.tensor.indexing import slice_update
-from tinytorch.tensor.interpreter import current, no_grad
 from tinytorch.tensor.reductions import all as every
 from tinytorch.tensor.reductions import shift_of
 from tinytorch.tensor.reductions import sum as total
-from tinytorch.tensor.shaping import broadcast_to, concat, pad, repeat_interleave, transpose
+from tinytorch.tensor.shaping import broadcast_to, pad, repeat_interleave, transpose
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -161,107 +159,6 @@ def _safe_softmax(scores: Tensor) -> Tensor:
     return powers / where(mass == 0.0, 1.0, mass)
 
 
-class KeyValueCache(Module):
-    """Room for the keys and values of S tokens, filled from the front.
-
-    In eager code what has been filled is handed out; in a compiled function, where sizes are fixed,
-    all of it is, with a mask that hides the rest, so one program serves every length.
-
-    Args:
-        batch: B, sequences; at least 1.
-        heads: A, heads of the keys (`kv_heads` of the layer); at least 1.
-        length: S, tokens there is room for; at least 1.
-        head_size: D; at least 1.
-        dtype: of keys and values; default float32.
-
-    Shapes: keys and values (B, A, S, D); length 0-d int64, how many tokens are in it.
-
-    Cost: 2 B A S D numbers. A new token reads them once, in place of 2 T C^2 operations for each
-    layer to compute the T keys and values before it again.
-
-    Example:
-        >>> import tinytorch as tt
-        >>> layer = tt.nn.MultiHeadAttention(8, 2, causal=True)
-        >>> cache = layer.new_cache(batch=1, length=16)
-        >>> for token in range(3):
-        ...     y = layer(tt.ones(1, 1, 8), cache=cache)
-        >>> y.shape, cache.length.item()
-        ((1, 1, 8), 3)
-    """
-
-    keys: Tensor
-    values: Tensor
-    length: Tensor
-
-    def __init__(
-        self, batch: int, heads: int, length: int, head_size: int, dtype: DType | str = "float32"
-    ):
-        given = (("batch", batch), ("heads", heads), ("length", length), ("head_size", head_size))
-        shape = tuple(whole("KeyValueCache", name, size, at_least=1) for name, size in given)
-        self.register_buffer("keys", zeros(shape, dtype=dtype))
-        self.register_buffer("values", zeros(shape, dtype=dtype))
-        self.register_buffer("length", zeros((), dtype=int64))
-
-    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Add the keys and values of T tokens.
-
-        Args:
-            key: (B, A, T, D).
-            value: (B, A, T, D).
-
-        Returns:
-            keys and values of all tokens so far (eager), or of all S places with a mask (T, S) of
-            those that the T tokens may see, each itself and what came before (compiled).
-
-        Raises:
-            ShapeError: no room is left, or the keys are not those of this cache.
-        """
-        b, a, capacity, d = self.keys.shape
-        t = key.shape[2] if len(key.shape) == 4 else -1
-        if key.shape != (b, a, t, d) or value.shape != key.shape or t > capacity:
-            raise ShapeError(
-                "KeyValueCache: these keys and values do not fit into it",
-                got=f"key {tuple(key.shape)}, value {tuple(value.shape)}",
-                rule=f"both ({b}, {a}, T, {d}) with T <= {capacity}",
-                fix="layer.new_cache(batch, length) of the layer that uses it",
-            )
-        with no_grad():
-            return self._append(key, value, t) if current() is None else self._write(key, value, t)
-
-    def _append(self, key: Tensor, value: Tensor, t: int) -> tuple[Tensor, Tensor, None]:
-        n, capacity = int(self.length.item()), self.keys.shape[2]
-        if n + t > capacity:
-            raise ShapeError(
-                "KeyValueCache: no room is left",
-                got=f"{n} tokens in it and {t} new ones",
-                rule=f"at most {capacity}",
-                fix="cache.clear(), or new_cache(..., length=...) with more room",
-            )
-        self.keys[:, :, n : n + t] = key
-        self.values[:, :, n : n + t] = value
-        self.length.assign_(self.length + t)
-        return self.keys[:, :, : n + t], self.values[:, :, : n + t], None
-
-    def _write(self, key: Tensor, value: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
-        start = self.length
-        none = zeros((2,), dtype=int64)
-        place = concat([none, start.reshape(1), none[:1]])
-        for held, new in ((self.keys, key), (self.values, value)):
-            held.assign_(slice_update(held, new.detach(), place))
-        capacity = self.keys.shape[2]
-        sees = iota((t, capacity), 1) <= iota((t, capacity), 0) + start
-        self.length.assign_(start + t)
-        return self.keys, self.values, sees
-
-    def clear(self) -> None:
-        """Forget everything; the room stays."""
-        self.length.zero_()
-
-    def extra_repr(self) -> str:
-        """Sizes."""
-        return "batch={}, heads={}, length={}, head_size={}".format(*self.keys.shape)
-
-
 class Attention(Module):
     """Abstract: weights and arithmetic of attention with several heads."""
 
@@ -354,31 +251,30 @@ class Attention(Module):
         b, t, c = query.shape
         q, k, v = self._heads(query, key, value)  # (B, A, T, D), (B, kv_heads, S, D)
         if self.positions is not None:
-            start = 0 if cache is None else cache.length.clone()
+            start = 0 if cache is None else cache.lengths
             q, k = self.positions(q, start=start), self.positions(k, start=start)
-        causal = self.causal
         if cache is not None:
-            k, v, seen = cache.append(k, v)
-            causal = True
-            if seen is not None:
-                mask, causal = _one_mask(seen, mask), False
-        if mask is not None and len(mask.shape) == 3:
-            mask = mask.unsqueeze(1)  # (B, T, S): one for each sample, the same for its heads
-        y = scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=True,
-            dropout_p=self.dropout if self.training else 0.0,
-        )  # fmt: skip
+            _refuse_mask(mask)
+            y = cache.attend(q, k, v)
+        else:
+            if mask is not None and len(mask.shape) == 3:
+                mask = mask.unsqueeze(1)  # (B, T, S): one for each sample, the same for its heads
+            y = scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=self.causal, enable_gqa=True,
+                dropout_p=self.dropout if self.training else 0.0,
+            )  # fmt: skip
         return self.out_proj(y.permute(0, 2, 1, 3).reshape(b, t, c))
 
-    def new_cache(self, batch: int, length: int) -> KeyValueCache:
+    def new_cache(self, batch: int, length: int, **settings: Any) -> KeyValueCache:
         """An empty cache for this layer.
 
         Args:
             batch: B, sequences.
             length: the most tokens it can hold.
+            settings: others of `KeyValueCache`: dtype="int8", window, pages.
         """
-        dtype = self.out_proj.weight.dtype
-        return KeyValueCache(batch, self.kv_heads, length, self.head_size, dtype)
+        settings.setdefault("dtype", self.out_proj.weight.dtype)
+        return KeyValueCache(batch, self.kv_heads, length, self.head_size, **settings)
 
     def _heads(self, query: Tensor, key: Tensor | None, value: Tensor | None):
         c, shared = self.d_model, self.kv_heads * self.head_size
@@ -421,15 +317,15 @@ class Attention(Module):
         return ", ".join([str(self.d_model), f"num_heads={self.num_heads}", *named])
 
 
-def _one_mask(seen: Tensor, mask: Tensor | None) -> Tensor:
-    if mask is None:
-        return seen
-    raise SettingError(
-        "MultiHeadAttention: a compiled function with a cache takes no mask",
-        got=f"mask {tuple(mask.shape)}",
-        rule="the cache's own mask hides what has not been filled",
-        fix="leave the mask out, or call it eagerly",
-    )
+def _refuse_mask(mask: Tensor | None) -> None:
+    if mask is not None:
+        raise SettingError(
+            "MultiHeadAttention: with a cache there is no mask",
+            got=f"mask {tuple(mask.shape)}",
+            rule="each token sees itself and those of its sequence before it",
+            fix="leave the mask out: sequences in a cache have lengths of their own, so none is "
+            "padded",
+        )
 
 
 class MultiHeadAttention(Attention):
@@ -478,8 +374,8 @@ class MultiHeadAttention(Attention):
             value: (B, S, vdim); default the key.
             mask: (T, S), (B, T, S), or what broadcasts to (B, A, T, S): bools (True takes part) or
                 floats (added to the scores). Padding of shape (B, S): mask[:, None, :].
-            cache: keys and values of the tokens before these; those of these are added to it. No
-                gradient goes into what is cached.
+            cache: keys and values of the tokens before these; those of these are added to it. It
+                is causal, takes no mask, and no gradient goes through it.
         """
         return self.attend(query, key, value, mask, cache=cache)
 
@@ -615,9 +511,9 @@ class TransformerBlock(Module):
             hidden = hidden * self.linear3(x)
         return self.linear2(self.dropout(hidden))
 
-    def new_cache(self, batch: int, length: int) -> KeyValueCache:
-        """An empty cache for the self-attention of this block."""
-        return self.self_attn.new_cache(batch, length)
+    def new_cache(self, batch: int, length: int, **settings: Any) -> KeyValueCache:
+        """An empty cache for the self-attention of this block; as the layer's."""
+        return self.self_attn.new_cache(batch, length, **settings)
 
     def extra_repr(self) -> str:
         """Size, and where the norms are."""

@@ -198,7 +198,7 @@ class LearnedPositions(Module):
         )
 
     def forward(self, x: Tensor, start: int | Tensor = 0) -> Tensor:
-        """The same shape; the first token stands at place `start` (a number or a 0-d Tensor)."""
+        """The same shape; the first token stands at `start`, a number or one for each x[b]."""
         return x + _rows(self, self.weight, x, start)
 
     def extra_repr(self) -> str:
@@ -239,7 +239,7 @@ class SinusoidalPositions(Module):
         self.register_buffer("table", Tensor(waves.astype(np.float32)), persistent=False)
 
     def forward(self, x: Tensor, start: int | Tensor = 0) -> Tensor:
-        """The same shape; the first token stands at place `start` (a number or a 0-d Tensor)."""
+        """The same shape; the first token stands at `start`, a number or one for each x[b]."""
         return x + _rows(self, self.table, x, start)
 
     def extra_repr(self) -> str:
@@ -280,7 +280,7 @@ class RotaryPositions(Module):
         self.interleaved = flag("RotaryPositions", "interleaved", interleaved)
 
     def forward(self, x: Tensor, start: int | Tensor = 0) -> Tensor:
-        """The same shape; the first token stands at place `start` (a number or a 0-d Tensor)."""
+        """The same shape; the first token stands at `start`, a number or one for each x[b]."""
         if len(x.shape) < 2 or x.shape[-1] != self.head_size:
             raise ShapeError(
                 "RotaryPositions: input has the wrong shape",
@@ -289,8 +289,8 @@ class RotaryPositions(Module):
                 fix="RotaryPositions(d_model // num_heads)",
             )
         t, half = x.shape[-2], self.head_size // 2
-        place = (iota((t, 1), 0) + start).astype(float64)
-        angle = place * Tensor(_frequencies(self.head_size, self.base))  # (T, D / 2)
+        place = (iota((t, 1), 0) + _beside(start, x)).astype(float64)  # (T, 1), (B, 1, T, 1)
+        angle = place * Tensor(_frequencies(self.head_size, self.base))  # (..., T, D / 2)
         c, s = cos(angle).astype(x.dtype), sin(angle).astype(x.dtype)
         if self.interleaved:
             pairs = x.reshape(*x.shape[:-1], half, 2)
@@ -347,6 +347,13 @@ def _even(owner: str, name: str, size: int) -> int:
     return size
 
 
+def _beside(start: int | Tensor, x: Tensor) -> int | Tensor:
+    """A start for each x[b], so that it stands beside places of the shape (T, 1)."""
+    if isinstance(start, int) or not start.shape:
+        return start
+    return start.reshape(-1, *(1,) * (len(x.shape) - 1))
+
+
 def _rows(layer: LearnedPositions | SinusoidalPositions, table: Tensor, x: Tensor, start) -> Tensor:
     """The rows [start, start + T) of a table of positions."""
     owner, length = type(layer).__name__, layer.length
@@ -362,4 +369,5 @@ def _rows(layer: LearnedPositions | SinusoidalPositions, table: Tensor, x: Tenso
     table = table.astype(x.dtype)
     if isinstance(start, int):
         return table[start : start + t]
-    return take(table, iota((t,), 0, dtype=int64) + start, 0)
+    places = iota((t, 1), 0, dtype=int64) + _beside(start, x)
+    return take(table, places.reshape(*places.shape[:-1]), 0)

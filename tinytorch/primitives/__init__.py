@@ -9,6 +9,7 @@ from __future__ import annotations
 # fmt: off
 # isort: off
 from tinytorch.primitives.branch import cond
+from tinytorch.primitives.caches import cached_attention, put_tokens
 from tinytorch.primitives.contraction import attention, attention_gradient, matmul
 from tinytorch.primitives.convolution import (
     convolution, convolution_input_gradient, convolution_weight_gradient,
@@ -42,7 +43,8 @@ from tinytorch.primitives.transcendental import (
 __all__ = [
     "NOT_DIFFERENTIABLE", "Primitive", "Sample", "Spec", "TABLE", "abs_", "absorb", "add", "all_",
     "any_", "argmax", "argmin", "argsort", "attention", "attention_gradient", "bitwise_and",
-    "bitwise_not", "bitwise_or", "bitwise_xor", "broadcast_to", "cast", "cast_like", "ceil",
+    "bitwise_not", "bitwise_or", "bitwise_xor", "broadcast_to", "cached_attention",
+    "cast", "cast_like", "ceil",
     "concatenate", "cond", "convolution", "convolution_input_gradient",
     "convolution_weight_gradient", "cos", "cumsum", "div", "dtype_of", "equal", "erf", "exp",
     "flip", "floor", "floor_div", "fold_to", "full", "full_like", "gelu", "gelu_slope", "greater",
@@ -50,7 +52,8 @@ __all__ = [
     "host_call", "iota", "isfinite", "isinf", "isnan", "less", "less_equal", "log", "logical_and",
     "logical_not", "logical_or", "matmul", "max_", "max_pool2d", "max_pool2d_gradient",
     "max_pool2d_take", "maximum", "min_", "minimum", "mul", "neg", "not_equal", "pad", "permute",
-    "pow_", "prod", "put_rows", "random_bits", "reciprocal", "remainder", "reshape", "round_",
+    "pow_", "prod", "put_rows", "put_tokens", "random_bits", "reciprocal", "remainder", "reshape",
+    "round_",
     "rsqrt", "scan", "scatter_add", "scatter_along", "shift_left", "shift_right", "sign", "signbit",
     "sin", "slice_", "slice_update", "sort", "sqrt", "sub", "sum_", "take", "take_along", "tanh",
     "where",

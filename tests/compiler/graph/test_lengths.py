@@ -140,8 +140,11 @@ def test_prompts_of_any_length_fill_a_cache():
                 x = floats(n + m, 2, m, 16)
                 wanted, got = attend(x, caches[0]), prompt(x)
                 np.testing.assert_allclose(got.numpy(), wanted.numpy(), 1e-4, 1e-5)
-                assert caches[1].length.item() == caches[0].length.item()
-            np.testing.assert_array_equal(
-                caches[1].keys[:, :, : n + 3].numpy(), caches[0].keys[:, :, : n + 3].numpy()
+                assert caches[1].lengths.tolist() == caches[0].lengths.tolist()
+            np.testing.assert_allclose(
+                caches[1].keys[:, :, : n + 3].numpy(),
+                caches[0].keys[:, :, : n + 3].numpy(),
+                0,
+                1e-6,
             )
     assert prompt.captures == 1

@@ -95,6 +95,19 @@ def attention_gradient(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     return tuple(b.note(_to(b, x, kind), of) for x, kind, of in each)
 
 
+def put_tokens(b: LengthRewriter, node: Node, inputs: Values) -> Values:
+    """Of the new tokens of each row no more are written than are valid."""
+    x, new, starts, counts, table = inputs
+    if b.axes_of(new)[_T].is_ragged:
+        counts = b.add("minimum", counts, b.scalar(b.axes_of(new)[_T].length, int64))
+    return b.again((x, new, starts, counts, table), [b.axes_of(x)])
+
+
+def cached_attention(b: LengthRewriter, node: Node, inputs: Values) -> Values:
+    """A query reads what is in the cache before it: those that are not valid reach no other."""
+    return b.again(inputs, [b.axes_of(inputs[0])])
+
+
 def _with(b: LengthRewriter, x: Value, queries: Axis) -> Axes:
     own = b.axes_of(x)
     return (*own[:_T], queries, *own[_T + 1 :])

@@ -15,7 +15,12 @@ import numpy as np
 
 from tinytorch.base.dtypes import DType, int64, uint32
 from tinytorch.base.lengths import Length, at_bound, bound_of, value_at
-from tinytorch.compiler.graph.attention_lengths import attention, attention_gradient
+from tinytorch.compiler.graph.attention_lengths import (
+    attention,
+    attention_gradient,
+    cached_attention,
+    put_tokens,
+)
 from tinytorch.compiler.graph.axes import (
     Axes,
     Axis,
@@ -521,6 +526,8 @@ RULES: dict[str | OpClass, Rule] = {
     "max_pool2d_take": _pooling,
     "attention": attention,
     "attention_gradient": attention_gradient,
+    "put_tokens": put_tokens,
+    "cached_attention": cached_attention,
     "random_bits": _random_bits,
     "host_call": _host_call,
     "scan": loop,

@@ -65,6 +65,36 @@ def _put_rows(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     return None if inputs[1].spec.size else inputs[0]
 
 
+_FAR = 1 << 60  # no position is as far
+
+
+def _check_once(r: Rewriter, node: Node, index: Value, size: int) -> None:
+    """A check that is not made yet, and not of places along an axis of that size."""
+    made = r.maker(index, "iota")
+    known = made is not None and made.params["shape"][made.params["axis"]] <= size
+    if not known and not any(c.index is index and c.size == size for c in r.checks):
+        _check(r, node, index, size)
+
+
+def _put_tokens(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
+    """Checked are each row's pages and the position of its last token, or its first below 0."""
+    x, new, starts, counts, table = inputs
+    _check_once(r, node, table, x.shape[0])
+    one, none = r.scalar(1, starts), r.scalar(0, starts)
+    counts = r.add("minimum", counts, r.scalar(new.shape[2], counts))
+    last = r.add("sub", r.add("add", starts, counts), one)
+    last = r.add("where", r.add("less", counts, one), none, last)
+    wrong = r.add("sub", starts, r.scalar(_FAR + 1, starts))
+    last = r.add("where", r.add("less", starts, none), wrong, last)
+    _check_once(r, node, last, node.params["bound"] or _FAR)
+    return None if new.spec.size else x
+
+
+def _cached_attention(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
+    _check_once(r, node, inputs[4], inputs[1].shape[0])
+    return None
+
+
 def _take_along(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     x, index = inputs
     axis = int(node.params["axis"]) % len(x.shape)
@@ -139,6 +169,8 @@ INDEX_RULES: dict[str, Rule] = {
     "take": _take,
     "scatter_add": _scatter_add,
     "put_rows": _put_rows,
+    "put_tokens": _put_tokens,
+    "cached_attention": _cached_attention,
     "take_along": _take_along,
     "scatter_along": _scatter_along,
     "slice_update": _slice_update,
