@@ -154,7 +154,7 @@ def _cached_attention(
     for i in range(b):
         start = int(starts[i])
         first = max(0, start - window + 1) if window else 0
-        held = _places(pages[i], np.arange(first, start + t), room, n)
+        held = _places(pages[i], range(first, start + t), room, n)
         k, v = (x[held].swapaxes(0, 1).astype(working) for x in (keys, values))  # (G, S, D)
         if scales:
             k, v = (x * s[held].swapaxes(0, 1) for x, s in zip((k, v), scales, strict=True))
@@ -172,9 +172,9 @@ def _cached_attention(
     return np.asarray(out.reshape(q.shape), q.dtype)
 
 
-def _places(pages: Array, positions: Array, room: int, n: int) -> tuple[Any, ...]:
+def _places(pages: Array, positions: range, room: int, n: int) -> tuple[Any, ...]:
     """What takes positions of the sequence with these pages from a cache: (S, G, D)."""
-    places: Array = np.remainder(positions, room)
+    places = np.fromiter(positions, np.int64, len(positions)) % room
     return pages[places // n], slice(None), places % n
 
 
