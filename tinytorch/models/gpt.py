@@ -7,12 +7,14 @@ cache the tokens that went in before need not go in again.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tinytorch.base.arguments import flag, number, one_of, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn import functional as F
 from tinytorch.nn.activation import GELU, SiLU
 from tinytorch.nn.attention import MultiHeadAttention, TransformerBlock
+from tinytorch.nn.cache import ModelCache
 from tinytorch.nn.dropout import Dropout
 from tinytorch.nn.embedding import Embedding, RotaryPositions
 from tinytorch.nn.init import draws, normal
@@ -157,7 +159,7 @@ class GPT(Module):
         if config.tied:
             self.head.weight = self.tokens.weight
 
-    def forward(self, tokens: Tensor, cache: ModuleList | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, cache: ModelCache | None = None) -> Tensor:
         """Token ids (B, T) -> logits (B, T, vocab).
 
         Args:
@@ -167,7 +169,7 @@ class GPT(Module):
         """
         return self.head(self.features(tokens, cache))
 
-    def features(self, tokens: Tensor, cache: ModuleList | None = None) -> Tensor:
+    def features(self, tokens: Tensor, cache: ModelCache | None = None) -> Tensor:
         """What the head sees: token ids (B, T) -> (B, T, C), after the last norm.
 
         Args:
@@ -193,24 +195,27 @@ class GPT(Module):
                 x = block(x, cache=layer)
         return self.norm(x)
 
-    def new_cache(self, batch: int, length: int | None = None) -> ModuleList:
+    def new_cache(self, batch: int, length: int | None = None, **settings: Any) -> ModelCache:
         """An empty cache: one `KeyValueCache` a layer.
 
         Args:
             batch: B, sequences; at least 1.
             length: tokens there is room for, at least 1 and at most the model's; default the
                 model's.
+            settings: others of `KeyValueCache`: dtype="int8", window, pages.
 
         Raises:
             SettingError: more room than the model has places.
         """
-        return new_caches(self.blocks, batch, length, self.config.length)
+        return new_caches(self.blocks, batch, length, self.config.length, **settings)
 
 
 # --- a cache for each layer: what models with a decoder share ---
 
 
-def new_caches(blocks: ModuleList, batch: int, length: int | None, most: int) -> ModuleList:
+def new_caches(
+    blocks: ModuleList, batch: int, length: int | None, most: int, **settings: Any
+) -> ModelCache:
     """An empty cache for each block, with room for `length` tokens, by default for `most`."""
     room = whole("new_cache", "length", most if length is None else length, at_least=1)
     if room > most:
@@ -220,10 +225,10 @@ def new_caches(blocks: ModuleList, batch: int, length: int | None, most: int) ->
             rule=f"at most length = {most} of the model",
             fix=f"new_cache({batch}, {most})",
         )
-    return ModuleList(block.new_cache(batch, room) for block in blocks)
+    return ModelCache(block.new_cache(batch, room, **settings) for block in blocks)
 
 
-def caches_of(cache: ModuleList | None, layers: int) -> list:
+def caches_of(cache: ModelCache | None, layers: int) -> list:
     """The cache of each layer, or None for each."""
     held = [None] * layers if cache is None else list(cache)
     if len(held) != layers:
@@ -240,7 +245,7 @@ def places(table: Tensor, t: int, held: list) -> Tensor:
     """The vectors of T places: (T, C), or (1, T, C) behind what the layers' caches hold."""
     if held[0] is None:
         return table[:t]
-    return take(table, iota((1, t), 1) + held[0].length.reshape(-1, 1), 0)
+    return take(table, iota((1, t), 1) + held[0].lengths.reshape(-1, 1), 0)
 
 
 def _block(config: GPTConfig) -> TransformerBlock:

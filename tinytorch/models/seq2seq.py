@@ -7,11 +7,13 @@ Knows token ids and sizes, never languages.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tinytorch.base.arguments import flag, number, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.models.gpt import caches_of, new_caches, places, small_weights
 from tinytorch.nn.attention import TransformerBlock
+from tinytorch.nn.cache import ModelCache
 from tinytorch.nn.dropout import Dropout
 from tinytorch.nn.embedding import Embedding
 from tinytorch.nn.linear import Linear
@@ -138,7 +140,7 @@ class Seq2Seq(Module):
 
     def decode(
         self, target: Tensor, memory: Tensor, source_mask: Tensor | None = None,
-        cache: ModuleList | None = None,
+        cache: ModelCache | None = None,
     ) -> Tensor:  # fmt: skip
         """Target (B, T), memory (B, S, C) -> logits (B, T, vocab).
 
@@ -157,14 +159,15 @@ class Seq2Seq(Module):
             x = block(x, memory, memory_mask=seen, cache=layer)
         return self.head(x if self.decoder_norm is None else self.decoder_norm(x))
 
-    def new_cache(self, batch: int, length: int | None = None) -> ModuleList:
+    def new_cache(self, batch: int, length: int | None = None, **settings: Any) -> ModelCache:
         """An empty cache for the decoder's own keys and values: one `KeyValueCache` a layer.
 
         Args:
             batch: B, sequences.
             length: tokens there is room for, at most the model's; default the model's.
+            settings: others of `KeyValueCache`.
         """
-        return new_caches(self.decoder, batch, length, self.config.length)
+        return new_caches(self.decoder, batch, length, self.config.length, **settings)
 
     def _check(self, name: str, tokens: Tensor) -> None:
         if len(tokens.shape) != 2 or tokens.shape[1] > self.config.length:
