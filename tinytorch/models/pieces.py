@@ -6,9 +6,9 @@ Knows names, shapes and arrays, never formats. The same table loads and saves.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -140,3 +140,45 @@ def taken_apart(model: Module, pieces: Iterable[Piece]) -> dict[str, Array]:
             found[name] = (stored[first : first + n], tensor.dtype)
             first += n
     return found
+
+
+# --- Llama's weights, which several formats name differently ---
+
+
+def llama_pieces(model: Any, place: Callable[[str, int | None], str]) -> Iterator[Piece]:
+    """Where the weights of a GPT in the form of Llama lie in a file that has them in parts.
+
+    Args:
+        model: a `GPT` with rotary positions, RMS norms, SwiGLU and no biases.
+        place: (part, layer or None) -> the file's name. Parts: tokens, norm and head of the whole;
+            norm1, q, k, v, o, norm2, w1 (gate), w2 (down) and w3 (up) of a layer.
+    """
+    yield Piece("tokens.weight", (place("tokens", None),))
+    for i, block in enumerate(model.blocks):
+        layer, ours = block.self_attn, f"blocks.{i}"
+        shared = layer.kv_heads * layer.head_size
+        names = tuple(place(part, i) for part in "qkv")
+        yield Piece(f"{ours}.norm1.weight", (place("norm1", i),))
+        yield Piece(f"{ours}.self_attn.in_proj_weight", names, (layer.d_model, shared, shared))
+        yield Piece(f"{ours}.self_attn.out_proj.weight", (place("o", i),))
+        yield Piece(f"{ours}.norm2.weight", (place("norm2", i),))
+        for n in (1, 2, 3):
+            yield Piece(f"{ours}.linear{n}.weight", (place(f"w{n}", i),))
+    yield Piece("norm.weight", (place("norm", None),))
+    if not model.config.tied:
+        yield Piece("head.weight", (place("head", None),))
+
+
+def halves_of_pairs(rows: np.ndarray, heads: int) -> np.ndarray:
+    """Rows of queries or keys whose rotary pairs are neighbours, with pairs half a head apart.
+
+    Args:
+        rows: (heads D, ...), a copy is made; D even.
+        heads: how many heads there are.
+
+    Example:
+        >>> halves_of_pairs(np.array([0, 1, 2, 3, 10, 11, 12, 13]), 2).tolist()
+        [0, 2, 1, 3, 10, 12, 11, 13]
+    """
+    pairs = rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:])
+    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(rows.shape)
