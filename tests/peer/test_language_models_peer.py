@@ -1,6 +1,7 @@
 """Language models against transformers, with the same weights: logits, folders both ways."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 import transformers
 
 import tinytorch as tt
-from tinytorch.models import load_folder, save_folder
+from tests.models import test_gguf as made_gguf
+from tinytorch.models import load_folder, load_gguf, save_folder
 
 pytestmark = pytest.mark.peer
 transformers.logging.set_verbosity_error()
@@ -186,3 +188,22 @@ def test_greedy_text_is_theirs(tmp_path):
         text.append(int(model(tokens, cache)[0, -1].argmax().item()))
         tokens = tt.tensor([[text[-1]]])
     assert text == wanted[0].tolist()
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0", "Q4_0"])
+@pytest.mark.parametrize(
+    "config",
+    [made_gguf.LLAMA, replace(made_gguf.GPT2, hidden=256, length=1024)],  # what they assume
+    ids=["Llama", "GPT-2"],
+)
+def test_gguf_files_as_transformers_reads_them(config, kind, tmp_path):
+    """Ground truth: transformers on the same file, which it turns into float32 by itself."""
+    model, path = made_gguf.lively(config), tmp_path / "a.gguf"
+    made_gguf.written(path, model, kind, facts=made_gguf.TOKENIZER)
+    names = {"llama": transformers.LlamaForCausalLM, "gpt2": transformers.GPT2LMHeadModel}
+    peer = names["gpt2" if config.positions == "learned" else "llama"].from_pretrained(
+        tmp_path, gguf_file="a.gguf", dtype=torch.float32
+    )
+    tokens = np.random.default_rng(0).integers(0, 37, (2, 24))
+    found = load_gguf(path)(tt.from_numpy(tokens)).detach().numpy()
+    np.testing.assert_allclose(found, theirs(peer.eval(), tokens), rtol=0, atol=1e-4)

@@ -17,7 +17,8 @@ from tinytorch.base.errors import FileFormatError, short
 from tinytorch.nn.module import Module
 from tinytorch.tensor.assignment import copy_named
 
-Array = tuple[np.ndarray, DType]  # in storage form, with what it means
+# In storage form, with what it means; or what has a shape and becomes an array when it is needed.
+Array = tuple[Any, DType]
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,9 @@ def fill(
             _check(where, name, piece.ours, arrays[name], shape)
     # One weight at a time: what is mapped is in memory once, what is joined for a moment twice.
     for piece in wanted:
-        parts = [arrays[name] for name in piece.theirs]
+        parts = [
+            (np.asarray(array), dtype) for array, dtype in map(arrays.__getitem__, piece.theirs)
+        ]
         if piece.transposed:
             value = (np.ascontiguousarray(parts[0][0].T), parts[0][1])
         elif len(parts) == 1:

@@ -12,17 +12,22 @@ from tinytorch.storage.folder import (
     reading_folder,
     writing_folder,
 )
+from tinytorch.storage.gguf import GGUFFile, StoredArray
+from tinytorch.storage.gguf import read as read_gguf
 from tinytorch.storage.safetensors import File, load, read, save
 from tinytorch.storage.tree import TypedArray
 
 __all__ = [
     "File",
     "Folder",
+    "GGUFFile",
     "FutureVersionError",
     "NewFolder",
+    "StoredArray",
     "TypedArray",
     "load",
     "read",
+    "read_gguf",
     "reading_folder",
     "replacing",
     "save",
