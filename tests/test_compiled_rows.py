@@ -32,7 +32,8 @@ UNITS = {**dict.fromkeys(FUNCTIONS, 8), "pow": 48}
 SUMS = frozenset(
     ("sum", "prod", "cumsum", "matmul", "scatter_add", "scatter_along", "convolution",
      "convolution_input_gradient", "convolution_weight_gradient", "attention",
-     "attention_gradient", "cached_attention", "max_pool2d_gradient", "mean", "scan", "cond")
+     "attention_gradient", "cached_attention", "max_pool2d_gradient", "mean", "scan", "cond",
+     "grouped_matmul")
 )  # fmt: skip
 SUM_UNITS = 300
 LONG = frozenset(

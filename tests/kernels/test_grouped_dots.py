@@ -27,7 +27,9 @@ def product(target, shape, bits, group, *, extreme, threads=(1,), narrow=True):
     low, high = EXTREMES[bits]
     w = np.zeros((n, groups * group), np.int64)
     w[:, :k] = rng.choice((low, high), (n, k)) if extreme else rng.integers(low, high + 1, (n, k))
-    x = (rng.choice((-128, 127), (m, k)) if extreme else rng.integers(-128, 128, (m, k))).astype("i1")
+    x = (rng.choice((-128, 127), (m, k)) if extreme else rng.integers(-128, 128, (m, k))).astype(
+        "i1"
+    )
     scale = rng.standard_normal((n, groups)).astype(np.float16 if narrow else np.float32)
     stored = packed(w, group) if bits == 4 else w.astype(np.int8)
     spec = GroupedSpec(
@@ -53,8 +55,8 @@ def product(target, shape, bits, group, *, extreme, threads=(1,), narrow=True):
 @pytest.mark.parametrize("bits, group", [(4, 32), (4, 64), (4, 128), (8, 32), (8, 64), (8, 128)])
 def test_is_the_definition(target, bits, group):
     """Sums of a group are exact, also of the ends of the ranges, where instructions that saturate
-    would show; those of a lane are rounded once for each group. Whole groups, parts of turns, a ragged
-    row, more columns than a panel, up to eight rows."""
+    would show; those of a lane are rounded once for each group. Whole groups, parts of turns, a
+    ragged row, more columns than a panel, up to eight rows."""
     for i, shape in enumerate([(1, 5, 512), (2, 33, 320), (8, 17, 96), (3, 1, 45), (1, 40, 1)]):
         found, wanted, bound = product(TARGETS[target], shape, bits, group, extreme=i % 2 == 0)
         assert (np.abs(found - wanted) <= bound).all(), shape

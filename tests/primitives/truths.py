@@ -248,6 +248,22 @@ def matmul_truth(a, b, *, dtype=None):
     return out.astype(a.dtype if dtype is None else as_dtype(dtype).compute)
 
 
+def grouped_truth(x, weight, scale, *, bits, group):
+    """Number by number, bytes taken apart by Python's own integers."""
+    size = group * bits // 8
+    out = np.zeros((*x.shape[:-1], weight.shape[0]), np.float64)
+    for i in np.ndindex(out.shape):
+        for k in range(x.shape[-1]):
+            g, place = divmod(k, group)
+            if bits == 8:
+                w = int(weight[i[-1], g * size + place])
+            else:
+                half, place = divmod(place, size)
+                w = (int(weight[i[-1], g * size + place]) >> 4 * half) % 16 - 8
+            out[i] += int(x[(*i[:-1], k)]) * w * float(scale[i[-1], g])
+    return out.astype(np.float32)
+
+
 def taps(out_shape, weight_shape, image_shape, stride, padding, dilation, groups):
     """Every (output position, filter position, image position) that belong together."""
     n, o, oh, ow = out_shape
@@ -534,6 +550,7 @@ TRUTHS = {
         index.shape, lambda i: x[(*i[:axis], index[i], *i[axis + 1 :])], x.dtype), 0),
     "scatter_along": (scatter_along_truth, 8),
     "matmul": (matmul_truth, 16),
+    "grouped_matmul": (grouped_truth, 16),
     "convolution": (convolution_truth, 32),
     "convolution_input_gradient": (input_gradient_truth, 32),
     "convolution_weight_gradient": (weight_gradient_truth, 32),

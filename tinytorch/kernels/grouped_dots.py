@@ -86,7 +86,7 @@ class GroupedSpec:
         return self.group * self.bits // 8
 
 
-class ByteProducts:
+class GroupedProducts:
     """How a target multiplies bytes of activations by weights of few bits.
 
     Args:
@@ -191,7 +191,7 @@ class _GroupedDots:
     """Writes the kernel."""
 
     def __init__(self, target: Target, spec: GroupedSpec, epilogue: Epilogue):
-        self.spec, self.products, self.epilogue = spec, ByteProducts(target, spec.bits), epilogue
+        self.spec, self.products, self.epilogue = spec, GroupedProducts(target, spec.bits), epilogue
         size, lanes = self.products.bytes, self.products.lanes
         # a turn reads `parts` vectors of each row of weights, which hold `each` groups
         self.parts = max(1, spec.group_bytes // size)
@@ -264,11 +264,10 @@ class _GroupedDots:
         ]
         xs = natural
         if spec.bits == 4 and self.each > 1:
-            inside = [b // spec.group_bytes * spec.group + b % spec.group_bytes for b in range(size)]
-            xs = [
-                f.shuffle(*natural, [b + half * spec.group_bytes for b in inside])
-                for half in range(2)
+            inside = [
+                b // spec.group_bytes * spec.group + b % spec.group_bytes for b in range(size)
             ]
+            xs = [f.shuffle(*natural, [b + half * own for b in inside]) for half in range(2)]
         xs = [f.convert(v, self.products.x_type) for v in xs]
         for j, value in enumerate(xs):
             f.store(value, self._place(f, turn, i, j))

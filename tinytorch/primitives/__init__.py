@@ -21,6 +21,7 @@ from tinytorch.primitives.elementwise import (
     less_equal, logical_and, logical_not, logical_or, maximum, minimum, mul, neg, not_equal,
     reciprocal, remainder, round_, shift_left, shift_right, sign, signbit, sub, where,
 )
+from tinytorch.primitives.grouped import grouped_matmul
 from tinytorch.primitives.host import host_call
 from tinytorch.primitives.indexing import (
     put_rows, scatter_add, scatter_along, slice_update, take, take_along,
@@ -48,7 +49,7 @@ __all__ = [
     "concatenate", "cond", "convolution", "convolution_input_gradient",
     "convolution_weight_gradient", "cos", "cumsum", "div", "dtype_of", "equal", "erf", "exp",
     "flip", "floor", "floor_div", "fold_to", "full", "full_like", "gelu", "gelu_slope", "greater",
-    "greater_equal",
+    "greater_equal", "grouped_matmul",
     "host_call", "iota", "isfinite", "isinf", "isnan", "less", "less_equal", "log", "logical_and",
     "logical_not", "logical_or", "matmul", "max_", "max_pool2d", "max_pool2d_gradient",
     "max_pool2d_take", "maximum", "min_", "minimum", "mul", "neg", "not_equal", "pad", "permute",

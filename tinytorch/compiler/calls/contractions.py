@@ -9,18 +9,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import inf, prod
 
-from tinytorch.codegen.kernel import Operand
+from tinytorch.codegen.kernel import Lowered, Operand
 from tinytorch.compiler.graph.graph import Node, Value
 from tinytorch.compiler.loops.epilogue import joined, lower_product
 from tinytorch.compiler.loops.lower_nest import LOWERED
 from tinytorch.compiler.plan.access import reshape_strides
 from tinytorch.compiler.plan.lowering import Lowering, dense_operand
 from tinytorch.compiler.plan.prologue import computed_weight
-from tinytorch.compiler.plan.stages import Group
+from tinytorch.compiler.plan.stages import Group, Storage
 from tinytorch.kernels.attention import lower_attention
 from tinytorch.kernels.attention_gradient import lower_attention_gradient
 from tinytorch.kernels.attention_spec import AttentionGradientSpec, AttentionSpec
 from tinytorch.kernels.gemm_plan import GemmSpec
+from tinytorch.kernels.grouped_dots import GroupedSpec, grouped_dots
 
 
 def matmul(lowering: Lowering, group: Group) -> bool:
@@ -64,6 +65,33 @@ def matmul(lowering: Lowering, group: Group) -> bool:
     buffers |= names | lowering.lengths(group)
     lowered = lower_product(lowering.target, spec, epilogue, needed)
     lowering.call(group, lowered, buffers, epilogue, begins)
+    return True
+
+
+def grouped_matmul(lowering: Lowering, group: Group) -> bool:
+    """Few rows times a weight of few bits, and the arithmetic on it."""
+    node = group.called
+    x, weight, scale = node.inputs
+    lead, rank = x.shape[:-1], len(x.shape)
+    shapes = (prod(lead), x.shape[-1]), weight.shape, scale.shape
+    operands: list[Operand] = []
+    buffers: dict[str, Storage] = {}
+    begins: dict[str, int] = {}
+    for name, v, shape in zip(("x", "weight", "scale"), node.inputs, shapes, strict=True):
+        access = lowering.located(v)
+        strides = reshape_strides(v.shape, access.strides, shape)
+        if strides is None or (shape[-1] > 1 and strides[-1] != 1):
+            access, strides = lowering.copied(v, access), (shape[-1], 1)
+        operands.append(Operand(v.dtype, strides))
+        buffers[name] = lowering.of[access.base].storage
+        begins[name] = access.offset * v.dtype.itemsize
+    epilogue, names = lowering.fused_epilogue(group, tuple(range(rank - 1)), rank - 1)
+    epilogue = joined(epilogue)
+    bits, size = node.params["bits"], node.params["group"]
+    spec = GroupedSpec(prod(lead), weight.shape[0], x.shape[-1], bits, size, *operands)
+    key = ("grouped", lowering.target.key, spec, epilogue.arguments, epilogue.key)
+    kernel = LOWERED.get(key, lambda: Lowered.of(grouped_dots(lowering.target, spec, epilogue)))
+    lowering.call(group, kernel, buffers | names, epilogue, begins)
     return True
 
 

@@ -387,6 +387,16 @@ def _matmul(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     return b.again((x, y), [(*batch, left[-2], right[-1])])
 
 
+def _grouped(b: LengthRewriter, node: Node, inputs: Values) -> Values:
+    """Row by row; where the features end, x is 0."""
+    x, *weight = inputs
+    if any(axis.is_ragged for v in weight for axis in b.axes_of(v)):
+        b.refuse("weights of few bits have fixed sizes")
+    axes = b.axes_of(x)
+    x = b.masked(x, [len(axes) - 1], 0)
+    return b.again((x, *weight), [(*axes[:-1], *plain_axes(node.outputs[0].shape[-1:]))])
+
+
 def _convolution(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     """Zeros beyond a picture are its padding."""
     x, w = inputs
@@ -519,6 +529,7 @@ RULES: dict[str | OpClass, Rule] = {
     "scatter_along": _scatter_along,
     "slice_update": _slice_update,
     "matmul": _matmul,
+    "grouped_matmul": _grouped,
     "convolution": _convolution,
     "convolution_input_gradient": _input_gradient,
     "convolution_weight_gradient": _weight_gradient,

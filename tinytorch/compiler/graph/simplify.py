@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from tinytorch.compiler.graph.frozen import folded
 from tinytorch.compiler.graph.graph import Captured, Graph, Node, Value, verify
 from tinytorch.compiler.graph.parts import by_parts
 from tinytorch.compiler.graph.rewriter import IndexCheck, Inputs, Rewriter, Rule, Simplified
+from tinytorch.kernels.grouped_dots import MOST_ROWS
 from tinytorch.primitives.primitive import TABLE, OpClass
 
 
@@ -410,6 +412,33 @@ def _scaled_after(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     return None
 
 
+def _grouped_matmul(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
+    """Of many rows a product of float32 that unpacks the weight while it reads it: each number is
+    then used often, and whole numbers below 128 are exact in float32."""
+    x, w, s = inputs
+    k, n, rows = x.shape[-1], w.shape[0], prod(x.shape[:-1])
+    if not k:
+        return r.add("full", shape=node.outputs[0].shape, value=0, dtype=float32)
+    if rows <= MOST_ROWS:
+        return None
+    bits, group, groups = node.params["bits"], node.params["group"], s.shape[1]
+    w = r.add("reshape", w, shape=(n, groups, 1, group * bits // 8))
+    if bits == 4:
+        half = r.add("iota", shape=(2, 1), axis=0, dtype=uint8)
+        w = r.add("shift_right", w, r.add("mul", half, r.scalar(4, w)))
+        w = r.add("cast", r.add("bitwise_and", w, r.scalar(15, w)), dtype=float32)
+        w = r.add("sub", w, r.scalar(8.0, w))
+    else:
+        w = r.add("cast", w, dtype=float32)
+    scale = r.add("reshape", r.add("cast", s, dtype=float32), shape=(n, groups, 1, 1))
+    w = r.add("reshape", r.add("mul", w, scale), shape=(n, groups * group))
+    x = r.add("cast", x, dtype=float32)
+    if k < groups * group:
+        lead = (0,) * (len(x.shape) - 1)
+        x = r.add("pad", x, before=(*lead, 0), after=(*lead, groups * group - k), value=0.0)
+    return r.add("matmul", x, r.add("permute", w, axes=(1, 0)))
+
+
 def _bytes_of(r: Rewriter, v: Value) -> Value | None:
     """The bytes that v is a cast of; movement is done to them. None: it is no cast of bytes."""
     made = r.made.get(v)
@@ -467,6 +496,7 @@ RULES: dict[str, Rule] = {
     "add": _elementwise(_add), "pow": _elementwise(_pow), "absorb": _absorb, "cast": _cast,
     "reshape": _reshape, "permute": _permute, "broadcast_to": _broadcast,
     "slice": _slice, "pad": _pad, "matmul": _matmul,
+    "grouped_matmul": _grouped_matmul,
     **INDEX_RULES,
     **CONVOLUTION_RULES, "convolution": _convolution,
 }  # fmt: skip

@@ -190,6 +190,11 @@ def _matmul(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
     return [left, right]
 
 
+def _grouped(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    """Row by row; all of the weight."""
+    return [(*axes[:-1], plain_axis(node.inputs[0].shape[-1])), _ALL, _ALL]
+
+
 def _attention(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
     """A query sees the keys before it: no valid one sees a key beyond."""
     q, k, _ = node.inputs
@@ -247,6 +252,7 @@ RULES: dict[str | OpClass, Rule] = {
     "concatenate": _concatenate,
     "slice": _slice,
     "matmul": _matmul,
+    "grouped_matmul": _grouped,
     "attention": _attention,
     "convolution": _images,
     "attention_gradient": _attention_gradient,
