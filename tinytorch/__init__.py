@@ -61,6 +61,7 @@ __version__ = "0.1.0"
 _LATER: dict[str, tuple[str, str | None]] = {
     "array_api": ("tinytorch.array_api", None),
     "compile": ("tinytorch.compiler.compile", "compile"),
+    "compression": ("tinytorch.compression", None),
     "data": ("tinytorch.data", None),
     "debug": ("tinytorch.tensor.debug", None),
     "models": ("tinytorch.models", None),

@@ -18,7 +18,10 @@ from tinytorch.base.unknown_names import MissingName
 
 LIST = Path(__file__).resolve().parent / "public_names.txt"
 # Folders whose names users type; what the others list is for the floors above them.
-FOLDERS = ("", "data", "generation", "models", "nn", "nn.functional", "optim", "text", "training")
+FOLDERS = (
+    "", "compression", "data", "generation", "models", "nn", "nn.functional", "optim", "text",
+    "training",
+)  # fmt: skip
 
 
 def public() -> dict[str, list[str]]:

@@ -264,9 +264,8 @@ class _GroupedDots:
         ]
         xs = natural
         if spec.bits == 4 and self.each > 1:
-            inside = [
-                b // spec.group_bytes * spec.group + b % spec.group_bytes for b in range(size)
-            ]
+            own = spec.group_bytes
+            inside = [b // own * spec.group + b % own for b in range(size)]
             xs = [f.shuffle(*natural, [b + half * own for b in inside]) for half in range(2)]
         xs = [f.convert(v, self.products.x_type) for v in xs]
         for j, value in enumerate(xs):

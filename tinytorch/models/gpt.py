@@ -21,8 +21,8 @@ from tinytorch.nn.init import draws, normal
 from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module, ModuleList, Parameter
 from tinytorch.nn.normalization import NORMS, norm_layer
+from tinytorch.nn.quantized import rows_of
 from tinytorch.tensor.creation import iota, zeros
-from tinytorch.tensor.indexing import take
 from tinytorch.tensor.tensor import Tensor
 from tinytorch.tensor.transforms import checkpoint
 
@@ -245,7 +245,7 @@ def places(table: Tensor, t: int, held: list) -> Tensor:
     """The vectors of T places: (T, C), or (1, T, C) behind what the layers' caches hold."""
     if held[0] is None:
         return table[:t]
-    return take(table, iota((1, t), 1) + held[0].lengths.reshape(-1, 1), 0)
+    return rows_of(table, iota((1, t), 1) + held[0].lengths.reshape(-1, 1))
 
 
 def _block(config: GPTConfig) -> TransformerBlock:

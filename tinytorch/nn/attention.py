@@ -20,7 +20,8 @@ from tinytorch.nn.init import uniform
 from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.nn.normalization import norm_layer
-from tinytorch.tensor.contractions import attention, linear, matmul, scale_of
+from tinytorch.nn.quantized import linear, part_of
+from tinytorch.tensor.contractions import attention, matmul, scale_of
 from tinytorch.tensor.creation import iota, zeros
 from tinytorch.tensor.elementwise import exp, logical_not, where
 from tinytorch.tensor.reductions import all as every
@@ -288,7 +289,8 @@ class Attention(Module):
         for name, x, end in zip("qkv", inputs, (c, c + shared, c + 2 * shared), strict=True):
             rows, first = slice(first, end), end
             joint = self._is_joint
-            weight = self.in_proj_weight[rows] if joint else getattr(self, f"{name}_proj_weight")
+            own = getattr(self, "in_proj_weight" if joint else f"{name}_proj_weight")
+            weight = part_of(own, rows) if joint else own
             bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
             parts.append(self._split(linear(x, weight, bias)))
         return parts

@@ -17,6 +17,7 @@ from tinytorch.base.dtypes import float64, int64
 from tinytorch.base.errors import DTypeError, IndexRangeError, SettingError, ShapeError
 from tinytorch.nn.init import normal
 from tinytorch.nn.module import Module, Parameter
+from tinytorch.nn.quantized import rows_of as rows_of_table
 from tinytorch.tensor.creation import iota
 from tinytorch.tensor.elementwise import cos, sin, where
 from tinytorch.tensor.indexing import one_hot as rows_of
@@ -64,7 +65,7 @@ def embedding(
 
     Args:
         input: integers (...) in [0, V).
-        weight: (V, C).
+        weight: (V, C), or a QuantizedWeight of that shape, whose rows are read alone.
         padding_idx: a row that gets no gradient, in [-V, V); default None.
         sparse: let the gradient of the weight name the rows that were read, a RowGradient, in place
             of V rows of which most are 0; optimizers then move those rows alone.
@@ -83,7 +84,7 @@ def embedding(
             fix='tokens.astype("int64")',
         )
     index = inside("embedding", "token", input, weight.shape[0], "rows")
-    rows = take_rows(weight, index) if sparse else take(weight, index, 0)
+    rows = take_rows(weight, index) if sparse else rows_of_table(weight, index)
     if padding_idx is None:
         return rows
     padding = padding_row(padding_idx, weight.shape[0])

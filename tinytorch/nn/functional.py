@@ -57,8 +57,9 @@ from tinytorch.nn.normalization import (
     rms_norm,
 )
 from tinytorch.nn.pooling import adaptive_avg_pool2d, avg_pool1d, avg_pool2d, max_pool1d
+from tinytorch.nn.quantized import linear
 from tinytorch.nn.shapes import interpolate, pad
-from tinytorch.tensor.contractions import linear, max_pool2d
+from tinytorch.tensor.contractions import max_pool2d
 from tinytorch.tensor.elementwise import relu, sigmoid, tanh
 from tinytorch.tensor.reductions import log_softmax, softmax
 

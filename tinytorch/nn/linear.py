@@ -13,7 +13,7 @@ from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.dropout import Dropout
 from tinytorch.nn.init import uniform
 from tinytorch.nn.module import Module, ModuleList, Parameter
-from tinytorch.tensor.contractions import linear
+from tinytorch.nn.quantized import linear
 from tinytorch.tensor.elementwise import relu
 from tinytorch.tensor.tensor import Tensor
 
