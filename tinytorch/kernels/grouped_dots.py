@@ -266,7 +266,8 @@ class _GroupedDots:
         if spec.bits == 4 and self.each > 1:
             own = spec.group_bytes
             inside = [b // own * spec.group + b % own for b in range(size)]
-            xs = [f.shuffle(*natural, [b + half * own for b in inside]) for half in range(2)]
+            first, second = natural
+            xs = [f.shuffle(first, second, [b + half * own for b in inside]) for half in (0, 1)]
         xs = [f.convert(v, self.products.x_type) for v in xs]
         for j, value in enumerate(xs):
             f.store(value, self._place(f, turn, i, j))
