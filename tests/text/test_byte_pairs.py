@@ -3,162 +3,17 @@
 import copy
 import json
 import pickle
-import sys
-import unicodedata
-from collections import Counter
-from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinytorch.base.errors import DataError, FileFormatError, IndexRangeError, SettingError
 from tinytorch.core.text import BPETokenizer
 from tinytorch.data import load_tiny_shakespeare
-from tinytorch.text import BytePairTokenizer, Vocabulary, byte_pairs, load_gpt2_tokenizer
-from tinytorch.text.byte_pairs import LETTER, learn, merged
-
-# Unicode 14, PropList.txt, White_Space.
-SPACES = [*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)]
-SPACES += [0x2028, 0x2029, 0x202F, 0x205F, 0x3000]
-
-
-def kind(c: str) -> str:
-    """The class of a character in GPT-2's pattern."""
-    if ord(c) in SPACES:
-        return "space"
-    return {"L": "letter", "N": "number"}.get(unicodedata.category(c)[0], "other")
-
-
-def slow(text: str) -> list[str]:
-    """GPT-2's pattern as a program: the alternatives in their order, at each place."""
-    words, at = [], 0
-    while at < len(text):
-        endings = [e for e in ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
-                   if text.startswith(e, at)]  # fmt: skip
-        start = at + (text[at] == " " and at + 1 < len(text))
-        first = kind(text[start])
-        if endings:
-            end = at + len(endings[0])
-        elif first != "space":
-            end = run(text, start, first)
-        else:
-            end = run(text, at, "space")
-            # Before a word the last one stays, unless it is the only one.
-            end -= end < len(text) and end - at > 1
-        words.append(text[at:end])
-        at = end
-    return words
-
-
-def run(text: str, at: int, wanted: str) -> int:
-    """Where the run of characters of one class ends."""
-    while at < len(text) and kind(text[at]) == wanted:
-        at += 1
-    return at
-
-
-MIXED = st.text(st.sampled_from(" \n\t'sdmtrevlLab1²一é,.-_\xa0\u2003\x1c\x85☃\U0001f642\u0300"))
-
-
-@settings(deadline=None)
-@given(MIXED | st.text() | st.text(st.characters(max_codepoint=127)))
-@example("we'll  see\n\n I've 'S x² 10½ \x1c\x1f\x85 ")
-def test_words_are_cut_as_gpt2_does(text):
-    """Ground truth: the pattern as a slow program over unicodedata. (Compared once with the
-    original pattern in the library regex 2026.11.15, 60,000 random texts: the same.)"""
-    assert byte_pairs.split(text) == slow(text)
-    assert "".join(byte_pairs.split(text)) == text
-
-
-def test_every_character_is_in_its_class():
-    """Ground truth: unicodedata's category of all 1,114,112 code points; Unicode's White_Space."""
-    every = [chr(point) for point in range(sys.maxunicode + 1)]
-    rule = byte_pairs._rule(byte_pairs._class("L"), byte_pairs._class("N"))
-    for wanted in ("letter", "number", "other"):
-        text = "".join(c for c in every if kind(c) == wanted and c != "'")
-        assert rule.fullmatch(text), wanted
-    assert rule.fullmatch("".join(map(chr, SPACES)))
-
-
-def test_bytes_are_spelled():
-    """Ground truth: GPT-2's letters of a blank, a new line and a zero; every byte comes back."""
-    assert byte_pairs.spelled(b" \n\0a") == "ĠĊĀa"
-    data = bytes(range(256))
-    assert byte_pairs.unspelled(byte_pairs.spelled(data)) == data
-    with pytest.raises(KeyError):
-        byte_pairs.unspelled(" ")
-
-
-# --- learning merges and applying them ---
-
-WORDS = st.dictionaries(st.text("abc", min_size=1, max_size=9), st.integers(1, 9), max_size=8)
-
-
-def slow_learn(words: dict, merges: int) -> list:
-    """Count everything anew for each merge (Sennrich et al. 2016, algorithm 1)."""
-    order = [bytes([b]) for b in range(256)]
-    pieces = {word: [bytes([b]) for b in word] for word in words}
-    learned = []
-    while len(learned) < merges:
-        counts = Counter()
-        for word, tokens in pieces.items():
-            for pair in pairwise(tokens):
-                counts[pair] += words[word]
-        left = [(-n, *map(order.index, p)) for p, n in counts.items() if n > 1]
-        if not left:
-            break
-        _, a, b = min(left)
-        pair = order[a], order[b]
-        learned.append(pair)
-        order.append(pair[0] + pair[1])
-        pieces = {w: slow_replace(t, pair) for w, t in pieces.items()}
-    return learned
-
-
-def slow_replace(tokens: list, pair: tuple) -> list:
-    """Two tokens become one, from left to right."""
-    out, at = [], 0
-    while at < len(tokens):
-        both = tuple(tokens[at : at + 2]) == pair
-        out.append(pair[0] + pair[1] if both else tokens[at])
-        at += 1 + both
-    return out
-
-
-@settings(deadline=None)
-@given(WORDS, st.integers(0, 12))
-def test_the_most_frequent_pair_is_learned(words, merges):
-    """Ground truth: the algorithm of the paper with all counts made anew for each merge."""
-    data = {word.encode(): times for word, times in words.items()}
-    pairs = learn(data, merges)
-    assert pairs == slow_learn(data, merges)
-    assert len({a + b for a, b in pairs}) == len(pairs), "a token twice"
-
-
-@settings(deadline=None)
-@given(WORDS, st.text("abc", max_size=40))
-def test_merges_are_applied_in_order(words, text):
-    """Ground truth: each merge over the whole word, first to last."""
-    pairs = learn({word.encode(): times for word, times in words.items()}, 12)
-    tokens = [bytes([b]) for b in range(256)] + [a + b for a, b in pairs]
-    ranks = {
-        (tokens.index(a), tokens.index(b)): (rank, 256 + rank) for rank, (a, b) in enumerate(pairs)
-    }
-    expected = [bytes([b]) for b in text.encode()]
-    for pair in pairs:
-        expected = slow_replace(expected, pair)
-    assert [tokens[i] for i in merged(list(text.encode()), ranks)] == expected
-
-
-def test_one_letter_many_times():
-    """Closed form: aa, aaaa, ... halve a run of 2^k letters each; leftmost first for the rest."""
-    ranks = {(i, i): (i, i + 1) for i in range(10)}
-    assert merged([0] * 1024, ranks) == [10]
-    assert merged([0] * 7, ranks) == [2, 1, 0]
-    assert merged([], ranks) == [] and merged([5], ranks) == [5]
-
+from tinytorch.text import BytePairTokenizer, Vocabulary, load_gpt2_tokenizer
+from tinytorch.text.words import LETTER
 
 # --- the tokenizer ---
 
@@ -215,7 +70,7 @@ def test_special_tokens_and_batches():
 
 def test_words_seen_before_are_the_same(monkeypatch):
     """Ground truth: a tokenizer that keeps no words."""
-    monkeypatch.setattr("tinytorch.text.byte_pairs.KEPT", 2)
+    monkeypatch.setattr("tinytorch.text.merges.KEPT", 2)
     fresh = BytePairTokenizer(TRAINED.vocabulary, TRAINED.merges)
     assert fresh.encode(TEXT).tolist() == TRAINED.encode(TEXT).tolist()
     assert len(fresh._words) <= 2

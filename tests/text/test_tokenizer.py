@@ -91,7 +91,7 @@ def test_a_batch():
 
 def test_a_batch_needs_something_to_fill_with():
     """Ground truth: the vocabulary's special tokens."""
-    with pytest.raises(SettingError, match="no special token '<pad>' to fill with"):
+    with pytest.raises(SettingError, match="no special token '<pad>'"):
         CharacterTokenizer("abc").encode_batch(["a"])
     with pytest.raises(DataError, match="takes one text"):
         CharacterTokenizer("abc").encode(["a"])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -108,12 +108,62 @@ class Tokenizer(ABC):
         return f"{type(self).__name__}({len(self)} tokens)"
 
     @abstractmethod
-    def cut(self, text: str) -> list[int]:
+    def cut(self, text: str) -> Sequence[int] | np.ndarray:
         """The ids of a text without special tokens."""
 
     @abstractmethod
     def join(self, ids: list[int]) -> str:
         """The text of ids that the vocabulary holds."""
+
+    @abstractmethod
+    def border(self, text: str) -> int:
+        """The last place where a text may be cut: the ids of both parts are those of the whole,
+        whatever follows it; 0 if there is none."""
+
+    def prepared(self, text: str, first: bool) -> str:
+        """What is cut in place of a text, at least one character, that nothing stands before.
+
+        Args:
+            text: the text up to the next special token.
+            first: whether it is the beginning; else a special token stands before it.
+        """
+        return text
+
+    def special_id(self, name: str) -> int:
+        """The id of a special token.
+
+        Args:
+            name: as it is written, "<|endoftext|>".
+
+        Raises:
+            SettingError: there is no such special token.
+        """
+        if name not in self.vocabulary.specials:
+            raise SettingError(
+                f"{type(self).__name__} has no special token {name!r}",
+                got=repr(name),
+                rule=f"one of the special tokens {self.vocabulary.specials}",
+                fix=f"make it with specials=({name!r},), or name another",
+            )
+        return self.vocabulary.id(name)
+
+    def check_fits(self, vocab: int) -> None:
+        """Refuse a model for whose vocabulary this tokenizer has too many tokens.
+
+        Args:
+            vocab: number of tokens of the model, V.
+
+        Raises:
+            SettingError: an id of this tokenizer would be none of the model's.
+        """
+        if len(self) > vocab:
+            raise SettingError(
+                "the vocabulary of this tokenizer does not fit the model",
+                got=f"{len(self)} tokens, and a model of {vocab}",
+                rule="every id is below the number of tokens of the model",
+                fix=f"the tokenizer that the model was trained with, or a model with"
+                f" vocab={len(self)}",
+            )
 
     def encode(self, text: str, *, specials: bool = False) -> np.ndarray:
         """The token ids of a text.
@@ -136,15 +186,42 @@ class Tokenizer(ABC):
                 rule="a str; a list of them goes to encode_batch",
                 fix="tokenizer.encode_batch(texts)",
             )
-        if not specials:
-            return np.array(self.cut(text), np.int64)
-        ids: list[int] = []
-        start = 0
-        for match in self._special.finditer(text):
-            ids += self.cut(text[start : match.start()])
-            ids.append(self.vocabulary.id(match[0]))
-            start = match.end()
-        return np.array(ids + self.cut(text[start:]), np.int64)
+        return _Encoding(self, specials).ids(text)
+
+    def encode_parts(self, parts: Iterable[str], *, specials: bool = False) -> Iterator[np.ndarray]:
+        """The token ids of a text that comes in parts: those of all parts joined.
+
+        Args:
+            parts: texts; a word may go on from one to the next.
+            specials: as in `encode`.
+
+        Returns:
+            (T,) int64 arrays, as many as it takes.
+
+        Raises:
+            DataError: as in `encode`.
+
+        Cost: what is held is a part, and the word that is not at its end.
+
+        Example:
+            >>> t = CharacterTokenizer("abc")
+            >>> [ids.tolist() for ids in t.encode_parts(["ab", "ca"])]
+            [[0, 1], [2, 0]]
+        """
+        encoding, held = _Encoding(self, specials), ""
+        longest = max(map(len, self.vocabulary.specials), default=0) if specials else 0
+        for part in parts:
+            held += part
+            # A special token that begins before the border is whole, or surely none.
+            at = self.border(held[: len(held) - longest]) if len(held) > longest else 0
+            for match in self._special.finditer(held, 0) if specials and at else ():
+                if match.start() < at < match.end():
+                    at = match.end()
+            if at:
+                yield encoding.ids(held[:at])
+                held = held[at:]
+        if held:
+            yield encoding.ids(held)
 
     def decode(self, ids: ArrayLike, *, skip_specials: bool = False) -> str:
         """The text of token ids.
@@ -187,13 +264,7 @@ class Tokenizer(ABC):
             SettingError: there is no such special token, or a setting is outside its range.
             DataError: as in `encode`.
         """
-        if pad_token not in self.vocabulary.specials:
-            raise SettingError(
-                f"{type(self).__name__} has no special token {pad_token!r} to fill with",
-                got=f"pad_token={pad_token!r}",
-                rule=f"one of the special tokens {self.vocabulary.specials}",
-                fix=f"make it with specials=({PADDING!r},), or name another pad_token",
-            )
+        filling = self.special_id(pad_token)
         if isinstance(texts, str):  # it would be taken for a list of characters
             raise DataError(
                 "encode_batch takes several texts",
@@ -202,7 +273,7 @@ class Tokenizer(ABC):
                 fix="tokenizer.encode_batch([text])",
             )
         rows = [self.encode(text, specials=specials) for text in texts]
-        return pad(rows, length, self.vocabulary.id(pad_token), side)
+        return pad(rows, length, filling, side)
 
     def decode_batch(self, batch: TokenBatch) -> list[str]:
         """The texts of a batch, without what fills its rows.
@@ -211,6 +282,31 @@ class Tokenizer(ABC):
             batch: ids (B, T) and mask (B, T), as `encode_batch` returns them.
         """
         return [self.decode(ids[mask]) for ids, mask in zip(*batch, strict=True)]
+
+
+class _Encoding:
+    """A text that is encoded part by part: what stands before the next one."""
+
+    def __init__(self, tokenizer: Tokenizer, specials: bool):
+        self._tokenizer, self._specials = tokenizer, specials
+        self._first = self._fresh = True  # nothing stands before; at most a special token
+
+    def ids(self, text: str) -> np.ndarray:
+        """The ids of the next part."""
+        if not self._specials:
+            return self._cut(text)
+        found, start = [], 0
+        for match in self._tokenizer._special.finditer(text):
+            found += [self._cut(text[start : match.start()])]
+            found += [np.array([self._tokenizer.vocabulary.id(match[0])], np.int64)]
+            start, self._first, self._fresh = match.end(), False, True
+        return np.concatenate([*found, self._cut(text[start:])])
+
+    def _cut(self, text: str) -> np.ndarray:
+        if text and self._fresh:
+            text = self._tokenizer.prepared(text, self._first)
+            self._first = self._fresh = False
+        return np.asarray(self._tokenizer.cut(text), np.int64)
 
 
 # --- a token for each character ---
@@ -263,6 +359,10 @@ class CharacterTokenizer(Tokenizer):
             rule=f"one of the {len(known)} characters {known!r}",
             fix="make the tokenizer from all texts together, or with specials=('<unk>',)",
         )
+
+    def border(self, text: str) -> int:
+        """Anywhere: characters do not depend on each other."""
+        return len(text)
 
     def join(self, ids: list[int]) -> str:
         """The characters one after the other."""
