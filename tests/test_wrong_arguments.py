@@ -195,6 +195,10 @@ OBJECTS = {
     "CharacterTokenizer": lambda: text.CharacterTokenizer("abc"),
     "BytePairTokenizer": lambda: text.BytePairTokenizer.train("abcabc", 260)
     if hasattr(text.BytePairTokenizer, "train") else text.train_byte_pairs("abcabc", 260),
+    "ByteTokenizer": text.ByteTokenizer,
+    "SentencePieceTokenizer": lambda: text.SentencePieceTokenizer(
+        text.Vocabulary([f"<0x{byte:02X}>" for byte in range(256)]), []
+    ),
     "Vocabulary": lambda: text.Vocabulary(["a", "b"]),
     "Generator": lambda: tt.Generator(),
 }  # fmt: skip

@@ -32,5 +32,5 @@ def test_characters_have_their_classes():
     points = {*edges, *(edges + 1), *range(0x800), *range(0, POINTS, 997), 0xFFFF, 0x10000}
     found = [chr(p) for p in sorted(points - set(range(0xD800, 0xE000)))]
     text = "".join(f"a{c}1{c}!{c}\t{c}\n\n" for c in found)
-    assert t.native(text.encode()).tolist() == t.defined(text)
-    assert len(found) > 5000 and len(t.defined(text)) < len(text.encode())
+    assert t._native(text.encode()).tolist() == t._defined(text)
+    assert len(found) > 5000 and len(t._defined(text)) < len(text.encode())

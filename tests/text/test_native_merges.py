@@ -26,7 +26,7 @@ NATURAL = st.text(st.sampled_from("to be,'rsdvl12 \n\t\xa0é深\u2003☃\U0001f6
 @example("a\0 a\0\0 a a\0")
 def test_texts_are_encoded_as_defined(text):
     """Ground truth: the definition."""
-    assert TRAINED.native(text.encode()).tolist() == TRAINED.defined(text)
+    assert TRAINED._native(text.encode()).tolist() == TRAINED._defined(text)
 
 
 @settings(deadline=None)
@@ -37,7 +37,9 @@ def test_texts_are_encoded_as_defined(text):
 @example(b"\xe6\xb7 \xe6 \xf0\x9f\x99 \xf5\xff")
 def test_bytes_are_encoded_as_defined(data):
     """Ground truth: the definition over Python's reading of broken UTF-8."""
-    assert TRAINED.native(data).tolist() == TRAINED.defined(data.decode("utf-8", "surrogateescape"))
+    assert TRAINED._native(data).tolist() == TRAINED._defined(
+        data.decode("utf-8", "surrogateescape")
+    )
 
 
 @settings(deadline=None)
@@ -61,13 +63,13 @@ def test_words_of_every_length(length):
     rng = np.random.default_rng(length)
     words = ["".join(rng.choice(list("toberque"), length)) for _ in range(3)]
     text = " ".join([*words, *words, words[0] + "t", words[0][:-1]])
-    assert TRAINED.native(text.encode()).tolist() == TRAINED.defined(text)
+    assert TRAINED._native(text.encode()).tolist() == TRAINED._defined(text)
 
 
 def test_words_are_kept_and_replaced():
     """Ground truth: the definition, for more different words than are kept."""
     text = " ".join(f"{i:x} {i % 100}" for i in range(60_000))
-    assert TRAINED.native(text.encode()).tolist() == TRAINED.defined(text)
+    assert TRAINED._native(text.encode()).tolist() == TRAINED._defined(text)
 
 
 def test_empty_tables():
@@ -81,27 +83,27 @@ def test_when_it_is_made(monkeypatch):
     fresh = BytePairTokenizer(TRAINED.vocabulary, TRAINED.merges)
     monkeypatch.setattr(merges, "NATIVE_FROM", 2 * len(TEXT))
     fresh.encode(TEXT)
-    assert fresh._native is None
+    assert fresh._made is None
     ids = fresh.encode(TEXT)
-    assert fresh._native is not None and ids.tolist() == TRAINED.defined(TEXT)
+    assert fresh._made is not None and ids.tolist() == TRAINED._defined(TEXT)
     for other in (copy.deepcopy(fresh), pickle.loads(pickle.dumps(fresh))):
-        assert other._native is None and other.encode(TEXT).tolist() == ids.tolist()
+        assert other._made is None and other.encode(TEXT).tolist() == ids.tolist()
     monkeypatch.setattr(merges, "LONGEST_PART", 50)
     assert fresh.encode(TEXT).tolist() == ids.tolist()
     monkeypatch.setattr(merges, "_has_llvm", lambda: False)
-    fresh._native = None
-    assert fresh.encode(TEXT).tolist() == ids.tolist() and fresh._native is None
+    fresh._made = None
+    assert fresh.encode(TEXT).tolist() == ids.tolist() and fresh._made is None
 
 
 def test_threads_do_not_disturb_each_other():
     """Ground truth: the definition; each call has tables of words of its own."""
     texts = [TEXT * n for n in (50, 60, 70, 80)]
-    wanted = [TRAINED.defined(text) for text in texts]
+    wanted = [TRAINED._defined(text) for text in texts]
     wrong = []
 
     def encode(i: int) -> None:
         for _ in range(10):
-            if TRAINED.native(texts[i].encode()).tolist() != wanted[i]:
+            if TRAINED._native(texts[i].encode()).tolist() != wanted[i]:
                 wrong.append(i)
 
     threads = [threading.Thread(target=encode, args=(i,)) for i in range(len(texts))]
@@ -127,4 +129,4 @@ def test_long_words_take_no_longer_than_their_length(text, official_data):
 def test_gpt2s_ids_of_shakespeare(official_data):
     """Ground truth: the definition, of a whole text."""
     t, text = load_gpt2_tokenizer(official_data), load_tiny_shakespeare(official_data)
-    assert t.native(text.encode()).tolist() == t.defined(text)
+    assert t._native(text.encode()).tolist() == t._defined(text)

@@ -1,4 +1,4 @@
-"""Rows of one length, and a token for each character."""
+"""Rows of one length; texts in parts; a token for each byte, for each character."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import tinytorch as tt
 from tinytorch.base.errors import DataError, FileFormatError, SettingError
 from tinytorch.core.text import CharTokenizer
-from tinytorch.text import CharacterTokenizer, Vocabulary, pad
+from tinytorch.text import ByteTokenizer, CharacterTokenizer, Vocabulary, pad
 
 ROWS = st.lists(st.lists(st.integers(0, 99), max_size=8), max_size=5)
 
@@ -115,3 +115,57 @@ def test_its_names():
     """Ground truth: one class under every name."""
     assert tt.text.CharacterTokenizer is CharTokenizer is CharacterTokenizer
     assert repr(CharacterTokenizer("abc")) == "CharacterTokenizer(3 tokens)"
+
+
+# --- what every tokenizer can do ---
+
+
+@given(st.lists(st.text("ab<>c")))
+def test_parts_give_the_ids_of_the_whole(parts):
+    """Ground truth: `encode` of the parts joined, special tokens across them included."""
+    for t in (CharacterTokenizer("abc<>", ("<a>", "<a>b")), ByteTokenizer(("<a>", "<a>b"))):
+        for specials in (False, True):
+            found = [i for ids in t.encode_parts(parts, specials=specials) for i in ids.tolist()]
+            assert found == t.encode("".join(parts), specials=specials).tolist()
+
+
+def test_special_tokens_have_ids():
+    """Ground truth: by hand; an unknown one is named, though "<unk>" is there."""
+    t = CharacterTokenizer("ab", ("<unk>", "<end>"))
+    assert t.special_id("<end>") == 3
+    for unknown in ("<nobody>", "a"):
+        with pytest.raises(SettingError, match=f"no special token {unknown!r}"):
+            t.special_id(unknown)
+
+
+def test_a_vocabulary_that_does_not_fit():
+    """Ground truth: every id must be one of the model's."""
+    t = CharacterTokenizer("ab")
+    t.check_fits(2)
+    t.check_fits(3)
+    with pytest.raises(SettingError, match="does not fit the model"):
+        t.check_fits(1)
+
+
+# --- a token for each byte ---
+
+
+@given(st.text(), st.binary())
+def test_bytes_come_back(text, data):
+    """Ground truth: Python's UTF-8, and the bytes themselves."""
+    t = ByteTokenizer(("<pad>",))
+    assert t.encode(text).tolist() == list(text.encode()) and t.decode(t.encode(text)) == text
+    assert t.decode_bytes(t.encode_bytes(data)) == data
+
+
+def test_bytes_and_special_tokens(tmp_path):
+    """Ground truth: by hand."""
+    t = ByteTokenizer(("<pad>", "<end>"))
+    assert t.encode("a<end>", specials=True).tolist() == [97, 257]
+    assert t.decode([97, 257]) == "a<end>" and t.decode_bytes([257]) == b"<end>"
+    assert t.decode([0xE6, 97]) == "\ufffda"
+    assert t.encode_batch(["a", "bc"]).ids.tolist() == [[97, 256], [98, 99]]
+    t.save(tmp_path / "t.json")
+    assert ByteTokenizer.load(tmp_path / "t.json").vocabulary == t.vocabulary
+    with pytest.raises(DataError, match="half a surrogate pair"):
+        t.encode("\ud800")

@@ -349,21 +349,27 @@ class TextWindows:
     """Windows of a token sequence: each input is `length` tokens, its target the same one later.
 
     Args:
-        tokens: (M,) token ids.
+        tokens: (M,) token ids, in memory or left in their file (`text.map_tokens`).
         length: T, tokens in a window, 1 <= T < M.
         step: tokens between the starts of two windows, >= 1; None means `length` (no overlap).
+        vocab: number of tokens of the model, V: an id that is not below it is refused when a batch
+            with it is taken. None: not looked at.
 
     Raises:
         SettingError: a setting outside its range.
 
-    Cost: nothing but the tokens; a batch is cut when it is taken.
+    Cost: nothing but the tokens; a batch is cut when it is taken, and read then where the tokens
+    are in a file.
 
     Example:
         >>> TextWindows(np.arange(6), length=2)[1]
         (array([2, 3]), array([3, 4]))
     """
 
-    def __init__(self, tokens: np.ndarray, length: int, step: int | None = None):
+    def __init__(
+        self, tokens: np.ndarray | MappedArray, length: int, step: int | None = None,
+        vocab: int | None = None,
+    ):  # fmt: skip
         step = length if step is None else step
         if not 1 <= length < len(tokens) or step < 1:
             raise SettingError(
@@ -372,7 +378,8 @@ class TextWindows:
                 rule="1 <= length < number of tokens, step >= 1",
                 fix=f"length={max(1, min(length, len(tokens) - 1))}",
             )
-        self.tokens, self.length, self.step = np.asarray(tokens), length, step
+        self.tokens = tokens if isinstance(tokens, MappedArray) else np.asarray(tokens)
+        self.length, self.step, self.vocab = length, step, vocab
 
     def __len__(self) -> int:
         """Number of whole windows, N."""
@@ -384,9 +391,20 @@ class TextWindows:
         return inputs[0], targets[0]
 
     def take(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Inputs (B, T) and targets (B, T) of the windows with these numbers."""
-        at = np.asarray(indices)[:, None] * self.step + np.arange(self.length)  # (B, T)
-        return self.tokens[at], self.tokens[at + 1]
+        """Inputs (B, T) and targets (B, T) of the windows with these numbers; int64 of a file."""
+        at = np.asarray(indices)[:, None] * self.step + np.arange(self.length + 1)  # (B, T + 1)
+        both = self.tokens[at.reshape(-1)].reshape(at.shape)
+        if self.vocab is not None and both.size and both.max() >= self.vocab:
+            place = int(at.reshape(-1)[both.argmax()])
+            raise DataError(
+                "TextWindows: a token is none of the model's vocabulary",
+                got=f"id {int(both.max())} at place {place}",
+                rule=f"0 <= id < {self.vocab}",
+                fix="a model with the vocabulary of the tokenizer that made these tokens",
+            )
+        if isinstance(self.tokens, MappedArray):
+            both = both.astype(np.int64)
+        return both[:, :-1], both[:, 1:]
 
 
 class Subset:

@@ -20,7 +20,8 @@ from tinytorch.base import files
 from tinytorch.base.arguments import whole
 from tinytorch.base.errors import DataError, FileFormatError, SettingError, short
 from tinytorch.data import official
-from tinytorch.text.merges import MergingTokenizer, check_unicode, learn
+from tinytorch.text.merges import MergingTokenizer, learn
+from tinytorch.text.tokenizer import check_unicode
 from tinytorch.text.vocabulary import LONGEST, Vocabulary, read_lists, read_object, write_lists
 from tinytorch.text.words import LETTER, spelled, split, unspelled
 
@@ -186,7 +187,8 @@ class BytePairTokenizer(MergingTokenizer):
 # --- GPT-2's own vocabulary ---
 
 PART = "gpt2-bpe"
-TOKENS, MERGES = "encoder.json", "vocab.bpe"
+# What OpenAI called the two files, and what models are published with since.
+FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
 
 
 def load_gpt2_tokenizer(folder: str | os.PathLike[str] | None = None) -> BytePairTokenizer:
@@ -195,8 +197,8 @@ def load_gpt2_tokenizer(folder: str | os.PathLike[str] | None = None) -> BytePai
     Any other vocabulary in the same two files is read too.
 
     Args:
-        folder: where `encoder.json` and `vocab.bpe` are. None: in TINYTORCH_DATA or the user's
-            cache, there or in the subfolder "gpt2-bpe".
+        folder: where `encoder.json` and `vocab.bpe` are, or `vocab.json` and `merges.txt`. None: in
+            TINYTORCH_DATA or the user's cache, there or in the subfolder "gpt2-bpe".
 
     Raises:
         DataError: a file is missing.
@@ -205,7 +207,7 @@ def load_gpt2_tokenizer(folder: str | os.PathLike[str] | None = None) -> BytePai
 
     Source: Radford et al. 2019, https://openaipublic.blob.core.windows.net/gpt-2/models/124M/.
     """
-    encoder, merges = _found(TOKENS, folder), _found(MERGES, folder)
+    encoder, merges = _found(folder)
     ids = read_object(encoder)
     tokens = sorted(ids, key=lambda token: short(ids[token]).zfill(9))  # ids may be no numbers yet
     numbers = [ids[token] for token in tokens]
@@ -248,15 +250,17 @@ def _pairs(path: Path) -> list[tuple[str, str]]:
     return pairs
 
 
-def _found(name: str, folder: str | os.PathLike[str] | None) -> Path:
-    """Where a file is."""
+def _found(folder: str | os.PathLike[str] | None) -> tuple[Path, Path]:
+    """Where the two files are."""
     looked = official.folders(folder)
-    path = official.find(name, PART, looked)
-    if path is None:
-        raise DataError(
-            f"{name} of GPT-2's vocabulary is not there",
-            got=f"looked in {', '.join(map(str, looked))}",
-            rule=f"{TOKENS} and {MERGES} in one of these folders, or in its subfolder {PART}",
-            fix="fetch both from https://openaipublic.blob.core.windows.net/gpt-2/models/124M/",
-        )
-    return path
+    for names in FILES:
+        tokens, merges = (official.find(name, PART, looked) for name in names)
+        if tokens is not None and merges is not None:
+            return tokens, merges
+    pairs = " or ".join(" and ".join(names) for names in FILES)
+    raise DataError(
+        "GPT-2's vocabulary is not there",
+        got=f"looked in {', '.join(map(str, looked))}",
+        rule=f"{pairs} in one of these folders, or in its subfolder {PART}",
+        fix="fetch both from https://openaipublic.blob.core.windows.net/gpt-2/models/124M/",
+    )

@@ -16,8 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from tinytorch.base.errors import DataError
-from tinytorch.text.tokenizer import Tokenizer
+from tinytorch.text.tokenizer import Tokenizer, check_unicode
 from tinytorch.text.vocabulary import Vocabulary
 from tinytorch.text.words import Words, last_border, split
 
@@ -172,12 +171,12 @@ class MergingTokenizer(Tokenizer):
         self._kind: Words = words
         self._byte_ids, self._characters = list(byte_ids), characters
         self._words: dict[str, list[int]] = {}
-        self._native: Callable[[bytes], np.ndarray] | None = None
+        self._made: Callable[[bytes], np.ndarray] | None = None
         self._seen = 0  # characters
 
     def __getstate__(self) -> dict:
         # Native code stays in its process; elsewhere it is made again.
-        return self.__dict__ | {"_words": {}, "_native": None}
+        return self.__dict__ | {"_words": {}, "_made": None}
 
     @abstractmethod
     def token_bytes(self, id: int) -> bytes:
@@ -196,25 +195,25 @@ class MergingTokenizer(Tokenizer):
         """The ids of a text in which half surrogate pairs stand for bytes that are no UTF-8."""
         self._seen += len(text)
         if self._seen < NATIVE_FROM or not _has_llvm():
-            return np.array(self.defined(text), np.int64)
+            return np.array(self._defined(text), np.int64)
         found: list[np.ndarray] = []
         while len(text) > LONGEST_PART and (at := self.border(text[:LONGEST_PART])):
-            found.append(self.native(text[:at].encode("utf-8", "surrogateescape")))
+            found.append(self._native(text[:at].encode("utf-8", "surrogateescape")))
             text = text[at:]
-        rest = self.native(text.encode("utf-8", "surrogateescape"))
+        rest = self._native(text.encode("utf-8", "surrogateescape"))
         return np.concatenate([*found, rest]) if found else rest
 
     @property
-    def native(self) -> Callable[[bytes], np.ndarray]:
-        """Encodes UTF-8 as `defined` does, in native code."""
-        if self._native is None:
+    def _native(self) -> Callable[[bytes], np.ndarray]:
+        """Encodes UTF-8 as `_defined` does, in native code."""
+        if self._made is None:
             # Imported here: short texts need no LLVM.
             from tinytorch.text.native_merges import NativeMerges
 
-            self._native = NativeMerges(self._kind, self._byte_ids, self._ranks, self._characters)
-        return self._native
+            self._made = NativeMerges(self._kind, self._byte_ids, self._ranks, self._characters)
+        return self._made
 
-    def defined(self, text: str) -> list[int]:
+    def _defined(self, text: str) -> list[int]:
         """The ids of a text by definition, in Python."""
         words = self._words
         ids: list[int] = []
@@ -242,21 +241,3 @@ class MergingTokenizer(Tokenizer):
 @cache
 def _has_llvm() -> bool:
     return importlib.util.find_spec("llvmlite") is not None
-
-
-def check_unicode(text: str) -> None:
-    """Refuse what UTF-8 cannot hold.
-
-    Raises:
-        DataError: half a surrogate pair stands alone.
-    """
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError(
-            "this text is no Unicode: half a surrogate pair stands alone",
-            got=f"{text[error.start]!r} at place {error.start}",
-            rule="characters that UTF-8 can hold",
-            fix="text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace'), or give the"
-            " bytes to encode_bytes",
-        ) from None

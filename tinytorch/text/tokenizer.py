@@ -2,9 +2,10 @@
 
 What every tokenizer does, special tokens too, is `Tokenizer`; a batch is sequences of different
 lengths as one array, and the mask of what is real in it (`pad`). How a text is cut is what
-tokenizers differ in: `CharacterTokenizer` has a token for each character.
+tokenizers differ in: `ByteTokenizer` has a token for each byte, `CharacterTokenizer` for each
+character.
 
-Knows a vocabulary and characters, never words.
+Knows a vocabulary, bytes and characters, never words.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import ArrayLike
 from tinytorch.base.arguments import whole
 from tinytorch.base.errors import DataError, SettingError
 from tinytorch.text.vocabulary import PADDING, Vocabulary, read_lists, write_lists
+from tinytorch.text.words import LETTER
 
 
 class TokenBatch(NamedTuple):
@@ -307,6 +309,112 @@ class _Encoding:
             text = self._tokenizer.prepared(text, self._first)
             self._first = self._fresh = False
         return np.asarray(self._tokenizer.cut(text), np.int64)
+
+
+def check_unicode(text: str) -> None:
+    """Refuse what UTF-8 cannot hold.
+
+    Raises:
+        DataError: half a surrogate pair stands alone.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            "this text is no Unicode: half a surrogate pair stands alone",
+            got=f"{text[error.start]!r} at place {error.start}",
+            rule="characters that UTF-8 can hold",
+            fix="text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')",
+        ) from None
+
+
+# --- a token for each byte ---
+
+BYTE_KIND = "byte tokenizer"
+
+
+class ByteTokenizer(Tokenizer):
+    """The bytes of a text's UTF-8: a byte is its own token id. No text has unknown characters.
+
+    Lossless for any text, and with `encode_bytes` and `decode_bytes` for any bytes.
+
+    Args:
+        specials: special tokens, whose ids follow from 256 on.
+
+    Cost: a copy of the bytes.
+
+    Source: Xue et al. 2022 (ByT5), https://arxiv.org/abs/2105.13626, section 3.1.
+
+    Example:
+        >>> t = ByteTokenizer(specials=("<pad>",))
+        >>> t.encode("hé"), t.decode([104, 105]), len(t)
+        (array([104, 195, 169]), 'hi', 257)
+    """
+
+    def __init__(self, specials: Iterable[str] = ()):
+        super().__init__(Vocabulary([LETTER[byte] for byte in range(256)], specials))
+        names = [name.encode() for name in self.vocabulary.tokens[256:]]
+        self._bytes = [*(bytes([byte]) for byte in range(256)), *names]
+
+    def cut(self, text: str) -> np.ndarray:
+        """The bytes of a text."""
+        check_unicode(text)
+        return self.encode_bytes(text.encode())
+
+    def border(self, text: str) -> int:
+        """Anywhere: bytes do not depend on each other."""
+        return len(text)
+
+    def join(self, ids: list[int]) -> str:
+        """The text of the bytes; where they are no UTF-8, U+FFFD stands for them."""
+        return b"".join([self._bytes[i] for i in ids]).decode("utf-8", "replace")
+
+    def encode_bytes(self, data: bytes) -> np.ndarray:
+        """The token ids of bytes, text or not.
+
+        Args:
+            data: any bytes.
+
+        Returns:
+            (T,) int64 in 0..255.
+        """
+        return np.frombuffer(data, np.uint8).astype(np.int64)
+
+    def decode_bytes(self, ids: ArrayLike) -> bytes:
+        """The bytes of token ids; a special token's are those of its name.
+
+        Args:
+            ids: (T,) whole numbers in 0..V-1.
+
+        Raises:
+            IndexRangeError: an id outside 0..V-1.
+            DataError: not a sequence of whole numbers.
+        """
+        return b"".join([self._bytes[i] for i in self.vocabulary.checked(ids)])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a JSON file.
+
+        Args:
+            path: the file; one that is there is replaced.
+
+        Raises:
+            StorageError: the place cannot be written.
+        """
+        write_lists(path, BYTE_KIND, {"specials": list(self.vocabulary.specials)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ByteTokenizer:
+        """What `save` wrote.
+
+        Args:
+            path: the file.
+
+        Raises:
+            FileFormatError: the file holds something else.
+            StorageError: there is no such file.
+        """
+        return cls(**read_lists(path, BYTE_KIND, ("specials",)))
 
 
 # --- a token for each character ---
