@@ -12,6 +12,7 @@ import pytest
 import tinytorch as tt
 from tinytorch.codegen.target import Target
 from tinytorch.compiler.plan.launch import LaunchPlan, LaunchTask
+from tinytorch.compiler.run import roofline
 from tinytorch.compiler.run.roofline import Bound, Roofline, bounds, measure, reuse_distances
 
 MADE_UP = Roofline({"fp32": 1e9, "bf16": 4e9}, ((1000, 1e10), (100_000, 1e9)), empty=1e-7)
@@ -44,6 +45,14 @@ def test_the_roofline_is_plausible():
     assert limit.seconds(int(limit.peaks["fp32"]), 0) == pytest.approx(1)
     assert limit.seconds(0, int(limit.bandwidth)) == pytest.approx(1)
     assert str(limit).endswith("GB/s read") and "fp32" in str(limit)
+
+
+def test_what_is_read_was_written():
+    """Ground truth: a page of memory that was never written is the one page of zeros, in a cache."""
+    memory = roofline._written()
+    assert memory.nbytes == roofline._READ_BYTES
+    assert memory[::4096].size == memory.nbytes // 4096
+    assert (memory.view(np.float32)[::1024] == 1.0).all()
 
 
 def test_distances_are_what_was_touched_meanwhile():
