@@ -48,7 +48,7 @@ def test_the_roofline_is_plausible():
 
 
 def test_what_is_read_was_written():
-    """Ground truth: a page of memory that was never written is the one page of zeros, in a cache."""
+    """Ground truth: memory that was never written is one page of zeros, in a cache."""
     memory = roofline._written()
     assert memory.nbytes == roofline._READ_BYTES
     assert memory[::4096].size == memory.nbytes // 4096
