@@ -64,6 +64,7 @@ _LATER: dict[str, tuple[str, str | None]] = {
     "compression": ("tinytorch.compression", None),
     "data": ("tinytorch.data", None),
     "debug": ("tinytorch.tensor.debug", None),
+    "generation": ("tinytorch.generation", None),
     "models": ("tinytorch.models", None),
     "nn": ("tinytorch.nn", None),
     "optim": ("tinytorch.optim", None),

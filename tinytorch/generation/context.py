@@ -1,0 +1,262 @@
+"""Context: a model, and what it has read so far; tokens go in, logits of the next one come out.
+
+Knows a model by four things: `features(tokens, cache)`, `head(features)`, `new_cache(batch)` and
+`config` with `vocab` and `length`. Three compiled programs serve every length: a token at a time, a
+piece of up to 256 tokens, and a few tokens with the logits of each. Knows token ids, never how they
+are chosen.
+"""
+
+# pyright: reportPrivateUsage=false
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any, Protocol
+
+import numpy as np
+
+from tinytorch.base.arguments import whole
+from tinytorch.base.dtypes import float32
+from tinytorch.base.errors import SettingError
+from tinytorch.base.lengths import Dim
+from tinytorch.compiler.compile import compile
+from tinytorch.nn.cache import ModelCache
+from tinytorch.nn.module import Module
+from tinytorch.tensor.interpreter import no_grad
+from tinytorch.tensor.tensor import Tensor
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+PIECE = 256  # tokens of a prompt that are read at once
+AHEAD = 32  # tokens whose logits are asked for at once
+
+
+class LanguageModel(Protocol):
+    """What generation asks of a model; `models.GPT` is one. A Module."""
+
+    config: Any  # with vocab: V, and length: the most tokens
+
+    def features(self, tokens: Tensor, cache: ModelCache | None = None) -> Tensor:
+        """Token ids (B, T) behind those of the cache -> (B, T, C), what the head sees."""
+        ...
+
+    def head(self, features: Tensor) -> Tensor:
+        """(..., C) -> logits (..., V)."""
+        ...
+
+    def new_cache(self, batch: int, length: int | None = None, **settings: Any) -> ModelCache:
+        """An empty cache."""
+        ...
+
+
+class Context:
+    """A model with a cache, and the tokens that are in it.
+
+    Kept between calls, what two prompts have in common at their beginning is not computed again:
+    `generate(model, prompt, context=context)`.
+
+    Args:
+        model: a `LanguageModel`, such as `models.GPT`.
+        length: tokens there is room for; default the model's length.
+        batch: sequences of equal length side by side; default 1.
+        settings: others of the cache: dtype="int8", window.
+
+    Cost: the cache's memory. Programs are compiled at the first use of each: three for all lengths.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> from tinytorch.models import GPT, GPTConfig
+        >>> context = Context(GPT(GPTConfig(vocab=9, layers=1, heads=2, size=8, length=16)))
+        >>> logits = context.read([1, 2, 3])
+        >>> logits.shape, context.tokens
+        ((9,), [1, 2, 3])
+        >>> context.keep([1, 2, 7, 8])      # two tokens are there already
+        2
+    """
+
+    def __init__(self, model: Any, length: int | None = None, *, batch: int = 1, **settings: Any):
+        self.model: Module = model
+        self.batch = whole("Context", "batch", batch, at_least=1)
+        self.vocab = int(model.config.vocab)
+        self.cache: ModelCache = model.new_cache(self.batch, length, **settings)
+        self.length = self.cache.length
+        self.tokens: list[int] = []  # of the first sequence
+        self._weights: list[tuple[Any, ...]] = []  # of the first token
+        dim = {"tokens": (None, Dim("T", max=min(PIECE, self.length)))}
+        few = {"tokens": (None, Dim("A", max=min(AHEAD, self.length)))}
+        self._next = compile(_of_last(model, self.cache))
+        self._piece = compile(_of_last(model, self.cache), dynamic_shapes=dim)
+        self._every = compile(_of_every(model, self.cache), dynamic_shapes=few)
+
+    @property
+    def compilations(self) -> int:
+        """How many programs were recorded so far."""
+        return sum(program.captures for program in (self._next, self._piece, self._every))
+
+    @property
+    def room(self) -> int:
+        """Tokens that still fit."""
+        return self.length - len(self.tokens)
+
+    def keep(self, tokens: Sequence[int]) -> int:
+        """Forget what does not begin as these tokens do; gives how many of them are there.
+
+        The last of the tokens is never among them: its logits are wanted. Everything is forgotten
+        if the model's weights have changed since: of each array two numbers are compared.
+        """
+        common = 0
+        if self.tokens and self._sample() == self._weights:
+            most = min(len(self.tokens), len(tokens) - 1)
+            while common < most and self.tokens[common] == tokens[common]:
+                common += 1
+        self.cut(common)
+        return common
+
+    def _sample(self) -> list[tuple[Any, ...]]:
+        arrays = [t._buffer.array for t in self.model.state_dict().values()]
+        return [(a.shape, a.flat[0], a.flat[-1]) for a in arrays if a.size]
+
+    def cut(self, length: int) -> None:
+        """Forget all but the first `length` tokens; all, if a window has lost what they saw."""
+        lengths = np.full(self.batch, length, np.int64)
+        del self.tokens[length:]
+        try:
+            if self.cache.lengths.tolist() != lengths.tolist():
+                self.cache.cut(lengths.tolist())
+        except SettingError:
+            self.cache.clear()
+            self.tokens.clear()
+
+    def read(self, tokens: Sequence[int] | Array) -> Array:
+        """Add tokens; gives the logits of the one behind them, (V,), of a batch (B, V).
+
+        Args:
+            tokens: at least one; of a batch (B, T).
+
+        Raises:
+            SettingError: they do not fit.
+        """
+        given = self._checked(tokens)
+        with no_grad(), evaluating(self.model):
+            *others, last = range(0, given.shape[1], PIECE)
+            for first in others:
+                self._piece(Tensor(given[:, first : first + PIECE]))
+            program = self._next if given.shape[1] == 1 else self._piece
+            logits = program(Tensor(given[:, last:]))
+        self.tokens += given[0].tolist()
+        out = logits.numpy()
+        return out[0] if self.batch == 1 else out
+
+    def read_each(self, tokens: Sequence[int]) -> Array:
+        """Add up to 32 tokens; gives the logits behind each of them, (T, V)."""
+        given = self._checked(tokens)
+        with no_grad(), evaluating(self.model):
+            logits = self._every(Tensor(given))
+        self.tokens += given[0].tolist()
+        return logits.numpy()[0]
+
+    def _checked(self, tokens: Sequence[int] | Array) -> Array:
+        given = np.ascontiguousarray(tokens, np.int64).reshape(self.batch, -1)
+        if not 0 < given.shape[1] <= self.room:
+            raise SettingError(
+                "the tokens do not fit the context",
+                got=f"{len(self.tokens)} tokens in it and {given.shape[1]} new ones",
+                rule=f"at least one new token, and at most {self.length} in all",
+                fix="a shorter prompt, or a model with a longer context",
+            )
+        if not self.tokens:
+            self._weights = self._sample()
+        return given
+
+
+def _of_last(model: Any, cache: ModelCache):
+    def read(tokens: Tensor) -> Tensor:
+        return model.head(model.features(tokens, cache)[:, -1]).astype(float32)
+
+    return read
+
+
+def _of_every(model: Any, cache: ModelCache):
+    def read(tokens: Tensor) -> Tensor:
+        return model.head(model.features(tokens, cache)).astype(float32)
+
+    return read
+
+
+@contextmanager
+def evaluating(model: Module) -> Generator[None, None, None]:
+    """The model in evaluation within, and as it was behind."""
+    if not model.training:
+        yield
+        return
+    training = [m for m in model.modules() if m.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for m in training:
+            m.training = True
+
+
+def checked_prompt(owner: str, prompt: Any, vocab: int) -> list[int]:
+    """The ids of a prompt.
+
+    Raises:
+        SettingError: none, or one that is not in the vocabulary.
+    """
+    ids = np.asarray(prompt)
+    if ids.ndim != 1 or ids.dtype.kind not in "iu" or not len(ids):
+        raise SettingError(
+            f"{owner}: the prompt is no sequence of token ids",
+            got=f"{type(prompt).__name__} of shape {ids.shape}, {ids.dtype}",
+            rule="at least one whole number, in one line",
+            fix="tokenizer.encode(text); for an empty text begin with a start token",
+        )
+    outside = ids[(ids < 0) | (ids >= vocab)]
+    if len(outside):
+        raise SettingError(
+            f"{owner}: a token of the prompt is not in the model's vocabulary",
+            got=f"id {int(outside[0])}",
+            rule=f"0 <= id < {vocab}",
+            fix="the tokenizer that the model was trained with",
+        )
+    return [int(i) for i in ids]
+
+
+class _Idle:
+    """Contexts of a model that nobody uses: their programs need not be recorded again.
+
+    It lies in the model, so that both go together; copies of the model begin without.
+    """
+
+    def __init__(self):
+        self.contexts: list[Context] = []
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Idle:
+        return _Idle()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Idle, ()
+
+
+_lock = Lock()
+
+
+def borrow(model: Any, length: int | None = None) -> Context:
+    """An empty context of a model, used before if there is one."""
+    with _lock:
+        idle = vars(model).get("_idle_contexts")
+        if idle is None:
+            object.__setattr__(model, "_idle_contexts", idle := _Idle())
+        for i, context in enumerate(idle.contexts):
+            if length is None or context.length >= length:
+                return idle.contexts.pop(i)
+    return Context(model)
+
+
+def give_back(context: Context) -> None:
+    """Keep a context for the next who borrows one."""
+    context.cut(0)
+    with _lock:
+        vars(context.model)["_idle_contexts"].contexts.append(context)

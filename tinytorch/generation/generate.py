@@ -1,0 +1,205 @@
+"""generate: tokens that follow a prompt, one by one.
+
+Knows contexts and samplers; token ids, never text (generation/stream.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from tinytorch.base.arguments import flag, whole
+from tinytorch.base.errors import SettingError
+from tinytorch.generation.context import Context, borrow, checked_prompt, give_back
+from tinytorch.generation.sampling import Sampler, Sampling, Token
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Stops = int | Iterable[int | Sequence[int]]
+
+
+class Constraint(Protocol):
+    """Which tokens an answer may go on with; see generation/constraints.py."""
+
+    def allowed(self, tokens: Sequence[int]) -> Array:
+        """Bools (V,): the tokens that may follow those of the answer; none: it ends."""
+        ...
+
+    def may_end(self, tokens: Sequence[int]) -> bool:
+        """Whether these tokens are an answer."""
+        ...
+
+
+def generate(
+    model: Any, prompt: Any, max_tokens: int | None = None, *, temperature: float = 1.0,
+    top_k: int | None = None, top_p: float = 1.0, min_p: float = 0.0,
+    repetition_penalty: float = 1.0, seed: int | None = None, stop: Stops = (),
+    logprobs: bool = False, constraint: Constraint | None = None, context: Context | None = None,
+) -> Generator[Token, None, str]:  # fmt: skip
+    """The tokens that follow a prompt, each as soon as it is there.
+
+    Args:
+        model: a `LanguageModel`, such as `models.GPT`.
+        prompt: token ids, at least one.
+        max_tokens: at most so many tokens; default None: until the context is full.
+        temperature: 0 is greedy; this and the next as in `Sampling`.
+        top_k: only so many of the most probable tokens.
+        top_p: only the most probable tokens with this much probability together.
+        min_p: only tokens at least so probable as this part of the most probable one.
+        repetition_penalty: above 1, tokens that were there before are less probable.
+        seed: the same seed gives the same tokens, with any number of threads.
+        stop: a token id, or several, or sequences of them: where one comes the answer ends, and it
+            is not given.
+        logprobs: whether each token has its `logprob`.
+        constraint: says which tokens may follow; see `constraints`.
+        context: a `Context` of the model that is kept between calls: what the prompt has in common
+            with what is in it is not computed again. Default: one that begins empty.
+
+    Returns:
+        an iterator of tokens: ints, with `logprob`. Its value (of `yield from`) is why it ended:
+        "stop", or "length" where max_tokens or the context was reached. A stop token that never
+        comes changes nothing.
+
+    Raises:
+        SettingError: an empty prompt, one that is longer than the context, ids outside the
+            vocabulary, a setting outside its range; when it is called, not at the first token.
+        NonFiniteError: (at a token) the logits are NaN.
+
+    Leaving the loop, or Ctrl-C in it, leaves model and context as they are behind a token: both can
+    be used again. The model is in evaluation while it computes.
+
+    Cost: the prompt is read in pieces of 256 tokens; then each token reads all weights once.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> from tinytorch.models import GPT, GPTConfig
+        >>> model = GPT(GPTConfig(vocab=9, layers=1, heads=2, size=8, length=16))
+        >>> tokens = list(generate(model, [1, 2, 3], max_tokens=5, seed=0))
+        >>> len(tokens), tokens == list(generate(model, [1, 2, 3], max_tokens=5, seed=0))
+        (5, True)
+    """
+    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
+    ids = checked_prompt("generate", prompt, int(model.config.vocab))
+    length = context.length if context is not None else int(model.config.length)
+    limit = room_for("generate", ids, length, max_tokens)
+    if context is not None and context.model is not model:
+        raise SettingError(
+            "generate: the context is that of another model",
+            got="a context made with another model",
+            rule="context.model is the model",
+            fix="Context(model)",
+        )
+    stops = stop_sequences(stop)
+    sampler = Sampler(sampling, flag("generate", "logprobs", logprobs), ids)
+    return _generated(model, ids, limit, sampler, stops, constraint, context)
+
+
+def room_for(owner: str, ids: Sequence[int], length: int, max_tokens: int | None) -> int:
+    """How many tokens may follow a prompt."""
+    if len(ids) > length:
+        raise SettingError(
+            f"{owner}: the prompt is longer than the context",
+            got=f"{len(ids)} tokens",
+            rule=f"at most {length}",
+            fix=f"prompt[-{length}:], its last tokens",
+        )
+    room = length - len(ids) + 1  # the last token is not read any more
+    return room if max_tokens is None else min(room, whole(owner, "max_tokens", max_tokens, 0))
+
+
+def stop_sequences(stop: Stops) -> list[tuple[int, ...]]:
+    """Stop tokens and sequences of them, all as sequences."""
+    given = [stop] if isinstance(stop, int) else list(stop)
+    found = [(int(s),) if isinstance(s, (int, np.integer)) else tuple(map(int, s)) for s in given]
+    if not all(found):
+        raise SettingError(
+            "generate: a stop sequence is empty",
+            got=f"stop={stop!r}",
+            rule="token ids, or sequences of at least one",
+            fix="leave it out",
+        )
+    return found
+
+
+def _generated(
+    model: Any, ids: list[int], limit: int, sampler: Sampler, stops: list[tuple[int, ...]],
+    constraint: Constraint | None, given: Context | None,
+) -> Generator[Token, None, str]:  # fmt: skip
+    if not limit:
+        return "length"
+    context = borrow(model) if given is None else given
+    try:
+        new = ids[context.keep(ids) :]
+        held = HeldBack(stops)
+        answer: list[int] = []
+        while True:
+            allowed = None
+            if constraint is not None:
+                allowed = allowed_now(constraint, answer, stops)
+                if not allowed.any():
+                    yield from held.rest()
+                    return "stop"
+            token = sampler(context.read(new), allowed)
+            answer.append(token)
+            yield from held.take(token)
+            if held.is_stopped:
+                return "stop"
+            if len(answer) == limit:
+                yield from held.rest()
+                return "length"
+            new = (token,)
+    finally:
+        if given is None:
+            give_back(context)
+
+
+def allowed_now(
+    constraint: Constraint, answer: Sequence[int], stops: Iterable[tuple[int, ...]]
+) -> Array:
+    """What a constraint allows, and stop tokens where the answer may end."""
+    allowed = np.array(constraint.allowed(answer), bool)
+    if constraint.may_end(answer) and allowed.any():
+        for s in stops:
+            if len(s) == 1:
+                allowed[s[0]] = True
+    return allowed
+
+
+class HeldBack:
+    """Gives tokens on unless they may be the beginning of a stop sequence."""
+
+    def __init__(self, stops: Sequence[tuple[int, ...]]):
+        self.stops, self.is_stopped = stops, False
+        self._tokens: list[Token] = []
+
+    def take(self, token: Token) -> list[Token]:
+        """The tokens that can be given now."""
+        self._tokens.append(token)
+        if not self.stops:
+            return self.rest()
+        now = tuple(self._tokens)
+        for stop in self.stops:
+            if now[-len(stop) :] == stop:
+                self.is_stopped = True
+                return self._give(len(now) - len(stop))
+        return self._give(len(now) - _begun(now, self.stops))
+
+    def rest(self) -> list[Token]:
+        """All that is held."""
+        return self._give(len(self._tokens))
+
+    def _give(self, count: int) -> list[Token]:
+        given, self._tokens = self._tokens[:count], self._tokens[count:]
+        return given
+
+
+def _begun(tokens: Sequence[Any], stops: Sequence[Sequence[Any]]) -> int:
+    """How many of the last items are the beginning of a stop sequence."""
+    longest = 0
+    for stop in stops:
+        for n in range(min(len(stop) - 1, len(tokens)), longest, -1):
+            if tokens[-n:] == stop[:n]:
+                longest = n
+                break
+    return longest
