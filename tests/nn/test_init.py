@@ -1,5 +1,8 @@
 """init.py: moments of the distributions."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -179,3 +182,20 @@ def test_uniform_numbers_lie_between_0_and_1_unless_said():
     x = nn.init.uniform_(tt.zeros(4000)).numpy()
     assert x.min() >= 0.0 and x.max() < 1.0
     assert abs(x.mean() - 0.5) < 5 / np.sqrt(12 * 4000)
+
+
+def test_without_draws_no_memory_is_touched():
+    """Ground truth: what the system counts: 400 MB of weights take less than 40 MB of memory; the
+    same layers otherwise draw, and a layer made after the block does."""
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("this system does not say how much memory is in use")
+    before = resident()
+    with init.without_draws():
+        layer = nn.Linear(10_000, 10_000, bias=False)
+    assert resident() - before < 40e6
+    assert layer.weight.requires_grad and layer.weight.shape == (10_000, 10_000)
+    assert nn.Linear(100, 100).weight.detach().numpy().std() > 0.01

@@ -82,7 +82,7 @@ def fill(
             (np.asarray(array), dtype) for array, dtype in map(arrays.__getitem__, piece.theirs)
         ]
         if piece.transposed:
-            value = (np.ascontiguousarray(parts[0][0].T), parts[0][1])
+            value = (parts[0][0].T, parts[0][1])
         elif len(parts) == 1:
             value = parts[0]
         elif len({dtype for _, dtype in parts}) == 1:

@@ -11,17 +11,18 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Generator
-from contextvars import ContextVar
 
 import numpy as np
 
 from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.arguments import number
+from tinytorch.base.dtypes import float32
 from tinytorch.base.errors import SettingError, ShapeError
-from tinytorch.nn.module import Module
+from tinytorch.nn.module import FRESH, Module
 from tinytorch.tensor.creation import eye, full, ones, zeros
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.interpreter import no_grad
+from tinytorch.tensor.memory import Buffer, from_buffer
 from tinytorch.tensor.random import rand, randn
 from tinytorch.tensor.tensor import Tensor
 
@@ -36,32 +37,35 @@ MODES = ("fan_in", "fan_out")
 
 # --- for a shape ---
 
-_LEFT_OUT: ContextVar[bool] = ContextVar("no weight is drawn", default=False)
-
 
 @contextlib.contextmanager
 def without_draws() -> Generator[None, None, None]:
-    """In this block `uniform` and `normal` give zeros: for a model whose weights are then loaded.
+    """In this block `uniform` and `normal` give memory that nobody has written to.
 
-    Drawing the 124 million weights of GPT-2 takes seconds, reading them tenths of a second.
+    For a model whose weights are then loaded, all of them: drawing the 124 million of GPT-2 takes
+    seconds, and memory that is not touched costs nothing, also where the weight is then exchanged.
 
     Example:
         >>> from tinytorch import nn
         >>> with without_draws():
-        ...     layer = nn.Linear(2, 2)
-        >>> layer.weight.tolist()
-        [[0.0, 0.0], [0.0, 0.0]]
+        ...     layer = nn.Linear(2, 3)
+        >>> layer.weight.shape, layer.bias.shape
+        ((3, 2), (3,))
     """
-    token = _LEFT_OUT.set(True)
+    token = FRESH.set(True)
     try:
         yield
     finally:
-        _LEFT_OUT.reset(token)
+        FRESH.reset(token)
 
 
 def draws() -> bool:
     """Whether first weights are drawn: not within `without_draws`."""
-    return not _LEFT_OUT.get()
+    return not FRESH.get()
+
+
+def _untouched(shape: tuple[int, ...]) -> Tensor:
+    return from_buffer(Buffer.empty(shape, float32))
 
 
 def uniform(shape: tuple[int, ...], bound: float) -> Tensor:
@@ -79,7 +83,7 @@ def uniform(shape: tuple[int, ...], bound: float) -> Tensor:
     """
     bound = number("uniform", "bound", bound, "[0, inf)")
     if not draws():
-        return zeros(shape)
+        return _untouched(shape)
     return rand(*shape) * (2.0 * bound) - bound
 
 
@@ -91,7 +95,7 @@ def normal(shape: tuple[int, ...], std: float = 1.0) -> Tensor:
         std: standard deviation, in [0, inf).
     """
     std = number("normal", "std", std, "[0, inf)")
-    return randn(*shape) * std if draws() else zeros(shape)
+    return randn(*shape) * std if draws() else _untouched(shape)
 
 
 def truncated_normal(shape: tuple[int, ...], std: float = 1.0, bound: float = 2.0) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,10 @@ from tinytorch.tensor.assignment import copy_named
 from tinytorch.tensor.creation import clear_gradients
 from tinytorch.tensor.interchange import number_type_of
 from tinytorch.tensor.tensor import Tensor
+
+# Whether Parameters take the memory of what they are made of, which nobody else has, in place of a
+# copy: `init.without_draws` says so.
+FRESH: ContextVar[bool] = ContextVar("Parameters take fresh memory as it is", default=False)
 
 
 class Parameter(Tensor):
@@ -41,7 +46,11 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data):
-        self._hold(data, None, requires_grad=True)
+        if FRESH.get() and isinstance(data, Tensor):
+            self._buffer, self._value, self._node = data._buffer, None, None
+            self.requires_grad_()
+        else:
+            self._hold(data, None, requires_grad=True)
 
 
 class Module:

@@ -510,7 +510,8 @@ def copy_named(
         _check_named(owner, name, own[name], value)
     with no_grad():
         for name, value in values.items():
-            own[name].assign_(value.astype(own[name].dtype))
+            mine = own[name]
+            mine.assign_(value if value.dtype is mine.dtype else value.astype(mine.dtype))
     return missing, unexpected
 
 
