@@ -22,7 +22,7 @@ from tinytorch.models import BERTConfig, BERTMaskedLM, mask_tokens, masked_lm_lo
 
 ARCHIVE = ""
 SIZES = {"layers": 4, "heads": 4, "size": 128, "length": 128}
-STEPS, EVERY, BATCH, RATE, WARMUP = 1500, 100, 32, 2e-3, 100
+STEPS, EVERY, BATCH, RATE, WARMUP = 1000, 100, 32, 2e-3, 100
 FULL = {"STEPS": 20_000, "EVERY": 1000}
 TEST_WINDOWS, TEST_BATCH = 512, 64
 SEED = 0

@@ -84,7 +84,7 @@ def facts_of(config):
     }  # fmt: skip
 
 
-def written(path, model, kind="F32", arrays=None, facts=(), architecture=None):
+def written(path, model, kind="F32", arrays=None, facts=(), architecture=None, halves=()):
     """A file of a model; matrices in blocks where their rows are multiples of 32, as llama.cpp."""
     config = model.config
     name = architecture or ("gpt2" if config.positions == "learned" else "llama")
@@ -93,7 +93,8 @@ def written(path, model, kind="F32", arrays=None, facts=(), architecture=None):
         if value is not None:
             getattr(writer, method)(*(value if isinstance(value, tuple) else (value,)))
     for array, numbers in (arrays or arrays_of(model)).items():
-        as_ = gguf.GGMLQuantizationType[kind] if numbers.ndim == 2 else F32
+        as_ = gguf.GGMLQuantizationType["F16" if array in halves else kind]
+        as_ = as_ if numbers.ndim == 2 else F32
         writer.add_tensor(array, gguf.quants.quantize(np.ascontiguousarray(numbers), as_),
                           raw_dtype=as_)  # fmt: skip
     writer.write_header_to_file()
@@ -126,12 +127,56 @@ def test_logits_are_those_of_the_rounded_weights(config, kind, tmp_path):
     the last bit, as the weights are the same."""
     model = lively(config)
     path = written(tmp_path / "a.gguf", model, kind)
-    found = load_gguf(path)
+    found = load_gguf(path, quantized=False)
     assert found.config.tied is config.tied and not found.training
     assert found.config.norm_eps == config.norm_eps
     wanted = rounded(model, kind)(tt.from_numpy(TOKENS)).detach().numpy()
     assert wanted.std() > 0.5
     assert np.array_equal(found(tt.from_numpy(TOKENS)).detach().numpy(), wanted)
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0"])
+@pytest.mark.parametrize(
+    "config", [LLAMA, replace(LLAMA, tied=True), GPT2], ids=["Llama", "Llama tied", "GPT-2"]
+)
+def test_blocks_stay_what_they_are(config, kind, tmp_path):
+    """Ground truth: weights stand for the same numbers as the package's, to the last bit; memory as
+    in the file; logits differ by what rounding activations to int8 does, with and without cache."""
+    model = lively(config)
+    path = written(tmp_path / "a.gguf", model, kind)
+    found, exact = load_gguf(path), rounded(model, kind)
+    own, held = exact.state_dict(), 0
+    for name, part in found.named_modules():
+        if isinstance(part, tt.nn.QuantizedWeight):
+            held += 1
+            assert np.array_equal(part.dequantize().numpy(), own[name].numpy()), name
+            assert part.bits == int(kind[1]) and part.group == 32
+    assert held == sum(len(p.shape) == 2 for p in model.parameters())
+    assert not config.tied or found.head.weight is found.tokens.weight
+    numbers = sum(p.size for p in model.parameters() if len(p.shape) == 2)
+    size = sum(x.size * x.dtype.itemsize for x in found.state_dict().values())
+    flat = sum(4 * p.size for p in model.parameters() if len(p.shape) == 1)
+    twice = found.head.weight.nbytes if config.tied else 0  # a state has both names
+    assert size - flat - twice == numbers // 32 * (34 if kind == "Q8_0" else 18)
+    with tt.no_grad():
+        logits, wanted = (m(tt.from_numpy(TOKENS)).numpy() for m in (found, exact))
+        cache = found.new_cache(2)
+        steps = [found(tt.from_numpy(TOKENS[:, i : i + 1]), cache).numpy() for i in range(24)]
+    assert 0 < np.abs(logits - wanted).mean() < 0.05 * wanted.std()
+    np.testing.assert_allclose(np.concatenate(steps, 1), logits, rtol=0, atol=0.2)
+
+
+def test_parts_of_different_kinds_become_floats(tmp_path):
+    """Invariant: q in F16 beside k and v in Q8_0 is one weight of floats; the rest stays blocks."""
+    model = lively(LLAMA)
+    path = written(tmp_path / "a.gguf", model, "Q8_0", halves={"blk.0.attn_q.weight"})
+    found = load_gguf(path)
+    assert isinstance(found.blocks[0].self_attn.in_proj_weight, tt.nn.Parameter)
+    assert isinstance(found.blocks[1].self_attn.in_proj_weight, tt.nn.QuantizedWeight)
+    wanted = load_gguf(path, quantized=False).blocks[0].self_attn.in_proj_weight
+    assert np.array_equal(
+        found.blocks[0].self_attn.in_proj_weight.detach().numpy(), wanted.detach().numpy()
+    )
 
 
 def test_types_of_weights(tmp_path):

@@ -87,6 +87,23 @@ def test_blocks_are_scales_and_codes(kind, most, tmp_path):
     assert (error <= step * (0.51 if kind == "Q8_0" else 1.01)).all()
 
 
+def test_blocks_of_six_bits(tmp_path):
+    """Ground truth: the package's own dequantize of random blocks, to the last bit."""
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 256, (4, 2, 210)).astype(np.uint8)
+    blocks[..., 208:] = rng.standard_normal((4, 2, 1)).astype("<f2").view(np.uint8)
+    kind, path = gguf.GGMLQuantizationType.Q6_K, tmp_path / "a.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tensor("x", blocks.reshape(4, 420), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    found = read_gguf(path).arrays["x"]
+    assert found.shape == (4, 512)
+    assert np.array_equal(found.numbers(), gguf.quants.dequantize(blocks.reshape(4, 420), kind))
+
+
 def test_rows_in_another_order(tmp_path):
     """Invariant: reordering what is stored = reordering the numbers."""
     array = read_gguf(written(tmp_path / "a.gguf", [("x", numbers(4, 64), "Q4_0")])).arrays["x"]

@@ -15,11 +15,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from tinytorch.base.arguments import flag
 from tinytorch.base.dtypes import DType, as_dtype, float32
 from tinytorch.base.errors import FileFormatError, SettingError, short
 from tinytorch.models.gpt import GPT, GPTConfig
-from tinytorch.models.pieces import Piece, fill, halves_of_pairs, llama_pieces
+from tinytorch.models.pieces import Piece, check, copy, halves_of_pairs, llama_pieces
 from tinytorch.nn.init import without_draws
+from tinytorch.nn.quantized import QuantizedWeight
 from tinytorch.storage import gguf
 
 ARCHITECTURE = "general.architecture"
@@ -95,13 +97,17 @@ class Facts:
         return table.shape[0]
 
 
-def load_gguf(path: str | os.PathLike[str], dtype: str | DType = "float32") -> GPT:
+def load_gguf(
+    path: str | os.PathLike[str], dtype: str | DType = "float32", quantized: bool = True
+) -> GPT:
     """The model of a GGUF file, in evaluation mode.
 
     Args:
-        path: a file of architecture llama or gpt2, with arrays in F32, F16, BF16, Q8_0 or Q4_0.
-            What its tokenizer needs: `storage.read_gguf(path).metadata`.
-        dtype: of the weights in memory; default float32.
+        path: a file of architecture llama or gpt2, with arrays in F32, F16, BF16, Q8_0, Q4_0 or
+            Q6_K. What its tokenizer needs: `storage.read_gguf(path).metadata`.
+        dtype: of the weights in memory that are floats; default float32.
+        quantized: whether weights in blocks of 8 or 4 bits stay that, as `nn.QuantizedWeight` in
+            groups of 32 holds them; False: they become floats. Default True.
 
     Raises:
         NotFoundError: there is no such file.
@@ -110,7 +116,11 @@ def load_gguf(path: str | os.PathLike[str], dtype: str | DType = "float32") -> G
 
     Cost: the bytes of the file once, and the weights in memory; one array at a time is turned into
     numbers.
+
+    Differs from llama.cpp: with weights of 8 or 4 bits activations are rounded to int8 with one
+    scale for each token, there one for each 32 numbers.
     """
+    flag("load_gguf", "quantized", quantized)
     where, file = os.fspath(path), gguf.read(path)
     facts = Facts(file, where)
     if facts.kind not in ("llama", "gpt2"):
@@ -130,11 +140,38 @@ def load_gguf(path: str | os.PathLike[str], dtype: str | DType = "float32") -> G
             f"{where}: its sizes do not go together", got=f"{error.what}: {error.got}",
             rule=error.rule, fix="fetch or convert the file again",
         ) from None  # fmt: skip
-    pieces = llama_pieces(model, _llama_name) if llama else _gpt2_pieces(model)
-    arrays = dict(_arrays(file, model)) if llama else file.arrays
-    fill(model, pieces, {n: (x, float32) for n, x in arrays.items()}, where, SPARE)
+    pieces = list(llama_pieces(model, _llama_name) if llama else _gpt2_pieces(model))
+    stored = dict(_arrays(file, model)) if llama else file.arrays
+    arrays = {name: (array, float32) for name, array in stored.items()}
+    check(model, pieces, arrays, where, SPARE)
+    if quantized:
+        pieces = [piece for piece in pieces if not _kept_in_blocks(model, piece, stored)]
+    copy(model, pieces, arrays, where)
     model.eval()
     return model
+
+
+def _kept_in_blocks(model: GPT, piece: Piece, stored: dict[str, gguf.StoredArray]) -> bool:
+    """Put blocks of 8 or 4 bits where the weight was; whether they are of one such kind."""
+    parts = [stored[name] for name in piece.theirs]
+    names = {part.kind.name for part in parts}
+    if len(names) > 1 or not names <= set(_BITS):
+        return False
+    kind = _BITS[names.pop()]
+    found = [part.packed() for part in parts]
+    scales = np.concatenate([scale for scale, _ in found])
+    numbers = np.concatenate([codes for _, codes in found])
+    path, _, name = piece.ours.rpartition(".")
+    layer = model.get_submodule(path)
+    shape = tuple(getattr(layer, name).shape)
+    weight = QuantizedWeight.packed(numbers, scales, shape, kind, gguf.GROUP)
+    setattr(layer, name, weight)
+    if model.config.tied and layer is model.tokens:
+        model.head.weight = weight  # type: ignore[assignment]
+    return True
+
+
+_BITS = {"Q8_0": "int8", "Q4_0": "int4"}
 
 
 def _llama(facts: Facts) -> GPTConfig:

@@ -63,7 +63,16 @@ def fill(
     Raises:
         FileFormatError: arrays are missing, or unknown, or of another shape than the model's.
     """
-    own, wanted = model.state_dict(), list(pieces)
+    wanted = list(pieces)
+    check(model, wanted, arrays, where, spare)
+    copy(model, wanted, arrays, where)
+
+
+def check(
+    model: Module, wanted: list[Piece], arrays: Mapping[str, Array], where: str, spare: str
+) -> None:
+    """Refuse arrays that are not those of the model; see `fill`."""
+    own = model.state_dict()
     names = [name for piece in wanted for name in piece.theirs]
     if missing := [name for name in names if name not in arrays]:
         _refuse(f"{where} lacks weights", _listed(missing, len(names)), "all weights of the model")
@@ -75,12 +84,16 @@ def fill(
     for piece in wanted:
         shapes = piece.shapes(tuple(own[piece.ours].shape))
         for name, shape in zip(piece.theirs, shapes, strict=True):
-            _check(where, name, piece.ours, arrays[name], shape)
-    # One weight at a time: what is mapped is in memory once, what is joined for a moment twice.
+            _check_shape(where, name, piece.ours, arrays[name], shape)
+
+
+def copy(model: Module, wanted: list[Piece], arrays: Mapping[str, Array], where: str) -> None:
+    """Copy arrays that were checked, a weight at a time: what is mapped is in memory once, what is
+    joined for a moment twice."""
+    own = model.state_dict()
     for piece in wanted:
-        parts = [
-            (np.asarray(array), dtype) for array, dtype in map(arrays.__getitem__, piece.theirs)
-        ]
+        found = [arrays[name] for name in piece.theirs]
+        parts = [(np.asarray(array), dtype) for array, dtype in found]
         if piece.transposed:
             value = (parts[0][0].T, parts[0][1])
         elif len(parts) == 1:
@@ -97,7 +110,7 @@ def _numbers(part: Array) -> np.ndarray:
     return from_bfloat16(array) if dtype.name == "bfloat16" else array.astype(np.float32)
 
 
-def _check(where: str, name: str, ours: str, array: Array, shape: tuple[int, ...]) -> None:
+def _check_shape(where: str, name: str, ours: str, array: Array, shape: tuple[int, ...]) -> None:
     values, dtype = array
     if not dtype.is_float:
         rule = "floating-point numbers"

@@ -4,7 +4,8 @@ Knows bytes, blocks and NumPy arrays, never models. Everything that a damaged or
 say is checked before any memory is touched; arrays are mapped, and become numbers when asked for.
 
 Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3; blocks:
-ggml-common.h, `block_q4_0` and `block_q8_0`.
+ggml-common.h, `block_q4_0`, `block_q8_0` and `block_q6_K` (which llama-quantize takes for the head
+of a model whose other weights are Q4_0).
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Kind:
 
 KINDS = {
     0: Kind("F32", 1, 4), 1: Kind("F16", 1, 2), 2: Kind("Q4_0", GROUP, 18),
-    8: Kind("Q8_0", GROUP, 34), 30: Kind("BF16", 1, 2),
+    8: Kind("Q8_0", GROUP, 34), 14: Kind("Q6_K", 256, 210), 30: Kind("BF16", 1, 2),
 }  # fmt: skip
 _SCALARS = {
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q",
@@ -84,8 +85,11 @@ class StoredArray:
     def numbers(self) -> np.ndarray:
         """All numbers, (*shape), float32.
 
-        Q8_0: scale * code, of codes of 8 bits. Q4_0: scale * (code - 8), of codes of 4 bits.
+        Q8_0: scale * code, of codes of 8 bits. Q4_0: scale * (code - 8), of codes of 4 bits. Q6_K:
+        scale of 256 * scale of 16 * (code - 32), of codes of 6 bits.
         """
+        if self.kind.name == "Q6_K":
+            return _six_bits(self.rows).reshape(self.shape)
         if self.kind.group > 1:
             scales, codes = self.blocks()
             wide = codes.reshape(*scales.shape, GROUP) * scales.astype(np.float32)[..., None]
@@ -96,19 +100,26 @@ class StoredArray:
         return found.astype(np.float32, copy=False).reshape(self.shape)
 
     def blocks(self) -> tuple[np.ndarray, np.ndarray]:
-        """Scales (rows, C / 32), float16, and codes (rows, C), int8, of an array in blocks.
+        """Scales (rows, C / 32), float16, and codes (rows, C), int8, of Q8_0 or Q4_0.
 
         A number is its code times the scale of its block; codes of Q4_0 are in [-8, 8).
         """
-        count = self.shape[-1] // GROUP
-        cut = self.rows.reshape(len(self.rows), count, self.kind.size)
-        scales = np.ascontiguousarray(cut[..., :2]).view("<f2")[..., 0].astype(np.float16)
-        if self.kind.name == "Q8_0":
-            codes = np.ascontiguousarray(cut[..., 2:]).view(np.int8)
-        else:  # the low four bits of the 16 bytes are the first 16 numbers, the high ones the rest
-            pairs = cut[..., 2:]
+        scales, codes = self.packed()
+        if self.kind.name == "Q4_0":
+            pairs = codes.reshape(*scales.shape, GROUP // 2)
             codes = np.concatenate([pairs & 15, pairs >> 4], -1).view(np.int8) - np.int8(8)
         return scales, codes.reshape(len(self.rows), -1)
+
+    def packed(self) -> tuple[np.ndarray, np.ndarray]:
+        """Scales as `blocks` gives them, and codes as they lie there, without the scales between.
+
+        Of Q8_0 (rows, C), int8. Of Q4_0 (rows, C / 2), uint8: the low four bits of 16 bytes are the
+        first 16 numbers of a block, plus 8, the high four bits the others.
+        """
+        cut = self.rows.reshape(len(self.rows), -1, self.kind.size)
+        scales = np.ascontiguousarray(cut[..., :2]).view("<f2")[..., 0].astype(np.float16)
+        codes = np.ascontiguousarray(cut[..., 2:]).reshape(len(self.rows), -1)
+        return scales, codes.view(np.int8) if self.kind.name == "Q8_0" else codes
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self.numbers() if dtype is None else self.numbers().astype(dtype)
@@ -116,6 +127,18 @@ class StoredArray:
     def reordered(self, order: Callable[[np.ndarray], np.ndarray]) -> StoredArray:
         """With its rows in another order: what `order` makes of (rows, bytes)."""
         return replace(self, rows=order(self.rows))
+
+
+def _six_bits(rows: np.ndarray) -> np.ndarray:
+    """Blocks of 256: 128 bytes with the low four bits, 64 with the high two, 16 scales, a scale."""
+    cut = rows.reshape(-1, 210)
+    low, high = cut[:, :128].reshape(-1, 2, 1, 64), cut[:, 128:192].reshape(-1, 2, 1, 32)
+    low = (low >> np.array([0, 4], np.uint8).reshape(1, 1, 2, 1)) & 15
+    high = (high >> np.array([0, 2, 4, 6], np.uint8).reshape(1, 1, 4, 1)) & 3
+    codes = (low.reshape(-1, 16, 16) | (high.reshape(-1, 16, 16) << 4)).astype(np.int8) - 32
+    inner = np.ascontiguousarray(cut[:, 192:208]).view(np.int8).astype(np.float32)
+    outer = np.ascontiguousarray(cut[:, 208:]).view("<f2").astype(np.float32)
+    return (outer * inner)[..., None] * codes
 
 
 @dataclass(frozen=True)
