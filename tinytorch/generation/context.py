@@ -9,7 +9,7 @@ are chosen.
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Protocol
@@ -85,8 +85,8 @@ class Context:
         self._weights: list[tuple[Any, ...]] = []  # of the first token
         dim = {"tokens": (None, Dim("T", max=min(PIECE, self.length)))}
         few = {"tokens": (None, Dim("A", max=min(AHEAD, self.length)))}
-        self._next = compile(_of_last(model, self.cache))
-        self._piece = compile(_of_last(model, self.cache), dynamic_shapes=dim)
+        self._next = compile(of_last(model, self.cache))
+        self._piece = compile(of_last(model, self.cache), dynamic_shapes=dim)
         self._every = compile(_of_every(model, self.cache), dynamic_shapes=few)
 
     @property
@@ -105,13 +105,17 @@ class Context:
         The last of the tokens is never among them: its logits are wanted. Everything is forgotten
         if the model's weights have changed since: of each array two numbers are compared.
         """
-        common = 0
-        if self.tokens and self._sample() == self._weights:
-            most = min(len(self.tokens), len(tokens) - 1)
-            while common < most and self.tokens[common] == tokens[common]:
-                common += 1
+        if self.tokens and self._sample() != self._weights:
+            self.cut(0)
+        return self.follow(tokens)
+
+    def follow(self, tokens: Sequence[int]) -> int:
+        """As `keep`, where nobody has changed a weight since."""
+        common, most = 0, min(len(self.tokens), len(tokens) - 1)
+        while common < most and self.tokens[common] == tokens[common]:
+            common += 1
         self.cut(common)
-        return common
+        return len(self.tokens)
 
     def _sample(self) -> list[tuple[Any, ...]]:
         arrays = [t._buffer.array for t in self.model.state_dict().values()]
@@ -170,14 +174,16 @@ class Context:
         return given
 
 
-def _of_last(model: Any, cache: ModelCache):
+def of_last(model: Any, cache: ModelCache) -> Callable[[Tensor], Tensor]:
+    """A function to compile: tokens (B, T) -> the logits behind the last ones, float32 (B, V)."""
+
     def read(tokens: Tensor) -> Tensor:
         return model.head(model.features(tokens, cache)[:, -1]).astype(float32)
 
     return read
 
 
-def _of_every(model: Any, cache: ModelCache):
+def _of_every(model: Any, cache: ModelCache) -> Callable[[Tensor], Tensor]:
     def read(tokens: Tensor) -> Tensor:
         return model.head(model.features(tokens, cache)).astype(float32)
 

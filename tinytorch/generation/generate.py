@@ -5,7 +5,7 @@ Knows contexts and samplers; token ids, never text (generation/stream.py).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from tinytorch.base.arguments import flag, whole
 from tinytorch.base.errors import SettingError
 from tinytorch.generation.context import Context, borrow, checked_prompt, give_back
 from tinytorch.generation.sampling import Sampler, Sampling, Token
+from tinytorch.generation.speculative import Allowed, draft_of, speculated
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Stops = int | Iterable[int | Sequence[int]]
@@ -36,6 +37,7 @@ def generate(
     top_k: int | None = None, top_p: float = 1.0, min_p: float = 0.0,
     repetition_penalty: float = 1.0, seed: int | None = None, stop: Stops = (),
     logprobs: bool = False, constraint: Constraint | None = None, context: Context | None = None,
+    draft: Any = None, ahead: int = 4,
 ) -> Generator[Token, None, str]:  # fmt: skip
     """The tokens that follow a prompt, each as soon as it is there.
 
@@ -55,6 +57,10 @@ def generate(
         constraint: says which tokens may follow; see `constraints`.
         context: a `Context` of the model that is kept between calls: what the prompt has in common
             with what is in it is not computed again. Default: one that begins empty.
+        draft: guesses tokens that the model then reads several at a time: a smaller model with the
+            same vocabulary, "ngrams" (what followed the same tokens before), or a `Draft`. The
+            distribution of answers stays what it is; a seed gives another one of them.
+        ahead: guesses at a time, from 1 to 31; default 4.
 
     Returns:
         an iterator of tokens: ints, with `logprob`. Its value (of `yield from`) is why it ended:
@@ -92,7 +98,19 @@ def generate(
         )
     stops = stop_sequences(stop)
     sampler = Sampler(sampling, flag("generate", "logprobs", logprobs), ids)
-    return _generated(model, ids, limit, sampler, stops, constraint, context)
+    guesses = None if draft is None else draft_of(draft, int(model.config.vocab))
+    ahead = whole("generate", "ahead", ahead, at_least=1)
+
+    def allowed(answer: Sequence[int]) -> Array | None:
+        return None if constraint is None else allowed_now(constraint, answer, stops)
+
+    def tokens(used: Context) -> Iterator[Token]:
+        new = ids[used.keep(ids) :]
+        if guesses is None:
+            return _one_by_one(used, new, sampler, allowed)
+        return speculated(used, new, sampler, guesses, ahead, allowed)
+
+    return _generated(model, tokens, limit, stops, context)
 
 
 def room_for(owner: str, ids: Sequence[int], length: int, max_tokens: int | None) -> int:
@@ -123,43 +141,58 @@ def stop_sequences(stop: Stops) -> list[tuple[int, ...]]:
 
 
 def _generated(
-    model: Any, ids: list[int], limit: int, sampler: Sampler, stops: list[tuple[int, ...]],
-    constraint: Constraint | None, given: Context | None,
+    model: Any, tokens: Callable[[Context], Iterator[Token]], limit: int,
+    stops: list[tuple[int, ...]], given: Context | None,
 ) -> Generator[Token, None, str]:  # fmt: skip
     if not limit:
         return "length"
     context = borrow(model) if given is None else given
+    held = HeldBack(stops)
     try:
-        new = ids[context.keep(ids) :]
-        held = HeldBack(stops)
-        answer: list[int] = []
-        while True:
-            allowed = None
-            if constraint is not None:
-                allowed = allowed_now(constraint, answer, stops)
-                if not allowed.any():
-                    yield from held.rest()
-                    return "stop"
-            token = sampler(context.read(new), allowed)
-            answer.append(token)
+        for count, token in enumerate(tokens(context), 1):
             yield from held.take(token)
             if held.is_stopped:
                 return "stop"
-            if len(answer) == limit:
+            if count == limit:
                 yield from held.rest()
                 return "length"
-            new = (token,)
+    except AnswerEnds:
+        yield from held.rest()
     finally:
         if given is None:
             give_back(context)
+    return "stop"
+
+
+def _one_by_one(
+    context: Context, new: list[int], sampler: Sampler, allowed: Allowed
+) -> Iterator[Token]:
+    """The tokens that follow what is in a context and the new ones, without end."""
+    answer: list[int] = []
+    while True:
+        mask = allowed(answer)
+        token = sampler(context.read(new), mask)
+        answer.append(token)
+        yield token
+        new = [int(token)]
+
+
+class AnswerEnds(Exception):  # noqa: N818: no error
+    """A constraint allows no further token."""
 
 
 def allowed_now(
     constraint: Constraint, answer: Sequence[int], stops: Iterable[tuple[int, ...]]
 ) -> Array:
-    """What a constraint allows, and stop tokens where the answer may end."""
+    """What a constraint allows, and stop tokens where the answer may end.
+
+    Raises:
+        AnswerEnds: nothing.
+    """
     allowed = np.array(constraint.allowed(answer), bool)
-    if constraint.may_end(answer) and allowed.any():
+    if not allowed.any():
+        raise AnswerEnds
+    if constraint.may_end(answer):
         for s in stops:
             if len(s) == 1:
                 allowed[s[0]] = True

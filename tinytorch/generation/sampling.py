@@ -141,7 +141,7 @@ class Sampler:
         if len(ids) == 1:
             chosen = int(ids[0])
         else:
-            chosen = int(ids[_drawn(weights, self.unit())])
+            chosen = int(ids[drawn(weights, self.unit())])
         self.note(chosen)
         return Token(chosen, log_probability(logits, chosen) if self.logprobs else None)
 
@@ -260,8 +260,13 @@ def most_probable(weights: Array, mass: float) -> Array:
         count = min(4 * count, n)
 
 
-def _drawn(weights: Array, unit: float) -> int:
-    """Place i with a probability in proportion to weights[i]; in two steps where they are many."""
+def drawn(weights: Array, unit: float) -> int:
+    """Place i with a probability in proportion to weights[i]; in two steps where they are many.
+
+    Args:
+        weights: (n,), none below 0, some above.
+        unit: a random number in [0, 1).
+    """
     n = len(weights)
     if n <= 4 * _BLOCK:
         sums = np.cumsum(weights, dtype=np.float64)

@@ -219,6 +219,26 @@ class KeyValueCache(Module):
             )
         self.lengths.assign_(Tensor(given.copy()))
 
+    def share(self, batch: int = 1) -> KeyValueCache:
+        """Another cache in the same pages, for other sequences: with lengths and table of its own.
+
+        Args:
+            batch: sequences; default 1.
+        """
+        if self.table is None:
+            raise SettingError(
+                "KeyValueCache: without pages there is nothing to share",
+                got="share() of a cache without pages",
+                rule="memory that a table gives to sequences, page by page",
+                fix="new_cache(..., page=64)",
+            )
+        other = object.__new__(KeyValueCache)
+        vars(other).update(vars(self))
+        other.batch = whole("KeyValueCache", "batch", batch, at_least=1)
+        other.table = zeros((batch, self.table.shape[1]), dtype=int64)
+        other.lengths = zeros((batch,), dtype=int64)
+        return other
+
     def reorder(self, rows: Sequence[int]) -> None:
         """Let sequence i go on from what sequence rows[i] has, as beams of a search do.
 
@@ -335,6 +355,10 @@ class ModelCache(Module):
     def cut(self, lengths: int | Sequence[int]) -> None:
         """As `KeyValueCache.cut`, in all layers."""
         self[0].cut(lengths)
+
+    def share(self, batch: int = 1) -> ModelCache:
+        """As `KeyValueCache.share`, of all layers."""
+        return ModelCache(layer.share(batch) for layer in self)
 
     def reorder(self, rows: Sequence[int]) -> None:
         """As `KeyValueCache.reorder`, in all layers."""
