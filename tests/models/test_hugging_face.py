@@ -325,6 +325,14 @@ def test_models_that_no_architecture_describes(model, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_models_of_few_bits_are_not_written(tmp_path):
+    """Ground truth: the architectures have floats."""
+    small = tt.compression.quantize(GPT(LLAMA))
+    with pytest.raises(SettingError, match="weights of 8 or 4 bits have no place"):
+        save_folder(small, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_shard_is_at_least_a_byte(tmp_path):
     """Ground truth: its docstring."""
     with pytest.raises(SettingError, match="shard_bytes is not a whole number"):

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tinytorch.base.dtypes import DType, from_bfloat16
-from tinytorch.base.errors import FileFormatError, short
+from tinytorch.base.errors import FileFormatError, SettingError, short
 from tinytorch.nn.module import Module
 from tinytorch.tensor.assignment import copy_named
 
@@ -144,10 +144,20 @@ def taken_apart(model: Module, pieces: Iterable[Piece]) -> dict[str, Array]:
 
     Returns:
         arrays in storage form with their types: views of the model's memory where they can be.
+
+    Raises:
+        SettingError: a weight is none of floats: it was quantized.
     """
     own = model.state_dict()
     found: dict[str, Array] = {}
     for piece in pieces:
+        if piece.ours not in own:
+            raise SettingError(
+                "weights of 8 or 4 bits have no place in this file",
+                got=f"{piece.ours} of {type(model).__name__}",
+                rule="floats, as the model had before it was quantized",
+                fix="save it before compression.quantize, or storage.save what state_dict() holds",
+            )
         tensor = own[piece.ours]
         stored, first = tensor.handle().array, 0
         if piece.transposed:

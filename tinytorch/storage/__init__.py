@@ -1,4 +1,4 @@
-"""How do arrays live on disk? Strict safetensors, nested state, folders written atomically.
+"""How do arrays live on disk? Strict safetensors and GGUF, nested state, atomic folders.
 
 Knows arrays and files, never models.
 """
