@@ -257,9 +257,13 @@ ARRAYS = {
         lambda a: a.update({"blk.0.attn_q.weight": np.zeros((33, 64), np.float32)}),
         "has another shape",
     ),
-    "stretched frequencies": (
-        lambda a: a.update({"rope_freqs.weight": np.full(8, 2.0, np.float32)}),
+    "stretched by nothing": (
+        lambda a: a.update({"rope_freqs.weight": np.zeros(8, np.float32)}),
         "rope_freqs.weight cannot be used",
+    ),
+    "stretched frequencies of other heads": (
+        lambda a: a.update({"rope_freqs.weight": np.ones(7, np.float32)}),
+        "8 numbers > 0, one for each rotary pair",
     ),
 }  # fmt: skip
 
@@ -274,11 +278,16 @@ def test_arrays_that_do_not_fit_are_named(change, phrase, tmp_path):
         load_gguf(written(tmp_path / "a.gguf", model, arrays=arrays))
 
 
-def test_frequencies_that_stretch_nothing_are_taken(tmp_path):
-    """Invariant: factors of 1 change no logit."""
-    model = lively(LLAMA)
-    arrays = arrays_of(model) | {"rope_freqs.weight": np.ones(8, np.float32)}
-    load_gguf(written(tmp_path / "a.gguf", model, arrays=arrays))
+def test_frequencies_that_are_stretched(tmp_path):
+    """Ground truth: a model with these factors."""
+    factors = tuple(float(x) for x in np.linspace(1, 8, 8).astype(np.float32))
+    model = lively(replace(LLAMA, rotary_factors=factors))
+    arrays = arrays_of(model) | {"rope_freqs.weight": np.array(factors, np.float32)}
+    found = load_gguf(written(tmp_path / "a.gguf", model, arrays=arrays))
+    assert found.config.rotary_factors == factors
+    x = tt.from_numpy(TOKENS)
+    assert np.array_equal(found(x).detach().numpy(), model(x).detach().numpy())
+    assert not np.allclose(found(x).detach().numpy(), lively(LLAMA)(x).detach().numpy(), atol=0.1)
 
 
 def test_files_that_are_none(tmp_path):

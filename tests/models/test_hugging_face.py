@@ -32,6 +32,7 @@ MODELS = {
     "GPT-2": lambda: GPT(GPT2),
     "GPT-2 untied": lambda: GPT(replace(GPT2, tied=False, mlp="gelu", hidden=5)),
     "Llama": lambda: GPT(LLAMA),
+    "Llama stretched": lambda: GPT(replace(LLAMA, rotary_factors=(1.0, 3.5))),
     "Llama tied": lambda: GPT(replace(LLAMA, tied=True, bias=True, rotary_base=50.0)),
     "BERT": lambda: BERT(SMALL_BERT),
     "BERT masked": lambda: BERTMaskedLM(SMALL_BERT),
@@ -134,11 +135,28 @@ CONFIGS = {
     "an unknown one": ({"model_type": "mamba"}, "one of 'gpt2', 'llama', 'bert'"),
     "no name": ({"model_type": ["llama"]}, "an architecture that TinyTorch does not have"),
     "no activation of ours": ({"hidden_act": "relu"}, "hidden_act = .silu.: nothing else"),
-    "stretched positions": (
-        {"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "rope_type cannot be used",
+    "stretched positions of another kind": (
+        {"rope_parameters": {"rope_type": "yarn", "factor": 8.0}}, "rope_type cannot be used",
     ),
     "stretched positions, as once written": (
-        {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling cannot be used",
+        {"rope_parameters": None, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
+        "type cannot be used",
+    ),
+    "stretched by nothing": (
+        {"rope_parameters": {"rope_type": "linear", "factor": 0}}, "factor cannot be used",
+    ),
+    "stretched without saying how": (
+        {"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor cannot be",
+    ),
+    "two kinds of factors": (
+        {"rope_parameters": {"rope_type": "longrope", "long_factor": [2.0] * 2,
+                             "short_factor": [1.0] * 2, "attention_factor": 1.0}},
+        "long_factor cannot be used",
+    ),
+    "factors of other heads": (
+        {"rope_parameters": {"rope_type": "longrope", "long_factor": [2.0] * 3,
+                             "short_factor": [2.0] * 3, "attention_factor": 1.0}},
+        "its sizes do not go together",
     ),
     "positions are no object": ({"rope_parameters": 3}, "rope_parameters cannot be used"),
     "base 0": ({"rope_parameters": {"rope_theta": 0}}, "rope_theta cannot be used"),

@@ -331,6 +331,21 @@ def test_rotary_pairs_are_permutations_of_each_other():
     np.testing.assert_allclose(halves, neighbours[:, order], rtol=1e-14)
 
 
+def test_rotary_factors_stretch_waves():
+    """Invariant: with factors of 2 place 2 t is what place t is without; a pair has its own."""
+    x = np.random.default_rng(0).standard_normal((1, 4))
+    plain, twice = nn.RotaryPositions(4), nn.RotaryPositions(4, factors=(2.0, 2.0))
+    a, b = (turn(tt.Tensor(x), start=n).numpy() for turn, n in ((plain, 3), (twice, 6)))
+    np.testing.assert_allclose(a, b, rtol=1e-12)
+    one = nn.RotaryPositions(4, factors=[1.0, 5.0])(tt.Tensor(x), start=3).numpy()
+    assert np.array_equal(one[:, ::2], plain(tt.Tensor(x), start=3).numpy()[:, ::2])
+    assert not np.allclose(one[:, 1::2], a[:, 1::2])
+    with pytest.raises(SettingError, match="each pair has its own factor"):
+        nn.RotaryPositions(4, factors=(1.0,))
+    with pytest.raises(SettingError, match="factors is outside its range"):
+        nn.RotaryPositions(4, factors=(1.0, 0.0))
+
+
 def test_rotary_angles_far_out_keep_their_digits():
     """Ground truth: NumPy in float64, at place 10^6; angles in float32 would be off by 0.06."""
     x = np.array([[1.0, 0.0]], np.float32)

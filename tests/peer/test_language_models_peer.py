@@ -47,6 +47,13 @@ PEERS = {
         tie_word_embeddings=True, rms_norm_eps=1e-2,
         rope_parameters={"rope_type": "default", "rope_theta": 50.0},
     ),
+    "Llama 3.1": lambda: llama(rope_parameters={
+        "rope_type": "llama3", "rope_theta": 100.0, "factor": 4.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+    }),
+    "Llama with longer waves": lambda: llama(
+        rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 3.0}
+    ),
     "Llama with biases, one head of keys": lambda: llama(
         attention_bias=True, mlp_bias=True, num_key_value_heads=1
     ),
@@ -97,15 +104,18 @@ def test_logits_of_a_folder_that_transformers_wrote(make, tmp_path):
 @pytest.mark.parametrize("shard_bytes", [5_000_000_000, 3000])
 @pytest.mark.parametrize("make", PEERS.values(), ids=PEERS)
 def test_transformers_reads_the_folders_we_write(make, shard_bytes, tmp_path):
-    """Ground truth: transformers on a folder of ours gives what it gave before, to the last bit:
-    the weights went through our model unchanged."""
+    """Ground truth: transformers on a folder of ours gives what it gave before, to the last bit, as
+    the weights went through our model unchanged; factors of rotary waves are rounded once more."""
     peer = lively(make())
     peer.save_pretrained(tmp_path / "theirs")
     save_folder(load_folder(tmp_path / "theirs"), tmp_path / "ours", shard_bytes)
     assert (tmp_path / "ours" / "model.safetensors.index.json").exists() is (shard_bytes == 3000)
     again, facts = type(peer).from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not facts["missing_keys"] and not facts["unexpected_keys"]
-    assert np.array_equal(theirs(again.eval(), TOKENS), theirs(peer, TOKENS))
+    found, wanted = theirs(again.eval(), TOKENS), theirs(peer, TOKENS)
+    if getattr(peer.config, "rope_parameters", {"rope_type": "default"})["rope_type"] == "default":
+        assert np.array_equal(found, wanted)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
 
 
 def test_shards_that_transformers_wrote(tmp_path):

@@ -28,7 +28,7 @@ from tinytorch.models.generative import (
 )
 from tinytorch.models.gguf import load_gguf
 from tinytorch.models.gpt import GPT, GPTConfig, next_token_loss
-from tinytorch.models.hugging_face import load_folder, save_folder
+from tinytorch.models.hugging_face import llama3_factors, load_folder, save_folder
 from tinytorch.models.llama2c import load_llama2c
 from tinytorch.models.published import load
 from tinytorch.models.resnet import (
@@ -48,10 +48,10 @@ __all__ = [
     "BERT", "BERTClassifier", "BERTConfig", "BERTMaskedLM", "CNN", "CifarResNet", "ConvVAE",
     "DCGANDiscriminator", "DCGANGenerator", "GPT", "GPTConfig", "LeNet", "MLP", "ResNet",
     "Seq2Seq", "Seq2SeqConfig", "VAEOutput", "VisionTransformer", "cifar_resnet",
-    "discriminator_loss", "generator_loss", "load", "load_folder", "load_gguf", "load_llama2c",
-    "mask_tokens", "masked_lm_loss", "next_token_loss", "pretrained", "pretrained_facts",
-    "resnet18", "resnet20", "resnet32", "resnet34", "resnet50", "resnet56", "save_folder",
-    "vae_loss",
+    "discriminator_loss", "generator_loss", "llama3_factors", "load", "load_folder", "load_gguf",
+    "load_llama2c", "mask_tokens", "masked_lm_loss", "next_token_loss", "pretrained",
+    "pretrained_facts", "resnet18", "resnet20", "resnet32", "resnet34", "resnet50", "resnet56",
+    "save_folder", "vae_loss",
 ]  # fmt: skip
 
 _explain_all(globals(), __all__)

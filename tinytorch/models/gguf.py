@@ -180,10 +180,6 @@ def _llama(facts: Facts) -> GPTConfig:
         for name in ("rope.dimension_count", "attention.key_length", "attention.value_length"):
             facts.must_be(name, size // heads)
     facts.must_be("rope.scaling.type", "none")
-    if "rope_freqs.weight" in facts.file.arrays:
-        stretched = facts.file.arrays["rope_freqs.weight"].numbers()
-        if (stretched != 1.0).any():
-            facts.refuse("rope_freqs.weight", "rotary positions that are not stretched")
     return GPTConfig(
         facts.vocabulary(), facts.whole("block_count"), heads, size, facts.whole("context_length"),
         kv_heads=facts.whole("attention.head_count_kv", heads),
@@ -191,7 +187,19 @@ def _llama(facts: Facts) -> GPTConfig:
         rotary_base=facts.number("rope.freq_base", 10000.0), norm="rms",
         norm_eps=facts.number("attention.layer_norm_rms_epsilon"), mlp="swiglu", bias=False,
         tied="output.weight" not in facts.file.arrays,
+        rotary_factors=_factors(facts, size // heads // 2),
     )  # fmt: skip
+
+
+def _factors(facts: Facts, pairs: int) -> tuple[float, ...] | None:
+    """How much longer the rotary waves are; no array: as they are."""
+    array = facts.file.arrays.get("rope_freqs.weight")
+    if array is None:
+        return None
+    found = array.numbers()
+    if found.shape != (pairs,) or not ((found > 0) & np.isfinite(found)).all():
+        facts.refuse("rope_freqs.weight", f"{pairs} numbers > 0, one for each rotary pair")
+    return tuple(found.tolist())
 
 
 def _gpt2(facts: Facts) -> GPTConfig:

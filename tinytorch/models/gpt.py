@@ -50,6 +50,8 @@ class GPTConfig:
         positions: "learned", a vector for each place added to the tokens, or "rotary", queries and
             keys turned by their place; default "learned".
         rotary_base: how long the longest rotary wave is, over 2 pi, in (0, inf); default 10000.
+        rotary_factors: size / heads / 2 numbers > 0, how much longer each rotary wave is; default
+            None: 1. `llama3_factors` gives those of Llama 3.1 and later.
         norm: "layer" or "rms"; default "layer".
         norm_eps: what norms add before the root, in [0, inf); default 1e-5.
         mlp: the network for each token: "gelu", "gelu_tanh" (GPT-2's formula) or "swiglu"; default
@@ -83,9 +85,13 @@ class GPTConfig:
     mlp: str = "gelu"
     bias: bool = True
     tied: bool = False
+    rotary_factors: tuple[float, ...] | None = None
 
     def __post_init__(self):
         owner = "GPTConfig"
+        if self.rotary_factors is not None:
+            # As a tuple, whatever it came as: settings are compared, and are keys.
+            object.__setattr__(self, "rotary_factors", tuple(self.rotary_factors))
         for name in ("vocab", "layers", "heads", "size", "length"):
             whole(owner, name, getattr(self, name), at_least=1)
         for name in ("kv_heads", "hidden"):
@@ -252,7 +258,8 @@ def _block(config: GPTConfig) -> TransformerBlock:
     form, gated = MLPS[config.mlp]
     turned = None
     if config.positions == "rotary":
-        turned = RotaryPositions(config.size // config.heads, config.rotary_base)
+        size, factors = config.size // config.heads, config.rotary_factors
+        turned = RotaryPositions(size, config.rotary_base, factors=factors)
     return TransformerBlock(
         config.size, config.heads, hidden=config.width, dropout=config.dropout, causal=True,
         activation=SiLU() if form == "silu" else GELU(form), gated=gated, bias=config.bias,

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tinytorch.base import files
-from tinytorch.base.arguments import whole
+from tinytorch.base.arguments import number, whole
 from tinytorch.base.dtypes import DType, as_dtype
 from tinytorch.base.errors import FileFormatError, NotFoundError, SettingError, short
 from tinytorch.base.files import NotStrictError, parse_json, replacing
@@ -73,6 +73,13 @@ class Fields:
         value = default if value is None else value
         if type(value) not in (int, float) or not 0 <= value < float("inf"):
             self.refuse(name, "a number >= 0")
+        return float(value)
+
+    def positive(self, name: Any, value: Any = None) -> float:
+        """A finite number > 0, that is there."""
+        value = self.table.get(name) if value is None else value
+        if type(value) not in (int, float) or not 0 < value < float("inf"):
+            self.refuse(str(name), "a number > 0")
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:
@@ -203,30 +210,84 @@ def _read_llama(fields: Fields) -> GPT:
     size, heads = fields.whole("hidden_size", 4096), fields.whole("num_attention_heads", 32)
     if fields.whole("head_dim", size // heads) * heads != size:
         fields.refuse("head_dim", f"hidden_size / num_attention_heads = {size} / {heads}")
+    base, factors = _rotary(fields, size // heads)
     return GPT(GPTConfig(
         fields.whole("vocab_size", 32000), fields.whole("num_hidden_layers", 32), heads, size,
         fields.whole("max_position_embeddings", 2048),
         kv_heads=fields.whole("num_key_value_heads", heads),
         hidden=fields.whole("intermediate_size", 11008), positions="rotary",
-        rotary_base=_rotary_base(fields), norm="rms", norm_eps=fields.number("rms_norm_eps", 1e-6),
-        mlp="swiglu", bias=bias, tied=fields.flag("tie_word_embeddings", False),
+        rotary_base=base, norm="rms", norm_eps=fields.number("rms_norm_eps", 1e-6), mlp="swiglu",
+        bias=bias, tied=fields.flag("tie_word_embeddings", False), rotary_factors=factors,
     ))  # fmt: skip
 
 
-def _rotary_base(fields: Fields) -> float:
-    """The base of rotary positions; versions before 5 of transformers wrote it apart."""
-    fields.must_be("rope_scaling", None)
-    inner = fields.table.get("rope_parameters")
-    if inner is None:
-        inner = {"rope_theta": fields.number("rope_theta", 10000.0)}
+def _rotary(fields: Fields, size: int) -> tuple[float, tuple[float, ...] | None]:
+    """Base and factors of rotary positions, for heads of this size.
+
+    Versions before 5 of transformers wrote them as rope_theta and rope_scaling.
+    """
+    name = next((n for n in ("rope_parameters", "rope_scaling") if fields.table.get(n)), None)
+    inner = {} if name is None else fields.table[name]
     if not isinstance(inner, dict):
-        fields.refuse("rope_parameters", "an object")
-    inside = Fields(inner, f"{fields.where}, rope_parameters")
-    inside.must_be("rope_type", "default")
+        fields.refuse(str(name), "an object")
+    inside = Fields(inner, f"{fields.where}, {name}")
     base = inside.number("rope_theta", fields.number("rope_theta", 10000.0))
     if base == 0.0:
         inside.refuse("rope_theta", "a number > 0")
-    return base
+    kind = "rope_type" if "rope_type" in inner else "type"
+    kinds = {"default": "", "linear": "linear", "llama3": "llama3", "longrope": "longrope"}
+    found = inside.one_of(kind, "default", kinds)
+    if found == "linear":
+        return base, (inside.positive("factor"),) * (size // 2)
+    if found == "llama3":
+        return base, llama3_factors(
+            size, base, inside.positive("factor"), inside.positive("low_freq_factor"),
+            inside.positive("high_freq_factor"), inside.whole("original_max_position_embeddings"),
+        )  # fmt: skip
+    if found == "longrope":
+        inside.must_be("attention_factor", 1.0)
+        long, short = inner.get("long_factor"), inner.get("short_factor")
+        if not isinstance(long, list) or long != short:
+            inside.refuse("long_factor", "a list of factors, the same as short_factor")
+        return base, tuple(inside.positive(i, factor) for i, factor in enumerate(long))
+    return base, None
+
+
+def llama3_factors(
+    head_size: int, base: float = 500000.0, factor: float = 8.0, low: float = 1.0,
+    high: float = 4.0, length: int = 8192,
+) -> tuple[float, ...]:  # fmt: skip
+    """How much longer the rotary waves of Llama 3.1 and later are: `GPTConfig.rotary_factors`.
+
+    Waves that are short beside the texts of the first training stay (1), long ones become `factor`
+    times as long, and those between a part of it.
+
+    Args:
+        head_size: D, features of a head; even.
+        base: of the rotary positions.
+        factor: of the long waves, > 0; default 8 (Llama 3.2: 32).
+        low: waves longer than length / low are long ones, > 0; default 1.
+        high: waves shorter than length / high stay, > low; default 4.
+        length: of the first training's texts; default 8192.
+
+    Returns:
+        D / 2 numbers.
+
+    Source: `_compute_llama3_parameters` of transformers' modeling_rope_utils.py, which is Meta's
+    `apply_scaling` in https://github.com/meta-llama/llama-models.
+
+    Example:
+        >>> [round(x, 2) for x in llama3_factors(16)]
+        [1.0, 1.0, 1.0, 1.0, 2.69, 8.0, 8.0, 8.0]
+    """
+    owner = "llama3_factors"
+    size = whole(owner, "head_size", head_size, at_least=2)
+    for name, value in (("base", base), ("factor", factor), ("low", low), ("length", length)):
+        number(owner, name, value, "(0, inf)")
+    number(owner, "high", high, f"({low}, inf)")
+    waves = 2 * np.pi * base ** (np.arange(0, size, 2) / size)
+    kept = np.clip((length / waves - low) / (high - low), 0.0, 1.0)  # 1 of short waves, 0 of long
+    return tuple((1.0 / (kept + (1.0 - kept) / factor)).tolist())
 
 
 def _write_llama(model: GPT) -> dict[str, Any]:
@@ -239,9 +300,24 @@ def _write_llama(model: GPT) -> dict[str, Any]:
         "head_dim": config.size // config.heads, "hidden_act": "silu",
         "rms_norm_eps": config.norm_eps, "tie_word_embeddings": config.tied,
         "attention_bias": config.bias, "mlp_bias": config.bias, "attention_dropout": 0.0,
-        # The second name is for versions of transformers before 5.
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rotary_base},
-        "rope_theta": config.rotary_base,
+        "rope_parameters": {"rope_theta": config.rotary_base, **_written_rotary(config)},
+        # For versions of transformers before 5.
+        "rope_theta": config.rotary_base, "rope_scaling": _old_rotary(config),
+    }  # fmt: skip
+
+
+def _old_rotary(config: GPTConfig) -> dict[str, Any] | None:
+    return None if config.rotary_factors is None else _written_rotary(config)
+
+
+def _written_rotary(config: GPTConfig) -> dict[str, Any]:
+    """Factors of rotary positions, as the one of their kinds that has a number for each pair."""
+    if config.rotary_factors is None:
+        return {"rope_type": "default"}
+    factors = list(config.rotary_factors)
+    return {
+        "rope_type": "longrope", "long_factor": factors, "short_factor": factors,
+        "attention_factor": 1.0, "original_max_position_embeddings": config.length,
     }  # fmt: skip
 
 
@@ -256,8 +332,8 @@ def _pieces_llama(model: GPT) -> Iterator[Piece]:
         yield from _joint(block.self_attn, f"{ours}.self_attn", names, bias)
         yield from _both(f"{ours}.self_attn.out_proj", f"{attention}.o_proj", bias)
         yield from _both(f"{ours}.norm2", f"{theirs}.post_attention_layernorm", bias=False)
-        for number, name in ((1, "gate"), (2, "down"), (3, "up")):
-            yield from _both(f"{ours}.linear{number}", f"{theirs}.mlp.{name}_proj", bias)
+        for n, name in ((1, "gate"), (2, "down"), (3, "up")):
+            yield from _both(f"{ours}.linear{n}", f"{theirs}.mlp.{name}_proj", bias)
     yield Piece("norm.weight", ("model.norm.weight",))
     if not model.config.tied:
         yield Piece("head.weight", ("lm_head.weight",))

@@ -9,6 +9,7 @@ what is in them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -251,7 +252,7 @@ class SinusoidalPositions(Module):
 class RotaryPositions(Module):
     """Turns pairs of features of queries and keys by an angle that grows with the place.
 
-        angle = (start + t) / base^(2 i / D)        for pair i of D / 2
+        angle = (start + t) / (factor_i base^(2 i / D))        for pair i of D / 2
         (a, b) -> (a cos - b sin, a sin + b cos)
 
     The product of a query and a key then depends on their distance alone.
@@ -261,11 +262,14 @@ class RotaryPositions(Module):
         base: how long the longest wave is, over 2 pi, in (0, inf); default 10000.
         interleaved: pairs are neighbours (2 i, 2 i + 1), as in the paper; default False: (i, i +
             D / 2), as in GPT-NeoX and LLaMA. The two are permutations of each other.
+        factors: D / 2 numbers > 0, how much longer each pair's wave is, so that a trained network
+            reads longer texts; default None: 1.
 
     Shapes: (..., T, D) -> the same. Nothing is trained, and no place is too far.
 
     Source: Su et al. 2021, https://arxiv.org/abs/2104.09864, equation 34. Angles are computed in
-    float64: in float32 a place of 10^5 would be off by 10^5 * 6e-8 = 0.006 radians.
+    float64: in float32 a place of 10^5 would be off by 10^5 * 6e-8 = 0.006 radians. Factors: Chen
+    et al. 2023, https://arxiv.org/abs/2306.15595.
 
     Example:
         >>> import tinytorch as tt
@@ -275,10 +279,23 @@ class RotaryPositions(Module):
                [0.54, 0.84]], dtype=float32)
     """
 
-    def __init__(self, head_size: int, base: float = 10000.0, interleaved: bool = False):
+    def __init__(
+        self, head_size: int, base: float = 10000.0, interleaved: bool = False,
+        factors: Sequence[float] | None = None,
+    ):  # fmt: skip
         self.head_size = _even("RotaryPositions", "head_size", head_size)
         self.base = number("RotaryPositions", "base", base, "(0, inf)")
         self.interleaved = flag("RotaryPositions", "interleaved", interleaved)
+        self.factors = (1.0,) * (head_size // 2) if factors is None else tuple(factors)
+        if len(self.factors) != head_size // 2:
+            raise SettingError(
+                "RotaryPositions: each pair has its own factor",
+                got=f"{len(self.factors)} factors",
+                rule=f"head_size / 2 = {head_size // 2}",
+                fix=f"factors=(1.0,) * {head_size // 2}",
+            )
+        for factor in self.factors:
+            number("RotaryPositions", "factors", factor, "(0, inf)")
 
     def forward(self, x: Tensor, start: int | Tensor = 0) -> Tensor:
         """The same shape; the first token stands at `start`, a number or one for each x[b]."""
@@ -291,7 +308,8 @@ class RotaryPositions(Module):
             )
         t, half = x.shape[-2], self.head_size // 2
         place = (iota((t, 1), 0) + _beside(start, x)).astype(float64)  # (T, 1), (B, 1, T, 1)
-        angle = place * Tensor(_frequencies(self.head_size, self.base))  # (..., T, D / 2)
+        turns = _frequencies(self.head_size, self.base) / np.array(self.factors)
+        angle = place * Tensor(turns)  # (..., T, D / 2)
         c, s = cos(angle).astype(x.dtype), sin(angle).astype(x.dtype)
         if self.interleaved:
             pairs = x.reshape(*x.shape[:-1], half, 2)
