@@ -21,7 +21,7 @@ from tinytorch.base.arguments import whole
 from tinytorch.base.errors import DataError, FileFormatError, SettingError, short
 from tinytorch.data import official
 from tinytorch.text.merges import MergingTokenizer, learn
-from tinytorch.text.tokenizer import check_unicode
+from tinytorch.text.tokenizer import utf8
 from tinytorch.text.vocabulary import LONGEST, Vocabulary, read_lists, read_object, write_lists
 from tinytorch.text.words import LETTER, spelled, split, unspelled
 
@@ -66,7 +66,8 @@ class BytePairTokenizer(MergingTokenizer):
         for rank, (first, second) in enumerate(self.merges):
             token = first + second
             pair = id_of.get(first), id_of.get(second)
-            if not {first, second} <= made or token not in id_of or pair in ranks:
+            fits = first in made and second in made and token in id_of and pair not in ranks
+            if not fits:
                 self._check([f"{first} {second}"], f"merge number {rank} does not fit the others")
             made.add(token)
             ranks[id_of[first], id_of[second]] = rank, id_of[token]
@@ -106,9 +107,8 @@ class BytePairTokenizer(MergingTokenizer):
         merges = whole("BytePairTokenizer.train", "merges", merges, at_least=0)
         words: Counter[str] = Counter()
         for one in [text] if isinstance(text, str) else text:
-            check_unicode(one)
             words.update(split(one))
-        pairs = learn({word.encode(): times for word, times in words.items()}, merges)
+        pairs = learn({utf8(word): times for word, times in words.items()}, merges)
         names = [(spelled(first), spelled(second)) for first, second in pairs]
         # Bytes with a letter of their own come first: those below U+0100.
         letters = sorted(LETTER.values())
@@ -136,7 +136,7 @@ class BytePairTokenizer(MergingTokenizer):
             (T,) int64 in 0..V-1.
         """
         # Python gives each byte that is no UTF-8 a character of its own, and takes it back again.
-        return self._cut(data.decode("utf-8", "surrogateescape"))
+        return self._cut(data.decode("utf-8", "surrogateescape"), "surrogateescape")
 
     def decode_bytes(self, ids: ArrayLike) -> bytes:
         """The bytes of token ids.
@@ -209,9 +209,9 @@ def load_gpt2_tokenizer(folder: str | os.PathLike[str] | None = None) -> BytePai
     """
     encoder, merges = _found(folder)
     ids = read_object(encoder)
-    tokens = sorted(ids, key=lambda token: short(ids[token]).zfill(9))  # ids may be no numbers yet
-    numbers = [ids[token] for token in tokens]
-    if numbers != list(range(len(tokens))) or any(type(n) is not int for n in numbers):
+    whole_numbers = all(type(n) is int for n in ids.values())
+    tokens = sorted(ids, key=ids.__getitem__) if whole_numbers else list(ids)
+    if not whole_numbers or [ids[token] for token in tokens] != list(range(len(tokens))):
         raise FileFormatError(
             "the ids of this vocabulary are not the numbers from 0 on",
             got=f"{encoder}: {len(tokens)} tokens, the first {short(tokens[:3])}",

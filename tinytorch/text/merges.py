@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from tinytorch.text.tokenizer import Tokenizer, check_unicode
+from tinytorch.text.tokenizer import Tokenizer, no_unicode
 from tinytorch.text.vocabulary import Vocabulary
 from tinytorch.text.words import Words, last_border, split
 
@@ -184,23 +184,33 @@ class MergingTokenizer(Tokenizer):
 
     def cut(self, text: str) -> np.ndarray:
         """The ids of a text's tokens, word by word."""
-        check_unicode(text)
-        return self._cut(text)
+        return self._cut(text, "strict")
 
     def border(self, text: str) -> int:
         """Before white space, unless the words can go on there."""
         return last_border(text, self._kind)
 
-    def _cut(self, text: str) -> np.ndarray:
-        """The ids of a text in which half surrogate pairs stand for bytes that are no UTF-8."""
+    def _cut(self, text: str, errors: str) -> np.ndarray:
+        """The ids of a text.
+
+        Args:
+            text: any text; with "surrogateescape" half surrogate pairs stand for bytes that are no
+                UTF-8.
+            errors: as of `str.encode`.
+        """
         self._seen += len(text)
-        if self._seen < NATIVE_FROM or not _has_llvm():
-            return np.array(self._defined(text), np.int64)
         found: list[np.ndarray] = []
         while len(text) > LONGEST_PART and (at := self.border(text[:LONGEST_PART])):
-            found.append(self._native(text[:at].encode("utf-8", "surrogateescape")))
+            found.append(self._cut(text[:at], errors))
             text = text[at:]
-        rest = self._native(text.encode("utf-8", "surrogateescape"))
+        try:
+            data = text.encode("utf-8", errors)
+        except UnicodeEncodeError as error:
+            raise no_unicode(text, error) from None
+        if self._seen < NATIVE_FROM or not _has_llvm():
+            rest = np.array(self._defined(text), np.int64)
+        else:
+            rest = self._native(data)
         return np.concatenate([*found, rest]) if found else rest
 
     @property

@@ -188,7 +188,9 @@ class Tokenizer(ABC):
                 rule="a str; a list of them goes to encode_batch",
                 fix="tokenizer.encode_batch(texts)",
             )
-        return _Encoding(self, specials).ids(text)
+        if specials:
+            return _Encoding(self, specials).ids(text)
+        return np.asarray(self.cut(self.prepared(text, True)) if text else (), np.int64)
 
     def encode_parts(self, parts: Iterable[str], *, specials: bool = False) -> Iterator[np.ndarray]:
         """The token ids of a text that comes in parts: those of all parts joined.
@@ -311,21 +313,26 @@ class _Encoding:
         return np.asarray(self._tokenizer.cut(text), np.int64)
 
 
-def check_unicode(text: str) -> None:
-    """Refuse what UTF-8 cannot hold.
+def utf8(text: str) -> bytes:
+    """The text in UTF-8.
 
     Raises:
         DataError: half a surrogate pair stands alone.
     """
     try:
-        text.encode("utf-8")
+        return text.encode()
     except UnicodeEncodeError as error:
-        raise DataError(
-            "this text is no Unicode: half a surrogate pair stands alone",
-            got=f"{text[error.start]!r} at place {error.start}",
-            rule="characters that UTF-8 can hold",
-            fix="text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')",
-        ) from None
+        raise no_unicode(text, error) from None
+
+
+def no_unicode(text: str, error: UnicodeEncodeError) -> DataError:
+    """What to say of a text that UTF-8 cannot hold."""
+    return DataError(
+        "this text is no Unicode: half a surrogate pair stands alone",
+        got=f"{text[error.start]!r} at place {error.start}",
+        rule="characters that UTF-8 can hold",
+        fix="text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')",
+    )
 
 
 # --- a token for each byte ---
@@ -358,8 +365,7 @@ class ByteTokenizer(Tokenizer):
 
     def cut(self, text: str) -> np.ndarray:
         """The bytes of a text."""
-        check_unicode(text)
-        return self.encode_bytes(text.encode())
+        return self.encode_bytes(utf8(text))
 
     def border(self, text: str) -> int:
         """Anywhere: bytes do not depend on each other."""
