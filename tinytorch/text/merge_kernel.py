@@ -5,11 +5,11 @@ id; tests hold the two together. A word that was seen before is found in a table
 one is merged by looking for the best pair again and again, a long one by a heap, so that no word
 costs more than n log n. Everything it needs lies in arrays that it is given (`Fields`).
 
-    encode(text, n, fields, out) -> what is missing
+    encode(text, n, fields) -> how many ids; below 0: what is missing
 
-where `text` has PADDING zero bytes behind its n, `fields` is an array of 8-byte numbers and
-addresses, and `out` takes at most n + SLACK ids. It stops where a word needs more memory than it
-has, and goes on from there when it is called again.
+where `text` has PADDING zero bytes behind its n, and `fields` is an array of 8-byte numbers and
+addresses. It stops where a word needs more memory than it has, and goes on from there when it is
+called again.
 
 Knows bytes, tables and tokens' numbers, never texts or vocabularies.
 """
@@ -50,8 +50,9 @@ class Fields(IntEnum):
     KEPT_SHIFT = 7  # 64 - bits of a place among them
     WORK = 8  # address of memory for one word
     CAPACITY = 9  # symbols of a word for which it is enough
-    AT = 10  # where in the text the next word begins; it counts on
-    COUNT = 11  # ids written; it counts on
+    OUT = 10  # address of the ids, int32: at most a text's bytes, and SLACK
+    AT = 11  # where in the text the next word begins; 0 before a text, and again after it
+    COUNT = 12  # ids written; likewise
 
 
 def work_bytes(symbols: int) -> int:
@@ -593,18 +594,18 @@ def _key(f: _Flow, start: Value, length: Value) -> tuple[Value, Value]:
 
 
 def _encode() -> _Flow:
-    """The whole text; what it gives is the length of a word that is too long for the memory."""
-    f = _Flow(NAME, [("text", "ptr"), ("n", "i64"), ("fields", "ptr"), ("out", "ptr")], "i64")
+    """The whole text; below 0: less the length of a word that is too long for the memory."""
+    f = _Flow(NAME, [("text", "ptr"), ("n", "i64"), ("fields", "ptr")], "i64")
     at = f.variable("at", f.field(Fields.AT))
     count = f.variable("count", f.field(Fields.COUNT))
     missing, known = f.variable("missing", f.index(0)), f.variable("known", f.const("i1", 0))
-    held_type = vector(HELD, "i32")
+    held_type, ids = vector(HELD, "i32"), f.table(Fields.OUT)
     with f.repeat("word") as loop:
         loop.leave_if(f.compare("ge", at.get(), f.n))
         start = at.get()
         end = f.call("i64", "word_end", f.text, start, f.n, f.fields)
         length = f.sub(end, start)
-        out = f.at(f.out, count.get(), "i32")
+        out = f.at(ids, count.get(), "i32")
         is_short = f.compare("le", length, f.index(KEY))
         key, entry = _key(f, start, f.minimum(length, f.index(KEY)))
         held = f.load(f.at(entry, f.index(KEY), "i8"), held_type, 4, stem="held")
@@ -626,12 +627,14 @@ def _encode() -> _Flow:
             fits = f.op("and", is_short, f.compare("lt", made, f.index(HELD)))
             with f.when(fits, "keep"):
                 note = f.op("or", length, f.op("shl", made, f.index(8)))
-                ids = f.load(out, held_type, stem="ids")
-                ids = f.insert(ids, f.convert(note, "i32"), HELD - 1)
+                written = f.load(out, held_type, stem="written")
+                written = f.insert(written, f.convert(note, "i32"), HELD - 1)
                 f.store(key, entry, 8)
-                f.store(ids, f.at(entry, f.index(KEY), "i8"))
+                f.store(written, f.at(entry, f.index(KEY), "i8"))
         at.set(end)
-    f.store(at.get(), f.at(f.fields, f.index(Fields.AT), "i64"))
-    f.store(count.get(), f.at(f.fields, f.index(Fields.COUNT), "i64"))
-    f.ret(missing.get())
+    done = f.compare("eq", missing.get(), f.index(0))
+    for name, value in ((Fields.AT, at), (Fields.COUNT, count)):
+        kept = f.select(done, f.index(0), value.get())
+        f.store(kept, f.at(f.fields, f.index(name), "i64"))
+    f.ret(f.select(done, count.get(), f.neg(missing.get())))
     return f

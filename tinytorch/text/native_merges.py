@@ -26,7 +26,6 @@ FULL = 0.5  # how full a table of pairs is at most
 Pair = tuple[int, int]
 
 _ZEROS = bytes(PADDING)
-_COUNTED = slice(Fields.AT, Fields.COUNT + 1)
 
 
 @cache
@@ -50,13 +49,14 @@ def _function(words: Words, by_characters: bool) -> Callable[..., int]:
             folder.put(key, [image], {})
         library = engine.load([image], [merge_kernel.NAME])
     library.keep()
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    return ctypes.CFUNCTYPE(number, pointer, number, pointer, pointer)(library[merge_kernel.NAME])
+    number = ctypes.c_int64
+    kind = ctypes.CFUNCTYPE(number, ctypes.c_char_p, number, ctypes.c_void_p)
+    return kind(library[merge_kernel.NAME])
 
 
 class _Work:
     """What one call writes: the words it has seen, memory for one word, the fields, a short text's
-    ids. Their addresses are asked for once: NumPy takes a microsecond for each."""
+    ids. Addresses are asked for once: NumPy takes a microsecond for each."""
 
     def __init__(self, fields: np.ndarray):
         self.fields = fields.copy()
@@ -65,7 +65,8 @@ class _Work:
         self.fields[Fields.KEPT] = start + -start % ENTRY  # on cache lines
         self.fields[Fields.KEPT_SHIFT] = 64 - KEPT_BITS
         self.out = np.empty(SHORT_TEXT + SLACK, np.int32)
-        self.addresses = self.fields.ctypes.data, self.out.ctypes.data
+        self.fields[Fields.OUT] = self.out.ctypes.data
+        self.address = self.fields.ctypes.data
         self.grow(FIRST_CAPACITY)
 
     def grow(self, symbols: int) -> None:
@@ -122,17 +123,18 @@ class NativeMerges:
             work = self._idle.pop()
         except IndexError:
             work = _Work(self._fields)
-        n, fields, out, (there, to) = len(data), work.fields, work.out, work.addresses
+        n, out = len(data), work.out
         if n > SHORT_TEXT:
             out = np.empty(n + SLACK, np.int32)
-            to = out.ctypes.data
-        fields[_COUNTED] = 0
+            work.fields[Fields.OUT] = out.ctypes.data
         padded = data + _ZEROS
-        while missing := self._encode(padded, n, there, to):
-            work.grow(missing)
-        found = out[: fields[Fields.COUNT]].astype(np.int64)
-        if work.capacity > FIRST_CAPACITY:
-            work.grow(FIRST_CAPACITY)
+        while (count := self._encode(padded, n, work.address)) < 0:
+            work.grow(-count)
+        found = out[:count].astype(np.int64)
+        if out is not work.out:
+            work.fields[Fields.OUT] = work.out.ctypes.data
+            if work.capacity > FIRST_CAPACITY:
+                work.grow(FIRST_CAPACITY)
         self._idle.append(work)
         return found
 

@@ -129,7 +129,7 @@ class SentencePieceTokenizer(MergingTokenizer):
         pairs = [(first, second) for _, first, second in made]
         return cls(vocabulary, pairs, [order[s] for s, _, _ in made], prefix)
 
-    def prepared(self, text: str, first: bool) -> str:
+    def _prepared(self, text: str, first: bool) -> str:
         """The text with a blank in front, where one belongs.
 
         Args:

@@ -122,7 +122,7 @@ class Tokenizer(ABC):
         """The last place where a text may be cut: the ids of both parts are those of the whole,
         whatever follows it; 0 if there is none."""
 
-    def prepared(self, text: str, first: bool) -> str:
+    def _prepared(self, text: str, first: bool) -> str:
         """What is cut in place of a text, at least one character, that nothing stands before.
 
         Args:
@@ -190,7 +190,11 @@ class Tokenizer(ABC):
             )
         if specials:
             return _Encoding(self, specials).ids(text)
-        return np.asarray(self.cut(self.prepared(text, True)) if text else (), np.int64)
+        return self._encode_plain(text)
+
+    def _encode_plain(self, text: str) -> np.ndarray:
+        """The ids of a text without special tokens."""
+        return np.asarray(self.cut(self._prepared(text, True)) if text else (), np.int64)
 
     def encode_parts(self, parts: Iterable[str], *, specials: bool = False) -> Iterator[np.ndarray]:
         """The token ids of a text that comes in parts: those of all parts joined.
@@ -308,7 +312,7 @@ class _Encoding:
 
     def _cut(self, text: str) -> np.ndarray:
         if text and self._fresh:
-            text = self._tokenizer.prepared(text, self._first)
+            text = self._tokenizer._prepared(text, self._first)
             self._first = self._fresh = False
         return np.asarray(self._tokenizer.cut(text), np.int64)
 
