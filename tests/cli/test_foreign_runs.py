@@ -23,12 +23,12 @@ ASKED = Settings("digits", "mlp", 3, 500, 1e-3)
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
     """A run of one epoch of three, as Ctrl-C leaves it, with a model file."""
+    from tinytorch.cli.learning import Pictures
     from tinytorch.cli.runs import save_model
-    from tinytorch.cli.train import Learning
     from tinytorch.training.history import Silent
 
     run = RunFolder.begin(ASKED, tmp_path_factory.mktemp("runs") / "theirs")
-    learning = Learning(Settings("digits", "mlp", 3, 500, 1e-3, eager=True), Silent())
+    learning = Pictures(Settings("digits", "mlp", 3, 500, 1e-3, eager=True), Silent())
     real = Trainer._end_epoch
 
     def then_stop(self, validation):

@@ -11,6 +11,7 @@ import typer
 
 from tinytorch.base.errors import TinyTorchError
 from tinytorch.cli.doctor import doctor
+from tinytorch.cli.generate import generate
 from tinytorch.cli.results import curve, evaluate, predict
 from tinytorch.cli.train import train
 
@@ -29,6 +30,7 @@ commands.command()(train)
 commands.command()(evaluate)
 commands.command()(curve)
 commands.command()(predict)
+commands.command()(generate)
 commands.command()(doctor)
 
 

@@ -157,6 +157,8 @@ def build(name: str, shape: Shape) -> Module:
     return _known("network", NETWORKS, name, "--model")(shape)
 
 
+LANGUAGE_MODELS = ("gpt",)  # what learns texts: see cli/texts.py
+
 # Weight decay of AdamW and share of the steps in which the rate rises: the same for all.
 WEIGHT_DECAY = 0.01  # Loshchilov, Hutter 2019, https://arxiv.org/abs/1711.05101, and PyTorch
 WARMUP = 0.1
@@ -201,12 +203,18 @@ RECIPES = {
 }
 
 
+# Of a text and a GPT; lr is Muon's. An epoch of Shakespeare: 1.70; see docs/log.md.
+TEXT_RECIPE = Recipe(2, 32, 0.02)
+
+
 def recipe_for(data: str, model: str) -> Recipe:
     """The settings that learn `data` with `model`.
 
     Raises:
         SettingError: there is no such data set or network.
     """
+    if model in LANGUAGE_MODELS:
+        return TEXT_RECIPE
     data_set(data)
     _known("network", NETWORKS, model, "--model")
     return RECIPES[data, model]

@@ -42,6 +42,20 @@ class Report:
         for name, value in values.items():
             print(f"{_shown(name.ljust(width))}  {_shown(_for_people(value))}", flush=True)
 
+    def piece(self, text: str) -> None:
+        """A part of a text that goes on: as it is for people, an event for programs."""
+        if self.as_json:
+            self.facts("piece", {"text": text})
+            return
+        print(_shown(text), end="", flush=True)
+
+    def sample(self, epoch: int, text: str) -> None:
+        """What a model says after an epoch, indented."""
+        if self.as_json:
+            self.facts("sample", {"epoch": epoch, "text": text})
+            return
+        self.text("    " + text.strip().replace("\n", "\n    "))
+
     def text(self, text: str = "") -> None:
         """A line for people; nothing in JSON."""
         if not self.as_json:

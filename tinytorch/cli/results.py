@@ -8,9 +8,11 @@ from `runs`, and curves are drawn by `training`.
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from shlex import quote
+from typing import cast
 
 import numpy as np
 import typer
@@ -18,7 +20,8 @@ import typer
 import tinytorch as tt
 from tinytorch.base.errors import DataError
 from tinytorch.cli.report import Report, draw, shades_for_output, show_download, side_by_side
-from tinytorch.cli.runs import RunFolder, SavedModel, load_model
+from tinytorch.cli.runs import RunFolder, SavedModel, TextSettings, load_model, text_run
+from tinytorch.cli.texts import Texts
 from tinytorch.nn import Module
 from tinytorch.training import History, Trainer
 from tinytorch.training.history import Silent
@@ -63,7 +66,11 @@ def evaluate(
     as_json: bool = typer.Option(False, "--json", help="One JSON object a line."),
 ) -> None:
     """Measure a saved model: accuracy, loss, each class, and the mistakes it makes most often."""
-    report, saved = Report(as_json), load_model(model)
+    report = Report(as_json)
+    if (text := text_run(model)) is not None:
+        _evaluate_text(report, text, data_dir, eager)
+        return
+    saved = load_model(model)
     known = saved.data_set
     images = known.load(split, data_dir, None if as_json else show_download)
     counts, loss = np.zeros((len(known.classes),) * 2, np.int64), 0.0
@@ -80,6 +87,16 @@ def evaluate(
         "loss": loss / total if as_json else f"{loss / total:.4f}",
     })  # fmt: skip
     _classes(report, known.classes, counts)
+
+
+def _evaluate_text(report: Report, run: RunFolder, data_dir: Path | None, eager: bool) -> None:
+    """The loss of a language model on what was held back of its text."""
+    asked = replace(run.settings, eager=eager, data_dir=None if data_dir is None else str(data_dir))
+    learning = Texts(cast(TextSettings, asked), Silent(), None if report.as_json else show_download)
+    learning.restore(run)
+    report.facts("measured", {
+        **learning.decided(), **learning.found(learning.evaluate(), report.as_json)
+    })  # fmt: skip
 
 
 def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:

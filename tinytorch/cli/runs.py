@@ -8,6 +8,8 @@ of somebody else: its settings are checked one by one, and nothing in its folder
         checkpoints/        the whole state, after each epoch and at Ctrl-C
         history.jsonl       what each epoch measured
         model.safetensors   the weights of the end, and which network they belong to
+
+The folder of a language model is also one in Hugging Face's layout: config.json, tokenizer.json.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -24,7 +27,7 @@ from typing import Any
 import tinytorch
 from tinytorch.base import files
 from tinytorch.base.errors import FileFormatError, SettingError, short
-from tinytorch.cli.recipes import DATA_SETS, NETWORKS, DataSet, build
+from tinytorch.cli.recipes import DATA_SETS, LANGUAGE_MODELS, NETWORKS, DataSet, build
 from tinytorch.nn import Module
 from tinytorch.storage import read
 from tinytorch.training import save_weights
@@ -62,6 +65,27 @@ class Settings:
     data_dir: str | None = None
 
 
+@dataclass(frozen=True)
+class TextSettings(Settings):
+    """What was asked of a run that learns a text: `data` is the text's name, or a file's.
+
+    Args:
+        tokenizer: "characters", "bytes" or "bpe".
+        vocabulary: tokens that "bpe" learns, at least 256.
+        layers, heads, size, length, dropout: of the GPT, see `GPTConfig`.
+        digest: SHA-256 of the text, so that a run goes on with the text it began with.
+    """
+
+    tokenizer: str = "characters"
+    vocabulary: int = 1024
+    layers: int = 4
+    heads: int = 4
+    size: int = 128
+    length: int = 64
+    dropout: float = 0.0
+    digest: str = ""
+
+
 def _is_count(value: Any) -> bool:
     return type(value) is int and 1 <= value < 2**31
 
@@ -72,6 +96,10 @@ def _is_rate(value: Any) -> bool:
 
 def _is_text(value: Any) -> bool:
     return type(value) is str
+
+
+def _is_digest(value: Any) -> bool:
+    return _is_text(value) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 # What a value has to be, and how that is said.
@@ -85,6 +113,15 @@ _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "precision": (lambda x: x in ("float32", "bf16"), "float32 or bf16"),
     "eager": (lambda x: type(x) is bool, "true or false"),
     "data_dir": (lambda x: x is None or _is_text(x), "a text or null"),
+    "tokenizer": (_is_text, "a text"),
+    "vocabulary": (_is_count, "a whole number >= 1"),
+    "layers": (_is_count, "a whole number >= 1"),
+    "heads": (_is_count, "a whole number >= 1"),
+    "size": (_is_count, "a whole number >= 1"),
+    "length": (_is_count, "a whole number >= 1"),
+    "dropout": (lambda x: _is_rate(x) and x < 1, "a number in [0, 1)"),
+    # A run of somebody else names a file of ours; without its digest it gets nowhere.
+    "digest": (_is_digest, "64 digits of a SHA-256"),
 }
 
 
@@ -113,7 +150,8 @@ class RunFolder:
         Raises:
             SettingError: there is something at `path` already.
         """
-        chosen = _free(RUNS / f"{settings.data}-{settings.model}") if path is None else path
+        name = Path(settings.data).stem  # a text's data is a file
+        chosen = _free(RUNS / f"{name}-{settings.model}") if path is None else path
         if chosen.is_file() or (chosen.is_dir() and any(chosen.iterdir())):
             shown, other = quote(str(chosen)), quote(str(_free(chosen)))
             raise SettingError(
@@ -208,14 +246,17 @@ def _settings(found: Any) -> Settings:
     written = found.get("format")
     if type(written) is not int or written != FORMAT:
         raise _WrongError(f"format {short(written)}, not {FORMAT}")
-    needed = {field.name for field in fields(Settings)}
+    kind = TextSettings if found.get("model") in LANGUAGE_MODELS else Settings
+    needed = {field.name for field in fields(kind)}
     given = {name: value for name, value in found.items() if name in needed}
     for name, value in given.items():
         fits, rule = _VALUES[name]
         if not fits(value):
             raise _WrongError(f"{name} is {short(value)}, not {rule}")
     try:
-        return Settings(**given)
+        if kind is TextSettings and "digest" not in given:
+            raise _WrongError("digest is missing")
+        return kind(**given)
     except TypeError as error:  # one is missing
         raise _WrongError(str(error)) from None
 
@@ -232,6 +273,16 @@ def _free(path: Path) -> Path:
         number += 1
         found = path.with_name(f"{path.name}-{number}")
     return found
+
+
+def text_run(path: Path | None) -> RunFolder | None:
+    """The run at a place, by default the newest, if it learned a text."""
+    if path is not None and not os.path.lexists(path / SETTINGS):
+        return None
+    if path is None and not any(RUNS.glob(f"*/{SETTINGS}")):
+        return None
+    run = RunFolder.newest() if path is None else RunFolder.open(path)
+    return run if isinstance(run.settings, TextSettings) else None
 
 
 @dataclass(frozen=True)
@@ -273,6 +324,13 @@ def load_model(path: Path | None = None) -> SavedModel:
         FileFormatError: there is no such file, it is damaged, or `tito train` did not write it.
     """
     path = RunFolder.newest().path if path is None else path
+    if (text := text_run(path)) is not None:
+        raise FileFormatError(
+            "this model writes texts, and knows no pictures",
+            got=f"{text.path}, {text.settings.model} on {text.settings.data}",
+            rule="a run that learned pictures",
+            fix=f"tito generate {quote(str(text.path))}",
+        )
     file = RunFolder.open(path).weights if path.is_dir() else path
     if not file.is_file():
         raise FileFormatError(

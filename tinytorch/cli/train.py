@@ -1,13 +1,13 @@
-"""`tito train`: learn a data set, measure, keep everything, and say how to go on.
+"""`tito train`: learn a data set or a text, measure, keep everything, and say how to go on.
 
-Knows the order of these and how the parts of a training are put together; the recipe knows the
-numbers and the Trainer the loop.
+Knows the order of these; the recipe knows the numbers, `learning` and `texts` what a run is made of
+and the Trainer the loop.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -15,99 +15,56 @@ from shlex import quote
 
 import typer
 
-import tinytorch as tt
 from tinytorch.base.errors import SettingError, TinyTorchError
 from tinytorch.base.settings import num_threads
-from tinytorch.cli.recipes import WARMUP, WEIGHT_DECAY, build, data_set, nearest, recipe_for
+from tinytorch.cli.learning import Learning, Pictures
+from tinytorch.cli.recipes import LANGUAGE_MODELS, nearest, recipe_for
 from tinytorch.cli.report import JsonProgress, Report, show_download, without_python
-from tinytorch.cli.runs import SETTINGS, RunFolder, Settings, save_model
-from tinytorch.data import DataLoader
-from tinytorch.training import Checkpoints, History, Trainer
+from tinytorch.cli.runs import SETTINGS, RunFolder, Settings, TextSettings
+from tinytorch.cli.texts import DEFAULT_TEXT, TEXTS, Texts
+from tinytorch.training import History
 from tinytorch.training.history import Progress, Silent, best_for_output
-from tinytorch.training.trainer import Callback
-
-KEPT = 2  # checkpoints: the newest, and the one before it
-
-
-class KeepHistory(Callback):
-    """Writes the history beside each checkpoint, so that it can be looked at during the run."""
-
-    file: Path | None = None  # JSON lines, one an epoch
-
-    def saved(self, trainer: Trainer, place: Path) -> None:
-        """Write all rows."""
-        if self.file is not None:
-            trainer.run.history.save(self.file)
-
-
-class Learning:
-    """Everything a run needs, made from its settings alone.
-
-    Args:
-        settings: what was asked.
-        progress: who shows it, or None for the best that the output can do.
-        downloading: told about downloads, or None.
-    """
-
-    def __init__(
-        self, settings: Settings, progress: Progress | None = None,
-        downloading: Callable | None = None,
-    ):  # fmt: skip
-        self.known = known = data_set(settings.data)
-        folder = None if settings.data_dir is None else Path(settings.data_dir)
-        self.parts = {split: known.load(split, folder, downloading) for split in ("train", "test")}
-        tt.manual_seed(settings.seed)
-        self.settings, self.keep_history = settings, KeepHistory()
-        self.model = build(settings.model, known.shape)
-        # Every batch has one shape: one compiled program serves the whole run.
-        size = min(settings.batch_size, len(self.parts["train"]))
-        self.loader = DataLoader(
-            self.parts["train"], size, shuffle=True, seed=settings.seed, drop_last=True,
-            transform=known.transform(), prefetch=2,
-        )  # fmt: skip
-        self.test_loader = DataLoader(self.parts["test"], known.test_batch)
-        self.optimizer = tt.optim.AdamW(
-            self.model.parameters(), lr=settings.lr, weight_decay=WEIGHT_DECAY
-        )
-        steps = max(1, settings.epochs * len(self.loader))
-        self.trainer = Trainer(
-            self.model, self.optimizer, precision=settings.precision, compile=not settings.eager,
-            schedule=tt.optim.WarmupCosineLR(self.optimizer, int(WARMUP * steps), steps),
-            schedule_every="step", progress=progress, callbacks=[self.keep_history],
-        )  # fmt: skip
-
-    def learn(self, folder: RunFolder, resume: bool) -> History:
-        """Train, from the beginning or from the newest checkpoint; the folder gets the state."""
-        self.keep_history.file = folder.checked().history
-        kept = Checkpoints(folder.checkpoints, keep=KEPT)
-        return self.trainer.train(
-            self.loader, self.settings.epochs, validation=self.test_loader, checkpoint=kept,
-            resume=resume,
-        )  # fmt: skip
-
-    def evaluate(self) -> dict[str, float]:
-        """Loss and accuracy on the test part."""
-        return self.trainer.evaluate(self.test_loader)
-
 
 PRECISIONS = ("float32", "bf16")
 COMPARED_STEPS = 10  # steps timed for --compare: enough for a median, 0.3 s of eager digits
 STOPPED = 130  # exit code after Ctrl-C: 128 + SIGINT, as shells report it
+# What is asked of a text's run alone, and with pictures would have no meaning.
+OF_TEXTS = ("tokenizer", "vocabulary", "layers", "heads", "size", "length", "dropout")
 
 
 class AccuracyError(TinyTorchError, RuntimeError):
     """The trained model is not as good as the user required."""
 
 
+def learning_of(
+    settings: Settings, progress: Progress | None = None, downloading: Callable | None = None,
+    report: Report | None = None,
+) -> Learning:  # fmt: skip
+    """What a run with these settings is made of."""
+    if isinstance(settings, TextSettings):
+        return Texts(settings, progress, downloading, report)
+    return Pictures(settings, progress, downloading)
+
+
 def train(
-    data: str = typer.Argument(None, metavar="DATA", help="digits, mnist, fashion or cifar10."),
-    model: str = typer.Option(None, help="mlp, lenet, cnn (default), resnet20 or vit."),
-    epochs: int = typer.Option(None, help="Passes over the training images.", min=1),
-    batch_size: int = typer.Option(None, help="Images in a step.", min=1),
+    what: str = typer.Argument(
+        None, metavar="DATA", help="digits, mnist, fashion, cifar10 or gpt."
+    ),
+    data: str = typer.Option(None, help="Of gpt: a text file, python (default) or shakespeare."),
+    model: str = typer.Option(None, help="mlp, lenet, cnn (default), resnet20, vit; of texts gpt."),
+    epochs: int = typer.Option(None, help="Passes over the training data.", min=1),
+    batch_size: int = typer.Option(None, help="Images, or windows of a text, in a step.", min=1),
     lr: float = typer.Option(None, help="Highest learning rate; it rises to it and falls to 0."),
     data_dir: Path = typer.Option(None, help="Folder with the data files."),
     seed: int = typer.Option(None, help="Of first weights and order; default 0.", min=0),
     precision: str = typer.Option(None, help="float32 (default) or bf16."),
+    tokenizer: str = typer.Option(None, help="Of gpt: characters (default), bytes or bpe."),
+    vocabulary: int = typer.Option(None, help="Of bpe: different tokens; default 1024.", min=1),
+    layers: int = typer.Option(None, help="Of gpt: blocks; default 4.", min=1),
+    heads: int = typer.Option(None, help="Of gpt: attention heads; default 4.", min=1),
+    size: int = typer.Option(None, help="Of gpt: numbers for each token; default 128.", min=1),
+    length: int = typer.Option(None, help="Of gpt: tokens of its context; default 64.", min=1),
+    dropout: float = typer.Option(None, help="Of gpt: share of zeros in training; default 0."),
     eager: bool = typer.Option(None, "--eager", help="Run NumPy line by line, not compiled."),
     compare: bool = typer.Option(False, "--compare", help="Also time a step of both ways."),
     require: float = typer.Option(None, help="Fail below this test accuracy, in %.", max=100),
@@ -115,44 +72,65 @@ def train(
     run: Path = typer.Option(None, help="Folder of the run.", show_default="runs/DATA-MODEL"),
     resume: bool = typer.Option(False, "--resume", help="Go on where a run stopped."),
 ) -> None:
-    """Train a network, measure it on the test images, keep all of it in a folder. Ctrl-C stops."""
+    """Train a network, measure it on what it has not seen, keep all in a folder. Ctrl-C stops.
+
+    tito train digits learns pictures; tito train gpt --data FILE learns to write like a text.
+    """
     report = Report(as_json)
-    asked = {
-        "data": data, "model": model, "epochs": epochs, "batch_size": batch_size, "lr": lr,
-        "seed": seed, "precision": precision, "eager": eager,
-        "data_dir": None if data_dir is None else str(data_dir),
-    }  # fmt: skip
-    asked = {name: value for name, value in asked.items() if value is not None}
+    asked = _asked(
+        what, model=model, data=data, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed,
+        precision=precision, eager=eager, data_dir=None if data_dir is None else str(data_dir),
+        tokenizer=tokenizer, vocabulary=vocabulary, layers=layers, heads=heads, size=size,
+        length=length, dropout=dropout,
+    )  # fmt: skip
     folder = _begun(asked, run) if resume else None
     settings = folder.settings if folder else decided(asked)
+    _check_asks_accuracy(require, settings)
     progress = JsonProgress(report) if as_json else without_python(best_for_output())
-    learning = Learning(settings, progress, None if as_json else show_download)
-    folder = folder or RunFolder.begin(settings, run)
+    learning = learning_of(settings, progress, None if as_json else show_download, report)
+    folder = folder or RunFolder.begin(learning.settings, run)
     _announce(report, learning, folder)
     began = time.perf_counter()
     history = learning.learn(folder, resume)
     seconds = time.perf_counter() - began
     found = learning.evaluate()
-    notes = {"seed": str(settings.seed), "test accuracy": f"{found['accuracy']:.4f}"}
-    save_model(learning.model, settings.data, settings.model, folder.weights, notes)
-    result = _result(report, found["accuracy"], learning, seconds, history, folder)
+    learning.save(folder, found)
+    result = _result(report, found, learning, seconds, history, folder)
     if compare:
         result |= _compared(report, settings)
     report.text()
     report.facts("done", result)
-    _what_next(report, folder, history)
+    _what_next(report, folder, learning.verbs, history.stopped)
     if history.stopped:
         raise typer.Exit(STOPPED)
-    _check_required(found["accuracy"], require, settings)
+    _check_required(found, require, settings)
+
+
+def _asked(what: str | None, **given: object) -> dict:
+    """What was asked, by the names of the settings: `what` is a data set, a text or a model."""
+    asked = {name: value for name, value in given.items() if value is not None}
+    if what in LANGUAGE_MODELS:
+        return {**asked, "model": what}
+    if what is None:
+        return asked
+    if "data" in asked:
+        raise SettingError(
+            "tito train: two data sets",
+            got=f"{what} and --data {asked['data']}",
+            rule="pictures by their name alone; --data is the text that gpt learns",
+            fix=f"tito train gpt --data {quote(str(asked['data']))}",
+        )
+    return {**asked, "data": what, **({"model": "gpt"} if what in TEXTS else {})}
 
 
 def decided(asked: dict) -> Settings:
     """The settings of a new run: what was asked, and the recipe for the rest."""
-    if "data" not in asked:
+    is_text = asked.get("model") in LANGUAGE_MODELS
+    if "data" not in asked and not is_text:
         raise SettingError(
             "tito train: which data set?",
             got="neither a name nor --resume",
-            rule="digits, mnist, fashion or cifar10",
+            rule="digits, mnist, fashion or cifar10; or gpt, which learns a text",
             fix="tito train digits",
         )
     model = asked.get("model", "cnn")
@@ -163,7 +141,18 @@ def decided(asked: dict) -> Settings:
             rule="one of " + ", ".join(PRECISIONS),
             fix=f"--precision {nearest(precision, PRECISIONS)}",
         )
+    if is_text:
+        recipe = asdict(recipe_for("", model))
+        return TextSettings(**{**recipe, "data": DEFAULT_TEXT, **asked})
     recipe = asdict(recipe_for(asked["data"], model))
+    unfit = next((name for name in OF_TEXTS if name in asked), None)
+    if unfit is not None:
+        raise SettingError(
+            f"tito train: pictures have no {unfit}",
+            got=f"--{unfit} {asked[unfit]} with {asked['data']}",
+            rule=f"--{unfit} is of gpt, which learns a text",
+            fix=f"tito train gpt --{unfit} {asked[unfit]}",
+        )
     return Settings(**{**recipe, "model": model, **asked})
 
 
@@ -172,12 +161,12 @@ def _begun(asked: dict, run: Path | None) -> RunFolder:
     found = RunFolder.newest(asked.get("data"), asked.get("model")) if run is None else None
     folder = found or RunFolder.open(run or Path())
     before = asdict(folder.settings)
-    changed = {k: v for k, v in asked.items() if before[k] != v and k != "data_dir"}
+    changed = {k: v for k, v in asked.items() if before.get(k) != v and k != "data_dir"}
     if changed:
         name, value = next(iter(changed.items()))
         raise SettingError(
             "this run was begun with other settings",
-            got=f"{name} = {value}, then {before[name]}",
+            got=f"{name} = {value}, then {before.get(name, 'without it')}",
             rule="a run goes on as it was begun, or its numbers would mean nothing",
             fix=f"tito train --resume --run {quote(str(folder.path))}, or a new run without "
             "--resume",
@@ -203,14 +192,9 @@ def _resuming(folder: RunFolder) -> str:
 
 
 def _announce(report: Report, learning: Learning, folder: RunFolder) -> None:
-    settings, parts = learning.settings, learning.parts
-    weights = sum(parameter.size for parameter in learning.model.parameters())
-    channels, height, width = learning.known.shape
+    settings = learning.settings
     report.facts("decided", {
-        "data": learning.known.title,
-        "images": f"{len(parts['train'])} to train, {len(parts['test'])} to test, {height}x{width}",
-        "model": f"{settings.model}, {weights} weights",
-        "optimizer": f"AdamW, lr up to {settings.lr:g}, then falling to 0",
+        **learning.decided(),
         "epochs": settings.epochs,
         "batch size": settings.batch_size,
         "seed": settings.seed,
@@ -222,17 +206,16 @@ def _announce(report: Report, learning: Learning, folder: RunFolder) -> None:
 
 
 def _result(
-    report: Report, accuracy: float, learning: Learning, seconds: float, history: History,
+    report: Report, found: dict[str, float], learning: Learning, seconds: float, history: History,
     folder: RunFolder,
 ) -> dict:  # fmt: skip
-    test = learning.parts["test"]
+    result = learning.found(found, report.as_json)
     if report.as_json:
-        return {"test accuracy": accuracy, "seconds": seconds, "stopped": history.stopped,
-                "epochs": len(history), "saved": folder.path}  # fmt: skip
+        return {**result, "seconds": seconds, "stopped": history.stopped, "epochs": len(history),
+                "saved": folder.path}  # fmt: skip
     epochs = f"{len(history)} of {learning.settings.epochs} epochs"
     return {
-        "test accuracy": f"{100 * accuracy:.2f} % ({round(accuracy * len(test))} of "
-        f"{len(test)} images)",
+        **result,
         "training": f"{seconds:.1f} s, {epochs}{', stopped' if history.stopped else ''}",
         "saved": str(folder.path),
     }
@@ -250,17 +233,17 @@ def _compared(report: Report, settings: Settings) -> dict:
 
 def _step_seconds(settings: Settings) -> float:
     """Least mean time of a step in three short epochs, after one that warms up."""
-    learning = Learning(settings, Silent())
+    learning = learning_of(settings, Silent())
     batches = list(islice(learning.loader, COMPARED_STEPS))
     history = learning.trainer.train(batches, epochs=4)
     return min(history["seconds"][1:]) / len(batches)
 
 
-def _what_next(report: Report, folder: RunFolder, history: History) -> None:
+def _what_next(report: Report, folder: RunFolder, verbs: Mapping[str, str], again: bool) -> None:
+    """The commands that look at the result, and the one that goes on."""
     place = quote(str(folder.path))
-    verbs = {"evaluate": "each class", "predict": "a few images", "curve": "what it learned when"}
     commands = {verb: f"tito {verb} {place}" for verb in verbs}
-    if history.stopped:
+    if again:
         commands = {"resume": _resuming(folder)} | commands
     if report.as_json:
         report.facts("next", commands)
@@ -270,11 +253,21 @@ def _what_next(report: Report, folder: RunFolder, history: History) -> None:
         report.text(f"{verbs.get(verb, 'go on').ljust(22)}{command}")
 
 
-def _check_required(accuracy: float, require: float | None, settings: Settings) -> None:
-    if require is not None and 100 * accuracy < require:
+def _check_asks_accuracy(require: float | None, settings: Settings) -> None:
+    if require is not None and isinstance(settings, TextSettings):
+        raise SettingError(
+            "tito train: a text has no accuracy",
+            got=f"--require {require:g} with {settings.model}",
+            rule="--require is a least accuracy on test pictures",
+            fix="leave it out; --json prints the validation loss",
+        )
+
+
+def _check_required(found: dict[str, float], require: float | None, settings: Settings) -> None:
+    if require is not None and 100 * found["accuracy"] < require:
         raise AccuracyError(
             f"the test accuracy is below {require:g} %",
-            got=f"{100 * accuracy:.2f} %",
+            got=f"{100 * found['accuracy']:.2f} %",
             rule=f"--require {require:g}",
             fix=f"more epochs: --epochs {2 * settings.epochs}",
         )

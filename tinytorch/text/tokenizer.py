@@ -131,6 +131,10 @@ class Tokenizer(ABC):
         """
         return text
 
+    @abstractmethod
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a JSON file that `load_tokenizer` reads."""
+
     def special_id(self, name: str) -> int:
         """The id of a special token.
 

@@ -1,0 +1,163 @@
+"""`tito generate`: which models speak, what they say, and what is said of it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import tinytorch as tt
+from tests.test_cli import tito
+from tinytorch import compression, generation, models
+from tinytorch.base.errors import FileFormatError, NotFoundError
+from tinytorch.cli import generate as verb
+from tinytorch.cli.generate import load_speaker, quantized
+from tinytorch.models import GPT, GPTConfig
+from tinytorch.text import CharacterTokenizer
+
+LETTERS = "\n abcdefgh"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A published model whose tokens are ten characters."""
+    tt.manual_seed(1)
+    model = GPT(GPTConfig(len(LETTERS), 1, 2, 128, 24))
+    models.save_folder(model, tmp_path / "small")
+    CharacterTokenizer(LETTERS).save(tmp_path / "small" / "tokenizer.json")
+    return tmp_path / "small"
+
+
+def events(out):
+    """The objects of a JSON output, without what changes from run to run."""
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_it_goes_on_from_the_prompt(folder, capsys):
+    """Ground truth: the most probable characters, each found by a whole pass over all before it."""
+    code, out, err = tito(capsys, "generate", folder, "--prompt", "abc", "--max-tokens", 6,
+                          "--temperature", 0)  # fmt: skip
+    assert code == 0, err
+    model, ids = models.load_folder(folder), [LETTERS.index(c) for c in "abc"]
+    for _ in range(6):
+        ids.append(int(model(tt.tensor([ids])).numpy()[0, -1].argmax()))
+    said = "".join(sorted(LETTERS)[i] for i in ids)
+    assert out.startswith(said)
+    assert "tokens a second" in out and "MB of weights" in out and "bandwidth" in out
+    assert "; 6 in all" in out
+
+
+def test_the_same_seed_says_the_same(folder, capsys):
+    """Ground truth: the text itself, twice; another seed says something else."""
+
+    def said(seed):
+        words = ("--prompt", "a", "--max-tokens", 20, "--seed", seed, "--json")
+        out = tito(capsys, "generate", folder, *words)[1]
+        return "".join(e["text"] for e in events(out) if e["event"] == "piece")
+
+    assert said(3) == said(3) != said(4)
+
+
+def test_weights_of_few_bits(folder, capsys):
+    """Ground truth: the bytes of the model, which the report states; three quarters are gone of
+    what has many numbers."""
+    sizes = {}
+    for kind in (None, "int8", "int4"):
+        asked = () if kind is None else ("--quantize", kind)
+        code, out, err = tito(capsys, "generate", folder, "--json", "--max-tokens", 3, *asked)
+        assert code == 0, err
+        sizes[kind] = events(out)[-1]["model_bytes"]
+    assert sizes[None] == compression.bytes_of(models.load_folder(folder))
+    assert sizes[None] > 2 * sizes["int8"] > 2 * sizes["int4"]
+
+
+def test_it_stops(folder, capsys):
+    """Ground truth: a stop text is not printed, and one that never comes changes nothing."""
+    words = ("--prompt", "a", "--max-tokens", 12, "--temperature", 0, "--json")
+    plain = events(tito(capsys, "generate", folder, *words)[1])
+    never = events(tito(capsys, "generate", folder, *words, "--stop", "xyz")[1])
+    text = "".join(e["text"] for e in plain[1:] if e["event"] == "piece")
+    assert text == "".join(e["text"] for e in never[1:] if e["event"] == "piece")
+    stopped = events(tito(capsys, "generate", folder, *words, "--stop", text[2:4])[1])
+    assert (
+        "".join(e["text"] for e in stopped[1:] if e["event"] == "piece")
+        == text[: text.find(text[2:4])]
+    )
+
+
+def test_ctrl_c_ends_it(folder, capsys, monkeypatch):
+    """Ground truth: what was said stays, the speed is told, and the exit code is a shell's."""
+    real = generation.stream
+
+    def interrupted(*given, **settings):
+        yield from (piece for piece, _ in zip(real(*given, **settings), range(2), strict=False))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generation, "stream", interrupted)
+    code, out, _ = tito(capsys, "generate", folder, "--prompt", "ab")
+    assert code == 130 and out.startswith("ab") and "tokens a second" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "phrase"),
+    [
+        (("--prompt", "a" * 30), "longer than the context"),
+        (("--prompt", "xyz"), "not in the vocabulary"),
+        (("--temperature", -1), "temperature"),
+        (("--top-p", 0), "top_p"),
+        (("--stop", ""), "stop string is empty"),
+        (("--quantize", "int5"), "no such weights"),
+    ],
+)
+def test_what_it_refuses(folder, capsys, words, phrase):
+    """Ground truth: four parts and exit code 2."""
+    code, _, err = tito(capsys, "generate", folder, *words)
+    assert code == 2 and phrase in err
+    assert all(part in err for part in ("got:", "rule:", "fix:"))
+
+
+def test_an_empty_prompt_begins_a_line(folder):
+    """Ground truth: the token of a line's end; of a model with a first token, that one."""
+    speaker = load_speaker(folder)
+    assert speaker.prompt("").tolist() == [sorted(LETTERS).index("\n")]
+    assert speaker.ends() == []
+
+
+def test_models_that_do_not_speak(folder, tmp_path):
+    """Ground truth: what is missing, too large, or reads in both directions."""
+    with pytest.raises(NotFoundError):
+        load_speaker(tmp_path / "none")
+    CharacterTokenizer(LETTERS + "xyz").save(folder / "tokenizer.json")
+    with pytest.raises(FileFormatError, match="does not fit the model"):
+        load_speaker(folder)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(NotFoundError, match="no tokenizer"):
+        load_speaker(folder)
+    models.save_folder(models.BERT(models.BERTConfig(9, 1, 2, 16, 8)), tmp_path / "bert")
+    with pytest.raises(FileFormatError, match="what comes next"):
+        load_speaker(tmp_path / "bert")
+
+
+@pytest.mark.data
+def test_a_published_story(official_data, tmp_path, capsys):
+    """Ground truth: llama2.c's stories260K begins so at temperature 0, as its README shows; its
+    tokenizer lies beside it, and the token that begins a text is put first."""
+    place = official_data / "llama2c-stories260K"
+    code, out, err = tito(capsys, "generate", place / "stories260K.bin", "--temperature", 0,
+                          "--max-tokens", 30)  # fmt: skip
+    assert code == 0, err
+    assert out.startswith("Once upon a time, there was a little girl named Lily.")
+    shutil.copy(place / "stories260K.bin", tmp_path / "alone.bin")
+    with pytest.raises(NotFoundError, match="no tokenizer beside"):
+        load_speaker(tmp_path / "alone.bin")
+
+
+def test_quantizing_leaves_the_model(folder):
+    """Ground truth: the weights before."""
+    speaker = load_speaker(folder)
+    before = {name: np.array(x) for name, x in speaker.model.state_dict().items()}
+    assert quantized(speaker, None) is speaker
+    assert quantized(speaker, "int8").model is not speaker.model
+    for name, x in speaker.model.state_dict().items():
+        assert np.array_equal(before[name], np.asarray(x))
+    assert verb.QUANTIZED == ("int8", "int4")

@@ -1,0 +1,206 @@
+"""`tito generate`: a language model goes on from a prompt, token by token, and says how fast.
+
+Knows where models and their tokenizers lie, and what is measured; how tokens are chosen is in
+`generation`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import typer
+
+from tinytorch import compression, generation, models
+from tinytorch.base.errors import FileFormatError, NotFoundError, SettingError
+from tinytorch.base.settings import num_threads
+from tinytorch.cli.recipes import LANGUAGE_MODELS, nearest
+from tinytorch.cli.report import Report
+from tinytorch.cli.runs import RunFolder, text_run
+from tinytorch.cli.texts import first_token
+from tinytorch.models import GPT
+from tinytorch.text import Tokenizer, load_tokenizer
+
+QUANTIZED = ("int8", "int4")
+STOPPED = 130  # exit code after Ctrl-C: 128 + SIGINT, as shells report it
+# Special tokens that end a text, and begin one, by the names that published models give them.
+ENDS = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>")
+BEGINS = ("<s>", "<bos>", "<|begin_of_text|>")
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A language model, and what turns its tokens into text.
+
+    Args:
+        path: where it was.
+        model: in evaluation mode.
+        tokenizer: of its tokens.
+    """
+
+    path: Path
+    model: GPT
+    tokenizer: Tokenizer
+
+    def prompt(self, text: str) -> np.ndarray:
+        """The tokens of a prompt, with the token that begins a text where the model has one.
+
+        Raises:
+            SettingError: the prompt is empty and no token begins a text; it has no room.
+        """
+        specials = self.tokenizer.vocabulary.specials
+        begins = [self.tokenizer.special_id(name) for name in BEGINS if name in specials]
+        ids = np.concatenate([np.array(begins[:1], np.int64), self.tokenizer.encode(text)])
+        return ids if len(ids) else first_token(self.tokenizer)
+
+    def ends(self) -> list[int]:
+        """The tokens behind which nothing comes."""
+        specials = self.tokenizer.vocabulary.specials
+        return [self.tokenizer.special_id(name) for name in ENDS if name in specials]
+
+
+def load_speaker(path: Path) -> Speaker:
+    """A model with its tokenizer.
+
+    Args:
+        path: the folder of a run of `tito train gpt` or of a published model, a GGUF file, or
+            llama2.c's file with its tokenizer, `tok*.bin` or `tokenizer.bin`, beside it.
+
+    Raises:
+        FileFormatError: it is none of these; the tokenizer has more tokens than the model.
+        NotFoundError: a file is missing.
+    """
+    if path.is_dir() and (run := text_run(path)) is not None and not run.weights.is_file():
+        raise FileFormatError(
+            "this run has no model yet",
+            got=f"{path}, without {run.weights.name}",
+            rule="a run that has come to its end, or was stopped by Ctrl-C once",
+            fix=f"tito train --resume --run {path}",
+        )
+    model = models.load(path)
+    if not isinstance(model, GPT):
+        raise FileFormatError(
+            "this model does not say what comes next",
+            got=f"{path}: {type(model).__name__}",
+            rule="a language model that reads from left to right",
+            fix="a folder of GPT-2 or Llama",
+        )
+    tokenizer = load_tokenizer(_tokenizer_of(path))
+    if len(tokenizer) > model.config.vocab:
+        raise FileFormatError(
+            "this vocabulary does not fit the model",
+            got=f"{len(tokenizer)} tokens, and a model of {model.config.vocab}",
+            rule="at most as many tokens as the model has",
+            fix="the tokenizer that was published with the model",
+        )
+    return Speaker(path, model, tokenizer)
+
+
+def _tokenizer_of(path: Path) -> Path:
+    if path.is_dir():
+        return path
+    beside = sorted([*path.parent.glob("tok*.bin"), *path.parent.glob("tokenizer.*")])
+    if path.suffix == ".gguf" or not beside:
+        return path if path.suffix == ".gguf" else _no_tokenizer(path)
+    return beside[0]
+
+
+def _no_tokenizer(path: Path) -> Path:
+    raise NotFoundError(
+        "there is no tokenizer beside this model",
+        got=f"{path.parent}, without tok*.bin or tokenizer.*",
+        rule="llama2.c's model and its tokenizer in one folder",
+        fix=f"copy the tokenizer into {path.parent}",
+    )
+
+
+def generate(
+    model: Path = typer.Argument(None, help="A run, a folder or a file; default the newest run."),
+    prompt: str = typer.Option("", help="What it goes on from."),
+    max_tokens: int = typer.Option(200, help="Tokens at most.", min=1),
+    temperature: float = typer.Option(0.8, help="0 takes the most probable token each time."),
+    top_p: float = typer.Option(1.0, help="Only the most probable tokens, so much together."),
+    top_k: int = typer.Option(None, help="Only so many of the most probable tokens.", min=1),
+    stop: list[str] = typer.Option([], help="A text at which it ends; may be given often."),
+    seed: int = typer.Option(0, help="Of what is drawn.", min=0),
+    quantize: str = typer.Option(None, help="int8 or int4: weights of so many bits."),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object a line."),
+) -> None:
+    """Let a language model go on from a prompt, and say how fast it was. Ctrl-C ends it."""
+    report = Report(as_json)
+    path = RunFolder.newest(model=LANGUAGE_MODELS[0]).path if model is None else model
+    speaker = quantized(load_speaker(path), quantize)
+    ids = speaker.prompt(prompt)
+    context = generation.Context(speaker.model)
+    clock = _Clock()
+    pieces = generation.stream(
+        speaker.model, ids, speaker.tokenizer, max_tokens, temperature=temperature, top_p=top_p,
+        top_k=top_k, stop=stop, seed=seed, stop_tokens=speaker.ends(), context=context,
+    )  # fmt: skip
+    report.piece(prompt)
+    for piece in clock.watched(pieces):
+        report.piece(piece)
+    report.text("\n")
+    report.facts("done", _speed(speaker, clock, len(context.tokens) - len(ids) + 1, as_json))
+    if clock.stopped:
+        raise typer.Exit(STOPPED)
+
+
+def quantized(speaker: Speaker, kind: str | None) -> Speaker:
+    """The same with weights of few bits; None: as they are.
+
+    Raises:
+        SettingError: no such kind.
+    """
+    if kind is None:
+        return speaker
+    if kind not in QUANTIZED:
+        raise SettingError(
+            "tito generate: no such weights",
+            got=f"--quantize {kind}",
+            rule="one of " + ", ".join(QUANTIZED),
+            fix=f"--quantize {nearest(kind, QUANTIZED)}",
+        )
+    return replace(speaker, model=compression.quantize(speaker.model, kind))
+
+
+class _Clock:
+    """When pieces of text came."""
+
+    def __init__(self):
+        self.began = self.first = self.last = time.perf_counter()
+        self.stopped = False
+
+    def watched(self, pieces: Iterator[str]) -> Iterator[str]:
+        """The pieces; Ctrl-C is their end."""
+        self.began = time.perf_counter()
+        try:
+            for number, piece in enumerate(pieces):
+                self.last = time.perf_counter()
+                if not number:
+                    self.first = self.last
+                yield piece
+        except KeyboardInterrupt:
+            self.stopped = True
+
+
+def _speed(speaker: Speaker, clock: _Clock, tokens: int, as_json: bool) -> dict[str, object]:
+    """How fast it was, of what the memory would allow: each token reads all weights once."""
+    from tinytorch.codegen.target import Target
+    from tinytorch.compiler.run.roofline import measure
+
+    rate = (tokens - 1) / max(clock.last - clock.first, 1e-9)
+    size = compression.bytes_of(speaker.model)
+    share = rate * size / measure(Target.host(), num_threads()).bandwidth
+    first = clock.first - clock.began
+    if as_json:
+        return {"tokens": tokens, "tokens a second": rate, "first token seconds": first,
+                "model bytes": size, "share of memory bandwidth": share}  # fmt: skip
+    return {
+        "speed": f"{rate:.1f} tokens a second, the first after {first:.2f} s; {tokens} in all",
+        "model": f"{size / 1e6:.1f} MB of weights, {num_threads()} threads",
+        "memory": f"{100 * share:.0f} % of its bandwidth, if each token read all weights from it",
+    }
