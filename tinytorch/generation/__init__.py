@@ -8,8 +8,10 @@ tokenizer.
 
 from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.unknown_names import names_of as _names_of
+from tinytorch.generation.automata import Automaton, Json, Regex, matches
 from tinytorch.generation.batcher import Batcher, Request, generate_batch
 from tinytorch.generation.beams import Beam, beam_search
+from tinytorch.generation.constraints import Choices, Grammar
 from tinytorch.generation.context import Context, LanguageModel
 from tinytorch.generation.generate import Constraint, generate
 from tinytorch.generation.sampling import Sampler, Sampling, Token
@@ -17,9 +19,9 @@ from tinytorch.generation.speculative import Draft, ModelDraft, NGramDraft
 from tinytorch.generation.stream import stream
 
 __all__ = [
-    "Batcher", "Beam", "Constraint", "Context", "Draft", "LanguageModel", "ModelDraft",
-    "NGramDraft", "Request", "Sampler", "Sampling", "Token", "beam_search", "generate",
-    "generate_batch", "stream",
+    "Automaton", "Batcher", "Beam", "Choices", "Constraint", "Context", "Draft", "Grammar", "Json",
+    "LanguageModel", "ModelDraft", "NGramDraft", "Regex", "Request", "Sampler", "Sampling", "Token",
+    "beam_search", "generate", "generate_batch", "matches", "stream",
 ]  # fmt: skip
 
 _explain_all(globals(), __all__)

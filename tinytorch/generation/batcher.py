@@ -29,6 +29,7 @@ from tinytorch.generation.generate import (
     AnswerEnds,
     Constraint,
     HeldBack,
+    Mask,
     Stops,
     allowed_now,
     room_for,
@@ -54,7 +55,7 @@ class Request:
 
     def __init__(
         self, prompt: list[int], limit: int, sampler: Sampler, stops: list[tuple[int, ...]],
-        constraint: Constraint | None,
+        constraint: Constraint | Mask | None,
     ):  # fmt: skip
         self.prompt, self.limit = prompt, limit
         self.tokens: list[Token] = []
@@ -187,7 +188,7 @@ class Batcher:
         self, prompt: Any, max_tokens: int | None = None, *, temperature: float = 1.0,
         top_k: int | None = None, top_p: float = 1.0, min_p: float = 0.0,
         repetition_penalty: float = 1.0, seed: int | None = None, stop: Stops = (),
-        logprobs: bool = False, constraint: Constraint | None = None,
+        logprobs: bool = False, constraint: Constraint | Mask | None = None,
     ) -> Request:  # fmt: skip
         """Hand in a prompt; it is read in one of the next steps. Arguments as of `generate`.
 

@@ -6,22 +6,24 @@ Knows contexts and samplers; token ids, never text (generation/stream.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from tinytorch.base.arguments import flag, whole
-from tinytorch.base.errors import SettingError
+from tinytorch.base.errors import SettingError, short
 from tinytorch.generation.context import Context, borrow, checked_prompt, give_back
 from tinytorch.generation.sampling import Sampler, Sampling, Token
 from tinytorch.generation.speculative import Allowed, draft_of, speculated
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Stops = int | Iterable[int | Sequence[int]]
+Mask = Callable[[Sequence[int]], "Array"]  # of an answer so far: which tokens may follow
 
 
+@runtime_checkable
 class Constraint(Protocol):
-    """Which tokens an answer may go on with; see generation/constraints.py."""
+    """Which tokens an answer may go on with: `Choices`, `Grammar`, or a class of one's own."""
 
     def allowed(self, tokens: Sequence[int]) -> Array:
         """Bools (V,): the tokens that may follow those of the answer; none: it ends."""
@@ -36,8 +38,8 @@ def generate(
     model: Any, prompt: Any, max_tokens: int | None = None, *, temperature: float = 1.0,
     top_k: int | None = None, top_p: float = 1.0, min_p: float = 0.0,
     repetition_penalty: float = 1.0, seed: int | None = None, stop: Stops = (),
-    logprobs: bool = False, constraint: Constraint | None = None, context: Context | None = None,
-    draft: Any = None, ahead: int = 4,
+    logprobs: bool = False, constraint: Constraint | Mask | None = None,
+    context: Context | None = None, draft: Any = None, ahead: int = 4,
 ) -> Generator[Token, None, str]:  # fmt: skip
     """The tokens that follow a prompt, each as soon as it is there.
 
@@ -54,7 +56,8 @@ def generate(
         stop: a token id, or several, or sequences of them: where one comes the answer ends, and it
             is not given.
         logprobs: whether each token has its `logprob`.
-        constraint: says which tokens may follow; see `constraints`.
+        constraint: says which tokens may follow: `Choices`, `Grammar` (a regular expression, JSON),
+            any `Constraint`, or a function of the answer so far that gives bools (V,).
         context: a `Context` of the model that is kept between calls: what the prompt has in common
             with what is in it is not computed again. Default: one that begins empty.
         draft: guesses tokens that the model then reads several at a time: a smaller model with the
@@ -182,17 +185,28 @@ class AnswerEnds(Exception):  # noqa: N818: no error
 
 
 def allowed_now(
-    constraint: Constraint, answer: Sequence[int], stops: Iterable[tuple[int, ...]]
+    constraint: Constraint | Mask, answer: Sequence[int], stops: Iterable[tuple[int, ...]]
 ) -> Array:
     """What a constraint allows, and stop tokens where the answer may end.
 
     Raises:
-        AnswerEnds: nothing.
+        AnswerEnds: nothing may follow.
+        SettingError: nothing may follow, and the answer is not whole.
     """
-    allowed = np.array(constraint.allowed(answer), bool)
+    if isinstance(constraint, Constraint):
+        allowed, may_end = np.array(constraint.allowed(answer), bool), constraint.may_end(answer)
+    else:
+        allowed, may_end = np.array(constraint(answer), bool), False
     if not allowed.any():
-        raise AnswerEnds
-    if constraint.may_end(answer):
+        if may_end or not isinstance(constraint, Constraint):
+            raise AnswerEnds
+        raise SettingError(
+            "generate: no token goes on with what the constraint asks for",
+            got=f"{len(answer)} tokens so far: {short(list(answer))}",
+            rule="tokens for every text that is asked for",
+            fix="pieces of all tokens, those of single bytes among them",
+        )
+    if may_end:
         for s in stops:
             if len(s) == 1:
                 allowed[s[0]] = True
