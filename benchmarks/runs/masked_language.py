@@ -21,9 +21,9 @@ from tinytorch.data import load_tiny_shakespeare
 from tinytorch.models import BERTConfig, BERTMaskedLM, mask_tokens, masked_lm_loss
 
 ARCHIVE = ""
-SIZES = {"layers": 4, "heads": 4, "size": 128, "length": 128}
-STEPS, EVERY, BATCH, RATE, WARMUP = 1000, 100, 32, 2e-3, 100
-FULL = {"STEPS": 20_000, "EVERY": 1000}
+SIZES = {"layers": 2, "heads": 4, "size": 128, "length": 64}
+STEPS, EVERY, BATCH, RATE, WARMUP = 1000, 100, 32, 3e-3, 100
+FULL = {"SIZES": SIZES | {"layers": 4, "length": 128}, "STEPS": 20_000, "EVERY": 1000}
 TEST_WINDOWS, TEST_BATCH = 512, 64
 SEED = 0
 
@@ -47,12 +47,13 @@ def run(folder: Path, log: Path) -> dict:
     curve = _trained(record, model, train, hidden, (shown, wanted))
     alone, beside = _counted(train, later, begins, wanted.numpy(), len(letters))
     last = curve[-1]
-    record.claim("the loss on hidden tokens falls", "Devlin et al. 2018, section 3.1",
-                 f"{curve[0]:.3f} before the first step, {last:.3f} nats after {STEPS}",
-                 last < curve[0] / 2)  # fmt: skip
+    record.claim("the loss on hidden tokens falls below what frequencies say",
+                 "Devlin et al. 2018, section 3.1",
+                 f"{curve[0]:.3f} before the first step, {last:.3f} nats after {STEPS}; "
+                 f"frequencies {alone:.3f}", last < alone)  # fmt: skip
     record.claim("what is learned from both sides is more than the neighbours",
                  "Devlin et al. 2018, section 1: deeply bidirectional",
-                 f"{last:.3f} nats; counted given both neighbours {beside:.3f}, alone {alone:.3f}",
+                 f"{last:.3f} nats; counted given both neighbours {beside:.3f}",
                  last < beside)  # fmt: skip
     return record.keep()
 
