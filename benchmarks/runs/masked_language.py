@@ -21,10 +21,10 @@ from tinytorch.data import load_tiny_shakespeare
 from tinytorch.models import BERTConfig, BERTMaskedLM, mask_tokens, masked_lm_loss
 
 ARCHIVE = ""
-SIZES = {"layers": 2, "heads": 4, "size": 128, "length": 64}
-STEPS, EVERY, BATCH, RATE, WARMUP = 1000, 100, 32, 3e-3, 100
+SIZES = {"layers": 2, "heads": 4, "size": 128, "length": 32}
+STEPS, EVERY, BATCH, RATE, WARMUP = 2000, 200, 64, 3e-3, 100
 FULL = {"SIZES": SIZES | {"layers": 4, "length": 128}, "STEPS": 20_000, "EVERY": 1000}
-TEST_WINDOWS, TEST_BATCH = 512, 64
+TEST_WINDOWS, TEST_BATCH = 1024, 128
 SEED = 0
 
 

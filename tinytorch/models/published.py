@@ -51,9 +51,9 @@ def load(path: str | os.PathLike[str], dtype: str | DType = "float32") -> Module
         return load_folder(place, dtype)
     with files.reading(place, links=True) as file:
         first = file.read(16)
-    if first.startswith(gguf.MAGIC):
+    if first.startswith(gguf.FIRST):
         return load_gguf(place, dtype)
-    known = next((x for magic, x in _OTHERS.items() if first.startswith(magic)), None)
+    known = next((x for begin, x in _OTHERS.items() if first.startswith(begin)), None)
     if place.suffix == ".safetensors":
         known = "weights without their settings", f"models.load({str(place.parent)!r})"
     if known is not None:

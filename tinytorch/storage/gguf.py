@@ -23,7 +23,7 @@ from tinytorch.base import files
 from tinytorch.base.dtypes import from_bfloat16
 from tinytorch.base.errors import FileFormatError, short
 
-MAGIC = b"GGUF"
+FIRST = b"GGUF"
 VERSIONS = (2, 3)
 ALIGNMENT = 32  # bytes, unless general.alignment says otherwise
 MOST_ARRAYS, MOST_FACTS = 1 << 16, 1 << 16  # ten times what the largest published models have
@@ -183,8 +183,8 @@ class _GGUFReader:
 
     def __init__(self, memory: mmap.mmap, size: int):
         self.memory, self.size, self.at = memory, size, 0
-        if (magic := self.bytes(4, "its first bytes")) != MAGIC:
-            refuse("it begins otherwise", magic, f"{MAGIC!r}")
+        if (first := self.bytes(4, "its first bytes")) != FIRST:
+            refuse("it begins otherwise", first, f"{FIRST!r}")
         version = self.number("<I")
         if version not in VERSIONS:
             swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
