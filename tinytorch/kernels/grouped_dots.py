@@ -38,7 +38,6 @@ from tinytorch.codegen.kernel import (
 )
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.vector_math import muladd
-from tinytorch.kernels.gemm_plan import dot_columns
 from tinytorch.kernels.register_tile import (
     EpilogueWriter,
     Rectangle,
@@ -50,6 +49,7 @@ from tinytorch.kernels.register_tile import (
 MOST_ROWS = 8  # more rows are a product of matrices: each weight is then used often
 TILE_BYTES = 1 << 17  # of weights: 4 us at the speed of memory, against 0.1 us to take a tile
 PANEL = 16  # columns whose sums wait for the epilogue
+TOGETHER = 4  # columns whose lanes are added up together
 AHEAD_BYTES = 1 << 11  # between asking for weights and reading them
 
 
@@ -197,7 +197,8 @@ class _GroupedDots:
         self.parts = max(1, spec.group_bytes // size)
         self.each = max(1, size // spec.group_bytes)
         self.turns = ceil_div(spec.groups, self.each)
-        self.columns = dot_columns(spec.m, target.registers, lanes)
+        self.columns = min(TOGETHER, lanes)
+        self.chains = 2 if spec.m <= 2 else 1  # a multiply-add waits for the one before: 4 cycles
         # vectors of x in a turn, in the order of the weights' bytes, and where the sums begin
         self.vectors = self.parts * self.products.each
         self.held = self.vectors + (1 if self.products.offset else 0)
@@ -300,54 +301,51 @@ class _GroupedDots:
     # sums
 
     def _dots(self, f: Function, pointers: Pointers, columns: Sequence[Value]) -> list[Value]:
-        """For each row the sums of some columns."""
-        spec, lanes, many = self.spec, self.products.lanes, len(columns)
-        rows = [
-            (
-                f.at(pointers["weight"], f.mul(c, f.index(spec.weight.strides[0])), "i8", "w.row"),
-                f.at(
-                    pointers["scale"], f.mul(c, f.index(spec.scale.strides[0])),
-                    spec.scale.dtype.llvm, "s.row",
-                ),
-            )
-            for c in columns
-        ]  # fmt: skip
-        totals = [f.const(vector(lanes, "float"), 0)] * (spec.m * many)
+        """For each row the sums of some columns, which are read one after the other."""
+        found = [self._column(f, pointers, column) for column in columns]
+        return [sums_of_lanes(f, [totals[i] for totals in found]) for i in range(self.spec.m)]
+
+    def _column(self, f: Function, pointers: Pointers, column: Value) -> list[Value]:
+        """For each row a vector whose lanes add up to the sum of one column."""
+        spec, lanes, narrow = self.spec, self.products.lanes, self.spec.scale.dtype.llvm
+        row = f.mul(column, f.index(spec.weight.strides[0]))
+        weights = f.at(pointers["weight"], row, "i8", "w.row")
+        row = f.mul(column, f.index(spec.scale.strides[0]))
+        scales = f.at(pointers["scale"], row, narrow, "s.row")
+        totals = [f.const(vector(lanes, "float"), 0)] * (spec.m * self.chains)
         whole = spec.groups // lanes * lanes  # a vector of scales at a time
         if whole:
             with f.loop("group", 0, whole, lanes, carry=totals) as at:
-                at.next(*self._groups(f, rows, at.index, lanes, at.carried))
+                at.next(*self._groups(f, weights, scales, at.index, lanes, at.carried))
             totals = at.results
         if whole < spec.groups:
-            totals = self._groups(f, rows, f.index(whole), spec.groups - whole, totals)
-        return [sums_of_lanes(f, totals[i * many : (i + 1) * many]) for i in range(spec.m)]
+            rest = spec.groups - whole
+            totals = self._groups(f, weights, scales, f.index(whole), rest, totals)
+        return [
+            reduce(f.add, totals[i * self.chains : (i + 1) * self.chains]) for i in range(spec.m)
+        ]
 
     def _groups(
-        self, f: Function, rows: Sequence[tuple[Value, Value]], first: Value, count: int,
+        self, f: Function, weights: Value, scales: Value, first: Value, count: int,
         totals: Sequence[Value],
     ) -> list[Value]:  # fmt: skip
         """The sums after some more groups."""
-        spec, each = self.spec, self.each
-        narrow = spec.scale.dtype.llvm
-        scales: list[Value] = []
-        for _, start in rows:
-            s = f.load(f.at(start, first, narrow), vector(count, narrow), stem="scale")
-            scales.append(f.convert(s, vector(count, "float")))
-        begin = f.mul(first, f.index(spec.group_bytes))
-        starts = [f.at(start, begin, "i8", "w") for start, _ in rows]
-        self._ask(f, starts, count * spec.group_bytes)
+        spec, each, narrow = self.spec, self.each, self.spec.scale.dtype.llvm
+        scale = f.load(f.at(scales, first, narrow), vector(count, narrow), stem="scale")
+        scale = f.convert(scale, vector(count, "float"))
+        start = f.at(weights, f.mul(first, f.index(spec.group_bytes)), "i8", "w")
+        for line in range(0, count * spec.group_bytes, LINE) if AHEAD_BYTES else ():
+            fetch(f, start, AHEAD_BYTES + line)
         turn = f.div(first, f.index(each))
         after = list(totals)
         for t in range(ceil_div(count, each)):
             there = min(each, count - t * each) * spec.group_bytes
-            for j, start in enumerate(starts):
-                weights = self._weights(f, start, t, there)
-                scale = self._spread(f, scales[j], t, count)
-                for i in range(spec.m):
-                    place = self._place(f, f.add(turn, f.index(t)), i, 0)
-                    total = self._turn(f, weights, place)
-                    cell = i * len(rows) + j
-                    after[cell] = muladd(f, total, scale, after[cell])
+            read = self._weights(f, start, t, there)
+            spread = self._spread(f, scale, t, count)
+            for i in range(spec.m):
+                total = self._turn(f, read, self._place(f, f.add(turn, f.index(t)), i, 0))
+                cell = i * self.chains + t % self.chains
+                after[cell] = muladd(f, total, spread, after[cell])
         return after
 
     def _weights(self, f: Function, start: Value, turn: int, there: int) -> list[Value]:
@@ -380,11 +378,3 @@ class _GroupedDots:
         if count == 1:
             return f.splat(scales, lanes)
         return f.shuffle(scales, scales, own, "scales")
-
-    def _ask(self, f: Function, starts: Sequence[Value], count: int) -> None:
-        """Ask for what lies as far on in later rows."""
-        row = self.spec.weight.strides[0] * len(starts)
-        ahead = row * ceil_div(AHEAD_BYTES, row)
-        for start in starts:
-            for line in range(0, count, LINE):
-                fetch(f, start, ahead + line)
