@@ -31,6 +31,7 @@ TESTED_BY = {
     "core/*": "tests/core/test_chapters.py",
     "kernels/convolution_rows": "tests/kernels/test_convolution.py",
     "kernels/even_tiles": "tests/kernels/test_gemm_plan.py",
+    "kernels/gemm_arithmetic": "tests/kernels/test_gemm_plan.py",
     "kernels/caches": "tests/nn/test_cache.py",
     "nn/functional": "tests/nn/test_activation.py",
     "primitives/*": "tests/test_every_primitive.py",

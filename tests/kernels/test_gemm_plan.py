@@ -20,6 +20,14 @@ from tests.kernels.lowered_runner import (
 )
 from tinytorch.base.dtypes import OF_NUMPY, bfloat16, float16, float32, float64, round_to_bfloat16
 from tinytorch.codegen.kernel import Operand, named_kernel
+from tinytorch.kernels.gemm_arithmetic import (
+    AmxTiles,
+    Dot,
+    MultiplyAdd,
+    Sums,
+    WordDots,
+    arithmetic_of,
+)
 from tinytorch.kernels.gemm_plan import (
     DEPTH,
     DOT_COLUMNS,
@@ -30,13 +38,7 @@ from tinytorch.kernels.gemm_plan import (
     PLACES,
     ROWS_OF_A_SET,
     TILE_FLOPS,
-    AmxTiles,
-    Dot,
     GemmSpec,
-    MultiplyAdd,
-    Sums,
-    WordDots,
-    arithmetic_of,
     dot_columns,
     of_bfloat16,
     plan_dot,

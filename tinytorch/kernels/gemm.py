@@ -3,7 +3,7 @@
 The loop nest around a micro-kernel: tiles, blocks of rows, panels of columns, packing. Knows
 pointers, strides and epilogues; never Tensors or graphs. out[..., i, j] is the sum over k of
 a[..., i, k] * b[..., k, j], summed in an order that depends on the shapes and the target only. How
-a block of sums is computed, and the order of packed operands, is in `gemm_plan`.
+a block of sums is computed, and the order of packed operands, is in `gemm_arithmetic`.
 """
 
 from __future__ import annotations
@@ -38,14 +38,16 @@ from tinytorch.codegen.kernel import (
     where_needed,
 )
 from tinytorch.codegen.target import Target
-from tinytorch.kernels.gemm_plan import (
+from tinytorch.kernels.gemm_arithmetic import (
     AmxTiles,
     Arithmetic,
-    GemmSpec,
     MicroKernel,
     Sums,
     WordDots,
     arithmetic_of,
+)
+from tinytorch.kernels.gemm_plan import (
+    GemmSpec,
     repeats,
 )
 from tinytorch.kernels.packing import StripCopy
