@@ -227,6 +227,7 @@ FACTS = {
         {"add_rope_scaling_type": gguf.RopeScalingType.LINEAR}, None, "scaling.type cannot be used",
     ),
     "more layers": ({"add_block_count": 3}, None, "lacks weights"),
+    "countless layers": ({"add_block_count": 2**31 - 1}, None, "lacks weights"),
     "fewer layers": ({"add_block_count": 1}, None, "no place for"),
     "another width": ({"add_feed_forward_length": 128}, None, "has another shape"),
     "other keys": ({"add_head_count_kv": 4}, None, "has another shape"),

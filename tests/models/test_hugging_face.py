@@ -178,6 +178,7 @@ CONFIGS = {
     "a larger vocabulary": ({"vocab_size": 12}, "the vocabulary does not fit the model"),
     "a smaller vocabulary": ({"vocab_size": 10}, "a table of 11 tokens, a vocabulary of 10"),
     "more layers": ({"num_hidden_layers": 3}, "lacks weights"),
+    "countless layers": ({"num_hidden_layers": 2**31 - 1}, "lacks weights"),
     "fewer layers": ({"num_hidden_layers": 1}, "weights that the model has no place for"),
     "another width": ({"intermediate_size": 20}, "has another shape"),
     "other heads of keys": ({"num_key_value_heads": 2}, "has another shape"),

@@ -1,4 +1,4 @@
-"""Known networks, ready to train."""
+"""Known networks, ready to train; those that other programs wrote load too."""
 
 from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.models.bert import (

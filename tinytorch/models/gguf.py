@@ -19,7 +19,7 @@ from tinytorch.base.arguments import flag
 from tinytorch.base.dtypes import DType, as_dtype, float32
 from tinytorch.base.errors import FileFormatError, SettingError, short
 from tinytorch.models.gpt import GPT, GPTConfig
-from tinytorch.models.pieces import Piece, check, copy, halves_of_pairs, llama_pieces
+from tinytorch.models.pieces import Piece, check, check_layers, copy, halves_of_pairs, llama_pieces
 from tinytorch.nn.init import without_draws
 from tinytorch.nn.quantized import QuantizedWeight
 from tinytorch.storage import gguf
@@ -131,6 +131,7 @@ def load_gguf(
             fix="a model of one of these architectures",
         )
     llama = facts.kind == "llama"
+    check_layers(where, facts.whole("block_count"), len(file.arrays))
     try:
         with without_draws():
             model = GPT(_llama(facts) if llama else _gpt2(facts))

@@ -26,7 +26,7 @@ from tinytorch.base.errors import FileFormatError, NotFoundError, SettingError, 
 from tinytorch.base.files import NotStrictError, parse_json, replacing
 from tinytorch.models.bert import BERT, BERTClassifier, BERTConfig, BERTMaskedLM
 from tinytorch.models.gpt import GPT, GPTConfig
-from tinytorch.models.pieces import Piece, fill, taken_apart
+from tinytorch.models.pieces import Piece, check_layers, fill, taken_apart
 from tinytorch.nn.init import without_draws
 from tinytorch.nn.module import Module
 from tinytorch.storage import safetensors
@@ -555,15 +555,18 @@ def load_folder(path: str | os.PathLike[str], dtype: str | DType = "float32") ->
             fix="a model of one of these architectures",
         )
     family, where = FAMILIES[kind], str(folder / CONFIG)
+    arrays = {_present(name, family): x for name, x in _read_arrays(folder).items()}
+    fields = Fields(table, where)
+    layers = fields.whole("n_layer" if kind == "gpt2" else "num_hidden_layers", 1)
+    check_layers(str(folder), layers, len(arrays))
     try:
         with without_draws():
-            model = family.read(Fields(table, where)).to(as_dtype(dtype))
+            model = family.read(fields).to(as_dtype(dtype))
     except SettingError as error:
         raise FileFormatError(
             f"{where}: its sizes do not go together", got=f"{error.what}: {error.got}",
             rule=error.rule, fix="fetch or save the folder again",
         ) from None  # fmt: skip
-    arrays = {_present(name, family): x for name, x in _read_arrays(folder).items()}
     fill(model, family.pieces(model), arrays, str(folder), family.spare)
     return model.eval()
 

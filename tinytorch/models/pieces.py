@@ -68,6 +68,13 @@ def fill(
     copy(model, wanted, arrays, where)
 
 
+def check_layers(where: str, layers: int, arrays: int) -> None:
+    """Refuse a number of layers that the arrays cannot fill, before any of them is made."""
+    if layers > arrays:
+        got = f"{layers} layers, {arrays} arrays"
+        _refuse(f"{where} lacks weights", got, "several arrays for each layer")
+
+
 def check(
     model: Module, wanted: list[Piece], arrays: Mapping[str, Array], where: str, spare: str
 ) -> None:
