@@ -8,6 +8,7 @@ the largest numbers, and these are found block by block.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +21,8 @@ from tinytorch.tensor.random import Generator, default_generator
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_BLOCK = 64  # numbers of a block; of each block the largest is enough to begin with
-_DRAWS = 64  # uniform numbers that are made at once: one costs as much as all
+_BLOCK = 64  # numbers of a group; of each group the largest is enough to begin with
+_DRAWS = 512  # uniform numbers that are made at once: one costs as much as all, 0.25 ms
 _FIRST = 256  # of the most probable tokens those among which top-p ends nearly always
 
 
@@ -138,10 +139,8 @@ class Sampler:
             SettingError: no token is allowed.
         """
         ids, weights = self.candidates(logits, allowed)
-        if len(ids) == 1:
-            chosen = int(ids[0])
-        else:
-            chosen = int(ids[drawn(weights, self.unit())])
+        chosen = drawn(weights, self.unit()) if len(weights) > 1 else 0
+        chosen = chosen if ids is None else int(ids[chosen])
         self.note(chosen)
         return Token(chosen, log_probability(logits, chosen) if self.logprobs else None)
 
@@ -160,54 +159,53 @@ class Sampler:
             self._units = (numbers.astype(np.float64) * 2.0**-53)[::-1].tolist()
         return self._units.pop()
 
-    def candidates(self, logits: Array, allowed: Array | None = None) -> tuple[Array, Array]:
+    def candidates(self, logits: Array, allowed: Array | None = None) -> tuple[Any, Array]:
         """The tokens that may be chosen, and weights in proportion to their probabilities.
 
         Returns:
-            ids (n,), and weights (n,) above 0: one token where the choice is greedy.
+            ids (n,), None for all; and weights (n,), some of them above 0. Where the choice is
+            greedy there is one.
         """
         s, x = self.sampling, logits
         if self._seen:
-            x, ids = x.copy(), np.fromiter(self._seen, np.int64, len(self._seen))
-            own = x[ids]
-            penalty = np.asarray(s.repetition_penalty, x.dtype)
-            x[ids] = np.where(own > 0, own / penalty, own * penalty)
+            x = self._with_penalty(x)
         if allowed is not None:
             x = np.where(allowed, x, np.asarray(-np.inf, x.dtype))
         first = int(x.argmax())  # the first NaN, if there is one
-        top = float(x[first])
-        if not np.isfinite(top):
-            raise _not_finite(top, allowed is not None)
+        top = x[first]
+        if not math.isfinite(top):
+            raise _not_finite(float(top), allowed is not None)
         if s.is_greedy:
             return np.array([first]), np.ones(1)
-        chosen: Array | None = None
+        ids: Array | None = None
         if s.top_k is not None and s.top_k < len(x):
-            chosen = largest(x, s.top_k)
-            x = x[chosen]
+            ids = largest(x, s.top_k)
+            x = x[ids]
         with np.errstate(over="ignore"):  # far below the largest, at a low temperature: weight 0
-            weights = np.exp((x - np.asarray(top, x.dtype)) / np.asarray(s.temperature, x.dtype))
-        kept: Array | None = None
+            weights = np.exp((x - top) / x.dtype.type(s.temperature))
         if s.top_p < 1:
             kept = most_probable(weights, s.top_p)
-            weights = weights[kept]
-        least = max(s.min_p, np.finfo(weights.dtype).tiny)
-        enough = weights >= least
-        if not enough.all():
-            places = np.flatnonzero(enough)
-            kept = places if kept is None else kept[places]
-            weights = weights[places]
-        if kept is None:
-            kept = np.arange(len(weights)) if chosen is None else chosen
-        elif chosen is not None:
-            kept = chosen[kept]
-        return kept, weights
+            ids, weights = kept if ids is None else ids[kept], weights[kept]
+        if s.min_p > 0:
+            kept = np.flatnonzero(weights >= s.min_p)
+            ids, weights = kept if ids is None else ids[kept], weights[kept]
+        return ids, weights
+
+    def _with_penalty(self, logits: Array) -> Array:
+        x, ids = logits.copy(), np.fromiter(self._seen, np.int64, len(self._seen))
+        own, penalty = x[ids], x.dtype.type(self.sampling.repetition_penalty)
+        x[ids] = np.where(own > 0, own / penalty, own * penalty)
+        return x
 
     def probabilities(self, logits: Array, allowed: Array | None = None) -> Array:
         """The probability with which each token is chosen, float64 (V,)."""
         ids, weights = self.candidates(logits, allowed)
-        out = np.zeros(len(logits))
         wide = weights.astype(np.float64)
-        out[ids] = wide / wide.sum()
+        wide /= wide.sum()
+        if ids is None:
+            return wide
+        out = np.zeros(len(logits))
+        out[ids] = wide
         return out
 
 
@@ -224,10 +222,10 @@ def largest(x: Array, k: int) -> Array:
         >>> largest(np.array([1.0, 5.0, 5.0, 3.0]), 3)
         array([1, 2, 3])
     """
-    n, blocks = len(x), len(x) // _BLOCK
-    if k < blocks // 2:  # the k-th largest of the blocks' largest is no larger than that of all
-        tops = x[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(1)
-        bound = np.partition(tops, blocks - k)[blocks - k]
+    n, groups = len(x), len(x) // _BLOCK
+    if k < groups // 2:  # the k-th largest of the groups' largest is no larger than that of all
+        tops = x[: groups * _BLOCK].reshape(_BLOCK, groups).max(0)
+        bound = np.partition(tops, groups - k)[groups - k]
         near = np.flatnonzero(x >= bound)
         return near[_sorted(x[near], k)]
     if k < n:
@@ -251,7 +249,7 @@ def most_probable(weights: Array, mass: float) -> Array:
         array([1, 2])
     """
     n, count = len(weights), min(_FIRST, len(weights))
-    wanted = mass * float(weights.sum(dtype=np.float64))
+    wanted = mass * float(weights.sum())
     while True:
         places = largest(weights, count)
         sums = np.cumsum(weights[places], dtype=np.float64)
@@ -269,20 +267,32 @@ def drawn(weights: Array, unit: float) -> int:
     """
     n = len(weights)
     if n <= 4 * _BLOCK:
-        sums = np.cumsum(weights, dtype=np.float64)
-        return _place(sums, unit * float(sums[-1]))
-    starts = np.arange(0, n, _BLOCK)
-    blocks = np.cumsum(np.add.reduceat(weights, starts, dtype=np.float64))
-    target = unit * float(blocks[-1])
-    block = _place(blocks, target)
-    before = float(blocks[block - 1]) if block else 0.0
-    inside = np.cumsum(weights[starts[block] : starts[block] + _BLOCK], dtype=np.float64)
-    return int(starts[block]) + _place(inside, target - before)
+        return _place(weights, unit)
+    # a group is every so manieth weight: sums of groups are sums of rows; the last has the rest
+    groups = n // _BLOCK
+    sums = weights[: groups * _BLOCK].reshape(_BLOCK, groups).sum(0)
+    rest = weights[groups * _BLOCK :].sum(keepdims=True)
+    ends = np.cumsum(np.concatenate([sums, rest]), dtype=np.float64)
+    target = unit * float(ends[-1])
+    group = min(int(ends.searchsorted(target, "right")), groups)
+    own = (
+        weights[group : groups * _BLOCK : groups] if group < groups else weights[groups * _BLOCK :]
+    )
+    before, size = (float(ends[group - 1]) if group else 0.0), float(ends[group])
+    if not own.any():  # rounding led past the last weight
+        return int(weights.argmax())
+    part = (target - before) / (size - before)
+    place = _place(own, part)
+    return group + place * groups if group < groups else groups * _BLOCK + place
 
 
-def _place(sums: Array, target: float) -> int:
-    """The first place whose sum is above the target; rounding never leads past the last."""
-    return min(int(np.searchsorted(sums, target, side="right")), len(sums) - 1)
+def _place(weights: Array, unit: float) -> int:
+    """`drawn`, of few."""
+    sums = weights.cumsum(dtype=np.float64)
+    place = int(sums.searchsorted(unit * sums[-1], "right"))
+    if place >= len(sums) or weights[place] == 0:  # rounding led past the last weight
+        place = int(np.flatnonzero(weights)[-1])
+    return place
 
 
 def log_probability(logits: Array, token: int) -> float:
@@ -293,7 +303,7 @@ def log_probability(logits: Array, token: int) -> float:
         -1.3863
     """
     top = logits.max()
-    return float(logits[token] - top) - float(np.log(np.exp(logits - top).sum(dtype=np.float64)))
+    return float(logits[token] - top) - math.log(np.exp(logits - top).sum())
 
 
 def _not_finite(top: float, masked: bool) -> Exception:
