@@ -47,6 +47,13 @@ def test_it_goes_on_from_the_prompt(folder, capsys):
     assert "; 6 in all" in out
 
 
+def test_it_goes_on_beyond_its_context(folder, capsys):
+    """Ground truth: 50 tokens were asked for, the context has 24."""
+    out = tito(capsys, "generate", folder, "--prompt", "ab", "--max-tokens", 50, "--json")[1]
+    assert events(out)[-1]["tokens"] == 50
+    assert len("".join(e["text"] for e in events(out) if e["event"] == "piece")) == 52
+
+
 def test_the_same_seed_says_the_same(folder, capsys):
     """Ground truth: the text itself, twice; another seed says something else."""
 
@@ -87,13 +94,13 @@ def test_it_stops(folder, capsys):
 
 def test_ctrl_c_ends_it(folder, capsys, monkeypatch):
     """Ground truth: what was said stays, the speed is told, and the exit code is a shell's."""
-    real = generation.stream
+    real = generation.text_of
 
-    def interrupted(*given, **settings):
-        yield from (piece for piece, _ in zip(real(*given, **settings), range(2), strict=False))
+    def interrupted(*given):
+        yield from (piece for piece, _ in zip(real(*given), range(2), strict=False))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(generation, "stream", interrupted)
+    monkeypatch.setattr(generation, "text_of", interrupted)
     code, out, _ = tito(capsys, "generate", folder, "--prompt", "ab")
     assert code == 130 and out.startswith("ab") and "tokens a second" in out
 

@@ -41,6 +41,28 @@ def test_the_context_is_filled_and_not_more():
     assert ended(generate(model, PROMPT, 0)) == ([], "length")
 
 
+def test_a_context_that_slides_goes_on():
+    """Ground truth: without a cache, from the newer half of a context of 16 each time it is full;
+    stops, and the end that max_tokens is, stay what they are."""
+    model, length = made(), 16
+    context = Context(model, length)
+    found, why = ended(generate(model, PROMPT, 60, temperature=0, context=context, slide=True))
+    window, wanted = list(PROMPT), []
+    for _ in range(60):
+        if len(window) > length:
+            window = window[-length // 2 :]
+        wanted.append(int(logits_of(model, window)[-1].argmax()))
+        window.append(wanted[-1])
+    assert found == wanted and why == "length"
+    assert len(context.tokens) <= length
+    end = wanted[40]
+    again = generate(model, PROMPT, 60, temperature=0, slide=True, stop=end, context=context)
+    assert ended(again) == (wanted[: wanted.index(end)], "stop")
+    for wrong in ({}, {"max_tokens": 9, "draft": model}):
+        with pytest.raises(SettingError, match="cannot slide"):
+            generate(model, PROMPT, slide=True, **wrong)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_same_seed_gives_the_same_tokens(threads):
     """Invariant: with any number of threads, whatever else is generated between."""

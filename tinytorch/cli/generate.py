@@ -7,7 +7,7 @@ Knows where models and their tokenizers lie, and what is measured; how tokens ar
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -134,17 +134,17 @@ def generate(
     path = RunFolder.newest(model=LANGUAGE_MODELS[0]).path if model is None else model
     speaker = quantized(load_speaker(path), quantize)
     ids = speaker.prompt(prompt)
-    context = generation.Context(speaker.model)
     clock = _Clock()
-    pieces = generation.stream(
-        speaker.model, ids, speaker.tokenizer, max_tokens, temperature=temperature, top_p=top_p,
-        top_k=top_k, stop=stop, seed=seed, stop_tokens=speaker.ends(), context=context,
+    tokens = generation.generate(
+        speaker.model, ids, max_tokens, temperature=temperature, top_p=top_p, top_k=top_k,
+        seed=seed, stop=speaker.ends(), slide=True,
     )  # fmt: skip
+    pieces = generation.text_of(clock.counted(tokens), speaker.tokenizer, stop)
     report.piece(prompt)
     for piece in clock.watched(pieces):
         report.piece(piece)
     report.text("\n")
-    report.facts("done", _speed(speaker, clock, len(context.tokens) - len(ids) + 1, as_json))
+    report.facts("done", _speed(speaker, clock, as_json))
     if clock.stopped:
         raise typer.Exit(STOPPED)
 
@@ -168,11 +168,21 @@ def quantized(speaker: Speaker, kind: str | None) -> Speaker:
 
 
 class _Clock:
-    """When pieces of text came."""
+    """How many tokens came, and when their text did."""
 
     def __init__(self):
         self.began = self.first = self.last = time.perf_counter()
-        self.stopped = False
+        self.tokens, self.stopped = 0, False
+
+    def counted(self, tokens: Generator[int, None, str]) -> Generator[int, None, str]:
+        """The same tokens."""
+        while True:
+            try:
+                token = next(tokens)
+            except StopIteration as end:
+                return end.value
+            self.tokens += 1
+            yield token
 
     def watched(self, pieces: Iterator[str]) -> Iterator[str]:
         """The pieces; Ctrl-C is their end."""
@@ -187,12 +197,13 @@ class _Clock:
             self.stopped = True
 
 
-def _speed(speaker: Speaker, clock: _Clock, tokens: int, as_json: bool) -> dict[str, object]:
+def _speed(speaker: Speaker, clock: _Clock, as_json: bool) -> dict[str, object]:
     """How fast it was, of what the memory would allow: each token reads all weights once."""
     from tinytorch.codegen.target import Target
     from tinytorch.compiler.run.roofline import measure
 
-    rate = (tokens - 1) / max(clock.last - clock.first, 1e-9)
+    tokens = clock.tokens
+    rate = max(tokens - 1, 0) / max(clock.last - clock.first, 1e-9)
     size = compression.bytes_of(speaker.model)
     share = rate * size / measure(Target.host(), num_threads()).bandwidth
     first = clock.first - clock.began

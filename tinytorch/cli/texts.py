@@ -165,9 +165,8 @@ class Sample(Callback):
 def sample(model: GPT, tokenizer: Tokenizer, seed: int) -> str:
     """What a model says of itself, from a line's end on."""
     prompt = first_token(tokenizer)
-    room = min(SAMPLED, model.config.length - 1)
     spoken = generation.stream(
-        model, prompt, tokenizer, max_tokens=room, temperature=WARMTH, seed=seed
+        model, prompt, tokenizer, SAMPLED, temperature=WARMTH, seed=seed, slide=True
     )
     return "".join(spoken)
 

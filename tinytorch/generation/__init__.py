@@ -16,12 +16,13 @@ from tinytorch.generation.context import Context, LanguageModel
 from tinytorch.generation.generate import Constraint, generate
 from tinytorch.generation.sampling import Sampler, Sampling, Token
 from tinytorch.generation.speculative import Draft, ModelDraft, NGramDraft
-from tinytorch.generation.stream import stream
+from tinytorch.generation.stream import stream, text_of
 
 __all__ = [
     "Automaton", "Batcher", "Beam", "Choices", "Constraint", "Context", "Draft", "Grammar", "Json",
     "LanguageModel", "ModelDraft", "NGramDraft", "Regex", "Request", "Sampler", "Sampling", "Token",
     "beam_search", "generate", "generate_batch", "matches", "stream",
+    "text_of",
 ]  # fmt: skip
 
 _explain_all(globals(), __all__)

@@ -39,7 +39,7 @@ def generate(
     top_k: int | None = None, top_p: float = 1.0, min_p: float = 0.0,
     repetition_penalty: float = 1.0, seed: int | None = None, stop: Stops = (),
     logprobs: bool = False, constraint: Constraint | Mask | None = None,
-    context: Context | None = None, draft: Any = None, ahead: int = 4,
+    context: Context | None = None, draft: Any = None, ahead: int = 4, slide: bool = False,
 ) -> Generator[Token, None, str]:  # fmt: skip
     """The tokens that follow a prompt, each as soon as it is there.
 
@@ -64,6 +64,8 @@ def generate(
             same vocabulary, "ngrams" (what followed the same tokens before), or a `Draft`. The
             distribution of answers stays what it is; a seed gives another one of them.
         ahead: guesses at a time, from 1 to 31; default 4.
+        slide: where the context is full, forget its older half, read the newer one again and go on;
+            then max_tokens alone is the end. Not together with a draft.
 
     Returns:
         an iterator of tokens: ints, with `logprob`. Its value (of `yield from`) is why it ended:
@@ -91,7 +93,10 @@ def generate(
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
     ids = checked_prompt("generate", prompt, int(model.config.vocab))
     length = context.length if context is not None else int(model.config.length)
-    limit = room_for("generate", ids, length, max_tokens)
+    if flag("generate", "slide", slide):
+        limit = _without_end(ids, length, max_tokens, draft)
+    else:
+        limit = room_for("generate", ids, length, max_tokens)
     if context is not None and context.model is not model:
         raise SettingError(
             "generate: the context is that of another model",
@@ -127,6 +132,19 @@ def room_for(owner: str, ids: Sequence[int], length: int, max_tokens: int | None
         )
     room = length - len(ids) + 1  # the last token is not read any more
     return room if max_tokens is None else min(room, whole(owner, "max_tokens", max_tokens, 0))
+
+
+def _without_end(ids: Sequence[int], length: int, max_tokens: int | None, draft: Any) -> int:
+    """How many tokens may follow a prompt in a context that slides."""
+    room_for("generate", ids, length, max_tokens)
+    if max_tokens is None or draft is not None or length < 2:
+        raise SettingError(
+            "generate: this answer cannot slide",
+            got=f"max_tokens={max_tokens}, draft={draft!r}, a context of {length}",
+            rule="max_tokens given, no draft, a context of at least 2 tokens",
+            fix="generate(..., max_tokens=1000, slide=True)",
+        )
+    return max_tokens
 
 
 def stop_sequences(stop: Stops) -> list[tuple[int, ...]]:
@@ -174,6 +192,9 @@ def _one_by_one(
     answer: list[int] = []
     while True:
         mask = allowed(answer)
+        if len(new) > context.room:  # it slides, or the answer has ended before
+            new = [*context.tokens, *new][-(context.length // 2) :]
+            context.cut(0)
         token = sampler(context.read(new), mask)
         answer.append(token)
         yield token

@@ -61,17 +61,35 @@ def stream(
                 fix="give token ids as the prompt",
             )
         prompt = [int(i) for i in tokenizer.encode(prompt)]
+    tokens = generate(model, prompt, max_tokens, stop=stop_tokens, **settings)
+    return text_of(tokens, tokenizer, stop)
+
+
+def text_of(
+    tokens: Generator[int, None, str], tokenizer: Any, stop: str | Iterable[str] = ()
+) -> Generator[str, None, str]:
+    """The text of tokens that come one by one, in pieces, each as soon as it is certain.
+
+    Args:
+        tokens: what `generate` gave.
+        tokenizer: as in `stream`.
+        stop: as in `stream`; the tokens are closed there.
+
+    Returns:
+        as `stream`.
+
+    Raises:
+        SettingError: an empty stop string.
+    """
     stops = [stop] if isinstance(stop, str) else list(stop)
     if isinstance(stop, str) and not stop or not all(stops):
         raise SettingError(
-            "stream: a stop string is empty",
+            "a stop string is empty",
             got=f"stop={stop!r}",
             rule="strings of at least one character",
             fix="leave it out",
         )
-    decode: Decode = getattr(tokenizer, "decode", tokenizer)
-    tokens = generate(model, prompt, max_tokens, stop=stop_tokens, **settings)
-    return _streamed(tokens, decode, stops)
+    return _streamed(tokens, getattr(tokenizer, "decode", tokenizer), stops)
 
 
 def _streamed(
