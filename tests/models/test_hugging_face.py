@@ -142,6 +142,9 @@ CONFIGS = {
         {"rope_parameters": None, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
         "type cannot be used",
     ),
+    "positions of a part": (
+        {"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor cannot be used",
+    ),
     "stretched by nothing": (
         {"rope_parameters": {"rope_type": "linear", "factor": 0}}, "factor cannot be used",
     ),

@@ -234,6 +234,7 @@ def _rotary(fields: Fields, size: int) -> tuple[float, tuple[float, ...] | None]
     base = inside.number("rope_theta", fields.number("rope_theta", 10000.0))
     if base == 0.0:
         inside.refuse("rope_theta", "a number > 0")
+    inside.must_be("partial_rotary_factor", 1.0)
     kind = "rope_type" if "rope_type" in inner else "type"
     kinds = {"default": "", "linear": "linear", "llama3": "llama3", "longrope": "longrope"}
     found = inside.one_of(kind, "default", kinds)
