@@ -24,7 +24,7 @@ from tinytorch.base.arguments import flag, whole
 from tinytorch.base.errors import NonFiniteError, SettingError
 from tinytorch.base.lengths import Dim
 from tinytorch.compiler.compile import compile
-from tinytorch.generation.context import PIECE, checked_prompt, evaluating, of_last
+from tinytorch.generation.context import checked_prompt, evaluating, of_last
 from tinytorch.generation.generate import (
     AnswerEnds,
     Constraint,
@@ -36,7 +36,7 @@ from tinytorch.generation.generate import (
     stop_sequences,
 )
 from tinytorch.generation.sampling import Sampler, Sampling, Token
-from tinytorch.nn.cache import BLOCK, ModelCache
+from tinytorch.nn.cache import BLOCK, PIECE, ModelCache
 from tinytorch.nn.module import Module
 from tinytorch.tensor.interpreter import no_grad
 from tinytorch.tensor.tensor import Tensor

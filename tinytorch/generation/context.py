@@ -21,7 +21,7 @@ from tinytorch.base.dtypes import float32
 from tinytorch.base.errors import SettingError
 from tinytorch.base.lengths import Dim
 from tinytorch.compiler.compile import compile
-from tinytorch.nn.cache import ModelCache
+from tinytorch.nn.cache import PIECE, ModelCache
 from tinytorch.nn.module import Module
 from tinytorch.tensor.creation import from_numpy
 from tinytorch.tensor.interpreter import no_grad
@@ -29,7 +29,6 @@ from tinytorch.tensor.tensor import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-PIECE = 256  # tokens of a prompt that are read at once
 AHEAD = 32  # tokens whose logits are asked for at once
 
 

@@ -30,7 +30,7 @@ from tinytorch.tensor.row_functions import abs as absolute
 from tinytorch.tensor.tensor import Tensor
 
 BLOCK = 32  # places that the kernel of attention goes through at a time
-PIECE = 256  # tokens that a cache with a window takes at once
+PIECE = 256  # tokens of a prompt that are read at once; a cache with a window takes no more
 
 
 class KeyValueCache(Module):
