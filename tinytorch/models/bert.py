@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tinytorch.base.arguments import number, one_of, whole
 from tinytorch.base.errors import SettingError, ShapeError
-from tinytorch.models.gpt import small_weights
+from tinytorch.models.gpt import SIZES, check_sizes, small_weights
 from tinytorch.nn import functional as F
 from tinytorch.nn.activation import GELU
 from tinytorch.nn.attention import TransformerBlock
@@ -69,21 +69,11 @@ class BERTConfig:
 
     def __post_init__(self):
         owner = "BERTConfig"
-        for name in ("vocab", "layers", "heads", "size", "length", "segments"):
-            whole(owner, name, getattr(self, name), at_least=1)
-        if self.hidden is not None:
-            whole(owner, "hidden", self.hidden, at_least=1)
+        check_sizes(self, (*SIZES, "segments"))
         number(owner, "dropout", self.dropout, "[0, 1)")
         number(owner, "attention_dropout", self.attention_dropout, "[0, 1)")
         number(owner, "norm_eps", self.norm_eps, "[0, inf)")
         one_of(owner, "mlp", self.mlp, tuple(MLPS))
-        if self.size % self.heads:
-            raise SettingError(
-                "BERTConfig: the heads do not share the size evenly",
-                got=f"size={self.size}, heads={self.heads}",
-                rule="size is a multiple of heads",
-                fix=f"size={self.heads * max(1, self.size // self.heads)}",
-            )
 
     @property
     def width(self) -> int:

@@ -31,6 +31,35 @@ POSITIONS = ("learned", "rotary")
 MLPS = {"gelu": ("none", False), "gelu_tanh": ("tanh", False), "swiglu": ("silu", True)}
 
 
+SIZES = ("vocab", "layers", "heads", "size", "length")
+
+
+def check_sizes(
+    config: Any, names: tuple[str, ...] = SIZES, optional: tuple[str, ...] = ("hidden",)
+) -> None:
+    """The sizes of a transformer: whole numbers of at least 1, and heads that share the size.
+
+    Args:
+        config: has them as attributes, `heads` and `size` among them.
+        names: of those that it must have.
+        optional: of those that may be None.
+
+    Raises:
+        SettingError: a size outside its range; the message names it.
+    """
+    owner = type(config).__name__
+    given = [name for name in optional if getattr(config, name) is not None]
+    for name in (*names, *given):
+        whole(owner, name, getattr(config, name), at_least=1)
+    if config.size % config.heads:
+        raise SettingError(
+            f"{owner}: the heads do not share the size evenly",
+            got=f"size={config.size}, heads={config.heads}",
+            rule="size is a multiple of heads",
+            fix=f"size={config.heads * max(1, config.size // config.heads)}",
+        )
+
+
 @dataclass(frozen=True)
 class GPTConfig:
     """Sizes and parts of a GPT.
@@ -92,11 +121,7 @@ class GPTConfig:
         if self.rotary_factors is not None:
             # As a tuple, whatever it came as: settings are compared, and are keys.
             object.__setattr__(self, "rotary_factors", tuple(self.rotary_factors))
-        for name in ("vocab", "layers", "heads", "size", "length"):
-            whole(owner, name, getattr(self, name), at_least=1)
-        for name in ("kv_heads", "hidden"):
-            if getattr(self, name) is not None:
-                whole(owner, name, getattr(self, name), at_least=1)
+        check_sizes(self, optional=("kv_heads", "hidden"))
         number(owner, "dropout", self.dropout, "[0, 1)")
         number(owner, "rotary_base", self.rotary_base, "(0, inf)")
         number(owner, "norm_eps", self.norm_eps, "[0, inf)")
@@ -105,13 +130,6 @@ class GPTConfig:
         one_of(owner, "positions", self.positions, POSITIONS)
         one_of(owner, "norm", self.norm, NORMS)
         one_of(owner, "mlp", self.mlp, tuple(MLPS))
-        if self.size % self.heads:
-            raise SettingError(
-                "GPTConfig: the heads do not share the size evenly",
-                got=f"size={self.size}, heads={self.heads}",
-                rule="size is a multiple of heads",
-                fix=f"size={self.heads * max(1, self.size // self.heads)}",
-            )
 
     @property
     def width(self) -> int:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tinytorch.base.arguments import flag, number, whole
-from tinytorch.base.errors import SettingError, ShapeError
-from tinytorch.models.gpt import caches_of, new_caches, places, small_weights
+from tinytorch.base.arguments import flag, number
+from tinytorch.base.errors import ShapeError
+from tinytorch.models.gpt import caches_of, check_sizes, new_caches, places, small_weights
 from tinytorch.nn.attention import TransformerBlock
 from tinytorch.nn.cache import ModelCache
 from tinytorch.nn.dropout import Dropout
@@ -53,19 +53,9 @@ class Seq2SeqConfig:
 
     def __post_init__(self):
         owner = "Seq2SeqConfig"
-        for name in ("vocab", "layers", "heads", "size", "length"):
-            whole(owner, name, getattr(self, name), at_least=1)
-        if self.hidden is not None:
-            whole(owner, "hidden", self.hidden, at_least=1)
+        check_sizes(self)
         number(owner, "dropout", self.dropout, "[0, 1)")
         flag(owner, "norm_first", self.norm_first)
-        if self.size % self.heads:
-            raise SettingError(
-                "Seq2SeqConfig: the heads do not share the size evenly",
-                got=f"size={self.size}, heads={self.heads}",
-                rule="size is a multiple of heads",
-                fix=f"size={self.heads * max(1, self.size // self.heads)}",
-            )
 
     @property
     def width(self) -> int:
