@@ -20,8 +20,8 @@ from tinytorch.generation import (
 )
 
 # 50 tokens: single characters, pieces of several, of UTF-8 cut in two, and two that are no text
-PIECES = [c.encode() for c in '{}[]:,"0123456789.-abcdef tru\n'] + [
-    b'": ', b'{"', b"true", b"null", b"\xc3", b"\xbc", "ü".encode(), b'"a"', b"12", b", ", b"]}",
+PIECES = [c.encode() for c in '{}[]:,"0123456789.-abcdef truls\n'] + [
+    b'": ', b'{"', b"true", b"null", b"\xc3", b"\xbc", "ü".encode(), b'"a"', b"]}",
     b"fals", b"-1", b"ab", b"\\", b"\\n", b"\xf0\x9f", b"\x99\x82", b"", None,
 ]  # fmt: skip
 END = 49

@@ -47,6 +47,17 @@ def test_other_caches(settings):
     assert np.abs(logits - wanted).max() < bound * np.abs(wanted).max()
 
 
+def test_tokens_come_in_any_form():
+    """Invariant: lists, tuples, arrays of one or two axes; one token or several."""
+    model = made()
+    wanted = [Context(model).read(IDS[:n]) for n in (4, 5)]
+    for form in (list, tuple, np.array, lambda ids: np.array([ids])):
+        context = Context(model)
+        assert np.array_equal(context.read(form(IDS[:4])), wanted[0])
+        np.testing.assert_allclose(context.read(form(IDS[4:5])), wanted[1], rtol=0, atol=1e-4)
+        assert context.tokens == IDS[:5]
+
+
 def test_prompts_longer_than_a_piece():
     """Ground truth: without a cache; 300 tokens are two pieces."""
     from dataclasses import replace

@@ -143,7 +143,8 @@ class Context:
         Raises:
             SettingError: they do not fit.
         """
-        if len(tokens) == 1 and self.batch == 1 and self.tokens and not self.model.training:
+        is_one = isinstance(tokens, (list, tuple)) and len(tokens) == 1 == self.batch
+        if is_one and self.tokens and not self.model.training:
             return self._read_one(int(tokens[0]))
         given = self._checked(tokens)
         with no_grad(), evaluating(self.model):
