@@ -270,7 +270,7 @@ def _transformers(setting: dict, variant: str, arrays: dict) -> Side:
         token = start
         for _ in range(STEPS):
             token = feed(token, held).argmax(-1, keepdim=True)
-        held.crop(PROMPT)
+        held.crop(-STEPS)
 
     shown = logits.float().numpy()
     return Side(prompt if setting["prompt"] else steps, lambda: {"logits": shown})

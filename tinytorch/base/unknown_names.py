@@ -26,6 +26,7 @@ INSTEAD: dict[str, dict[str, str]] = {
         "accelerator": _CPU,
         "addmm": "x + a @ b",
         "atleast_1d": "x.reshape(-1) if x.ndim == 0 else x",
+        "ao": "tt.compression.quantize(model)",
         "autograd": "tt.grad, tt.custom_vjp, tt.compile(model, check_nan=True)",
         "backends": _CPU,
         "bmm": "x @ y",
