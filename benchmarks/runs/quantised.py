@@ -58,7 +58,7 @@ def run(folder: Path, log: Path) -> dict:
         )  # fmt: skip
         if group in (None, 64):
             record.claim(
-                f"{kind} costs at most {MOST[kind]:.1%} of the loss", "issue 10, part 5",
+                f"{kind} costs at most {MOST[kind]:.1%} of the loss", "what was asked",
                 f"{plain:.4f} to {found:.4f} nats, {found / plain - 1:+.2%}; {whole / held:.2f}"
                 " times fewer bytes", found / plain - 1 <= MOST[kind],
             )  # fmt: skip
