@@ -26,7 +26,8 @@ LLAMA, FLASH, HUGGING = "llama.cpp", "llama.cpp, flash attention", "transformers
 WITHOUT_MKL = (LLAMA, FLASH)
 # Of the largest logit. Rounding to 8 bits leaves 1 % of each of 48 products, to 4 bits 9 %;
 # llama.cpp rounds in groups of 32, and activations in groups of 32 too.
-DIFFERENCE = {"float32": 1e-4, "int8": 0.1, "int4": 0.6}
+# llama.cpp keeps keys, values and GELU in float16: found were 6e-4, 0.06 and 0.41.
+DIFFERENCE = {"float32": 2e-3, "int8": 0.1, "int4": 0.6}
 
 
 def settings() -> list[dict]:
