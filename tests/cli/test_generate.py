@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
+from tests.models.test_gguf import written as write_gguf
 from tests.test_cli import tito
 from tinytorch import compression, generation, models
 from tinytorch.base.errors import FileFormatError, NotFoundError
 from tinytorch.cli import generate as verb
 from tinytorch.cli.generate import load_speaker, quantized
 from tinytorch.models import GPT, GPTConfig
-from tinytorch.text import CharacterTokenizer
+from tinytorch.text import BytePairTokenizer, CharacterTokenizer
+from tinytorch.text.sentence_pieces import BYTES
 
 LETTERS = "\n abcdefgh"
 
@@ -143,6 +145,39 @@ def test_models_that_do_not_speak(folder, tmp_path):
     models.save_folder(models.BERT(models.BERTConfig(9, 1, 2, 16, 8)), tmp_path / "bert")
     with pytest.raises(FileFormatError, match="what comes next"):
         load_speaker(tmp_path / "bert")
+
+
+def in_gguf(path, tokens, **facts):
+    """A GGUF file of a model with so many tokens, and its tokenizer."""
+    tt.manual_seed(1)
+    model = GPT(GPTConfig(len(tokens), 1, 2, 32, 24, hidden=64, mlp="gelu_tanh"))
+    given = {"add_token_list": (tokens,), **{f"add_{name}": (x,) for name, x in facts.items()}}
+    return write_gguf(path, model, facts=given)
+
+
+def test_a_gguf_file_brings_its_tokenizer(tmp_path):
+    """Ground truth: the ids of the tokenizer that was written into it: GPT-2's way with merges, and
+    SentencePiece's with scores. Words that are cut in another way are refused."""
+    plain = BytePairTokenizer.train("to be or not to be, that is the question " * 9, 20)
+    facts = {
+        "tokenizer_model": "gpt2", "token_merges": [" ".join(pair) for pair in plain.merges],
+        "token_types": [1] * len(plain),
+    }  # fmt: skip
+    tokens = list(plain.vocabulary.tokens)
+    speaker = load_speaker(in_gguf(tmp_path / "a.gguf", tokens, **facts))
+    assert speaker.prompt("to be").tolist() == plain.encode("to be").tolist()
+    with pytest.raises(FileFormatError, match="none of ours") as told:
+        load_speaker(in_gguf(tmp_path / "b.gguf", tokens, **facts, tokenizer_pre="llama-bpe"))
+    assert "llama-bpe" in told.value.got
+    pieces = ["<unk>", "<s>", "</s>", *BYTES, "▁", "t", "o", "to", "▁to"]
+    scores = [0.0] * (len(pieces) - 2) + [-1.0, -2.0]
+    types = [2, 3, 3] + [6] * 256 + [1] * 5
+    spoken = load_speaker(in_gguf(
+        tmp_path / "c.gguf", pieces, tokenizer_model="llama", token_scores=scores,
+        token_types=types,
+    ))  # fmt: skip
+    assert spoken.prompt("to").tolist() == [1, pieces.index("▁to")]
+    assert spoken.ends() == [2]
 
 
 @pytest.mark.data

@@ -14,15 +14,21 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from tinytorch import compression, generation, models
-from tinytorch.base.errors import FileFormatError, NotFoundError, SettingError
+from tinytorch import compression, generation, models, storage
+from tinytorch.base.errors import FileFormatError, NotFoundError, SettingError, short
 from tinytorch.base.settings import num_threads
 from tinytorch.cli.recipes import LANGUAGE_MODELS, nearest
 from tinytorch.cli.report import Report
 from tinytorch.cli.runs import RunFolder, text_run
 from tinytorch.cli.texts import first_token
 from tinytorch.models import GPT
-from tinytorch.text import Tokenizer, load_tokenizer
+from tinytorch.text import (
+    BytePairTokenizer,
+    SentencePieceTokenizer,
+    Tokenizer,
+    Vocabulary,
+    load_tokenizer,
+)
 
 QUANTIZED = ("int8", "int4")
 STOPPED = 130  # exit code after Ctrl-C: 128 + SIGINT, as shells report it
@@ -88,7 +94,7 @@ def load_speaker(path: Path) -> Speaker:
             rule="a language model that reads from left to right",
             fix="a folder of GPT-2 or Llama",
         )
-    tokenizer = load_tokenizer(_tokenizer_of(path))
+    tokenizer = _tokenizer_of(path)
     if len(tokenizer) > model.config.vocab:
         raise FileFormatError(
             "this vocabulary does not fit the model",
@@ -99,13 +105,42 @@ def load_speaker(path: Path) -> Speaker:
     return Speaker(path, model, tokenizer)
 
 
-def _tokenizer_of(path: Path) -> Path:
+def _tokenizer_of(path: Path) -> Tokenizer:
+    """What lies in a model's folder or beside its file; of a GGUF file what is in it."""
     if path.is_dir():
-        return path
+        return load_tokenizer(path)
+    if path.suffix == ".gguf":
+        return _within(path)
     beside = sorted([*path.parent.glob("tok*.bin"), *path.parent.glob("tokenizer.*")])
-    if path.suffix == ".gguf" or not beside:
-        return path if path.suffix == ".gguf" else _no_tokenizer(path)
-    return beside[0]
+    return load_tokenizer(beside[0] if beside else _no_tokenizer(path))
+
+
+# Kinds of tokens in a GGUF file that are no text: unknown and control.
+# Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, tokenizer.ggml.token_type.
+NO_TEXT = (2, 3)
+GPT2_WORDS = ("gpt-2", "gpt2", "default")  # how words are cut, by the names of llama.cpp
+
+
+def _within(path: Path) -> Tokenizer:
+    """The tokenizer of a GGUF file."""
+    facts = storage.read_gguf(path).metadata
+    kind, words = (facts.get(f"tokenizer.ggml.{name}") for name in ("model", "pre"))
+    given = (facts.get(f"tokenizer.ggml.{n}", ()) for n in ("tokens", "token_type", "scores"))
+    tokens, types, scores = (list(x) for x in given)
+    specials = [t for t, n in zip(tokens, types, strict=False) if n in NO_TEXT]
+    if kind == "llama" and tokens:
+        return SentencePieceTokenizer.from_scores(tokens, scores, specials)
+    if kind == "gpt2" and tokens and (words is None or words in GPT2_WORDS):
+        lines = (line.partition(" ") for line in facts.get("tokenizer.ggml.merges", ()))
+        pairs = [(first, second) for first, _, second in lines]
+        return BytePairTokenizer(Vocabulary(tokens, specials), pairs)
+    raise FileFormatError(
+        "this file's tokenizer is none of ours",
+        got=f"{path}: tokenizer.ggml.model = {short(kind)}, pre = {short(words)}, "
+        f"{len(tokens)} tokens",
+        rule="llama (SentencePiece), or gpt2 whose words are cut as GPT-2 cuts them",
+        fix="the model's folder in Hugging Face's layout, with its tokenizer.json",
+    )
 
 
 def _no_tokenizer(path: Path) -> Path:
