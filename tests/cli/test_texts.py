@@ -9,7 +9,7 @@ from tests.test_cli import tito
 from tinytorch.base.errors import DataError, SettingError
 from tinytorch.cli.report import Report
 from tinytorch.cli.runs import RunFolder, TextSettings
-from tinytorch.cli.texts import TEXTS, Texts, optimizer_of, read_text, sample
+from tinytorch.cli.texts import TEXTS, Texts, optimizer_of, sample, text_named
 from tinytorch.models import GPT, GPTConfig, load_folder
 from tinytorch.text import load_tokenizer
 from tinytorch.training.history import Silent
@@ -44,7 +44,7 @@ def test_every_named_text_is_there():
 @pytest.mark.data
 def test_shakespeare(official_data):
     """Ground truth: the official file has 65 different characters."""
-    assert len(set(read_text("shakespeare", official_data))) == 65
+    assert len(set(text_named("shakespeare", official_data))) == 65
 
 
 @pytest.mark.parametrize("kind", ["characters", "bytes", "bpe"])
@@ -175,10 +175,10 @@ def test_errors_name_the_place(here):
     """Ground truth: the byte that is no UTF-8 is the third."""
     (here / "broken").write_bytes(b"ab\xffcd")
     with pytest.raises(DataError, match="no UTF-8") as told:
-        read_text("broken")
+        text_named("broken")
     assert "0xff at place 2" in told.value.got
     with pytest.raises(SettingError, match="no such text") as told:
-        read_text("shakespear")
+        text_named("shakespear")
     assert told.value.fix.endswith("shakespeare")
 
 

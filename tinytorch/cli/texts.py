@@ -77,7 +77,7 @@ TEXTS = {
 DEFAULT_TEXT = "python"
 
 
-def read_text(name: str, folder: Path | None = None, progress: Callable | None = None) -> str:
+def text_named(name: str, folder: Path | None = None, progress: Callable | None = None) -> str:
     """The text of a name, or of a file in UTF-8.
 
     Args:
@@ -202,7 +202,7 @@ class Texts(Learning):
         downloading: Callable | None = None, report: Report | None = None,
     ):  # fmt: skip
         folder = None if settings.data_dir is None else Path(settings.data_dir)
-        text = read_text(settings.data, folder, downloading)
+        text = text_named(settings.data, folder, downloading)
         settings = _of_text(settings, text)
         self.tokenizer = _tokenizer(text, settings)
         tokens = self.tokenizer.encode(text)
