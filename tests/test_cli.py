@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,6 +19,7 @@ from tests.floors import ROOT
 from tinytorch.cli.main import app
 from tinytorch.data import load_digits
 from tinytorch.storage import load
+from tinytorch.training import Trainer
 
 
 def tito(capsys, *words):
@@ -26,6 +28,22 @@ def tito(capsys, *words):
         app([str(word) for word in words])
     shown = capsys.readouterr()
     return ended.value.code or 0, shown.out, shown.err
+
+
+@contextmanager
+def stopped_after_an_epoch():
+    """Every training within ends after its first epoch, as by Ctrl-C."""
+    real = Trainer._end_epoch
+
+    def then_stop(self, validation):
+        real(self, validation)
+        self.stop("enough")
+
+    Trainer._end_epoch = then_stop
+    try:
+        yield
+    finally:
+        Trainer._end_epoch = real
 
 
 def test_version(capsys):

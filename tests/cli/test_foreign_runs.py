@@ -10,12 +10,11 @@ import shutil
 
 import pytest
 
-from tests.test_cli import tito
+from tests.test_cli import stopped_after_an_epoch, tito
 from tests.training.test_foreign_checkpoints import everything, extension
 from tinytorch.base.errors import FileFormatError
 from tinytorch.cli.runs import RunFolder, Settings
 from tinytorch.storage import read, save
-from tinytorch.training import Trainer
 
 ASKED = Settings("digits", "mlp", 3, 500, 1e-3)
 
@@ -29,17 +28,8 @@ def stopped(tmp_path_factory):
 
     run = RunFolder.begin(ASKED, tmp_path_factory.mktemp("runs") / "theirs")
     learning = Pictures(Settings("digits", "mlp", 3, 500, 1e-3, eager=True), Silent())
-    real = Trainer._end_epoch
-
-    def then_stop(self, validation):
-        real(self, validation)
-        self.stop("enough")
-
-    Trainer._end_epoch = then_stop
-    try:
+    with stopped_after_an_epoch():
         learning.learn(run, resume=False)
-    finally:
-        Trainer._end_epoch = real
     save_model(learning.model, "digits", "mlp", run.weights, {"test accuracy": "0.5"})
     settings = json.loads((run.path / "settings.json").read_text())
     (run.path / "settings.json").write_text(json.dumps(settings | {"eager": True}))

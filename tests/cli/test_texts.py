@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.test_cli import tito
+from tests.test_cli import stopped_after_an_epoch, tito
 from tinytorch.base.errors import DataError, SettingError
 from tinytorch.cli.report import Report
 from tinytorch.cli.runs import RunFolder, TextSettings
@@ -101,23 +101,12 @@ def test_in_json_samples_are_events(here, capsys):
 
 def test_a_stopped_run_goes_on_to_the_last_bit(here, capsys):
     """Ground truth: the run that was never stopped."""
-    from tinytorch.training import Trainer
-
     whole = Texts(settings(epochs=2), Silent())
     whole.learn(RunFolder.begin(whole.settings, here / "whole"), resume=False)
     first = Texts(settings(epochs=2), Silent())
     run = RunFolder.begin(first.settings, here / "stopped")
-    ended = Trainer._end_epoch
-
-    def then_stop(self, validation):
-        ended(self, validation)
-        self.stop("enough")
-
-    Trainer._end_epoch = then_stop
-    try:
+    with stopped_after_an_epoch():
         first.learn(run, resume=False)
-    finally:
-        Trainer._end_epoch = ended
     code, _, err = tito(capsys, "train", "--resume", "--run", run.path)
     assert code == 0, err
     again = load_folder(run.path).state_dict()

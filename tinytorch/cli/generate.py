@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import typer
@@ -18,7 +19,7 @@ from tinytorch import compression, generation, models, storage
 from tinytorch.base.errors import FileFormatError, NotFoundError, SettingError, short
 from tinytorch.base.settings import num_threads
 from tinytorch.cli.recipes import LANGUAGE_MODELS, nearest
-from tinytorch.cli.report import Report
+from tinytorch.cli.report import STOPPED, Report
 from tinytorch.cli.runs import RunFolder, text_run
 from tinytorch.cli.texts import first_token
 from tinytorch.models import GPT
@@ -31,7 +32,6 @@ from tinytorch.text import (
 )
 
 QUANTIZED = ("int8", "int4")
-STOPPED = 130  # exit code after Ctrl-C: 128 + SIGINT, as shells report it
 # Special tokens that end a text, and begin one, by the names that published models give them.
 ENDS = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>")
 BEGINS = ("<s>", "<bos>", "<|begin_of_text|>")
@@ -42,12 +42,10 @@ class Speaker:
     """A language model, and what turns its tokens into text.
 
     Args:
-        path: where it was.
         model: in evaluation mode.
         tokenizer: of its tokens.
     """
 
-    path: Path
     model: GPT
     tokenizer: Tokenizer
 
@@ -84,7 +82,7 @@ def load_speaker(path: Path) -> Speaker:
             "this run has no model yet",
             got=f"{path}, without {run.weights.name}",
             rule="a run that has come to its end, or was stopped by Ctrl-C once",
-            fix=f"tito train --resume --run {path}",
+            fix=f"tito train --resume --run {quote(str(path))}",
         )
     model = models.load(path)
     if not isinstance(model, GPT):
@@ -102,7 +100,7 @@ def load_speaker(path: Path) -> Speaker:
             rule="at most as many tokens as the model has",
             fix="the tokenizer that was published with the model",
         )
-    return Speaker(path, model, tokenizer)
+    return Speaker(model, tokenizer)
 
 
 def _tokenizer_of(path: Path) -> Tokenizer:
@@ -112,7 +110,14 @@ def _tokenizer_of(path: Path) -> Tokenizer:
     if path.suffix == ".gguf":
         return _within(path)
     beside = sorted([*path.parent.glob("tok*.bin"), *path.parent.glob("tokenizer.*")])
-    return load_tokenizer(beside[0] if beside else _no_tokenizer(path))
+    if not beside:
+        raise NotFoundError(
+            "there is no tokenizer beside this model",
+            got=f"{path.parent}, without tok*.bin or tokenizer.*",
+            rule="llama2.c's model and its tokenizer in one folder",
+            fix=f"copy the tokenizer into {path.parent}",
+        )
+    return load_tokenizer(beside[0])
 
 
 # Kinds of tokens in a GGUF file that are no text: unknown and control.
@@ -140,15 +145,6 @@ def _within(path: Path) -> Tokenizer:
         f"{len(tokens)} tokens",
         rule="llama (SentencePiece), or gpt2 whose words are cut as GPT-2 cuts them",
         fix="the model's folder in Hugging Face's layout, with its tokenizer.json",
-    )
-
-
-def _no_tokenizer(path: Path) -> Path:
-    raise NotFoundError(
-        "there is no tokenizer beside this model",
-        got=f"{path.parent}, without tok*.bin or tokenizer.*",
-        rule="llama2.c's model and its tokenizer in one folder",
-        fix=f"copy the tokenizer into {path.parent}",
     )
 
 

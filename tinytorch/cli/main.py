@@ -12,11 +12,11 @@ import typer
 from tinytorch.base.errors import TinyTorchError
 from tinytorch.cli.doctor import doctor
 from tinytorch.cli.generate import generate
+from tinytorch.cli.report import STOPPED
 from tinytorch.cli.results import curve, evaluate, predict
 from tinytorch.cli.train import train
 
 FAILED = 2  # exit code of a command that could not do what was asked; typer's own for wrong usage
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 TRACEBACK = "--traceback"
 
 commands = typer.Typer(
@@ -83,7 +83,7 @@ def app(arguments: list[str] | None = None) -> None:
         raise
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
+        raise SystemExit(STOPPED) from None
 
 
 def _of_the_system(error: OSError) -> TinyTorchError:

@@ -13,6 +13,8 @@ import numpy as np
 from tinytorch.base.errors import printable
 from tinytorch.training.history import Progress
 
+STOPPED = 130  # exit code after Ctrl-C: 128 + SIGINT, as shells report it
+
 
 class Report:
     """Prints the findings of a command.

@@ -19,7 +19,7 @@ from tinytorch.base.errors import SettingError, TinyTorchError
 from tinytorch.base.settings import num_threads
 from tinytorch.cli.learning import Learning, Pictures
 from tinytorch.cli.recipes import LANGUAGE_MODELS, nearest, recipe_for
-from tinytorch.cli.report import JsonProgress, Report, show_download, without_python
+from tinytorch.cli.report import STOPPED, JsonProgress, Report, show_download, without_python
 from tinytorch.cli.runs import SETTINGS, RunFolder, Settings, TextSettings
 from tinytorch.cli.texts import DEFAULT_TEXT, TEXTS, Texts
 from tinytorch.training import History
@@ -27,7 +27,6 @@ from tinytorch.training.history import Progress, Silent, best_for_output
 
 PRECISIONS = ("float32", "bf16")
 COMPARED_STEPS = 10  # steps timed for --compare: enough for a median, 0.3 s of eager digits
-STOPPED = 130  # exit code after Ctrl-C: 128 + SIGINT, as shells report it
 # What is asked of a text's run alone, and with pictures would have no meaning.
 OF_TEXTS = ("tokenizer", "vocabulary", "layers", "heads", "size", "length", "dropout")
 

@@ -201,7 +201,7 @@ def _one_by_one(
         new = [int(token)]
 
 
-class AnswerEnds(Exception):  # noqa: N818: no error
+class AnswerEnds(Exception):
     """A constraint allows no further token."""
 
 
@@ -251,7 +251,7 @@ class HeldBack:
             if now[-len(stop) :] == stop:
                 self.is_stopped = True
                 return self._give(len(now) - len(stop))
-        return self._give(len(now) - _begun(now, self.stops))
+        return self._give(len(now) - begun(now, self.stops))
 
     def rest(self) -> list[Token]:
         """All that is held."""
@@ -262,12 +262,12 @@ class HeldBack:
         return given
 
 
-def _begun(tokens: Sequence[Any], stops: Sequence[Sequence[Any]]) -> int:
-    """How many of the last items are the beginning of a stop sequence."""
+def begun(items: Sequence[Any], stops: Sequence[Sequence[Any]]) -> int:
+    """How many of the last tokens, or characters, are the beginning of a stop sequence."""
     longest = 0
     for stop in stops:
-        for n in range(min(len(stop) - 1, len(tokens)), longest, -1):
-            if tokens[-n:] == stop[:n]:
+        for n in range(min(len(stop) - 1, len(items)), longest, -1):
+            if items[-n:] == stop[:n]:
                 longest = n
                 break
     return longest

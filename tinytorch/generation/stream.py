@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from tinytorch.base.errors import SettingError
-from tinytorch.generation.generate import generate
+from tinytorch.generation.generate import begun, generate
 
 Decode = Callable[[list[int]], "str | bytes"]
 
@@ -110,7 +110,7 @@ def _streamed(
             if held:
                 yield held
             return "stop"
-        certain = len(held) - _begun(held, stops)
+        certain = len(held) - begun(held, stops)
         if certain:
             yield held[:certain]
             held = held[certain:]
@@ -120,15 +120,6 @@ def _cut(text: str, stops: list[str]) -> tuple[str, bool]:
     """The text before the first stop string, and whether there is one."""
     places = [at for at in (text.find(stop) for stop in stops) if at >= 0]
     return (text[: min(places)], True) if places else (text, False)
-
-
-def _begun(text: str, stops: list[str]) -> int:
-    """How many of the last characters are the beginning of a stop string."""
-    most = max((len(stop) - 1 for stop in stops), default=0)
-    for n in range(min(most, len(text)), 0, -1):
-        if any(len(stop) > n and stop.startswith(text[-n:]) for stop in stops):
-            return n
-    return 0
 
 
 class _Pieces:
