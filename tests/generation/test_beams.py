@@ -9,6 +9,7 @@ import tinytorch as tt
 from tests.generation.models import greedy, logits_of, made
 from tinytorch.base.errors import NonFiniteError, SettingError
 from tinytorch.generation import beam_search
+from tinytorch.generation.context import borrow
 from tinytorch.models import GPTConfig
 
 SMALL = GPTConfig(vocab=4, layers=1, heads=2, size=8, length=12)
@@ -56,6 +57,18 @@ def test_one_beam_is_greedy():
     assert list(beam.tokens) == greedy(model, [3, 1, 4], 20)
     logs = logs_of(model, [3, 1, 4, *beam.tokens])[2:-1]
     assert beam.logprob == pytest.approx(logs[np.arange(20), beam.tokens].sum(), abs=1e-3)
+
+
+def test_programs_are_recorded_once():
+    """Ground truth: one for prompts and one for steps, however often it is called; of another
+    number of beams others."""
+    model = made()
+    beam_search(model, [2, 7], 5, beams=2)
+    first = beam_search(model, [3, 1, 4], 8, beams=3)
+    assert beam_search(model, [2, 7], 5, beams=3)
+    assert beam_search(model, [3, 1, 4], 8, beams=3) == first
+    contexts = [borrow(model, batch=beams) for beams in (2, 3)]
+    assert [(c.batch, c.compilations) for c in contexts] == [(2, 2), (3, 2)]
 
 
 def test_more_beams_find_better_answers():

@@ -87,6 +87,50 @@ def test_what_prompts_have_in_common_is_kept():
     assert context.keep(other) == 0 and context.cache.lengths.tolist() == [0]
 
 
+def middle(x):
+    x[7, 3] = 5.0
+
+
+def trained(model):
+    """A compiled step that writes every weight."""
+    optimizer = tt.optim.SGD(model.parameters(), lr=0.5)
+
+    @tt.compile
+    def step(tokens):
+        logits = model(tokens)
+        (logits * logits).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step(tt.zeros(1, 3, dtype="int64"))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda model: middle(model.head.weight.detach()),
+        lambda model: middle(model.blocks[1].linear1.weight.data),
+        lambda model: middle(model.tokens.weight.detach().numpy()),
+        lambda model: setattr(model, "norm", tt.nn.LayerNorm(32)),
+        lambda model: model.load_state_dict(made(seed=1).state_dict()),
+        trained,
+    ],
+)
+def test_every_changed_weight_is_noticed(write):
+    """Ground truth: one number in the middle of an array, by a view, by NumPy; another module;
+    all of them, by a compiled step. A cache that is used changes nothing."""
+    model = made()
+    context = Context(model)
+    context.read(IDS[:20])
+    assert context.keep(IDS[:30]) == 20
+    context.read(IDS[20:30])
+    write(model)
+    assert context.keep(IDS[:30]) == 0 and context.tokens == []
+    logits = context.read(IDS[:30])
+    wanted = logits_of(model, IDS[:30])[-1]
+    np.testing.assert_allclose(logits, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
 def test_a_window_that_has_lost_the_past_begins_anew():
     """Ground truth: a window of 4 in a cache of 288 places, cut from 600 tokens to 10."""
     from dataclasses import replace
@@ -116,6 +160,9 @@ def test_contexts_go_with_their_model():
     assert borrow(copy.deepcopy(model)) is not first
     assert borrow(model) is first and not first.tokens
     give_back(first)
+    for _ in range(9):
+        give_back(Context(model))
+    assert len(vars(model)["_idle_contexts"].contexts) == 4
     seen = weakref.ref(model)
     del model, first
     gc.collect()

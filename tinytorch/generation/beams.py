@@ -13,7 +13,7 @@ import numpy as np
 
 from tinytorch.base.arguments import number, whole
 from tinytorch.base.errors import NonFiniteError
-from tinytorch.generation.context import Context, checked_prompt
+from tinytorch.generation.context import borrow, checked_prompt, give_back
 from tinytorch.generation.generate import Stops, room_for, stop_sequences
 from tinytorch.generation.sampling import largest
 
@@ -56,7 +56,7 @@ def beam_search(
         NonFiniteError: the logits are NaN.
 
     Cost: a step of a batch of `beams` sequences for each token; what they have in the cache is
-    copied where they change places.
+    copied where they change places. Programs are recorded at the first call with so many beams.
 
     Source: Wu et al. 2016, https://arxiv.org/abs/1609.08144, section 7, with length^a for the
     penalty, as `transformers` has it.
@@ -75,11 +75,14 @@ def beam_search(
     limit = room_for("beam_search", ids, int(model.config.length), max_tokens)
     search = _Search(stop_sequences(stop), beams, penalty, limit)
     if limit:
-        context = Context(model, batch=beams)
-        logits = context.read(np.tile(np.array(ids, np.int64), (beams, 1))).reshape(beams, -1)
-        while search.go_on(log_softmax(logits)):
-            context.cache.reorder(search.rows)
-            logits = context.read(search.last).reshape(beams, -1)
+        context = borrow(model, batch=beams)
+        try:
+            logits = context.read(np.tile(np.array(ids, np.int64), (beams, 1))).reshape(beams, -1)
+            while search.go_on(log_softmax(logits)):
+                context.cache.reorder(search.rows)
+                logits = context.read(search.last).reshape(beams, -1)
+        finally:
+            give_back(context)
     return search.best()
 
 

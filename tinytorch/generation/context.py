@@ -25,6 +25,7 @@ from tinytorch.nn.cache import PIECE, ModelCache
 from tinytorch.nn.module import Module
 from tinytorch.tensor.creation import from_numpy
 from tinytorch.tensor.interpreter import no_grad
+from tinytorch.tensor.memory import Watched, watch
 from tinytorch.tensor.tensor import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -82,7 +83,7 @@ class Context:
         self.cache: ModelCache = model.new_cache(self.batch, length, **settings)
         self.length = self.cache.length
         self.tokens: list[int] = []  # of the first sequence
-        self._weights: list[tuple[Any, ...]] = []  # of the first token
+        self._weights = Weights(self.model)
         self._one = np.zeros((1, 1), np.int64)
         self._token = from_numpy(self._one)  # shows what is written there
         dim = {"tokens": (None, Dim("T", max=min(PIECE, self.length)))}
@@ -105,9 +106,9 @@ class Context:
         """Forget what does not begin as these tokens do; gives how many of them are there.
 
         The last of the tokens is never among them: its logits are wanted. Everything is forgotten
-        if the model's weights have changed since: of each array two numbers are compared.
+        if the model's weights have changed since the first of them was read (see `Weights`).
         """
-        if self.tokens and self._sample() != self._weights:
+        if self.tokens and self._weights.have_changed():
             self.cut(0)
         return self.follow(tokens)
 
@@ -118,10 +119,6 @@ class Context:
             common += 1
         self.cut(common)
         return len(self.tokens)
-
-    def _sample(self) -> list[tuple[Any, ...]]:
-        arrays = [t._buffer.array for t in self.model.state_dict().values()]
-        return [(a.shape, a.flat[0], a.flat[-1]) for a in arrays if a.size]
 
     def cut(self, length: int) -> None:
         """Forget all but the first `length` tokens; all, if a window has lost what they saw."""
@@ -185,8 +182,46 @@ class Context:
                 fix="a shorter prompt, or a model with a longer context",
             )
         if not self.tokens:
-            self._weights = self._sample()
+            self._weights.note()
         return given
+
+
+class Weights:
+    """Whether a model's weights are what they were.
+
+    Writes are seen as they are where a program is compiled with `freeze` (tensor/memory.py, Note
+    [who sees a write]): eager and compiled ones, by whichever view, and other Tensors in the place
+    of these. What NumPy writes to an array that it has kept is seen where it is the first or the
+    last number of a weight.
+
+    Args:
+        model: a Module.
+    """
+
+    def __init__(self, model: Module):
+        self.model = model
+        self._watched: list[Watched] = []  # kept, so that writes are counted
+        self._seen: list[tuple[Any, ...]] = []
+
+    def note(self) -> None:
+        """What they are now is what they are compared with."""
+        arrays = self._arrays()
+        self._watched = [watch(a) for a in arrays]
+        self._seen = self._look(arrays)
+
+    def have_changed(self) -> bool:
+        """Whether they are others than at `note`. Cost: about 1 us for each array of any size."""
+        arrays = self._arrays()
+        return len(arrays) != len(self._watched) or self._look(arrays) != self._seen
+
+    def _arrays(self) -> list[Array]:
+        return [t._buffer.array for t in self.model.state_dict().values() if t.size]
+
+    def _look(self, arrays: list[Array]) -> list[tuple[Any, ...]]:
+        pairs = zip(arrays, self._watched, strict=True)
+        return [
+            (a.__array_interface__["data"][0], w.count, a.flat[0], a.flat[-1]) for a, w in pairs
+        ]
 
 
 def of_last(model: Any, cache: ModelCache) -> Callable[[Tensor], Tensor]:
@@ -245,10 +280,14 @@ def checked_prompt(owner: str, prompt: Any, vocab: int) -> list[int]:
     return [int(i) for i in ids]
 
 
+IDLE = 4  # contexts of a model that are kept for later: each has memory of its own
+
+
 class _Idle:
     """Contexts of a model that nobody uses: their programs need not be recorded again.
 
-    It lies in the model, so that both go together; copies of the model begin without.
+    It lies in the model, so that both go together; copies of the model begin without. The newest
+    are last.
     """
 
     def __init__(self):
@@ -264,20 +303,28 @@ class _Idle:
 _lock = Lock()
 
 
-def borrow(model: Any, length: int | None = None) -> Context:
-    """An empty context of a model, used before if there is one."""
+def borrow(model: Any, length: int | None = None, batch: int = 1) -> Context:
+    """An empty context of a model, used before if there is one.
+
+    Args:
+        model: a `LanguageModel`.
+        length: tokens it has room for at least; default the model's length.
+        batch: sequences side by side.
+    """
     with _lock:
         idle = vars(model).get("_idle_contexts")
         if idle is None:
             object.__setattr__(model, "_idle_contexts", idle := _Idle())
-        for i, context in enumerate(idle.contexts):
-            if length is None or context.length >= length:
+        for i, context in reversed(list(enumerate(idle.contexts))):
+            if context.batch == batch and (length is None or context.length >= length):
                 return idle.contexts.pop(i)
-    return Context(model)
+    return Context(model, batch=batch)
 
 
 def give_back(context: Context) -> None:
-    """Keep a context for the next who borrows one."""
+    """Keep a context for the next who borrows one; those that waited longest go."""
     context.cut(0)
     with _lock:
-        vars(context.model)["_idle_contexts"].contexts.append(context)
+        contexts = vars(context.model)["_idle_contexts"].contexts
+        contexts.append(context)
+        del contexts[:-IDLE]

@@ -6,13 +6,14 @@ Knows token ids and sizes, never languages.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from tinytorch.base.arguments import flag, number
 from tinytorch.base.errors import ShapeError
 from tinytorch.models.gpt import caches_of, check_sizes, new_caches, places, small_weights
-from tinytorch.nn.attention import TransformerBlock
+from tinytorch.nn.attention import KeysValues, MultiHeadAttention, TransformerBlock
 from tinytorch.nn.cache import ModelCache
 from tinytorch.nn.dropout import Dropout
 from tinytorch.nn.embedding import Embedding
@@ -85,7 +86,7 @@ class Seq2Seq(Module):
         >>> source, target = tt.zeros(3, 9, dtype="int64"), tt.zeros(3, 4, dtype="int64")
         >>> net(source, target).shape
         (3, 4, 65)
-        >>> memory, cache = net.encode(source), net.new_cache(3, 32)
+        >>> memory, cache = net.keys_values(net.encode(source)), net.new_cache(3, 32)
         >>> net.decode(target, memory, cache=cache).shape              # and so on, token by token
         (3, 4, 65)
     """
@@ -128,15 +129,26 @@ class Seq2Seq(Module):
             x = block(x, mask=seen)
         return x if self.encoder_norm is None else self.encoder_norm(x)
 
+    def keys_values(self, memory: Tensor) -> list[KeysValues]:
+        """The memory's keys and values in each block of the decoder: computed once for all steps.
+
+        Args:
+            memory: what `encode` gave, (B, S, C).
+
+        Cost: 4 B S C^2 operations a block, which each call of `decode` takes if it is given the
+        memory itself.
+        """
+        return [_crossing(block).keys_values(memory) for block in self.decoder]
+
     def decode(
-        self, target: Tensor, memory: Tensor, source_mask: Tensor | None = None,
-        cache: ModelCache | None = None,
+        self, target: Tensor, memory: Tensor | Sequence[KeysValues],
+        source_mask: Tensor | None = None, cache: ModelCache | None = None,
     ) -> Tensor:  # fmt: skip
         """Target (B, T), memory (B, S, C) -> logits (B, T, vocab).
 
         Args:
             target: (B, T).
-            memory: what `encode` gave.
+            memory: what `encode` gave, or what `keys_values` made of it.
             source_mask: (B, S), as `encode` was given.
             cache: what `new_cache` gave: keys and values of the target's tokens before these.
         """
@@ -145,8 +157,9 @@ class Seq2Seq(Module):
         behind = places(self.target_positions.weight, target.shape[1], held)
         x = self.dropout(self.tokens(target) + behind)
         seen = _pairs(source_mask)
-        for block, layer in zip(self.decoder, held, strict=True):
-            x = block(x, memory, memory_mask=seen, cache=layer)
+        for i, (block, layer) in enumerate(zip(self.decoder, held, strict=True)):
+            own = memory if isinstance(memory, Tensor) else memory[i]
+            x = block(x, own, memory_mask=seen, cache=layer)
         return self.head(x if self.decoder_norm is None else self.decoder_norm(x))
 
     def new_cache(self, batch: int, length: int | None = None, **settings: Any) -> ModelCache:
@@ -174,6 +187,11 @@ def _block(config: Seq2SeqConfig, decoder: bool) -> TransformerBlock:
         config.size, config.heads, hidden=config.width, dropout=config.dropout, causal=decoder,
         cross=decoder, norm_first=config.norm_first,
     )  # fmt: skip
+
+
+def _crossing(block: Module) -> MultiHeadAttention:
+    """The attention of a decoder's block to the memory."""
+    return cast("MultiHeadAttention", cast("TransformerBlock", block).multihead_attn)
 
 
 def _pairs(mask: Tensor | None) -> Tensor | None:

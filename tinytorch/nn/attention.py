@@ -30,6 +30,8 @@ from tinytorch.tensor.reductions import sum as total
 from tinytorch.tensor.shaping import broadcast_to, pad, repeat_interleave, transpose
 from tinytorch.tensor.tensor import Tensor
 
+KeysValues = tuple[Tensor, Tensor]  # (B, kv_heads, S, D) each: what queries are compared with
+
 
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
@@ -241,14 +243,11 @@ class Attention(Module):
             self.out_proj.bias = Parameter(zeros((c,)))
 
     def attend(
-        self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None,
+        self, query: Tensor, key: Tensor | KeysValues | None = None, value: Tensor | None = None,
         mask: Tensor | None = None, *, cache: KeyValueCache | None = None,
     ) -> Tensor:  # fmt: skip
         """(B, T, C) -> (B, T, C), as `MultiHeadAttention.forward`."""
         self._check("query", query, "d_model")
-        if key is not None:
-            self._check("key", key, "kdim")
-            self._check("value", key if value is None else value, "vdim")
         b, t, c = query.shape
         q, k, v = self._heads(query, key, value)  # (B, A, T, D), (B, kv_heads, S, D)
         if self.positions is not None:
@@ -277,23 +276,76 @@ class Attention(Module):
         settings.setdefault("dtype", self.out_proj.weight.dtype)
         return KeyValueCache(batch, self.kv_heads, length, self.head_size, **settings)
 
-    def _heads(self, query: Tensor, key: Tensor | None, value: Tensor | None):
-        c, shared = self.d_model, self.kv_heads * self.head_size
+    def keys_values(self, key: Tensor, value: Tensor | None = None) -> KeysValues:
+        """What queries are compared with and what they gather: to be kept where keys do not change.
+
+        `forward(query, kept)` then computes neither again.
+
+        Args:
+            key: (B, S, kdim).
+            value: (B, S, vdim); default the key.
+
+        Returns:
+            keys and values, (B, kv_heads, S, D) each.
+
+        Raises:
+            SettingError: the layer has `positions`, which turn keys with the queries.
+        """
+        if self.positions is not None:
+            raise SettingError(
+                f"{type(self).__name__}: with positions keys are not kept so",
+                got="a layer with positions",
+                rule="keys that stay whatever is asked of them",
+                fix="layer(query, key), or a cache",
+            )
+        value = key if value is None else value
+        self._check("key", key, "kdim")
+        self._check("value", value, "vdim")
+        return self._projected("k", key), self._projected("v", value)
+
+    def _heads(
+        self, query: Tensor, key: Tensor | KeysValues | None, value: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         if key is None and self._is_joint:
             joint = self._split(linear(query, self.in_proj_weight, self.in_proj_bias))
             a, s = self.num_heads, self.kv_heads
             return joint[:, :a], joint[:, a : a + s], joint[:, a + s :]
+        q = self._projected("q", query)
+        if isinstance(key, tuple):
+            return q, *self._kept(query, key, value)
         key = query if key is None else key
-        inputs = (query, key, key if value is None else value)
-        parts, first = [], 0
-        for name, x, end in zip("qkv", inputs, (c, c + shared, c + 2 * shared), strict=True):
-            rows, first = slice(first, end), end
-            joint = self._is_joint
-            own = getattr(self, "in_proj_weight" if joint else f"{name}_proj_weight")
-            weight = part_of(own, rows) if joint else own
-            bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
-            parts.append(self._split(linear(x, weight, bias)))
-        return parts
+        value = key if value is None else value
+        self._check("key", key, "kdim")
+        self._check("value", value, "vdim")
+        return q, self._projected("k", key), self._projected("v", value)
+
+    def _projected(self, name: str, x: Tensor) -> Tensor:
+        """Queries, keys or values: by the layer's weights for q, k or v."""
+        c, shared = self.d_model, self.kv_heads * self.head_size
+        first = {"q": 0, "k": c, "v": c + shared}[name]
+        rows = slice(first, first + (c if name == "q" else shared))
+        weight = (
+            part_of(self.in_proj_weight, rows)
+            if self._is_joint
+            else getattr(self, f"{name}_proj_weight")
+        )
+        bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
+        return self._split(linear(x, weight, bias))
+
+    def _kept(self, query: Tensor, pair: KeysValues, value: Tensor | None) -> KeysValues:
+        """Keys and values that `keys_values` gave."""
+        shapes = [tuple(x.shape) for x in pair]
+        lead = (query.shape[0], self.kv_heads)
+        fits = len(shapes) == 2 and shapes[0] == shapes[1] and len(shapes[0]) == 4
+        fits = fits and shapes[0][:2] == lead and shapes[0][3] == self.head_size
+        if not fits or value is not None:
+            raise ShapeError(
+                f"{type(self).__name__}: these keys and values are not of this layer",
+                got=f"{', '.join(map(str, shapes))} for queries of {tuple(query.shape)}",
+                rule=f"two of (B, {lead[1]}, S, {self.head_size}), B = {lead[0]}, no value beside",
+                fix="layer.keys_values(key) of the layer that is asked",
+            )
+        return pair
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, T, heads D) -> (B, heads, T, D)."""
@@ -365,14 +417,14 @@ class MultiHeadAttention(Attention):
     """
 
     def forward(
-        self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None,
+        self, query: Tensor, key: Tensor | KeysValues | None = None, value: Tensor | None = None,
         mask: Tensor | None = None, *, cache: KeyValueCache | None = None,
     ) -> Tensor:  # fmt: skip
         """(B, T, C) -> (B, T, C).
 
         Args:
             query: (B, T, C).
-            key: (B, S, kdim); default the query.
+            key: (B, S, kdim); default the query. Or what `keys_values` gave, without a value.
             value: (B, S, vdim); default the key.
             mask: (T, S), (B, T, S), or what broadcasts to (B, A, T, S): bools (True takes part) or
                 floats (added to the scores). Padding of shape (B, S): mask[:, None, :].
@@ -482,14 +534,15 @@ class TransformerBlock(Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(
-        self, x: Tensor, memory: Tensor | None = None, mask: Tensor | None = None, *,
+        self, x: Tensor, memory: Tensor | KeysValues | None = None, mask: Tensor | None = None, *,
         memory_mask: Tensor | None = None, cache: KeyValueCache | None = None,
     ) -> Tensor:  # fmt: skip
         """(B, T, C) -> (B, T, C).
 
         Args:
             x: (B, T, C).
-            memory: (B, S, C), what a block with `cross` attends to.
+            memory: (B, S, C), what a block with `cross` attends to; or what `keys_values` of its
+                `multihead_attn` gave of it.
             mask: who takes part, as in `MultiHeadAttention`.
             memory_mask: the same for the memory, (T, S) or (B, T, S).
             cache: of this block's self-attention, from `new_cache`.
