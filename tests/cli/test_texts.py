@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.test_cli import stopped_after_an_epoch, tito
-from tinytorch.base.errors import DataError, SettingError
+from tinytorch.base.errors import FileFormatError, SettingError
+from tinytorch.cli import texts
 from tinytorch.cli.report import Report
 from tinytorch.cli.runs import RunFolder, TextSettings
 from tinytorch.cli.texts import TEXTS, Texts, optimizer_of, sample, text_named
@@ -20,8 +21,9 @@ PLAY = "to be or not to be, that is the question:\nwhether 'tis nobler in the mi
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """An empty folder with a text in it."""
+    """An empty folder with a text in it; samples are of four tokens, which take no time."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(texts, "SAMPLED", 4)
     (tmp_path / "play.txt").write_text(PLAY)
     return tmp_path
 
@@ -44,7 +46,7 @@ def test_every_named_text_is_there():
 @pytest.mark.data
 def test_shakespeare(official_data):
     """Ground truth: the official file has 65 different characters."""
-    assert len(set(text_named("shakespeare", official_data))) == 65
+    assert len(set(text_named("shakespeare", official_data).text)) == 65
 
 
 @pytest.mark.parametrize("kind", ["characters", "bytes", "bpe"])
@@ -163,9 +165,9 @@ def test_pictures_have_no_context(here, capsys):
 def test_errors_name_the_place(here):
     """Ground truth: the byte that is no UTF-8 is the third."""
     (here / "broken").write_bytes(b"ab\xffcd")
-    with pytest.raises(DataError, match="no UTF-8") as told:
-        text_named("broken")
-    assert "0xff at place 2" in told.value.got
+    with pytest.raises(FileFormatError, match="not a text") as told:
+        Texts(settings(data="broken"))
+    assert told.value.got == "no UTF-8 at byte 2"
     with pytest.raises(SettingError, match="no such text") as told:
         text_named("shakespear")
     assert told.value.fix.endswith("shakespeare")

@@ -49,6 +49,20 @@ def test_outside_is_refused(mapped):
             mapped[index]
 
 
+@pytest.mark.parametrize("index", [0, -1, slice(None), slice(None, None, -2), [3, 0, 3]], ids=str)
+def test_a_part_is_read_as_a_slice(mapped, index):
+    """Ground truth: NumPy's slices of the array in memory; a part of a part lies in both."""
+    part, wanted = mapped.part(1, 9), WHOLE[1:9]
+    assert part.shape == wanted.shape and np.array_equal(part[index], wanted[index])
+    inner = pickle.loads(pickle.dumps(part.part(2, 6)))
+    assert np.array_equal(inner[index], wanted[2:6][index])
+    with pytest.raises(IndexRangeError, match="no record of that number"):
+        part[8]
+    for start, stop in ((-1, 3), (3, 3), (2, 9)):
+        with pytest.raises(IndexRangeError, match="begins and ends in it"):
+            part.part(start, stop)
+
+
 def test_fields(tmp_path):
     """Ground truth: a structured array in memory."""
     records = np.zeros(4, [("label", "u1"), ("image", ">i2", (3,))])

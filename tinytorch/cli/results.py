@@ -92,7 +92,8 @@ def evaluate(
 def _evaluate_text(report: Report, run: RunFolder, data_dir: Path | None, eager: bool) -> None:
     """The loss of a language model on what was held back of its text."""
     asked = replace(run.settings, eager=eager, data_dir=None if data_dir is None else str(data_dir))
-    learning = Texts(cast(TextSettings, asked), Silent(), None if report.as_json else show_download)
+    downloading = None if report.as_json else show_download
+    learning = Texts(cast(TextSettings, asked), Silent(), downloading, begin=lambda _: run)
     learning.restore(run)
     report.facts("measured", {
         **learning.decided(), **learning.found(learning.evaluate(), report.as_json)

@@ -9,7 +9,8 @@ of somebody else: its settings are checked one by one, and nothing in its folder
         history.jsonl       what each epoch measured
         model.safetensors   the weights of the end, and which network they belong to
 
-The folder of a language model is also one in Hugging Face's layout: config.json, tokenizer.json.
+The folder of a language model is also one in Hugging Face's layout: config.json, tokenizer.json. If
+its text is long, the token ids are in tokens.npy, and what they were made of in tokens.json.
 """
 
 from __future__ import annotations
@@ -126,7 +127,8 @@ _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 class RunFolder:
-    """The folder of one training: `checkpoints`, `history` and `weights` are places in it.
+    """The folder of one training: `checkpoints`, `history` and `weights` are places in it, and of a
+    text `tokenizer` and `tokens`.
 
     Args:
         path: of the folder.
@@ -138,6 +140,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.history = path / "history.jsonl"
         self.weights = path / "model.safetensors"
+        self.tokenizer, self.tokens = path / "tokenizer.json", path / "tokens.npy"
 
     @classmethod
     def begin(cls, settings: Settings, path: Path | None = None) -> RunFolder:
@@ -203,6 +206,8 @@ class RunFolder:
             (self.checkpoints, os.path.isdir, "a folder"),
             (self.history, os.path.isfile, "a file"),
             (self.weights, os.path.isfile, "a file"),
+            (self.tokenizer, os.path.isfile, "a file"),
+            (self.tokens, os.path.isfile, "a file"),
         ):
             if os.path.lexists(place) and (os.path.islink(place) or not kind(place)):
                 raise FileFormatError(

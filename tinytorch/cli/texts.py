@@ -6,7 +6,6 @@ are those of `text`, the model is that of `models`, how it speaks is in `generat
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,22 +16,16 @@ import numpy as np
 
 import tinytorch as tt
 from tinytorch import data, generation, models
-from tinytorch.base import files
 from tinytorch.base.errors import DataError, SettingError
+from tinytorch.cli.corpus import Source, held_tokens, kept_tokens, save_tokenizer
 from tinytorch.cli.learning import AHEAD, Learning
 from tinytorch.cli.recipes import WEIGHT_DECAY, nearest
 from tinytorch.cli.report import Report
 from tinytorch.cli.runs import RunFolder, TextSettings
-from tinytorch.data import DataLoader, RandomSampler, TextWindows
+from tinytorch.data import DataLoader, MappedArray, RandomSampler, TextWindows
 from tinytorch.models import GPT, GPTConfig
 from tinytorch.models.gpt import next_token_loss
-from tinytorch.text import (
-    BytePairTokenizer,
-    ByteTokenizer,
-    CharacterTokenizer,
-    Tokenizer,
-    save_tokenizer_json,
-)
+from tinytorch.text import BytePairTokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer
 from tinytorch.training import Trainer
 from tinytorch.training.history import Progress
 from tinytorch.training.trainer import Callback
@@ -44,8 +37,6 @@ TEST_BATCH = 64  # windows measured together
 REST_RATE = 0.15
 BETAS = (0.9, 0.95)  # of AdamW: Brown et al. 2020, https://arxiv.org/abs/2005.14165, appendix B
 SAMPLED, WARMTH = 200, 0.8  # tokens shown after an epoch, and their temperature
-TOKENIZER = "tokenizer.json"
-LONGEST = 1 << 30  # bytes of a text: it is held in memory
 
 
 # --- texts ---
@@ -77,7 +68,7 @@ TEXTS = {
 DEFAULT_TEXT = "python"
 
 
-def text_named(name: str, folder: Path | None = None, progress: Callable | None = None) -> str:
+def text_named(name: str, folder: Path | None = None, progress: Callable | None = None) -> Source:
     """The text of a name, or of a file in UTF-8.
 
     Args:
@@ -87,10 +78,9 @@ def text_named(name: str, folder: Path | None = None, progress: Callable | None 
 
     Raises:
         SettingError: neither a name nor a file.
-        DataError: the file is no UTF-8.
     """
     if name in TEXTS:
-        return TEXTS[name].load(folder, progress)
+        return Source(TEXTS[name].load(folder, progress))
     path = Path(name)
     if not path.is_file():
         raise SettingError(
@@ -99,28 +89,19 @@ def text_named(name: str, folder: Path | None = None, progress: Callable | None 
             rule="a file in UTF-8, or one of " + ", ".join(TEXTS),
             fix=f"tito train gpt --data {nearest(name, TEXTS)}",
         )
-    raw = files.contents(path, LONGEST, links=True)
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            "this text is no UTF-8",
-            got=f"{path}: byte {raw[error.start]:#04x} at place {error.start}",
-            rule="a text in UTF-8",
-            fix="iconv -f latin1 -t utf-8, or save it as UTF-8",
-        ) from None
+    return Source(path)
 
 
 # --- tokenizers ---
 
-TOKENIZERS: dict[str, Callable[[str, int], Tokenizer]] = {
-    "characters": lambda text, size: CharacterTokenizer(text),
+TOKENIZERS: dict[str, Callable[[Source, int], Tokenizer]] = {
+    "characters": lambda text, size: CharacterTokenizer("".join(text.characters())),
     "bytes": lambda text, size: ByteTokenizer(),
-    "bpe": lambda text, size: BytePairTokenizer.train(text, size - 256),
+    "bpe": lambda text, size: BytePairTokenizer.train(text.some(), size - 256),
 }
 
 
-def _tokenizer(text: str, settings: TextSettings) -> Tokenizer:
+def _check_tokenizer(settings: TextSettings) -> None:
     if settings.tokenizer not in TOKENIZERS:
         raise SettingError(
             "tito knows no tokenizer of that name",
@@ -135,7 +116,6 @@ def _tokenizer(text: str, settings: TextSettings) -> Tokenizer:
             rule="at least 256",
             fix="--vocabulary 1024",
         )
-    return TOKENIZERS[settings.tokenizer](text, settings.vocabulary)
 
 
 # --- a run ---
@@ -187,9 +167,12 @@ class Texts(Learning):
         progress: who shows it, or None for the best that the output can do.
         downloading: told about downloads, or None.
         report: where samples go, or None.
+        begin: the run of these settings, asked for when they can be trusted, if the text is so long
+            that its tokens are kept there; None: they are held in memory.
 
     Raises:
-        DataError: the text is shorter than a context, no UTF-8, or another one than before.
+        DataError: the text is shorter than a context, or another one than before.
+        FileFormatError: it is no UTF-8.
         SettingError: a size outside its range; no such text or tokenizer.
     """
 
@@ -200,35 +183,54 @@ class Texts(Learning):
     def __init__(
         self, settings: TextSettings, progress: Progress | None = None,
         downloading: Callable | None = None, report: Report | None = None,
+        begin: Callable[[TextSettings], RunFolder] | None = None,
     ):  # fmt: skip
         folder = None if settings.data_dir is None else Path(settings.data_dir)
-        text = text_named(settings.data, folder, downloading)
-        settings = _of_text(settings, text)
-        self.tokenizer = _tokenizer(text, settings)
-        tokens = self.tokenizer.encode(text)
-        cut = int(len(tokens) * (1 - HELD_BACK))
-        length = settings.length
-        if len(tokens) - cut <= length:
-            raise DataError(
-                "the text is too short for this context",
-                got=f"{len(tokens)} tokens, of which {len(tokens) - cut} are held back to measure",
-                rule=f"more than --length {length} in both parts",
-                fix=f"--length {max(1, (len(tokens) - cut - 1) // 2)}, or a longer text",
-            )
-        self.tokens, self.held_back = tokens[:cut], tokens[cut:]
+        _check_tokenizer(settings)
+        _config(settings, vocabulary=1)  # wrong sizes are refused before anything takes its time
+        source = text_named(settings.data, folder, downloading)
+        settings = _of_text(settings, source.digest())
+        self.tokens, self.held_back = self._tokens(source, settings, begin)
+        length, vocabulary = settings.length, len(self.tokenizer)
         tt.manual_seed(settings.seed)
-        model = GPT(_config(settings, len(self.tokenizer)))
-        windows = TextWindows(self.tokens, length, step=1)
+        model = GPT(_config(settings, vocabulary))
+        windows = TextWindows(self.tokens, length, step=1, vocab=vocabulary)
         count = max(1, len(self.tokens) // length)  # an epoch reads as many tokens as there are
         loader = DataLoader(
             windows, min(settings.batch_size, count), seed=settings.seed, drop_last=True,
             sampler=RandomSampler(windows, num_samples=count), prefetch=AHEAD,
         )  # fmt: skip
-        measured = DataLoader(TextWindows(self.held_back, length), TEST_BATCH)
+        measured = DataLoader(TextWindows(self.held_back, length, vocab=vocabulary), TEST_BATCH)
         super().__init__(
             settings, model, optimizer_of(model, settings.lr), (loader, measured), next_token_loss,
             progress, (Sample(self.tokenizer, settings.seed, report),),
         )  # fmt: skip
+
+    def _tokens(
+        self, source: Source, settings: TextSettings, begin: Callable | None
+    ) -> tuple[np.ndarray, np.ndarray] | tuple[MappedArray, MappedArray]:
+        """What is learned and what is held back; the tokenizer is learned on the way."""
+
+        def learned() -> Tokenizer:
+            return TOKENIZERS[settings.tokenizer](source, settings.vocabulary)
+
+        if source.is_long and begin is not None:
+            run = begin(settings)
+            self.tokenizer, tokens = kept_tokens(source, settings.digest, learned, run)
+        else:
+            self.tokenizer = learned()
+            tokens = held_tokens(source, self.tokenizer)
+        cut = int(len(tokens) * (1 - HELD_BACK))
+        if len(tokens) - cut <= settings.length:
+            raise DataError(
+                "the text is too short for this context",
+                got=f"{len(tokens)} tokens, of which {len(tokens) - cut} are held back to measure",
+                rule=f"more than --length {settings.length} in both parts",
+                fix=f"--length {max(1, (len(tokens) - cut - 1) // 2)}, or a longer text",
+            )
+        if isinstance(tokens, MappedArray):
+            return tokens.part(0, cut), tokens.part(cut, len(tokens))
+        return tokens[:cut], tokens[cut:]
 
     def restore(self, folder: RunFolder) -> None:
         """Take the weights that `save` wrote."""
@@ -259,16 +261,11 @@ class Texts(Learning):
     def save(self, folder: RunFolder, values: dict[str, float]) -> None:
         """The model in Hugging Face's layout, with its tokenizer."""
         models.save_folder(self.model, folder.path)
-        path = folder.path / TOKENIZER
-        if isinstance(self.tokenizer, BytePairTokenizer):
-            save_tokenizer_json(self.tokenizer, path)  # as other programs read it
-        else:
-            self.tokenizer.save(path)
+        save_tokenizer(self.tokenizer, folder.tokenizer)
 
 
-def _of_text(settings: TextSettings, text: str) -> TextSettings:
+def _of_text(settings: TextSettings, digest: str) -> TextSettings:
     """The settings with the text's digest; an error if another one is in them."""
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     if settings.digest not in ("", digest):
         raise DataError(
             "the text is not the one that this run began with",

@@ -37,11 +37,11 @@ class AccuracyError(TinyTorchError, RuntimeError):
 
 def learning_of(
     settings: Settings, progress: Progress | None = None, downloading: Callable | None = None,
-    report: Report | None = None,
+    report: Report | None = None, begin: Callable[[TextSettings], RunFolder] | None = None,
 ) -> Learning:  # fmt: skip
-    """What a run with these settings is made of."""
+    """What a run with these settings is made of; for `begin` see `Texts`."""
     if isinstance(settings, TextSettings):
-        return Texts(settings, progress, downloading, report)
+        return Texts(settings, progress, downloading, report, begin)
     return Pictures(settings, progress, downloading)
 
 
@@ -86,8 +86,15 @@ def train(
     settings = folder.settings if folder else decided(asked)
     _check_asks_accuracy(require, settings)
     progress = JsonProgress(report) if as_json else without_python(best_for_output())
-    learning = learning_of(settings, progress, None if as_json else show_download, report)
-    folder = folder or RunFolder.begin(learning.settings, run)
+    begun = [] if folder is None else [folder]
+
+    def begin(settings: Settings) -> RunFolder:
+        if not begun:
+            begun.append(RunFolder.begin(settings, run))
+        return begun[0]
+
+    learning = learning_of(settings, progress, None if as_json else show_download, report, begin)
+    folder = begin(learning.settings)
     _announce(report, learning, folder)
     began = time.perf_counter()
     history = learning.learn(folder, resume)
@@ -96,7 +103,7 @@ def train(
     learning.save(folder, found)
     result = _result(report, found, learning, seconds, history, folder)
     if compare:
-        result |= _compared(report, settings)
+        result |= _compared(report, settings, folder)
     report.text()
     report.facts("done", result)
     _what_next(report, folder, learning.verbs, history.stopped)
@@ -220,8 +227,10 @@ def _result(
     }
 
 
-def _compared(report: Report, settings: Settings) -> dict:
-    compiled, eager = (_step_seconds(replace(settings, eager=eager)) for eager in (False, True))
+def _compared(report: Report, settings: Settings, folder: RunFolder) -> dict:
+    compiled, eager = (
+        _step_seconds(replace(settings, eager=eager), folder) for eager in (False, True)
+    )
     if report.as_json:
         return {"compiled step seconds": compiled, "eager step seconds": eager}
     return {
@@ -230,9 +239,9 @@ def _compared(report: Report, settings: Settings) -> dict:
     }
 
 
-def _step_seconds(settings: Settings) -> float:
+def _step_seconds(settings: Settings, folder: RunFolder) -> float:
     """Least mean time of a step in three short epochs, after one that warms up."""
-    learning = learning_of(settings, Silent())
+    learning = learning_of(settings, Silent(), begin=lambda _: folder)
     batches = list(islice(learning.loader, COMPARED_STEPS))
     history = learning.trainer.train(batches, epochs=4)
     return min(history["seconds"][1:]) / len(batches)

@@ -68,19 +68,45 @@ class MappedArray:
                 self._facts.append(_facts(file))
             _check_records(path, self._facts[-1][0] - offset, size)
         self._ends = np.cumsum([(facts[0] - offset) // size for facts in self._facts])
-        self._choose(field)
+        self._first = 0  # the record that has number 0
+        self._choose(field, int(self._ends[-1]))
 
-    def _choose(self, field: str | None) -> None:
+    def _choose(self, field: str | None, length: int) -> None:
         self._field = field
         one = self._record if field is None else self._record[field]
         self.dtype = one.base
-        self.shape = (int(self._ends[-1]), *self._shape, *one.shape)
+        self.shape = (length, *self._shape, *one.shape)
 
     def field(self, name: str) -> MappedArray:
         """One field of the records, out of the same openings of the files."""
+        other = self._again()
+        other._choose(name, len(self))
+        return other
+
+    def part(self, start: int, stop: int) -> MappedArray:
+        """Some of the records, left where they are: `x[start:stop]` would read them.
+
+        Args:
+            start, stop: 0 <= start < stop <= len(self).
+
+        Raises:
+            IndexRangeError: there are no such records.
+        """
+        if not 0 <= start < stop <= len(self):
+            raise IndexRangeError(
+                "a part of an array begins and ends in it",
+                got=f"{start} to {stop}",
+                rule=f"0 <= start < stop <= {len(self)}",
+                fix=f"x.part(0, {len(self)})",
+            )
+        other = self._again()
+        other._first += start
+        other._choose(self._field, stop - start)
+        return other
+
+    def _again(self) -> MappedArray:
         other = object.__new__(MappedArray)
         other.__dict__.update(self.__dict__)
-        other._choose(name)
         return other
 
     def contents(self, i: int) -> memoryview:
@@ -120,7 +146,7 @@ class MappedArray:
                 rule=f"{-len(self)} <= index < {len(self)}",
                 fix=f"x[{len(self) - 1}] is the last",
             )
-        numbers = np.where(numbers < 0, numbers + len(self), numbers)
+        numbers = np.where(numbers < 0, numbers + len(self), numbers) + self._first
         which = np.searchsorted(self._ends, numbers, side="right")
         out = np.empty((len(numbers), *self.shape[1:]), self.dtype)
         for i in np.unique(which):
