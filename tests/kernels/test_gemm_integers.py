@@ -110,6 +110,15 @@ def test_few_rows(target, a, b):
 
 
 @every_target
+@pytest.mark.parametrize("types", [("int8", "int8"), ("uint8", "int8"), ("uint8", "uint8")])
+def test_few_long_rows(target, types):
+    """Ground truth: int64 NumPy; so deep that widened rows are gone through in parts, which end at
+    k's end, behind it and before it."""
+    for shape in ((8, 21, 2048), (8, 3, 1024), (5, 13, 3011), (1, 37, 8192 + 16)):
+        multiply(TARGETS[target], shape, (), types, (ROWS, COLUMNS), threads=(1, 2))
+
+
+@every_target
 def test_sums_wrap(target):
     """Closed form: 140,000 products of (-128)^2 pass 2^31 and come out 2^32 too small."""
     m, n, k = 3, 5, 140_000
