@@ -83,6 +83,38 @@ def test_conversion_of_floats_to_integers_saturates(target):
 
 
 @pytest.mark.parametrize("target", runnable_names())
+@pytest.mark.parametrize("source", ["float", "double", "half"])
+@pytest.mark.parametrize("to", ["int8", "uint8", "int16", "uint16", "int32"])
+def test_conversion_to_every_short_integer_saturates(target, source, to):
+    """Closed form: the ends of the type, the numbers beside them, infinities, NaN; towards 0."""
+    ends, name = np.iinfo(to), {"float": "float32", "double": "float64", "half": "float16"}[source]
+    near = [float(e) + d for e in (ends.min, ends.max) for d in (-1.5, -1, -0.5, 0, 0.5, 1, 1.5)]
+    x = np.array([*near, np.inf, -np.inf], np.float64)
+    with np.errstate(over="ignore"):
+        x = np.append(x.astype(name), np.array(np.nan, name))[:, None].repeat(4, 1)
+    wanted = np.where(np.isnan(x), 0, np.clip(np.trunc(x.astype(np.float64)), ends.min, ends.max))
+    for n in (1, 4):
+        f = Function("convert", [("x", "ptr"), ("y", "ptr")])
+        with f.loop("i", 0, x.size, n) as i:
+            value = f.load(f.at(f.x, i.index, source), vector(n, source))
+            value = f.convert(value, f"i{ends.bits}", signed=ends.min < 0)
+            f.store(value, f.at(f.y, i.index, f"i{ends.bits}"))
+        y = np.full(x.shape, 99, to)
+        run(f, target, np.ascontiguousarray(x), y)
+        assert y.tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize("target", ["avx512", "avx2"])
+def test_floats_become_bytes_a_vector_at_a_time(target):
+    """Invariant of the assembly: no number is converted alone (CVTTSS2SI)."""
+    f = Function("convert", [("x", "ptr"), ("y", "ptr")])
+    f.store(f.convert(f.load(f.x, "<8 x float>"), "i8"), f.y)
+    text = "\n".join([*sorted(f.declarations), f.finish()])
+    assembly = engine.assembly_text(text, Target.named(target, "x86_64"))
+    assert "vcvttps2dq" in assembly and "ss2si" not in assembly
+
+
+@pytest.mark.parametrize("target", runnable_names())
 def test_extremes_pass_nan_on(target):
     """IEEE 754-2019 minimum and maximum: a NaN operand gives NaN."""
     f = Function("extremes", [("x", "ptr"), ("y", "ptr")])

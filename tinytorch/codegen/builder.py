@@ -318,6 +318,8 @@ class Function:
         elif source in FLOATS:
             if target == "i1":
                 return self.compare("ne", a, self.const(a.type, 0.0))
+            if INTS[target] < 32 or (INTS[target] == 32 and signed):
+                return self._saturated(a, to, signed, stem)
             name = ("fptosi" if signed else "fptoui") + ".sat"
             return self.intrinsic(name, to, a, suffix=f"{mangle(to)}.{mangle(a.type)}", stem=stem)
         elif target == "i1":
@@ -327,6 +329,33 @@ class Function:
         else:
             op = "trunc"
         return self.define(to, f"{op} {a.type} {a.text} to {to}", stem)
+
+    def _saturated(self, a: Value, to: str, signed: bool, stem: str) -> Value:
+        """Floats as integers of up to 32 bits, by way of int32.
+
+        LLVM makes its saturating conversions of vectors lane by lane on x86; of numbers that are in
+        the range of int32 it makes one instruction.
+        """
+        if element(a.type) not in ("float", "double"):
+            a = self.convert(a, "float")
+        bits = INTS[element(to)]
+        low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+        most = float(high)
+        if bits == 32 and element(a.type) == "float":
+            most = 2.0**31 - 128  # the largest float below 2^31
+        beyond = self.compare("ge", a, self.const(a.type, 2.0**31)) if most < high else None
+        known = self.compare("eq", a, a)
+        a = self.select(known, a, self.const(a.type, 0.0))
+        for how, limit in (("gt", float(low)), ("lt", most)):
+            edge = self.const(a.type, limit)
+            a = self.select(self.compare(how, a, edge), a, edge)
+        n = lanes(a.type)
+        whole = self.define(
+            vector(n, "i32"), f"fptosi {a.type} {a.text} to {vector(n, 'i32')}", stem
+        )
+        if beyond:
+            whole = self.select(beyond, self.const(whole.type, high), whole)
+        return self.convert(whole, to, stem=stem)
 
     def convert_flushed(self, a: Value, stem: str = "as") -> Value:
         """To bfloat16 for a dot product of the processor: subnormal numbers may become 0."""
