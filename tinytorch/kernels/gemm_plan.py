@@ -125,6 +125,9 @@ FEW_ROWS = 8  # of a product that is computed with dot products
 # Columns of it that are summed at a time. Of 1, 2, 4 and 16, 4 was best for one row of int8 weights
 # (docs/log.md, 2026-11-27): fewer wait for their own sums, more lie in too many places of memory.
 DOT_COLUMNS = 4
+# Operations in the time in which a core reads a byte of b, at 20 to 30 GB/s from the last cache or
+# from memory: a row times 384 x 1152 bytes is shared by threads for it, 20 -> 9 us (Zen 3).
+READ_FLOPS = 5
 FEW_ROWS_OF_PAIRS = 2  # the same of bfloat16: more are multiplied in pairs
 # Of a matrix a tile multiplies at most so many rows and bytes, in the order in which they are read:
 # they stay in the second cache while the panels of b go by.
@@ -369,7 +372,13 @@ def _amx_plan(spec: GemmSpec, words: Words, direct_a: bool) -> Plan:
 def plan_dot(target: Target, spec: GemmSpec) -> Plan:
     """The plan of a product computed with dot products: all rows at once, b is read one time."""
     lanes = target.lanes(compute_type(spec))
-    return _plan(spec, lanes, (max(1, spec.m), 1), spec.k, TILE_FLOPS, True, True)
+    plan = _plan(spec, lanes, (max(1, spec.m), 1), spec.k, TILE_FLOPS, True, True)
+    read = spec.prologue.bytes if spec.prologue else spec.b.dtype.itemsize * spec.k * spec.n
+    if prod(spec.batch) == 1 and plan.column_tiles.parts == 1:
+        work = max(spec.flops, READ_FLOPS * read)
+        parts = even_tile_counts(work, plan.blocks, plan.panels, True)[1]
+        plan = replace(plan, column_tiles=Split(plan.panels, parts))
+    return plan
 
 
 def dot_columns(rows: int, registers: int, lanes: int) -> int:
