@@ -239,8 +239,8 @@ def lstm_step(length):
 
 
 def test_the_work_of_the_compiler_does_not_depend_on_the_number_of_trips():
-    """Invariant: recorded operations and lines are the same of 100 and of 400 trips; kernels and the
-    saved plan grow by those few that longer products outside the loops are packed and cut by."""
+    """Invariant: recorded operations and lines are the same of 100 and of 400 trips; kernels and
+    the saved plan grow by the few that longer products outside the loops are packed and cut by."""
     seen, launched = [], []
     for length in (100, 400):
         _, step, x = lstm_step(length)
