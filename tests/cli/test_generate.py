@@ -10,10 +10,11 @@ import tinytorch as tt
 from tests.models.test_gguf import written as write_gguf
 from tests.test_cli import tito
 from tinytorch import compression, generation, models
-from tinytorch.base.errors import FileFormatError, NotFoundError
+from tinytorch.base.errors import FileFormatError, NotFoundError, SettingError
 from tinytorch.cli import generate as verb
 from tinytorch.cli.generate import load_speaker, quantized
 from tinytorch.models import GPT, GPTConfig
+from tinytorch.storage import gguf
 from tinytorch.text import BytePairTokenizer, CharacterTokenizer
 from tinytorch.text.sentence_pieces import BYTES
 
@@ -137,7 +138,7 @@ def test_models_that_do_not_speak(folder, tmp_path):
     with pytest.raises(NotFoundError):
         load_speaker(tmp_path / "none")
     CharacterTokenizer(LETTERS + "xyz").save(folder / "tokenizer.json")
-    with pytest.raises(FileFormatError, match="does not fit the model"):
+    with pytest.raises(SettingError, match="does not fit the model"):
         load_speaker(folder)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(NotFoundError, match="no tokenizer"):
@@ -155,17 +156,24 @@ def in_gguf(path, tokens, **facts):
     return write_gguf(path, model, facts=given)
 
 
-def test_a_gguf_file_brings_its_tokenizer(tmp_path):
+def test_a_gguf_file_brings_its_tokenizer(tmp_path, monkeypatch):
     """Ground truth: the ids of the tokenizer that was written into it: GPT-2's way with merges, and
-    SentencePiece's with scores. Words that are cut in another way are refused."""
+    SentencePiece's with scores. Words that are cut in another way are refused. Its header is read
+    once, by counting."""
     plain = BytePairTokenizer.train("to be or not to be, that is the question " * 9, 20)
     facts = {
         "tokenizer_model": "gpt2", "token_merges": [" ".join(pair) for pair in plain.merges],
         "token_types": [1] * len(plain),
     }  # fmt: skip
     tokens = list(plain.vocabulary.tokens)
-    speaker = load_speaker(in_gguf(tmp_path / "a.gguf", tokens, **facts))
+    made, read = in_gguf(tmp_path / "a.gguf", tokens, **facts), []
+    real = gguf.read
+    for place, name in ((gguf, "read"), (verb.storage, "read_gguf")):
+        monkeypatch.setattr(place, name, lambda path: read.append(path) or real(path))
+    speaker = load_speaker(made)
+    assert read == [made]
     assert speaker.prompt("to be").tolist() == plain.encode("to be").tolist()
+    monkeypatch.undo()
     with pytest.raises(FileFormatError, match="none of ours") as told:
         load_speaker(in_gguf(tmp_path / "b.gguf", tokens, **facts, tokenizer_pre="llama-bpe"))
     assert "llama-bpe" in told.value.got

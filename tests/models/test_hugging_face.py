@@ -159,7 +159,7 @@ CONFIGS = {
     "factors of other heads": (
         {"rope_parameters": {"rope_type": "longrope", "long_factor": [2.0] * 3,
                              "short_factor": [2.0] * 3, "attention_factor": 1.0}},
-        "its sizes do not go together",
+        "one for each rotary pair",
     ),
     "positions are no object": ({"rope_parameters": 3}, "rope_parameters cannot be used"),
     "base 0": ({"rope_parameters": {"rope_theta": 0}}, "rope_theta cannot be used"),

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 import safetensors.numpy
 
 import tinytorch as tt
-from tinytorch import nn
+from tinytorch import compression, models, nn
 from tinytorch.base.errors import (
     DTypeError,
     FileFormatError,
@@ -36,6 +37,7 @@ from tinytorch.training import (
     load_weights,
     restore,
     save_checkpoint,
+    save_weights,
 )
 from tinytorch.training.checkpoint import KIND, about_checkpoint
 
@@ -53,6 +55,44 @@ def a_state() -> dict:
         "history": [{"epoch": 1, "loss": 0.1, "worst": float("nan")}],
         "schedule": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("way", "few_bits"),
+    [("weights", False), ("weights", True), ("checkpoint", False), ("checkpoint", True),
+     ("folder", False)],
+)  # fmt: skip
+def test_tied_weights_are_written_once(tmp_path, way, few_bits):
+    """Ground truth: the parameters' bytes, which count a table once; both names have it again, and
+    still share it. A model of two tables lacks one."""
+    config = models.GPTConfig(500, 1, 2, 32, 8, mlp="gelu_tanh", tied=True)
+
+    def new(config=config):
+        made = models.GPT(config)
+        return compression.quantize(made, "int8") if few_bits else made
+
+    tt.manual_seed(1)
+    model, other = new(), new()
+    size = compression.bytes_of(model)
+    state = {n: x.numpy() for n, x in model.state_dict().items()}
+    if way == "folder":
+        models.save_folder(model, tmp_path / "x")
+        file, other = tmp_path / "x" / "model.safetensors", models.load_folder(tmp_path / "x")
+    elif way == "weights":
+        file = tmp_path / "x.safetensors"
+        save_weights(model, file)
+        load_weights(other, file)
+    else:
+        save_checkpoint(tmp_path / "x", {"model": model.state_dict(), "step": 1})
+        file = tmp_path / "x" / "weights.safetensors"
+        other.load_state_dict(load_checkpoint(tmp_path / "x")["model"])
+    assert size <= file.stat().st_size < size + 8000
+    assert other.head.weight is other.tokens.weight
+    assert all(np.array_equal(x.numpy(), state[n]) for n, x in other.state_dict().items())
+    if way == "weights":
+        with pytest.raises(SettingError, match="are not its names") as told:
+            load_weights(new(replace(config, tied=False)), file)
+        assert "missing: head.weight" in told.value.got
 
 
 def test_a_state_comes_back_types_included(tmp_path):

@@ -74,7 +74,8 @@ def load_speaker(path: Path) -> Speaker:
             llama2.c's file with its tokenizer, `tok*.bin` or `tokenizer.bin`, beside it.
 
     Raises:
-        FileFormatError: it is none of these; the tokenizer has more tokens than the model.
+        FileFormatError: it is none of these.
+        SettingError: the tokenizer has more tokens than the model.
         NotFoundError: a file is missing.
     """
     if path.is_dir() and (run := text_run(path)) is not None and not run.weights.is_file():
@@ -84,7 +85,8 @@ def load_speaker(path: Path) -> Speaker:
             rule="a run that has come to its end, or was stopped by Ctrl-C once",
             fix=f"tito train --resume --run {quote(str(path))}",
         )
-    model = models.load(path)
+    inside = storage.read_gguf(path) if path.suffix == ".gguf" else None
+    model = models.load(path) if inside is None else models.load_gguf(inside)
     if not isinstance(model, GPT):
         raise FileFormatError(
             "this model does not say what comes next",
@@ -92,23 +94,15 @@ def load_speaker(path: Path) -> Speaker:
             rule="a language model that reads from left to right",
             fix="a folder of GPT-2 or Llama",
         )
-    tokenizer = _tokenizer_of(path)
-    if len(tokenizer) > model.config.vocab:
-        raise FileFormatError(
-            "this vocabulary does not fit the model",
-            got=f"{len(tokenizer)} tokens, and a model of {model.config.vocab}",
-            rule="at most as many tokens as the model has",
-            fix="the tokenizer that was published with the model",
-        )
+    tokenizer = _tokenizer_of(path) if inside is None else _within(inside)
+    tokenizer.check_fits(model.config.vocab)
     return Speaker(model, tokenizer)
 
 
 def _tokenizer_of(path: Path) -> Tokenizer:
-    """What lies in a model's folder or beside its file; of a GGUF file what is in it."""
+    """What lies in a model's folder, or beside its file."""
     if path.is_dir():
         return load_tokenizer(path)
-    if path.suffix == ".gguf":
-        return _within(path)
     beside = sorted([*path.parent.glob("tok*.bin"), *path.parent.glob("tokenizer.*")])
     if not beside:
         raise NotFoundError(
@@ -126,9 +120,9 @@ NO_TEXT = (2, 3)
 GPT2_WORDS = ("gpt-2", "gpt2", "default")  # how words are cut, by the names of llama.cpp
 
 
-def _within(path: Path) -> Tokenizer:
+def _within(file: storage.GGUFFile) -> Tokenizer:
     """The tokenizer of a GGUF file."""
-    facts = storage.read_gguf(path).metadata
+    facts = file.metadata
     kind, words = (facts.get(f"tokenizer.ggml.{name}") for name in ("model", "pre"))
     given = (facts.get(f"tokenizer.ggml.{n}", ()) for n in ("tokens", "token_type", "scores"))
     tokens, types, scores = (list(x) for x in given)
@@ -141,7 +135,7 @@ def _within(path: Path) -> Tokenizer:
         return BytePairTokenizer(Vocabulary(tokens, specials), pairs)
     raise FileFormatError(
         "this file's tokenizer is none of ours",
-        got=f"{path}: tokenizer.ggml.model = {short(kind)}, pre = {short(words)}, "
+        got=f"{file.path}: tokenizer.ggml.model = {short(kind)}, pre = {short(words)}, "
         f"{len(tokens)} tokens",
         rule="llama (SentencePiece), or gpt2 whose words are cut as GPT-2 cuts them",
         fix="the model's folder in Hugging Face's layout, with its tokenizer.json",

@@ -33,12 +33,7 @@ class BERTConfig:
     """Sizes of a BERT; the defaults are those of BERT-base.
 
     Args:
-        vocab: V, number of different tokens; at least 1.
-        layers: L, number of blocks; at least 1.
-        heads: A, attention heads; divides size.
-        size: C, numbers per token; at least 1.
-        length: greatest T; at least 1.
-        hidden: width of the network for each token; default None: 4 C.
+        vocab, layers, heads, size, length, hidden: as of a `GPTConfig`.
         segments: kinds of text that are told apart (question and answer), at least 1; default 2.
         dropout: probability of a zero after embedding and each part, in [0, 1); default 0.1.
         attention_dropout: of the weights of attention, in [0, 1); default 0, with which scores are

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from tinytorch.base.arguments import flag
 from tinytorch.base.dtypes import DType, as_dtype, float32
 from tinytorch.base.errors import FileFormatError, SettingError, short
+from tinytorch.models.fields import Fields
 from tinytorch.models.gpt import GPT, GPTConfig
 from tinytorch.models.pieces import Piece, check, check_layers, copy, halves_of_pairs, llama_pieces
 from tinytorch.nn.init import without_draws
@@ -28,83 +29,53 @@ ARCHITECTURE = "general.architecture"
 SPARE = r"blk\.\d+\.attn\.(bias|masked_bias)|rope_freqs\.weight"
 
 
-class Facts:
-    """The metadata of one architecture.
+def _fields(file: gguf.GGUFFile, where: str) -> Fields:
+    """The facts of the file's architecture as plain values."""
+    kind = f"{file.metadata.get(ARCHITECTURE)}."
+    found = {name: _plain(x) for name, x in file.metadata.items() if name.startswith(kind)}
+    return Fields(found, where, kind)
 
-    Args:
-        file: as read.
-        where: what messages call the file.
-    """
 
-    def __init__(self, file: gguf.GGUFFile, where: str):
-        self.file, self.where = file, where
-        self.kind = file.metadata.get(ARCHITECTURE)
+def _plain(value: Any) -> Any:
+    """A list of numbers, one a layer, is one number if all are the same."""
+    if isinstance(value, np.ndarray) and value.size and (value == value[0]).all():
+        value = value[0].item()
+    # Written as float32: 1e-5 reads 9.999999747378752e-06, and is meant to be 1e-5.
+    return float(str(np.float32(value))) if type(value) is float else value
 
-    def refuse(self, name: str, rule: str) -> NoReturn:
-        """Raise the error of a fact that cannot be used."""
+
+def _vocabulary(fields: Fields, file: gguf.GGUFFile) -> int:
+    """Rows of the table of tokens; what the facts and the tokenizer say must agree."""
+    table = file.arrays.get("token_embd.weight")
+    if table is None or len(table.shape) != 2:
+        rule = "token_embd.weight, a row for each token"
         raise FileFormatError(
-            f"{self.where}: {name} cannot be used",
-            got=f"{name} = {short(self.file.metadata.get(name))}",
-            rule=rule,
-            fix="another model, or the same one converted again",
+            f"{fields.where} lacks weights", got="no table of tokens", rule=rule,
+            fix="fetch or convert the file again",
+        )  # fmt: skip
+    tokens = file.metadata.get("tokenizer.ggml.tokens")
+    said = fields.value("vocab_size", table.shape[0])
+    if said != table.shape[0] or (tokens is not None and len(tokens) != table.shape[0]):
+        count = "no tokens" if tokens is None else f"{len(tokens)} tokens"
+        raise FileFormatError(
+            f"{fields.where}: the vocabulary does not fit the model",
+            got=f"a table of {table.shape[0]} tokens, vocab_size {said}, {count} named",
+            rule="a row for each token",
+            fix="fetch or convert the file again",
         )
-
-    def whole(self, name: str, default: int | None = None) -> int:
-        """A whole number of at least 1; a list of numbers, one a layer, if all are the same."""
-        name = f"{self.kind}.{name}"
-        value = self.file.metadata.get(name, default)
-        if isinstance(value, np.ndarray) and value.size and (value == value[0]).all():
-            value = value[0].item()
-        if type(value) is not int or not 1 <= value < 2**31:
-            self.refuse(name, "a whole number >= 1")
-        return value
-
-    def number(self, name: str, default: float | None = None) -> float:
-        """A finite number > 0."""
-        name = f"{self.kind}.{name}"
-        value = self.file.metadata.get(name, default)
-        if type(value) is not float or not 0 < value < float("inf"):
-            self.refuse(name, "a number > 0")
-        # Written as float32: 1e-5 reads 9.999999747378752e-06, and is meant to be 1e-5.
-        return float(str(np.float32(value)))
-
-    def must_be(self, name: str, only: Any) -> None:
-        """A fact of which one value is supported; missing, it has that value."""
-        name = f"{self.kind}.{name}"
-        value = self.file.metadata.get(name, only)
-        if type(value) is not type(only) or value != only:
-            self.refuse(name, f"{only!r}: nothing else is supported")
-
-    def vocabulary(self) -> int:
-        """Rows of the table of tokens; what the facts and the tokenizer say must agree."""
-        table = self.file.arrays.get("token_embd.weight")
-        if table is None or len(table.shape) != 2:
-            rule = "token_embd.weight, a row for each token"
-            raise FileFormatError(
-                f"{self.where} lacks weights", got="no table of tokens", rule=rule,
-                fix="fetch or convert the file again",
-            )  # fmt: skip
-        tokens = self.file.metadata.get("tokenizer.ggml.tokens")
-        said = self.file.metadata.get(f"{self.kind}.vocab_size", table.shape[0])
-        if said != table.shape[0] or (tokens is not None and len(tokens) != table.shape[0]):
-            count = "no tokens" if tokens is None else f"{len(tokens)} tokens"
-            raise FileFormatError(
-                f"{self.where}: the vocabulary does not fit the model",
-                got=f"a table of {table.shape[0]} tokens, vocab_size {said}, {count} named",
-                rule="a row for each token",
-                fix="fetch or convert the file again",
-            )
-        return table.shape[0]
+    return table.shape[0]
 
 
 def load_gguf(
-    path: str | os.PathLike[str], dtype: str | DType = "float32", quantized: bool = True
+    path: str | os.PathLike[str] | gguf.GGUFFile,
+    dtype: str | DType = "float32",
+    quantized: bool = True,
 ) -> GPT:
     """The model of a GGUF file, in evaluation mode.
 
     Args:
         path: a file of architecture llama or gpt2, with arrays in F32, F16, BF16, Q8_0, Q4_0 or
-            Q6_K. What its tokenizer needs: `storage.read_gguf(path).metadata`.
+            Q6_K; or what `storage.read_gguf` read of it, which has what its tokenizer needs too.
         dtype: of the weights in memory that are floats; default float32.
         quantized: whether weights in blocks of 8 or 4 bits stay that, as `nn.QuantizedWeight` in
             groups of 32 holds them; False: they become floats. Default True.
@@ -121,20 +92,20 @@ def load_gguf(
     scale for each token, there one for each 32 numbers.
     """
     flag("load_gguf", "quantized", quantized)
-    where, file = os.fspath(path), gguf.read(path)
-    facts = Facts(file, where)
-    if facts.kind not in ("llama", "gpt2"):
+    file = path if isinstance(path, gguf.GGUFFile) else gguf.read(path)
+    where, kind = file.path, file.metadata.get(ARCHITECTURE)
+    if kind not in ("llama", "gpt2"):
         raise FileFormatError(
             f"{where} is of an architecture that TinyTorch does not have",
-            got=f"{ARCHITECTURE} = {short(facts.kind)}",
+            got=f"{ARCHITECTURE} = {short(kind)}",
             rule="'llama' or 'gpt2'",
             fix="a model of one of these architectures",
         )
-    llama = facts.kind == "llama"
+    llama, facts = kind == "llama", _fields(file, where)
     check_layers(where, facts.whole("block_count"), len(file.arrays))
     try:
         with without_draws():
-            model = GPT(_llama(facts) if llama else _gpt2(facts))
+            model = GPT(_llama(facts, file) if llama else _gpt2(facts, file))
             model.to(as_dtype(dtype))
     except SettingError as error:
         raise FileFormatError(
@@ -175,41 +146,40 @@ def _kept_in_blocks(model: GPT, piece: Piece, stored: dict[str, gguf.StoredArray
 _BITS = {"Q8_0": "int8", "Q4_0": "int4"}
 
 
-def _llama(facts: Facts) -> GPTConfig:
+def _llama(facts: Fields, file: gguf.GGUFFile) -> GPTConfig:
     size, heads = facts.whole("embedding_length"), facts.whole("attention.head_count")
     if size % heads == 0:
         for name in ("rope.dimension_count", "attention.key_length", "attention.value_length"):
             facts.must_be(name, size // heads)
     facts.must_be("rope.scaling.type", "none")
     return GPTConfig(
-        facts.vocabulary(), facts.whole("block_count"), heads, size, facts.whole("context_length"),
+        _vocabulary(facts, file), facts.whole("block_count"), heads, size,
+        facts.whole("context_length"),
         kv_heads=facts.whole("attention.head_count_kv", heads),
         hidden=facts.whole("feed_forward_length"), positions="rotary",
-        rotary_base=facts.number("rope.freq_base", 10000.0), norm="rms",
-        norm_eps=facts.number("attention.layer_norm_rms_epsilon"), mlp="swiglu", bias=False,
-        tied="output.weight" not in facts.file.arrays,
-        rotary_factors=_factors(facts, size // heads // 2),
+        rotary_base=facts.positive("rope.freq_base", 10000.0), norm="rms",
+        norm_eps=facts.positive("attention.layer_norm_rms_epsilon"), mlp="swiglu", bias=False,
+        tied="output.weight" not in file.arrays,
+        rotary_factors=_factors(file, size // heads // 2),
     )  # fmt: skip
 
 
-def _factors(facts: Facts, pairs: int) -> tuple[float, ...] | None:
+def _factors(file: gguf.GGUFFile, pairs: int) -> tuple[float, ...] | None:
     """How much longer the rotary waves are; no array: as they are."""
-    array = facts.file.arrays.get("rope_freqs.weight")
+    array = file.arrays.get("rope_freqs.weight")
     if array is None:
         return None
-    found = array.numbers()
-    if found.shape != (pairs,) or not ((found > 0) & np.isfinite(found)).all():
-        facts.refuse("rope_freqs.weight", f"{pairs} numbers > 0, one for each rotary pair")
-    return tuple(found.tolist())
+    name = "rope_freqs.weight"
+    return Fields({name: array.numbers().tolist()}, file.path).factors(name, pairs)
 
 
-def _gpt2(facts: Facts) -> GPTConfig:
+def _gpt2(facts: Fields, file: gguf.GGUFFile) -> GPTConfig:
     return GPTConfig(
-        facts.vocabulary(), facts.whole("block_count"), facts.whole("attention.head_count"),
+        _vocabulary(facts, file), facts.whole("block_count"), facts.whole("attention.head_count"),
         facts.whole("embedding_length"), facts.whole("context_length"),
         hidden=facts.whole("feed_forward_length"),
-        norm_eps=facts.number("attention.layer_norm_epsilon"), mlp="gelu_tanh",
-        tied="output.weight" not in facts.file.arrays,
+        norm_eps=facts.positive("attention.layer_norm_epsilon"), mlp="gelu_tanh",
+        tied="output.weight" not in file.arrays,
     )  # fmt: skip
 
 

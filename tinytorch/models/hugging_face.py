@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +25,7 @@ from tinytorch.base.dtypes import DType, as_dtype
 from tinytorch.base.errors import FileFormatError, NotFoundError, SettingError, short
 from tinytorch.base.files import NotStrictError, parse_json, replacing
 from tinytorch.models.bert import BERT, BERTClassifier, BERTConfig, BERTMaskedLM
+from tinytorch.models.fields import Fields
 from tinytorch.models.gpt import GPT, GPTConfig
 from tinytorch.models.pieces import Piece, check_layers, fill, taken_apart
 from tinytorch.nn.init import without_draws
@@ -37,72 +38,6 @@ LONGEST_JSON = 16 << 20  # bytes of config.json and of an index: 100 times the l
 Arrays = dict[str, tuple[np.ndarray, DType]]
 
 # --- config.json ---
-
-
-class Fields:
-    """The settings of a config.json, each with its kind and default.
-
-    Args:
-        table: the object of the file.
-        where: what messages call the file.
-    """
-
-    def __init__(self, table: Mapping[str, Any], where: str):
-        self.table, self.where = table, where
-
-    def refuse(self, name: str, rule: str) -> NoReturn:
-        """Raise the error of a setting that cannot be used."""
-        raise FileFormatError(
-            f"{self.where}: {name} cannot be used",
-            got=f"{name} = {short(self.table.get(name))}",
-            rule=rule,
-            fix="another model, or the same one saved by transformers with such a setting",
-        )
-
-    def whole(self, name: str, default: int | None = None) -> int:
-        """A whole number of at least 1; without a default it must be there."""
-        value = self.table.get(name)
-        value = default if value is None else value
-        if type(value) is not int or not 1 <= value < 2**31:
-            self.refuse(name, "a whole number >= 1")
-        return value
-
-    def number(self, name: str, default: float) -> float:
-        """A finite number >= 0."""
-        value = self.table.get(name)
-        value = default if value is None else value
-        if type(value) not in (int, float) or not 0 <= value < float("inf"):
-            self.refuse(name, "a number >= 0")
-        return float(value)
-
-    def positive(self, name: Any, value: Any = None) -> float:
-        """A finite number > 0, that is there."""
-        value = self.table.get(name) if value is None else value
-        if type(value) not in (int, float) or not 0 < value < float("inf"):
-            self.refuse(str(name), "a number > 0")
-        return float(value)
-
-    def flag(self, name: str, default: bool) -> bool:
-        """A yes or no."""
-        value = self.table.get(name)
-        value = default if value is None else value
-        if type(value) is not bool:
-            self.refuse(name, "true or false")
-        return value
-
-    def one_of(self, name: str, default: str, choices: Mapping[str, str]) -> str:
-        """What a text stands for."""
-        value = self.table.get(name)
-        value = default if value is None else value
-        if not isinstance(value, str) or value not in choices:
-            self.refuse(name, "one of " + ", ".join(map(repr, choices)))
-        return choices[value]
-
-    def must_be(self, name: str, only: Any) -> None:
-        """A setting of which one value is supported; missing, it has that value."""
-        value = self.table.get(name, only)
-        if type(value) is not type(only) or value != only:
-            self.refuse(name, f"{name} = {json.dumps(only)}: nothing else is supported")
 
 
 def _json(path: Path) -> Any:
@@ -231,9 +166,7 @@ def _rotary(fields: Fields, size: int) -> tuple[float, tuple[float, ...] | None]
     if not isinstance(inner, dict):
         fields.refuse(str(name), "an object")
     inside = Fields(inner, f"{fields.where}, {name}")
-    base = inside.number("rope_theta", fields.number("rope_theta", 10000.0))
-    if base == 0.0:
-        inside.refuse("rope_theta", "a number > 0")
+    base = inside.positive("rope_theta", fields.positive("rope_theta", 10000.0))
     inside.must_be("partial_rotary_factor", 1.0)
     kind = "rope_type" if "rope_type" in inner else "type"
     kinds = {"default": "", "linear": "linear", "llama3": "llama3", "longrope": "longrope"}
@@ -247,10 +180,10 @@ def _rotary(fields: Fields, size: int) -> tuple[float, tuple[float, ...] | None]
         )  # fmt: skip
     if found == "longrope":
         inside.must_be("attention_factor", 1.0)
-        long, short = inner.get("long_factor"), inner.get("short_factor")
-        if not isinstance(long, list) or long != short:
-            inside.refuse("long_factor", "a list of factors, the same as short_factor")
-        return base, tuple(inside.positive(i, factor) for i, factor in enumerate(long))
+        long = inside.factors("long_factor", size // 2)
+        if inside.factors("short_factor", size // 2) != long:
+            inside.refuse("long_factor", "the same factors as short_factor")
+        return base, long
     return base, None
 
 

@@ -28,12 +28,8 @@ class Seq2SeqConfig:
     """Sizes of an encoder-decoder.
 
     Args:
-        vocab: V, number of different tokens, of both texts; at least 1.
-        layers: L, blocks of the encoder, and as many of the decoder; at least 1; default 6.
-        heads: A, attention heads; divides size; default 8.
-        size: C, numbers per token; at least 1; default 512.
-        length: greatest T of either text; at least 1; default 512.
-        hidden: width of the network for each token; default None: 4 C.
+        vocab, layers, heads, size, length, hidden: as of a `GPTConfig`, of both texts; layers of
+            the encoder, and as many of the decoder.
         dropout: probability of a zero after embedding and each part, in [0, 1); default 0.
         norm_first: norms before the parts; False: after each shortcut, as in the first paper;
             default True.

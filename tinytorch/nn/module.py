@@ -353,8 +353,9 @@ class Module:
 
         Args:
             state: name -> Tensor or NumPy array.
-            strict: names must be exactly those of `state_dict()`; batch norm's count of batches
-                may be missing, as in PyTorch (published networks of before 2018 have none).
+            strict: names must be exactly those of `state_dict()`; of several names of one Tensor
+                one is enough, as in files of tied weights, and batch norm's count of batches may be
+                missing, as in PyTorch (published networks of before 2018 have none).
 
         Returns:
             names that were missing in `state`, names that were not used (both empty if strict).
@@ -368,6 +369,8 @@ class Module:
         for name in self._optional():
             if name not in state:
                 own.pop(name, None)
+        given = {id(own[name]) for name in state if name in own}
+        own = {n: x for n, x in own.items() if n in state or id(x) not in given}
         return copy_named(own, state, owner=type(self).__name__, strict=strict)
 
     def _optional(self) -> Iterator[str]:

@@ -149,10 +149,12 @@ class GGUFFile:
         metadata: numbers, bools, texts, lists of texts, and NumPy arrays of numbers, by name:
             "general.architecture", "tokenizer.ggml.tokens", ...
         arrays: by name, in the order of their bytes.
+        path: what messages call the file.
     """
 
     metadata: dict[str, Any]
     arrays: dict[str, StoredArray]
+    path: str
 
 
 def read(path: str | os.PathLike[str]) -> GGUFFile:
@@ -175,7 +177,7 @@ def read(path: str | os.PathLike[str]) -> GGUFFile:
         memory = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
     reader = _GGUFReader(memory, size)
     metadata = reader.facts()
-    return GGUFFile(metadata, reader.arrays(metadata))
+    return GGUFFile(metadata, reader.arrays(metadata), os.fspath(path))
 
 
 class _GGUFReader:

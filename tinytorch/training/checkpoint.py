@@ -87,7 +87,8 @@ def save_checkpoint(
     Args:
         folder: where; a checkpoint that is there already is replaced in one step.
         state: nested dictionaries, lists and tuples of Tensors, arrays, numbers, text and None, as
-            the state_dict() methods give; keys are text. The model's belongs under "model".
+            the state_dict() methods give; keys are text. The model's belongs under "model"; of
+            names of one memory the first is written, and `load_state_dict` takes it for all.
         about: a few numbers and words that can be read without opening the arrays.
 
     Returns:
@@ -113,7 +114,9 @@ def save_checkpoint(
         >>> state["step"], sorted(state["model"])
         (7, ['bias', 'weight'])
     """
-    value, arrays = tree.encode(_without_tensors(dict(state)))
+    model = state.get(MODEL)
+    once = {MODEL: _each_once(model)} if isinstance(model, Mapping) else {}
+    value, arrays = tree.encode(_without_tensors({**state, **once}))
     weights, others = {}, {}
     for name, pair in arrays.items():
         own = name.removeprefix(f"{MODEL}/")
@@ -265,8 +268,22 @@ def _exchanged(x: Any, kind: type, make: Callable[[Any], Any]) -> Any:
 # --- weights alone ---
 
 
+def _each_once(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what shows the memory of something before it: tied weights have several names."""
+    found: dict[object, str] = {}
+    for name, x in state.items():
+        array = x.handle().array if isinstance(x, Tensor) else None
+        memory: object = name
+        if array is not None and array.size:
+            memory = (array.ctypes.data, array.shape, array.strides, x.dtype)
+        found.setdefault(memory, name)
+    return {name: state[name] for name in found.values()}
+
+
 def save_weights(module: Module, path: str | Path, metadata: dict[str, str] | None = None) -> None:
     """Write parameters and buffers under their names; the file is replaced in one step.
+
+    Tied weights are written once, under the first of their names, as in Hugging Face's files.
 
     Args:
         module: whose `state_dict()` is written.
@@ -274,7 +291,8 @@ def save_weights(module: Module, path: str | Path, metadata: dict[str, str] | No
         metadata: free text by name, kept in the file.
     """
     arrays = {
-        name: (tensor.handle().array, tensor.dtype) for name, tensor in module.state_dict().items()
+        name: (tensor.handle().array, tensor.dtype)
+        for name, tensor in _each_once(module.state_dict()).items()
     }
     safetensors.save(path, arrays, metadata)
 
