@@ -38,6 +38,8 @@ TESTED_BY = {
     "tensor/caches": "tests/nn/test_cache.py",
     "tensor/elementwise": "tests/tensor/test_functions.py",
     "tensor/trees": "tests/tensor/test_scan.py",
+    "text/flow": "tests/text/test_merge_kernel.py",
+    "text/word_kernel": "tests/text/test_native_merges.py",
     "training/run": "tests/training/test_resume.py",
     "training/shortcuts": "tests/training/test_trainer.py",
 }

@@ -175,8 +175,10 @@ def test_a_gguf_file_brings_its_tokenizer(tmp_path, monkeypatch):
     assert speaker.prompt("to be").tolist() == plain.encode("to be").tolist()
     monkeypatch.undo()
     with pytest.raises(FileFormatError, match="none of ours") as told:
-        load_speaker(in_gguf(tmp_path / "b.gguf", tokens, **facts, tokenizer_pre="llama-bpe"))
-    assert "llama-bpe" in told.value.got
+        load_speaker(in_gguf(tmp_path / "b.gguf", tokens, **facts, tokenizer_pre="falcon"))
+    assert "falcon" in told.value.got
+    later = load_speaker(in_gguf(tmp_path / "b.gguf", tokens, **facts, tokenizer_pre="llama-bpe"))
+    assert (later.tokenizer.words, later.tokenizer.whole_words) == ("llama3", True)
     pieces = ["<unk>", "<s>", "</s>", *BYTES, "▁", "t", "o", "to", "▁to"]
     scores = [0.0] * (len(pieces) - 2) + [-1.0, -2.0]
     types = [2, 3, 3] + [6] * 256 + [1] * 5

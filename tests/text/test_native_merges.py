@@ -10,10 +10,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinytorch.data import load_tiny_shakespeare
-from tinytorch.text import BytePairTokenizer, load_gpt2_tokenizer, merges
+from tinytorch.text import BytePairTokenizer, Vocabulary, load_gpt2_tokenizer, merges
 from tinytorch.text.merge_kernel import KEY, SHORT
 from tinytorch.text.merges import merged
 from tinytorch.text.native_merges import NativeMerges
+from tinytorch.text.words import LETTER
 
 TEXT = "to be or not to be, that's the question: 1234 1234\n\n  ééé 深層 深層学習 ééé\n" * 3
 TRAINED = BytePairTokenizer.train(TEXT, merges=120)
@@ -27,6 +28,55 @@ NATURAL = st.text(st.sampled_from("to be,'rsdvl12 \n\t\xa0é深\u2003☃\U0001f6
 def test_texts_are_encoded_as_defined(text):
     """Ground truth: the definition."""
     assert TRAINED._native(text.encode()).tolist() == TRAINED._defined(text)
+
+
+SIGNS = " \n\r\t'sSrReElLtTaB12\u017f.,-é深\xa0\u2028"
+LATER = {
+    words: BytePairTokenizer.train(TEXT + "I'LL, WE'D.\n\n", 160, words=words)
+    for words in ("llama3", "qwen2", "cl100k")
+}
+
+
+@pytest.mark.parametrize("words", LATER)
+@settings(deadline=None, max_examples=200)
+@given(
+    text=NATURAL
+    | st.text(st.sampled_from(" \n\r\t'sSrReElLtTaB12\u017f.,-é深\xa0\u2028"))
+    | st.text()
+)
+@example(text="I'VE  2048 caſe'ſ,\r\n\n \tno?\n  ")
+def test_later_words_are_encoded_as_defined(words, text):
+    """Ground truth: the definition; of bytes that are no UTF-8 too."""
+    tokenizer = LATER[words]
+    assert tokenizer._native(text.encode()).tolist() == tokenizer._defined(text)
+    broken = text.encode()[1:]
+    defined = tokenizer._defined(broken.decode("utf-8", "surrogateescape"))
+    assert tokenizer._native(broken).tolist() == defined
+
+
+def test_a_word_that_is_a_token_is_that_token():
+    """Ground truth: by hand: "bc" is merged before "ab", so no merge gives "abc" of a, b and c, nor
+    "abcd"; the definition for words that begin or end like them."""
+    letters = sorted(LETTER.values())
+    merges = [("b", "c"), ("a", "b"), ("ab", "c"), ("abc", "d")]
+    tokens = [*letters, *map("".join, merges), "never"]
+    plain, whole = (
+        BytePairTokenizer(Vocabulary(tokens[: None if flag else -1]), merges, "llama3", flag)
+        for flag in (False, True)
+    )
+    for text, wanted in (
+        ("abc", ["abc"]), ("abcd", ["abcd"]), ("never", ["never"]),
+        ("abcda", ["a", "bc", "d", "a"]),
+    ):  # fmt: skip
+        ids = whole._defined(text)
+        assert [whole.vocabulary.token(i) for i in ids] == wanted
+        assert whole._native(text.encode()).tolist() == ids
+    assert [plain.vocabulary.token(i) for i in plain.encode("abc")] == ["a", "bc"]
+    rng = np.random.default_rng(0)
+    text = " ".join("".join(rng.choice(list("abcd"), rng.integers(1, 6))) for _ in range(3000))
+    text = text.replace(" ", "\n") + "\nnever nevera"
+    assert whole._native(text.encode()).tolist() == whole._defined(text)
+    assert len(whole.encode(text)) < len(plain.encode(text))
 
 
 @settings(deadline=None)

@@ -1,13 +1,17 @@
 """tokenizer.json: the library `tokenizers` reads ours, we read its own; the ids are the same."""
 
+import inspect
 import json
 import random
+import re
 from functools import cache
+from typing import get_args
 
 import pytest
 import tiktoken
+import tiktoken_ext.openai_public
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -19,12 +23,13 @@ from tinytorch.text import (
     BytePairTokenizer,
     CharacterTokenizer,
     SentencePieceTokenizer,
+    Vocabulary,
     load_gpt2_tokenizer,
     load_tokenizer,
     save_tokenizer_json,
 )
-from tinytorch.text.tokenizer_json import load_tokenizer_json
-from tinytorch.text.words import unspelled
+from tinytorch.text.tokenizer_json import PATTERNS, load_tokenizer_json
+from tinytorch.text.words import Words, unspelled
 
 BLANK = "\N{LOWER ONE EIGHTH BLOCK}"
 CORPUS = ["to be or not to be, that's the question:", "whether 'tis nobler in the mind", "é深 12\n"]
@@ -193,6 +198,101 @@ def test_gpt2s_ids_are_those_of_two_libraries(official_data, tmp_path):
     assert load_tokenizer(tmp_path / "old.json").merges == ours.merges
 
 
+def later(behavior="Isolated", invert=False, **pattern):
+    """A pre-tokenizer as Llama 3's file has it."""
+    first = next(p for p, kind in PATTERNS.items() if kind == "llama3")
+    split = {"type": "Split", "pattern": pattern or {"Regex": first}, "behavior": behavior,
+             "invert": invert}  # fmt: skip
+    level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+    return {"type": "Sequence", "pretokenizers": [split, level]}
+
+
+# What the libraries' tables of Unicode and ours agree on: what is in Python's at least.
+KNOWN = st.text(st.characters(exclude_categories=["Cs", "Cn"])) | st.text(
+    st.sampled_from(" \n\r\t'sSrReElLvVdDtTmMaB12\u017f.,-é深\xa0\u2028\x85\U0001f642\u0300²"),
+    max_size=40,
+)
+
+
+MIXED = " ".join(CORPUS) + " I'LL, WE'D.\n\n 123 123"
+GPT4 = BytePairTokenizer.train(MIXED, 160, words="cl100k")
+
+
+@cache
+def of_later_words(words, whole, folder):
+    """A tokenizer that cuts so, what the library makes of its file, and what we make of its own."""
+    made = BytePairTokenizer.train(MIXED, 160, words=words)
+    tokens = [*made.vocabulary.tokens, "whole", "Ġwhole"] if whole else made.vocabulary.tokens
+    made = BytePairTokenizer(Vocabulary(tokens), made.merges, words, whole)
+    return made, *written(made, folder)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("words", get_args(Words))
+@settings(deadline=None, max_examples=60)
+@given(text=KNOWN)
+@example(text="I'VE  2048 caſe'ſ,\r\n\n \tno?\n  ")
+@example(text="the whole, wholes")
+def test_other_words_there_and_back(folder, words, whole, text):
+    """Peer: the library tokenizers reads our file, with its own pattern, and we read its file."""
+    made, peer, again = of_later_words(words, whole, folder)
+    ids = peer.encode(text).ids
+    assert made.encode(text).tolist() == again.encode(text).tolist() == ids
+    assert (again.words, again.whole_words) == (words, whole)
+    assert peer.decode(ids, skip_special_tokens=False) == text == again.decode(ids)
+
+
+@settings(deadline=None, max_examples=200)
+@given(text=KNOWN)
+@example(text="I'VE  2048 caſe'ſ,\r\n\n \tno?\n  ")
+def test_gpt4s_words_are_those_of_tiktoken(text):
+    """Peer: tiktoken with its own pattern of GPT-4, read from its program, and our tokens."""
+    made = BytePairTokenizer.train(
+        " ".join(CORPUS) + " I'LL, WE'D.\n\n 123 123", 160, words="cl100k"
+    )
+    assert made.encode(text).tolist() == gpt4s(made).encode_ordinary(text)
+
+
+def gpt4s(tokenizer):
+    """A tokenizer of tiktoken with GPT-4's pattern."""
+    source = inspect.getsource(tiktoken_ext.openai_public.cl100k_base)
+    pattern = re.search(r'"pat_str": r"""(.*)"""', source)[1]
+    specials = tokenizer.vocabulary.specials
+    tokens = [t for t in tokenizer.vocabulary.tokens if t not in specials]
+    ranks = {unspelled(t): i for i, t in enumerate(tokens)}
+    return tiktoken.Encoding("x", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+
+
+@pytest.mark.data
+def test_gpt4s_way_with_gpt2s_tokens(official_data, tmp_path):
+    """Peers: tiktoken with GPT-4's pattern, and tokenizers out of our file; a megabyte, and what is
+    hard to cut."""
+    gpt2 = load_gpt2_tokenizer(official_data)
+    made = BytePairTokenizer(gpt2.vocabulary, gpt2.merges, "cl100k")
+    tiktokens, library = gpt4s(made), written(made, tmp_path)[0]
+    hard = [" " * 5000, "a" * 5000, "9" * 5000, ".\n" * 5000, "\n" * 5000 + " x", "'" * 5000]
+    text = load_tiny_shakespeare(official_data)
+    for one in [text, text.upper()[:100_000], *hard]:
+        ids = made.encode(one).tolist()
+        assert ids == tiktokens.encode_ordinary(one)
+        assert ids == library.encode(one).ids
+
+
+@pytest.mark.parametrize("behavior", [("Isolated", False), ("Removed", True)])
+def test_llama3s_file(tmp_path, behavior):
+    """Ground truth: the file says what is there; what is found is kept either way."""
+    save_tokenizer_json(TRAINED, tmp_path / "t.json")
+    whole = json.loads((tmp_path / "t.json").read_text())
+    whole["pre_tokenizer"] = later(*behavior)
+    whole["model"]["ignore_merges"] = True
+    (tmp_path / "t.json").write_text(json.dumps(whole))
+    found = load_tokenizer_json(tmp_path / "t.json")
+    assert found.words == "llama3" and found.whole_words
+    found.save(tmp_path / "own.json")
+    again = load_tokenizer(tmp_path / "own.json")
+    assert again.words == "llama3" and again.whole_words and again.merges == found.merges
+
+
 # --- what is refused ---
 
 
@@ -211,7 +311,6 @@ def change(whole: dict, keys: str, value: object) -> dict:
         ("model", {"type": "WordPiece", "vocab": {}}, "WordPiece"),
         ("model", None, "model of type"),
         ("model.dropout", 0.1, "dropout"),
-        ("model.ignore_merges", True, "ignore_merges"),
         ("model.end_of_word_suffix", "</w>", "end_of_word_suffix"),
         ("model.vocab", [], "vocab"),
         ("model.vocab.a", 7, "two tokens"),
@@ -223,7 +322,11 @@ def change(whole: dict, keys: str, value: object) -> dict:
         ("pre_tokenizer", {"type": "Whitespace"}, "Whitespace"),
         ("pre_tokenizer", None, "pre_tokenizer"),
         ("pre_tokenizer.add_prefix_space", True, "add_prefix_space"),
-        ("pre_tokenizer.use_regex", False, "use_regex"),
+        ("pre_tokenizer", {"type": "Sequence", "pretokenizers": 3}, "Sequence"),
+        ("pre_tokenizer", {"type": "Sequence", "pretokenizers": []}, "pre_tokenizer"),
+        ("pre_tokenizer", later(Regex="[a-z]+"), "a-z"),
+        ("pre_tokenizer", later(String=" "), "Split"),
+        ("pre_tokenizer", later(behavior="Removed"), "Removed"),
         ("normalizer", {"type": "NFC"}, "normalizer"),
         ("added_tokens", [7], "added token"),
         ("added_tokens", [{"id": 1}], "added token"),

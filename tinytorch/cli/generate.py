@@ -30,6 +30,7 @@ from tinytorch.text import (
     Vocabulary,
     load_tokenizer,
 )
+from tinytorch.text.words import Words
 
 QUANTIZED = ("int8", "int4")
 # Special tokens that end a text, and begin one, by the names that published models give them.
@@ -117,7 +118,13 @@ def _tokenizer_of(path: Path) -> Tokenizer:
 # Kinds of tokens in a GGUF file that are no text: unknown and control.
 # Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, tokenizer.ggml.token_type.
 NO_TEXT = (2, 3)
-GPT2_WORDS = ("gpt-2", "gpt2", "default")  # how words are cut, by the names of llama.cpp
+# How words are cut, and whether one that is a token is that token, by the names of llama.cpp.
+# Source: https://github.com/ggml-org/llama.cpp, src/llama-vocab.cpp, tokenizer_pre.
+WORDS: dict[str | None, tuple[Words, bool]] = {
+    None: ("gpt2", False), "gpt-2": ("gpt2", False), "gpt2": ("gpt2", False),
+    "default": ("gpt2", False), "llama3": ("llama3", True), "llama-v3": ("llama3", True),
+    "llama-bpe": ("llama3", True), "qwen2": ("qwen2", False),
+}  # fmt: skip
 
 
 def _within(file: storage.GGUFFile) -> Tokenizer:
@@ -129,15 +136,16 @@ def _within(file: storage.GGUFFile) -> Tokenizer:
     specials = [t for t, n in zip(tokens, types, strict=False) if n in NO_TEXT]
     if kind == "llama" and tokens:
         return SentencePieceTokenizer.from_scores(tokens, scores, specials)
-    if kind == "gpt2" and tokens and (words is None or words in GPT2_WORDS):
+    if kind == "gpt2" and tokens and words in WORDS:
         lines = (line.partition(" ") for line in facts.get("tokenizer.ggml.merges", ()))
         pairs = [(first, second) for first, _, second in lines]
-        return BytePairTokenizer(Vocabulary(tokens, specials), pairs)
+        return BytePairTokenizer(Vocabulary(tokens, specials), pairs, *WORDS[words])
     raise FileFormatError(
         "this file's tokenizer is none of ours",
         got=f"{file.path}: tokenizer.ggml.model = {short(kind)}, pre = {short(words)}, "
         f"{len(tokens)} tokens",
-        rule="llama (SentencePiece), or gpt2 whose words are cut as GPT-2 cuts them",
+        rule="llama (SentencePiece), or gpt2 whose words are cut as one of "
+        + ", ".join(filter(None, WORDS)),
         fix="the model's folder in Hugging Face's layout, with its tokenizer.json",
     )
 

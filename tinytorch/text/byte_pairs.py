@@ -12,18 +12,19 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from tinytorch.base import files
-from tinytorch.base.arguments import whole
+from tinytorch.base.arguments import flag, one_of, whole
 from tinytorch.base.errors import DataError, FileFormatError, SettingError, short
 from tinytorch.data import official
 from tinytorch.text.merges import MergingTokenizer, learn
 from tinytorch.text.tokenizer import utf8
 from tinytorch.text.vocabulary import LONGEST, Vocabulary, read_lists, read_object, write_lists
-from tinytorch.text.words import LETTER, spelled, split, unspelled
+from tinytorch.text.words import BYTE, LETTER, Words, spelled, split, unspelled
 
 # --- the tokenizer ---
 
@@ -40,6 +41,10 @@ class BytePairTokenizer(MergingTokenizer):
         vocabulary: the tokens, in GPT-2's spelling of bytes (a blank is "Ġ"), and special tokens.
         merges: pairs of tokens, in order of rank, all different; each joins bytes or what earlier
             ones made.
+        words: how a text is cut before merging: "gpt2", as Llama 3 ("llama3"), Qwen 2 ("qwen2") or
+            GPT-4 ("cl100k") do it, before runs of blanks ("blanks"), or not ("whole").
+        whole_words: whether a word that is a token is that token, whatever the merges would make
+            of it, as in Llama 3's file; default False.
 
     Raises:
         SettingError: a byte, or a token that a merge makes, is missing from the vocabulary; a merge
@@ -57,7 +62,13 @@ class BytePairTokenizer(MergingTokenizer):
         (['s', 'low', 'Ġ', 'â', 'ĺ', 'ĥ'], 'slow ☃')
     """
 
-    def __init__(self, vocabulary: Vocabulary, merges: Sequence[tuple[str, str]]):
+    def __init__(
+        self, vocabulary: Vocabulary, merges: Sequence[tuple[str, str]], words: Words = "gpt2",
+        whole_words: bool = False,
+    ):  # fmt: skip
+        one_of("BytePairTokenizer", "words", words, get_args(Words))
+        self.words: Words = words
+        self.whole_words = flag("BytePairTokenizer", "whole_words", whole_words)
         self.merges = tuple((first, second) for first, second in merges)
         id_of = {token: i for i, token in enumerate(vocabulary.tokens)}
         made = set(LETTER.values())
@@ -72,9 +83,16 @@ class BytePairTokenizer(MergingTokenizer):
             made.add(token)
             ranks[id_of[first], id_of[second]] = rank, id_of[token]
         rest = id_of.keys() - made - set(vocabulary.specials)
+        if whole_words:
+            made |= {token for token in rest if set(token) <= BYTE.keys()}
+            rest -= made
         self._check(rest, "a token is neither special, nor a byte, nor made by a merge")
-        super().__init__(vocabulary, ranks, "gpt2", [id_of[LETTER[b]] for b in range(256)])
         self._bytes = [unspelled(t) if t in made else t.encode() for t in vocabulary.tokens]
+        whole = {self._bytes[id_of[token]]: id_of[token] for token in made}
+        super().__init__(
+            vocabulary, ranks, words, [id_of[LETTER[b]] for b in range(256)], None,
+            whole if whole_words else None,
+        )  # fmt: skip
 
     @staticmethod
     def _check(wrong: Iterable[str], what: str) -> None:
@@ -89,8 +107,9 @@ class BytePairTokenizer(MergingTokenizer):
 
     @classmethod
     def train(
-        cls, text: str | Iterable[str], merges: int = 500, specials: Iterable[str] = ()
-    ) -> BytePairTokenizer:
+        cls, text: str | Iterable[str], merges: int = 500, specials: Iterable[str] = (),
+        words: Words = "gpt2",
+    ) -> BytePairTokenizer:  # fmt: skip
         """Learn merges from a text: the most frequent pair of tokens becomes a token, and again.
 
         Ids: the 256 bytes in GPT-2's order, then the merges, then the special tokens.
@@ -99,20 +118,22 @@ class BytePairTokenizer(MergingTokenizer):
             text: one text or several.
             merges: how many tokens to make, >= 0; fewer if no pair occurs twice any more.
             specials: special tokens.
+            words: how a text is cut before merging.
 
         Raises:
-            SettingError: a number of merges below 0.
+            SettingError: a number of merges below 0, or no such way to cut.
             DataError: a text that is no Unicode.
         """
         merges = whole("BytePairTokenizer.train", "merges", merges, at_least=0)
-        words: Counter[str] = Counter()
+        one_of("BytePairTokenizer.train", "words", words, get_args(Words))
+        counts: Counter[str] = Counter()
         for one in [text] if isinstance(text, str) else text:
-            words.update(split(one))
-        pairs = learn({utf8(word): times for word, times in words.items()}, merges)
+            counts.update(split(one, words))
+        pairs = learn({utf8(word): times for word, times in counts.items()}, merges)
         names = [(spelled(first), spelled(second)) for first, second in pairs]
         # Bytes with a letter of their own come first: those below U+0100.
         letters = sorted(LETTER.values())
-        return cls(Vocabulary([*letters, *map("".join, names)], specials), names)
+        return cls(Vocabulary([*letters, *map("".join, names)], specials), names, words)
 
     def token_bytes(self, id: int) -> bytes:
         """What a token stands for; of a special token its name.
@@ -163,6 +184,7 @@ class BytePairTokenizer(MergingTokenizer):
             "tokens": list(self.vocabulary.tokens),
             "specials": list(self.vocabulary.specials),
             "merges": [" ".join(pair) for pair in self.merges],
+            "words": [self.words, *(["whole words"] if self.whole_words else [])],
         }
         write_lists(path, KIND, state)
 
@@ -178,10 +200,12 @@ class BytePairTokenizer(MergingTokenizer):
             SettingError: its merges do not fit its tokens.
             StorageError: there is no such file.
         """
-        state = read_lists(path, KIND, ("tokens", "specials", "merges"))
+        state = read_lists(path, KIND, ("tokens", "specials", "merges", "words"))
         halves = [str(line).partition(" ") for line in state["merges"]]
         vocabulary = Vocabulary(state["tokens"], state["specials"])
-        return cls(vocabulary, [(first, second) for first, _, second in halves])
+        words, *more = state["words"] or [""]
+        pairs = [(first, second) for first, _, second in halves]
+        return cls(vocabulary, pairs, cast(Words, words), more == ["whole words"])
 
 
 # --- GPT-2's own vocabulary ---

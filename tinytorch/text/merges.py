@@ -160,16 +160,19 @@ class MergingTokenizer(Tokenizer):
         byte_ids: the token of each byte.
         characters: the token of each code point that has one, where words are made of characters;
             None: of bytes.
+        whole: the token of each word that is one, whatever the merges make of it; None: merges
+            alone say what a word becomes.
     """
 
     def __init__(
         self, vocabulary: Vocabulary, ranks: Mapping[Pair, tuple[int, int]], words: Words,
         byte_ids: Sequence[int], characters: Mapping[int, int] | None = None,
+        whole: Mapping[bytes, int] | None = None,
     ):  # fmt: skip
         super().__init__(vocabulary)
         self._ranks = dict(ranks)
         self._kind: Words = words
-        self._byte_ids, self._characters = list(byte_ids), characters
+        self._byte_ids, self._characters, self._whole = list(byte_ids), characters, whole
         self._words: dict[str, list[int]] = {}
         self._made: Callable[[bytes], np.ndarray] | None = None
         self._seen = 0  # characters
@@ -229,7 +232,14 @@ class MergingTokenizer(Tokenizer):
             # Imported here: short texts need no LLVM.
             from tinytorch.text.native_merges import NativeMerges
 
-            self._made = NativeMerges(self._kind, self._byte_ids, self._ranks, self._characters)
+            whole = None
+            if self._whole is not None:
+                made = ((merged([self._byte_ids[b] for b in w], self._ranks), token)
+                        for w, token in self._whole.items())  # fmt: skip
+                whole = {tuple(ids): token for ids, token in made if ids != [token]}
+            self._made = NativeMerges(
+                self._kind, self._byte_ids, self._ranks, self._characters, whole
+            )
         return self._made
 
     def _defined(self, text: str) -> list[int]:
@@ -239,13 +249,21 @@ class MergingTokenizer(Tokenizer):
         for word in split(text, self._kind):
             known = words.get(word)
             if known is None:
-                known = merged(self._symbols(word), self._ranks)
+                known = self._merged(word)
                 if len(words) >= KEPT:
                     words.clear()
                 if len(word) <= 64:  # longer ones hardly come twice
                     words[word] = known
             ids += known
         return ids
+
+    def _merged(self, word: str) -> list[int]:
+        """What a word becomes."""
+        if self._whole is not None:
+            token = self._whole.get(word.encode("utf-8", "surrogateescape"))
+            if token is not None:
+                return [token]
+        return merged(self._symbols(word), self._ranks)
 
     def _symbols(self, word: str) -> list[int]:
         """What a word is before merging."""

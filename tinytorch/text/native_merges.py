@@ -15,7 +15,8 @@ import numpy as np
 
 from tinytorch.base.errors import CompileError
 from tinytorch.text import merge_kernel
-from tinytorch.text.merge_kernel import CHARACTER, ENTRY, NONE, PADDING, SLACK, Fields
+from tinytorch.text.flow import Fields
+from tinytorch.text.merge_kernel import CHARACTER, END, ENTRY, NODE, NONE, PADDING, SLACK
 from tinytorch.text.words import Words, classes
 
 KEPT_BITS = 15  # 2^15 words, 2 MiB: all of Shakespeare has 15,000 (measured: 14 to 17 are alike)
@@ -29,14 +30,14 @@ _ZEROS = bytes(PADDING)
 
 
 @cache
-def _function(words: Words, by_characters: bool) -> Callable[..., int]:
+def _function(words: Words, by_characters: bool, whole_words: bool) -> Callable[..., int]:
     """The compiled code of one kind of tokenizer; from the cache of programs if it is there."""
     from tinytorch.codegen import cache as programs
     from tinytorch.codegen import engine
     from tinytorch.codegen.target import Target
 
     target, folder = Target.host(), programs.open_cache()
-    text = merge_kernel.module_text(words, by_characters)
+    text = merge_kernel.module_text(words, by_characters, whole_words)
     key = programs.program_key(target.key, text)
     saved = folder.get(key) if folder is not None else None
     library = None
@@ -84,6 +85,7 @@ class NativeMerges:
         byte_ids: the token of each byte.
         ranks: for a pair of tokens its rank and the token it becomes.
         characters: where words are not made of bytes: the token of each code point that has one.
+        whole: the token that a word is where merges would make these tokens of it; None: no such.
 
     Cost: 12 bytes a place of a table at most half full; compiling takes 0.1 s, once.
     """
@@ -91,18 +93,20 @@ class NativeMerges:
     def __init__(
         self, words: Words, byte_ids: Sequence[int], ranks: Mapping[Pair, tuple[int, int]],
         characters: Mapping[int, int] | None = None,
+        whole: Mapping[tuple[int, ...], int] | None = None,
     ):  # fmt: skip
-        self._encode = _function(words, characters is not None)
+        self._encode = _function(words, characters is not None, whole is not None)
         pairs = np.array(list(ranks), np.int64).reshape(-1, 2)
         found = np.array(list(ranks.values()), np.int64).reshape(-1, 2)
         letters = np.array(list((characters or {}).items()), np.int64).reshape(-1, 2)
         of_characters = (CHARACTER << 32) - (1 << 64) | letters[:, 0]
-        keys = np.concatenate([pairs[:, 0] << 32 | pairs[:, 1], of_characters])
-        values = np.concatenate([found[:, 0] << 32 | found[:, 1], letters[:, 1]])
+        ways = _ways(whole or {})
+        keys = np.concatenate([pairs[:, 0] << 32 | pairs[:, 1], of_characters, ways[0]])
+        values = np.concatenate([found[:, 0] << 32 | found[:, 1], letters[:, 1], ways[1]])
         bits = max(4, int(len(keys) / FULL).bit_length())
         places = _places(keys, bits)
         self._tables = (
-            classes() if words == "gpt2" else np.zeros(1, np.uint8),
+            classes() if words not in ("blanks", "whole") else np.zeros(1, np.uint8),
             np.array(byte_ids, np.int32),
             np.full(1 << bits, NONE, np.int64),
             np.full(1 << bits, NONE, np.int64),
@@ -137,6 +141,21 @@ class NativeMerges:
                 work.grow(FIRST_CAPACITY)
         self._idle.append(work)
         return found
+
+
+def _ways(tokens: Mapping[tuple[int, ...], int]) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and values of the ways to tokens: Note [words that are tokens] in merge_kernel.py."""
+    found: dict[int, int] = {}
+    nodes = 1
+    for ids, token in tokens.items():
+        node = NODE
+        for id in ids:
+            step = found.setdefault(node << 32 | id, NODE + nodes)
+            nodes += step == NODE + nodes
+            node = step
+        found[node << 32 | END] = token
+    keys = np.array(list(found), np.uint64).view(np.int64)
+    return keys, np.array(list(found.values()), np.int64)
 
 
 def _places(keys: np.ndarray, bits: int) -> np.ndarray:

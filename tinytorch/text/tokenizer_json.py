@@ -1,8 +1,8 @@
 """`tokenizer.json`, the file of the library `tokenizers`, for the kinds that are here.
 
-Byte-level byte-pair encoding as GPT-2's files have it, and pieces with byte fallback as Llama's
-have it, blanks spelled by a normalizer or by "Metaspace". A file that asks for anything else is
-refused by name: ids that are nearly right would spoil a model without a sound.
+Byte-level byte-pair encoding as the files of GPT-2, GPT-4 and Llama 3 have it, and pieces with byte
+fallback as Llama's have it, blanks spelled by a normalizer or by "Metaspace". A file that asks for
+anything else is refused by name: ids that are nearly right would spoil a model without a sound.
 
 Knows that format and the constructors of tokenizers, never how they work.
 
@@ -24,6 +24,7 @@ from tinytorch.text.byte_pairs import BytePairTokenizer
 from tinytorch.text.merges import MergingTokenizer
 from tinytorch.text.sentence_pieces import BLANK, PREFIXES, SentencePieceTokenizer
 from tinytorch.text.vocabulary import UNKNOWN, Vocabulary, read_object
+from tinytorch.text.words import Words
 
 VERSION = "1.0"
 Parsed = dict[str, Any]
@@ -55,13 +56,13 @@ def load_tokenizer_json(path: str | os.PathLike[str]) -> MergingTokenizer:
     added = reader.added()
     vocabulary = Vocabulary(reader.tokens(model, added), added.values())
     pairs = reader.pairs(model)
-    if model.get("byte_fallback"):
-        prefix, single = reader.blanks()
-        return SentencePieceTokenizer(vocabulary, pairs, None, prefix, single)
-    level = reader.part("pre_tokenizer", "ByteLevel")
-    if whole.get("normalizer") or level.get("add_prefix_space") or not level.get("use_regex", True):
-        reader.refuse("a normalizer, add_prefix_space, or no use_regex beside ByteLevel")
-    return BytePairTokenizer(vocabulary, pairs)
+    whole_words = bool(model.get("ignore_merges"))
+    if not model.get("byte_fallback"):
+        return BytePairTokenizer(vocabulary, pairs, reader.words(), whole_words)
+    if whole_words:
+        reader.refuse("model.ignore_merges beside byte_fallback")
+    prefix, single = reader.blanks()
+    return SentencePieceTokenizer(vocabulary, pairs, None, prefix, single)
 
 
 # Settings of the model that are here in one way only.
@@ -69,7 +70,24 @@ _MODEL: dict[str, tuple[object, ...]] = {
     "dropout": (None, 0, 0.0),
     "continuing_subword_prefix": (None, ""),
     "end_of_word_suffix": (None, ""),
-    "ignore_merges": (None, False),
+    "ignore_merges": (None, False, True),
+}
+
+# Patterns of the library `regex` that published files have, and what cuts as they do; the first of
+# each kind is written. There \z is a text's end, and $ a line's.
+_LATER = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|END\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+PATTERNS: dict[str, Words] = {
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": "gpt2",
+    _LATER.replace("DIGITS", r"\p{N}{1,3}").replace("END", ""): "llama3",
+    _LATER.replace("DIGITS", r"\p{N}").replace("END", ""): "qwen2",
+    _LATER.replace("DIGITS", r"\p{N}{1,3}").replace("END", r"\s+\z|"): "cl100k",
+    " *[^ ]+| +": "blanks",
+    # As tiktoken spells it, before it told the text's end apart.
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|"
+    r"\s*[\r\n]|\s+(?!\S)|\s+": "llama3",
 }
 
 
@@ -84,8 +102,9 @@ class _Reader:
         raise FileFormatError(
             "this tokenizer.json is of a kind that cannot be read",
             got=f"{self._path}: {got}",
-            rule="BPE with the pre-tokenizer ByteLevel, as GPT-2's; or BPE with byte_fallback and"
-            " blanks spelled by Prepend and Replace, or by Metaspace without split, as Llama's",
+            rule="BPE with the pre-tokenizer ByteLevel, alone or behind a Split by the pattern of"
+            " GPT-2, GPT-4, Llama 3 or Qwen 2; or BPE with byte_fallback and blanks spelled by"
+            " Prepend and Replace, or by Metaspace without split, as Llama's",
             fix="read it with the library tokenizers, or copy the file again",
         )
 
@@ -139,6 +158,27 @@ class _Reader:
             out.append((first, second))
         return out
 
+    def words(self) -> Words:
+        """How a byte-level tokenizer cuts a text."""
+        before, normalizer = self._whole.get("pre_tokenizer"), self._whole.get("normalizer")
+        parts = [before]
+        if isinstance(before, dict) and before.get("type") == "Sequence":
+            parts = before.get("pretokenizers")
+        if normalizer or not isinstance(parts, list) or not all(isinstance(x, dict) for x in parts):
+            self.refuse(f"normalizer {short(normalizer)}, pre_tokenizer {short(before)}")
+        *splits, level = cast("list[Parsed]", parts) or [{}]
+        if level.get("type") != "ByteLevel" or level.get("add_prefix_space"):
+            self.refuse(f"pre_tokenizer {short(level)}")
+        if not splits:
+            return "gpt2" if level.get("use_regex", True) else "whole"
+        pattern = splits[0].get("pattern")
+        known = PATTERNS.get(str(pattern.get("Regex"))) if isinstance(pattern, dict) else None
+        # What a pattern finds is kept by both: it finds every character.
+        keeps = (splits[0].get("behavior"), splits[0].get("invert")) in _KEEPING
+        if len(splits) > 1 or level.get("use_regex", True) or known is None or not keeps:
+            self.refuse(f"pre_tokenizer {short(splits)}")
+        return known
+
     def blanks(self) -> tuple[str, bool]:
         """Where a blank is put in front, and whether before a blank too."""
         normalizer, before = self._whole.get("normalizer"), self._whole.get("pre_tokenizer")
@@ -158,6 +198,7 @@ class _Reader:
         self.refuse(f"normalizer {short(normalizer)}, pre_tokenizer {short(before)}")
 
 
+_KEEPING = (("Isolated", False), ("Removed", True))
 _PREPEND = {"type": "Prepend", "prepend": BLANK}
 _REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": BLANK}
 
@@ -185,7 +226,11 @@ def save_tokenizer_json(tokenizer: MergingTokenizer, path: str | os.PathLike[str
         kind = _with_blanks(tokenizer)
         model = {"byte_fallback": True, "fuse_unk": True, "unk_token": unknown}
     elif isinstance(tokenizer, BytePairTokenizer):
-        kind, model = _byte_level(), {"byte_fallback": False, "fuse_unk": False, "unk_token": None}
+        kind, model = (
+            _byte_level(tokenizer.words),
+            {"byte_fallback": False, "fuse_unk": False, "unk_token": None},
+        )
+        model["ignore_merges"] = tokenizer.whole_words
     else:
         raise SettingError(
             "this tokenizer cannot be written as tokenizer.json",
@@ -199,8 +244,8 @@ def save_tokenizer_json(tokenizer: MergingTokenizer, path: str | os.PathLike[str
         for name in specials
     ]  # fmt: skip
     model = {
-        "type": "BPE", "dropout": None, **model, "continuing_subword_prefix": None,
-        "end_of_word_suffix": None, "ignore_merges": False, "vocab": ids,
+        "type": "BPE", "dropout": None, "ignore_merges": False, **model,
+        "continuing_subword_prefix": None, "end_of_word_suffix": None, "vocab": ids,
         "merges": [list(pair) for pair in _in_order(tokenizer)],
     }  # fmt: skip
     whole = {"version": VERSION, "truncation": None, "padding": None, "added_tokens": added}
@@ -217,14 +262,18 @@ def _in_order(tokenizer: BytePairTokenizer | SentencePieceTokenizer) -> Sequence
     return [tokenizer.merges[i] for i in order]
 
 
-def _byte_level() -> Parsed:
-    level = {
-        "type": "ByteLevel",
-        "add_prefix_space": False,
-        "trim_offsets": True,
-        "use_regex": True,
-    }
-    return {"normalizer": None, "pre_tokenizer": level, "post_processor": None, "decoder": level}
+def _byte_level(words: Words) -> Parsed:
+    level: Parsed = {
+        "type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+        "use_regex": words == "gpt2",
+    }  # fmt: skip
+    before = level
+    if words not in ("gpt2", "whole"):
+        pattern = next(p for p, kind in PATTERNS.items() if kind == words)
+        split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated",
+                 "invert": False}  # fmt: skip
+        before = {"type": "Sequence", "pretokenizers": [split, level]}
+    return {"normalizer": None, "pre_tokenizer": before, "post_processor": None, "decoder": level}
 
 
 def _with_blanks(tokenizer: SentencePieceTokenizer) -> Parsed:

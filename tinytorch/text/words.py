@@ -1,4 +1,4 @@
-"""GPT-2's words and letters: how it cuts a text before merging, and how it spells bytes.
+"""Words and letters: how a text is cut before merging, and how GPT-2 and its like spell bytes.
 
 Knows characters and their Unicode classes, never tokens.
 """
@@ -11,8 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-# How a text is cut before merging: by GPT-2's pattern, before runs of blanks, not at all.
-Words = Literal["gpt2", "blanks", "whole"]
+# How a text is cut before merging: by a model's pattern, before runs of blanks, not at all.
+Words = Literal["gpt2", "llama3", "cl100k", "qwen2", "blanks", "whole"]
+# Of later patterns: digits of a number that stay together.
+DIGITS: dict[Words, int] = {"llama3": 3, "cl100k": 3, "qwen2": 1}
 
 # --- bytes as characters ---
 
@@ -85,6 +87,8 @@ def split(text: str, words: Words = "gpt2") -> list[str]:
     """
     if words == "gpt2":
         return gpt2_words(text)
+    if words in DIGITS:
+        return later_words(text, words)
     if words == "blanks":
         return _BLANKS.findall(text)
     return [text] if text else []
@@ -106,15 +110,49 @@ def gpt2_words(text: str) -> list[str]:
     return _rule(text.isascii()).findall(text)
 
 
+def later_words(text: str, words: Words = "llama3") -> list[str]:
+    """Words with the sign before them, a few digits, other signs with the lines' ends behind them.
+
+    Args:
+        text: any text.
+        words: "llama3", "qwen2", whose digits stand alone, or "cl100k", which differs from "llama3"
+            where a text ends in white space: that is one word, lines' ends or not.
+
+    Source: github.com/openai/tiktoken, tiktoken_ext/openai_public.py (cl100k_base), and the files
+    tokenizer.json of Llama 3 and Qwen 2.
+
+    >>> later_words("I'VE 2048 cats,\\n\\n no?")
+    ['I', "'VE", ' ', '204', '8', ' cats', ',\\n\\n', ' no', '?']
+    """
+    return _later_rule(words, text.isascii()).findall(text)
+
+
 @cache
 def _rule(ascii_only: bool) -> re.Pattern[str]:
-    """The pattern; for ASCII alone it is twice as fast."""
+    """GPT-2's pattern; for ASCII alone it is twice as fast."""
     letters, numbers, spaces = (_ranges(kind, ascii_only) for kind in (ALPHA, NUMBER, SPACE))
     endings = "'(?:[sdmt]|re|ve|ll)"
     other = f"[^{spaces}{letters}{numbers}]+"
-    # White space before a word leaves its last blank to the word.
-    blank = f"[{spaces}]+(?![^{spaces}])|[{spaces}]+"
-    return re.compile(f"{endings}| ?[{letters}]+| ?[{numbers}]+| ?{other}|{blank}")
+    return re.compile(f"{endings}| ?[{letters}]+| ?[{numbers}]+| ?{other}|{_blank(spaces)}")
+
+
+@cache
+def _later_rule(words: Words, ascii_only: bool) -> re.Pattern[str]:
+    letters, numbers, spaces = (_ranges(kind, ascii_only) for kind in (ALPHA, NUMBER, SPACE))
+    # U+017F is a small s as well.
+    endings = "'(?:[sdmtSDMT\u017f]|[rR][eE]|[vV][eE]|[lL][lL])"
+    word = f"[^\r\n{letters}{numbers}]?[{letters}]+"
+    other = f" ?[^{spaces}{letters}{numbers}]+[\r\n]*"
+    lines = f"[{spaces}]*[\r\n]"
+    if words == "cl100k":
+        lines = f"[{spaces}]++\\Z|{lines}"
+    digits = f"[{numbers}]{{1,{DIGITS[words]}}}"
+    return re.compile(f"{endings}|{word}|{digits}|{other}|{lines}|{_blank(spaces)}")
+
+
+def _blank(spaces: str) -> str:
+    """White space; before a word its last character is left to the word."""
+    return f"[{spaces}]+(?![^{spaces}])|[{spaces}]+"
 
 
 def _ranges(kind: int, ascii_only: bool) -> str:
@@ -133,8 +171,17 @@ def last_border(text: str, words: Words = "gpt2") -> int:
     """
     if words == "whole":
         return 0
-    space = (lambda c: kinds[ord(c)] == SPACE) if words == "gpt2" else " ".__eq__
     kinds, at = classes(), len(text) - 1
-    while at > 0 and not (space(text[at]) and not space(text[at - 1])):
+
+    def fits() -> bool:
+        here, before = text[at], text[at - 1]
+        if words == "blanks":
+            return here == " " and before != " "
+        if kinds[ord(here)] != SPACE or kinds[ord(before)] == SPACE:
+            return False
+        # Later patterns leave ends of lines to the signs before them.
+        return words == "gpt2" or here not in "\r\n" or kinds[ord(before)] != OTHER
+
+    while at > 0 and not fits():
         at -= 1
     return max(at, 0)
