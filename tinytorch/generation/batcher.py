@@ -1,15 +1,19 @@
 """Continuous batching: sequences join and leave between steps, and share memory page by page.
 
 A step reads all weights once, whether one sequence goes on by it or eight: so those that wait join
-as soon as another has ended, not when all have. Memory for keys and values is given in pages of so
-many tokens, as many as a sequence may come to need, and taken back when it ends.
+as soon as another has ended, not when all have. A prompt is read in pieces, one in a step, so that
+a long one does not hold up the tokens of the others. Memory for keys and values is given in pages
+of so many tokens, as many as a sequence may come to need, and taken back when it ends. What two
+prompts have in common at their beginning is read once, by full pages (generation/pages.py).
 
 Each answer is to the last bit what it would have been alone: a step is one program over all slots,
 rows of its products do not depend on each other, attention reads each sequence by itself, and each
-draws with random numbers of its own.
+draws with random numbers of its own. What is shared are pages of prompts alone: those of an answer
+were computed by another program, whose sums differ in their last bits.
 
 Source: Yu et al. 2022 (Orca, OSDI) for joining between steps, Kwon et al. 2023,
-https://arxiv.org/abs/2309.06180, for pages.
+https://arxiv.org/abs/2309.06180, for pages, Agrawal et al. 2023, https://arxiv.org/abs/2308.16369,
+for pieces of prompts beside steps.
 """
 
 from __future__ import annotations
@@ -22,9 +26,14 @@ import numpy as np
 
 from tinytorch.base.arguments import flag, whole
 from tinytorch.base.errors import NonFiniteError, SettingError
-from tinytorch.base.lengths import Dim
 from tinytorch.compiler.compile import compile
-from tinytorch.generation.context import checked_prompt, evaluating, of_last
+from tinytorch.generation.context import (
+    Weights,
+    checked_prompt,
+    evaluating,
+    of_last,
+    of_pieces,
+)
 from tinytorch.generation.generate import (
     AnswerEnds,
     Constraint,
@@ -35,6 +44,7 @@ from tinytorch.generation.generate import (
     room_for,
     stop_sequences,
 )
+from tinytorch.generation.pages import Pages, keys_of
 from tinytorch.generation.sampling import Sampler, Sampling, Token
 from tinytorch.nn.cache import BLOCK, PIECE, ModelCache
 from tinytorch.nn.module import Module
@@ -44,13 +54,15 @@ from tinytorch.tensor.tensor import Tensor
 Array = np.ndarray[Any, np.dtype[Any]]
 
 PAGE = 64  # tokens of a page: half a page is lost for each sequence on average
+READ = 32  # tokens of prompts that a step reads: twice the time of a step of eight sequences
 
 
 class Request:
     """A prompt that was handed to a `Batcher`, and the answer so far.
 
     Fields: `prompt`, `tokens` (the answer), `reason` (why it ended: "stop", "length", "cancelled",
-    or "error", then with `error`; None while it goes on).
+    or "error", then with `error`; None while it goes on), `reused` (tokens of the prompt that were
+    not read, since another prompt began with them).
     """
 
     def __init__(
@@ -66,6 +78,9 @@ class Request:
         self.drawn: list[Token] = []  # with those that a stop sequence may hold back
         self.slot = -1
         self.pages: list[int] = []
+        self.keys: list[bytes] = []  # of those pages that may be shared
+        self.at = 0  # tokens of the prompt that are in the cache
+        self.reused = 0
 
     @property
     def is_done(self) -> bool:
@@ -114,7 +129,10 @@ class Batcher:
         length: greatest length of a sequence, prompt and answer; default the model's.
         page: tokens of a page, a multiple of 32; default 64.
         pages: pages in all; default enough for all slots at their greatest length. With fewer,
-            sequences wait until others have ended.
+            sequences wait until others have ended. What is left over keeps beginnings of prompts
+            that were read, for others that begin alike.
+        piece: tokens of prompts that a step reads at most, from 1 to 256; default 32. More may read
+            prompts faster, and hold up the answers that go on meanwhile.
         settings: others of the cache: dtype="int8", window.
 
     Example:
@@ -130,7 +148,7 @@ class Batcher:
 
     def __init__(
         self, model: Any, slots: int = 8, length: int | None = None, *, page: int = PAGE,
-        pages: int | None = None, **settings: Any,
+        pages: int | None = None, piece: int = READ, **settings: Any,
     ):  # fmt: skip
         self.model: Module = model
         self.vocab = int(model.config.vocab)
@@ -138,24 +156,22 @@ class Batcher:
         limit = int(model.config.length) if length is None else length
         each = -(-whole("Batcher", "length", limit, at_least=1) // max(page, BLOCK))
         self.pages = whole("Batcher", "pages", slots * each if pages is None else pages, 1)
+        self.piece = min(whole("Batcher", "piece", piece, at_least=1), PIECE)
         # one more: what slots without a sequence write goes there
         self.cache: ModelCache = model.new_cache(
             slots, limit, page=page, pages=self.pages + 1, **settings
         )
         self.length, self.page = self.cache.length, page
-        self._window = self.cache[0].window
         self._columns = int(self._table_of(self.cache).shape[1])
         self._reader = self.cache.share(1)
         self._step = compile(of_last(model, self.cache))
-        self._read = compile(
-            of_last(model, self._reader),
-            dynamic_shapes={"tokens": (None, Dim("T", max=min(PIECE, self.length)))},
-        )
-        self._free = list(range(self.pages))[::-1]
-        self._lengths = np.zeros(slots, np.int64)
-        self._table = np.full((slots, self._columns), self.pages, np.int64)
+        self._read = of_pieces(model, self._reader, self.piece)
+        self._pages = Pages(self.pages)
+        self._weights = Weights(self.model)  # that kept pages were computed with
+        self._weights.note()
         self._running: list[Request | None] = [None] * slots
         self._waiting: deque[Request] = deque()
+        self._reading: list[Request] = []  # have a slot, and not all of their prompt is read
 
     @staticmethod
     def _table_of(cache: ModelCache) -> Tensor:
@@ -172,7 +188,7 @@ class Batcher:
     @property
     def free_pages(self) -> int:
         """Pages that no sequence has."""
-        return len(self._free)
+        return self._pages.free
 
     @property
     def running(self) -> list[Request]:
@@ -223,7 +239,9 @@ class Batcher:
         self._leave(request)
 
     def step(self) -> list[tuple[Request, Token]]:
-        """One token for each sequence that has a slot, after those that wait have joined.
+        """One token for each sequence whose prompt is read, and a piece of the others' prompts.
+
+        Those that wait join first.
 
         Returns:
             the tokens that can be given now, with their requests; none is left when no request is.
@@ -231,18 +249,12 @@ class Batcher:
         given: list[tuple[Request, Token]] = []
         with no_grad(), evaluating(self.model):
             while self._waiting and self._joins(self._waiting[0]):
-                request = self._waiting.popleft()
-                try:
-                    logits = self._read_prompt(request)
-                except BaseException:  # Ctrl-C: it waits again
-                    self._leave(request)
-                    self._waiting.appendleft(request)
-                    raise
-                given += self._taken(request, logits)
-            running = [r for r in self._running if r is not None and r not in dict(given)]
-            if running:
-                rows = self._logits_of_all()
-                for request in running:
+                self._waiting.popleft()
+            speaking = [r for r in self.running if r not in self._reading]
+            given += self._read_prompts()
+            if speaking:
+                rows = self._logits_of(speaking)
+                for request in speaking:
                     given += self._taken(request, rows[request.slot])
         return given
 
@@ -269,45 +281,114 @@ class Batcher:
 
     def _joins(self, request: Request) -> bool:
         """Give it a slot and all its pages, if there are any."""
-        needs = self._needs(request)
-        if None not in self._running or needs > len(self._free):
+        if None not in self._running:
+            return False
+        if self._weights.have_changed():
+            self._forget()
+        if not request.keys and self._may_share(request):
+            request.keys = keys_of(request.prompt, self.page)
+        shared = self._found(request, 0)
+        needs = self._needs(request) - len(shared)
+        if needs > self._pages.free:
+            self._pages.give_back(shared)
             return False
         request.slot = self._running.index(None)
-        request.pages = [self._free.pop() for _ in range(needs)]
+        request.pages = shared + self._pages.take(needs)
+        request.at = request.reused = len(shared) * self.page
         self._running[request.slot] = request
-        self._table[request.slot, :needs] = request.pages
+        self._reading.append(request)
         return True
+
+    def _forget(self) -> None:
+        """Nothing that was read by the weights of before is used for another prompt."""
+        self._pages.forget()
+        for request in self.running:
+            request.keys = []
+        self._weights.note()
+
+    def _may_share(self, request: Request) -> bool:
+        """Whether none of its pages is overwritten by what comes later, as in a window."""
+        return len(request.prompt) + request.limit - 1 <= self._columns * self.page
+
+    def _found(self, request: Request, first: int) -> list[int]:
+        """Its pages from number `first` on that another prompt has filled, for it to hold too.
+
+        The last token is read in any case: its logits are wanted.
+        """
+        found: list[int] = []
+        for key in request.keys[first : (len(request.prompt) - 1) // self.page]:
+            page = self._pages.find(key)
+            if page is None:
+                break
+            found.append(page)
+        return found
 
     def _leave(self, request: Request) -> None:
         if request.slot < 0:
             return
-        self._free += request.pages[::-1]
-        self._table[request.slot] = self.pages
-        self._lengths[request.slot] = 0
+        self._pages.give_back(request.pages)
         self._running[request.slot] = None
         request.slot, request.pages = -1, []
+        if request in self._reading:
+            self._reading.remove(request)
 
     # programs
 
-    def _read_prompt(self, request: Request) -> Array:
-        """The logits behind a prompt."""
-        table = self._table_of(self._reader)
-        table.assign_(Tensor(self._table[request.slot : request.slot + 1].copy()))
-        self._reader.lengths.zero_()
-        ids = np.array([request.prompt], np.int64)
-        *others, last = range(0, ids.shape[1], PIECE)
-        for first in others:
-            self._read(Tensor(ids[:, first : first + PIECE]))
-        return self._read(Tensor(ids[:, last:])).numpy()[0]
+    def _read_prompts(self) -> list[tuple[Request, Token]]:
+        """Read at most `piece` tokens of prompts, of those first that came first.
 
-    def _logits_of_all(self) -> Array:
-        """The logits behind the last token of each slot, (slots, V)."""
-        tokens = np.zeros((self.slots, 1), np.int64)
-        for request in self.running:
-            tokens[request.slot] = request.drawn[-1]
-            self._lengths[request.slot] = request.read
-        self.cache.lengths.assign_(Tensor(self._lengths.copy()))
-        self._table_of(self.cache).assign_(Tensor(self._table.copy()))
+        A prompt's place moves when a piece is read and, behind the last one, a token is drawn:
+        after Ctrl-C that piece is read again.
+        """
+        given: list[tuple[Request, Token]] = []
+        room = self.piece
+        for request in list(self._reading):
+            self._take_over(request)
+            left = len(request.prompt) - request.at
+            count = min(left, self.piece)
+            if count > room:
+                break
+            logits = self._logits_behind(request, count)
+            room -= count
+            filled = range(request.at // self.page, (request.at + count) // self.page)
+            for i in filled if request.keys else ():
+                self._pages.keep(request.pages[i], request.keys[i])
+            if count == left:
+                given += self._taken(request, logits)
+                if request in self._reading:
+                    self._reading.remove(request)
+            request.at += count
+        return given
+
+    def _take_over(self, request: Request) -> None:
+        """Hold pages that another prompt has filled since this one joined, in place of its own."""
+        first, rest = divmod(request.at, self.page)
+        shared = [] if rest else self._found(request, first)
+        if shared:
+            places = slice(first, first + len(shared))
+            self._pages.give_back(request.pages[places])
+            request.pages[places] = shared
+            request.at += len(shared) * self.page
+            request.reused += len(shared) * self.page
+
+    def _logits_behind(self, request: Request, count: int) -> Array:
+        """The logits behind the next `count` tokens of a prompt, (V,)."""
+        table = np.full((1, self._columns), self.pages, np.int64)
+        table[0, : len(request.pages)] = request.pages
+        self._table_of(self._reader).assign_(Tensor(table))
+        self._reader.lengths.assign_(Tensor(np.array([request.at], np.int64)))
+        ids = np.array([request.prompt[request.at : request.at + count]], np.int64)
+        return self._read(Tensor(ids)).numpy()[0]
+
+    def _logits_of(self, speaking: list[Request]) -> Array:
+        """The logits behind the last token of each of these, in the rows of their slots."""
+        tokens, lengths = np.zeros((self.slots, 1), np.int64), np.zeros(self.slots, np.int64)
+        table = np.full((self.slots, self._columns), self.pages, np.int64)
+        for request in speaking:
+            tokens[request.slot], lengths[request.slot] = request.drawn[-1], request.read
+            table[request.slot, : len(request.pages)] = request.pages
+        self.cache.lengths.assign_(Tensor(lengths))
+        self._table_of(self.cache).assign_(Tensor(table))
         return self._step(Tensor(tokens)).numpy()
 
     def _taken(self, request: Request, logits: Array) -> list[tuple[Request, Token]]:

@@ -86,10 +86,9 @@ class Context:
         self._weights = Weights(self.model)
         self._one = np.zeros((1, 1), np.int64)
         self._token = from_numpy(self._one)  # shows what is written there
-        dim = {"tokens": (None, Dim("T", max=min(PIECE, self.length)))}
         few = {"tokens": (None, Dim("A", max=min(AHEAD, self.length)))}
         self._next = compile(of_last(model, self.cache))
-        self._piece = compile(of_last(model, self.cache), dynamic_shapes=dim)
+        self._piece = of_pieces(model, self.cache)
         self._every = compile(_of_every(model, self.cache), dynamic_shapes=few)
 
     @property
@@ -162,7 +161,7 @@ class Context:
         with no_grad():
             logits = self._next(self._token)
         self.tokens.append(token)
-        return logits.numpy()[0]
+        return logits._buffer.array[0]  # float32, of nobody else: `numpy()` would say it is written
 
     def read_each(self, tokens: Sequence[int]) -> Array:
         """Add up to 32 tokens; gives the logits behind each of them, (T, V)."""
@@ -231,6 +230,17 @@ def of_last(model: Any, cache: ModelCache) -> Callable[[Tensor], Tensor]:
         return model.head(model.features(tokens, cache)[:, -1]).astype(float32)
 
     return read
+
+
+def of_pieces(model: Any, cache: ModelCache, most: int = PIECE) -> Any:
+    """A compiled function as `of_last`, for pieces of a prompt, of any length up to `most` tokens.
+
+    However a prompt is cut into pieces for it, what it leaves in the cache and its last logits are
+    the same to the last bit: rows of products do not depend on each other, and attention reads what
+    is filled in the order of positions. Its products take the time of `most` rows.
+    """
+    dim = Dim("T", max=min(most, PIECE, cache.length))
+    return compile(of_last(model, cache), dynamic_shapes={"tokens": (None, dim)})
 
 
 def _of_every(model: Any, cache: ModelCache) -> Callable[[Tensor], Tensor]:
