@@ -1,4 +1,4 @@
-"""context.py: logits with a cache are logits without, three programs serve all lengths, reuse."""
+"""context.py: logits with a cache are logits without, few programs serve all lengths, reuse."""
 
 import copy
 import gc
@@ -11,7 +11,7 @@ import tinytorch as tt
 from tests.generation.models import LEARNED, ROTARY, logits_of, made
 from tinytorch.base.errors import SettingError
 from tinytorch.generation import Context
-from tinytorch.generation.context import borrow, checked_prompt, give_back
+from tinytorch.generation.context import borrow, checked_prompt, give_back, pieces_of
 
 IDS = np.random.default_rng(0).integers(0, 50, 96).tolist()
 
@@ -28,12 +28,12 @@ def test_cached_logits_are_the_logits_at_every_position(config):
         logits = context.read(IDS[at : at + n])
         at += n
         np.testing.assert_allclose(logits, wanted[at - 1], rtol=0, atol=bound)
-    assert context.compilations == 2
+    assert context.compilations == 3  # one token, up to 16 and up to 64
     for n in (4, 1, 9):
         logits = context.read_each(IDS[at : at + n])
         np.testing.assert_allclose(logits, wanted[at : at + n], rtol=0, atol=bound)
         at += n
-    assert context.compilations == 3 and context.room == 96 - at
+    assert context.compilations == 4 and context.room == 96 - at
     assert context.tokens == IDS[:at]
 
 
@@ -59,7 +59,7 @@ def test_tokens_come_in_any_form():
 
 
 def test_prompts_longer_than_a_piece():
-    """Ground truth: without a cache; 300 tokens are two pieces."""
+    """Ground truth: without a cache; 300 tokens are two pieces, of up to 256 and up to 64."""
     from dataclasses import replace
 
     model = made(replace(ROTARY, length=320))
@@ -67,7 +67,23 @@ def test_prompts_longer_than_a_piece():
     wanted = logits_of(model, ids)[-1]
     context = Context(model)
     np.testing.assert_allclose(context.read(ids), wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
-    assert context.compilations == 1
+    assert context.compilations == 2
+
+
+def test_pieces_of_a_prompt():
+    """Invariant: together the prompt, each at least half as long as what it is read with, but for
+    the last; each size and the smallest prompts by hand."""
+    sizes = (16, 64, 256)
+    for count in range(1, 1100):
+        found = list(pieces_of(count, sizes))
+        assert sum(part for part, _ in found) == count
+        assert all(part <= size and size in sizes for part, size in found)
+        assert all(2 * part >= size for part, size in found if size > 16)
+        assert sum(size for _, size in found) <= max(16, 2 * count)
+    assert [list(pieces_of(n, sizes)) for n in (1, 16, 64, 256)] == [
+        [(1, 16)], [(16, 16)], [(64, 64)], [(256, 256)]
+    ]  # fmt: skip
+    assert list(pieces_of(9, (4,))) == [(4, 4), (4, 4), (1, 4)]
 
 
 def test_what_prompts_have_in_common_is_kept():

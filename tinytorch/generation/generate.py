@@ -171,9 +171,12 @@ def _generated(
     held = HeldBack(stops)
     try:
         for count, token in enumerate(tokens(context), 1):
-            yield from held.take(token)
-            if held.is_stopped:
-                return "stop"
+            if stops:
+                yield from held.take(token)
+                if held.is_stopped:
+                    return "stop"
+            else:
+                yield token
             if count == limit:
                 yield from held.rest()
                 return "length"

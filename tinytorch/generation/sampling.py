@@ -138,10 +138,14 @@ class Sampler:
             NonFiniteError: a logit is NaN or +inf.
             SettingError: no token is allowed.
         """
-        ids, weights = self.candidates(logits, allowed)
-        chosen = drawn(weights, self.unit()) if len(weights) > 1 else 0
-        chosen = chosen if ids is None else int(ids[chosen])
-        self.note(chosen)
+        x = self._changed(logits, allowed)
+        chosen = _most_probable_one(x, allowed)
+        if self._generator is not None:
+            ids, weights = self._filtered(x, chosen)
+            place = drawn(weights, self.unit())
+            chosen = place if ids is None else int(ids[place])
+        if self._penalised:
+            self._seen[chosen] = None
         return Token(chosen, log_probability(logits, chosen) if self.logprobs else None)
 
     def note(self, token: int) -> None:
@@ -166,28 +170,33 @@ class Sampler:
             ids (n,), None for all; and weights (n,), some of them above 0. Where the choice is
             greedy there is one.
         """
-        s, x = self.sampling, logits
-        if self._seen:
-            x = self._with_penalty(x)
-        if allowed is not None:
-            x = np.where(allowed, x, np.asarray(-np.inf, x.dtype))
-        first = int(x.argmax())  # the first NaN, if there is one
-        top = x[first]
-        if not math.isfinite(top):
-            raise _not_finite(float(top), allowed is not None)
-        if s.is_greedy:
+        x = self._changed(logits, allowed)
+        first = _most_probable_one(x, allowed)
+        if self.sampling.is_greedy:
             return np.array([first]), np.ones(1)
+        return self._filtered(x, first)
+
+    def _changed(self, logits: Array, allowed: Array | None) -> Array:
+        """Logits with the penalty, -inf where a token is not allowed."""
+        x = self._with_penalty(logits) if self._seen else logits
+        return x if allowed is None else np.where(allowed, x, np.asarray(-np.inf, x.dtype))
+
+    def _filtered(self, x: Array, first: int) -> tuple[Array | None, Array]:
+        """`candidates`, given the most probable one, where the choice is not greedy."""
+        s, top = self.sampling, x[first]
         ids: Array | None = None
         if s.top_k is not None and s.top_k < len(x):
-            ids = largest(x, s.top_k)
+            ids = largest(x, s.top_k, in_order=False)
             x = x[ids]
         with np.errstate(over="ignore"):  # far below the largest, at a low temperature: weight 0
-            weights = np.exp((x - top) / x.dtype.type(s.temperature))
+            weights = x - top
+            weights /= x.dtype.type(s.temperature)
+            np.exp(weights, weights)
         if s.top_p < 1:
             kept = most_probable(weights, s.top_p)
             ids, weights = kept if ids is None else ids[kept], weights[kept]
         if s.min_p > 0:
-            kept = np.flatnonzero(weights >= s.min_p)
+            kept = (weights >= s.min_p).nonzero()[0]
             ids, weights = kept if ids is None else ids[kept], weights[kept]
         return ids, weights
 
@@ -209,12 +218,22 @@ class Sampler:
         return out
 
 
-def largest(x: Array, k: int) -> Array:
+def _most_probable_one(x: Array, allowed: Array | None) -> int:
+    """The place of the largest number, which is finite; of equal ones the first."""
+    first = int(x.argmax())  # the first NaN, if there is one
+    top = float(x[first])
+    if not math.isfinite(top):
+        raise _not_finite(top, allowed is not None)
+    return first
+
+
+def largest(x: Array, k: int, in_order: bool = True) -> Array:
     """The places of the k largest numbers, the largest first; of equal ones the first ones.
 
     Args:
         x: (n,), no NaN.
         k: from 1 to n.
+        in_order: False: those places in any order, which is faster.
 
     Cost: two passes over x, and a sort of k numbers.
 
@@ -223,20 +242,22 @@ def largest(x: Array, k: int) -> Array:
         array([1, 2, 3])
     """
     n, groups = len(x), len(x) // _BLOCK
+    if k == n:
+        return _sorted(x, k) if in_order else np.arange(n)
     if k < groups // 2:  # the k-th largest of the groups' largest is no larger than that of all
         tops = x[: groups * _BLOCK].reshape(_BLOCK, groups).max(0)
-        bound = np.partition(tops, groups - k)[groups - k]
-        near = np.flatnonzero(x >= bound)
-        return near[_sorted(x[near], k)]
-    if k < n:
-        bound = np.partition(x, n - k)[n - k]
-        near = np.flatnonzero(x >= bound)
-        return near[_sorted(x[near], k)]
-    return _sorted(x, k)
+        tops.partition(groups - k)
+        bound = tops[groups - k]
+    else:
+        some = x.copy()
+        some.partition(n - k)
+        bound = some[n - k]
+    near = (x >= bound).nonzero()[0]
+    return near if len(near) == k and not in_order else near[_sorted(x[near], k)]
 
 
 def _sorted(x: Array, k: int) -> Array:
-    return np.argsort(-x, kind="stable")[:k]
+    return (-x).argsort(kind="stable")[:k]
 
 
 def most_probable(weights: Array, mass: float) -> Array:
@@ -252,9 +273,9 @@ def most_probable(weights: Array, mass: float) -> Array:
     wanted = mass * float(weights.sum())
     while True:
         places = largest(weights, count)
-        sums = np.cumsum(weights[places], dtype=np.float64)
+        sums = weights[places].cumsum(dtype=np.float64)
         if sums[-1] >= wanted or count == n:
-            return places[: min(int(np.searchsorted(sums, wanted)) + 1, count)]
+            return places[: min(int(sums.searchsorted(wanted)) + 1, count)]
         count = min(4 * count, n)
 
 
@@ -288,7 +309,7 @@ def drawn(weights: Array, unit: float) -> int:
 
 def _place(weights: Array, unit: float) -> int:
     """`drawn`, of few."""
-    sums = weights.cumsum(dtype=np.float64)
+    sums = np.add.accumulate(weights, dtype=np.float64)
     place = int(sums.searchsorted(unit * sums[-1], "right"))
     if place >= len(sums) or weights[place] == 0:  # rounding led past the last weight
         place = int(np.flatnonzero(weights)[-1])
