@@ -27,6 +27,7 @@ CASES = (
     "attention",
     "convolution",
     "inference",
+    "decode",
     "fused",
     "overhead",
     "first_step",

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks import show
-from benchmarks.cases import convolution, fused, inference, threads
+from benchmarks.cases import convolution, decode, fused, inference, threads
 
 Row = dict
 
@@ -88,6 +88,16 @@ def quotient(part: str, whole: str, label: str) -> Reading:
         return found[part] / found[whole] if part in found and whole in found else None
 
     return Reading(of, label=label, at_least=False)
+
+
+def together(part: str, count: int, label: str) -> Reading:
+    """How many times the work of one side fits into our time, `count` of it in a run of ours."""
+
+    def of(row: Row) -> float | None:
+        found = row["seconds"]
+        return count * found[part] / found["ours"] if part in found else None
+
+    return Reading(of, label=label)
 
 
 def _percent(share: float) -> str:
@@ -199,6 +209,26 @@ def _kernels() -> list[Asked]:
     return found
 
 
+def _language() -> list[Asked]:
+    """Tokens of GPT-2 124M; bounds for processors that multiply bytes by an instruction."""
+    name = f"GPT-2 124M, {decode.STEPS} tokens, batch 1"
+    llama, hugging = than("llama", "than llama.cpp"), than("transformers", "than transformers")
+    read = Reading(PEAK.of, _percent, "of the memory's bandwidth")
+    found = [
+        Asked("decode", f"{name}, {kind}", bound, llama)
+        for kind, bound in (("float32", 1.0), ("int8", 1.2), ("int4", 1.2))
+    ]
+    found += [Asked("decode", f"{name}, {kind}", 0.9, read) for kind in ("float32", "int8")]
+    found += [
+        Asked("decode", f"{name}, float32", 2.0, hugging),
+        Asked("decode", f"{name}, int8", 5.0, than("transformers", "than transformers in bf16")),
+    ]
+    prompt = f"GPT-2 124M, a prompt of {decode.LONG_PROMPT}, batch 1, int8"
+    batch = f"GPT-2 124M, {decode.STEPS} tokens, batch 8, int8"
+    eight = together(decode.ALONE, 8, "tokens in all, to batch 1")
+    return [*found, Asked("decode", prompt, 2.0, llama), Asked("decode", batch, 6.0, eight)]
+
+
 def _other() -> list[Asked]:
     found = []
     for model, cold, cached in (("gpt", 3.0, 0.6), ("mlp", 0.5, 0.15)):
@@ -232,5 +262,6 @@ def _other() -> list[Asked]:
 TABLES: dict[str, list[Asked]] = {
     "Training steps: how much faster than the fastest peer": _training(),
     "Kernels and inference": _kernels(),
+    "Language": _language(),
     "Other": _other(),
 }

@@ -22,8 +22,10 @@ PROMPT, STEPS, LONG_PROMPT = 32, 16, 256
 # ours -> llama.cpp's kind of file, and transformers' number type
 PEERS = {"float32": ("F32", "float32"), "int8": ("Q8_0", "bfloat16"), "int4": ("Q4_0", "bfloat16")}
 BITS = {"float32": 32, "int8": 8, "int4": 4.25}
-LLAMA, FLASH, HUGGING = "llama.cpp", "llama.cpp, flash attention", "transformers"
-WITHOUT_MKL = (LLAMA, FLASH)
+LLAMA, FLASH, HUGGING = "llama.cpp", "llama.cpp with flash attention", "transformers"
+LLAMA_ONE = "llama.cpp with one thread"
+ALONE = "our one sequence"  # the same model, of several sequences the first one alone
+WITHOUT_MKL = (LLAMA, FLASH, LLAMA_ONE, ALONE)
 # Of the largest logit. Rounding to 8 bits leaves 1 % of each of 48 products, to 4 bits 9 %;
 # llama.cpp rounds in groups of 32, and activations in groups of 32 too.
 # llama.cpp keeps keys, values and GELU in float16: found were 6e-4, 0.06 and 0.41.
@@ -36,8 +38,8 @@ def settings() -> list[dict]:
     rows += [{"kind": "int8", "batch": 8, "prompt": False}]
     rows += [{"kind": kind, "batch": 1, "prompt": True} for kind in ("float32", "int8")]
     for row in rows:
-        what = f"prompt of {LONG_PROMPT}" if row["prompt"] else f"{STEPS} tokens"
-        row["name"] = f"{what}, batch {row['batch']}, {row['kind']}"
+        what = f"a prompt of {LONG_PROMPT}" if row["prompt"] else f"{STEPS} tokens"
+        row["name"] = f"GPT-2 124M, {what}, batch {row['batch']}, {row['kind']}"
     return rows
 
 
@@ -120,11 +122,13 @@ def ours(setting: dict, arrays: dict) -> Side:
         run()
         cache.cut(PROMPT)
 
-    return Side(prompt if setting["prompt"] else steps, lambda: {"logits": logits})
+    return Side(prompt if setting["prompt"] else steps, lambda: {"logits": logits[:1]})
 
 
 def peer(setting: dict, variant: str, arrays: dict) -> Side:
-    """llama.cpp by its own functions, or transformers."""
+    """llama.cpp by its own functions, transformers, or our model with one sequence."""
+    if variant == ALONE:
+        return ours(setting | {"batch": 1}, {"tokens": arrays["tokens"][:1]})
     make = _transformers if variant == HUGGING else _llama
     return make(setting, variant, arrays)
 
@@ -178,7 +182,8 @@ def _llama(setting: dict, variant: str, arrays: dict) -> Side:
         whole = path.with_suffix(f".{os.getpid()}")
         write_gguf(whole, PEERS[setting["kind"]][0])
         whole.replace(path)
-    threads, batch = int(os.environ["OMP_NUM_THREADS"]), setting["batch"]
+    threads = 1 if variant == LLAMA_ONE else int(os.environ["OMP_NUM_THREADS"])
+    batch = setting["batch"]
     llama_cpp.llama_backend_init()
     given = llama_cpp.llama_model_default_params()
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), given)
@@ -225,7 +230,7 @@ def _llama(setting: dict, variant: str, arrays: dict) -> Side:
             token = feed(token, PROMPT + i).argmax(-1).reshape(batch, 1)
         llama_cpp.llama_memory_seq_rm(memory, -1, PROMPT, -1)
 
-    return Side(prompt if setting["prompt"] else steps, lambda: {"logits": logits})
+    return Side(prompt if setting["prompt"] else steps, lambda: {"logits": logits[:1]})
 
 
 def _transformers(setting: dict, variant: str, arrays: dict) -> Side:
@@ -273,13 +278,13 @@ def _transformers(setting: dict, variant: str, arrays: dict) -> Side:
             token = feed(token, held).argmax(-1, keepdim=True)
         held.crop(-STEPS)
 
-    shown = logits.float().numpy()
+    shown = logits[:1].float().numpy()
     return Side(prompt if setting["prompt"] else steps, lambda: {"logits": shown})
 
 
 def variants(setting: dict) -> list[str]:
-    """llama.cpp with both of its ways of attention, and transformers."""
-    return [LLAMA, FLASH, HUGGING]
+    """llama.cpp with both of its ways of attention and fewer threads, and transformers."""
+    return [LLAMA, FLASH, LLAMA_ONE, HUGGING] + [ALONE] * (setting["batch"] > 1)
 
 
 def tolerance(setting: dict) -> float:
