@@ -283,8 +283,10 @@ def _transformers(setting: dict, variant: str, arrays: dict) -> Side:
 
 
 def variants(setting: dict) -> list[str]:
-    """llama.cpp with both of its ways of attention and fewer threads, and transformers."""
-    return [LLAMA, FLASH, LLAMA_ONE, HUGGING] + [ALONE] * (setting["batch"] > 1)
+    """llama.cpp with both ways of attention and with one thread; of tokens transformers too."""
+    if setting["prompt"]:
+        return [LLAMA, FLASH, LLAMA_ONE]
+    return [LLAMA, FLASH, LLAMA_ONE, HUGGING if setting["batch"] == 1 else ALONE]
 
 
 def tolerance(setting: dict) -> float:
