@@ -69,7 +69,7 @@ def test_every_verb_is_shown(hours):
     assert any("tito generate" in text for kind, text, _ in blocks if kind == "sh")
     said = [printed for kind, _, printed in blocks if kind == "sh"][-1]
     assert "The import statement" in said and "tokens/s" in said
-    assert (folder / "runs/gpt-gpt/tokenizer.json").exists()
+    assert (folder / "runs/python-gpt/tokenizer.json").exists()
 
 
 def test_programs_are_as_short_as_promised(hours):
