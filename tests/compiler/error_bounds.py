@@ -16,65 +16,44 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
-from tinytorch.base.dtypes import DType, bfloat16, float16, float32, float64, from_bfloat16
+from tests.compiler.bounded import (
+    EPS,
+    FUNCTION_UNITS,
+    TINY,
+    UNITS,
+    Bounded,
+    accumulator,
+    given,
+    largest,
+    rounded,
+    summed,
+    tidy,
+    whole_numbers,
+    widened,
+)
+from tests.compiler.product_bounds import PRODUCTS, Rule
+from tinytorch.base.dtypes import bfloat16, float32, float64
 from tinytorch.compiler.graph.bodies import graph_of_body
 from tinytorch.compiler.graph.graph import Graph, Node, Value
 from tinytorch.primitives.pooling import output_size
-from tinytorch.primitives.primitive import Spec, store
+from tinytorch.primitives.primitive import store
 
-# The distance of neighbours at 1. For float64 twice that: the reference is float64 itself.
-EPS = {float64: 2.0**-51, float32: 2.0**-23, float16: 2.0**-10, bfloat16: 2.0**-7}
-# The smallest normal number: below it a result may be rounded to a multiple of less, or to 0.
-TINY = {float64: 2.0**-1022, float32: 2.0**-126, float16: 2.0**-14, bfloat16: 2.0**-126}
-UNITS = 2  # roundings of half an EPS in one step: a rewrite may need two steps for it
-# Vector functions are within 4 units in the last place (tests/codegen/test_vector_math.py), NumPy's
-# within 4 too; a chain rounds once more.
-FUNCTION_UNITS = 8
 FUNCTIONS = {
     "exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "erf", "gelu", "gelu_slope", "pow", "div",
     "reciprocal",
 }  # fmt: skip
 MOVEMENT = {"reshape", "permute", "broadcast_to", "slice", "flip", "concatenate"}
 SINGLE = {"add", "sub", "mul", "cast"}  # one rounding, the same everywhere
-INDEXED = {  # where the index is among the inputs
-    "take": 1, "take_along": 1, "scatter_add": 1, "scatter_along": 1, "slice_update": 2,
-    "put_rows": 2, "max_pool2d_gradient": 1, "max_pool2d_take": 1,
+MOVING = {  # elements to and from places: where what says the places is among the inputs
+    "take": {1}, "take_along": {1}, "slice_update": {2}, "put_rows": {2}, "max_pool2d_take": {1},
+    "put_tokens": {2, 3, 4},
 }  # fmt: skip
-
-
-@dataclass(eq=False)
-class Bounded:
-    """An array and how far another right answer may lie from it.
-
-    Args:
-        value: float64 for floats, as stored for other types.
-        error: of each element, or None where all are exact; infinite where nothing is known.
-    """
-
-    value: np.ndarray
-    error: np.ndarray | None = None
-
-    @property
-    def errors(self) -> np.ndarray:
-        """The bounds, as an array in any case."""
-        return np.zeros(self.value.shape) if self.error is None else self.error
-
-
-def given(array: np.ndarray, dtype: DType) -> Bounded:
-    """A stored array, taken as exact."""
-    return Bounded(widened(array, dtype))
-
-
-def widened(array: np.ndarray, dtype: DType) -> np.ndarray:
-    """The stored numbers in float64; other types as they are."""
-    if dtype is bfloat16:
-        array = from_bfloat16(np.atleast_1d(array)).reshape(np.shape(array))
-    return np.array(array, np.float64 if dtype.is_float else None, order="C")
+ADDING = {"scatter_add": {1}, "scatter_along": {1}, "max_pool2d_gradient": {1}}
+INDEXED = {**MOVING, **ADDING}
 
 
 def run_bounded(graph: Graph, arrays: Mapping[Value, Bounded]) -> dict[Value, Bounded]:
@@ -102,120 +81,18 @@ def step_bounded(node: Node, inputs: Sequence[Bounded]) -> list[Bounded]:
         outputs = rule(node, inputs)
         outputs = [outputs] if isinstance(outputs, Bounded) else outputs
         unknown = any(x.error is not None and np.isinf(x.error).any() for x in inputs)
-        return [_tidy(o, s, unknown) for o, s in zip(outputs, specs, strict=True)]
-
-
-def difference(found: np.ndarray, dtype: DType, wanted: Bounded) -> str | None:
-    """What is wrong with a stored array, in one line; None if every element is within its bound."""
-    found = widened(found, dtype)
-    if found.shape != wanted.value.shape:
-        return f"shape {found.shape}, defined {wanted.value.shape}"
-    with np.errstate(all="ignore"):
-        same = found == wanted.value
-        if dtype.is_float:
-            same |= np.isnan(found) & np.isnan(wanted.value)
-        if wanted.error is not None:
-            apart = np.abs(found.astype(np.float64) - wanted.value.astype(np.float64))
-            same |= (apart <= wanted.error) | np.isinf(wanted.error)
-    if same.all():
-        return None
-    at = tuple(int(i[0]) for i in np.nonzero(~same)) if found.shape else ()
-    within = wanted.errors[at]
-    said = f"{found[at]}, defined {wanted.value[at]} +- {within:.1g}"
-    return f"{(~same).sum()} of {same.size} wrong, first at {at}: {said}"
-
-
-def known(wanted: Bounded) -> float:
-    """The share of elements whose bound says something: within half of the largest element."""
-    if wanted.error is None or not wanted.value.size:
-        return 1.0
-    size = np.abs(np.where(np.isfinite(wanted.value), wanted.value, 0)).max(initial=0)
-    return float((wanted.error <= 0.5 * size + 1e-6).mean())
-
-
-# rounding
-
-
-def _tidy(out: Bounded, spec: Spec, unknown: bool) -> Bounded:
-    """NaN among the bounds: exact where the number itself is not finite, else unknown."""
-    value = np.asarray(out.value)
-    if not spec.dtype.is_float and value.dtype != spec.dtype.storage:
-        value = value.astype(spec.dtype.storage)
-    error = out.error
-    if error is not None:
-        error = np.broadcast_to(error, value.shape)
-        finite = np.isfinite(value)
-        error = np.where(np.isnan(error), np.where(finite | unknown, np.inf, 0.0), error)
-        if not error.any():
-            error = None
-    if spec.dtype.is_float:
-        top = float(_largest(spec.dtype))
-        beyond = np.abs(value) + (0.0 if error is None else error) > top
-        beyond &= np.isfinite(value)
-        if beyond.any():  # one computation may overflow where another does not
-            error = np.where(beyond, np.inf, 0.0 if error is None else error)
-    return Bounded(np.ascontiguousarray(value).reshape(spec.shape), error)
-
-
-def _largest(dtype: DType) -> float:
-    if dtype is bfloat16:
-        return 2.0**127
-    return np.finfo(dtype.storage).max
-
-
-def _rounded(
-    value: np.ndarray, error, dtype: DType, *, units: float = UNITS, single: bool = False,
-    exactly: np.ndarray | bool = True,
-) -> Bounded:  # fmt: skip
-    """A result with the rounding of its own type added.
-
-    Args:
-        error: of the exact result, from the inputs; None if they are exact.
-        single: one rounding to nearest of exact inputs is the same everywhere (narrow types).
-        exactly: where a result that needs no rounding is surely made without one.
-    """
-    value = np.asarray(value, np.float64)
-    if dtype is float64:
-        scaled = value * 1024.0  # multiples of 1 / 1024 below 2^40: no accident
-        fits = (scaled == np.rint(scaled)) & (np.abs(value) < 2.0**40)
-    else:
-        nearest = widened(store(value.astype(dtype.compute), dtype), dtype)
-        if single and error is None and dtype is not float32:
-            return Bounded(nearest)
-        fits = nearest == value
-    fits = (fits | ~np.isfinite(value)) & exactly
-    if error is not None:
-        fits &= error == 0
-    elif fits.all():
-        return Bounded(value)
-    own = np.where(fits, 0.0, units * EPS[dtype] * np.abs(value) + TINY[dtype])
-    return Bounded(value, own if error is None else own + error)
-
-
-def _accumulator(dtype: DType) -> DType:
-    return float64 if dtype is float64 else float32
-
-
-def _whole_numbers(*xs: Bounded) -> bool:
-    return all(x.error is None and bool((x.value == np.rint(x.value)).all()) for x in xs)
-
-
-def _summed(value, error, sizes, terms: float, dtype: DType, whole: bool) -> Bounded:
-    """A sum of `terms` products whose absolute values add up to `sizes`."""
-    wide = _accumulator(dtype)
-    if whole and not np.any(sizes >= (2.0**52 if wide is float64 else 2.0**24)):
-        return _rounded(value, error, dtype, single=True)  # every partial sum is exact
-    own = terms * (EPS[wide] * sizes + TINY[wide])
-    own = np.where(np.isfinite(sizes) & (sizes > _largest(wide)), np.inf, own)
-    return _rounded(value, own if error is None else own + error, dtype, exactly=False)
+        return [tidy(o, s, unknown) for o, s in zip(outputs, specs, strict=True)]
 
 
 # rules: (node, inputs) -> Bounded or a list of them
 
 
 def _whole(node: Node, inputs: Sequence[Bounded]) -> list[Bounded]:
-    """Integers and bools: the definition itself. One undecided input leaves all undecided."""
+    """Integers and bools: the definition itself. Where elements are not moved, one that is
+    undecided leaves all undecided."""
     primitive = node.primitive
+    if primitive.name in MOVING:
+        return [_indexed(node, inputs)]
     out = primitive.evaluate(
         tuple(x.value for x in inputs), tuple(v.dtype for v in node.inputs), node.params
     )
@@ -264,7 +141,7 @@ def _cast(node: Node, inputs: Sequence[Bounded]) -> Bounded:
         if dtype in (float32, float64) and node.inputs[0].dtype.is_float and error is None:
             return Bounded(widened(store(x.value, dtype), dtype))
         units = 2.0 if dtype is bfloat16 else 1.0  # bfloat16 goes through float32
-        return _rounded(np.asarray(x.value, np.float64), error, dtype, single=True, units=units)
+        return rounded(np.asarray(x.value, np.float64), error, dtype, single=True, units=units)
     return _undecided_at_0(
         inputs, _corners(node, inputs, lambda a: node.primitive.numpy(a, **node.params))
     )
@@ -316,7 +193,7 @@ def _elementwise(node: Node, inputs: Sequence[Bounded]) -> Bounded:
         sizes = np.abs(inputs[0].value) if name == "gelu" else np.ones_like(out.value)
         eps = min(EPS[dtype], EPS[float32])  # narrower types are computed in float32
         out.error = out.errors + np.where(np.isfinite(sizes), eps * FUNCTION_UNITS * sizes, 0.0)
-    return _rounded(
+    return rounded(
         out.value, out.error, dtype, units=units, single=name in SINGLE,
         exactly=name not in FUNCTIONS,
     )  # fmt: skip
@@ -379,17 +256,17 @@ def _sum(node: Node, inputs: Sequence[Bounded]) -> Bounded:
         return node.primitive.numpy(a, **params)
 
     error = None if x.error is None else add(x.error)
-    return _summed(
-        add(x.value), error, add(np.abs(x.value)), n, node.outputs[0].dtype, _whole_numbers(x)
+    return summed(
+        add(x.value), error, add(np.abs(x.value)), n, node.outputs[0].dtype, whole_numbers(x)
     )
 
 
 def _cumsum(node: Node, inputs: Sequence[Bounded]) -> Bounded:
     (x,), axis = inputs, node.params["axis"]
     error = None if x.error is None else np.cumsum(x.error, axis)
-    return _summed(
+    return summed(
         np.cumsum(x.value, axis), error, np.cumsum(np.abs(x.value), axis),
-        x.value.shape[axis], node.outputs[0].dtype, _whole_numbers(x),
+        x.value.shape[axis], node.outputs[0].dtype, whole_numbers(x),
     )  # fmt: skip
 
 
@@ -400,12 +277,12 @@ def _prod(node: Node, inputs: Sequence[Bounded]) -> Bounded:
     sizes = of(np.abs(x.value), **params)
     error = None if x.error is None else of(np.abs(x.value) + x.error, **params) - sizes
     dtype = node.outputs[0].dtype
-    out = _summed(of(x.value, **params), error, sizes, n, dtype, _whole_numbers(x))
+    out = summed(of(x.value, **params), error, sizes, n, dtype, whole_numbers(x))
     # some order of the factors may pass the ends of the type on its way
-    wide = _accumulator(dtype)
+    wide = accumulator(dtype)
     large = of(np.maximum(np.abs(x.value), 1), **params)
     small = of(np.where(x.value == 0, 1, np.minimum(np.abs(x.value), 1)), **params)
-    passes = (large > _largest(wide)) | (small < TINY[wide])
+    passes = (large > largest(wide)) | (small < TINY[wide])
     if np.any(passes):
         out.error = np.where(passes, np.inf, out.errors)
     return out
@@ -467,57 +344,27 @@ def _argsort(node: Node, inputs: Sequence[Bounded]) -> Bounded:
     return Bounded(order, np.where(unsure & (worst > 0), np.inf, 0.0))
 
 
-def _product(node: Node, inputs: Sequence[Bounded]) -> Bounded:
-    """What is linear in each of two inputs: matrix products, convolutions and their gradients."""
-    a, b = inputs
-    name, dtype = node.primitive.name, node.outputs[0].dtype
-    params = {k: p for k, p in node.params.items() if k != "dtype"}
-
-    def of(x, y):
-        return node.primitive.numpy(x, y, **params)
-
-    left, right = np.abs(a.value), np.abs(b.value)
-    error = None
-    if a.error is not None or b.error is not None:
-        error = of(a.errors, right) + of(left, b.errors) + of(a.errors, b.errors)
-    given_to, shape = node.inputs[0].shape, node.inputs[1].shape
-    terms = {
-        "matmul": lambda: given_to[-1],
-        "convolution": lambda: prod(shape[1:]),
-        "convolution_input_gradient": lambda: shape[0] * shape[2] * shape[3],
-        "convolution_weight_gradient": lambda: prod(given_to[:1] + given_to[2:]),
-    }[name]()
-    wide = dtype if dtype is float64 else float32
-    out = _summed(of(a.value, b.value), error, of(left, right), terms, dtype, _whole_numbers(a, b))
-    if node.inputs[0].dtype is not dtype and out.error is not None:
-        out.error = out.error + terms * TINY[wide]
-    if name != "matmul" and not all(np.isfinite(x.value).all() for x in inputs):
-        # whether a weight meets the zeros of the padding is not defined, and 0 times inf is NaN
-        out.error = np.full(out.value.shape, np.inf)
-    return out
-
-
 def _indexed(node: Node, inputs: Sequence[Bounded]) -> Bounded:
     """Gathers move elements, scatters add some of them up."""
     name, dtype = node.primitive.name, node.outputs[0].dtype
-    at = INDEXED[name]
-    index, others = inputs[at], [x for i, x in enumerate(inputs) if i != at]
+    places = INDEXED[name]
+    others = [x for i, x in enumerate(inputs) if i not in places]
 
     def of(*xs):
-        full = list(xs)
-        full.insert(at, index.value)
+        rest = iter(xs)
+        full = [x.value if i in places else next(rest) for i, x in enumerate(inputs)]
         return node.primitive.numpy(*full, **node.params)
 
     value = of(*(x.value for x in others))
     error = None
     if any(x.error is not None for x in others):
         error = of(*(x.errors for x in others))
-    if index.error is not None and index.error.any():
+    if any(inputs[i].errors.any() for i in places):
         return Bounded(value, np.full(np.shape(value), np.inf))
-    if name in ("scatter_add", "scatter_along", "max_pool2d_gradient") and dtype.is_float:
+    if name in ADDING and dtype.is_float:
         terms = of(np.ones(others[0].value.shape))
         sizes = of(np.abs(others[0].value))
-        return _summed(value, error, sizes, terms, dtype, _whole_numbers(*others))
+        return summed(value, error, sizes, terms, dtype, whole_numbers(*others))
     return Bounded(value, error)
 
 
@@ -539,99 +386,6 @@ def _pooled(node: Node, inputs: Sequence[Bounded]) -> list[Bounded]:
             reach += part >= low
     assert oh == output_size(x.value.shape[2], params["kernel"][0], sh, padding[0])
     return [Bounded(best, worst), Bounded(index, np.where(reach > 1, np.inf, 0.0))]
-
-
-def _heads(x: np.ndarray) -> np.ndarray:
-    return np.swapaxes(x, -1, -2)
-
-
-def _scores(q: Bounded, k: Bounded, causal: bool, scale: float, eps: float):
-    """scale q k^T, its bounds, and which keys a query sees."""
-    scores = scale * (q.value @ _heads(k.value))
-    sizes = abs(scale) * (np.abs(q.value) @ _heads(np.abs(k.value)))
-    error = (q.value.shape[-1] + FUNCTION_UNITS) * eps * sizes
-    error += abs(scale) * (
-        q.errors @ _heads(np.abs(k.value)) + (np.abs(q.value) + q.errors) @ _heads(k.errors)
-    )
-    t, s = scores.shape[-2:]
-    seen = np.ones((t, s), bool)
-    if causal:
-        seen = np.arange(s) <= np.arange(t)[:, None] + (s - t)
-    return np.where(seen, scores, -np.inf), np.where(seen, error, 0.0), seen
-
-
-def _weights_off(dtype: DType) -> float:
-    """The units of a processor multiply bfloat16, so the weights of bfloat16 are rounded to it."""
-    return EPS[bfloat16] / 2 if dtype is bfloat16 else 0.0
-
-
-def _attention(node: Node, inputs: Sequence[Bounded]) -> list[Bounded]:
-    """A change of the scores by at most E changes a weight by a factor within exp(+-2 E)."""
-    q, k, v = inputs
-    dtype, wide = (o.dtype for o in node.outputs)
-    eps = EPS[wide]
-    causal, scale = node.params["causal"], node.params["scale"]
-    scores, error, _ = _scores(q, k, causal, scale, eps)
-    s = scores.shape[-1]
-    largest = scores.max(-1, keepdims=True, initial=-np.inf)
-    safe = np.where(largest == -np.inf, 0.0, largest)
-    weights = np.exp(scores - safe)
-    total = weights.sum(-1, keepdims=True)
-    lse = (safe + np.log(total))[..., 0]
-    p = weights / np.where(total == 0, 1, total)
-    worst = error.max(-1, keepdims=True, initial=0)
-    reach = np.abs(np.where(np.isfinite(scores), scores, 0)).max(-1, keepdims=True, initial=0)
-    worst = worst + eps * (2 * reach + s + 4 * FUNCTION_UNITS)
-    mixed = p @ np.abs(v.value)
-    factor = np.expm1(2 * worst)
-    own = (factor + s * eps + _weights_off(node.inputs[0].dtype)) * mixed
-    own = own + (1 + factor) * (p @ v.errors) + s * TINY[wide]
-    none = np.where(np.isinf(lse), 0.0, worst[..., 0] + 4 * eps * np.abs(lse))
-    value, lse = node.primitive.numpy(q.value, k.value, v.value, causal=causal, scale=scale)
-    return [_rounded(value, own, dtype, exactly=False), Bounded(lse, none)]
-
-
-def _attention_gradient(node: Node, inputs: Sequence[Bounded]) -> list[Bounded]:
-    g, q, k, v, out, lse = inputs
-    wide = node.inputs[5].dtype
-    dtype = node.outputs[0].dtype
-    eps = EPS[wide]
-    causal, scale = node.params["causal"], node.params["scale"]
-    scores, error, _ = _scores(q, k, causal, scale, eps)
-    (t, s), d = scores.shape[-2:], q.value.shape[-1]
-    unseen = np.isinf(lse.value)
-    lifted = np.where(unseen, 0.0, lse.value)[..., None]
-    p = np.exp(scores - lifted)
-    finite = np.where(np.isfinite(scores), scores, 0)
-    off = error + lse.errors[..., None] + eps * (np.abs(finite) + np.abs(lifted) + 16)
-    factor = np.expm1(off)
-
-    def product(a, ea, b, eb, terms):
-        sizes = np.abs(a) @ np.abs(b)
-        return a @ b, ea @ np.abs(b) + (np.abs(a) + ea) @ eb + terms * eps * sizes
-
-    dp, e_dp = product(g.value, g.errors, _heads(v.value), _heads(v.errors), d)
-    delta = (g.value * out.value).sum(-1, keepdims=True)
-    e_delta = np.abs(g.value) * out.errors + g.errors * (np.abs(out.value) + out.errors)
-    e_delta = (e_delta + d * eps * np.abs(g.value * out.value)).sum(-1, keepdims=True)
-    e_delta = e_delta + EPS[dtype] * (np.abs(g.value * out.value)).sum(-1, keepdims=True)
-    slope = dp - delta
-    e_slope = e_dp + e_delta + eps * (np.abs(dp) + np.abs(delta))
-    ds = p * slope * scale
-    e_ds = p * ((1 + factor) * e_slope + factor * np.abs(slope)) * abs(scale)
-    e_ds = e_ds + (4 * eps + _weights_off(node.inputs[1].dtype)) * np.abs(ds)
-    e_p = p * (factor + _weights_off(node.inputs[1].dtype))
-    made = [
-        product(ds, e_ds, k.value, k.errors, s),
-        product(_heads(ds), _heads(e_ds), q.value, q.errors, t),
-        product(_heads(p), _heads(e_p), g.value, g.errors, t),
-    ]
-    defined = node.primitive.numpy(*(x.value for x in inputs), causal=causal, scale=scale)
-    rounded = []
-    for value, (_, own), spec in zip(defined, made, node.outputs, strict=True):
-        own = own + (t + s) * TINY[wide]
-        rounded.append(_rounded(value, own, spec.dtype, exactly=False))
-    return rounded
 
 
 def _bits(node: Node, inputs: Sequence[Bounded]) -> list[Bounded]:
@@ -679,16 +433,13 @@ def _branched(node: Node, inputs: Sequence[Bounded]) -> list[Bounded]:
     return [*out[:n], *((out[n:] + nothing) if taken is true else (nothing + out[n:]))]
 
 
-RULES: dict[str, Callable[[Node, Sequence[Bounded]], Bounded | list[Bounded]]] = {
+RULES: dict[str, Rule] = {
+    **PRODUCTS,
     **dict.fromkeys(MOVEMENT, _moved),
     **dict.fromkeys(INDEXED, _indexed),
     **dict.fromkeys(("full", "iota"), _made),
     **dict.fromkeys(("max", "min"), _extreme),
     **dict.fromkeys(("argmax", "argmin"), _place),
-    **dict.fromkeys(
-        ("matmul", "convolution", "convolution_input_gradient", "convolution_weight_gradient"),
-        _product,
-    ),
     "pad": _padded,
     "cast": _cast,
     "sum": _sum,
@@ -698,8 +449,6 @@ RULES: dict[str, Callable[[Node, Sequence[Bounded]], Bounded | list[Bounded]]] =
     "host_call": _host_call,
     "argsort": _argsort,
     "max_pool2d": _pooled,
-    "attention": _attention,
-    "attention_gradient": _attention_gradient,
     "random_bits": _bits,
     "scan": _looped,
     "cond": _branched,

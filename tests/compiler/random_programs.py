@@ -1,10 +1,8 @@
 """Random programs of primitives, each evaluated while it is drawn.
 
-A value of the program is an Entry: what the definition makes of it in float64, with a bound for
-every element (error_bounds.py). Small whole numbers stay exact, and there compiled and defined
-results must be equal to the bit; elsewhere the bound says how far apart they may lie. An operation
-whose result could not be held to anything (an overflow, an error as large as the number) is not
-taken, so every element that is compared means something.
+Small whole numbers stay exact, and there compiled and defined results must be equal to the bit;
+elsewhere a bound says how far apart they may lie (error_bounds.py). `random_graphs.py` holds the
+program while it is drawn, `random_attention.py` has the operations of attention.
 
 `random_steps.py` draws the other half: programs over the public functions and layers, with their
 gradients.
@@ -13,23 +11,20 @@ gradients.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
+from tests.compiler.bounded import Bounded, difference, known
 from tests.compiler.compiled import program_of, run
-from tests.compiler.error_bounds import Bounded, difference, given, known, step_bounded
+from tests.compiler.random_attention import attention, cached
+from tests.compiler.random_graphs import Drawn, Entry, Writer
 from tests.compiler.random_values import (
     FLOATS,
-    KINDS,
     LARGE,
     MOST,
     WHOLE,
-    Chooser,
     Refused,
-    indices,
     numbers,
 )
 from tinytorch.base.dtypes import (
@@ -45,169 +40,11 @@ from tinytorch.base.dtypes import (
     uint8,
     uint32,
 )
-from tinytorch.base.errors import TinyTorchError
 from tinytorch.codegen.target import Target
-from tinytorch.compiler.graph.graph import Graph, Value
-from tinytorch.primitives import TABLE, add, mul, tanh
+from tinytorch.primitives import add, mul, tanh
 from tinytorch.primitives.body import Body
+from tinytorch.primitives.grouped import pack_groups
 from tinytorch.primitives.primitive import Spec, store
-
-HIGHEST = 2.0**20  # of a float; squares of its sums are still far from the largest float32
-COARSE = 0.05  # an error this large beside the number tells nothing
-
-
-@dataclass(eq=False)
-class Entry:
-    """A value of the program being drawn.
-
-    Args:
-        value: in the graph.
-        bounded: its numbers, and how far right answers may lie apart.
-    """
-
-    value: Value
-    bounded: Bounded
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.value.shape
-
-    @property
-    def dtype(self) -> DType:
-        return self.value.dtype
-
-    @property
-    def is_float(self) -> bool:
-        return self.dtype.is_float
-
-    @property
-    def rank(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        return prod(self.shape)
-
-
-class Drawn:
-    """A program, its inputs, and the bounds of each of its values."""
-
-    def __init__(self):
-        self.graph = Graph()
-        self.arrays: dict[Value, np.ndarray] = {}
-        self.bounds: dict[Value, Bounded] = {}
-
-    def __repr__(self) -> str:
-        """The graph without what nobody reads."""
-        graph = Graph(self.graph.arguments, self.graph.states, self.graph.constants)
-        graph.results, graph.updates = self.graph.results, self.graph.updates
-        live = set(graph.outputs)
-        for node in reversed(self.graph.nodes):
-            if live & set(node.outputs):
-                graph.nodes.insert(0, node)
-                live |= set(node.inputs)
-        graph.arguments = [v for v in graph.arguments if v in live]
-        return str(graph)
-
-
-class Writer(Chooser):
-    """Draws one program."""
-
-    def __init__(self, seed: object = 0, replayed: Sequence[int] | None = None):
-        super().__init__(seed, replayed)
-        self.drawn = Drawn()
-        self.graph = self.drawn.graph
-        self.pool: list[Entry] = []
-
-    def entry(self, fits: Callable[[Entry], bool] = lambda e: True) -> Entry:
-        """A value that fits; the newest is the simplest choice."""
-        return self.choose([e for e in reversed(self.pool) if fits(e)])
-
-    def given(self, shape: tuple[int, ...], dtype: DType, state: bool = False, array=None) -> Entry:
-        """A new argument or state, of small whole numbers unless the array is given."""
-        value = Value(Spec(tuple(shape), dtype))
-        (self.graph.states if state else self.graph.arguments).append(value)
-        if array is None:
-            kind = self.choose(KINDS) if dtype.is_float else "whole"
-            array = numbers(len(self.drawn.arrays), shape, dtype, kind)
-        self.drawn.arrays[value] = array
-        return self._keep(value, given(array, dtype))
-
-    def index(self, shape: tuple[int, ...], size: int) -> Entry:
-        """Positions of an axis of `size`: of the pool where there are such, else an argument."""
-        if not size and prod(shape):
-            raise Refused
-
-        def fits(e: Entry) -> bool:
-            if e.shape != shape or e.dtype not in (int32, int64) or e.bounded.error is not None:
-                return False
-            return not e.size or -size <= e.bounded.value.min() <= e.bounded.value.max() < size
-
-        found = [e for e in self.pool[::-1] if fits(e)]
-        if found and self.flag():
-            return self.choose(found)
-        dtype = self.choose([int64, int32])
-        array = indices(len(self.drawn.arrays), shape, max(size, 1), dtype)
-        return self.given(shape, dtype, array=array)
-
-    def constant(self, number, dtype: DType, shape=()) -> Entry:
-        value = Value(Spec(shape, dtype))
-        array = store(np.full(shape, number), dtype)
-        self.graph.constants[value] = array
-        return Entry(value, given(array, dtype))
-
-    def apply(self, name: str, *inputs: Entry, **params) -> Entry:
-        """Append a node; the first of its outputs."""
-        return self.apply_all(name, *inputs, **params)[0]
-
-    def apply_all(self, name: str, *inputs: Entry, **params) -> list[Entry]:
-        """Append a node, unless its shapes do not fit or its numbers say nothing."""
-        try:
-            self.graph.add(TABLE[name], tuple(e.value for e in inputs), params)
-        except TinyTorchError as error:
-            raise Refused from error
-        node = self.graph.nodes[-1]
-        if sum(v.spec.size for v in node.outputs) > 300_000:
-            self.graph.nodes.pop()
-            raise Refused
-        outputs = step_bounded(node, [e.bounded for e in inputs])
-        if not all(map(_tells, outputs)):
-            self.graph.nodes.pop()
-            raise Refused
-        return [self._keep(v, b) for v, b in zip(node.outputs, outputs, strict=True)]
-
-    def _keep(self, value: Value, bounded: Bounded) -> Entry:
-        entry = Entry(value, bounded)
-        self.pool.append(entry)
-        self.drawn.bounds[value] = bounded
-        return entry
-
-    def finish(self) -> Drawn:
-        """The program, with what it returns and what it leaves in its states."""
-        graph = self.graph
-        used = {v for n in graph.nodes for v in n.inputs}
-        for state in list(graph.states):
-            fits = [e for e in self.pool[::-1] if e.value.spec == state.spec]
-            if not self.rarely(5):
-                graph.updates.append((state, self.choose(fits).value))
-        count = self.number(1, 4)
-        fresh = [e for e in self.pool if e.value not in used] or self.pool
-        graph.results = [fresh[-1].value]
-        for _ in range(count - 1):
-            graph.results.append(self.choose(self.pool[::-1]).value)
-        return self.drawn
-
-
-def _tells(bounded: Bounded) -> bool:
-    """Whether comparing with these numbers means something."""
-    value, error = bounded.value, bounded.error
-    if value.dtype.kind != "f" or not value.size:
-        return known(bounded) > 0.5
-    finite = np.isfinite(value)
-    size = np.abs(value, where=finite, out=np.zeros(value.shape)).max()
-    if size > HIGHEST or not finite.any():
-        return False
-    return error is None or not (error > COARSE * max(size, 1e-3)).mean() > 0.5
 
 
 def broadcastable(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
@@ -405,6 +242,42 @@ def matmul(w: Writer) -> None:
         b = w.given((*batch, k, w.choose([3, 1, 16, 33])), a.dtype)
     params = {"dtype": float32} if a.dtype in (bfloat16, float16) and w.flag() else {}
     w.apply("matmul", a, b, **params)
+
+
+def grouped(w: Writer) -> None:
+    """Bytes times weights of few bits: small whole numbers, any there are, or only the ends."""
+    bits, group, how = w.choose([4, 8]), w.choose([32, 64, 128]), w.choose(["whole", "any", "ends"])
+    random = np.random.default_rng(len(w.drawn.arrays))
+
+    def whole(shape: tuple[int, ...], low: int, high: int) -> np.ndarray:
+        if how == "ends":
+            return random.choice([low, high], shape)
+        return random.integers(*((-4, 5) if how == "whole" else (low, high + 1)), shape)
+
+    found = [e for e in w.pool[::-1] if e.dtype is int8 and e.rank and e.size <= MOST]
+    found = [e for e in found if e.shape[-1] < 300]
+    if found and w.flag():
+        x = w.choose(found)
+    else:
+        lead, k = w.choose([(1,), (2, 3), (8,), (), (9,)]), w.choose([32, 70, 64, 128, 1, 200, 257])
+        if w.rarely(12):
+            lead, k = w.choose([((0,), k), (lead, 0)])
+        x = w.given((*lead, k), int8, array=whole((*lead, k), -128, 127).astype(np.int8))
+    n, k = w.choose([3, 1, 17, 33]), x.shape[-1]
+    ends = (-8, 7) if bits == 4 else (-128, 127)
+    stored, kind = pack_groups(whole((n, k), *ends), bits, group), uint8 if bits == 4 else int8
+    if w.rarely(3):
+        weight = w.given(stored.shape[::-1], kind, array=np.ascontiguousarray(stored.T))
+        weight = w.apply("permute", weight, axes=(1, 0))
+    else:
+        weight = w.given(stored.shape, kind, state=w.flag(), array=stored)
+    shape, dtype = (n, -(-k // group)), w.choose(FLOATS)
+    small = numbers(len(w.drawn.arrays), shape, float64, "normal") / 64
+    scale = w.given(shape, dtype, array=None if how == "whole" else store(small, dtype))
+    out = w.apply("grouped_matmul", x, weight, scale, bits=bits, group=group)
+    if w.flag():
+        out = w.apply("add", out, w.given((n,), float32))
+    w.asked.append(out)
 
 
 # indices
@@ -615,35 +488,6 @@ def pooling(w: Writer) -> None:
         w.apply("max_pool2d_take", x, index)
 
 
-def attention(w: Writer) -> None:
-    """Attention, and half the time its gradient; no keys and no queries among the sizes."""
-    b, a = w.choose([1, 2, 0]), w.choose([1, 3])
-    t, s = w.choose([1, 5, 8, 33, 64, 0]), w.choose([1, 5, 8, 33, 70, 0])
-    d, dtype = w.choose([1, 4, 8, 16, 17]), w.choose(FLOATS)
-    near = [e for e in w.pool[::-1] if e.is_float and e.rank == 4 and 0 < e.shape[3] <= 64]
-    if near and w.flag():
-        q = w.choose(near)
-        (b, a, t, d), dtype = q.shape, q.dtype
-    else:
-        q = _head(w, (b, a, t, d), dtype)
-    k, v = _head(w, (b, a, s, d), dtype), _head(w, (b, a, s, d), dtype)
-    params = {"causal": w.flag(), "scale": w.choose([0.5, 1.0, 0.1, 2.0])}
-    out, lse = w.apply_all("attention", q, k, v, **params)
-    if w.flag():
-        g = w.given(q.shape, dtype)
-        w.apply_all("attention_gradient", g, q, k, v, out, lse, **params)
-
-
-def _head(w: Writer, shape: tuple[int, ...], dtype: DType) -> Entry:
-    """Queries, keys or values: half the time as a layer makes them, heads beside features."""
-    array = numbers(len(w.drawn.arrays), shape, dtype, w.choose(["whole", "normal"]))
-    if w.flag():
-        return w.given(shape, dtype, array=array)
-    b, a, t, d = shape
-    x = w.given((b, t, a, d), dtype, array=array.reshape(b, t, a, d))
-    return w.apply("permute", x, axes=(0, 2, 1, 3))
-
-
 def given_(w: Writer) -> None:
     shape = w.choose(LARGE) if w.rarely(20) else w.shape()
     w.given(shape, w.choose((*FLOATS, *WHOLE, bool_)), state=w.flag())
@@ -659,7 +503,7 @@ OPERATIONS = (
     binary, unary, reduction, function, binary, permute, reshape, broadcast_to, where, matmul, cast,
     slice_, flip, pad, concatenate, take, order, iota, given_, twin, reduction, binary, outer,
     normalized, along, scatter, write, place_of, random_bits, convolution, pooling, attention,
-    function, convolution, looped, branched,
+    function, convolution, looped, branched, grouped, cached,
 )  # fmt: skip
 
 

@@ -22,7 +22,8 @@ from unittest.mock import patch
 import numpy as np
 
 import tinytorch as tt
-from tests.compiler.error_bounds import Bounded, given, run_bounded
+from tests.compiler.bounded import Bounded, given
+from tests.compiler.error_bounds import run_bounded
 from tests.compiler.random_programs import Checked
 from tests.compiler.random_values import Chooser, Refused, indices, numbers
 from tinytorch import nn

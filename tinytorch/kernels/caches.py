@@ -37,6 +37,7 @@ from tinytorch.codegen.kernel import (
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.vector_math import muladd
 from tinytorch.kernels.attention_spec import LOG2_E, LOWEST, exp2_nonpositive
+from tinytorch.kernels.gather_scatter import wrapped
 from tinytorch.kernels.packing import load_row_piece
 from tinytorch.kernels.register_tile import sum_of_lanes, sums_of_lanes
 
@@ -69,12 +70,16 @@ class Pages:
         return f.load(address(f, p["starts"], self.starts, (b,)), "i64", stem="start")
 
     def find(self, f: Function, p: Pointers, b: Value, position: Value) -> tuple[Value, Value]:
-        """(page, place in it) of a position; inside the cache whatever the table says."""
+        """(page, place in it) of a position; pages below 0 count from the end.
+
+        Inside the cache whatever the table says.
+        """
         room = f.index(self.columns * self.places)
         place = f.rem(position, room, "place", signed=False)
         n = f.index(self.places)
         column, place = f.div(place, n, signed=False), f.rem(place, n, signed=False)
         page = f.load(address(f, p["table"], self.table, (b, column)), "i64", stem="page")
+        page = wrapped(f, page, self.table, self.pages)
         return f.minimum(page, f.index(self.pages - 1), signed=False), place
 
 

@@ -1,10 +1,10 @@
 """Rows of caches of keys and values: writing tokens into one, and attention that reads it.
 
 Knows pages. A cache holds the keys (or values) of G heads in P pages of N places, (P, G, N, D). The
-sequence in row b of a batch has M pages, table[b]; position s of it lies at place s mod (M N), that
-is at place s mod N of page table[b, s // N]. Where M N is less than a sequence is long, its oldest
-tokens are overwritten (a ring): so is a cache for a sliding window. A cache without pages is one
-page for each row.
+sequence in row b of a batch has M pages, table[b], below 0 counted from the end; position s of it
+lies at place s mod (M N), that is at place s mod N of page table[b, s // N]. Where M N is less than
+a sequence is long, its oldest tokens are overwritten (a ring): so is a cache for a sliding window.
+A cache without pages is one page for each row.
 
 What has not been written is never read, were it infinite or NaN, and no row reads what another row
 has: the sums of a row are those that it would have alone.
@@ -188,6 +188,7 @@ def _flops(ins: Sequence[Spec], outs: Sequence[Spec], *, window: int, **params: 
 
 _BATCH = {"b": 2, "g": 2, "t": 3, "n": 4, "d": 5}
 _TABLE = np.array([[3, 1], [0, 4]])
+_FROM_END = np.array([[-2, 1], [0, -1]])  # the same pages, counted from the end
 
 
 def _filled(p: int, g: int, n: int, d: int, seed: int = 0) -> Array:
@@ -200,7 +201,7 @@ def _put_samples() -> list[Sample]:
     whole = np.arange(3).reshape(3, 1)
     return [
         sample(x, new, starts, counts, _TABLE, bound=8),
-        sample(x, new, np.array([6, 17]), counts, _TABLE, bound=0),
+        sample(x, new, np.array([6, 17]), counts, _FROM_END, bound=0),
         sample(
             _filled(3, 1, 40, 16), strided(3, 1, 1, 16, seed=1), np.array([39, 7, 0]),
             np.ones(3, int), whole, bound=40,
@@ -242,7 +243,7 @@ def _attention_samples() -> list[Sample]:
     places = np.array([90, 0, 33])
     return [
         sample(numbers(2, 4, 3, 5), keys, values, starts, _TABLE, scale=0.5, window=0),
-        sample(numbers(2, 2, 1, 5), keys, values, np.array([7, 3]), _TABLE, scale=9.0, window=0),
+        sample(numbers(2, 2, 1, 5), keys, values, np.array([7, 3]), _FROM_END, scale=9.0, window=0),
         sample(numbers(2, 2, 2, 5), keys, values, np.array([91, 2]), _TABLE, scale=0.5, window=6),
         sample(numbers(3, 3, 6, 24), *long, places, whole, scale=0.2, window=0),
         sample(strided(3, 1, 5, 24), *long, places * 5, whole, scale=0.2, window=40),
