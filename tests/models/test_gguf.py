@@ -8,7 +8,7 @@ import pytest
 
 import tinytorch as tt
 from tinytorch.base.errors import FileFormatError, NotFoundError
-from tinytorch.models import GPT, GPTConfig, load_gguf
+from tinytorch.models import GPT, GPTConfig, load_gguf, yarn_factors, yarn_scale
 
 LLAMA = GPTConfig(
     37, 2, 4, 64, 24, kv_heads=2, hidden=96, positions="rotary", rotary_base=50.0, norm="rms",
@@ -223,8 +223,17 @@ FACTS = {
     "rotary positions of a part": (
         {"add_rope_dimension_count": 8}, None, "dimension_count cannot be used",
     ),
-    "stretched positions": (
-        {"add_rope_scaling_type": gguf.RopeScalingType.LINEAR}, None, "scaling.type cannot be used",
+    "positions stretched in another way": (
+        {"add_rope_scaling_type": gguf.RopeScalingType.LONGROPE}, None,
+        "scaling.type cannot be used",
+    ),
+    "positions stretched by nothing": (
+        {"add_rope_scaling_type": gguf.RopeScalingType.LINEAR}, None,
+        "scaling.factor cannot be used",
+    ),
+    "YaRN with another logarithm": (
+        {"add_rope_scaling_type": gguf.RopeScalingType.YARN, "add_rope_scaling_factor": 4.0,
+         "add_rope_scaling_yarn_log_mul": 0.5}, None, "yarn_log_multiplier cannot be used",
     ),
     "more layers": ({"add_block_count": 3}, None, "lacks weights"),
     "countless layers": ({"add_block_count": 2**31 - 1}, None, "lacks weights"),
@@ -289,6 +298,29 @@ def test_frequencies_that_are_stretched(tmp_path):
     x = tt.from_numpy(TOKENS)
     assert np.array_equal(found(x).detach().numpy(), model(x).detach().numpy())
     assert not np.allclose(found(x).detach().numpy(), lively(LLAMA)(x).detach().numpy(), atol=0.1)
+
+
+def test_positions_that_are_stretched(tmp_path):
+    """Ground truth: the formulas of rotary.py, which transformers confirms; a table of factors
+    stretches on top of them."""
+    linear = {"add_rope_scaling_type": gguf.RopeScalingType.LINEAR, "add_rope_scaling_factor": 3.0}
+    found = load_gguf(written(tmp_path / "a.gguf", lively(LLAMA), facts=linear)).config
+    assert found.rotary_factors == (3.0,) * 8 and found.rotary_scale == 1.0
+    yarn = {
+        "add_rope_scaling_type": gguf.RopeScalingType.YARN, "add_rope_scaling_factor": 4.0,
+        "add_rope_scaling_orig_ctx_len": 64, "add_rope_scaling_yarn_beta_fast": 16.0,
+        "add_rope_scaling_attn_factors": 1.5,
+    }  # fmt: skip
+    model = lively(LLAMA)
+    path = written(tmp_path / "b.gguf", model, facts=yarn)
+    wanted = yarn_factors(16, 50.0, 4.0, 16.0, 1.0, 64)
+    found = load_gguf(path).config
+    assert found.rotary_factors == pytest.approx(wanted) and max(wanted) == 4.0
+    assert found.rotary_scale == pytest.approx(1.5 * yarn_scale(4.0))
+    arrays = arrays_of(model) | {"rope_freqs.weight": np.full(8, 2.0, np.float32)}
+    path = written(tmp_path / "c.gguf", model, facts=yarn, arrays=arrays)
+    twice = load_gguf(path).config.rotary_factors
+    assert twice == pytest.approx([2 * x for x in wanted])
 
 
 def test_files_that_are_none(tmp_path):

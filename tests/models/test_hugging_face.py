@@ -33,6 +33,7 @@ MODELS = {
     "GPT-2 untied": lambda: GPT(replace(GPT2, tied=False, mlp="gelu", hidden=5)),
     "Llama": lambda: GPT(LLAMA),
     "Llama stretched": lambda: GPT(replace(LLAMA, rotary_factors=(1.0, 3.5))),
+    "Llama sharpened": lambda: GPT(replace(LLAMA, rotary_scale=1.25)),
     "Llama tied": lambda: GPT(replace(LLAMA, tied=True, bias=True, rotary_base=50.0)),
     "BERT": lambda: BERT(SMALL_BERT),
     "BERT masked": lambda: BERTMaskedLM(SMALL_BERT),
@@ -136,7 +137,7 @@ CONFIGS = {
     "no name": ({"model_type": ["llama"]}, "an architecture that TinyTorch does not have"),
     "no activation of ours": ({"hidden_act": "relu"}, "hidden_act = .silu.: nothing else"),
     "stretched positions of another kind": (
-        {"rope_parameters": {"rope_type": "yarn", "factor": 8.0}}, "rope_type cannot be used",
+        {"rope_parameters": {"rope_type": "dynamic", "factor": 8.0}}, "rope_type cannot be used",
     ),
     "stretched positions, as once written": (
         {"rope_parameters": None, "rope_scaling": {"type": "dynamic", "factor": 2.0}},

@@ -331,6 +331,17 @@ def test_rotary_pairs_are_permutations_of_each_other():
     np.testing.assert_allclose(halves, neighbours[:, order], rtol=1e-14)
 
 
+def test_a_rotary_scale_is_of_all_that_is_turned():
+    """Invariant: turning and enlarging go one after the other; scores grow by the square."""
+    x = np.random.default_rng(0).standard_normal((2, 3, 5, 4)).astype(np.float32)
+    plain, large = nn.RotaryPositions(4), nn.RotaryPositions(4, scale=1.5)
+    np.testing.assert_allclose(
+        large(tt.Tensor(x), start=2).numpy(), 1.5 * plain(tt.Tensor(x), start=2).numpy(), rtol=1e-6
+    )
+    with pytest.raises(SettingError, match="scale is outside its range"):
+        nn.RotaryPositions(4, scale=0.0)
+
+
 def test_rotary_factors_stretch_waves():
     """Invariant: with factors of 2 place 2 t is what place t is without; a pair has its own."""
     x = np.random.default_rng(0).standard_normal((1, 4))

@@ -37,6 +37,10 @@ def bert(kind, **more):
     return getattr(transformers, kind)(transformers.BertConfig(**SMALL_BERT, **more))
 
 
+YARN = {
+    "rope_type": "yarn", "rope_theta": 50.0, "factor": 4.0,
+    "original_max_position_embeddings": 16,
+}  # fmt: skip
 PEERS = {
     "GPT-2": lambda: gpt2(),
     "GPT-2 untied, exact GELU": lambda: gpt2(
@@ -54,6 +58,13 @@ PEERS = {
     "Llama with longer waves": lambda: llama(
         rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 3.0}
     ),
+    "Llama with YaRN": lambda: llama(rope_parameters=YARN),
+    "Llama with YaRN as it was asked": lambda: llama(rope_parameters={
+        **YARN, "attention_factor": 0.7, "beta_fast": 4.0, "beta_slow": 2.0, "truncate": False,
+    }),
+    "Llama with YaRN of two scales": lambda: llama(rope_parameters={
+        **YARN, "mscale": 0.8, "mscale_all_dim": 0.5,
+    }),
     "Llama with biases, one head of keys": lambda: llama(
         attention_bias=True, mlp_bias=True, num_key_value_heads=1
     ),

@@ -28,7 +28,7 @@ from tinytorch.models.generative import (
 )
 from tinytorch.models.gguf import load_gguf
 from tinytorch.models.gpt import GPT, GPTConfig, next_token_loss
-from tinytorch.models.hugging_face import llama3_factors, load_folder, save_folder
+from tinytorch.models.hugging_face import load_folder, save_folder
 from tinytorch.models.llama2c import load_llama2c
 from tinytorch.models.published import load
 from tinytorch.models.resnet import (
@@ -42,6 +42,7 @@ from tinytorch.models.resnet import (
     resnet50,
     resnet56,
 )
+from tinytorch.models.rotary import llama3_factors, yarn_factors, yarn_scale
 from tinytorch.models.seq2seq import Seq2Seq, Seq2SeqConfig
 
 __all__ = [
@@ -51,7 +52,7 @@ __all__ = [
     "discriminator_loss", "generator_loss", "llama3_factors", "load", "load_folder", "load_gguf",
     "load_llama2c", "mask_tokens", "masked_lm_loss", "next_token_loss", "pretrained",
     "pretrained_facts", "resnet18", "resnet20", "resnet32", "resnet34", "resnet50", "resnet56",
-    "save_folder", "vae_loss",
+    "save_folder", "vae_loss", "yarn_factors", "yarn_scale",
 ]  # fmt: skip
 
 _explain_all(globals(), __all__)

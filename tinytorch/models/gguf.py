@@ -21,6 +21,7 @@ from tinytorch.base.errors import FileFormatError, SettingError, short
 from tinytorch.models.fields import Fields
 from tinytorch.models.gpt import GPT, GPTConfig
 from tinytorch.models.pieces import Piece, check, check_layers, copy, halves_of_pairs, llama_pieces
+from tinytorch.models.rotary import yarn_factors, yarn_scale
 from tinytorch.nn.init import without_draws
 from tinytorch.nn.quantized import QuantizedWeight
 from tinytorch.storage import gguf
@@ -151,26 +152,46 @@ def _llama(facts: Fields, file: gguf.GGUFFile) -> GPTConfig:
     if size % heads == 0:
         for name in ("rope.dimension_count", "attention.key_length", "attention.value_length"):
             facts.must_be(name, size // heads)
-    facts.must_be("rope.scaling.type", "none")
+    base = facts.positive("rope.freq_base", 10000.0)
+    factors, scale = _stretched(facts, file, size // heads, base)
     return GPTConfig(
         _vocabulary(facts, file), facts.whole("block_count"), heads, size,
         facts.whole("context_length"),
         kv_heads=facts.whole("attention.head_count_kv", heads),
         hidden=facts.whole("feed_forward_length"), positions="rotary",
-        rotary_base=facts.positive("rope.freq_base", 10000.0), norm="rms",
+        rotary_base=base, norm="rms",
         norm_eps=facts.positive("attention.layer_norm_rms_epsilon"), mlp="swiglu", bias=False,
         tied="output.weight" not in file.arrays,
-        rotary_factors=_factors(file, size // heads // 2),
+        rotary_factors=factors, rotary_scale=scale,
     )  # fmt: skip
 
 
-def _factors(file: gguf.GGUFFile, pairs: int) -> tuple[float, ...] | None:
-    """How much longer the rotary waves are; no array: as they are."""
-    array = file.arrays.get("rope_freqs.weight")
-    if array is None:
-        return None
-    name = "rope_freqs.weight"
-    return Fields({name: array.numbers().tolist()}, file.path).factors(name, pairs)
+def _stretched(
+    facts: Fields, file: gguf.GGUFFile, size: int, base: float
+) -> tuple[tuple[float, ...] | None, float]:
+    """How much longer the rotary waves of heads of this size are, and the scale of what is turned.
+
+    Source: https://github.com/ggml-org/llama.cpp: src/llama-model.cpp (facts, defaults) and
+    ggml/src/ggml-cpu/ops.cpp (rope_yarn).
+    """
+    name, scale = "rope_freqs.weight", 1.0
+    given = file.arrays.get(name)
+    table = {} if given is None else {name: given.numbers().tolist()}
+    factors = Fields(table, file.path).factors(name, size // 2) if table else None
+    kind = facts.one_of("rope.scaling.type", "none", {k: k for k in ("none", "linear", "yarn")})
+    if kind == "none":
+        return factors, scale
+    factor = facts.positive("rope.scaling.factor")
+    longer = (factor,) * (size // 2)
+    if kind == "yarn":
+        facts.must_be("rope.scaling.yarn_log_multiplier", 0.0)
+        facts.must_be("rope.scaling.yarn_ext_factor", 1.0)
+        length = facts.whole("rope.scaling.original_context_length", facts.whole("context_length"))
+        fast = facts.positive("rope.scaling.yarn_beta_fast", 32.0)
+        slow = facts.positive("rope.scaling.yarn_beta_slow", 1.0)
+        longer = yarn_factors(size, base, factor, fast, slow, length)
+        scale = yarn_scale(factor) * facts.positive("rope.scaling.attn_factor", 1.0)
+    return tuple(a * b for a, b in zip(factors or (1.0,) * len(longer), longer, strict=True)), scale
 
 
 def _gpt2(facts: Fields, file: gguf.GGUFFile) -> GPTConfig:

@@ -80,7 +80,8 @@ class GPTConfig:
             keys turned by their place; default "learned".
         rotary_base: how long the longest rotary wave is, over 2 pi, in (0, inf); default 10000.
         rotary_factors: size / heads / 2 numbers > 0, how much longer each rotary wave is; default
-            None: 1. `llama3_factors` gives those of Llama 3.1 and later.
+            None: 1. `llama3_factors` gives those of Llama 3.1 and later, `yarn_factors` YaRN's.
+        rotary_scale: of queries and keys that were turned, in (0, inf); default 1.
         norm: "layer" or "rms"; default "layer".
         norm_eps: what norms add before the root, in [0, inf); default 1e-5.
         mlp: the network for each token: "gelu", "gelu_tanh" (GPT-2's formula) or "swiglu"; default
@@ -115,6 +116,7 @@ class GPTConfig:
     bias: bool = True
     tied: bool = False
     rotary_factors: tuple[float, ...] | None = None
+    rotary_scale: float = 1.0
 
     def __post_init__(self):
         owner = "GPTConfig"
@@ -124,6 +126,7 @@ class GPTConfig:
         check_sizes(self, optional=("kv_heads", "hidden"))
         number(owner, "dropout", self.dropout, "[0, 1)")
         number(owner, "rotary_base", self.rotary_base, "(0, inf)")
+        number(owner, "rotary_scale", self.rotary_scale, "(0, inf)")
         number(owner, "norm_eps", self.norm_eps, "[0, inf)")
         for name in ("checkpoint", "bias", "tied"):
             flag(owner, name, getattr(self, name))
@@ -276,8 +279,10 @@ def _block(config: GPTConfig) -> TransformerBlock:
     form, gated = MLPS[config.mlp]
     turned = None
     if config.positions == "rotary":
-        size, factors = config.size // config.heads, config.rotary_factors
-        turned = RotaryPositions(size, config.rotary_base, factors=factors)
+        turned = RotaryPositions(
+            config.size // config.heads, config.rotary_base, factors=config.rotary_factors,
+            scale=config.rotary_scale,
+        )  # fmt: skip
     return TransformerBlock(
         config.size, config.heads, hidden=config.width, dropout=config.dropout, causal=True,
         activation=SiLU() if form == "silu" else GELU(form), gated=gated, bias=config.bias,

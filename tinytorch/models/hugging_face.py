@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tinytorch.base import files
-from tinytorch.base.arguments import number, whole
+from tinytorch.base.arguments import whole
 from tinytorch.base.dtypes import DType, as_dtype
 from tinytorch.base.errors import FileFormatError, NotFoundError, SettingError, short
 from tinytorch.base.files import NotStrictError, parse_json, replacing
@@ -28,6 +28,7 @@ from tinytorch.models.bert import BERT, BERTClassifier, BERTConfig, BERTMaskedLM
 from tinytorch.models.fields import Fields
 from tinytorch.models.gpt import GPT, GPTConfig
 from tinytorch.models.pieces import Piece, check_layers, fill, taken_apart
+from tinytorch.models.rotary import Rotary, Stretched, llama3_factors, yarn_factors, yarn_scale
 from tinytorch.nn.init import without_draws
 from tinytorch.nn.module import Module
 from tinytorch.storage import safetensors
@@ -145,19 +146,20 @@ def _read_llama(fields: Fields) -> GPT:
     size, heads = fields.whole("hidden_size", 4096), fields.whole("num_attention_heads", 32)
     if fields.whole("head_dim", size // heads) * heads != size:
         fields.refuse("head_dim", f"hidden_size / num_attention_heads = {size} / {heads}")
-    base, factors = _rotary(fields, size // heads)
+    rotary = _rotary(fields, size // heads)
     return GPT(GPTConfig(
         fields.whole("vocab_size", 32000), fields.whole("num_hidden_layers", 32), heads, size,
         fields.whole("max_position_embeddings", 2048),
         kv_heads=fields.whole("num_key_value_heads", heads),
         hidden=fields.whole("intermediate_size", 11008), positions="rotary",
-        rotary_base=base, norm="rms", norm_eps=fields.number("rms_norm_eps", 1e-6), mlp="swiglu",
-        bias=bias, tied=fields.flag("tie_word_embeddings", False), rotary_factors=factors,
+        rotary_base=rotary.base, norm="rms", norm_eps=fields.number("rms_norm_eps", 1e-6),
+        mlp="swiglu", bias=bias, tied=fields.flag("tie_word_embeddings", False),
+        rotary_factors=rotary.factors, rotary_scale=rotary.scale,
     ))  # fmt: skip
 
 
-def _rotary(fields: Fields, size: int) -> tuple[float, tuple[float, ...] | None]:
-    """Base and factors of rotary positions, for heads of this size.
+def _rotary(fields: Fields, size: int) -> Rotary:
+    """Rotary positions, for heads of this size.
 
     Versions before 5 of transformers wrote them as rope_theta and rope_scaling.
     """
@@ -169,59 +171,49 @@ def _rotary(fields: Fields, size: int) -> tuple[float, tuple[float, ...] | None]
     base = inside.positive("rope_theta", fields.positive("rope_theta", 10000.0))
     inside.must_be("partial_rotary_factor", 1.0)
     kind = "rope_type" if "rope_type" in inner else "type"
-    kinds = {"default": "", "linear": "linear", "llama3": "llama3", "longrope": "longrope"}
-    found = inside.one_of(kind, "default", kinds)
-    if found == "linear":
-        return base, (inside.positive("factor"),) * (size // 2)
-    if found == "llama3":
-        return base, llama3_factors(
-            size, base, inside.positive("factor"), inside.positive("low_freq_factor"),
-            inside.positive("high_freq_factor"), inside.whole("original_max_position_embeddings"),
-        )  # fmt: skip
-    if found == "longrope":
-        inside.must_be("attention_factor", 1.0)
-        long = inside.factors("long_factor", size // 2)
-        if inside.factors("short_factor", size // 2) != long:
-            inside.refuse("long_factor", "the same factors as short_factor")
-        return base, long
-    return base, None
+    found = inside.one_of(kind, "default", {kind: kind for kind in ("default", *_STRETCHED)})
+    if found == "default":
+        return Rotary(base)
+    length = fields.whole("max_position_embeddings", 2048)
+    factors, scale = _STRETCHED[found](inside, size, base, length)
+    return Rotary(base, factors, scale)
 
 
-def llama3_factors(
-    head_size: int, base: float = 500000.0, factor: float = 8.0, low: float = 1.0,
-    high: float = 4.0, length: int = 8192,
-) -> tuple[float, ...]:  # fmt: skip
-    """How much longer the rotary waves of Llama 3.1 and later are: `GPTConfig.rotary_factors`.
+def _linear(inside: Fields, size: int, base: float, length: int) -> Stretched:
+    return (inside.positive("factor"),) * (size // 2), 1.0
 
-    Waves that are short beside the texts of the first training stay (1), long ones become `factor`
-    times as long, and those between a part of it.
 
-    Args:
-        head_size: D, features of a head; even.
-        base: of the rotary positions.
-        factor: of the long waves, > 0; default 8 (Llama 3.2: 32).
-        low: waves longer than length / low are long ones, > 0; default 1.
-        high: waves shorter than length / high stay, > low; default 4.
-        length: of the first training's texts; default 8192.
+def _llama3(inside: Fields, size: int, base: float, length: int) -> Stretched:
+    return llama3_factors(
+        size, base, inside.positive("factor"), inside.positive("low_freq_factor"),
+        inside.positive("high_freq_factor"), inside.whole("original_max_position_embeddings"),
+    ), 1.0  # fmt: skip
 
-    Returns:
-        D / 2 numbers.
 
-    Source: `_compute_llama3_parameters` of transformers' modeling_rope_utils.py, which is Meta's
-    `apply_scaling` in https://github.com/meta-llama/llama-models.
+def _yarn(inside: Fields, size: int, base: float, length: int) -> Stretched:
+    before = inside.whole("original_max_position_embeddings", length)
+    factor = inside.positive("factor", length / before)
+    factors = yarn_factors(
+        size, base, factor, inside.positive("beta_fast", 32.0), inside.positive("beta_slow", 1.0),
+        before, inside.flag("truncate", True),
+    )  # fmt: skip
+    scale = yarn_scale(factor)
+    if inside.number("mscale", 0.0) and inside.number("mscale_all_dim", 0.0):
+        of_all = yarn_scale(factor, inside.positive("mscale_all_dim"))
+        scale = yarn_scale(factor, inside.positive("mscale")) / of_all
+    return factors, inside.positive("attention_factor", scale)
 
-    Example:
-        >>> [round(x, 2) for x in llama3_factors(16)]
-        [1.0, 1.0, 1.0, 1.0, 2.69, 8.0, 8.0, 8.0]
-    """
-    owner = "llama3_factors"
-    size = whole(owner, "head_size", head_size, at_least=2)
-    for name, value in (("base", base), ("factor", factor), ("low", low), ("length", length)):
-        number(owner, name, value, "(0, inf)")
-    number(owner, "high", high, f"({low}, inf)")
-    waves = 2 * np.pi * base ** (np.arange(0, size, 2) / size)
-    kept = np.clip((length / waves - low) / (high - low), 0.0, 1.0)  # 1 of short waves, 0 of long
-    return tuple((1.0 / (kept + (1.0 - kept) / factor)).tolist())
+
+def _longrope(inside: Fields, size: int, base: float, length: int) -> Stretched:
+    long = inside.factors("long_factor", size // 2)
+    if inside.factors("short_factor", size // 2) != long:
+        inside.refuse("long_factor", "the same factors as short_factor")
+    return long, inside.positive("attention_factor")
+
+
+_STRETCHED: dict[str, Callable[[Fields, int, float, int], Stretched]] = {
+    "linear": _linear, "llama3": _llama3, "yarn": _yarn, "longrope": _longrope,
+}  # fmt: skip
 
 
 def _write_llama(model: GPT) -> dict[str, Any]:
@@ -241,17 +233,19 @@ def _write_llama(model: GPT) -> dict[str, Any]:
 
 
 def _old_rotary(config: GPTConfig) -> dict[str, Any] | None:
-    return None if config.rotary_factors is None else _written_rotary(config)
+    written = _written_rotary(config)
+    return written if "long_factor" in written else None
 
 
 def _written_rotary(config: GPTConfig) -> dict[str, Any]:
     """Factors of rotary positions, as the one of their kinds that has a number for each pair."""
-    if config.rotary_factors is None:
+    if config.rotary_factors is None and config.rotary_scale == 1.0:
         return {"rope_type": "default"}
-    factors = list(config.rotary_factors)
+    factors = list(config.rotary_factors or (1.0,) * (config.size // config.heads // 2))
     return {
         "rope_type": "longrope", "long_factor": factors, "short_factor": factors,
-        "attention_factor": 1.0, "original_max_position_embeddings": config.length,
+        "attention_factor": config.rotary_scale,
+        "original_max_position_embeddings": config.length,
     }  # fmt: skip
 
 

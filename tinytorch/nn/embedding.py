@@ -253,7 +253,7 @@ class RotaryPositions(Module):
     """Turns pairs of features of queries and keys by an angle that grows with the place.
 
         angle = (start + t) / (factor_i base^(2 i / D))        for pair i of D / 2
-        (a, b) -> (a cos - b sin, a sin + b cos)
+        (a, b) -> scale (a cos - b sin, a sin + b cos)
 
     The product of a query and a key then depends on their distance alone.
 
@@ -264,12 +264,15 @@ class RotaryPositions(Module):
             D / 2), as in GPT-NeoX and LLaMA. The two are permutations of each other.
         factors: D / 2 numbers > 0, how much longer each pair's wave is, so that a trained network
             reads longer texts; default None: 1.
+        scale: of what is turned, > 0; default 1. Scores of attention grow by its square, which
+            sharpens them where texts are longer than those of training.
 
     Shapes: (..., T, D) -> the same. Nothing is trained, and no place is too far.
 
     Source: Su et al. 2021, https://arxiv.org/abs/2104.09864, equation 34. Angles are computed in
     float64: in float32 a place of 10^5 would be off by 10^5 * 6e-8 = 0.006 radians. Factors: Chen
-    et al. 2023, https://arxiv.org/abs/2306.15595.
+    et al. 2023, https://arxiv.org/abs/2306.15595; scale: Peng et al. 2023,
+    https://arxiv.org/abs/2309.00071, section 3.4.
 
     Example:
         >>> import tinytorch as tt
@@ -281,11 +284,12 @@ class RotaryPositions(Module):
 
     def __init__(
         self, head_size: int, base: float = 10000.0, interleaved: bool = False,
-        factors: Sequence[float] | None = None,
+        factors: Sequence[float] | None = None, scale: float = 1.0,
     ):  # fmt: skip
         self.head_size = _even("RotaryPositions", "head_size", head_size)
         self.base = number("RotaryPositions", "base", base, "(0, inf)")
         self.interleaved = flag("RotaryPositions", "interleaved", interleaved)
+        self.scale = number("RotaryPositions", "scale", scale, "(0, inf)")
         self.factors = (1.0,) * (head_size // 2) if factors is None else tuple(factors)
         if len(self.factors) != head_size // 2:
             raise SettingError(
@@ -310,7 +314,10 @@ class RotaryPositions(Module):
         place = (iota((t, 1), 0) + _beside(start, x)).astype(float64)  # (T, 1), (B, 1, T, 1)
         turns = _frequencies(self.head_size, self.base) / np.array(self.factors)
         angle = place * Tensor(turns)  # (..., T, D / 2)
-        c, s = cos(angle).astype(x.dtype), sin(angle).astype(x.dtype)
+        c, s = cos(angle), sin(angle)
+        if self.scale != 1.0:
+            c, s = c * self.scale, s * self.scale
+        c, s = c.astype(x.dtype), s.astype(x.dtype)
         if self.interleaved:
             pairs = x.reshape(*x.shape[:-1], half, 2)
             a, b = pairs[..., 0], pairs[..., 1]
