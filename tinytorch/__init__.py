@@ -55,7 +55,7 @@ from tinytorch.tensor.transforms import (
 if TYPE_CHECKING:  # at run time the folder of this name, which can be called
     from tinytorch.tensor.creation import tensor
 
-__version__ = "0.1.0"
+__version__ = settings.VERSION
 
 # Names that are loaded when first used: (module, name in it; None: the module itself).
 _LATER: dict[str, tuple[str, str | None]] = {
@@ -64,6 +64,7 @@ _LATER: dict[str, tuple[str, str | None]] = {
     "compression": ("tinytorch.compression", None),
     "data": ("tinytorch.data", None),
     "debug": ("tinytorch.tensor.debug", None),
+    "export": ("tinytorch.export", None),
     "generation": ("tinytorch.generation", None),
     "models": ("tinytorch.models", None),
     "nn": ("tinytorch.nn", None),

@@ -136,6 +136,15 @@ def test_missing_instructions_are_refused_before_llvm_ends_the_process(name, int
         engine.compile_text(text, target)
 
 
+def test_an_object_for_another_processor_is_refused():
+    """Ground truth: the architecture that it was written for; LLVM itself links it."""
+    other = {"x86_64": ("neon", "aarch64")}.get(Target.host().architecture, ("avx2", "x86_64"))
+    image = engine.compile_text(ADD, Target.named(*other))
+    with pytest.raises(CompileError, match="for another processor") as caught:
+        engine.load([image], [])
+    assert caught.value.got == other[1]
+
+
 def test_damaged_objects_and_missing_symbols_are_refused():
     """Linking raises, and the next link works."""
     image = engine.compile_text(ADD, Target.host())

@@ -21,6 +21,8 @@ from tinytorch.base.locks import ForkSafeLock
 if TYPE_CHECKING:
     from pathlib import Path
 
+VERSION = "0.1.0"  # of TinyTorch, as pyproject.toml has it
+
 
 class Counter:
     """A number that only grows, to see cheaply that something has changed.

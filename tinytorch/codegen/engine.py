@@ -27,7 +27,8 @@ from tinytorch.codegen.kernel import Kernel
 from tinytorch.codegen.target import Target
 
 # what compiled code may call beside itself: libc's memory functions, which LLVM writes loops of
-# stores as; what the thread team waits with; fused products where the processor has none
+# stores as; what the thread team waits with; fused products where the processor has none; what
+# exported code asks Linux for the instructions of an aarch64 processor with
 EXTERNAL = (
     "memcpy",
     "memmove",
@@ -38,6 +39,7 @@ EXTERNAL = (
     "clock_gettime",
     "fma",
     "fmaf",
+    "getauxval",
 )
 
 # Kernels of one module. LLVM links an object in a time that grows with the square of its constants:
@@ -167,8 +169,11 @@ def load(objects: Sequence[bytes], names: Iterable[str]) -> Library:
         objects: from `compile_text`.
         names: the symbols to look up.
 
-    Raises: CompileError for a symbol that nobody defines, or a damaged object.
+    Raises: CompileError for a symbol that nobody defines, or an object that is damaged or of
+        another architecture.
     """
+    for image in objects:
+        _refuse_foreign(image)
     names = list(dict.fromkeys(names))
     builder = llvm.JITLibraryBuilder()
     for image in objects:
@@ -189,6 +194,29 @@ def load(objects: Sequence[bytes], names: Iterable[str]) -> Library:
                 rule="it may use its own symbols and " + ", ".join(EXTERNAL),
                 fix="delete the code cache if the object came from there; else report this fault",
             ) from None
+
+
+# how an object file begins: where its machine is written, in how many bytes, and the machines.
+# Sources: System V ABI, ELF header (e_machine); Apple, mach/machine.h (cputype)
+_MACHINES = {
+    b"\x7fELF": (18, 2, {"x86_64": 62, "aarch64": 183, "riscv64": 243}),
+    b"\xcf\xfa\xed\xfe": (4, 4, {"x86_64": 0x01000007, "aarch64": 0x0100000C}),
+}
+
+
+def _refuse_foreign(image: bytes) -> None:
+    """LLVM links what is written for any processor, and the process would end in it."""
+    here = Target.host().architecture
+    at, size, machines = _MACHINES.get(image[:4], (0, 0, {}))  # what is none, LLVM refuses itself
+    found = int.from_bytes(image[at : at + size], "little")
+    if machines and machines.get(here) != found:
+        named = [name for name, number in machines.items() if number == found]
+        raise CompileError(
+            "this object code is for another processor",
+            got=named[0] if named else f"machine {found}",
+            rule=f"an object file for {here}",
+            fix="write it anew on this machine",
+        )
 
 
 def version() -> str:

@@ -18,7 +18,7 @@ import ctypes
 import hashlib
 import os
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import llvmlite.binding as llvm
@@ -48,7 +48,7 @@ _TILE_FEATURES = ("amx-tile", "amx-bf16", "amx-int8")
 _CPU = {"avx512": "x86-64-v4", "avx2": "x86-64-v3", "vector128": "x86-64-v2"}
 # LLVM's names of dot products on aarch64, and the bit of Linux's word that tells of each: number 16
 # (AT_HWCAP) or 26 (AT_HWCAP2) of the auxiliary vector; source: Linux, arch/arm64, uapi/asm/hwcap.h
-_DOT_FEATURES = {"dotprod": (16, 20), "i8mm": (26, 13), "bf16": (26, 14)}
+AARCH64_BITS = {"dotprod": (16, 20), "i8mm": (26, 13), "bf16": (26, 14)}
 # processor model and features of the other architectures
 _OTHERS = {"aarch64": ("generic", "+neon"), "riscv64": ("generic-rv64", "+m,+a,+f,+d,+c,+v")}
 _BYTES = {"avx512": 64, "avx2": 32, "neon": 16, "vector128": 16}
@@ -121,13 +121,14 @@ class Target:
         return _host(forced)
 
     @staticmethod
-    def named(name: str, architecture: str | None = None) -> Target:
+    def named(name: str, architecture: str | None = None, portable: bool = False) -> Target:
         """The target of this name, with the optional features of this machine.
 
         Args:
             name: one of NAMES.
             architecture: "x86_64", "aarch64" or "riscv64"; default this machine's. Code for
                 another architecture can be written, not run.
+            portable: without the optional features: every processor of this name runs the code.
 
         Raises: SettingError for another architecture, or a name that it does not have.
         """
@@ -152,12 +153,17 @@ class Target:
         if architecture != host:
             triple = f"{architecture}-unknown-linux-gnu"
         if name == "neon":
-            return _neon(triple, host == "aarch64")
+            return _neon(triple, host == "aarch64" and not portable)
         if architecture != "x86_64":
             cpu, features = _OTHERS[architecture]
             sizes = _BYTES[name], _REGISTERS[name]
             return Target(name, triple, cpu, features, *sizes, has_fma=False)
-        return _x86(name, triple, host == "x86_64")
+        return _x86(name, triple, host == "x86_64" and not portable)
+
+    def without_amx(self) -> Target:
+        """This target without tiles: who runs its code need not set them up, nor ask the system."""
+        listed = [f for f in self.features.split(",") if f[1:] not in _TILE_FEATURES]
+        return replace(self, features=",".join(listed), has_amx=False)
 
     def runnable(self) -> Target:
         """This target, if this machine can run code for it.
@@ -172,7 +178,7 @@ class Target:
             tiles = host_features() if amx_permitted() else host_features() - {*_TILE_FEATURES}
             lacking = [f for f in asked if f not in tiles]
         if not lacking and here == "aarch64":
-            lacking = [f for f in asked if f in _DOT_FEATURES and f not in dot_features()]
+            lacking = [f for f in asked if f in AARCH64_BITS and f not in dot_features()]
         if lacking:
             raise SettingError(
                 "this machine cannot run code for this target",
@@ -190,7 +196,7 @@ def _normal(architecture: str) -> str:
 def _x86(name: str, triple: str, here: bool) -> Target:
     present = host_features() if here else frozenset[str]()
     listed = [*_REQUIRED[name], *(f for f in _OPTIONAL[name] if f in present)]
-    amx = name == "avx512" and amx_permitted()
+    amx = name == "avx512" and here and amx_permitted()
     if amx:
         listed += _TILE_FEATURES
     features = ",".join("+" + f for f in listed)
@@ -213,7 +219,7 @@ def _x86(name: str, triple: str, here: bool) -> Target:
 
 def _neon(triple: str, here: bool) -> Target:
     cpu, features = _OTHERS["aarch64"]
-    present = [f for f in _DOT_FEATURES if here and f in dot_features()]
+    present = [f for f in AARCH64_BITS if here and f in dot_features()]
     return Target(
         "neon",
         triple,
@@ -280,7 +286,7 @@ def dot_features() -> frozenset[str]:
         return frozenset()
     word = ctypes.CDLL(None).getauxval
     word.restype, word.argtypes = ctypes.c_ulong, [ctypes.c_ulong]
-    return frozenset(f for f, (number, bit) in _DOT_FEATURES.items() if word(number) >> bit & 1)
+    return frozenset(f for f, (number, bit) in AARCH64_BITS.items() if word(number) >> bit & 1)
 
 
 @lru_cache
