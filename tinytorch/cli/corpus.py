@@ -30,7 +30,9 @@ from tinytorch.text import (
 )
 from tinytorch.text.corpus import decoded
 
-HELD = 64 << 20  # bytes of a text whose tokens are held in memory, and of what pairs are learned of
+# Bytes of a text whose tokens are held in memory, in 16 times as many, and of what pairs of bytes
+# are learned of.
+HELD = 16 << 20
 LONGEST_NOTES = 1 << 12  # bytes
 
 
