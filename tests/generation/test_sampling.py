@@ -51,6 +51,7 @@ def slow(logits, s: Sampling, seen=()):
 
 SETTINGS = [
     {}, {"temperature": 0}, {"temperature": 0.3}, {"temperature": 40.0}, {"top_k": 1}, {"top_k": 7},
+    {"temperature": 1e-300}, {"temperature": 1e-9}, {"temperature": 1e300},
     {"top_k": 100_000}, {"top_p": 0.9}, {"top_p": 0.05}, {"min_p": 0.1}, {"min_p": 1.0},
     {"repetition_penalty": 1.7}, {"repetition_penalty": 0.5, "temperature": 0},
     {"temperature": 0.7, "top_k": 40, "top_p": 0.8, "min_p": 0.02, "repetition_penalty": 1.2},

@@ -23,6 +23,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _BLOCK = 64  # numbers of a group; of each group the largest is enough to begin with
 _DRAWS = 512  # uniform numbers that are made at once: one costs as much as all, 0.25 ms
+_NOTHING = 800.0  # exp(-800) is 0 in float64
+_COLDEST, _HOTTEST = 1e-30, 1e35  # beyond them float32 tells no temperature from another
 _FIRST = 256  # of the most probable tokens those among which top-p ends nearly always
 
 
@@ -123,6 +125,8 @@ class Sampler:
         if not sampling.is_greedy:
             seed = default_generator.draw_seed() if sampling.seed is None else sampling.seed
             self._generator = Generator(seed)
+        self._temperature = min(max(sampling.temperature, _COLDEST), _HOTTEST)
+        self._lowest = -_NOTHING * self._temperature
         self._units: list[float] = []
         self._penalised = sampling.repetition_penalty != 1
         self._seen: dict[int, None] = dict.fromkeys(map(int, seen)) if self._penalised else {}
@@ -188,10 +192,12 @@ class Sampler:
         if s.top_k is not None and s.top_k < len(x):
             ids = largest(x, s.top_k, in_order=False)
             x = x[ids]
-        with np.errstate(over="ignore"):  # far below the largest, at a low temperature: weight 0
-            weights = x - top
-            weights /= x.dtype.type(s.temperature)
-            np.exp(weights, weights)
+        # Far below the largest a weight is 0 in any type. So no division overflows; to say that
+        # it may (errstate) takes five times as long.
+        weights = x - top
+        np.maximum(weights, self._lowest, out=weights)
+        weights /= self._temperature
+        np.exp(weights, out=weights)
         if s.top_p < 1:
             kept = most_probable(weights, s.top_p)
             ids, weights = kept if ids is None else ids[kept], weights[kept]

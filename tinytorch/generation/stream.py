@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Generator, Iterable
-from functools import lru_cache
 from typing import Any
 
 from tinytorch.base.errors import SettingError
@@ -18,7 +17,6 @@ from tinytorch.generation.generate import begun, generate
 Decode = Callable[[list[int]], "str | bytes"]
 
 _LOST = "\N{REPLACEMENT CHARACTER}"  # what decoders write for bytes that are no character (yet)
-_KNOWN = 1 << 12  # runs of tokens whose text is remembered
 _CHARACTER = 4  # bytes of the longest character in UTF-8: no token beyond waits for the next
 
 
@@ -132,8 +130,7 @@ class _Pieces:
     """
 
     def __init__(self, decode: Decode):
-        # the few tokens behind a border, most of them seen before: a call costs 20 us, to look 0.2
-        self.decode = lru_cache(_KNOWN)(lambda *ids: decode(list(ids)))
+        self.decode = decode
         self.tokens: list[int] = []
         self.before, self.given = 0, 0  # tokens that were decoded before, and have been given
         self.bytes = codecs.getincrementaldecoder("utf-8")("replace")
@@ -148,10 +145,10 @@ class _Pieces:
         return self._text(final=True)
 
     def _text(self, final: bool) -> str:
-        known = self.decode(*self.tokens[self.before : self.given])
-        now = self.decode(*self.tokens[self.before :])
+        known = self.decode(self.tokens[self.before : self.given])
+        now = self.decode(self.tokens[self.before :])
         if isinstance(now, bytes) or isinstance(known, bytes):
-            new = self.decode(*self.tokens[self.given :])
+            new = self.decode(self.tokens[self.given :])
             self.before = self.given = len(self.tokens)
             return self.bytes.decode(new if isinstance(new, bytes) else new.encode(), final)
         waits = now.endswith(_LOST) and len(self.tokens) - self.given < _CHARACTER

@@ -27,6 +27,7 @@ from tinytorch.base.errors import (
 
 VERSION = 1
 LONGEST = 64 << 20  # bytes; a vocabulary of 250,000 tokens has about 10 million
+_FEW = 8  # ids that are looked at one by one: NumPy takes as long for one as for hundreds
 
 
 def write_lists(path: str | os.PathLike[str], kind: str, state: dict[str, list[Any]]) -> None:
@@ -199,6 +200,10 @@ class Vocabulary:
             IndexRangeError: an id outside 0..V-1.
             DataError: not a sequence of whole numbers.
         """
+        if type(ids) is list and len(ids) <= _FEW:  # text that is streamed asks at every token
+            size = len(self.tokens)
+            if all([type(i) is int and 0 <= i < size for i in ids]):
+                return ids.copy()
         array = np.asarray(ids)
         if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
             raise DataError(
