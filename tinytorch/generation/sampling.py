@@ -315,7 +315,7 @@ def drawn(weights: Array, unit: float) -> int:
 
 def _place(weights: Array, unit: float) -> int:
     """`drawn`, of few."""
-    sums = np.add.accumulate(weights, dtype=np.float64)
+    sums = np.add.accumulate(weights)  # in their own type: of so few the rounding tells nothing
     place = int(sums.searchsorted(unit * sums[-1], "right"))
     if place >= len(sums) or weights[place] == 0:  # rounding led past the last weight
         place = int(np.flatnonzero(weights)[-1])
