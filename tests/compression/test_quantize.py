@@ -5,7 +5,7 @@ import pytest
 
 import tinytorch as tt
 from tinytorch import compression, nn, storage
-from tinytorch.base.errors import ArgumentTypeError, SettingError
+from tinytorch.base.errors import ArgumentTypeError, DataError, SettingError
 from tinytorch.models import GPT, GPTConfig
 from tinytorch.nn.quantized import QuantizedWeight
 
@@ -148,6 +148,137 @@ def test_with_a_cache():
     np.testing.assert_allclose(
         np.concatenate(steps, 1), whole, rtol=0, atol=0.02 * np.abs(whole).max()
     )
+
+
+def chain():
+    tt.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 8, 3)
+    )
+
+
+STATIC = {
+    "chain": (chain, lambda n: tt.Tensor(normal(n, 3, 8, 8))),
+    "mlp": (mlp, lambda n: tt.Tensor(normal(n, 128))),
+    "cnn": (cnn, lambda n: tt.Tensor(normal(n, 3, 8, 8))),
+    "gpt": (gpt, lambda n: tokens(n)),
+}
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", STATIC)
+@pytest.mark.parametrize(
+    ("kind", "observer"),
+    [("int8", "mse"), ("int8", "minmax"), ("int8", "percentile"), ("int4", "mse")],
+)
+def test_static_answers_are_near(name, kind, observer):
+    """Ground truth: the model itself, to the error of the bits, as for scales on the fly."""
+    make, inputs = STATIC[name]
+    model, x = make().eval(), inputs(32)
+    small = compression.quantize(model, kind, calibration=[x], observer=observer)
+    with tt.no_grad():
+        plain = model(x).numpy()
+    answer = small(x).numpy()
+    size = np.sqrt(np.square(plain).mean())
+    assert np.sqrt(np.square(answer - plain).mean()) < {"int8": 0.04, "int4": 0.35}[kind] * size
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_static_runs_compiled_without_a_maximum(name):
+    """Ground truth: eager; a last place of float32 tips a rounding by one step at most. The program
+    has no magnitude of activations, and the rounding stands behind what made the numbers."""
+    make, inputs = STATIC[name]
+    x = inputs(4)
+    small = compression.quantize(make(), calibration=[x])
+    answer, compiled = small(x).numpy(), tt.compile(small, freeze=True)
+    size = np.sqrt(np.square(answer).mean())
+    np.testing.assert_allclose(compiled(x).numpy(), answer, rtol=0, atol=0.03 * size)
+    text = str(compiled.explain())
+    assert "host calls: 0" in text and "abs" not in text
+    kernels = {line.split()[0] for line in text.splitlines() if "+round" in line}
+    assert kernels >= {"mlp": {"gemm"}, "chain": {"convolution"}}.get(name, set())
+
+
+def test_static_scales():
+    """Closed form: by "minmax" the largest of what goes in / 127 or 255; ReLU leaves no sign."""
+    model, x = mlp().eval(), tt.Tensor(normal(6, 128))
+    small = compression.quantize(model, calibration=[x], observer="minmax")
+    with tt.no_grad():
+        hidden = model.layers[0](x).numpy()
+    first, second = small.layers[0].weight.input, small.layers[1].weight.input
+    assert (first.unsigned, second.unsigned) == (False, True)
+    assert first.scale.item() == pytest.approx(np.abs(x.numpy()).max() / 127, rel=1e-6)
+    assert second.unsigned_scale.item() == pytest.approx(hidden.max() / 255, rel=1e-6)
+    in_groups = compression.quantize(model, "int8", 32, calibration=[x])
+    assert not in_groups.layers[1].weight.input.unsigned
+
+
+def test_a_static_model_is_saved_and_loaded_without_data(tmp_path):
+    """Ground truth: the answers before, bit for bit; scales lie in the file."""
+    x = tt.Tensor(normal(6, 3, 8, 8))
+    small = compression.quantize(cnn(), calibration=[x])
+    storage.save(tmp_path / "small", _arrays(small))
+    state = storage.load(tmp_path / "small")
+    again = compression.quantize(cnn(), calibration=state)
+    for tensor in again.state_dict().values():
+        tensor.zero_()
+    again.load_state_dict(state)
+    np.testing.assert_array_equal(again(x).numpy(), small(x).numpy())
+
+
+def test_static_leaves_tables_that_are_looked_up():
+    """Ground truth: which layers multiply: a tied table is observed where the head uses it."""
+    small = compression.quantize(gpt(), calibration=[tokens()])
+    assert small.head.weight is small.tokens.weight and small.head.weight.input is not None
+    table = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 3))
+    small = compression.quantize(table, calibration=[tt.tensor([[1, 2]])])
+    assert small[0].weight.input is None and small[1].weight.input is not None
+
+
+class Idle(nn.Module):
+    """A layer that nothing goes into."""
+
+    def __init__(self):
+        self.used, self.idle = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.used(x)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "phrase"),
+    [
+        (lambda: compression.quantize(mlp(), calibration=[]), DataError, "without data"),
+        (lambda: compression.quantize(mlp(), calibration=7), ArgumentTypeError, "of batches"),
+        (
+            lambda: compression.quantize(mlp(), calibration=[normal(2, 128) * np.nan]),
+            DataError, "not finite",
+        ),
+        (
+            lambda: compression.quantize(Idle(), calibration=[normal(2, 4)]),
+            SettingError, "do not reach a layer",
+        ),
+        (
+            lambda: compression.quantize(mlp(), calibration={"layers.0.weight": normal(2, 2)}),
+            SettingError, "the state has no scale",
+        ),
+        (
+            lambda: compression.quantize(mlp(), calibration=[normal(2, 128)], observer="max"),
+            SettingError, "there is no such method",
+        ),
+        (lambda: nn.StaticRounding(0.0), SettingError, "scale"),
+        (lambda: nn.StaticRounding(1.0, 2), SettingError, "unsigned is a yes or no"),
+    ],
+)  # fmt: skip
+def test_mistakes_of_calibration(call, error, phrase):
+    """The phrases of the refusals, in four parts."""
+    with pytest.raises(error, match=phrase) as caught:
+        call()
+    found = caught.value
+    assert all((found.what, found.got, found.rule, found.fix))
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,37 @@ def test_convolution(kind, group):
     np.testing.assert_allclose(compiled, found, rtol=0, atol=36 * 2.0**-23 * np.abs(plain).max())
 
 
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_with_a_scale_known_before(unsigned):
+    """Closed form, in float64 from whole numbers: clip(round(x / step)), the exact sum of bytes, a
+    scale for each channel; numbers beyond the largest byte are cut off. Compiled = eager."""
+    w, x, bias = normal(6, 4, 3, 3), normal(2, 4, 9, 8, seed=1), normal(6, seed=2)
+    rounding = nn.StaticRounding(2.0**-7, unsigned)
+    low, high = (0, 255) if unsigned else (-127, 127)
+    q = np.clip(np.rint(x * 128.0), low, high)
+    assert (np.abs(x * 128) > high).any()
+    for call in (rounding, tt.compile(rounding)):
+        found = call(tt.Tensor(x)).numpy()
+        assert found.dtype == (np.uint8 if unsigned else np.int8)
+        np.testing.assert_array_equal(found, q)
+    layer = nn.Conv2d(4, 6, 3, padding=1, stride=2)
+    layer.weight = QuantizedWeight(w, input=rounding)
+    layer.bias = tt.Tensor(bias)
+    wide = [
+        tt.Tensor(a.astype(np.float64)) for a in (q / 128, layer.weight.dequantize().numpy(), bias)
+    ]
+    plain = nn.functional.conv2d(*wide, padding=1, stride=2).numpy()
+    flat = QuantizedWeight(w.reshape(6, 36), input=rounding)
+    product = (q.reshape(16, 36) / 128) @ flat.dequantize().numpy().astype(np.float64).T
+    for call in (lambda f: f, tt.compile):
+        found = call(layer)(tt.Tensor(x)).numpy()
+        np.testing.assert_allclose(found, plain, rtol=0, atol=2.0**-22 * np.abs(plain).max())
+        found = call(flat.linear)(tt.Tensor(x.reshape(16, 36))).numpy()
+        np.testing.assert_allclose(found, product, rtol=0, atol=2.0**-22 * np.abs(product).max())
+    part = flat.part(slice(1, 3))
+    assert part.input is rounding and part.linear(tt.Tensor(x.reshape(16, 36))).shape == (16, 2)
+
+
 def test_conv1d():
     """Ground truth: the same signal as an image of height 1."""
     w, x = normal(5, 3, 4), tt.Tensor(normal(2, 3, 20, seed=1))

@@ -1,21 +1,25 @@
 """A model whose weights have 8 or 4 bits: which weights of which layers, and what is left alone.
 
-Knows the layers that can hold a QuantizedWeight; how one is rounded and used is in `nn/quantized`.
+Knows the layers that can hold a QuantizedWeight; how one is rounded and used is in `nn/quantized`,
+how the scales of activations are read off data in `observe`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from tinytorch.base.arguments import one_of
 from tinytorch.base.errors import ArgumentTypeError, SettingError
+from tinytorch.compression.observe import Observer, batches_of, observe
 from tinytorch.nn.attention import Attention
 from tinytorch.nn.convolution import Conv1d, Conv2d
 from tinytorch.nn.embedding import Embedding
 from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module, Parameter
-from tinytorch.nn.quantized import BITS, QuantizedWeight
+from tinytorch.nn.quantized import BITS, QuantizedWeight, StaticRounding
 
 _PROJECTIONS = tuple(f"{name}_proj_weight" for name in ("in", "q", "k", "v"))
 # layer -> its weights that may have few bits
@@ -29,8 +33,9 @@ _WEIGHTS: dict[type[Module], tuple[str, ...]] = {
 
 
 def quantize(
-    model: Module, kind: str = "int8", group: int | None = None, *, skip: Iterable[str] = ()
-) -> Module:
+    model: Module, kind: str = "int8", group: int | None = None, *, skip: Iterable[str] = (),
+    calibration: Any = None, observer: Observer | str = "mse",
+) -> Module:  # fmt: skip
     """A copy of a model whose weights have 8 or 4 bits, for inference.
 
     Linear layers, the projections of attention, embeddings (a row of the table is a channel) and
@@ -43,7 +48,13 @@ def quantize(
                scale for each token, and multiplied as bytes, exactly
         int4   a scale for each group of numbers; the same, for convolutions float32
 
-    To load a saved one: make the model, quantize it the same way, `load_state_dict`.
+    With `calibration` the scales of activations are known before (static quantisation): the model
+    is shown these batches, an observer notes what goes into each layer, and at run time no maximum
+    is computed. Activations after ReLU have no sign. A compiled program then keeps bytes between
+    layers where nothing else reads the floats.
+
+    To load a saved one: make the model, quantize it the same way, `load_state_dict`; of a static
+    one, `quantize(model, calibration=state)` takes the scales from the state in place of data.
 
     Args:
         model: any module.
@@ -51,14 +62,21 @@ def quantize(
         group: numbers of a channel that share a scale: 32, 64 or 128; None: 64 for int4, the whole
             channel for int8.
         skip: dotted names of parts that stay as they are, with all below them.
+        calibration: batches as the Trainer takes them, of which inputs are used (a few hundred
+            samples are enough), or the state of a model that was calibrated; default None: dynamic.
+        observer: how a scale is chosen: "mse", "minmax", "percentile", or an `Observer`.
 
     Returns:
         the copy. Weights take a quarter (int8), or 1 / 7.1 (int4 in groups of 32) to 1 / 7.5.
 
     Raises:
-        SettingError: another kind or group; a part to skip that does not exist; nothing to do.
+        SettingError: another kind or group; a part to skip that does not exist; nothing to do; a
+            layer that the calibration data do not reach.
+        DataError: calibration without data, or with numbers that are not finite.
 
-    Source: as `nn.QuantizedWeight`.
+    Cost: of calibration, an eager call for each batch and two passes over the activations.
+
+    Source: as `nn.QuantizedWeight`; static: Jacob et al. 2018, https://arxiv.org/abs/1712.05877.
 
     Differs from PyTorch: torch.ao.quantization.quantize_dynamic takes one scale for all activations
     of a tensor; torchao's quantize_ changes the model in place.
@@ -70,6 +88,9 @@ def quantize(
         >>> small = compression.quantize(net, "int4")
         >>> small(tt.zeros(2, 256)).shape, compression.bytes_of(net), compression.bytes_of(small)
         ((2, 10), 68392, 9340)
+        >>> static = compression.quantize(net, calibration=[tt.ones(8, 256)])
+        >>> static[0].weight.input.unsigned, static(tt.ones(2, 256)).shape
+        (True, (2, 10))
     """
     if not isinstance(model, Module):
         raise ArgumentTypeError(
@@ -79,32 +100,120 @@ def quantize(
             fix="quantize(model, 'int8')",
         )
     one_of("quantize", "kind", kind, tuple(BITS))
+    places = places_of("quantize", model, skip)
+    inputs: dict[int, StaticRounding] = {}
+    if isinstance(calibration, Mapping):
+        inputs = _saved(calibration, places)
+    elif calibration is not None:
+        # Sums of groups are products of bytes with a sign, by one instruction for both.
+        signed = kind == "int4" or group is not None
+        inputs = roundings("quantize", model, places, calibration, observer, signed)
+    small = {
+        id(p.weight): QuantizedWeight(p.weight, kind, group, inputs.get(id(p.weight)))
+        for p in places
+    }
+    copied = copy.deepcopy(model, dict[int, Any](small))
+    return copied.requires_grad_(False).eval()
+
+
+@dataclass(frozen=True)
+class Place:
+    """A weight that may have few bits.
+
+    Args:
+        path: dotted name of the first layer that has it, and its name there.
+        weight: itself.
+        multiplied: whether a layer multiplies by it; else rows of it are looked up.
+    """
+
+    path: str
+    weight: Parameter
+    multiplied: bool
+
+
+def places_of(owner: str, model: Module, skip: str | Iterable[str] = ()) -> list[Place]:
+    """The weights of a model that may have few bits, each once.
+
+    Args:
+        owner: who asks, for the message.
+        model: any module.
+        skip: dotted names of parts that stay as they are; what they share stays everywhere.
+
+    Raises:
+        SettingError: there is none; a part to skip that does not exist.
+    """
     left = [model.get_submodule(path) for path in ([skip] if isinstance(skip, str) else skip)]
     kept = {id(module) for top in left for module in top.modules()}
-    small: dict[int, object] = {}
-    for module in model.modules():
-        if id(module) in kept:
-            continue
-        for name in _names(module):
+    found: dict[int, Place] = {}
+    for path, module in model.named_modules():
+        for name in () if id(module) in kept else _names(module):
             weight = getattr(module, name, None)
-            if isinstance(weight, Parameter) and id(weight) not in small:
-                small[id(weight)] = QuantizedWeight(weight, kind, group)
-    if not small:
+            if isinstance(weight, Parameter):
+                full, multiplied = f"{path}.{name}".lstrip("."), not isinstance(module, Embedding)
+                first = found.get(id(weight), Place(full, weight, False))
+                found[id(weight)] = replace(first, multiplied=first.multiplied or multiplied)
+    if not found:
         raise SettingError(
-            "quantize: nothing in this model can be quantized",
+            f"{owner}: nothing in this model can be quantized",
             got=type(model).__name__,
             rule="Linear, Conv1d, Conv2d, Embedding or attention layers with float weights",
             fix="quantize the model before, not its activations or norms",
         )
-    for top in left:  # what is skipped keeps its own weights, also those it shares
-        for parameter in top.parameters():
-            small.pop(id(parameter), None)
-    copied = copy.deepcopy(model, small)
-    return copied.requires_grad_(False).eval()
+    shared = {id(parameter) for top in left for parameter in top.parameters()}
+    return [place for key, place in found.items() if key not in shared]
 
 
 def _names(module: Module) -> tuple[str, ...]:
     return next((names for kind, names in _WEIGHTS.items() if isinstance(module, kind)), ())
+
+
+def roundings(
+    owner: str, model: Module, places: list[Place], calibration: Any, observer: Observer | str,
+    signed: bool = False,
+) -> dict[int, StaticRounding]:  # fmt: skip
+    """How what goes into the layers of these weights becomes bytes, by the id of each weight.
+
+    Args:
+        owner: who asks, for messages.
+        model: any module.
+        places: its weights.
+        calibration: batches, as `quantize` takes them.
+        observer: how a scale is chosen.
+        signed: whether all bytes have a sign.
+
+    Raises:
+        SettingError: the data do not reach a layer.
+    """
+    chosen = observer if isinstance(observer, Observer) else Observer(observer)
+    wanted = [p for p in places if p.multiplied]
+    seen = observe(model, [p.weight for p in wanted], chosen, batches_of(owner, calibration))
+    for place in wanted:
+        if not seen[id(place.weight)].seen:
+            raise SettingError(
+                f"{owner}: the calibration data do not reach a layer",
+                got=f"nothing went into {place.path}",
+                rule="each layer whose activations are rounded sees at least one batch",
+                fix=f"data that go through it, or skip=[{place.path.rpartition('.')[0]!r}]",
+            )
+    return {id(p.weight): seen[id(p.weight)].rounding(signed) for p in wanted}
+
+
+def _saved(state: Mapping[str, Any], places: list[Place]) -> dict[int, StaticRounding]:
+    """The same out of the state of a model that was calibrated."""
+    found: dict[int, StaticRounding] = {}
+    for place in (p for p in places if p.multiplied):
+        keys = {f"{place.path}.input.{StaticRounding.names[u]}": u for u in (False, True)}
+        key = next((key for key in keys if key in state), None)
+        if key is None:
+            raise SettingError(
+                "quantize: the state has no scale for what goes into a layer",
+                got=f"no {' or '.join(keys)}",
+                rule="the state of a model that was quantized with calibration, of the same layers",
+                fix="calibration=batches; the same skip; batch norms folded as they were there",
+            )
+        rounding = found[id(place.weight)] = StaticRounding(1.0, keys[key])
+        rounding.load_state_dict({StaticRounding.names[keys[key]]: state[key]})
+    return found
 
 
 def bytes_of(model: Module) -> int:

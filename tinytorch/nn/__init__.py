@@ -58,7 +58,7 @@ from tinytorch.nn.losses import (
 from tinytorch.nn.module import Module, ModuleDict, ModuleList, Parameter, Sequential
 from tinytorch.nn.normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
 from tinytorch.nn.pooling import AdaptiveAvgPool2d, AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
-from tinytorch.nn.quantized import QuantizedWeight
+from tinytorch.nn.quantized import QuantizedWeight, StaticRounding, WeightForm
 from tinytorch.nn.recurrent import GRU, LSTM, RNN
 from tinytorch.nn.shapes import Flatten, Identity, Unflatten, Upsample
 from tinytorch.nn.summary import signal
@@ -73,8 +73,8 @@ __all__ = [
     "ModuleDict", "ModuleList",
     "MultiHeadAttention", "NLLLoss", "PReLU", "Parameter", "QuantizedWeight", "RMSNorm", "RNN",
     "ReLU", "ReLU6", "RotaryPositions", "SELU", "SelfAttention", "Sequential", "SiLU", "Sigmoid",
-    "SinusoidalPositions", "SmoothL1Loss", "Softmax", "Softplus", "Softsign", "Tanh",
-    "TransformerBlock", "Unflatten", "Upsample", "functional", "init",
+    "SinusoidalPositions", "SmoothL1Loss", "Softmax", "Softplus", "Softsign", "StaticRounding",
+    "Tanh", "TransformerBlock", "Unflatten", "Upsample", "WeightForm", "functional", "init",
     "initialise", "signal",
 ]  # fmt: skip
 

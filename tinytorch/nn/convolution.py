@@ -15,7 +15,7 @@ from tinytorch.base.arguments import flag, pair, single, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.nn.init import uniform
 from tinytorch.nn.module import Module, Parameter
-from tinytorch.nn.quantized import QuantizedWeight
+from tinytorch.nn.quantized import WeightForm
 from tinytorch.tensor.contractions import (
     convolution,
     convolution_transpose,
@@ -276,7 +276,7 @@ class _Correlation(_Convolution):
         """(N, C, H, W) -> (N, K, H', W'), or (N, C, T) -> (N, K, T')."""
         self._check(x)
         settings = self.stride, self.padding, self.dilation, self.groups
-        if isinstance(self.weight, QuantizedWeight):
+        if isinstance(self.weight, WeightForm):
             return self.weight.convolve(self.function, x, self.bias, *settings)
         return self.function(x, self.weight, self.bias, *settings)
 

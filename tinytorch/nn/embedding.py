@@ -66,7 +66,7 @@ def embedding(
 
     Args:
         input: integers (...) in [0, V).
-        weight: (V, C), or a QuantizedWeight of that shape, whose rows are read alone.
+        weight: (V, C), or a WeightForm of that shape, whose rows are read alone.
         padding_idx: a row that gets no gradient, in [-V, V); default None.
         sparse: let the gradient of the weight name the rows that were read, a RowGradient, in place
             of V rows of which most are 0; optimizers then move those rows alone.

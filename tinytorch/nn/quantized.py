@@ -8,7 +8,9 @@ Activations are rounded to int8 on the fly, one scale for each token (each pictu
 convolution), as torchao's int8_dynamic_activation_int8_weight and _int4_weight do. llama.cpp takes
 a scale for each 32 numbers. One for each token is exact in int32 over the whole sum, which is what
 instructions for bytes are fastest at, and costs nothing in the inner loop; what it loses is in
-docs/log.md.
+docs/log.md. Or their scale is known before (`StaticRounding`): then no maximum is computed, and
+rounding is arithmetic on one number, which the compiler puts behind the operation that made it, so
+that what lies in memory between two layers are bytes.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.base.arguments import one_of
+from tinytorch.base.arguments import flag, number, one_of
 from tinytorch.base.dtypes import float32, from_bfloat16
 from tinytorch.base.errors import GradientError, SettingError, ShapeError
 from tinytorch.nn.module import Module
 from tinytorch.tensor.contractions import linear as plain_linear
+from tinytorch.tensor.elementwise import clip
+from tinytorch.tensor.elementwise import round as rounded
 from tinytorch.tensor.indexing import take
 from tinytorch.tensor.interpreter import is_grad_enabled
 from tinytorch.tensor.quantized import (
@@ -92,7 +96,99 @@ def _rounded(w: np.ndarray, bits: int, group: int) -> tuple[np.ndarray, np.ndarr
     return stored, scale
 
 
-class QuantizedWeight(Module):
+class StaticRounding(Module):
+    """Activations as bytes, by a scale that is known before they are: no maximum is computed.
+
+        signed     q = clip(round(x / scale), -127, 127), int8
+        unsigned   q = clip(round(x / scale), 0, 255), uint8: what comes from ReLU, twice as fine
+
+    The buffer is "scale" or "unsigned_scale", so that a saved model says which it was.
+
+    Args:
+        scale: of one step, in (0, inf).
+        unsigned: whether numbers below 0 are cut off; default False.
+
+    Cost: no memory; a multiplication, a rounding and two comparisons a number, fused with what is
+        before.
+
+    Source: Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 2.1.
+
+    Differs from the paper: no zero point: a number is a multiple of the scale. NaN is not kept.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> from tinytorch import nn
+        >>> nn.StaticRounding(0.5)(tt.Tensor([-100.0, 0.2, 1.1])).tolist()
+        [-127, 0, 2]
+        >>> nn.StaticRounding(0.5, unsigned=True)(tt.Tensor([-100.0, 0.3, 100.0])).tolist()
+        [0, 1, 200]
+    """
+
+    names = ("scale", "unsigned_scale")  # of the buffer
+
+    def __init__(self, scale: float, unsigned: bool = False):
+        number("StaticRounding", "scale", scale, "(0, inf)")
+        self.unsigned = flag("StaticRounding", "unsigned", unsigned)
+        self.register_buffer(self.names[self.unsigned], Tensor(np.float32(scale)))
+
+    @property
+    def step(self) -> Tensor:
+        """What one step stands for, 0-d float32."""
+        found: Tensor = getattr(self, self.names[self.unsigned])
+        return found.astype(float32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Floats (...) -> int8 or uint8 (...)."""
+        low, high = self.limits
+        q = clip(rounded(x.astype(float32) * (1.0 / self.step)), low, high)
+        return q.astype("uint8" if self.unsigned else "int8")
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The smallest and the largest byte."""
+        return (0.0, 255.0) if self.unsigned else (-127.0, 127.0)
+
+    def extra_repr(self) -> str:
+        """Whether it has a sign."""
+        return "unsigned=True" if self.unsigned else ""
+
+
+class WeightForm(Module):
+    """What stands in the place of a layer's Parameter: how the layer's arithmetic is done with it.
+
+    Subclasses define the four functions; layers call them where their weight is no Tensor.
+    """
+
+    shape: tuple[int, ...]
+
+    def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x @ weight.T + bias: (..., K) -> (..., N)."""
+        raise NotImplementedError
+
+    def convolve(self, function: Any, x: Tensor, bias: Tensor | None, *settings: Any) -> Tensor:
+        """A convolution's function of x with these filters."""
+        raise NotImplementedError
+
+    def rows(self, index: Tensor) -> Tensor:
+        """weight[index] as floats, for integers (...) in [0, N)."""
+        raise NotImplementedError
+
+    def part(self, rows: slice) -> WeightForm:
+        """Some rows as a weight of their own."""
+        raise NotImplementedError
+
+    @property
+    def ndim(self) -> int:
+        """Axes of the weight."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Numbers of the weight."""
+        return math.prod(self.shape)
+
+
+class QuantizedWeight(WeightForm):
     """A weight (N, ...) of 8 or 4 bits a number, for one layer or several that share it.
 
     "int8" without groups: numbers (N, ...) int8, scale (N,) float32, the largest of each output
@@ -105,6 +201,7 @@ class QuantizedWeight(Module):
         kind: "int8" or "int4"; default "int8".
         group: numbers that share a scale: 32, 64 or 128; None: a whole channel ("int8" only).
             Default None for "int8", 64 for "int4".
+        input: how what comes in is rounded; default None: by its largest number.
 
     Raises:
         SettingError: another kind or group, or a weight that is not finite.
@@ -126,8 +223,12 @@ class QuantizedWeight(Module):
     numbers: Tensor
     scale: Tensor
 
-    def __init__(self, weight: Any, kind: str = "int8", group: int | None = None):
+    def __init__(
+        self, weight: Any, kind: str = "int8", group: int | None = None,
+        input: StaticRounding | None = None,
+    ):  # fmt: skip
         self._settings(kind, group)
+        self.input = input
         array = _array(weight)
         self.shape = tuple(array.shape)
         if not np.isfinite(array).all():
@@ -163,8 +264,9 @@ class QuantizedWeight(Module):
 
     @classmethod
     def packed(
-        cls, numbers: Any, scale: Any, shape: tuple[int, ...], kind: str, group: int | None
-    ) -> QuantizedWeight:
+        cls, numbers: Any, scale: Any, shape: tuple[int, ...], kind: str, group: int | None,
+        input: StaticRounding | None = None,
+    ) -> QuantizedWeight:  # fmt: skip
         """The weight that is held by numbers and scales as they lie in a file.
 
         Args:
@@ -173,12 +275,14 @@ class QuantizedWeight(Module):
             shape: of the weight they stand for.
             kind: "int8" or "int4".
             group: numbers that share a scale; None: a channel.
+            input: how what comes in is rounded; None: by its largest number.
 
         Raises:
             ShapeError: the numbers or scales are not those of such a weight.
         """
         self = cls.__new__(cls)
         self._settings(kind, group)
+        self.input = input
         self.shape = tuple(shape)
         n, k = self.shape[0], math.prod(self.shape[1:])
         held, scales = self.shape, (n,)
@@ -203,16 +307,6 @@ class QuantizedWeight(Module):
         return float32
 
     @property
-    def ndim(self) -> int:
-        """Axes of the weight."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Numbers of the weight."""
-        return math.prod(self.shape)
-
-    @property
     def nbytes(self) -> int:
         """Bytes of numbers and scales."""
         return sum(b.size * b.dtype.itemsize for b in (self.numbers, self.scale))
@@ -223,7 +317,9 @@ class QuantizedWeight(Module):
         return False
 
     def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """x @ weight.T + bias with x rounded to int8, a scale for each row: (..., K) -> (..., N).
+        """x @ weight.T + bias with x rounded to bytes, a scale for each row: (..., K) -> (..., N).
+
+        With `input` set, one scale for all.
 
         Raises:
             GradientError: x asks for a gradient, which rounding does not have.
@@ -236,10 +332,10 @@ class QuantizedWeight(Module):
                 fix="give the features that the layer was made for",
             )
         refuse_gradient(x)
-        q, scale = few_bits(x)
+        q, scale = few_bits(x) if self.input is None else (self.input(x), self.input.step)
         if self.group is None:
             y = bytes_times_bytes(q, self.numbers).astype(float32)
-            y = y * scale * self.scale.astype(float32)
+            y = self._scaled(y, scale, self.scale.astype(float32))
         else:
             y = grouped_linear(q, self.numbers, self.scale, self.bits, self.group) * scale
         y = y if bias is None else y + bias.astype(float32)
@@ -257,12 +353,21 @@ class QuantizedWeight(Module):
         refuse_gradient(x)
         if self.group is not None:
             return function(x, self.dequantize().astype(x.dtype), bias, *settings)
-        q, scale = few_bits(x, tuple(range(1, len(x.shape))))
+        if self.input is None:
+            q, scale = few_bits(x, tuple(range(1, len(x.shape))))
+        else:
+            q, scale = self.input(x), self.input.step
         sums = function(q.astype("int32"), self.numbers.astype("int32"), None, *settings)
         ones = (1,) * (len(x.shape) - 2)
-        y = sums.astype(float32) * scale * self.scale.astype(float32).reshape(1, -1, *ones)
+        y = self._scaled(
+            sums.astype(float32), scale, self.scale.astype(float32).reshape(1, -1, *ones)
+        )
         y = y if bias is None else y + bias.astype(float32).reshape(1, -1, *ones)
         return y if x.dtype is float32 else y.astype(x.dtype)
+
+    def _scaled(self, sums: Tensor, scale: Tensor, own: Tensor) -> Tensor:
+        """Sums of bytes as what they stand for; both scales are one where both are known before."""
+        return sums * scale * own if self.input is None else sums * (scale * own)
 
     def rows(self, index: Tensor) -> Tensor:
         """weight[index] as float32, for integers (...) in [0, N)."""
@@ -272,7 +377,7 @@ class QuantizedWeight(Module):
         """Some rows as a weight of their own; nothing is copied."""
         numbers, scale = self.numbers[rows], self.scale[rows]
         shape = (numbers.shape[0], *self.shape[1:])
-        return QuantizedWeight.packed(numbers, scale, shape, self.kind, self.group)
+        return QuantizedWeight.packed(numbers, scale, shape, self.kind, self.group, self.input)
 
     def dequantize(self) -> Tensor:
         """The numbers it stands for, float32."""
@@ -321,22 +426,22 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
 
     Args:
         input: (..., C).
-        weight: (K, C), or a QuantizedWeight of that shape.
+        weight: (K, C), or a WeightForm of that shape.
         bias: (K,).
 
     Returns:
         (..., K).
     """
-    if isinstance(weight, QuantizedWeight):
+    if isinstance(weight, WeightForm):
         return weight.linear(input, bias)
     return plain_linear(input, weight, bias)
 
 
 def rows_of(weight: Any, index: Tensor) -> Tensor:
-    """weight[index] along the first axis, of a Tensor or a QuantizedWeight."""
-    return weight.rows(index) if isinstance(weight, QuantizedWeight) else take(weight, index, 0)
+    """weight[index] along the first axis, of a Tensor or a WeightForm."""
+    return weight.rows(index) if isinstance(weight, WeightForm) else take(weight, index, 0)
 
 
 def part_of(weight: Any, rows: slice) -> Any:
-    """Some rows of a Tensor or a QuantizedWeight, of the same kind."""
-    return weight.part(rows) if isinstance(weight, QuantizedWeight) else weight[rows]
+    """Some rows of a Tensor or a WeightForm, of the same kind."""
+    return weight.part(rows) if isinstance(weight, WeightForm) else weight[rows]
