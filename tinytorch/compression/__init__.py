@@ -6,10 +6,22 @@ it is called, compiled, saved and loaded as before.
 
 from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.unknown_names import names_of as _names_of
+from tinytorch.compression.averaging import (
+    Ensemble,
+    WeightAverage,
+    average_weights,
+    refresh_batch_norm,
+)
+from tinytorch.compression.distill import distill, distillation_loss
+from tinytorch.compression.fake import FakeQuantizedWeight
+from tinytorch.compression.fine_tune import fine_tune
 from tinytorch.compression.observe import Observer
-from tinytorch.compression.quantize import bytes_of, quantize
+from tinytorch.compression.quantize import bytes_of, fake_quantize, quantize
 
-__all__ = ["Observer", "bytes_of", "quantize"]
+__all__ = [
+    "Ensemble", "FakeQuantizedWeight", "Observer", "WeightAverage", "average_weights", "bytes_of",
+    "distill", "distillation_loss", "fake_quantize", "fine_tune", "quantize", "refresh_batch_norm",
+]  # fmt: skip
 
 _explain_all(globals(), __all__)
 __getattr__ = _names_of("compression", lambda: __all__)

@@ -167,8 +167,13 @@ class ObservedWeight(WeightForm):
         """Some rows, shown to the same observer."""
         return ObservedWeight(self.weight[rows], self.observer)
 
+    def __getitem__(self, rows: Any) -> Tensor:
+        """Some rows."""
+        found: Tensor = self.weight[rows]
+        return found
 
-def batches_of(owner: str, calibration: Any) -> Iterator[tuple]:
+
+def batches_of(owner: str, calibration: Any) -> Iterator[tuple[Tensor, ...]]:
     """The inputs of each batch: of (input, ..., target) without the target, as the Trainer has it.
 
     Args:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tinytorch.base.arguments import one_of
 from tinytorch.base.errors import ArgumentTypeError, SettingError
+from tinytorch.compression.fake import FakeQuantizedWeight
 from tinytorch.compression.observe import Observer, batches_of, observe
 from tinytorch.nn.attention import Attention
 from tinytorch.nn.convolution import Conv1d, Conv2d
@@ -52,6 +53,8 @@ def quantize(
     is shown these batches, an observer notes what goes into each layer, and at run time no maximum
     is computed. Activations after ReLU have no sign. A compiled program then keeps bytes between
     layers where nothing else reads the floats.
+
+    A model from `fake_quantize` becomes the static model that it was trained to be.
 
     To load a saved one: make the model, quantize it the same way, `load_state_dict`; of a static
     one, `quantize(model, calibration=state)` takes the scales from the state in place of data.
@@ -100,6 +103,11 @@ def quantize(
             fix="quantize(model, 'int8')",
         )
     one_of("quantize", "kind", kind, tuple(BITS))
+    fakes = [m for m in model.modules() if isinstance(m, FakeQuantizedWeight)]
+    if fakes:
+        _refuse_settings(kind, group, calibration)
+        trained = {id(m): m.converted() for m in fakes}
+        return copy.deepcopy(model, dict[int, Any](trained)).requires_grad_(False).eval()
     places = places_of("quantize", model, skip)
     inputs: dict[int, StaticRounding] = {}
     if isinstance(calibration, Mapping):
@@ -114,6 +122,64 @@ def quantize(
     }
     copied = copy.deepcopy(model, dict[int, Any](small))
     return copied.requires_grad_(False).eval()
+
+
+def _refuse_settings(kind: str, group: int | None, calibration: Any) -> None:
+    if kind != "int8" or group is not None or calibration is not None:
+        raise SettingError(
+            "quantize: this model was trained for other bytes",
+            got=f"kind={kind!r}, group={group}"
+            + (", calibration" if calibration is not None else ""),
+            rule="what fake_quantize rounded: int8, a scale a channel, its own calibration",
+            fix="quantize(model)",
+        )
+
+
+def fake_quantize(
+    model: Module, calibration: Any, *, skip: Iterable[str] = (),
+    observer: Observer | str = "mse",
+) -> Module:  # fmt: skip
+    """A copy of a model that trains as if it had 8 bits: for quantisation-aware fine-tuning.
+
+    Weights and what goes into their layers are rounded in the forward pass as the static int8 model
+    rounds them; gradients go through (`FakeQuantizedWeight`). Then
+
+        aware = fake_quantize(model, batches)
+        fine_tune(aware, loader)
+        small = quantize(aware)             answers as `aware` does, to the rounding of float32
+
+    Weights' scales follow the weights; those of activations stay as calibrated. Fold batch norms
+    first (`fold_batch_norm`): in training they would divide by other numbers than in evaluation.
+
+    Args:
+        model: any module; it does not change.
+        calibration: batches as `quantize` takes them.
+        skip: dotted names of parts that stay as they are, with all below them.
+        observer: how the scales of activations are chosen, as in `quantize`.
+
+    Returns:
+        the copy, in the model's mode; its parameters are named "....weight.weight".
+
+    Raises:
+        SettingError, DataError: as `quantize` with calibration.
+
+    Source: Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> from tinytorch import compression, nn
+        >>> net, x = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2)), tt.ones(2, 8)
+        >>> aware = compression.fake_quantize(net, [x])
+        >>> small = compression.quantize(aware)
+        >>> abs(aware(x) - small(x)).max().item() < 1e-6
+        True
+    """
+    places = places_of("fake_quantize", model, skip)
+    inputs = roundings("fake_quantize", model, places, calibration, observer)
+    fakes = {
+        id(p.weight): FakeQuantizedWeight.of(p.weight, inputs.get(id(p.weight))) for p in places
+    }
+    return copy.deepcopy(model, dict[int, Any](fakes))
 
 
 @dataclass(frozen=True)

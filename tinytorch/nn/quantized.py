@@ -177,6 +177,10 @@ class WeightForm(Module):
         """Some rows as a weight of their own."""
         raise NotImplementedError
 
+    def __getitem__(self, rows: Any) -> Tensor:
+        """Some rows, or one, as floats."""
+        raise NotImplementedError
+
     @property
     def ndim(self) -> int:
         """Axes of the weight."""
