@@ -6,6 +6,12 @@ it is called, compiled, saved and loaded as before.
 
 from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.unknown_names import names_of as _names_of
+from tinytorch.compression.apply import (
+    apply_acceleration,
+    apply_caching,
+    apply_quantization,
+    fine_tune_optimizations,
+)
 from tinytorch.compression.averaging import (
     Ensemble,
     WeightAverage,
@@ -19,8 +25,10 @@ from tinytorch.compression.observe import Observer
 from tinytorch.compression.quantize import bytes_of, fake_quantize, quantize
 
 __all__ = [
-    "Ensemble", "FakeQuantizedWeight", "Observer", "WeightAverage", "average_weights", "bytes_of",
-    "distill", "distillation_loss", "fake_quantize", "fine_tune", "quantize", "refresh_batch_norm",
+    "Ensemble", "FakeQuantizedWeight", "Observer", "WeightAverage", "apply_acceleration",
+    "apply_caching", "apply_quantization", "average_weights", "bytes_of", "distill",
+    "distillation_loss", "fake_quantize", "fine_tune", "fine_tune_optimizations", "quantize",
+    "refresh_batch_norm",
 ]  # fmt: skip
 
 _explain_all(globals(), __all__)
