@@ -115,6 +115,14 @@ def test_a_feature_that_nobody_knows_is_a_fault():
         driver.begin_function("asked", target, 7)
 
 
+def test_an_object_without_a_place_for_its_weights_is_a_fault():
+    """Ground truth: the mark is not there, or something is behind it."""
+    library = build_library(nn.Linear(4, 4).eval(), tt.zeros(1, 4))
+    for image in (b"", library.object):
+        with pytest.raises(CompileError, match="place of the weights"):
+            driver.filled(image, library.program.data)
+
+
 # --- aarch64, on an emulated machine ---
 
 ROOT = os.environ.get("AARCH64_ROOT", "")
@@ -150,7 +158,8 @@ def test_aarch64_gives_what_the_model_gives(tmp_path, optional):
     library = build_library(pictures_network(), picture(), target, "net")
     sizes = {"size": picture().size * 4, "workspace": driver.workspace_bytes(library.program)}
     text = driver.library_text("net", library.program) + START.format(**sizes)
-    (tmp_path / "net.o").write_bytes(engine.compile_text(text, target))
+    image = driver.filled(engine.compile_text(text, target), library.program.data)
+    (tmp_path / "net.o").write_bytes(image)
     libc = f"{ROOT}/lib/aarch64-linux-gnu/libc.so.6"
     subprocess.run(
         [LINKER, "-dynamic-linker", "/lib/ld-linux-aarch64.so.1", "net.o", libc, "-o", "main"],

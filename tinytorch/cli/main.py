@@ -11,6 +11,7 @@ import typer
 
 from tinytorch.base.errors import TinyTorchError
 from tinytorch.cli.doctor import doctor
+from tinytorch.cli.export import export_model
 from tinytorch.cli.generate import generate
 from tinytorch.cli.report import STOPPED
 from tinytorch.cli.results import curve, evaluate, predict
@@ -31,6 +32,7 @@ commands.command()(evaluate)
 commands.command()(curve)
 commands.command()(predict)
 commands.command()(generate)
+commands.command("export")(export_model)
 commands.command()(doctor)
 
 

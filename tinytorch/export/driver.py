@@ -10,6 +10,11 @@ Note [who may be asked]
     answer but the caller's memory: `begin` asks once and writes a word there that `run` looks for.
     All functions of this file are compiled for the least processor of the architecture, so that
     they can say no where the kernels would end the process.
+
+Note [weights as text]
+    As LLVM IR 100 MB of weights are 300 MB of text, which is read and copied several times: 1.3 GB
+    and 10 s. So the text has zeros in their place, behind a mark that nothing else has (a SHA-512),
+    and `filled` puts them into the object file.
 """
 
 from __future__ import annotations
@@ -98,15 +103,39 @@ def _tables(program: NativeProgram) -> list[str]:
         fields = (s.tiles, len(addresses), len(s.addresses), s.skip, int(s.holds))
         records.append(f"{_RECORD} {{ptr {kernel}, {', '.join(f'i64 {n}' for n in fields)}}}")
         addresses += [f"{_ADDRESS} {{i64 {base}, i64 {at}}}" for base, at in s.addresses]
-    data = program.data.hex("\\")
+    mark, rest = _mark(program.data), max(0, len(program.data) - _MARK)
+    parts = f"[{_MARK} x i8], [{rest} x i8]"
+    text = "".join(f"\\{byte:02X}" for byte in mark)
     return [
         f"@stages = internal constant [{len(records)} x {_RECORD}] [{', '.join(records)}]",
         f"@addresses = internal constant [{len(addresses)} x {_ADDRESS}] [{', '.join(addresses)}]",
-        f'@data = internal constant [{len(program.data)} x i8] c"{data and chr(92) + data}", '
-        f"align {LINE}",
+        f"@data = internal externally_initialized constant <{{{parts}}}> <{{[{_MARK} x i8] "
+        f'c"{text}", [{rest} x i8] zeroinitializer}}>, align {LINE}',
     ]
 
 
+def filled(image: bytes, data: bytes) -> bytes:
+    """An object file of `library_text` with the data in its place; see Note [weights as text].
+
+    Raises:
+        CompileError: its place is not there.
+    """
+    mark = _mark(data)
+    at, room = image.find(mark), max(_MARK, len(data))
+    if at < 0 or image.find(mark, at + 1) >= 0 or any(image[at + _MARK : at + room]):
+        raise CompileError.own_fault(
+            "export: the place of the weights was not found in the object code",
+            got=f"{len(image)} bytes",
+            rule="the mark of driver.py once, and zeros behind it",
+        )
+    return image[:at] + data.ljust(_MARK, b"\0") + image[at + room :]
+
+
+def _mark(data: bytes) -> bytes:
+    return hashlib.sha512(data).digest()
+
+
+_MARK = 64  # bytes of a mark
 _RECORD, _RECORD_WORDS = "{ptr, i64, i64, i64, i64, i64}", 6
 _ADDRESS = "{i64, i64}"
 

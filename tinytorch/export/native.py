@@ -152,6 +152,7 @@ def build_library(
     given = example if isinstance(example, tuple) else (example,)
     program = native_program(model, given, _target(target))
     image = engine.compile_text(driver.library_text(name, program), program.target)
+    image = driver.filled(image, program.data)
     engine.release_memory()
     return NativeLibrary(name, program, image, _shared(name, image, program.target))
 
