@@ -14,12 +14,14 @@ import tinytorch as tt
 from tests.export.networks import built, needs_cc, numbers, picture, pictures_network, run
 from tinytorch import compression, export, nn
 from tinytorch.base.errors import CompileError, SettingError
-from tinytorch.codegen.target import host_features
+from tinytorch.codegen.target import Target, host_features
 from tinytorch.export.native import TARGETS, build_library
 
 # Sums of 27, 128 and 10 float32 numbers in another order, of probabilities up to 1: each rounds by
 # at most 2^-24 of its largest partial sum, errors add like random steps; 8 for the sums' size.
 TOLERANCE = 8 * 2.0**-24 * (27 + 128 + 10) ** 0.5
+
+HERE = Target.host().without_amx()  # what a library is written for; the same kernels
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def test_a_c_program_gives_what_the_model_gives(folder):
     got = numbers(run([built(folder)], folder, picture(3)))
     with tt.no_grad():
         eager = pictures_network()(picture(3)).numpy()[0]
-        compiled = tt.compile(pictures_network(), freeze=True)(picture(3)).numpy()[0]
+        compiled = tt.compile(pictures_network(), target=HERE, freeze=True)(picture(3)).numpy()[0]
     assert got.shape == eager.shape
     assert np.abs(got - eager).max() <= TOLERANCE
     assert got.tobytes() == compiled.tobytes()
@@ -116,7 +118,7 @@ def test_weights_of_few_bits(kind):
     library = build_library(small, x)
     loaded = export.LoadedLibrary("model", library.object, *_ends(library))
     with tt.no_grad():
-        wanted = tt.compile(small, freeze=True)(x)
+        wanted = tt.compile(small, target=HERE, freeze=True)(x)
     assert loaded(x).numpy().tobytes() == wanted.numpy().tobytes()
     whole = len(build_library(net, x).program.data)
     assert len(library.program.data) < whole / (3 if kind == "int8" else 5)
@@ -125,7 +127,7 @@ def test_weights_of_few_bits(kind):
 def test_a_compiled_model_keeps_its_precision():
     """Ground truth: the compiled model, to the last bit; bfloat16 has other bits than float32."""
     net, x = nn.Linear(64, 32).eval(), tt.Tensor(np.linspace(-1, 1, 64, dtype=np.float32)[None])
-    compiled = tt.compile(net, precision="bf16")
+    compiled = tt.compile(net, target=HERE, precision="bf16")
     library = build_library(compiled, x)
     loaded = export.LoadedLibrary("model", library.object, *_ends(library))
     with tt.no_grad():
@@ -178,7 +180,7 @@ def test_names_that_are_none_of_c(name):
 
 def test_targets_that_are_none():
     """Ground truth: the table of targets, which the message lists."""
-    for wrong in ("arm", 3, "vector128"):
+    for wrong in ("arm", 3, "vector128", Target.named("vector128", "riscv64")):
         with pytest.raises(SettingError, match="no such target") as caught:
             build_library(nn.Linear(2, 2), tt.zeros(1, 2), target=wrong)
         assert all(name in caught.value.rule for name in TARGETS)

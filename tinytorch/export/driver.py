@@ -35,7 +35,7 @@ LINE = 64  # bytes; the workspace is used from a multiple of it on
 _STATUS_AT, _HEAD = LINE, 2 * LINE
 
 # the least processor of each architecture
-_LEAST = {
+LEAST = {
     "x86_64": '"target-cpu"="x86-64" "target-features"="+sse2"',
     "aarch64": '"target-cpu"="generic" "target-features"="+neon"',
 }
@@ -143,7 +143,7 @@ _ADDRESS = "{i64, i64}"
 def _function(
     name: str, parameters: list[tuple[str, str]], result: str, target: Target, linkage: str = ""
 ) -> Function:
-    attributes = f"nounwind {_LEAST[target.architecture]}"
+    attributes = f"nounwind {LEAST[target.architecture]}"
     return Function(name, parameters, result, attributes, linkage)
 
 

@@ -105,8 +105,8 @@ def native(
         example: its argument, or a tuple of arguments: a library is for these shapes and number
             types.
         folder: where the files are written; what has their names is replaced.
-        target: "host" (default: this processor, with all it has but AMX), "x86-64" (vectors of 128
-            bits, every one since 2009), "avx2", "avx512", "aarch64", or a Target.
+        target: "host" (default: this processor, with all it has but AMX), "x86-64" (SSE4.2: Intel's
+            since 2008, AMD's since 2011), "avx2", "avx512", "aarch64", or a Target.
         name: of the files and functions, default "model": letters, digits and _, a letter first.
 
     Returns:
@@ -177,11 +177,13 @@ def _target(asked: object) -> Target:
     elif isinstance(asked, str) and (names := TARGETS.get(asked)) is not None:
         found = Target.named(*names, portable=True)
     else:
+        found = None
+    if found is None or found.architecture not in driver.LEAST:
         raise SettingError(
             "export: there is no such target",
             got=f"target={asked!r}",
             rule="a Target, or one of " + ", ".join(map(repr, TARGETS)),
-            fix='target="x86-64", which every x86-64 processor since 2009 runs',
+            fix='target="x86-64", which nearly every x86-64 processor runs',
         )
     return found.without_amx()
 

@@ -135,13 +135,14 @@ def native_program(model: Any, example: tuple[Any, ...], target: Target) -> Nati
     slots = _results(recording)
     memory = _Memory(plan, kernels, recording, target)
     stages = tuple(memory.stage(one) for one in plan.launched)
-    used = {stage.symbol for stage in stages}
+    names = {stage.symbol for stage in stages}
+    used = tuple(kernel for kernel in kernels if kernel.name in names)
     given = [graph.results[i] for i in slots]
     return NativeProgram(
-        target, tuple(k for k in kernels if k.name in used), stages,
+        target, used, stages,
         _facts("input", [(v.dtype, v.shape) for v in graph.arguments]),
         _facts("output", [(v.dtype, v.shape) for v in given]),
-        bytes(memory.data), memory.arena, plan.scratch,
+        bytes(memory.data), memory.arena, max((kernel.scratch for kernel in used), default=0),
     )  # fmt: skip
 
 
@@ -244,7 +245,7 @@ class _Memory:
         read = {n for one in plan.launched for n, _, _ in one.touched}
         holes = sorted((plan.storages[n][2], n) for n in self._kept & read)
         self._holes = [(at, round_up(plan.storages[n][1], ALIGNMENT)) for at, n in holes]
-        self.arena = plan.arena - sum(size for _, size in self._holes)
+        self.arena = 0  # bytes of what the stages use
 
     def _derive(self, kernels: Sequence[Kernel], recording: Recording, target: Target) -> bytes:
         """The arena after the tasks that read frozen states and constants alone."""
@@ -292,7 +293,9 @@ class _Memory:
             return DATA, self._add(np.ascontiguousarray(self._binding.array(place)).tobytes())
         if number in self._kept:
             return DATA, self._add(self._derived[place : place + size])
-        return ARENA, place - sum(size for at, size in self._holes if at < place)
+        start = place - sum(size for at, size in self._holes if at < place)
+        self.arena = max(self.arena, start + round_up(size, ALIGNMENT))
+        return ARENA, start
 
     def _add(self, content: bytes) -> int:
         start = round_up(len(self.data), ALIGNMENT)
