@@ -22,7 +22,7 @@ from tinytorch.cli.recipes import DATA_SETS, build
 TARGETS, KINDS = ("host", "x86-64"), ("float32", "int8")
 RUNS, PICTURES = 500, 10_000
 MOST_MILLISECONDS, MOST_MEMORY, MOST_FILE = 1.0, 30.0, 3.0
-ASKED = "issue 11"
+ASKED = "asked of the native library"
 C_PROGRAM = """
 #include <stdio.h>
 #include <stdlib.h>
