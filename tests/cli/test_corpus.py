@@ -99,6 +99,9 @@ def test_a_long_run_goes_on_with_the_tokens_that_are_there(here, capsys, short_m
     spoiled[-2] ^= 1
     run.tokens.write_bytes(spoiled)
     gone_on()
+    made = os.stat(run.tokens).st_ino
+    assert tito(capsys, "evaluate", run.path, "--eager", "--json")[0] == 0
+    assert os.stat(run.tokens).st_ino == made
     run.tokens.with_suffix(".json").write_text("{")
     assert tito(capsys, "evaluate", run.path, "--eager", "--json")[0] == 0
     assert json.loads(run.tokens.with_suffix(".json").read_text())["text"] == first.settings.digest
