@@ -45,6 +45,13 @@ def test_what_is_kept_answers_as_the_whole():
     assert list(generate(model, tokens, 4, temperature=0, context=context)) == alone
 
 
+def test_pruning_hands_on():
+    """Ground truth: the two functions behind the name: zeros, and fewer neurons."""
+    assert compression.sparsity_of(compression.apply_pruning(net(), 0.5)) == 0.5
+    small = compression.apply_pruning(net(), 0.5, tt.ones(1, 8))
+    assert small[0].weight.shape == (3, 8) and small[2].weight.shape == (3, 3)
+
+
 @pytest.mark.parametrize(
     ("call", "phrase"),
     [

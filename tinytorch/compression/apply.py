@@ -10,7 +10,9 @@ from typing import Any
 
 from tinytorch.base.errors import ArgumentTypeError
 from tinytorch.compiler.compile import compile as compiled
+from tinytorch.compression.channels import prune_channels
 from tinytorch.compression.fine_tune import fine_tune
+from tinytorch.compression.prune import prune
 from tinytorch.compression.quantize import quantize
 from tinytorch.generation.context import Context
 from tinytorch.nn.module import Module
@@ -34,6 +36,25 @@ def apply_quantization(model: Module, calibration: Any = None, kind: str = "int8
         True
     """
     return quantize(model, kind, calibration=calibration)
+
+
+def apply_pruning(model: Module, sparsity: float = 0.5, example: Any = None) -> Module:
+    """`prune(model, sparsity)`, or with an example `prune_channels(model, example, sparsity)`.
+
+    Args:
+        model: any module.
+        sparsity: part of the weights that are zeros, or of the channels that are removed.
+        example: an input, or a tuple of them; None: single weights.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> net, x = tt.nn.MLP([4, 8, 2]), tt.ones(1, 4)
+        >>> apply_pruning(net, 0.75, x).layers[0]
+        Linear(4, 2)
+    """
+    if example is None:
+        return prune(model, sparsity)
+    return prune_channels(model, example, sparsity)
 
 
 def apply_acceleration(model: Module) -> Callable:

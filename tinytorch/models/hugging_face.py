@@ -86,7 +86,7 @@ def _both(ours: str, theirs: str, bias: bool = True, transposed: bool = False) -
 def _joint(layer: Any, ours: str, names: tuple[str, str, str], bias: bool) -> Iterator[Piece]:
     """Rows of q, k and v, which lie in three arrays there."""
     shared = layer.kv_heads * layer.head_size
-    rows = (layer.d_model, shared, shared)
+    rows = (layer.num_heads * layer.head_size, shared, shared)
     yield Piece(f"{ours}.in_proj_weight", tuple(f"{n}.weight" for n in names), rows)
     if bias:
         yield Piece(f"{ours}.in_proj_bias", tuple(f"{n}.bias" for n in names), rows)

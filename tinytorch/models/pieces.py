@@ -192,7 +192,11 @@ def llama_pieces(model: Any, place: Callable[[str, int | None], str]) -> Iterato
         shared = layer.kv_heads * layer.head_size
         names = tuple(place(part, i) for part in "qkv")
         yield Piece(f"{ours}.norm1.weight", (place("norm1", i),))
-        yield Piece(f"{ours}.self_attn.in_proj_weight", names, (layer.d_model, shared, shared))
+        yield Piece(
+            f"{ours}.self_attn.in_proj_weight",
+            names,
+            (layer.num_heads * layer.head_size, shared, shared),
+        )
         yield Piece(f"{ours}.self_attn.out_proj.weight", (place("o", i),))
         yield Piece(f"{ours}.norm2.weight", (place("norm2", i),))
         for n in (1, 2, 3):

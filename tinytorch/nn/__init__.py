@@ -62,20 +62,21 @@ from tinytorch.nn.quantized import QuantizedWeight, StaticRounding, WeightForm
 from tinytorch.nn.recurrent import GRU, LSTM, RNN
 from tinytorch.nn.shapes import Flatten, Identity, Unflatten, Upsample
 from tinytorch.nn.summary import signal
+from tinytorch.nn.weight_forms import FactoredWeight, MaskedWeight, SharedWeight, SparseWeight
 
 __all__ = [
     "AdaptiveAvgPool2d", "AvgPool1d", "AvgPool2d", "BCELoss", "BCEWithLogitsLoss", "BatchNorm1d",
     "BatchNorm2d", "Conv1d", "Conv2d", "ConvTranspose2d", "CrossEntropyLoss", "DropPath", "Dropout",
-    "Dropout2d", "ELU", "Embedding", "Flatten", "GELU", "GLU", "GRU", "GroupNorm", "Hardsigmoid",
-    "Hardswish", "Hardtanh", "HuberLoss", "Identity", "KLDivLoss", "KeyValueCache", "L1Loss",
-    "LSTM", "LayerNorm", "LeakyReLU", "LearnedPositions", "Linear", "LogSigmoid", "LogSoftmax",
-    "MLP", "MSELoss", "MaxPool1d", "MaxPool2d", "Mish", "ModelCache", "Module",
-    "ModuleDict", "ModuleList",
-    "MultiHeadAttention", "NLLLoss", "PReLU", "Parameter", "QuantizedWeight", "RMSNorm", "RNN",
-    "ReLU", "ReLU6", "RotaryPositions", "SELU", "SelfAttention", "Sequential", "SiLU", "Sigmoid",
-    "SinusoidalPositions", "SmoothL1Loss", "Softmax", "Softplus", "Softsign", "StaticRounding",
-    "Tanh", "TransformerBlock", "Unflatten", "Upsample", "WeightForm", "functional", "init",
-    "initialise", "signal",
+    "Dropout2d", "ELU", "Embedding", "FactoredWeight", "Flatten", "GELU", "GLU", "GRU", "GroupNorm",
+    "Hardsigmoid", "Hardswish", "Hardtanh", "HuberLoss", "Identity", "KLDivLoss", "KeyValueCache",
+    "L1Loss", "LSTM", "LayerNorm", "LeakyReLU", "LearnedPositions", "Linear", "LogSigmoid",
+    "LogSoftmax", "MLP", "MSELoss", "MaskedWeight", "MaxPool1d", "MaxPool2d", "Mish", "ModelCache",
+    "Module", "ModuleDict", "ModuleList", "MultiHeadAttention", "NLLLoss", "PReLU", "Parameter",
+    "QuantizedWeight", "RMSNorm", "RNN", "ReLU", "ReLU6", "RotaryPositions", "SELU",
+    "SelfAttention", "Sequential", "SharedWeight", "SiLU", "Sigmoid", "SinusoidalPositions",
+    "SmoothL1Loss", "Softmax", "Softplus", "Softsign", "SparseWeight", "StaticRounding", "Tanh",
+    "TransformerBlock", "Unflatten", "Upsample", "WeightForm", "functional", "init", "initialise",
+    "signal",
 ]  # fmt: skip
 
 _explain_all(globals(), __all__)

@@ -205,6 +205,11 @@ class Attention(Module):
         self._make_weights(flag(owner, "bias", bias))
 
     @property
+    def _width(self) -> int:
+        """Numbers of all heads for a token: C, less where heads were removed."""
+        return self.num_heads * self.head_size
+
+    @property
     def _is_joint(self) -> bool:
         """Whether one matrix makes q, k and v."""
         return self.kdim == self.d_model == self.vdim
@@ -248,7 +253,7 @@ class Attention(Module):
     ) -> Tensor:  # fmt: skip
         """(B, T, C) -> (B, T, C), as `MultiHeadAttention.forward`."""
         self._check("query", query, "d_model")
-        b, t, c = query.shape
+        b, t, _ = query.shape
         q, k, v = self._heads(query, key, value)  # (B, A, T, D), (B, kv_heads, S, D)
         if self.positions is not None:
             start = 0 if cache is None else cache.lengths
@@ -263,7 +268,7 @@ class Attention(Module):
                 q, k, v, attn_mask=mask, is_causal=self.causal, enable_gqa=True,
                 dropout_p=self.dropout if self.training else 0.0,
             )  # fmt: skip
-        return self.out_proj(y.permute(0, 2, 1, 3).reshape(b, t, c))
+        return self.out_proj(y.permute(0, 2, 1, 3).reshape(b, t, self._width))
 
     def new_cache(self, batch: int, length: int, **settings: Any) -> KeyValueCache:
         """An empty cache for this layer.
@@ -321,7 +326,7 @@ class Attention(Module):
 
     def _projected(self, name: str, x: Tensor) -> Tensor:
         """Queries, keys or values: by the layer's weights for q, k or v."""
-        c, shared = self.d_model, self.kv_heads * self.head_size
+        c, shared = self._width, self.kv_heads * self.head_size
         first = {"q": 0, "k": c, "v": c + shared}[name]
         rows = slice(first, first + (c if name == "q" else shared))
         weight = (

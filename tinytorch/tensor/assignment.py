@@ -505,7 +505,7 @@ def copy_named(
     unexpected = [name for name in given if name not in own]
     if strict and (missing or unexpected):
         raise _names_differ(owner, own, missing, unexpected)
-    values = {name: _as_tensor(given[name]) for name in own if name in given}
+    values = {name: as_given(given[name]) for name in own if name in given}
     for name, value in values.items():
         _check_named(owner, name, own[name], value)
     with no_grad():
@@ -515,7 +515,8 @@ def copy_named(
     return missing, unexpected
 
 
-def _as_tensor(x: Any) -> Any:
+def as_given(x: Any) -> Any:
+    """A Tensor of what a state holds under a name: see `given` of `copy_named`."""
     if isinstance(x, TensorBase):
         return x.detach()
     parts = entries_of(x)
