@@ -259,9 +259,9 @@ def grouped(w: Writer) -> None:
     if found and w.flag():
         x = w.choose(found)
     else:
-        lead, k = w.choose([(1,), (2, 3), (8,), (), (9,)]), w.choose([32, 70, 64, 128, 1, 200, 257])
+        lead, k = w.choose([(1,), (1, 2), (3,), (), (9,)]), w.choose([32, 70, 64, 128, 1, 200, 257])
         if w.rarely(12):
-            lead, k = w.choose([((0,), k), (lead, 0)])
+            lead, k = w.choose([((0,), k), (lead, 0), ((8,), k)])
         x = w.given((*lead, k), int8, array=whole((*lead, k), -128, 127).astype(np.int8))
     n, k = w.choose([3, 1, 17, 33]), x.shape[-1]
     ends = (-8, 7) if bits == 4 else (-128, 127)
