@@ -60,7 +60,7 @@ def run(folder: Path, log: Path) -> dict:
 def one_seed(train: Arrays, seed: int) -> dict[str, Module]:
     """The network and what each step makes of it, by name."""
     tt.manual_seed(seed)
-    model, average = CNN(28, 1, 10, WIDTHS), compression.WeightAverage(EPOCHS - AVERAGED + 1)
+    model, average = CNN(28, 1, 10, WIDTHS), compression.WeightAverage(EPOCHS - AVERAGED)
     _learn(model, train, seed, [average])
     images = train[0][:CALIBRATION]
     folded = compression.fold_batch_norm(model, tt.Tensor(images[:1]))
@@ -174,7 +174,7 @@ def _claims(record: Record, found: dict[str, list[dict]]) -> None:
     record.claim(
         "a student learns more from its teacher than from labels alone", asked,
         f"{mean('student alone'):.2f} to {mean('student of the teacher'):.2f} %, by seed "
-        + ", ".join(f"{g:+.2f}" for g in gains), np.mean(gains) > 0,
+        + ", ".join(f"{g:+.2f}" for g in gains), bool(np.mean(gains) > 0),
     )  # fmt: skip
     together = mean("ensemble of the seeds")
     record.claim(
