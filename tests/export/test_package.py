@@ -4,7 +4,9 @@ Ground truth: SHA-256 of the bytes; the model line by line.
 """
 
 import json
+import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,12 +26,17 @@ from tinytorch.export.package import KIND
 from tinytorch.storage import writing_folder
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    place = tmp_path_factory.mktemp("made") / "net"
+    export.package_for_production(pictures_network(), place, picture(), version="2.1", name="net")
+    return place
+
+
 @pytest.fixture
-def place(tmp_path):
-    export.package_for_production(
-        pictures_network(), tmp_path / "net", picture(), version="2.1", name="net"
-    )
-    return tmp_path / "net"
+def place(made, tmp_path):
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(made, tmp_path / "net"))
 
 
 def test_a_package_gives_what_the_model_gives(place):
