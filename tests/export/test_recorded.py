@@ -3,12 +3,14 @@
 Ground truth: what a library can do: outputs that follow from inputs, and nothing else.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import tinytorch as tt
 from tests.export.networks import picture, pictures_network
-from tinytorch import nn
+from tinytorch import compression, nn
 from tinytorch.base.errors import ArgumentTypeError, CompileError, SettingError
 from tinytorch.codegen.target import Target
 from tinytorch.export.recorded import native_program
@@ -53,6 +55,20 @@ def test_outputs_that_are_not_computed_are_refused(function):
     """Ground truth: an input, a number, nothing, an array twice."""
     with pytest.raises(SettingError, match="not what it computes"):
         program(function, tt.ones(2))
+
+
+def test_weights_that_this_machine_cannot_prepare_are_refused():
+    """Ground truth: sums of int8 weights for VNNI are made by VNNI, which few machines have."""
+    wide = Target.named("avx512", "x86_64", portable=True)
+    wide = replace(wide, features=f"{wide.features},+avx512vnni", has_int8_dot=True)
+    model = compression.quantize(nn.Linear(64, 64), "int8")
+    try:
+        wide.runnable()
+    except SettingError:
+        with pytest.raises(SettingError, match="cannot prepare the weights"):
+            native_program(model, (tt.zeros(32, 64),), wide)
+    else:
+        assert native_program(model, (tt.zeros(32, 64),), wide).data
 
 
 def test_what_is_no_function_is_refused():

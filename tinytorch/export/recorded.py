@@ -111,7 +111,8 @@ def native_program(model: Any, example: tuple[Any, ...], target: Target) -> Nati
     Raises:
         CompileError: it cannot be compiled, changes something when called, or calls Python or
             NumPy in between.
-        SettingError: what it gives is not arrays that it computes.
+        SettingError: what it gives is not arrays that it computes; or its weights are prepared by
+            instructions that this machine lacks.
     """
     function, mode = model, nullcontext()
     if isinstance(model, Compiled):
@@ -259,7 +260,17 @@ class _Memory:
         except SettingError:
             here = Target.host()
         texts = module_texts(k for k in kernels if k.name in symbols)
-        objects = [compile_text(text, here) for text in texts]
+        try:
+            objects = [compile_text(text, here) for text in texts]
+        except CompileError as error:
+            if here == target:
+                raise
+            raise SettingError(
+                "export: this machine cannot prepare the weights for that target",
+                got=f"{target.name} with {target.features}: {error.got}",
+                rule="weights are prepared by the target's own kernels, compiled for this machine",
+                fix='one of the names ("avx512"), or the same call on a machine of that kind',
+            ) from error
         runner = Program(first, objects, recording.graph, here).runner(1)
         runner.bind_states(self._binding.addresses)
         runner.run([], [])
