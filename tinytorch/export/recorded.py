@@ -268,7 +268,7 @@ class _Memory:
             raise SettingError(
                 "export: this machine cannot prepare the weights for that target",
                 got=f"{target.name} with {target.features}: {error.got}",
-                rule="the kernels that prepare weights for the target are compiled for this machine",
+                rule="kernels that prepare weights for the target are compiled for this machine",
                 fix='one of the names ("avx512"), or the same call on a machine of that kind',
             ) from error
         runner = Program(first, objects, recording.graph, here).runner(1)
