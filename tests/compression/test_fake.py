@@ -8,7 +8,7 @@ from tinytorch import compression, nn
 from tinytorch.base.errors import DataError, SettingError
 from tinytorch.compression.fake import FakeQuantizedWeight, fake_bytes, fake_channels
 from tinytorch.data import load_digits
-from tinytorch.models import GPT, GPTConfig
+from tinytorch.models import GPT, CifarResNet, GPTConfig, VisionTransformer
 from tinytorch.nn.quantized import QuantizedWeight
 from tinytorch.training.history import Silent
 
@@ -72,14 +72,23 @@ def gpt():
     return model
 
 
-@pytest.mark.parametrize("name", ["cnn", "gpt"])
+def of_pictures(make):
+    tt.manual_seed(1)
+    return make(), tt.Tensor(normal(4, 3, 8, 8))
+
+
+@pytest.mark.parametrize("name", ["cnn", "gpt", "vit", "resnet"])
 def test_what_it_becomes_answers_alike(name):
     """Ground truth: the model that was trained with rounding: the same whole numbers multiplied,
     its floats rounded once more; where that tips a rounding, one step of one number."""
     if name == "cnn":
         model, x = cnn(), tt.Tensor(load_digits("train").take(range(32))[0])
-    else:
+    elif name == "gpt":
         model, x = gpt(), tt.Tensor(np.random.default_rng(0).integers(0, 65, (3, 12)))
+    elif name == "vit":
+        model, x = of_pictures(lambda: VisionTransformer(8, 4, 16, depth=1, heads=2))
+    else:
+        model, x = of_pictures(lambda: CifarResNet(1, width=4).eval())
     aware = compression.fake_quantize(model, [x])
     small = compression.quantize(aware)
     assert not any(isinstance(m, FakeQuantizedWeight) for m in small.modules())
