@@ -88,6 +88,8 @@ MODELS = {
     "odd": (Odd, lambda: numbers(2, 3, 8, 8)),
 }  # fmt: skip
 
+COMPILED = ("mlp", "llama", "odd")  # a program takes a second to make
+
 
 def made(name):
     tt.manual_seed(2)
@@ -119,13 +121,13 @@ def test_answers_without_channels_are_those_with_zeros(name):
     small = compression.prune_channels(model, x, 0.5)
     with tt.no_grad():
         right = model(x)
-        found, compiled = small(x), tt.compile(small)(x)
-    right, found, compiled = (
-        (t[0] if isinstance(t, tuple) else t).numpy() for t in (right, found, compiled)
-    )
+        found = [small(x)]
+        if name in COMPILED:
+            found.append(tt.compile(small)(x))
+    right, *found = ((t[0] if isinstance(t, tuple) else t).numpy() for t in (right, *found))
     size = np.abs(right).max()
-    np.testing.assert_allclose(found, right, rtol=0, atol=1e-5 * size)
-    np.testing.assert_allclose(compiled, right, rtol=0, atol=1e-4 * size)
+    for answer, error in zip(found, (1e-5, 1e-4), strict=False):
+        np.testing.assert_allclose(answer, right, rtol=0, atol=error * size)
     assert compression.bytes_of(small) < 0.9 * compression.bytes_of(model)
     assert compression.flops_of(small, x) < 0.9 * compression.flops_of(model, x)
     assert sum(p.size for p in small.parameters()) < sum(p.size for p in model.parameters())
