@@ -15,22 +15,10 @@ from tinytorch.base.arguments import one_of
 from tinytorch.base.errors import ArgumentTypeError, SettingError
 from tinytorch.compression.fake import FakeQuantizedWeight
 from tinytorch.compression.observe import Observer, batches_of, observe
-from tinytorch.nn.attention import Attention
-from tinytorch.nn.convolution import Conv1d, Conv2d
+from tinytorch.compression.replaced import uses_of
 from tinytorch.nn.embedding import Embedding
-from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.nn.quantized import BITS, QuantizedWeight, StaticRounding
-
-_PROJECTIONS = tuple(f"{name}_proj_weight" for name in ("in", "q", "k", "v"))
-# layer -> its weights that may have few bits
-_WEIGHTS: dict[type[Module], tuple[str, ...]] = {
-    Linear: ("weight",),
-    Embedding: ("weight",),
-    Conv2d: ("weight",),
-    Conv1d: ("weight",),
-    Attention: _PROJECTIONS,
-}
 
 
 def quantize(
@@ -203,22 +191,17 @@ def places_of(owner: str, model: Module, skip: str | Iterable[str] = ()) -> list
 
     Args:
         owner: who asks, for the message.
-        model: any module.
-        skip: dotted names of parts that stay as they are; what they share stays everywhere.
+        model, skip: as `uses_of` takes them.
 
     Raises:
         SettingError: there is none; a part to skip that does not exist.
     """
-    left = [model.get_submodule(path) for path in ([skip] if isinstance(skip, str) else skip)]
-    kept = {id(module) for top in left for module in top.modules()}
     found: dict[int, Place] = {}
-    for path, module in model.named_modules():
-        for name in () if id(module) in kept else _names(module):
-            weight = getattr(module, name, None)
-            if isinstance(weight, Parameter):
-                full, multiplied = f"{path}.{name}".lstrip("."), not isinstance(module, Embedding)
-                first = found.get(id(weight), Place(full, weight, False))
-                found[id(weight)] = replace(first, multiplied=first.multiplied or multiplied)
+    for path, module, weight in uses_of(model, skip):
+        if isinstance(weight, Parameter):
+            first = found.get(id(weight), Place(path, weight, False))
+            multiplied = first.multiplied or not isinstance(module, Embedding)
+            found[id(weight)] = replace(first, multiplied=multiplied)
     if not found:
         raise SettingError(
             f"{owner}: nothing in this model can be quantized",
@@ -226,12 +209,7 @@ def places_of(owner: str, model: Module, skip: str | Iterable[str] = ()) -> list
             rule="Linear, Conv1d, Conv2d, Embedding or attention layers with float weights",
             fix="quantize the model before, not its activations or norms",
         )
-    shared = {id(parameter) for top in left for parameter in top.parameters()}
-    return [place for key, place in found.items() if key not in shared]
-
-
-def _names(module: Module) -> tuple[str, ...]:
-    return next((names for kind, names in _WEIGHTS.items() if isinstance(module, kind)), ())
+    return list(found.values())
 
 
 def roundings(

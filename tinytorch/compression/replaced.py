@@ -12,34 +12,57 @@ from typing import Any
 import numpy as np
 
 from tinytorch.base.errors import SettingError
-from tinytorch.compression.quantize import _names
 from tinytorch.compression.recorded import check_model
+from tinytorch.nn.attention import Attention
+from tinytorch.nn.convolution import Conv1d, Conv2d
+from tinytorch.nn.embedding import Embedding
+from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.nn.quantized import QuantizedWeight
 from tinytorch.nn.weight_forms import DenseForm
 from tinytorch.tensor.tensor import Tensor
 
+# layer -> its weights that may have another form
+_WEIGHTS: dict[type[Module], tuple[str, ...]] = {
+    Linear: ("weight",),
+    Embedding: ("weight",),
+    Conv2d: ("weight",),
+    Conv1d: ("weight",),
+    Attention: tuple(f"{name}_proj_weight" for name in ("in", "q", "k", "v")),
+}
 _HELD = (Parameter, DenseForm, QuantizedWeight)  # what says the numbers for which it stands
 # (dotted name, the layer, the weight) -> the form that takes the weight's place, None: it stays
 Make = Callable[[str, Module, Any], Any]
 
 
-def weights_of(model: Module, skip: str | Iterable[str] = ()) -> Iterator[tuple[str, Module, Any]]:
-    """(dotted name, layer, weight) of the weights that may have another form, each once.
+def uses_of(model: Module, skip: str | Iterable[str] = ()) -> Iterator[tuple[str, Module, Any]]:
+    """(dotted name, layer, weight) wherever a layer has a weight that may have another form.
 
     Args:
         model: any module.
         skip: dotted names of parts that are left out, with all below them and what they share.
+
+    Raises:
+        SettingError: a part to skip that does not exist.
     """
     left = [model.get_submodule(path) for path in ([skip] if isinstance(skip, str) else skip)]
     kept = {id(module) for top in left for module in top.modules()}
-    seen = {id(x) for top in left for m in top.modules() for x in vars(m).values()}
+    shared = {id(x) for top in left for m in top.modules() for x in vars(m).values()}
     for path, module in model.named_modules():
-        for name in () if id(module) in kept else _names(module):
+        names = next((names for kind, names in _WEIGHTS.items() if isinstance(module, kind)), ())
+        for name in () if id(module) in kept else names:
             weight = getattr(module, name, None)
-            if isinstance(weight, _HELD) and id(weight) not in seen:
-                seen.add(id(weight))
+            if weight is not None and id(weight) not in shared:
                 yield f"{path}.{name}".removeprefix("."), module, weight
+
+
+def weights_of(model: Module, skip: str | Iterable[str] = ()) -> Iterator[tuple[str, Module, Any]]:
+    """Those of `uses_of` whose weight says the numbers for which it stands, each weight once."""
+    seen: set[int] = set()
+    for name, module, weight in uses_of(model, skip):
+        if isinstance(weight, _HELD) and id(weight) not in seen:
+            seen.add(id(weight))
+            yield name, module, weight
 
 
 def numbers_of(weight: Any) -> np.ndarray:
