@@ -303,8 +303,9 @@ def test_a_damaged_model_is_refused(eager_run, capsys, tmp_path):
 @pytest.mark.data
 @pytest.mark.slow
 def test_mnist_reaches_the_accuracy(official_data, capsys, tmp_path):
-    """Ground truth: the labels of the 10,000 official test images."""
-    words = ("train", "mnist", "--data-dir", official_data, "--require", 99)
+    """Ground truth: the labels of the 10,000 official test images; one pass gives 98.9 %, whose
+    deviation is 0.1."""
+    words = ("train", "mnist", "--data-dir", official_data, "--epochs", 1, "--require", 98.5)
     code, out, err = tito(capsys, *words, "--run", tmp_path / "m")
     assert code == 0, out + err
 

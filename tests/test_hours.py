@@ -68,7 +68,7 @@ def test_every_verb_is_shown(hours):
     blocks, folder = hours["second_hour"]
     assert any("tito generate" in text for kind, text, _ in blocks if kind == "sh")
     said = [printed for kind, _, printed in blocks if kind == "sh"][-1]
-    assert "The import statement" in said and "tokens/s" in said
+    assert "The import statement" in said and "tokens a second" in said
     assert (folder / "runs/python-gpt/tokenizer.json").exists()
 
 

@@ -49,6 +49,7 @@ def fine_tune(
         >>> import numpy as np, tinytorch as tt
         >>> from tinytorch import compression, nn
         >>> from tinytorch.training.history import Silent
+        >>> _ = tt.manual_seed(0)
         >>> net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
         >>> before = net[0].weight.detach().clone()
         >>> data = [(np.eye(2, dtype=np.float32), np.array([0, 1]))] * 50
