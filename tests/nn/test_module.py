@@ -11,6 +11,7 @@ import tinytorch as tt
 from tinytorch import nn
 from tinytorch.base.errors import CompileError, DTypeError, SettingError, ShapeError
 from tinytorch.base.settings import MODES, STRUCTURE
+from tinytorch.nn.module import evaluating
 
 
 class Part(nn.Module):
@@ -508,3 +509,19 @@ def test_a_compiled_function_notices_hooks():
     with layer.register_forward_hook(lambda m, inputs, out: out * 10.0):
         assert compiled(x).tolist() == [0.0, 20.0]
     assert compiled(x).tolist() == [0.0, 2.0]
+
+
+def test_a_mode_for_a_moment_leaves_each_part_as_it_was():
+    """Invariant: modes of all parts; a compiled function has the program of the mode afterwards,
+    also when the mode changes later."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(1.0))
+    model[0].eval()
+    compiled, x = tt.compile(lambda x: model(x)), tt.ones(1, 2)
+    assert not compiled(x).numpy().any()
+    with evaluating(model):
+        assert not any(m.training for m in model.modules())
+        assert compiled(x).numpy().any()
+    assert [m.training for m in model.modules()] == [True, False, True]
+    assert not compiled(x).numpy().any()
+    model.eval()
+    assert compiled(x).numpy().any()

@@ -16,7 +16,7 @@ from tinytorch.base.arguments import whole
 from tinytorch.base.dtypes import float64
 from tinytorch.base.errors import ArgumentTypeError, DataError, SettingError
 from tinytorch.nn.functional import log_softmax
-from tinytorch.nn.module import Module, ModuleList
+from tinytorch.nn.module import Module, ModuleList, evaluating
 from tinytorch.nn.normalization import BatchNorm1d, BatchNorm2d
 from tinytorch.tensor.creation import asarray
 from tinytorch.tensor.interpreter import no_grad
@@ -117,26 +117,22 @@ def refresh_batch_norm(model: Module, loader: Iterable) -> Module:
     """
     norms = [m for m in model.modules() if isinstance(m, (BatchNorm1d, BatchNorm2d))]
     norms = [m for m in norms if m.running_mean is not None]
-    modes = [(m, m.training) for m in model.modules()]
     before = [(m, m.momentum) for m in norms]
-    model.eval()
     batches = 0
     try:
-        for norm in norms:
-            norm.train()
-            norm.momentum = None
-            count = norm.num_batches_tracked  # at 0 the first batch replaces what there was
-            if count is not None:
-                count.zero_()
-        with no_grad():
+        with no_grad(), evaluating(model):
+            for norm in norms:
+                norm.train()
+                norm.momentum = None
+                count = norm.num_batches_tracked  # at 0 the first batch replaces what there was
+                if count is not None:
+                    count.zero_()
             for batch in loader if norms else ():
                 model(*map(asarray, batch[:-1]))
                 batches += 1
     finally:
         for norm, momentum in before:
             norm.momentum = momentum
-        for module, mode in modes:
-            module.training = mode
     if norms and not batches:
         raise DataError(
             "refresh_batch_norm: there is no batch",

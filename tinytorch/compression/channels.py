@@ -16,15 +16,16 @@ from tinytorch.base.arguments import number, one_of
 from tinytorch.base.errors import GradientError, SettingError, ShapeError, TinyTorchError, short
 from tinytorch.compiler.graph.graph import Value
 from tinytorch.compression.coupling import Coupling, Unit, makes, units
-from tinytorch.compression.recorded import check_model, evaluating, inputs_of, recorded
+from tinytorch.compression.recorded import check_model, inputs_of, recorded
 from tinytorch.nn.attention import Attention
 from tinytorch.nn.convolution import Conv1d, Conv2d, ConvTranspose2d
 from tinytorch.nn.embedding import Embedding
 from tinytorch.nn.linear import Linear
-from tinytorch.nn.module import Module, Parameter
+from tinytorch.nn.module import Module, Parameter, evaluating
 from tinytorch.nn.normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
 from tinytorch.nn.summary import tensors_in
 from tinytorch.tensor.indexing import take
+from tinytorch.tensor.interpreter import no_grad
 from tinytorch.tensor.tensor import Tensor
 
 IMPORTANCE = ("l1", "l2", "bn_scale", "taylor")
@@ -258,7 +259,7 @@ def _check(
     """Refuse a model that answers otherwise than the one whose removed numbers are zero."""
     reference = copy.deepcopy(model, dict(zeroed))
     problem = ""
-    with evaluating(reference, small):
+    with no_grad(), evaluating(reference, small):
         right = tensors_in(reference(*inputs))
         try:
             found = tensors_in(small(*inputs))

@@ -12,7 +12,7 @@ from typing import Any
 from tinytorch.base.arguments import number
 from tinytorch.base.errors import ArgumentTypeError, SettingError, ShapeError
 from tinytorch.nn.functional import cross_entropy, kl_div, log_softmax
-from tinytorch.nn.module import Module
+from tinytorch.nn.module import Module, evaluating
 from tinytorch.optim.adam import AdamW
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.tensor.interpreter import no_grad
@@ -196,15 +196,10 @@ def distill(
         )
     taught = Taught(student, teacher)
     metrics = named_metrics(settings.pop("metrics", None), loss)
-    modes = [(m, m.training) for m in teacher.modules()]
     trainer = Trainer(
         taught, optimizer or AdamW(lr=number("distill", "lr", lr, "(0, inf)")),
         _Loss(temperature, alpha, loss),
         metrics={name: _of_student(metric) for name, metric in metrics.items()}, **settings,
     )  # fmt: skip
-    teacher.eval()
-    try:
+    with evaluating(teacher):
         return trainer.train(loader, epochs, validation=validation)
-    finally:
-        for module, mode in modes:
-            module.training = mode

@@ -6,15 +6,13 @@ evaluation mode, without numbers: it costs milliseconds, whatever its size, and 
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from tinytorch.base.errors import ArgumentTypeError, short
 from tinytorch.compiler.record.recording import Recording, record
-from tinytorch.nn.module import Module
+from tinytorch.nn.module import Module, evaluating
 from tinytorch.tensor.interpreter import no_grad
 from tinytorch.tensor.tensor import Tensor
 
@@ -49,22 +47,6 @@ def inputs_of(owner: str, example: Any) -> tuple[Tensor, ...]:
     return tuple(x if isinstance(x, Tensor) else Tensor(x) for x in several)
 
 
-@contextmanager
-def evaluating(*models: Module) -> Generator[None]:
-    """Within the block models are in evaluation mode and nothing is recorded for gradients."""
-    parts = [part for model in models for part in model.modules()]
-    modes = [part.training for part in parts]
-    try:
-        for model in models:
-            model.eval()
-        with no_grad():
-            yield
-    finally:
-        for part, mode in zip(parts, modes, strict=True):
-            if part.training is not mode:
-                object.__setattr__(part, "training", mode)
-
-
 def recorded(model: Module, inputs: tuple[Tensor, ...]) -> Recording:
     """The recording of a call of a model in evaluation mode.
 
@@ -75,5 +57,5 @@ def recorded(model: Module, inputs: tuple[Tensor, ...]) -> Recording:
     Raises:
         CompileError: the model looks at values.
     """
-    with evaluating(model):
+    with no_grad(), evaluating(model):
         return record(model, inputs, {})

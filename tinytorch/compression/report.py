@@ -14,8 +14,9 @@ import numpy as np
 from tinytorch.base.arguments import whole
 from tinytorch.compiler.compile import compile as compiled
 from tinytorch.compression.quantize import bytes_of
-from tinytorch.compression.recorded import check_model, evaluating, inputs_of, recorded
-from tinytorch.nn.module import Module
+from tinytorch.compression.recorded import check_model, inputs_of, recorded
+from tinytorch.nn.module import Module, evaluating
+from tinytorch.tensor.interpreter import no_grad
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -105,7 +106,7 @@ def report(before: Module, after: Module, example: Any, *, runs: int = 15) -> Re
     models = (check_model("report", before), check_model("report", after))
     inputs = inputs_of("report", example)
     whole("report", "runs", runs, at_least=1)
-    with evaluating(*models):
+    with no_grad(), evaluating(*models):
         calls = [compiled(model) for model in models]
         answers = [call(*inputs) for call in calls]
         seconds: list[list[float]] = [[], []]

@@ -9,8 +9,8 @@ never how they are chosen.
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from tinytorch.base.lengths import Dim
 from tinytorch.compiler.compile import compile
 from tinytorch.nn.cache import PIECE, ModelCache
 from tinytorch.nn.module import Module
+from tinytorch.nn.module import evaluating as tree_evaluating
 from tinytorch.tensor.creation import from_numpy
 from tinytorch.tensor.interpreter import no_grad
 from tinytorch.tensor.memory import Watched, watch
@@ -283,19 +284,9 @@ def _of_every(model: Any, cache: ModelCache) -> Callable[[Tensor], Tensor]:
     return read
 
 
-@contextmanager
-def evaluating(model: Module) -> Generator[None, None, None]:
-    """The model in evaluation within, and as it was behind."""
-    if not model.training:
-        yield
-        return
-    training = [m for m in model.modules() if m.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for m in training:
-            m.training = True
+def evaluating(model: Module) -> AbstractContextManager[None]:
+    """The model in evaluation within, and as it was behind; where it evaluates, at no cost."""
+    return tree_evaluating(model) if model.training else nullcontext()
 
 
 def checked_prompt(owner: str, prompt: Any, vocab: int) -> list[int]:

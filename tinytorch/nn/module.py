@@ -9,7 +9,8 @@ module's forward, and the modules that are nothing but a tree: Sequential, Modul
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -280,9 +281,7 @@ class Module:
                 fix="model.train()",
             )
         for module in self.modules():
-            if module.training is not mode:
-                object.__setattr__(module, "training", mode)
-                MODES.flip(module)
+            _set_mode(module, mode)
         return self
 
     def eval(self) -> Module:
@@ -580,6 +579,26 @@ class ModuleList(Module):
 
     def __getitem__(self, index):
         return type(self)(self._parts[index]) if isinstance(index, slice) else self._parts[index]
+
+
+def _set_mode(module: Module, mode: bool) -> None:
+    """Set `training` of one module; compiled functions are told."""
+    if module.training is not mode:
+        object.__setattr__(module, "training", mode)
+        MODES.flip(module)
+
+
+@contextmanager
+def evaluating(*models: Module) -> Generator[None, None, None]:
+    """Within the block models are in evaluation mode; behind it each part is in the mode it had."""
+    modes = {part: part.training for model in models for part in model.modules()}
+    try:
+        for model in models:
+            model.eval()
+        yield
+    finally:
+        for part, mode in modes.items():
+            _set_mode(part, mode)
 
 
 class Sequential(ModuleList):
