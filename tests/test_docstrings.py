@@ -70,7 +70,9 @@ def documented():
 
 
 # Folders whose names users type; elsewhere an obvious argument may stay without a line.
-FOR_USERS = {"data", "models", "nn", "optim", "storage", "tensor", "text", "training"}
+FOR_USERS = {
+    "data", "inspection", "models", "nn", "optim", "storage", "tensor", "text", "training",
+}  # fmt: skip
 
 
 def test_described_arguments_exist():

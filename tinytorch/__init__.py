@@ -66,6 +66,7 @@ _LATER: dict[str, tuple[str, str | None]] = {
     "debug": ("tinytorch.tensor.debug", None),
     "export": ("tinytorch.export", None),
     "generation": ("tinytorch.generation", None),
+    "inspection": ("tinytorch.inspection", None),
     "models": ("tinytorch.models", None),
     "nn": ("tinytorch.nn", None),
     "optim": ("tinytorch.optim", None),

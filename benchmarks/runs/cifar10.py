@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import feature_maps
-from benchmarks.png import write_png
 from benchmarks.record import Record
+from tinytorch import inspection
 from tinytorch.cli.recipes import recipe_for
 from tinytorch.cli.runs import RunFolder, Settings
 from tinytorch.cli.train import Learning
@@ -40,7 +39,10 @@ def run(folder: Path, log: Path) -> dict:
     text += f", {sum(history['seconds']):.0f} s of a shared machine"
     record.claim("a CNN reaches 75 % on CIFAR-10", "course, module 9", text, found >= MILESTONE)
     model = learning.model.eval()
-    write_png(record.picture("-filters"), feature_maps.filters(model.stages[0].conv1))
+    drawn = inspection.draw_filters(inspection.filters(model.stages[0].conv1))
+    inspection.save_figure(record.picture("-filters"), drawn)
     images, _ = learning.parts["test"].take(np.array(SHOWN))
-    write_png(record.picture("-maps"), feature_maps.maps(model, list(model.stages), images))
+    maps = inspection.feature_maps(model, images, model.stages)
+    drawn = inspection.draw_feature_maps(images, maps)
+    inspection.save_figure(record.picture("-maps"), drawn)
     return record.keep()

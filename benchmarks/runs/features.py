@@ -11,10 +11,8 @@ from pathlib import Path
 import numpy as np
 
 import tinytorch as tt
-from benchmarks import feature_maps
-from benchmarks.png import write_png
 from benchmarks.record import Record
-from tinytorch import storage
+from tinytorch import inspection, storage
 from tinytorch.data import load_cifar10
 from tinytorch.models import resnet20
 
@@ -53,8 +51,11 @@ def run(folder: Path, log: Path) -> dict:
     record.claim(f"the weights are wrong on {STATED} % of the test pictures", "their source",
                  f"{error:.2f} % of {IMAGES}, expected within {3 * deviation:.1f} points",
                  abs(error - STATED) <= 3 * deviation)  # fmt: skip
-    write_png(record.picture("-filters"), feature_maps.filters(network.conv1))
+    drawn = inspection.draw_filters(inspection.filters(network.conv1))
+    inspection.save_figure(record.picture("-filters"), drawn)
     stages = [network.layer1, network.layer2, network.layer3]
     chosen = images[list(SHOWN)]
-    write_png(record.picture("-maps"), feature_maps.maps(network, stages, chosen))
+    maps = inspection.feature_maps(network, chosen, stages)
+    drawn = inspection.draw_feature_maps(chosen, maps)
+    inspection.save_figure(record.picture("-maps"), drawn)
     return record.keep()

@@ -14,9 +14,8 @@ import numpy as np
 
 import tinytorch as tt
 from benchmarks.learning import half_cosine, learn, mnist, shuffled
-from benchmarks.png import as_bytes, sheet, write_png
 from benchmarks.record import Record
-from tinytorch import nn
+from tinytorch import inspection, nn
 from tinytorch.models import DCGANDiscriminator, DCGANGenerator
 from tinytorch.nn import functional as F
 
@@ -55,7 +54,8 @@ def run(folder: Path, log: Path) -> dict:
         last = distance(features(samples(generator, MEASURED)), wanted)
         record.row(epoch=epoch + 1, distance=last, discriminator=of_d, generator=of_g)
         drawn = samples(generator, 8 * SHOWN)
-        write_png(log.with_name("gan.png"), sheet(as_bytes(drawn / 2 + 0.5), SHOWN, scale=2))
+        shown = inspection.sheet(drawn / 2 + 0.5, SHOWN, scale=2)
+        inspection.save_figure(log.with_name("gan.png"), shown)
     record.picture()
     record.claim("samples come near the data", "Radford et al. 2016, section 4",
                  f"distance {first:.1f} untrained, {last:.1f} after {EPOCHS} epochs; {floor:.2f} "

@@ -14,9 +14,8 @@ import numpy as np
 
 import tinytorch as tt
 from benchmarks.learning import half_cosine, mnist, shuffled
-from benchmarks.png import as_bytes, sheet, write_png
 from benchmarks.record import Record
-from tinytorch import nn
+from tinytorch import inspection, nn
 
 ARCHIVE = ""
 HIDDEN, LATENT = 500, 20  # of the paper
@@ -98,4 +97,4 @@ def draw(net: VAE, test: np.ndarray, path: Path) -> None:
         again = net.decoder(mean).sigmoid().numpy()
         samples = net.decoder(tt.randn(6 * SHOWN, LATENT)).sigmoid().numpy()
     images = np.concatenate([chosen, again, samples]).reshape(-1, 1, 28, 28)
-    write_png(path, sheet(as_bytes(images), SHOWN, scale=2))
+    inspection.save_figure(path, inspection.sheet(images, SHOWN, scale=2))

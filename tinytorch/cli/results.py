@@ -18,7 +18,9 @@ import numpy as np
 import typer
 
 import tinytorch as tt
+from tinytorch import inspection
 from tinytorch.base.errors import DataError
+from tinytorch.cli.figures import write_answers, write_learning
 from tinytorch.cli.report import Report, draw, shades_for_output, show_download, side_by_side
 from tinytorch.cli.runs import RunFolder, SavedModel, TextSettings, load_model, text_run
 from tinytorch.cli.texts import Texts
@@ -62,6 +64,7 @@ def evaluate(
     model: Path = typer.Argument(None, help="A run or its model.safetensors; default the newest."),
     split: str = typer.Option("test", help="test or train: which images."),
     data_dir: Path = typer.Option(None, help="Folder with the data files."),
+    figures: Path = typer.Option(None, help="Folder for pictures: confusions, mistakes, filters."),
     eager: bool = typer.Option(False, "--eager", help="Run NumPy line by line, not compiled."),
     as_json: bool = typer.Option(False, "--json", help="One JSON object a line."),
 ) -> None:
@@ -69,17 +72,20 @@ def evaluate(
     report = Report(as_json)
     if (text := text_run(model)) is not None:
         _evaluate_text(report, text, data_dir, eager)
+        if figures is not None:
+            report.facts("written", {"figures": write_learning(figures, text.history)})
         return
     saved = load_model(model)
     known = saved.data_set
     images = known.load(split, data_dir, None if as_json else show_download)
-    counts, loss = np.zeros((len(known.classes),) * 2, np.int64), 0.0
+    logits = np.zeros((len(images), len(known.classes)))
+    labels = np.zeros(len(images), np.int64)
     for start in range(0, len(images), known.test_batch):
-        x, labels = images.take(np.arange(start, min(start + known.test_batch, len(images))))
-        logits = logits_of(saved, x, eager).astype(np.float64)
-        loss += _cross_entropy(logits, labels)
-        np.add.at(counts, (labels, logits.argmax(1)), 1)
-    right, total = int(np.trace(counts)), int(counts.sum())
+        chosen = np.arange(start, min(start + known.test_batch, len(images)))
+        x, labels[chosen] = images.take(chosen)
+        logits[chosen] = logits_of(saved, x, eager)
+    counts = inspection.confusion_matrix(labels, logits)
+    right, total, loss = int(np.trace(counts)), len(labels), _cross_entropy(logits, labels)
     report.facts("measured", {
         "model": f"{saved.model}, trained on {saved.data}",
         "images": f"{total} of the {split} part",
@@ -87,6 +93,11 @@ def evaluate(
         "loss": loss / total if as_json else f"{loss / total:.4f}",
     })  # fmt: skip
     _classes(report, known.classes, counts)
+    if figures is not None:
+        written = write_answers(figures, saved, images, labels, softmax(logits))
+        written += write_learning(figures, saved.path.with_name("history.jsonl"))
+        report.text()
+        report.facts("written", {"figures": written})
 
 
 def _evaluate_text(report: Report, run: RunFolder, data_dir: Path | None, eager: bool) -> None:
