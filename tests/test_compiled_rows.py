@@ -33,7 +33,7 @@ SUMS = frozenset(
     ("sum", "prod", "cumsum", "matmul", "scatter_add", "scatter_along", "convolution",
      "convolution_input_gradient", "convolution_weight_gradient", "attention",
      "attention_gradient", "cached_attention", "max_pool2d_gradient", "mean", "scan", "cond",
-     "grouped_matmul")
+     "grouped_matmul", "sparse_matmul")
 )  # fmt: skip
 SUM_UNITS = 300
 LONG = frozenset(

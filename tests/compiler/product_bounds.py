@@ -79,6 +79,23 @@ def _grouped_product(node: Node, inputs: Sequence[Bounded]) -> Bounded:
     return summed(value, known, sizes, terms, float32, whole_numbers(scale))
 
 
+def _sparse_product(node: Node, inputs: Sequence[Bounded]) -> Bounded:
+    """Linear in the numbers and in x, of which a row reads what its columns say."""
+    x, values, columns, starts = inputs
+    dtype = node.outputs[0].dtype
+
+    def of(left, right):
+        return node.primitive.numpy(left, right, columns.value, starts.value)
+
+    left, right = np.abs(x.value), np.abs(values.value)
+    error = None
+    if x.error is not None or values.error is not None:
+        error = of(x.errors, right) + of(left, values.errors) + of(x.errors, values.errors)
+    terms = values.value.size
+    whole = whole_numbers(x, values)
+    return summed(of(x.value, values.value), error, of(left, right), terms, dtype, whole)
+
+
 def _heads(x: np.ndarray) -> np.ndarray:
     return np.swapaxes(x, -1, -2)
 
@@ -238,6 +255,7 @@ PRODUCTS: dict[str, Rule] = {
         _product,
     ),
     "grouped_matmul": _grouped_product,
+    "sparse_matmul": _sparse_product,
     "attention": _attention,
     "cached_attention": _cached_attention,
     "attention_gradient": _attention_gradient,

@@ -280,6 +280,26 @@ def grouped(w: Writer) -> None:
     w.asked.append(out)
 
 
+def sparse(w: Writer) -> None:
+    """Rows times a matrix of few numbers, whose columns come in any order, some of them twice."""
+    x = w.entry(lambda e: e.is_float and e.rank > 0 and e.shape[-1] > 0)
+    if x.rank != 2:
+        x = w.apply("reshape", x, shape=(x.size // x.shape[-1], x.shape[-1]))
+    random = np.random.default_rng(len(w.drawn.arrays))
+    lengths = random.integers(0, w.choose([4, 1, 12, 40]), w.choose([3, 1, 17, 33]))
+    count, starts = int(lengths.sum()), np.concatenate([[0], np.cumsum(lengths)])
+    values = w.given((count,), x.dtype, state=w.flag())
+    dtype = w.choose([int32, int64] + [uint8] * (x.shape[1] <= 256))
+    columns = random.integers(0, x.shape[1], count).astype(dtype.storage)
+    places = w.given((count,), dtype, state=w.flag(), array=columns)
+    kind = w.choose([int32, int64])
+    bounds = w.given(starts.shape, kind, array=starts.astype(kind.storage))
+    out = w.apply("sparse_matmul", x, values, places, bounds)
+    if w.flag():
+        out = w.apply("add", out, w.given(lengths.shape, out.dtype))
+    w.asked.append(out)
+
+
 # indices
 
 
@@ -503,7 +523,7 @@ OPERATIONS = (
     binary, unary, reduction, function, binary, permute, reshape, broadcast_to, where, matmul, cast,
     slice_, flip, pad, concatenate, take, order, iota, given_, twin, reduction, binary, outer,
     normalized, along, scatter, write, place_of, random_bits, convolution, pooling, attention,
-    function, convolution, looped, branched, grouped, cached,
+    function, convolution, looped, branched, grouped, cached, sparse,
 )  # fmt: skip
 
 

@@ -144,6 +144,16 @@ def test_indices_are_checked(count, dtype, target):
 
 
 @every_target
+def test_indices_that_do_not_count_from_the_end(target):
+    """Closed form: least <= i < size."""
+    kernel = index_check(9, Operand(int64, (1,), 0), 4, 7, least=0)
+    for index, told in (([0, 3] * 4 + [2], [0, 0]), ([1] * 8 + [-1], [7, -1]), ([4] * 9, [7, 4])):
+        out = np.zeros(2, np.int64)
+        run_kernel(target, kernel, {"index": np.array(index), "status": out})
+        assert out.tolist() == told
+
+
+@every_target
 @pytest.mark.parametrize("columns", [1, 16, 70, 257])
 @pytest.mark.parametrize("side_by_side", [True, False])
 def test_rows_added_and_put_alone(columns, side_by_side, target):

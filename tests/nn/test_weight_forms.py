@@ -101,6 +101,38 @@ def test_the_fewer_bytes_are_stored(density):
         assert form.kind == "gaps" and form.nbytes < 0.15 * 4 * n
 
 
+def test_a_linear_layer_multiplies_by_the_numbers_where_that_is_faster():
+    """Ground truth: the layer with the whole matrix; the rule of sizes, and the program: it holds
+    no array of the matrix's size."""
+    w = sparse(256, 512, density=0.1)
+    layer, plain = nn.Linear(512, 256), nn.Linear(512, 256)
+    layer.weight, plain.weight = nn.SparseWeight(w), nn.Parameter(w)
+    plain.bias = layer.bias
+    x = tt.Tensor(numbers(3, 512))
+    with tt.no_grad():
+        compiled = tt.compile(layer, freeze=True)
+        for call in (layer, compiled):
+            np.testing.assert_allclose(call(x).numpy(), plain(x).numpy(), rtol=1e-4, atol=1e-5)
+    assert not layer.weight.whole and "sparse_matmul" in compiled.explain()
+    assert all(v.spec.size < w.size for n in compiled.stages()["simplify"].graph.nodes
+               for v in n.outputs)  # fmt: skip
+    assert "places" in nn.SparseWeight(w[:255]).whole
+    assert "%" in nn.SparseWeight(sparse(512, 512, density=0.3)).whole
+    assert "filters" in nn.SparseWeight(sparse(64, 256, 3, 3)).whole
+
+
+def test_a_dense_weight_is_made_once():
+    """Ground truth: what is derived; eager, to the last bit. Places are checked and scattered to
+    before the first call alone."""
+    layer, x = nn.Linear(30, 12), tt.Tensor(numbers(2, 30))
+    layer.weight = nn.SparseWeight(sparse(12, 30))
+    with tt.no_grad():
+        compiled = tt.compile(layer, freeze=True)
+        np.testing.assert_allclose(compiled(x).numpy(), layer(x).numpy(), rtol=1e-5, atol=1e-6)
+    program = compiled.stages()["derive"]
+    assert [t.shown for t in program.tasks[program.derived :]] == ["matmul+add"]
+
+
 def test_masked_numbers_stay_zeros_whatever_an_optimizer_does():
     """Invariant: momentum and weight decay move the values, never what they stand for."""
     w = numbers(5, 8)

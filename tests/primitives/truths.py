@@ -248,6 +248,15 @@ def matmul_truth(a, b, *, dtype=None):
     return out.astype(a.dtype if dtype is None else as_dtype(dtype).compute)
 
 
+def sparse_truth(x, values, columns, starts):
+    """The whole matrix, zeros and all, of numbers put in one by one."""
+    w = np.zeros((len(starts) - 1, x.shape[1]), np.longdouble)
+    for n in range(len(w)):
+        for i in range(starts[n], starts[n + 1]):
+            w[n, columns[i]] += values[i]
+    return np.einsum("mk,nk->mn", wide(x), w).astype(x.dtype)
+
+
 def grouped_truth(x, weight, scale, *, bits, group):
     """Number by number, bytes taken apart by Python's own integers."""
     size = group * bits // 8
@@ -551,6 +560,7 @@ TRUTHS = {
     "scatter_along": (scatter_along_truth, 8),
     "matmul": (matmul_truth, 16),
     "grouped_matmul": (grouped_truth, 16),
+    "sparse_matmul": (sparse_truth, 16),
     "convolution": (convolution_truth, 32),
     "convolution_input_gradient": (input_gradient_truth, 32),
     "convolution_weight_gradient": (weight_gradient_truth, 32),

@@ -74,6 +74,7 @@ OPERATIONS: dict[str, Operation] = {
         contractions.matmul, epilogue=_always, reads=read_by_product, summed={0: -1, 1: -2}
     ),
     "grouped_matmul": Operation(contractions.grouped_matmul, epilogue=_always),
+    "sparse_matmul": Operation(contractions.sparse_matmul, {0: (1, 0)}, epilogue=_always),
     "convolution": Operation(windows.convolution, _IMAGE, epilogue=windows.has_kernel),
     "convolution_input_gradient": Operation(
         windows.convolution_input_gradient, _IMAGE, epilogue=windows.has_kernel

@@ -6,7 +6,8 @@ Knows two models and an example, never how one came from the other.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from tinytorch.compiler.compile import compile as compiled
 from tinytorch.compression.quantize import bytes_of
 from tinytorch.compression.recorded import check_model, inputs_of, recorded
 from tinytorch.nn.module import Module, evaluating
+from tinytorch.nn.weight_forms import SparseWeight
 from tinytorch.tensor.interpreter import no_grad
 from tinytorch.tensor.tensor import Tensor
 
@@ -55,12 +57,15 @@ class Report:
         milliseconds: of one compiled call, the median.
         difference: the largest difference of their answers to the example, over the largest answer
             of the first; None where shapes differ.
+        whole: of the second's sparse weights those that layers multiply by with all their zeros,
+            and why.
     """
 
     bytes: tuple[int, int]
     flops: tuple[int, int]
     milliseconds: tuple[float, float]
     difference: float | None
+    whole: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __str__(self) -> str:
         rows = [
@@ -72,6 +77,7 @@ class Report:
         lines += [f"{name:6} {a:>16} {b:>16} {ratio:>8}" for name, a, b, ratio in rows]
         if self.difference is not None:
             lines.append(f"answers differ by {self.difference:.2e} of the largest")
+        lines += [f"{name} is multiplied whole: {why}" for name, why in self.whole.items()]
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -120,6 +126,7 @@ def report(before: Module, after: Module, example: Any, *, runs: int = 15) -> Re
         (bytes_of(before), bytes_of(after)),
         (flops_of(before, inputs), flops_of(after, inputs)),
         (first, second), _difference(*answers),
+        {n: w.whole for n, w in after.named_modules() if isinstance(w, SparseWeight) and w.whole},
     )  # fmt: skip
 
 

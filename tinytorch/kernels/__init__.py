@@ -4,7 +4,7 @@ Knows tiles, registers and layouts, never graphs or tensors; how work is cut in 
 codegen/kernel.py. In the order of reading:
 
     register_tile, packing            how a tile multiplies, and the order in which it reads
-    even_tiles, gemm_plan, gemm_arithmetic, gemm, grouped_dots
+    even_tiles, gemm_plan, gemm_arithmetic, gemm, grouped_dots, sparse
                                       matrix products: sizes, micro-kernels, the loops around them
     attention_spec, attention, attention_gradient
     convolution                       forward, and the gradient of the filters

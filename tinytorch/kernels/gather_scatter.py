@@ -36,15 +36,19 @@ def wrapped(f: Function, i: Value, operand: Operand, size: int) -> Value:
     return f.select(f.compare("lt", i, f.index(0)), f.add(i, f.index(size)), i)
 
 
-def index_check(count: int, index: Operand, size: int, number: int) -> Kernel:
+def index_check(
+    count: int, index: Operand, size: int, number: int, least: int | None = None
+) -> Kernel:
     """The first index outside its axis stops the program; buffers "index" and "status".
 
     Args:
         count: how many indices, one after the other in memory.
         index: their type and offset; the stride is 1.
-        size: of the axis: indices from -size to size - 1 are good.
+        size: of the axis: indices from `least` to size - 1 are good.
         number: what status word 0 becomes if one is bad (word 1: the first bad index).
+        least: default -size.
     """
+    least = -size if least is None else least
     llvm, signed = index.dtype.llvm, index.dtype.kind == "i"
 
     def body(f: Function, p: Pointers) -> None:
@@ -54,7 +58,7 @@ def index_check(count: int, index: Operand, size: int, number: int) -> Kernel:
             """The indices from `at` on, and which of them are bad."""
             x = f.load(f.at(base, at, llvm), vector(lanes, llvm), mask=mask)
             x = f.convert(x, "i64", signed)
-            low, high = f.const(x.type, -size), f.const(x.type, size)
+            low, high = f.const(x.type, least), f.const(x.type, size)
             bad = f.op("or", f.compare("lt", x, low), f.compare("ge", x, high))
             return x, bad if mask is None else f.op("and", bad, mask)
 

@@ -22,6 +22,7 @@ from tinytorch.tensor.creation import iota, zeros
 from tinytorch.tensor.elementwise import where
 from tinytorch.tensor.indexing import scatter_add, take
 from tinytorch.tensor.reductions import cumsum
+from tinytorch.tensor.sparse import compressed_rows, sparse_linear
 from tinytorch.tensor.tensor import Tensor
 
 
@@ -126,6 +127,10 @@ def bytes_of_state(x: Any) -> np.ndarray:
 
 # --- a weight stored by its numbers that are not 0 ---
 
+# Where a product with the numbers alone was faster than one with all of them, compiled, for one row
+# and for 64 (docs/log.md): a matrix of at least so many places, of which at most such a part is not
+# 0. A smaller one is read from the first caches, where nothing is gained by reading less.
+LEAST_PLACES, MOST_DENSITY = 1 << 17, 0.15
 FARTHEST = 255  # the largest gap of a byte; a longer one is cut by numbers that are 0
 
 
@@ -175,9 +180,11 @@ class SparseWeight(DenseForm):
     Args:
         weight: (...) floats.
 
-    Cost: at 90 % zeros 12.5 % of float32's bytes, at 80 % 23 %. In a compiled program the weight is
-        made dense once, in memory of its own: it is as fast as a Parameter, and what is smaller
-        is the file and the state.
+    A linear layer multiplies by the numbers alone where that was measured to be faster: `whole`
+    says why not. Convolutions and embeddings make the weight dense.
+
+    Cost: at 90 % zeros 12.5 % of float32's bytes, at 80 % 23 %. In a compiled program with
+        `freeze` columns are found, or the weight is made dense, once, in memory of its own.
 
     Source: gaps: Han et al. 2016, https://arxiv.org/abs/1510.00149, section 2.
 
@@ -249,13 +256,36 @@ class SparseWeight(DenseForm):
         """How places are stored: "gaps" or "bitmap"."""
         return self._buffer_names[0][0]
 
+    @property
+    def whole(self) -> str:
+        """Why a linear layer multiplies by all numbers, zeros too; "" if by the others alone."""
+        if len(self.shape) != 2:
+            return "filters: windows of a dense weight are multiplied faster"
+        if self.size < LEAST_PLACES:
+            return f"fewer than {LEAST_PLACES:,} places"
+        if self.kind != "gaps" or self.values.size > MOST_DENSITY * self.size:
+            return f"more than {100 * MOST_DENSITY:g} % are not 0"
+        return ""
+
+    def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x @ weight.T + bias: (..., K) -> (..., N)."""
+        if self.whole or x.dtype is not self.values.dtype:
+            return super().linear(x, bias)
+        n, k = self.shape
+        out = sparse_linear(x, self.values, *compressed_rows(self._places(), (n, k)))
+        return out if bias is None else out + bias
+
+    def _places(self) -> Tensor:
+        """Where the numbers of gaps are, counted row by row."""
+        return cumsum(self.gaps.astype("int32" if self.size < 1 << 31 else "int64"), 0) - 1
+
     def dense(self) -> Tensor:
         """All numbers, zeros among them."""
         if not self.values.size:
             return zeros(self.shape)
         if self.kind == "gaps":
-            places = cumsum(self.gaps.astype("int64"), 0) - 1
-            return scatter_add(zeros((self.size,)), 0, places, self.values).reshape(*self.shape)
+            flat = scatter_add(zeros((self.size,)), 0, self._places(), self.values)
+            return flat.reshape(*self.shape)
         bits = unpacked(self.bitmap, 1, self.size)
         index = (cumsum(bits, 0) - 1).clip(min=0)
         return where(bits != 0, take(self.values, index, 0), 0.0).reshape(*self.shape)

@@ -37,6 +37,7 @@ from tinytorch.primitives.primitive import (
 from tinytorch.primitives.reductions import (
     all_, any_, argmax, argmin, argsort, cumsum, max_, min_, prod, sort,
 )
+from tinytorch.primitives.sparse import sparse_matmul
 from tinytorch.primitives.transcendental import (
     cos, erf, exp, gelu, gelu_slope, log, pow_, rsqrt, sin, sqrt, tanh,
 )
@@ -56,6 +57,6 @@ __all__ = [
     "pow_", "prod", "put_rows", "put_tokens", "random_bits", "reciprocal", "remainder", "reshape",
     "round_",
     "rsqrt", "scan", "scatter_add", "scatter_along", "shift_left", "shift_right", "sign", "signbit",
-    "sin", "slice_", "slice_update", "sort", "sqrt", "sub", "sum_", "take", "take_along", "tanh",
-    "where",
+    "sin", "slice_", "slice_update", "sort", "sparse_matmul", "sqrt", "sub", "sum_", "take",
+    "take_along", "tanh", "where",
 ]

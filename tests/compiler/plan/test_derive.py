@@ -50,10 +50,26 @@ def test_nothing_is_derived_where_nothing_is_frozen():
     assert derive(whole) is whole
 
 
-@pytest.mark.parametrize("changes", [{"check": True}, {"looks_up": True}])
-def test_what_needs_a_check_is_not_derived(changes):
-    """Ground truth: by hand; what reads its result is not derived either."""
-    assert derive(program(replace(PACK, **changes), AGAIN, USE, LAST)).derived == 0
+STATUS = Storage("status", 16)
+LOOKUP = replace(AGAIN, looks_up=True)
+
+
+def check(*reads):
+    return replace(task(list(reads), [STATUS]), check=True)
+
+
+def test_checks_of_frozen_indices_are_derived_and_so_is_what_needs_them():
+    """Ground truth: by hand; a check of what is given at each call is made at each call."""
+    frozen, each_call = check(S, P), check(X)
+    found = derive(program(PACK, frozen, each_call, LOOKUP, USE, LAST))
+    assert found.tasks[:3] == [PACK, frozen, LOOKUP] and found.derived == 3
+    check_derived(replace(found, storages=[*found.storages, STATUS]))
+
+
+def test_a_lookup_whose_check_may_be_made_at_each_call_is_not_derived():
+    """Ground truth: by hand: the check reads what follows from a frozen state, and an argument."""
+    found = derive(program(PACK, check(X, P), LOOKUP, USE, LAST))
+    assert found.tasks[: found.derived] == [PACK]
 
 
 def test_what_is_kept_is_alive_from_the_first_task_to_the_last():
@@ -67,9 +83,10 @@ def test_what_is_kept_is_alive_from_the_first_task_to_the_last():
 
 
 @pytest.mark.parametrize(("phrase", "tasks"), [
-    ("must run at each call", [replace(PACK, check=True), USE]),
+    ("must run at each call", [task([S], [R]), USE]),
     ("reads what is not there", [task([X], [P]), USE]),
     ("another task writes", [PACK, task([X], [P])]),
+    ("reads what is not there", [LOOKUP, USE]),
 ])  # fmt: skip
 def test_wrong_programs_are_refused(phrase, tasks):
     """Ground truth: each is wrong by construction."""
@@ -213,7 +230,7 @@ def test_a_network_gives_the_same_numbers(target):
     assert all((f == found[0]).all() for f in found)
 
 
-def test_a_loop_and_an_index_are_left_as_they_are():
+def test_a_loop_and_an_index():
     """Ground truth: eager. A table looked up with constant indices, a loop over a frozen state."""
     table, steps = tt.Tensor(np.arange(12.0).reshape(4, 3)), tt.Tensor(np.ones((5, 3)))
 

@@ -22,6 +22,7 @@ from tinytorch.kernels.attention_gradient import lower_attention_gradient
 from tinytorch.kernels.attention_spec import AttentionGradientSpec, AttentionSpec
 from tinytorch.kernels.gemm_plan import GemmSpec
 from tinytorch.kernels.grouped_dots import GroupedSpec, grouped_dots
+from tinytorch.kernels.sparse import SparseSpec, lower_sparse
 
 
 def matmul(lowering: Lowering, group: Group) -> bool:
@@ -92,6 +93,28 @@ def grouped_matmul(lowering: Lowering, group: Group) -> bool:
     key = ("grouped", lowering.target.key, spec, epilogue.arguments, epilogue.key)
     kernel = LOWERED.get(key, lambda: Lowered.of(grouped_dots(lowering.target, spec, epilogue)))
     lowering.call(group, kernel, buffers | names, epilogue, begins)
+    return True
+
+
+def sparse_matmul(lowering: Lowering, group: Group) -> bool:
+    """Rows times a sparse matrix, and the arithmetic on the result, which lies across."""
+    node = group.called
+    x, *matrix = node.inputs
+    (m, n), k = node.outputs[0].shape, x.shape[1]
+    operand, begin = lowering.begun_operand(x)
+    buffers, begins = {"x": lowering.storage_of(x)}, {"x": begin}
+    for name, v in zip(("values", "columns", "starts"), matrix, strict=True):
+        access = lowering.located(v)
+        if access.strides != (1,) and v.shape[0] > 1:
+            access = lowering.copied(v, access)
+        buffers[name] = lowering.of[access.base].storage
+        begins[name] = access.offset * v.dtype.itemsize
+    epilogue, names = lowering.fused_epilogue(group, (1,), 0)
+    kinds = [v.dtype for v in matrix]
+    spec = SparseSpec(m, n, k, matrix[0].shape[0], operand, *kinds)
+    key = ("sparse", lowering.target.key, spec, epilogue.arguments, epilogue.key)
+    lowered = LOWERED.get(key, lambda: lower_sparse(lowering.target, spec, epilogue))
+    lowering.call(group, lowered, buffers | names, epilogue, begins)
     return True
 
 

@@ -397,6 +397,15 @@ def _grouped(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     return b.again((x, *weight), [(*axes[:-1], *plain_axes(node.outputs[0].shape[-1:]))])
 
 
+def _sparse(b: LengthRewriter, node: Node, inputs: Values) -> Values:
+    """Row by row; the features that the matrix was made for are fixed."""
+    x, *matrix = inputs
+    if any(axis.is_ragged for v in matrix for axis in b.axes_of(v)) or b.axes_of(x)[1].is_ragged:
+        b.refuse("sparse matrices have fixed sizes")
+    rows = b.axes_of(x)[0]
+    return b.again((x, *matrix), [(rows, *plain_axes(node.outputs[0].shape[1:]))])
+
+
 def _convolution(b: LengthRewriter, node: Node, inputs: Values) -> Values:
     """Zeros beyond a picture are its padding."""
     x, w = inputs
@@ -530,6 +539,7 @@ RULES: dict[str | OpClass, Rule] = {
     "slice_update": _slice_update,
     "matmul": _matmul,
     "grouped_matmul": _grouped,
+    "sparse_matmul": _sparse,
     "convolution": _convolution,
     "convolution_input_gradient": _input_gradient,
     "convolution_weight_gradient": _weight_gradient,

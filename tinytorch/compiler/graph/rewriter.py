@@ -29,12 +29,14 @@ class IndexCheck:
         size: of the axis they look into.
         name: the primitive that uses them.
         where: the user's line.
+        least: the smallest that is good; None: -size, negative ones count from the end.
     """
 
     index: Value
     size: int
     name: str
     where: str
+    least: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,8 +35,9 @@ from tinytorch.kernels.grouped_dots import MOST_ROWS
 from tinytorch.primitives.primitive import TABLE, OpClass
 
 
-def _check(r: Rewriter, node: Node, index: Value, size: int) -> None:
-    r.checks.append(IndexCheck(index, size, node.primitive.name, node.where or r.where))
+def _check(r: Rewriter, node: Node, index: Value, size: int, least: int | None = None) -> None:
+    where = node.where or r.where
+    r.checks.append(IndexCheck(index, size, node.primitive.name, where, least))
 
 
 def _wrapped(r: Rewriter, index: Value, size: int) -> Value:
@@ -95,6 +96,23 @@ def _put_tokens(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
 def _cached_attention(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
     _check_once(r, node, inputs[4], inputs[1].shape[0])
     return None
+
+
+def _sparse_matmul(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
+    """Checked are the columns, and that starts lie among the numbers and do not fall."""
+    x, values, columns, starts = inputs
+    count, rows = values.shape[0], starts.shape[0] - 1
+    before, after, first, last = (
+        r.add("slice", starts, start=(begin,), stop=(end,), step=(1,))
+        for begin, end in ((0, rows), (1, rows + 1), (0, 1), (rows, rows + 1))
+    )
+    _check(r, node, columns, x.shape[1], least=0)
+    for index in (first, last, r.add("sub", after, before)):
+        _check(r, node, index, count + 1, least=0)
+    if count and node.outputs[0].spec.size:
+        return None
+    out = node.outputs[0]
+    return r.add("full", shape=out.shape, value=0, dtype=out.dtype)
 
 
 def _take_along(r: Rewriter, node: Node, inputs: Inputs) -> Value | None:
@@ -173,6 +191,7 @@ INDEX_RULES: dict[str, Rule] = {
     "put_rows": _put_rows,
     "put_tokens": _put_tokens,
     "cached_attention": _cached_attention,
+    "sparse_matmul": _sparse_matmul,
     "take_along": _take_along,
     "scatter_along": _scatter_along,
     "slice_update": _slice_update,
@@ -513,7 +532,7 @@ def simplify(captured: Captured) -> Simplified:
     """
     r = Rewriter(folded(captured.graph), RULES)
     graph = r.run()
-    checks = tuple({(c.index, c.size): c for c in r.checks}.values())
+    checks = tuple({(c.index, c.size, c.least): c for c in r.checks}.values())
     graph = remove_unused(graph, [c.index for c in checks])
     parted, now = by_parts(graph, RULES_OF_PARTS, frozenset(c.index for c in checks))
     if parted is not graph:

@@ -34,13 +34,31 @@ def _given(program: TaskList) -> set[Storage]:
 
 
 def _derived(program: TaskList) -> set[Task]:
-    """The tasks that read what is given or what such tasks alone write, and write nothing else."""
+    """The tasks that read what is given or what such tasks alone write, and write nothing else.
+
+    What looks at indices is among them only if no check that must run at each call reads what
+    follows from frozen states: it could be the check of that task.
+    """
+    chosen = _following(program, lookups=True)
+    follows = _given(program)
+    for task in program.tasks:
+        if task.reads & follows:
+            follows |= {s for s in task.writes if s.kind != "status"}
+    if any(t.check and t not in chosen and t.reads & follows for t in program.tasks):
+        return _following(program, lookups=False)
+    return chosen
+
+
+def _following(program: TaskList, lookups: bool) -> set[Task]:
+    """See `_derived`; with or without those that look at indices."""
     given = _given(program)
     writers: dict[Storage, list[Task]] = {}
     for task in program.tasks:
         for s in task.writes:
             writers.setdefault(s, []).append(task)
-    chosen = {t for t in program.tasks if _may_be_derived(t)}
+    for s in [s for s in writers if s.kind == "status"]:  # each check writes there what it finds
+        del writers[s]
+    chosen = {t for t in program.tasks if _may_be_derived(t) and (lookups or not t.looks_up)}
     left = list(chosen)
     readers: dict[Storage, list[Task]] = {}
     for task in program.tasks:
@@ -51,10 +69,11 @@ def _derived(program: TaskList) -> set[Task]:
         if task not in chosen:
             continue
         known = all(s in given or _all_in(writers.get(s, ()), chosen) for s in task.reads)
-        if known and all(_all_in(writers[s], chosen) for s in task.writes):
+        written = [s for s in task.writes if s in writers]
+        if known and all(_all_in(writers[s], chosen) for s in written):
             continue
         chosen.discard(task)
-        left += [t for s in task.writes for t in readers[s] if t in chosen]
+        left += [t for s in written for t in readers[s] if t in chosen]
     return chosen
 
 
@@ -63,9 +82,9 @@ def _all_in(tasks: list[Task] | tuple[()], chosen: set[Task]) -> bool:
 
 
 def _may_be_derived(task: Task) -> bool:
-    """Whether it is plain code that writes temporaries, and needs no check before it."""
-    plain = isinstance(task.kernel, Kernel) and not task.check and not task.looks_up
-    return plain and all(s.kind == "temporary" for s in task.writes)
+    """Whether it is plain code that writes temporaries, or a check."""
+    kept = ("temporary", "status")
+    return isinstance(task.kernel, Kernel) and all(s.kind in kept for s in task.writes)
 
 
 def check_derived(program: TaskList) -> None:
@@ -90,7 +109,7 @@ def check_derived(program: TaskList) -> None:
         for s in task.reads - known:
             refuse("a derived task reads what is not there", f"{s!r} in {task.shown}")
         known |= task.writes
-    kept = {s for task in first for s in task.writes}
+    kept = {s for task in first for s in task.writes if s.kind != "status"}
     for task in rest:
         for s in task.writes & kept:
             refuse("another task writes what is derived", f"{s!r} in {task.shown}")

@@ -105,12 +105,14 @@ def _lower_check(lowering: Lowering, check: IndexCheck) -> None:
         return
     status = lowering.status_words()
     number = 1 + lowering.buffers.captured.checks + checks_in(lowering.tasks)
-    kernel = index_check(prod(v.shape), Operand(v.dtype, (1,), access.offset), check.size, number)
+    operand = Operand(v.dtype, (1,), access.offset)
+    kernel = index_check(prod(v.shape), operand, check.size, number, check.least)
     index = lowering.of[access.base].storage
+    least = -check.size if check.least is None else check.least
     lowering.tasks.append(
         Task(
             kernel, (index, status), frozenset([index]), frozenset([status]), f"check {check.name}",
-            check.where, check=True, details={"size": check.size, "number": number},
+            check.where, check=True, details={"size": check.size, "least": least, "number": number},
         )
     )  # fmt: skip
 

@@ -473,7 +473,11 @@ class Lowering(PlanReader):
     def note_lookups(self, item: Item) -> None:
         """Say of the tasks of an item, those since it was last asked, whether they use indices."""
         begin, self._noted = self._noted, len(self.tasks)
-        if isinstance(item, Group) and any(n.primitive.op_class in AT_INDICES for n in item.nodes):
+        checked = {c.index for c in self.materialized.checks}
+        if isinstance(item, Group) and any(
+            n.primitive.op_class in AT_INDICES or not checked.isdisjoint(n.inputs)
+            for n in item.nodes
+        ):
             self.tasks[begin:] = [replace(t, looks_up=True) for t in self.tasks[begin:]]
 
     def add(

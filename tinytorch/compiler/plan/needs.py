@@ -195,6 +195,11 @@ def _grouped(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
     return [(*axes[:-1], plain_axis(node.inputs[0].shape[-1])), _ALL, _ALL]
 
 
+def _sparse(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
+    """Row by row; all of the matrix."""
+    return [(axes[0], plain_axis(node.inputs[0].shape[1])), _ALL, _ALL, _ALL]
+
+
 def _attention(needs: Needs, node: Node, axes: Axes) -> Sequence[Axes | None]:
     """A query sees the keys before it: no valid one sees a key beyond."""
     q, k, _ = node.inputs
@@ -253,6 +258,7 @@ RULES: dict[str | OpClass, Rule] = {
     "slice": _slice,
     "matmul": _matmul,
     "grouped_matmul": _grouped,
+    "sparse_matmul": _sparse,
     "attention": _attention,
     "convolution": _images,
     "attention_gradient": _attention_gradient,

@@ -320,12 +320,13 @@ def index_error(program: Program, tasks: list[LaunchTask], words: list[int]) -> 
     """
     number, index, *_ = words
     failed = [t for t in tasks if t.check and t.details.get("number", number) == number]
-    size = failed[0].details.get("size", 0) if failed else 0
+    details = failed[0].details if failed else {}
+    size = details.get("size", 0)
     line = program.where(failed[0]) if failed else "an unknown line"
     return IndexRangeError(
         "an index is outside its axis",
         got=f"index {index} into an axis of size {size}, at {line}",
-        rule=f"-{size} <= index < {size}",
+        rule=f"{details.get('least', -size)} <= index < {size}",
         fix="check the labels or token numbers that are given to the compiled function",
     )
 
