@@ -30,6 +30,17 @@ def test_a_report_compares():
     assert compression.report(model, nn.MLP([64, 3]), x, runs=1).difference is None
 
 
+def test_a_report_says_which_sparse_weights_are_multiplied_whole():
+    """Ground truth: by hand: the second layer is too small; operations count numbers of the first,
+    which are a tenth."""
+    model = nn.MLP([512, 256, 10], bias=False)
+    small = compression.store_sparse(compression.prune(model, 0.9, scope="layer"))
+    found = compression.report(model, small, tt.zeros(1, 512), runs=1)
+    assert list(found.whole) == ["layers.1.weight"]
+    assert "layers.1.weight is multiplied whole: fewer than" in str(found)
+    assert found.flops[0] - found.flops[1] == 2 * (512 * 256 - small.layers[0].weight.values.size)
+
+
 def test_bad_input_is_named():
     """Ground truth: no model, no runs."""
     with pytest.raises(ArgumentTypeError, match="this is no model"):
