@@ -1,9 +1,9 @@
 """The documents' names: each gives what the function behind it gives."""
 
 import numpy as np
-import pytest
 
 import tinytorch as tt
+from tests.mistakes import mistakes
 from tinytorch import compression, nn
 from tinytorch.base.errors import ArgumentTypeError
 from tinytorch.generation import generate
@@ -52,18 +52,9 @@ def test_pruning_hands_on():
     assert small[0].weight.shape == (3, 8) and small[2].weight.shape == (3, 3)
 
 
-@pytest.mark.parametrize(
-    ("call", "phrase"),
-    [
-        (lambda: compression.apply_quantization(3), "this is no model"),
-        (lambda: compression.apply_acceleration(3), "this is no model"),
-        (lambda: compression.apply_caching(net()), "keeps nothing between tokens"),
-        (lambda: compression.fine_tune_optimizations(3, []), "this is no model"),
-    ],
+test_mistakes = mistakes(
+    (lambda: compression.apply_quantization(3), ArgumentTypeError, "this is no model"),
+    (lambda: compression.apply_acceleration(3), ArgumentTypeError, "this is no model"),
+    (lambda: compression.apply_caching(net()), ArgumentTypeError, "keeps nothing between tokens"),
+    (lambda: compression.fine_tune_optimizations(3, []), ArgumentTypeError, "this is no model"),
 )
-def test_mistakes(call, phrase):
-    """The phrases of the refusals, in four parts."""
-    with pytest.raises(ArgumentTypeError, match=phrase) as caught:
-        call()
-    found = caught.value
-    assert all((found.what, found.got, found.rule, found.fix))

@@ -1,9 +1,9 @@
 """Averages of weights and of answers."""
 
 import numpy as np
-import pytest
 
 import tinytorch as tt
+from tests.mistakes import mistakes
 from tinytorch import compression, nn
 from tinytorch.base.errors import ArgumentTypeError, DataError, SettingError
 from tinytorch.compression import Ensemble, WeightAverage, average_weights, refresh_batch_norm
@@ -110,27 +110,18 @@ def test_an_ensemble_far_from_overflow():
     np.testing.assert_allclose(out, [[0.75, 0.25]], rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "phrase"),
-    [
-        (lambda: average_weights([]), SettingError, "there is no model"),
-        (lambda: average_weights([net(), 3]), ArgumentTypeError, "these are no models"),
-        (lambda: average_weights(net()), ArgumentTypeError, "these are no models"),
-        (lambda: average_weights([net(), nn.Linear(4, 5)]), SettingError, "are not alike"),
-        (lambda: average_weights([nn.Linear(4, 5), nn.Linear(4, 6)]), SettingError, "not alike"),
-        (lambda: Ensemble([]), SettingError, "there is no model"),
-        (
-            lambda: Ensemble([nn.Linear(4, 5), nn.Linear(4, 6)])(tt.ones(1, 4)),
-            SettingError, "do not give the same",
-        ),
-        (lambda: refresh_batch_norm(net(), []), DataError, "there is no batch"),
-        (lambda: WeightAverage(-1), SettingError, "start"),
-        (lambda: WeightAverage().averaged(net()), SettingError, "nothing was averaged"),
-    ],
+test_mistakes = mistakes(
+    (lambda: average_weights([]), SettingError, "there is no model"),
+    (lambda: average_weights([net(), 3]), ArgumentTypeError, "these are no models"),
+    (lambda: average_weights(net()), ArgumentTypeError, "these are no models"),
+    (lambda: average_weights([net(), nn.Linear(4, 5)]), SettingError, "are not alike"),
+    (lambda: average_weights([nn.Linear(4, 5), nn.Linear(4, 6)]), SettingError, "not alike"),
+    (lambda: Ensemble([]), SettingError, "there is no model"),
+    (
+        lambda: Ensemble([nn.Linear(4, 5), nn.Linear(4, 6)])(tt.ones(1, 4)),
+        SettingError, "do not give the same",
+    ),
+    (lambda: refresh_batch_norm(net(), []), DataError, "there is no batch"),
+    (lambda: WeightAverage(-1), SettingError, "start"),
+    (lambda: WeightAverage().averaged(net()), SettingError, "nothing was averaged"),
 )  # fmt: skip
-def test_mistakes(call, error, phrase):
-    """The phrases of the refusals, in four parts."""
-    with pytest.raises(error, match=phrase) as caught:
-        call()
-    found = caught.value
-    assert all((found.what, found.got, found.rule, found.fix))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
+from tests.mistakes import mistakes
 from tinytorch import compression, nn
 from tinytorch.base.errors import ArgumentTypeError, SettingError, ShapeError
 from tinytorch.compression.distill import Taught, distillation_loss
@@ -119,23 +120,15 @@ def test_the_teacher_is_no_part():
     assert len(both(x)) == 2 and both.eval()(x).shape == (1, 2)
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "phrase"),
-    [
-        (lambda a, b: compression.distill(3, b, []), ArgumentTypeError, "the student is no model"),
-        (lambda a, b: compression.distill(a, "b", []), ArgumentTypeError, "teacher is no model"),
-        (lambda a, b: compression.distill(a, a, []), SettingError, "share a part"),
-        (lambda a, b: compression.distill(a, b, [], temperature=0), SettingError, "temperature"),
-        (lambda a, b: compression.distill(a, b, [], alpha=1.5), SettingError, "alpha"),
-        (
-            lambda a, b: distillation_loss(tt.ones(2, 3), tt.ones(2, 4), tt.tensor([0, 1])),
-            ShapeError, "do not give the same",
-        ),
-    ],
+A, B = nn.Linear(2, 3), nn.Linear(2, 3)
+test_mistakes = mistakes(
+    (lambda: compression.distill(3, B, []), ArgumentTypeError, "the student is no model"),
+    (lambda: compression.distill(A, "b", []), ArgumentTypeError, "teacher is no model"),
+    (lambda: compression.distill(A, A, []), SettingError, "share a part"),
+    (lambda: compression.distill(A, B, [], temperature=0), SettingError, "temperature"),
+    (lambda: compression.distill(A, B, [], alpha=1.5), SettingError, "alpha"),
+    (
+        lambda: distillation_loss(tt.ones(2, 3), tt.ones(2, 4), tt.tensor([0, 1])),
+        ShapeError, "do not give the same",
+    ),
 )  # fmt: skip
-def test_mistakes(call, error, phrase):
-    """The phrases of the refusals, in four parts."""
-    with pytest.raises(error, match=phrase) as caught:
-        call(nn.Linear(2, 3), nn.Linear(2, 3))
-    found = caught.value
-    assert all((found.what, found.got, found.rule, found.fix))

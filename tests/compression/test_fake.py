@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
+from tests.mistakes import mistakes
 from tinytorch import compression, nn
 from tinytorch.base.errors import DataError, SettingError
 from tinytorch.compression.fake import FakeQuantizedWeight, fake_bytes, fake_channels
@@ -146,21 +147,12 @@ def aware():
     return compression.fake_quantize(nn.Linear(4, 2), [tt.ones(1, 4)])
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "phrase"),
-    [
-        (lambda: compression.fake_quantize(nn.Linear(4, 2), []), DataError, "without data"),
-        (lambda: compression.fake_quantize(nn.ReLU(), [tt.ones(1)]), SettingError, "nothing in"),
-        (lambda: compression.quantize(aware(), "int4"), SettingError, "for other bytes"),
-        (
-            lambda: compression.quantize(aware(), calibration=[tt.ones(1, 4)]),
-            SettingError, "for other bytes",
-        ),
-    ],
+test_mistakes = mistakes(
+    (lambda: compression.fake_quantize(nn.Linear(4, 2), []), DataError, "without data"),
+    (lambda: compression.fake_quantize(nn.ReLU(), [tt.ones(1)]), SettingError, "nothing in"),
+    (lambda: compression.quantize(aware(), "int4"), SettingError, "for other bytes"),
+    (
+        lambda: compression.quantize(aware(), calibration=[tt.ones(1, 4)]),
+        SettingError, "for other bytes",
+    ),
 )  # fmt: skip
-def test_mistakes(call, error, phrase):
-    """The phrases of the refusals, in four parts."""
-    with pytest.raises(error, match=phrase) as caught:
-        call()
-    found = caught.value
-    assert all((found.what, found.got, found.rule, found.fix))

@@ -1,9 +1,9 @@
 """Training on: what moves, what stays, what is refused."""
 
 import numpy as np
-import pytest
 
 import tinytorch as tt
+from tests.mistakes import mistakes
 from tinytorch import compression, nn
 from tinytorch.base.errors import ArgumentTypeError, SettingError
 from tinytorch.training.history import Silent
@@ -37,22 +37,13 @@ def test_a_small_step():
     np.testing.assert_allclose(np.abs(model[2].bias.numpy() - before), 1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "phrase"),
-    [
-        (lambda: compression.fine_tune(3, DATA), ArgumentTypeError, "this is no model"),
-        (lambda: compression.fine_tune(net(), DATA, frozen=["9"]), SettingError, "no such part"),
-        (lambda: compression.fine_tune(net(), DATA, frozen=""), SettingError, "nothing is left"),
-        (
-            lambda: compression.fine_tune(compression.quantize(net()), DATA),
-            SettingError, "nothing is left to train",
-        ),
-        (lambda: compression.fine_tune(net(), DATA, lr=-1), SettingError, "lr"),
-    ],
+test_mistakes = mistakes(
+    (lambda: compression.fine_tune(3, DATA), ArgumentTypeError, "this is no model"),
+    (lambda: compression.fine_tune(net(), DATA, frozen=["9"]), SettingError, "no such part"),
+    (lambda: compression.fine_tune(net(), DATA, frozen=""), SettingError, "nothing is left"),
+    (
+        lambda: compression.fine_tune(compression.quantize(net()), DATA),
+        SettingError, "nothing is left to train",
+    ),
+    (lambda: compression.fine_tune(net(), DATA, lr=-1), SettingError, "lr"),
 )  # fmt: skip
-def test_mistakes(call, error, phrase):
-    """The phrases of the refusals, in four parts."""
-    with pytest.raises(error, match=phrase) as caught:
-        call()
-    found = caught.value
-    assert all((found.what, found.got, found.rule, found.fix))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
+from tests.mistakes import mistakes
 from tinytorch import nn
 from tinytorch.base.errors import ArgumentTypeError, DataError, SettingError
 from tinytorch.compression.observe import BINS, METHODS, ObservedWeight, Observer, batches_of
@@ -118,21 +119,12 @@ def test_inputs_of_batches():
     assert [len(inputs) for inputs in batches_of("quantize", [(x, x, y)])] == [2]
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "phrase"),
-    [
-        (lambda: Observer("max"), SettingError, "there is no such method"),
-        (lambda: Observer("percentile", 1.5), SettingError, "share"),
-        (lambda: Observer().observe(np.array([1, np.nan])), DataError, "not finite"),
-        (lambda: list(batches_of("q", [])), DataError, "calibration without data"),
-        (lambda: list(batches_of("q", [np.ones((0, 3))])), DataError, "calibration without data"),
-        (lambda: list(batches_of("q", 3)), ArgumentTypeError, "not made of batches"),
-        (lambda: list(batches_of("q", ["ab"])), ArgumentTypeError, "no batch to calibrate with"),
-    ],
+test_mistakes = mistakes(
+    (lambda: Observer("max"), SettingError, "there is no such method"),
+    (lambda: Observer("percentile", 1.5), SettingError, "share"),
+    (lambda: Observer().observe(np.array([1, np.nan])), DataError, "not finite"),
+    (lambda: list(batches_of("q", [])), DataError, "calibration without data"),
+    (lambda: list(batches_of("q", [np.ones((0, 3))])), DataError, "calibration without data"),
+    (lambda: list(batches_of("q", 3)), ArgumentTypeError, "not made of batches"),
+    (lambda: list(batches_of("q", ["ab"])), ArgumentTypeError, "no batch to calibrate with"),
 )
-def test_mistakes(call, error, phrase):
-    """The phrases of the refusals, in four parts."""
-    with pytest.raises(error, match=phrase) as caught:
-        call()
-    found = caught.value
-    assert all((found.what, found.got, found.rule, found.fix))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
+from tests.mistakes import mistakes
 from tinytorch import compression, nn, storage
 from tinytorch.base.errors import ArgumentTypeError, DataError, SettingError
 from tinytorch.data import load_mnist
@@ -268,50 +269,34 @@ class Idle(nn.Module):
         return self.used(x)
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "phrase"),
-    [
-        (lambda: compression.quantize(mlp(), calibration=[]), DataError, "without data"),
-        (lambda: compression.quantize(mlp(), calibration=7), ArgumentTypeError, "of batches"),
-        (
-            lambda: compression.quantize(mlp(), calibration=[normal(2, 128) * np.nan]),
-            DataError, "not finite",
-        ),
-        (
-            lambda: compression.quantize(Idle(), calibration=[normal(2, 4)]),
-            SettingError, "do not reach a layer",
-        ),
-        (
-            lambda: compression.quantize(mlp(), calibration={"layers.0.weight": normal(2, 2)}),
-            SettingError, "the state has no scale",
-        ),
-        (
-            lambda: compression.quantize(mlp(), calibration=[normal(2, 128)], observer="max"),
-            SettingError, "there is no such method",
-        ),
-        (lambda: nn.StaticRounding(0.0), SettingError, "scale"),
-        (lambda: nn.StaticRounding(1.0, 2), SettingError, "unsigned is a yes or no"),
-    ],
+test_mistakes_of_calibration = mistakes(
+    (lambda: compression.quantize(mlp(), calibration=[]), DataError, "without data"),
+    (lambda: compression.quantize(mlp(), calibration=7), ArgumentTypeError, "of batches"),
+    (
+        lambda: compression.quantize(mlp(), calibration=[normal(2, 128) * np.nan]),
+        DataError, "not finite",
+    ),
+    (
+        lambda: compression.quantize(Idle(), calibration=[normal(2, 4)]),
+        SettingError, "do not reach a layer",
+    ),
+    (
+        lambda: compression.quantize(mlp(), calibration={"layers.0.weight": normal(2, 2)}),
+        SettingError, "the state has no scale",
+    ),
+    (
+        lambda: compression.quantize(mlp(), calibration=[normal(2, 128)], observer="max"),
+        SettingError, "there is no such method",
+    ),
+    (lambda: nn.StaticRounding(0.0), SettingError, "scale"),
+    (lambda: nn.StaticRounding(1.0, 2), SettingError, "unsigned is a yes or no"),
 )  # fmt: skip
-def test_mistakes_of_calibration(call, error, phrase):
-    """The phrases of the refusals, in four parts."""
-    with pytest.raises(error, match=phrase) as caught:
-        call()
-    found = caught.value
-    assert all((found.what, found.got, found.rule, found.fix))
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "phrase"),
-    [
-        (lambda: compression.quantize(3), ArgumentTypeError, "this is no model"),
-        (lambda: compression.quantize(mlp(), "fp4"), SettingError, "there is no such kind"),
-        (lambda: compression.quantize(mlp(), "int4", 7), SettingError, "another number of weights"),
-        (lambda: compression.quantize(nn.ReLU()), SettingError, "nothing in this model"),
-        (lambda: compression.quantize(mlp(), skip=["nose"]), SettingError, "no such part"),
-    ],
+test_mistakes = mistakes(
+    (lambda: compression.quantize(3), ArgumentTypeError, "this is no model"),
+    (lambda: compression.quantize(mlp(), "fp4"), SettingError, "there is no such kind"),
+    (lambda: compression.quantize(mlp(), "int4", 7), SettingError, "another number of weights"),
+    (lambda: compression.quantize(nn.ReLU()), SettingError, "nothing in this model"),
+    (lambda: compression.quantize(mlp(), skip=["nose"]), SettingError, "no such part"),
 )
-def test_mistakes(call, error, phrase):
-    """The phrases of the refusals."""
-    with pytest.raises(error, match=phrase):
-        call()

@@ -108,11 +108,13 @@ def _lower_check(lowering: Lowering, check: IndexCheck) -> None:
     operand = Operand(v.dtype, (1,), access.offset)
     kernel = index_check(prod(v.shape), operand, check.size, number, check.least)
     index = lowering.of[access.base].storage
-    least = -check.size if check.least is None else check.least
+    details = {"size": check.size, "number": number}
+    if check.least is not None:
+        details["least"] = check.least
     lowering.tasks.append(
         Task(
             kernel, (index, status), frozenset([index]), frozenset([status]), f"check {check.name}",
-            check.where, check=True, details={"size": check.size, "least": least, "number": number},
+            check.where, check=True, details=details,
         )
     )  # fmt: skip
 
