@@ -10,7 +10,7 @@ docstrings and comments, in brackets); words are explained in docs/glossary.md:
     plan/layout.py          [101]  in which order the axes of each value lie
     plan/fuse.py            [381]  which operations become one kernel
     plan/materialize.py     [203]  which values get memory
-    plan/lower.py           [144]  each group becomes a loop nest or a library call
+    plan/lower.py           [148]  each group becomes a loop nest or a library call
 
 Then, by what you are after:
 
