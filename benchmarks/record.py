@@ -37,10 +37,12 @@ class Record:
         log: the file; its name tells the run's.
         question: what is asked.
         settings: sizes, rates, seeds: what another would need to do it again.
+        command: what does it again; default that of a run of `benchmarks.runs`.
     """
 
-    def __init__(self, log: Path, question: str, settings: dict):
+    def __init__(self, log: Path, question: str, settings: dict, command: str | None = None):
         self.log, self.name = log, log.name.split(".")[0]
+        self.command = command or f"python -m benchmarks.runs {self.name}"
         self.question, self.settings = question, settings
         self.rows: list[dict] = []
         self.claims: list[Claim] = []
@@ -70,7 +72,7 @@ class Record:
 
         found = {
             "run": self.name,
-            "command": f"python -m benchmarks.runs {self.name}",
+            "command": self.command,
             "question": self.question,
             "settings": self.settings,
             "claims": [asdict(claim) for claim in self.claims],

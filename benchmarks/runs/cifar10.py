@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks.record import Record
 from tinytorch import inspection
+from tinytorch.cli.learning import Pictures
 from tinytorch.cli.recipes import recipe_for
 from tinytorch.cli.runs import RunFolder, Settings
-from tinytorch.cli.train import Learning
 from tinytorch.training.history import PlainLines
 
 MILESTONE = 0.75  # of the course, "Achieve 75% accuracy milestone"
@@ -28,7 +28,7 @@ def run(folder: Path, log: Path) -> dict:
     recipe = recipe_for("cifar10", "cnn")
     settings = Settings("cifar10", "cnn", **vars(recipe), seed=SEED, data_dir=str(folder))
     record = Record(log, "Does `tito train cifar10` reach 75 %?", vars(settings) | {"data_dir": ""})
-    learning = Learning(settings, PlainLines())
+    learning = Pictures(settings, PlainLines())
     with tempfile.TemporaryDirectory() as place:
         history = learning.learn(RunFolder.begin(settings, Path(place) / "run"), resume=False)
     for row in history:

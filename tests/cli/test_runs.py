@@ -2,14 +2,16 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tinytorch as tt
+from tinytorch import models
 from tinytorch.base.errors import FileFormatError, SettingError
 from tinytorch.cli.recipes import build
-from tinytorch.cli.runs import RunFolder, Settings, load_model, save_model
+from tinytorch.cli.runs import RunFolder, Settings, load_model, save_model, shipped
 from tinytorch.storage import save
 
 ASKED = Settings("digits", "mlp", 3, 64, 1e-3, seed=7)
@@ -104,3 +106,17 @@ def test_a_run_without_weights_says_how_to_get_them(tmp_path):
     with pytest.raises(FileFormatError, match="no such model file") as refused:
         load_model(run.path)
     assert "--resume" in refused.value.fix
+
+
+def test_what_ships_has_a_name(here):
+    """Ground truth: the shipped weights and facts; what lies in the folder comes first."""
+    saved = load_model(Path("mnist"))
+    assert saved.data == "mnist" and saved.path.name == "mnist.safetensors"
+    assert saved.facts["test accuracy"] == models.pretrained_facts("mnist")["accuracy"]
+    wanted = models.pretrained("mnist").state_dict()
+    assert all(np.array_equal(x.numpy(), wanted[n]) for n, x in saved.network.state_dict().items())
+    assert shipped(Path("xor")) == "xor" and shipped(Path("imagenet")) == ""
+    with pytest.raises(FileFormatError, match="no such model file"):
+        load_model(Path("xor"))  # knows no pictures
+    (here / "mnist").mkdir()
+    assert shipped(Path("mnist")) == ""

@@ -6,6 +6,7 @@ Knows which figure is written under which name; what is in them is said by `insp
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def write_answers(
     return written
 
 
-def _saved(path: Path, figure) -> Path:
+def _saved(path: Path, figure: Any) -> Path:
     make_folder(path.parent)
     inspection.save_figure(path, figure)
     return path

@@ -18,7 +18,7 @@ import numpy as np
 import typer
 
 import tinytorch as tt
-from tinytorch import inspection
+from tinytorch import data, inspection
 from tinytorch.base.errors import DataError
 from tinytorch.cli.figures import write_answers, write_learning
 from tinytorch.cli.report import Report, draw, shades_for_output, show_download, side_by_side
@@ -29,6 +29,8 @@ from tinytorch.training import History, Trainer
 from tinytorch.training.history import Silent
 
 MISTAKES = 5  # shown
+LIKELY = 3  # answers named for a picture of the user's own
+WHICH = "A run, its model.safetensors, or mnist or cifar10 as they come; default the newest run."
 WIDTH, HEIGHT = 60, 12  # of a plot, in characters
 
 
@@ -61,7 +63,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def evaluate(
-    model: Path = typer.Argument(None, help="A run or its model.safetensors; default the newest."),
+    model: Path = typer.Argument(None, help=WHICH),
     split: str = typer.Option("test", help="test or train: which images."),
     data_dir: Path = typer.Option(None, help="Folder with the data files."),
     figures: Path = typer.Option(None, help="Folder for pictures: confusions, mistakes, filters."),
@@ -145,15 +147,24 @@ def _classes(report: Report, names: tuple[str, ...], counts: np.ndarray) -> None
 
 
 def predict(
-    model: Path = typer.Argument(None, help="A run or its model.safetensors; default the newest."),
-    count: int = typer.Option(6, help="Images to show.", min=1),
-    seed: int = typer.Option(0, help="Which images.", min=0),
+    model: Path = typer.Argument(None, help=WHICH),
+    pictures: list[Path] = typer.Argument(None, help="Pictures of your own; default test images."),
+    count: int = typer.Option(6, help="Test images to show.", min=1),
+    seed: int = typer.Option(0, help="Which test images.", min=0),
+    invert: bool = typer.Option(False, "--invert", help="Exchange light and dark of your own."),
     data_dir: Path = typer.Option(None, help="Folder with the data files."),
     eager: bool = typer.Option(False, "--eager", help="Run NumPy line by line, not compiled."),
     as_json: bool = typer.Option(False, "--json", help="One JSON object a line."),
 ) -> None:
-    """Draw a few test images with the model's answer, how sure it is, and the truth."""
+    """Draw pictures of your own, or a few test images, with the model's answer, and how sure it is.
+
+    tito predict cifar10 cat.jpg asks the network that comes trained. A picture's middle is resized
+    to what the network takes.
+    """
     report, saved = Report(as_json), load_model(model)
+    if pictures:
+        _own(report, saved, pictures, invert, eager)
+        return
     names = saved.data_set.classes
     test = saved.data_set.load("test", data_dir, None if as_json else show_download)
     chosen = _chosen(len(test), count, seed)
@@ -179,6 +190,35 @@ def predict(
     report.text(f"\n{int((answers == labels).sum())} of {len(labels)} right")
     again = quote(str(model or saved.path.parent))
     report.text(f"others   tito predict {again} --seed {seed + 1}")
+
+
+def _own(report: Report, saved: SavedModel, paths: list[Path], invert: bool, eager: bool) -> None:
+    """The user's own pictures, what was done to them, and the answers."""
+    names, shape = saved.data_set.classes, saved.data_set.shape
+    loaded = [data.load_image(path, shape, invert=invert) for path in paths]
+    shares = softmax(logits_of(saved, np.stack([image.pixels for image in loaded]), eager))
+    order = np.argsort(-shares, axis=1, kind="stable")[:, :LIKELY]
+    if report.as_json:
+        for path, image, p, best in zip(paths, loaded, shares, order, strict=True):
+            report.facts("prediction", {
+                "file": str(path), "done": image.done, "answer": int(best[0]),
+                "probabilities": {names[i]: float(p[i]) for i in best},
+            })  # fmt: skip
+        return
+    shades = shades_for_output()
+    for path, image, p, best in zip(paths, loaded, shares, order, strict=True):
+        report.text("\n".join(draw(image.pixels.mean(0), shades)))
+        report.text(f"{path}: {image.done}")
+        if shape[0] == 1 and not invert and _edge(image.pixels[0]) > 0.5:
+            report.text(f"{saved.data} is light on dark, this picture's edge is light: --invert")
+        report.text(", ".join(f"{names[i]} {100 * p[i]:.1f} %" for i in best) + "\n")
+
+
+def _edge(image: np.ndarray) -> float:
+    """The mean of the outermost pixels."""
+    inside = np.zeros(image.shape, bool)
+    inside[1:-1, 1:-1] = True
+    return float(image[~inside].mean())
 
 
 def _chosen(n: int, count: int, seed: int) -> np.ndarray:

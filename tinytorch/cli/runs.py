@@ -26,9 +26,12 @@ from shlex import quote
 from typing import Any
 
 import tinytorch
+from tinytorch import models
 from tinytorch.base import files
 from tinytorch.base.errors import FileFormatError, SettingError, short
 from tinytorch.cli.recipes import DATA_SETS, LANGUAGE_MODELS, NETWORKS, DataSet, build
+from tinytorch.models.pretrained import FILES as SHIPPED_FILES
+from tinytorch.models.pretrained import NETWORKS as SHIPPED_NETWORKS
 from tinytorch.nn import Module
 from tinytorch.storage import read
 from tinytorch.training import save_weights
@@ -314,6 +317,12 @@ class SavedModel:
         return DATA_SETS[self.data]
 
 
+def shipped(path: Path) -> str:
+    """The name of a network that comes trained, if a path is one and nothing lies there; or ""."""
+    name = str(path)
+    return name if name in SHIPPED_NETWORKS and not os.path.lexists(path) else ""
+
+
 def save_model(network: Module, data: str, model: str, path: Path, facts: dict[str, str]) -> None:
     """Write the weights, and in the file's notes what they are."""
     save_weights(network, path, {"data": data, "model": model, **facts})
@@ -323,12 +332,18 @@ def load_model(path: Path | None = None) -> SavedModel:
     """A model that `save_model` wrote.
 
     Args:
-        path: the file, or the folder of a run; default the newest run in runs/.
+        path: the file, the folder of a run, or, where there is neither, the name of a network that
+            comes trained; default the newest run in runs/.
 
     Raises:
         FileFormatError: there is no such file, it is damaged, or `tito train` did not write it.
     """
     path = RunFolder.newest().path if path is None else path
+    if (name := shipped(path)) in DATA_SETS:
+        facts = models.pretrained_facts(name)
+        facts["test accuracy"] = facts["accuracy"]
+        file = SHIPPED_FILES / f"{name}.safetensors"
+        return SavedModel(file, models.pretrained(name), name, "the network that ships", facts)
     if (text := text_run(path)) is not None:
         raise FileFormatError(
             "this model writes texts, and knows no pictures",

@@ -25,6 +25,7 @@ from tinytorch.data.dataset import (
     TextWindows,
     random_split,
 )
+from tinytorch.data.image_files import LoadedImage, load_image
 from tinytorch.data.loader import DataLoader
 from tinytorch.data.mapped import MappedArray, map_npy
 from tinytorch.data.mnist import load_digits, load_fashion_mnist, load_mnist
@@ -52,6 +53,7 @@ __all__ = [
     "Dataset",
     "ImageDataset",
     "IterableDataset",
+    "LoadedImage",
     "MappedArray",
     "Mixup",
     "Normalize",
@@ -68,6 +70,7 @@ __all__ = [
     "load_cifar10",
     "load_digits",
     "load_fashion_mnist",
+    "load_image",
     "load_mnist",
     "load_tiny_shakespeare",
     "map_npy",

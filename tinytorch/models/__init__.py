@@ -14,8 +14,6 @@ from tinytorch.models.classifiers import (
     MLP,
     LeNet,
     VisionTransformer,
-    pretrained,
-    pretrained_facts,
 )
 from tinytorch.models.generative import (
     ConvVAE,
@@ -30,6 +28,7 @@ from tinytorch.models.gguf import load_gguf
 from tinytorch.models.gpt import GPT, GPTConfig, next_token_loss
 from tinytorch.models.hugging_face import load_folder, save_folder
 from tinytorch.models.llama2c import load_llama2c
+from tinytorch.models.pretrained import pretrained, pretrained_facts
 from tinytorch.models.published import load
 from tinytorch.models.resnet import (
     CifarResNet,
