@@ -73,10 +73,10 @@ def test_a_checkpointed_block_keeps_what_it_read():
     assert bytes_of_layer(two) == ONE  # one input for two of them, each of half the width of a step
 
 
-@pytest.mark.parametrize("target", [t.name for t in targets()])
-def test_the_numbers_are_the_same_to_the_last_bit(target):
+def test_the_numbers_are_the_same_to_the_last_bit():
     """Invariant: three steps of a transformer with dropout and of Adam, by each policy, with
-    checkpoints and without."""
+    checkpoints and without. One target: the pass is over before it is asked for."""
+    target = targets()[0].name
 
     def trained(wrap, **settings):
         tt.manual_seed(1)
