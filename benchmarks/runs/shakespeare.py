@@ -18,6 +18,8 @@ from tinytorch.base.settings import num_threads
 from tinytorch.cli.recipes import TEXT_RECIPE
 from tinytorch.cli.runs import TextSettings
 from tinytorch.cli.texts import Texts, sample
+from tinytorch.codegen.target import Target
+from tinytorch.kernels.register_tile import words_of_pairs
 from tinytorch.training.history import PlainLines
 
 ARCHIVE = "text"
@@ -30,8 +32,9 @@ SETTINGS: dict[str, dict] = {
 }
 LARGE = {
     "10.8 M": {
-        "layers": 6, "heads": 6, "size": 384, "length": 256, "batch_size": 32, "epochs": 8,
-        "dropout": 0.2, "lr": 0.01, "precision": "bf16", "asked": 1.47, "published": 1.4697,
+        "layers": 6, "heads": 6, "size": 384, "length": 256, "batch_size": 16, "epochs": 6,
+        "dropout": 0.2, "lr": 0.015, "asked": 1.47, "published": 1.4697,
+        "precision": "bf16" if words_of_pairs(Target.host()) else "float32",
     }
 }  # fmt: skip
 FULL = {"SETTINGS": SETTINGS | LARGE}
