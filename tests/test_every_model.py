@@ -73,6 +73,10 @@ WHITE = RNG.random((8, 1, 8, 8)).astype(np.float32).round()  # pixels 0 and 1
 NOISE = RNG.standard_normal((8, 12)).astype(np.float32)
 PAINTINGS = np.tanh(RNG.standard_normal((8, 1, 16, 16))).astype(np.float32)
 REAL = RNG.integers(0, 2, 8).astype(np.float32)
+# one thing for each picture, as large as TinyYOLO's prior
+THINGS = np.concatenate([LABELS[:, None], RNG.random((8, 2)), np.full((8, 2), 0.25)], 1)[
+    :, None
+].astype(np.float32)
 STEM = ["conv1.weight", *(f"bn1.{k}" for k in NORM)]
 ENCODER = [
     *(f"{n}.weight" for n in ("tokens", "positions", "segments", "norm")), "norm.bias",
@@ -160,6 +164,23 @@ MODELS = {
                 *(f"layer{i}.0.downsample.1.{k}" for k in NORM),
             )
         ] + ["fc.weight", "fc.bias"],
+    ),
+    "SwiftCNN": Case(
+        lambda: models.SwiftCNN(classes=3, width=4, inner=(2, 4, 4), blocks=1), PICTURES, LABELS,
+        (8, 3), F.cross_entropy,
+        STEM + [n for i in (1, 2, 3) for n in two(f"layer{i}.0.")]
+        + ["linear.weight", "linear.bias"],
+    ),
+    "TinyYOLO": Case(
+        lambda: models.TinyYOLO(3, 3, widths=(4, 8, 8, 8)), PICTURES, THINGS, (8, 8, 2, 2),
+        models.yolo_loss,
+        layers("features", {
+            0: ["weight"], 1: NORM, 4: ["weight"], 5: NORM, 8: ["weight"], 9: NORM,
+            12: ["weight"], 13: NORM,
+        }) + ["head.weight", "head.bias"],
+        # of three empty cells and a full one log 2 and a half of it, of the class log 3, of the
+        # place 5 times two variances of a uniform number; the sides are as the prior says
+        first_loss=2.5 * np.log(2) + np.log(3) + 10 / 12, steps=100,
     ),
     "ConvVAE": Case(
         lambda: models.ConvVAE(8, latent=12, width=16), WHITE, WHITE, (8, 1, 8, 8),

@@ -27,8 +27,9 @@ from tinytorch.base.errors import (
 from tinytorch.training.history import Silent
 
 PLACES = {
-    "tt": tt, "xp": xp, "nn": nn, "F": nn.functional, "init": nn.init, "optim": optim,
-    "data": data, "training": training, "text": text, "storage": storage, "models": models,
+    "tt": tt, "xp": xp, "nn": nn, "F": nn.functional, "init": nn.init, "boxes": nn.boxes,
+    "optim": optim, "data": data, "training": training, "text": text, "storage": storage,
+    "models": models,
 }  # fmt: skip
 WRONG = {
     "None": lambda: None, "text": lambda: "text", "bytes": lambda: b"ab", "object": object,
@@ -182,6 +183,8 @@ OBJECTS = {
     "SubsetSampler": lambda: data.SubsetSampler([0, 1]),
     "WeightedSampler": lambda: data.WeightedSampler([1.0, 2.0], 2),
     "BatchSampler": lambda: data.BatchSampler(data.SequentialSampler(rows()), 2),
+    "Scenes": lambda: data.Scenes(data.load_digits("train"), 3, 32, 2, 8, 12),
+    "MeanAveragePrecision": training.MeanAveragePrecision,
     "Stream": data.Stream, "TextWindows": lambda: data.TextWindows(np.arange(9), 3),
     "Normalize": data.Normalize, "RandomCrop": lambda: data.RandomCrop(2),
     "RandomFlip": data.RandomFlip, "ColorJitter": data.ColorJitter,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def run(folder: Path, log: Path) -> dict:
         for kind in KINDS:
             model = network.eval() if kind == "float32" else compression.quantize(network, kind)
             for target in TARGETS:
-                row = _measured(model, target, pictures[:1])
+                row = measured(model, target, pictures[:1])
                 if name == "shipped CNN" and target == "host":
                     row |= _accuracy(model, pictures, labels)
                 record.row(network=name, kind=kind, target=target, **row)
@@ -91,14 +92,18 @@ def run(folder: Path, log: Path) -> dict:
     return record.keep()
 
 
-def _measured(model: tt.nn.Module, target: str, picture: np.ndarray) -> dict[str, float]:
+def measured(
+    model: tt.nn.Module, target: str, picture: np.ndarray, compiler: Sequence[str] = ("cc",),
+    emulator: Sequence[str] = (), runs: int = RUNS,
+) -> dict[str, float]:  # fmt: skip
     """Milliseconds, megabytes of a C program that has the model's library in it."""
     with tempfile.TemporaryDirectory() as place:
         library = export.native(model, tt.Tensor(picture), place, target=target, name="net")
         Path(place, "measure.c").write_text(C_PROGRAM)
-        command = ["cc", "-O1", f"-DRUNS={RUNS}", "measure.c", "net.a", "-o", "measure"]
+        command = [*compiler, "-O1", f"-DRUNS={runs}", "measure.c", "net.a", "-o", "measure"]
         subprocess.run(command, cwd=place, check=True)
-        said = subprocess.run([f"{place}/measure"], capture_output=True, text=True, check=True)
+        program = [*emulator, f"{place}/measure"]
+        said = subprocess.run(program, capture_output=True, text=True, check=True)
         first, median, least, kilobytes = map(float, said.stdout.split())
         shared = library.shared if isinstance(library.shared, bytes) else library.object
         return {"first_ms": first, "median_ms": median, "least_ms": least,

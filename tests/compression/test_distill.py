@@ -132,3 +132,20 @@ test_mistakes = mistakes(
         ShapeError, "do not give the same",
     ),
 )  # fmt: skip
+
+
+def test_a_run_that_stopped_goes_on(tmp_path):
+    """Invariant: two epochs, and one and then another from its checkpoint, to the last bit."""
+    images, labels = load_digits("train").take(range(96))
+    found = []
+    for stops in ((2,), (1, 2)):
+        for epochs in stops:
+            tt.manual_seed(0)
+            teacher, student = (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)) for _ in range(2))
+            loader = DataLoader(list(zip(images, labels, strict=True)), 32, shuffle=True, seed=1)
+            compression.distill(
+                student, teacher, loader, epochs, checkpoint=tmp_path / str(stops), resume=True,
+                compile=False, progress=Silent(),
+            )  # fmt: skip
+        found.append(student[1].weight.numpy())
+    assert np.array_equal(*found)

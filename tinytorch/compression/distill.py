@@ -7,6 +7,7 @@ the same program as the student's, in evaluation mode and without a gradient.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from tinytorch.base.arguments import number
@@ -17,6 +18,7 @@ from tinytorch.optim.adam import AdamW
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.tensor.interpreter import no_grad
 from tinytorch.tensor.tensor import Tensor
+from tinytorch.training.checkpoint import Checkpoints
 from tinytorch.training.history import History
 from tinytorch.training.metrics import named_metrics
 from tinytorch.training.trainer import Trainer
@@ -133,7 +135,7 @@ def distill(
     student: Module, teacher: Module, loader: Iterable, epochs: int = 1, *,
     temperature: float = 4.0, alpha: float = 0.9, loss: Callable = cross_entropy,
     optimizer: Optimizer | None = None, lr: float = 1e-3, validation: Iterable | None = None,
-    **settings: Any,
+    checkpoint: str | Path | Checkpoints | None = None, resume: bool = False, **settings: Any,
 ) -> History:  # fmt: skip
     """Train a student on data and on what a teacher says of them; `distillation_loss` is the loss.
 
@@ -151,6 +153,8 @@ def distill(
         optimizer: default AdamW with `lr`.
         lr: step size of the default optimizer, in (0, inf); default 1e-3.
         validation: batches to measure after each epoch, by `loss` and metrics of the student alone.
+        checkpoint: folder (or `Checkpoints`) of the run's states, of the student alone.
+        resume: go on from the newest whole checkpoint, if there is one, as `Trainer.train` does.
         **settings: of the Trainer: metrics, schedule, ema, precision, callbacks, progress, ...
 
     Returns:
@@ -202,4 +206,6 @@ def distill(
         metrics={name: _of_student(metric) for name, metric in metrics.items()}, **settings,
     )  # fmt: skip
     with evaluating(teacher):
-        return trainer.train(loader, epochs, validation=validation)
+        return trainer.train(
+            loader, epochs, validation=validation, checkpoint=checkpoint, resume=resume
+        )

@@ -38,6 +38,7 @@ from tinytorch.data.samplers import (
     SubsetSampler,
     WeightedSampler,
 )
+from tinytorch.data.scenes import Scenes
 from tinytorch.data.stream import Stream
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "RandomFlip",
     "RandomSampler",
     "Sampler",
+    "Scenes",
     "SequentialSampler",
     "Stream",
     "Subset",

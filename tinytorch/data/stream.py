@@ -13,7 +13,7 @@ import numpy as np
 from tinytorch.base.arguments import number as check_number
 
 ROUNDS = 10  # of the Feistel network: four are enough for one key (Luby & Rackoff 1988)
-ORDER, AUGMENTATION, SPLIT = 0, 1, 2  # what a stream is for: streams never share a word
+ORDER, AUGMENTATION, SPLIT, SCENES = 0, 1, 2, 3  # what a stream is for: streams never share a word
 
 
 class Stream:

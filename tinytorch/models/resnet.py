@@ -198,17 +198,19 @@ class CifarBlock(Module):
         channels_in: C of the input.
         channels: K of the output, C or 2 C.
         stride: 2 halves the image.
+        inner: channels between the convolutions; None: K.
 
     Shapes: (N, channels_in, H, W) -> (N, channels, H // stride, W // stride).
     """
 
     expansion = 1  # channels of the output / width
 
-    def __init__(self, channels_in: int, channels: int, stride: int = 1):
+    def __init__(self, channels_in: int, channels: int, stride: int = 1, inner: int | None = None):
         self.stride, self.added = stride, channels - channels_in
-        self.conv1 = Conv2d(channels_in, channels, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = BatchNorm2d(channels)
-        self.conv2 = Conv2d(channels, channels, 3, padding=1, bias=False)
+        between = channels if inner is None else inner
+        self.conv1 = Conv2d(channels_in, between, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = BatchNorm2d(between)
+        self.conv2 = Conv2d(between, channels, 3, padding=1, bias=False)
         self.bn2 = BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -259,7 +261,7 @@ class CifarResNet(Module):
         self.layer2 = _stage(CifarBlock, blocks, width, 2 * width, 2)
         self.layer3 = _stage(CifarBlock, blocks, 2 * width, 4 * width, 2)
         self.linear = Linear(4 * width, whole("CifarResNet", "classes", classes, at_least=1))
-        self.apply(_initialise_by_inputs)
+        self.apply(initialise_by_inputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, classes)."""
@@ -268,7 +270,8 @@ class CifarResNet(Module):
         return self.linear(x.mean(axis=(2, 3)))
 
 
-def _initialise_by_inputs(module: Module) -> None:
+def initialise_by_inputs(module: Module) -> None:
+    """Normal weights with variance 2 / fan_in: He et al. 2015, https://arxiv.org/abs/1502.01852."""
     if isinstance(module, (Conv2d, Linear)):
         module.weight = Parameter(kaiming_normal(module.weight.shape))
 

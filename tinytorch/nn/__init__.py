@@ -14,7 +14,7 @@ from (`data`).
 
 from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.unknown_names import names_of as _names_of
-from tinytorch.nn import functional, init
+from tinytorch.nn import boxes, functional, init
 from tinytorch.nn.activation import (
     ELU,
     GELU,
@@ -75,8 +75,8 @@ __all__ = [
     "QuantizedWeight", "RMSNorm", "RNN", "ReLU", "ReLU6", "RotaryPositions", "SELU",
     "SelfAttention", "Sequential", "SharedWeight", "SiLU", "Sigmoid", "SinusoidalPositions",
     "SmoothL1Loss", "Softmax", "Softplus", "Softsign", "SparseWeight", "StaticRounding", "Tanh",
-    "TransformerBlock", "Unflatten", "Upsample", "WeightForm", "functional", "init", "initialise",
-    "signal",
+    "TransformerBlock", "Unflatten", "Upsample", "WeightForm", "boxes", "functional", "init",
+    "initialise", "signal",
 ]  # fmt: skip
 
 _explain_all(globals(), __all__)

@@ -12,6 +12,7 @@ from tinytorch.training.checkpoint import (
     save_checkpoint,
     save_weights,
 )
+from tinytorch.training.detection import MeanAveragePrecision, average_precision
 from tinytorch.training.finders import find_learning_rate, overfit_one_batch
 from tinytorch.training.history import History
 from tinytorch.training.metrics import (
@@ -36,12 +37,14 @@ __all__ = [
     "HistoryFile",
     "LossScaler",
     "ModelCheckpointer",
+    "MeanAveragePrecision",
     "MemoryWatch",
     "OptimizedTrainer",
     "Perplexity",
     "Trainer",
     "TrainingConfig",
     "accuracy",
+    "average_precision",
     "find_learning_rate",
     "gather",
     "load_checkpoint",
