@@ -60,6 +60,7 @@ __version__ = settings.VERSION
 # Names that are loaded when first used: (module, name in it; None: the module itself).
 _LATER: dict[str, tuple[str, str | None]] = {
     "array_api": ("tinytorch.array_api", None),
+    "capstone": ("tinytorch.capstone", None),
     "compile": ("tinytorch.compiler.compile", "compile"),
     "compression": ("tinytorch.compression", None),
     "data": ("tinytorch.data", None),

@@ -19,8 +19,8 @@ from tinytorch.base.unknown_names import MissingName
 LIST = Path(__file__).resolve().parent / "public_names.txt"
 # Folders whose names users type; what the others list is for the floors above them.
 FOLDERS = (
-    "", "compression", "data", "export", "generation", "inspection", "models", "nn", "nn.boxes",
-    "nn.functional", "optim", "text", "training",
+    "", "capstone", "compression", "data", "export", "generation", "inspection", "models", "nn",
+    "nn.boxes", "nn.functional", "optim", "text", "training",
 )  # fmt: skip
 
 

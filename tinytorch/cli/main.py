@@ -10,6 +10,7 @@ import sys
 import typer
 
 from tinytorch.base.errors import TinyTorchError
+from tinytorch.cli.capstone import capstone
 from tinytorch.cli.doctor import doctor
 from tinytorch.cli.export import export_model
 from tinytorch.cli.generate import generate
@@ -33,6 +34,7 @@ commands.command()(curve)
 commands.command()(predict)
 commands.command()(generate)
 commands.command("export")(export_model)
+commands.command()(capstone)
 commands.command()(doctor)
 
 

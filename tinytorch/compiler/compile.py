@@ -299,6 +299,17 @@ class Compiled:
 
         return explain(self._the_call(args, kwargs))
 
+    def profile(self, *args: Any, **kwargs: Any) -> Any:
+        """What `explain` shows, as numbers: a `compiler.run.kernel_sums.Profile`.
+
+        Args:
+            args, kwargs: the kind of call to look at; default the last one. They are not changed,
+                and neither are the states: the program runs on copies.
+        """
+        from tinytorch.compiler.run.kernel_sums import profile
+
+        return profile(self._the_call(args, kwargs))
+
     def trace(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """Write one run as a file for Perfetto: which thread did which kernel when.
 
@@ -356,6 +367,15 @@ class Compiled:
     def memory(self, *args: Any, **kwargs: Any) -> str:
         """What memory it takes and where the busiest moment is."""
         return self._the_call(args, kwargs).program.plan.memory
+
+    def workspace(self, *args: Any, **kwargs: Any) -> int:
+        """Bytes of its arena, and of what it keeps that follows from frozen states.
+
+        Args:
+            args, kwargs: the kind of call to look at; default the last one.
+        """
+        plan = self._the_call(args, kwargs).program.plan
+        return plan.arena + plan.kept
 
     def llvm(self, *args: Any, **kwargs: Any) -> str:
         """The LLVM IR of its kernels, as written."""

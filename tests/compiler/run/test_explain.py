@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
-from tinytorch.compiler.run import explain
+from tinytorch.compiler.run import kernel_sums
 from tinytorch.compiler.run.program import Span
 from tinytorch.compiler.run.timing import TimedRun
 
@@ -58,6 +58,19 @@ def test_every_stage_can_be_printed(compiled):
     assert "arguments" in f.memory() and "temporaries" in f.memory()
 
 
+def test_what_is_explained_can_be_had_as_numbers(compiled):
+    """Ground truth: the plan's own kernels and bytes; what frozen states lead to is counted too."""
+    f, _ = compiled
+    found, plan = f.profile(), f._last.program.plan
+    assert {k.symbol for k in found.kernels} == {one.task.symbol for one in plan.launched}
+    assert 0 < sum(k.seconds for k in found.kernels) <= found.run.whole * 1e-9
+    assert f.workspace() == plan.arena + plan.kept
+    w = tt.randn(64, 64)
+    kept = tt.compile(lambda x: x @ (w * 2.0), freeze=True)
+    kept(tt.ones(8, 64))
+    assert kept.workspace() >= w.size * 4
+
+
 def test_a_kind_of_call_can_be_named(compiled):
     """Another shape is another program, without being run."""
     f, w = compiled
@@ -77,7 +90,7 @@ def test_time_between_and_around_kernels_is_shown(compiled):
         at = spans[-1].end + 30_000 // (len(plan.tasks) - 1)
     run = TimedRun(0, 100_000, tuple(spans), 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(explain, "timed_run", lambda call: run)
+        patch.setattr(kernel_sums, "timed_run", lambda call: run)
         lines = f.explain().splitlines()
     (between,) = [line for line in lines if line.startswith("between")]
     (around,) = [line for line in lines if line.startswith("around")]

@@ -1,6 +1,6 @@
 """A compiled function as text: its kernels with times and limits, its LLVM IR, its assembly.
 
-Knows how to print; what is printed is measured in timing.py and roofline.py.
+Knows how to print; what is printed is measured in kernel_sums.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from tinytorch.codegen import engine
 from tinytorch.compiler.pipeline import compile_graph
 from tinytorch.compiler.plan.launch import LaunchPlan
 from tinytorch.compiler.run.executable import Executable
-from tinytorch.compiler.run.kernel_sums import KernelSum, kernel_sums, short_name
-from tinytorch.compiler.run.roofline import bounds, measure
-from tinytorch.compiler.run.timing import timed_run
+from tinytorch.compiler.run.kernel_sums import KernelSum, profile, short_name
 
 _COLUMNS = (
     "kernel", "operations", "runs", "bytes", "FLOPs", "time", "share", "roofline", "limit",
@@ -39,9 +37,9 @@ def explain(call: Executable) -> str:
     some twenty instructions: kernels that are full of them stay far below what is called the limit.
     """
     program, plan = call.program, call.program.plan
-    run, limit = timed_run(call), measure(call.program.target, call.threads)
+    found = profile(call)
+    run, kernels = found.run, found.kernels
     whole = run.whole * 1e-9
-    kernels = kernel_sums(plan, run, bounds(plan, limit))
     cells = [_cells(kernel, whole) for kernel in kernels]
     for name, what, taken in (
         ("between", "barriers between kernels", run.between),
@@ -60,7 +58,7 @@ def explain(call: Executable) -> str:
             f"host calls: {len(program.host_calls)}{calls}",
             f"arena: {size_text(plan.arena)}",
             f"threads wait for others {waiting:.1%} of the kernels' time",
-            f"machine: {program.target.name}, {call.threads} threads, {limit}",
+            f"machine: {program.target.name}, {call.threads} threads, {found.machine}",
         ]
     )
 

@@ -1,6 +1,7 @@
-"""The kernels of a timed run: tasks that are equal in code and operations, taken together.
+"""The profile of a program: one timed run, and its kernels with their times and limits.
 
-Knows launch plans, times and bounds; never how they are shown.
+Tasks that are equal in code and operations are taken together. Knows launch plans, times and
+bounds; never how they are shown.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tinytorch.compiler.plan.launch import LaunchPlan
-from tinytorch.compiler.run.roofline import Bound
-from tinytorch.compiler.run.timing import TimedRun
+from tinytorch.compiler.run.executable import Executable
+from tinytorch.compiler.run.roofline import Bound, Roofline, bounds, measure
+from tinytorch.compiler.run.timing import TimedRun, timed_run
 
 
 @dataclass
@@ -42,6 +44,34 @@ class KernelSum:
         """What sets most of the least time."""
         ((by, _),) = self.limits.most_common(1)
         return by
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What `explain` shows, as numbers.
+
+    Args:
+        run: the fastest of some.
+        machine: what it can do at most.
+        kernels: in order of first use.
+    """
+
+    run: TimedRun
+    machine: Roofline
+    kernels: list[KernelSum]
+
+
+def profile(call: Executable) -> Profile:
+    """Time a program, kernel by kernel.
+
+    Args:
+        call: what to run; its states stay as they are.
+
+    Cost: some twenty runs, and, once in a process, measuring the machine.
+    """
+    plan = call.program.plan
+    run, machine = timed_run(call), measure(call.program.target, call.threads)
+    return Profile(run, machine, kernel_sums(plan, run, bounds(plan, machine)))
 
 
 def kernel_sums(plan: LaunchPlan, run: TimedRun, bounds: Iterable[Bound]) -> list[KernelSum]:
