@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -213,3 +214,22 @@ def test_quantizing_leaves_the_model(folder):
     for name, x in speaker.model.state_dict().items():
         assert np.array_equal(before[name], np.asarray(x))
     assert verb.QUANTIZED == ("int8", "int4")
+
+
+def test_what_ships_speaks_without_a_run(tmp_path, monkeypatch, capsys):
+    """Ground truth: the most probable characters, each by a whole pass over all before it; a folder
+    of that name comes first."""
+    monkeypatch.chdir(tmp_path)
+    code, out, err = tito(capsys, "generate", "shakespeare", "--prompt", "KING", "--max-tokens", 8,
+                          "--temperature", 0, "--json")  # fmt: skip
+    assert code == 0, err
+    *pieces, done = events(out)
+    model, tokenizer = models.pretrained("shakespeare"), load_speaker(Path("shakespeare")).tokenizer
+    ids = tokenizer.encode("KING").tolist()
+    with tt.no_grad():
+        for _ in range(8):
+            ids.append(int(model(tt.tensor([ids])).numpy()[0, -1].argmax()))
+    assert "".join(e["text"] for e in pieces) == tokenizer.decode(ids)
+    assert done["tokens"] == 8 and done["model_bytes"] < 3e6
+    (tmp_path / "shakespeare").mkdir()
+    assert tito(capsys, "generate", "shakespeare")[0] == 2

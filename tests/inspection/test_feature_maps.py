@@ -92,6 +92,9 @@ def test_maps_are_drawn_beside_their_image():
     assert draw_feature_maps(image, maps, columns=2).tolist() == [
         [0, 128, 0, 0, 255], [128, 255, 0, 0, 255],
     ]  # fmt: skip
+    small = np.array([[0.0, 51.0], [102.0, 255.0]])
+    drawn = draw_feature_maps(np.zeros((1, 1, 4, 4)), {"pool": small[None, None]}, columns=2)
+    assert np.array_equal(drawn[:, 5:], np.kron(small, np.ones((2, 2))))
 
 
 def test_filters_are_drawn_enlarged():

@@ -17,7 +17,7 @@ import typer
 
 from tinytorch import compression, export
 from tinytorch.base.errors import SettingError
-from tinytorch.cli.generate import load_speaker
+from tinytorch.cli.generate import load_speaker, shipped_speaker
 from tinytorch.cli.recipes import nearest
 from tinytorch.cli.report import Report
 from tinytorch.cli.runs import load_model, text_run
@@ -116,7 +116,7 @@ def _spoken(path: Path | None) -> Path | None:
     if path is None:
         return None
     is_one = path.suffix in (".gguf", ".bin") or os.path.lexists(path / "config.json")
-    return path if is_one else None
+    return path if is_one or shipped_speaker(path) else None
 
 
 def _smaller(model: Module, kind: str | None) -> Module:

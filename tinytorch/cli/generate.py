@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
+from typing import cast
 
 import numpy as np
 import typer
@@ -20,11 +21,12 @@ from tinytorch.base.errors import FileFormatError, NotFoundError, SettingError, 
 from tinytorch.base.settings import num_threads
 from tinytorch.cli.recipes import LANGUAGE_MODELS, nearest
 from tinytorch.cli.report import STOPPED, Report
-from tinytorch.cli.runs import RunFolder, text_run
+from tinytorch.cli.runs import RunFolder, shipped, text_run
 from tinytorch.cli.texts import first_token
 from tinytorch.models import GPT
 from tinytorch.text import (
     BytePairTokenizer,
+    CharacterTokenizer,
     SentencePieceTokenizer,
     Tokenizer,
     Vocabulary,
@@ -72,13 +74,16 @@ def load_speaker(path: Path) -> Speaker:
 
     Args:
         path: the folder of a run of `tito train gpt` or of a published model, a GGUF file, or
-            llama2.c's file with its tokenizer, `tok*.bin` or `tokenizer.bin`, beside it.
+            llama2.c's file with its tokenizer, `tok*.bin` or `tokenizer.bin`, beside it; or
+            "shakespeare", which comes trained.
 
     Raises:
         FileFormatError: it is none of these.
         SettingError: the tokenizer has more tokens than the model.
         NotFoundError: a file is missing.
     """
+    if (speaker := shipped_speaker(path)) is not None:
+        return speaker
     if path.is_dir() and (run := text_run(path)) is not None and not run.weights.is_file():
         raise FileFormatError(
             "this run has no model yet",
@@ -98,6 +103,15 @@ def load_speaker(path: Path) -> Speaker:
     tokenizer = _tokenizer_of(path) if inside is None else _within(inside)
     tokenizer.check_fits(model.config.vocab)
     return Speaker(model, tokenizer)
+
+
+def shipped_speaker(path: Path) -> Speaker | None:
+    """A language model that comes trained, if a path is its name."""
+    name = shipped(path)
+    characters = models.pretrained_facts(name).get("characters") if name else None
+    if characters is None:
+        return None
+    return Speaker(cast(GPT, models.pretrained(name)), CharacterTokenizer(characters))
 
 
 def _tokenizer_of(path: Path) -> Tokenizer:
@@ -151,7 +165,9 @@ def _within(file: storage.GGUFFile) -> Tokenizer:
 
 
 def generate(
-    model: Path = typer.Argument(None, help="A run, a folder or a file; default the newest run."),
+    model: Path = typer.Argument(
+        None, help="A run, a folder, a file, or shakespeare; default the newest run."
+    ),
     prompt: str = typer.Option("", help="What it goes on from."),
     max_tokens: int = typer.Option(200, help="Tokens at most.", min=1),
     temperature: float = typer.Option(0.8, help="0 takes the most probable token each time."),
