@@ -61,7 +61,10 @@ def run(folder: Path, log: Path) -> dict:
     swift.load_state_dict(pruned.state_dict())
     _note(record, "ResNet-20", teacher, pictures, labels)
     _note(record, "pruned", swift.eval(), pictures, labels)
-    for row in _taught(swift, teacher, train, normalize):
+    history = _taught(swift, teacher, train, normalize)
+    if history.stopped:
+        raise SystemExit("stopped; called again it goes on")
+    for row in history:
         record.row(**row)
     _note(record, "SwiftCNN", swift.eval(), pictures, labels)
     shown = normalize(train.take(np.arange(CALIBRATION)), data.Stream())[0]
