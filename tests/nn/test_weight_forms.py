@@ -121,6 +121,20 @@ def test_a_linear_layer_multiplies_by_the_numbers_where_that_is_faster():
     assert "filters" in nn.SparseWeight(sparse(64, 256, 3, 3)).whole
 
 
+def test_a_convolution_of_one_pixel_does_too():
+    """Ground truth: the convolution with all numbers; with a stride it makes them."""
+    w = sparse(256, 512, 1, 1, density=0.1)
+    x = tt.Tensor(numbers(2, 512, 3, 3))
+    for stride in (1, 2):
+        layer, plain = (nn.Conv2d(512, 256, 1, stride=stride) for _ in range(2))
+        layer.weight, plain.weight = nn.SparseWeight(w), nn.Parameter(w)
+        plain.bias = layer.bias
+        with tt.no_grad():
+            compiled = tt.compile(layer, freeze=True)
+            np.testing.assert_allclose(compiled(x).numpy(), plain(x).numpy(), rtol=1e-4, atol=1e-5)
+        assert ("sparse_matmul" in compiled.explain()) == (stride == 1)
+
+
 def test_a_dense_weight_is_made_once():
     """Ground truth: what is derived; eager, to the last bit. Places are checked and scattered to
     before the first call alone."""
