@@ -205,7 +205,8 @@ def store_sparse(model: Module, *, skip: str | Iterable[str] = ()) -> Module:
     """A copy of a model whose weights of many zeros take few bytes, for keeping and for inference.
 
     Such weights become `nn.SparseWeight`, others plain Parameters, whichever is smaller. Nothing is
-    rounded. `load_compressed` loads a saved one.
+    rounded. Large linear layers then multiply by their numbers alone; `report` names those that do
+    not. `load_compressed` loads a saved one.
 
     Args:
         model: as `prune` gave it, or any whose weights have zeros.

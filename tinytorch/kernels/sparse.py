@@ -192,7 +192,7 @@ class _Sparse:
         """The sums with one more number of the matrix."""
         spec = self.spec
         column = f.load(f.at(p["columns"], i, spec.columns.llvm), spec.columns.llvm, stem="column")
-        column = f.convert(column, "i64", signed=spec.columns.kind == "i")
+        column = f.convert(column, "i64", signed=False)
         value = f.load(f.at(p["values"], i, spec.values.llvm), spec.values.llvm, stem="value")
         value = f.splat(f.convert(value, self.type), self.lanes)
         step, kind = (
