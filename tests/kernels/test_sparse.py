@@ -58,7 +58,6 @@ def test_is_the_product_with_the_whole_matrix(target, m):
 def test_tiles_and_threads(monkeypatch):
     """Many tiles of rows, panels and parts of the copy, the last one shorter than a vector: the
     same bits by 1, 2 and 3 threads."""
-    monkeypatch.setattr(sparse, "PANEL_BYTES", 1 << 15)
     monkeypatch.setattr(sparse, "TILE_ELEMENTS", 1 << 8)
     target, first = next(iter(VECTOR_TARGETS.values())), None
     for threads in (1, 2, 3):
