@@ -5,6 +5,7 @@ import pytest
 
 from tinytorch.base.errors import DataError, SettingError, ShapeError
 from tinytorch.data import (
+    AlternatingFlip,
     ColorJitter,
     Compose,
     Cutout,
@@ -14,7 +15,7 @@ from tinytorch.data import (
     RandomFlip,
     Stream,
 )
-from tinytorch.data.augmentation import mirrored
+from tinytorch.data.augmentation import mirrored, mirrored_around
 from tinytorch.data.stream import ORDER
 
 RNG = np.random.default_rng(0)
@@ -28,16 +29,17 @@ def images(dtype):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize(("size", "padding"), [(7, 0), (9, 3), ((5, 6), (0, 2)), ((9, 7), 0)])
-def test_crop(size, padding, dtype):
+@pytest.mark.parametrize("mode", ["constant", "reflect"])
+def test_crop(size, padding, dtype, mode):
     """Ground truth: np.pad and a slice of each image, at places drawn from an equal stream."""
     x = images(dtype)
-    cropped, labels = RandomCrop(size, padding)((x, LABELS), Stream(3))
+    cropped, labels = RandomCrop(size, padding, mode)((x, LABELS), Stream(3))
     (h, w), (p, q) = np.broadcast_to(size, 2), np.broadcast_to(padding, 2)
     stream = Stream(3)
     rows = stream.whole(9 + 2 * p - h + 1, 40)
     columns = stream.whole(7 + 2 * q - w + 1, 40)
     for i in range(40):
-        padded = np.pad(x[i], ((0, 0), (p, p), (q, q)))
+        padded = np.pad(x[i], ((0, 0), (p, p), (q, q)), mode=mode)
         want = padded[:, rows[i] : rows[i] + h, columns[i] : columns[i] + w]
         assert np.array_equal(cropped[i], want)
     assert cropped.dtype == dtype and labels is LABELS
@@ -90,7 +92,36 @@ def test_cutout(size):
                 )
 
 
-@pytest.mark.parametrize("transform", [RandomCrop(5, 2), RandomFlip(), Cutout(3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_flips_in_turns(dtype):
+    """Closed form: in two passes each image is seen once as it is and once mirrored, in four twice;
+    about half begin mirrored, whatever batch they are in; another seed draws others."""
+    x, flip = images(dtype), AlternatingFlip()
+    passes = [flip((x, LABELS), Stream(s, epoch=s))[0] for s in range(4)]
+    first = (passes[0] == x[..., ::-1]).all(axis=(1, 2, 3))
+    for i, seen in enumerate(passes):
+        want = np.where((first ^ (i % 2 == 1))[:, None, None, None], x[..., ::-1], x)
+        assert np.array_equal(seen, want) and seen.dtype == dtype
+    assert 8 <= first.sum() <= 32  # 40 tosses: six standard deviations are 19, four 12
+    (part,) = flip((x[7:9],), Stream(5, epoch=0))
+    assert np.array_equal(part, passes[0][7:9])
+    assert not np.array_equal(AlternatingFlip(1)((x,), Stream())[0], passes[0])
+
+
+def test_mirrors_around():
+    """Ground truth: by hand; more than there is beside the edge is refused."""
+    x = np.array([[[[1, 2, 3], [4, 5, 6]]]])
+    assert mirrored_around(x, 1, 1)[0, 0].tolist() == [
+        [5, 4, 5, 6, 5], [2, 1, 2, 3, 2], [5, 4, 5, 6, 5], [2, 1, 2, 3, 2],
+    ]  # fmt: skip
+    for sides in ((2, 1), (1, 3)):
+        with pytest.raises(ShapeError, match="too small to be mirrored"):
+            mirrored_around(x, *sides)
+
+
+@pytest.mark.parametrize("transform", [
+    RandomCrop(5, 2), RandomCrop(5, 2, "reflect"), RandomFlip(), Cutout(3),
+])  # fmt: skip
 def test_repeated_and_nothing_is_changed(transform):
     """Ground truth: equal streams give equal batches, others not; the batch given stays."""
     x = images(np.float32)
@@ -117,6 +148,10 @@ def test_bad_settings_are_named():
         RandomCrop(0)
     with pytest.raises(SettingError, match="RandomCrop: padding"):
         RandomCrop(3, -1)
+    with pytest.raises(SettingError, match="no such padding_mode"):
+        RandomCrop(3, 1, "edge")
+    with pytest.raises(SettingError, match="AlternatingFlip: seed"):
+        AlternatingFlip(-1)
     with pytest.raises(SettingError, match="RandomFlip: probability"):
         RandomFlip(1.5)
     with pytest.raises(SettingError, match="Cutout: size"):
@@ -130,6 +165,8 @@ def test_bad_batches_are_named():
     for batch in [(), (LABELS,), (BYTES[:, 0],)]:
         with pytest.raises(ShapeError, match="does not begin with images"):
             RandomFlip()(batch, Stream())
+        with pytest.raises(ShapeError, match="does not begin with images"):
+            AlternatingFlip()(batch, Stream())
     with pytest.raises(ShapeError, match="larger than the image"):
         RandomCrop(8)((BYTES,), Stream())
 

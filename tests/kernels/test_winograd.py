@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import tinytorch as tt
 from tests.compiler.graph_runner import GraphRun, new_graph
 from tests.kernels.lowered_runner import AVX512, run_lowered
 from tests.kernels.test_convolution import CountingStore, channels_last, numbers, operand
@@ -16,7 +17,9 @@ from tinytorch.kernels.convolution_rows import ConvolutionSpec
 from tinytorch.kernels.register_tile import PAIRS
 from tinytorch.kernels.winograd import (
     FEWEST_TILES,
+    MANY_TILES,
     MOST_FILTERS,
+    NEAR_FILTERS,
     lower_winograd,
     lower_winograd_gradient,
     suits_winograd,
@@ -29,12 +32,15 @@ G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 B = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]).T
 A = np.array([[1, 1, 1, 0], [0, 1, -1, -1]]).T
 HOW = {"stride": (1, 1), "dilation": (1, 1), "groups": 1}
-# N, C, H, W, O, padding: even and odd sizes, blocks of rows, several panels, wide zeros
+# N, C, H, W, O, padding: even and odd sizes, blocks of rows, several panels, wide zeros, blocks
+# done together
 CASES = [
     (2, 16, 8, 8, 16, ((1, 1), (1, 1))),
     (1, 32, 9, 7, 48, ((1, 1), (1, 1))),
     (3, 16, 12, 9, 80, ((0, 2), (1, 0))),
     (1, 64, 34, 16, 32, ((1, 1), (3, 2))),
+    (130, 16, 7, 8, 16, ((1, 1), (1, 1))),
+    (192, 16, 4, 4, 16, ((1, 1), (1, 1))),
 ]
 
 
@@ -115,15 +121,20 @@ def test_what_is_no_number_stays_where_windows_see_it(bad, target):
 
 def test_which_convolutions_it_suits():
     """Closed form: 3 x 3 windows side by side, whole vectors of channels, enough tiles of which few
-    lie outside, filters that stay in the cache."""
+    lie outside, filters that stay in the second cache, or the third where many tiles use them."""
     target = replace(AVX512, has_amx=False)
 
     def suits(n=1, c=16, h=8, w=8, o=16, **more) -> bool:
         x = np.empty((n, c, h, w), np.float32)
         return suits_winograd(target, replace(spec_of(x, o, ((1, 1), (1, 1))), **more))
 
-    assert suits() and suits(c=64, o=MOST_FILTERS // 64)
-    assert not suits(c=64, o=MOST_FILTERS // 64 + 16)
+    assert suits() and suits(c=64, o=NEAR_FILTERS // 64)
+    assert not suits(c=64, o=NEAR_FILTERS // 64 + 16)
+    many = MANY_TILES // 16
+    assert suits(n=many, c=64, o=MOST_FILTERS // 64)
+    assert not suits(n=many, c=64, o=MOST_FILTERS // 64 + 16)
+    assert not suits(n=many - 1, c=64, o=MOST_FILTERS // 64)
+    assert suits(n=4 * many, h=4, w=4) and not suits(n=4 * many - 1, h=4, w=4)
     assert not suits(c=17) and not suits(o=24) and not suits(n=0)
     assert not suits(stride=(2, 1)) and not suits(step=(1, 2)) and not suits(window=(3, 1))
     assert not suits(words=PAIRS)
@@ -154,6 +165,27 @@ def test_compiled_with_what_follows(target):
     np.testing.assert_allclose(got[0], exact, rtol=0, atol=1e-5)
     exact = TABLE["convolution_input_gradient"].numpy(exact, wide[1], **by_input)
     np.testing.assert_allclose(got[1], exact, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("count", [130, 129, 3])
+def test_pictures_beyond_a_length_change_nothing(count, target):
+    """Ground truth: the first pictures of a whole batch, to the last bit, though two pictures are
+    one piece of work and what lies beyond is no number."""
+    x, w = numbers((130, 16, 8, 8), 0), numbers((16, 16, 3, 3), 1)
+
+    def both(x, w):
+        return tt.nn.functional.conv2d(tt.nn.functional.conv2d(x, w, padding=1), w, padding=1)
+
+    shapes = {"x": {0: tt.dim("n", 130)}}
+    compiled = tt.compile(both, target=target, dynamic_shapes=shapes)
+    compiled(tt.Tensor(np.full_like(x, np.nan)), tt.Tensor(w))
+    whole = compiled(tt.Tensor(x), tt.Tensor(w)).numpy()
+    compiled(tt.Tensor(np.full_like(x, np.nan)), tt.Tensor(w))
+    got = compiled(tt.Tensor(x[:count]), tt.Tensor(w)).numpy()
+    assert got.tobytes() == whole[:count].tobytes()
+    exact = both(tt.Tensor(x[:count].astype(float)), tt.Tensor(w.astype(float))).numpy()
+    np.testing.assert_allclose(got, exact, rtol=0, atol=1e-4 * np.abs(exact).max())
 
 
 # ---- the gradient of the filters

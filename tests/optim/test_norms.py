@@ -8,7 +8,7 @@ import pytest
 import tinytorch as tt
 from tinytorch import optim
 from tinytorch.base.errors import CompileError, GradientError, SettingError
-from tinytorch.optim import clip_grad_norm_, clip_grad_value_
+from tinytorch.optim import clip_grad_norm_, clip_grad_value_, renorm_
 
 
 def with_gradients() -> list[tt.Tensor]:
@@ -200,3 +200,17 @@ def test_l2_penalty_is_weight_decay_of_sgd():
             sgd.step()
     # Five steps of five roundings of 1e-16.
     np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-14)
+
+
+@pytest.mark.parametrize("through", [lambda f: f, tt.compile])
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+def test_weights_are_brought_to_one_length(through, size):
+    """Closed form: the square of a weight of K rows sums to K, its direction stays; zeros stay."""
+    start = np.random.default_rng(0).standard_normal((5, 2, 3, 3)).astype(np.float32)
+    w, zero = tt.Tensor(start * np.float32(size), requires_grad=True), tt.zeros(2, 2)
+    through(lambda: renorm_([w, zero]))()
+    exact = start * math.sqrt(5 / (start.astype(float) ** 2).sum())
+    # a rounding of the weight, of the factor and of their product, and in NumPy half of those of a
+    # sum of 90 squares in float32, which are at most 16 one after the other
+    np.testing.assert_allclose(w.numpy(), exact, rtol=11 * 2.0**-24)
+    assert w.requires_grad and not zero.numpy().any()

@@ -6,6 +6,7 @@ Knows NumPy arrays and files, never tensors.
 from tinytorch.base.arguments import explain_all as _explain_all
 from tinytorch.base.unknown_names import names_of as _names_of
 from tinytorch.data.augmentation import (
+    AlternatingFlip,
     ColorJitter,
     Compose,
     Cutout,
@@ -44,6 +45,7 @@ from tinytorch.data.stream import Stream
 __all__ = [
     "CIFAR10_MEAN",
     "CIFAR10_STD",
+    "AlternatingFlip",
     "ArrayDataset",
     "BatchSampler",
     "ColorJitter",

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tinytorch.base.arguments import number, pair, whole
+from tinytorch.base.arguments import number, one_of, pair, whole
 from tinytorch.base.errors import SettingError, ShapeError
 from tinytorch.data.dataset import class_numbers
-from tinytorch.data.stream import Stream
+from tinytorch.data.stream import Stream, mixed
 
 Batch = tuple[np.ndarray, ...]
 Transform = Callable[[Batch, Stream], Batch]
@@ -59,23 +59,26 @@ class Compose:
 
 
 class RandomCrop:
-    """A window of each image at a random place, after zeros were put around it.
+    """A window of each image at a random place, after zeros or its mirror were put around it.
 
     Every place is equally likely: (H + 2 * padding - height + 1) rows times as many columns.
 
     Args:
         size: (height, width) of the window, or one number for both; >= 1.
-        padding: zeros on each side, >= 0, one number or (vertical, horizontal).
+        padding: pixels on each side, >= 0, one number or (vertical, horizontal).
+        padding_mode: what they are: "constant", zeros; or "reflect", the image mirrored at its
+            edge, the edge itself not repeated, so that no edge is learned that is none.
 
     Shapes: (B, C, H, W) -> (B, C, height, width).
 
     Raises:
         SettingError: a setting outside its range.
-        ShapeError: no batch of images, or the window is larger than the padded image.
+        ShapeError: no batch of images, the window is larger than the padded image, or more is
+            mirrored than there is.
 
     Cost: reads and writes the images twice.
 
-    Differs from torchvision: works on a batch; padding is zeros only.
+    Differs from torchvision: works on a batch; two modes.
 
     Example:
         >>> images = np.arange(1, 5).reshape(1, 1, 2, 2)
@@ -84,9 +87,15 @@ class RandomCrop:
                [1, 2]])
     """
 
-    def __init__(self, size: int | tuple[int, int], padding: int | tuple[int, int] = 0):
+    def __init__(
+        self, size: int | tuple[int, int], padding: int | tuple[int, int] = 0,
+        padding_mode: str = "constant",
+    ):  # fmt: skip
         self.size = pair("RandomCrop", "size", size, at_least=1)
         self.padding = pair("RandomCrop", "padding", padding, at_least=0)
+        self.padding_mode = one_of(
+            "RandomCrop", "padding_mode", padding_mode, ("constant", "reflect")
+        )
 
     def __call__(self, batch: Batch, stream: Stream) -> Batch:
         """The batch with a window of each image."""
@@ -101,10 +110,39 @@ class RandomCrop:
                 rule="size <= image + 2 * padding",
                 fix=f"RandomCrop(({min(height, h)}, {min(width, w)}), padding={self.padding})",
             )
-        padded = np.zeros((b, c, h + 2 * p, w + 2 * q), x.dtype)
-        rows_of(padded, p, q, h, w)[...] = rows_of(np.ascontiguousarray(x), 0, 0, h, w)
+        if self.padding_mode == "reflect":
+            padded = mirrored_around(x, p, q)
+        else:
+            padded = np.zeros((b, c, h + 2 * p, w + 2 * q), x.dtype)
+            rows_of(padded, p, q, h, w)[...] = rows_of(np.ascontiguousarray(x), 0, 0, h, w)
         top, left = stream.whole(rows, b), stream.whole(columns, b)
         return (windows(padded, top, left, height, width), *batch[1:])
+
+
+def mirrored_around(x: np.ndarray, vertical: int, horizontal: int) -> np.ndarray:
+    """The images with what their mirrors at the edges show, the edges themselves once.
+
+    Args:
+        x: (B, C, H, W).
+        vertical: rows above and below, less than H.
+        horizontal: columns left and right, less than W.
+
+    Raises:
+        ShapeError: more rows or columns than there are beside the edge.
+
+    Example:
+        >>> mirrored_around(np.arange(3).reshape(1, 1, 1, 3), 0, 2)[0, 0].tolist()
+        [[2, 1, 0, 1, 2, 1, 0]]
+    """
+    if vertical >= x.shape[2] or horizontal >= x.shape[3]:
+        raise ShapeError(
+            "mirrored_around: the image is too small to be mirrored so far",
+            got=f"images {x.shape}, {vertical} rows and {horizontal} columns",
+            rule="fewer rows than H and fewer columns than W",
+            fix=f"padding={min(x.shape[2:]) - 1}",
+        )
+    sides = (0, 0), (0, 0), (vertical, vertical), (horizontal, horizontal)
+    return np.pad(x, sides, mode="reflect")
 
 
 def rows_of(x: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
@@ -162,6 +200,50 @@ class RandomFlip:
         x = images_of(batch, "RandomFlip")
         chosen = np.flatnonzero(stream.chance(self.probability, len(x)))
         out = x.copy()
+        out[chosen] = mirrored(x[chosen])
+        return (out, *batch[1:])
+
+
+class AlternatingFlip:
+    """Each image mirrored left to right in every other pass over the data.
+
+    Which passes are an image's own is decided by a hash of the image and `seed`: half of them are
+    mirrored in even passes, the others in odd ones. In two passes a network sees both views of
+    every image, of which chance would show the same one twice in half of the cases.
+
+    Args:
+        seed: at least 0; another one draws other images. That of the loader has no part in it.
+
+    Put it first: images that were changed at random before have another hash in each pass.
+
+    Shapes: (B, C, H, W) -> the same.
+
+    Raises:
+        SettingError: the seed is negative.
+        ShapeError: no batch of images.
+
+    Cost: a copy of the images and a sum over them, and of those that are mirrored once more.
+
+    Source: K. Jordan (2024), 94% on CIFAR-10 in 3.29 seconds on a single GPU, arXiv:2404.00498,
+    section 3.6; there the hash is of the image's number.
+
+    Example:
+        >>> flip, images = AlternatingFlip(), np.arange(60, dtype=np.uint8).reshape(20, 1, 1, 3)
+        >>> first, second = (flip((images,), Stream(epoch=e))[0] for e in (0, 1))
+        >>> bool(((first[..., 0] > first[..., 2]) != (second[..., 0] > second[..., 2])).all())
+        True
+    """
+
+    def __init__(self, seed: int = 0):
+        self.seed = whole("AlternatingFlip", "seed", seed, at_least=0) % 2**64
+
+    def __call__(self, batch: Batch, stream: Stream) -> Batch:
+        """The batch with the images mirrored whose turn it is."""
+        x = images_of(batch, "AlternatingFlip")
+        out = np.array(x, order="C")
+        words = mixed(out.reshape(len(x), -1).view(np.uint8).sum(axis=1, dtype=np.uint64))
+        turns = (mixed(words ^ np.uint64(self.seed)) + np.uint64(stream.epoch)) & np.uint64(1)
+        chosen = np.flatnonzero(turns)
         out[chosen] = mirrored(x[chosen])
         return (out, *batch[1:])
 

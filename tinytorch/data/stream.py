@@ -41,6 +41,11 @@ class Stream:
         self._name = (batch, purpose)
         self.go_to(0)
 
+    @property
+    def epoch(self) -> int:
+        """The number of the pass that it is for."""
+        return int(self._key[1])
+
     def go_to(self, word: int) -> Stream:
         """Go on with this word of the stream, 0 <= word < 2**66; gives itself.
 
@@ -107,7 +112,7 @@ class Stream:
         while len(outside):
             left, right = out[outside] >> half, out[outside] & mask
             for key in keys:
-                left, right = right, left ^ (_mixed(right + key) & mask)
+                left, right = right, left ^ (mixed(right + key) & mask)
             out[outside] = (left << half) | right
             outside = outside[out[outside] >= np.uint64(n)]
         return out.astype(np.int64)
@@ -150,7 +155,7 @@ def _part_of(fraction: np.ndarray, below: int) -> np.ndarray:
     return ((top >> np.uint64(1)) + (middle >> np.uint64(32))).astype(np.int64)
 
 
-def _mixed(x: np.ndarray) -> np.ndarray:
+def mixed(x: np.ndarray) -> np.ndarray:
     """Each number made into one that depends on all its bits (Steele et al. 2014, SplitMix64)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

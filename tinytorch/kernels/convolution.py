@@ -229,7 +229,12 @@ def units_wanted(flops: int, budget: int = TILE_FLOPS) -> int:
 
 
 class Forward(_Convolution):
-    """Writes the forward kernel; arguments as those of `_Convolution`."""
+    """Writes the forward kernel; arguments as those of `_Convolution`.
+
+    `blocks` is how many blocks of rows are a unit of work.
+    """
+
+    blocks = 1
 
     def __init__(
         self, target: Target, spec: ConvolutionSpec, epilogue: Epilogue, block: int,
@@ -249,8 +254,10 @@ class Forward(_Convolution):
         def body(f: Function, p: Pointers) -> None:
             self.scratch.begin(f)
             self.begin(f)
-            with shares.loop(f, "unit") as unit, where_needed(f, p, self.needed, unit.index, 1):
-                self.unit(f, p, unit.index)
+            with shares.loop(f, "unit") as unit:
+                first = f.mul(unit.index, f.index(self.blocks))
+                with where_needed(f, p, self.needed, first, self.blocks):
+                    self.unit(f, p, first)
             self.end(f)
 
         arguments = (*self.arguments, *self.epilogue.arguments, *lengths_of(self.needed))

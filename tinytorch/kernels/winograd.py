@@ -44,6 +44,7 @@ from tinytorch.codegen.kernel import (
     named_kernel,
     offset_of,
     some_needed,
+    where_needed,
 )
 from tinytorch.codegen.target import Target
 from tinytorch.codegen.vector_math import muladd
@@ -68,16 +69,23 @@ from tinytorch.kernels.register_tile import (
 T = TypeVar("T")
 
 PRODUCTS = 16  # numbers of a transformed tile, 4 x 4
-# Tiles of a picture, and how many outputs computed may lie outside it: smaller pictures leave the
-# products few rows, odd sizes make them for nothing.
+# Tiles of a picture, and how many outputs computed may lie outside it: few smaller pictures leave
+# the products few rows, odd sizes make them for nothing.
 FEWEST_TILES = 16
 MOST_WASTE = 1.35
 # As many tiles a block takes whatever it costs to share a picture: fewer leave registers empty.
 FEW_TILES = 8
-# Transformed filters stay in the second-level cache beside a block's numbers.
-MOST_FILTERS = 1 << 13  # filters times channels
+# Filters times channels whose transformed filters stay in the second-level cache beside a block's
+# numbers; and those that stay in the third (4 MB), which is worth it where many tiles read them:
+# 256 channels were 3 times as fast as windows, 128 channels 2.5 times (docs/log.md, 2026-11-28).
+NEAR_FILTERS, MOST_FILTERS, MANY_TILES = 1 << 13, 1 << 16, 256
 # Transformed pixels of a block, in bytes: half of the second-level cache.
 KEPT_BYTES = 512 << 10
+# Tiles for which filters are read once: with 16 (a picture of 8 x 8) reading them from the
+# third-level cache takes as long as the products; 64 were no faster than 32.
+SHARED_TILES = 32
+# Where there are so many pieces of work threads share them evenly, however long a piece is.
+MANY_UNITS = 64
 # Tiles that the gradient of the filters sums over before it adds to what is in memory: blocks of
 # 16 tiles (8 x 8 pictures) alone reach 53 % of the peak.
 DEPTH = 64
@@ -88,13 +96,14 @@ def suits_winograd(target: Target, spec: ConvolutionSpec) -> bool:
     lanes, (n, c, _, _), (height, width) = target.lanes(float32), spec.shape, spec.size
     plain = spec.window == (3, 3) and spec.stride == spec.step == (1, 1) and spec.words is None
     tiles = ceil_div(height, 2) * ceil_div(width, 2)
+    most = MOST_FILTERS if n * tiles >= MANY_TILES else NEAR_FILTERS
     return (
         plain
         and n * c > 0
         and c % lanes == 0
         and spec.filters % lanes == 0
-        and c * spec.filters <= MOST_FILTERS
-        and tiles >= FEWEST_TILES
+        and c * spec.filters <= most
+        and (tiles >= FEWEST_TILES or n * tiles >= MANY_TILES)
         and 4 * tiles <= MOST_WASTE * height * width
     )
 
@@ -123,11 +132,27 @@ def _rows_in_block(spec: ConvolutionSpec, lanes: int, columns: int = 0) -> int:
             continue
         tiles = ceil_div(block, 2) * across
         fits = 4 * PRODUCTS * tiles * kept <= KEPT_BYTES
+        units = n * (height // block)
         short = 2 * PRODUCTS * tiles * channels * spec.filters <= 2 * TILE_FLOPS
-        shared = n * (height // block) >= wanted or tiles <= FEW_TILES
+        short = short or units >= MANY_UNITS
+        shared = units >= wanted or tiles <= FEW_TILES
         if not best or (fits and short and shared):
             best = block
     return best
+
+
+def _blocks_together(units: int, tiles: int, most: int, least: int) -> int:
+    """How many blocks of so many tiles are done together: a divisor of the units.
+
+    Args:
+        most: tiles.
+        least: pieces of work that are left, but for a single block.
+
+    >>> _blocks_together(256, 16, most=32, least=64), _blocks_together(64, 16, most=32, least=64)
+    (2, 1)
+    """
+    fits = (b for b in range(2, units // least + 1) if units % b == 0 and b * tiles <= most)
+    return max(fits, default=1)
 
 
 class _Tiles:
@@ -144,6 +169,7 @@ class _Tiles:
         self.lanes, self.channels, self.blocks = lanes, spec.shape[1], blocks
         self.down, self.across = ceil_div(block, 2), ceil_div(spec.size[1], 2)
         self.count = self.down * self.across
+        self.all = blocks * self.count
         self.rows = PictureRows(
             spec.image, spec.shape, spec.top, spec.left, 2 * self.down + 2, 2 * self.across + 2,
             lanes,
@@ -155,11 +181,11 @@ class _Tiles:
         With a line between them: else a tile's numbers would share a set of the cache where
         matrices are a multiple of 4 KB apart.
         """
-        return self.blocks * self.count * columns + LINE // 4
+        return self.all * columns + LINE // 4
 
     def flops(self, units: int, filters: int) -> int:
         """Of the products of so many blocks."""
-        return 2 * PRODUCTS * self.blocks * self.count * units * self.channels * filters
+        return 2 * PRODUCTS * self.all * units * self.channels * filters
 
     def corner(self, f: Function, tile: Value, row: int, pixel: int) -> Value:
         """Where a tile begins among rows of so many numbers, with so many to a pixel."""
@@ -189,6 +215,15 @@ class _Tiles:
         for k, value in enumerate(numbers):
             scratch.store(name, f.add(to, f.index(k * self.matrix(columns))), value)
 
+    def clear(
+        self, f: Function, scratch: Scratch, name: str, columns: int, first_tile: Value
+    ) -> None:
+        """Zeros for the tiles of a block, in matrices of so many columns."""
+        zeros = [f.const(scratch.wide, 0.0)] * PRODUCTS
+        with f.loop("tile", 0, self.count) as i, f.loop("c", 0, columns, self.lanes) as c:
+            at = f.add(first_tile, i.index), c.index
+            self.store(f, scratch, name, columns, at, zeros)
+
 
 class _Winograd(Forward):
     """Writes the kernel."""
@@ -196,29 +231,50 @@ class _Winograd(Forward):
     def __init__(self, target: Target, spec: ConvolutionSpec, epilogue: Epilogue):
         lanes = target.lanes(float32)
         block = _rows_in_block(spec, lanes)
-        self.grid = grid = _Tiles(spec, block, lanes)
+        tiles = ceil_div(block, 2) * ceil_div(spec.size[1], 2)
+        fit = KEPT_BYTES // (4 * PRODUCTS * spec.shape[1])
+        units = spec.shape[0] * (spec.size[0] // block)
+        blocks = _blocks_together(units, tiles, min(SHARED_TILES, fit), MANY_UNITS)
+        self.grid = grid = _Tiles(spec, block, lanes, blocks)
         size = max(part.size for part in vector_parts(spec.filters // lanes)) * lanes
         arrays = {
             "pixels": PRODUCTS * grid.matrix(grid.channels),  # B^T d B: (4, 4, tiles, C)
             "products": PRODUCTS * grid.matrix(size),  # (4, 4, tiles, filters of a panel)
-            "outputs": 4 * grid.count * size,  # (rows, columns, filters of a panel)
+            "outputs": 4 * grid.all * size,  # (rows, columns, filters of a panel)
         }
         super().__init__(target, spec, epilogue, block, grid.rows, arrays)
+        self.units, self.blocks = self.units // blocks, blocks
         self.label, self.arguments = "convolution (Winograd)", ("x", "w", "u")
         self.flops = grid.flops(self.units, spec.filters)
 
     def unit(self, f: Function, p: Pointers, unit: Value) -> None:
-        """One block of output rows of one picture."""
-        line = self.begin_unit(f, p, unit)
-        self.grid.transform(f, self.scratch, f.index(0))
+        """Some blocks of output rows, from number `unit` on."""
+        grid = self.grid
+        with f.loop("block", 0, self.blocks) as i:
+            self._block(f, p, f.add(unit, i.index), f.mul(i.index, f.index(grid.count)))
         for vectors in vector_parts(self.vectors):
             with self.columns(f, vectors) as column:
                 self._multiply(f, p, vectors, column)
                 finite = self._outputs(f, vectors.size)
-                with f.when(finite):
-                    self._give(f, p, line, vectors.size, column)
-                with f.when(f.opposite(finite)):
-                    self.panel(f, p, line, vectors, column)
+                with f.loop("block", 0, self.blocks) as i:
+                    number = f.add(unit, i.index)
+                    with where_needed(f, p, self.needed, number, 1):
+                        with f.when(finite):
+                            first = f.mul(i.index, f.index(2 * grid.down))
+                            self._give(f, p, number, first, vectors.size, column)
+                        with f.when(f.opposite(finite)):
+                            self.panel(f, p, self.begin_unit(f, p, number), vectors, column)
+
+    def _block(self, f: Function, p: Pointers, number: Value, tile: Value) -> None:
+        """A block's numbers in scratch from a tile on; zeros if its picture is not needed."""
+        grid = self.grid
+        needed = some_needed(f, p, self.needed, number, 1) if self.needed else f.const("i1", 1)
+        with f.when(needed):
+            self.take_rows(f, p, number)
+            grid.transform(f, self.scratch, tile)
+        if self.needed:
+            with f.when(f.opposite(needed)):
+                grid.clear(f, self.scratch, "pixels", grid.channels, tile)
 
     def _multiply(self, f: Function, p: Pointers, vectors: Part, column: Value) -> None:
         """The 16 products of matrices, for some filters."""
@@ -227,7 +283,7 @@ class _Winograd(Forward):
         with f.loop("product", 0, PRODUCTS) as k:
             skip = f.mul(k.index, f.index(channels * filters))
             u = f.at(p["u"], f.add(skip, column), "float", "u")
-            for part in parts_of(grid.count, rows_that_fit(self.target, vectors.size)):
+            for part in parts_of(grid.all, rows_that_fit(self.target, vectors.size)):
                 offsets = tuple(i * channels for i in range(part.size))
                 loops = Turns(1, 0), Turns(channels, 1)
                 name = self.tile((part.size, vectors.size), offsets, loops, filters)
@@ -244,7 +300,7 @@ class _Winograd(Forward):
         grid, size = self.grid, vectors * self.lanes
         row = 2 * grid.across * size
         zero = f.const(self.scratch.wide, 0.0)
-        with f.loop("tile", 0, grid.count, carry=[zero]) as i:
+        with f.loop("tile", 0, grid.all, carry=[zero]) as i:
             to = grid.corner(f, i.index, row, size)
             total = i.carried[0]
             for j in range(0, size, self.lanes):
@@ -261,14 +317,17 @@ class _Winograd(Forward):
             i.next(total)
         return all_finite(f, i.results[0])
 
-    def _give(self, f: Function, p: Pointers, line: Value, vectors: int, column: Value) -> None:
-        """Hand the outputs to the epilogue, row by row."""
+    def _give(
+        self, f: Function, p: Pointers, number: Value, above: Value, vectors: int, column: Value
+    ) -> None:
+        """Hand a block's outputs to the epilogue, row by row; above: rows before it in scratch."""
         size, width = vectors * self.lanes, self.spec.size[1]
+        line = f.mul(number, f.index(self.block * width))
         results = EpilogueWriter(self.epilogue, "float", self.lanes, self.spec.filters, size)
         with f.loop("y", 0, self.block) as y:
             first = f.add(line, f.mul(y.index, f.index(width)))
             part = Rectangle((), first, f.index(width), column, f.index(size))
-            place = f.mul(y.index, f.index(2 * self.grid.across * size))
+            place = f.mul(f.add(above, y.index), f.index(2 * self.grid.across * size))
             results.emit(f, p, part, self.scratch.at("outputs", place), size)
 
 
@@ -315,9 +374,7 @@ class _Gradient(Parts):
         block = _rows_in_block(spec, lanes, spec.filters)
         units = spec.shape[0] * (spec.size[0] // block)
         tiles = block * spec.size[1] // 4
-        blocks = max(
-            b for b in range(1, units + 1) if units % b == 0 and b * tiles <= DEPTH or b == 1
-        )
+        blocks = _blocks_together(units, tiles, DEPTH, 1)
         self.g, self.grid = g, _Tiles(spec, block, lanes, blocks)
         grid = self.grid
         arrays = {
@@ -355,19 +412,16 @@ class _Gradient(Parts):
         needed = some_needed(f, p, self.needed, number, 1)
         with f.when(needed):
             transform()
-        zeros = [f.const(self.scratch.wide, 0.0)] * PRODUCTS
-        with f.when(f.opposite(needed)), f.loop("tile", 0, grid.count) as i:
-            at = f.add(tile, i.index)
-            for name, columns in (("pixels", grid.channels), ("cotangents", self.spec.filters)):
-                with f.loop("c", 0, columns, self.lanes) as c:
-                    grid.store(f, self.scratch, name, columns, (at, c.index), zeros)
+        with f.when(f.opposite(needed)):
+            grid.clear(f, self.scratch, "pixels", grid.channels, tile)
+            grid.clear(f, self.scratch, "cotangents", self.spec.filters, tile)
 
     def _multiply(
         self, f: Function, shape: tuple[int, int], sums: Value, at: tuple[Value, Value, Value]
     ) -> None:
         """Some channels times some filters, over the tiles; at: the product, the first of both."""
         grid, filters, (k, c, column) = self.grid, self.spec.filters, at
-        loops = Turns(1, 0), Turns(grid.blocks * grid.count, grid.channels)
+        loops = Turns(1, 0), Turns(grid.all, grid.channels)
         name = self.tile(shape, tuple(range(shape[0])), loops, filters)
         a = f.add(f.mul(k, f.index(grid.matrix(grid.channels))), c)
         b = f.add(f.mul(k, f.index(grid.matrix(filters))), column)

@@ -45,12 +45,13 @@ from tinytorch.models.rotary import llama3_factors, yarn_factors, yarn_scale
 from tinytorch.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from tinytorch.models.swift_cnn import SwiftCNN
 from tinytorch.models.tiny_yolo import TinyYOLO, yolo_boxes, yolo_detections, yolo_loss
+from tinytorch.models.whitened import WhitenedCNN
 
 __all__ = [
     "BERT", "BERTClassifier", "BERTConfig", "BERTMaskedLM", "CNN", "CifarResNet", "ConvVAE",
     "DCGANDiscriminator", "DCGANGenerator", "GPT", "GPTConfig", "LeNet", "MLP", "ResNet",
     "Seq2Seq", "Seq2SeqConfig", "SwiftCNN", "TinyYOLO", "VAEOutput", "VisionTransformer",
-    "cifar_resnet", "discriminator_loss", "generator_loss", "llama3_factors", "load",
+    "WhitenedCNN", "cifar_resnet", "discriminator_loss", "generator_loss", "llama3_factors", "load",
     "load_folder", "load_gguf", "load_llama2c", "mask_tokens", "masked_lm_loss",
     "next_token_loss", "pretrained", "pretrained_facts", "resnet18", "resnet20", "resnet32",
     "resnet34", "resnet50", "resnet56", "save_folder", "vae_loss", "yarn_factors", "yarn_scale",

@@ -6,7 +6,13 @@ from tinytorch.optim.adam import Adam, AdamW
 from tinytorch.optim.group import Group
 from tinytorch.optim.lion import Lion
 from tinytorch.optim.muon import Muon
-from tinytorch.optim.norms import clip_grad_norm_, clip_grad_value_, l1_penalty, l2_penalty
+from tinytorch.optim.norms import (
+    clip_grad_norm_,
+    clip_grad_value_,
+    l1_penalty,
+    l2_penalty,
+    renorm_,
+)
 from tinytorch.optim.optimizer import Optimizer, Together
 from tinytorch.optim.rmsprop import RMSprop
 from tinytorch.optim.schedules import (
@@ -32,7 +38,7 @@ __all__ = [
     "ExponentialLR", "Group", "LambdaLR", "LinearLR", "Lion", "MultiStepLR", "Muon",
     "OneCycleLR", "Optimizer", "PolynomialLR", "RMSprop", "ReduceLROnPlateau", "SGD",
     "Schedule", "SequentialLR", "StepLR", "Together", "WarmupCosineLR", "clip_grad_norm_",
-    "clip_grad_value_", "l1_penalty", "l2_penalty",
+    "clip_grad_value_", "l1_penalty", "l2_penalty", "renorm_",
 ]  # fmt: skip
 
 _explain_all(globals(), __all__)

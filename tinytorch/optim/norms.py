@@ -1,4 +1,4 @@
-"""Norms of many Tensors: gradients are clipped by theirs, penalties keep those of weights small.
+"""Norms of many Tensors: gradients are clipped by theirs, weights brought to one, or kept small.
 
 Knows a list of Tensors, never the rule that will use their gradients, nor the loss that a penalty
 is added to. Weight decay (an optimizer's setting) is the other way to small weights.
@@ -204,6 +204,39 @@ def _check_finite(length: Tensor) -> None:
             fix="look for NaN in the data, or a smaller learning rate; "
             "error_if_nonfinite=False lets it pass",
         )
+
+
+# --- lengths of weights ---
+
+
+def renorm_(parameters: Iterable[Tensor] | Tensor) -> None:
+    """Scale each weight so that its rows (filters) have length one in the root mean square.
+
+        p = p * sqrt(K) / |p|           p (K, ...)
+
+    For weights before a batch norm, which takes every scale out again: they would grow with each
+    step, and the same step would turn them less and less. Called before `optimizer.step()` it keeps
+    the angle of a step what the learning rate says, as weight decay does in the long run.
+
+    Args:
+        parameters: Tensors with at least one axis; zeros stay zeros.
+
+    Cost: each is read twice and written once.
+
+    Source: K. Jordan 2024, github.com/KellerJordan/cifar10-airbench, airbench94_muon.py.
+
+    Example:
+        >>> import tinytorch as tt
+        >>> w = tt.Tensor([[3.0, 0.0], [0.0, 4.0]], requires_grad=True)
+        >>> tt.optim.renorm_(w)
+        >>> (w.detach() ** 2).sum().item().__round__(5)
+        2.0
+    """
+    with no_grad():
+        for p in _listed(parameters):
+            length = common_length([p.detach()], 2.0)
+            scale = math.sqrt(p.shape[0]) / where(length > 0.0, length, 1.0)
+            p *= scale.astype(p.dtype)
 
 
 # --- penalties ---

@@ -25,6 +25,7 @@ from tinytorch.training.metrics import (
 from tinytorch.training.shortcuts import OptimizedTrainer, TrainingConfig, train_epoch
 from tinytorch.training.trainer import Callback, Trainer
 from tinytorch.training.update import EMA, LossScaler
+from tinytorch.training.views import mean_over_views
 
 __all__ = [
     "Alerts",
@@ -50,6 +51,7 @@ __all__ = [
     "load_checkpoint",
     "load_weights",
     "mean_absolute_error",
+    "mean_over_views",
     "overfit_one_batch",
     "restore",
     "save_checkpoint",
