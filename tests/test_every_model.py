@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import tinytorch as tt
-from tinytorch import models, nn
+from tinytorch import export, models, nn
 from tinytorch.compiler.pipeline import compile_graph
 from tinytorch.nn import functional as F
 
@@ -91,6 +92,13 @@ SMALL_BERT = models.BERTConfig(7, layers=2, heads=2, size=16, length=8, dropout=
 SMALL_SEQ2SEQ = models.Seq2SeqConfig(7, layers=1, heads=2, size=16, length=8)
 
 
+def from_onnx():
+    """The MLP below, as it comes back from a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        export.onnx(models.MLP([64, 16, 3]), f"{folder}/a.onnx", IMAGES[:1], batch="N")
+        return models.load_onnx(f"{folder}/a.onnx").train()
+
+
 class Translator(models.Seq2Seq):
     """With one text for both halves, so that it has one input."""
 
@@ -142,6 +150,10 @@ MODELS = {
     ),
     "MLP": Case(
         lambda: models.MLP([64, 16, 3]), IMAGES, LABELS, (8, 3), F.cross_entropy,
+        ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias"],
+    ),
+    "ONNXModel": Case(
+        from_onnx, IMAGES, LABELS, (8, 3), F.cross_entropy,
         ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias"],
     ),
     "CNN": Case(

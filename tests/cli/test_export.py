@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import numpy as np
+import onnxruntime
 import pytest
 
 import tinytorch as tt
@@ -51,6 +52,26 @@ def test_a_network_of_pictures_leaves_and_the_line_shown_runs_it(pictures, tmp_p
         wanted = network(tt.Tensor(x)).numpy()[0]
     got = np.array(done.stdout.split(), np.float32)
     assert np.abs(got - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
+@pytest.mark.peer
+def test_a_model_leaves_as_onnx(pictures, speaker, tmp_path, capsys):
+    """Ground truth: onnxruntime beside the models: all logits, of three samples at once; int8 is
+    close to them."""
+    images = np.sin(np.arange(192.0)).astype(np.float32).reshape(3, 1, 8, 8)
+    tokens = np.arange(72).reshape(3, 24) % len(LETTERS)
+    for (model, place), x in ((pictures, images), (speaker, tokens)):
+        with tt.no_grad():
+            wanted = model(tt.Tensor(x)).numpy()
+        for kind, near in (((), 1e-5), (("--quantize", "int8"), 0.1)):
+            to = tmp_path / f"{place.stem}{len(kind)}"
+            code, out, err = tito(capsys, "export", place, "--to", "onnx", "--folder", to, *kind)
+            assert code == 0, err
+            assert "any number of N" in out
+            session = onnxruntime.InferenceSession(str(to / "model.onnx"))
+            got = session.run(None, {"input": x})[0]
+            assert got.shape == wanted.shape
+            assert np.abs(got - wanted).max() <= near * np.abs(wanted).max()
 
 
 def test_a_language_model_says_what_comes_next(speaker, tmp_path, capsys):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.models.test_gguf import LLAMA, lively, written
+from tinytorch import export, nn
 from tinytorch.base.errors import FileFormatError, NotFoundError
-from tinytorch.models import GPT, load, save_folder
+from tinytorch.models import GPT, ONNXModel, load, save_folder
 
 
 def test_each_form_is_told_apart(tmp_path):
@@ -22,6 +23,12 @@ def test_each_form_is_told_apart(tmp_path):
         found = load(tmp_path / name, "bfloat16")
         assert isinstance(found, GPT) and found.config.vocab == vocab and not found.training
         assert {p.dtype.name for p in found.parameters()} == {"bfloat16"}
+    export.onnx(nn.Linear(2, 3), tmp_path / "net.onnx", np.zeros((1, 2), np.float32))
+    (tmp_path / "net").write_bytes((tmp_path / "net.onnx").read_bytes())
+    for name in ("net.onnx", "net"):
+        found = load(tmp_path / name, "bfloat16")
+        assert isinstance(found, ONNXModel) and not found.training
+        assert {p.dtype.name for p in found.parameters()} == {"bfloat16"}
     (tmp_path / "link").symlink_to(tmp_path / "file")
     assert load(tmp_path / "link").config.vocab == 37
 
@@ -34,6 +41,7 @@ def test_each_form_is_told_apart(tmp_path):
         ("a.h5", b"\x89HDF\r\n", "an HDF5 file"),
         ("a.ggml", b"ggjt" + b"\0" * 40, "a file of llama.cpp before GGUF"),
         ("a.safetensors", b"\x10" + b"\0" * 40, "weights without their settings"),
+        ("a.onnx", b"<html>", "not a valid ONNX file"),
         ("a.txt", b"once upon a time, in a land far away", "not a model of llama2.c"),
         ("empty", b"", "it is too short"),
     ],

@@ -1,4 +1,4 @@
-"""`tito export`: a trained model leaves as a package of object code that a C program links.
+"""`tito export`: a trained model leaves, as object code that a C program links, or as ONNX.
 
 Knows where models lie and what their inputs are; what is written is in `export`.
 """
@@ -25,29 +25,38 @@ from tinytorch.export.native import TARGETS
 from tinytorch.export.package import Package
 from tinytorch.nn import Module
 
-FORMS = ("native",)  # what `--to` may say
+FORMS = ("native", "onnx")  # what `--to` may say
 TRIALS = 21  # runs of which the median is reported
 
 
 def export_model(
     model: Path = typer.Argument(None, help="A run, a folder or a file; default the newest run."),
-    to: str = typer.Option("native", help="native: object code, a C header, a C program."),
+    to: str = typer.Option("native", help="native: object code, C files; onnx."),
     folder: Path = typer.Option(None, help="Where; default exported/NAME."),
     name: str = typer.Option("model", help="Of files and functions: letters, digits, _."),
-    target: str = typer.Option("host", help="host, x86-64, avx2, avx512 or aarch64."),
+    target: str = typer.Option("host", help="Of native: host, x86-64, avx2, avx512 or aarch64."),
     quantize: str = typer.Option(None, help="int8 or int4: weights of so many bits."),
     length: int = typer.Option(None, help="Of a language model: tokens it reads.", min=1),
     version: str = typer.Option("1", help="Of the model, for the manifest."),
     as_json: bool = typer.Option(False, "--json", help="One JSON object a line."),
 ) -> None:
-    """Write a model as a package that runs without Python."""
+    """Write a model as a package that runs without Python, or as an ONNX file."""
     report = Report(as_json)
     if to not in FORMS:
         _refuse("--to", to, FORMS)
     if target not in TARGETS:
         _refuse("--target", target, tuple(TARGETS))
-    exported, example = _ready(model, length, quantize)
+    exported, example = _ready(model, length, quantize, last=to == "native")
     place = Path("exported") / name if folder is None else folder
+    if to == "onnx":
+        file = place / f"{name}.onnx"
+        export.onnx(exported, file, example, batch="N")
+        shape = ["N", *example.shape[1:]]
+        report.facts("exported", {
+            "file": str(file), "input": f"{example.dtype}{shape}, any number of N",
+            "size": f"{file.stat().st_size / 1e6:.2f} MB, the weights inside",
+        })  # fmt: skip
+        return
     library = export.package_for_production(
         exported, place, example, version=version, target=target, name=name
     )
@@ -78,9 +87,12 @@ def _refuse(option: str, got: str, known: tuple[str, ...]) -> None:
 
 
 def _ready(
-    path: Path | None, length: int | None, kind: str | None
+    path: Path | None, length: int | None, kind: str | None, last: bool
 ) -> tuple[Callable[..., Any], np.ndarray]:
-    """What is exported of a model, and an input of made numbers."""
+    """What is exported of a model, and an input of made numbers.
+
+    Of a language model the logits behind all tokens, (N, T, V), or behind the `last`, (N, V).
+    """
     place = _spoken(path)
     if place is not None:
         model = load_speaker(place).model
@@ -94,7 +106,7 @@ def _ready(
             )
         small = _smaller(model, kind)
         tokens = np.arange(length or most)[None] % model.config.vocab
-        return lambda tokens: small(tokens)[:, -1], tokens  # (1, V): what comes next
+        return (lambda tokens: small(tokens)[:, -1]) if last else small, tokens
     saved = load_model(path)
     if length is not None:
         raise SettingError(

@@ -114,6 +114,34 @@ def native_program(model: Any, example: tuple[Any, ...], target: Target) -> Nati
         SettingError: what it gives is not arrays that it computes; or its weights are prepared by
             instructions that this machine lacks.
     """
+    recording = recorded_call(model, example)
+    graph = recording.graph
+    plan, kernels = compile_graph(graph, target)
+    _refuse_host_calls(plan)
+    slots = results_of(recording)
+    memory = _Memory(plan, kernels, recording, target)
+    stages = tuple(memory.stage(one) for one in plan.launched)
+    names = {stage.symbol for stage in stages}
+    used = tuple(kernel for kernel in kernels if kernel.name in names)
+    given = [graph.results[i] for i in slots]
+    return NativeProgram(
+        target, used, stages,
+        _facts("input", [(v.dtype, v.shape) for v in graph.arguments]),
+        _facts("output", [(v.dtype, v.shape) for v in given]),
+        bytes(memory.data), memory.arena, max((kernel.scratch for kernel in used), default=0),
+    )  # fmt: skip
+
+
+def recorded_call(model: Any, example: tuple[Any, ...]) -> Recording:
+    """One call of a model, in which its weights are frozen states.
+
+    Args:
+        model: a Module in evaluation mode, a function over Tensors, or what `tt.compile` gave.
+        example: its arguments, arrays.
+
+    Raises:
+        CompileError: it cannot be recorded, or changes something when called.
+    """
     function, mode = model, nullcontext()
     if isinstance(model, Compiled):
         function = model.fn
@@ -130,21 +158,14 @@ def native_program(model: Any, example: tuple[Any, ...], target: Target) -> Nati
         recording = record(function, arrays, {})
     recording.freeze()
     _refuse_changes(recording)
-    graph = recording.graph
-    plan, kernels = compile_graph(graph, target)
-    _refuse_host_calls(plan)
-    slots = _results(recording)
-    memory = _Memory(plan, kernels, recording, target)
-    stages = tuple(memory.stage(one) for one in plan.launched)
-    names = {stage.symbol for stage in stages}
-    used = tuple(kernel for kernel in kernels if kernel.name in names)
-    given = [graph.results[i] for i in slots]
-    return NativeProgram(
-        target, used, stages,
-        _facts("input", [(v.dtype, v.shape) for v in graph.arguments]),
-        _facts("output", [(v.dtype, v.shape) for v in given]),
-        bytes(memory.data), memory.arena, max((kernel.scratch for kernel in used), default=0),
-    )  # fmt: skip
+    return recording
+
+
+def weights_of(recording: Recording) -> list[np.ndarray]:
+    """The stored array of each state of a recorded call, in the graph's order."""
+    binding = Binding(recording)
+    binding.refresh()
+    return [binding.array(i) for i in range(len(recording.graph.states))]
 
 
 def _facts(name: str, of: Sequence[tuple[DType, tuple[int, ...]]]) -> tuple[ArrayFact, ...]:
@@ -166,13 +187,13 @@ def _refuse_changes(recording: Recording) -> None:
         raise CompileError(
             "export: a call of this model changes something",
             got="; ".join(problems),
-            rule="the output of a library follows from its input: dropout and batch statistics"
+            rule="the output follows from the input: dropout and batch statistics"
             " belong to training, caches to Python",
             fix="model.eval(), or a function that takes and gives what changes",
         )
 
 
-def _results(recording: Recording) -> list[int]:
+def results_of(recording: Recording) -> list[int]:
     """The numbers of the graph's results, in the order in which the model gives them."""
     slots: list[Any] = []
     stack = [recording.result]
@@ -223,7 +244,7 @@ class _Memory:
         self.plan, self.data = plan, bytearray()
         graph = recording.graph
         self._inputs = len(graph.arguments)
-        slots = _results(recording)
+        slots = results_of(recording)
         self._output = {
             i: slots.index(first)
             for i, first in enumerate(plan.same)

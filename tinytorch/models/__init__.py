@@ -28,6 +28,7 @@ from tinytorch.models.gguf import load_gguf
 from tinytorch.models.gpt import GPT, GPTConfig, next_token_loss
 from tinytorch.models.hugging_face import load_folder, save_folder
 from tinytorch.models.llama2c import load_llama2c
+from tinytorch.models.onnx import ONNXModel, load_onnx
 from tinytorch.models.pretrained import pretrained, pretrained_facts
 from tinytorch.models.published import load
 from tinytorch.models.resnet import (
@@ -48,6 +49,7 @@ from tinytorch.models.tiny_yolo import TinyYOLO, yolo_boxes, yolo_detections, yo
 from tinytorch.models.whitened import WhitenedCNN
 
 __all__ = [
+    "ONNXModel", "load_onnx",
     "BERT", "BERTClassifier", "BERTConfig", "BERTMaskedLM", "CNN", "CifarResNet", "ConvVAE",
     "DCGANDiscriminator", "DCGANGenerator", "GPT", "GPTConfig", "LeNet", "MLP", "ResNet",
     "Seq2Seq", "Seq2SeqConfig", "SwiftCNN", "TinyYOLO", "VAEOutput", "VisionTransformer",

@@ -13,6 +13,7 @@ from tinytorch.base.errors import FileFormatError
 from tinytorch.models.gguf import load_gguf
 from tinytorch.models.hugging_face import load_folder
 from tinytorch.models.llama2c import load_llama2c
+from tinytorch.models.onnx import load_onnx
 from tinytorch.nn.module import Module
 from tinytorch.storage import gguf
 
@@ -30,8 +31,8 @@ def load(path: str | os.PathLike[str], dtype: str | DType = "float32") -> Module
     """The model of a folder or a file that another program wrote, in evaluation mode.
 
     Args:
-        path: a folder in Hugging Face's layout (`load_folder`), a GGUF file (`load_gguf`), or a
-            file of llama2.c (`load_llama2c`).
+        path: a folder in Hugging Face's layout (`load_folder`), a GGUF file (`load_gguf`), an ONNX
+            file (`load_onnx`), or a file of llama2.c (`load_llama2c`).
         dtype: of the weights in memory; default float32.
 
     Raises:
@@ -53,6 +54,8 @@ def load(path: str | os.PathLike[str], dtype: str | DType = "float32") -> Module
         first = file.read(16)
     if first.startswith(gguf.FIRST):
         return load_gguf(place, dtype)
+    if place.suffix == ".onnx" or _is_onnx(first):
+        return load_onnx(place, dtype)
     known = next((x for begin, x in _OTHERS.items() if first.startswith(begin)), None)
     if place.suffix == ".safetensors":
         known = "weights without their settings", f"models.load({str(place.parent)!r})"
@@ -60,8 +63,13 @@ def load(path: str | os.PathLike[str], dtype: str | DType = "float32") -> Module
         raise FileFormatError(
             f"{place} is no model's file that TinyTorch reads",
             got=known[0],
-            rule="a folder with config.json and safetensors, a GGUF file, or one of llama2.c",
+            rule="a folder with config.json and safetensors, or a file: GGUF, ONNX, llama2.c's",
             fix=known[1],
         )
     model = load_llama2c(place)
     return model.to(as_dtype(dtype))
+
+
+def _is_onnx(first: bytes) -> bool:
+    """Whether a file begins as ONNX is written: field 1 is a small number, and another follows."""
+    return len(first) > 2 and first[0] == 8 and 0 < first[1] < 128 and first[2] != 0

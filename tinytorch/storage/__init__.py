@@ -1,4 +1,4 @@
-"""How do arrays live on disk? Strict safetensors and GGUF, nested state, atomic folders.
+"""How do arrays live on disk? Strict safetensors, GGUF and ONNX, nested state, atomic folders.
 
 Knows arrays and files, never models.
 """

@@ -320,7 +320,7 @@ def check_one_float(owner: str, /, **tensors: Any) -> None:
         raise DTypeError(
             f"{owner}: floats of different types do not mix",
             got=", ".join(f"{name} of {dtype.name}" for name, dtype in floats.items()),
-            rule="one type for all of them: a sum would ieee_steps become the wider one",
+            rule="one type for all of them: a sum would become the wider one",
             fix=f"{odd}.to({like}.dtype), or for a whole model model.to(x.dtype)",
         )
 
