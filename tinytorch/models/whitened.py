@@ -72,7 +72,7 @@ def _hand_on(convolution: Conv2d) -> None:
 
 
 def _gelu(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")  # a third of the time of erf, and it learns alike
+    return F.gelu(x, approximate="tanh")
 
 
 class WhitenedCNN(Module):
