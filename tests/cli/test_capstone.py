@@ -6,7 +6,7 @@ import pytest
 
 from tests.capstone.test_findings import made
 from tests.test_cli import tito
-from tinytorch import capstone, export
+from tinytorch import capstone
 from tinytorch.cli import capstone as command
 
 
@@ -37,16 +37,6 @@ def test_what_is_asked_and_what_is_said(asked, tmp_path, capsys):
     assert code == 0 and asked.pop()[:2] == (capstone.quick(capstone.DIGITS), tmp_path)
     decided, said, done = (json.loads(line) for line in out.splitlines())
     assert decided["seed"] == 0 and "x faster" in said["text"] and done["not_met"] == "none"
-
-
-@pytest.mark.slow
-def test_all_of_it_on_the_digits_that_ship(tmp_path, capsys):
-    """Ground truth: the folder that was named: the targets are met, the package is checked."""
-    code, out, err = tito(capsys, "capstone", "digits", "--quick", "--run", tmp_path / "run")
-    assert code == 0, err
-    assert "all but pruning" in out
-    assert "4 of 4 targets" in (tmp_path / "run" / "capstone_report.md").read_text()
-    export.load_package(tmp_path / "run" / "package")
 
 
 @pytest.mark.parametrize(

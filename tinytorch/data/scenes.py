@@ -176,5 +176,5 @@ def cut(picture: np.ndarray) -> np.ndarray:
     bright = (picture > INK).any(0)
     if not bright.any():
         return picture
-    rows, columns = (np.flatnonzero(bright.any(axis)) for axis in (1, 0))
+    rows, columns = np.flatnonzero(bright.any(-1)), np.flatnonzero(bright.any(0))
     return picture[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

@@ -210,7 +210,8 @@ def yolo_detections(
     for box, score in zip(boxes, scores, strict=True):
         sure = score.max(1) >= least
         box, best, label = box[sure], score.max(1)[sure], score.argmax(1)[sure]
-        kept = batched_nms(*map(from_numpy, (box, best, label)), nms_thresh).numpy()[:most]
+        given = from_numpy(box), from_numpy(best), from_numpy(label)
+        kept = batched_nms(*given, nms_thresh).numpy()[:most]
         parts = {"boxes": box, "scores": best, "labels": label}
         found.append({name: from_numpy(x[kept]) for name, x in parts.items()})
     return found
