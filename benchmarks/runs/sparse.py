@@ -31,7 +31,7 @@ from tinytorch.training.history import PlainLines
 ARCHIVE = ""
 TEACHER = "resnet-cifar10/resnet20-12fca82f.safetensors"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what the teacher was trained with
-SPARSITY, EPOCHS, BATCH, RATE, SEED = 0.9, 11, 128, 5e-3, 0
+SPARSITY, EPOCHS, BATCH, RATE, SEED = 0.9, 18, 128, 5e-3, 0
 GROWS = 0.4  # part of the steps in which masks grow; the rest trains what is left
 TEMPERATURE, ALPHA = 4.0, 0.9
 IMAGES = 50_000
