@@ -41,3 +41,11 @@ def test_a_front_is_drawn_through_its_points():
     assert [t.get_text() for t in axes.texts] == list("abcd")
     assert (axes.get_xscale(), axes.get_xlabel(), axes.get_ylabel()) == ("log", "ms", "accuracy")
     assert draw_pareto_front([0, 1], [1, 2]).axes[0].get_xscale() == "linear"
+
+
+def test_names_of_one_place_stand_beside_each_other():
+    """Ground truth: three models by hand, two of them alike."""
+    figure = draw_pareto_front(
+        [20, 20, 30], [0.9, 0.9, 0.8], ["pruned", "pruned, int8 left out", "c"]
+    )
+    assert [t.get_text() for t in figure.axes[0].texts] == ["pruned, pruned, int8 left out", "c"]

@@ -96,8 +96,13 @@ def draw_pareto_front(
     axes.plot(c[front], q[front], drawstyle="steps-post", color="#0072B2", marker="o")
     beaten = np.setdiff1d(np.arange(len(c)), front)
     axes.plot(c[beaten], q[beaten], "o", color="grey")
-    for x, y, name in zip(c, q, shown, strict=True):
-        axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=9)
+    there: dict[tuple[float, float], list[str]] = {}
+    for x, y, name in zip(c.tolist(), q.tolist(), shown, strict=True):
+        there.setdefault((x, y), []).append(name)
+    for place, together in there.items():  # names of one place would lie on each other
+        axes.annotate(
+            ", ".join(together), place, xytext=(4, 4), textcoords="offset points", fontsize=9
+        )
     if c.min() > 0:
         axes.set_xscale("log")
     axes.set(xlabel=cost, ylabel=quality, title=title)
