@@ -369,6 +369,7 @@ class Lowering(PlanReader):
         self.storages = list(buffers.storages)
         self.tasks: list[Task] = []
         self._noted = 0
+        self._checked = {c.index for c in self.materialized.checks}
         self.asked: set[Value] = set()  # whose layout the kernel being lowered was told
         self.status: Storage | None = None
         self.constants: dict[Value, tuple[Storage, np.ndarray]] = {}  # of loops
@@ -473,9 +474,8 @@ class Lowering(PlanReader):
     def note_lookups(self, item: Item) -> None:
         """Say of the tasks of an item, those since it was last asked, whether they use indices."""
         begin, self._noted = self._noted, len(self.tasks)
-        checked = {c.index for c in self.materialized.checks}
         if isinstance(item, Group) and any(
-            n.primitive.op_class in AT_INDICES or not checked.isdisjoint(n.inputs)
+            n.primitive.op_class in AT_INDICES or not self._checked.isdisjoint(n.inputs)
             for n in item.nodes
         ):
             self.tasks[begin:] = [replace(t, looks_up=True) for t in self.tasks[begin:]]
