@@ -17,7 +17,7 @@ import typer
 
 from tinytorch import compression, export
 from tinytorch.base.errors import SettingError
-from tinytorch.cli.generate import load_speaker, shipped_speaker
+from tinytorch.cli.generate import Speaker, load_speaker, shipped_speaker
 from tinytorch.cli.recipes import nearest
 from tinytorch.cli.report import Report
 from tinytorch.cli.runs import load_model, text_run
@@ -93,9 +93,9 @@ def _ready(
 
     Of a language model the logits behind all tokens, (N, T, V), or behind the `last`, (N, V).
     """
-    place = _spoken(path)
-    if place is not None:
-        model = load_speaker(place).model
+    speaker = _speaker(path)
+    if speaker is not None:
+        model = speaker.model
         most = model.config.length
         if length is not None and length > most:
             raise SettingError(
@@ -120,15 +120,15 @@ def _ready(
     return _smaller(saved.network, kind), pixels
 
 
-def _spoken(path: Path | None) -> Path | None:
-    """Where a language model lies, if it is one."""
+def _speaker(path: Path | None) -> Speaker | None:
+    """The language model that lies there, or has this name; None: it is none."""
     run = text_run(path)
     if run is not None:
-        return run.path
+        return load_speaker(run.path)
     if path is None:
         return None
     is_one = path.suffix in (".gguf", ".bin") or os.path.lexists(path / "config.json")
-    return path if is_one or shipped_speaker(path) else None
+    return load_speaker(path) if is_one else shipped_speaker(path)
 
 
 def _smaller(model: Module, kind: str | None) -> Module:
